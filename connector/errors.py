@@ -1,0 +1,131 @@
+"""The error tree, sorted by what the caller does next.
+
+    ConnectorError
+    ├── ConfigError              stop before the first call; lists every problem
+    ├── FatalError               stop the run; what was paid for is in the ledger
+    │   ├── AuthenticationError      the key is missing, wrong or not allowed
+    │   ├── QuotaError               the account has no credit left
+    │   ├── NotFoundError            the URL or the model does not exist
+    │   ├── OutageError              everything fails in the same way
+    │   ├── BudgetError              `max_cost_usd` or `max_total_tokens` is reached
+    │   └── StorageError             the ledger or the output cannot be written
+    ├── RetryableError           try again, after `wait` seconds where the endpoint said so
+    │   ├── RateLimitError           429
+    │   ├── ServerError              408, 409, 425, 5xx, an error frame inside a 200
+    │   ├── APITimeoutError          the whole call took longer than `config.timeout`
+    │   ├── APIConnectionError       refused, reset, DNS, TLS
+    │   └── CutError                 the reply ended before its end
+    └── RecordError              this row only
+        ├── TemplateError            the row cannot be rendered into a request
+        ├── BadRequestError          the endpoint refuses this request
+        └── ReplyError               the reply is not one that can be read
+
+`message` is for the user and says what to do; `detail` is technical and may be empty. Neither ever holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing wrong with a config: where (a dotted path, empty for the whole), and what to change."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConnectorError(Exception):
+    """Any error that this package raises on purpose."""
+
+    def __init__(self, message: str, *, detail: str = "", http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.http_status = http_status
+
+
+class ConfigError(ConnectorError):
+    """The config, the command or the input cannot work as it stands. `problems` lists everything that is wrong."""
+
+    def __init__(self, problems: Sequence[Problem] | str, *, detail: str = "") -> None:
+        self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(map(str, self.problems)), detail=detail)
+
+
+class FatalError(ConnectorError):
+    """No further call makes sense in this run."""
+
+
+class AuthenticationError(FatalError):
+    """The key is missing, wrong or not allowed to do this (401, 403)."""
+
+
+class QuotaError(FatalError):
+    """The account has no credit left (402, or 429 with `insufficient_quota`)."""
+
+
+class NotFoundError(FatalError):
+    """The URL or the model does not exist (404)."""
+
+
+class OutageError(FatalError):
+    """Call after call fails in the same way."""
+
+
+class BudgetError(FatalError):
+    """The run has spent what it may spend."""
+
+
+class StorageError(FatalError):
+    """The ledger or the output cannot be written, so paying has to stop."""
+
+
+class RetryableError(ConnectorError):
+    """Worth another attempt; `wait` is how many seconds the endpoint asks for, `None` where it does not say."""
+
+    def __init__(
+        self, message: str, *, detail: str = "", http_status: int | None = None, wait: float | None = None
+    ) -> None:
+        super().__init__(message, detail=detail, http_status=http_status)
+        self.wait = wait
+
+
+class RateLimitError(RetryableError):
+    """The endpoint asks to slow down (429)."""
+
+
+class ServerError(RetryableError):
+    """The endpoint failed (408, 409, 425, 5xx, or an error inside a 200)."""
+
+
+class APITimeoutError(RetryableError):
+    """The call did not end within its deadline."""
+
+
+class APIConnectionError(RetryableError):
+    """No connection, or it was lost: refused, reset, DNS, TLS."""
+
+
+class CutError(RetryableError):
+    """The reply ended before its end."""
+
+
+class RecordError(ConnectorError):
+    """This row cannot be answered; the others can."""
+
+
+class TemplateError(RecordError):
+    """The row cannot be rendered: a column is missing, a text is null, a value is not valid JSON."""
+
+
+class BadRequestError(RecordError):
+    """The endpoint refuses this request (400, 413, 422 and other 4xx)."""
+
+
+class ReplyError(RecordError):
+    """A final reply that is no answer: not JSON, not an object, or of another kind than was asked for."""

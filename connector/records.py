@@ -1,0 +1,97 @@
+"""What travels along the path of a record: `Record` in, `Outcome` out, `Checkpoint` and `IDLE` in band between them."""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+from typing import Any, Final, NamedTuple, TypeAlias
+
+JSON: TypeAlias = Any
+"""A value that `json.loads` can return."""
+
+Schema: TypeAlias = dict[str, Any]
+"""A JSON Schema (draft-07) object."""
+
+
+class Record(NamedTuple):
+    """One input row: its position in the input (from 0), its columns, and the stream that it came in."""
+
+    index: int
+    data: dict[str, Any]
+    stream: str = ""
+
+
+class Checkpoint(NamedTuple):
+    """In band: everything before this point is covered by `state` once it has been emitted.
+
+    `message` is what a platform sent and expects back unchanged (a Singer STATE line, say), where there is one.
+    """
+
+    state: JSON
+    message: bytes = b""
+
+
+class Idle(Enum):
+    """In band: the input has nothing right now, so hold nothing back."""
+
+    IDLE = "idle"
+
+
+IDLE: Final = Idle.IDLE
+
+
+class Status(StrEnum):
+    """What became of a row. Only `SUCCESS` is one: a cut, filtered, refused, empty or mismatched reply never is."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    INVALID_OUTPUT = "invalid_output"
+    TRUNCATED = "truncated"
+    FILTERED = "filtered"
+    SKIPPED = "skipped"
+
+
+class Usage(NamedTuple):
+    """Tokens as the endpoint counted them; `None` where it did not say, never zero instead."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class Reply(NamedTuple):
+    """A final reply of the endpoint: a streamed one is folded into the shape of a whole one.
+
+    `status` is the HTTP status, `headers` the few that are kept (lower-case names), `latency_ms` the time of the
+    answering attempt from the first byte sent to the last received, `cached` whether the ledger knew it already.
+    """
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+    latency_ms: int = 0
+    attempts: int = 1
+    cached: bool = False
+
+
+class Answer(NamedTuple):
+    """What a reply says, whatever the endpoint kind: the assembled text, why it ended, and what it cost in tokens.
+
+    `status` is `SUCCESS` unless the reply itself tells otherwise, and `problem` then says why in plain words.
+    """
+
+    content: str | None
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage = Usage()
+    status: Status = Status.SUCCESS
+    problem: str | None = None
+
+
+class Outcome(NamedTuple):
+    """Exactly one for each `Record`: the mapped columns (null where the row failed) and the `_llm` provenance."""
+
+    record: Record
+    status: Status
+    columns: dict[str, Any]
+    provenance: dict[str, Any]
