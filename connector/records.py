@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -11,8 +12,12 @@ JSON: TypeAlias = Any
 Schema: TypeAlias = dict[str, Any]
 """A JSON Schema (draft-07) object."""
 
+ANY: Final[Schema] = {}
+"""The schema of what may be anything."""
 
-class Record(NamedTuple):
+
+@dataclass(frozen=True, slots=True)
+class Record:
     """One input row: its position in the input (from 0), its columns, and the stream that it came in."""
 
     index: int
@@ -89,9 +94,19 @@ class Answer(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Exactly one for each `Record`: the mapped columns (null where the row failed) and the `_llm` provenance."""
+    """Exactly one for each `Record`: what became of it, and the columns that it gains.
+
+    `columns` are the mapped ones, null where the row failed; `provenance` is all that is known of the call, and `group`
+    the part of it that was asked for, as a column (`{"_llm": {…}}`, or nothing).
+    """
 
     record: Record
     status: Status
     columns: dict[str, Any]
+    group: dict[str, Any]
     provenance: dict[str, Any]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The output row: the input's columns, then the mapped ones, then the provenance."""
+        return {**self.record.data, **self.columns, **self.group}

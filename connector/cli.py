@@ -1,0 +1,94 @@
+"""The executable: argv → verb → exit code. Platforms' verbs go to their dialect, people's commands to theirs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+from connector import commands, protocols
+from connector.commands import ExitCode
+from connector.errors import BudgetError, ConfigError, ConnectorError
+from connector.protocols import Arguments, Output
+from connector.signals import Interrupted, end_by, interruptible
+from connector.version import __version__
+
+PROGRAM: Final = "openai-compatible"
+_SWITCH_SECONDS: Final = 0.05  # threads here wait for sockets, not for each other: fewer forced switches, less CPU
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the program and ends the process: with its exit code, or by the signal that stopped it."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        raise SystemExit(run(sys.argv[1:] if argv is None else argv))
+    except Interrupted as interrupted:
+        sys.stdout.flush()
+        end_by(interrupted.number)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs the program and returns its exit code; people are spoken to on stderr.
+
+    Raises:
+        Interrupted: A signal stopped the run, in good order.
+    """
+    parsed = _parser(argv).parse_args(argv)
+    try:
+        return _serve(parsed) if parsed.is_platform else commands.load(parsed.verb).run(parsed)
+    except ConnectorError as error:
+        sys.stderr.write(f"{PROGRAM}: {error.message}\n")
+        return _code(error)
+    except BrokenPipeError:
+        # Whoever read stdout has gone: there is nothing more to say, and the interpreter must not try to flush it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+
+
+def _code(error: ConnectorError) -> ExitCode:
+    if isinstance(error, ConfigError):
+        return ExitCode.USAGE
+    return ExitCode.BUDGET if isinstance(error, BudgetError) else ExitCode.ENDPOINT
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    """Speaks a platform's protocol on stdout. For `spec` nothing of the connector itself has to be loaded."""
+    dialect = protocols.load(parsed.protocol)
+    arguments = Arguments(parsed.verb, parsed.config, parsed.catalog, parsed.state)
+    output = Output(sys.stdout.buffer.write, sys.stdout.buffer.flush)
+    if parsed.verb == "spec":
+        return dialect.serve(arguments, import_module("connector.spec"), output)
+    platform = import_module("connector.connector").Connector()
+    with interruptible(platform.stop):
+        return dialect.serve(arguments, platform, output)
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the verb at hand. Other commands are loaded only where help lists them."""
+    parser = argparse.ArgumentParser(
+        PROGRAM, description="Turns any OpenAI-compatible endpoint into columns of any data pipeline."
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument(
+        "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
+        verb = verbs.add_parser(name, help="for platforms: one JSON message a line on stdout")
+        verb.set_defaults(is_platform=True, config=None, catalog=None, state=None)
+        for option in ("config", "catalog", "state"):
+            verb.add_argument(f"--{option}", metavar="FILE")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name in commands.COMMANDS:
+        if chosen in (None, name):
+            module = commands.load(name)
+            about = (module.__doc__ or "").partition("\n")[0]
+            verb = verbs.add_parser(name, help=about, description=about)
+            module.arguments(verb)
+        else:
+            verb = verbs.add_parser(name)
+        verb.set_defaults(is_platform=False)
+    return parser

@@ -1,0 +1,16 @@
+"""Time and chance as a parameter, so that what waits or jitters is tested without sleeping."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Clock(NamedTuple):
+    """Where the time comes from: `monotonic` for waits, `time` for dates (both in seconds), `random` for jitter."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    time: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random

@@ -1,0 +1,94 @@
+"""Show the requests that rows make, without calling anything; with --call, the replies and columns as well."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from connector import stores
+from connector.commands import ExitCode
+from connector.commands._shorthands import add, config_of, store_of
+from connector.errors import TemplateError
+from connector.pipeline import Item
+from connector.plan import Plan
+from connector.records import Outcome, Record
+from connector.runtime import Runtime, ledger_path
+
+_ROWS: Final = 5
+_HOUR: Final = 3600
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """See `connector.commands.Command`."""
+    add(parser)
+    parser.add_argument("--rows", type=int, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
+    parser.add_argument("--call", action="store_true", help="call the endpoint for these rows (this is paid for)")
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """See `connector.commands.Command`."""
+    config = config_of(arguments)
+    options = store_of(arguments.input)
+    with stores.load(options.type).source(options, limit=arguments.limit) as source:
+        plan = Plan(config, source.columns or None)
+        records = list(islice((item for item in source.read() if isinstance(item, Record)), arguments.rows))
+        for record in records:
+            _show(f"row {record.index + 1}: request to {plan.url}", _request(plan, record))
+        if arguments.call:
+            _call(plan, records, source.rows)
+    return ExitCode.DONE
+
+
+def _request(plan: Plan, record: Record) -> Any:
+    try:
+        return json.loads(plan.request(record.data))
+    except TemplateError as error:
+        return f"cannot be rendered: {error.message}"
+
+
+def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
+    """Calls for the rows, shows what comes back, and projects the whole table from it."""
+    with Runtime(plan, ledger_path(plan.config)) as runtime:
+        outcomes = [item for item in runtime.run(_items(records)) if isinstance(item, Outcome)]
+    for outcome in sorted(outcomes, key=lambda each: each.record.index):
+        _show(f"row {outcome.record.index + 1}: {outcome.status}", {**outcome.columns, **outcome.group})
+    for line in _projection(outcomes, plan, rows):
+        sys.stdout.write(line + "\n")
+
+
+def _items(records: list[Record]) -> Iterator[Item]:
+    yield from records
+
+
+def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterator[str]:
+    """What the whole table would take, if its rows are like these."""
+    known = [outcome.provenance for outcome in outcomes if outcome.provenance["latency_ms"] is not None]
+    if not known or rows is None:
+        return
+    yield f"for all {rows:,} rows, if they are like these {len(known)}:"
+    for label, names in (("input tokens", ["input_tokens"]), ("output tokens", ["output_tokens"])):
+        mean = _mean(known, names[0])
+        yield f"  {label}: " + ("unknown" if mean is None else f"{mean * rows:,.0f}")
+    cost = _mean(known, "cost_usd")
+    yield "  cost: " + ("unknown (set prices)" if cost is None else f"${cost * rows:,.4f}")
+    seconds = (_mean(known, "latency_ms") or 0) / 1000 * rows / plan.config.concurrency
+    if plan.config.max_requests_per_minute:
+        seconds = max(seconds, rows / plan.config.max_requests_per_minute * 60)
+    yield f"  time at {plan.config.concurrency} calls in flight: " + _time(seconds)
+
+
+def _mean(provenance: list[dict[str, Any]], name: str) -> float | None:
+    values = [each[name] for each in provenance if each[name] is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < _HOUR else f"{seconds / _HOUR:,.1f} h"
+
+
+def _show(title: str, value: Any) -> None:
+    sys.stdout.write(f"── {title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")

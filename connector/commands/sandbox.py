@@ -1,0 +1,21 @@
+"""Serve a small deterministic endpoint on loopback, to try things out without a key. It is no model."""
+
+from __future__ import annotations
+
+import argparse
+
+from connector import sandbox
+from connector.commands import ExitCode
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """See `connector.commands.Command`."""
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="the port (default 8000; 0 for a free one)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="the address to listen on")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds that each reply takes")
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """See `connector.commands.Command`."""
+    sandbox.serve(arguments.host, arguments.port, latency=arguments.latency)
+    return ExitCode.DONE

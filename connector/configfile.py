@@ -1,0 +1,76 @@
+"""Where a config comes from: a JSON or YAML file, the environment; and the form in which the spec describes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import BaseModel, SecretStr
+
+from connector.errors import ConfigError
+
+_REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
+_VARIABLES: Final = {"url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "model": "OPENAI_MODEL"}
+_JSON_OPTIONS: Final = ("request_format", "response_format", "output_schema", "headers")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads a config file. Raises `ConfigError` naming the file, and the line where it is broken."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the config {path} cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # The error's own text quotes the line, which may hold the key.
+        where, what = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ConfigError(f"the config {path}{line} is neither JSON nor YAML: {what or 'not UTF-8'}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"the config {path} is not an object of options")
+    return data
+
+
+def from_environment(data: dict[str, Any]) -> dict[str, Any]:
+    """Adds what the config is silent about, and looks up the key that it refers to."""
+    for name, variable in _VARIABLES.items():
+        if name not in data and os.environ.get(variable):
+            data[name] = os.environ[variable]
+    if isinstance(data.get("api_key"), str):
+        data["api_key"] = expanded(data["api_key"])
+    return data
+
+
+def expanded(value: str) -> str:
+    """Puts the environment's values in place of `${NAME}`. Raises `ConfigError` where one is not set."""
+
+    def named(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise ConfigError(f"the environment variable {match[1]}, which the config refers to, is not set")
+        return found
+
+    return _REFERENCE.sub(named, value)
+
+
+def as_text(data: dict[str, Any]) -> dict[str, Any]:
+    """The config as the spec describes it: JSON and seconds as text, options of a store as an object."""
+    result = dict(data)
+    for name in _JSON_OPTIONS:
+        if name in data and not isinstance(data[name], str):
+            result[name] = json.dumps(data[name], default=str)
+    if isinstance(data.get("api_key"), SecretStr):
+        result["api_key"] = data["api_key"].get_secret_value()
+    for name, value in result.items():
+        if isinstance(value, BaseModel):
+            result[name] = value.model_dump(mode="json", exclude_none=True)
+    http = result.get("config")
+    if isinstance(http, dict):
+        result["config"] = {
+            name: str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+            for name, value in http.items()
+        }
+    return result

@@ -1,0 +1,139 @@
+"""What a failed reply means: an HTTP status and a body, in any shape that servers use, become one of our errors.
+
+Statuses alone mislead: quota comes as 429, a wrong key as 400, a client's mistake as 500. So the body's own code and
+words are read first, where they are sure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from connector.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConnectorError,
+    NotFoundError,
+    QuotaError,
+    RateLimitError,
+    ServerError,
+)
+from connector.retry import asked_wait
+from connector.values import loads
+
+_LONGEST: Final = 500
+_RETRYABLE: Final = frozenset({408, 409, 425})
+_QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits", "credit_limit"})
+_KEY: Final = frozenset({"invalid_api_key", "invalid_authentication", "account_deactivated", "authentication_error"})
+_MODEL: Final = frozenset({"model_not_found", "model_not_available", "invalid_model"})
+_HTML: Final = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]+>", re.DOTALL | re.IGNORECASE)
+
+
+class Fault(NamedTuple):
+    """What an error body says: its message, and its code and type where it has them."""
+
+    message: str
+    code: str = ""
+    type: str = ""
+
+    @property
+    def names(self) -> set[str]:
+        """Its code and its type, lower case."""
+        return {self.code.lower(), self.type.lower()}
+
+
+def read_fault(body: Any) -> Fault:
+    """Finds the message in an error body of any shape: OpenAI's, FastAPI's, problem+json, plain text, HTML."""
+    if isinstance(body, bytes | bytearray | str):
+        text = body if isinstance(body, str) else bytes(body).decode("utf-8", "replace")
+        try:
+            return read_fault(loads(text)) if text[:1] in "{[" and text else Fault(_plain(text))
+        except ValueError:
+            return Fault(_plain(text))
+    if isinstance(body, list):
+        return Fault("; ".join(read_fault(each).message for each in body[:3]))
+    if not isinstance(body, dict):
+        return Fault(_plain(str(body)))
+    error = body.get("error")
+    if isinstance(error, dict):
+        inner = read_fault({key: value for key, value in error.items() if key != "error"})
+        return inner if inner.message else Fault(_plain(str(error)), inner.code, inner.type)
+    message = next(
+        (body[key] for key in ("message", "error", "detail", "msg", "title", "error_message") if body.get(key)), None
+    )
+    if isinstance(message, dict | list):
+        return read_fault(message)
+    where = ".".join(map(str, body["loc"])) + ": " if isinstance(body.get("loc"), list) else ""
+    code, kind = body.get("code"), body.get("type")
+    return Fault(
+        _plain(where + str(message)) if message is not None else "",
+        str(code) if code is not None else "",
+        str(kind) if isinstance(kind, str) else "",
+    )
+
+
+def error_of(
+    status: int, headers: Mapping[str, str], body: Any, *, now: float = 0.0, mask: Callable[[str], str] = str
+) -> ConnectorError:
+    """The error that a failed reply stands for; `now` is the wall clock in seconds, for a Retry-After date.
+
+    An error inside a 200 has `status` 200: it is judged by its own code where that is an HTTP status or a known name,
+    else taken as the server's fault.
+    """
+    fault = read_fault(body)
+    code = int(fault.code) if fault.code.isdigit() and 400 <= int(fault.code) < 600 else None  # noqa: PLR2004 - HTTP
+    if 200 <= status < 400:  # noqa: PLR2004 - HTTP's classes of status
+        status = code or status
+    told = f"HTTP {status}" + (f": {mask(fault.message)}" if fault.message else "")
+    wait = asked_wait(headers, now=now)
+    should_retry = headers.get("x-should-retry", "").lower()
+    fatal = _fatal(status, fault, told)
+    if fatal is not None:
+        return fatal
+    if should_retry == "false":
+        return BadRequestError(told, http_status=status)
+    if status == 429 or "rate_limit_exceeded" in fault.names:  # noqa: PLR2004 - Too Many Requests
+        return RateLimitError(f"the endpoint's rate limit is reached ({told})", http_status=status, wait=wait)
+    if _is_retryable(status) or should_retry == "true":
+        return ServerError(f"the endpoint failed ({told})", http_status=status, wait=wait)
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's class of redirects
+        target = headers.get("location", "nowhere")
+        return BadRequestError(
+            f"the endpoint redirects to {target}, where no key is sent: change url", http_status=status
+        )
+    return BadRequestError(f"the endpoint refuses this request ({told})", http_status=status)
+
+
+def _is_retryable(status: int) -> bool:
+    return status in _RETRYABLE or status >= 500 or status < 300  # noqa: PLR2004 - HTTP's classes of status
+
+
+def _fatal(status: int, fault: Fault, told: str) -> ConnectorError | None:
+    if fault.names & _QUOTA or status == 402:  # noqa: PLR2004 - Payment Required
+        return QuotaError(
+            f"the account has no credit left ({told}): add credit, then run the same command again", http_status=status
+        )
+    if status == 401 or (fault.names & _KEY and status < 500):  # noqa: PLR2004 - Unauthorized
+        return AuthenticationError(
+            f"the endpoint refuses the key ({told}): set api_key or OPENAI_API_KEY", http_status=status
+        )
+    if status == 403:  # noqa: PLR2004 - Forbidden
+        return AuthenticationError(
+            f"the key may not do this ({told}): use another key, model or region", http_status=status
+        )
+    if fault.names & _MODEL and status < 500:  # noqa: PLR2004 - HTTP's class of server errors
+        return NotFoundError(f"the endpoint does not have this model ({told}): change model", http_status=status)
+    if status in (404, 405):
+        return NotFoundError(
+            f"nothing answers at this URL ({told}): check url, its /v1 and the model", http_status=status
+        )
+    return None
+
+
+def _plain(text: str) -> str:
+    """A text fit for one line: HTML without its tags, white space folded, cut to a readable length."""
+    if "<" in text and ">" in text:
+        text = _HTML.sub(" ", text)
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,0 +1,130 @@
+"""The types of options, each with the check of its values: what a value has to be is said once, where the type is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from jsonschema import Draft7Validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from connector import stores
+from connector.configfile import expanded
+from connector.errors import ConfigError
+from connector.records import JSON, Schema
+from connector.template import Template
+
+SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
+JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
+
+
+def _json(value: JSON) -> JSON:
+    """JSON text becomes what it says; whatever is not text stands for itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+def _seconds(value: JSON) -> JSON:
+    return float(value) if isinstance(value, str) else value
+
+
+def _is_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an http:// or https:// URL")
+    if parts.username or parts.password:
+        raise ValueError("a URL must not hold a user name or password: use api_key or headers")
+    return url
+
+
+def _is_template(value: JSON, info: ValidationInfo) -> JSON:
+    return None if value is None else _compiling(value, value, info)
+
+
+def _is_text_template(value: str | None, info: ValidationInfo) -> str | None:
+    return None if value is None else _compiling(value, [value], info)
+
+
+def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
+    """Returns `value` if `source` compiles as a template; every bad leaf is a problem of its own."""
+    try:
+        Template(source, info.field_name or "")
+    except ConfigError as error:
+        raise PydanticCustomError("template", "{problems}", {"problems": error.problems}) from None
+    return value
+
+
+def _is_schema(value: Schema) -> Schema:
+    if value.get("type") != "object":
+        raise ValueError('is not the schema of an object: it needs "type": "object"')
+    for error in Draft7Validator(Draft7Validator.META_SCHEMA).iter_errors(value):
+        raise ValueError(f"is not a JSON Schema: at {error.json_path}, {error.message}")
+    return value
+
+
+def _are_headers(value: dict[str, Any]) -> dict[str, SecretStr]:
+    texts = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in value.items()}
+    for name, each in texts.items():
+        if not isinstance(each, str | int | float) or any(char in f"{name}{each}" for char in "\r\n\0"):
+            raise ValueError(f"the header {name!r} is not one line of text")
+    return {name: SecretStr(expanded(str(each))) for name, each in texts.items()}
+
+
+def _is_input(value: Any) -> Any:
+    if value is None or isinstance(value, BaseModel):
+        return value
+    return stores.load(value["type"]).Options.model_validate(value)
+
+
+Url = Annotated[str, AfterValidator(_is_url)]
+JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
+TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
+OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
+Headers = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
+Input = Annotated[Any, AfterValidator(_is_input)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\s*\+?(\d+\.?\d*|\.\d+)\s*$", "pattern_descriptor": "a number of seconds"}
+    ),
+]
+
+
+class Http(BaseModel):
+    """The nested `config` object, which AI Squared's connector keeps its time-out in."""
+
+    model_config = ConfigDict(frozen=True, title="HTTP", json_schema_extra={"order": 3})
+
+    timeout: Seconds = Field(
+        30.0,
+        gt=0,
+        title="HTTP timeout",
+        description="Seconds that a whole call may take, from connecting to the last byte of the reply.",
+        examples=["30"],
+        json_schema_extra={"order": 0, "default": "30"},
+    )
+    connect_timeout: Seconds | None = Field(
+        None,
+        gt=0,
+        title="Connect timeout",
+        description="Seconds that connecting may take; by default only the HTTP timeout bounds it.",
+        examples=["5"],
+        json_schema_extra={"order": 1},
+    )

@@ -1,0 +1,207 @@
+"""The path of a record, whole: it enters at the top of `run` and leaves at its end as an outcome.
+
+    items → entered → answered (engine: call, retry, pace) → settled (ledger, map) → released (checkpoints) → out
+
+Every stage is a generator, and all of them run in the one thread that iterates; only the calls are made elsewhere.
+State is in band: a checkpoint comes out behind the outcomes that it covers, and `IDLE` says that nothing more is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Any, Final
+
+from connector.checkpoint import Watermark
+from connector.cost import Budget
+from connector.engines import Call, Control, Done, Engine
+from connector.errors import ConnectorError, TemplateError
+from connector.ledger import Ledger
+from connector.plan import Plan
+from connector.records import IDLE, Checkpoint, Idle, Outcome, Record, Reply, Status
+
+_BATCH: Final = 200  # records that are looked up in the ledger at once
+_WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
+_COMMIT: Final = 500  # replies, or
+_COMMIT_SECONDS: Final = (
+    0.05  # seconds, after which replies are committed: what a kill may cost besides calls in flight
+)
+
+Item = Record | Checkpoint | Idle
+Result = Outcome | Checkpoint | Idle
+
+
+def run(
+    items: Iterable[Item],
+    plan: Plan,
+    send: Callable[[bytes], Reply],
+    ledger: Ledger,
+    engine: Engine,
+    control: Control,
+    *,
+    budget: Budget | None = None,
+    retry_failed: bool = False,
+) -> Iterator[Result]:
+    """Yields exactly one `Outcome` for each `Record`, in the order in which they are finished.
+
+    Each `Checkpoint` comes out once all records before it have. When the run has to stop, whatever is in flight is
+    finished, stored and yielded first. A consumer that closes the generator ends it the same way.
+
+    Args:
+        budget: What the run may spend; it is asked to stop once that is reached.
+        retry_failed: Calls again for rows whose reply in the ledger was no success.
+
+    Raises:
+        FatalError: The endpoint, the budget or the ledger ended the run.
+        Exception: Whatever else `control.stop` was given as the reason, or a stage did not expect.
+    """
+    waiting = _Waiting()
+    watermark = Watermark()
+    entered = _entered(iter(items), plan, ledger, control, waiting, watermark, retry_failed=retry_failed)
+    answered = engine.run(entered, send, control)
+    settled = _settled(answered, plan, ledger, control, waiting, budget or Budget())
+    with closing(settled):
+        yield from _released(settled, watermark)
+    if control.stop.reason is not None:
+        raise control.stop.reason
+
+
+def _entered(
+    items: Iterator[Item],
+    plan: Plan,
+    ledger: Ledger,
+    control: Control,
+    waiting: _Waiting,
+    watermark: Watermark,
+    *,
+    retry_failed: bool,
+) -> Iterator[Call | Outcome | Idle]:
+    """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once."""
+    for batch in _batched(items):
+        rendered: list[tuple[Record, bytes, bytes]] = []
+        for item in batch:
+            if isinstance(item, Record):
+                watermark.enter(item.index)
+                try:
+                    body = plan.request(item.data)
+                except TemplateError as error:
+                    yield plan.failed(item, error)
+                else:
+                    rendered.append((item, plan.key(body), body))
+            elif isinstance(item, Checkpoint):
+                watermark.hold(item)
+        known = ledger.get([key for _, key, _ in rendered])
+        for record, key, body in rendered:
+            while waiting.records >= _WAITING:
+                yield IDLE
+            if key in known and not (
+                retry_failed and plan.outcome(record, known[key], key).status is not Status.SUCCESS
+            ):
+                outcome = plan.outcome(record, known[key], key)
+                control.breaker.judged(outcome)
+                yield outcome
+            elif waiting.joins(key, record):
+                continue
+            else:
+                yield waiting.begin(Call(key, body, record))
+        if batch[-1] is IDLE:
+            yield IDLE
+
+
+class _Waiting:
+    """The calls on their way, by key, so that identical rows share one; and how many records wait for them."""
+
+    def __init__(self) -> None:
+        self._calls: dict[bytes, Call] = {}
+        self.records = 0
+
+    def begin(self, call: Call) -> Call:
+        self._calls[call.key] = call
+        self.records += 1
+        return call
+
+    def joins(self, key: bytes, record: Record) -> bool:
+        call = self._calls.get(key)
+        if call is None:
+            return False
+        call.records.append(record)
+        self.records += 1
+        return True
+
+    def end(self, call: Call) -> None:
+        del self._calls[call.key]
+        self.records -= len(call.records)
+
+
+def _batched(items: Iterator[Item]) -> Iterator[list[Item]]:
+    """Lists of items for one look-up each; the input's pauses end them early, so that nothing is held back."""
+    while batch := list(islice(_until_idle(items), _BATCH)):
+        yield batch
+
+
+def _until_idle(items: Iterator[Item]) -> Iterator[Item]:
+    for item in items:
+        yield item
+        if item is IDLE:
+            return
+
+
+def _settled(
+    answered: Iterator[Any], plan: Plan, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
+) -> Iterator[Outcome | Idle]:
+    """Stores replies before anything of them is seen, then maps them: one outcome for each record that waits."""
+    batch: list[Done] = []
+    due = control.clock.monotonic() + _COMMIT_SECONDS
+
+    def settle() -> Iterator[Outcome]:
+        nonlocal batch, due
+        done, batch, due = batch, [], control.clock.monotonic() + _COMMIT_SECONDS
+        _store(done, ledger)
+        for call, result in done:
+            waiting.end(call)
+            for position, record in enumerate(call.records):
+                outcome = _outcome(plan, record, call, result, cached=position > 0)
+                if position == 0:
+                    reason = budget.spend(outcome) or control.breaker.judged(outcome)
+                    if reason is not None:
+                        control.stop.request(reason)
+                yield outcome
+
+    try:
+        for item in answered:
+            if isinstance(item, Done):
+                batch.append(item)
+            elif item is not IDLE:
+                yield item
+            if batch and (item is IDLE or len(batch) >= _COMMIT or control.clock.monotonic() >= due):
+                yield from settle()
+            if item is IDLE:
+                yield IDLE
+    except GeneratorExit as closed:
+        control.stop.request(closed)
+        _store([*batch, *(item for item in answered if isinstance(item, Done))], ledger)
+        raise
+    yield from settle()
+
+
+def _store(done: list[Done], ledger: Ledger) -> None:
+    replies = [(call.key, result) for call, result in done if isinstance(result, Reply)]
+    if replies:
+        ledger.put(replies)
+
+
+def _outcome(plan: Plan, record: Record, call: Call, result: Reply | ConnectorError, *, cached: bool) -> Outcome:
+    if isinstance(result, Reply):
+        return plan.outcome(record, result, call.key, cached=cached)
+    return plan.failed(record, result, key=call.key, attempts=call.attempts)
+
+
+def _released(settled: Iterator[Outcome | Idle], watermark: Watermark) -> Iterator[Result]:
+    """Lets each checkpoint through behind the last outcome that it covers."""
+    for item in settled:
+        yield item
+        if isinstance(item, Outcome):
+            watermark.leave(item.record.index)
+        yield from watermark.release()
+    yield from watermark.release()

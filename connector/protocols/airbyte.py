@@ -1,0 +1,213 @@
+"""Airbyte's protocol, as a source: one JSON message a line on stdout (Airbyte Protocol, version 0.2).
+
+Messages are plain dicts, written by orjson: the protocol's model classes cost ten times as much for each record.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from connector.errors import APIConnectionError, ConfigError, ConnectorError, RetryableError
+from connector.protocols import Arguments, Output, Platform
+from connector.records import JSON, Checkpoint, Idle, Outcome, Schema, Status
+from connector.streams import Selection, Stream
+
+VERBS: Final = ("spec", "check", "discover", "read")
+PROTOCOL_VERSION: Final = "0.2.0"
+DOCUMENTATION: Final = "https://docs.airbyte.com/integrations/custom-connectors"
+
+_DONE, _FAILED = 0, 1
+Message = dict[str, Any]
+
+
+def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
+    """See `connector.protocols.Dialect.serve`. A failed check is no failure of the program: it exits 0."""
+    verbs: Mapping[str, Callable[[Arguments, Platform], Iterator[Message | Idle]]] = {
+        "spec": _spec,
+        "check": _check,
+        "discover": _discover,
+        "read": _read,
+    }
+    try:
+        for message in verbs[arguments.verb](arguments, platform):
+            if isinstance(message, Idle):
+                output.flush()
+            else:
+                output.write(orjson.dumps(message) + b"\n")
+    except ConnectorError as error:
+        output.write(orjson.dumps(_error(error)) + b"\n")
+        return _FAILED
+    finally:
+        output.flush()
+    return _DONE
+
+
+def _spec(_arguments: Arguments, platform: Platform) -> Iterator[Message]:
+    yield {
+        "type": "SPEC",
+        "spec": {
+            "documentationUrl": DOCUMENTATION,
+            "protocol_version": PROTOCOL_VERSION,
+            "connectionSpecification": platform.spec(),
+            "supportsIncremental": True,
+            "supported_destination_sync_modes": [],
+        },
+    }
+
+
+def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
+    try:
+        diagnosis = platform.check(_json_file(arguments.config, "config"))
+        ok, message = diagnosis.ok, diagnosis.message
+    except ConfigError as error:
+        ok, message = False, error.message
+    yield {
+        "type": "CONNECTION_STATUS",
+        "connectionStatus": {"status": "SUCCEEDED" if ok else "FAILED", "message": message},
+    }
+
+
+def _discover(arguments: Arguments, platform: Platform) -> Iterator[Message]:
+    streams = platform.discover(_json_file(arguments.config, "config"))
+    yield {"type": "CATALOG", "catalog": {"streams": [_catalogued(stream) for stream in streams]}}
+
+
+def _catalogued(stream: Stream) -> Message:
+    described: Message = {
+        "name": stream.name,
+        "json_schema": stream.schema,
+        "supported_sync_modes": ["full_refresh", "incremental"] if stream.cursor_field else ["full_refresh"],
+        "source_defined_primary_key": [[name] for name in stream.primary_key],
+        "is_resumable": True,
+    }
+    if stream.cursor_field:
+        described |= {"source_defined_cursor": True, "default_cursor_field": [stream.cursor_field]}
+    return described
+
+
+def _read(arguments: Arguments, platform: Platform) -> Iterator[Message | Idle]:
+    config = _json_file(arguments.config, "config")
+    selections = _selections(_json_file(arguments.catalog, "catalog"))
+    states = _states(_json_file(arguments.state, "state") if arguments.state else None)
+    for selection in selections:
+        yield from _read_stream(platform, config, selection, states)
+
+
+def _read_stream(platform: Platform, config: JSON, selection: Selection, states: Mapping[str, JSON]) -> Iterator[Any]:
+    """One stream, between its statuses. Every state counts the records since the one before it."""
+    name, count, total = selection.name, 0, 0
+    yield _status(name, "STARTED")
+    try:
+        for result in platform.read(config, [selection], states):
+            if isinstance(result, Outcome):
+                if not total:
+                    yield _status(name, "RUNNING")
+                count, total = count + 1, total + 1
+                yield _record(result, selection)
+            elif isinstance(result, Checkpoint):
+                yield _state(name, result.state, count)
+                count = 0
+            else:
+                yield result
+    except BaseException:
+        yield _status(name, "INCOMPLETE")
+        raise
+    yield _status(name, "COMPLETE")
+
+
+def _record(outcome: Outcome, selection: Selection) -> Message:
+    record: Message = {
+        "stream": selection.name,
+        "data": selection.keeps(outcome.row),
+        "emitted_at": time.time_ns() // 1_000_000,
+    }
+    if outcome.status is not Status.SUCCESS:
+        changes = [{"field": name, "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"} for name in outcome.columns]
+        record["meta"] = {"changes": changes}
+    return {"type": "RECORD", "record": record}
+
+
+def _state(stream: str, state: JSON, count: int) -> Message:
+    described = {"stream_descriptor": {"name": stream}, "stream_state": state}
+    return {
+        "type": "STATE",
+        "state": {"type": "STREAM", "stream": described, "sourceStats": {"recordCount": float(count)}},
+    }
+
+
+def _status(stream: str, status: str) -> Message:
+    return _trace("STREAM_STATUS", stream_status={"stream_descriptor": {"name": stream}, "status": status})
+
+
+def _error(error: ConnectorError) -> Message:
+    """The trace that a platform shows: `config_error` is the user's to mend, `transient_error` goes by itself."""
+    kind = "system_error"
+    if isinstance(error, ConfigError):
+        kind = "config_error"
+    elif isinstance(error, RetryableError | APIConnectionError):
+        kind = "transient_error"
+    internal = error.detail or f"{type(error).__name__}: {error.message}"
+    return _trace("ERROR", error={"message": error.message, "internal_message": internal, "failure_type": kind})
+
+
+def _trace(kind: str, **content: JSON) -> Message:
+    return {"type": "TRACE", "trace": {"type": kind, "emitted_at": time.time() * 1000, **content}}
+
+
+def _selections(catalog: JSON) -> list[Selection]:
+    try:
+        return [_selection(configured) for configured in catalog["streams"]]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"the catalog is not a configured catalog of Airbyte's: {error!r} is missing in it") from None
+
+
+def _selection(configured: Mapping[str, Any]) -> Selection:
+    stream: Mapping[str, Any] = configured["stream"]
+    schema: Schema = stream.get("json_schema") or {}
+    fields = schema.get("properties")
+    return Selection(
+        stream["name"], configured.get("sync_mode") == "incremental", frozenset(fields) if fields else None
+    )
+
+
+def _states(state: JSON) -> dict[str, JSON]:
+    """States by stream, from the list of messages that the protocol has now, or the one object that it had."""
+    if isinstance(state, Mapping):
+        return dict(state)
+    found: dict[str, JSON] = {}
+    for message in state or ():
+        if not isinstance(message, Mapping):
+            raise ConfigError("the state is not a list of Airbyte's state messages")
+        stream = message.get("stream") or message.get("state", {}).get("stream")
+        if stream:
+            found[stream["stream_descriptor"]["name"]] = stream.get("stream_state")
+        elif isinstance(message.get("data"), Mapping):
+            found |= message["data"]
+    return found
+
+
+def _json_file(path: str | None, name: str) -> JSON:
+    if path is None:
+        raise ConfigError(f"--{name} is missing")
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the {name} {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"the {name} {path} is not JSON: {error}") from None
+
+
+def log(level: str, message: str) -> Message:
+    """A log message."""
+    return {"type": "LOG", "log": {"level": level, "message": message}}
+
+
+def messages(items: Iterable[Message]) -> bytes:
+    """Messages as lines."""
+    return b"".join(orjson.dumps(item) + b"\n" for item in items)

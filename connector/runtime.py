@@ -1,0 +1,119 @@
+"""What a run needs open: transport, ledger, and what steers the engine. Made from a config, closed at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, Self
+
+from connector import endpoints, engines, pipeline
+from connector.breaker import Breaker
+from connector.client import Client
+from connector.clock import Clock
+from connector.config import Config
+from connector.cost import Budget
+from connector.ledger import Ledger
+from connector.limits import Limits
+from connector.masking import Masker
+from connector.plan import Plan
+from connector.retry import Backoff
+from connector.transport import Settings, Transport
+
+IN_MEMORY: Final = "none"
+"""The value of `cache` that keeps the ledger in memory."""
+
+
+def transport_of(config: Config) -> Transport:
+    """The transport that a config describes: its key, headers, time-outs, proxy and certificates."""
+    headers: dict[str, str] = {}
+    if config.api_key:
+        headers["Authorization"] = f"Bearer {config.api_key.get_secret_value()}"
+    return Transport(
+        Settings(
+            timeout=config.config.timeout,
+            connect_timeout=config.config.connect_timeout,
+            connections=config.concurrency,
+            headers=headers | {name: value.get_secret_value() for name, value in config.headers.items()},
+            proxy=config.proxy,
+            ca_bundle=config.ca_bundle,
+            max_response_bytes=config.max_response_bytes,
+        )
+    )
+
+
+def ledger_path(config: Config, beside: Path | None = None) -> Path | None:
+    """Where a run's ledger is: as configured, else beside its output, else in the user's cache directory.
+
+    There, the name stands for endpoint and input, so that two pipelines never wait for each other. `None` is in memory.
+    """
+    if config.cache is not None:
+        return None if config.cache == IN_MEMORY else Path(config.cache)
+    if beside is not None:
+        return beside.with_name(f"{beside.name}.ledger")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    name = blake2b(f"{config.endpoint_url}\n{config.input!r}".encode(), digest_size=8).hexdigest()
+    return home / "openai-compatible" / f"{name}.ledger"
+
+
+class Runtime:
+    """Everything open that one run needs; a context manager.
+
+    Args:
+        ledger: The ledger's path; `None` keeps it in memory.
+        waiting: Called if another run has the ledger, before waiting for that one to end.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Path | None,
+        *,
+        stop: engines.Stop | None = None,
+        clock: Clock | None = None,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        config = plan.config
+        self.plan = plan
+        self.mask = Masker(config.secrets)
+        self.budget = Budget(config.max_cost_usd, config.max_total_tokens)
+        self.control = engines.Control(
+            Limits(config.concurrency, config.max_requests_per_minute, config.max_tokens_per_minute),
+            Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
+            Breaker(),
+            stop or engines.Stop(),
+            engines.Gauge(),
+            clock or Clock(),
+        )
+        self.ledger = Ledger(ledger, waiting=waiting)
+        self._transport = transport_of(config)
+        kind = endpoints.load(config.kind)
+        self._send = Client(self._transport, kind, plan.url, self.mask, self.control.clock)
+
+    def run(self, items: Iterable[pipeline.Item], *, retry_failed: bool = False) -> Iterator[pipeline.Result]:
+        """Runs records through the pipeline; see `connector.pipeline.run`."""
+        results = pipeline.run(
+            items,
+            self.plan,
+            self._send,
+            self.ledger,
+            engines.load("threads"),
+            self.control,
+            budget=self.budget,
+            retry_failed=retry_failed,
+        )
+        with closing(results):
+            yield from results
+
+    def close(self) -> None:
+        """Closes connections and ledger."""
+        self._transport.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

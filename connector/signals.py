@@ -1,0 +1,46 @@
+"""Turns the first SIGINT or SIGTERM into a request to stop; the second one ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
+
+from connector.engines import Stop
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 - a request of the user's, not an error
+    """The user, or the platform, asked the run to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+@contextmanager
+def interruptible(stop: Stop) -> Iterator[None]:
+    """While entered, the first signal asks `stop` to end the run in good order, the second one ends the process."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.reason is not None:
+            end_by(number)
+        stop.request(Interrupted(number))
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_by(number: int) -> NoReturn:
+    """Ends the process by the signal itself, so that whoever started it sees what happened (a shell: 130, 143)."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    raise SystemExit(128 + number)

@@ -1,0 +1,63 @@
+"""Server-sent events, parsed from bytes under any chunking (WHATWG HTML, section 9.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+DONE: Final = b"[DONE]"
+"""The data by which OpenAI's streams say that nothing follows."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the data of each event as soon as its blank line has arrived; comments and other fields are dropped.
+
+    Lines end in LF, CR or CRLF. An event that the stream's end leaves without a blank line is yielded as well: whether
+    its data is whole is for the caller to see, and some servers end like that.
+    """
+    data: list[bytes] = []
+    for line in _lines(chunks):
+        if line:
+            if line.startswith(b"data:"):
+                data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif line == b"data":
+                data.append(b"")
+        elif data:
+            yield data[0] if len(data) == 1 else b"\n".join(data)
+            data = []
+    if data:
+        yield b"\n".join(data)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    pending: list[bytes] = []
+    after_cr = False
+    for chunk in _without_bom(chunks):
+        if after_cr and chunk[:1] == b"\n":
+            chunk = chunk[1:]  # noqa: PLW2901 - the LF of a CRLF that two chunks share
+        after_cr = chunk[-1:] == b"\r" if chunk else after_cr
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901 - one kind of line end from here
+        lines = chunk.split(b"\n")
+        if len(lines) > 1:
+            pending.append(lines[0])
+            yield b"".join(pending)
+            yield from lines[1:-1]
+            pending = []
+        if lines[-1]:
+            pending.append(lines[-1])
+    if pending:
+        yield b"".join(pending)
+
+
+def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    head = b""
+    rest = iter(chunks)
+    for chunk in rest:
+        head += chunk
+        if len(head) >= len(_BOM) or not _BOM.startswith(head):
+            break
+    yield head.removeprefix(_BOM)
+    yield from rest

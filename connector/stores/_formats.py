@@ -1,0 +1,89 @@
+"""File formats by their names: which they are, how they are compressed, and which files a path stands for."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final, NamedTuple
+
+from connector.errors import ConfigError
+
+_FORMATS: Final[Mapping[str, str]] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+}
+_COMPRESSIONS: Final[Mapping[str, str]] = {".gz": "gzip", ".zst": "zstd"}
+_KNOWN: Final = ", ".join(_FORMATS) + ", each but Parquet also with .gz or .zst"
+
+
+class File(NamedTuple):
+    """A file, its format (`csv`, `tsv`, `jsonl`, `parquet`) and its compression (`none`, `gzip`, `zstd`)."""
+
+    path: Path
+    format: str
+    compression: str
+
+
+def recognise(path: Path, chosen: str = "auto") -> File:
+    """The file's format, by its extensions unless it is `chosen`.
+
+    Raises:
+        ConfigError: the extension is none that is known.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compression = _COMPRESSIONS.get(suffixes[-1], "none") if suffixes else "none"
+    if compression != "none":
+        suffixes.pop()
+    kind = _FORMATS.get(suffixes[-1], "") if suffixes and chosen == "auto" else chosen.replace("auto", "")
+    if not kind:
+        raise ConfigError(
+            f"{path}: the format cannot be told from the name. Known extensions: {_KNOWN}. Or set `format`."
+        )
+    if kind == "parquet" and compression != "none":
+        raise ConfigError(f"{path}: Parquet is compressed inside. Leave out the {path.suffix}.")
+    return File(path, kind, compression)
+
+
+def find(path: str, chosen: str = "auto") -> list[File]:
+    """The files that a path or a glob stands for, sorted, all of one format.
+
+    Raises:
+        ConfigError: there is none, or one that cannot be read.
+    """
+    wanted = os.path.expanduser(path)  # noqa: PTH111 - a glob is no path
+    names = [wanted] if os.path.lexists(wanted) else sorted(glob.glob(wanted, recursive=True))  # noqa: PTH207 - as above
+    files = [recognise(_readable(Path(name)), chosen) for name in names if name == wanted or not Path(name).is_dir()]
+    if not files:
+        what = "no file matches it" if glob.has_magic(wanted) else "there is no such file"
+        raise ConfigError(f"{path}: {what}. Check the path; only files of this machine can be read.")
+    if len(formats := sorted({file.format for file in files})) > 1:
+        raise ConfigError(
+            f"{path}: it matches files of several formats ({', '.join(formats)}). Narrow it to one of them."
+        )
+    return files
+
+
+def stem(path: str) -> str:
+    """A name for what is in these files: the file's without its extensions, or the folder's for a glob without one."""
+    for part in reversed(Path(path).parts):
+        name = "".join(letter for letter in part.split(".")[0] if letter not in "*?[]").strip("-_ ")
+        if name and name != os.sep:
+            return name
+    return "records"
+
+
+def _readable(path: Path) -> Path:
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"{path}: this is not a file. Name a file, or a glob such as {path / '*.csv'}.")
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ConfigError(f"{path}: it cannot be read ({error.strerror}).", detail=str(error)) from error

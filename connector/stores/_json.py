@@ -1,0 +1,129 @@
+"""JSON into the snapshot: an object a line (`.jsonl`, `.ndjson`), or an array of objects.
+
+Texts stay texts, also those that look like dates. Objects and lists are kept as the JSON that they are.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from connector.errors import ConfigError
+from connector.records import Schema
+from connector.stores._columns import Column, literal, scalar, settle, structure
+from connector.stores._database import Database, Statement, lines, path_list
+from connector.stores._formats import File
+from connector.stores._shapes import Shape, check_names
+from connector.stores._spool import Spool
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def load(database: Database, files: Sequence[File], limit: int | None) -> list[Column]:
+    """Read files into the table `input`; a key that only some objects have is null in the others.
+
+    Raises:
+        ConfigError: a line is not a JSON object, or keys cannot be columns; it says which and where.
+    """
+    shape = Shape.of_table()
+    spooled = database.directory / "input.jsonl"
+    with Spool(spooled, shape) as spool:
+        for index, row in enumerate(islice(chain.from_iterable(objects(database, file) for file in files), limit)):
+            spool.write(index, row)
+    columns = shape.columns
+    check_names(columns, ", ".join(str(file.path) for file in files))
+    database.run(_create(spooled, columns))
+    spooled.unlink()
+    return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(columns.items())]
+
+
+def objects(database: Database, file: File) -> Iterator[dict[str, Any]]:
+    """The objects in a file, one by one.
+
+    Raises:
+        ConfigError: something in it is none; it says where.
+    """
+    for where, text in _texts(database, file):
+        yield parse(text, f"{file.path}, {where}")
+
+
+def parse(text: bytes | str, where: str) -> dict[str, Any]:
+    """The object that a text is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        row = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(
+            f"{where}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
+        ) from error
+    if not isinstance(row, dict):
+        raise ConfigError(f'{where}: a JSON object is expected, such as {{"id": 1}}.')
+    return row
+
+
+def _texts(database: Database, file: File) -> Iterator[tuple[str, bytes | str]]:
+    """The JSON texts of a file and where they stand."""
+    empty = True
+    for number, line in enumerate(_lines(database, file), 1):
+        if not (text := line.strip()):
+            continue
+        if empty and text[:1] in (b"[", "["):
+            yield from _items(database, file)
+            return
+        empty = False
+        yield f"line {number}", text
+
+
+def _lines(database: Database, file: File) -> Iterator[bytes | str]:
+    if file.compression == "zstd":
+        yield from (line or "" for (line,) in database.lines(file.path, file.compression))
+        return
+    with gzip.open(file.path) if file.compression == "gzip" else file.path.open("rb") as stream:
+        yield next(stream, b"").removeprefix(_BOM)
+        yield from stream
+
+
+def _items(database: Database, file: File) -> Iterator[tuple[str, str]]:
+    """The items of an array, which DuckDB takes apart without holding all of it."""
+    rows = database.stream(
+        lambda start: (
+            lambda size: (
+                f"FROM read_json_objects({path_list([file.path])}, format = 'array', "
+                f"compression = '{file.compression}', maximum_object_size = {size}) OFFSET {start}"
+            )
+        )
+    )
+    yield from ((f"item {number}", text) for number, (text,) in enumerate(chain.from_iterable(rows), 1))
+
+
+def _create(spooled: Path, columns: Mapping[str, Schema]) -> Statement:
+    """The statement that makes the table: scalars typed, the rest as JSON."""
+    kinds = {name: _kind(schema) for name, schema in columns.items()}
+    cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(columns))
+    read = literal(orjson.dumps(kinds).decode())
+    return lambda size: (
+        f"CREATE TABLE input AS FROM ({lines(spooled, size)} SELECT from_json(line, {read}) AS v) SELECT {cells or 'v'}"
+    )
+
+
+def _kind(schema: Schema) -> str:
+    kind = settle(structure(schema), None)
+    return kind if isinstance(kind, str) else "JSON"
+
+
+def _column(name: str, cell: str, schema: Schema) -> Column:
+    kind = _kind(schema)
+    if kind != "JSON":
+        plain, nullable = scalar(cell, kind.lower())
+        return Column(name, nullable, cell, plain, text=f"CAST({plain} AS VARCHAR)", kind=kind)
+    nested = structure(schema)
+    exact = cell if nested == "JSON" else f"from_json({cell}, {literal(orjson.dumps(settle(nested, None)).decode())})"
+    return Column(name, schema, exact, cell, text=f"{cell} ->> '$'", parse=True)

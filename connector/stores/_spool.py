@@ -1,0 +1,110 @@
+"""JSON lines in a private file: rows wait here until all of them are there, or until somebody has time for them."""
+
+from __future__ import annotations
+
+import base64
+from array import array
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from connector.stores._shapes import Shape
+
+_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_STRICT: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER
+_BUFFER: Final = 1 << 18
+_INT64: Final = 1 << 63
+_ABSENT: Final = -1
+
+
+def encode(row: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
+    """A row as a line of JSON, and as it stands there.
+
+    Times become ISO 8601 text, bytes base64, NaN null, decimals numbers where a number holds all their digits and text
+    elsewhere. Integers beyond 64 bits become text, halves of surrogate pairs U+FFFD: others could not read them.
+    """
+    try:
+        return orjson.dumps(row, default=_plain, option=_STRICT), row
+    except TypeError:
+        tidy = {_tidy(key): _tidy(value) for key, value in row.items()}
+        return orjson.dumps(tidy, default=_plain, option=_OPTIONS), tidy
+
+
+def _tidy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_tidy(str(key)): _tidy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_tidy(item) for item in value]
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return str(value)
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON does not know as one that it does."""
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None
+        if value.as_tuple().exponent == 0:
+            return int(value) if -_INT64 <= value < _INT64 else str(value)
+        return float(value) if Decimal(repr(float(value))) == value else str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    return str(value)
+
+
+class Spool:
+    """Rows that are written in any order and read in the order of their index. `shape` learns what they look like."""
+
+    def __init__(self, path: Path, shape: Shape | None = None) -> None:
+        self.shape = shape
+        self._file = path.open("w+b", buffering=_BUFFER)
+        self._places = array("q")
+        self._end = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """One more than the highest index."""
+        return len(self._places)
+
+    def write(self, index: int, row: Mapping[str, Any]) -> None:
+        """Keep a row at `index`."""
+        line, row = encode(row)
+        if self.shape is not None:
+            self.shape.learn(row)
+        places = self._places
+        if index < len(places):
+            places[index] = self._end
+        else:
+            places.extend(repeat(_ABSENT, index - len(places)))
+            places.append(self._end)
+        self._file.write(line)
+        self._end += len(line)
+
+    def lines(self, gap: bytes = b"") -> Iterator[bytes]:
+        """All lines in order, `gap` where there is none at an index."""
+        file = self._file
+        file.flush()
+        for place in self._places:
+            if place == _ABSENT:
+                yield gap
+            else:
+                file.seek(place)
+                yield file.readline()

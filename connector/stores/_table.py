@@ -1,0 +1,172 @@
+"""The file that a run writes: rows come in any order, wait in a private file, and become visible all at once, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import duckdb
+import orjson
+
+from connector.errors import StorageError
+from connector.records import JSON, Record, Schema
+from connector.stores import Source
+from connector.stores._columns import Structure, identifier, literal, settle, structure
+from connector.stores._database import Database, Statement, lines, storage_error
+from connector.stores._formats import File
+from connector.stores._shapes import Shape, check_names
+from connector.stores._snapshot import Snapshot
+from connector.stores._spool import Spool
+
+PROVENANCE: Final = "_llm"
+"""The column that becomes several in CSV: `_llm_status`, `_llm_model`, and so on."""
+
+_LEFT_OUT: Final = b"null\n"
+_DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_timezone": "TIMESTAMP WITH TIME ZONE"}
+
+
+class Table:
+    """A `Sink` for one file.
+
+    Beside a `Snapshot` only the added columns wait here; at the end they are put beside its rows, position by position,
+    so no join and no sort has to hold them. From any other source the rows come whole.
+    """
+
+    def __init__(
+        self, target: File, directory: Path, database: Database, added: Mapping[str, Schema], source: Source | None
+    ) -> None:
+        self._target = target
+        self._directory = directory
+        self._database = database
+        self._added = added
+        self._snapshot = source if isinstance(source, Snapshot) else None
+        self._inputs = dict(source.columns) if source else {}
+        check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(target.path))
+        self._known = self._snapshot is not None or bool(self._inputs)
+        self._shape = Shape.of_table() if target.format == "parquet" or not self._known else None
+        self._width = 0
+        self._spool = Spool(directory / "rows.jsonl", self._shape)
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """As `Sink.write` says."""
+        if added is None:
+            return
+        try:
+            self._spool.write(record.index, added if self._snapshot else {**record.data, **added})
+        except OSError as error:
+            raise self._failed(error) from error
+        if not self._known and self._shape and len(self._shape.fields) != self._width:
+            self._width = len(self._shape.fields)
+            check_names(self._shape.fields, str(self._target.path))
+
+    def flush(self) -> None:
+        """Nothing to hand on: a file is there as a whole or not at all."""
+
+    def commit(self) -> None:
+        """As `Sink.commit` says."""
+        rows, output = (
+            self._directory / "ordered.jsonl",
+            self._directory / f"output{''.join(self._target.path.suffixes)}",
+        )
+        try:
+            with rows.open("wb") as file:
+                file.writelines(self._spool.lines(_LEFT_OUT if self._snapshot else b""))
+            try:
+                self._database.run(self._copy(rows, output, dates=True))
+            except duckdb.ConversionException:
+                # What a database calls a timestamp need not be one.
+                self._database.run(self._copy(rows, output, dates=False))
+            _publish(output, self._target.path)
+        except (OSError, duckdb.Error) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StorageError:
+        path = self._target.path
+        return storage_error(error, path.parent) or StorageError(
+            f"{path}: it cannot be written. Check that its folder is still there and has room.", detail=str(error)
+        )
+
+    def _copy(self, rows: Path, output: Path, *, dates: bool) -> Statement:
+        """The statement that writes the file."""
+        kinds = self._kinds()
+        v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "NULL"
+        cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in self._cells(kinds, dates=dates).items())
+        beside = "input POSITIONAL JOIN " if self._snapshot else ""
+        return lambda size: (
+            f"COPY (FROM {beside}({lines(rows, size)} SELECT line, {v} AS v) SELECT {cells} WHERE line <> 'null') "
+            f"TO {literal(str(output))} ({_options(self._target)})"
+        )
+
+    def _kinds(self) -> dict[str, Structure]:
+        """How to read the columns that have been waiting: for Parquet with types, for text as the JSON that they are."""
+        names = list(self._added if self._snapshot else {**self._inputs, **self._added})
+        if not self._known and self._shape:
+            names = [*(name for name in self._shape.fields if name not in self._added), *self._added]
+        match self._target.format:
+            case "jsonl":
+                return dict.fromkeys(names, "JSON")
+            case "parquet":
+                declared = {**self._inputs, **self._added}
+                learned = self._shape.columns if self._shape else {}
+                return {
+                    name: settle(structure(declared.get(name, {})), structure(learned.get(name, {}))) for name in names
+                }
+        parts: Structure = dict.fromkeys(self._added.get(PROVENANCE, {}).get("properties", {}), "VARCHAR")
+        return {name: (parts if name == PROVENANCE and parts else "VARCHAR") for name in names}
+
+    def _cells(self, kinds: Mapping[str, Structure], *, dates: bool) -> dict[str, str]:
+        """The columns of the file and the SQL that gives their values."""
+        cells: dict[str, str] = {}
+        for field in self._snapshot.fields if self._snapshot else ():
+            cells[field.name] = {"parquet": field.exact, "jsonl": field.plain}.get(self._target.format, field.text)
+        for name, kind in kinds.items():
+            cell = f"struct_extract(v, {literal(name)})"
+            if isinstance(kind, dict) and self._target.format in ("csv", "tsv"):
+                cells |= {f"{name}_{part}": f"struct_extract({cell}, {literal(part)})" for part in kind}
+            elif (
+                dates and kind == "VARCHAR" and (date := _date(self._inputs.get(name, {}))) and name not in self._added
+            ):
+                cells[name] = f"CAST({cell} AS {date})"
+            else:
+                cells[name] = cell
+        return cells
+
+
+def _date(schema: Schema) -> str | None:
+    if schema.get("format") == "date":
+        return "DATE"
+    return _DATES.get(schema.get("airbyte_type", ""))
+
+
+def _options(target: File) -> str:
+    if target.format == "parquet":
+        return "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480"
+    if target.format == "jsonl":
+        array = str(".json" in target.path.suffixes).lower()
+        return f"FORMAT json, ARRAY {array}, COMPRESSION {target.compression}"
+    separator = literal("\t" if target.format == "tsv" else ",")
+    return f"FORMAT csv, HEADER, DELIMITER {separator}, QUOTE '\"', ESCAPE '\"', COMPRESSION {target.compression}"
+
+
+def _publish(output: Path, target: Path) -> None:
+    """Put a finished file in its place: on the disk first, then under its name, and the name on the disk."""
+    output.chmod(0o600)
+    _sync(output)
+    output.replace(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

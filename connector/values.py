@@ -1,0 +1,134 @@
+"""What a value becomes: text inside a text, its own type alone in JSON, and the encoding of both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from jinja2 import ChainableUndefined, TemplateRuntimeError
+from jinja2.runtime import Undefined
+
+
+class Json(str):
+    """Text that is JSON already, as `tojson` makes it."""
+
+    __slots__ = ()
+
+
+class NullError(TemplateRuntimeError):
+    """A null where a text is needed."""
+
+
+def is_null(value: object) -> bool:
+    """Whether `value` is null: `None`, or the NaN by which data frames say so."""
+    return value is None or (type(value) is float and math.isnan(value))
+
+
+def text(value: object) -> str:
+    """Returns a value as it stands inside a text: JSON for lists, objects and booleans; a null is an error."""
+    if type(value) is str:
+        return value
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    if is_null(value) or isinstance(value, ChainableUndefined):
+        raise NullError("a text has no place for null")
+    if isinstance(value, Undefined):
+        return str(value)
+    if isinstance(value, bool | list | dict | tuple):
+        return dumps(value).decode()
+    if isinstance(value, Iterator):
+        return dumps(list(value)).decode()
+    return str(value)
+
+
+def native(value: object) -> Any:
+    """Returns a value as it stands alone in JSON: its own type, and null for what JSON has no number for."""
+    if type(value) in (str, int, bool, list, dict, type(None)):
+        return value
+    if isinstance(value, ChainableUndefined):
+        return None
+    if isinstance(value, Undefined):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Iterator | tuple):
+        return list(value)
+    return value
+
+
+def dumps(value: object) -> bytes:
+    """Encodes as compact JSON (UTF-8). Raises `TypeError` on what is not JSON, lone surrogates included."""
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("bytes are not JSON: encode them as base64 first")
+    if isinstance(value, Iterable):
+        return list(value)
+    if hasattr(value, "item"):  # a NumPy scalar, as data frames hand them out
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
+    """Jinja2's `default`, for nulls too: a table says "no value" by null, not by leaving the column out."""
+    if isinstance(value, Undefined) or is_null(value) or (boolean and not value):
+        return default_value
+    return value
+
+
+def tojson(value: object, indent: int | None = None) -> Json:
+    """A value as JSON text. Unlike Jinja2's own it does not escape for HTML, since no reply is a web page."""
+    option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    return Json(orjson.dumps(native(value), default=_plain, option=option).decode())
+
+
+def in_string(value: object) -> str:
+    """A value as it stands inside a JSON string."""
+    return json.dumps(text(value), ensure_ascii=False)[1:-1]
+
+
+def json_value(value: object) -> str:
+    """A value as it stands in JSON outside of strings."""
+    return str(value) if isinstance(value, Json | Undefined) else dumps(native(value)).decode()
+
+
+def loads(data: bytes | str) -> Any:
+    """Decodes JSON. Half of a surrogate pair is let through, since a stream may cut an emoji in two; NaN is not.
+
+    Raises `ValueError` on anything that is not JSON, nested too deeply included.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data, parse_constant=_refuse_constant)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def joined(parts: list[str]) -> str:
+    """Joins pieces of a text, putting together the characters that were cut in two between them."""
+    whole = "".join(parts)
+    if whole.isascii() or _encodable(whole):
+        return whole
+    return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""A config is checked whole, says everything that is wrong with it, and loads what other tools have saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from connector import Config, ConfigError
+from connector.config import warnings
+
+SAVED_BY_AI_SQUARED: dict[str, Any] = {
+    "url": "https://api.openai.com/v1/chat/completions",
+    "api_key": "sk-test",
+    "is_stream": False,
+    "config": {"timeout": "30"},
+    "request_format": '{"model":"gpt-4o-mini", "messages":[{"role": "user", "content": "What do you know about APIs?"}], '
+    '"stream": false}',
+    "response_format": '{"choices":[{"index": 0, "delta":{"role": "assistant", "content": "APIs, or …"}, '
+    '"finish_reason": "stop"}]}',
+}
+
+
+def problems(data: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Config.load(data)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_a_config_saved_by_ai_squared_loads_as_it_stands() -> None:
+    config = Config.load(SAVED_BY_AI_SQUARED)
+    assert (config.config.timeout, config.kind, config.is_stream) == (30.0, "chat", False)
+    assert config.endpoint_url == SAVED_BY_AI_SQUARED["url"]
+
+
+def test_every_problem_is_listed_at_once_with_its_path_what_was_found_and_what_is_expected() -> None:
+    found = problems(
+        {
+            "url": "ftp://example.com",
+            "config": {"timeout": "abc"},
+            "concurrency": "many",
+            "on_error": "explode",
+            "prices": {"input": -1},
+            "request_format": '{"a": "{{ x"}',
+            "output_schema": '{"type": "array"}',
+        }
+    )
+    assert found == [
+        'concurrency: "many" is not a whole number',
+        'config.timeout: "abc" is not a number of seconds',
+        'on_error: "explode" is not one of record, skip, fail',
+        "prices.input: -1 is not at least 0",
+        "url: 'ftp://example.com' is not an http:// or https:// URL",
+        "request_format.a: '{{ x' is not a template that can run: unexpected end of template, "
+        "expected 'end of print statement'.",
+        'output_schema: is not the schema of an object: it needs "type": "object"',
+    ]
+
+
+@pytest.mark.parametrize("timeout", [30, 30.0, "30", " 30 ", "30.0", "0.5", ".5"])
+def test_a_timeout_is_seconds_as_a_number_or_as_text(timeout: Any) -> None:
+    assert Config(config={"timeout": timeout}).config.timeout == float(timeout)
+
+
+@pytest.mark.parametrize("timeout", ["", "abc", "0", "-1", "1e3", "nan", "inf", True, [], {}])
+def test_what_is_no_number_of_seconds_is_refused(timeout: Any) -> None:
+    assert all(problem.startswith("config.timeout: ") for problem in problems({"config": {"timeout": timeout}}))
+
+
+def test_json_options_are_taken_as_text_or_as_objects(tmp_path: Path) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "{{ a }}"}]}
+    path = tmp_path / "config.yaml"
+    path.write_text(f"request_format: {json.dumps(body)}\n")
+    assert Config.load(path).request_format == body
+    assert Config(request_format=json.dumps(body)).request_format == json.dumps(body)
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Config().url = "http://elsewhere"  # type: ignore[misc]
+
+
+def test_the_key_never_shows() -> None:
+    config = Config(api_key="sk-canary", headers={"x-key": "canary-header"})
+    assert "canary" not in repr(config) + str(config) + config.model_dump_json()
+
+
+def test_a_wrong_secret_is_not_quoted_in_the_problem() -> None:
+    assert "canary" not in "".join(problems({"api_key": ["sk-canary"], "headers": "canary"}))
+
+
+def test_the_environment_serves_where_the_config_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-environment")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    monkeypatch.setenv("OPENAI_MODEL", "m1")
+    config = Config()
+    assert config.api_key is not None
+    assert (config.api_key.get_secret_value(), config.url, config.model) == (
+        "sk-from-environment",
+        "http://localhost:1/v1",
+        "m1",
+    )
+    assert Config(url="http://localhost:2/v1").url == "http://localhost:2/v1"
+
+
+def test_a_key_may_refer_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_KEY", "sk-team")
+    config = Config(api_key="${TEAM_KEY}", headers={"x-team": "${TEAM_KEY}"})
+    assert config.secrets == ["sk-team", "sk-team"]
+    assert problems({"api_key": "${NO_SUCH_KEY}"}) == [
+        "the environment variable NO_SUCH_KEY, which the config refers to, is not set"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "base"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1"),
+        ("http://h:1/v1/", "http://h:1/v1/chat/completions", "http://h:1/v1"),
+        ("http://h/v1/chat/completions", "http://h/v1/chat/completions", "http://h/v1"),
+        ("http://h/v1/chat/completions?x=1", "http://h/v1/chat/completions?x=1", "http://h/v1"),
+        ("http://h", "http://h/chat/completions", "http://h"),
+    ],
+)
+def test_a_url_is_the_endpoint_or_its_base(url: str, endpoint: str, base: str) -> None:
+    config = Config(url=url)
+    assert (config.endpoint_url, config.base_url) == (endpoint, base)
+
+
+def test_an_unknown_option_is_a_warning_with_what_was_probably_meant() -> None:
+    assert warnings({"concurency": 3, "url": "x"}) == ['there is no option "concurency"; did you mean "concurrency"?']
+    Config.load({"concurency": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("url: [", "line 1 is neither JSON nor YAML"),
+        ("- 1", "is not an object of options"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    (problem,) = problems(path)
+    assert str(path) in problem
+    assert told in problem
+
+
+def test_a_missing_file_is_named() -> None:
+    assert problems("nowhere.json") == ["the config nowhere.json cannot be read: No such file or directory"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Config.model_fields)), json_values, max_size=5))
+def test_any_config_is_taken_or_refused_with_a_config_error(data: dict[str, Any]) -> None:
+    try:
+        Config.load(data)
+    except ConfigError as error:
+        assert error.problems

@@ -1,0 +1,49 @@
+"""Every fault of the table, whole and streamed, over a real socket: the row's status, the calls made, the effect on the run."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector import Connector, FatalError
+from connector.clock import Clock
+from tests.endpoint import Endpoint, answer_to
+from tests.faults import FAULTS, Fault
+
+CASES = [
+    pytest.param(fault, streamed, id=f"{name}-{'streamed' if streamed else 'whole'}")
+    for name, fault in FAULTS.items()
+    for streamed in (False, True)
+    if (fault.streamed if streamed else fault.whole) is not None and "chat" in fault.kinds
+]
+
+
+def run(endpoint: Endpoint, fault: Fault, *, streamed: bool, times: str) -> dict[str, object]:
+    connector = Connector(
+        {
+            "url": endpoint.url,
+            "api_key": "sk-test",
+            "model": "m",
+            "prompt": "{{ text }}",
+            "is_stream": streamed,
+            "config": {"timeout": 0.5 if fault.deadline else 10},
+            "max_response_bytes": 1_000_000,
+        },
+        clock=Clock(random=lambda: 0.0),
+    )
+    (row,) = connector.enrich([{"text": f"row 7 [[fault:{fault.name}{times}]]"}])
+    return row
+
+
+@pytest.mark.parametrize(("fault", "streamed"), CASES)
+def test_a_fault_that_passes_has_the_outcome_that_the_table_says(fault: Fault, streamed: bool) -> None:
+    with Endpoint() as endpoint:
+        if fault.effect == "run":
+            with pytest.raises(FatalError):
+                run(endpoint, fault, streamed=streamed, times=";times=1")
+            return
+        row = run(endpoint, fault, streamed=streamed, times=";times=1")
+        prompt = str(row["text"])
+        expected = "success" if fault.retried else fault.streamed if streamed else fault.whole
+        assert (row["_llm"]["status"], endpoint.journal.by_prompt[prompt]) == (expected, 2 if fault.retried else 1), row["_llm"]
+        if expected == "success":
+            assert row["content"] == answer_to(prompt) + ("" if fault.retried else fault.tail)
