@@ -77,8 +77,16 @@ def _entered(
     *,
     retry_failed: bool,
 ) -> Iterator[Call | Outcome | Idle]:
-    """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once."""
+    """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once.
+
+    Nothing is yielded between looking a batch up and joining its records to the calls on their way: else a reply that came in
+    between would be in neither, and paid for again.
+    """
+    asked_again: set[bytes] = set()
     for batch in _batched(items):
+        while waiting.records >= _WAITING:
+            yield IDLE
+        outcomes: list[Outcome] = []
         rendered: list[tuple[Record, bytes, bytes]] = []
         for item in batch:
             if isinstance(item, Record):
@@ -86,25 +94,25 @@ def _entered(
                 try:
                     body = plan.request(item.data)
                 except TemplateError as error:
-                    yield plan.failed(item, error)
+                    outcomes.append(plan.failed(item, error))
                 else:
                     rendered.append((item, plan.key(body), body))
             elif isinstance(item, Checkpoint):
                 watermark.hold(item)
         known = ledger.get([key for _, key, _ in rendered])
+        calls: list[Call] = []
         for record, key, body in rendered:
-            while waiting.records >= _WAITING:
-                yield IDLE
-            if key in known and not (
-                retry_failed and plan.outcome(record, known[key], key).status is not Status.SUCCESS
-            ):
+            if key in known:
                 outcome = plan.outcome(record, known[key], key)
-                control.breaker.judged(outcome)
-                yield outcome
-            elif waiting.joins(key, record):
-                continue
-            else:
-                yield waiting.begin(Call(key, body, record))
+                if outcome.status is Status.SUCCESS or not retry_failed or key in asked_again:
+                    control.breaker.judged(outcome)
+                    outcomes.append(outcome)
+                    continue
+                asked_again.add(key)
+            if not waiting.joins(key, record):
+                calls.append(waiting.begin(Call(key, body, record)))
+        yield from outcomes
+        yield from calls
         if batch[-1] is IDLE:
             yield IDLE
 

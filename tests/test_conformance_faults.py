@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from connector import Connector, FatalError
+from connector import Connector, FatalError, Status
 from connector.clock import Clock
 from tests.endpoint import Endpoint, answer_to
 from tests.faults import FAULTS, Fault
@@ -17,7 +20,7 @@ CASES = [
 ]
 
 
-def run(endpoint: Endpoint, fault: Fault, *, streamed: bool, times: str) -> dict[str, object]:
+def run(endpoint: Endpoint, fault: Fault, *, streamed: bool, times: str) -> dict[str, Any]:
     connector = Connector(
         {
             "url": endpoint.url,
@@ -30,20 +33,29 @@ def run(endpoint: Endpoint, fault: Fault, *, streamed: bool, times: str) -> dict
         },
         clock=Clock(random=lambda: 0.0),
     )
-    (row,) = connector.enrich([{"text": f"row 7 [[fault:{fault.name}{times}]]"}])
+    (row,) = connector.enrich([{"text": f"row 7 [[fault:{fault.name}{times}]] {streamed}"}])
     return row
 
 
-@pytest.mark.parametrize(("fault", "streamed"), CASES)
-def test_a_fault_that_passes_has_the_outcome_that_the_table_says(fault: Fault, streamed: bool) -> None:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Endpoint]:
     with Endpoint() as endpoint:
-        if fault.effect == "run":
-            with pytest.raises(FatalError):
-                run(endpoint, fault, streamed=streamed, times=";times=1")
-            return
-        row = run(endpoint, fault, streamed=streamed, times=";times=1")
-        prompt = str(row["text"])
-        expected = "success" if fault.retried else fault.streamed if streamed else fault.whole
-        assert (row["_llm"]["status"], endpoint.journal.by_prompt[prompt]) == (expected, 2 if fault.retried else 1), row["_llm"]
-        if expected == "success":
-            assert row["content"] == answer_to(prompt) + ("" if fault.retried else fault.tail)
+        yield endpoint
+
+
+@pytest.mark.parametrize(("fault", "streamed"), CASES)
+def test_a_fault_that_passes_has_the_outcome_that_the_table_says(shared: Endpoint, fault: Fault, streamed: bool) -> None:
+    if fault.effect == "run":
+        with pytest.raises(FatalError):
+            run(shared, fault, streamed=streamed, times=";times=1")
+        return
+    row = run(shared, fault, streamed=streamed, times=";times=1")
+    told, prompt = row["_llm"], row["text"]
+    expected = Status.SUCCESS if fault.retried else fault.streamed if streamed else fault.whole
+    calls = [call for call in shared.journal.calls if call.prompt == prompt and call.path.startswith("/v1")]
+    assert (told["status"], len(calls)) == (expected, 2 if fault.retried else 1), told
+    if expected is Status.SUCCESS:
+        assert row["content"] == answer_to(prompt) + ("" if fault.retried else fault.tail)
+    else:
+        assert row["content"] is None
+        assert told["error"]["message"]

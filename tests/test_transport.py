@@ -107,7 +107,7 @@ Script = Callable[[Peer], None]
 class Server:
     """Plays the script for every connection, in a thread of its own; closes it when the script ends."""
 
-    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, script: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.script = script
         self.context = context
         self.requests: list[Sent] = []
@@ -115,20 +115,23 @@ class Server:
         self.failures: list[BaseException] = []
         self.peers: list[Peer] = []
         self.over = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.create_server((host, 0), family=family, backlog=128)
         self.port = self.listener.getsockname()[1]
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.url = f"{'https' if context else 'http'}://{self.host}/v1/chat"
         self.threads = [threading.Thread(target=self._accept)]
         self.threads[0].start()
 
     def _accept(self) -> None:
-        while not self.over.is_set():
-            if select.select([self.listener], [], [], 0.02)[0]:
-                sock, _ = self.listener.accept()
-                self.connections += 1
-                self.threads.append(threading.Thread(target=self._play, args=(sock,)))
-                self.threads[-1].start()
+        while True:
+            sock, _ = self.listener.accept()
+            if self.over.is_set():
+                sock.close()
+                return
+            self.connections += 1
+            self.threads.append(threading.Thread(target=self._play, args=(sock,)))
+            self.threads[-1].start()
 
     def _play(self, sock: socket.socket) -> None:
         sock.settimeout(PATIENCE)
@@ -149,6 +152,7 @@ class Server:
 
     def close(self) -> None:
         self.over.set()
+        socket.create_connection(self.listener.getsockname()[:2]).close()  # wakes `_accept`
         for peer in self.peers:
             with suppress(OSError):
                 peer.sock.shutdown(socket.SHUT_RDWR)
@@ -166,8 +170,8 @@ Connect = Callable[..., Transport]
 def serve() -> Iterator[Serve]:
     servers: list[Server] = []
 
-    def start(script: Script, context: ssl.SSLContext | None = None) -> Server:
-        servers.append(Server(script, context))
+    def start(script: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Server:
+        servers.append(Server(script, context, host))
         return servers[-1]
 
     yield start
@@ -450,22 +454,23 @@ def test_a_kept_connection_that_dies_under_a_request_is_replaced_once_and_at_onc
     assert (len(server.requests), server.connections) == (5, 3)
 
 
-def test_a_fresh_connection_that_dies_is_replaced_too_but_only_once(serve: Serve, transport: Transport) -> None:
-    def dying(peer: Peer) -> None:
+def test_a_fresh_connection_that_dies_is_replaced_too(serve: Serve, transport: Transport) -> None:
+    def script(peer: Peer) -> None:
         peer.request()
-        if len(peer.server.requests) % 2 == 0:
+        if len(peer.server.requests) == 2:
             peer.send(reply())
 
-    server = serve(dying)
-    assert transport.post(server.url, b"{}").read() == b"{}"
-    server.script = lambda peer: suppress_result(peer.request())
-    server.requests.clear()
+    assert transport.post(serve(script).url, b"{}").read() == b"{}"
+
+
+def test_a_connection_that_dies_again_is_an_error(serve: Serve, transport: Transport) -> None:
+    server = serve(lambda peer: forget(peer.request()))
     with pytest.raises(APIConnectionError, match=f"{server.host} closed the connection without an answer"):
         transport.post(server.url, b"{}")
     assert len(server.requests) == 2
 
 
-def suppress_result(_: object) -> None: ...
+def forget(_: object) -> None: ...
 
 
 def test_a_reset_is_like_a_close(serve: Serve, transport: Transport) -> None:
@@ -956,15 +961,11 @@ def test_every_address_of_a_name_is_tried(serve: Serve, transport: Transport, mo
 
 def test_ipv6_addresses_work(serve: Serve, transport: Transport) -> None:
     try:
-        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        server = serve(answering(reply()), host="::1")
     except OSError:
         pytest.skip("no IPv6 here")
-    server = serve(answering(reply()))
-    server.listener, old = listener, server.listener
-    old.close()
-    port = listener.getsockname()[1]
-    assert transport.post(f"http://[::1]:{port}/v1", b"{}").read() == b"{}"
-    assert f"Host: [::1]:{port}" in server.requests[0].headers
+    assert transport.post(server.url, b"{}").read() == b"{}"
+    assert f"Host: [::1]:{server.port}" in server.requests[0].headers
 
 
 # TLS
@@ -1085,7 +1086,7 @@ def test_a_proxy_tunnels_to_an_https_endpoint(serve: Serve, connect: Connect, au
 
 
 def test_a_tunnel_that_dies_is_dug_again_once(serve: Serve, connect: Connect, authority: Authority) -> None:
-    proxy = serve(tunnel(authority, lambda peer: suppress_result(peer.request())))
+    proxy = serve(tunnel(authority, lambda peer: forget(peer.request())))
     with pytest.raises(APIConnectionError, match=r"api\.example:443 closed the connection without an answer"):
         connect(proxy=f"http://{proxy.host}", ca_bundle=authority.path).post("https://api.example/", b"{}")
     assert [sent.line.split()[0] for sent in proxy.requests] == ["CONNECT", "POST"] * 2
@@ -1150,11 +1151,12 @@ def test_a_proxy_may_itself_speak_tls(serve: Serve, connect: Connect, authority:
 
 
 def shovel(left: socket.socket, right: socket.socket) -> None:
-    """Carry bytes both ways until one side ends."""
+    """Carry bytes both ways until one side ends, then end the other."""
     with suppress(OSError):
-        while True:
-            for source in select.select([left, right], [], [], PATIENCE)[0]:
+        while ready := select.select([left, right], [], [], PATIENCE)[0]:
+            for source in ready:
                 if not (data := source.recv(1 << 16)):
+                    right.shutdown(socket.SHUT_RDWR)
                     return
                 (right if source is left else left).sendall(data)
 

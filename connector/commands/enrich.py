@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         live = sys.stderr.isatty() and not arguments.quiet
         report = Report(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         try:
-            results = report.watched(runtime.run(source.read(), retry_failed=arguments.retry_failed))
-            _write(results, sink, skips=config.on_error == "skip")
+            with closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
+                _write(report.watched(results), sink, skips=config.on_error == "skip")
             sink.commit()
         except (FatalError, Interrupted):
             _tell(report.summary())

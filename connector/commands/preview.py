@@ -13,7 +13,6 @@ from connector import stores
 from connector.commands import ExitCode
 from connector.commands._shorthands import add, config_of, store_of
 from connector.errors import TemplateError
-from connector.pipeline import Item
 from connector.plan import Plan
 from connector.records import Outcome, Record
 from connector.runtime import Runtime, ledger_path
@@ -53,15 +52,16 @@ def _request(plan: Plan, record: Record) -> Any:
 def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
     """Calls for the rows, shows what comes back, and projects the whole table from it."""
     with Runtime(plan, ledger_path(plan.config)) as runtime:
-        outcomes = [item for item in runtime.run(_items(records)) if isinstance(item, Outcome)]
-    for outcome in sorted(outcomes, key=lambda each: each.record.index):
-        _show(f"row {outcome.record.index + 1}: {outcome.status}", {**outcome.columns, **outcome.group})
+        outcomes = sorted(
+            (item for item in runtime.run(records) if isinstance(item, Outcome)), key=lambda each: each.record.index
+        )
+        for outcome in outcomes:
+            row = f"row {outcome.record.index + 1}"
+            for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance["prompt_hash"] or "")]).values():
+                _show(f"{row}: reply", reply.body)
+            _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group})
     for line in _projection(outcomes, plan, rows):
         sys.stdout.write(line + "\n")
-
-
-def _items(records: list[Record]) -> Iterator[Item]:
-    yield from records
 
 
 def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Where records come from and where outcome rows go. One module is one kind: its options, its reading and its writing.
 
 A kind is a plain module with `Options`, `source` and `sink` as in `Store`. A new one is a new file here, nothing else:
-`KINDS` lists the modules of this package, and `load` imports a kind (and DuckDB or SQLAlchemy with it) where it is chosen.
+`KINDS` lists the modules of this package, and `load` imports a kind (and with it DuckDB or SQLAlchemy) where it is
+chosen.
 """
 
 from __future__ import annotations

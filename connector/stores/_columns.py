@@ -121,14 +121,19 @@ def plain(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
                 {"type": ["null", "object"], "additionalProperties": values},
             )
         case "decimal":
-            return decimal(sql, **{name: int(value) for name, value in kind.children})
+            return decimal(sql, **_sizes(kind))
     return scalar(sql, kind.id)
+
+
+def _sizes(kind: DuckType) -> dict[str, Any]:
+    """`precision` and `scale` of a decimal."""
+    return {name: int(value) for name, value in kind.children}
 
 
 def scalar(sql: str, kind: str) -> tuple[str, Schema]:
     """The same for a type that is no container, given by its name in lower case."""
     template, schema = _SCALARS.get(kind, _OTHER)
-    return template.format(sql), schema
+    return template.format(sql), dict(schema)
 
 
 def decimal(sql: str, *, precision: int, scale: int, fits: bool = False) -> tuple[str, Schema]:

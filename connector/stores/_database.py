@@ -8,7 +8,7 @@ from contextlib import closing
 from glob import escape
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import duckdb
 
@@ -76,7 +76,7 @@ class Database:
         )
         self._connection.execute("SET enable_progress_bar = false")
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,17 +12,17 @@ import orjson
 
 from connector.errors import ConfigError
 from connector.records import JSON, Checkpoint, Record, Schema
-from connector.stores import _csv, _json, _parquet
+from connector.stores import _read_csv, _read_json, _read_parquet
 from connector.stores._columns import Column
 from connector.stores._database import Database, storage_error
 from connector.stores._formats import File
 from connector.stores._position import Position, misfit, numbered
 
 _LOADERS: Final[Mapping[str, Callable[[Database, Sequence[File], int | None], list[Column]]]] = {
-    "csv": _csv.load,
-    "tsv": _csv.load,
-    "jsonl": _json.load,
-    "parquet": _parquet.load,
+    "csv": _read_csv.load,
+    "tsv": _read_csv.load,
+    "jsonl": _read_json.load,
+    "parquet": _read_parquet.load,
 }
 
 
@@ -129,6 +129,7 @@ def explained(files: Sequence[File], database: Database) -> Iterator[None]:
         names = [str(file.path) for file in files]
         named = next((name for name in names if name in text), ", ".join(names))
         why = (
-            _csv.explain(text) or f"it cannot be read as {files[0].format}: {text.splitlines()[0] if text else error!r}"
+            _read_csv.explain(text)
+            or f"it cannot be read as {files[0].format}: {text.splitlines()[0] if text else error!r}"
         )
         raise ConfigError(f"{named}: {why}", detail=text) from error

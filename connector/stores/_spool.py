@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 
+from connector.errors import ConfigError
 from connector.stores._shapes import Shape
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
@@ -32,6 +33,23 @@ def encode(row: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
     except TypeError:
         tidy = {_tidy(key): _tidy(value) for key, value in row.items()}
         return orjson.dumps(tidy, default=_plain, option=_OPTIONS), tidy
+
+
+def decode(text: bytes | str, where: str) -> dict[str, Any]:
+    """The object that a text is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        row = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(
+            f"{where}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
+        ) from error
+    if not isinstance(row, dict):
+        raise ConfigError(f'{where}: a JSON object is expected, such as {{"id": 1}}.')
+    return row
 
 
 def _tidy(value: Any) -> Any:
@@ -74,7 +92,7 @@ class Spool:
         """Let go of the file."""
         self._file.close()
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,11 +1,11 @@
-"""The file that a run writes: rows come in any order, wait in a private file, and become visible all at once, in order."""
+"""The file that a run writes: rows come in any order, wait in a private file, and become visible at once, in order."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import duckdb
 import orjson
@@ -49,7 +49,7 @@ class Table:
         self._width = 0
         self._spool = Spool(directory / "rows.jsonl", self._shape)
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,10 +72,8 @@ class Table:
 
     def commit(self) -> None:
         """As `Sink.commit` says."""
-        rows, output = (
-            self._directory / "ordered.jsonl",
-            self._directory / f"output{''.join(self._target.path.suffixes)}",
-        )
+        rows = self._directory / "ordered.jsonl"
+        output = self._directory / "output"
         try:
             with rows.open("wb") as file:
                 file.writelines(self._spool.lines(_LEFT_OUT if self._snapshot else b""))
@@ -106,7 +104,7 @@ class Table:
         )
 
     def _kinds(self) -> dict[str, Structure]:
-        """How to read the columns that have been waiting: for Parquet with types, for text as the JSON that they are."""
+        """How to read the columns that have been waiting: with types for Parquet, else as the JSON that they are."""
         names = list(self._added if self._snapshot else {**self._inputs, **self._added})
         if not self._known and self._shape:
             names = [*(name for name in self._shape.fields if name not in self._added), *self._added]
@@ -132,7 +130,7 @@ class Table:
             if isinstance(kind, dict) and self._target.format in ("csv", "tsv"):
                 cells |= {f"{name}_{part}": f"struct_extract({cell}, {literal(part)})" for part in kind}
             elif (
-                dates and kind == "VARCHAR" and (date := _date(self._inputs.get(name, {}))) and name not in self._added
+                dates and kind == "VARCHAR" and name not in self._added and (date := _date(self._inputs.get(name, {})))
             ):
                 cells[name] = f"CAST({cell} AS {date})"
             else:

@@ -1,8 +1,8 @@
 """Files: CSV, TSV, JSON lines and Parquet, read as one table and written as one.
 
-An input is read once, into a private DuckDB that spills to disk, so types come from all of its rows and a file that changes
-meanwhile cannot mix rows up. An output takes its rows in any order and has them in the order of the input. Input columns go
-from the snapshot to the output without a detour, so they keep their types; in CSV even their very text.
+An input is read once, into a private DuckDB that spills to disk, so types come from all of its rows and a file that
+changes meanwhile cannot mix rows up. An output takes its rows in any order and has them in the order of the input.
+Input columns go from the snapshot to the output without a detour, so they keep their types; from CSV to CSV their text.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Options(BaseModel):
     path: str = Field(
         min_length=1,
         title="Path",
-        description="A file, or a glob such as reviews/*.parquet; the files are read in the order of their names, as one table.",
+        description="A file, or a glob like reviews/*.parquet: the files are one table, in the order of their names.",
         examples=["reviews.csv", "reviews/*.parquet"],
     )
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = Field(
         "auto",
         title="Format",
-        description="The format of the files. `auto` goes by the extension: .csv, .tsv, .jsonl, .ndjson, .json, .parquet, "
-        "and .gz or .zst behind it.",
+        description="The format of the files. `auto` goes by their extensions: .csv, .tsv, .jsonl, .ndjson, .json or "
+        ".parquet, with .gz or .zst behind.",
     )
     name: str = Field("", title="Stream name", description="The name of the stream. Default: the name of the file.")
 
@@ -60,9 +60,9 @@ def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None
     target = _target(options, snapshot)
     with private_directory(target.path.parent) as name:
         directory = Path(name)
-        with nullcontext(snapshot.database) if snapshot else Database(directory) as database:
-            with Table(target, directory, database, added, source) as table:
-                yield table
+        opened = nullcontext(snapshot.database) if snapshot else Database(directory)
+        with opened as database, Table(target, directory, database, added, source) as table:
+            yield table
 
 
 def _target(options: Options, snapshot: Snapshot | None) -> File:

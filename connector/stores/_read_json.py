@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import orjson
 
-from connector.errors import ConfigError
 from connector.records import Schema
 from connector.stores._columns import Column, literal, scalar, settle, structure
 from connector.stores._database import Database, Statement, lines, path_list
 from connector.stores._formats import File
 from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import Spool
+from connector.stores._spool import Spool, decode
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -49,24 +48,7 @@ def objects(database: Database, file: File) -> Iterator[dict[str, Any]]:
         ConfigError: something in it is none; it says where.
     """
     for where, text in _texts(database, file):
-        yield parse(text, f"{file.path}, {where}")
-
-
-def parse(text: bytes | str, where: str) -> dict[str, Any]:
-    """The object that a text is.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    try:
-        row = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(
-            f"{where}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
-        ) from error
-    if not isinstance(row, dict):
-        raise ConfigError(f'{where}: a JSON object is expected, such as {{"id": 1}}.')
-    return row
+        yield decode(text, f"{file.path}, {where}")
 
 
 def _texts(database: Database, file: File) -> Iterator[tuple[str, bytes | str]]:

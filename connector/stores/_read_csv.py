@@ -1,7 +1,7 @@
-"""CSV and TSV into the snapshot: every cell as the text that it is, and for each column the type that all its texts fit.
+"""CSV and TSV into the snapshot: every cell as the text that it is, and for each column the type that all texts fit.
 
-RFC 4180: a header, cells in double quotes where they hold separators, quotes or line ends. An empty cell is null, `""` an
-empty text. The separator of a CSV file is a comma, or what stands in a header that has none.
+RFC 4180: a header, cells in double quotes where they hold separators, quotes or line ends. An empty cell is null, `""`
+an empty text. The separator of a CSV file is a comma; if the header has none, a semicolon, tab or bar that it has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _TYPES: Final = {
     " ELSE coalesce(isfinite(TRY_CAST({0} AS DOUBLE)) AND CAST(TRY_CAST({0} AS DOUBLE) AS VARCHAR) = {0}, false) END",
     "BOOLEAN": "lower({0}) IN ('true', 'false')",
     "DATE": f"regexp_full_match({{0}}, '{_DAY}') AND TRY_CAST({{0}} AS DATE) IS NOT NULL",
-    "TIMESTAMP": f"regexp_full_match({{0}}, '{_DAY}{_MINUTE}({_SECOND})?') AND TRY_CAST({{0}} AS TIMESTAMP) IS NOT NULL",
+    "TIMESTAMP": f"regexp_full_match({{0}}, '{_DAY}{_MINUTE}({_SECOND})?')"
+    " AND TRY_CAST({0} AS TIMESTAMP) IS NOT NULL",
     "TIMESTAMP WITH TIME ZONE": f"regexp_full_match({{0}}, '{_DAY}{_MINUTE}{_SECOND}{_ZONE}')"
     " AND TRY_CAST({0} AS TIMESTAMP WITH TIME ZONE) IS NOT NULL",
 }
@@ -108,8 +109,8 @@ def _insert(database: Database, file: File, separator: str, cells: Sequence[str]
         lambda size: (
             f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([file.path])}, header = true, "
             f"auto_detect = false, columns = {{{columns}}}, delim = {literal(separator)}, quote = '\"', escape = '\"', "
-            f"allow_quoted_nulls = false, compression = '{file.compression}', max_line_size = {size}, buffer_size = {size})"
-            + ("" if limit is None else f" LIMIT {limit}")
+            f"allow_quoted_nulls = false, compression = '{file.compression}', "
+            f"max_line_size = {size}, buffer_size = {size})" + ("" if limit is None else f" LIMIT {limit}")
         )
     )
 

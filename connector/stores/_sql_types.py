@@ -1,0 +1,100 @@
+"""What the values of a database are in JSON, and JSON's types in a database."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.records import Schema
+
+_SCHEMAS: Final[Mapping[type, Schema]] = {
+    bool: {"type": ["null", "boolean"]},
+    int: {"type": ["null", "integer"]},
+    float: {"type": ["null", "number"]},
+    Decimal: {"type": ["null", "number"]},
+    dt.datetime: {
+        "type": ["null", "string"],
+        "format": "date-time",
+        "airbyte_type": "timestamp_without_timezone",
+    },
+    dt.date: {"type": ["null", "string"], "format": "date"},
+    dt.time: {"type": ["null", "string"], "format": "time", "airbyte_type": "time_without_timezone"},
+    bytes: {"type": ["null", "string"], "contentEncoding": "base64"},
+    memoryview: {"type": ["null", "string"], "contentEncoding": "base64"},
+    dict: {"type": ["null", "object"]},
+    list: {"type": ["null", "array"], "items": {}},
+    type(None): {},
+}
+_ZONED: Final = {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_with_timezone"}
+_TEXT: Final = {"type": ["null", "string"]}
+_CURSORS: Final[Mapping[type, Callable[[Any], Any]]] = {
+    dt.datetime: dt.datetime.fromisoformat,
+    dt.date: dt.date.fromisoformat,
+    dt.time: dt.time.fromisoformat,
+    Decimal: lambda value: Decimal(str(value)),
+    UUID: UUID,
+}
+_SQL: Final = {"boolean": sa.Boolean, "integer": sa.BigInteger, "number": sa.Double}
+
+
+def schema_of(sample: Any) -> Schema:
+    """The schema of a column, as one of its values tells; `None` tells nothing."""
+    if isinstance(sample, dt.datetime) and sample.tzinfo:
+        return dict(_ZONED)
+    if isinstance(sample, Decimal) and sample.as_tuple().exponent == 0:
+        return dict(_SCHEMAS[int])
+    return dict(_SCHEMAS.get(type(sample), _TEXT))
+
+
+def cursor_of(sample: Any, value: Any) -> Any:
+    """A cursor from a state, as the database has its column.
+
+    Raises:
+        ArithmeticError, TypeError, ValueError: it is none.
+    """
+    convert = _CURSORS.get(type(sample))
+    return convert(value) if convert else value
+
+
+def cell(value: Any) -> Any:
+    """A JSON value as a database takes it: objects and lists as JSON text."""
+    return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
+
+
+def table(name: str, *columns: str) -> sa.TableClause:
+    """A table that is there, by its name or `schema.name`."""
+    schema, _, table = name.rpartition(".")
+    return sa.table(table, *map(sa.column, columns), schema=schema or None)
+
+
+def new_table(name: str, columns: Mapping[str, Schema]) -> sa.Table:
+    """A table to be made: booleans, integers and numbers in their types, everything else as text."""
+    schema, _, table = name.rpartition(".")
+    made = [sa.Column(column, _column_type(type_)) for column, type_ in columns.items()]
+    return sa.Table(table, sa.MetaData(), *made, schema=schema or None)
+
+
+def secrets(url: str) -> Iterator[str]:
+    """What must not be seen of a database URL: the password, the values of options, all of one that cannot be read."""
+    try:
+        parts = sa.make_url(url)
+    except SQLAlchemyError:
+        yield url
+        return
+    for value in (parts.password, *parts.query.values()):
+        for secret in (value,) if isinstance(value, str) else value or ():
+            yield from filter(None, (secret, quote(secret, safe=""), quote_plus(secret)))
+
+
+def _column_type(schema: Schema) -> type[sa.types.TypeEngine[Any]]:
+    kinds = schema.get("type", ())
+    kind = {kinds} if isinstance(kinds, str) else set(kinds)
+    return _SQL.get("".join(kind - {"null"}), sa.Text)

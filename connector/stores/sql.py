@@ -1,0 +1,227 @@
+"""SQL databases, by way of SQLAlchemy 2: a query or a table is read, and a table is appended to.
+
+A query is read to its end at once and waits in a private file: an endpoint takes its rows over hours, and no server
+keeps a cursor or a transaction open that long. Output rows wait likewise, and enter their table in one transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import orjson
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.errors import ConfigError, ConnectorError, StorageError
+from connector.records import JSON, Checkpoint, Record, Schema
+from connector.stores import Source
+from connector.stores._database import private_directory
+from connector.stores._position import INTERVAL, Position, misfit, numbered
+from connector.stores._shapes import Shape, check_names
+from connector.stores._spool import Spool
+from connector.stores._sql_types import cell, cursor_of, new_table, schema_of, secrets, table
+
+_READS: Final = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
+_FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
+_PARAMETER: Final = re.compile(r"(?<![:\w\\]):(?=\w)")
+"""A colon that SQLAlchemy would take for a parameter."""
+
+_STREAMING: Final = {"stream_results": True, "max_row_buffer": INTERVAL}
+
+
+class Options(BaseModel):
+    """A table of a database, or a query."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="SQL database", hide_input_in_errors=True)
+
+    type: Literal["sql"] = Field("sql", title="Type")
+    url: SecretStr = Field(
+        title="Database URL",
+        description="The database as an SQLAlchemy URL; its driver has to be installed.",
+        examples=["postgresql+psycopg://user:password@host/database", "sqlite:///reviews.db"],
+        json_schema_extra={"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True},
+    )
+    query: str = Field("", title="Query", description="The SELECT whose rows are read. Or name a table instead.")
+    table: str = Field(
+        "",
+        title="Table",
+        description="The table to read, or to append rows to: its name, or schema.name.",
+    )
+    name: str = Field("", title="Stream name", description="The name of the stream. Default: the name of the table.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.query) == bool(self.table):
+            raise ValueError("give either a query or a table")
+        if self.query and not _READS.match(self.query):
+            raise ValueError("the query has to be a SELECT")
+        return self
+
+
+class Query:
+    """A `Source` over the rows of a query. `rows` is known once they have been read."""
+
+    def __init__(self, options: Options, engine: sa.Engine, limit: int | None, cursor_field: str | None) -> None:
+        self._options = options
+        self._engine = engine
+        self._limit = limit
+        self._cursor_field = cursor_field
+        self.rows: int | None = None
+        found = _FROM.search(options.query)
+        self.name = options.name or options.table or (found[1] if found else "query")
+        names, rows = self._look()
+        check_names(names, "The query")
+        if cursor_field is not None and cursor_field not in names:
+            raise ConfigError(
+                f"There is no column {cursor_field!r} to be the cursor_field. Columns: {', '.join(names)}."
+            )
+        self._samples = {
+            name: next((row[place] for row in rows if row[place] is not None), None) for place, name in enumerate(names)
+        }
+        self.columns = {name: schema_of(sample) for name, sample in self._samples.items()}
+
+    def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
+        """As `Source.read` says. Of rows with one cursor value, those that the database puts first count as read."""
+        return self._read(Position.of(state, self._cursor_field), state)
+
+    def _read(self, start: Position, state: JSON) -> Iterator[Record | Checkpoint]:
+        with private_directory() as directory, Spool(Path(directory) / "rows.jsonl") as spool:
+            with _masked(self._options, ConfigError), self._engine.connect() as connection:
+                result = connection.execution_options(**_STREAMING).execute(self._statement(start))
+                for index, row in enumerate(islice(result, self._limit and self._limit + start.ties)):
+                    spool.write(index, dict(zip(self.columns, row, strict=True)))
+            if self._cursor_field is None:
+                self.rows = len(spool)
+                if self.rows < start.rows:
+                    raise misfit(state, None)
+            left = None if self._limit is None else max(self._limit - start.rows, 0)
+            rows = islice(_unread(map(orjson.loads, spool.lines()), start), left)
+            yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
+
+    def _look(self) -> tuple[list[str], list[Any]]:
+        """The names of the columns, and the first rows."""
+        with _masked(self._options, ConfigError), self._engine.connect() as connection:
+            result = connection.execution_options(**_STREAMING).execute(self._whole())
+            return list(result.keys()), list(result.fetchmany(INTERVAL))
+
+    def _whole(self) -> sa.Executable:
+        if self._options.query:
+            return sa.text(_PARAMETER.sub(r"\\:", self._options.query.rstrip().rstrip(";")))
+        return sa.select(sa.literal_column("*")).select_from(table(self._options.table))
+
+    def _statement(self, start: Position) -> sa.Executable:
+        """What to run: the query as it is, or with a cursor what comes from there on, nulls first."""
+        whole = self._whole()
+        if start.field is None:
+            return whole
+        if isinstance(whole, sa.TextClause):
+            rows: sa.FromClause = whole.columns(*map(sa.column, self.columns)).subquery("t")
+        else:
+            rows = table(self._options.table, *self.columns)
+        cursor = rows.c[start.field]
+        chosen = sa.select(rows)
+        if start.cursor is not None:
+            try:
+                chosen = chosen.where(cursor >= cursor_of(self._samples[start.field], start.cursor))
+            except (ArithmeticError, TypeError, ValueError):
+                raise misfit(start.state, start.field) from None
+        return chosen.order_by(sa.case((cursor.is_(None), 0), else_=1), cursor)
+
+
+class Appender:
+    """A `Sink` that appends rows to a table, which it makes where there is none."""
+
+    def __init__(
+        self, options: Options, engine: sa.Engine, spool: Spool, added: Mapping[str, Schema], source: Source | None
+    ) -> None:
+        self._options = options
+        self._engine = engine
+        self._spool = spool
+        self._columns = {**(source.columns if source else {}), **added}
+        check_names(self._columns, options.table)
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """As `Sink.write` says."""
+        if added is not None:
+            try:
+                self._spool.write(record.index, {**record.data, **added})
+            except OSError as error:
+                raise StorageError("The place for temporary files (TMPDIR) is full.", detail=str(error)) from error
+
+    def flush(self) -> None:
+        """Nothing to hand on: the rows enter the table together."""
+
+    def commit(self) -> None:
+        """As `Sink.commit` says."""
+        learned = self._spool.shape.columns if self._spool.shape else {}
+        columns = {**learned, **self._columns}
+        rows = map(orjson.loads, filter(None, self._spool.lines()))
+        insert = sa.insert(table(self._options.table, *columns))
+        with _masked(self._options, StorageError), self._engine.begin() as connection:
+            new_table(self._options.table, columns).create(connection, checkfirst=True)
+            while batch := [{name: cell(row.get(name)) for name in columns} for row in islice(rows, INTERVAL)]:
+                connection.execute(insert, batch)
+
+
+@contextmanager
+def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Query]:
+    """Open a query for reading, as `Store.source` says; its types come from its first rows."""
+    with _connected(options) as engine:
+        yield Query(options, engine, limit, cursor_field)
+
+
+@contextmanager
+def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None = None) -> Iterator[Appender]:
+    """Open a table for appending, as `Store.sink` says. Objects and lists become JSON text, times ISO 8601 text."""
+    if not options.table:
+        raise ConfigError("A query cannot be written to. Name the `table` that the rows go into.")
+    shape = None if source and source.columns else Shape.of_table()
+    with _connected(options) as engine, private_directory() as directory:
+        with _masked(options, ConfigError), engine.connect():
+            pass
+        with Spool(Path(directory) / "rows.jsonl", shape) as spool:
+            yield Appender(options, engine, spool, added, source)
+
+
+@contextmanager
+def _connected(options: Options) -> Iterator[sa.Engine]:
+    with _masked(options, ConfigError):
+        engine = sa.create_engine(options.url.get_secret_value(), poolclass=sa.NullPool, hide_parameters=True)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _masked(options: Options, kind: type[ConnectorError]) -> Iterator[None]:
+    """Tell what the database says, without the secrets of its URL."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"The database needs a driver that is not installed: {error.name}.") from None
+    except SQLAlchemyError as error:
+        text = str(getattr(error, "orig", None) or error)
+        for secret in secrets(options.url.get_secret_value()):
+            text = text.replace(secret, "***")
+        raise kind(f"The database says: {text}") from None
+
+
+def _unread(rows: Iterator[dict[str, Any]], start: Position) -> Iterator[dict[str, Any]]:
+    """The rows that have not been handed out before."""
+    if start.field is None:
+        yield from islice(rows, start.rows, None)
+        return
+    ties = start.ties
+    for row in rows:
+        if ties and row[start.field] == start.cursor:
+            ties -= 1
+        else:
+            ties = 0
+            yield row

@@ -1,0 +1,181 @@
+"""Standard input and output: JSON lines, one object a line, handed on as they come."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import UnsupportedOperation
+from typing import Any, BinaryIO, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from connector.errors import ConfigError, StorageError
+from connector.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
+from connector.stores import Source
+from connector.stores._position import INTERVAL, Position, misfit
+from connector.stores._spool import decode, encode
+
+PAUSE_MS: Final = 100
+"""How long the input may say nothing before what is ready is passed on."""
+
+WINDOW: Final = 50_000
+"""How many rows wait for an earlier one. If that takes longer still, it comes behind them."""
+
+_CHUNK: Final = 1 << 16
+
+
+class Options(BaseModel):
+    """Standard input and output, as JSON lines."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Standard input")
+
+    type: Literal["stdio"] = Field("stdio", title="Type")
+    name: str = Field("", title="Stream name", description="The name of the stream. Default: stdin.")
+
+
+class Reader:
+    """A `Source` whose columns and length only reading can tell."""
+
+    rows: int | None = None
+
+    def __init__(self, name: str, stream: BinaryIO, limit: int | None) -> None:
+        self.name = name
+        self.columns: dict[str, Schema] = {}
+        self._stream = stream
+        self._limit = limit
+
+    def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
+        """As `Source.read` says. Rows that `state` covers are passed over; `IDLE` comes while the producer pauses."""
+        return self._read(Position.of(state, None).rows, state)
+
+    def _read(self, start: int, state: JSON) -> Iterator[Record | Checkpoint | Idle]:
+        index, told = 0, start
+        for row in self._rows():
+            if row is None:
+                if index > told:
+                    told = index
+                    yield Checkpoint(Position(index).state)
+                yield IDLE
+                continue
+            if index >= start:
+                yield Record(index, row, self.name)
+            index += 1
+            if index >= told + INTERVAL:
+                told = index
+                yield Checkpoint(Position(index).state)
+        if index < start:
+            raise misfit(state, None)
+        if index > told or index == start:
+            yield Checkpoint(Position(index).state)
+
+    def _rows(self) -> Iterator[dict[str, Any] | None]:
+        """The rows, and `None` for every pause between them."""
+        rows = number = 0
+        for line in _lines(self._stream) if self._limit != 0 else ():
+            if line is None:
+                yield None
+                continue
+            number += 1
+            if line.strip():
+                yield decode(line, f"Standard input, line {number}")
+                rows += 1
+                if rows == self._limit:
+                    return
+
+
+class Writer:
+    """A `Sink` that hands rows on in the order of their index, each as soon as all before it are there."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._waiting: dict[int, bytes] = {}
+        self._next = 0
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """As `Sink.write` says."""
+        line = b"" if added is None else encode({**record.data, **added})[0]
+        if record.index < self._next:
+            self._put([line])
+            return
+        self._waiting[record.index] = line
+        if len(self._waiting) > WINDOW:
+            self._next = min(self._waiting)
+        self._put(self._ready())
+
+    def flush(self) -> None:
+        """As `Sink.flush` says."""
+        with _open_ended():
+            self._stream.flush()
+
+    def commit(self) -> None:
+        """Hand on what still waits."""
+        self._put(line for _, line in sorted(self._waiting.items()))
+        self._waiting.clear()
+        self.flush()
+
+    def _ready(self) -> Iterator[bytes]:
+        while self._next in self._waiting:
+            yield self._waiting.pop(self._next)
+            self._next += 1
+
+    def _put(self, lines: Iterable[bytes]) -> None:
+        with _open_ended():
+            self._stream.writelines(lines)
+
+
+@contextmanager
+def source(
+    options: Options, *, limit: int | None = None, cursor_field: str | None = None, stream: BinaryIO | None = None
+) -> Iterator[Reader]:
+    """Open standard input, or another `stream` of bytes, as `Store.source` says."""
+    if cursor_field is not None:
+        raise ConfigError(f"Standard input comes in its own order. Leave out the cursor_field {cursor_field!r}.")
+    yield Reader(options.name or "stdin", stream or sys.stdin.buffer, limit)
+
+
+@contextmanager
+def sink(
+    options: Options,  # noqa: ARG001 - the contract's; there is nothing to choose
+    added: Mapping[str, Schema],  # noqa: ARG001 - the contract's; JSON needs no types
+    *,
+    source: Source | None = None,  # noqa: ARG001 - the contract's
+    stream: BinaryIO | None = None,
+) -> Iterator[Writer]:
+    """Open standard output, or another `stream` of bytes, as `Store.sink` says. What has been handed on stays."""
+    yield Writer(stream or sys.stdout.buffer)
+
+
+@contextmanager
+def _open_ended() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            "Standard output takes no more rows: its reader has ended, or its disk is full.", detail=str(error)
+        ) from error
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
+    """The lines of a stream as they come, `None` for each pause, without a thread that would have to be ended."""
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, UnsupportedOperation):
+        yield from stream
+        return
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    rest = b""
+    while True:
+        if not poll.poll(PAUSE_MS):
+            yield None
+            continue
+        chunk = os.read(descriptor, _CHUNK)
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest

@@ -1,0 +1,86 @@
+"""`make bench`: this connector beside other ways to run a table, each in its own process, taking turns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from tests.bench import chart, report
+from tests.bench.ceiling import ceiling
+from tests.bench.harness import OURS, ROOT, Bench, Run
+from tests.bench.machine import facts, pinning
+from tests.bench.scenarios import ALL
+
+_PEERS: Final = {"aiohttp_loop": "aiohttp", "openai_sdk": "openai", "openai_aiohttp": "aiohttp"}
+_OPTIONAL: Final = {"langchain": ("langchain_batch", "langchain_openai"), "litellm": ("litellm_loop", "litellm")}
+_DOCS: Final = ROOT / "docs"
+
+
+def main() -> None:
+    """Runs it. The docs are written only by a whole run: no scenario left out, nothing made smaller."""
+    arguments = _arguments()
+    machine = facts()
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        scale, rounds = (0.1, 1) if arguments.quick else (1.0, arguments.rounds)
+        bench = Bench(Path(directory), _peers(arguments.peers), rounds, scale, full=arguments.full)
+        _say(f"{pinning()}; {machine['Python']}, load {machine['Load before']}")
+        machine["The endpoint's own ceiling"] = ceiling()
+        _say(machine["The endpoint's own ceiling"])
+        runs = [run for name in arguments.only or ALL for run in _told(name, bench)]
+    print("\n".join(report.sections(runs)))  # noqa: T201 - this is its output
+    if not arguments.only and not arguments.quick:
+        write(machine, runs)
+
+
+def write(machine: dict[str, str], runs: Sequence[Run]) -> None:
+    """Writes the page, its picture, and the figures that both are made from."""
+    figures = {"machine": machine, "runs": [run._asdict() for run in runs]}
+    (_DOCS / "benchmarks.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (_DOCS / "benchmarks.md").write_text(report.document(machine, runs), encoding="utf-8")
+    (_DOCS / "benchmarks.svg").write_text(chart.draw(runs), encoding="utf-8")
+
+
+def _told(name: str, bench: Bench) -> list[Run]:
+    started = time.monotonic()
+    runs = []
+    for run in ALL[name](bench):
+        runs.append(run)
+        _say(f"{name} {run.case} {run.client}: {run.rate:,.0f} rows/s, {run.cpu_ms:.3f} ms CPU a row, {run.peak_mb:.0f} MB")
+    _say(f"{name}: {time.monotonic() - started:.0f} s")
+    return runs
+
+
+def _peers(wanted: Sequence[str]) -> list[str]:
+    """The peers that can be run: those of the extra, and those asked for that are installed."""
+    peers = [module for module, package in _PEERS.items() if find_spec(package)]
+    for name in wanted:
+        module, package = _OPTIONAL[name]
+        if not find_spec(package):
+            sys.exit(f"{name} is not installed: {sys.executable} -m pip install {package.replace('_', '-')}")
+        peers.append(module)
+    return peers
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=ALL, metavar="NAME", help=f"only these: {', '.join(ALL)}")
+    parser.add_argument("--peers", nargs="+", choices=_OPTIONAL, default=[], metavar="PEER", help="langchain, litellm")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each client runs (default 3)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, once, nothing is written")
+    parser.add_argument("--full", action="store_true", help="growth up to 1,000,000 rows")
+    return parser.parse_args()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+if __name__ == "__main__":
+    main()

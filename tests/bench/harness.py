@@ -1,0 +1,266 @@
+"""Runs a client in a process of its own against the stub, and measures what that took."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from http.client import HTTPConnection
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from tests.bench.machine import cores, on
+from tests.bench.peers import KEY, MODEL, PROMPT
+
+OURS: Final = "connector"
+ROOT: Final = Path(__file__).resolve().parents[2]
+LATENCY: Final = 0.2
+
+_SAMPLES: Final = 0.1  # seconds between two looks at the stub
+_MIDDLE: Final = (0.2, 0.8)  # of the calls: neither the start nor the end
+_BYTES_OR_KB: Final = 1 if sys.platform == "darwin" else 1024
+
+
+class Run(NamedTuple):
+    """One run of one client. `case` is what was varied, `startup_cpu` what the same client takes for a single row.
+
+    `sustained` is the rate, in calls a second, while the middle of the calls was made, as the stub saw it; `stub_busy`
+    is the share of its core that the stub used, and `calls` what it was asked.
+    """
+
+    scenario: str
+    client: str
+    case: str
+    round: int
+    rows: int
+    seconds: float
+    cpu_seconds: float = 0.0
+    startup_cpu: float = 0.0
+    peak_mb: float = 0.0
+    calls: int = 0
+    sustained: float | None = None
+    stub_busy: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Rows a second, from the start of the process to its end."""
+        return self.rows / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU for each row beyond the first."""
+        return 1000 * (self.cpu_seconds - self.startup_cpu) / max(1, self.rows - 1)
+
+
+class Spent(NamedTuple):
+    """What a process took: user and system time together, and the most memory that it held."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+class Process:
+    """A process on the client's core. What it prints goes to `out`; what it complains about is told if it fails."""
+
+    def __init__(self, command: Sequence[str], out: Path) -> None:
+        self._errors = out.with_suffix(".stderr")
+        with on(cores()[1]), out.open("wb") as stdout, self._errors.open("wb") as stderr:
+            self._started = time.perf_counter()
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr)
+
+    def spent(self) -> Spent:
+        """Waits for its end."""
+        _, status, usage = os.wait4(self._process.pid, 0)
+        seconds = time.perf_counter() - self._started
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._process.returncode:
+            raise RuntimeError(self._errors.read_text(encoding="utf-8")[-2000:])
+        return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _BYTES_OR_KB / 1e6)
+
+    def kill(self) -> None:
+        """Ends it as `kill -9` does."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Stub:
+    """The endpoint in its own process, on its own core; a context manager."""
+
+    def __init__(self, latency: float, *options: str) -> None:
+        self._command = [sys.executable, "-m", "tests.bench.stub", f"--latency={latency}", *options]
+
+    def __enter__(self) -> Self:
+        with on(cores()[0]):
+            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.url = self._process.stdout.readline().strip()
+        self._connection = HTTPConnection(urlsplit(self.url).netloc)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.communicate()
+
+    def stats(self) -> dict[str, Any]:
+        """What the stub has counted so far."""
+        self._connection.request("GET", "/stats")
+        stats: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        return stats
+
+
+class Watch:
+    """Looks at the stub while a client runs; a context manager."""
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+        self._over = threading.Event()
+        self._samples: list[tuple[float, int]] = []
+        self.before = self.after = stub.stats()
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.after = self._stub.stats()
+
+    def _look(self) -> None:
+        while not self._over.wait(_SAMPLES):
+            self._samples.append((time.perf_counter(), self._stub.stats()["calls"] - self.before["calls"]))
+
+    def counted(self, what: str) -> Any:
+        """How much has been added to one of the stub's counters."""
+        return self.after[what] - self.before[what]
+
+    @property
+    def sustained(self) -> float | None:
+        """Calls a second in the middle of the run; `None` if it was too short to tell."""
+        low, high = (share * self.counted("calls") for share in _MIDDLE)
+        middle = [(at, calls) for at, calls in self._samples if low <= calls <= high]
+        if len(middle) < len(_MIDDLE):
+            return None
+        (first, before), (last, after) = middle[0], middle[-1]
+        return (after - before) / (last - first)
+
+
+class Bench:
+    """Where a benchmark runs: a directory for its files, the clients to compare, how often and how much.
+
+    Args:
+        directory: Holds tables and outputs, which are removed as soon as they are checked.
+        peers: The clients beside ours, by the names of their modules.
+        rounds: How often each is run.
+        scale: What the numbers of rows are multiplied by.
+    """
+
+    def __init__(self, directory: Path, peers: Sequence[str], rounds: int, scale: float, *, full: bool = False) -> None:
+        self.directory = directory
+        self.peers = tuple(peers)
+        self.rounds = rounds
+        self.scale = scale
+        self.full = full
+
+    def rows(self, usual: int, least: int = 1) -> int:
+        """How many rows to take where `usual` are usual."""
+        return max(least, int(usual * self.scale))
+
+    def table(self, rows: int) -> Path:
+        """A table of so many rows, as JSON lines."""
+        path = self.directory / f"{rows}.jsonl"
+        if not path.exists():
+            with path.open("w", encoding="utf-8") as lines:
+                lines.writelines(json.dumps({"id": i, "text": review(i)}) + "\n" for i in range(rows))
+        return path
+
+    def config(self, stub: Stub, concurrency: int, *, stream: bool = False, **more: Any) -> Path:
+        """A config of ours for the job that the peers do."""
+        prompt = PROMPT.format(text="{{ text }}")
+        config = {"url": stub.url, "api_key": KEY, "model": MODEL, "prompt": prompt, "concurrency": concurrency}
+        path = self.directory / "config.json"
+        path.write_text(json.dumps({**config, "is_stream": stream, **more}), encoding="utf-8")
+        return path
+
+    def command(
+        self, client: str, stub: Stub, source: Path, target: Path, concurrency: int, *, stream: bool = False
+    ) -> list[str]:
+        """How a client is started."""
+        if client == OURS:
+            config = self.config(stub, concurrency, stream=stream)
+            arguments = ["connector", "enrich", str(source), f"--config={config}", f"--output={target}", "--quiet"]
+        else:
+            arguments = [f"tests.bench.peers.{client}", stub.url, str(source), str(target), f"--concurrency={concurrency}"]
+            arguments += ["--stream"] if stream else []
+        return [sys.executable, "-m", *arguments]
+
+    def measured(
+        self, run: Run, stub: Stub, concurrency: int, *, stream: bool = False, target: Path | None = None
+    ) -> Run:
+        """Runs a client over a whole table, checks what it wrote, and returns `run` with the figures."""
+        source, out = self.table(run.rows), target or self.directory / "out.jsonl"
+        command = self.command(run.client, stub, source, out, concurrency, stream=stream)
+        with Watch(stub) as watch:
+            spent = Process(command, self.directory / "stdout").spent()
+        check(out, run.rows)
+        if target is None:
+            remove(out)
+        return run._replace(
+            **spent._asdict(),
+            startup_cpu=self.startup_cpu[run.client],
+            calls=watch.counted("calls"),
+            sustained=watch.sustained,
+            stub_busy=watch.counted("cpu_seconds") / spent.seconds,
+        )
+
+    @cached_property
+    def startup_cpu(self) -> dict[str, float]:
+        """Seconds of CPU that each client takes for a table of one row."""
+        source, target = self.table(1), self.directory / "one.jsonl"
+        found = {}
+        with Stub(0) as stub:
+            for client in (OURS, *self.peers):
+                command = self.command(client, stub, source, target, 1)
+                found[client] = median(self._cpu_of_one(command, target) for _ in range(self.rounds))
+        return found
+
+    def _cpu_of_one(self, command: list[str], target: Path) -> float:
+        spent = Process(command, self.directory / "stdout").spent()
+        remove(target)
+        return spent.cpu_seconds
+
+
+def review(row: int) -> str:
+    """The text of a row, told by its number; quotes and accents are among the characters."""
+    return f"Review {row}: arrived “late”, très bien otherwise. " + "The box was dented but nothing inside broke. " * 3
+
+
+def check(target: Path, rows: int) -> None:
+    """Makes sure that every row is there once, with the reply that belongs to it."""
+    seen = bytearray(rows)
+    with target.open("rb") as lines:
+        for line in lines:
+            row = json.loads(line)
+            seen[row["id"]] += 1
+            if row["content"] not in (f"echo:{review(row['id'])}", f"echo:{review(row['id'])}" + " word" * 49):
+                raise RuntimeError(f"row {row['id']} has the reply of another: {row['content'][:80]!r}")
+    if any(count != 1 for count in seen):
+        raise RuntimeError(f"{sum(count != 1 for count in seen)} of {rows} rows are missing or there twice")
+
+
+def remove(target: Path) -> None:
+    """Removes an output and the ledger beside it."""
+    for path in target.parent.glob(f"{target.name}*"):
+        with suppress(FileNotFoundError):
+            path.unlink()

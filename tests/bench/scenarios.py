@@ -1,0 +1,152 @@
+"""What is measured. Each scenario yields its runs; clients take turns in every round, so that a noisy hour hits all."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+from tests.bench.harness import LATENCY, OURS, Bench, Process, Run, Stub, Watch, remove
+
+FLOOR: Final = "aiohttp_loop"
+SWIFT: Final = (OURS, FLOOR)
+"""The clients that get more rows, so that every run takes about as long as the others."""
+
+POSSIBLE: Final = {64: (2_000, 2_000), 256: (10_000, 5_000), 512: (12_000, 5_000)}
+"""Calls in flight, and the rows for swift clients and for the others."""
+
+EVENTS: Final = 50
+STRAGGLER_SHARE: Final = 0.01
+STRAGGLER_FACTOR: Final = 60
+SHORT: Final = 0.05
+"""Seconds of latency where stragglers are 60 times slower."""
+
+_STARTS: Final = 7
+_SMALL, _LARGE, _FULL = 20_000, 200_000, 5
+
+
+def throughput(bench: Bench) -> Iterator[Run]:
+    """Whole tables, file to file, at 200 ms."""
+    for concurrency, rows in POSSIBLE.items():
+        with Stub(LATENCY) as stub:
+            for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
+                count = bench.rows(rows[client not in SWIFT], concurrency)
+                run = Run("throughput", client, str(concurrency), turn, count, 0)
+                yield bench.measured(run, stub, concurrency)
+
+
+def streaming(bench: Bench) -> Iterator[Run]:
+    """The same with replies of 50 events, 64 in flight."""
+    with Stub(LATENCY, f"--stream-chunks={EVENTS}") as stub:
+        for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
+            count = bench.rows(2_000 if client in SWIFT else 1_000, 64)
+            yield bench.measured(Run("streaming", client, "64", turn, count, 0), stub, 64, stream=True)
+
+
+def cpu(bench: Bench) -> Iterator[Run]:
+    """An endpoint that answers at once: what is left is the client's own work."""
+    with Stub(0) as stub:
+        for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
+            count = bench.rows(10_000 if client in SWIFT else 2_000, 64)
+            yield bench.measured(Run("cpu", client, "64", turn, count, 0), stub, 64)
+
+
+def growth(bench: Bench) -> Iterator[Run]:
+    """Ten times the rows: memory should not grow, nor the cost of a row."""
+    with Stub(0) as stub:
+        for usual in (_SMALL, _LARGE):
+            count = bench.rows(usual * _FULL if bench.full else usual)
+            yield bench.measured(Run("growth", OURS, f"{count:,}", 0, count, 0), stub, 256)
+
+
+def stragglers(bench: Bench) -> Iterator[Run]:
+    """One call in a hundred takes 60 times as long as the others."""
+    options = (f"--straggler-share={STRAGGLER_SHARE}", f"--straggler-factor={STRAGGLER_FACTOR}")
+    for turn, client in product(range(bench.rounds), (OURS, *set(bench.peers).intersection(SWIFT))):
+        with Stub(SHORT, *options) as stub:  # a new one each time, so that the same calls are slow
+            yield bench.measured(Run("stragglers", client, "64", turn, bench.rows(8_000, 640), 0), stub, 64)
+
+
+def straggling_seconds(rows: int) -> float:
+    """How long so many calls take, one after the other, with the stub's own stragglers among them."""
+    chance = random.Random(0)  # the stub's seed
+    slow = sum(chance.random() < STRAGGLER_SHARE for _ in range(rows))
+    return SHORT * (rows + slow * (STRAGGLER_FACTOR - 1))
+
+
+def kill(bench: Bench) -> Iterator[Run]:
+    """`kill -9` in the middle of a run, and the same command again."""
+    rows, target = bench.rows(2_000, 640), bench.directory / "killed.jsonl"
+    for turn in range(bench.rounds):
+        with Stub(LATENCY) as stub:
+            command = bench.command(OURS, stub, bench.table(rows), target, 64)
+            first = Process(command, bench.directory / "stdout")
+            while stub.stats()["calls"] < rows / 2:
+                time.sleep(0.01)
+            first.kill()
+            again = bench.measured(Run("kill", OURS, "64", turn, rows, 0), stub, 64, target=target)
+            yield again._replace(calls=stub.stats()["calls"])
+        remove(target)
+
+
+def resume(bench: Bench) -> Iterator[Run]:
+    """A finished run once more: everything is in the ledger."""
+    rows, target = bench.rows(20_000), bench.directory / "finished.jsonl"
+    with Stub(0) as stub:
+        bench.measured(Run("resume", OURS, "first", 0, rows, 0), stub, 64, target=target)
+        for turn in range(bench.rounds):
+            yield bench.measured(Run("resume", OURS, "again", turn, rows, 0), stub, 64, target=target)
+    remove(target)
+
+
+def startup(bench: Bench) -> Iterator[Run]:
+    """The smallest things: `spec`, and a table of one row, with clients beside us."""
+    out, target = bench.directory / "stdout", bench.directory / "one.jsonl"
+    with Stub(0) as stub:
+        commands = {
+            (client, "enrich"): bench.command(client, stub, bench.table(1), target, 1)
+            for client in (OURS, *bench.peers)
+        }
+        commands[OURS, "spec"] = [sys.executable, "-m", "connector", "spec"]
+        for turn, ((client, case), command) in product(range(_STARTS), commands.items()):
+            yield Run("startup", client, case, turn, 1, *Process(command, out).spent())._replace(startup_cpu=0)
+            remove(target)
+
+
+def read(bench: Bench) -> Iterator[Run]:
+    """Airbyte's `read` of an input whose replies are all in the ledger: messages a second, on one core."""
+    rows, out = bench.rows(50_000), bench.directory / "messages.jsonl"
+    with Stub(0) as stub:
+        table, ledger = bench.table(rows), bench.directory / "read.ledger"
+        config = bench.config(stub, 64, input={"type": "files", "path": str(table)}, cache=str(ledger))
+        verb = [sys.executable, "-m", "connector", "read", f"--config={config}", f"--catalog={_catalog(bench, table)}"]
+        Process(verb, out).spent()
+        for turn in range(bench.rounds):
+            with Watch(stub) as watch:
+                spent = Process(verb, out).spent()
+            with out.open("rb") as lines:
+                records = sum(b'"type":"RECORD"' in line for line in lines)
+            if records != rows:
+                raise RuntimeError(f"{records} records came out of {rows}")
+            yield Run("read", OURS, "ledger", turn, rows, *spent)._replace(calls=watch.counted("calls"))
+        remove(out)
+        remove(ledger)
+
+
+def _catalog(bench: Bench, table: Path) -> Path:
+    stream = {"name": table.stem, "json_schema": {}, "supported_sync_modes": ["full_refresh"]}
+    configured = {"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"}
+    path = bench.directory / "catalog.json"
+    path.write_text(json.dumps({"streams": [configured]}), encoding="utf-8")
+    return path
+
+
+ALL: Final[Mapping[str, Callable[[Bench], Iterator[Run]]]] = {
+    each.__name__: each
+    for each in (throughput, streaming, cpu, growth, stragglers, kill, resume, startup, read)
+}

@@ -1,0 +1,203 @@
+"""Airbyte's verbs on the command line: every stdout line is a message, whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+
+from tests.endpoint import Endpoint, answer_to
+
+Messages = list[dict[str, Any]]
+
+
+def run(*arguments: object) -> tuple[int, Messages, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "connector", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=dict(os.environ),
+    )
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def of_type(messages: Messages, kind: str) -> Messages:
+    return [message[kind.lower()] for message in messages if message["type"] == kind]
+
+
+class Project:
+    """A directory with a table, a config and a catalogue."""
+
+    def __init__(self, path: Path, endpoint: Endpoint) -> None:
+        self.path = path
+        self.table = path / "reviews.csv"
+        self.config: dict[str, Any] = {
+            "url": endpoint.base_url,
+            "api_key": "sk-canary",
+            "model": "m",
+            "prompt": "{{ text }}",
+            "input": {"type": "files", "path": str(self.table)},
+            "primary_key": "id",
+            "cursor_field": "at",
+        }
+        self.write_rows(range(25))
+
+    def write_rows(self, numbers: Sequence[int]) -> None:
+        rows = [f"{number},row {number},2024-01-{1 + number // 2:02}" for number in numbers]
+        self.table.write_text("\n".join(["id,text,at", *rows, ""]))
+
+    def file(self, name: str, content: Any) -> Path:
+        path = self.path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    def verb(self, name: str, *more: object, **changes: Any) -> tuple[int, Messages, str]:
+        return run(name, "--config", self.file("config", {**self.config, **changes}), *more)
+
+    def catalog(self, sync_mode: str = "full_refresh", name: str = "reviews") -> Path:
+        stream = {"name": name, "json_schema": {}}
+        return self.file("catalog", {"streams": [{"stream": stream, "sync_mode": sync_mode}]})
+
+    def read(self, sync_mode: str = "full_refresh", state: Any = None, **changes: Any) -> tuple[int, Messages, str]:
+        more = [] if state is None else ["--state", self.file("state", state)]
+        return self.verb("read", "--catalog", self.catalog(sync_mode), *more, **changes)
+
+
+@pytest.fixture
+def project(tmp_path: Path, endpoint: Endpoint) -> Project:
+    return Project(tmp_path, endpoint)
+
+
+def test_spec_is_the_generated_schema() -> None:
+    code, (message,), _ = run("spec")
+    schema = message["spec"]["connectionSpecification"]
+    assert code == 0
+    Draft7Validator.check_schema(schema)
+    assert schema == json.loads((Path(__file__).parents[2] / "spec" / "connection.json").read_text())
+    assert schema["properties"]["api_key"]["airbyte_secret"] is True
+
+
+def test_check_succeeds(project: Project) -> None:
+    code, (message,), _ = project.verb("check")
+    assert (code, message["connectionStatus"]["status"]) == (0, "SUCCEEDED")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"url": "http://127.0.0.1:9/v1"}, "refuses connections"),
+        ({"prompt": "{{ nowhere }}"}, 'there is no column "nowhere"'),
+        ({"response_format": {"text": "{{ content }}"}}, 'the column "text" is in the input already'),
+        ({"input": {"type": "files", "path": "nowhere.csv"}}, "nowhere.csv"),
+        ({"concurrency": "many"}, "is not a whole number"),
+        ({"prompt": None}, "describe the request"),
+    ],
+)
+def test_a_failed_check_says_what_to_change_and_exits_0(project: Project, changes: dict[str, Any], told: str) -> None:
+    code, (message,), stderr = project.verb("check", **changes)
+    assert (code, message["connectionStatus"]["status"]) == (0, "FAILED")
+    assert told in message["connectionStatus"]["message"]
+    assert "canary" not in str(message) + stderr
+
+
+def test_discover_gives_the_input_s_columns_then_the_mapped_ones_then_the_provenance(project: Project) -> None:
+    code, (message,), _ = project.verb("discover")
+    (stream,) = message["catalog"]["streams"]
+    properties = stream["json_schema"]["properties"]
+    assert code == 0
+    assert list(properties) == ["id", "text", "at", "content", "_llm"]
+    assert properties["id"]["type"] == ["null", "integer"]
+    assert properties["content"]["type"] == ["null", "string"]
+    assert stream["source_defined_primary_key"] == [["id"]]
+    assert (stream["default_cursor_field"], stream["supported_sync_modes"]) == (["at"], ["full_refresh", "incremental"])
+
+
+def test_clashing_names_are_refused_by_discover_naming_both_sides(project: Project) -> None:
+    code, messages, _ = project.verb("discover", response_format={"text": "{{ content }}"})
+    (trace,) = of_type(messages, "TRACE")
+    assert code == 1
+    assert trace["error"]["failure_type"] == "config_error"
+    assert trace["error"]["message"].startswith('response_format: the column "text" is in the input already')
+
+
+def test_read_gives_every_row_once_and_a_state_behind_them(project: Project) -> None:
+    code, messages, _ = project.read()
+    records = of_type(messages, "RECORD")
+    assert code == 0
+    assert sorted(record["data"]["id"] for record in records) == list(range(25))
+    assert all(record["data"]["content"] == answer_to(record["data"]["text"]) for record in records)
+    assert messages[-2]["type"] == "STATE"
+    assert [trace["stream_status"]["status"] for trace in of_type(messages, "TRACE")] == ["STARTED", "RUNNING", "COMPLETE"]
+
+
+def test_every_record_fits_the_discovered_schema(project: Project) -> None:
+    _, (message,), _ = project.verb("discover")
+    validator = Draft7Validator(message["catalog"]["streams"][0]["json_schema"])
+    project.table.write_text("id,text,at\n1,fine,2024-01-01\n2,[[fault:400]],2024-01-02\n3,,2024-01-03\n")
+    _, messages, _ = project.read()
+    records = of_type(messages, "RECORD")
+    assert len(records) == 3
+    assert not [error.message for record in records for error in validator.iter_errors(record["data"])]
+    changed = {record["data"]["id"]: [each["field"] for each in record.get("meta", {}).get("changes", [])] for record in records}
+    assert changed == {1: [], 2: ["content"], 3: ["content"]}
+
+
+def test_an_incremental_read_goes_on_behind_its_state(project: Project, endpoint: Endpoint) -> None:
+    _, messages, _ = project.read("incremental")
+    states = [message for message in messages if message["type"] == "STATE"]
+    project.write_rows(range(30))
+    _, more, _ = project.read("incremental", [state["state"] for state in states[-1:]])
+    assert sorted(record["data"]["id"] for record in of_type(more, "RECORD")) == list(range(25, 30))
+    _, none, _ = project.read("incremental", [of_type(more, "STATE")[-1]])
+    assert not of_type(none, "RECORD")
+    assert of_type(none, "STATE")
+    assert len(endpoint.journal.calls) == 30
+
+
+@pytest.mark.parametrize("state", [None, [], {}])
+def test_no_state_in_any_form_starts_from_the_beginning(project: Project, state: Any) -> None:
+    _, messages, _ = project.read("incremental", state)
+    assert len(of_type(messages, "RECORD")) == 25
+
+
+def test_only_the_selected_columns_come_out(project: Project) -> None:
+    schema = {"properties": {"id": {}, "content": {}}}
+    catalog = {"streams": [{"stream": {"name": "reviews", "json_schema": schema}, "sync_mode": "full_refresh"}]}
+    _, messages, _ = project.verb("read", "--catalog", project.file("catalog", catalog))
+    assert {tuple(record["data"]) for record in of_type(messages, "RECORD")} == {("id", "content")}
+
+
+def test_an_unknown_stream_is_a_trace_and_a_failure(project: Project) -> None:
+    code, messages, _ = project.verb("read", "--catalog", project.catalog(name="nowhere"))
+    (error,) = [trace["error"] for trace in of_type(messages, "TRACE") if trace["type"] == "ERROR"]
+    assert (code, error["failure_type"]) == (1, "config_error")
+    assert 'there is no stream "nowhere"' in error["message"]
+
+
+def test_a_bad_key_ends_the_stream_incomplete(project: Project) -> None:
+    project.table.write_text("id,text,at\n1,[[fault:401]],2024-01-01\n")
+    code, messages, stderr = project.read()
+    statuses = [trace.get("stream_status", {}).get("status") for trace in of_type(messages, "TRACE")]
+    assert code == 1
+    assert statuses == ["STARTED", "INCOMPLETE", None]
+    assert "canary" not in json.dumps(messages) + stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "discover", "read"])
+def test_a_config_that_cannot_be_read_is_a_message_and_no_traceback(tmp_path: Path, verb: str) -> None:
+    broken = tmp_path / "config.json"
+    broken.write_text("{")
+    for path in (broken, tmp_path / "nowhere.json"):
+        _, messages, stderr = run(verb, "--config", path, *(["--catalog", path] if verb == "read" else []))
+        assert len(messages) == 1
+        assert str(path) in json.dumps(messages)
+        assert "Traceback" not in stderr

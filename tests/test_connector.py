@@ -1,0 +1,88 @@
+"""The connector in Python: lazy, ordered, bounded, and closed by its user at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector import AuthenticationError, Checkpoint, ConfigError, Connector, Outcome, Selection
+from tests.endpoint import Endpoint, act, answer_to, shuffled
+
+
+def config(endpoint: Endpoint, **more: Any) -> dict[str, Any]:
+    return {"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", "concurrency": 16, **more}
+
+
+@pytest.fixture
+def slow() -> Iterator[Endpoint]:
+    with Endpoint(latency=shuffled(0.0, 0.03)) as endpoint:
+        yield endpoint
+
+
+def test_rows_come_back_in_order_with_their_own_answers(slow: Endpoint) -> None:
+    given = [{"id": number, "text": f"row {number % 50}"} for number in range(300)]
+    rows = list(Connector(config(slow)).enrich(given))
+    assert [row["id"] for row in rows] == list(range(300))
+    assert all(row["content"] == answer_to(row["text"]) for row in rows)
+    assert len(slow.journal.calls) == 50
+
+
+def test_rows_are_taken_only_as_they_are_needed(slow: Endpoint) -> None:
+    taken = 0
+
+    def endless() -> Iterator[dict[str, str]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield {"text": f"row {taken}"}
+
+    rows = Connector(config(slow)).enrich(endless())
+    assert len(list(islice(rows, 20))) == 20
+    rows.close()  # type: ignore[attr-defined]
+    assert taken < 2000
+    assert len(slow.journal.calls) < 500
+
+
+def test_what_was_in_flight_when_it_was_closed_is_not_paid_for_again(slow: Endpoint, tmp_path: Path) -> None:
+    connector = config(slow, cache=str(tmp_path / "ledger"))
+    given = [{"text": f"row {number}"} for number in range(100)]
+    rows = Connector(connector).enrich(given)
+    next(rows)
+    rows.close()  # type: ignore[attr-defined]
+    assert len(list(Connector(connector).enrich(given))) == 100
+    assert len(slow.journal.calls) == 100
+
+
+def test_a_wrong_key_raises() -> None:
+    with Endpoint(lambda call: act(call, "401")) as endpoint, pytest.raises(AuthenticationError, match="refuses the key"):
+        list(Connector(config(endpoint)).enrich([{"text": "a"}]))
+
+
+def test_no_config_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="there is no config"):
+        Connector().discover()
+
+
+def test_read_yields_outcomes_and_checkpoints(endpoint: Endpoint, tmp_path: Path) -> None:
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"text": "a"}\n{"text": "b"}\n')
+    connector = Connector(config(endpoint, input={"type": "files", "path": str(table)}))
+    (stream,) = connector.discover()
+    *outcomes, last = [item for item in connector.read() if isinstance(item, Outcome | Checkpoint)]
+    assert stream.name == "t"
+    assert sorted(outcome.row["text"] for outcome in outcomes if isinstance(outcome, Outcome)) == ["a", "b"]
+    assert isinstance(last, Checkpoint)
+    with pytest.raises(ConfigError, match='there is no stream "x"'):
+        list(connector.read(catalog=[Selection("x")]))
+
+
+def test_check_tells_what_is_wrong_step_by_step(endpoint: Endpoint) -> None:
+    assert Connector(config(endpoint)).check().ok
+    for url, told in ((endpoint.origin, "/v1"), ("http://127.0.0.1:9", "refuses connections")):
+        diagnosis = Connector(config(endpoint, url=url)).check()
+        assert not diagnosis.ok
+        assert told in diagnosis.message
