@@ -19,7 +19,7 @@ $(VENV)/.bench: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
 	@touch $@
 
-.PHONY: help demo test check format lint types spec bench clean
+.PHONY: help demo test check format lint types spec bench profile clean
 
 help:  ## list what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -46,8 +46,12 @@ format: $(VENV)/.test  ## format the code
 spec: $(VENV)/.base  ## generate the spec from the config's model
 	$(BIN)/python -m connector.specification
 
-bench: $(VENV)/.bench  ## compare with other ways to run a table, side by side
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS="langchain litellm", ARGS=--quick)
+	$(BIN)/python -m tests.bench $(if $(PEERS),--peers $(PEERS)) $(ARGS)
+
+profile: $(VENV)/.bench  ## what each stage of a row costs, and whether it keeps within its budget
+	$(BIN)/python -m tests.bench.profile
+	$(BIN)/python -m pytest tests/bench/budgets.py --quiet --benchmark-columns=min,median,rounds
 
 clean:  ## remove what was made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo

@@ -11,8 +11,8 @@ from typing import Final, NoReturn
 
 from connector import commands, protocols
 from connector.commands import ExitCode
-from connector.errors import BudgetError, ConfigError, ConnectorError
-from connector.protocols import Arguments, Output
+from connector.errors import BudgetError, ConfigError, ConnectorError, RecordError
+from connector.protocols import Arguments, Output, singer
 from connector.signals import Interrupted, end_by, interruptible
 from connector.version import __version__
 
@@ -36,7 +36,10 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         Interrupted: A signal stopped the run, in good order.
     """
-    parsed = _parser(argv).parse_args(argv)
+    parser = _parser(argv)
+    parsed = parser.parse_args(argv)
+    if not (parsed.verb or parsed.flag or parsed.config):
+        parser.error("say a VERB, or --config FILE for a Singer mapper")
     try:
         return _serve(parsed) if parsed.is_platform else commands.load(parsed.verb).run(parsed)
     except ConnectorError as error:
@@ -45,21 +48,26 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read stdout has gone: there is nothing more to say, and the interpreter must not try to flush it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
+        return ExitCode.DONE if parsed.verb else ExitCode.ENDPOINT  # of a mapper, whoever went wanted all
 
 
 def _code(error: ConnectorError) -> ExitCode:
     if isinstance(error, ConfigError):
         return ExitCode.USAGE
+    if isinstance(error, RecordError):
+        return ExitCode.FAILED_ROWS
     return ExitCode.BUDGET if isinstance(error, BudgetError) else ExitCode.ENDPOINT
 
 
 def _serve(parsed: argparse.Namespace) -> int:
     """Speaks a platform's protocol on stdout. For `spec` nothing of the connector itself has to be loaded."""
-    dialect = protocols.load(parsed.protocol)
-    arguments = Arguments(parsed.verb, parsed.config, parsed.catalog, parsed.state)
+    dialect = protocols.load(parsed.protocol) if parsed.verb else singer
+    if parsed.verb and parsed.verb not in dialect.VERBS:
+        raise ConfigError(f"{parsed.protocol} has no verb {parsed.verb!r}")
+    verb = parsed.verb or parsed.flag or "map"
+    arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config)
     output = Output(sys.stdout.buffer.write, sys.stdout.buffer.flush)
-    if parsed.verb == "spec":
+    if verb in ("spec", "about"):
         return dialect.serve(arguments, import_module("connector.spec"), output)
     platform = import_module("connector.connector").Connector()
     with interruptible(platform.stop):
@@ -75,11 +83,17 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    mapper = parser.add_argument_group("without a VERB, a Singer mapper: messages on stdin and stdout")
+    mapper.add_argument("--config", metavar="FILE", help="config, JSON or YAML")
+    for name, about in singer.FLAGS.items():
+        mapper.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
+    mapper.add_argument("--format", choices=["json"], default="json", help="of --about")
+    parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
         verb = verbs.add_parser(name, help="for platforms: one JSON message a line on stdout")
         verb.set_defaults(is_platform=True, config=None, catalog=None, state=None)
-        for option in ("config", "catalog", "state"):
+        for option in ("config", "catalog", "state", "sync-config"):
             verb.add_argument(f"--{option}", metavar="FILE")
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name in commands.COMMANDS:

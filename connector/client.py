@@ -12,16 +12,16 @@ import orjson
 from connector.clock import Clock
 from connector.endpoints import Endpoint
 from connector.errors import CutError, FatalError, ReplyError, RetryableError
-from connector.faults import error_of, read_fault
+from connector.faults import error_of, read_fault, shown
 from connector.masking import Masker
 from connector.records import Reply
 from connector.sse import DONE, events
 from connector.transport import Response, Transport
-from connector.values import loads
+from connector.values import joined, loads
 
 _OK: Final = range(200, 300)
 _SSE_STARTS: Final = (b"data:", b"event:", b":")
-_SHOWN: Final = 200
+_READ: Final = 2**16
 
 
 class Client:
@@ -63,23 +63,17 @@ class Client:
     def _read(self, response: Response) -> dict[str, Any]:
         if response.status not in _OK:
             return {"error": response.read()}
-        kind = response.headers.get("content-type", "")
+        kind = response.headers.get("content-type", "").lower()
         if "event-stream" in kind:
             return self._folded(response.chunks())
         data = response.read()
         if data.lstrip()[:6].startswith(_SSE_STARTS):
             return self._folded(iter([data]))
-        try:
-            content = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            content = _decoded(data, kind)
-        if isinstance(content, dict):
-            return content
-        raise ReplyError(f"the reply is JSON, but not an object: {_shown(data, self._mask)}")
+        return _storable(whole(data, kind, self._mask))
 
     def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
-        stream = _Stream(chunks)
+        stream = _Stream(chunks, self._mask)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
             return stream.failure
@@ -89,7 +83,7 @@ class Client:
             raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
         if not (stream.is_done or complete):
             raise CutError("the stream ended before the reply did")
-        return _clean(body)
+        return _storable(body)
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
         """Raises what the run has to act on; a refusal of this request alone is a final reply, worth keeping."""
@@ -98,7 +92,7 @@ class Client:
         if isinstance(error, FatalError | RetryableError):
             raise error
         fault = read_fault(told)
-        kept = {"message": self._mask(fault.message), "type": fault.type, "code": fault.code}
+        kept = {"message": shown(fault.message, self._mask), "type": fault.type, "code": fault.code}
         latency = int((self._clock.monotonic() - started) * 1000)
         status = error.http_status or response.status
         return Reply(status, {"error": kept}, dict(response.headers), latency)
@@ -110,16 +104,17 @@ class _Stream:
     `is_done`: `[DONE]` has come. `failure`: an error object has. `broken`: the last event is no JSON, so it was cut.
     """
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Iterator[bytes], mask: Masker) -> None:
         self._chunks = chunks
+        self._mask = mask
         self.is_done = False
         self.failure: dict[str, Any] = {}
         self.broken = b""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for data in events(self._chunks):
+        for data in filter(bytes.strip, events(self._chunks)):
             if self.broken:
-                raise ReplyError("the stream holds an event that is not JSON", detail=repr(self.broken[:_SHOWN]))
+                raise ReplyError("the stream holds an event that is not JSON", detail=_shown(self.broken, self._mask))
             if self.is_done or data.strip() == DONE:
                 self.is_done = True
                 continue
@@ -129,14 +124,30 @@ class _Stream:
                 self.broken = data
                 continue
             if not isinstance(frame, dict):
-                raise ReplyError("the stream holds an event that is not an object", detail=repr(data[:_SHOWN]))
+                raise ReplyError("the stream holds an event that is not an object", detail=_shown(data, self._mask))
             if frame.get("error"):
                 self.failure = self.failure or frame
             elif not self.failure:
                 yield frame
 
 
-def _decoded(data: bytes, content_type: str) -> Any:
+def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
+    """The object that the body of a reply, or one event of it, is. Halves of a character are let through.
+
+    Raises:
+        CutError: Its JSON ends too early.
+        ReplyError: It is no JSON object.
+    """
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        content = _decoded(data, content_type, mask)
+    if isinstance(content, dict):
+        return content
+    raise ReplyError(f"the reply is JSON, but not an object: {_shown(data, mask)}")
+
+
+def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
     """Decodes what plain UTF-8 JSON is not: another charset, a BOM, halves of a surrogate pair.
 
     Raises:
@@ -145,13 +156,13 @@ def _decoded(data: bytes, content_type: str) -> Any:
     """
     text = data.decode(_charset(data, content_type), "replace")
     try:
-        return _clean(loads(text.removeprefix("\ufeff")))
+        return loads(text.removeprefix("\ufeff"))
     except ValueError as error:
         if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}":
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
         if not text.strip():
             raise ReplyError("the reply is empty") from None
-        told = read_fault(text).message[:_SHOWN]
+        told = shown(read_fault(text).message, mask)
         raise ReplyError(f"the reply is not JSON but {told!r}: does url point to an API?", detail=str(error)) from None
 
 
@@ -165,14 +176,22 @@ def _charset(data: bytes, content_type: str) -> str:
         return "utf-8"
 
 
-def _clean(body: Any) -> Any:
-    """Makes sure that a body can be stored: a lone half of a character becomes the replacement character."""
+def _storable(body: dict[str, Any]) -> dict[str, Any]:
+    """Makes sure that a body can be stored: a lone half of a character becomes the replacement character.
+
+    Raises:
+        ReplyError: It is nested too deeply.
+    """
     try:
         orjson.dumps(body)
     except TypeError:
-        return loads(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+        try:
+            body = loads(joined([json.dumps(body, ensure_ascii=False)]))
+            orjson.dumps(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ReplyError("the reply is nested too deeply to be kept", detail=str(error)) from None
     return body
 
 
 def _shown(data: bytes, mask: Masker) -> str:
-    return mask(data[:_SHOWN].decode("utf-8", "replace"))
+    return shown(data[:_READ].decode("utf-8", "replace"), mask)

@@ -15,7 +15,7 @@ from connector.errors import ConfigError
 
 _REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
 _VARIABLES: Final = {"url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "model": "OPENAI_MODEL"}
-_JSON_OPTIONS: Final = ("request_format", "response_format", "output_schema", "headers")
+_JSON_OPTIONS: Final = ("request_format", "response_format", "output_schema", "headers", "streams")
 
 
 def read(path: Path) -> dict[str, Any]:

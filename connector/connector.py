@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
-from connector import check, stores
+from connector import check, direct, stores
 from connector.clock import Clock
 from connector.config import Config
 from connector.engines import Stop
@@ -20,6 +20,7 @@ from connector.runtime import Runtime, ledger_path
 from connector.spec import spec
 from connector.stores import Source
 from connector.streams import Diagnosis, Selection, Stream
+from connector.transform import Transform
 
 AnyConfig = Config | Mapping[str, Any] | str | Path
 
@@ -52,7 +53,7 @@ class Connector:
         try:
             chosen = self._chosen(config)
             if chosen.input is None:
-                return check.diagnose(Plan(chosen), self._clock)
+                return check.diagnose(Transform(chosen).plan, self._clock)
             with self._source(chosen, None) as source:
                 return check.diagnose(Plan(chosen, source.columns or None), self._clock)
         except ConfigError as error:
@@ -73,7 +74,7 @@ class Connector:
         config: AnyConfig | None = None,
         catalog: Iterable[Selection] | None = None,
         state: Mapping[str, JSON] | None = None,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Reads the configured input and yields an `Outcome` for each record, in the order in which they are finished.
 
         Between them comes a `Checkpoint` once everything before it has been yielded: its state continues from there.
@@ -101,7 +102,15 @@ class Connector:
             with self._runtime(plan, ledger_path(chosen)) as runtime:
                 yield from _kept(runtime.run(source.read(resume)), chosen)
 
-    def enrich(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    def transform(self, config: AnyConfig | None = None) -> Transform:
+        """What enriches the records of other programs in flight, stream by stream.
+
+        Raises:
+            ConfigError: The config is wrong.
+        """
+        return Transform(self._chosen(config), stop=self.stop, clock=self._clock)
+
+    def enrich(self, rows: Iterable[Mapping[str, Any]]) -> Generator[dict[str, Any], None, None]:
         """Yields each row with its new columns, in input order. Lazy: rows are taken as they are needed.
 
         Closing the generator, or no longer using it, finishes the calls in flight and ends it.
@@ -120,6 +129,18 @@ class Connector:
                 for outcome in _kept(results, chosen):
                     if isinstance(outcome, Outcome):
                         yield outcome.row
+
+    def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
+        """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.
+
+        Raises:
+            ConnectorError: The config is wrong, or there is no answer.
+        """
+        return direct.send(self._chosen(config), payload, clock=self._clock, stop=self.stop)
+
+    def events(self, config: AnyConfig | None, payload: JSON) -> Generator[dict[str, Any], None, None]:
+        """The same for a payload that asks for a stream: yields each event as it arrives. Raises as `call` does."""
+        return direct.stream(self._chosen(config), payload, clock=self._clock, stop=self.stop)
 
     def _runtime(self, plan: Plan, path: Path | None) -> Runtime:
         return Runtime(plan, path, clock=self._clock, stop=self.stop)

@@ -18,11 +18,11 @@ class Prices(BaseModel):
 
     model_config = ConfigDict(frozen=True, title="Prices")
 
-    input: float = Field(0, ge=0, title="Input", description="USD per 1M input tokens.")
+    input: float = Field(default=0, ge=0, title="Input", description="USD per 1M input tokens.")
     cached_input: float | None = Field(
-        None, ge=0, title="Cached input", description="USD per 1M input tokens that the endpoint had cached."
+        default=None, ge=0, title="Cached input", description="USD per 1M input tokens that the endpoint had cached."
     )
-    output: float = Field(0, ge=0, title="Output", description="USD per 1M output tokens.")
+    output: float = Field(default=0, ge=0, title="Output", description="USD per 1M output tokens.")
 
 
 def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:

@@ -20,14 +20,18 @@ from connector.errors import (
     ServerError,
 )
 from connector.retry import asked_wait
-from connector.values import loads
+from connector.values import dumps, loads
 
 _LONGEST: Final = 500
+_READ: Final = 2**16
+_DEEPEST: Final = 5
 _RETRYABLE: Final = frozenset({408, 409, 425})
 _QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits", "credit_limit"})
 _KEY: Final = frozenset({"invalid_api_key", "invalid_authentication", "account_deactivated", "authentication_error"})
 _MODEL: Final = frozenset({"model_not_found", "model_not_available", "invalid_model"})
-_HTML: Final = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]+>", re.DOTALL | re.IGNORECASE)
+_HTML: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+_STATUS: Final = re.compile(r"[45][0-9]{2}")
+_MESSAGES: Final = ("message", "error", "detail", "msg", "title", "error_message")
 
 
 class Fault(NamedTuple):
@@ -47,29 +51,34 @@ def read_fault(body: Any) -> Fault:
     """Finds the message in an error body of any shape: OpenAI's, FastAPI's, problem+json, plain text, HTML."""
     if isinstance(body, bytes | bytearray | str):
         text = body if isinstance(body, str) else bytes(body).decode("utf-8", "replace")
+        text = text.lstrip("\ufeff \t\r\n").removeprefix("data:").lstrip()
         try:
-            return read_fault(loads(text)) if text[:1] in "{[" and text else Fault(_plain(text))
+            return _found(loads(text), _DEEPEST) if text.startswith(("{", "[")) else Fault(_plain(text))
         except ValueError:
             return Fault(_plain(text))
+    return _found(body, _DEEPEST)
+
+
+def _found(body: Any, depth: int) -> Fault:
+    if not depth:
+        return Fault("")
     if isinstance(body, list):
-        return Fault("; ".join(read_fault(each).message for each in body[:3]))
+        return Fault("; ".join(filter(None, (_found(each, depth - 1).message for each in body[:3]))))
     if not isinstance(body, dict):
         return Fault(_plain(str(body)))
     error = body.get("error")
     if isinstance(error, dict):
-        inner = read_fault({key: value for key, value in error.items() if key != "error"})
-        return inner if inner.message else Fault(_plain(str(error)), inner.code, inner.type)
-    message = next(
-        (body[key] for key in ("message", "error", "detail", "msg", "title", "error_message") if body.get(key)), None
-    )
+        inner = _found({key: value for key, value in error.items() if key != "error"}, depth - 1)
+        return inner if inner.message else inner._replace(message=_as_json(error))
+    message = next((body[key] for key in _MESSAGES if body.get(key)), None)
     if isinstance(message, dict | list):
-        return read_fault(message)
+        return _found(message, depth - 1)
     where = ".".join(map(str, body["loc"])) + ": " if isinstance(body.get("loc"), list) else ""
     code, kind = body.get("code"), body.get("type")
     return Fault(
         _plain(where + str(message)) if message is not None else "",
-        str(code) if code is not None else "",
-        str(kind) if isinstance(kind, str) else "",
+        str(code) if isinstance(code, str | int) else "",
+        kind if isinstance(kind, str) else "",
     )
 
 
@@ -82,10 +91,9 @@ def error_of(
     else taken as the server's fault.
     """
     fault = read_fault(body)
-    code = int(fault.code) if fault.code.isdigit() and 400 <= int(fault.code) < 600 else None  # noqa: PLR2004 - HTTP
-    if 200 <= status < 400:  # noqa: PLR2004 - HTTP's classes of status
-        status = code or status
-    told = f"HTTP {status}" + (f": {mask(fault.message)}" if fault.message else "")
+    if 200 <= status < 400 and _STATUS.fullmatch(fault.code):  # noqa: PLR2004 - HTTP's classes of status
+        status = int(fault.code)
+    told = f"HTTP {status}" + (f": {shown(fault.message, mask)}" if fault.message else "")
     wait = asked_wait(headers, now=now)
     should_retry = headers.get("x-should-retry", "").lower()
     fatal = _fatal(status, fault, told)
@@ -98,7 +106,7 @@ def error_of(
     if _is_retryable(status) or should_retry == "true":
         return ServerError(f"the endpoint failed ({told})", http_status=status, wait=wait)
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's class of redirects
-        target = headers.get("location", "nowhere")
+        target = shown(headers.get("location", "nowhere"), mask)
         return BadRequestError(
             f"the endpoint redirects to {target}, where no key is sent: change url", http_status=status
         )
@@ -131,9 +139,22 @@ def _fatal(status: int, fault: Fault, told: str) -> ConnectorError | None:
     return None
 
 
+def shown(text: str, mask: Callable[[str], str]) -> str:
+    """A text without secrets, cut to a readable length: in this order, or half a secret would be left over."""
+    text = mask(text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
 def _plain(text: str) -> str:
-    """A text fit for one line: HTML without its tags, white space folded, cut to a readable length."""
+    """A text fit for one line: HTML without its tags, white space folded."""
+    text = text[:_READ]
     if "<" in text and ">" in text:
         text = _HTML.sub(" ", text)
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return " ".join(text.split())
+
+
+def _as_json(value: object) -> str:
+    try:
+        return _plain(dumps(value).decode())
+    except TypeError:  # nested too deeply, or half of a character
+        return ""

@@ -13,15 +13,14 @@ _COUNT: Final[Schema] = {"type": "integer"}
 _NUMBER: Final[Schema] = {"type": "number"}
 _FILTERS: Final[dict[str, Schema]] = {
     **dict.fromkeys(
-        "capitalize center e escape format indent join lower replace string striptags title tojson trim truncate "
-        "upper urlencode".split(),
+        "capitalize center e escape forceescape format indent join lower replace safe string striptags title tojson "
+        "trim truncate upper urlencode _concat".split(),
         _TEXT,
     ),
     **dict.fromkeys(("count", "int", "length", "wordcount"), _COUNT),
     **dict.fromkeys(("float", "round"), _NUMBER),
 }
-_DEEPEST: Final = 20
-_SAME: Final = frozenset({"abs", "d", "default", "first", "last", "max", "min", "_native"})
+_SAME: Final = frozenset({"abs", "d", "default", "first", "last", "max", "min", "_slice"})
 
 
 def of_value(value: JSON) -> Schema:
@@ -65,8 +64,6 @@ def of_expression(node: nodes.Node, names: Schema) -> Schema:
             return schema if second is None or of_expression(second, names) == schema else ANY
         case nodes.Compare() | nodes.Not() | nodes.Test():
             return {"type": "boolean"}
-        case nodes.Concat():
-            return {"type": "string"}
         case nodes.Div():
             return {"type": "number"}
         case _:
@@ -88,31 +85,42 @@ def nullable(schema: Schema) -> Schema:
 def plain(schema: Schema, root: Schema) -> Schema:
     """The part of a schema that every platform understands: types, properties, items, enumerations; `$ref`s resolved.
 
-    What cannot be said so (unions, recursion) may be anything.
+    What cannot be said so (unions of anything but null, recursion) may be anything.
     """
-    return _plain(schema, root, depth=0)
+    return _plain(schema, root, frozenset())
 
 
-def _plain(schema: Schema, root: Schema, depth: int) -> Schema:
-    if depth > _DEEPEST:
+def _plain(schema: JSON, root: Schema, inside: frozenset[str]) -> Schema:
+    if not isinstance(schema, dict):
         return ANY
     if "$ref" in schema:
-        target: Any = root
-        for part in str(schema["$ref"]).removeprefix("#/").split("/"):
-            target = target.get(part, ANY) if isinstance(target, dict) else ANY
-        return _plain(target, root, depth + 1)
+        name = str(schema["$ref"])
+        return ANY if name in inside else _plain(_target(name, root), root, inside | {name})
+    branches = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key, ())]
+    some = [each for each in branches if each != {"type": "null"}]
+    if len(some) == 1:
+        found = _plain(some[0], root, inside)
+        return nullable(found) if len(branches) > 1 else found
     kind = schema.get("type")
     kinds = [each for each in kind if each != "null"] if isinstance(kind, list) else [kind]
     if len(kinds) != 1 or kinds[0] is None:
         return ANY
-    kept = {name: schema[name] for name in ("enum", "format", "description") if name in schema}
-    result: Schema = {"type": kind, **kept}
+    result: Schema = {"type": kind}
+    result |= {name: schema[name] for name in ("enum", "format", "description") if name in schema}
     if kinds[0] == "object":
         properties = schema.get("properties", {})
-        result["properties"] = {name: _plain(each, root, depth + 1) for name, each in properties.items()}
+        result["properties"] = {name: _plain(each, root, inside) for name, each in properties.items()}
     if kinds[0] == "array":
-        result["items"] = _plain(schema.get("items", ANY), root, depth + 1)
+        result["items"] = _plain(schema.get("items"), root, inside)
     return result
+
+
+def _target(name: str, root: Schema) -> Any:
+    """What a `$ref` into the same schema points to (RFC 6901)."""
+    target: Any = root
+    for part in filter(None, name.removeprefix("#").split("/")):
+        target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
+    return target
 
 
 def _property(schema: Schema, name: str) -> Schema:

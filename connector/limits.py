@@ -6,75 +6,127 @@ many may be in flight; one thread asks and tells, so there are no locks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import math
+from typing import Final, NamedTuple
 
-from connector.errors import APITimeoutError, RateLimitError, RetryableError, ServerError
+from connector.errors import APITimeoutError, RateLimitError, RetryableError
+from connector.records import Reply
 from connector.retry import empty_wait
 
 _MINUTE: Final = 60.0
 _LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
+_SPARE: Final = 0.01  # of the tokens, since what a call takes is known only afterwards
 _OVERLOADED: Final = 503
-_BYTES_PER_TOKEN: Final = 4.0  # until replies tell better
+_TIMED_OUT: Final = (408, 504)
+_BYTES_PER_TOKEN: Final = 4.0  # where replies don't tell
+_SLOW: Final = 0.1  # of the calls; with more of them timing out, too many are in flight
 
 
 class Pace:
-    """Spreads `per_minute` units evenly over the minute, so that no window of 60 seconds holds more of them."""
+    """Spreads `per_minute` units evenly over the minute, so that no window of 60 seconds holds more of them.
 
-    def __init__(self, per_minute: float) -> None:
-        self._interval = (_MINUTE + _LATE) / per_minute
-        self._next = float("-inf")
+    Args:
+        spare: The part that is left free, where what a call takes is known only afterwards.
+    """
+
+    def __init__(self, per_minute: float, spare: float = 0.0) -> None:
+        self._per_minute = per_minute
+        self._minute = (_MINUTE + 2 * _LATE) * (1 + spare)
+        self._next = -math.inf
+
+    def cost(self, units: float = 1.0) -> float:
+        """Seconds that a call of so many units stands for: a minute holds as many such calls as fit in whole."""
+        calls = self._per_minute // max(units, 1.0)
+        return self._minute / calls if calls else self._minute * units / self._per_minute
 
     def delay(self, now: float) -> float:
-        """Seconds until the next unit may be used; zero or less means at once."""
+        """Seconds until the next call may start; zero or less means at once."""
         return self._next - now
 
-    def use(self, now: float, units: float = 1.0) -> None:
-        """Takes `units`; the time that they stand for has to pass before the next are free."""
-        self._next = max(self._next, now - _LATE) + units * self._interval
+    def charge(self, now: float, cost: float) -> None:
+        """A call starts: its cost has to pass before the next one may. A negative cost is given back."""
+        self._next = max(self._next, now - _LATE) + cost
 
 
 class Adaptive:
-    """The number of calls in flight: falls in proportion to the calls that are turned away, rises while none is.
+    """The number of calls that may be in flight: it finds out how many the endpoint admits.
 
-    Proportional, because a fixed cut would swing far below what the endpoint admits. Each time the same ceiling
-    is met again, the next try to go above it waits twice as long, so a steady limit costs ever fewer refused calls.
+    A call that is turned away shows it exactly: the endpoint holds those that are in flight then, and no more. So the
+    limit falls to that number at once, however far it was off, and faster while refusals go on. Below the number that
+    was refused it rises again, by half the gap with each round of answers. Once it is next to it, one more call tries
+    to get in after a hundred answers (fewer where it is low), so a steady limit costs one refusal in a hundred; if that
+    call is admitted, two more follow, then four, so a limit that is gone is soon forgotten.
+
+    Attributes:
+        limit: Calls that may be in flight now.
+        epoch: Counts the changes of the limit.
     """
 
     def __init__(self, most: int) -> None:
-        self.most = most
-        self.limit = float(most)
-        self._answered = 0
-        self._refused = 0
-        self._since_rise = 0
-        self._patience = 2.0
-        self._round_ends = 0.0
+        self.limit = most
+        self.epoch = 0
+        self._most = most
+        self._ceiling = most + 1  # what was refused last, or is never tried
+        self._step = 1  # of the next rise beyond the ceiling
+        self._drop = 0  # of the last fall, unless it has risen since
+        self._height = most  # from where it falls
+        self._answered = self._late = 0
+        self._round = most
 
-    def answered(self, now: float, started: float) -> None:
-        """A call that started at `started` was admitted and has ended."""
+    def answered(self) -> None:
+        """A call was admitted and has ended."""
         self._answered += 1
-        self._since_rise += 1
-        if self.limit < self.most and self._since_rise >= self._patience * self.limit:
-            self.limit = min(self.most, self.limit + 1)
-            self._since_rise = 0
-        self._end_round(now, started)
+        if self._answered + self._late >= self._round:
+            self._judge()
 
-    def refused(self, now: float, started: float) -> None:
-        """A call was turned away: 429, 503 or a timeout."""
-        self._refused += 1
-        self._since_rise = 0
-        self._end_round(now, started)
+    def timed_out(self) -> None:
+        """A call took too long. A few may be long answers; many mean that too many calls share the endpoint."""
+        self._late += 1
+        if self._answered + self._late >= self._round:
+            self._judge()
 
-    def _end_round(self, now: float, started: float) -> None:
-        """Judges a round once a call comes back that started after the last judgement."""
-        if started < self._round_ends:
-            return
-        if self._refused:
-            share = self._refused / (self._refused + self._answered)
-            self.limit = max(1.0, float(int(self.limit * max(0.5, 1 - share))))
-            self._patience = min(64.0, self._patience * 2)
-        self._round_ends = now
-        self._answered = self._refused = 0
+    def refused(self, epoch: int, in_flight: int) -> bool:
+        """A call that began in `epoch` was turned away while `in_flight` others were not.
+
+        Returns whether it is the rate that is too high and not the number: calls are refused until half as many are in
+        flight as were admitted before, or none.
+        """
+        goes_on = self._drop > 0 and epoch == self.epoch
+        self._ceiling = max(2, min(self.limit, in_flight + 1))
+        self._drop = self._drop * 2 if goes_on else 1
+        self._change(min(self._ceiling - 1, max(self.limit - self._drop, self.limit // 2, 1)))
+        self._height = self._height if goes_on else self.limit
+        self._step = 1
+        return goes_on and self.limit <= max(1, self._height // 2)
+
+    def _judge(self) -> None:
+        """A round is over: decides how many may be in flight in the next."""
+        late, gap = self._late / (self._answered + self._late), self._ceiling - self.limit
+        if late > _SLOW:
+            self._ceiling = max(2, self.limit)
+            self._change(max(1, int(self.limit * (1 - late / 2))))
+            self._step = 1
+        elif self.limit < self._most:
+            self._drop = 0
+            self._change(min(self._most, self.limit + (gap // 2 if gap > 1 else self._step)))
+            self._step = 1 if gap > 1 else self._step * 2
+        else:
+            self._change(self.limit)
+
+    def _change(self, limit: int) -> None:
+        """Sets the limit and begins a new round."""
+        self.limit = limit
+        self.epoch += 1
+        is_next_to_it = limit < self._most and self._ceiling == limit + 1
+        self._round = max(limit, min(100, 10 * limit)) if is_next_to_it else limit
+        self._answered = self._late = 0
+
+
+class Ticket(NamedTuple):
+    """What a call started with, to hand back when it has ended."""
+
+    epoch: int
+    charged: float
 
 
 class Limits:
@@ -89,63 +141,72 @@ class Limits:
     def __init__(
         self, concurrency: int, requests_per_minute: float | None = None, tokens_per_minute: float | None = None
     ) -> None:
+        self.most = concurrency
         self._adaptive = Adaptive(concurrency)
         self._requests = Pace(requests_per_minute) if requests_per_minute else None
-        self._tokens = Pace(tokens_per_minute) if tokens_per_minute else None
-        self._tokens_per_byte = 1 / _BYTES_PER_TOKEN
-        self._paused_until = float("-inf")
+        self._tokens = Pace(tokens_per_minute, _SPARE) if tokens_per_minute else None
+        self._tokens_per_byte: float | None = None
+        self._paused_until = -math.inf
+        self._pause = 0.0
 
     @property
     def concurrency(self) -> int:
         """Calls that may be in flight now."""
-        return int(self._adaptive.limit)
-
-    @property
-    def most(self) -> int:
-        """Calls that may ever be in flight."""
-        return self._adaptive.most
+        return self._adaptive.limit
 
     @property
     def is_paced(self) -> bool:
         """Whether calls are spread over time."""
         return self._requests is not None or self._tokens is not None
 
-    @property
-    def is_reduced(self) -> bool:
-        """Whether the endpoint admits less than was asked for."""
-        return self.concurrency < self._adaptive.most
-
     def delay(self, now: float) -> float:
         """Seconds until the next call may start; zero or less means at once."""
-        paces = (pace.delay(now) for pace in (self._requests, self._tokens) if pace)
-        return max((self._paused_until - now, *paces))
-
-    def started(self, now: float, size: int) -> float:
-        """A call whose body has `size` bytes starts. Returns the tokens it was estimated at, for `ended`."""
+        delay = self._paused_until - now
         if self._requests:
-            self._requests.use(now)
-        estimate = size * self._tokens_per_byte
+            delay = max(delay, self._requests.delay(now))
         if self._tokens:
-            self._tokens.use(now, estimate)
-        return estimate
+            delay = max(delay, self._tokens.delay(now))
+        return delay
 
-    def ended(self, now: float, started: float, size: int, estimate: float, tokens: int | None) -> None:
-        """A call ended with an answer that took `tokens`, as far as the endpoint says."""
-        self._adaptive.answered(now, started)
-        if tokens is not None and self._tokens:
-            self._tokens.use(now, tokens - estimate)
-            self._tokens_per_byte += (tokens / max(size, 1) - self._tokens_per_byte) * 0.1
+    def started(self, now: float, size: int) -> Ticket:
+        """A call whose body has `size` bytes starts.
 
-    def failed(self, now: float, started: float, error: RetryableError) -> None:
-        """A call failed in a way that may pass."""
-        overloaded = isinstance(error, ServerError) and error.http_status == _OVERLOADED
-        if isinstance(error, RateLimitError | APITimeoutError) or overloaded:
-            self._adaptive.refused(now, started)
-            if error.wait and self._adaptive.limit <= 1:
-                self._paused_until = max(self._paused_until, now + error.wait)
+        The first one is charged a whole minute of tokens: until it has shown what a call takes, it is alone.
+        """
+        if self._requests:
+            self._requests.charge(now, self._requests.cost())
+        charged = 0.0
+        if self._tokens:
+            known = self._tokens_per_byte
+            charged = _MINUTE if known is None else self._tokens.cost(size * known)
+            self._tokens.charge(now, charged)
+        return Ticket(self._adaptive.epoch, charged)
 
-    def learn(self, now: float, headers: Mapping[str, str]) -> None:
-        """Reads the rate-limit headers of a reply: an empty bucket pauses everything until it is filled again."""
-        wait = empty_wait(headers)
-        if wait:
-            self._paused_until = max(self._paused_until, now + min(wait, _MINUTE))
+    def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
+        """A call ended with a reply. Where its headers say that a bucket is empty, everything waits for it to fill."""
+        self._adaptive.answered()
+        self._pause /= 2
+        wait = empty_wait(reply.headers)
+        if wait is not None:
+            self._wait(now, min(wait, _MINUTE))
+        if self._tokens:
+            usage = reply.body.get("usage")
+            told = usage.get("total_tokens") if isinstance(usage, dict) else None
+            tokens = told if isinstance(told, int) else size / _BYTES_PER_TOKEN
+            self._tokens.charge(now, self._tokens.cost(tokens) - ticket.charged)
+            known, seen = self._tokens_per_byte, tokens / max(size, 1)
+            self._tokens_per_byte = seen if known is None else known + (seen - known) * 0.1
+
+    def failed(self, now: float, ticket: Ticket, in_flight: int, wait: float, error: RetryableError) -> None:
+        """A call failed in a way that may pass, while `in_flight` others did not; its row waits for `wait` seconds."""
+        if self._tokens:
+            self._tokens.charge(now, -ticket.charged)
+        if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:
+            if self._adaptive.refused(ticket.epoch, in_flight):
+                self._pause = min(max(wait, self._pause * 2), _MINUTE)
+                self._wait(now, self._pause)
+        elif isinstance(error, APITimeoutError) or error.http_status in _TIMED_OUT:
+            self._adaptive.timed_out()
+
+    def _wait(self, now: float, wait: float) -> None:
+        self._paused_until = max(self._paused_until, now + wait)

@@ -8,7 +8,9 @@ from typing import Final
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
-_KEY_LIKE: Final = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|AIza)[-_][\w*.…-]{4,}|(?<=Bearer )[\w.~+/=-]{4,}")
+_KEY_LIKE: Final = re.compile(
+    r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}"
+)
 
 
 class Masker:

@@ -86,6 +86,17 @@ def _are_headers(value: dict[str, Any]) -> dict[str, SecretStr]:
     return {name: SecretStr(expanded(str(each))) for name, each in texts.items()}
 
 
+def _are_streams(value: Any) -> dict[str, dict[str, Any]]:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(value)
+    if not isinstance(value, dict) or not value:
+        raise ValueError("is neither a list of stream names nor an object of them")
+    wrong = [name for name, overrides in value.items() if not isinstance(overrides, dict | None)]
+    if wrong:
+        raise ValueError(f"the options of {wrong[0]!r} are no object")
+    return {name: overrides or {} for name, overrides in value.items()}
+
+
 def _is_input(value: Any) -> Any:
     if value is None or isinstance(value, BaseModel):
         return value
@@ -97,6 +108,7 @@ JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
 OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
+Streams = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
 Input = Annotated[Any, AfterValidator(_is_input)]
 Seconds = Annotated[
     float,
@@ -113,7 +125,7 @@ class Http(BaseModel):
     model_config = ConfigDict(frozen=True, title="HTTP", json_schema_extra={"order": 3})
 
     timeout: Seconds = Field(
-        30.0,
+        default=30.0,
         gt=0,
         title="HTTP timeout",
         description="Seconds that a whole call may take, from connecting to the last byte of the reply.",
@@ -121,7 +133,7 @@ class Http(BaseModel):
         json_schema_extra={"order": 0, "default": "30"},
     )
     connect_timeout: Seconds | None = Field(
-        None,
+        default=None,
         gt=0,
         title="Connect timeout",
         description="Seconds that connecting may take; by default only the HTTP timeout bounds it.",

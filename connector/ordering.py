@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Final
 
 from connector.pipeline import Item, Result
-from connector.records import IDLE, Outcome, Record
+from connector.records import IDLE, Message, Outcome, Record
+
+Results = Generator[Result, None, None]
 
 WINDOW: Final = 10_000
 """Outcomes that may wait for an earlier one."""
 
 
-def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Iterator[Result]]) -> Iterator[Result]:
-    """Yields the outcomes of `run(items)` in the order of their records' indices; everything else as it comes.
+def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) -> Results:
+    """Yields outcomes and messages of `run(items)` in the order of their indices; everything else as it comes.
 
     A record that `run` leaves without an outcome (it was stopped) ends the sequence.
     """
-    held: dict[int, Outcome] = {}
+    held: dict[int, Outcome | Message] = {}
     expected: int | None = None
 
     def gated() -> Iterator[Item]:
@@ -25,15 +28,16 @@ def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Iterator[Res
         for item in items:
             while len(held) >= WINDOW:
                 yield IDLE
-            if expected is None and isinstance(item, Record):
+            if expected is None and isinstance(item, Record | Message):
                 expected = item.index
             yield item
 
-    for result in run(gated()):
-        if not isinstance(result, Outcome):
-            yield result
-            continue
-        held[result.record.index] = result
-        while expected in held:
-            yield held.pop(expected)
-            expected += 1
+    with closing(run(gated())) as results:
+        for result in results:
+            if not isinstance(result, Outcome | Message):
+                yield result
+                continue
+            held[result.record.index if isinstance(result, Outcome) else result.index] = result
+            while expected in held:
+                yield held.pop(expected)
+                expected += 1

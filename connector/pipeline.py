@@ -8,18 +8,18 @@ State is in band: a checkpoint comes out behind the outcomes that it covers, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from typing import Any, Final
 
 from connector.checkpoint import Watermark
 from connector.cost import Budget
-from connector.engines import Call, Control, Done, Engine
-from connector.errors import ConnectorError, TemplateError
+from connector.engines import Call, Control, Done, Engine, Stop
+from connector.errors import StorageError, TemplateError
 from connector.ledger import Ledger
 from connector.plan import Plan
-from connector.records import IDLE, Checkpoint, Idle, Outcome, Record, Reply, Status
+from connector.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
 
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
@@ -28,13 +28,15 @@ _COMMIT_SECONDS: Final = (
     0.05  # seconds, after which replies are committed: what a kill may cost besides calls in flight
 )
 
-Item = Record | Checkpoint | Idle
-Result = Outcome | Checkpoint | Idle
+Item = Record | Message | Checkpoint | Idle
+Result = Outcome | Message | Checkpoint | Idle
+PlanOf = Callable[[Record], Plan]
+"""The plan that a record is treated by; one for all, or by the record's stream."""
 
 
 def run(
     items: Iterable[Item],
-    plan: Plan,
+    plan_of: PlanOf,
     send: Callable[[bytes], Reply],
     ledger: Ledger,
     engine: Engine,
@@ -42,7 +44,7 @@ def run(
     *,
     budget: Budget | None = None,
     retry_failed: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yields exactly one `Outcome` for each `Record`, in the order in which they are finished.
 
     Each `Checkpoint` comes out once all records before it have. When the run has to stop, whatever is in flight is
@@ -56,11 +58,12 @@ def run(
         FatalError: The endpoint, the budget or the ledger ended the run.
         Exception: Whatever else `control.stop` was given as the reason, or a stage did not expect.
     """
+    control = control._replace(stop=Stop(control.stop))
     waiting = _Waiting()
     watermark = Watermark()
-    entered = _entered(iter(items), plan, ledger, control, waiting, watermark, retry_failed=retry_failed)
+    entered = _entered(iter(items), plan_of, ledger, control, waiting, watermark, retry_failed=retry_failed)
     answered = engine.run(entered, send, control)
-    settled = _settled(answered, plan, ledger, control, waiting, budget or Budget())
+    settled = _settled(answered, plan_of, ledger, control, waiting, budget or Budget())
     with closing(settled):
         yield from _released(settled, watermark)
     if control.stop.reason is not None:
@@ -69,49 +72,53 @@ def run(
 
 def _entered(
     items: Iterator[Item],
-    plan: Plan,
+    plan_of: PlanOf,
     ledger: Ledger,
     control: Control,
     waiting: _Waiting,
     watermark: Watermark,
     *,
     retry_failed: bool,
-) -> Iterator[Call | Outcome | Idle]:
+) -> Iterator[Call | Outcome | Message | Idle]:
     """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once.
 
-    Nothing is yielded between looking a batch up and joining its records to the calls on their way: else a reply that came in
-    between would be in neither, and paid for again.
+    Nothing is yielded between looking a batch up and joining its records to the calls on their way: else a reply that
+    came in between would be in neither, and paid for again.
     """
     asked_again: set[bytes] = set()
     for batch in _batched(items):
         while waiting.records >= _WAITING:
             yield IDLE
-        outcomes: list[Outcome] = []
-        rendered: list[tuple[Record, bytes, bytes]] = []
+        ready: list[Outcome | Message] = []
+        rendered: list[tuple[Record, Plan, bytes, bytes]] = []
         for item in batch:
             if isinstance(item, Record):
                 watermark.enter(item.index)
+                plan = plan_of(item)
                 try:
                     body = plan.request(item.data)
                 except TemplateError as error:
-                    outcomes.append(plan.failed(item, error))
+                    ready.append(plan.failed(item, error))
                 else:
-                    rendered.append((item, plan.key(body), body))
+                    rendered.append((item, plan, plan.key(body), body))
+            elif isinstance(item, Message):
+                watermark.enter(item.index)
+                ready.append(item)
             elif isinstance(item, Checkpoint):
                 watermark.hold(item)
-        known = ledger.get([key for _, key, _ in rendered])
+        known = ledger.get([key for _, _, key, _ in rendered])
         calls: list[Call] = []
-        for record, key, body in rendered:
+        for record, plan, key, body in rendered:
             if key in known:
                 outcome = plan.outcome(record, known[key], key)
                 if outcome.status is Status.SUCCESS or not retry_failed or key in asked_again:
                     control.breaker.judged(outcome)
-                    outcomes.append(outcome)
+                    ready.append(outcome)
                     continue
                 asked_again.add(key)
             if not waiting.joins(key, record):
                 calls.append(waiting.begin(Call(key, body, record)))
-        yield from outcomes
+        yield from ready
         yield from calls
         if batch[-1] is IDLE:
             yield IDLE
@@ -156,39 +163,42 @@ def _until_idle(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _settled(
-    answered: Iterator[Any], plan: Plan, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
-) -> Iterator[Outcome | Idle]:
+    answered: Iterator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
+) -> Generator[Outcome | Message | Idle, None, None]:
     """Stores replies before anything of them is seen, then maps them: one outcome for each record that waits."""
-    batch: list[Done] = []
+    batch: list[tuple[Done, Outcome]] = []
     due = control.clock.monotonic() + _COMMIT_SECONDS
 
     def settle() -> Iterator[Outcome]:
         nonlocal batch, due
-        done, batch, due = batch, [], control.clock.monotonic() + _COMMIT_SECONDS
-        _store(done, ledger)
-        for call, result in done:
-            waiting.end(call)
-            for position, record in enumerate(call.records):
-                outcome = _outcome(plan, record, call, result, cached=position > 0)
-                if position == 0:
-                    reason = budget.spend(outcome) or control.breaker.judged(outcome)
-                    if reason is not None:
-                        control.stop.request(reason)
-                yield outcome
+        settled, batch, due = batch, [], control.clock.monotonic() + _COMMIT_SECONDS
+        _store([done for done, _ in settled], ledger)
+        for done, first in settled:
+            waiting.end(done.call)
+            yield first
+            for record in done.call.records[1:]:
+                yield _outcome(plan_of(record), record, done, cached=True)
 
     try:
         for item in answered:
             if isinstance(item, Done):
-                batch.append(item)
+                record = item.call.records[0]
+                outcome = _outcome(plan_of(record), record, item)
+                reason = budget.spend(outcome) or control.breaker.judged(outcome)
+                if reason is not None:
+                    control.stop.request(reason)
+                batch.append((item, outcome))
             elif item is not IDLE:
                 yield item
             if batch and (item is IDLE or len(batch) >= _COMMIT or control.clock.monotonic() >= due):
                 yield from settle()
             if item is IDLE:
                 yield IDLE
-    except GeneratorExit as closed:
-        control.stop.request(closed)
-        _store([*batch, *(item for item in answered if isinstance(item, Done))], ledger)
+    except StorageError:
+        raise
+    except BaseException as ended:  # a consumer that closes this generator above all: what is in flight is paid for
+        control.stop.request(ended)
+        _store([*(done for done, _ in batch), *(item for item in answered if isinstance(item, Done))], ledger)
         raise
     yield from settle()
 
@@ -199,17 +209,19 @@ def _store(done: list[Done], ledger: Ledger) -> None:
         ledger.put(replies)
 
 
-def _outcome(plan: Plan, record: Record, call: Call, result: Reply | ConnectorError, *, cached: bool) -> Outcome:
-    if isinstance(result, Reply):
-        return plan.outcome(record, result, call.key, cached=cached)
-    return plan.failed(record, result, key=call.key, attempts=call.attempts)
+def _outcome(plan: Plan, record: Record, done: Done, *, cached: bool = False) -> Outcome:
+    if isinstance(done.result, Reply):
+        return plan.outcome(record, done.result, done.call.key, cached=cached)
+    return plan.failed(record, done.result, key=done.call.key, attempts=done.call.attempts)
 
 
-def _released(settled: Iterator[Outcome | Idle], watermark: Watermark) -> Iterator[Result]:
+def _released(settled: Iterator[Outcome | Message | Idle], watermark: Watermark) -> Iterator[Result]:
     """Lets each checkpoint through behind the last outcome that it covers."""
     for item in settled:
         yield item
         if isinstance(item, Outcome):
             watermark.leave(item.record.index)
+        elif isinstance(item, Message):
+            watermark.leave(item.index)
         yield from watermark.release()
     yield from watermark.release()

@@ -25,14 +25,18 @@ class Record:
     stream: str = ""
 
 
-class Checkpoint(NamedTuple):
-    """In band: everything before this point is covered by `state` once it has been emitted.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """In band: a line that passes through as it is, at its place among the records (`index` counts both alike)."""
 
-    `message` is what a platform sent and expects back unchanged (a Singer STATE line, say), where there is one.
-    """
+    index: int
+    line: bytes
+
+
+class Checkpoint(NamedTuple):
+    """In band: everything before this point is covered by `state` once it has been emitted."""
 
     state: JSON
-    message: bytes = b""
 
 
 class Idle(Enum):

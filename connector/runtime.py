@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
@@ -44,17 +44,18 @@ def transport_of(config: Config) -> Transport:
     )
 
 
-def ledger_path(config: Config, beside: Path | None = None) -> Path | None:
+def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Path | None:
     """Where a run's ledger is: as configured, else beside its output, else in the user's cache directory.
 
-    There, the name stands for endpoint and input, so that two pipelines never wait for each other. `None` is in memory.
+    There, the name stands for endpoint, input and `purpose`, so that two pipelines never wait for each other. `None` is
+    in memory.
     """
     if config.cache is not None:
         return None if config.cache == IN_MEMORY else Path(config.cache)
     if beside is not None:
         return beside.with_name(f"{beside.name}.ledger")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    name = blake2b(f"{config.endpoint_url}\n{config.input!r}".encode(), digest_size=8).hexdigest()
+    name = blake2b(f"{config.endpoint_url}\n{config.input!r}{purpose}".encode(), digest_size=8).hexdigest()
     return home / "openai-compatible" / f"{name}.ledger"
 
 
@@ -92,11 +93,13 @@ class Runtime:
         kind = endpoints.load(config.kind)
         self._send = Client(self._transport, kind, plan.url, self.mask, self.control.clock)
 
-    def run(self, items: Iterable[pipeline.Item], *, retry_failed: bool = False) -> Iterator[pipeline.Result]:
-        """Runs records through the pipeline; see `connector.pipeline.run`."""
+    def run(
+        self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
+    ) -> Generator[pipeline.Result, None, None]:
+        """Runs records through the pipeline, by default all by one plan; see `connector.pipeline.run`."""
         results = pipeline.run(
             items,
-            self.plan,
+            plan_of or (lambda _: self.plan),
             self._send,
             self.ledger,
             engines.load("threads"),

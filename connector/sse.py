@@ -34,10 +34,11 @@ def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     pending: list[bytes] = []
     after_cr = False
-    for chunk in _without_bom(chunks):
-        if after_cr and chunk[:1] == b"\n":
+    for chunk in filter(None, _without_bom(chunks)):
+        is_shared = after_cr and chunk[:1] == b"\n"
+        after_cr = chunk[-1:] == b"\r"
+        if is_shared:
             chunk = chunk[1:]  # noqa: PLW2901 - the LF of a CRLF that two chunks share
-        after_cr = chunk[-1:] == b"\r" if chunk else after_cr
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901 - one kind of line end from here
         lines = chunk.split(b"\n")

@@ -12,7 +12,7 @@ import duckdb
 
 from connector import sandbox
 
-HERE = Path(__file__).parent
+HERE = Path(os.path.relpath(Path(__file__).parent))
 OUTPUT = Path("demo/reviews.parquet")
 SHOWN = "SELECT product, rating, sentiment, topic, summary FROM read_parquet(?) LIMIT 8"
 

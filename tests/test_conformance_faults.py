@@ -1,4 +1,4 @@
-"""Every fault of the table, whole and streamed, over a real socket: the row's status, the calls made, the effect on the run."""
+"""Every fault of the table, whole and streamed, over a real socket: the row's status, the calls, the run's end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def shared() -> Iterator[Endpoint]:
 
 
 @pytest.mark.parametrize(("fault", "streamed"), CASES)
-def test_a_fault_that_passes_has_the_outcome_that_the_table_says(shared: Endpoint, fault: Fault, streamed: bool) -> None:
+def test_a_fault_that_passes_has_the_outcome_that_the_table_says(
+    shared: Endpoint, fault: Fault, streamed: bool
+) -> None:
     if fault.effect == "run":
         with pytest.raises(FatalError):
             run(shared, fault, streamed=streamed, times=";times=1")

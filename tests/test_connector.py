@@ -42,7 +42,7 @@ def test_rows_are_taken_only_as_they_are_needed(slow: Endpoint) -> None:
 
     rows = Connector(config(slow)).enrich(endless())
     assert len(list(islice(rows, 20))) == 20
-    rows.close()  # type: ignore[attr-defined]
+    rows.close()
     assert taken < 2000
     assert len(slow.journal.calls) < 500
 
@@ -52,13 +52,16 @@ def test_what_was_in_flight_when_it_was_closed_is_not_paid_for_again(slow: Endpo
     given = [{"text": f"row {number}"} for number in range(100)]
     rows = Connector(connector).enrich(given)
     next(rows)
-    rows.close()  # type: ignore[attr-defined]
+    rows.close()
     assert len(list(Connector(connector).enrich(given))) == 100
     assert len(slow.journal.calls) == 100
 
 
 def test_a_wrong_key_raises() -> None:
-    with Endpoint(lambda call: act(call, "401")) as endpoint, pytest.raises(AuthenticationError, match="refuses the key"):
+    with (
+        Endpoint(lambda call: act(call, "401")) as endpoint,
+        pytest.raises(AuthenticationError, match="refuses the key"),
+    ):
         list(Connector(config(endpoint)).enrich([{"text": "a"}]))
 
 

@@ -11,18 +11,18 @@ import connector
 
 ROOT = Path(connector.__file__).parent
 LAYERS = (
-    {"records", "errors", "version"},
-    {
-        *("breaker", "checkpoint", "clock", "cost", "environment", "faults", "inference", "jsontext", "ledger", "limits"),
-        *("masking", "problems", "retry", "sse", "streams", "template", "transport", "values", "wire"),
-    },
-    {"endpoints", "protocols", "stores", "engines", "sandbox", "client"},
-    {"config", "configfile", "options", "plan", "provenance", "spec", "specification"},
-    {"pipeline", "ordering", "runtime", "report"},
-    {"connector", "check", "signals"},
-    {"commands", "cli", "__main__", "__init__"},
+    ["records errors version"],
+    [
+        "adapter breaker checkpoint clock connection cost deadline environment faults filters http1 inference jsontext",
+        "leaf ledger limits lines masking metering network_errors problems retry sse streams template transport values wire",
+    ],
+    ["client endpoints engines protocols sandbox stores"],
+    ["config configfile options plan provenance spec specification"],
+    ["ordering pipeline report runtime"],
+    ["check connector direct signals transform"],
+    ["__init__ __main__ cli commands"],
 )
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in " ".join(rooms).split()}
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 
@@ -87,5 +87,6 @@ def test_a_module_holds_one_thing(path: Path) -> None:
 def test_the_public_names_are_spelt_out_once_for_python_and_once_for_type_checkers() -> None:
     stub = ast.parse((ROOT / "__init__.pyi").read_text())
     typed = sorted(alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names)
-    assert typed == connector.__all__
-    assert all(getattr(connector, name) is not None for name in connector.__all__)
+    names = vars(connector)["__all__"]
+    assert typed == names
+    assert all(getattr(connector, name) is not None for name in names)

@@ -22,6 +22,7 @@ import pytest
 import requests
 import responses
 
+from connector.network_errors import explain
 from connector.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -30,7 +31,7 @@ from connector.errors import (
     CutError,
     ReplyError,
 )
-from connector.transport import MAX_REDIRECTS, Settings, Transport, explain
+from connector.transport import MAX_REDIRECTS, Settings, Transport
 from connector.version import __version__
 
 KEY = "sk-very-secret"
@@ -694,6 +695,22 @@ def test_a_server_that_refuses_a_body_before_it_has_it_is_heard(
     assert (response.status, response.read()) == (413, b"too big")
 
 
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_server_that_leaves_during_a_request_is_tried_once_more(
+    serve: Serve, transport: Transport, lingers: bool
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.server.requests.append(Sent(*peer.head()[:2], b"", 1))
+        if lingers:
+            peer.sock.shutdown(socket.SHUT_WR)
+            peer.hang()
+
+    server = serve(script)
+    with pytest.raises(APIConnectionError, match="closed the connection without an answer"):
+        transport.post(server.url, BIG)
+    assert len(server.requests) == 2
+
+
 def test_a_server_that_says_continue_gets_the_rest(serve: Serve, transport: Transport) -> None:
     def script(peer: Peer) -> None:
         while b"\r\n\r\n" not in peer.data:
@@ -891,7 +908,7 @@ def test_the_deadline_bounds_connecting(connect: Connect) -> None:
             sock.close()
 
 
-def test_redirects_and_the_second_sending_share_one_deadline(serve: Serve, connect: Connect) -> None:
+def test_redirects_share_one_deadline(serve: Serve, connect: Connect) -> None:
     now = [0.0]
 
     def script(peer: Peer) -> None:
@@ -994,9 +1011,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def test_tls_with_an_authority_of_one_s_own(serve: Serve, connect: Connect, authority: Authority) -> None:
     server = serve(answering(reply(b"x" * 200_000)), authority.context)
     transport = connect(ca_bundle=authority.path)
-    for size in (10, 20_000, 100_000):
-        assert transport.post(server.url, b"y" * size).read() == b"x" * 200_000
-    assert [len(sent.body) for sent in server.requests] == [10, 20_000, 100_000]
+    for size in (len(BIG), 10, 20_000):
+        assert transport.post(server.url, BIG[:size]).read() == b"x" * 200_000
+    assert [len(sent.body) for sent in server.requests] == [len(BIG), 10, 20_000]
     assert server.connections == 1
 
 

@@ -12,19 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.connection import Connection
+from connector.deadline import Deadline
 from connector.errors import APITimeoutError, ConfigError, ConnectorError, CutError, ReplyError
-from connector.wire import (
-    MAX_FIELDS,
-    MAX_HEAD,
-    PIECE,
-    Connection,
-    Deadline,
-    Headers,
-    chunked,
-    framed,
-    inflated,
-    parse_head,
-)
+from connector.http1 import MAX_FIELDS, MAX_HEAD, PIECE, Headers, chunked, framed, inflated, parse_head
 
 PARTS = st.lists(st.binary(min_size=1, max_size=30), max_size=6)
 
@@ -106,7 +97,7 @@ WANTED: dict[str, Seen] = {
     "nothing": (204, {}, b"", True),
     "chunks": (200, {"transfer-encoding": "chunked"}, b"{} ", True),
     "chunks, cut": (200, {"transfer-encoding": "chunked"}, b"{}ab", "CutError"),
-    "chunks, broken": (200, {"transfer-encoding": "chunked"}, b"{}", "ReplyError"),
+    "chunks, broken": (200, {"transfer-encoding": "chunked"}, b"{}", "CutError"),
     "close": (200, {}, b'{"a": 1}', False),
     "old": (200, {"content-length": "2"}, b"{}", False),
     "told": (200, {"connection": "Close", "content-length": "2"}, b"{}", False),
@@ -151,13 +142,13 @@ def test_chunks_that_came_together_are_handed_on_together_and_before_waiting() -
 
 @pytest.mark.parametrize("size", [b"-5", b"+5", b"0x5", b"5_0", b"", b"g", b"5 5", b"1" * 17, b";x", b"\xb2"])
 def test_a_chunk_size_that_is_none_is_refused(size: bytes) -> None:
-    with pytest.raises(ReplyError) as caught:
+    with pytest.raises(CutError) as caught:
         yield_all(chunked(size + b"\r\nabcde\r\n0\r\n\r\n", lambda: b""), [])
     assert "chunk" in caught.value.detail
 
 
 def test_a_size_line_without_end_is_refused_before_it_fills_the_memory() -> None:
-    with pytest.raises(ReplyError):
+    with pytest.raises(CutError):
         yield_all(chunked(b"5;", lambda: b"x" * 1000), [])
 
 

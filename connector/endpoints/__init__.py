@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
 
 from connector.records import JSON, Answer, Schema, Usage
 
@@ -58,6 +59,25 @@ def kind_of(path: str) -> str | None:
     return max(found, key=lambda kind: len(load(kind).PATH), default=None)
 
 
+class Address(NamedTuple):
+    """Where an endpoint is: its kind, its full URL, and the base URL that all endpoints of the server share."""
+
+    kind: str
+    url: str
+    base_url: str
+
+
+def address_of(url: str, kind: str | None = None) -> Address:
+    """Completes a URL, which may be a base URL or a full one; the kind is `kind`, else read off the path, else chat."""
+    parts = urlsplit(url)
+    found = kind_of(parts.path)
+    kind = kind or found or "chat"
+    path = parts.path.rstrip("/").removesuffix(load(kind).PATH)
+    base_url = parts._replace(path=path, query="", fragment="").geturl()
+    full = url if found == kind else parts._replace(path=path + load(kind).PATH).geturl()
+    return Address(kind, full, base_url)
+
+
 def usage_of(body: dict[str, Any]) -> Usage:
     """Token counts under either of the names that OpenAI's API has for them; `None` where the endpoint gave none."""
     usage = body.get("usage")
@@ -66,12 +86,13 @@ def usage_of(body: dict[str, Any]) -> Usage:
     details_in = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     details_out = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     return Usage(
-        _count(usage.get("prompt_tokens", usage.get("input_tokens"))),
-        _count(usage.get("completion_tokens", usage.get("output_tokens"))),
-        _count(details_in.get("cached_tokens")) if isinstance(details_in, dict) else None,
-        _count(details_out.get("reasoning_tokens")) if isinstance(details_out, dict) else None,
+        _count(usage, "prompt_tokens", "input_tokens"),
+        _count(usage, "completion_tokens", "output_tokens"),
+        _count(details_in, "cached_tokens"),
+        _count(details_out, "reasoning_tokens"),
     )
 
 
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+def _count(usage: object, *names: str) -> int | None:
+    values = [usage.get(name) for name in names] if isinstance(usage, dict) else []
+    return next((value for value in values if type(value) is int and value >= 0), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -66,14 +67,14 @@ def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
     """Adds `response_format` as OpenAI's structured outputs define it, unless the body has one of its own."""
     if "response_format" in body:
         return body
-    name = str(schema.get("title", "answer")).replace(" ", "_")
+    name = re.sub(r"[^a-zA-Z0-9_-]+", "_", str(schema.get("title", "")))[:64] or "answer"  # all that OpenAI admits
     described = {"name": name, "strict": True, "schema": schema}
     return {**body, "response_format": {"type": "json_schema", "json_schema": described}}
 
 
 def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
     """Adds `stream`, and the option that makes the last chunk carry the usage."""
-    return {**body, "stream": True, "stream_options": {"include_usage": True, **(body.get("stream_options") or {})}}
+    return {**body, "stream": True, "stream_options": {"include_usage": True, **_dict(body.get("stream_options"))}}
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
@@ -86,19 +87,19 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """Puts `chat.completion.chunk` events together into one `chat.completion`.
 
     Text is joined once at the end, so a cut emoji is whole again. Complete is a stream in which some choice has a
-    `finish_reason`: not every server gives one for each.
+    `finish_reason`: not every server gives one for each. What is of no known shape is passed over.
     """
     body: dict[str, Any] = {}
     choices: dict[int, _Choice] = {}
     for event in events:
         for key, value in event.items():
             if key == "choices":
-                for delta in value or ():
-                    index = delta.get("index") or 0
+                for chunk in filter(_dict, _list(value)):
+                    index = _index(chunk)
                     if index not in choices:
                         choices[index] = _Choice(index)
-                    choices[index].add(delta)
-            elif value is not None:
+                    choices[index].add(chunk)
+            elif value is not None and value != "":
                 body[key] = value
     if not body and not choices:
         return {}, False
@@ -108,45 +109,63 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
 
 
 class _Choice:
-    """One choice of a stream while its deltas arrive."""
+    """One choice of a stream while its chunks arrive."""
 
-    __slots__ = ("message", "rest", "texts", "tools")
+    __slots__ = ("arguments", "message", "rest", "texts", "tools")
 
     def __init__(self, index: int) -> None:
         self.rest: dict[str, Any] = {"index": index, "finish_reason": None}
         self.message: dict[str, Any] = {"role": "assistant", "content": None}
         self.texts: dict[str, list[str]] = {}
         self.tools: dict[int, dict[str, Any]] = {}
+        self.arguments: dict[int, list[str]] = {}
 
     def add(self, chunk: dict[str, Any]) -> None:
-        for key, value in chunk.items():
-            if key in ("delta", "message"):
-                for name, part in (value or {}).items():
-                    self._add_part(name, part)
-            elif value is not None:
-                self.rest[key] = value
+        if "delta" not in chunk and "message" in chunk:  # the message so far, which is no piece of it
+            self.texts.clear()
+        for name, part in _dict(chunk.get("delta", chunk.get("message"))).items():
+            if part is not None:
+                self._add_part(name, part)
+        for name, items in _dict(chunk.get("logprobs")).items():
+            _extend(self.rest.setdefault("logprobs", {}), name, _list(items))
+        known = ("delta", "message", "index", "logprobs")
+        self.rest |= {key: value for key, value in chunk.items() if key not in known and value is not None}
 
     def _add_part(self, name: str, part: Any) -> None:
-        if part is None:
-            return
         text = _content(part) if name in _TEXT_FIELDS else None
         if text is not None:
             self.texts.setdefault(name, []).append(text)
-        elif name == "tool_calls" and isinstance(part, list):
-            for position, call in enumerate(part):
-                self._add_tool_call(call.get("index", position), call)
+        elif name == "tool_calls":
+            for position, call in enumerate(filter(_dict, _list(part))):
+                self._add_tool_call(self._tool_index(call, position), call)
+        elif isinstance(part, list):
+            _extend(self.message, name, part)
         else:
             self.message[name] = part
+
+    def _tool_index(self, delta: dict[str, Any], position: int) -> int:
+        """Without an index, it is the call with the same id, a new one for a new id, and the last one for none."""
+        index, name = delta.get("index"), delta.get("id")
+        if isinstance(index, int):
+            return index
+        if not name:
+            return position or max(self.tools, default=0)
+        known = (at for at, call in self.tools.items() if call["id"] == name)
+        return next(known, max(self.tools, default=-1) + 1)
 
     def _add_tool_call(self, index: int, delta: dict[str, Any]) -> None:
         call = self.tools.setdefault(index, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
         call |= {key: value for key, value in delta.items() if key not in ("index", "function") and value}
-        function = delta.get("function") or {}
-        call["function"]["name"] = function.get("name") or call["function"]["name"]
-        call["function"]["arguments"] += function.get("arguments") or ""
+        for key, value in _dict(delta.get("function")).items():
+            if key == "arguments" and isinstance(value, str):
+                self.arguments.setdefault(index, []).append(value)
+            elif value:
+                call["function"][key] = value
 
     def whole(self) -> dict[str, Any]:
         message = self.message | {name: joined(parts) for name, parts in self.texts.items()}
+        for index, parts in self.arguments.items():
+            self.tools[index]["function"]["arguments"] = joined(parts)
         if self.tools:
             message["tool_calls"] = [self.tools[index] for index in sorted(self.tools)]
         return self.rest | {"message": message}
@@ -159,7 +178,7 @@ def answer(body: dict[str, Any]) -> Answer:
     choices = [choice for choice in _list(body.get("choices")) if isinstance(choice, dict)]
     if not choices:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
-    choice = min(choices, key=lambda each: each["index"] if isinstance(each.get("index"), int) else 0)
+    choice = min(choices, key=_index)
     message = choice.get("message") or choice.get("delta")
     finish_reason = choice.get("finish_reason")
     finish_reason = finish_reason if isinstance(finish_reason, str) else None
@@ -179,7 +198,7 @@ def _judged(message: dict[str, Any], content: str | None, finish_reason: str) ->
         return Status.FILTERED, f"the model refused: {message['refusal']}"
     if finish_reason == "error":
         return Status.ERROR, "the endpoint ended the reply with an error"
-    if not content and not _list(message.get("tool_calls")):
+    if not (content or "").strip() and not message.get("tool_calls") and not message.get("function_call"):
         return Status.INVALID_OUTPUT, "the reply is empty"
     return Status.SUCCESS, None
 
@@ -192,8 +211,23 @@ def _content(value: object) -> str | None:
     return "".join(text for text in texts if isinstance(text, str)) if texts else None
 
 
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _extend(target: dict[str, Any], name: str, items: list[Any]) -> None:
+    if not isinstance(target.get(name), list):
+        target[name] = []
+    target[name].extend(items)
 
 
 def _as_text(template: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from connector.breaker import Breaker
 from connector.clock import Clock
 from connector.errors import ConnectorError
-from connector.limits import Limits
+from connector.limits import Limits, Ticket
 from connector.records import Record, Reply
 from connector.retry import Backoff
 
@@ -21,7 +21,7 @@ from connector.retry import Backoff
 class Call:
     """A request on its way, and every record that waits for its reply."""
 
-    __slots__ = ("attempts", "body", "estimate", "first", "key", "records")
+    __slots__ = ("attempts", "body", "first", "key", "records", "ticket")
 
     def __init__(self, key: bytes, body: bytes, record: Record) -> None:
         self.key = key
@@ -29,7 +29,7 @@ class Call:
         self.records = [record]
         self.attempts = 0
         self.first = 0.0
-        self.estimate = 0.0
+        self.ticket = Ticket(0, 0.0)
 
 
 class Done(NamedTuple):
@@ -40,14 +40,24 @@ class Done(NamedTuple):
 
 
 class Stop:
-    """Asks a run to end: what is in flight is finished, nothing new begins. `reason` is what to tell afterwards."""
+    """Asks a run to end: what is in flight is finished, nothing new begins.
 
-    def __init__(self) -> None:
-        self.reason: BaseException | None = None
+    Args:
+        outer: Whose request counts here too; a request made here does not count there.
+    """
+
+    def __init__(self, outer: Stop | None = None) -> None:
+        self._outer = outer
+        self._reason: BaseException | None = None
+
+    @property
+    def reason(self) -> BaseException | None:
+        """What to tell afterwards; `None` while nobody has asked."""
+        return self._reason or (self._outer.reason if self._outer else None)
 
     def request(self, reason: BaseException) -> None:
         """Asks for the end; the first reason counts."""
-        self.reason = self.reason or reason
+        self._reason = self._reason or reason
 
 
 class Gauge:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from connector.errors import APIConnectionError, ConfigError, ConnectorError, RetryableError
-from connector.protocols import Arguments, Output, Platform
+from connector.protocols import Arguments, LogHandler, Output, Platform
 from connector.records import JSON, Checkpoint, Idle, Outcome, Schema, Status
 from connector.streams import Selection, Stream
 
@@ -34,6 +34,7 @@ def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
         "discover": _discover,
         "read": _read,
     }
+    handler = LogHandler(lambda level, text: output.write(orjson.dumps(log(level, text)) + b"\n"))
     try:
         for message in verbs[arguments.verb](arguments, platform):
             if isinstance(message, Idle):
@@ -44,6 +45,7 @@ def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
         output.write(orjson.dumps(_error(error)) + b"\n")
         return _FAILED
     finally:
+        handler.close()
         output.flush()
     return _DONE
 
@@ -204,10 +206,8 @@ def _json_file(path: str | None, name: str) -> JSON:
 
 
 def log(level: str, message: str) -> Message:
-    """A log message."""
-    return {"type": "LOG", "log": {"level": level, "message": message}}
-
-
-def messages(items: Iterable[Message]) -> bytes:
-    """Messages as lines."""
-    return b"".join(orjson.dumps(item) + b"\n" for item in items)
+    """A log message; `level` is a name of Python's logging."""
+    return {
+        "type": "LOG",
+        "log": {"level": {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(level, level), "message": message},
+    }

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from glob import escape
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
@@ -16,12 +15,14 @@ from connector.errors import ConfigError, StorageError
 from connector.stores._columns import literal
 from connector.stores._position import INTERVAL
 
-_MB: Final = 1 << 20
-_ROOM: Final = ((32, 2), (128, 16), (512, 64), (2048, 256))
-"""Megabytes of memory, and megabytes that a single row may have in it. More is taken only when a row asks for it."""
+_ROOM: Final = ("32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
+"""The memory that is taken, more only when rows need it. The last is DuckDB's own limit, 80% of the machine's."""
 
-Statement: TypeAlias = Callable[[int], str]
-"""SQL, given how many bytes a single line of a file may have."""
+_SHORTEST: Final = 1 << 21
+"""Bytes of the buffer for a file of short lines."""
+
+Statement: TypeAlias = str | Callable[[int], str]
+"""SQL, or SQL by how often more memory has had to be taken."""
 
 
 def path_list(paths: Sequence[Path]) -> str:
@@ -29,13 +30,25 @@ def path_list(paths: Sequence[Path]) -> str:
     return f"[{', '.join(literal(escape(str(path))) for path in paths)}]"
 
 
-def lines(path: Path, size: int, compression: str = "none") -> str:
-    """The lines of a text file as a table, with `line` as its only column; none may be longer than `size` bytes."""
+def csv_options(longest: int, compression: str = "none") -> str:
+    """How to have DuckDB read CSV without guessing.
+
+    A buffer has to hold the `longest` row, or it is lost or cut without a word. The parallel reader has to be off,
+    though there is but one thread: it takes what stands inside of quotes for rows.
+    """
+    size = max(longest + 2, _SHORTEST)
+    return (
+        f"auto_detect = false, parallel = false, compression = '{compression}', "
+        f"max_line_size = {size}, buffer_size = {size}"
+    )
+
+
+def lines(path: Path, longest: int, compression: str = "none") -> str:
+    """The lines of a text file as a table, with `line` as its only column; the longest has so many bytes."""
     return (
         # Without separator and quote, whatever stands in a line is its one cell.
-        f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, auto_detect = false, "
-        f"delim = '\x01', quote = '', escape = '', strict_mode = false, compression = '{compression}', "
-        f"max_line_size = {size}, buffer_size = {size})"
+        f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, delim = '\x01', "
+        f"quote = '', escape = '', strict_mode = false, {csv_options(longest, compression)})"
     )
 
 
@@ -56,7 +69,7 @@ class Database:
     """A DuckDB that holds one thread and a few megabytes, however many rows there are.
 
     A scan of DuckDB looks at 2,048 rows at once, so rows of many kilobytes need more. A step that runs out of memory is
-    run again in more of it, up to 2 GB, and so are all after it.
+    run again in more of it, and so are all after it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -66,7 +79,7 @@ class Database:
             ":memory:",
             config={
                 "threads": 1,
-                "memory_limit": f"{_ROOM[0][0]}MB",
+                "memory_limit": _ROOM[0],
                 "temp_directory": str(directory / "spill"),
                 "preserve_insertion_order": True,
                 # Nothing is fetched over the network, whatever a path looks like.
@@ -82,21 +95,22 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def run(self, statement: Statement | str, parameters: object = None) -> list[tuple[Any, ...]]:
+    def run(self, statement: Statement, parameters: object = None) -> list[tuple[Any, ...]]:
         """Run a statement to its end."""
         with closing(self._connection.cursor()) as cursor:
             while True:
                 try:
-                    return cursor.execute(self._sql(statement), parameters).fetchall()
+                    sql = statement if isinstance(statement, str) else statement(self._level)
+                    return cursor.execute(sql, parameters).fetchall()
                 except duckdb.Error as error:
                     self._make_room(error)
 
-    def stream(self, statement: Callable[[int], Statement | str], start: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+    def stream(self, statement: Callable[[int], str], start: int = 0) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of a query, some at a time, without ever holding all; `statement` skips as many as it is given."""
         with closing(self._connection.cursor()) as cursor:
             while True:
                 try:
-                    cursor.execute(self._sql(statement(start)))
+                    cursor.execute(statement(start))
                     while rows := cursor.fetchmany(INTERVAL):
                         start += len(rows)
                         yield rows
@@ -110,28 +124,20 @@ class Database:
         ((rows,),) = self.run(f"FROM {table} SELECT count(*)")
         return int(rows)
 
-    def lines(self, path: Path, compression: str = "none") -> Iterator[tuple[Any, ...]]:
-        """The lines of a text file."""
-        return chain.from_iterable(
-            self.stream(lambda start: lambda size: f"{lines(path, size, compression)} OFFSET {start}")
-        )
-
     def types(self, table: str) -> dict[str, Any]:
         """The columns of a table and their types, as duckdb's own objects."""
         relation = self._connection.sql(f"FROM {table} LIMIT 0")
         return dict(zip(relation.columns, relation.types, strict=True))
 
-    def _sql(self, statement: Statement | str) -> str:
-        return statement if isinstance(statement, str) else statement(_ROOM[self._level][1] * _MB)
-
     def _make_room(self, error: duckdb.Error) -> None:
         """Take more memory if that is what was missing; else the error stands."""
         text = str(error)
-        cramped = "SET memory_limit" in text or "Maximum line size" in text
-        if "max_temp_directory_size" in text or not cramped or self._level + 1 == len(_ROOM):
+        cramped = isinstance(error, duckdb.OutOfMemoryException) or "SET memory_limit" in text
+        if not cramped or "max_temp_directory_size" in text or self._level + 1 == len(_ROOM):
             raise error
         self._level += 1
-        self._connection.execute(f"SET memory_limit = '{_ROOM[self._level][0]}MB'")
+        memory = _ROOM[self._level]
+        self._connection.execute(f"SET memory_limit = '{memory}'" if memory else "RESET memory_limit")
 
 
 def storage_error(error: Exception, directory: Path) -> StorageError | None:

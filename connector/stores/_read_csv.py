@@ -7,16 +7,23 @@ an empty text. The separator of a CSV file is a comma; if the header has none, a
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import re
-from collections.abc import Sequence
+from codecs import BOM_UTF8, getincrementaldecoder
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Final
+from typing import Final, NamedTuple
 
 from connector.errors import ConfigError
 from connector.stores._columns import Column, literal, scalar
-from connector.stores._database import Database, path_list
+from connector.stores._database import Database, csv_options, lines, path_list
 from connector.stores._formats import File
 from connector.stores._shapes import check_names
+
+_CHUNK: Final = 1 << 20
+_LONGEST_ZST: Final = 1 << 25
+"""Nothing but DuckDB can look into these files before they are read."""
 
 _DAY: Final = "[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}"
 _MINUTE: Final = "[ T][0-9]{{2}}:[0-9]{{2}}"
@@ -37,35 +44,43 @@ _TYPES: Final = {
 }
 """What a text must be to have a type. The first type that all texts of a column have is the column's."""
 
+_NOT_UTF8: Final = "is not UTF-8. Save the file as UTF-8."
 _REASONS: Final = {
-    r"Expected Number of Columns: (\d+) Found: (\d+)": "has {1} cells where the header has {0}. "
+    r"Expected Number of Columns: (\d+) Found: (\d+)": "has another number of cells ({1}) than the header ({0}). "
     "Put a cell that holds the separator in double quotes.",
     "unterminated quote": "has a quote that is not closed, or text behind a closing one. Double the quotes in a cell.",
-    "[Ii]nvalid unicode|not utf-8": "is not UTF-8. Save the file as UTF-8.",
-    "Maximum line size": "is too long (256 MB at most). Check that its quotes are closed.",
+    "[Ii]nvalid unicode|not utf-8": _NOT_UTF8,
+    "Maximum line size": "is too long for a .zst file (32 MB at most). Decompress it first.",
     "invalid state": "is not CSV (RFC 4180). Use one kind of line end, and quote the cells that hold others.",
 }
+
+
+class _Sheet(NamedTuple):
+    """A file, what separates its cells, the names of its columns, and the bytes of its longest row."""
+
+    file: File
+    separator: str
+    names: list[str]
+    longest: int
 
 
 def load(database: Database, files: Sequence[File], limit: int | None) -> list[Column]:
     """Read files into the table `input`, as one table: columns of one name are one column, absent ones null.
 
     Raises:
-        ConfigError: two columns of a file have one name, or a file has no rows that can be told apart.
+        ConfigError: the columns of a file cannot be told apart.
         duckdb.Error: a file is not CSV; `explain` tells how.
     """
-    headers = [(file, *_header(database, file)) for file in files]
-    names = list(dict.fromkeys(chain.from_iterable(header for *_, header in headers)))
+    sheets = [_sheet(database, file) for file in files]
+    names = list(dict.fromkeys(chain.from_iterable(sheet.names for sheet in sheets)))
     cells = {name: f"c{number}" for number, name in enumerate(names)}
     database.run(f"CREATE TABLE input ({', '.join(f'{cell} VARCHAR' for cell in cells.values()) or 'nothing INT'})")
-    for file, separator, header in headers:
+    for sheet in sheets:
         left = None if limit is None else limit - database.count("input")
-        if header and left != 0:
-            _insert(database, file, separator, [cells[name] for name in header], left)
-    return [
-        _column(name, cells[name], kind)
-        for name, kind in zip(names, _infer(database, list(cells.values())), strict=True)
-    ]
+        if sheet.names and left != 0:
+            _insert(database, sheet, [cells[name] for name in sheet.names], left)
+    kinds = _infer(database, list(cells.values()))
+    return [_column(name, cells[name], kind) for name, kind in zip(names, kinds, strict=True)]
 
 
 def explain(text: str) -> str | None:
@@ -78,18 +93,43 @@ def explain(text: str) -> str | None:
     return f"{where} is not CSV (RFC 4180)." if row else None
 
 
-def _header(database: Database, file: File) -> tuple[str, list[str]]:
-    """The separator and the columns of a file; no columns if there is nothing in it."""
-    if file.format == "tsv":
-        return "\t", _first_row(database, file, "\t")
-    candidates = {separator: _first_row(database, file, separator) for separator in ",;\t|"}
-    separator = "," if len(candidates[","]) > 1 else max(candidates, key=lambda mark: len(candidates[mark]))
-    return separator, candidates[separator]
+def _sheet(database: Database, file: File) -> _Sheet:
+    head = _head(database, file)
+    separators = "\t" if file.format == "tsv" else ",;\t|"
+    headers = {separator: _header(file, head, separator) for separator in separators}
+    separator = max(headers, key=lambda mark: (len(headers[mark]) > 1, -separators.index(mark)))
+    return _Sheet(file, separator, headers[separator], _survey(database, file, separator, len(headers[separator])))
 
 
-def _first_row(database: Database, file: File, separator: str) -> list[str]:
-    texts = (text or "" for (text,) in database.lines(file.path, file.compression))
-    rows = csv.reader((text + "\n" for text in texts), delimiter=separator)
+def _chunks(database: Database, file: File) -> Iterator[bytes]:
+    """The bytes of a file, some at a time."""
+    if file.compression == "zstd":
+        for batch in database.stream(lambda start: f"{lines(file.path, _LONGEST_ZST, 'zstd')} OFFSET {start}"):
+            yield from (f"{line or ''}\n".encode() for (line,) in batch)
+        return
+    with gzip.open(file.path) if file.compression == "gzip" else file.path.open("rb") as stream:
+        yield stream.read(_CHUNK).removeprefix(BOM_UTF8)
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+
+def _head(database: Database, file: File) -> str:
+    """The beginning of a file, far enough to hold its header."""
+    head = bytearray()
+    for chunk in _chunks(database, file):
+        head += chunk
+        if len(head) >= _CHUNK:
+            break
+    try:
+        return getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError as error:
+        line = 1 + head.count(b"\n", 0, error.start)
+        raise ConfigError(f"{file.path}: line {line} {_NOT_UTF8}", detail=error.reason) from error
+
+
+def _header(file: File, head: str, separator: str) -> list[str]:
+    """The names of the columns; none if there is nothing in the file."""
+    rows = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
     try:
         header = next(rows, [])
         if not header and any(rows):
@@ -103,15 +143,56 @@ def _first_row(database: Database, file: File, separator: str) -> list[str]:
     return names
 
 
-def _insert(database: Database, file: File, separator: str, cells: Sequence[str], limit: int | None) -> None:
+def _survey(database: Database, file: File, separator: str, columns: int) -> int:
+    """How many bytes the longest row has, at the most; DuckDB has to know, or it leaves rows out without a word.
+
+    A quote opens a cell where the cell begins, and a quote right behind one that closes is part of the text.
+
+    Raises:
+        ConfigError: the file ends within a row. DuckDB may leave such a row out as well.
+    """
+    mark = separator.encode()
+    longest = start = place = separators = 0
+    quoted, opens = False, True
+    for chunk in _chunks(database, file):
+        for number, part in enumerate(chunk.replace(b"\r", b"\n").split(b'"')):
+            if number:
+                place += 1
+                quoted, opens = opens and not quoted, quoted or opens
+            if part and not quoted:
+                end = part.rfind(b"\n") + 1
+                if end:
+                    longest = max(longest, place + part.find(b"\n") - start)
+                    start, separators = place + end, 0
+                separators += part.count(mark, end)
+                opens = part.rstrip(b" ")[-1:] in (mark, b"\n", b"" if opens else mark)
+            place += len(part)
+    if quoted:
+        raise ConfigError(f"{file.path}: line {_line(database, file, start)} {_REASONS['unterminated quote']}")
+    if start < place and separators + 1 < columns:
+        reason = f"ends after {separators + 1} of {columns} cells. The end of the file is missing."
+        raise ConfigError(f"{file.path}: line {_line(database, file, start)} {reason}")
+    return max(longest, place - start, _CHUNK)  # a row that lies within one chunk has not been measured
+
+
+def _line(database: Database, file: File, place: int) -> int:
+    """The number of the line in which a byte stands, from 1."""
+    number = 1
+    for chunk in _chunks(database, file):
+        if place <= 0:
+            break
+        number += chunk[:place].count(b"\n") or chunk[:place].count(b"\r")
+        place -= len(chunk)
+    return number
+
+
+def _insert(database: Database, sheet: _Sheet, cells: Sequence[str], limit: int | None) -> None:
     columns = ", ".join(f"{cell}: 'VARCHAR'" for cell in cells)
     database.run(
-        lambda size: (
-            f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([file.path])}, header = true, "
-            f"auto_detect = false, columns = {{{columns}}}, delim = {literal(separator)}, quote = '\"', escape = '\"', "
-            f"allow_quoted_nulls = false, compression = '{file.compression}', "
-            f"max_line_size = {size}, buffer_size = {size})" + ("" if limit is None else f" LIMIT {limit}")
-        )
+        f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([sheet.file.path])}, header = true, "
+        f"columns = {{{columns}}}, delim = {literal(sheet.separator)}, quote = '\"', escape = '\"', "
+        f"allow_quoted_nulls = false, {csv_options(sheet.longest, sheet.file.compression)})"
+        + ("" if limit is None else f" LIMIT {limit}")
     )
 
 

@@ -6,6 +6,7 @@ Texts stay texts, also those that look like dates. Objects and lists are kept as
 from __future__ import annotations
 
 import gzip
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -15,12 +16,13 @@ import orjson
 
 from connector.records import Schema
 from connector.stores._columns import Column, literal, scalar, settle, structure
-from connector.stores._database import Database, Statement, lines, path_list
+from connector.stores._database import Database, lines, path_list
 from connector.stores._formats import File
 from connector.stores._shapes import Shape, check_names
 from connector.stores._spool import Spool, decode
 
-_BOM: Final = b"\xef\xbb\xbf"
+_LONGEST: Final = 1 << 24
+"""Bytes of an item of an array, or of a line in a .zst file, at the most."""
 
 
 def load(database: Database, files: Sequence[File], limit: int | None) -> list[Column]:
@@ -36,7 +38,7 @@ def load(database: Database, files: Sequence[File], limit: int | None) -> list[C
             spool.write(index, row)
     columns = shape.columns
     check_names(columns, ", ".join(str(file.path) for file in files))
-    database.run(_create(spooled, columns))
+    database.run(_create(spooled, spool.longest, columns))
     spooled.unlink()
     return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(columns.items())]
 
@@ -66,10 +68,11 @@ def _texts(database: Database, file: File) -> Iterator[tuple[str, bytes | str]]:
 
 def _lines(database: Database, file: File) -> Iterator[bytes | str]:
     if file.compression == "zstd":
-        yield from (line or "" for (line,) in database.lines(file.path, file.compression))
+        batches = database.stream(lambda start: f"{lines(file.path, _LONGEST, file.compression)} OFFSET {start}")
+        yield from (line or "" for (line,) in chain.from_iterable(batches))
         return
     with gzip.open(file.path) if file.compression == "gzip" else file.path.open("rb") as stream:
-        yield next(stream, b"").removeprefix(_BOM)
+        yield next(stream, b"").removeprefix(BOM_UTF8)
         yield from stream
 
 
@@ -77,23 +80,19 @@ def _items(database: Database, file: File) -> Iterator[tuple[str, str]]:
     """The items of an array, which DuckDB takes apart without holding all of it."""
     rows = database.stream(
         lambda start: (
-            lambda size: (
-                f"FROM read_json_objects({path_list([file.path])}, format = 'array', "
-                f"compression = '{file.compression}', maximum_object_size = {size}) OFFSET {start}"
-            )
+            f"FROM read_json_objects({path_list([file.path])}, format = 'array', "
+            f"compression = '{file.compression}', maximum_object_size = {_LONGEST}) OFFSET {start}"
         )
     )
     yield from ((f"item {number}", text) for number, (text,) in enumerate(chain.from_iterable(rows), 1))
 
 
-def _create(spooled: Path, columns: Mapping[str, Schema]) -> Statement:
+def _create(spooled: Path, longest: int, columns: Mapping[str, Schema]) -> str:
     """The statement that makes the table: scalars typed, the rest as JSON."""
     kinds = {name: _kind(schema) for name, schema in columns.items()}
     cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(columns))
-    read = literal(orjson.dumps(kinds).decode())
-    return lambda size: (
-        f"CREATE TABLE input AS FROM ({lines(spooled, size)} SELECT from_json(line, {read}) AS v) SELECT {cells or 'v'}"
-    )
+    v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "line"
+    return f"CREATE TABLE input AS FROM ({lines(spooled, longest)} SELECT {v} AS v) SELECT {cells or 'v'}"
 
 
 def _kind(schema: Schema) -> str:

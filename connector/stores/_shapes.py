@@ -99,13 +99,14 @@ def clash(names: Iterable[str]) -> str | None:
     for name in names:
         if not name:
             return "a column has no name"
-        other = seen.setdefault(name.casefold(), name)
-        if other is not name:
+        other = seen.get(name.casefold())
+        if other is not None:
             return (
                 f"the column {name!r} is there twice"
                 if other == name
                 else f"{other!r} and {name!r} differ only in case"
             )
+        seen[name.casefold()] = name
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ _LOADERS: Final[Mapping[str, Callable[[Database, Sequence[File], int | None], li
     "jsonl": _read_json.load,
     "parquet": _read_parquet.load,
 }
+
+_DETAIL: Final = 1_000
+"""How much is kept of what DuckDB says: it quotes rows, which can be long."""
 
 
 class Snapshot:
@@ -96,8 +100,8 @@ class Snapshot:
 
 
 def _key(cursor: Column) -> str:
-    """What to order by. NaN is null in the records, so it is null here."""
-    return cursor.plain if cursor.kind in ("FLOAT", "DOUBLE") else cursor.exact
+    """What to order by. What is null in the records, as NaN is, is null here."""
+    return f"CASE WHEN {cursor.plain} IS NOT NULL THEN {cursor.exact} END"
 
 
 def load(
@@ -125,11 +129,14 @@ def explained(files: Sequence[File], database: Database) -> Iterator[None]:
     except (duckdb.Error, OSError, EOFError, zlib.error) as error:
         if full := storage_error(error, database.directory):
             raise full from error
-        text = str(error)
         names = [str(file.path) for file in files]
+        text = str(error) or repr(error)
         named = next((name for name in names if name in text), ", ".join(names))
+        if isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
+            raise ConfigError(f"{named}: its compression is broken, or its end is missing.", detail=text) from error
+        what = text.splitlines()[0].partition("Error: ")[2] or text.splitlines()[0]
         why = (
             _read_csv.explain(text)
-            or f"it cannot be read as {files[0].format}: {text.splitlines()[0] if text else error!r}"
+            or f"it cannot be read as {files[0].format}: {what.strip()}. Check that it is whole."
         )
-        raise ConfigError(f"{named}: {why}", detail=text) from error
+        raise ConfigError(f"{named}: {why}", detail=text[:_DETAIL]) from error

@@ -44,6 +44,8 @@ def decode(text: bytes | str, where: str) -> dict[str, Any]:
     try:
         row = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if "UTF-8" in error.msg:
+            raise ConfigError(f"{where} is not UTF-8. Write it as UTF-8.") from error
         raise ConfigError(
             f"{where}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
         ) from error
@@ -80,13 +82,17 @@ def _plain(value: Any) -> Any:
 
 
 class Spool:
-    """Rows that are written in any order and read in the order of their index. `shape` learns what they look like."""
+    """Rows that are written in any order and read in the order of their index. `shape` learns what they look like.
+
+    `longest` is how many bytes the longest line has.
+    """
 
     def __init__(self, path: Path, shape: Shape | None = None) -> None:
         self.shape = shape
         self._file = path.open("w+b", buffering=_BUFFER)
         self._places = array("q")
         self._end = 0
+        self.longest = 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -115,6 +121,7 @@ class Spool:
             places.append(self._end)
         self._file.write(line)
         self._end += len(line)
+        self.longest = max(self.longest, len(line))
 
     def lines(self, gap: bytes = b"") -> Iterator[bytes]:
         """All lines in order, `gap` where there is none at an index."""

@@ -23,6 +23,9 @@ from connector.stores._spool import Spool
 PROVENANCE: Final = "_llm"
 """The column that becomes several in CSV: `_llm_status`, `_llm_model`, and so on."""
 
+_GROUP_ROWS: Final = 20_480
+_FEWEST_ROWS: Final = 2_048
+
 _LEFT_OUT: Final = b"null\n"
 _DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_timezone": "TIMESTAMP WITH TIME ZONE"}
 
@@ -98,9 +101,10 @@ class Table:
         v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "NULL"
         cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in self._cells(kinds, dates=dates).items())
         beside = "input POSITIONAL JOIN " if self._snapshot else ""
-        return lambda size: (
-            f"COPY (FROM {beside}({lines(rows, size)} SELECT line, {v} AS v) SELECT {cells} WHERE line <> 'null') "
-            f"TO {literal(str(output))} ({_options(self._target)})"
+        waiting = f"({lines(rows, self._spool.longest)} SELECT line, {v} AS v)"
+        return lambda level: (
+            f"COPY (FROM {beside}{waiting} SELECT {cells} WHERE line <> 'null') "
+            f"TO {literal(str(output))} ({_options(self._target, level)})"
         )
 
     def _kinds(self) -> dict[str, Structure]:
@@ -144,9 +148,11 @@ def _date(schema: Schema) -> str | None:
     return _DATES.get(schema.get("airbyte_type", ""))
 
 
-def _options(target: File) -> str:
+def _options(target: File, level: int) -> str:
     if target.format == "parquet":
-        return "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480"
+        # A row group is held in memory: the wider the rows turn out to be, the fewer it gets.
+        rows = max(_FEWEST_ROWS, _GROUP_ROWS >> level)
+        return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}"
     if target.format == "jsonl":
         array = str(".json" in target.path.suffixes).lower()
         return f"FORMAT json, ARRAY {array}, COMPRESSION {target.compression}"

@@ -29,7 +29,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Files")
 
-    type: Literal["files"] = Field("files", title="Type")
+    type: Literal["files"] = Field(default="files", title="Type")
     path: str = Field(
         min_length=1,
         title="Path",
@@ -37,12 +37,14 @@ class Options(BaseModel):
         examples=["reviews.csv", "reviews/*.parquet"],
     )
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = Field(
-        "auto",
+        default="auto",
         title="Format",
         description="The format of the files. `auto` goes by their extensions: .csv, .tsv, .jsonl, .ndjson, .json or "
         ".parquet, with .gz or .zst behind.",
     )
-    name: str = Field("", title="Stream name", description="The name of the stream. Default: the name of the file.")
+    name: str = Field(
+        default="", title="Stream name", description="The name of the stream. Default: the name of the file."
+    )
 
 
 @contextmanager

@@ -40,20 +40,24 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="SQL database", hide_input_in_errors=True)
 
-    type: Literal["sql"] = Field("sql", title="Type")
+    type: Literal["sql"] = Field(default="sql", title="Type")
     url: SecretStr = Field(
         title="Database URL",
         description="The database as an SQLAlchemy URL; its driver has to be installed.",
         examples=["postgresql+psycopg://user:password@host/database", "sqlite:///reviews.db"],
         json_schema_extra={"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True},
     )
-    query: str = Field("", title="Query", description="The SELECT whose rows are read. Or name a table instead.")
+    query: str = Field(
+        default="", title="Query", description="The SELECT whose rows are read. Or name a table instead."
+    )
     table: str = Field(
-        "",
+        default="",
         title="Table",
         description="The table to read, or to append rows to: its name, or schema.name.",
     )
-    name: str = Field("", title="Stream name", description="The name of the stream. Default: the name of the table.")
+    name: str = Field(
+        default="", title="Stream name", description="The name of the stream. Default: the name of the table."
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

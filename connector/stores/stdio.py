@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from io import UnsupportedOperation
 from typing import Any, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector.errors import ConfigError, StorageError
+from connector.lines import lines
 from connector.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
 from connector.stores import Source
 from connector.stores._position import INTERVAL, Position, misfit
 from connector.stores._spool import decode, encode
 
-PAUSE_MS: Final = 100
-"""How long the input may say nothing before what is ready is passed on."""
-
 WINDOW: Final = 50_000
 """How many rows wait for an earlier one. If that takes longer still, it comes behind them."""
-
-_CHUNK: Final = 1 << 16
 
 
 class Options(BaseModel):
@@ -32,8 +25,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Standard input")
 
-    type: Literal["stdio"] = Field("stdio", title="Type")
-    name: str = Field("", title="Stream name", description="The name of the stream. Default: stdin.")
+    type: Literal["stdio"] = Field(default="stdio", title="Type")
+    name: str = Field(default="", title="Stream name", description="The name of the stream. Default: stdin.")
 
 
 class Reader:
@@ -74,7 +67,7 @@ class Reader:
     def _rows(self) -> Iterator[dict[str, Any] | None]:
         """The rows, and `None` for every pause between them."""
         rows = number = 0
-        for line in _lines(self._stream) if self._limit != 0 else ():
+        for line in lines(self._stream) if self._limit != 0 else ():
             if line is None:
                 yield None
                 continue
@@ -156,26 +149,3 @@ def _open_ended() -> Iterator[None]:
         raise StorageError(
             "Standard output takes no more rows: its reader has ended, or its disk is full.", detail=str(error)
         ) from error
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """The lines of a stream as they come, `None` for each pause, without a thread that would have to be ended."""
-    try:
-        descriptor = stream.fileno()
-    except (AttributeError, UnsupportedOperation):
-        yield from stream
-        return
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    rest = b""
-    while True:
-        if not poll.poll(PAUSE_MS):
-            yield None
-            continue
-        chunk = os.read(descriptor, _CHUNK)
-        if not chunk:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest

@@ -14,8 +14,9 @@ from typing import Final
 
 from tests.bench import chart, report
 from tests.bench.ceiling import ceiling
-from tests.bench.harness import OURS, ROOT, Bench, Run
+from tests.bench.harness import Bench, Run
 from tests.bench.machine import facts, pinning
+from tests.bench.processes import ROOT
 from tests.bench.scenarios import ALL
 
 _PEERS: Final = {"aiohttp_loop": "aiohttp", "openai_sdk": "openai", "openai_aiohttp": "aiohttp"}
@@ -28,7 +29,7 @@ def main() -> None:
     arguments = _arguments()
     machine = facts()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        scale, rounds = (0.1, 1) if arguments.quick else (1.0, arguments.rounds)
+        scale, rounds = (0.05, 1) if arguments.quick else (1.0, arguments.rounds)
         bench = Bench(Path(directory), _peers(arguments.peers), rounds, scale, full=arguments.full)
         _say(f"{pinning()}; {machine['Python']}, load {machine['Load before']}")
         machine["The endpoint's own ceiling"] = ceiling()
@@ -52,7 +53,8 @@ def _told(name: str, bench: Bench) -> list[Run]:
     runs = []
     for run in ALL[name](bench):
         runs.append(run)
-        _say(f"{name} {run.case} {run.client}: {run.rate:,.0f} rows/s, {run.cpu_ms:.3f} ms CPU a row, {run.peak_mb:.0f} MB")
+        figures = f"{run.rate:,.0f} rows/s, {run.cpu_ms:.3f} ms CPU a row, {run.peak_mb:.0f} MB"
+        _say(f"{name} {run.case} {run.client}: {figures}")
     _say(f"{name}: {time.monotonic() - started:.0f} s")
     return runs
 
@@ -63,7 +65,8 @@ def _peers(wanted: Sequence[str]) -> list[str]:
     for name in wanted:
         module, package = _OPTIONAL[name]
         if not find_spec(package):
-            sys.exit(f"{name} is not installed: {sys.executable} -m pip install {package.replace('_', '-')}")
+            needed = f"'{package.replace('_', '-')}' 'openai[aiohttp]'"
+            sys.exit(f"{name} is not installed: {sys.executable} -m pip install {needed}")
         peers.append(module)
     return peers
 
@@ -73,7 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=ALL, metavar="NAME", help=f"only these: {', '.join(ALL)}")
     parser.add_argument("--peers", nargs="+", choices=_OPTIONAL, default=[], metavar="PEER", help="langchain, litellm")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each client runs (default 3)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, once, nothing is written")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the rows, once; nothing is written")
     parser.add_argument("--full", action="store_true", help="growth up to 1,000,000 rows")
     return parser.parse_args()
 

@@ -6,12 +6,12 @@ import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
-from tests.bench.harness import Stub
 from tests.bench.machine import cores, on
+from tests.bench.processes import Stub
 
 _CONNECTIONS: Final = 64
 _CALLS: Final = 30_000
-_BODY: Final = b'{"model": "stub", "messages": [{"role": "user", "content": "Classify this review: [[' + b"x" * 180 + b']]"}]}'
+_BODY: Final = b'{"messages": [{"role": "user", "content": "Classify this review: [[' + b"x" * 180 + b']]"}]}'
 
 
 class _Asker(asyncio.Protocol):
@@ -36,14 +36,14 @@ class _Asker(asyncio.Protocol):
 
 
 async def _ask(url: str) -> None:
-    there = urlsplit(url)
+    address = urlsplit(url).netloc
+    host, _, port = address.partition(":")
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n"
-    request = head % (there.netloc.encode(), len(_BODY)) + _BODY
+    request = head % (address.encode(), len(_BODY)) + _BODY
     over, calls = asyncio.Event(), [None] * _CALLS
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda: _Asker(request, calls, over), there.hostname, there.port)
-        for _ in range(_CONNECTIONS)
+        await loop.create_connection(lambda: _Asker(request, calls, over), host, int(port)) for _ in range(_CONNECTIONS)
     ]
     await over.wait()
     for transport, _ in made:

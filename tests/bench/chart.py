@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 from tests.bench.harness import OURS, Run
 from tests.bench.report import NAMES, utilisation
 
-_WIDTH: Final = 860
-_LABEL, _BAR, _GAP, _ROW = 190, 225, 205, 24
+_WIDTH: Final = 760
+_LABEL, _BAR, _GAP, _ROW = 180, 240, 100, 24
 _OURS, _OTHERS, _TEXT = "#2f81f7", "#8b949e", "#7d8590"
 
 
@@ -33,17 +33,12 @@ def draw(runs: Sequence[Run]) -> str:
     for case in dict.fromkeys(run.case for run in chosen):
         group = [run for run in chosen if run.case == case]
         body += [*_group(case, group, y)]
-        y += _ROW * (len({run.client for run in group}) + 1) + 20
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" role="img" '
-            'font-family="system-ui, sans-serif" font-size="13">',
-            "<title>Share of the possible throughput, and CPU per row, by client and calls in flight</title>",
-            *body,
-            "</svg>",
-            "",
-        ]
-    )
+        y += _ROW * (len({run.client for run in group}) + 1) + 16
+    y -= 30
+    size = f'viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}"'
+    look = 'role="img" font-family="system-ui, sans-serif" font-size="13"'
+    title = "<title>Share of the possible throughput, and CPU per row, by client and calls in flight</title>"
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} {look}>', title, *body, "</svg>", ""])
 
 
 def _group(case: str, runs: Sequence[Run], y: int) -> Iterator[str]:
@@ -56,7 +51,7 @@ def _group(case: str, runs: Sequence[Run], y: int) -> Iterator[str]:
     yield _text(right, y, "CPU per row")
     for row, client in enumerate(clients, 1):
         at = y + row * _ROW
-        yield _text(0, at, NAMES[client].replace("`", ""), weight="600" if client == OURS else "400")
+        yield _text(0, at, NAMES[client], weight="600" if client == OURS else "400")
         yield from _bar(_LABEL, at, client, Bar(shares[client] / 100, f"{shares[client]:.0f} %"), whole=True)
         yield from _bar(right, at, client, Bar(costs[client] / max(costs.values()) / 2, f"{costs[client]:.2f} ms"))
 

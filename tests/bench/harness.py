@@ -1,32 +1,23 @@
-"""Runs a client in a process of its own against the stub, and measures what that took."""
+"""A benchmark's runs: which client does what to which table, whether it did it right, and the figures."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Any, Final, NamedTuple
 
-from tests.bench.machine import cores, on
 from tests.bench.peers import KEY, MODEL, PROMPT
+from tests.bench.processes import Process, Stub, Watch
 
 OURS: Final = "connector"
-ROOT: Final = Path(__file__).resolve().parents[2]
 LATENCY: Final = 0.2
-
-_SAMPLES: Final = 0.1  # seconds between two looks at the stub
-_MIDDLE: Final = (0.2, 0.8)  # of the calls: neither the start nor the end
-_BYTES_OR_KB: Final = 1 if sys.platform == "darwin" else 1024
+EVENTS: Final = 50
+"""Events with text in a streamed reply; each but the first adds a word."""
 
 
 class Run(NamedTuple):
@@ -58,102 +49,6 @@ class Run(NamedTuple):
     def cpu_ms(self) -> float:
         """Milliseconds of CPU for each row beyond the first."""
         return 1000 * (self.cpu_seconds - self.startup_cpu) / max(1, self.rows - 1)
-
-
-class Spent(NamedTuple):
-    """What a process took: user and system time together, and the most memory that it held."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-
-
-class Process:
-    """A process on the client's core. What it prints goes to `out`; what it complains about is told if it fails."""
-
-    def __init__(self, command: Sequence[str], out: Path) -> None:
-        self._errors = out.with_suffix(".stderr")
-        with on(cores()[1]), out.open("wb") as stdout, self._errors.open("wb") as stderr:
-            self._started = time.perf_counter()
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr)
-
-    def spent(self) -> Spent:
-        """Waits for its end."""
-        _, status, usage = os.wait4(self._process.pid, 0)
-        seconds = time.perf_counter() - self._started
-        self._process.returncode = os.waitstatus_to_exitcode(status)
-        if self._process.returncode:
-            raise RuntimeError(self._errors.read_text(encoding="utf-8")[-2000:])
-        return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _BYTES_OR_KB / 1e6)
-
-    def kill(self) -> None:
-        """Ends it as `kill -9` does."""
-        self._process.kill()
-        self._process.wait()
-
-
-class Stub:
-    """The endpoint in its own process, on its own core; a context manager."""
-
-    def __init__(self, latency: float, *options: str) -> None:
-        self._command = [sys.executable, "-m", "tests.bench.stub", f"--latency={latency}", *options]
-
-    def __enter__(self) -> Self:
-        with on(cores()[0]):
-            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        self.url = self._process.stdout.readline().strip()
-        self._connection = HTTPConnection(urlsplit(self.url).netloc)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._process.kill()
-        self._process.communicate()
-
-    def stats(self) -> dict[str, Any]:
-        """What the stub has counted so far."""
-        self._connection.request("GET", "/stats")
-        stats: dict[str, Any] = json.loads(self._connection.getresponse().read())
-        return stats
-
-
-class Watch:
-    """Looks at the stub while a client runs; a context manager."""
-
-    def __init__(self, stub: Stub) -> None:
-        self._stub = stub
-        self._over = threading.Event()
-        self._samples: list[tuple[float, int]] = []
-        self.before = self.after = stub.stats()
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.after = self._stub.stats()
-
-    def _look(self) -> None:
-        while not self._over.wait(_SAMPLES):
-            self._samples.append((time.perf_counter(), self._stub.stats()["calls"] - self.before["calls"]))
-
-    def counted(self, what: str) -> Any:
-        """How much has been added to one of the stub's counters."""
-        return self.after[what] - self.before[what]
-
-    @property
-    def sustained(self) -> float | None:
-        """Calls a second in the middle of the run; `None` if it was too short to tell."""
-        low, high = (share * self.counted("calls") for share in _MIDDLE)
-        middle = [(at, calls) for at, calls in self._samples if low <= calls <= high]
-        if len(middle) < len(_MIDDLE):
-            return None
-        (first, before), (last, after) = middle[0], middle[-1]
-        return (after - before) / (last - first)
 
 
 class Bench:
@@ -201,8 +96,8 @@ class Bench:
             config = self.config(stub, concurrency, stream=stream)
             arguments = ["connector", "enrich", str(source), f"--config={config}", f"--output={target}", "--quiet"]
         else:
-            arguments = [f"tests.bench.peers.{client}", stub.url, str(source), str(target), f"--concurrency={concurrency}"]
-            arguments += ["--stream"] if stream else []
+            arguments = [f"tests.bench.peers.{client}", stub.url, str(source), str(target)]
+            arguments += [f"--concurrency={concurrency}", *(["--stream"] if stream else [])]
         return [sys.executable, "-m", *arguments]
 
     def measured(
@@ -213,7 +108,7 @@ class Bench:
         command = self.command(run.client, stub, source, out, concurrency, stream=stream)
         with Watch(stub) as watch:
             spent = Process(command, self.directory / "stdout").spent()
-        check(out, run.rows)
+        check(out, run.rows, " word" * (EVENTS - 1) if stream else "")
         if target is None:
             remove(out)
         return run._replace(
@@ -246,14 +141,14 @@ def review(row: int) -> str:
     return f"Review {row}: arrived “late”, très bien otherwise. " + "The box was dented but nothing inside broke. " * 3
 
 
-def check(target: Path, rows: int) -> None:
-    """Makes sure that every row is there once, with the reply that belongs to it."""
+def check(target: Path, rows: int, more: str = "") -> None:
+    """Makes sure that every row is there once, with the reply that belongs to it: its text, and what follows it."""
     seen = bytearray(rows)
     with target.open("rb") as lines:
         for line in lines:
             row = json.loads(line)
             seen[row["id"]] += 1
-            if row["content"] not in (f"echo:{review(row['id'])}", f"echo:{review(row['id'])}" + " word" * 49):
+            if row["content"] != f"echo:{review(row['id'])}{more}":
                 raise RuntimeError(f"row {row['id']} has the reply of another: {row['content'][:80]!r}")
     if any(count != 1 for count in seen):
         raise RuntimeError(f"{sum(count != 1 for count in seen)} of {rows} rows are missing or there twice")

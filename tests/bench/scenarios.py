@@ -11,16 +11,16 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from tests.bench.harness import LATENCY, OURS, Bench, Process, Run, Stub, Watch, remove
+from tests.bench.harness import EVENTS, LATENCY, OURS, Bench, Run, remove
+from tests.bench.processes import Process, Stub, Watch
 
 FLOOR: Final = "aiohttp_loop"
 SWIFT: Final = (OURS, FLOOR)
 """The clients that get more rows, so that every run takes about as long as the others."""
 
-POSSIBLE: Final = {64: (2_000, 2_000), 256: (10_000, 5_000), 512: (12_000, 5_000)}
+CASES: Final = {64: (2_000, 2_000), 256: (10_000, 5_000), 512: (12_000, 5_000)}
 """Calls in flight, and the rows for swift clients and for the others."""
 
-EVENTS: Final = 50
 STRAGGLER_SHARE: Final = 0.01
 STRAGGLER_FACTOR: Final = 60
 SHORT: Final = 0.05
@@ -32,7 +32,7 @@ _SMALL, _LARGE, _FULL = 20_000, 200_000, 5
 
 def throughput(bench: Bench) -> Iterator[Run]:
     """Whole tables, file to file, at 200 ms."""
-    for concurrency, rows in POSSIBLE.items():
+    for concurrency, rows in CASES.items():
         with Stub(LATENCY) as stub:
             for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
                 count = bench.rows(rows[client not in SWIFT], concurrency)
@@ -86,8 +86,9 @@ def kill(bench: Bench) -> Iterator[Run]:
         with Stub(LATENCY) as stub:
             command = bench.command(OURS, stub, bench.table(rows), target, 64)
             first = Process(command, bench.directory / "stdout")
-            while stub.stats()["calls"] < rows / 2:
+            while first.is_running and stub.stats()["calls"] < rows / 2:
                 time.sleep(0.01)
+            time.sleep(LATENCY * turn / bench.rounds)  # each round at another moment between two waves of replies
             first.kill()
             again = bench.measured(Run("kill", OURS, "64", turn, rows, 0), stub, 64, target=target)
             yield again._replace(calls=stub.stats()["calls"])
@@ -113,8 +114,8 @@ def startup(bench: Bench) -> Iterator[Run]:
             for client in (OURS, *bench.peers)
         }
         commands[OURS, "spec"] = [sys.executable, "-m", "connector", "spec"]
-        for turn, ((client, case), command) in product(range(_STARTS), commands.items()):
-            yield Run("startup", client, case, turn, 1, *Process(command, out).spent())._replace(startup_cpu=0)
+        for turn, ((client, case), command) in product(range(max(1, int(_STARTS * bench.scale))), commands.items()):
+            yield Run("startup", client, case, turn, 1, 0)._replace(**Process(command, out).spent()._asdict())
             remove(target)
 
 
@@ -133,7 +134,8 @@ def read(bench: Bench) -> Iterator[Run]:
                 records = sum(b'"type":"RECORD"' in line for line in lines)
             if records != rows:
                 raise RuntimeError(f"{records} records came out of {rows}")
-            yield Run("read", OURS, "ledger", turn, rows, *spent)._replace(calls=watch.counted("calls"))
+            run = Run("read", OURS, "ledger", turn, rows, 0)
+            yield run._replace(**spent._asdict(), calls=watch.counted("calls"))
         remove(out)
         remove(ledger)
 
@@ -147,6 +149,5 @@ def _catalog(bench: Bench, table: Path) -> Path:
 
 
 ALL: Final[Mapping[str, Callable[[Bench], Iterator[Run]]]] = {
-    each.__name__: each
-    for each in (throughput, streaming, cpu, growth, stragglers, kill, resume, startup, read)
+    each.__name__: each for each in (throughput, streaming, cpu, growth, stragglers, kill, resume, startup, read)
 }

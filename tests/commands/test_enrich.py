@@ -67,7 +67,7 @@ def test_every_answer_lands_in_its_own_row_in_input_order(tmp_path: Path, concur
         assert done.stdout == ""
         assert endpoint.journal.peak <= concurrency
         assert len(endpoint.journal.calls) == 200
-    rows = duckdb.sql(f"SELECT id, text, content FROM '{output}'").fetchall()
+    rows = duckdb.execute(f"SELECT id, text, content FROM '{output}'").fetchall()
     assert [row[0] for row in rows] == list(range(600))
     assert all(content == asked(text) for _, text, content in rows)
 
@@ -132,7 +132,7 @@ def test_columns_are_typed_by_the_schema(tmp_path: Path, endpoint: Endpoint) -> 
     columns = ["--column", "label=good|bad", "--column", "score=integer", "--column", "tags=string[]"]
     done = run("enrich", table(tmp_path / "in.csv", 3), "-o", output, *options(endpoint, *columns))
     assert done.returncode == 0, done.stderr
-    types = {row[0]: row[1] for row in duckdb.sql(f"DESCRIBE FROM '{output}'").fetchall()}
+    types = {row[0]: row[1] for row in duckdb.execute(f"DESCRIBE FROM '{output}'").fetchall()}
     assert (types["id"], types["label"], types["score"], types["tags"]) == ("BIGINT", "VARCHAR", "BIGINT", "VARCHAR[]")
 
 
@@ -164,7 +164,9 @@ def test_on_error_decides_what_becomes_of_failed_rows(
 
 
 def test_a_missing_column_is_told_before_anything_is_called(tmp_path: Path, endpoint: Endpoint) -> None:
-    done = run("enrich", table(tmp_path / "in.csv", 2), "-o", tmp_path / "o.csv", "--url", endpoint.url, "--prompt", "{{ x }}")
+    done = run(
+        "enrich", table(tmp_path / "in.csv", 2), "-o", tmp_path / "o.csv", "--url", endpoint.url, "--prompt", "{{ x }}"
+    )
     assert done.returncode == 2
     assert 'there is no column "x" in the input; there are: id, text' in done.stderr
     assert not endpoint.journal.calls
@@ -198,7 +200,11 @@ def test_streamed_and_whole_replies_give_the_same_columns(tmp_path: Path, endpoi
     found = []
     for streamed in (False, True):
         output = tmp_path / f"{streamed}.jsonl"
-        config.write_text(json.dumps({"is_stream": streamed, "response_format": {"a": "{{ content }}", "t": "{{ usage.total_tokens }}"}}))
+        config.write_text(
+            json.dumps(
+                {"is_stream": streamed, "response_format": {"a": "{{ content }}", "t": "{{ usage.total_tokens }}"}}
+            )
+        )
         assert run("enrich", source, "-c", config, "-o", output, *options(endpoint)).returncode == 0
         found.append([(row["id"], row["a"], row["t"]) for row in lines(output)])
     assert found[0] == found[1]
@@ -207,6 +213,8 @@ def test_streamed_and_whole_replies_give_the_same_columns(tmp_path: Path, endpoi
 def test_a_gone_reader_ends_it_quietly(endpoint: Endpoint) -> None:
     rows = "".join(f'{{"text": "{number}"}}\n' for number in range(3000))
     line = " ".join(f"'{word}'" for word in command("enrich", "-", "-o", "-", *options(endpoint)))
-    done = subprocess.run(["bash", "-c", f"{line} | head -n 1"], input=rows, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -n 1"], input=rows, capture_output=True, text=True, timeout=60, check=False
+    )
     assert json.loads(done.stdout)["text"] == "0"
     assert "Traceback" not in done.stderr

@@ -136,7 +136,8 @@ def test_read_gives_every_row_once_and_a_state_behind_them(project: Project) -> 
     assert sorted(record["data"]["id"] for record in records) == list(range(25))
     assert all(record["data"]["content"] == answer_to(record["data"]["text"]) for record in records)
     assert messages[-2]["type"] == "STATE"
-    assert [trace["stream_status"]["status"] for trace in of_type(messages, "TRACE")] == ["STARTED", "RUNNING", "COMPLETE"]
+    statuses = [trace["stream_status"]["status"] for trace in of_type(messages, "TRACE")]
+    assert statuses == ["STARTED", "RUNNING", "COMPLETE"]
 
 
 def test_every_record_fits_the_discovered_schema(project: Project) -> None:
@@ -147,7 +148,10 @@ def test_every_record_fits_the_discovered_schema(project: Project) -> None:
     records = of_type(messages, "RECORD")
     assert len(records) == 3
     assert not [error.message for record in records for error in validator.iter_errors(record["data"])]
-    changed = {record["data"]["id"]: [each["field"] for each in record.get("meta", {}).get("changes", [])] for record in records}
+    changed = {
+        record["data"]["id"]: [each["field"] for each in record.get("meta", {}).get("changes", [])]
+        for record in records
+    }
     assert changed == {1: [], 2: ["content"], 3: ["content"]}
 
 
@@ -170,7 +174,7 @@ def test_no_state_in_any_form_starts_from_the_beginning(project: Project, state:
 
 
 def test_only_the_selected_columns_come_out(project: Project) -> None:
-    schema = {"properties": {"id": {}, "content": {}}}
+    schema: dict[str, Any] = {"properties": {"id": {}, "content": {}}}
     catalog = {"streams": [{"stream": {"name": "reviews", "json_schema": schema}, "sync_mode": "full_refresh"}]}
     _, messages, _ = project.verb("read", "--catalog", project.file("catalog", catalog))
     assert {tuple(record["data"]) for record in of_type(messages, "RECORD")} == {("id", "content")}

@@ -1,8 +1,8 @@
 """Other ways to run a table: from JSON lines to JSON lines, each written as somebody who knows it well would.
 
-`python -m tests.bench.peers.aiohttp_loop URL IN OUT --concurrency 64` is one of them. All ask for `PROMPT` and put the text of
-the reply into the column `content`. None of them retries beyond what its library does, keeps what was paid for,
-or tells of its rows where an answer came from.
+`python -m tests.bench.peers.aiohttp_loop URL IN OUT --concurrency 64` is one of them. All ask for `PROMPT` and put the
+text of the reply into the column `content`. None of them retries beyond what its library does, keeps what was paid
+for, or tells of a row where its answer came from.
 """
 
 from __future__ import annotations
@@ -31,6 +31,19 @@ class Job(NamedTuple):
     target: Path
     concurrency: int
     is_stream: bool
+
+
+class Room(NamedTuple):
+    """How many connections there may be, by the names of httpx's `Limits`: which httpx it is differs between SDKs."""
+
+    max_connections: int
+    max_keepalive_connections: int
+    keepalive_expiry: float = 60.0
+
+    @classmethod
+    def of(cls, task: Job) -> Room:
+        """One connection for each call in flight."""
+        return cls(task.concurrency, task.concurrency)
 
 
 def job() -> Job:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-import httpx2  # type: ignore[import-not-found,unused-ignore]  # installed for `make bench` alone
-from openai import (  # type: ignore[import-not-found,unused-ignore]  # as above
-    AsyncOpenAI,
-    DefaultAsyncHttpxClient,
-)
+import openai  # type: ignore[import-not-found,unused-ignore]  # installed for `make bench` alone
+from openai import AsyncOpenAI
 
-from tests.bench.peers import KEY, MODEL, Job, job, work
+from tests.bench.peers import KEY, MODEL, Job, Room, job, work
 
 
-def transport(task: Job) -> httpx2.AsyncClient:
-    """The SDK's default, which would keep 100 connections only."""
-    room = task.concurrency
-    return DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=room, max_keepalive_connections=room))
-
-
-async def run(task: Job, http_client: httpx2.AsyncClient) -> None:
+async def run(task: Job, http_client: Any) -> None:
     async with AsyncOpenAI(base_url=task.url, api_key=KEY, http_client=http_client, timeout=60) as client:
         create = client.chat.completions.create
 
@@ -37,7 +29,7 @@ async def run(task: Job, http_client: httpx2.AsyncClient) -> None:
 
 async def main() -> None:
     task = job()
-    await run(task, transport(task))
+    await run(task, openai.DefaultAsyncHttpxClient(limits=Room.of(task)))  # by itself it keeps 100 connections
 
 
 if __name__ == "__main__":

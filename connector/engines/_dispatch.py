@@ -1,0 +1,194 @@
+"""The deciding thread's part of an engine: which call starts when, and what its result means.
+
+Workers do nothing but call. A call that has to be tried again goes back to a heap until it is due, so it takes no
+worker while it waits, and a slow one delays no other.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, Final, Protocol
+
+from connector.engines import Call, Control, Done
+from connector.errors import ConnectorError, FatalError, RetryableError
+from connector.records import IDLE, Reply
+
+_TICK: Final = 0.05  # seconds without news after which whatever is ready downstream is let go
+_SOON: Final = 0.0005  # seconds that are waited at least
+_AHEAD: Final = 64  # calls that lie ready beyond those in flight, so that no worker waits for the deciding thread
+
+Result = tuple[Call, float, Reply | BaseException]
+"""A call that has ended, when it began, and what became of it."""
+
+
+class Workers(Protocol):
+    """Those who call. All methods are called from the deciding thread."""
+
+    outstanding: int
+    """Calls given to them and not yet taken back."""
+
+    @property
+    def in_flight(self) -> int:
+        """Outstanding calls that have begun."""
+
+    def start(self, call: Call) -> None:
+        """Gives them a call; it begins as soon as one of them is free."""
+
+    def next(self, timeout: float) -> Result | None:
+        """Takes back a call that has ended; `None` if none does for `timeout` seconds."""
+
+    def recall(self) -> list[Call]:
+        """Takes back the calls that have not begun."""
+
+
+def dispatch(items: Iterator[Any], workers: Workers, control: Control) -> Iterator[Any]:
+    """See `connector.engines.Engine.run`: takes every decision, and leaves the calls to `workers`."""
+    return _Loop(items, workers, control).run()
+
+
+class _Loop:
+    """The deciding thread's state: calls that wait to be tried again, and failed ones that may yet be an outage."""
+
+    def __init__(self, items: Iterator[Any], workers: Workers, control: Control) -> None:
+        self._items = items
+        self._workers = workers
+        self._control = control
+        self._ahead = 0 if control.limits.is_paced else _AHEAD
+        self._held: list[tuple[float, int, Call]] = []  # by when they are due
+        self._ready: list[tuple[int, int, Call]] = []  # those that are, by how often they have failed: it is their turn
+        self._order = count()
+        self._doomed: list[Done] = []
+        self._has_ended = False
+        self._is_dry = False
+
+    def run(self) -> Iterator[Any]:
+        workers, stop, clock = self._workers, self._control.stop, self._control.clock.monotonic
+        ends, quiet = math.inf, clock() + _TICK
+        while True:
+            now = clock()
+            if stop.reason is not None:
+                workers.recall()
+                ends = min(ends, now + self._control.grace)
+                if not workers.outstanding or now >= ends:
+                    return
+            else:
+                while self._has_room(now) and (item := self._next(now)) is not None:
+                    if isinstance(item, Call):
+                        self._begin(item, now)
+                        continue
+                    yield item
+                    now = clock()
+                    if item is IDLE or stop.reason is not None:
+                        break
+                if self._is_dry and not (self._held or self._ready or workers.outstanding):
+                    yield from self._released()
+                    if self._has_ended:
+                        return
+            self._control.gauge.in_flight = workers.in_flight
+            result = workers.next(self._patience(now))
+            now = clock()
+            if result is not None:
+                quiet = now + _TICK
+                done = self._judged(*result, now)
+                if done is not None:
+                    yield from self._released()
+                    yield done
+            elif now >= quiet:
+                quiet = now + _TICK
+                yield IDLE
+
+    def _has_room(self, now: float) -> bool:
+        breaker, limits = self._control.breaker, self._control.limits
+        if breaker.is_open:
+            return now >= breaker.try_at
+        return self._workers.outstanding < self._room() and limits.delay(now) <= 0
+
+    def _room(self) -> int:
+        limits = self._control.limits
+        return limits.concurrency + (self._ahead if limits.concurrency == limits.most else 0)
+
+    def _next(self, now: float) -> Any:
+        """The call that is due again, or the next item; `None` where there is neither."""
+        while self._held and self._held[0][0] <= now:
+            call = heapq.heappop(self._held)[2]
+            heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
+        if self._ready:
+            return heapq.heappop(self._ready)[2]
+        if self._has_ended or len(self._held) > 2 * self._control.limits.most:
+            return None
+        try:
+            item = next(self._items, None)
+        except Exception as error:  # noqa: BLE001 - what is in flight is paid for: it is finished before this is raised
+            self._control.stop.request(error)
+            return None
+        self._has_ended = item is None
+        self._is_dry = item is None or item is IDLE
+        return item
+
+    def _begin(self, call: Call, now: float) -> None:
+        if not call.attempts:
+            call.first = now
+        call.ticket = self._control.limits.started(now, len(call.body))
+        if self._control.breaker.is_open:
+            self._control.breaker.trying()
+        self._workers.start(call)
+
+    def _patience(self, now: float) -> float:
+        """Seconds to wait for news at the most: until something may be started, or a tick has passed."""
+        limits, breaker = self._control.limits, self._control.breaker
+        if breaker.is_open:
+            wait = breaker.try_at - now
+        elif self._workers.outstanding >= self._room():
+            return _TICK
+        else:
+            wait = limits.delay(now)
+        if wait <= 0:
+            wait = self._held[0][0] - now if self._held else _TICK
+        return max(_SOON, min(wait, _TICK))
+
+    def _judged(self, call: Call, started: float, result: Reply | BaseException, now: float) -> Done | None:
+        """Decides what a result means; `None` where the call is tried again, or the run is to end."""
+        control = self._control
+        call.attempts += 1
+        control.gauge.calls += 1
+        control.gauge.retries += call.attempts > 1
+        if isinstance(result, Reply):
+            control.breaker.answered()
+            control.limits.answered(now, call.ticket, len(call.body), result)
+            return Done(call, result if call.attempts == 1 else result._replace(attempts=call.attempts))
+        if isinstance(result, RetryableError):
+            self._failed(call, started, result, now)
+            return None
+        if isinstance(result, FatalError) or not isinstance(result, ConnectorError):
+            control.stop.request(result)
+            return None
+        control.breaker.answered()
+        return Done(call, result)
+
+    def _failed(self, call: Call, started: float, error: RetryableError, now: float) -> None:
+        """Holds a call until it is due again. One without a further try waits too: in an outage, no row fails."""
+        control, in_flight = self._control, self._workers.in_flight
+        wait = control.backoff.wait(error, call.attempts, now - call.first, control.clock.random)
+        pause = control.backoff.base if wait is None else wait
+        control.limits.failed(now, call.ticket, in_flight, pause, error)
+        outage = control.breaker.failed(error, started, now, in_flight)
+        if outage is not None:
+            control.stop.request(outage)
+        elif wait is None:
+            self._doomed.append(Done(call, error))
+        else:
+            self._hold(call, now + wait)
+        if control.breaker.is_open or control.limits.concurrency < control.limits.most:
+            for recalled in self._workers.recall():
+                self._hold(recalled, now)
+
+    def _hold(self, call: Call, due: float) -> None:
+        heapq.heappush(self._held, (due, next(self._order), call))
+
+    def _released(self) -> Iterator[Done]:
+        """The calls that failed for good: another one has been answered since, or nothing else is left to try."""
+        doomed, self._doomed = self._doomed, []
+        yield from doomed

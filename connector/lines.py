@@ -1,0 +1,40 @@
+"""Lines of a stream of bytes as they come, with a tick wherever the stream pauses, so that nothing is held back."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from io import UnsupportedOperation
+from typing import BinaryIO, Final
+
+PAUSE_MS: Final = 5
+"""How long a stream may say nothing before that is told. Whoever reads also watches calls, so it has to be short."""
+
+_CHUNK: Final = 1 << 16
+
+
+def lines(stream: BinaryIO) -> Iterator[bytes | None]:
+    """Yields the lines of a stream without their ends, and `None` for each pause, without a thread to be ended."""
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, UnsupportedOperation):
+        yield from (line.removesuffix(b"\n") for line in stream)
+        return
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    begun: list[bytes] = []
+    while True:
+        if not poll.poll(PAUSE_MS):
+            yield None
+            continue
+        chunk = os.read(descriptor, _CHUNK)
+        if not chunk:
+            break
+        begun.append(chunk)
+        if b"\n" in chunk:
+            *whole, rest = b"".join(begun).split(b"\n")
+            yield from whole
+            begun = [rest]
+    if rest := b"".join(begun):
+        yield rest

@@ -1,0 +1,145 @@
+"""Singer's protocol, as an inline mapper: messages on stdin, the same ones with their new columns on stdout.
+
+Meltano runs it between a tap and a target, with `--config FILE` alone. It takes Airbyte's messages as well, between a
+source and a destination; the first message tells which. The Singer specification (version 0.3), and what Meltano's SDK
+adds to it, say what a message is.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any, Final
+
+import orjson
+
+from connector.errors import ConfigError
+from connector.lines import lines
+from connector.protocols import Arguments, Output, Platform
+from connector.protocols._inline import Form, Inlet, Object, Open
+from connector.records import Idle
+from connector.version import __version__
+
+VERBS: Final = ()
+FLAGS: Final = {
+    "about": "say what this plugin is and which settings it has, as JSON",
+    "test": "check config and connection",
+    "discover": "print an empty catalog, since a mapper has no streams of its own",
+}
+"""What takes the place of a verb, beside `--config` alone, with its help."""
+
+NAME: Final = "map-openai-compatible"
+_DONE, _FAILED = 0, 1
+_TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
+_AIRBYTE_ALONE: Final = frozenset({"CATALOG", "CONNECTION_STATUS", "CONTROL", "LOG", "SPEC", "TRACE"})
+
+
+def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
+    """See `connector.protocols.Dialect.serve`; the verb is `map`, or one of `FLAGS`."""
+    faces: Mapping[str, Callable[[Arguments, Platform, Output], int]] = {
+        "map": _map,
+        "about": _about,
+        "test": _test,
+        "discover": _discover,
+    }
+    try:
+        return faces[arguments.verb](arguments, platform, output)
+    finally:
+        output.flush()
+
+
+def _map(arguments: Arguments, platform: Platform, output: Output) -> int:
+    transform = platform.transform(arguments.config)
+    inlet = Inlet(transform, _form_of)
+    try:
+        with closing(transform.run(inlet.items(lines(sys.stdin.buffer)))) as results:
+            for result in results:
+                if isinstance(result, Idle):
+                    output.flush()
+                else:
+                    output.write(inlet.written(result))
+    finally:
+        sys.stderr.write(transform.summary and f"{transform.summary}\n")
+    return _DONE
+
+
+def _about(_arguments: Arguments, platform: Platform, output: Output) -> int:
+    about = {
+        "name": NAME,
+        "description": "Turns any OpenAI-compatible endpoint into columns of a stream",
+        "version": __version__,
+        "capabilities": ["about"],
+        "settings": platform.spec(),
+    }
+    output.write(orjson.dumps(about, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return _DONE
+
+
+def _test(arguments: Arguments, platform: Platform, _output: Output) -> int:
+    if arguments.config is None:
+        raise ConfigError("--config is missing")
+    diagnosis = platform.check(arguments.config)
+    for step in diagnosis.steps:
+        sys.stderr.write(f"{'ok' if step.ok else 'failed'}: {step.finding}\n")
+    return _DONE if diagnosis.ok else _FAILED
+
+
+def _discover(_arguments: Arguments, _platform: Platform, output: Output) -> int:
+    output.write(b'{"streams": []}\n')
+    return _DONE
+
+
+def _declare_schema(message: Object, opened: Open) -> bool:
+    stream, schema = message.get("stream"), message.get("schema")
+    if not isinstance(stream, str) or not isinstance(schema, dict):
+        raise ConfigError("the SCHEMA has no stream, or no schema")
+    return _gains(stream, schema, opened)
+
+
+def _declare_catalog(message: Object, opened: Open) -> bool:
+    try:
+        streams = [(stream["name"], stream["json_schema"]) for stream in message["catalog"]["streams"]]
+    except (KeyError, TypeError):
+        raise ConfigError("the CATALOG has no streams, or one without name or json_schema") from None
+    gaining = [_gains(name, schema, opened) for name, schema in streams]
+    return any(gaining)
+
+
+def _gains(stream: str, schema: Object, opened: Open) -> bool:
+    """Puts the columns that a stream gains into its schema; without any columns, the schema tells nothing of them."""
+    properties: dict[str, Any] = schema.get("properties") or {}
+    gained = opened(stream, list(properties) or None)
+    if gained is None:
+        return False
+    schema["properties"] = {**properties, **gained}
+    return True
+
+
+_SINGER: Final = Form(
+    head=re.compile(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"record"\s*:\s*(?=\{)'),
+    path=("record",),
+    stream_of=lambda message: message.get("stream"),
+    declares="SCHEMA",
+    declare=_declare_schema,
+    is_strict=True,
+    refused=frozenset({"BATCH"}),
+)
+_AIRBYTE: Final = Form(
+    head=re.compile(
+        rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"record"\s*:\s*\{\s*(?:"namespace"\s*:\s*(?:null|"[^"\\]*")\s*,\s*)?'
+        rb'"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"data"\s*:\s*(?=\{)'
+    ),
+    path=("record", "data"),
+    stream_of=lambda message: message["record"].get("stream") if isinstance(message.get("record"), dict) else None,
+    declares="CATALOG",
+    declare=_declare_catalog,
+)
+
+
+def _form_of(message: Object) -> Form:
+    """Airbyte's messages have types that Singer lacks; its RECORD and STATE hold what Singer's have outside."""
+    kind = message["type"]
+    nested = {"RECORD": "stream", "STATE": "value"}.get(kind)
+    return _AIRBYTE if kind in _AIRBYTE_ALONE or (nested and nested not in message) else _SINGER

@@ -1,0 +1,124 @@
+"""The processes of a benchmark: a client on its core, the stub on another, and what both of them took."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from tests.bench.machine import cores, on
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+_SAMPLES: Final = 0.1  # seconds between two looks at the stub
+_MIDDLE: Final = (0.2, 0.8)  # of the calls: neither the start nor the end
+_LEAST: Final = 1.0  # seconds that the middle must last: calls come in waves
+_ENVIRONMENT: Final = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it fetches a list when it starts
+_BYTES_OR_KB: Final = 1 if sys.platform == "darwin" else 1024
+
+
+class Spent(NamedTuple):
+    """What a process took: user and system time together, and the most memory that it held."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+class Process:
+    """A process on the client's core. What it prints goes to `out`; what it complains about is told if it fails."""
+
+    def __init__(self, command: Sequence[str], out: Path) -> None:
+        self._errors = out.with_suffix(".stderr")
+        with on(cores()[1]), out.open("wb") as stdout, self._errors.open("wb") as stderr:
+            self._started = time.perf_counter()
+            self._process = subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stdout=stdout, stderr=stderr)
+
+    def spent(self) -> Spent:
+        """Waits for its end."""
+        _, status, usage = os.wait4(self._process.pid, 0)
+        seconds = time.perf_counter() - self._started
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._process.returncode:
+            raise RuntimeError(self._errors.read_text(encoding="utf-8")[-2000:])
+        return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _BYTES_OR_KB / 1e6)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Ends it as `kill -9` does."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Stub:
+    """The endpoint in its own process, on its own core; a context manager."""
+
+    def __init__(self, latency: float, *options: str) -> None:
+        self._command = [sys.executable, "-m", "tests.bench.stub", f"--latency={latency}", *options]
+
+    def __enter__(self) -> Self:
+        with on(cores()[0]):
+            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.url = self._process.stdout.readline().strip()
+        self._connection = HTTPConnection(urlsplit(self.url).netloc)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.communicate()
+
+    def stats(self) -> dict[str, Any]:
+        """What the stub has counted so far."""
+        self._connection.request("GET", "/stats")
+        stats: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        return stats
+
+
+class Watch:
+    """Looks at the stub while a client runs; a context manager."""
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+        self._over = threading.Event()
+        self._samples: list[tuple[float, int]] = []
+        self.before = self.after = stub.stats()
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.after = self._stub.stats()
+
+    def _look(self) -> None:
+        while not self._over.wait(_SAMPLES):
+            self._samples.append((time.perf_counter(), self._stub.stats()["calls"] - self.before["calls"]))
+
+    def counted(self, what: str) -> Any:
+        """How much has been added to one of the stub's counters."""
+        return self.after[what] - self.before[what]
+
+    @property
+    def sustained(self) -> float | None:
+        """Calls a second in the middle of the run; `None` if it was too short to tell."""
+        low, high = (share * self.counted("calls") for share in _MIDDLE)
+        middle = [(at, calls) for at, calls in self._samples if low <= calls <= high]
+        (first, before), (last, after) = (middle[0], middle[-1]) if middle else ((0.0, 0), (0.0, 0))
+        return (after - before) / (last - first) if last - first >= _LEAST else None

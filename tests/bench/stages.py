@@ -1,0 +1,161 @@
+"""The stages of a row's path: each is the real function, called for a whole table with nothing else going on."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import count
+from types import SimpleNamespace
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import orjson
+
+from connector import endpoints, engines, stores
+from connector.client import Client
+from connector.clock import Clock
+from connector.config import Config
+from connector.engines import Call
+from connector.ledger import Ledger
+from connector.masking import Masker
+from connector.plan import Plan
+from connector.records import Record, Reply
+from connector.runtime import Runtime, transport_of
+from connector.transport import Response, Transport
+from tests.bench.harness import Bench
+from tests.bench.processes import Stub
+from tests.bench.stub import whole
+
+FLIGHT: Final = 64
+BATCH: Final = 200  # as in connector.pipeline
+
+
+class Canned(Transport):
+    """A transport that has its answer already."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        lines = head.decode().split("\r\n")[1:]
+        headers = dict(line.split(": ", 1) for line in lines if line)
+        self._raw: Any = SimpleNamespace(status=200, headers=headers, stream=lambda: iter([body]), close=lambda: None)
+
+    def post(self, url: str, body: bytes, content_type: str = "") -> Response:
+        del url, body, content_type
+        return Response(self._raw, 1 << 24, RuntimeError)  # type: ignore[arg-type]  # never asked
+
+
+class Sample:
+    """A table on each stage of its way; a context manager. Every method takes all of its rows through one stage."""
+
+    def __init__(self, bench: Bench, stub: Stub, rows: int) -> None:
+        source = bench.table(rows)
+        self._store = stores.load("files")
+        self._options = self._store.Options(path=str(source))
+        self._directory = bench.directory
+        self._names = count()
+        self._stack = ExitStack()
+        config = Config.load(bench.config(stub, FLIGHT))
+        self.plan = Plan(config, ["id", "text"])
+        lines = source.read_bytes().splitlines()
+        self.records = [Record(index, orjson.loads(line)) for index, line in enumerate(lines)]
+        self.bodies = [self.plan.request(record.data) for record in self.records]
+        self.keys = [self.plan.key(body) for body in self.bodies]
+        head, _, body = whole(b"a reply of a few words").partition(b"\r\n\r\n")
+        self.reply = Reply(200, orjson.loads(body), {"x-request-id": "req_1"}, 200)
+        self.outcomes = [
+            self.plan.outcome(record, self.reply, key) for record, key in zip(self.records, self.keys, strict=True)
+        ]
+        self._transport = transport_of(config)
+        kind = endpoints.load(config.kind)
+        self._client = Client(Canned(head, body), kind, self.plan.url, Masker(()), Clock())
+
+    def __enter__(self) -> Self:
+        self._stack.callback(self._transport.close)
+        self._filled = self._stack.enter_context(Ledger(self._directory / "filled.ledger"))
+        self._opened = self._stack.enter_context(self._store.source(self._options))
+        self._filled.put((bytes(key[::-1]), self.reply) for key in self.keys)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self) -> None:
+        """Input file to records."""
+        with self._store.source(self._options) as source:
+            deque(source.read(), maxlen=0)
+
+    def render(self) -> None:
+        """Record to request body."""
+        for record in self.records:
+            self.plan.request(record.data)
+
+    def hash(self) -> None:
+        """Request body to key."""
+        for body in self.bodies:
+            self.plan.key(body)
+
+    def look_up(self) -> None:
+        """Keys in a ledger that has as many others."""
+        for keys in self._batches(self.keys):
+            self._filled.get(keys)
+
+    def hand_over(self) -> None:
+        """Calls through the engine's threads, with an endpoint that takes no time."""
+        calls = (
+            Call(key, body, record) for key, body, record in zip(self.keys, self.bodies, self.records, strict=True)
+        )
+        with Runtime(self.plan, None) as runtime:
+            deque(engines.load("threads").run(calls, lambda _: self.reply, runtime.control), maxlen=0)
+
+    def send(self) -> None:
+        """Request body to reply body, over a socket."""
+        for body in self.bodies:
+            self._transport.post(self.plan.url, body).read()
+
+    def bare_socket(self) -> None:
+        """The part of `send` that is the system's: the same bytes, sent and received, and nothing done with them."""
+        address = urlsplit(self.plan.url)
+        head = "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n"
+        with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for body in self.bodies:
+                connection.send(head.format(address.path, address.netloc, len(body)).encode() + body)
+                connection.recv(1 << 16)
+
+    def decode(self) -> None:
+        """Reply body to reply."""
+        for body in self.bodies:
+            self._client(body)
+
+    def store(self) -> None:
+        """Replies into a ledger on disk."""
+        with Ledger(self._directory / f"{next(self._names)}.ledger") as ledger:
+            for keys in self._batches(self.keys):
+                ledger.put((key, self.reply) for key in keys)
+
+    def map(self) -> None:
+        """Reply to outcome."""
+        for record, key in zip(self.records, self.keys, strict=True):
+            self.plan.outcome(record, self.reply, key)
+
+    def write(self) -> None:
+        """Outcomes to output file, beside their input."""
+        options = self._store.Options(path=str(self._directory / f"{next(self._names)}.out.jsonl"))
+        with self._store.sink(options, self.plan.added, source=self._opened) as sink:
+            for outcome in self.outcomes:
+                sink.write(outcome.record, {**outcome.columns, **outcome.group})
+            sink.commit()
+
+    @staticmethod
+    def _batches(keys: list[bytes]) -> Iterator[list[bytes]]:
+        return (keys[start : start + BATCH] for start in range(0, len(keys), BATCH))
+
+
+STAGES: Final[Mapping[str, Callable[[Sample], None]]] = {
+    stage.__name__: stage
+    for stage in (
+        *(Sample.read, Sample.render, Sample.hash, Sample.look_up, Sample.hand_over, Sample.send),
+        *(Sample.decode, Sample.store, Sample.map, Sample.write),
+    )
+}

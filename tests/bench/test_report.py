@@ -1,0 +1,60 @@
+"""The page and its picture, from runs that are made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.bench import chart, report
+from tests.bench.harness import Run, check, review
+from tests.bench.scenarios import ALL, straggling_seconds
+
+RUNS = [
+    Run(scenario, client, case, turn, 1_000, 4.0 + turn, 2.0, 1.0, 99.0, 1_064, 250.0, 0.1)
+    for scenario in ALL
+    for client, case in (("connector", "64"), ("aiohttp_loop", "64"))
+    for turn in range(3)
+]
+
+
+def test_every_scenario_has_its_section() -> None:
+    assert list(report.SECTIONS) == list(ALL)
+
+
+def test_a_figure_is_a_median_with_its_spread() -> None:
+    page = report.document({"CPU": "one"}, RUNS)
+    assert "| 64 | this connector | 1,000 | 200 (167 to 250) | 62.5 % (52.1 to 78.1) | 78.1 %" in page
+
+
+def test_calls_made_twice_are_those_beyond_the_rows() -> None:
+    page = report.document({}, [run for run in RUNS if run.scenario == "kill"][:3])
+    assert "Calls made twice, in each round: 64, 64, 64" in page
+
+
+def test_the_start_is_taken_off_the_cost_of_a_row() -> None:
+    assert RUNS[0].cpu_ms == pytest.approx(1000 / 999)
+
+
+def test_the_picture_is_well_formed_and_names_each_client() -> None:
+    root = ET.fromstring(chart.draw(RUNS))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"64 in flight", "this connector", "bare aiohttp loop"} <= set(texts)
+
+
+def test_straggling_calls_take_more_than_the_others() -> None:
+    assert 1.3 < straggling_seconds(10_000) / (0.05 * 10_000) < 1.9
+
+
+@pytest.mark.parametrize(("ids", "problem"), [([0], "missing"), ([0, 1, 1], "twice"), ([0, 1], "")])
+def test_an_output_is_checked_row_by_row(tmp_path: Path, ids: list[int], problem: str) -> None:
+    target = tmp_path / "out.jsonl"
+    rows = [{"id": row, "content": f"echo:{review(row)}"} for row in ids]
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if problem:
+        with pytest.raises(RuntimeError, match=problem):
+            check(target, 2)
+    else:
+        check(target, 2)

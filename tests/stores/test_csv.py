@@ -1,0 +1,195 @@
+"""CSV and TSV as input: RFC 4180, whole-file types, and errors that say where."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector.errors import ConfigError
+from tests.stores.helpers import opened, rows_of, table
+
+
+def file(folder: Path, content: str | bytes, name: str = "in.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ('a,b\n1,"x, ""y""\nz"\n', [{"a": 1, "b": 'x, "y"\nz'}]),
+        ("a,b\r\n1,x\r\n2,y\r\n", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
+        ('a,b\n1,"x\r\ny"\n', [{"a": 1, "b": "x\r\ny"}]),
+        ("\ufeffa,b\n1,x\n", [{"a": 1, "b": "x"}]),
+        ("a,b\n1,x", [{"a": 1, "b": "x"}]),
+        ("a,b\n1,😀 é\n", [{"a": 1, "b": "😀 é"}]),
+        ("a,b\n1,x\0y\n", [{"a": 1, "b": "x\0y"}]),
+        ("a,b\n\n1,x\n\n", [{"a": 1, "b": "x"}]),
+        ('a,"b\nc"\n1,2\n', [{"a": 1, "b\nc": 2}]),
+        ('select,"or der","q""q",a.b,rowid\n1,2,3,4,5\n', [{"select": 1, "or der": 2, 'q"q': 3, "a.b": 4, "rowid": 5}]),
+        (",a\n0,x\n", [{"column0": 0, "a": "x"}]),
+        ("#a,b\n#1,2\n", [{"#a": "#1", "b": 2}]),
+        ("a;b\n1;x,y\n", [{"a": 1, "b": "x,y"}]),
+        ('a,b\n1,5" screen\n2,6"\n', [{"a": 1, "b": '5" screen'}, {"a": 2, "b": '6"'}]),
+        ("a,b\r1,x\r2,y\r", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
+        ('\ufeff"a",b\n1,"x\n"\n', [{"a": 1, "b": "x\n"}]),
+    ],
+)
+def test_a_csv_file_is_read_by_rfc_4180(tmp_path: Path, content: str, rows: list[dict[str, Any]]) -> None:
+    assert table(file(tmp_path, content)) == rows
+
+
+def test_an_empty_cell_is_null_and_a_quoted_empty_one_is_an_empty_text(tmp_path: Path) -> None:
+    assert table(file(tmp_path, 'a,b\n,""\nNA,null\n')) == [{"a": None, "b": ""}, {"a": "NA", "b": "null"}]
+
+
+@pytest.mark.parametrize(("content", "columns"), [("", []), ("\n\n", []), ("a,b\n", ["a", "b"]), ("a,b", ["a", "b"])])
+def test_a_file_without_rows_has_the_columns_of_its_header(tmp_path: Path, content: str, columns: list[str]) -> None:
+    with opened(file(tmp_path, content)) as source:
+        assert list(source.columns) == columns
+        assert source.rows == 0
+        assert rows_of(source) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "kind"),
+    [
+        (["1", "-20", "0"], [1, -20, 0], "integer"),
+        (["123456789012345678"], [123456789012345678], "integer"),
+        (["1.50", "2", "-0.25"], [1.5, 2.0, -0.25], "number"),
+        (["0.30000000000000004"], [0.30000000000000004], "number"),
+        (["true", "FALSE"], [True, False], "boolean"),
+        (["007", "123"], ["007", "123"], "string"),
+        (["12345678901234567890"], ["12345678901234567890"], "string"),
+        (["1.00000000000000000001"], ["1.00000000000000000001"], "string"),
+        (["1e5", "3"], ["1e5", "3"], "string"),
+        (["nan", "1"], ["nan", "1"], "string"),
+        (["1,5", "2,5"], ["1,5", "2,5"], "string"),
+        (["+1", "2"], ["+1", "2"], "string"),
+        (["t", "f"], ["t", "f"], "string"),
+        (["2024-02-31"], ["2024-02-31"], "string"),
+        (["1", "x"], ["1", "x"], "string"),
+        (["", ""], [None, None], "string"),
+    ],
+)
+def test_a_column_has_a_type_only_if_the_type_gives_every_text_back(
+    tmp_path: Path, texts: list[str], values: list[Any], kind: str
+) -> None:
+    cells = "".join(f'"{text}",x\n' if text else ",x\n" for text in texts)
+    with opened(file(tmp_path, f"a,b\n{cells}")) as source:
+        assert source.columns["a"] == {"type": ["null", kind]}
+        assert [row["a"] for row in rows_of(source)] == values
+
+
+def test_dates_and_times_are_typed_and_told_in_iso_8601(tmp_path: Path) -> None:
+    header = "d,t,z\n"
+    path = file(tmp_path, header + "2024-01-31,2024-01-31 10:00,2024-01-31T10:00:00+02:00\n,2024-01-31T10:00:00.5,\n")
+    with opened(path) as source:
+        assert source.columns == {
+            "d": {"type": ["null", "string"], "format": "date"},
+            "t": {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_without_timezone"},
+            "z": {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_with_timezone"},
+        }
+        assert rows_of(source) == [
+            {"d": "2024-01-31", "t": "2024-01-31T10:00:00", "z": "2024-01-31T08:00:00Z"},
+            {"d": None, "t": "2024-01-31T10:00:00.5", "z": None},
+        ]
+
+
+def test_types_come_from_the_whole_file(tmp_path: Path) -> None:
+    path = file(tmp_path, "a\n" + "1\n" * 30_000 + "x\n")
+    with opened(path) as source:
+        assert source.columns["a"] == {"type": ["null", "string"]}
+        assert source.rows == 30_001
+
+
+def test_a_cell_of_many_megabytes_is_read(tmp_path: Path) -> None:
+    path = file(tmp_path, f'a,b\n1,"{"é" * 4_500_000}"\n2,y\n')
+    assert [(row["a"], len(row["b"])) for row in table(path)] == [(1, 4_500_000), (2, 1)]
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "it's.csv", "x.CSV", "with space.csv", "ünï.csv", "*.csv"])
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    assert table(file(tmp_path, "a\n1\n", name)) == [{"a": 1}]
+
+
+def test_tsv_and_compressed_files_are_told_by_their_names(tmp_path: Path) -> None:
+    assert table(file(tmp_path, "a\tb\n1\tx,y\n", "in.tsv")) == [{"a": 1, "b": "x,y"}]
+    assert table(file(tmp_path, gzip.compress(b"a\n1\n"), "in.csv.gz")) == [{"a": 1}]
+    duckdb.execute(f"COPY (SELECT 1 AS a) TO '{tmp_path / 'in.csv.zst'}' (FORMAT csv, COMPRESSION zstd)")
+    assert table(tmp_path / "in.csv.zst") == [{"a": 1}]
+    assert table(file(tmp_path, "a\n1\n", "in.txt"), format="csv") == [{"a": 1}]
+
+
+def test_several_files_are_one_table_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    file(tmp_path, "b,a\n2,1\n", "2.csv")
+    file(tmp_path, gzip.compress(b"a,c\n007,x\n"), "1.csv.gz")
+    assert table(tmp_path / "*.csv*") == [{"a": "007", "c": "x", "b": None}, {"a": "1", "c": None, "b": 2}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,b\n1,2\n1,2,3\n", r"in.csv: row 3 .* another number of cells \(3\) than the header \(2\)"),
+        (b"a,b\n" + b"1,2\n" * 30_000 + b"1\n", r"in.csv: row 30002 .* another number of cells \(1\)"),
+        (b"a\nGood, but\n", r"in.csv: row 2 .* another number of cells \(2\) than the header \(1\)"),
+        (b'a,b\n1,"x\n2,y\n', r"in.csv: line 2 has a quote that is not closed"),
+        (b'a,b\n1,"x"y\n', r"in.csv: row 2 .* text behind a closing one"),
+        (b"a,b\n1,2\n1,caf\xe9\n", r"in.csv: line 3 is not UTF-8"),
+        (b"a,b\n" + b"1,2\n" * 300_000 + b"1,caf\xe9\n", r"in.csv: row 300002 .* is not UTF-8"),
+        (b'a,b\n1,"x\ny"\n2', r"in.csv: line 4 ends after 1 of 2 cells\. The end of the file is missing"),
+        (b'a,b\n1,"x\ny"\n2,x\n"3', r"in.csv: line 5 has a quote that is not closed"),
+        ("a,b\n1,2\n".encode("utf-16"), r"in.csv: .* is not UTF-8"),
+        (b"a,b\r\n1,2\n3,4\r\n", r"in.csv: a row is not CSV .* one kind of line end"),
+        (b"a,b,a\n1,2,3\n", r"in.csv: the column 'a' is there twice\. Rename"),
+        (b"a,A\n1,2\n", r"in.csv: 'a' and 'A' differ only in case\. Rename"),
+        (b"\na,b\n1,2\n", r"in.csv: the first line is empty"),
+    ],
+)
+def test_broken_csv_is_refused_with_file_row_and_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message), opened(file(tmp_path, content)):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"a\n1\n", gzip.compress(b"a\n" + b"1\n" * 100_000)[:100]])
+def test_broken_compression_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ConfigError, match=r"in.csv.gz: its compression is broken"):
+        table(file(tmp_path, content, "in.csv.gz"))
+
+
+def test_an_error_does_not_quote_a_whole_row(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught, opened(file(tmp_path, f"a,b\n1,2,{'secret ' * 10_000}\n")):
+        pass
+    assert len(caught.value.detail) <= 1_000
+    assert "secret" not in str(caught.value)
+
+
+def test_a_limit_ends_the_reading_over_all_files(tmp_path: Path) -> None:
+    for number in range(3):
+        file(tmp_path, "a\n1\n2\n", f"{number}.csv")
+    with opened(tmp_path / "*.csv", limit=3) as source:
+        assert source.rows == 3
+        assert rows_of(source) == [{"a": 1}, {"a": 2}, {"a": 1}]
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=20), st.sampled_from(["\n", "\r\n"]))
+def test_whatever_text_a_csv_writer_wrote_is_read(rows: list[tuple[str, str]], end: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "in.csv"
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL)
+            writer.writerows([("first column", "second column"), *((f"x{a}", f"x{b}") for a, b in rows)])
+        assert [tuple(row.values()) for row in table(path)] == [(f"x{a}", f"x{b}") for a, b in rows]
