@@ -1,0 +1,395 @@
+"""Chat completions: streams as real servers send them, and what a reply says."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.endpoints.chat import answer, fold, minimal, request_format, streamed, structured
+from connector.records import Status, Usage
+
+USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def delta(content: Any = None, /, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
+    """A chunk with one choice; a content of `...` leaves the key out."""
+    said = more if content is ... else {"content": content, **more}
+    choice = {"index": index, "delta": said, "finish_reason": finish}
+    return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+
+
+def folded(*events: dict[str, Any]) -> dict[str, Any]:
+    """The only choice of the folded stream."""
+    body, complete = fold(events)
+    assert complete
+    (choice,) = body["choices"]
+    assert body["object"] == "chat.completion"
+    return dict(choice)
+
+
+def whole(message: Any, finish: Any = "stop", **more: Any) -> dict[str, Any]:
+    return {"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": USAGE, **more}
+
+
+def said(content: Any, finish: Any = "stop", **more: Any) -> Any:
+    return answer(whole({"role": "assistant", "content": content, **more}, finish))
+
+
+# --- fold ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [delta(..., role="assistant")],
+        [delta(None, role="assistant")],
+        [delta("", role="assistant")],
+        [delta("", role="assistant", refusal=None, tool_calls=None)],
+        [delta(None, role=None)],
+        [{**delta(), "choices": [{"index": 0, "delta": None}]}],
+        [{**delta(), "choices": [{"index": 0}]}],
+        [{**delta(), "choices": [{"delta": {"role": "assistant"}}]}],
+        [{**delta(), "choices": []}],
+        [{**delta(), "choices": None}],
+        [{"id": "", "model": "", "object": "", "choices": [], "prompt_filter_results": []}],
+        [],
+    ],
+)
+def test_a_first_delta_may_hold_nothing_but_a_role_or_not_even_that(first: list[dict[str, Any]]) -> None:
+    choice = folded(*first, delta("Hel"), delta("lo"), delta(..., finish="stop"))
+    assert choice == {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hello"}}
+
+
+def test_a_first_delta_may_hold_text_and_every_delta_the_role() -> None:
+    choice = folded(delta("Hel", role="assistant"), delta("lo", role="assistant"), delta("", role="assistant", finish="stop"))
+    assert choice["message"] == {"role": "assistant", "content": "Hello"}
+
+
+def test_the_reason_may_come_with_the_last_text() -> None:
+    assert folded(delta("Hello", finish="length")) == {
+        "index": 0,
+        "finish_reason": "length",
+        "message": {"role": "assistant", "content": "Hello"},
+    }
+
+
+def test_a_later_null_does_not_take_the_reason_back() -> None:
+    assert folded(delta("a", finish="stop"), delta(...))["finish_reason"] == "stop"
+
+
+def test_a_stream_without_a_reason_is_not_complete_by_itself() -> None:
+    body, complete = fold([delta("Hel"), delta("lo")])
+    assert not complete
+    assert body["choices"][0]["message"]["content"] == "Hello"
+    assert body["choices"][0]["finish_reason"] is None
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [delta("a"), delta(..., finish="stop"), {**delta(), "choices": [], "usage": USAGE}],
+        [delta("a"), {**delta(..., finish="stop"), "usage": USAGE}],
+        [{**delta("a"), "usage": None}, {**delta(..., finish="stop"), "usage": None}, {"choices": [], "usage": USAGE}],
+        [{**delta("a"), "usage": {"prompt_tokens": 3}}, {**delta(..., finish="stop"), "usage": USAGE}],
+        [{**delta("a"), "usage": USAGE}, {**delta(..., finish="stop"), "usage": None}],
+    ],
+)
+def test_the_usage_may_come_in_any_chunk(events: list[dict[str, Any]]) -> None:
+    body, complete = fold(events)
+    assert complete
+    assert body["usage"] == USAGE
+    assert answer(body).usage == Usage(3, 2)
+
+
+def test_choices_that_take_turns_are_kept_apart() -> None:
+    body, complete = fold(
+        [delta("B", index=1), delta("a", index=0), delta("b", index=1), delta("A"), delta(..., index=1, finish="length")]
+    )
+    assert complete
+    assert [(each["index"], each["message"]["content"], each["finish_reason"]) for each in body["choices"]] == [
+        (0, "aA", None),
+        (1, "Bb", "length"),
+    ]
+
+
+def test_choices_may_share_a_chunk() -> None:
+    both = {"choices": [delta("a")["choices"][0], delta("b", index=1)["choices"][0]]}
+    body, _ = fold([both, both])
+    assert [choice["message"]["content"] for choice in body["choices"]] == ["aa", "bb"]
+
+
+def test_what_else_the_chunks_say_is_kept_and_the_last_word_counts() -> None:
+    extra = {"provider": "p", "system_fingerprint": None, "service_tier": "default"}
+    body, _ = fold([delta("a") | extra, delta("b", finish="stop") | {"system_fingerprint": "f", "model": "m-1"}])
+    assert {name: body[name] for name in ("id", "model", "provider", "system_fingerprint", "service_tier")} == {
+        "id": "c1",
+        "model": "m-1",
+        "provider": "p",
+        "system_fingerprint": "f",
+        "service_tier": "default",
+    }
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "refusal"])
+def test_reasoning_and_refusals_are_put_together_beside_the_content(name: str) -> None:
+    choice = folded(delta(**{name: "Let me "}), delta(**{name: "see."}), delta("Yes"), delta(".", finish="stop"))
+    assert choice["message"] == {"role": "assistant", "content": "Yes.", name: "Let me see."}
+
+
+def test_content_may_come_as_parts() -> None:
+    parts = [{"type": "text", "text": "lo"}, {"type": "image_url", "image_url": {}}]
+    assert folded(delta("Hel"), delta(parts), delta(..., finish="stop"))["message"]["content"] == "Hello"
+
+
+def test_unknown_lists_grow_and_unknown_values_are_replaced() -> None:
+    choice = folded(
+        delta("a", annotations=[1], reasoning_details=[{"text": "x"}], audio={"id": 1}),
+        delta("b", annotations=[2], reasoning_details=[{"text": "y"}], audio={"id": 2}, finish="stop"),
+    )
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "ab",
+        "annotations": [1, 2],
+        "reasoning_details": [{"text": "x"}, {"text": "y"}],
+        "audio": {"id": 2},
+    }
+
+
+def test_the_log_probabilities_of_all_tokens_are_kept() -> None:
+    events = [delta("a"), delta("b"), delta(..., finish="stop")]
+    events[0]["choices"][0]["logprobs"] = {"content": [{"token": "a"}], "refusal": None}
+    events[1]["choices"][0]["logprobs"] = {"content": [{"token": "b"}], "refusal": None}
+    events[2]["choices"][0]["logprobs"] = None
+    assert folded(*events)["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": []}
+
+
+def test_a_message_so_far_beside_each_delta_is_not_added_to_it() -> None:
+    """As Perplexity streams."""
+    events = [delta("Hel"), delta("lo"), delta("", finish="stop")]
+    for event, so_far in zip(events, ("Hel", "Hello", "Hello"), strict=True):
+        event["choices"][0]["message"] = {"role": "assistant", "content": so_far}
+    assert folded(*events)["message"]["content"] == "Hello"
+
+
+def test_a_whole_message_at_the_end_replaces_the_pieces() -> None:
+    last = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
+    assert folded(delta("Hel"), delta("lo"), last)["message"]["content"] == "Hello"
+    assert folded(last)["message"]["content"] == "Hello"
+
+
+@given(st.text(), st.lists(st.integers(0, 60)))
+def test_however_a_text_is_cut_it_comes_out_whole(text: str, at: list[int]) -> None:
+    """Cut between UTF-16 units, as servers in JavaScript and Java do it: an emoji falls into two lone halves."""
+    units = [text.encode("utf-16-le")[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, _units(text), 2)]
+    bounds = [0, *sorted(each % (len(units) + 1) for each in at), len(units)]
+    pieces = ["".join(units[start:end]) for start, end in pairwise(bounds)]
+    assert folded(*map(delta, pieces), delta(..., finish="stop"))["message"]["content"] == text
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le"))
+
+
+# --- fold: tool calls ------------------------------------------------------------------------------------------------
+
+
+def calls(*deltas: list[dict[str, Any]]) -> Any:
+    return folded(*(delta(..., tool_calls=each) for each in deltas), delta(..., finish="tool_calls"))["message"]["tool_calls"]
+
+
+def call(name: str, arguments: Any, id_: str | None) -> dict[str, Any]:
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def test_arguments_come_in_pieces() -> None:
+    assert calls(
+        [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"x":'}}],
+        [{"index": 0, "function": {"arguments": " 1}"}}],
+    ) == [call("f", '{"x": 1}', "a")]
+
+
+def test_arguments_may_lack_in_the_first_delta_and_an_emoji_be_cut_in_two() -> None:
+    assert calls(
+        [{"index": 0, "id": "a", "function": {"name": "f"}}],
+        [{"index": 0, "function": {"arguments": '{"x": "\ud83d'}}],
+        [{"index": 0, "function": {"arguments": '\ude42"}', "name": None}}],
+    ) == [call("f", '{"x": "🙂"}', "a")]
+
+
+def test_calls_that_take_turns_are_kept_apart() -> None:
+    assert calls(
+        [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "["}}],
+        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}],
+        [{"index": 1, "function": {"arguments": "]"}}, {"index": 0, "function": {"arguments": "}"}}],
+    ) == [call("f", "{}", "a"), call("g", "[]", "b")]
+
+
+def test_without_an_index_the_id_tells_them_apart() -> None:
+    assert calls(
+        [{"id": "a", "function": {"name": "f", "arguments": "{"}}],
+        [{"function": {"arguments": "}"}}],
+        [{"id": "b", "function": {"name": "g", "arguments": "["}}],
+        [{"function": {"arguments": "]"}}],
+        [{"id": "a", "function": {"arguments": "!"}}],
+    ) == [call("f", "{}!", "a"), call("g", "[]", "b")]
+
+
+def test_whole_calls_in_one_delta_need_neither() -> None:
+    assert calls([{"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "g", "arguments": "[]"}}]) == [
+        call("f", "{}", None),
+        call("g", "[]", None),
+    ]
+
+
+def test_arguments_that_are_an_object_stay_one() -> None:
+    assert calls([{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]) == [call("f", {"x": 1}, "a")]
+
+
+def test_content_and_calls_may_come_together() -> None:
+    choice = folded(delta("Let me look."), delta(..., tool_calls=[{"index": 0, "id": "a"}]), delta(..., finish="tool_calls"))
+    assert choice["message"]["content"] == "Let me look."
+    assert choice["message"]["tool_calls"] == [call("", "", "a")]
+
+
+# --- answer ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_that_stopped_by_itself_is_a_success() -> None:
+    assert answer(whole({"role": "assistant", "content": "Hello"})) == ("Hello", "stop", "m", Usage(3, 2), Status.SUCCESS, None)
+
+
+@pytest.mark.parametrize("finish", ["stop", "eos", None, "STOP", 7, "tool_calls", ""])
+def test_an_unknown_reason_or_none_is_no_failure(finish: object) -> None:
+    found = said("Hello", finish)
+    assert found.status is Status.SUCCESS
+    assert found.finish_reason == (finish if isinstance(finish, str) else None)
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "model_length", "MAX_TOKENS"])
+@pytest.mark.parametrize("content", ["Hel", "", None])
+def test_a_cut_reply_is_truncated_and_says_what_to_do(finish: str, content: str | None) -> None:
+    found = said(content, finish)
+    assert found.status is Status.TRUNCATED
+    assert "raise max_tokens" in str(found.problem)
+    assert found.content == content
+
+
+@pytest.mark.parametrize("finish", ["content_filter", "SAFETY", "refusal"])
+def test_a_filtered_reply_is_filtered(finish: str) -> None:
+    assert said("Hel", finish).status is Status.FILTERED
+
+
+def test_a_refusal_is_filtered_and_quoted() -> None:
+    found = said(None, refusal="I can't help with that.")
+    assert found.status is Status.FILTERED
+    assert "I can't help with that." in str(found.problem)
+
+
+def test_an_error_of_the_endpoint_is_an_error() -> None:
+    assert said("Hel", "error").status is Status.ERROR
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", [], [{"type": "image_url"}], 7, {"text": "x"}])
+def test_an_empty_reply_is_no_success(content: object) -> None:
+    found = said(content)
+    assert found.status is Status.INVALID_OUTPUT
+    assert found.problem == "the reply is empty"
+
+
+@pytest.mark.parametrize("more", [{"tool_calls": [call("f", "{}", "a")]}, {"function_call": {"name": "f", "arguments": "{}"}}])
+def test_unless_it_calls_a_function(more: dict[str, Any]) -> None:
+    assert said(None, "tool_calls", **more).status is Status.SUCCESS
+    assert said(None, "stop", **more).status is Status.SUCCESS
+    assert said(None, "length", **more).status is Status.TRUNCATED
+
+
+def test_content_as_parts_is_read_as_their_text() -> None:
+    parts = [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "Hel"}, {"text": "lo"}, "x"]
+    assert said(parts).content == "Hello"
+
+
+def test_of_several_choices_the_first_one_counts() -> None:
+    choices = [
+        {"index": 1, "message": {"content": "other"}, "finish_reason": "stop"},
+        {"index": 0, "message": {"content": "Hello"}, "finish_reason": "length"},
+    ]
+    assert answer({"choices": choices})[:2] == ("Hello", "length")
+    assert answer({"choices": choices}).status is Status.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({}, "no choices"),
+        ({"choices": []}, "no choices"),
+        ({"choices": None}, "no choices"),
+        ({"choices": "x"}, "no choices"),
+        ({"choices": [None, 7]}, "no choices"),
+        ({"choices": [{}]}, "no message"),
+        ({"choices": [{"message": None}]}, "no message"),
+        ({"choices": [{"message": "Hello"}]}, "no message"),
+        ({"object": "list", "data": []}, "no choices"),
+    ],
+)
+def test_a_reply_of_another_shape_is_no_success(body: dict[str, Any], problem: str) -> None:
+    found = answer(body)
+    assert found.status is Status.INVALID_OUTPUT
+    assert problem in str(found.problem)
+
+
+def test_what_is_known_of_a_bad_reply_is_kept() -> None:
+    found = answer({"model": "m", "usage": USAGE, "choices": [{"finish_reason": "stop"}]})
+    assert found[:4] == (None, "stop", "m", Usage(3, 2))
+    assert answer({"model": 7}).model is None
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_the_shorthands_are_a_conversation() -> None:
+    assert request_format("m", "Be brief.", "Hello {{ name }}") == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello {{ name }}"}],
+    }
+    assert request_format(None, None, "Hello") == {"messages": [{"role": "user", "content": "Hello"}]}
+
+
+def test_a_stream_is_asked_for_with_its_usage_unless_the_request_says_otherwise() -> None:
+    assert streamed({"model": "m"}) == {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
+    assert streamed({"stream": False, "stream_options": {"include_usage": False, "x": 1}}) == {
+        "stream": True,
+        "stream_options": {"include_usage": False, "x": 1},
+    }
+    for odd in (None, [], "x", 7):
+        assert streamed({"stream_options": odd})["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [("Label", "Label"), ("A label: yes/no", "A_label_yes_no"), ("Étiquette", "_tiquette"), ("x" * 99, "x" * 64), ("", "answer")],
+)
+def test_a_schema_is_sent_under_a_name_that_openai_admits(title: str, name: str) -> None:
+    schema = {"title": title, "type": "object"}
+    assert structured({"model": "m"}, schema) == {
+        "model": "m",
+        "response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}},
+    }
+
+
+def test_a_format_that_the_request_asks_for_itself_stays() -> None:
+    body = {"response_format": {"type": "json_object"}}
+    assert structured(body, {"type": "object"}) == body
+    assert structured({}, {"type": "object"})["response_format"]["json_schema"]["name"] == "answer"
+
+
+def test_the_smallest_request_asks_for_one_token() -> None:
+    assert minimal({"model": "m", "messages": ["…"], "temperature": 1}) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "ping"}],
+        "max_tokens": 1,
+    }
