@@ -47,22 +47,30 @@ class Breaker:
         self._round = 0
         self._refusals = 0
         self._words = ""
+        self._was_answered = False
         self._has_succeeded = False
 
     def answered(self) -> None:
         """Some call got a final reply, so it is no outage."""
         self.failures = self._failed_tries = 0
         self.is_open = False
+        self._was_answered = True
 
     def trying(self) -> None:
         """While open: a call starts, and no other until it has ended."""
         self.try_at = math.inf
 
-    def failed(self, error: RetryableError, started: float, now: float, in_flight: int) -> OutageError | None:
+    def failed(
+        self, error: RetryableError, started: float, now: float, in_flight: int, *, is_first: bool
+    ) -> OutageError | None:
         """A call that began at `started` failed, while `in_flight` others did not (yet).
 
-        Opens once as many have failed as were in flight together. Returns the reason to stop after the last try.
+        Opens once as many have failed as were in flight together. Once anything has been answered, only rows' first
+        attempts count: some bad rows, tried again and again, are no outage. Returns the reason to stop after the last
+        try.
         """
+        if not (is_first or self.is_open or not self._was_answered):
+            return None
         self._round = in_flight if self.failures == 0 else self._round
         self.failures += 1
         if self.is_open and started <= self._opened:

@@ -21,6 +21,7 @@ from connector.values import joined, loads
 
 _OK: Final = range(200, 300)
 _SSE_STARTS: Final = (b"data:", b"event:", b":")
+_HEAD: Final = 256
 _READ: Final = 2**16
 
 
@@ -67,7 +68,7 @@ class Client:
         if "event-stream" in kind:
             return self._folded(response.chunks())
         data = response.read()
-        if data.lstrip()[:6].startswith(_SSE_STARTS):
+        if data[:_HEAD].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_SSE_STARTS):
             return self._folded(iter([data]))
         return _storable(whole(data, kind, self._mask))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector.errors import BudgetError
-from connector.records import Outcome, Reply, Usage
+from connector.records import Outcome, Reply, Status, Usage
 
 _HEADER: Final = "x-litellm-response-cost"
 _MILLION: Final = 1_000_000
@@ -29,19 +30,25 @@ def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
     """USD that a reply cost: OpenRouter's `usage.cost`, LiteLLM's cost header, or the prices times its tokens."""
     reported = reply.body.get("usage")
     told = reported.get("cost") if isinstance(reported, dict) else None
-    if isinstance(told, int | float) and not isinstance(told, bool):
-        return float(told)
-    if _HEADER in reply.headers:
-        try:
-            return float(reply.headers[_HEADER])
-        except ValueError:
-            pass
+    for source in (told, reply.headers.get(_HEADER)):
+        cost = _usd(source)
+        if cost is not None:
+            return cost
     if prices is None or usage.input_tokens is None:
         return None
-    cached = usage.cached_tokens or 0
+    cached = min(usage.cached_tokens or 0, usage.input_tokens)
     cached_price = prices.input if prices.cached_input is None else prices.cached_input
     fresh = (usage.input_tokens - cached) * prices.input
     return (fresh + cached * cached_price + (usage.output_tokens or 0) * prices.output) / _MILLION
+
+
+def _usd(told: object) -> float | None:
+    """A cost as an endpoint tells it; `None` for what is no amount, so that it cannot pass for free."""
+    try:
+        cost = float(told) if isinstance(told, int | float | str) and not isinstance(told, bool) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return cost if 0 <= cost < math.inf else None
 
 
 class Budget:
@@ -61,19 +68,20 @@ class Budget:
     def spend(self, outcome: Outcome) -> BudgetError | None:
         """Counts a paid reply. Returns the reason to stop once a bound is reached, or cannot be watched."""
         provenance = outcome.provenance
+        is_answer = outcome.status not in (Status.ERROR, Status.FILTERED)
         cost, tokens = provenance["cost_usd"], provenance["input_tokens"]
         self.cost_usd += cost or 0.0
         self.tokens += (tokens or 0) + (provenance["output_tokens"] or 0)
         again = "raise it, then run the same command again: what is paid for is kept"
         if self._max_cost is not None:
-            if cost is None and provenance["model"] is not None:
+            if cost is None and is_answer:
                 return BudgetError(
                     "max_cost_usd cannot be watched: the endpoint does not say what a call costs; set prices"
                 )
             if self.cost_usd >= self._max_cost:
                 return BudgetError(f"max_cost_usd is reached: {self.cost_usd:.6g} of {self._max_cost:.6g} USD; {again}")
         if self._max_tokens is not None:
-            if tokens is None and provenance["model"] is not None:
+            if tokens is None and is_answer:
                 return BudgetError("max_total_tokens cannot be watched: the endpoint does not count tokens")
             if self.tokens >= self._max_tokens:
                 return BudgetError(f"max_total_tokens is reached: {self.tokens:,} of {self._max_tokens:,}; {again}")

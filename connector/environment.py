@@ -16,7 +16,7 @@ from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from connector.filters import FILTERS, TESTS, join, percent
+from connector.filters import FILTERS, INTERNAL, TESTS, join, percent
 from connector.metering import STEP, charge, growth, made, operation, reading, weight
 from connector.values import text
 
@@ -56,7 +56,7 @@ class Environment(ImmutableSandboxedEnvironment):
     def __init__(self, undefined: type[Undefined] = StrictUndefined) -> None:
         # Not optimized: constants would be reckoned when the template is compiled, where nothing pays for them.
         super().__init__(undefined=undefined, finalize=text, keep_trailing_newline=True, cache_size=0, optimized=False)
-        self.filters, self.tests = dict(FILTERS), dict(TESTS)
+        self.filters, self.tests = {**FILTERS, **INTERNAL}, dict(TESTS)
         self.globals = {"range": self.globals["range"]}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -83,16 +83,22 @@ class Environment(ImmutableSandboxedEnvironment):
         if isinstance(obj, ChainableUndefined):
             return obj
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
-        if not isinstance(owner, str | list | tuple | date):
+        if not isinstance(owner, str | list | tuple | date | time):
             return super().call(context, obj, *args, **kwargs)
         if isinstance(owner, str) and name == "join":
             return join(context, owner, *args)
         charge(context, STEP + reading(name, owner) + growth(name, owner, *args, **kwargs))
         return made(context, super().call(context, obj, *args, **kwargs))
 
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """What `map` calls by a name that comes from the template."""
+        if name not in FILTERS:
+            raise SecurityError(f"there is no filter {name!r}")
+        return super().call_filter(name, *args, **kwargs)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Reckons `left operator right`, which pays for what it reads and makes."""
-        if operator == "%" and isinstance(left, str):
+        if operator == "%" and isinstance(left, str | bytes):
             return percent(context, left, right)
         charge(context, operation(operator, left, right))
         return made(context, super().call_binop(context, operator, left, right))
@@ -117,9 +123,9 @@ class Environment(ImmutableSandboxedEnvironment):
         kind = type(node).__name__
         if kind not in _NODES:
             raise SecurityError(f"a template may not use {kind.lower()!r} here")
-        for role, there_is in ((nodes.Filter, self.filters), (nodes.Test, self.tests)):
-            if isinstance(node, role) and (node.name not in there_is or node.name.startswith("_")):
-                known = ", ".join(sorted(name for name in there_is if name[0].isalpha()))
+        for role, there_is in ((nodes.Filter, FILTERS), (nodes.Test, TESTS)):
+            if isinstance(node, role) and node.name not in there_is:
+                known = ", ".join(sorted(name for name in there_is if name.isalpha()))
                 raise SecurityError(f"there is no {kind.lower()} {node.name!r}; there are: {known}")
         name = node.name if isinstance(node, nodes.Name) else node.attr if isinstance(node, nodes.Getattr) else ""
         if name.startswith("__") or (name == "self" and isinstance(node, nodes.Name)):

@@ -67,13 +67,14 @@ def _found(body: Any, depth: int) -> Fault:
     if not isinstance(body, dict):
         return Fault(_plain(str(body)))
     error = body.get("error")
-    if isinstance(error, dict):
+    if error and isinstance(error, dict):
         inner = _found({key: value for key, value in error.items() if key != "error"}, depth - 1)
         return inner if inner.message else inner._replace(message=_as_json(error))
     message = next((body[key] for key in _MESSAGES if body.get(key)), None)
     if isinstance(message, dict | list):
         return _found(message, depth - 1)
-    where = ".".join(map(str, body["loc"])) + ": " if isinstance(body.get("loc"), list) else ""
+    loc = body.get("loc")
+    where = ".".join(str(part) for part in loc if isinstance(part, str | int)) + ": " if isinstance(loc, list) else ""
     code, kind = body.get("code"), body.get("type")
     return Fault(
         _plain(where + str(message)) if message is not None else "",

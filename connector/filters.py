@@ -19,7 +19,7 @@ from jinja2.environment import Environment
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 
-from connector.metering import STEP, charge, counted, growth, made, reading, weight
+from connector.metering import STEP, charge, counted, growth, looked_into, made, reading, weight
 from connector.values import (
     NullError,
     default,
@@ -49,13 +49,14 @@ _WIDEST: Final = 1000
 
 def join(context: Context, separator: object, values: Iterable[Any]) -> str:
     """The texts of the values, with the separator between them."""
-    between, parts = text(separator), list(map(text, values))
+    between, parts = text(separator), _texts(context, values)
     charge(context, sum(map(getsizeof, parts)) + len(parts) * 4 * len(between))
     return between.join(parts)
 
 
-def percent(context: Context, template: str, values: Any) -> Any:
+def percent(context: Context, template: Any, values: Any) -> Any:
     """What `template % values` makes. Raises `NullError` where that is the text of a null."""
+    template = text(template)
     if _WIDE.search(template):
         raise SecurityError(f"a format makes a value wider than {_WIDEST - 1}")
     charge(context, template.count("%") * (_WIDEST + weight(values)))
@@ -68,9 +69,13 @@ def percent(context: Context, template: str, values: Any) -> Any:
 
 @pass_context
 def _concat(context: Context, values: Iterable[Any]) -> str:
-    parts = list(map(text, values))
+    parts = _texts(context, values)
     charge(context, sum(map(getsizeof, parts)))
     return "".join(parts)
+
+
+def _texts(context: Context, values: Iterable[Any]) -> list[str]:
+    return [value if type(value) is str else _spend(context, value) for value in values]
 
 
 @pass_context
@@ -138,6 +143,7 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name in _TEXTS and not isinstance(value, str):
             value = text(value)
         charge(context, STEP + reading(name, value) + growth(name, value, *args, **options))
+        value = looked_into(context, name, value, (*args, *options.values()))
         return made(context, function(*passed(context), value, *args, **options))
 
     return call
@@ -171,6 +177,8 @@ def _passed(function: Callable[..., Any]) -> Callable[[Context], tuple[Any, ...]
     return lambda _: ()
 
 
+_spend: Final = _paid(text)
+
 _OWN: Final[Mapping[str, Callable[..., Any]]] = {
     "format": _format,
     "join": _join,
@@ -186,18 +194,22 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "default": default,
     "d": default,
     "tojson": _paid(tojson),
+}
+"""What a template may use, by name."""
+
+INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
     "_text": text,
     "_native": native,
     "_in_string": _paid(in_string),
     "_value": _paid(json_value),
-    "_spend": _paid(text),
+    "_spend": _spend,
     "_concat": _concat,
     "_display": _display,
     "_read": _read,
     "_slice": _slice,
     "_loop": counted,
 }
-"""By name. Those with an underscore are for the compiler alone."""
+"""What only the compiler may use."""
 
 _ALL_TESTS: Final[Mapping[str, Any]] = jinja2.tests.TESTS
 TESTS: Final[Mapping[str, Callable[..., Any]]] = {

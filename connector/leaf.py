@@ -14,6 +14,7 @@ ROW: Final = "record"
 """The name by which a template reaches the whole row: `{{ record["Order No."] }}`."""
 
 _SHOWN: Final = 60
+_QUOTED: Final = 300
 _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
 
@@ -70,8 +71,8 @@ def _is_row(node: nodes.Expr) -> bool:
 
 
 def said(error: Exception) -> str:
-    """What an error says, or at least what it is called."""
-    return str(error) or type(error).__name__
+    """What an error says, or at least what it is called. It may quote a whole cell, so it is cut."""
+    return (str(error) or type(error).__name__)[:_QUOTED]
 
 
 def shortened(source: str) -> str:

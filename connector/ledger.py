@@ -6,21 +6,27 @@ and the resume at once. One run owns it at a time: a second one on the same file
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
+from itertools import chain, count
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import orjson
 
 from connector.errors import StorageError
 from connector.records import Reply
+from connector.values import loads
 
 VERSION: Final = 1
 """`PRAGMA user_version` of the files that this version writes."""
+
+APPLICATION: Final = int.from_bytes(b"OACL")
+"""`PRAGMA application_id` of a ledger, so that no other program's database is taken for one."""
 
 _ROOM: Final = 900  # SQLite's default limit on parameters was 999 for a long time
 _KEPT: Final = (
@@ -31,6 +37,9 @@ _KEPT: Final = (
     "x-portkey-trace-id",
     "x-portkey-cache-status",
 )
+_CACHE: Final = 32_000  # KiB; keys are random, so the index over a million of them should fit
+_CHECKPOINT: Final = 8_000  # pages of journal after which it is written back: a page that changes often, only once
+_BUSY: Final = 0.5  # seconds between two looks at a file that another run has
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS reply (
   id INTEGER PRIMARY KEY,
@@ -40,7 +49,7 @@ CREATE TABLE IF NOT EXISTS reply (
   headers BLOB NOT NULL,
   latency_ms INTEGER NOT NULL,
   attempts INTEGER NOT NULL,
-  stored_at INTEGER NOT NULL DEFAULT (unixepoch())
+  stored_at INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER))
 )
 """
 
@@ -57,12 +66,16 @@ class Ledger:
         path: The file; it is made (0600) where it does not exist. `None` keeps the ledger in memory, for one run.
         waiting: Called once if another run has the file, before waiting for it; raises to refuse instead.
 
+    Attributes:
+        set_aside: Where a damaged file was moved to, if there was one; the ledger then begins anew.
+
     Raises:
-        StorageError: The file cannot be written, or it comes from a newer version.
+        StorageError: The file cannot be written, comes from a newer version, or is another program's.
     """
 
     def __init__(self, path: Path | None, *, waiting: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self.set_aside: Path | None = None
         try:
             self._db = self._opened(path, waiting)
         except (OSError, sqlite3.Error) as error:
@@ -72,31 +85,37 @@ class Ledger:
         if path is None:
             db = sqlite3.connect(":memory:", isolation_level=None)
             db.execute(_SCHEMA)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            try:
-                db = _owned(path, waiting)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                _set_aside(path)
-                db = _owned(path, waiting)
-        db.execute("BEGIN")
-        return db
+            return db
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path)
+        try:
+            return _owned(path, waiting)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            self.set_aside = _set_aside(path)
+            _make(path)
+            return _owned(path, waiting)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies that are known already, by key."""
+        """The replies that are known already, by key.
+
+        Raises:
+            StorageError: The file is damaged, or gone.
+        """
         found: dict[bytes, Reply] = {}
         for start in range(0, len(keys), _ROOM):
             some = keys[start : start + _ROOM]
             marks = ",".join("?" * len(some))
-            rows = self._db.execute(
-                f"SELECT key, status, body, headers, latency_ms, attempts FROM reply WHERE key IN ({marks})",  # noqa: S608 - question marks only
-                some,
-            )
-            for key, status, body, headers, latency_ms, attempts in rows:
-                found[key] = Reply(status, orjson.loads(body), orjson.loads(headers), latency_ms, attempts, cached=True)
+            query = f"SELECT key, status, body, headers, latency_ms, attempts FROM reply WHERE key IN ({marks})"  # noqa: S608 - question marks only
+            try:
+                for key, status, body, headers, latency_ms, attempts in self._db.execute(query, some):
+                    found[key] = Reply(status, loads(body), loads(headers), latency_ms, attempts, cached=True)
+            except (sqlite3.Error, ValueError) as error:
+                raise StorageError(
+                    f"the ledger {self.path} cannot be read ({error}): move it away, then run the same command again",
+                    detail=repr(error),
+                ) from error
         return found
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
@@ -106,17 +125,19 @@ class Ledger:
             StorageError: The disk is full or the file is gone, so nothing more may be paid for.
         """
         rows = [
-            (key, reply.status, orjson.dumps(reply.body), _headers(reply), reply.latency_ms, reply.attempts)
+            (key, reply.status, _dumped(reply.body), _headers(reply), reply.latency_ms, reply.attempts)
             for key, reply in replies
         ]
         try:
+            self._db.execute("BEGIN")
             self._db.executemany(
                 "INSERT OR REPLACE INTO reply (key, status, body, headers, latency_ms, attempts) VALUES (?,?,?,?,?,?)",
                 rows,
             )
             self._db.execute("COMMIT")
-            self._db.execute("BEGIN")
         except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
             raise StorageError(
                 f"the ledger {self.path} cannot be written ({error}): make room, then run the same command again",
                 detail=repr(error),
@@ -124,8 +145,6 @@ class Ledger:
 
     def close(self) -> None:
         """Closes the file and lets the next run have it."""
-        with suppress(sqlite3.Error):
-            self._db.execute("COMMIT")
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -140,38 +159,57 @@ def _headers(reply: Reply) -> bytes:
     return orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
 
 
+def _dumped(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # an integer of more than 64 bits, or half of a surrogate pair
+        return json.dumps(body).encode()
+
+
+def _make(path: Path) -> None:
+    """Makes the file, for its owner alone. One that exists is not even opened: closing it would end SQLite's locks."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
     """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
-    db = sqlite3.connect(path, isolation_level=None, timeout=0)
-    try:
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        told = False
-        while True:
-            try:
-                _prepare(db)
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error):
-                    raise
-                if not told:
-                    waiting()
-                    told = True
-                db.execute("PRAGMA busy_timeout=500")
-            else:
-                return db
-    except BaseException:
-        db.close()
-        raise
+    patience = 0.0
+    while True:
+        # A new connection for each try: one that has got half of the lock would keep the others from the whole.
+        db = sqlite3.connect(path, isolation_level=None, timeout=patience)
+        try:
+            _prepare(db)
+        except sqlite3.OperationalError as error:
+            db.close()
+            if not _is_busy(error):
+                raise
+        except BaseException:
+            db.close()
+            raise
+        else:
+            return db
+        if not patience:
+            waiting()
+        patience = _BUSY
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=NORMAL")
-    db.execute("PRAGMA cache_size=-16000")
+    db.execute("PRAGMA locking_mode=EXCLUSIVE")
+    (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != APPLICATION:
+        raise StorageError("the ledger's file is the database of another program: name another file")
     if version > VERSION:
         raise StorageError(f"the ledger was written by a newer version of this program (format {version})")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    db.execute(f"PRAGMA cache_size=-{_CACHE}")
+    db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
     db.execute("BEGIN IMMEDIATE")
     db.execute(_SCHEMA)
+    db.execute(f"PRAGMA application_id={APPLICATION}")
     db.execute(f"PRAGMA user_version={VERSION}")
     db.execute("COMMIT")
 
@@ -180,8 +218,11 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _set_aside(path: Path) -> None:
+def _set_aside(path: Path) -> Path:
     """Moves a file that is no database (any more) out of the way, with its journal, and keeps it."""
+    names = (path.with_name(f"{path.name}.corrupt{number}") for number in chain([""], count(2)))
+    aside = next(name for name in names if not name.exists())
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{path}.corrupt{suffix}")
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    return aside

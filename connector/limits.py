@@ -15,6 +15,7 @@ from connector.retry import empty_wait
 
 _MINUTE: Final = 60.0
 _LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
+_PAUSE: Final = 4.0  # seconds of rest at most where the rate is too high and the endpoint does not say for how long
 _SPARE: Final = 0.01  # of the tokens, since what a call takes is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
@@ -203,7 +204,7 @@ class Limits:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:
             if self._adaptive.refused(ticket.epoch, in_flight):
-                self._pause = min(max(wait, self._pause * 2), _MINUTE)
+                self._pause = min(max(wait, self._pause * 2), max(wait, _PAUSE))
                 self._wait(now, self._pause)
         elif isinstance(error, APITimeoutError) or error.http_status in _TIMED_OUT:
             self._adaptive.timed_out()

@@ -7,6 +7,7 @@ makes far more than it is given pays beforehand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from sys import getsizeof
 from typing import Any, Final
@@ -32,6 +33,7 @@ _ITERATING: Final = frozenset(
     "batch groupby join list map max min reject rejectattr select selectattr slice sort sum unique".split()
 )
 _CHEAP: Final = frozenset("abs count first float int items last length round safe string".split())
+_PATH: Final = re.compile(r"[.,]")
 _MAX_BITS: Final = 4096
 _WIDTH: Final = 4  # bytes of a character, at most
 
@@ -68,7 +70,13 @@ def reading(name: str, value: object) -> int:
 def growth(name: str, value: Any, *args: Any, **options: Any) -> float:
     """What the filter or method `name` makes, where its arguments can make it large."""
     grows = _GROWTH.get(name)
-    return grows(value, *args, **options) if grows else 0
+    return max(0, grows(value, *args, **options)) if grows else 0  # 0 for NaN as well
+
+
+def looked_into(context: Context, name: str, value: Any, args: Iterable[object]) -> Any:
+    """The same value; if the filter `name` looks for a long `attribute` of each item, each item pays for its length."""
+    parts = sum(len(_PATH.findall(arg)) for arg in args if isinstance(arg, str)) if name in _ITERATING else 0
+    return counted(context, value, STEP * parts) if parts else value
 
 
 def operation(operator: str, left: object, right: object) -> int:
@@ -119,7 +127,7 @@ _GROWTH: Final[dict[str, Callable[..., float]]] = {
     "center": lambda _, width=80: _WIDTH * width,
     "indent": _indented,
     "replace": _replaced,
-    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),
+    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),  # 10 to the power of it is reckoned
     "slice": lambda _, slices, *__, **___: 64 * slices,
     "strftime": lambda _, *args, **options: 256 * weight([*args, *options.values()]),  # what C's strftime may fill
     **dict.fromkeys(("lstrip", "rstrip", "strip", "trim"), _trimmed),

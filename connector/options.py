@@ -27,6 +27,12 @@ from connector.records import JSON, Schema
 from connector.template import Template
 
 SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
+STREAM_OPTIONS: Final = (
+    *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema"),
+    *("is_stream", "metadata", "on_error", "prices"),
+)
+"""The options that each stream may have of its own; everything else is one for all calls of a run."""
+
 JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
 
 

@@ -15,6 +15,7 @@ from connector.config import Config
 from connector.engines import Stop
 from connector.errors import ConfigError, ConnectorError, Problem, RecordError
 from connector.inference import nullable
+from connector.options import STREAM_OPTIONS
 from connector.ordering import in_order
 from connector.pipeline import Item, Result
 from connector.plan import Plan
@@ -22,13 +23,8 @@ from connector.records import Idle, Message, Outcome, Record, Schema, Status
 from connector.report import Report
 from connector.runtime import Runtime, ledger_path
 
-OVERRIDES: Final = (
-    *("prompt", "system_prompt", "model", "request_format", "response_format", "output_schema"),
-    *("is_stream", "metadata", "on_error", "prices"),
-)
-"""The options that a stream may have of its own; everything else is one for all calls of a run."""
-
 _REPLACES: Final = {"prompt": "request_format", "output_schema": "response_format"}
+_OF_A_PROMPT: Final = ("model", "system_prompt")
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -104,7 +100,7 @@ class Transform:
                 with closing(results):
                     yield from self._kept(report.watched(results))
             finally:
-                self.summary = report.summary()
+                self.summary = report.summary() if report.done else ""
         if broken is not None:
             raise broken
         for name in self._unused:
@@ -166,18 +162,17 @@ def _rules(config: Config) -> dict[str, Plan]:
 
 def _overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
     """The config with a stream's own options. Its own prompt or schema replaces what would else speak louder."""
-    replaced: dict[str, Any] = {
-        other: None for name, other in _REPLACES.items() if overrides.get(name) is not None and other not in overrides
-    }
-    problems = [
-        Problem(name, f"is no option that a stream can have of its own; there are: {', '.join(OVERRIDES)}")
-        for name in overrides
-        if name not in OVERRIDES
-    ]
-    if problems:
-        raise ConfigError(problems)
+    unknown = [name for name in overrides if name not in STREAM_OPTIONS]
+    if unknown:
+        told = f"is no option that a stream can have of its own; there are: {', '.join(STREAM_OPTIONS)}"
+        raise ConfigError([Problem(name, told) for name in unknown])
+    update: dict[str, Any] = {other: None for name, other in _REPLACES.items() if overrides.get(name)}
     checked = Config.load(overrides)
-    return config.model_copy(update=replaced | {name: getattr(checked, name) for name in overrides})
+    own = config.model_copy(update=update | {name: getattr(checked, name) for name in overrides})
+    silent = [name for name in _OF_A_PROMPT if overrides.get(name)]
+    if silent and own.request_format is not None:
+        raise ConfigError([Problem(name, "says nothing beside a request_format: put it there") for name in silent])
+    return own
 
 
 @contextmanager

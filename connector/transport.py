@@ -16,10 +16,10 @@ from urllib3 import BaseHTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
 from connector.adapter import CONTROL, JSON_TYPE, Adapter, Request, Settings, address_of, origin, tls_context
-from connector.network_errors import explain
 from connector.deadline import Deadline
 from connector.errors import ConfigError, ConnectorError, Problem, ReplyError
 from connector.http1 import Headers
+from connector.network_errors import explain
 from connector.wire import Reply
 
 __all__ = ["MAX_REDIRECTS", "Response", "Settings", "Transport"]

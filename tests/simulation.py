@@ -1,4 +1,4 @@
-"""Runs the engine's decisions against a simulated endpoint, in virtual time: hours pass in seconds, always the same way.
+"""Runs the engine's decisions against a simulated endpoint, in virtual time: an hour in a second, always the same way.
 
 Everything that decides is the real thing; only the clock, the workers and the endpoint are simulated.
 """

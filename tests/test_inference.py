@@ -17,12 +17,13 @@ from connector.template import Template
 
 TEXT: Final = {"type": "string"}
 COUNT: Final = {"type": "integer"}
+CHOICES: Final = {"type": "array", "items": {"type": "object", "properties": {"index": COUNT}}}
 NAMES: Final = {
     "type": "object",
     "properties": {
         "content": TEXT,
         "usage": {"type": "object", "properties": {"total_tokens": COUNT}},
-        "choices": {"type": "array", "items": {"type": "object", "properties": {"index": COUNT}}},
+        "choices": CHOICES,
     },
 }
 
@@ -63,7 +64,7 @@ def test_a_sample_shows_its_type(value: object, schema: object) -> None:
         ("choices[0].index", COUNT),
         ("choices[0]['index']", COUNT),
         ("(choices|first).index", COUNT),
-        ("choices[:1]", NAMES["properties"]["choices"]),
+        ("choices[:1]", CHOICES),
         ("usage.total_tokens|default(0)", COUNT),
         ("usage.total_tokens|abs", COUNT),
         ("content|trim|upper", TEXT),
@@ -139,18 +140,20 @@ def test_what_refers_to_itself_may_be_anything_there() -> None:
     found = plain(tree, tree)
     inner = found["properties"].pop("a")
     assert found["properties"].pop("value") == COUNT
-    assert inner == {"type": "object", "properties": dict.fromkeys(names, {}) | {"value": COUNT}}
+    assert inner == {"type": "object", "properties": {name: {} for name in names} | {"value": COUNT}}
 
 
-schemas = st.deferred(
-    lambda: st.booleans()
-    | st.just({"$ref": "#"})
-    | st.just({"$ref": "#/properties/a"})
-    | st.fixed_dictionaries({"type": st.sampled_from(["string", "null", ["string", "null"], "array", "object"])})
-    | st.fixed_dictionaries({"anyOf": st.lists(schemas, min_size=1, max_size=3)})
-    | st.fixed_dictionaries({"type": st.just("array"), "items": schemas | st.lists(schemas, max_size=2)})
-    | st.fixed_dictionaries(
-        {"type": st.just("object"), "properties": st.dictionaries(st.sampled_from("abc"), schemas, max_size=3)}
+schemas: st.SearchStrategy[Any] = st.deferred(
+    lambda: (
+        st.booleans()
+        | st.just({"$ref": "#"})
+        | st.just({"$ref": "#/properties/a"})
+        | st.fixed_dictionaries({"type": st.sampled_from(["string", "null", ["string", "null"], "array", "object"])})
+        | st.fixed_dictionaries({"anyOf": st.lists(schemas, min_size=1, max_size=3)})
+        | st.fixed_dictionaries({"type": st.just("array"), "items": schemas | st.lists(schemas, max_size=2)})
+        | st.fixed_dictionaries(
+            {"type": st.just("object"), "properties": st.dictionaries(st.sampled_from("abc"), schemas, max_size=3)}
+        )
     )
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import nodes
 
 from connector.environment import Environment
 from connector.jsontext import escape, example
@@ -21,12 +22,9 @@ def parts(source: str) -> str:
     tree = ENVIRONMENT.checked(source)
     escape(tree.body)
     names = {"_in_string": "s", "_value": "v"}
-    outputs = [output for output in tree.find_all(ENVIRONMENT_OUTPUT)]
-    found = [part for output in outputs for part in output.nodes if type(part).__name__ != "TemplateData"]
+    found = [part for output in tree.find_all(nodes.Output) for part in output.nodes]
+    found = [part for part in found if not isinstance(part, nodes.TemplateData)]
     return "".join(names.get(getattr(part, "name", ""), "-") for part in found)
-
-
-ENVIRONMENT_OUTPUT = type(ENVIRONMENT.parse("x").body[0])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ LAYERS = (
     ["records errors version"],
     [
         "adapter breaker checkpoint clock connection cost deadline environment faults filters http1 inference jsontext",
-        "leaf ledger limits lines masking metering network_errors problems retry sse streams template transport values wire",
+        "leaf ledger limits lines masking metering network_errors problems retry sse streams template",
+        "transport values wire",
     ],
     ["client endpoints engines protocols sandbox stores"],
     ["config configfile options plan provenance spec specification"],

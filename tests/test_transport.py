@@ -22,7 +22,6 @@ import pytest
 import requests
 import responses
 
-from connector.network_errors import explain
 from connector.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -31,6 +30,7 @@ from connector.errors import (
     CutError,
     ReplyError,
 )
+from connector.network_errors import explain
 from connector.transport import MAX_REDIRECTS, Settings, Transport
 from connector.version import __version__
 

@@ -35,7 +35,11 @@ from connector.values import (
 
 NAN = float("nan")
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
@@ -162,7 +166,9 @@ def test_what_tables_hold_besides_is_encoded_as_what_it_means(value: object, exp
     assert dumps(value) == expected
 
 
-@pytest.mark.parametrize("value", ["\ud83d", {"\ud83d": 1}, [b"x"], [object()], ["x".upper], 2**64, [StrictUndefined()]])
+@pytest.mark.parametrize(
+    "value", ["\ud83d", {"\ud83d": 1}, [b"x"], [object()], ["x".upper], 2**64, [StrictUndefined()]]
+)
 def test_what_is_not_json_is_a_type_error(value: object) -> None:
     with pytest.raises(TypeError):
         dumps(value)
@@ -192,7 +198,19 @@ def test_tojson_stands_for_itself_outside_of_strings_and_is_text_in_them() -> No
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"NaN", b"[Infinity]", b'{"a": -Infinity}', b"1e999", b"[" * 100_000, b"'a'", b"\xff", b"{} {}", "\ufeff{}"],
+    [
+        b"",
+        b"{",
+        b"NaN",
+        b"[Infinity]",
+        b'{"a": -Infinity}',
+        b"1e999",
+        b"[" * 100_000,
+        b"'a'",
+        b"\xff",
+        b"{} {}",
+        "\ufeff{}",
+    ],
 )
 def test_what_is_not_json_is_a_value_error(data: bytes | str) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -111,12 +111,27 @@ class _Loop:
         return limits.concurrency + (self._ahead if limits.concurrency == limits.most else 0)
 
     def _next(self, now: float) -> Any:
-        """The call that is due again, or the next item; `None` where there is neither."""
+        """The call that is due again, or the next item; `None` where there is neither.
+
+        While an outage is suspected it is the other way round: only a row that has not failed yet can tell.
+        """
         while self._held and self._held[0][0] <= now:
             call = heapq.heappop(self._held)[2]
             heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
-        if self._ready:
-            return heapq.heappop(self._ready)[2]
+        if not self._control.breaker.is_open:
+            return self._again() or self._fresh()
+        untried = next((entry for entry in self._ready if not entry[2].attempts), None)
+        if untried is None:
+            return self._fresh() or self._again()
+        self._ready.remove(untried)
+        heapq.heapify(self._ready)
+        return untried[2]
+
+    def _again(self) -> Call | None:
+        return heapq.heappop(self._ready)[2] if self._ready else None
+
+    def _fresh(self) -> Any:
+        """The next item, unless too many calls wait already."""
         if self._has_ended or len(self._held) > 2 * self._control.limits.most:
             return None
         try:
@@ -158,6 +173,7 @@ class _Loop:
         if isinstance(result, Reply):
             control.breaker.answered()
             control.limits.answered(now, call.ticket, len(call.body), result)
+            self._recall(now)
             return Done(call, result if call.attempts == 1 else result._replace(attempts=call.attempts))
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now)
@@ -174,16 +190,21 @@ class _Loop:
         wait = control.backoff.wait(error, call.attempts, now - call.first, control.clock.random)
         pause = control.backoff.base if wait is None else wait
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        outage = control.breaker.failed(error, started, now, in_flight)
+        outage = control.breaker.failed(error, started, now, in_flight, is_first=call.attempts == 1)
         if outage is not None:
             control.stop.request(outage)
         elif wait is None:
             self._doomed.append(Done(call, error))
         else:
             self._hold(call, now + wait)
-        if control.breaker.is_open or control.limits.concurrency < control.limits.most:
-            for recalled in self._workers.recall():
-                self._hold(recalled, now)
+        self._recall(now)
+
+    def _recall(self, now: float) -> None:
+        """Takes back the calls that have not begun, where they may not begin now."""
+        limits = self._control.limits
+        if self._control.breaker.is_open or limits.concurrency < limits.most or limits.delay(now) > 0:
+            for call in self._workers.recall():
+                self._hold(call, now)
 
     def _hold(self, call: Call, due: float) -> None:
         heapq.heappush(self._held, (due, next(self._order), call))

@@ -134,6 +134,7 @@ def _field(ours: Schema, form: Schema) -> Schema:
 
 
 def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
+    """Sends the sample request once. Unlike the server's own class it fails a 200 that is an error or no JSON."""
     try:
         config, _ = _inputs(arguments)
         if config.get("input"):

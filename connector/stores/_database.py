@@ -15,7 +15,7 @@ from connector.errors import ConfigError, StorageError
 from connector.stores._columns import literal
 from connector.stores._position import INTERVAL
 
-_ROOM: Final = ("32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
+_ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
 """The memory that is taken, more only when rows need it. The last is DuckDB's own limit, 80% of the machine's."""
 
 _SHORTEST: Final = 1 << 21

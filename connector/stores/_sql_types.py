@@ -1,9 +1,10 @@
-"""What the values of a database are in JSON, and JSON's types in a database."""
+"""What the values of a database are in JSON, JSON's types in a database, and its words without its secrets."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
@@ -11,8 +12,10 @@ from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
+from connector.errors import ConfigError, ConnectorError
 from connector.records import Schema
 
 _SCHEMAS: Final[Mapping[type, Schema]] = {
@@ -82,8 +85,22 @@ def new_table(name: str, columns: Mapping[str, Schema]) -> sa.Table:
     return sa.Table(table, sa.MetaData(), *made, schema=schema or None)
 
 
-def secrets(url: str) -> Iterator[str]:
-    """What must not be seen of a database URL: the password, the values of options, all of one that cannot be read."""
+@contextmanager
+def masked(url: SecretStr, kind: type[ConnectorError]) -> Iterator[None]:
+    """Tells what the database says as an error of this kind, without the secrets of its URL."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"The database needs a driver that is not installed: {error.name}.") from None
+    except SQLAlchemyError as error:
+        text = str(getattr(error, "orig", None) or error)
+        for secret in _secrets(url.get_secret_value()):
+            text = text.replace(secret, "***")
+        raise kind(f"The database says: {text}") from None
+
+
+def _secrets(url: str) -> Iterator[str]:
+    """What must not be seen of a URL: the password, the values of its options, or all of it if it cannot be read."""
     try:
         parts = sa.make_url(url)
     except SQLAlchemyError:

@@ -99,7 +99,8 @@ class Table:
         """The statement that writes the file."""
         kinds = self._kinds()
         v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "NULL"
-        cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in self._cells(kinds, dates=dates).items())
+        columns = self._cells(kinds, dates=dates) or {"nothing": "NULL"}
+        cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in columns.items())
         beside = "input POSITIONAL JOIN " if self._snapshot else ""
         waiting = f"({lines(rows, self._spool.longest)} SELECT line, {v} AS v)"
         return lambda level: (

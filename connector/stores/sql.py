@@ -16,16 +16,15 @@ from typing import Any, Final, Literal, Self
 import orjson
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from sqlalchemy.exc import SQLAlchemyError
 
-from connector.errors import ConfigError, ConnectorError, StorageError
+from connector.errors import ConfigError, StorageError
 from connector.records import JSON, Checkpoint, Record, Schema
 from connector.stores import Source
 from connector.stores._database import private_directory
 from connector.stores._position import INTERVAL, Position, misfit, numbered
 from connector.stores._shapes import Shape, check_names
 from connector.stores._spool import Spool
-from connector.stores._sql_types import cell, cursor_of, new_table, schema_of, secrets, table
+from connector.stores._sql_types import cell, cursor_of, masked, new_table, schema_of, table
 
 _READS: Final = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
 _FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
@@ -96,7 +95,7 @@ class Query:
 
     def _read(self, start: Position, state: JSON) -> Iterator[Record | Checkpoint]:
         with private_directory() as directory, Spool(Path(directory) / "rows.jsonl") as spool:
-            with _masked(self._options, ConfigError), self._engine.connect() as connection:
+            with masked(self._options.url, ConfigError), self._engine.connect() as connection:
                 result = connection.execution_options(**_STREAMING).execute(self._statement(start))
                 for index, row in enumerate(islice(result, self._limit and self._limit + start.ties)):
                     spool.write(index, dict(zip(self.columns, row, strict=True)))
@@ -110,7 +109,7 @@ class Query:
 
     def _look(self) -> tuple[list[str], list[Any]]:
         """The names of the columns, and the first rows."""
-        with _masked(self._options, ConfigError), self._engine.connect() as connection:
+        with masked(self._options.url, ConfigError), self._engine.connect() as connection:
             result = connection.execution_options(**_STREAMING).execute(self._whole())
             return list(result.keys()), list(result.fetchmany(INTERVAL))
 
@@ -167,7 +166,7 @@ class Appender:
         columns = {**learned, **self._columns}
         rows = map(orjson.loads, filter(None, self._spool.lines()))
         insert = sa.insert(table(self._options.table, *columns))
-        with _masked(self._options, StorageError), self._engine.begin() as connection:
+        with masked(self._options.url, StorageError), self._engine.begin() as connection:
             new_table(self._options.table, columns).create(connection, checkfirst=True)
             while batch := [{name: cell(row.get(name)) for name in columns} for row in islice(rows, INTERVAL)]:
                 connection.execute(insert, batch)
@@ -187,7 +186,7 @@ def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None
         raise ConfigError("A query cannot be written to. Name the `table` that the rows go into.")
     shape = None if source and source.columns else Shape.of_table()
     with _connected(options) as engine, private_directory() as directory:
-        with _masked(options, ConfigError), engine.connect():
+        with masked(options.url, ConfigError), engine.connect():
             pass
         with Spool(Path(directory) / "rows.jsonl", shape) as spool:
             yield Appender(options, engine, spool, added, source)
@@ -195,26 +194,12 @@ def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None
 
 @contextmanager
 def _connected(options: Options) -> Iterator[sa.Engine]:
-    with _masked(options, ConfigError):
+    with masked(options.url, ConfigError):
         engine = sa.create_engine(options.url.get_secret_value(), poolclass=sa.NullPool, hide_parameters=True)
     try:
         yield engine
     finally:
         engine.dispose()
-
-
-@contextmanager
-def _masked(options: Options, kind: type[ConnectorError]) -> Iterator[None]:
-    """Tell what the database says, without the secrets of its URL."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"The database needs a driver that is not installed: {error.name}.") from None
-    except SQLAlchemyError as error:
-        text = str(getattr(error, "orig", None) or error)
-        for secret in secrets(options.url.get_secret_value()):
-            text = text.replace(secret, "***")
-        raise kind(f"The database says: {text}") from None
 
 
 def _unread(rows: Iterator[dict[str, Any]], start: Position) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from tests.bench.harness import EVENTS, LATENCY, OURS, Run
-from tests.bench.scenarios import SHORT, STRAGGLER_FACTOR, STRAGGLER_SHARE, straggling_seconds
+from tests.bench.scenarios import SHORT, STRAGGLER_FACTOR, STRAGGLER_SHARE, ideal_seconds
 
 NAMES: Final[Mapping[str, str]] = {
     OURS: "this connector",
@@ -87,12 +87,8 @@ def _calling(run: Run) -> float | None:
     return None if run.sustained is None else 100 * run.sustained / possible(run)
 
 
-def _straggling(run: Run) -> float:
-    return straggling_seconds(run.rows) / int(run.case)
-
-
-def _straggling_rate(run: Run) -> float | None:
-    return None if run.sustained is None else 100 * run.sustained * _straggling(run) / run.rows
+def _ideal(run: Run) -> float:
+    return ideal_seconds(run.rows, int(run.case))
 
 
 def _throughput(runs: Sequence[Run]) -> str:
@@ -112,9 +108,8 @@ def _streaming(_: Sequence[Run]) -> str:
 def _stragglers(runs: Sequence[Run]) -> str:
     slow, share = SHORT * STRAGGLER_FACTOR, 100 * STRAGGLER_SHARE
     return (
-        f"{share:.0f} % of the calls take {slow:.0f} s, the others {1000 * SHORT:.0f} ms. What the {runs[0].rows:,} "
-        f"calls take, added up and divided by {runs[0].case} in flight, is {_straggling(runs[0]):.1f} s. The last slow "
-        f"one can add up to {slow:.0f} s to a run."
+        f"{share:.0f} % of the calls take {slow:.0f} s, the others {1000 * SHORT:.0f} ms. If each began the moment "
+        f"that another ended, and nothing else took time, this would take {_ideal(runs[0]):.1f} s."
     )
 
 
@@ -196,8 +191,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
         {
             **_CLIENT,
             "seconds": _column(lambda run: run.seconds, "{:.1f}"),
-            "of the possible": _column(lambda run: 100 * _straggling(run) / run.seconds, "{:.1f}", " %"),
-            "while calling": _column(_straggling_rate, "{:.1f}", " %"),
+            "of the possible": _column(lambda run: 100 * _ideal(run) / run.seconds, "{:.1f}", " %"),
         },
     ),
     "kill": Section("Killed", _kill, {}),
@@ -237,7 +231,7 @@ def _middle(runs: Iterable[Run], value: Value, form: str, unit: str = "") -> str
 def _spread(runs: Iterable[Run], value: Value, form: str, unit: str = "") -> str:
     values = [form.format(found) for found in sorted(_values(runs, value))]
     middle = _middle(runs, value, form, unit)
-    return f"{middle} ({values[0]} to {values[-1]})" if len(values) > 1 else middle
+    return f"{middle} ({values[0]} to {values[-1]})" if len({*values}) > 1 else middle
 
 
 def _table(header: Iterable[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

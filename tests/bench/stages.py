@@ -18,15 +18,16 @@ from connector.client import Client
 from connector.clock import Clock
 from connector.config import Config
 from connector.engines import Call
+from connector.http1 import chunked
 from connector.ledger import Ledger
 from connector.masking import Masker
 from connector.plan import Plan
 from connector.records import Record, Reply
 from connector.runtime import Runtime, transport_of
 from connector.transport import Response, Transport
-from tests.bench.harness import Bench
+from tests.bench.harness import EVENTS, Bench
 from tests.bench.processes import Stub
-from tests.bench.stub import whole
+from tests.bench.stub import streamer, whole
 
 FLIGHT: Final = 64
 BATCH: Final = 200  # as in connector.pipeline
@@ -69,6 +70,9 @@ class Sample:
         self._transport = transport_of(config)
         kind = endpoints.load(config.kind)
         self._client = Client(Canned(head, body), kind, self.plan.url, Masker(()), Clock())
+        head, _, body = streamer(EVENTS)(b"a reply of a few words").partition(b"\r\n\r\n")
+        events = b"".join(chunked(body, bytes))
+        self._streaming = Client(Canned(head, events), kind, self.plan.url, Masker(()), Clock())
 
     def __enter__(self) -> Self:
         self._stack.callback(self._transport.close)
@@ -128,6 +132,11 @@ class Sample:
         for body in self.bodies:
             self._client(body)
 
+    def decode_stream(self) -> None:
+        """Events to reply, in place of `decode`: they come in one piece, as a fast endpoint sends them."""
+        for body in self.bodies:
+            self._streaming(body)
+
     def store(self) -> None:
         """Replies into a ledger on disk."""
         with Ledger(self._directory / f"{next(self._names)}.ledger") as ledger:
@@ -152,10 +161,15 @@ class Sample:
         return (keys[start : start + BATCH] for start in range(0, len(keys), BATCH))
 
 
-STAGES: Final[Mapping[str, Callable[[Sample], None]]] = {
+Stage = Callable[[Sample], None]
+STAGES: Final[Mapping[str, Stage]] = {
     stage.__name__: stage
     for stage in (
         *(Sample.read, Sample.render, Sample.hash, Sample.look_up, Sample.hand_over, Sample.send),
         *(Sample.decode, Sample.store, Sample.map, Sample.write),
     )
 }
+"""What every row goes through, in this order."""
+
+ASIDE: Final[Mapping[str, Stage]] = {stage.__name__: stage for stage in (Sample.bare_socket, Sample.decode_stream)}
+"""What is measured beside them."""

@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.bench import chart, report
+from tests.bench import chart, report, scenarios
 from tests.bench.harness import Run, check, review
-from tests.bench.scenarios import ALL, straggling_seconds
+from tests.bench.scenarios import ALL
 
 RUNS = [
     Run(scenario, client, case, turn, 1_000, 4.0 + turn, 2.0, 1.0, 99.0, 1_064, 250.0, 0.1)
@@ -26,7 +26,7 @@ def test_every_scenario_has_its_section() -> None:
 
 def test_a_figure_is_a_median_with_its_spread() -> None:
     page = report.document({"CPU": "one"}, RUNS)
-    assert "| 64 | this connector | 1,000 | 200 (167 to 250) | 62.5 % (52.1 to 78.1) | 78.1 %" in page
+    assert "| 64 | this connector | 1,000 | 200 (167 to 250) | 62.5 % (52.1 to 78.1) | 78.1 % |" in page
 
 
 def test_calls_made_twice_are_those_beyond_the_rows() -> None:
@@ -44,8 +44,13 @@ def test_the_picture_is_well_formed_and_names_each_client() -> None:
     assert {"64 in flight", "this connector", "bare aiohttp loop"} <= set(texts)
 
 
-def test_straggling_calls_take_more_than_the_others() -> None:
-    assert 1.3 < straggling_seconds(10_000) / (0.05 * 10_000) < 1.9
+def test_calls_without_stragglers_come_in_waves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenarios, "STRAGGLER_SHARE", 0.0)
+    assert scenarios.ideal_seconds(130, 64) == pytest.approx(3 * 0.05)
+
+
+def test_a_straggler_holds_up_nobody_else() -> None:
+    assert scenarios.ideal_seconds(5_000, 64) < 1.7 * 5_000 * 0.05 / 64 + 3
 
 
 @pytest.mark.parametrize(("ids", "problem"), [([0], "missing"), ([0, 1, 1], "twice"), ([0, 1], "")])

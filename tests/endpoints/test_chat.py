@@ -32,7 +32,12 @@ def folded(*events: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole(message: Any, finish: Any = "stop", **more: Any) -> dict[str, Any]:
-    return {"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": USAGE, **more}
+    return {
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": USAGE,
+        **more,
+    }
 
 
 def said(content: Any, finish: Any = "stop", **more: Any) -> Any:
@@ -65,7 +70,9 @@ def test_a_first_delta_may_hold_nothing_but_a_role_or_not_even_that(first: list[
 
 
 def test_a_first_delta_may_hold_text_and_every_delta_the_role() -> None:
-    choice = folded(delta("Hel", role="assistant"), delta("lo", role="assistant"), delta("", role="assistant", finish="stop"))
+    choice = folded(
+        delta("Hel", role="assistant"), delta("lo", role="assistant"), delta("", role="assistant", finish="stop")
+    )
     assert choice["message"] == {"role": "assistant", "content": "Hello"}
 
 
@@ -107,7 +114,13 @@ def test_the_usage_may_come_in_any_chunk(events: list[dict[str, Any]]) -> None:
 
 def test_choices_that_take_turns_are_kept_apart() -> None:
     body, complete = fold(
-        [delta("B", index=1), delta("a", index=0), delta("b", index=1), delta("A"), delta(..., index=1, finish="length")]
+        [
+            delta("B", index=1),
+            delta("a", index=0),
+            delta("b", index=1),
+            delta("A"),
+            delta(..., index=1, finish="length"),
+        ]
     )
     assert complete
     assert [(each["index"], each["message"]["content"], each["finish_reason"]) for each in body["choices"]] == [
@@ -136,7 +149,8 @@ def test_what_else_the_chunks_say_is_kept_and_the_last_word_counts() -> None:
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "refusal"])
 def test_reasoning_and_refusals_are_put_together_beside_the_content(name: str) -> None:
-    choice = folded(delta(**{name: "Let me "}), delta(**{name: "see."}), delta("Yes"), delta(".", finish="stop"))
+    thought: list[dict[str, Any]] = [{name: "Let me "}, {name: "see."}]
+    choice = folded(*(delta(**each) for each in thought), delta("Yes"), delta(".", finish="stop"))
     assert choice["message"] == {"role": "assistant", "content": "Yes.", name: "Let me see."}
 
 
@@ -184,7 +198,9 @@ def test_a_whole_message_at_the_end_replaces_the_pieces() -> None:
 @given(st.text(), st.lists(st.integers(0, 60)))
 def test_however_a_text_is_cut_it_comes_out_whole(text: str, at: list[int]) -> None:
     """Cut between UTF-16 units, as servers in JavaScript and Java do it: an emoji falls into two lone halves."""
-    units = [text.encode("utf-16-le")[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, _units(text), 2)]
+    units = [
+        text.encode("utf-16-le")[i : i + 2].decode("utf-16-le", "surrogatepass") for i in range(0, _units(text), 2)
+    ]
     bounds = [0, *sorted(each % (len(units) + 1) for each in at), len(units)]
     pieces = ["".join(units[start:end]) for start, end in pairwise(bounds)]
     assert folded(*map(delta, pieces), delta(..., finish="stop"))["message"]["content"] == text
@@ -198,7 +214,9 @@ def _units(text: str) -> int:
 
 
 def calls(*deltas: list[dict[str, Any]]) -> Any:
-    return folded(*(delta(..., tool_calls=each) for each in deltas), delta(..., finish="tool_calls"))["message"]["tool_calls"]
+    return folded(*(delta(..., tool_calls=each) for each in deltas), delta(..., finish="tool_calls"))["message"][
+        "tool_calls"
+    ]
 
 
 def call(name: str, arguments: Any, id_: str | None) -> dict[str, Any]:
@@ -247,11 +265,15 @@ def test_whole_calls_in_one_delta_need_neither() -> None:
 
 
 def test_arguments_that_are_an_object_stay_one() -> None:
-    assert calls([{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]) == [call("f", {"x": 1}, "a")]
+    assert calls([{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": 1}}}]) == [
+        call("f", {"x": 1}, "a")
+    ]
 
 
 def test_content_and_calls_may_come_together() -> None:
-    choice = folded(delta("Let me look."), delta(..., tool_calls=[{"index": 0, "id": "a"}]), delta(..., finish="tool_calls"))
+    choice = folded(
+        delta("Let me look."), delta(..., tool_calls=[{"index": 0, "id": "a"}]), delta(..., finish="tool_calls")
+    )
     assert choice["message"]["content"] == "Let me look."
     assert choice["message"]["tool_calls"] == [call("", "", "a")]
 
@@ -260,7 +282,14 @@ def test_content_and_calls_may_come_together() -> None:
 
 
 def test_a_reply_that_stopped_by_itself_is_a_success() -> None:
-    assert answer(whole({"role": "assistant", "content": "Hello"})) == ("Hello", "stop", "m", Usage(3, 2), Status.SUCCESS, None)
+    assert answer(whole({"role": "assistant", "content": "Hello"})) == (
+        "Hello",
+        "stop",
+        "m",
+        Usage(3, 2),
+        Status.SUCCESS,
+        None,
+    )
 
 
 @pytest.mark.parametrize("finish", ["stop", "eos", None, "STOP", 7, "tool_calls", ""])
@@ -301,7 +330,9 @@ def test_an_empty_reply_is_no_success(content: object) -> None:
     assert found.problem == "the reply is empty"
 
 
-@pytest.mark.parametrize("more", [{"tool_calls": [call("f", "{}", "a")]}, {"function_call": {"name": "f", "arguments": "{}"}}])
+@pytest.mark.parametrize(
+    "more", [{"tool_calls": [call("f", "{}", "a")]}, {"function_call": {"name": "f", "arguments": "{}"}}]
+)
 def test_unless_it_calls_a_function(more: dict[str, Any]) -> None:
     assert said(None, "tool_calls", **more).status is Status.SUCCESS
     assert said(None, "stop", **more).status is Status.SUCCESS
@@ -365,13 +396,20 @@ def test_a_stream_is_asked_for_with_its_usage_unless_the_request_says_otherwise(
         "stream": True,
         "stream_options": {"include_usage": False, "x": 1},
     }
-    for odd in (None, [], "x", 7):
-        assert streamed({"stream_options": odd})["stream_options"] == {"include_usage": True}
+    odd: list[Any] = [None, [], "x", 7]
+    for options in odd:
+        assert streamed({"stream_options": options})["stream_options"] == {"include_usage": True}
 
 
 @pytest.mark.parametrize(
     ("title", "name"),
-    [("Label", "Label"), ("A label: yes/no", "A_label_yes_no"), ("Étiquette", "_tiquette"), ("x" * 99, "x" * 64), ("", "answer")],
+    [
+        ("Label", "Label"),
+        ("A label: yes/no", "A_label_yes_no"),
+        ("Étiquette", "_tiquette"),
+        ("x" * 99, "x" * 64),
+        ("", "answer"),
+    ],
 )
 def test_a_schema_is_sent_under_a_name_that_openai_admits(title: str, name: str) -> None:
     schema = {"title": title, "type": "object"}

@@ -29,7 +29,12 @@ NAMES: Final = (
     "object model error type output status response data embedding logprobs prompt_tokens reasoning"
 ).split()
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["stop", "length", "\ud83d"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["stop", "length", "\ud83d"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
     max_leaves=12,
 )
@@ -42,7 +47,9 @@ chunk = st.fixed_dictionaries(
         "logprobs": junk,
     },
 )
-tool = st.fixed_dictionaries({}, optional={"index": junk, "id": junk, "function": st.fixed_dictionaries({"arguments": junk})})
+tool = st.fixed_dictionaries(
+    {}, optional={"index": junk, "id": junk, "function": st.fixed_dictionaries({"arguments": junk})}
+)
 called = st.fixed_dictionaries({"delta": st.fixed_dictionaries({"tool_calls": st.lists(tool, max_size=3)})})
 objects = st.dictionaries(st.sampled_from(NAMES), junk, max_size=5) | st.fixed_dictionaries(
     {"choices": st.lists(chunk | called | junk, max_size=3)}, optional={"usage": junk, "model": junk}
@@ -63,7 +70,7 @@ def test_its_contract_is_whole(kind: str) -> None:
 def test_its_path_is_its_own(kind: str) -> None:
     path = load(kind).PATH
     assert path.startswith("/")
-    assert [other for other in KINDS if load(other).PATH == path] == [kind]
+    assert [other for other in KINDS if path == load(other).PATH] == [kind]
     assert kind_of(f"/v1{path}") == kind_of(f"/proxy/openai/v1{path}/") == kind
     assert address_of(f"https://host/v1{path}") == (kind, f"https://host/v1{path}", "https://host/v1")
     assert address_of("https://host/v1/", kind) == (kind, f"https://host/v1{path}", "https://host/v1")
@@ -211,7 +218,10 @@ def test_a_base_url_has_no_kind(path: str) -> None:
             },
             Usage(9, 8, 7, 6),
         ),
-        ({"input_tokens_details": {"cached_tokens": 7}, "output_tokens_details": {"reasoning_tokens": 6}}, Usage(None, None, 7, 6)),
+        (
+            {"input_tokens_details": {"cached_tokens": 7}, "output_tokens_details": {"reasoning_tokens": 6}},
+            Usage(None, None, 7, 6),
+        ),
         ({"prompt_tokens": 1, "prompt_tokens_details": None, "completion_tokens_details": []}, Usage(1)),
     ],
 )

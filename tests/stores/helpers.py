@@ -57,7 +57,7 @@ def cells(path: Path) -> list[list[str]]:
 
 
 def objects(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text(path).splitlines()]
+    return [json.loads(line) for line in text(path).split("\n") if line]
 
 
 def enrich(

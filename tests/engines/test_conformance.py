@@ -1,0 +1,364 @@
+"""What every engine does, whatever happens to its calls."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pkgutil import iter_modules
+from queue import SimpleQueue
+from random import Random
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from connector import engines
+from connector.breaker import Breaker
+from connector.clock import Clock
+from connector.engines import Call, Control, Done, Engine, Gauge, Stop
+from connector.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
+    ConnectorError,
+    OutageError,
+    RateLimitError,
+    ReplyError,
+)
+from connector.limits import Limits
+from connector.records import IDLE, Record, Reply
+from connector.retry import Backoff
+
+ANSWER = Reply(200, {"usage": {"total_tokens": 3}}, {})
+NAMES = [module.name for module in iter_modules(engines.__path__) if not module.name.startswith("_")]
+Send = Callable[[bytes], Reply]
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return engines.load(request.param)
+
+
+def control(concurrency: int = 8, *, grace: float = 10.0, backoff: Backoff | None = None) -> Control:
+    clock = Clock(random=lambda: 0.01)
+    return Control(Limits(concurrency), backoff or Backoff(), Breaker(), Stop(), Gauge(), clock, grace)
+
+
+def calls(number: int, first: int = 0) -> list[Call]:
+    return [Call(b"%d" % row, b"%d" % row, Record(row, {})) for row in range(first, first + number)]
+
+
+def answer(_body: bytes) -> Reply:
+    return ANSWER
+
+
+def finished(engine: Engine, items: Iterator[Any], send: Send, steered: Control) -> list[Done]:
+    return [item for item in engine.run(items, send, steered) if isinstance(item, Done)]
+
+
+def rows(done: list[Done]) -> list[int]:
+    return sorted(int(each.call.body) for each in done)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 64])
+def test_each_call_is_made_once_and_yielded_once(engine: Engine, concurrency: int) -> None:
+    sent: SimpleQueue[bytes] = SimpleQueue()
+
+    def send(body: bytes) -> Reply:
+        sent.put(body)
+        return ANSWER
+
+    steered = control(concurrency)
+    done = finished(engine, iter(calls(500)), send, steered)
+    assert rows(done) == list(range(500))
+    assert sent.qsize() == steered.gauge.calls == 500
+    assert all(each.result == ANSWER for each in done)
+    assert steered.gauge.in_flight == 0
+
+
+def test_without_calls_nothing_is_made(engine: Engine) -> None:
+    assert list(engine.run(iter([]), answer, control())) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_fails_each_call_has_exactly_one_result(engine: Engine, seed: int) -> None:
+    random = Random(seed)
+    attempts: dict[bytes, int] = {}
+    fates = {
+        b"%d" % row: random.choices(["fine", "later", "refused", "junk", "never"], [60, 15, 10, 10, 5])[0]
+        for row in range(300)
+    }
+
+    def send(body: bytes) -> Reply:
+        attempts[body] = attempts.get(body, 0) + 1
+        if fates[body] == "never" or (fates[body] == "later" and attempts[body] < 3):
+            raise RateLimitError("slow down") if random.random() < 0.5 else APIConnectionError("reset")
+        if fates[body] == "refused":
+            raise BadRequestError("too long")
+        if fates[body] == "junk":
+            raise ReplyError("not JSON")
+        return ANSWER
+
+    steered = control(16)
+    done = finished(engine, iter(calls(300)), send, steered)
+    assert rows(done) == list(range(300))
+    assert steered.stop.reason is None
+    expected = {"fine": Reply, "later": Reply, "refused": BadRequestError, "junk": ReplyError, "never": ConnectorError}
+    for call, result in done:
+        assert isinstance(result, expected[fates[call.body]])
+        assert call.attempts == attempts[call.body] == {"later": 3, "never": 5}.get(fates[call.body], 1)
+        if isinstance(result, Reply):
+            assert result.attempts == call.attempts
+    assert steered.gauge.calls == sum(attempts.values())
+    assert steered.gauge.retries == sum(attempts.values()) - 300
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+def test_no_more_than_so_many_are_sent_at_once(engine: Engine, concurrency: int) -> None:
+    lock = threading.Lock()
+    full = threading.Barrier(concurrency)
+    sending = most = 0
+
+    def send(body: bytes) -> Reply:
+        nonlocal sending, most
+        with lock:
+            sending += 1
+            most = max(most, sending)
+        if int(body) < concurrency:
+            full.wait(10)
+        with lock:
+            sending -= 1
+        return ANSWER
+
+    assert len(finished(engine, iter(calls(10 * concurrency)), send, control(concurrency))) == 10 * concurrency
+    assert most == concurrency
+
+
+def test_a_straggler_delays_no_other(engine: Engine) -> None:
+    others_are_done = threading.Event()
+
+    def send(body: bytes) -> Reply:
+        if body == b"0":
+            assert others_are_done.wait(10)
+        return ANSWER
+
+    order = []
+    for done in engine.run(iter(calls(200)), send, control(2)):
+        if isinstance(done, Done):
+            order.append(int(done.call.body))
+            if len(order) == 199:
+                others_are_done.set()
+    assert order[-1] == 0
+
+
+def test_a_call_that_waits_to_be_tried_again_takes_no_worker(engine: Engine) -> None:
+    failed: set[bytes] = set()
+
+    def send(body: bytes) -> Reply:
+        if int(body) < 4 and body not in failed:
+            failed.add(body)
+            raise RateLimitError("slow down", wait=0.3)
+        return ANSWER
+
+    done = finished(engine, iter(calls(50)), send, control(1))
+    assert rows(done[-4:]) == [0, 1, 2, 3]
+
+
+def test_what_is_no_call_passes_at_its_place(engine: Engine) -> None:
+    """Before any item behind it is even taken."""
+    taken: list[Any] = []
+
+    def items() -> Iterator[Any]:
+        for item in ["a", IDLE, *calls(1), "b", *calls(1, first=1), IDLE, "c"]:
+            taken.append(item)
+            yield item
+
+    for item in engine.run(items(), answer, control()):
+        if isinstance(item, str):
+            assert taken[-1] is item
+    assert [item for item in taken if isinstance(item, str)] == ["a", "b", "c"]
+
+
+def test_a_pause_of_the_input_is_passed_on_and_holds_nothing_back(engine: Engine) -> None:
+    """As in a pipe that waits for more: what was sent is answered before anything else is put in."""
+    answered = 0
+
+    def items() -> Iterator[Any]:
+        for row in range(3):
+            yield from calls(1, first=row)
+            while answered <= row:
+                yield IDLE
+
+    for item in engine.run(items(), answer, control()):
+        answered += isinstance(item, Done)
+    assert answered == 3
+
+
+def test_a_failed_call_is_not_held_back_while_the_input_pauses(engine: Engine) -> None:
+    failed = False
+
+    def send(_body: bytes) -> Reply:
+        raise APIConnectionError("refused")
+
+    def items() -> Iterator[Any]:
+        yield from calls(1)
+        while not failed:
+            yield IDLE
+
+    for item in engine.run(items(), send, control(backoff=Backoff(max_retries=0))):
+        failed = failed or isinstance(item, Done)
+    assert failed
+
+
+def test_it_says_when_nothing_is_finished_for_a_while(engine: Engine) -> None:
+    seen = threading.Event()
+
+    def send(_body: bytes) -> Reply:
+        assert seen.wait(10)
+        return ANSWER
+
+    items = []
+    for item in engine.run(iter(calls(1)), send, control()):
+        items.append(item)
+        seen.set()
+    assert items[0] is IDLE
+    assert isinstance(items[-1], Done)
+
+
+@pytest.mark.parametrize(
+    "error", [AuthenticationError("wrong key"), ZeroDivisionError("a bug"), SystemExit(3)], ids=repr
+)
+def test_an_error_of_the_run_stops_it_and_keeps_what_is_in_flight(engine: Engine, error: BaseException) -> None:
+    all_begun = threading.Barrier(4)
+    stopped = threading.Event()
+    sent: SimpleQueue[bytes] = SimpleQueue()
+
+    def send(body: bytes) -> Reply:
+        sent.put(body)
+        all_begun.wait(10)
+        if body == b"2":
+            raise error
+        assert stopped.wait(10)
+        return ANSWER
+
+    steered = control(4)
+    done = []
+    for item in engine.run(iter(calls(1000)), send, steered):
+        if steered.stop.reason is not None:
+            stopped.set()
+        if isinstance(item, Done):
+            done.append(item)
+    assert steered.stop.reason is error
+    assert rows(done) == [0, 1, 3]
+    assert sent.qsize() == 4
+
+
+def test_an_error_of_the_input_stops_the_run_and_keeps_what_is_in_flight(engine: Engine) -> None:
+    error = ValueError("line 3 is not JSON")
+    stopped = threading.Event()
+
+    def items() -> Iterator[Any]:
+        yield from calls(3)
+        stopped.set()
+        raise error
+
+    def send(_body: bytes) -> Reply:
+        assert stopped.wait(10)
+        return ANSWER
+
+    steered = control()
+    assert rows(finished(engine, items(), send, steered)) == [0, 1, 2]
+    assert steered.stop.reason is error
+
+
+def test_a_request_to_stop_finishes_what_is_in_flight_and_begins_nothing(engine: Engine) -> None:
+    begun = threading.Barrier(5)
+    go_on = threading.Event()
+    sent: SimpleQueue[bytes] = SimpleQueue()
+
+    def send(body: bytes) -> Reply:
+        sent.put(body)
+        begun.wait(10)
+        assert go_on.wait(10)
+        return ANSWER
+
+    steered = control(4)
+
+    def interrupt() -> None:
+        begun.wait(10)
+        steered.stop.request(KeyboardInterrupt())
+        go_on.set()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    done = finished(engine, iter(calls(1000)), send, steered)
+    thread.join()
+    assert rows(done) == sorted(int(sent.get()) for _ in range(sent.qsize())) == [0, 1, 2, 3]
+
+
+def test_calls_that_wait_to_be_tried_again_are_left_when_the_run_is_stopped(engine: Engine) -> None:
+    steered = control(2)
+
+    def send(body: bytes) -> Reply:
+        if body == b"5":
+            steered.stop.request(KeyboardInterrupt())
+        if int(body) % 2:
+            raise RateLimitError("slow down", wait=60.0)
+        return ANSWER
+
+    done = finished(engine, iter(calls(1000)), send, steered)
+    assert all(isinstance(each.result, Reply) for each in done)
+    assert len(done) < 20
+
+
+def test_the_end_of_a_stopped_run_is_not_waited_for_longer_than_the_grace(engine: Engine) -> None:
+    hangs, ended = threading.Event(), threading.Event()
+    steered = control(2, grace=0.1)
+
+    def send(body: bytes) -> Reply:
+        if body == b"0":
+            hangs.set()
+            ended.wait(20)
+        else:
+            assert hangs.wait(10)
+            steered.stop.request(KeyboardInterrupt())
+        return ANSWER
+
+    began = monotonic()
+    assert rows(finished(engine, iter(calls(2)), send, steered)) == [1]
+    assert monotonic() - began < 10
+    ended.set()
+
+
+def test_an_outage_stops_the_run_and_fails_no_row(engine: Engine) -> None:
+    steered = control()._replace(breaker=Breaker(tries=1))
+
+    def send(_body: bytes) -> Reply:
+        raise APIConnectionError("refused")
+
+    assert finished(engine, iter(calls(1000)), send, steered) == []
+    assert isinstance(steered.stop.reason, OutageError)
+    assert steered.gauge.calls < 200
+
+
+def test_limits_hold_for_real_calls(engine: Engine) -> None:
+    """An endpoint that admits five at a time answers everybody, though sixty-four would call."""
+    lock = threading.Lock()
+    admitted = refused = 0
+
+    def send(_body: bytes) -> Reply:
+        nonlocal admitted, refused
+        with lock:
+            if admitted >= 5:
+                refused += 1
+                raise RateLimitError("slow down")
+            admitted += 1
+        threading.Event().wait(0.002)
+        with lock:
+            admitted -= 1
+        return ANSWER
+
+    done = finished(engine, iter(calls(1000)), send, control(64))
+    assert rows(done) == list(range(1000))
+    assert all(isinstance(each.result, Reply) for each in done)
+    assert refused < 400

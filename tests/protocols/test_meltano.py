@@ -1,0 +1,237 @@
+"""A real Meltano project: tap, this mapper and target in one `meltano run`, with state, secrets and failures.
+
+The tap is built with Meltano's SDK, the target is `target-jsonl`. They are installed once, from the package registry,
+into environments beside pytest's cache: Meltano pins libraries that this project has in other versions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from connector.specification import ROOT
+from tests.endpoint import Action, Call, Endpoint, act, answer_to
+
+SAMPLE = ROOT / "sample_configs" / "meltano"
+ENVIRONMENTS = {"meltano": ("meltano>=4.4,<5", "singer-sdk>=0.54,<1"), "target": ("target-jsonl==0.1.4",)}
+TAP = """\
+#!{python}
+import csv
+import singer_sdk.typing as th
+from singer_sdk import Stream, Tap
+
+class Table(Stream):
+    primary_keys = ["id"]
+    replication_key = "id"
+    is_sorted = True
+    schema = th.PropertiesList(
+        th.Property("id", th.IntegerType), th.Property("product", th.StringType), th.Property("review", th.StringType)
+    ).to_dict()
+
+    def get_records(self, context):
+        start = self.get_starting_replication_key_value(context) or 0
+        with open(self.config["path"], newline="") as file:
+            for row in csv.DictReader(file):
+                if int(row["id"]) > start:
+                    yield {{"id": int(row["id"]), "product": row["product"], "review": row["review"]}}
+
+class TapTable(Tap):
+    name = "tap-table"
+    config_jsonschema = th.PropertiesList(th.Property("path", th.StringType)).to_dict()
+
+    def discover_streams(self):
+        return [Table(self, name="reviews"), Table(self, name="others")]
+
+TapTable.cli()
+"""
+
+
+@pytest.fixture(scope="session")
+def installed(pytestconfig: pytest.Config) -> Path:
+    """The directory of the environments, made once and used again by later runs."""
+    base = Path(pytestconfig.cache.mkdir("meltano")) if pytestconfig.cache else pytest.fail("pytest's cache is off")
+    for name, packages in ENVIRONMENTS.items():
+        marker = base / name / "installed"
+        wanted = "\n".join((sys.version, *packages))
+        if marker.is_file() and marker.read_text() == wanted:
+            continue
+        shutil.rmtree(base / name, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", base / name], check=True)
+        pip = [str(base / name / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = f"{' and '.join(packages)} cannot be installed here: {done.stderr.strip().splitlines()[-1]}"
+            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        marker.write_text(wanted)
+    return base
+
+
+class Project:
+    """The sample project, with a tap and a target that are there, and mappings of the test's own."""
+
+    def __init__(self, path: Path, installed: Path, endpoint: Endpoint) -> None:
+        self.path = path
+        self._meltano = installed / "meltano" / "bin" / "meltano"
+        self.output = path / "output" / "reviews.jsonl"
+        self.plugins: dict[str, list[dict[str, Any]]] = {}
+        self.environment = {
+            "MAP_OPENAI_COMPATIBLE_API_KEY": "sk-canary",
+            "MAP_OPENAI_COMPATIBLE_URL": endpoint.base_url,
+            "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "MELTANO_CLI_LOG_FORMAT": "plain",
+            "NO_COLOR": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        self.project = yaml.safe_load((SAMPLE / "meltano.yml").read_text())
+        self.plugins = self.project["plugins"]
+        tap = path / "tap"
+        tap.write_text(TAP.format(python=installed / "meltano" / "bin" / "python"))
+        tap.chmod(0o755)
+        self.plugins["extractors"] = [
+            {
+                "name": "tap-csv",
+                "namespace": "tap_csv",
+                "executable": str(tap),
+                "capabilities": ["catalog", "discover", "state"],
+                "config": {"path": str(path / "reviews.csv")},
+            }
+        ]
+        target = {"executable": str(installed / "target" / "bin" / "target-jsonl"), "namespace": "target_jsonl"}
+        self.plugins["loaders"][0] = target | {name: self.plugins["loaders"][0][name] for name in ("name", "config")}
+
+    @property
+    def mapper(self) -> dict[str, Any]:
+        return self.plugins["mappers"][0]
+
+    def write_rows(self, count: int, bad: str = "") -> None:
+        rows = [f"{number},pan,review {number}" for number in range(1, count + 1)]
+        if bad:
+            rows[count // 2] += bad
+        (self.path / "reviews.csv").write_text("\n".join(["id,product,review", *rows, ""]))
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        (self.path / "meltano.yml").write_text(yaml.safe_dump(self.project, sort_keys=False))
+        done = subprocess.run(
+            [self._meltano, *words],
+            cwd=self.path,
+            env={**os.environ, **self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert "canary" not in done.stdout + done.stderr
+        return done
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.read_text().splitlines()] if self.output.exists() else []
+
+    def state(self) -> Any:
+        told = self.run("state", "get", "dev:tap-csv-to-target-jsonl").stdout.splitlines()
+        return json.loads(told[-1] if told else "{}")
+
+
+@pytest.fixture
+def project(tmp_path: Path, installed: Path, endpoint: Endpoint) -> Project:
+    return Project(tmp_path, installed, endpoint)
+
+
+def classified(number: int) -> str:
+    return answer_to(f"Product: pan. Review: review {number}")
+
+
+def test_the_sample_enriches_its_stream_saves_state_and_goes_on_from_there(
+    project: Project, endpoint: Endpoint
+) -> None:
+    project.write_rows(30)
+    done = project.run("run", "tap-csv", "classify", "target-jsonl")
+    assert done.returncode == 0, done.stderr
+    assert [row["id"] for row in project.rows()] == list(range(1, 31))
+    assert [row["summary"] for row in project.rows()] == [classified(number) for number in range(1, 31)]
+    assert project.state()["singer_state"]["bookmarks"]["reviews"]["replication_key_value"] == 30
+    others = (project.output.parent / "others.jsonl").read_text().splitlines()
+    assert {tuple(json.loads(line)) for line in others} == {("id", "product", "review")}
+    assert {call.headers.get("authorization") for call in endpoint.journal.calls} == {"Bearer sk-canary"}
+    project.write_rows(33)
+    assert project.run("run", "tap-csv", "classify", "target-jsonl").returncode == 0
+    assert [row["id"] for row in project.rows()[30:]] == [31, 32, 33]
+    assert len(endpoint.journal.calls) == 33
+
+
+def test_two_mappings_of_the_plugin_follow_each_other(project: Project) -> None:
+    """What the environment and the mappings say reaches each of them, with the definition that is generated."""
+    project.write_rows(5)
+    mapping = project.mapper["mappings"][0]
+    second = {"prompt": r"{{ review }} costs \$NAME, $5 and $$", "model": "m", "metadata": "none", "concurrency": 2}
+    project.plugins["mappers"] = []
+    added = project.run(
+        *("add", "--plugin-type", "mapper", "map-openai-compatible"),
+        *("--from-ref", str(SAMPLE / "map-openai-compatible.yml")),
+    )
+    assert added.returncode == 0, added.stderr
+    project.project = yaml.safe_load((project.path / "meltano.yml").read_text())
+    project.plugins = project.project["plugins"]
+    project.mapper["mappings"] = [mapping, {"name": "second", "config": second}]
+    done = project.run(
+        *("run", "tap-csv", "classify", "second", "target-jsonl"),
+        MAP_OPENAI_COMPATIBLE_CONCURRENCY="4",
+        MAP_OPENAI_COMPATIBLE_MAX_ROW_SECONDS="60",
+        MAP_OPENAI_COMPATIBLE_CONFIG_TIMEOUT="20",
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["summary"] for row in project.rows()] == [classified(number) for number in range(1, 6)]
+    assert project.rows()[0]["content"] == answer_to("review 1 costs $NAME, $5 and $$")
+
+
+def test_a_run_whose_mapper_gives_up_fails_and_saves_no_state_beyond_it(project: Project) -> None:
+    project.write_rows(40, bad="[[fault:401]]")
+    done = project.run("run", "tap-csv", "classify", "target-jsonl")
+    assert done.returncode != 0
+    assert "openai-compatible: " in done.stderr
+    reviews = project.state().get("singer_state", {}).get("bookmarks", {}).get("reviews", {})
+    assert reviews.get("replication_key_value", 0) <= 20
+    project.write_rows(40)
+    assert project.run("run", "tap-csv", "classify", "target-jsonl").returncode == 0
+    assert {row["id"] for row in project.rows()} == set(range(1, 41))
+
+
+def test_a_mapper_that_is_killed_half_way_loses_nothing(tmp_path: Path, installed: Path) -> None:
+    wrapper, pid = tmp_path / "mapper", tmp_path / "pid"
+    wrapper.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec map-openai-compatible "$@"\n')
+    wrapper.chmod(0o755)
+    with Endpoint(killing(pid, at=20), latency=0.005) as endpoint:
+        project = Project(tmp_path, installed, endpoint)
+        project.mapper["executable"] = str(wrapper)
+        project.mapper["mappings"][0]["config"]["concurrency"] = 2
+        project.write_rows(40)
+        assert project.run("run", "tap-csv", "classify", "target-jsonl").returncode != 0
+        known = len(endpoint.journal.calls)
+        assert project.run("run", "tap-csv", "classify", "target-jsonl").returncode == 0
+        assert {row["id"] for row in project.rows()} == set(range(1, 41))
+        assert len(endpoint.journal.calls) - known < 40
+        assert endpoint.journal.peak <= 2
+
+
+def killing(pid: Path, at: int) -> Callable[[Call], Action | None]:
+    """A script that kills the process whose id is in the file, on one call, once."""
+    calls = 0
+
+    def script(call: Call) -> Action | None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+            return act(call, "500")
+        return None
+
+    return script

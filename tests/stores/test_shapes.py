@@ -1,0 +1,166 @@
+"""What rows look like, learned as they pass; and the room that a private database takes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.errors import ConfigError, StorageError
+from connector.stores._columns import settle, structure
+from connector.stores._database import Database, storage_error
+from connector.stores._formats import find, stem
+from connector.stores._shapes import Shape, check_names
+from connector.stores._spool import Spool
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.lists(st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=3), max_size=8)
+
+
+def learned(rows: Iterable[dict[str, Any]]) -> Shape:
+    shape = Shape.of_table()
+    for row in rows:
+        shape.learn(row)
+    return shape
+
+
+@given(OBJECTS)
+def test_every_row_that_was_learned_fits_the_schema(rows: list[dict[str, Any]]) -> None:
+    schema = {"type": "object", "properties": learned(rows).columns, "additionalProperties": False}
+    for row in rows:
+        jsonschema.validate(row, schema)
+
+
+@given(OBJECTS)
+def test_the_order_of_rows_does_not_matter(rows: list[dict[str, Any]]) -> None:
+    assert learned(rows).columns == learned(reversed(rows)).columns
+
+
+@given(OBJECTS)
+def test_what_was_learned_settles_itself(rows: list[dict[str, Any]]) -> None:
+    for schema in learned(rows).columns.values():
+        kind = settle(None, structure(schema))
+        assert settle(kind, structure(schema)) == kind
+        assert settle(kind, None) == kind
+
+
+def test_more_combinations_than_are_remembered_are_still_learned() -> None:
+    names = [f"c{i}" for i in range(12)]
+    rows = (
+        {name: 1 for name, there in zip(names, bits, strict=True) if there}
+        for bits in itertools.product((0, 1), repeat=12)
+    )
+    shape = learned(rows)
+    assert set(shape.columns) == set(names)
+    assert len(shape.seen) <= 1_000
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "b", "a"], r"out.csv: the column 'a' is there twice\. Rename the column"),
+        (["Straße", "STRASSE"], "differ only in case"),
+        (["a", ""], "a column has no name"),
+    ],
+)
+def test_names_that_no_table_can_have_are_told(names: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_names(names, "out.csv")
+    check_names(["a", "b"], "out.csv")
+
+
+def test_a_spool_gives_rows_back_in_order_whatever_the_order_they_came_in(tmp_path: Path) -> None:
+    with Spool(tmp_path / "rows.jsonl") as spool:
+        for index in (3, 0, 5, 1):
+            spool.write(index, {"i": index})
+        expected = [b'{"i":0}\n', b'{"i":1}\n', b"-", b'{"i":3}\n', b"-", b'{"i":5}\n']
+        assert list(spool.lines(b"-")) == expected
+        assert (len(spool), spool.longest) == (6, 8)
+
+
+def test_a_database_takes_more_memory_only_when_it_needs_it(tmp_path: Path) -> None:
+    with Database(tmp_path) as database:
+        database.run("CREATE TABLE input AS SELECT range AS i, repeat('x', 200_000) AS t FROM range(600)")
+
+        def limit() -> str:
+            ((value,),) = database.run("SELECT current_setting('memory_limit')")
+            return str(value)
+
+        before = limit()
+        rows = itertools.chain.from_iterable(database.stream(lambda start: f"FROM input WHERE i >= {start}"))
+        assert [i for i, _ in rows] == list(range(600))
+        assert limit() != before
+
+
+def test_an_error_of_the_database_that_is_not_about_room_stands(tmp_path: Path) -> None:
+    with Database(tmp_path) as database:
+        with pytest.raises(duckdb.CatalogException):
+            database.run("FROM nowhere")
+        with pytest.raises(duckdb.CatalogException):
+            next(database.stream(lambda _: "FROM nowhere"))
+
+
+def test_a_database_does_not_reach_for_the_network(tmp_path: Path) -> None:
+    with Database(tmp_path) as database, pytest.raises(duckdb.Error, match=r"(?i)extension|httpfs"):
+        database.run("FROM read_parquet('https://localhost:1/x.parquet')")
+
+
+@pytest.mark.parametrize(
+    "text", ["No space left on device", "This limit was set by the 'max_temp_directory_size' setting"]
+)
+def test_a_full_disk_is_a_storage_error_that_says_where(tmp_path: Path, text: str) -> None:
+    error = storage_error(duckdb.IOException(text), tmp_path)
+    assert isinstance(error, StorageError)
+    assert str(tmp_path) in error.message
+    assert "TMPDIR" in error.message
+    assert storage_error(OSError("something else"), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("reviews.csv", "reviews"),
+        ("a/reviews.2024.csv.gz", "reviews"),
+        ("a/reviews/*.parquet", "reviews"),
+        ("a/reviews-*.csv", "reviews"),
+        ("*.csv", "records"),
+        ("/*.csv", "records"),
+        ("../*.csv", "records"),
+        ("**/[ab]*.csv", "ab"),
+    ],
+)
+def test_a_stream_has_the_name_of_its_file_or_folder(path: str, name: str) -> None:
+    assert stem(path) == name
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "a.csv").write_text("a\n")
+    (tmp_path / "b.jsonl").write_text("{}\n")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    for path, message in (
+        ("missing.csv", "there is no such file"),
+        ("*.parquet", "no file matches it"),
+        ("folder.csv", "this is not a file"),
+        ("gone.csv", "it cannot be read"),
+        ("[ab].*", "files of several formats"),
+        ("s3://bucket/a.csv", "only files of this machine"),
+        ("", "there is no such file"),
+    ):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ConfigError, match=message):
+            find(path)
+    assert [file.path.name for file in find("a*")] == ["a.csv"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find("~/a.csv")[0].path == tmp_path / "a.csv"
