@@ -15,6 +15,7 @@ from connector.errors import ConfigError, Problem
 from connector.ordering import in_order
 from connector.pipeline import Result
 from connector.plan import Plan
+from connector.protocols import airbyte
 from connector.records import JSON, Outcome, Record, Schema, Status
 from connector.runtime import Runtime, ledger_path
 from connector.spec import spec
@@ -72,7 +73,7 @@ class Connector:
     def read(
         self,
         config: AnyConfig | None = None,
-        catalog: Iterable[Selection] | None = None,
+        catalog: Iterable[Selection] | Mapping[str, JSON] | None = None,
         state: Mapping[str, JSON] | None = None,
     ) -> Generator[Result, None, None]:
         """Reads the configured input and yields an `Outcome` for each record, in the order in which they are finished.
@@ -80,7 +81,7 @@ class Connector:
         Between them comes a `Checkpoint` once everything before it has been yielded: its state continues from there.
 
         Args:
-            catalog: The streams to read; `None` for all there are.
+            catalog: The streams to read, as selections or as Airbyte's configured catalogue; `None` for all there are.
             state: The state to continue from, by stream name.
 
         Raises:
@@ -88,7 +89,8 @@ class Connector:
             FatalError: The run had to stop.
         """
         chosen = self._chosen(config)
-        selection = None if catalog is None else next(iter(catalog), None)
+        chosen_streams = airbyte.selections(catalog) if isinstance(catalog, Mapping) else catalog
+        selection = None if chosen_streams is None else next(iter(chosen_streams), None)
         incremental = selection is not None and selection.is_incremental
         with self._source(chosen, chosen.cursor_field if incremental else None) as source:
             if selection is not None and selection.name != source.name:

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from io import UnsupportedOperation
 from typing import BinaryIO, Final
 
-PAUSE_MS: Final = 5
-"""How long a stream may say nothing before that is told. Whoever reads also watches calls, so it has to be short."""
+PAUSE_MS: Final = 10
+"""How long a stream may say nothing before that is told; while it lasts, it is told at once whenever asked again.
+
+Whoever reads has calls to watch as well, and waits there.
+"""
 
 _CHUNK: Final = 1 << 16
 
@@ -24,10 +27,13 @@ def lines(stream: BinaryIO) -> Iterator[bytes | None]:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     begun: list[bytes] = []
+    patience = PAUSE_MS
     while True:
-        if not poll.poll(PAUSE_MS):
+        if not poll.poll(patience):
+            patience = 0
             yield None
             continue
+        patience = PAUSE_MS
         chunk = os.read(descriptor, _CHUNK)
         if not chunk:
             break

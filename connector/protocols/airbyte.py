@@ -5,16 +5,14 @@ Messages are plain dicts, written by orjson: the protocol's model classes cost t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from connector.errors import APIConnectionError, ConfigError, ConnectorError, RetryableError
-from connector.protocols import Arguments, LogHandler, Output, Platform
+from connector.protocols import Arguments, LogHandler, Output, Platform, json_file
 from connector.records import JSON, Checkpoint, Idle, Outcome, Schema, Status
 from connector.streams import Selection, Stream
 
@@ -65,7 +63,7 @@ def _spec(_arguments: Arguments, platform: Platform) -> Iterator[Message]:
 
 def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
     try:
-        diagnosis = platform.check(_json_file(arguments.config, "config"))
+        diagnosis = platform.check(_config(arguments))
         ok, message = diagnosis.ok, diagnosis.message
     except ConfigError as error:
         ok, message = False, error.message
@@ -76,7 +74,7 @@ def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
 
 
 def _discover(arguments: Arguments, platform: Platform) -> Iterator[Message]:
-    streams = platform.discover(_json_file(arguments.config, "config"))
+    streams = platform.discover(_config(arguments))
     yield {"type": "CATALOG", "catalog": {"streams": [_catalogued(stream) for stream in streams]}}
 
 
@@ -94,11 +92,11 @@ def _catalogued(stream: Stream) -> Message:
 
 
 def _read(arguments: Arguments, platform: Platform) -> Iterator[Message | Idle]:
-    config = _json_file(arguments.config, "config")
-    selections = _selections(_json_file(arguments.catalog, "catalog"))
-    states = _states(_json_file(arguments.state, "state") if arguments.state else None)
-    for selection in selections:
-        yield from _read_stream(platform, config, selection, states)
+    config = _config(arguments)
+    selected = selections(json_file(arguments.catalog, "catalog"))
+    known = states(json_file(arguments.state, "state") if arguments.state else None)
+    for selection in selected:
+        yield from _read_stream(platform, config, selection, known)
 
 
 def _read_stream(platform: Platform, config: JSON, selection: Selection, states: Mapping[str, JSON]) -> Iterator[Any]:
@@ -162,7 +160,8 @@ def _trace(kind: str, **content: JSON) -> Message:
     return {"type": "TRACE", "trace": {"type": kind, "emitted_at": time.time() * 1000, **content}}
 
 
-def _selections(catalog: JSON) -> list[Selection]:
+def selections(catalog: JSON) -> list[Selection]:
+    """The streams that a configured catalogue asks for."""
     try:
         return [_selection(configured) for configured in catalog["streams"]]
     except (KeyError, TypeError) as error:
@@ -178,8 +177,8 @@ def _selection(configured: Mapping[str, Any]) -> Selection:
     )
 
 
-def _states(state: JSON) -> dict[str, JSON]:
-    """States by stream, from the list of messages that the protocol has now, or the one object that it had."""
+def states(state: JSON) -> dict[str, JSON]:
+    """The states by stream, from the list of messages that the protocol has now, or the one object that it had."""
     if isinstance(state, Mapping):
         return dict(state)
     found: dict[str, JSON] = {}
@@ -194,15 +193,10 @@ def _states(state: JSON) -> dict[str, JSON]:
     return found
 
 
-def _json_file(path: str | None, name: str) -> JSON:
-    if path is None:
-        raise ConfigError(f"--{name} is missing")
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"the {name} {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConfigError(f"the {name} {path} is not JSON: {error}") from None
+def _config(arguments: Arguments) -> str:
+    if arguments.config is None:
+        raise ConfigError("--config is missing")
+    return arguments.config
 
 
 def log(level: str, message: str) -> Message:

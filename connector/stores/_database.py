@@ -30,7 +30,7 @@ def path_list(paths: Sequence[Path]) -> str:
     return f"[{', '.join(literal(escape(str(path))) for path in paths)}]"
 
 
-def csv_options(longest: int, compression: str = "none") -> str:
+def csv_options(longest: int, compression: str = "uncompressed") -> str:
     """How to have DuckDB read CSV without guessing.
 
     A buffer has to hold the `longest` row, or it is lost or cut without a word. The parallel reader has to be off,
@@ -43,7 +43,7 @@ def csv_options(longest: int, compression: str = "none") -> str:
     )
 
 
-def lines(path: Path, longest: int, compression: str = "none") -> str:
+def lines(path: Path, longest: int, compression: str = "uncompressed") -> str:
     """The lines of a text file as a table, with `line` as its only column; the longest has so many bytes."""
     return (
         # Without separator and quote, whatever stands in a line is its one cell.

@@ -19,12 +19,13 @@ _FORMATS: Final[Mapping[str, str]] = {
     ".json": "jsonl",
     ".parquet": "parquet",
 }
+_PLAIN: Final = "uncompressed"
 _COMPRESSIONS: Final[Mapping[str, str]] = {".gz": "gzip", ".zst": "zstd"}
 _KNOWN: Final = ", ".join(_FORMATS) + ", each but Parquet also with .gz or .zst"
 
 
 class File(NamedTuple):
-    """A file, its format (`csv`, `tsv`, `jsonl`, `parquet`) and its compression (`none`, `gzip`, `zstd`)."""
+    """A file, its format (`csv`, `tsv`, `jsonl`, `parquet`) and its compression (`uncompressed`, `gzip`, `zstd`)."""
 
     path: Path
     format: str
@@ -37,16 +38,16 @@ def recognise(path: Path, chosen: str = "auto") -> File:
     Raises:
         ConfigError: the extension is none that is known.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    compression = _COMPRESSIONS.get(suffixes[-1], "none") if suffixes else "none"
-    if compression != "none":
-        suffixes.pop()
-    kind = _FORMATS.get(suffixes[-1], "") if suffixes and chosen == "auto" else chosen.replace("auto", "")
+    *suffixes, last = ["", *(suffix.lower() for suffix in path.suffixes)]
+    compression = _COMPRESSIONS.get(last, _PLAIN)
+    if compression != _PLAIN and suffixes:
+        last = suffixes[-1]
+    kind = _FORMATS.get(last, "") if chosen == "auto" else chosen
     if not kind:
         raise ConfigError(
             f"{path}: the format cannot be told from the name. Known extensions: {_KNOWN}. Or set `format`."
         )
-    if kind == "parquet" and compression != "none":
+    if kind == "parquet" and compression != _PLAIN:
         raise ConfigError(f"{path}: Parquet is compressed inside. Leave out the {path.suffix}.")
     return File(path, kind, compression)
 

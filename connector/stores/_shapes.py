@@ -97,8 +97,8 @@ def clash(names: Iterable[str]) -> str | None:
     """What keeps these from being the columns of one table, in words; `None` if nothing does."""
     seen: dict[str, str] = {}
     for name in names:
-        if not name:
-            return "a column has no name"
+        if not name or "\0" in name:
+            return f"a column has no name that can be written ({name!r})"
         other = seen.get(name.casefold())
         if other is not None:
             return (

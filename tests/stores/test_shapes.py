@@ -72,6 +72,7 @@ def test_more_combinations_than_are_remembered_are_still_learned() -> None:
         (["a", "b", "a"], r"out.csv: the column 'a' is there twice\. Rename the column"),
         (["Straße", "STRASSE"], "differ only in case"),
         (["a", ""], "a column has no name"),
+        (["a\0b"], "a column has no name that can be written"),
     ],
 )
 def test_names_that_no_table_can_have_are_told(names: list[str], message: str) -> None:
