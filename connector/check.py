@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from connector.client import Client
 from connector.clock import Clock
 from connector.errors import BadRequestError, ConfigError, ConnectorError, NotFoundError
-from connector.faults import error_of
+from connector.faults import error_of, refusal
 from connector.masking import Masker
 from connector.plan import Plan
 from connector.records import Reply
@@ -71,8 +71,7 @@ def _steps(plan: Plan, transport: Transport, mask: Masker, clock: Clock) -> Iter
 
 def _answered(plan: Plan, reply: Reply) -> Step:
     if reply.status not in _OK:
-        error = error_of(reply.status, {}, reply.body)
-        return Step("request", False, error.message)
+        return Step("request", False, refusal(reply).message)
     usage = plan.endpoint.answer(reply.body).usage
     tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
     return Step("request", True, f"{plan.url} answers; asking it used {tokens or 'an unknown number of'} tokens")

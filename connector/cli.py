@@ -46,9 +46,17 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.write(f"{PROGRAM}: {error.message}\n")
         return _code(error)
     except BrokenPipeError:
-        # Whoever read stdout has gone: there is nothing more to say, and the interpreter must not try to flush it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_stdout()
         return ExitCode.DONE if parsed.verb else ExitCode.ENDPOINT  # of a mapper, whoever went wanted all
+    except OSError as error:  # every file has its own errors: what is left are the standard streams
+        _leave_stdout()
+        sys.stderr.write(f"{PROGRAM}: standard output takes no more: {error.strerror or error}\n")
+        return ExitCode.ENDPOINT
+
+
+def _leave_stdout() -> None:
+    """Nobody reads it any more, so the interpreter must not try to flush it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _code(error: ConnectorError) -> ExitCode:

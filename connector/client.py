@@ -93,7 +93,7 @@ class Client:
         if isinstance(error, FatalError | RetryableError):
             raise error
         fault = read_fault(told)
-        kept = {"message": shown(fault.message, self._mask), "type": fault.type, "code": fault.code}
+        kept = {"message": shown(fault.message, self._mask) or error.message, "type": fault.type, "code": fault.code}
         latency = int((self._clock.monotonic() - started) * 1000)
         status = error.http_status or response.status
         return Reply(status, {"error": kept}, dict(response.headers), latency)

@@ -19,6 +19,7 @@ from connector.errors import (
     RateLimitError,
     ServerError,
 )
+from connector.records import Reply
 from connector.retry import asked_wait
 from connector.values import dumps, loads
 
@@ -112,6 +113,12 @@ def error_of(
             f"the endpoint redirects to {target}, where no key is sent: change url", http_status=status
         )
     return BadRequestError(f"the endpoint refuses this request ({told})", http_status=status)
+
+
+def refusal(reply: Reply) -> BadRequestError:
+    """The error of a row whose request was refused for good, by the reply that is kept of it."""
+    told = f"the endpoint refuses this request (HTTP {reply.status}: {reply.body['error']['message']})"
+    return BadRequestError(told, http_status=reply.status)
 
 
 def _is_retryable(status: int) -> bool:

@@ -20,6 +20,7 @@ _SPARE: Final = 0.01  # of the tokens, since what a call takes is known only aft
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
 _BYTES_PER_TOKEN: Final = 4.0  # where replies don't tell
+_HOT: Final = 10  # refusals count 2, answers -1; from here on it is no bad luck
 _SLOW: Final = 0.1  # of the calls; with more of them timing out, too many are in flight
 
 
@@ -52,11 +53,11 @@ class Pace:
 class Adaptive:
     """The number of calls that may be in flight: it finds out how many the endpoint admits.
 
-    A call that is turned away shows it exactly: the endpoint holds those that are in flight then, and no more. So the
-    limit falls to that number at once, however far it was off, and faster while refusals go on. Below the number that
-    was refused it rises again, by half the gap with each round of answers. Once it is next to it, one more call tries
-    to get in after a hundred answers (fewer where it is low), so a steady limit costs one refusal in a hundred; if that
-    call is admitted, two more follow, then four, so a limit that is gone is soon forgotten.
+    A few refusals are bad luck. Where they pile up, each shows how many it admits: those that are in flight then, and
+    no more. So the limit falls to that number at once, however far it was off, and faster while refusals go on. It
+    rises again, by half the gap to what was refused with each round of answers. Once it is next to it, one more call
+    tries to get in after a hundred answers (fewer where it is low), so a steady limit costs one refusal in a hundred;
+    if that call is admitted, two more follow, then four, so a limit that is gone is soon forgotten.
 
     Attributes:
         limit: Calls that may be in flight now.
@@ -67,16 +68,20 @@ class Adaptive:
         self.limit = most
         self.epoch = 0
         self._most = most
+        self._proven = self._tested = most  # how many were answered two rounds ago, and in the last one
         self._ceiling = most + 1  # what was refused last, or is never tried
         self._step = 1  # of the next rise beyond the ceiling
         self._drop = 0  # of the last fall, unless it has risen since
+        self._fell = 0  # the epoch since it last fell
         self._height = most  # from where it falls
+        self._heat = 0  # how refusals outweigh answers
         self._answered = self._late = 0
         self._round = most
 
     def answered(self) -> None:
         """A call was admitted and has ended."""
         self._answered += 1
+        self._heat = max(0, self._heat - 1)
         if self._answered + self._late >= self._round:
             self._judge()
 
@@ -92,13 +97,34 @@ class Adaptive:
         Returns whether it is the rate that is too high and not the number: calls are refused until half as many are in
         flight as were admitted before, or none.
         """
+        fitting = min(self.limit - 1, in_flight)
+        if self.limit > self._proven:
+            self._fall(max(self._proven, fitting), fitting)
+        elif epoch < self._fell:
+            self._fall(fitting, fitting)
+            self._height = self._proven = self.limit
+            self._fell = self.epoch
+        else:
+            return self._established(epoch, fitting)
+        return False
+
+    def _established(self, epoch: int, fitting: int) -> bool:
+        """A refusal where so many had been admitted before."""
+        self._heat = min(_HOT, self._heat + 2)
+        if self._heat < _HOT:
+            return False
         goes_on = self._drop > 0 and epoch == self.epoch
-        self._ceiling = max(2, min(self.limit, in_flight + 1))
         self._drop = self._drop * 2 if goes_on else 1
-        self._change(min(self._ceiling - 1, max(self.limit - self._drop, self.limit // 2, 1)))
+        self._fall(max(self.limit // 2, min(fitting, self.limit - self._drop)), fitting)
         self._height = self._height if goes_on else self.limit
-        self._step = 1
+        self._proven = self.limit
+        self._fell = self.epoch
         return goes_on and self.limit <= max(1, self._height // 2)
+
+    def _fall(self, limit: int, fitting: int) -> None:
+        self._ceiling = max(2, fitting + 1)
+        self._change(max(1, limit))
+        self._tested, self._step = self.limit, 1
 
     def _judge(self) -> None:
         """A round is over: decides how many may be in flight in the next."""
@@ -106,9 +132,12 @@ class Adaptive:
         if late > _SLOW:
             self._ceiling = max(2, self.limit)
             self._change(max(1, int(self.limit * (1 - late / 2))))
+            self._proven = self._tested = self.limit
             self._step = 1
-        elif self.limit < self._most:
-            self._drop = 0
+            return
+        self._proven, self._tested = self._tested, self.limit
+        if self.limit < self._most:
+            self._drop = self._heat = 0
             self._change(min(self._most, self.limit + (gap // 2 if gap > 1 else self._step)))
             self._step = 1 if gap > 1 else self._step * 2
         else:

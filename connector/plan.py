@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator
 from connector import endpoints, inference
 from connector.config import Config
 from connector.errors import ConfigError, ConnectorError, Problem, ReplyError, TemplateError
-from connector.faults import error_of
+from connector.faults import refusal
 from connector.ledger import key_of
 from connector.provenance import GROUP, column, failure, group, known
 from connector.records import ANY, JSON, Answer, Outcome, Record, Reply, Schema, Status
@@ -85,8 +85,8 @@ class Plan:
     def outcome(self, record: Record, reply: Reply, key: bytes, *, cached: bool = False) -> Outcome:
         """Maps a final reply to the row's outcome. `cached`: this row did not pay for it."""
         if reply.status not in _OK:
-            error = error_of(reply.status, {}, reply.body)
-            return self.failed(record, error, key=key, attempts=reply.attempts, cached=cached)
+            refused = refusal(reply)
+            return self.failed(record, refused, key=key, attempts=reply.attempts, cached=cached)
         answer = self.endpoint.answer(reply.body)
         status, problem, columns = answer.status, answer.problem, None
         if status is Status.SUCCESS:
@@ -199,6 +199,8 @@ def _unsendable(body: JSON, error: TypeError) -> str:
         except TypeError:
             if isinstance(value, str):
                 return f"{path}: the text holds half of a character (a lone surrogate), which is no valid Unicode"
+            if isinstance(value, int):
+                return f"{path}: the number has more than 64 bits; make it a text"
             return f"{path}: {type(value).__name__} is not JSON"
     return f"request_format: {error}"
 

@@ -61,7 +61,8 @@ def _map(arguments: Arguments, platform: Platform, output: Output) -> int:
                 else:
                     output.write(inlet.written(result))
     finally:
-        sys.stderr.write(transform.summary and f"{transform.summary}\n")
+        if transform.summary:
+            sys.stderr.write(f"{transform.summary}\n")
     return _DONE
 
 

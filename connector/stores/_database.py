@@ -11,12 +11,15 @@ from typing import Any, Final, Self, TypeAlias
 
 import duckdb
 
-from connector.errors import ConfigError, StorageError
+from connector.errors import ConfigError
 from connector.stores._columns import literal
 from connector.stores._position import INTERVAL
+from connector.stores._spool import no_room
 
 _ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
 """The memory that is taken, more only when rows need it. The last is DuckDB's own limit, 80% of the machine's."""
+
+_FULL: Final = ("No space left", "Disk quota", "File too large")
 
 _SHORTEST: Final = 1 << 21
 """Bytes of the buffer for a file of short lines."""
@@ -133,20 +136,15 @@ class Database:
         """Take more memory if that is what was missing; else the error stands."""
         text = str(error)
         cramped = isinstance(error, duckdb.OutOfMemoryException) or "SET memory_limit" in text
-        if not cramped or "max_temp_directory_size" in text or self._level + 1 == len(_ROOM):
+        if "max_temp_directory_size" in text:
+            raise no_room(error, self.directory.parent) from error
+        if not cramped or self._level + 1 == len(_ROOM):
             raise error
         self._level += 1
         memory = _ROOM[self._level]
         self._connection.execute(f"SET memory_limit = '{memory}'" if memory else "RESET memory_limit")
 
 
-def storage_error(error: Exception, directory: Path) -> StorageError | None:
-    """The error for a disk that takes no more, `None` if that is not what happened."""
-    text = str(error)
-    if "No space left" in text or "max_temp_directory_size" in text or "Disk quota" in text or "File too large" in text:
-        return StorageError(
-            f"The disk that holds {directory} is full. Free some space, or name another directory for temporary "
-            "files in TMPDIR, and run it again.",
-            detail=text,
-        )
-    return None
+def is_full(error: Exception) -> bool:
+    """Whether this is about a disk that takes no more."""
+    return any(sign in str(error) for sign in _FULL)

@@ -15,9 +15,10 @@ from connector.errors import ConfigError
 from connector.records import JSON, Checkpoint, Record, Schema
 from connector.stores import _read_csv, _read_json, _read_parquet
 from connector.stores._columns import Column
-from connector.stores._database import Database, storage_error
+from connector.stores._database import Database, is_full
 from connector.stores._formats import File
 from connector.stores._position import Position, misfit, numbered
+from connector.stores._spool import no_room
 
 _LOADERS: Final[Mapping[str, Callable[[Database, Sequence[File], int | None], list[Column]]]] = {
     "csv": _read_csv.load,
@@ -127,8 +128,8 @@ def explained(files: Sequence[File], database: Database) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError, EOFError, zlib.error) as error:
-        if full := storage_error(error, database.directory):
-            raise full from error
+        if is_full(error):
+            raise no_room(error, database.directory.parent) from error
         names = [str(file.path) for file in files]
         text = str(error) or repr(error)
         named = next((name for name in names if name in text), ", ".join(names))

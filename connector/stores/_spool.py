@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from itertools import repeat
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from connector.errors import ConfigError
+from connector.errors import ConfigError, StorageError
 from connector.stores._shapes import Shape
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
@@ -33,6 +34,15 @@ def encode(row: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
     except TypeError:
         tidy = {_tidy(key): _tidy(value) for key, value in row.items()}
         return orjson.dumps(tidy, default=_plain, option=_OPTIONS), tidy
+
+
+def no_room(error: Exception, directory: Path) -> StorageError:
+    """The error for a place that takes no more."""
+    return StorageError(
+        f"Nothing more can be written in {directory}. Free some space there, or name another directory for temporary "
+        "files in TMPDIR, and run it again.",
+        detail=str(error),
+    )
 
 
 def decode(text: bytes | str, where: str) -> dict[str, Any]:
@@ -89,14 +99,16 @@ class Spool:
 
     def __init__(self, path: Path, shape: Shape | None = None) -> None:
         self.shape = shape
+        self._place = path.parent.parent  # of the private directory
         self._file = path.open("w+b", buffering=_BUFFER)
         self._places = array("q")
         self._end = 0
         self.longest = 0
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+        """Let go of the file; what could not be written has been told, or is not wanted any more."""
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +121,11 @@ class Spool:
         return len(self._places)
 
     def write(self, index: int, row: Mapping[str, Any]) -> None:
-        """Keep a row at `index`."""
+        """Keep a row at `index`.
+
+        Raises:
+            StorageError: the disk takes no more.
+        """
         line, row = encode(row)
         if self.shape is not None:
             self.shape.learn(row)
@@ -119,14 +135,24 @@ class Spool:
         else:
             places.extend(repeat(_ABSENT, index - len(places)))
             places.append(self._end)
-        self._file.write(line)
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise no_room(error, self._place) from error
         self._end += len(line)
         self.longest = max(self.longest, len(line))
 
     def lines(self, gap: bytes = b"") -> Iterator[bytes]:
-        """All lines in order, `gap` where there is none at an index."""
+        """All lines in order, `gap` where there is none at an index.
+
+        Raises:
+            StorageError: the disk takes no more.
+        """
         file = self._file
-        file.flush()
+        try:
+            file.flush()
+        except OSError as error:
+            raise no_room(error, self._place) from error
         for place in self._places:
             if place == _ABSENT:
                 yield gap

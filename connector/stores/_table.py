@@ -14,11 +14,11 @@ from connector.errors import StorageError
 from connector.records import JSON, Record, Schema
 from connector.stores import Source
 from connector.stores._columns import Structure, identifier, literal, settle, structure
-from connector.stores._database import Database, Statement, lines, storage_error
+from connector.stores._database import Database, Statement, is_full, lines
 from connector.stores._formats import File
 from connector.stores._shapes import Shape, check_names
 from connector.stores._snapshot import Snapshot
-from connector.stores._spool import Spool
+from connector.stores._spool import Spool, no_room
 
 PROVENANCE: Final = "_llm"
 """The column that becomes several in CSV: `_llm_status`, `_llm_model`, and so on."""
@@ -62,10 +62,7 @@ class Table:
         """As `Sink.write` says."""
         if added is None:
             return
-        try:
-            self._spool.write(record.index, added if self._snapshot else {**record.data, **added})
-        except OSError as error:
-            raise self._failed(error) from error
+        self._spool.write(record.index, added if self._snapshot else {**record.data, **added})
         if not self._known and self._shape and len(self._shape.fields) != self._width:
             self._width = len(self._shape.fields)
             check_names(self._shape.fields, str(self._target.path))
@@ -91,9 +88,9 @@ class Table:
 
     def _failed(self, error: Exception) -> StorageError:
         path = self._target.path
-        return storage_error(error, path.parent) or StorageError(
-            f"{path}: it cannot be written. Check that its folder is still there and has room.", detail=str(error)
-        )
+        if is_full(error):
+            return no_room(error, path.parent)
+        return StorageError(f"{path}: it cannot be written. Check that its folder is still there.", detail=str(error))
 
     def _copy(self, rows: Path, output: Path, *, dates: bool) -> Statement:
         """The statement that writes the file."""

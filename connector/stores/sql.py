@@ -152,10 +152,7 @@ class Appender:
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
         if added is not None:
-            try:
-                self._spool.write(record.index, {**record.data, **added})
-            except OSError as error:
-                raise StorageError("The place for temporary files (TMPDIR) is full.", detail=str(error)) from error
+            self._spool.write(record.index, {**record.data, **added})
 
     def flush(self) -> None:
         """Nothing to hand on: the rows enter the table together."""

@@ -315,6 +315,21 @@ def test_a_reader_that_goes_away_ends_it_quietly_and_not_as_a_success(mapper: Ma
         assert "Exception" not in stderr
 
 
+def test_a_full_disk_behind_stdout_is_told(mapper: Mapper) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command("--config", mapper.file()),
+            input=text_of([schema(), *map(record, range(3))]).encode(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 3
+    assert b"standard output takes no more" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_what_was_answered_once_is_not_asked_again(mapper: Mapper, endpoint: Endpoint) -> None:
     given = [schema(), *map(record, range(20))]
     assert mapper.mapped(*given) == mapper.mapped(*given)

@@ -153,6 +153,7 @@ def test_several_files_are_one_table_by_the_names_of_their_columns(tmp_path: Pat
         (b"a,b,a\n1,2,3\n", r"in.csv: the column 'a' is there twice\. Rename"),
         (b"a,A\n1,2\n", r"in.csv: 'a' and 'A' differ only in case\. Rename"),
         (b"\na,b\n1,2\n", r"in.csv: the first line is empty"),
+        (b"x" * 200_000, r"in.csv: the first line is no header of a CSV file"),
     ],
 )
 def test_broken_csv_is_refused_with_file_row_and_what_to_do(tmp_path: Path, content: bytes, message: str) -> None:

@@ -35,5 +35,8 @@ def peak(folder: Path, rows: int) -> int:
     return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
-def test_ten_times_the_rows_take_at_most_a_fifth_more_memory(tmp_path: Path) -> None:
-    assert peak(tmp_path, 500_000) <= 1.2 * peak(tmp_path, 50_000)
+def test_five_times_the_rows_take_at_most_a_fifth_more_memory_and_stay_in_order(tmp_path: Path) -> None:
+    assert peak(tmp_path, 500_000) <= 1.2 * peak(tmp_path, 100_000)
+    in_order = "bool_and(id = file_row_number AND tokens = id)"
+    sql = f"SELECT count(*), {in_order} FROM read_parquet('{tmp_path / '500000.parquet'}', file_row_number = true)"
+    assert duckdb.execute(sql).fetchall() == [(500_000, True)]

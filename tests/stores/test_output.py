@@ -6,6 +6,8 @@ import csv
 import os
 import random
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -276,6 +278,39 @@ def test_a_folder_that_vanishes_is_a_storage_error(given_csv: Path, tmp_path: Pa
         folder.rmdir()
         with pytest.raises(StorageError, match="it cannot be written"):
             sink.commit()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from connector.errors import StorageError
+from connector.records import Record
+from connector.stores import files
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+given, output = (files.Options(path=path) for path in sys.argv[1:3])
+with files.source(given) as source:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, -1))
+    try:
+        with files.sink(output, {"x": {"type": "string"}}, source=source) as sink:
+            for record in (item for item in source.read() if isinstance(item, Record)):
+                sink.write(record, {"x": "x" * int(sys.argv[3])})
+            print("written")
+            sink.commit()
+    except StorageError as error:
+        print(error.message)
+"""
+
+
+@pytest.mark.parametrize(("size", "said"), [(200, "Nothing more"), (2, "written\nNothing more")])
+def test_a_full_disk_is_a_storage_error_and_nothing_is_there_under_the_final_name(
+    tmp_path: Path, size: int, said: str
+) -> None:
+    given = tmp_path / "in.csv"
+    given.write_text("a\n" + f"{'text ' * 40}\n" * 10_000)
+    command = [sys.executable, "-c", FULL_DISK, str(given), str(tmp_path / "out.csv"), str(size)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.startswith(f"{said} can be written in {tmp_path}.")
+    assert list(tmp_path.iterdir()) == [given]
 
 
 class Other:
