@@ -53,11 +53,11 @@ class Pace:
 class Adaptive:
     """The number of calls that may be in flight: it finds out how many the endpoint admits.
 
-    A few refusals are bad luck. Where they pile up, each shows how many it admits: those that are in flight then, and
-    no more. So the limit falls to that number at once, however far it was off, and faster while refusals go on. It
-    rises again, by half the gap to what was refused with each round of answers. Once it is next to it, one more call
-    tries to get in after a hundred answers (fewer where it is low), so a steady limit costs one refusal in a hundred;
-    if that call is admitted, two more follow, then four, so a limit that is gone is soon forgotten.
+    A few refusals are bad luck. Where they pile up, each shows how many are admitted: those that are in flight then,
+    and no more. So the limit falls to that number at once, however far it was off, and below it while refusals go on.
+    After a round of answers one more call tries to get in; if it is admitted, two more follow, then four, so a limit
+    that is gone is soon forgotten. If it is refused, the next try is a hundred answers away (fewer where the limit is
+    low, more where it is high): a steady limit costs one refusal in a hundred.
 
     Attributes:
         limit: Calls that may be in flight now.
@@ -68,15 +68,13 @@ class Adaptive:
         self.limit = most
         self.epoch = 0
         self._most = most
-        self._proven = self._tested = most  # how many were answered two rounds ago, and in the last one
-        self._ceiling = most + 1  # what was refused last, or is never tried
-        self._step = 1  # of the next rise beyond the ceiling
-        self._drop = 0  # of the last fall, unless it has risen since
-        self._fell = 0  # the epoch since it last fell
-        self._height = most  # from where it falls
-        self._heat = 0  # how refusals outweigh answers
+        self._proven = most  # what two rounds were answered with: a refusal may take as long as an answer
+        self._tested = most  # what the last round was answered with
+        self._fell = 0  # the epoch that began when the limit last fell below what was proven
+        self._step = 1  # of the next rise
+        self._heat = 0  # how far refusals outweigh answers
         self._answered = self._late = 0
-        self._round = most
+        self._round = most  # answers until the limit is judged
 
     def answered(self) -> None:
         """A call was admitted and has ended."""
@@ -94,61 +92,46 @@ class Adaptive:
     def refused(self, epoch: int, in_flight: int) -> bool:
         """A call that began in `epoch` was turned away while `in_flight` others were not.
 
-        Returns whether it is the rate that is too high and not the number: calls are refused until half as many are in
-        flight as were admitted before, or none.
+        Returns whether it is the rate that is too high and not the number: calls are refused though none is in flight.
         """
-        fitting = min(self.limit - 1, in_flight)
-        if self.limit > self._proven:
-            self._fall(max(self._proven, fitting), fitting)
-        elif epoch < self._fell:
-            self._fall(fitting, fitting)
-            self._height = self._proven = self.limit
-            self._fell = self.epoch
+        if self.limit > self._proven:  # it was a try
+            self._fall(max(self._proven, min(self.limit - 1, in_flight)), patience=10)
+        elif epoch < self._fell:  # it began before the limit fell
+            self._fall(min(self.limit, in_flight), patience=10)
         else:
-            return self._established(epoch, fitting)
-        return False
-
-    def _established(self, epoch: int, fitting: int) -> bool:
-        """A refusal where so many had been admitted before."""
-        self._heat = min(_HOT, self._heat + 2)
-        if self._heat < _HOT:
-            return False
-        goes_on = self._drop > 0 and epoch == self.epoch
-        self._drop = self._drop * 2 if goes_on else 1
-        self._fall(max(self.limit // 2, min(fitting, self.limit - self._drop)), fitting)
-        self._height = self._height if goes_on else self.limit
-        self._proven = self.limit
-        self._fell = self.epoch
-        return goes_on and self.limit <= max(1, self._height // 2)
-
-    def _fall(self, limit: int, fitting: int) -> None:
-        self._ceiling = max(2, fitting + 1)
-        self._change(max(1, limit))
-        self._tested, self._step = self.limit, 1
+            self._heat = min(_HOT, self._heat + 2)
+            if self._heat == _HOT and self.limit > 1:
+                fitting = min(self.limit - 1, in_flight)
+                self._fall(fitting - fitting // 8)
+        return self._heat == _HOT and self.limit == 1
 
     def _judge(self) -> None:
         """A round is over: decides how many may be in flight in the next."""
-        late, gap = self._late / (self._answered + self._late), self._ceiling - self.limit
+        late = self._late / (self._answered + self._late)
         if late > _SLOW:
-            self._ceiling = max(2, self.limit)
-            self._change(max(1, int(self.limit * (1 - late / 2))))
-            self._proven = self._tested = self.limit
-            self._step = 1
+            self._fall(int(self.limit * (1 - late / 2)))
             return
         self._proven, self._tested = self._tested, self.limit
         if self.limit < self._most:
-            self._drop = self._heat = 0
-            self._change(min(self._most, self.limit + (gap // 2 if gap > 1 else self._step)))
-            self._step = 1 if gap > 1 else self._step * 2
+            self._heat = 0
+            self._change(min(self._most, self.limit + self._step))
+            self._step *= 2
         else:
             self._change(self.limit)
 
-    def _change(self, limit: int) -> None:
-        """Sets the limit and begins a new round."""
+    def _fall(self, limit: int, patience: int = 1) -> None:
+        """Lowers the limit; the more patience, the later is the next try to raise it."""
+        limit = max(1, limit)
+        self._change(limit, max(min(patience, 2) * limit, min(100, patience * limit)))
+        self._tested, self._step = limit, 1
+        if limit < self._proven:
+            self._proven, self._fell = limit, self.epoch
+
+    def _change(self, limit: int, answers: int = 0) -> None:
+        """Sets the limit and begins a new round, of so many answers at least."""
         self.limit = limit
         self.epoch += 1
-        is_next_to_it = limit < self._most and self._ceiling == limit + 1
-        self._round = max(limit, min(100, 10 * limit)) if is_next_to_it else limit
+        self._round = max(limit, answers)
         self._answered = self._late = 0
 
 

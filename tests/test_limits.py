@@ -189,14 +189,25 @@ def test_a_few_long_answers_that_time_out_reduce_nothing() -> None:
     assert max(call.in_flight for call in simulated.sent[-500:]) == 64
 
 
-@pytest.mark.parametrize(
-    "error", [RateLimitError("429", http_status=429), ServerError("503", http_status=503)], ids=str
-)
-def test_refusals_reduce_the_number_in_flight(error: RetryableError) -> None:
+@pytest.mark.parametrize("error", [RateLimitError("429"), ServerError("503", http_status=503)], ids=str)
+def test_refusals_that_pile_up_show_how_many_are_admitted(error: RetryableError) -> None:
     limits = Limits(64)
-    ticket = limits.started(0.0, 10)
-    limits.failed(1.0, ticket, 20, 0.5, error)
+    tickets = [limits.started(0.0, 10) for _ in range(64)]
+    for in_flight in range(63, 19, -1):
+        limits.failed(1.0, tickets.pop(), in_flight, 0.5, error)
     assert limits.concurrency == 20
+
+
+def test_refusals_that_fall_on_some_calls_whatever_is_in_flight_reduce_little() -> None:
+    """As where one of several servers behind an address is overloaded."""
+    random = Random(7)
+
+    def arrive(_now: float, _body: bytes) -> Ending:
+        return (0.05, RateLimitError("slow down")) if random.random() < 0.1 else (0.2, ANSWER)
+
+    simulated = run(2000, arrive, concurrency=32)
+    assert simulated.seconds < 1.5 * 2000 * 0.2 / 32
+    assert len(simulated.failed) < 3
 
 
 def test_other_failures_reduce_nothing() -> None:

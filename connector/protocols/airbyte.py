@@ -11,7 +11,18 @@ from typing import Any, Final
 
 import orjson
 
-from connector.errors import APIConnectionError, ConfigError, ConnectorError, RetryableError
+from connector.errors import (
+    AuthenticationError,
+    BudgetError,
+    ConfigError,
+    ConnectorError,
+    NotFoundError,
+    OutageError,
+    QuotaError,
+    RateLimitError,
+    RecordError,
+    RetryableError,
+)
 from connector.protocols import Arguments, LogHandler, Output, Platform, json_file
 from connector.records import JSON, Checkpoint, Idle, Outcome, Schema, Status
 from connector.streams import Selection, Stream
@@ -21,6 +32,10 @@ PROTOCOL_VERSION: Final = "0.2.0"
 DOCUMENTATION: Final = "https://docs.airbyte.com/integrations/custom-connectors"
 
 _DONE, _FAILED = 0, 1
+_TOO_MANY: Final = 429
+_PASSING: Final = (408, 409, 425, _TOO_MANY)
+"""The statuses of a refusal that goes by itself."""
+_STATES: Final = ("STREAM", "GLOBAL", "LEGACY", "STATE")
 Message = dict[str, Any]
 
 
@@ -115,8 +130,10 @@ def _read_stream(platform: Platform, config: JSON, selection: Selection, states:
                 count = 0
             else:
                 yield result
-    except BaseException:
-        yield _status(name, "INCOMPLETE")
+    except GeneratorExit:  # nobody reads any more
+        raise
+    except BaseException as error:
+        yield _status(name, "INCOMPLETE", _reasons(error))
         raise
     yield _status(name, "COMPLETE")
 
@@ -141,19 +158,39 @@ def _state(stream: str, state: JSON, count: int) -> Message:
     }
 
 
-def _status(stream: str, status: str) -> Message:
-    return _trace("STREAM_STATUS", stream_status={"stream_descriptor": {"name": stream}, "status": status})
+def _status(stream: str, status: str, reasons: list[JSON] | None = None) -> Message:
+    content: Message = {"stream_descriptor": {"name": stream}, "status": status}
+    return _trace("STREAM_STATUS", stream_status=content | ({"reasons": reasons} if reasons else {}))
+
+
+def _reasons(error: BaseException) -> list[JSON]:
+    """Why a stream ended early, where the protocol has a name for it. `quota_reset` is in milliseconds since 1970."""
+    if not isinstance(error, RateLimitError | OutageError) or error.http_status != _TOO_MANY:
+        return []
+    reason: Message = {"type": "RATE_LIMITED"}
+    if isinstance(error, RateLimitError) and error.wait is not None:
+        reason["rate_limited"] = {"quota_reset": int((time.time() + error.wait) * 1000)}
+    return [reason]
 
 
 def _error(error: ConnectorError) -> Message:
-    """The trace that a platform shows: `config_error` is the user's to mend, `transient_error` goes by itself."""
-    kind = "system_error"
-    if isinstance(error, ConfigError):
-        kind = "config_error"
-    elif isinstance(error, RetryableError | APIConnectionError):
-        kind = "transient_error"
+    """The trace that a platform shows: `message` is for the user, `internal_message` for whoever looks into it."""
     internal = error.detail or f"{type(error).__name__}: {error.message}"
-    return _trace("ERROR", error={"message": error.message, "internal_message": internal, "failure_type": kind})
+    content = {"message": error.message, "internal_message": internal, "failure_type": _failure_type(error)}
+    return _trace("ERROR", error=content)
+
+
+def _failure_type(error: ConnectorError) -> str:
+    """`config_error` is the user's to mend, `transient_error` goes by itself, and the rest is neither."""
+    match error:
+        case ConfigError() | AuthenticationError() | QuotaError() | NotFoundError() | BudgetError() | RecordError():
+            return "config_error"
+        case OutageError(http_status=int(status)) if 400 <= status < 500 and status not in _PASSING:  # noqa: PLR2004 - HTTP's class of refusals
+            return "config_error"
+        case OutageError() | RetryableError():
+            return "transient_error"
+        case _:
+            return "system_error"
 
 
 def _trace(kind: str, **content: JSON) -> Message:
@@ -164,7 +201,7 @@ def selections(catalog: JSON) -> list[Selection]:
     """The streams that a configured catalogue asks for."""
     try:
         return [_selection(configured) for configured in catalog["streams"]]
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"the catalog is not a configured catalog of Airbyte's: {error!r} is missing in it") from None
 
 
@@ -178,18 +215,27 @@ def _selection(configured: Mapping[str, Any]) -> Selection:
 
 
 def states(state: JSON) -> dict[str, JSON]:
-    """The states by stream, from the list of messages that the protocol has now, or the one object that it had."""
-    if isinstance(state, Mapping):
+    """The states by stream, from all forms that platforms pass or have passed.
+
+    They are a list of state messages (by stream, global, or with legacy `data`), one message alone, and the object by
+    stream that came before them. Each message may be in its `{"type": "STATE"}` envelope; nothing is an empty state.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    if isinstance(state, Mapping) and state.get("type") not in _STATES:
         return dict(state)
+    messages = [state] if isinstance(state, Mapping) else state or []
     found: dict[str, JSON] = {}
-    for message in state or ():
-        if not isinstance(message, Mapping):
-            raise ConfigError("the state is not a list of Airbyte's state messages")
-        stream = message.get("stream") or message.get("state", {}).get("stream")
-        if stream:
-            found[stream["stream_descriptor"]["name"]] = stream.get("stream_state")
-        elif isinstance(message.get("data"), Mapping):
-            found |= message["data"]
+    try:
+        for message in messages:
+            inner = message.get("state") or message
+            found |= inner.get("data") or {}
+            for stream in (inner.get("global") or {}).get("stream_states") or [inner.get("stream")]:
+                if stream:
+                    found[stream["stream_descriptor"]["name"]] = stream.get("stream_state")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"the state is not a list of Airbyte's state messages: {error!r}") from None
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from tests.bench import chart, report
 from tests.bench.ceiling import ceiling
 from tests.bench.harness import Bench, Run
-from tests.bench.machine import facts, pinning
+from tests.bench.machine import facts, load, pinning
 from tests.bench.processes import ROOT
 from tests.bench.scenarios import ALL
 
@@ -31,10 +31,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         scale, rounds = (0.05, 1) if arguments.quick else (1.0, arguments.rounds)
         bench = Bench(Path(directory), _peers(arguments.peers), rounds, scale, full=arguments.full)
-        _say(f"{pinning()}; {machine['Python']}, load {machine['Load before']}")
+        _say(f"{pinning()}; {machine['Python']}, load {machine['Load']}")
         machine["The endpoint's own ceiling"] = ceiling()
         _say(machine["The endpoint's own ceiling"])
         runs = [run for name in arguments.only or ALL for run in _told(name, bench)]
+    machine["Load"] += f", {load()} after"
     print("\n".join(report.sections(runs)))  # noqa: T201 - this is its output
     if not arguments.only and not arguments.quick:
         write(machine, runs)

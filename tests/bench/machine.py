@@ -51,13 +51,18 @@ def pinning() -> str:
     return "the endpoint has one core, the client another"
 
 
+def load() -> str:
+    """How many processes want a core, of late."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
 def facts() -> dict[str, str]:
     """What a reader has to know about the machine to judge the figures."""
     return {
         "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "CPU": f"{_cpu()}, {os.cpu_count()} cores; {pinning()}",
         "System": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "Load before": f"{os.getloadavg()[0]:.2f}",
+        "Load": f"{load()} before",
         "Python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "Versions": ", ".join(_versions()),
     }

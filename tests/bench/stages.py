@@ -118,7 +118,7 @@ class Sample:
             self._transport.post(self.plan.url, body).read()
 
     def bare_socket(self) -> None:
-        """The part of `send` that is the system's: the same bytes, sent and received, and nothing done with them."""
+        """The same exchange on a bare socket, with nothing done about it: the floor of `send`."""
         address = urlsplit(self.plan.url)
         head = "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n"
         with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
