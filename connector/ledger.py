@@ -174,10 +174,10 @@ def _make(path: Path) -> None:
 
 def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
     """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
-    patience = 0.0
+    told = False
     while True:
         # A new connection for each try: one that has got half of the lock would keep the others from the whole.
-        db = sqlite3.connect(path, isolation_level=None, timeout=patience)
+        db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
         try:
             _prepare(db)
         except sqlite3.OperationalError as error:
@@ -189,9 +189,9 @@ def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
             raise
         else:
             return db
-        if not patience:
+        if not told:
             waiting()
-        patience = _BUSY
+        told = True
 
 
 def _prepare(db: sqlite3.Connection) -> None:

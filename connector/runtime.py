@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Self
@@ -21,6 +23,10 @@ from connector.masking import Masker
 from connector.plan import Plan
 from connector.retry import Backoff
 from connector.transport import Settings, Transport
+
+_LOG = logging.getLogger(__name__)
+_WAITING: Final = "another run uses the ledger %s; waiting for it to end"
+_SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
 
 IN_MEMORY: Final = "none"
 """The value of `cache` that keeps the ledger in memory."""
@@ -64,7 +70,7 @@ class Runtime:
 
     Args:
         ledger: The ledger's path; `None` keeps it in memory.
-        waiting: Called if another run has the ledger, before waiting for that one to end.
+        waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
     """
 
     def __init__(
@@ -74,7 +80,7 @@ class Runtime:
         *,
         stop: engines.Stop | None = None,
         clock: Clock | None = None,
-        waiting: Callable[[], None] = lambda: None,
+        waiting: Callable[[], None] | None = None,
     ) -> None:
         config = plan.config
         self.plan = plan
@@ -88,7 +94,9 @@ class Runtime:
             engines.Gauge(),
             clock or Clock(),
         )
-        self.ledger = Ledger(ledger, waiting=waiting)
+        self.ledger = Ledger(ledger, waiting=waiting or partial(_LOG.warning, _WAITING, ledger))
+        if self.ledger.set_aside is not None:
+            _LOG.warning(_SET_ASIDE, ledger, self.ledger.set_aside)
         self._transport = transport_of(config)
         kind = endpoints.load(config.kind)
         self._send = Client(self._transport, kind, plan.url, self.mask, self.control.clock)

@@ -107,6 +107,23 @@ def test_however_often_a_run_is_terminated_no_call_is_repeated(tmp_path: Path) -
         assert len(endpoint.journal.calls) == rows
 
 
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
+    source, output = table(tmp_path / "in.csv", 20), tmp_path / "out.jsonl"
+    with (
+        Endpoint(latency=25) as endpoint,
+        subprocess.Popen(enrich(source, output, endpoint), stderr=subprocess.DEVNULL) as process,
+    ):
+        deadline = time.monotonic() + 8  # less than the ten seconds that calls in flight get after the first one
+        while process.poll() is None and time.monotonic() < deadline:
+            if endpoint.journal.calls:
+                process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        ended = process.poll()
+        process.kill()
+    assert ended == -signal.SIGTERM
+    assert not output.exists()
+
+
 def test_of_two_copies_of_a_command_the_second_waits_and_says_so(tmp_path: Path) -> None:
     rows = 500
     source, output = table(tmp_path / "in.csv", rows), tmp_path / "out.jsonl"
@@ -160,7 +177,6 @@ def test_a_damaged_ledger_is_set_aside_and_the_run_finishes(
     assert is_right(output, 60)
 
 
-@pytest.mark.xfail(strict=False, reason="`Ledger.set_aside` is not told to the user yet")
 def test_where_a_damaged_ledger_went_is_told(tmp_path: Path, endpoint: Endpoint) -> None:
     source, output = table(tmp_path / "in.csv", 5), tmp_path / "out.jsonl"
     Path(f"{output}.ledger").write_bytes(b"no database at all" * 100)

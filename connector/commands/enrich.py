@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Final
 
 from connector import stores
 from connector.commands import ExitCode
@@ -20,8 +19,6 @@ from connector.report import Report
 from connector.runtime import Runtime, ledger_path
 from connector.signals import Interrupted, interruptible
 from connector.stores import Sink
-
-_WAITING: Final = "another run uses the ledger {}; waiting for it to end"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +43,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         source = stack.enter_context(stores.load(given.type).source(given, limit=arguments.limit))
         plan = Plan(config, source.columns or None)
         sink = stack.enter_context(stores.load(target.type).sink(target, plan.added, source=source))
-        runtime = stack.enter_context(Runtime(plan, path, waiting=lambda: _tell(_WAITING.format(path))))
+        runtime = stack.enter_context(Runtime(plan, path))
         stack.enter_context(interruptible(runtime.control.stop))
         live = sys.stderr.isatty() and not arguments.quiet
         report = Report(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from connector.breaker import Breaker
 from connector.clock import Clock
-from connector.errors import ConnectorError
+from connector.errors import ConnectorError, FatalError
 from connector.limits import Limits, Ticket
 from connector.records import Record, Reply
 from connector.retry import Backoff
@@ -79,6 +79,11 @@ class Control(NamedTuple):
     gauge: Gauge
     clock: Clock = Clock()
     grace: float = 10.0
+
+
+def ends_run(error: BaseException) -> bool:
+    """Whether no further call makes sense after `error`: it is fatal, or nobody expected it."""
+    return isinstance(error, FatalError) or not isinstance(error, ConnectorError)
 
 
 class Engine(Protocol):

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final, Protocol
 
-from connector.engines import Call, Control, Done
-from connector.errors import ConnectorError, FatalError, RetryableError
+from connector.engines import Call, Control, Done, ends_run
+from connector.errors import ConnectorError, RetryableError
 from connector.records import IDLE, Reply
 
 _TICK: Final = 0.05  # seconds without news after which whatever is ready downstream is let go
 _SOON: Final = 0.0005  # seconds that are waited at least
 _AHEAD: Final = 64  # calls that lie ready beyond those in flight, so that no worker waits for the deciding thread
 
-Result = tuple[Call, float, Reply | BaseException]
-"""A call that has ended, when it began, and what became of it."""
+Result = tuple[Call, float, Reply | BaseException | None]
+"""A call that has ended, when it began, and what became of it; `None` if the run was stopped before it began."""
 
 
 class Workers(Protocol):
@@ -87,9 +87,9 @@ class _Loop:
                     yield from self._released()
                     if self._has_ended:
                         return
-            self._control.gauge.in_flight = workers.in_flight
             result = workers.next(self._patience(now))
             now = clock()
+            self._control.gauge.in_flight = workers.in_flight
             if result is not None:
                 quiet = now + _TICK
                 done = self._judged(*result, now)
@@ -164,9 +164,11 @@ class _Loop:
             wait = self._held[0][0] - now if self._held else _TICK
         return max(_SOON, min(wait, _TICK))
 
-    def _judged(self, call: Call, started: float, result: Reply | BaseException, now: float) -> Done | None:
+    def _judged(self, call: Call, started: float, result: Reply | BaseException | None, now: float) -> Done | None:
         """Decides what a result means; `None` where the call is tried again, or the run is to end."""
         control = self._control
+        if result is None:
+            return None
         call.attempts += 1
         control.gauge.calls += 1
         control.gauge.retries += call.attempts > 1
@@ -178,7 +180,7 @@ class _Loop:
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now)
             return None
-        if isinstance(result, FatalError) or not isinstance(result, ConnectorError):
+        if not isinstance(result, ConnectorError) or ends_run(result):
             control.stop.request(result)
             return None
         control.breaker.answered()

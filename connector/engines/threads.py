@@ -8,14 +8,14 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from connector.engines import Call, Control
+from connector.engines import Call, Control, ends_run
 from connector.engines._dispatch import Result, dispatch
 from connector.records import Reply
 
 
 def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Iterator[Any]:
     """See `connector.engines.Engine.run`."""
-    workers = _Threads(send, control.limits.most, control.clock.monotonic)
+    workers = _Threads(send, control)
     try:
         yield from dispatch(items, workers, control)
     finally:
@@ -25,10 +25,11 @@ def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) 
 class _Threads:
     """Plain daemon threads on one queue, started as they are needed."""
 
-    def __init__(self, send: Callable[[bytes], Reply], most: int, now: Callable[[], float]) -> None:
+    def __init__(self, send: Callable[[bytes], Reply], control: Control) -> None:
         self._send = send
-        self._most = most
-        self._now = now
+        self._most = control.limits.most
+        self._now = control.clock.monotonic
+        self._stop = control.stop
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
         self._done: SimpleQueue[Result] = SimpleQueue()
         self._threads = 0
@@ -67,10 +68,12 @@ class _Threads:
             self._todo.put(None)
 
     def _work(self) -> None:
-        get, put, send, now = self._todo.get, self._done.put, self._send, self._now
+        get, put, send, now, stop = self._todo.get, self._done.put, self._send, self._now, self._stop
         while (call := get()) is not None:
             started = now()
             try:
-                put((call, started, send(call.body)))
+                put((call, started, send(call.body) if stop.reason is None else None))
             except BaseException as error:  # noqa: BLE001 - it is raised again in the deciding thread
+                if ends_run(error):
+                    stop.request(error)  # at once, so that no other call begins
                 put((call, started, error))

@@ -12,16 +12,14 @@ from typing import Any, Final
 import orjson
 
 from connector.errors import (
-    AuthenticationError,
-    BudgetError,
     ConfigError,
     ConnectorError,
-    NotFoundError,
+    FatalError,
     OutageError,
-    QuotaError,
     RateLimitError,
     RecordError,
     RetryableError,
+    StorageError,
 )
 from connector.protocols import Arguments, LogHandler, Output, Platform, json_file
 from connector.records import JSON, Checkpoint, Idle, Outcome, Schema, Status
@@ -33,8 +31,8 @@ DOCUMENTATION: Final = "https://docs.airbyte.com/integrations/custom-connectors"
 
 _DONE, _FAILED = 0, 1
 _TOO_MANY: Final = 429
-_PASSING: Final = (408, 409, 425, _TOO_MANY)
-"""The statuses of a refusal that goes by itself."""
+_REFUSALS: Final = frozenset(range(400, 500)) - {408, 409, 425, _TOO_MANY}
+"""The statuses of a request that stays refused until it is changed."""
 _STATES: Final = ("STREAM", "GLOBAL", "LEGACY", "STATE")
 Message = dict[str, Any]
 
@@ -108,9 +106,8 @@ def _catalogued(stream: Stream) -> Message:
 
 def _read(arguments: Arguments, platform: Platform) -> Iterator[Message | Idle]:
     config = _config(arguments)
-    selected = selections(json_file(arguments.catalog, "catalog"))
     known = states(json_file(arguments.state, "state") if arguments.state else None)
-    for selection in selected:
+    for selection in selections(json_file(arguments.catalog, "catalog")):
         yield from _read_stream(platform, config, selection, known)
 
 
@@ -176,21 +173,20 @@ def _reasons(error: BaseException) -> list[JSON]:
 def _error(error: ConnectorError) -> Message:
     """The trace that a platform shows: `message` is for the user, `internal_message` for whoever looks into it."""
     internal = error.detail or f"{type(error).__name__}: {error.message}"
-    content = {"message": error.message, "internal_message": internal, "failure_type": _failure_type(error)}
-    return _trace("ERROR", error=content)
+    kind = _failure_type(error)
+    return _trace("ERROR", error={"message": error.message, "internal_message": internal, "failure_type": kind})
 
 
 def _failure_type(error: ConnectorError) -> str:
     """`config_error` is the user's to mend, `transient_error` goes by itself, and the rest is neither."""
     match error:
-        case ConfigError() | AuthenticationError() | QuotaError() | NotFoundError() | BudgetError() | RecordError():
-            return "config_error"
-        case OutageError(http_status=int(status)) if 400 <= status < 500 and status not in _PASSING:  # noqa: PLR2004 - HTTP's class of refusals
+        case OutageError(http_status=int(status)) if status in _REFUSALS:
             return "config_error"
         case OutageError() | RetryableError():
             return "transient_error"
-        case _:
-            return "system_error"
+        case ConfigError() | FatalError() | RecordError() if not isinstance(error, StorageError):
+            return "config_error"
+    return "system_error"
 
 
 def _trace(kind: str, **content: JSON) -> Message:
@@ -217,8 +213,8 @@ def _selection(configured: Mapping[str, Any]) -> Selection:
 def states(state: JSON) -> dict[str, JSON]:
     """The states by stream, from all forms that platforms pass or have passed.
 
-    They are a list of state messages (by stream, global, or with legacy `data`), one message alone, and the object by
-    stream that came before them. Each message may be in its `{"type": "STATE"}` envelope; nothing is an empty state.
+    They are a list of state messages (by stream, global, or with legacy `data`), one message alone, in its envelope or
+    without, and the object by stream that came before them. Nothing is an empty state.
 
     Raises:
         ConfigError: It is none of these.

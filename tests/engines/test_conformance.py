@@ -91,8 +91,10 @@ def test_whatever_fails_each_call_has_exactly_one_result(engine: Engine, seed: i
 
     def send(body: bytes) -> Reply:
         attempts[body] = attempts.get(body, 0) + 1
-        if fates[body] == "never" or (fates[body] == "later" and attempts[body] < 3):
-            raise RateLimitError("slow down") if random.random() < 0.5 else APIConnectionError("reset")
+        if fates[body] == "later" and attempts[body] == 1:
+            raise RateLimitError("slow down")
+        if fates[body] == "never" or (fates[body] == "later" and attempts[body] == 2):
+            raise APIConnectionError("reset")
         if fates[body] == "refused":
             raise BadRequestError("too long")
         if fates[body] == "junk":
@@ -255,15 +257,18 @@ def test_an_error_of_the_run_stops_it_and_keeps_what_is_in_flight(engine: Engine
 
 def test_an_error_of_the_input_stops_the_run_and_keeps_what_is_in_flight(engine: Engine) -> None:
     error = ValueError("line 3 is not JSON")
-    stopped = threading.Event()
+    all_begun = threading.Barrier(4)
+    failed = threading.Event()
 
     def items() -> Iterator[Any]:
         yield from calls(3)
-        stopped.set()
+        all_begun.wait(10)
+        failed.set()
         raise error
 
     def send(_body: bytes) -> Reply:
-        assert stopped.wait(10)
+        all_begun.wait(10)
+        assert failed.wait(10)
         return ANSWER
 
     steered = control()

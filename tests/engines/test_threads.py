@@ -1,0 +1,110 @@
+"""What only the engine of threads has to do: start few of them, and leave none behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+import pytest
+
+from connector.breaker import Breaker
+from connector.engines import Call, Control, Done, Gauge, Stop
+from connector.engines.threads import run
+from connector.errors import AuthenticationError
+from connector.limits import Limits
+from connector.records import Record, Reply
+from connector.retry import Backoff
+
+ANSWER = Reply(200, {}, {})
+
+
+def control(concurrency: int) -> Control:
+    return Control(Limits(concurrency), Backoff(), Breaker(), Stop(), Gauge())
+
+
+def calls(number: int) -> Iterator[Call]:
+    return (Call(b"%d" % row, b"%d" % row, Record(row, {})) for row in range(number))
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("call-")]
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    end = monotonic() + 10
+    while not condition() and monotonic() < end:
+        threading.Event().wait(0.001)
+    return condition()
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left_behind() -> Iterator[None]:
+    assert eventually(lambda: not workers())
+    yield
+    assert eventually(lambda: not workers())
+
+
+def test_it_starts_no_more_threads_than_there_are_calls() -> None:
+    begun = threading.Barrier(3)
+    seen: set[str] = set()
+
+    def send(_body: bytes) -> Reply:
+        begun.wait(10)
+        seen.add(threading.current_thread().name)
+        return ANSWER
+
+    assert len(list(run(calls(3), send, control(256)))) == 3
+    assert len(seen) == 3
+    assert not workers() or eventually(lambda: not workers())
+
+
+def test_closing_it_early_ends_the_threads_and_begins_nothing() -> None:
+    sent: list[bytes] = []
+
+    def send(body: bytes) -> Reply:
+        sent.append(body)
+        return ANSWER
+
+    running = run(calls(10_000), send, control(4))
+    next(item for item in running if isinstance(item, Done))
+    assert isinstance(running, type(item for item in ()))
+    running.close()
+    assert eventually(lambda: not workers())
+    assert len(sent) < 200
+
+
+def test_closing_it_before_it_began_is_nothing_special() -> None:
+    running = run(calls(10), lambda _body: ANSWER, control(4))
+    assert isinstance(running, type(item for item in ()))
+    running.close()
+
+
+def test_a_consumer_that_forgets_it_leaves_no_thread_behind() -> None:
+    running = run(calls(10_000), lambda _body: ANSWER, control(4))
+    next(running)
+    del running
+    assert eventually(lambda: not workers())
+
+
+def test_an_error_in_the_consumer_leaves_no_thread_behind() -> None:
+    with pytest.raises(ZeroDivisionError):
+        for _ in run(calls(10_000), lambda _body: ANSWER, control(4)):
+            raise ZeroDivisionError
+    assert eventually(lambda: not workers())
+
+
+def test_with_a_wrong_key_no_more_calls_are_made_than_were_on_their_way() -> None:
+    """Though further calls lie ready: a worker does not take one of them once another has met a fatal error."""
+    sent: list[bytes] = []
+    begun = threading.Barrier(8)
+
+    def send(body: bytes) -> Reply:
+        sent.append(body)
+        begun.wait(10)
+        raise AuthenticationError("wrong key")
+
+    steered = control(8)
+    assert [item for item in run(calls(1000), send, steered) if isinstance(item, Done)] == []
+    assert isinstance(steered.stop.reason, AuthenticationError)
+    assert len(sent) <= 15

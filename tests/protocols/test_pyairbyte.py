@@ -1,0 +1,158 @@
+"""A real PyAirbyte client reads this source into its DuckDB cache, again and again, and tells its failures.
+
+The client is installed once, from the package registry, into an environment beside pytest's cache: it brings libraries
+that this project has in other versions. A script there runs the steps of a test and answers in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.endpoint import Endpoint, answer_to
+from tests.protocols.test_airbyte import Project
+
+PACKAGE = "airbyte>=0.71,<1"
+CLIENT = """\
+import json, sys
+from pathlib import Path
+import airbyte
+
+executable, config, home, steps = sys.argv[1:]
+told = []
+
+def source():
+    return airbyte.get_source(
+        "source-openai-compatible", config=json.loads(Path(config).read_text()), local_executable=Path(executable)
+    )
+
+def selected():
+    made = source()
+    made.select_streams(["reviews"])
+    return made
+
+def read(**options):
+    cache = airbyte.DuckDBCache(db_path=Path(home) / "cache.duckdb", schema_name="main")
+    result = selected().read(cache=cache, **options)
+    columns = ("id", "text", "content")
+    rows = [[row[name] for name in columns] for row in result.streams["reviews"]]
+    return {"processed": result.processed_records, "rows": sorted(rows)}
+
+verbs = {
+    "check": lambda: source().check(),
+    "streams": lambda: source().get_available_streams(),
+    "read": read,
+    "refresh": lambda: read(force_full_refresh=True),
+    "samples": lambda: [row["content"] for row in selected().get_samples(["reviews"], limit=3)["reviews"]],
+}
+for step in steps.split():
+    try:
+        told.append(verbs[step]())
+    except Exception as error:
+        told.append({"error": type(error).__name__, "text": str(error), "cause": repr(error.__cause__)})
+Path(home, "told.json").write_text(json.dumps(told, default=str))
+"""
+
+
+@pytest.fixture(scope="session")
+def python(pytestconfig: pytest.Config) -> Path:
+    """The interpreter of the client's environment, made once and used again by later runs."""
+    base = Path(pytestconfig.cache.mkdir("pyairbyte")) if pytestconfig.cache else pytest.fail("pytest's cache is off")
+    found = base / "airbyte" / "bin" / "python"
+    marker, wanted = base / "airbyte" / "installed", f"{sys.version}\n{PACKAGE}"
+    if marker.is_file() and marker.read_text() == wanted:
+        return found
+    shutil.rmtree(base / "airbyte", ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", base / "airbyte"], check=True)
+    pip = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = f"{PACKAGE} cannot be installed here: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    marker.write_text(wanted)
+    return found
+
+
+class Client:
+    """The project's table and config, and PyAirbyte to read it."""
+
+    def __init__(self, python: Path, path: Path, endpoint: Endpoint) -> None:
+        self._python = python
+        self._path = path
+        self.project = Project(path, endpoint)
+
+    def runs(self, *steps: str, **changes: Any) -> list[Any]:
+        """What each step gave, all of them in one process."""
+        config = self.project.file("config", {**self.project.config, **changes})
+        executable = Path(sys.executable).with_name("source-openai-compatible")
+        done = subprocess.run(
+            [self._python, "-c", CLIENT, executable, config, self._path, " ".join(steps)],
+            cwd=self._path,
+            env={
+                **os.environ,
+                "AIRBYTE_OFFLINE_MODE": "1",
+                "DO_NOT_TRACK": "1",
+                "AIRBYTE_LOGGING_ROOT": str(self._path / "logs"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "canary" not in done.stdout + done.stderr + self.log()
+        told: list[Any] = json.loads((self._path / "told.json").read_text())
+        return told
+
+    def log(self) -> str:
+        """What the client wrote into its log files."""
+        return "".join(path.read_text() for path in (self._path / "logs").rglob("*.log"))
+
+
+@pytest.fixture
+def client(python: Path, tmp_path: Path, endpoint: Endpoint) -> Client:
+    return Client(python, tmp_path, endpoint)
+
+
+def answered(count: int) -> list[list[Any]]:
+    return [[number, f"row {number}", answer_to(f"row {number}")] for number in range(count)]
+
+
+def test_the_client_checks_reads_goes_on_and_refreshes(client: Client, endpoint: Endpoint) -> None:
+    checked, streams, first = client.runs("check", "streams", "read")
+    assert (checked, streams) == (None, ["reviews"])
+    assert first == {"processed": 25, "rows": answered(25)}
+    client.project.write_rows(range(30))
+    second, third, refreshed = client.runs("read", "read", "refresh")
+    assert second == {"processed": 5, "rows": answered(30)}
+    assert third == {"processed": 0, "rows": answered(30)}
+    assert refreshed == {"processed": 30, "rows": answered(30)}
+    asked = [call.prompt for call in endpoint.journal.calls if call.prompt.startswith("row ")]
+    assert sorted(asked) == sorted(f"row {number}" for number in range(30))
+
+
+def test_samples_stop_early_without_an_error(client: Client) -> None:
+    (samples,) = client.runs("samples")
+    assert len(samples) == 3
+    assert set(samples) <= {row[2] for row in answered(25)}
+
+
+def test_a_bad_key_is_an_error_of_the_client_and_no_empty_success(client: Client) -> None:
+    client.project.table.write_text("id,text,at\n1,[[fault:401]],2024-01-01\n")
+    (failed,) = client.runs("read")
+    assert failed["error"] == "AirbyteConnectorFailedError"
+    assert "Exit Code: 1" in failed["text"]
+    assert "the endpoint refuses the key" in client.log()
+
+
+def test_a_failed_check_tells_the_client_what_to_change(client: Client) -> None:
+    (failed,) = client.runs("check", prompt="{{ nowhere }}")
+    assert failed["error"] == "AirbyteConnectorCheckFailedError"
+    assert 'there is no column "nowhere"' in failed["text"]
