@@ -109,15 +109,17 @@ def _entered(
         known = ledger.get([key for _, _, key, _ in rendered])
         calls: list[Call] = []
         for record, plan, key, body in rendered:
+            if waiting.joins(key, record):
+                continue
             if key in known:
                 outcome = plan.outcome(record, known[key], key)
                 if outcome.status is Status.SUCCESS or not retry_failed or key in asked_again:
-                    control.breaker.judged(outcome)
+                    if outcome.status is Status.SUCCESS:
+                        control.breaker.judged(outcome)
                     ready.append(outcome)
                     continue
                 asked_again.add(key)
-            if not waiting.joins(key, record):
-                calls.append(waiting.begin(Call(key, body, record)))
+            calls.append(waiting.begin(Call(key, body, record)))
         yield from ready
         yield from calls
         if batch[-1] is IDLE:
@@ -166,13 +168,15 @@ def _settled(
     answered: Iterator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
 ) -> Generator[Outcome | Message | Idle, None, None]:
     """Stores replies before anything of them is seen, then maps them: one outcome for each record that waits."""
-    batch: list[tuple[Done, Outcome]] = []
+    batch: list[Done] = []
+    firsts: list[Outcome] = []
     due = control.clock.monotonic() + _COMMIT_SECONDS
 
     def settle() -> Iterator[Outcome]:
-        nonlocal batch, due
-        settled, batch, due = batch, [], control.clock.monotonic() + _COMMIT_SECONDS
-        _store([done for done, _ in settled], ledger)
+        nonlocal batch, firsts, due
+        _store(batch, ledger)
+        settled, batch, firsts = zip(batch, firsts, strict=True), [], []
+        due = control.clock.monotonic() + _COMMIT_SECONDS
         for done, first in settled:
             waiting.end(done.call)
             yield first
@@ -182,12 +186,12 @@ def _settled(
     try:
         for item in answered:
             if isinstance(item, Done):
+                batch.append(item)
                 record = item.call.records[0]
-                outcome = _outcome(plan_of(record), record, item)
-                reason = budget.spend(outcome) or control.breaker.judged(outcome)
+                firsts.append(_outcome(plan_of(record), record, item))
+                reason = budget.spend(firsts[-1]) or control.breaker.judged(firsts[-1])
                 if reason is not None:
                     control.stop.request(reason)
-                batch.append((item, outcome))
             elif item is not IDLE:
                 yield item
             if batch and (item is IDLE or len(batch) >= _COMMIT or control.clock.monotonic() >= due):
@@ -198,7 +202,7 @@ def _settled(
         raise
     except BaseException as ended:  # a consumer that closes this generator above all: what is in flight is paid for
         control.stop.request(ended)
-        _store([*(done for done, _ in batch), *(item for item in answered if isinstance(item, Done))], ledger)
+        _store([*batch, *(item for item in answered if isinstance(item, Done))], ledger)
         raise
     yield from settle()
 

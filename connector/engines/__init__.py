@@ -6,7 +6,7 @@ All decisions (retry, pace, stop) are taken in the one thread that iterates; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -89,11 +89,11 @@ def ends_run(error: BaseException) -> bool:
 class Engine(Protocol):
     """What an engine module consists of."""
 
-    def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Iterator[Any]:
+    def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
         """Yields each `Call` of `items` as `Done` once it is, and everything else as it comes.
 
         Yields `IDLE` where nothing is finished for a while. A `FatalError`, or what a worker did not expect, becomes
-        the reason to stop; calls that are then still waiting to be tried again are not yielded.
+        the reason to stop, as does an error of `items`; calls that then still wait to be tried again are not yielded.
         """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -13,7 +13,7 @@ from connector.engines._dispatch import Result, dispatch
 from connector.records import Reply
 
 
-def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Iterator[Any]:
+def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
     """See `connector.engines.Engine.run`."""
     workers = _Threads(send, control)
     try:

@@ -56,7 +56,6 @@ def test_it_starts_no_more_threads_than_there_are_calls() -> None:
 
     assert len(list(run(calls(3), send, control(256)))) == 3
     assert len(seen) == 3
-    assert not workers() or eventually(lambda: not workers())
 
 
 def test_closing_it_early_ends_the_threads_and_begins_nothing() -> None:
@@ -68,7 +67,6 @@ def test_closing_it_early_ends_the_threads_and_begins_nothing() -> None:
 
     running = run(calls(10_000), send, control(4))
     next(item for item in running if isinstance(item, Done))
-    assert isinstance(running, type(item for item in ()))
     running.close()
     assert eventually(lambda: not workers())
     assert len(sent) < 200
@@ -76,7 +74,6 @@ def test_closing_it_early_ends_the_threads_and_begins_nothing() -> None:
 
 def test_closing_it_before_it_began_is_nothing_special() -> None:
     running = run(calls(10), lambda _body: ANSWER, control(4))
-    assert isinstance(running, type(item for item in ()))
     running.close()
 
 
@@ -88,9 +85,12 @@ def test_a_consumer_that_forgets_it_leaves_no_thread_behind() -> None:
 
 
 def test_an_error_in_the_consumer_leaves_no_thread_behind() -> None:
-    with pytest.raises(ZeroDivisionError):
+    def consume() -> None:
         for _ in run(calls(10_000), lambda _body: ANSWER, control(4)):
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        consume()
     assert eventually(lambda: not workers())
 
 
