@@ -128,7 +128,7 @@ class Config(BaseModel):
     on_error: Literal["record", "skip", "fail"] = Field(
         default="record",
         title="On a failed row",
-        description="Keep the row with its status and null columns, leave it out, or stop the run.",
+        description="Keep the row with its status and null columns, leave it out, or keep it and fail at the end.",
     )
     concurrency: int = Field(default=8, ge=1, le=4096, title="Concurrency", description="Calls in flight at the most.")
     max_requests_per_minute: int | None = Field(

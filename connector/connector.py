@@ -11,7 +11,7 @@ from connector import check, direct, stores
 from connector.clock import Clock
 from connector.config import Config
 from connector.engines import Stop
-from connector.errors import ConfigError, Problem
+from connector.errors import ConfigError, Problem, RecordError
 from connector.ordering import in_order
 from connector.pipeline import Result
 from connector.plan import Plan
@@ -165,10 +165,15 @@ def _loaded(config: AnyConfig) -> Config:
 
 
 def _kept(results: Iterator[Result], config: Config) -> Iterator[Result]:
-    """Leaves failed rows out where the config says so."""
+    """Leaves failed rows out where the config says so, or fails after the last one."""
+    failed = 0
     for result in results:
-        if config.on_error != "skip" or not isinstance(result, Outcome) or result.status is Status.SUCCESS:
+        is_failed = isinstance(result, Outcome) and result.status is not Status.SUCCESS
+        failed += is_failed
+        if not (is_failed and config.on_error == "skip"):
             yield result
+    if failed and config.on_error == "fail":
+        raise RecordError(f"{failed:,} rows failed, and on_error is fail: each says why in its provenance")
 
 
 def _stream(config: Config, source: Source, plan: Plan) -> Stream:

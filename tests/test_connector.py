@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connector import AuthenticationError, Checkpoint, ConfigError, Connector, Outcome, Selection
+from connector import AuthenticationError, Checkpoint, ConfigError, Connector, Outcome, RecordError, Selection
 from tests.endpoint import Endpoint, act, answer_to, shuffled
 
 
@@ -63,6 +63,13 @@ def test_a_wrong_key_raises() -> None:
         pytest.raises(AuthenticationError, match="refuses the key"),
     ):
         list(Connector(config(endpoint)).enrich([{"text": "a"}]))
+
+
+def test_on_error_fail_gives_every_row_and_then_fails(endpoint: Endpoint) -> None:
+    rows = Connector(config(endpoint, on_error="fail")).enrich([{"text": "[[fault:400]]"}, {"text": "a"}])
+    assert [row["_llm"]["status"] for row in islice(rows, 2)] == ["error", "success"]
+    with pytest.raises(RecordError, match="1 rows failed"):
+        next(rows)
 
 
 def test_no_config_is_an_error() -> None:
