@@ -89,7 +89,7 @@ class Runtime:
         self.control = engines.Control(
             Limits(config.concurrency, config.max_requests_per_minute, config.max_tokens_per_minute),
             Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
-            Breaker(),
+            Breaker(max_wait=config.max_retry_wait),
             stop or engines.Stop(),
             engines.Gauge(),
             clock or Clock(),
