@@ -14,8 +14,17 @@ from pydantic import BaseModel, SecretStr
 from connector.errors import ConfigError
 
 _REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
-_VARIABLES: Final = {"url": "OPENAI_BASE_URL", "api_key": "OPENAI_API_KEY", "model": "OPENAI_MODEL"}
-_JSON_OPTIONS: Final = ("request_format", "response_format", "output_schema", "headers", "streams")
+_VARIABLES: Final = {
+    "url": "OPENAI_BASE_URL",
+    "api_key": "OPENAI_API_KEY",
+    "model": "OPENAI_MODEL",
+    "organization": "OPENAI_ORG_ID",
+    "project": "OPENAI_PROJECT",
+}
+_JSON_OPTIONS: Final = (
+    *("request_format", "response_format", "output_schema", "models", "tools", "tool_choice"),
+    *("headers", "query", "streams"),
+)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -28,8 +29,8 @@ from connector.template import Template
 
 SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
 STREAM_OPTIONS: Final = (
-    *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema"),
-    *("is_stream", "metadata", "on_error", "prices"),
+    *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema", "max_repairs"),
+    *("tools", "tool_choice", "image_columns", "image_detail", "is_stream", "metadata", "on_error", "prices"),
 )
 """The options that each stream may have of its own; everything else is one for all calls of a run."""
 
@@ -44,6 +45,32 @@ def _json(value: JSON) -> JSON:
         return json.loads(value)
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
+
+
+def _is_array(value: JSON) -> JSON:
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise ValueError("is not an array of objects")
+    return value
+
+
+def _tool_choice(value: JSON) -> JSON:
+    """A word, or an object; one that is text is what it says."""
+    value = _json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
+    if isinstance(value, str | dict):
+        return value
+    raise ValueError("is neither a word nor an object")
+
+
+def _is_auth(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+        raise ValueError(f"{value!r} is neither bearer nor none nor the name of a header")
+    return value
+
+
+def _is_query(value: JSON) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(each, str | int | float) for each in value.values()):
+        raise ValueError("is not an object of texts")
+    return {name: expanded(str(each)) for name, each in value.items()}
 
 
 def _seconds(value: JSON) -> JSON:
@@ -109,6 +136,22 @@ def _is_input(value: Any) -> Any:
     return stores.load(value["type"]).Options.model_validate(value)
 
 
+class Model(BaseModel):
+    """A model as gateways list it. Prices are in USD per 1,000,000 tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    id: str
+    kind: str | None = None
+    region: str | None = None
+    description: str | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    input_price: float | None = Field(default=None, ge=0)
+    output_price: float | None = Field(default=None, ge=0)
+
+
 Url = Annotated[str, AfterValidator(_is_url)]
 JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
@@ -116,6 +159,11 @@ OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(
 Headers = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
 Streams = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
 Input = Annotated[Any, AfterValidator(_is_input)]
+JsonArray = Annotated[list[Any], BeforeValidator(_json), AfterValidator(_is_array), WithJsonSchema(JSON_TEXT)]
+ToolChoice = Annotated[Any, BeforeValidator(_tool_choice), WithJsonSchema({"type": "string"})]
+Auth = Annotated[str, AfterValidator(_is_auth)]
+Query = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
+Models = Annotated[list[Model], BeforeValidator(_json), WithJsonSchema(JSON_TEXT)]
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),
