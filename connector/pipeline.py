@@ -1,6 +1,6 @@
 """The path of a record, whole: it enters at the top of `run` and leaves at its end as an outcome.
 
-    items → entered → answered (engine: call, retry, pace) → settled (ledger, map) → released (checkpoints) → out
+    items → entered (render, look up, share) → answered (engine: call, retry, pace) → settled (ledger, map) → released
 
 Every stage is a generator, and all of them run in the one thread that iterates; only the calls are made elsewhere.
 State is in band: a checkpoint comes out behind the outcomes that it covers, and `IDLE` says that nothing more is ready.
@@ -14,12 +14,15 @@ from itertools import islice
 from typing import Any, Final
 
 from connector.checkpoint import Watermark
+from connector.concessions import Concessions
 from connector.cost import Budget
 from connector.engines import Call, Control, Done, Engine, Stop
 from connector.errors import StorageError, TemplateError
 from connector.ledger import Ledger
 from connector.plan import Plan
 from connector.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
+from connector.resolution import Resolver, standing
+from connector.sharing import Packer
 
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
@@ -43,6 +46,7 @@ def run(
     control: Control,
     *,
     budget: Budget | None = None,
+    concessions: Concessions | None = None,
     retry_failed: bool = False,
 ) -> Generator[Result, None, None]:
     """Yields exactly one `Outcome` for each `Record`, in the order in which they are finished.
@@ -52,13 +56,15 @@ def run(
 
     Args:
         budget: What the run may spend; it is asked to stop once that is reached.
+        concessions: What is known of how the endpoint wants to be asked.
         retry_failed: Calls again for rows whose reply in the ledger was no success.
 
     Raises:
         FatalError: The endpoint, the budget or the ledger ended the run.
         Exception: Whatever else `control.stop` was given as the reason, or a stage did not expect.
     """
-    control = control._replace(stop=Stop(control.stop))
+    resolver = Resolver(plan_of, concessions or Concessions({}))
+    control = control._replace(stop=Stop(control.stop), resolve=resolver)
     waiting = _Waiting()
     watermark = Watermark()
     entered = _entered(iter(items), plan_of, ledger, control, waiting, watermark, retry_failed=retry_failed)
@@ -86,8 +92,10 @@ def _entered(
     came in between would be in neither, and paid for again.
     """
     asked_again: set[bytes] = set()
+    packer = Packer(plan_of)
     for batch in _batched(items):
         while waiting.records >= _WAITING:
+            yield from packer.flush()
             yield IDLE
         ready: list[Outcome | Message] = []
         rendered: list[tuple[Record, Plan, bytes, bytes]] = []
@@ -119,11 +127,14 @@ def _entered(
                     ready.append(outcome)
                     continue
                 asked_again.add(key)
-            calls.append(waiting.begin(Call(key, body, record)))
+            calls.append(waiting.begin(Call(key, body, [record])))
         yield from ready
-        yield from calls
+        for call in calls:
+            yield from packer.add(call)
         if batch[-1] is IDLE:
+            yield from packer.flush()
             yield IDLE
+    yield from packer.flush()
 
 
 class _Waiting:
@@ -146,6 +157,9 @@ class _Waiting:
         self.records += 1
         return True
 
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls.values())
+
     def end(self, call: Call) -> None:
         del self._calls[call.key]
         self.records -= len(call.records)
@@ -165,7 +179,7 @@ def _until_idle(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _settled(
-    answered: Iterator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
+    answered: Generator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
 ) -> Generator[Outcome | Message | Idle, None, None]:
     """Stores replies before anything of them is seen, then maps them: one outcome for each record that waits."""
     batch: list[Done] = []
@@ -188,7 +202,7 @@ def _settled(
             if isinstance(item, Done):
                 batch.append(item)
                 record = item.call.records[0]
-                firsts.append(_outcome(plan_of(record), record, item))
+                firsts.append(item.outcome or _outcome(plan_of(record), record, item))
                 reason = budget.spend(firsts[-1]) or control.breaker.judged(firsts[-1])
                 if reason is not None:
                     control.stop.request(reason)
@@ -198,17 +212,24 @@ def _settled(
                 yield from settle()
             if item is IDLE:
                 yield IDLE
-    except StorageError:
+    except StorageError:  # what cannot be stored must not be paid for
+        answered.close()
         raise
     except BaseException as ended:  # a consumer that closes this generator above all: what is in flight is paid for
         control.stop.request(ended)
-        _store([*batch, *(item for item in answered if isinstance(item, Done))], ledger)
+        _store([*batch, *(item for item in answered if isinstance(item, Done)), *_standing(waiting)], ledger)
         raise
     yield from settle()
+    _store(_standing(waiting), ledger)
+
+
+def _standing(waiting: _Waiting) -> list[Done]:
+    """The replies that were to be bettered when the run was stopped: they are paid for."""
+    return [Done(call, reply) for call in waiting if (reply := standing(call)) is not None]
 
 
 def _store(done: list[Done], ledger: Ledger) -> None:
-    replies = [(call.key, result) for call, result in done if isinstance(result, Reply)]
+    replies = [(each.call.key, each.result) for each in done if isinstance(each.result, Reply)]
     if replies:
         ledger.put(replies)
 

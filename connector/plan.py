@@ -16,8 +16,9 @@ from connector.faults import refusal
 from connector.ledger import key_of
 from connector.provenance import GROUP, column, failure, group, known
 from connector.records import ANY, JSON, Answer, Outcome, Record, Reply, Schema, Status
+from connector.shorthand import chosen_model, constants_of, prices_of, shorthand_of
 from connector.template import Template
-from connector.values import dumps
+from connector.values import dumps, loads, unsendable
 
 _OK: Final = range(200, 300)
 _CONTENT_SHOWN: Final = 10_000
@@ -38,12 +39,16 @@ class Plan:
         self.config = config
         self.url = config.endpoint_url
         self.endpoint = endpoints.load(config.kind)
-        self._request = Template(self._request_format(), "request_format")
+        self._prices = prices_of(config)
+        self._request = Template(self._request_format(), "request_format", constants=constants_of(config))
         self._schema = config.output_schema
         self._validator = Draft7Validator(self._schema) if self._schema else None
         self._response = Template(self._response_format(), "response_format", lenient=True)
         self._is_sample = not self._response.leaves
+        self._values = self.endpoint.value_types(self._request.structure)
         self._reads_parsed = self._schema is not None or "parsed" in self._response.names
+        self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
+        self.packing = self.endpoint.packing(config.batch_size, config.rows_per_call, self._schema)
         self.columns = self._columns()
         if columns is not None:
             self._fit(list(columns))
@@ -69,18 +74,38 @@ class Plan:
         try:
             return dumps(body)
         except TypeError as error:
-            raise TemplateError(_unsendable(body, error)) from None
+            raise TemplateError(unsendable(body, "request_format", error)) from None
 
     @property
     def model(self) -> str | None:
         """The model that every request names; `None` where it differs by row, or is left to the endpoint."""
         structure = self._request.structure
         model = structure.get("model") if isinstance(structure, dict) else self.config.model
-        return model if isinstance(model, str) and "{" not in model else None
+        if isinstance(model, str) and "{" not in model:
+            return model
+        chosen = chosen_model(self.config)
+        return chosen.id if chosen else None
 
     def key(self, body: bytes) -> bytes:
         """The ledger's key of a rendered body."""
         return key_of(self.url, body)
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether a reply that does not fit may be asked for once more, in another way."""
+        return self._schema is not None and self.config.max_repairs > 0
+
+    def raised(self, body: bytes) -> bytes | None:
+        """The request with a higher token limit, for a reply that was cut; `None` where it sets none."""
+        raised = self.endpoint.raised(loads(body))
+        return None if raised is None else dumps(raised)
+
+    def repaired(self, body: bytes, outcome: Outcome) -> bytes | None:
+        """The request again, showing the model its reply and what is wrong with it; `None` where there is no text."""
+        wrong = outcome.provenance["error"]
+        content = wrong["content"]
+        repaired = self.endpoint.repaired(loads(body), content, wrong["message"]) if content else None
+        return None if repaired is None else dumps(repaired)
 
     def outcome(self, record: Record, reply: Reply, key: bytes, *, cached: bool = False) -> Outcome:
         """Maps a final reply to the row's outcome. `cached`: this row did not pay for it."""
@@ -102,7 +127,7 @@ class Plan:
             attempts=reply.attempts,
             answer=answer,
             reply=reply,
-            prices=self.config.prices,
+            prices=self._prices,
             cached=cached,
         )
         return self._outcome(record, status, columns, told)
@@ -127,13 +152,13 @@ class Plan:
             return config.request_format
         if config.prompt is None:
             raise ConfigError([Problem("request_format", "is missing: describe the request, or give a prompt")])
-        return self.endpoint.request_format(config.model, config.system_prompt, config.prompt)
+        return self.endpoint.request_format(shorthand_of(config))
 
     def _response_format(self) -> JSON:
         if self.config.response_format is not None:
             return self.config.response_format
         if self._schema is None:
-            return {"content": "{{ content }}"}
+            return dict(self.endpoint.COLUMNS)
         return {name: f"{{{{ parsed[{json.dumps(name)}] }}}}" for name in self._schema.get("properties", {})}
 
     def _columns(self) -> dict[str, Schema]:
@@ -146,7 +171,7 @@ class Plan:
             }
         reply = self.endpoint.REPLY
         parsed = inference.plain(self._schema, self._schema) if self._schema else ANY
-        names = {**reply, "properties": {**reply["properties"], "content": {"type": "string"}, "parsed": parsed}}
+        names = {**reply, "properties": {**reply["properties"], **self._values, "parsed": parsed}}
         return {name: inference.nullable(schema) for name, schema in self._response.columns(names).items()}
 
     def _fit(self, columns: list[str]) -> None:
@@ -170,6 +195,8 @@ class Plan:
         if self._is_sample:
             return {name: body.get(name) for name in self.columns}
         context = {**body, "content": answer.content}
+        if self._reads_values:
+            context |= self.endpoint.values(body)
         if self._reads_parsed:
             context["parsed"] = self._parsed(answer.content)
         columns: dict[str, Any] = self._response.render(context)
@@ -189,32 +216,6 @@ class Plan:
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: at {problem.json_path}, {problem.message}")
         return value
-
-
-def _unsendable(body: JSON, error: TypeError) -> str:
-    """Says which value of a request cannot be JSON."""
-    for path, value in _leaves(body, "request_format"):
-        try:
-            dumps(value)
-        except TypeError:
-            if isinstance(value, str):
-                return f"{path}: the text holds half of a character (a lone surrogate), which is no valid Unicode"
-            if isinstance(value, int):
-                return f"{path}: the number has more than 64 bits; make it a text"
-            return f"{path}: {type(value).__name__} is not JSON"
-    return f"request_format: {error}"
-
-
-def _leaves(value: JSON, path: str) -> Iterable[tuple[str, JSON]]:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield f"{path} (a key)", key
-            yield from _leaves(each, f"{path}.{key}")
-    elif isinstance(value, list):
-        for i, each in enumerate(value):
-            yield from _leaves(each, f"{path}[{i}]")
-    else:
-        yield path, value
 
 
 def _unfenced(content: str) -> str:

@@ -6,26 +6,33 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from functools import partial
+from functools import cache
 from hashlib import blake2b
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from connector import endpoints, engines, pipeline
 from connector.breaker import Breaker
 from connector.client import Client
 from connector.clock import Clock
+from connector.concessions import Concessions, path_of
 from connector.config import Config
 from connector.cost import Budget
 from connector.ledger import Ledger
 from connector.limits import Limits
 from connector.masking import Masker
 from connector.plan import Plan
+from connector.records import Reply
 from connector.retry import Backoff
 from connector.transport import Settings, Transport
 
 _LOG = logging.getLogger(__name__)
 _WAITING: Final = "another run uses the ledger %s; waiting for it to end"
+_PLAIN_HTTP: Final = (
+    "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
+)
 _SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
 
 IN_MEMORY: Final = "none"
@@ -34,6 +41,9 @@ IN_MEMORY: Final = "none"
 
 def transport_of(config: Config) -> Transport:
     """The transport that a config describes: its key, headers, time-outs, proxy and certificates."""
+    url = urlsplit(config.url)
+    if url.scheme == "http" and config.secrets and not is_loopback(url.hostname or ""):
+        _warn_of_plain_http(url.hostname)
     headers: dict[str, str] = {}
     if config.api_key:
         headers["Authorization"] = f"Bearer {config.api_key.get_secret_value()}"
@@ -48,6 +58,38 @@ def transport_of(config: Config) -> Transport:
             max_response_bytes=config.max_response_bytes,
         )
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine: by its name (RFC 6761, section 6.3) or its address."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@cache
+def _warn_of_plain_http(host: str | None) -> None:
+    """Once for each host in the life of the program, however many runs it makes."""
+    _LOG.warning(_PLAIN_HTTP, host)
+
+
+def _patience(ledger: Path | None, stop: engines.Stop) -> Callable[[], None]:
+    """What to do while another run has the ledger: say so once, and wait for it until a stop is asked for."""
+    told = False
+
+    def waiting() -> None:
+        nonlocal told
+        if stop.reason is not None:
+            raise stop.reason
+        if not told:
+            _LOG.warning(_WAITING, ledger)
+        told = True
+
+    return waiting
 
 
 def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Path | None:
@@ -94,12 +136,14 @@ class Runtime:
             engines.Gauge(),
             clock or Clock(),
         )
-        self.ledger = Ledger(ledger, waiting=waiting or partial(_LOG.warning, _WAITING, ledger))
+        self.ledger = Ledger(ledger, waiting=waiting or _patience(ledger, self.control.stop))
         if self.ledger.set_aside is not None:
             _LOG.warning(_SET_ASIDE, ledger, self.ledger.set_aside)
         self._transport = transport_of(config)
         kind = endpoints.load(config.kind)
-        self._send = Client(self._transport, kind, plan.url, self.mask, self.control.clock)
+        self._client = Client(self._transport, kind, plan.url, self.mask, self.control.clock)
+        remembers = None if config.cache == IN_MEMORY else path_of(plan.url)
+        self._concessions = Concessions(kind.CONCESSIONS, remembers, self.control.clock)
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
@@ -113,10 +157,14 @@ class Runtime:
             engines.load("threads"),
             self.control,
             budget=self.budget,
+            concessions=self._concessions,
             retry_failed=retry_failed,
         )
         with closing(results):
             yield from results
+
+    def _send(self, body: bytes) -> Reply:
+        return self._client(self._concessions.fitted(body))
 
     def close(self) -> None:
         """Closes connections and ledger."""

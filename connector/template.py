@@ -37,13 +37,17 @@ class Template:
         source: The structure, or its JSON text. Text that is JSON only once rendered is a template as a whole.
         path: What the user calls it, for messages: `request_format`.
         lenient: What is missing is null, rather than an error: a reply need not have every field.
+        constants: Names that are the same for every row. A row's own column of that name comes first.
 
     Raises:
         ConfigError: It is neither JSON nor a template, or uses what templates may not; lists every bad leaf.
     """
 
-    def __init__(self, source: JSON, path: str, *, lenient: bool = False) -> None:
+    def __init__(
+        self, source: JSON, path: str, *, lenient: bool = False, constants: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path
+        self._constants = dict(constants or {})
         self._environment = _LENIENT if lenient else _STRICT
         self.leaves: list[Leaf] = []
         self._problems: list[Problem] = []
@@ -51,7 +55,7 @@ class Template:
         self.structure = None if is_text else structure
         try:
             body = self._text_body(structure) if is_text else self._body(structure)
-            compiled = _compiled(self._environment, body, is_text=is_text)
+            compiled = _compiled(self._environment, body, self._constants, is_text=is_text)
         except RecursionError:
             self._problems.append(Problem(path, TOO_DEEP))
         except (SyntaxError, TemplateSyntaxError) as error:  # by Python, on the code that Jinja2 made, or by Jinja2
@@ -70,7 +74,8 @@ class Template:
         found: dict[str, str] = {}
         for leaf in self.leaves:
             for name in leaf.required():
-                found.setdefault(name, leaf.path)
+                if name not in self._constants:
+                    found.setdefault(name, leaf.path)
         return found
 
     def columns(self, names: Schema) -> dict[str, Schema]:
@@ -161,7 +166,9 @@ class Template:
         lenient = self._environment is _LENIENT
         for leaf in self.leaves:
             try:
-                _alone(leaf.source, is_text=leaf.expression is None, lenient=lenient).evaluate(row)
+                _alone(leaf.source, is_text=leaf.expression is None, lenient=lenient).evaluate(
+                    {**self._constants, **row}
+                )
             except Exception as inner:  # noqa: BLE001 - as in render
                 return TemplateError(f"{leaf.path}: {leaf.reason(inner, row)}")
         found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
@@ -184,7 +191,7 @@ def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:
         raise ConfigError([Problem(path, f"is not JSON: {error}")]) from None
 
 
-def _compiled(environment: Environment, body: list[nodes.Node], *, is_text: bool) -> Any:
+def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[str, Any], *, is_text: bool) -> Any:
     tree = nodes.Template(body, lineno=1)
     if depth(tree) > MAX_DEPTH:
         raise RecursionError
@@ -193,7 +200,7 @@ def _compiled(environment: Environment, body: list[nodes.Node], *, is_text: bool
         node.lineno = node.lineno or 1
     code = environment.compile(tree, "template", "template")
     template = environment.template_class.from_code(environment, code, {})
-    shared = dict(environment.globals)
+    shared = {**environment.globals, **constants}
     new_context, root = template.new_context, template.root_render_func
 
     def render(row: Mapping[str, Any]) -> Any:

@@ -115,6 +115,32 @@ def json_value(value: object) -> str:
     return str(value) if isinstance(value, Json | Undefined) else dumps(native(value)).decode()
 
 
+def unsendable(body: Any, name: str, error: TypeError) -> str:
+    """Says which value of a structure, called `name`, cannot be JSON, after `dumps` has failed with `error`."""
+    for path, value in _leaves(body, name):
+        try:
+            dumps(value)
+        except TypeError:
+            if isinstance(value, str):
+                return f"{path}: the text holds half of a character (a lone surrogate), which is no valid Unicode"
+            if isinstance(value, int):
+                return f"{path}: the number has more than 64 bits; make it a text"
+            return f"{path}: {type(value).__name__} is not JSON"
+    return f"{name}: {error}"
+
+
+def _leaves(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield f"{path} (a key)", key
+            yield from _leaves(each, f"{path}.{key}")
+    elif isinstance(value, list):
+        for i, each in enumerate(value):
+            yield from _leaves(each, f"{path}[{i}]")
+    else:
+        yield path, value
+
+
 def loads(data: bytes | str) -> Any:
     """Decodes JSON. Half of a surrogate pair is let through, since a stream may cut an emoji in two; NaN is not.
 

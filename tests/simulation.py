@@ -123,7 +123,7 @@ def run(
     limits = Limits(concurrency, requests_per_minute, tokens_per_minute)
     control = Control(limits, backoff or Backoff(), Breaker(), Stop(), Gauge(), time.clock)
     workers = Workers(concurrency, time, endpoint)
-    items: Iterator[Any] = (Call(b"%d" % row, body(row), Record(row, {})) for row in range(rows))
+    items: Iterator[Any] = (Call(b"%d" % row, body(row), [Record(row, {})]) for row in range(rows))
     began = time.now
     done = [(time.now - began, item) for item in dispatch(items, workers, control) if isinstance(item, Done)]
     sent = [Sent(at - began, open_, call.records[0].index, ending) for at, open_, call, ending in workers.log]

@@ -5,7 +5,7 @@ A kind is a plain module with the names of `Endpoint`. It is found by its file n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -15,8 +15,60 @@ from urllib.parse import urlsplit
 from connector.records import JSON, Answer, Schema, Usage
 
 
+class Shorthand(NamedTuple):
+    """What the config says in place of a request format: `prompt` and `system_prompt` are templates.
+
+    `images` are names of columns that hold images, `detail` is how closely the model looks at them. `max_tokens` and
+    `temperature` are those of the model that was chosen from the config's list.
+    """
+
+    model: str | None = None
+    system_prompt: str | None = None
+    prompt: str | None = None
+    images: tuple[str, ...] = ()
+    detail: str | None = None
+    tools: list[JSON] | None = None
+    tool_choice: JSON = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+class Concession(NamedTuple):
+    """Another way to ask for the same, for an endpoint that refuses the usual one."""
+
+    is_asked: Callable[[str], bool]
+    """Whether a refusal asks for it, by the refusal's words in lower case."""
+
+    made: Callable[[dict[str, JSON]], dict[str, JSON] | None]
+    """The request with the concession made; `None` where it has nothing to concede."""
+
+
+class Packing(Protocol):
+    """How the requests of several rows share one call."""
+
+    @property
+    def most(self) -> int:
+        """Rows in a call at the most."""
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that the packed requests may have together: what the endpoint's own limits leave room for."""
+
+    def alike(self, body: dict[str, JSON]) -> Hashable:
+        """What two requests must have in common to share a call; `None` for one that goes alone."""
+
+    def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
+        """The one request that asks for what `bodies`, all alike, ask for."""
+
+    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
+        """The reply to each of `count` packed requests, as if it had gone alone, in their order; its usage left out.
+
+        `None` stands for one that the reply does not answer, or not surely. Raises nothing.
+        """
+
+
 class Endpoint(Protocol):
-    """What a kind of endpoint consists of."""
+    """What a kind of endpoint consists of. What it has no use for it imports from `connector.endpoints._plain`."""
 
     PATH: str
     """What follows `/v1` in its URL, as `/chat/completions`."""
@@ -24,7 +76,13 @@ class Endpoint(Protocol):
     REPLY: Schema
     """The JSON Schema of a whole reply, as far as it is sure: column types are read off it."""
 
-    def request_format(self, model: str | None, system_prompt: str | None, prompt: str | None) -> dict[str, JSON]:
+    COLUMNS: Mapping[str, str]
+    """The response format where the config has none."""
+
+    CONCESSIONS: Mapping[str, Concession]
+    """Other ways to ask, by name, for endpoints that refuse the usual. Tried in this order, each once for a call."""
+
+    def request_format(self, shorthand: Shorthand) -> dict[str, JSON]:
         """The request that the shorthands of the config stand for."""
 
     def structured(self, body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
@@ -39,8 +97,23 @@ class Endpoint(Protocol):
     def answer(self, body: dict[str, Any]) -> Answer:
         """What a whole reply says. Raises nothing: a reply that is no answer gets a status that says so."""
 
+    def values(self, body: dict[str, Any]) -> dict[str, JSON]:
+        """What a response format may call by name beside `content` and the reply's own keys. Asked where one does."""
+
+    def value_types(self, request: JSON) -> dict[str, Schema]:
+        """The schemas of what `values` gives, and of `content` where the kind has one, for requests like `request`."""
+
     def minimal(self, body: dict[str, JSON]) -> dict[str, JSON]:
         """The cheapest request that proves key, endpoint and model to work, in place of `body`."""
+
+    def repaired(self, body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON] | None:
+        """The request again, showing the model its reply and what is wrong with it; `None` where that cannot be."""
+
+    def raised(self, body: dict[str, JSON]) -> dict[str, JSON] | None:
+        """The request with a higher token limit, for a reply that was cut; `None` where it sets none."""
+
+    def packing(self, batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:
+        """How rows share calls, as configured; `None` for one row per call. `schema`: what each reply has to fit."""
 
 
 KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
@@ -94,5 +167,9 @@ def usage_of(body: dict[str, Any]) -> Usage:
 
 
 def _count(usage: object, *names: str) -> int | None:
-    values = [usage.get(name) for name in names] if isinstance(usage, dict) else []
-    return next((value for value in values if type(value) is int and value >= 0), None)
+    if isinstance(usage, dict):
+        for name in names:
+            value = usage.get(name)
+            if type(value) is int and value >= 0:
+                return value
+    return None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, Final
 
-from connector.endpoints import usage_of
+from connector.endpoints import Packing, Shorthand, usage_of
+from connector.endpoints._chat_concessions import CONCESSIONS
+from connector.endpoints._chat_rows import Rows
+from connector.endpoints._chat_stream import fold
+from connector.endpoints._prompt import as_text, image_of
+from connector.endpoints._shapes import index_of, listed, mapped, text_of, text_or_none
 from connector.records import JSON, Answer, Schema, Status
-from connector.values import joined
+from connector.values import loads
 
 PATH: Final = "/chat/completions"
+COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
 
 _TEXT: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer"}
@@ -50,17 +56,28 @@ REPLY: Final[Schema] = {
 # What OpenAI calls "length" and "content_filter", and the names that other servers pass through from their engines.
 _CUT: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
 _FILTERED: Final = frozenset({"content_filter", "content-filter", "safety", "recitation", "blocklist", "refusal"})
-_TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 
 
-def request_format(model: str | None, system_prompt: str | None, prompt: str | None) -> dict[str, JSON]:
+def request_format(shorthand: Shorthand) -> dict[str, JSON]:
     """A conversation of the system prompt, where there is one, and the prompt. Nulls are left out."""
+    prompt: JSON = None if shorthand.prompt is None else as_text(shorthand.prompt)
+    if shorthand.images:
+        detail = {"detail": shorthand.detail} if shorthand.detail else {}
+        images = [{"type": "image_url", "image_url": {"url": image_of(name), **detail}} for name in shorthand.images]
+        prompt = [*([{"type": "text", "text": prompt}] if prompt is not None else []), *images]
+    system = None if shorthand.system_prompt is None else as_text(shorthand.system_prompt)
     messages = [
-        {"role": role, "content": _as_text(content)}
-        for role, content in (("system", system_prompt), ("user", prompt))
-        if content is not None
+        {"role": role, "content": content} for role, content in (("system", system), ("user", prompt)) if content
     ]
-    return {"model": model, "messages": messages} if model else {"messages": messages}
+    given = {
+        "model": shorthand.model,
+        "messages": messages,
+        "tools": shorthand.tools,
+        "tool_choice": shorthand.tool_choice,
+        "max_tokens": shorthand.max_tokens,
+        "temperature": shorthand.temperature,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
@@ -74,7 +91,7 @@ def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
 
 def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
     """Adds `stream`, and the option that makes the last chunk carry the usage."""
-    return {**body, "stream": True, "stream_options": {"include_usage": True, **_dict(body.get("stream_options"))}}
+    return {**body, "stream": True, "stream_options": {"include_usage": True, **mapped(body.get("stream_options"))}}
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
@@ -83,108 +100,18 @@ def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
     return {**model, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}
 
 
-def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Puts `chat.completion.chunk` events together into one `chat.completion`.
-
-    Text is joined once at the end, so a cut emoji is whole again. Complete is a stream in which some choice has a
-    `finish_reason`: not every server gives one for each. What is of no known shape is passed over.
-    """
-    body: dict[str, Any] = {}
-    choices: dict[int, _Choice] = {}
-    for event in events:
-        for key, value in event.items():
-            if key == "choices":
-                for chunk in filter(_dict, _list(value)):
-                    index = _index(chunk)
-                    if index not in choices:
-                        choices[index] = _Choice(index)
-                    choices[index].add(chunk)
-            elif value is not None and value != "":
-                body[key] = value
-    if not body and not choices:
-        return {}, False
-    body["object"] = "chat.completion"
-    body["choices"] = [choices[index].whole() for index in sorted(choices)]
-    return body, any(choice.rest.get("finish_reason") for choice in choices.values())
-
-
-class _Choice:
-    """One choice of a stream while its chunks arrive."""
-
-    __slots__ = ("arguments", "message", "rest", "texts", "tools")
-
-    def __init__(self, index: int) -> None:
-        self.rest: dict[str, Any] = {"index": index, "finish_reason": None}
-        self.message: dict[str, Any] = {"role": "assistant", "content": None}
-        self.texts: dict[str, list[str]] = {}
-        self.tools: dict[int, dict[str, Any]] = {}
-        self.arguments: dict[int, list[str]] = {}
-
-    def add(self, chunk: dict[str, Any]) -> None:
-        if "delta" not in chunk and "message" in chunk:  # the message so far, which is no piece of it
-            self.texts.clear()
-        for name, part in _dict(chunk.get("delta", chunk.get("message"))).items():
-            if part is not None:
-                self._add_part(name, part)
-        for name, items in _dict(chunk.get("logprobs")).items():
-            _extend(self.rest.setdefault("logprobs", {}), name, _list(items))
-        known = ("delta", "message", "index", "logprobs")
-        self.rest |= {key: value for key, value in chunk.items() if key not in known and value is not None}
-
-    def _add_part(self, name: str, part: Any) -> None:
-        text = _content(part) if name in _TEXT_FIELDS else None
-        if text is not None:
-            self.texts.setdefault(name, []).append(text)
-        elif name == "tool_calls":
-            for position, call in enumerate(filter(_dict, _list(part))):
-                self._add_tool_call(self._tool_index(call, position), call)
-        elif isinstance(part, list):
-            _extend(self.message, name, part)
-        else:
-            self.message[name] = part
-
-    def _tool_index(self, delta: dict[str, Any], position: int) -> int:
-        """Without an index, it is the call with the same id, a new one for a new id, and the last one for none."""
-        index, name = delta.get("index"), delta.get("id")
-        if isinstance(index, int):
-            return index
-        if not name:
-            return position or max(self.tools, default=0)
-        known = (at for at, call in self.tools.items() if call["id"] == name)
-        return next(known, max(self.tools, default=-1) + 1)
-
-    def _add_tool_call(self, index: int, delta: dict[str, Any]) -> None:
-        call = self.tools.setdefault(index, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-        call |= {key: value for key, value in delta.items() if key not in ("index", "function") and value}
-        for key, value in _dict(delta.get("function")).items():
-            if key == "arguments" and isinstance(value, str):
-                self.arguments.setdefault(index, []).append(value)
-            elif value:
-                call["function"][key] = value
-
-    def whole(self) -> dict[str, Any]:
-        message = self.message | {name: joined(parts) for name, parts in self.texts.items()}
-        for index, parts in self.arguments.items():
-            self.tools[index]["function"]["arguments"] = joined(parts)
-        if self.tools:
-            message["tool_calls"] = [self.tools[index] for index in sorted(self.tools)]
-        return self.rest | {"message": message}
-
-
 def answer(body: dict[str, Any]) -> Answer:
     """Reads the choice with the lowest index. A cut, filtered, refused or empty one is no success."""
-    usage, model = usage_of(body), body.get("model")
-    model = model if isinstance(model, str) else None
-    choices = [choice for choice in _list(body.get("choices")) if isinstance(choice, dict)]
+    usage, model = usage_of(body), text_or_none(body.get("model"))
+    choices = [choice for choice in listed(body.get("choices")) if isinstance(choice, dict)]
     if not choices:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
-    choice = min(choices, key=_index)
+    choice = min(choices, key=index_of)
     message = choice.get("message") or choice.get("delta")
-    finish_reason = choice.get("finish_reason")
-    finish_reason = finish_reason if isinstance(finish_reason, str) else None
+    finish_reason = text_or_none(choice.get("finish_reason"))
     if not isinstance(message, dict):
         return Answer(None, finish_reason, model, usage, Status.INVALID_OUTPUT, "the reply's choice has no message")
-    content = _content(message.get("content"))
+    content = text_of(message.get("content"))
     status, problem = _judged(message, content, (finish_reason or "").lower())
     return Answer(content, finish_reason, model, usage, status, problem)
 
@@ -198,38 +125,81 @@ def _judged(message: dict[str, Any], content: str | None, finish_reason: str) ->
         return Status.FILTERED, f"the model refused: {message['refusal']}"
     if finish_reason == "error":
         return Status.ERROR, "the endpoint ended the reply with an error"
-    if not (content or "").strip() and not message.get("tool_calls") and not message.get("function_call"):
-        return Status.INVALID_OUTPUT, "the reply is empty"
+    calls = _calls(message)
+    if not calls:
+        empty = not (content or "").strip()
+        return (Status.INVALID_OUTPUT, "the reply is empty") if empty else (Status.SUCCESS, None)
+    wrong = next((call["name"] for call in calls if call["arguments"] is None), None)
+    if wrong is not None:
+        return Status.INVALID_OUTPUT, f"the arguments of the call of {wrong!r} are not a JSON object"
     return Status.SUCCESS, None
 
 
-def _content(value: object) -> str | None:
-    """The text of a message: as it stands, or joined where it comes as parts."""
-    if isinstance(value, str):
-        return value
-    texts = [part.get("text") for part in _list(value) if isinstance(part, dict)]
-    return "".join(text for text in texts if isinstance(text, str)) if texts else None
+def values(body: dict[str, Any]) -> dict[str, JSON]:
+    """The texts of all choices, the reasoning, and the tool calls; `tool_name` and `arguments` are of the first one."""
+    choices = sorted((choice for choice in listed(body.get("choices")) if isinstance(choice, dict)), key=index_of)
+    messages = [mapped(choice.get("message") or choice.get("delta")) for choice in choices]
+    first = messages[0] if messages else {}
+    calls = _calls(first)
+    return {
+        "contents": [text_of(message.get("content")) for message in messages],
+        "reasoning": text_of(first.get("reasoning_content") or first.get("reasoning")),
+        "tool_calls": calls,
+        "tool_name": calls[0]["name"] if calls else None,
+        "arguments": calls[0]["arguments"] if calls else None,
+    }
 
 
-def _index(choice: dict[str, Any]) -> int:
-    index = choice.get("index")
-    return index if isinstance(index, int) else 0
+def value_types(request: JSON) -> dict[str, Schema]:
+    """The arguments are typed where the request offers a single tool."""
+    tools = listed(mapped(request).get("tools"))
+    function = mapped(mapped(tools[0]).get("function")) if len(tools) == 1 else {}
+    arguments = {"type": "object", **mapped(function.get("parameters"))}
+    call = {"id": _TEXT, "name": _TEXT, "arguments": arguments}
+    return {
+        "content": _TEXT,
+        "contents": {"type": "array", "items": _TEXT},
+        "reasoning": _TEXT,
+        "tool_calls": {"type": "array", "items": {"type": "object", "properties": call}},
+        "tool_name": _TEXT,
+        "arguments": arguments,
+    }
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tool calls of a message, their arguments parsed: `None` where they are cut, or no object."""
+    functions = [(call.get("id"), mapped(call.get("function"))) for call in listed(message.get("tool_calls")) if call]
+    old = mapped(message.get("function_call"))  # what they were before there were tools
+    return [
+        {"id": name, "name": text_or_none(function.get("name")) or "", "arguments": _arguments(function)}
+        for name, function in (functions or ([(None, old)] if old else []))
+    ]
 
 
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _arguments(function: dict[str, Any]) -> dict[str, Any] | None:
+    given = function.get("arguments")
+    if isinstance(given, dict):  # as some servers pass them on
+        return given
+    try:
+        parsed = loads(given or "{}")
+    except (TypeError, ValueError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
 
 
-def _extend(target: dict[str, Any], name: str, items: list[Any]) -> None:
-    if not isinstance(target.get(name), list):
-        target[name] = []
-    target[name].extend(items)
+def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON]:
+    """The conversation goes on: the reply, and what is wrong with it."""
+    told = f"That reply cannot be used: {problem}. Reply again, with the corrected JSON only."
+    further = [{"role": "assistant", "content": content}, {"role": "user", "content": told}]
+    return {**body, "messages": [*listed(body.get("messages")), *further]}
 
 
-def _as_text(template: str) -> str:
-    """A prompt is always a text: the comment keeps a lone `{{ column }}` from becoming a number or null in the JSON."""
-    return template + "{# text #}" if template.lstrip().startswith("{{") else template
+def raised(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Four times the limit, whichever name it has."""
+    caps = {name: body[name] * 4 for name in ("max_tokens", "max_completion_tokens") if isinstance(body.get(name), int)}
+    return {**body, **caps} if caps else None
+
+
+def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
+    """Rows share a call only where the config asks for it: that changes what the model sees."""
+    return Rows(rows_per_call, schema) if rows_per_call and rows_per_call > 1 else None

@@ -6,7 +6,7 @@ All decisions (retry, pace, stop) are taken in the one thread that iterates; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -14,29 +14,54 @@ from connector.breaker import Breaker
 from connector.clock import Clock
 from connector.errors import ConnectorError, FatalError
 from connector.limits import Limits, Ticket
-from connector.records import Record, Reply
+from connector.records import Outcome, Record, Reply
 from connector.retry import Backoff
 
 
 class Call:
-    """A request on its way, and every record that waits for its reply."""
+    """A request on its way, and every record that waits for its reply.
 
-    __slots__ = ("attempts", "body", "first", "key", "records", "ticket")
+    Attributes:
+        parts: The calls of rows that share this one; it then has neither a key nor records of its own.
+        asked: What has been asked for otherwise than usual, by name, so that nothing is tried twice.
+        paid: Replies that were paid for and not good enough; the last of them stands if nothing better comes.
+    """
 
-    def __init__(self, key: bytes, body: bytes, record: Record) -> None:
+    __slots__ = ("asked", "attempts", "body", "first", "key", "paid", "parts", "records", "ticket")
+
+    def __init__(self, key: bytes, body: bytes, records: list[Record], parts: Sequence[Call] = ()) -> None:
         self.key = key
         self.body = body
-        self.records = [record]
+        self.records = records
+        self.parts = parts
+        self.asked: tuple[str, ...] = ()
+        self.paid: tuple[Reply, ...] = ()
         self.attempts = 0
         self.first = 0.0
         self.ticket = Ticket(0, 0.0)
 
 
 class Done(NamedTuple):
-    """A call and what became of it: its final reply, or the error of its rows."""
+    """A call and what became of it: its final reply, or the error of its rows; and the outcome, where it is known."""
 
     call: Call
     result: Reply | ConnectorError
+    outcome: Outcome | None = None
+
+
+class Resolution(NamedTuple):
+    """What a result means: the calls that are done by it, and those to make in its place."""
+
+    done: Sequence[Done]
+    again: Sequence[Call] = ()
+
+
+Resolve = Callable[[Call, Reply | ConnectorError], Resolution]
+
+
+def as_it_stands(call: Call, result: Reply | ConnectorError) -> Resolution:
+    """Every result is final."""
+    return Resolution((Done(call, result),))
 
 
 class Stop:
@@ -70,7 +95,11 @@ class Gauge:
 
 
 class Control(NamedTuple):
-    """What an engine is steered by. `grace`: seconds that calls in flight are waited for once a stop is asked for."""
+    """What an engine is steered by.
+
+    `grace`: seconds that calls in flight are waited for once a stop is asked for. `resolve`: says what to make of a
+    result that needs no further try.
+    """
 
     limits: Limits
     backoff: Backoff
@@ -79,6 +108,7 @@ class Control(NamedTuple):
     gauge: Gauge
     clock: Clock = Clock()
     grace: float = 10.0
+    resolve: Resolve = as_it_stands
 
 
 def ends_run(error: BaseException) -> bool:

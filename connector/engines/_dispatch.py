@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Final, Protocol
 
@@ -60,7 +60,7 @@ class _Loop:
         self._held: list[tuple[float, int, Call]] = []  # by when they are due
         self._ready: list[tuple[int, int, Call]] = []  # those that are, by how often they have failed: it is their turn
         self._order = count()
-        self._doomed: list[Done] = []
+        self._doomed: list[tuple[Call, RetryableError]] = []
         self._has_ended = False
         self._is_dry = False
 
@@ -85,7 +85,7 @@ class _Loop:
                         break
                 if self._is_dry and not (self._held or self._ready or workers.outstanding):
                     yield from self._released()
-                    if self._has_ended:
+                    if self._has_ended and not self._held:
                         return
             result = workers.next(self._patience(now))
             now = clock()
@@ -95,7 +95,7 @@ class _Loop:
                 done = self._judged(*result, now)
                 if done is not None:
                     yield from self._released()
-                    yield done
+                    yield from done
             elif now >= quiet:
                 quiet = now + _TICK
                 yield IDLE
@@ -144,8 +144,7 @@ class _Loop:
         return item
 
     def _begin(self, call: Call, now: float) -> None:
-        if not call.attempts:
-            call.first = now
+        call.first = call.first or now
         call.ticket = self._control.limits.started(now, len(call.body))
         if self._control.breaker.is_open:
             self._control.breaker.trying()
@@ -164,7 +163,9 @@ class _Loop:
             wait = self._held[0][0] - now if self._held else _TICK
         return max(_SOON, min(wait, _TICK))
 
-    def _judged(self, call: Call, started: float, result: Reply | BaseException | None, now: float) -> Done | None:
+    def _judged(
+        self, call: Call, started: float, result: Reply | BaseException | None, now: float
+    ) -> Sequence[Done] | None:
         """Decides what a result means; `None` where the call is tried again, or the run is to end."""
         control = self._control
         if result is None:
@@ -176,7 +177,7 @@ class _Loop:
             control.breaker.answered()
             control.limits.answered(now, call.ticket, len(call.body), result)
             self._recall(now)
-            return Done(call, result if call.attempts == 1 else result._replace(attempts=call.attempts))
+            return self._resolved(call, result if call.attempts == 1 else result._replace(attempts=call.attempts), now)
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now)
             return None
@@ -184,7 +185,13 @@ class _Loop:
             control.stop.request(result)
             return None
         control.breaker.answered()
-        return Done(call, result)
+        return self._resolved(call, result, now)
+
+    def _resolved(self, call: Call, result: Reply | ConnectorError, now: float) -> Sequence[Done]:
+        resolution = self._control.resolve(call, result)
+        for each in resolution.again:
+            self._hold(each, now)
+        return resolution.done
 
     def _failed(self, call: Call, started: float, error: RetryableError, now: float) -> None:
         """Holds a call until it is due again. One without a further try waits too: in an outage, no row fails."""
@@ -196,7 +203,7 @@ class _Loop:
         if outage is not None:
             control.stop.request(outage)
         elif wait is None:
-            self._doomed.append(Done(call, error))
+            self._doomed.append((call, error))
         else:
             self._hold(call, now + wait)
         self._recall(now)
@@ -214,4 +221,6 @@ class _Loop:
     def _released(self) -> Iterator[Done]:
         """The calls that failed for good: another one has been answered since, or nothing else is left to try."""
         doomed, self._doomed = self._doomed, []
-        yield from doomed
+        now = self._control.clock.monotonic()
+        for call, error in doomed:
+            yield from self._resolved(call, error, now)

@@ -107,7 +107,7 @@ class Sample:
     def hand_over(self) -> None:
         """Calls through the engine's threads, with an endpoint that takes no time."""
         calls = (
-            Call(key, body, record) for key, body, record in zip(self.keys, self.bodies, self.records, strict=True)
+            Call(key, body, [record]) for key, body, record in zip(self.keys, self.bodies, self.records, strict=True)
         )
         with Runtime(self.plan, None) as runtime:
             deque(engines.load("threads").run(calls, lambda _: self.reply, runtime.control), maxlen=0)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.endpoints.chat import answer, fold, minimal, request_format, streamed, structured
+from connector.endpoints import Shorthand
+from connector.endpoints._chat_stream import fold
+from connector.endpoints.chat import answer, minimal, request_format, streamed, structured
 from connector.records import Status, Usage
 
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -383,11 +385,11 @@ def test_what_is_known_of_a_bad_reply_is_kept() -> None:
 
 
 def test_the_shorthands_are_a_conversation() -> None:
-    assert request_format("m", "Be brief.", "Hello {{ name }}") == {
+    assert request_format(Shorthand("m", "Be brief.", "Hello {{ name }}")) == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello {{ name }}"}],
     }
-    assert request_format(None, None, "Hello") == {"messages": [{"role": "user", "content": "Hello"}]}
+    assert request_format(Shorthand(prompt="Hello")) == {"messages": [{"role": "user", "content": "Hello"}]}
 
 
 def test_a_stream_is_asked_for_with_its_usage_unless_the_request_says_otherwise() -> None:

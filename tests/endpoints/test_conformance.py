@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from connector.endpoints import KINDS, Endpoint, address_of, kind_of, load, usage_of
+from connector.endpoints import KINDS, Endpoint, Shorthand, address_of, kind_of, load, usage_of
 from connector.records import Answer, Status, Usage
 from connector.template import Template
 from connector.values import dumps
@@ -87,13 +87,13 @@ def test_its_reply_is_described_by_a_schema(kind: str) -> None:
 @each_played
 def test_a_whole_reply_is_what_its_schema_says(kind: str) -> None:
     endpoint = load(kind)
-    request = endpoint.request_format("m", "Be brief.", "Hello")
+    request = endpoint.request_format(Shorthand("m", "Be brief.", "Hello"))
     Draft7Validator(endpoint.REPLY).validate(body_for(kind, request, "Hello"))
 
 
 @each_kind
 def test_the_shorthands_make_a_request_that_renders(kind: str) -> None:
-    format_ = load(kind).request_format("{{ model }}", None, "{{ text }}")
+    format_ = load(kind).request_format(Shorthand("{{ model }}", None, "{{ text }}"))
     template = Template(format_, "request_format")
     assert template.required().keys() <= {"model", "text"}
     for text in ('a "text"', "{{ 7*7 }}", "7"):
@@ -101,14 +101,14 @@ def test_the_shorthands_make_a_request_that_renders(kind: str) -> None:
         assert body["model"] == "m"
         assert text.encode() in dumps(body).replace(b"\\", b"")
         assert b"null" not in dumps(body)
-    assert "model" not in load(kind).request_format(None, None, "x")
+    assert "model" not in load(kind).request_format(Shorthand(prompt="x"))
 
 
 @each_kind
 @pytest.mark.parametrize("number", [7, True, 1.5, ["a"]])
 def test_a_prompt_is_always_a_text(kind: str, number: object) -> None:
     """A lone `{{ column }}` would keep its type otherwise, and the endpoint refuse it."""
-    template = Template(load(kind).request_format("m", None, "{{ value }}"), "request_format")
+    template = Template(load(kind).request_format(Shorthand("m", None, "{{ value }}")), "request_format")
     one, other = template.render({"value": number}), template.render({"value": "text"})
 
     def shape(value: Any) -> Any:
@@ -123,7 +123,7 @@ def test_a_prompt_is_always_a_text(kind: str, number: object) -> None:
 @pytest.mark.parametrize("change", ["streamed", "structured"])
 def test_asking_otherwise_keeps_the_rest_of_the_request(kind: str, change: str) -> None:
     endpoint = load(kind)
-    body = endpoint.request_format("m", "s", "p") | {"temperature": 0, "metadata": {"a": [1]}}
+    body = endpoint.request_format(Shorthand("m", "s", "p")) | {"temperature": 0, "metadata": {"a": [1]}}
     before = copy.deepcopy(body)
     changed = endpoint.streamed(body) if change == "streamed" else endpoint.structured(body, SCHEMA)
     assert body == before
@@ -135,7 +135,7 @@ def test_asking_otherwise_keeps_the_rest_of_the_request(kind: str, change: str) 
 @each_kind
 def test_the_smallest_request_goes_to_the_same_model(kind: str) -> None:
     endpoint = load(kind)
-    body = endpoint.request_format("m", "s" * 1000, "p" * 1000)
+    body = endpoint.request_format(Shorthand("m", "s" * 1000, "p" * 1000))
     before = copy.deepcopy(body)
     small = endpoint.minimal(body)
     assert body == before
@@ -148,7 +148,7 @@ def test_the_smallest_request_goes_to_the_same_model(kind: str) -> None:
 @pytest.mark.parametrize("usage", [True, False])
 def test_a_stream_says_the_same_as_the_whole_reply(kind: str, usage: bool) -> None:
     endpoint = load(kind)
-    body = body_for(kind, endpoint.request_format("m", None, "Hello"), "Hello")
+    body = body_for(kind, endpoint.request_format(Shorthand("m", None, "Hello")), "Hello")
     whole = endpoint.answer(body)
     folded, complete = endpoint.fold(chunks(Good(copy.deepcopy(body), kind=kind, streamed=True, usage=usage)))
     expected = whole if usage else whole._replace(usage=Usage())

@@ -45,7 +45,7 @@ def control(concurrency: int = 8, *, grace: float = 10.0, backoff: Backoff | Non
 
 
 def calls(number: int, first: int = 0) -> list[Call]:
-    return [Call(b"%d" % row, b"%d" % row, Record(row, {})) for row in range(first, first + number)]
+    return [Call(b"%d" % row, b"%d" % row, [Record(row, {})]) for row in range(first, first + number)]
 
 
 def answer(_body: bytes) -> Reply:
@@ -106,7 +106,7 @@ def test_whatever_fails_each_call_has_exactly_one_result(engine: Engine, seed: i
     assert rows(done) == list(range(300))
     assert steered.stop.reason is None
     expected = {"fine": Reply, "later": Reply, "refused": BadRequestError, "junk": ReplyError, "never": ConnectorError}
-    for call, result in done:
+    for call, result, _ in done:
         assert isinstance(result, expected[fates[call.body]])
         assert call.attempts == attempts[call.body] == {"later": 3, "never": 5}.get(fates[call.body], 1)
         if isinstance(result, Reply):

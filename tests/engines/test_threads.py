@@ -24,7 +24,7 @@ def control(concurrency: int) -> Control:
 
 
 def calls(number: int) -> Iterator[Call]:
-    return (Call(b"%d" % row, b"%d" % row, Record(row, {})) for row in range(number))
+    return (Call(b"%d" % row, b"%d" % row, [Record(row, {})]) for row in range(number))
 
 
 def workers() -> list[threading.Thread]:

@@ -1,0 +1,98 @@
+"""What an endpoint wants to be asked for otherwise than usual: found out by its refusals, and remembered.
+
+A concession counts as known once a call has worked by it. Known ones are made for all further calls to the same model,
+and kept in a file in the user's cache directory, so that the next run need not be refused first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
+
+from connector.clock import Clock
+from connector.endpoints import Concession
+from connector.values import dumps, loads
+
+_LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
+
+
+def path_of(url: str) -> Path:
+    """Where what is known of an endpoint is kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return home / "openai-compatible" / f"{blake2b(url.encode(), digest_size=8).hexdigest()}.endpoint.json"
+
+
+class Concessions:
+    """The concessions of one endpoint, by model. `fitted` may be called from any thread, the rest from one.
+
+    Args:
+        offered: What the endpoint's kind has to offer.
+        path: The file that remembers them; `None` for none. One that cannot be read or written is done without.
+    """
+
+    def __init__(self, offered: Mapping[str, Concession], path: Path | None = None, clock: Clock | None = None) -> None:
+        self._offered = offered
+        self._path = path
+        self._clock = clock or Clock()
+        self._known: dict[str, tuple[str, ...]] = {}
+        for model, entry in _read(path).items():
+            if self._clock.time() - entry["at"] < _LASTS:
+                self._known[model] = tuple(name for name in offered if name in entry["names"])
+
+    def fitted(self, body: bytes) -> bytes:
+        """The request with the known concessions of its model made."""
+        if not self._known:
+            return body
+        content = loads(body)
+        changed = content
+        for name in self._known.get(_model(content), ()):
+            changed = self._offered[name].made(changed) or changed
+        return body if changed is content else dumps(changed)
+
+    def next(self, body: bytes, made: Collection[str], refusal: str) -> tuple[str, bytes] | None:
+        """The name of a concession that a refusal asks for and that has not been made, and the request with it."""
+        words = refusal.lower()
+        for name, concession in self._offered.items():
+            if name not in made and concession.is_asked(words):
+                changed = concession.made(loads(body))
+                if changed is not None:
+                    return name, dumps(changed)
+        return None
+
+    def learn(self, body: bytes, names: Iterable[str]) -> None:
+        """Remembers what a call to the same model has worked by."""
+        model = _model(loads(body))
+        known = self._known.get(model, ())
+        wanted = {*known, *names}
+        learned = tuple(name for name in self._offered if name in wanted)
+        if learned != known:
+            self._known = {**self._known, model: learned}
+            if self._path is not None:
+                entry = {"at": int(self._clock.time()), "names": list(learned)}
+                _write(self._path, {**_read(self._path), model: entry})
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    return str(body.get("model", ""))
+
+
+def _read(path: Path | None) -> dict[str, dict[str, Any]]:
+    try:
+        found = {} if path is None else json.loads(path.read_bytes())
+        return {str(model): {"at": float(entry["at"]), "names": list(entry["names"])} for model, entry in found.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # which are 0600
+            json.dump(content, file)
+        Path(file.name).replace(path)
