@@ -1,7 +1,8 @@
 """What an endpoint wants to be asked for otherwise than usual: found out by its refusals, and remembered.
 
-A concession counts as known once a call has worked by it. Known ones are made for all further calls to the same model,
-and kept in a file in the user's cache directory, so that the next run need not be refused first.
+A concession that a refusal asks for is made at once for all further calls to the same model, and dropped again where it
+does not help. One that a call has worked by is kept in a file in the user's cache directory, so that the next run need
+not be refused first.
 """
 
 from __future__ import annotations
@@ -65,17 +66,28 @@ class Concessions:
                     return name, dumps(changed)
         return None
 
+    def expect(self, body: bytes, name: str) -> None:
+        """Makes a concession for all calls to the same model from now on, before it is known to help."""
+        self._set(body, {*self._of(body), name})
+
+    def drop(self, body: bytes, names: Iterable[str]) -> None:
+        """Takes concessions back that did not help."""
+        self._set(body, {*self._of(body)}.difference(names))
+
     def learn(self, body: bytes, names: Iterable[str]) -> None:
         """Remembers what a call to the same model has worked by."""
-        model = _model(loads(body))
-        known = self._known.get(model, ())
-        wanted = {*known, *names}
-        learned = tuple(name for name in self._offered if name in wanted)
-        if learned != known:
-            self._known = {**self._known, model: learned}
-            if self._path is not None:
-                entry = {"at": int(self._clock.time()), "names": list(learned)}
-                _write(self._path, {**_read(self._path), model: entry})
+        self._set(body, {*self._of(body), *names})
+        known, model = list(self._of(body)), _model(loads(body))
+        kept = _read(self._path)
+        if self._path is not None and kept.get(model, {}).get("names") != known:
+            _write(self._path, {**kept, model: {"at": int(self._clock.time()), "names": known}})
+
+    def _of(self, body: bytes) -> tuple[str, ...]:
+        return self._known.get(_model(loads(body)), ())
+
+    def _set(self, body: bytes, names: Collection[str]) -> None:
+        ordered = tuple(name for name in self._offered if name in names)
+        self._known = {**self._known, _model(loads(body)): ordered}  # a new one: other threads are reading
 
 
 def _model(body: Mapping[str, Any]) -> str:

@@ -35,8 +35,7 @@ class Resolver:
     def __call__(self, call: Call, result: Reply | ConnectorError) -> Resolution:
         """Every row of the call is in what comes back exactly once: as done, or in a call to make."""
         if isinstance(result, Reply) and result.status in _OK:
-            names = [name for name in call.asked if name not in (_REPAIRED, _RAISED)]
-            if names:
+            if names := _conceded(call):
                 self._concessions.learn(call.body, names)
             return self._taken_apart(call, result) if call.parts else self._answered(call, result)
         return self._refused(call, result)
@@ -75,12 +74,20 @@ class Resolver:
         if conceded is not None:
             name, call.body = conceded
             call.asked = (*call.asked, name)
+            if isinstance(result, Reply):  # of a server that merely failed, only the next answer can tell
+                self._concessions.expect(call.body, name)
             return Resolution((), (call,))
+        if names := _conceded(call):
+            self._concessions.drop(call.body, names)
         if call.parts:
             for part in call.parts:
                 part.attempts += call.attempts
             return Resolution((), halves(self._plan_of(call.parts[0].records[0]), call.parts))
         return Resolution((Done(call, standing(call) or result),))
+
+
+def _conceded(call: Call) -> list[str]:
+    return [name for name in call.asked if name not in (_REPAIRED, _RAISED)]
 
 
 def _better(plan: Plan, call: Call, outcome: Outcome) -> tuple[str, bytes] | None:

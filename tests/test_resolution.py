@@ -1,0 +1,281 @@
+"""Asking again for a better reply, conceding what is refused, and rows that share a call: over a real socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from connector import Connector
+from tests.endpoint import Action, Call, Endpoint, good
+from tests.faults import Good, play, render, status
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+def said(call: Call, content: str, finish_reason: str = "stop") -> Action:
+    """A good reply, but for its content."""
+    body: Any = good(call).body
+    body["choices"][0] |= {"message": {"role": "assistant", "content": content}, "finish_reason": finish_reason}
+    return Action("said", play(render(good(call)._replace(body=body))))
+
+
+def refuses(code: int, message: str) -> Action:
+    return Action("refused", status(code, {"error": {"message": message, "code": None, "type": "x"}})(Good({}), {}))
+
+
+def enriched(endpoint: Endpoint, rows: int = 1, **options: Any) -> list[dict[str, Any]]:
+    config = {"url": endpoint.url, "model": "m", "prompt": "row {{ id }}", "max_retries": 1, **options}
+    return list(Connector(config).enrich({"id": index} for index in range(rows)))
+
+
+def bodies(endpoint: Endpoint) -> list[Any]:
+    return [call.body for call in endpoint.journal.calls]
+
+
+# Replies that do not fit their schema
+
+
+def test_a_reply_that_does_not_fit_is_asked_for_again_with_its_error() -> None:
+    contents = iter(['{"n": "seven"}', '{"n": 7}'])
+    with Endpoint(lambda call: said(call, next(contents))) as endpoint:
+        (row,) = enriched(endpoint, output_schema=SCHEMA)
+    first, second = bodies(endpoint)
+    assert row["n"] == 7
+    assert row["_llm"]["status"] == "success"
+    assert row["_llm"]["attempts"] == 2
+    assert second["messages"][:-2] == first["messages"]
+    assert second["messages"][-2] == {"role": "assistant", "content": '{"n": "seven"}'}
+    assert "'seven' is not of type 'integer'" in second["messages"][-1]["content"]
+
+
+def test_both_replies_are_counted() -> None:
+    contents = iter(["{}", '{"n": 7}'])
+    with Endpoint(lambda call: said(call, next(contents))) as endpoint:
+        (row,) = enriched(endpoint, output_schema=SCHEMA)
+        alone = enriched(endpoint, rows=0)
+    used = [cast("Any", good(call).body)["usage"]["prompt_tokens"] for call in endpoint.journal.calls]
+    assert row["_llm"]["input_tokens"] == sum(used)
+    assert not alone
+
+
+@pytest.mark.parametrize("repairs", [0, 1, 2, 3])
+def test_a_row_is_repaired_no_more_often_than_configured(repairs: int) -> None:
+    with Endpoint(lambda call: said(call, "no JSON")) as endpoint:
+        (row,) = enriched(endpoint, output_schema=SCHEMA, max_repairs=repairs)
+    assert len(bodies(endpoint)) == 1 + repairs
+    assert row["_llm"]["status"] == "invalid_output"
+    assert row["_llm"]["attempts"] == 1 + repairs
+    assert row["_llm"]["error"]["content"] == "no JSON"
+
+
+def test_a_cut_reply_gets_a_higher_limit_once_and_is_not_repaired() -> None:
+    request = {"messages": [{"role": "user", "content": "row {{ id }}"}], "max_tokens": 10}
+    with Endpoint(lambda call: said(call, '{"n": ', "length")) as endpoint:
+        (row,) = enriched(endpoint, request_format=request, output_schema=SCHEMA, max_repairs=3)
+    assert [body["max_tokens"] for body in bodies(endpoint)] == [10, 40]
+    assert row["_llm"]["status"] == "truncated"
+    assert row["_llm"]["attempts"] == 2
+
+
+def test_without_a_limit_of_ours_a_cut_reply_is_not_paid_for_again() -> None:
+    with Endpoint(lambda call: said(call, '{"n": ', "length")) as endpoint:
+        (row,) = enriched(endpoint, output_schema=SCHEMA)
+    assert len(bodies(endpoint)) == 1
+    assert row["_llm"]["status"] == "truncated"
+
+
+def test_without_a_schema_nothing_is_asked_again() -> None:
+    with Endpoint(lambda call: said(call, "cut", "length")) as endpoint:
+        enriched(endpoint, request_format={"messages": [], "max_tokens": 10})
+        enriched(endpoint)
+    assert len(bodies(endpoint)) == 2
+
+
+@pytest.mark.parametrize("refusal", [400, 500])
+def test_where_the_repair_fails_the_reply_stands(refusal: int) -> None:
+    def script(call: Call) -> Action:
+        return said(call, "no JSON") if len(call.body["messages"]) == 1 else refuses(refusal, "no")
+
+    with Endpoint(script) as endpoint:
+        (row,) = enriched(endpoint, output_schema=SCHEMA)
+    assert row["_llm"]["status"] == "invalid_output"
+    assert row["_llm"]["error"]["content"] == "no JSON"
+    assert row["_llm"]["attempts"] == len(bodies(endpoint))
+
+
+def test_a_repaired_reply_is_known_to_the_next_run(tmp_path: Any) -> None:
+    contents = iter(["no JSON", '{"n": 7}'])
+    with Endpoint(lambda call: said(call, next(contents))) as endpoint:
+        first = enriched(endpoint, output_schema=SCHEMA, cache=str(tmp_path / "ledger"))
+        again = enriched(endpoint, output_schema=SCHEMA, cache=str(tmp_path / "ledger"))
+    assert len(bodies(endpoint)) == 2
+    assert again[0]["n"] == first[0]["n"] == 7
+    assert again[0]["_llm"]["input_tokens"] == first[0]["_llm"]["input_tokens"]
+
+
+# Concessions
+
+
+def needs(refused: Callable[[Any], bool], message: str, code: int = 400) -> Callable[[Call], Action | None]:
+    return lambda call: refuses(code, message) if refused(call.body) else None
+
+
+def test_the_token_cap_is_settled_by_the_endpoint_s_own_error_and_remembered() -> None:
+    request = {"model": "m", "messages": [{"role": "user", "content": "row {{ id }}"}], "max_tokens": 10}
+    script = needs(lambda body: "max_tokens" in body, "'max_tokens' is not supported: use 'max_completion_tokens'.")
+    with Endpoint(script) as endpoint:
+        rows = enriched(endpoint, rows=20, request_format=request, concurrency=1)
+        refusals = len(bodies(endpoint)) - 20
+        assert 1 <= refusals <= 8, "the next ones may be on their way already"
+        assert {row["_llm"]["status"] for row in rows} == {"success"}
+        assert sorted(row["_llm"]["attempts"] for row in rows) == [1] * (20 - refusals) + [2] * refusals
+        enriched(endpoint, rows=20, request_format=request, concurrency=1)
+    assert len(bodies(endpoint)) == 40 + refusals, "the next run knows it"
+
+
+@pytest.mark.parametrize("code", [400, 422, 500])
+def test_a_schema_that_is_refused_goes_down_to_json_mode_and_then_into_the_prompt(code: int) -> None:
+    script = needs(lambda body: "response_format" in body, "response_format is not supported", code)
+    with Endpoint(lambda call: script(call) or said(call, '{"n": 7}')) as endpoint:
+        rows = enriched(endpoint, rows=3, output_schema=SCHEMA, concurrency=1, max_retries=0)
+    asked = [body.get("response_format", {}).get("type") for body in bodies(endpoint)]
+    strict = [body.get("response_format", {}).get("json_schema", {}).get("strict") for body in bodies(endpoint)]
+    assert [row["n"] for row in rows] == [7, 7, 7]
+    assert asked[-4:] == ["json_object", None, None, None]
+    assert asked[0] == "json_schema"
+    assert strict[0] is True
+    assert all("JSON Schema" in body["messages"][-1]["content"] for body in bodies(endpoint)[-3:])
+
+
+def test_what_no_concession_helps_is_the_row_s_error() -> None:
+    with Endpoint(needs(lambda _: True, "response_format is not supported")) as endpoint:
+        (row,) = enriched(endpoint, output_schema=SCHEMA)
+    assert row["_llm"]["status"] == "error"
+    assert "response_format is not supported" in row["_llm"]["error"]["message"]
+    assert len(bodies(endpoint)) == 3
+
+
+# Several rows in a call
+
+
+def packed(call: Call, answer: Callable[[int, str], Any]) -> Action:
+    """Answers a packed call, entry by entry; `None` leaves one out."""
+    inputs = json.loads(call.prompt.partition("\n\n")[2])
+    answers = [{"id": each["id"], "answer": answer(each["id"], each["input"])} for each in inputs]
+    return said(call, json.dumps({"answers": [each for each in answers if each["answer"] is not None]}))
+
+
+def is_packed(call: Call) -> bool:
+    return "inputs that have nothing to do" in call.prompt
+
+
+def test_rows_share_calls_and_each_gets_its_own_answer() -> None:
+    with Endpoint(lambda call: packed(call, lambda _, text: f"to {text}")) as endpoint:
+        rows = enriched(endpoint, rows=25, rows_per_call=10)
+    assert [row["content"] for row in rows] == [f"to row {index}" for index in range(25)]
+    assert sorted(call.prompt.count('"id"') - 1 for call in endpoint.journal.calls) == [5, 10, 10]
+
+
+def test_tokens_of_a_shared_call_add_up_over_its_rows() -> None:
+    with Endpoint(lambda call: packed(call, lambda _, text: f"to {text}")) as endpoint:
+        rows = enriched(endpoint, rows=7, rows_per_call=10)
+    (call,) = endpoint.journal.calls
+    body: Any = good(call).body
+    assert sum(row["_llm"]["input_tokens"] for row in rows) == body["usage"]["prompt_tokens"]
+
+
+def test_an_answer_that_is_missing_is_asked_for_again_without_the_others() -> None:
+    def script(call: Call) -> Action | None:
+        return packed(call, lambda place, text: None if place == 3 else f"to {text}") if is_packed(call) else None
+
+    with Endpoint(script) as endpoint:
+        rows = enriched(endpoint, rows=5, rows_per_call=5)
+    assert [row["_llm"]["status"] for row in rows] == ["success"] * 5
+    assert [call.prompt for call in endpoint.journal.calls][1:] == ["row 2"]
+    assert [row["_llm"]["attempts"] for row in rows] == [1, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"answers": 1}', '{"answers": [{"id": 1, "answer": "a"}] * 9'])
+def test_a_reply_that_cannot_be_taken_apart_is_split_until_rows_stand_alone(content: str) -> None:
+    with Endpoint(lambda call: said(call, content) if is_packed(call) else None) as endpoint:
+        rows = enriched(endpoint, rows=8, rows_per_call=8)
+    assert {row["_llm"]["status"] for row in rows} == {"success"}
+    assert len(endpoint.journal.calls) == 1 + 2 + 4 + 8
+
+
+def test_doubled_and_foreign_ids_answer_nobody() -> None:
+    def script(call: Call) -> Action | None:
+        if not is_packed(call):
+            return None
+        answers = [
+            {"id": 1, "answer": "a"},
+            {"id": 1, "answer": "b"},
+            {"id": 9, "answer": "c"},
+            {"id": 2, "answer": "d"},
+        ]
+        return said(call, json.dumps({"answers": answers}))
+
+    with Endpoint(script) as endpoint:
+        rows = enriched(endpoint, rows=2, rows_per_call=2)
+    assert rows[1]["content"] == "d"
+    assert [call.prompt for call in endpoint.journal.calls][1:] == ["row 0"]
+
+
+def test_a_bad_row_ends_up_alone_and_its_neighbours_are_answered() -> None:
+    def script(call: Call) -> Action | None:
+        if "row 5" in call.prompt:
+            return refuses(400, "row 5 is too long")
+        return packed(call, lambda _, text: f"to {text}") if is_packed(call) else None
+
+    with Endpoint(script) as endpoint:
+        rows = enriched(endpoint, rows=8, rows_per_call=8)
+    assert [row["_llm"]["status"] for row in rows] == ["success"] * 5 + ["error"] + ["success"] * 2
+    assert "row 5 is too long" in rows[5]["_llm"]["error"]["message"]
+    assert len(endpoint.journal.calls) == 7
+
+
+def test_an_answer_that_does_not_fit_is_repaired_alone() -> None:
+    def script(call: Call) -> Action:
+        if is_packed(call):
+            return packed(call, lambda place, _: {"n": place} if place != 2 else {"n": "two"})
+        return said(call, '{"n": 2}')
+
+    with Endpoint(script) as endpoint:
+        rows = enriched(endpoint, rows=3, rows_per_call=3, output_schema=SCHEMA)
+    assert [row["n"] for row in rows] == [1, 2, 3]
+    assert len(endpoint.journal.calls) == 2
+    assert bodies(endpoint)[1]["messages"][0]["content"] == "row 1"
+
+
+def test_rows_that_were_answered_together_are_not_asked_again_alone(tmp_path: Any) -> None:
+    cache = str(tmp_path / "ledger")
+    with Endpoint(lambda call: packed(call, lambda _, text: text) if is_packed(call) else None) as endpoint:
+        enriched(endpoint, rows=6, rows_per_call=3, cache=cache)
+        enriched(endpoint, rows=6, cache=cache)
+    assert len(endpoint.journal.calls) == 2
+
+
+def test_only_rows_whose_requests_are_alike_share_a_call() -> None:
+    request = {
+        "model": "{{ 'a' if id % 2 else 'b' }}",
+        "messages": [{"role": "user", "content": "row {{ id }}"}],
+    }
+    with Endpoint(lambda call: packed(call, lambda _, text: text) if is_packed(call) else None) as endpoint:
+        rows = enriched(endpoint, rows=9, request_format=request, rows_per_call=10)
+    assert sorted(body["model"] for body in bodies(endpoint)) == ["a", "b"]
+    assert {row["_llm"]["status"] for row in rows} == {"success"}
+
+
+def test_a_cap_is_one_for_each_row() -> None:
+    request = {"messages": [{"role": "user", "content": "row {{ id }}"}], "max_tokens": 10}
+    with Endpoint(lambda call: packed(call, lambda _, text: text) if is_packed(call) else None) as endpoint:
+        enriched(endpoint, rows=4, request_format=request, rows_per_call=4)
+    assert bodies(endpoint)[0]["max_tokens"] == 40
