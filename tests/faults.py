@@ -134,8 +134,17 @@ def _deltas(kind: str, choice: Body) -> list[Body]:
     if "message" not in choice:
         return [end]
     said = [{key: piece} for key in ("content", "refusal") for piece in _pieces(choice["message"].get(key))]
-    deltas = [{"role": "assistant", "content": None if not said else ""}, *said]
+    deltas = [{"role": "assistant", "content": None if not said else ""}, *said, *_calls(choice["message"])]
     return [*({**each, "delta": delta} for delta in deltas), {**end, "delta": {}}]
+
+
+def _calls(message: Body) -> Iterator[Body]:
+    """The tool calls as deltas: who is called, then the arguments in pieces."""
+    for index, call in enumerate(message.get("tool_calls", ())):
+        named = {"name": call["function"]["name"], "arguments": ""}
+        yield {"tool_calls": [{**call, "index": index, "function": named}]}
+        for piece in _pieces(call["function"]["arguments"]):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
 
 
 def _pieces(text: Any, size: int = 7) -> list[Any]:
