@@ -29,6 +29,9 @@ _DEEPEST: Final = 5
 _RETRYABLE: Final = frozenset({408, 409, 425})
 _QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits", "credit_limit"})
 _KEY: Final = frozenset({"invalid_api_key", "invalid_authentication", "account_deactivated", "authentication_error"})
+_FILTERED: Final = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+_BUDGET: Final = 412  # Portkey: its own budget is used up
+_DENIED: Final = 446  # Portkey: a guardrail denied the request
 _MODEL: Final = frozenset({"model_not_found", "model_not_available", "invalid_model"})
 _HTML: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _STATUS: Final = re.compile(r"[45][0-9]{2}")
@@ -121,12 +124,18 @@ def refusal(reply: Reply) -> BadRequestError:
     return BadRequestError(told, http_status=reply.status)
 
 
+def is_filtered(reply: Reply) -> bool:
+    """Whether a refusal was a filter's: by Azure's, OpenAI's or Portkey's sign for it."""
+    error = reply.body["error"]
+    return reply.status == _DENIED or not _FILTERED.isdisjoint((error.get("code"), error.get("type")))
+
+
 def _is_retryable(status: int) -> bool:
     return status in _RETRYABLE or status >= 500 or status < 300  # noqa: PLR2004 - HTTP's classes of status
 
 
 def _fatal(status: int, fault: Fault, told: str) -> ConnectorError | None:
-    if fault.names & _QUOTA or status == 402:  # noqa: PLR2004 - Payment Required
+    if fault.names & _QUOTA or status == 402 or (status == _BUDGET and "budget" in fault.message.lower()):  # noqa: PLR2004 - Payment Required
         return QuotaError(
             f"the account has no credit left ({told}): add credit, then run the same command again", http_status=status
         )

@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator
 from connector import endpoints, inference
 from connector.config import Config
 from connector.errors import ConfigError, ConnectorError, Problem, ReplyError, TemplateError
-from connector.faults import refusal
+from connector.faults import is_filtered, refusal
 from connector.ledger import key_of
 from connector.provenance import GROUP, column, failure, group, known
 from connector.records import ANY, JSON, Answer, Outcome, Record, Reply, Schema, Status
@@ -110,8 +110,8 @@ class Plan:
     def outcome(self, record: Record, reply: Reply, key: bytes, *, cached: bool = False) -> Outcome:
         """Maps a final reply to the row's outcome. `cached`: this row did not pay for it."""
         if reply.status not in _OK:
-            refused = refusal(reply)
-            return self.failed(record, refused, key=key, attempts=reply.attempts, cached=cached)
+            status = Status.FILTERED if is_filtered(reply) else Status.ERROR
+            return self.failed(record, refusal(reply), status, key=key, attempts=reply.attempts, cached=cached)
         answer = self.endpoint.answer(reply.body)
         status, problem, columns = answer.status, answer.problem, None
         if status is Status.SUCCESS:
@@ -133,12 +133,19 @@ class Plan:
         return self._outcome(record, status, columns, told)
 
     def failed(
-        self, record: Record, error: ConnectorError, *, key: bytes = b"", attempts: int = 0, cached: bool = False
+        self,
+        record: Record,
+        error: ConnectorError,
+        status: Status = Status.ERROR,
+        *,
+        key: bytes = b"",
+        attempts: int = 0,
+        cached: bool = False,
     ) -> Outcome:
         """The outcome of a row that got no answer."""
         wrong = failure(type(error).__name__, error.message, error.http_status)
-        told = known(Status.ERROR, wrong, key=key, attempts=attempts, cached=cached)
-        return self._outcome(record, Status.ERROR, None, told)
+        told = known(status, wrong, key=key, attempts=attempts, cached=cached)
+        return self._outcome(record, status, None, told)
 
     def _outcome(
         self, record: Record, status: Status, columns: dict[str, Any] | None, told: dict[str, JSON]

@@ -602,10 +602,8 @@ _REFUSED: Final[_Rows] = {
     "400-status": Fault("a status and a message", status(400, {"status": "failure", "message": "Bad request"})),
     "400-string": Fault("the error is a string", status(400, {"error": "Bad request"})),
     "400-text": Fault("plain text", status(400, b"Bad request", kind="text/plain")),
-    "412": Fault("a gateway's budget is used up", status(412, _error("Budget exhausted", "precondition_failed"))),
     "413": Fault("too large, as HTML", status(413, HTML, kind=HTML_TYPE)),
     "422": Fault("FastAPI's list of what is wrong", status(422, FIELDS)),
-    "446": Fault("a gateway's guardrail denied it", status(446, _error("Denied by guardrail", "hooks_failed"))),
     "503-should-not-retry": Fault("a 503 for good", status(503, OVERLOADED, {"x-should-retry": "false"})),
     "json-array": Fault("JSON, but no object", in_text(lambda sent: b"[" + sent + b"]")),
     "json-deep": Fault("JSON nested 20,000 deep", in_text(lambda sent: b"{" + DEEP + sent[1:])),
@@ -621,7 +619,14 @@ _STOPS: Final[_Rows] = {
     "403-html": Fault("a firewall's page", status(403, HTML, kind=HTML_TYPE)),
     "404-model": Fault("no such model", status(404, NO_MODEL)),
     "404-path": Fault("no such path", status(404, {"detail": "Not Found"})),
+    "412": Fault("a gateway's budget is used up", status(412, _error("Budget exhausted", "precondition_failed"))),
     "429-quota": Fault("no quota left", status(429, NO_QUOTA, {"retry-after": "1"})),
+}
+_DENIED: Final[_Rows] = {
+    "400-filter": Fault(
+        "a filter refuses the prompt", status(400, _error("The prompt triggered it", "x", "content_filter"))
+    ),
+    "446": Fault("a gateway's guardrail denied it", status(446, _error("Denied by guardrail", "hooks_failed"))),
 }
 _RESPONSES_STREAM: Final[_Rows] = {
     "sse-no-event-lines": Fault(
@@ -684,6 +689,7 @@ FAULTS: Final[dict[str, Fault]] = {
     **_expect(_RETRIED, _ERROR, _ERROR, retried=True),
     **_expect(_REFUSED, _ERROR, _ERROR),
     **_expect(_STOPS, _ERROR, _ERROR, effect="run"),
+    **_expect(_DENIED, _FILTERED, _FILTERED),
     **_expect(_NO_ANSWER, _EMPTY, _EMPTY, kinds=_CHAT),
     **_expect(
         {"length": Fault("cut at the token limit", finish("length", "max_output_tokens"))}, _CUT, _CUT, kinds=_TEXT
