@@ -26,6 +26,9 @@ class Watermark:
 
     def leave(self, index: int) -> None:
         """The outcome of record number `index` leaves."""
+        if index == self._next and not self._left:
+            self._next = index + 1
+            return
         heapq.heappush(self._left, index)
         while self._left and self._left[0] == self._next:
             self._next = heapq.heappop(self._left) + 1

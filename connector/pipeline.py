@@ -237,7 +237,7 @@ def _store(done: list[Done], ledger: Ledger) -> None:
 def _outcome(plan: Plan, record: Record, done: Done, *, cached: bool = False) -> Outcome:
     if isinstance(done.result, Reply):
         return plan.outcome(record, done.result, done.call.key, cached=cached)
-    return plan.failed(record, done.result, key=done.call.key, attempts=done.call.attempts)
+    return plan.failed(record, done.result, key=done.call.key, attempts=done.call.tries)
 
 
 def _released(settled: Iterator[Outcome | Message | Idle], watermark: Watermark) -> Iterator[Result]:

@@ -22,7 +22,7 @@ _RAISED: Final = "raised"
 def standing(call: Call) -> Reply | None:
     """The reply of a call that was asked again for a better one, in case that does not come."""
     is_reply = _REPAIRED in call.asked or _RAISED in call.asked
-    return summed(call.paid)._replace(attempts=call.attempts) if is_reply else None
+    return summed(call.paid)._replace(attempts=call.tries) if is_reply else None
 
 
 class Resolver:
@@ -59,12 +59,12 @@ class Resolver:
         again: list[Call] = []
         missing: list[Call] = []
         for part, body, own in apart(plan, call.parts, reply):
-            part.attempts += call.attempts
+            part.together, part.first = call.tries, call.first
             if body is None:
                 part.paid = (*part.paid, own)
                 missing.append(part)
             else:
-                resolution = self._answered(part, own._replace(attempts=part.attempts))
+                resolution = self._answered(part, own)
                 done += resolution.done
                 again += resolution.again
         return Resolution(done, [*again, *halves(plan, missing)])
@@ -81,7 +81,7 @@ class Resolver:
             self._concessions.drop(call.body, names)
         if call.parts:
             for part in call.parts:
-                part.attempts += call.attempts
+                part.together, part.first = call.tries, call.first
             return Resolution((), halves(self._plan_of(call.parts[0].records[0]), call.parts))
         return Resolution((Done(call, standing(call) or result),))
 

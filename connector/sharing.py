@@ -79,4 +79,6 @@ def apart(plan: Plan, calls: Sequence[Call], reply: Reply) -> list[tuple[Call, d
 def _packed(group: _Group) -> Call:
     if len(group.calls) == 1 or group.plan.packing is None:
         return group.calls[0]
-    return Call(b"", dumps(group.plan.packing.packed(group.bodies)), [], group.calls)
+    shared = Call(b"", dumps(group.plan.packing.packed(group.bodies)), [], group.calls)
+    shared.together, shared.first = group.calls[0].together, group.calls[0].first  # those that shared one before
+    return shared

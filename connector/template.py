@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 
 from connector.environment import MAX_DEPTH, TOO_DEEP, Environment, depth, filtered
 from connector.errors import ConfigError, Problem, TemplateError
@@ -191,6 +192,20 @@ def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:
         raise ConfigError([Problem(path, f"is not JSON: {error}")]) from None
 
 
+class _Context(Context):
+    """What a template runs in, made for every row: without what Jinja2 sets up for inheritance, which templates lack."""
+
+    def __init__(self, environment: Environment, parent: dict[str, Any], evaluation: nodes.EvalContext) -> None:
+        self.environment = environment
+        self.parent = parent
+        self.vars = {}
+        self.exported_vars = set()
+        self.eval_ctx = evaluation
+        self.name = None
+        self.blocks = {}
+        self.globals_keys = set()
+
+
 def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[str, Any], *, is_text: bool) -> Any:
     tree = nodes.Template(body, lineno=1)
     if depth(tree) > MAX_DEPTH:
@@ -199,12 +214,11 @@ def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[
     for node in tree.find_all(nodes.Node):
         node.lineno = node.lineno or 1
     code = environment.compile(tree, "template", "template")
-    template = environment.template_class.from_code(environment, code, {})
-    shared = {**environment.globals, **constants}
-    new_context, root = template.new_context, template.root_render_func
+    root = environment.template_class.from_code(environment, code, {}).root_render_func
+    shared, evaluation = {**environment.globals, **constants}, nodes.EvalContext(environment)
 
     def render(row: Mapping[str, Any]) -> Any:
-        context = new_context({**shared, ROW: row, **row, FUEL: [MAX_FUEL]}, shared=True)
+        context = _Context(environment, {**shared, ROW: row, **row, FUEL: [MAX_FUEL]}, evaluation)
         deque(root(context), maxlen=0)
         result = context.vars[_RESULT]
         return orjson.loads(result) if is_text else result

@@ -25,9 +25,12 @@ class Call:
         parts: The calls of rows that share this one; it then has neither a key nor records of its own.
         asked: What has been asked for otherwise than usual, by name, so that nothing is tried twice.
         paid: Replies that were paid for and not good enough; the last of them stands if nothing better comes.
+        attempts: Its own.
+        together: Attempts of calls that its rows shared before.
+        first: When the first attempt for its rows began, in monotonic seconds.
     """
 
-    __slots__ = ("asked", "attempts", "body", "first", "key", "paid", "parts", "records", "ticket")
+    __slots__ = ("asked", "attempts", "body", "first", "key", "paid", "parts", "records", "ticket", "together")
 
     def __init__(self, key: bytes, body: bytes, records: list[Record], parts: Sequence[Call] = ()) -> None:
         self.key = key
@@ -37,8 +40,14 @@ class Call:
         self.asked: tuple[str, ...] = ()
         self.paid: tuple[Reply, ...] = ()
         self.attempts = 0
+        self.together = 0
         self.first = 0.0
         self.ticket = Ticket(0, 0.0)
+
+    @property
+    def tries(self) -> int:
+        """All attempts that have been made for its rows."""
+        return self.together + self.attempts
 
 
 class Done(NamedTuple):

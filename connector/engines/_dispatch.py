@@ -177,7 +177,7 @@ class _Loop:
             control.breaker.answered()
             control.limits.answered(now, call.ticket, len(call.body), result)
             self._recall(now)
-            return self._resolved(call, result if call.attempts == 1 else result._replace(attempts=call.attempts), now)
+            return self._resolved(call, result if call.tries == 1 else result._replace(attempts=call.tries), now)
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now)
             return None
@@ -199,7 +199,7 @@ class _Loop:
         wait = control.backoff.wait(error, call.attempts, now - call.first, control.clock.random)
         pause = control.backoff.base if wait is None else wait
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        outage = control.breaker.failed(error, started, now, in_flight, is_first=call.attempts == 1)
+        outage = control.breaker.failed(error, started, now, in_flight, is_first=call.tries == 1)
         if outage is not None:
             control.stop.request(outage)
         elif wait is None:
