@@ -22,7 +22,7 @@ from connector.ledger import Ledger
 from connector.plan import Plan
 from connector.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
 from connector.resolution import Resolver, standing
-from connector.sharing import Packer
+from connector.sharing import Packer, Waiting
 
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
@@ -65,7 +65,7 @@ def run(
     """
     resolver = Resolver(plan_of, concessions or Concessions({}))
     control = control._replace(stop=Stop(control.stop), resolve=resolver)
-    waiting = _Waiting()
+    waiting = Waiting()
     watermark = Watermark()
     entered = _entered(iter(items), plan_of, ledger, control, waiting, watermark, retry_failed=retry_failed)
     answered = engine.run(entered, send, control)
@@ -81,7 +81,7 @@ def _entered(
     plan_of: PlanOf,
     ledger: Ledger,
     control: Control,
-    waiting: _Waiting,
+    waiting: Waiting,
     watermark: Watermark,
     *,
     retry_failed: bool,
@@ -137,34 +137,6 @@ def _entered(
     yield from packer.flush()
 
 
-class _Waiting:
-    """The calls on their way, by key, so that identical rows share one; and how many records wait for them."""
-
-    def __init__(self) -> None:
-        self._calls: dict[bytes, Call] = {}
-        self.records = 0
-
-    def begin(self, call: Call) -> Call:
-        self._calls[call.key] = call
-        self.records += 1
-        return call
-
-    def joins(self, key: bytes, record: Record) -> bool:
-        call = self._calls.get(key)
-        if call is None:
-            return False
-        call.records.append(record)
-        self.records += 1
-        return True
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(self._calls.values())
-
-    def end(self, call: Call) -> None:
-        del self._calls[call.key]
-        self.records -= len(call.records)
-
-
 def _batched(items: Iterator[Item]) -> Iterator[list[Item]]:
     """Lists of items for one look-up each; the input's pauses end them early, so that nothing is held back."""
     while batch := list(islice(_until_idle(items), _BATCH)):
@@ -179,7 +151,7 @@ def _until_idle(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _settled(
-    answered: Generator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: _Waiting, budget: Budget
+    answered: Generator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: Waiting, budget: Budget
 ) -> Generator[Outcome | Message | Idle, None, None]:
     """Stores replies before anything of them is seen, then maps them: one outcome for each record that waits."""
     batch: list[Done] = []
@@ -223,7 +195,7 @@ def _settled(
     _store(_standing(waiting), ledger)
 
 
-def _standing(waiting: _Waiting) -> list[Done]:
+def _standing(waiting: Waiting) -> list[Done]:
     """The replies that were to be bettered when the run was stopped: they are paid for."""
     return [Done(call, reply) for call in waiting if (reply := standing(call)) is not None]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from connector.engines import Call
 from connector.plan import Plan
@@ -12,12 +13,14 @@ from connector.usage import shared
 from connector.values import dumps, loads
 
 
-class _Group(NamedTuple):
-    """Calls that are alike, until there are enough of them."""
+@dataclass(slots=True)
+class _Group:
+    """Calls that are alike, until there are enough of them; `size` is what their requests have in bytes."""
 
     plan: Plan
     calls: list[Call]
     bodies: list[dict[str, JSON]]
+    size: int = 0
 
 
 class Packer:
@@ -38,13 +41,14 @@ class Packer:
             return
         key = (id(plan), alike)
         group = self._groups.get(key)
-        if group and sum(len(each.body) for each in group.calls) + len(call.body) > packing.most_bytes:
+        if group and group.size + len(call.body) > packing.most_bytes:
             yield _packed(self._groups.pop(key))
             group = None
         if group is None:
             group = self._groups[key] = _Group(plan, [], [])
         group.calls.append(call)
         group.bodies.append(body)
+        group.size += len(call.body)
         if len(group.calls) >= packing.most:
             yield _packed(self._groups.pop(key))
 
