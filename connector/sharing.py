@@ -1,4 +1,4 @@
-"""Rows that share a call: their requests are packed together, and a reply to all of them is taken apart."""
+"""Rows that share a call: identical ones, and those whose requests are packed together and their reply taken apart."""
 
 from __future__ import annotations
 
@@ -11,6 +11,37 @@ from connector.plan import Plan
 from connector.records import JSON, Record, Reply
 from connector.usage import shared
 from connector.values import dumps, loads
+
+
+class Waiting:
+    """The calls on their way, by key, so that identical rows share one; and how many records wait for them."""
+
+    def __init__(self) -> None:
+        self._calls: dict[bytes, Call] = {}
+        self.records = 0
+
+    def begin(self, call: Call) -> Call:
+        """Takes note of a call to make, and returns it."""
+        self._calls[call.key] = call
+        self.records += 1
+        return call
+
+    def joins(self, key: bytes, record: Record) -> bool:
+        """Whether a call of this key is on its way; the record then waits for it, too."""
+        call = self._calls.get(key)
+        if call is None:
+            return False
+        call.records.append(record)
+        self.records += 1
+        return True
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls.values())
+
+    def end(self, call: Call) -> None:
+        """Forgets a call that is done."""
+        del self._calls[call.key]
+        self.records -= len(call.records)
 
 
 @dataclass(slots=True)

@@ -430,6 +430,10 @@ CASES = [
 ]
 
 
+DENIED = {"400-filter", "446"}
+"""A filter's refusals: a row's own status, but no reply that could be handed on."""
+
+
 @pytest.mark.parametrize(("fault", "streamed"), CASES)
 def test_every_fault_gives_whole_records_or_an_error_that_says_so(
     tmp_path: Path, shared: Endpoint, fault: Fault, streamed: bool
@@ -442,7 +446,7 @@ def test_every_fault_gives_whole_records_or_an_error_that_says_so(
     assert len(records) + len(logs) == len(messages)
     assert all(record["data"] for record in records)
     assert streamed or len(records) <= 1
-    if (fault.streamed if streamed else fault.whole) is Status.ERROR:
+    if (fault.streamed if streamed else fault.whole) is Status.ERROR or fault.name in DENIED:
         assert (code, len(logs), messages[-1]["type"]) == (1, 1, "log")
         assert logs[0]["level"] == "error"
         assert logs[0]["message"]
@@ -475,7 +479,22 @@ def test_a_config_with_an_input_enriches_it_one_record_for_each_row(table: Serve
     rows = sorted((record["data"] for record in of_type(messages, "record")), key=lambda row: row["id"])
     assert (code, len(messages)) == (0, 3)
     assert [row["label"] for row in rows] == [answer_to("fine"), None, answer_to("bad")]
-    assert [row["_llm"]["status"] for row in rows] == ["success", "error", "success"]
+    assert [row["_llm_status"] for row in rows] == ["success", "error", "success"]
+
+
+def test_records_and_schema_have_the_same_flat_columns_named_as_in_csv(table: Server) -> None:
+    _, (message,) = table.says("discover", config=table.config())
+    columns = message["catalog"]["streams"][0]["json_schema"]["properties"]
+    rows = [record["data"] for record in of_type(table.says("read", config=table.config())[1], "record")]
+    assert [list(row) for row in rows] == [list(columns)] * 3
+    assert all(Draft7Validator({"properties": columns}).is_valid(row) for row in rows)
+    assert not [name for name, schema in columns.items() if "properties" in schema]
+    (told,) = [row["_llm_error"] for row in rows if row["_llm_status"] == "error"]
+    assert json.loads(told)["http_status"] == 400
+    copy = table.path / "copy.csv"
+    command = [sys.executable, "-m", "connector", "enrich", table.connection["input"]["path"], "--output", str(copy)]
+    subprocess.run([*command, "--config", table.config(input=None)], check=True, capture_output=True, timeout=60)
+    assert copy.read_text().splitlines()[0].split(",") == list(columns)
 
 
 def test_a_query_that_is_no_request_leaves_the_input_to_be_read(table: Server) -> None:
@@ -494,7 +513,7 @@ def test_check_and_discover_look_at_the_input(table: Server) -> None:
     code, (message,) = table.says("discover", config=table.config())
     (stream,) = message["catalog"]["streams"]
     assert (code, stream["name"], stream["source_defined_primary_key"]) == (0, "reviews", [["id"]])
-    assert list(stream["json_schema"]["properties"]) == ["id", "review", "label", "_llm"]
+    assert list(stream["json_schema"]["properties"])[:5] == ["id", "review", "label", "_llm_status", "_llm_error"]
     assert (stream["supported_sync_modes"], stream["request_rate_limit"]) == (["full_refresh"], 600)
 
 
