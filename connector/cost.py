@@ -44,8 +44,10 @@ def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
 
 def _usd(told: object) -> float | None:
     """A cost as an endpoint tells it; `None` for what is no amount, so that it cannot pass for free."""
+    if told is None or isinstance(told, bool) or not isinstance(told, int | float | str):
+        return None
     try:
-        cost = float(told) if isinstance(told, int | float | str) and not isinstance(told, bool) else math.nan
+        cost = float(told)
     except (ValueError, OverflowError):
         return None
     return cost if 0 <= cost < math.inf else None

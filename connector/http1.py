@@ -47,6 +47,11 @@ class Headers(CaseInsensitiveDict[str]):
             if not _FIELD_VALUE.fullmatch(value):
                 raise ConfigError([Problem(f"headers.{name}", problem)])
         self.text = "".join([f"{name}: {value}\r\n" for name, value in self.items()])
+        self._names = frozenset(name for name, _ in self.lower_items())
+
+    def __contains__(self, name: object) -> bool:
+        """On each call `requests` asks for a name that is not there: a mapping would raise a `KeyError` to find out."""
+        return isinstance(name, str) and name.lower() in self._names
 
     def __repr__(self) -> str:
         return f"<{len(self)} headers>"

@@ -6,57 +6,58 @@ and the resume at once. One run owns it at a time: a second one on the same file
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final, Self
-
-import orjson
+from typing import Any, Final, NamedTuple, Self
 
 from connector.errors import StorageError
+from connector.ledger_file import identity, must_be, open_file, open_in_memory, telling
+from connector.ledger_format import COLUMNS, decoded, encoded, mark_of, take_over, transaction
 from connector.records import Reply
-from connector.values import loads
-
-VERSION: Final = 1
-"""`PRAGMA user_version` of the files that this version writes."""
-
-APPLICATION: Final = int.from_bytes(b"OACL")
-"""`PRAGMA application_id` of a ledger, so that no other program's database is taken for one."""
 
 _ROOM: Final = 900  # SQLite's default limit on parameters was 999 for a long time
-_KEPT: Final = (
-    "x-request-id",
-    "x-litellm-response-cost",
-    "x-litellm-call-id",
-    "x-litellm-model-id",
-    "x-portkey-trace-id",
-    "x-portkey-cache-status",
-)
-_CACHE: Final = 32_000  # KiB; keys are random, so the index over a million of them should fit
-_CHECKPOINT: Final = 8_000  # pages of journal after which it is written back: a page that changes often, only once
-_BUSY: Final = 0.5  # seconds between two looks at a file that another run has
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS reply (
-  id INTEGER PRIMARY KEY,
-  key BLOB NOT NULL UNIQUE,
-  status INTEGER NOT NULL,
-  body BLOB NOT NULL,
-  headers BLOB NOT NULL,
-  latency_ms INTEGER NOT NULL,
-  attempts INTEGER NOT NULL,
-  stored_at INTEGER NOT NULL DEFAULT (CAST(strftime('%s', 'now') AS INTEGER))
-)
-"""
+_PLACED_AT_ONCE: Final = 32_768  # replies: the more, the fewer pages are touched for each, but all wait in memory
+_FAILED: Final = "status NOT BETWEEN 200 AND 299"
+
+
+class Entry(NamedTuple):
+    """A stored reply, its key, and when it was stored (epoch seconds)."""
+
+    key: bytes
+    reply: Reply
+    stored_at: int
+
+
+class Stats(NamedTuple):
+    """What a ledger holds: entries, by HTTP status too, its size, and its oldest and newest entry (epoch seconds)."""
+
+    entries: int
+    bytes: int
+    statuses: dict[int, int]
+    oldest: int | None
+    newest: int | None
+
+
+def keys_of(endpoint: str) -> Callable[[bytes], bytes]:
+    """Makes the keys of requests to an endpoint: 16 bytes of BLAKE2b, keyed by its URL, over the rendered body."""
+    seeded = blake2b(digest_size=16, key=blake2b(endpoint.encode(), digest_size=32).digest())
+
+    def key_of(body: bytes) -> bytes:
+        hasher = seeded.copy()
+        hasher.update(body)
+        return hasher.digest()
+
+    return key_of
 
 
 def key_of(endpoint: str, body: bytes) -> bytes:
-    """The key of a request: 16 bytes of BLAKE2b over the endpoint's URL and the rendered body."""
-    return blake2b(body, digest_size=16, key=blake2b(endpoint.encode(), digest_size=32).digest()).digest()
+    """The key of one request; see `keys_of`."""
+    return keys_of(endpoint)(body)
 
 
 class Ledger:
@@ -64,7 +65,8 @@ class Ledger:
 
     Args:
         path: The file; it is made (0600) where it does not exist. `None` keeps the ledger in memory, for one run.
-        waiting: Called once if another run has the file, before waiting for it; raises to refuse instead.
+        waiting: Called whenever another run is found to have the file, before looking again; raises to refuse.
+        now: The time, in epoch seconds.
 
     Attributes:
         set_aside: Where a damaged file was moved to, if there was one; the ledger then begins anew.
@@ -73,29 +75,25 @@ class Ledger:
         StorageError: The file cannot be written, comes from a newer version, or is another program's.
     """
 
-    def __init__(self, path: Path | None, *, waiting: Callable[[], None] = lambda: None) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | None, *, waiting: Callable[[], None] = lambda: None, now: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path and path.absolute()  # wherever the process goes to
         self.set_aside: Path | None = None
+        self._now = now
+        self._pending: dict[int, int] = {}  # the replies that `place` does not have yet: mark to id
+        self._last = 0
+        self._has_places = False
         try:
-            self._db = self._opened(path, waiting)
+            self._db, self.set_aside = (open_in_memory(), None) if path is None else open_file(path, waiting)
+            self._file = identity(path)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"the ledger {path} cannot be opened: {error}", detail=repr(error)) from error
-
-    def _opened(self, path: Path | None, waiting: Callable[[], None]) -> sqlite3.Connection:
-        if path is None:
-            db = sqlite3.connect(":memory:", isolation_level=None)
-            db.execute(_SCHEMA)
-            return db
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make(path)
         try:
-            return _owned(path, waiting)
-        except sqlite3.OperationalError:
+            self._catch_up()
+        except BaseException:
+            self._db.close()
             raise
-        except sqlite3.DatabaseError:
-            self.set_aside = _set_aside(path)
-            _make(path)
-            return _owned(path, waiting)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """The replies that are known already, by key.
@@ -103,20 +101,14 @@ class Ledger:
         Raises:
             StorageError: The file is damaged, or gone.
         """
-        found: dict[bytes, Reply] = {}
-        for start in range(0, len(keys), _ROOM):
-            some = keys[start : start + _ROOM]
-            marks = ",".join("?" * len(some))
-            query = f"SELECT key, status, body, headers, latency_ms, attempts FROM reply WHERE key IN ({marks})"  # noqa: S608 - question marks only
-            try:
-                for key, status, body, headers, latency_ms, attempts in self._db.execute(query, some):
-                    found[key] = Reply(status, loads(body), loads(headers), latency_ms, attempts, cached=True)
-            except (sqlite3.Error, ValueError) as error:
-                raise StorageError(
-                    f"the ledger {self.path} cannot be read ({error}): move it away, then run the same command again",
-                    detail=repr(error),
-                ) from error
-        return found
+        pending = self._pending
+        marks = [mark_of(key) for key in keys]
+        ids = [pending[mark] for mark in marks if mark in pending]
+        placed = [mark for mark in marks if mark not in pending] if self._has_places else []
+        wanted = frozenset(keys)
+        with telling(self.path, "read"):
+            rows = chain(self._rows("reply", "id", ids), self._rows("place JOIN reply USING (id)", "mark", placed))
+            return {row[0]: decoded(row) for row in rows if row[0] in wanted}
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
         """Stores replies and commits: when it returns, they survive the end of the process.
@@ -124,27 +116,87 @@ class Ledger:
         Raises:
             StorageError: The disk is full or the file is gone, so nothing more may be paid for.
         """
-        rows = [
-            (key, reply.status, _dumped(reply.body), _headers(reply), reply.latency_ms, reply.attempts)
-            for key, reply in replies
-        ]
-        try:
-            self._db.execute("BEGIN")
-            self._db.executemany(
-                "INSERT OR REPLACE INTO reply (key, status, body, headers, latency_ms, attempts) VALUES (?,?,?,?,?,?)",
-                rows,
-            )
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise StorageError(
-                f"the ledger {self.path} cannot be written ({error}): make room, then run the same command again",
-                detail=repr(error),
-            ) from error
+        pending, now = self._pending, int(self._now())
+        fresh: dict[int, int] = {}
+        rows: list[tuple[Any, ...]] = []
+        replaced: list[tuple[int]] = []
+        for number, (key, reply) in enumerate(replies, self._last + 1):
+            mark = mark_of(key)
+            if mark in fresh or mark in pending:
+                replaced.append((fresh.get(mark) or pending[mark],))
+            fresh[mark] = number
+            rows.append((number, *encoded(key, reply), now))
+        must_be(self._file, self.path)
+        with telling(self.path, "written"), transaction(self._db):
+            self._db.executemany("INSERT INTO reply VALUES (?,?,?,?,?,?,?,?)", rows)
+            if replaced:
+                self._db.executemany("DELETE FROM reply WHERE id = ?", replaced)
+        self._last += len(rows)
+        pending |= fresh
+        if len(pending) >= _PLACED_AT_ONCE:
+            self._place()
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, in the order in which they were stored.
+
+        Raises:
+            StorageError: As of `get`, or of `put`.
+        """
+        self._place()
+        with telling(self.path, "read"):
+            for row in self._db.execute(f"SELECT {COLUMNS}, stored_at FROM reply ORDER BY id"):  # noqa: S608 - names only
+                yield Entry(row[0], decoded(row), row[6])
+
+    def stats(self) -> Stats:
+        """How much there is, and of when.
+
+        Raises:
+            StorageError: As of `get`, or of `put`.
+        """
+        self._place()
+        with telling(self.path, "read"):
+            groups = self._db.execute(
+                "SELECT status, count(*), min(stored_at), max(stored_at) FROM reply GROUP BY status"
+            ).fetchall()
+            (size,) = self._db.execute(
+                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            ).fetchone()
+        return Stats(
+            sum(group[1] for group in groups),
+            size,
+            {status: entries for status, entries, _, _ in groups},
+            min((group[2] for group in groups), default=None),
+            max((group[3] for group in groups), default=None),
+        )
+
+    def prune(self, before: int | None = None, *, failed: bool = False) -> int:
+        """Deletes entries, gives their space back, and returns how many there were.
+
+        Args:
+            before: Deletes what was stored before this epoch second.
+            failed: Deletes what has an HTTP status other than 2xx, whenever it was stored.
+
+        Raises:
+            StorageError: As of `get`, or of `put`; the space is given back by writing the rest anew, which needs room.
+        """
+        self._place()
+        conditions = [*(["stored_at < :before"] if before is not None else []), *([_FAILED] if failed else [])]
+        if not conditions:
+            return 0
+        with telling(self.path, "written"):
+            with transaction(self._db):
+                deletion = f"DELETE FROM reply WHERE {' OR '.join(conditions)}"  # noqa: S608 - the conditions above
+                deleted = self._db.execute(deletion, {"before": before}).rowcount
+                self._db.execute("DELETE FROM place WHERE id NOT IN (SELECT id FROM reply)")
+            if deleted:
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return deleted
 
     def close(self) -> None:
         """Closes the file and lets the next run have it."""
+        with suppress(StorageError):  # the replies are stored: the next run does the rest
+            self._place()
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -153,76 +205,40 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _rows(self, table: str, column: str, values: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(values), _ROOM):
+            some = values[start : start + _ROOM]
+            among = f"{column} IN ({','.join('?' * len(some))})"
+            yield from self._db.execute(f"SELECT {COLUMNS} FROM {table} WHERE {among}", some)  # noqa: S608 - names and question marks
 
-def _headers(reply: Reply) -> bytes:
-    """The headers that are worth keeping: what to name to the endpoint's support, and what the reply cost."""
-    return orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
+    def _place(self) -> None:
+        """Writes down where the pending replies are, in the order of the pages that this touches.
 
+        Where a reply has its mark already, it is the earlier one to the same request: it gives way.
+        """
+        if not self._pending:
+            return
+        places = sorted(self._pending.items())
+        with telling(self.path, "written"), transaction(self._db):
+            placed = self._db.executemany("INSERT OR IGNORE INTO place VALUES (?,?)", places).rowcount
+            if placed < len(places):
+                earlier = "SELECT id FROM place WHERE mark = ? AND id <> ?"
+                self._db.executemany(f"DELETE FROM reply WHERE id = ({earlier})", places)  # noqa: S608 - the line above
+                self._db.executemany("INSERT OR REPLACE INTO place VALUES (?,?)", places)
+            self._db.execute("UPDATE placed SET id = ?", (self._last,))
+        self._pending.clear()
+        self._has_places = True
 
-def _dumped(body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError:  # an integer of more than 64 bits, or half of a surrogate pair
-        return json.dumps(body).encode()
-
-
-def _make(path: Path) -> None:
-    """Makes the file, for its owner alone. One that exists is not even opened: closing it would end SQLite's locks."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
-    """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
-    told = False
-    while True:
-        # A new connection for each try: one that has got half of the lock would keep the others from the whole.
-        db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
-        try:
-            _prepare(db)
-        except sqlite3.OperationalError as error:
-            db.close()
-            if not _is_busy(error):
-                raise
-        except BaseException:
-            db.close()
-            raise
-        else:
-            return db
-        if not told:
-            waiting()
-        told = True
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA locking_mode=EXCLUSIVE")
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables and application != APPLICATION:
-        raise StorageError("the ledger's file is the database of another program: name another file")
-    if version > VERSION:
-        raise StorageError(f"the ledger was written by a newer version of this program (format {version})")
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=NORMAL")
-    db.execute(f"PRAGMA cache_size=-{_CACHE}")
-    db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
-    db.execute("BEGIN IMMEDIATE")
-    db.execute(_SCHEMA)
-    db.execute(f"PRAGMA application_id={APPLICATION}")
-    db.execute(f"PRAGMA user_version={VERSION}")
-    db.execute("COMMIT")
-
-
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _set_aside(path: Path) -> Path:
-    """Moves a file that is no database (any more) out of the way, with its journal, and keeps it."""
-    names = (path.with_name(f"{path.name}.corrupt{number}") for number in chain([""], count(2)))
-    aside = next(name for name in names if not name.exists())
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-    return aside
+    def _catch_up(self) -> None:
+        """Finds the replies that have no place yet: the last ones of a run that was killed, or all of version 1."""
+        with telling(self.path, "written"):
+            take_over(self._db)
+        with telling(self.path, "read"):
+            (self._last,) = self._db.execute("SELECT id FROM placed").fetchone()
+            self._has_places = self._last > 0
+            unplaced = "SELECT id, key FROM reply WHERE id > ? ORDER BY id LIMIT ?"
+            while rows := self._db.execute(unplaced, (self._last, _PLACED_AT_ONCE)).fetchall():
+                self._pending |= {mark_of(key): number for number, key in rows}
+                self._last = rows[-1][0]
+                if len(self._pending) >= _PLACED_AT_ONCE:
+                    self._place()

@@ -11,15 +11,19 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import StorageError
-from connector.ledger import VERSION, Ledger, key_of
+from connector.ledger import Ledger, Stats, key_of
+from connector.ledger_format import APPLICATION, VERSION
 from connector.records import Reply
 
 REPLY = Reply(200, {"choices": [{"message": {"content": "Grüße 🎈"}}]}, {"x-request-id": "req_1"}, 412, 2)
@@ -119,6 +123,51 @@ def test_a_later_reply_takes_the_place_of_an_earlier_one(path: Path) -> None:
         assert ledger.get([b"k"])[b"k"] == REPLY._replace(latency_ms=7, cached=True)
 
 
+STEP = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), max_size=6) | st.none()
+
+
+@settings(max_examples=60)
+@given(st.lists(STEP, max_size=12), st.integers(1, 9))
+def test_it_holds_what_a_dict_would_whenever_it_is_closed(
+    steps: list[list[tuple[int, int]] | None], at_once: int
+) -> None:
+    """A step stores replies, or closes the ledger and opens it again; places are written down at any time."""
+    with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr("connector.ledger._PLACED_AT_ONCE", at_once)
+        ledger = stack.enter_context(Ledger(Path(directory) / "run.ledger"))
+        expected: dict[bytes, int] = {}
+        for step in steps:
+            if step is None:
+                ledger.close()
+                ledger = stack.enter_context(Ledger(Path(directory) / "run.ledger"))
+            else:
+                ledger.put((key(number), REPLY._replace(latency_ms=value)) for number, value in step)
+                for number, value in step:
+                    expected.pop(key(number), None)
+                    expected[key(number)] = value
+            found = ledger.get([key(number) for number in range(14)])
+            assert {each: reply.latency_ms for each, reply in found.items()} == expected
+        assert [(entry.key, entry.reply.latency_ms) for entry in ledger.entries()] == list(expected.items())
+
+
+def test_of_two_keys_with_one_mark_neither_gets_the_reply_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector.ledger._PLACED_AT_ONCE", 2)
+    one, other, third = b"12345678-one", b"12345678-other", b"12345678-third"
+    with Ledger(None) as ledger:
+        ledger.put([(one, REPLY)])
+        assert not ledger.get([other])
+        ledger.put([(b"k", REPLY)])
+        assert ledger.get([one, other, third]) == {one: REPLY._replace(cached=True)}
+        ledger.put([(other, REPLY._replace(latency_ms=7)), (b"l", REPLY)])
+        assert ledger.get([other, third]) == {other: REPLY._replace(latency_ms=7, cached=True)}
+
+
+def test_a_look_into_a_new_ledger_asks_nothing_of_its_file(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.close()
+    assert ledger.get([key(1)]) == {}
+
+
 def test_thousands_of_keys_are_looked_up_at_once(path: Path) -> None:
     with Ledger(path) as ledger:
         for start in range(0, 5000, 500):
@@ -145,15 +194,19 @@ def test_in_memory_it_leaves_no_file_and_lasts_for_one_run(tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_put_has_stored_survives_a_kill(path: Path) -> None:
+@pytest.mark.parametrize("at_once", [7, 100_000], ids=["with places", "without places"])
+def test_what_put_has_stored_survives_a_kill_and_is_there_once(path: Path, at_once: int) -> None:
     with process(
         """
+        import connector.ledger
+        connector.ledger._PLACED_AT_ONCE = int(sys.argv[2])
         ledger = Ledger(path)
         for number in range(1_000_000):
             ledger.put([(b"%d" % number, Reply(200, {"n": number}, {}))])
             print(number, flush=True)
         """,
         path,
+        at_once,
     ) as writer:
         assert writer.stdout is not None
         while int(writer.stdout.readline()) < 300:
@@ -163,6 +216,9 @@ def test_what_put_has_stored_survives_a_kill(path: Path) -> None:
     with Ledger(path) as ledger:
         last = max([300, *told])
         assert len(ledger.get([b"%d" % number for number in range(last + 1)])) == last + 1
+        stored = [entry.key for entry in ledger.entries()]
+        assert stored == [b"%d" % number for number in range(len(stored))]
+        assert len(stored) in (last + 1, last + 2)  # one may have been stored and not told any more
 
 
 def test_a_second_run_waits_for_the_first_and_says_so(path: Path, holder: subprocess.Popen[str]) -> None:
@@ -181,6 +237,47 @@ def test_a_second_run_waits_for_the_first_and_says_so(path: Path, holder: subpro
 def test_a_second_run_may_go_on_once_the_first_is_killed(path: Path, holder: subprocess.Popen[str]) -> None:
     with Ledger(path, waiting=holder.kill) as ledger:
         assert ledger.get([b"k"])
+
+
+def test_while_it_waits_a_run_is_asked_again_and_again_whether_to_go_on(
+    path: Path, holder: subprocess.Popen[str]
+) -> None:
+    class EnoughError(Exception):
+        pass
+
+    asked = count(1)
+
+    def waiting() -> None:
+        if next(asked) == 2:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        Ledger(path, waiting=waiting)
+    assert holder.poll() is None
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_file_that_is_gone_stops_the_run_and_nothing_is_lost_once_it_is_back(path: Path, again: bool) -> None:
+    with Ledger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+        path.rename(path.with_name("moved"))
+        if again:
+            path.touch()
+        with pytest.raises(StorageError, match=r"run\.ledger is gone"):
+            ledger.put([(key(2), REPLY)])
+    path.with_name("moved").replace(path)
+    with Ledger(path) as ledger:
+        assert set(ledger.get([key(1), key(2)])) == {key(1)}
+
+
+def test_a_process_may_go_elsewhere_while_its_ledger_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Ledger(Path("run.ledger")) as ledger:
+        monkeypatch.chdir("elsewhere")
+        ledger.put([(key(1), REPLY)])
+    with Ledger(tmp_path / "run.ledger") as ledger:
+        assert ledger.get([key(1)])
 
 
 def test_a_second_run_may_refuse_to_wait(path: Path, holder: subprocess.Popen[str]) -> None:
@@ -244,12 +341,96 @@ def test_an_empty_file_is_a_new_ledger(path: Path) -> None:
         assert ledger.set_aside is None
 
 
-def database(path: Path, statement: str) -> None:
+def database(path: Path, *statements: str) -> None:
     path.parent.mkdir(exist_ok=True)
-    db = sqlite3.connect(path)
-    db.execute(statement)
-    db.commit()
-    db.close()
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+
+
+VERSION_1 = (
+    f"PRAGMA application_id={APPLICATION}",
+    "PRAGMA user_version=1",
+    """CREATE TABLE reply (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, status INTEGER NOT NULL,
+    body BLOB NOT NULL, headers BLOB NOT NULL, latency_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL DEFAULT 5)""",
+    """WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 100)
+    INSERT INTO reply (key, status, body, headers, latency_ms, attempts)
+    SELECT CAST(1000 - n AS BLOB), 200, '{"n":' || n || '}', '{"x-request-id":"r"}', n, 1 FROM number""",
+)
+
+
+@pytest.mark.parametrize("at_once", [7, 1000])
+def test_a_ledger_of_version_1_is_taken_over_whole(path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector.ledger._PLACED_AT_ONCE", at_once)
+    database(path, *VERSION_1)
+    keys = [b"%d" % (1000 - number) for number in range(1, 101)]
+    replies = [Reply(200, {"n": number}, {"x-request-id": "r"}, number, 1, cached=True) for number in range(1, 101)]
+    for _ in range(2):
+        with Ledger(path) as ledger:
+            assert ledger.get([*keys, b"new"]) == dict(zip(keys, replies, strict=True))
+            assert list(ledger.entries()) == [(*each, 5) for each in zip(keys, replies, strict=True)]
+    with Ledger(path) as ledger:
+        ledger.put([(keys[3], REPLY), (b"new", REPLY)])
+        assert ledger.get([keys[3], b"new"]) == dict.fromkeys((keys[3], b"new"), REPLY._replace(cached=True))
+        assert ledger.stats().entries == 101
+
+
+def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alone(path: Path) -> None:
+    database(path, *VERSION_1)
+    content = path.read_bytes()
+    content = content[:4096] + b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match=r"run\.ledger cannot be .*move it away"):
+        Ledger(path)
+    assert path.read_bytes()[4096:] == content[4096:]
+
+
+def test_stats_tell_how_much_there_is_and_of_when(path: Path) -> None:
+    clock = count(1000)
+    with Ledger(path, now=lambda: next(clock)) as ledger:
+        assert ledger.stats()._replace(bytes=0) == Stats(0, 0, {}, None, None)
+        ledger.put([(key(1), REPLY), (key(2), REPLY._replace(status=400))])
+        ledger.put([(key(3), REPLY), (key(1), REPLY)])
+        stats = ledger.stats()
+    assert stats == Stats(3, path.stat().st_size, {200: 2, 400: 1}, 1000, 1001)
+
+
+@pytest.mark.parametrize(
+    ("before", "failed", "left"),
+    [
+        (None, False, [0, 1, 2, 3, 4, 5]),
+        (1001, False, [2, 3, 4, 5]),
+        (None, True, [0, 2, 4]),
+        (1001, True, [2, 4]),
+        (2000, False, []),
+    ],
+)
+def test_prune_deletes_what_is_old_or_failed_and_nothing_else(
+    path: Path, before: int | None, failed: bool, left: list[int]
+) -> None:
+    clock = count(1000)
+    with Ledger(path, now=lambda: next(clock)) as ledger:
+        for number in range(0, 6, 2):
+            ledger.put([(key(number), REPLY), (key(number + 1), REPLY._replace(status=500))])
+        assert ledger.prune(before, failed=failed) == 6 - len(left)
+        assert set(ledger.get([key(number) for number in range(6)])) == {key(number) for number in left}
+    with Ledger(path) as ledger:
+        assert [entry.key for entry in ledger.entries()] == [key(number) for number in left]
+        ledger.put([(key(7), REPLY)])
+        assert set(ledger.get([key(number) for number in range(8)])) == {key(number) for number in [*left, 7]}
+    with Ledger(path) as ledger:
+        assert ledger.get([key(7)])
+        assert ledger.stats().entries == len(left) + 1
+
+
+def test_prune_gives_the_space_back(path: Path) -> None:
+    with Ledger(path, now=lambda: 1000) as ledger:
+        ledger.put((key(number), REPLY) for number in range(5000))
+        before = ledger.stats().bytes
+        assert ledger.prune(1001) == 5000
+        assert ledger.stats().bytes == path.stat().st_size < before / 20
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:

@@ -340,6 +340,13 @@ def test_headers_are_rendered_once_the_last_of_a_name_wins_and_none_shows_in_the
     assert "Bearer" not in repr(headers)
 
 
+def test_headers_know_their_names_in_any_case_and_no_other() -> None:
+    headers = Headers({"Content-Type": "a", "x-id": "b"})
+    assert "content-type" in headers
+    assert "X-ID" in headers
+    assert "Content-Length" not in headers
+
+
 def test_a_deadline_counts_down_and_then_raises() -> None:
     now = [100.0]
     deadline = Deadline(5.0, connect=2.0, monotonic=lambda: now[0])
