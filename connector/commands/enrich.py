@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from connector import stores
 from connector.commands import ExitCode
 from connector.commands._shorthands import STANDARD, add, config_of, store_of
-from connector.errors import FatalError
+from connector.config import Config
+from connector.engines import Stop
+from connector.errors import ConfigError, FatalError, Interrupted
 from connector.pipeline import Result
 from connector.plan import Plan
-from connector.records import IDLE, Outcome, Status
+from connector.provenance import PROVENANCE
+from connector.records import IDLE, Outcome, Schema, Status
 from connector.report import Report
 from connector.runtime import Runtime, ledger_path
-from connector.signals import Interrupted, interruptible
-from connector.stores import Sink
+from connector.signals import interruptible
+from connector.stores import DEAD_LETTER, Sink, Source
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +32,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="output file, or - for JSONL on stdout")
     parser.add_argument("--ledger", metavar="PATH", help="where replies are kept (default: OUT.ledger)")
     parser.add_argument("--retry-failed", action="store_true", help="call again for rows whose reply was no success")
+    parser.add_argument(
+        "--dead-letter",
+        metavar="PATH",
+        help="a file for the failed rows as they were, with what went wrong; it can be the INPUT of another run",
+    )
+    parser.add_argument(
+        "--csv-safe",
+        action="store_true",
+        help="in a CSV output, put ' before cells that a spreadsheet would take for formulas",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any row failed")
     parser.add_argument("-q", "--quiet", action="store_true", help="no live line and no summary")
 
@@ -38,22 +53,26 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         config = config.model_copy(update={"cache": arguments.ledger})
     beside = None if arguments.output == STANDARD else Path(arguments.output)
     path = ledger_path(config, beside)
-    given, target = store_of(arguments.input), store_of(arguments.output)
+    _differ(arguments.output, arguments.dead_letter, path)
+    given, stop = store_of(arguments.input), Stop()
     with ExitStack() as stack:
         source = stack.enter_context(stores.load(given.type).source(given, limit=arguments.limit))
         plan = Plan(config, source.columns or None)
-        sink = stack.enter_context(stores.load(target.type).sink(target, plan.added, source=source))
-        runtime = stack.enter_context(Runtime(plan, path))
-        stack.enter_context(interruptible(runtime.control.stop))
+        sink = stack.enter_context(_sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe))
+        dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
+        stack.enter_context(interruptible(stop))
+        runtime = stack.enter_context(Runtime(plan, path, stop=stop))
         live = sys.stderr.isatty() and not arguments.quiet
         report = Report(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         try:
             with closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
-                _write(report.watched(results), sink, skips=config.on_error == "skip")
+                _write(report.watched(results), sink, dead, skips=config.on_error == "skip")
+            if dead is not None:
+                dead.commit()
             sink.commit()
         except (FatalError, Interrupted):
             _tell(report.summary())
-            if path is not None:
+            if path is not None and path.exists():
                 _tell(f"the answers so far are in {path}: run the same command again to go on from there")
             raise
         finally:
@@ -61,17 +80,44 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if not arguments.quiet:
         _tell(report.summary())
         _tell(f"written to {arguments.output}" if beside else "written to standard output")
-    failed = report.failed and (arguments.strict or config.on_error == "fail")
-    return ExitCode.FAILED_ROWS if failed else ExitCode.DONE
+        if dead is not None:
+            _tell(f"failed rows, written to {arguments.dead_letter}: {report.failed:,}")
+    return _code(config, arguments, report)
 
 
-def _write(results: Iterator[Result], sink: Sink, *, skips: bool) -> None:
+_FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": dict(PROVENANCE)}}
+
+
+def _differ(*paths: str | Path | None) -> None:
+    """Output, dead letter and ledger each have a file of their own: the last to be written would be all there is."""
+    named = [os.path.realpath(path) for path in paths if path is not None]
+    for path in {path for path in named if named.count(path) > 1}:
+        raise ConfigError(f"{path}: output, dead letter and ledger must not be the same file. Name another one.")
+
+
+def _sink(
+    path: str, added: Mapping[str, Schema], source: Source, *, csv_safe: bool = False
+) -> AbstractContextManager[Sink]:
+    options: Any = store_of(path)
+    if csv_safe and options.type == "files":
+        options = options.model_copy(update={"csv_safe": True})
+    return stores.load(options.type).sink(options, added, source=source)
+
+
+def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, *, skips: bool) -> None:
     for result in results:
         if isinstance(result, Outcome):
-            left_out = skips and result.status is not Status.SUCCESS
-            sink.write(result.record, None if left_out else {**result.columns, **result.group})
+            failed = result.status is not Status.SUCCESS
+            sink.write(result.record, None if failed and skips else {**result.columns, **result.group})
+            if dead is not None:
+                dead.write(result.record, {DEAD_LETTER: result.provenance} if failed else None)
         elif result is IDLE:
             sink.flush()
+
+
+def _code(config: Config, arguments: argparse.Namespace, report: Report) -> ExitCode:
+    failed = report.failed and (arguments.strict or config.on_error == "fail")
+    return ExitCode.FAILED_ROWS if failed else ExitCode.DONE
 
 
 def _tell(text: str) -> None:

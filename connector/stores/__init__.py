@@ -11,13 +11,17 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from connector.errors import ConfigError
 from connector.records import JSON, Checkpoint, Idle, Record, Schema
+from connector.streams import Target
 
 KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 """The names that `input.type` can take."""
+
+DEAD_LETTER: Final = "_dead_letter"
+"""The column where a dead-letter file says why a row failed. Reading leaves it out: the file is an input as it is."""
 
 
 class Source(Protocol):
@@ -95,14 +99,27 @@ class Store(Protocol):
         ...
 
     def sink(
-        self, options: Any, added: Mapping[str, Schema], *, source: Source | None = None
+        self,
+        options: Any,
+        added: Mapping[str, Schema],
+        *,
+        source: Source | None = None,
+        target: Target | None = None,
     ) -> AbstractContextManager[Sink]:
         """Open an output for the records of `source` with the columns `added`; `{}` is a column of any type.
+
+        `target` says what becomes of the rows that the output has: without it, a file is overwritten, and a table is
+        appended to.
 
         Raises:
             ConfigError: it cannot be written, which is found out before anything is paid for.
         """
         ...
+
+
+def is_dead_letter(column: str) -> bool:
+    """Whether a column is `DEAD_LETTER`, or one of those that it becomes in CSV."""
+    return column == DEAD_LETTER or column.startswith(f"{DEAD_LETTER}_")
 
 
 def load(kind: str) -> Store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
@@ -14,6 +14,7 @@ import duckdb
 from connector.errors import ConfigError
 from connector.stores._columns import literal
 from connector.stores._position import INTERVAL
+from connector.stores._private import owned_directory
 from connector.stores._spool import no_room
 
 _ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
@@ -55,17 +56,22 @@ def lines(path: Path, longest: int, compression: str = "uncompressed") -> str:
     )
 
 
-def private_directory(beside: Path | None = None) -> tempfile.TemporaryDirectory[str]:
+@contextmanager
+def private_directory(beside: Path | None = None) -> Iterator[Path]:
     """A directory for this user alone (0700), in the system's place for temporary files (`TMPDIR`) or in `beside`.
 
     Raises:
         ConfigError: nothing can be written there.
     """
-    try:
-        return tempfile.TemporaryDirectory(prefix=".openai-compatible-", dir=beside, ignore_cleanup_errors=True)
-    except OSError as error:
-        where = beside or "The place for temporary files (TMPDIR)"
-        raise ConfigError(f"{where}: nothing can be written there ({error.strerror}).", detail=str(error)) from error
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(owned_directory(beside or Path(tempfile.gettempdir())))
+        except OSError as error:
+            where = beside or "The place for temporary files (TMPDIR)"
+            raise ConfigError(
+                f"{where}: nothing can be written there ({error.strerror}).", detail=str(error)
+            ) from error
+        yield directory
 
 
 class Database:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic
 from typing import Any, NamedTuple
 
 from connector.errors import ConfigError
@@ -10,6 +11,9 @@ from connector.records import JSON, Checkpoint, Record
 
 INTERVAL = 1_000
 """Records between two checkpoints, and the rows that are fetched at a time."""
+
+SECONDS = 10.0
+"""And the time between two, while records are taken at all."""
 
 
 class Position(NamedTuple):
@@ -81,13 +85,19 @@ def misfit(state: JSON, field: str | None) -> ConfigError:
     )
 
 
-def numbered(batches: Iterable[list[dict[str, Any]]], start: Position, stream: str) -> Iterator[Record | Checkpoint]:
-    """The rows as records, a checkpoint behind each batch, and one in any case."""
-    position = start
+def numbered(
+    batches: Iterable[list[dict[str, Any]]], start: Position, stream: str, now: Callable[[], float] = monotonic
+) -> Iterator[Record | Checkpoint]:
+    """The rows as records, a checkpoint behind each batch and wherever they are taken slowly, and one in any case."""
+    position, told = start, now()
     for batch in batches:
-        for index, data in enumerate(batch, position.rows):
-            yield Record(index, data, stream)
-        position = position.after(batch)
+        begun = 0
+        for place, data in enumerate(batch):
+            if place > begun and now() - told >= SECONDS:
+                position, begun, told = position.after(batch[begun:place]), place, now()
+                yield Checkpoint(position.state)
+            yield Record(position.rows + place - begun, data, stream)
+        position, told = position.after(batch[begun:]), now()
         yield Checkpoint(position.state)
     if position is start:
         yield Checkpoint(position.state)

@@ -106,9 +106,15 @@ def _key(cursor: Column) -> str:
 
 
 def load(
-    name: str, files: Sequence[File], database: Database, *, limit: int | None, cursor_field: str | None
+    name: str,
+    files: Sequence[File],
+    database: Database,
+    *,
+    limit: int | None,
+    cursor_field: str | None,
+    leaves_out: Callable[[str], bool] = lambda _: False,
 ) -> Snapshot:
-    """Read all files once, and hold what they say now.
+    """Read all files once, and hold what they say now, without the columns that are to be left out.
 
     Raises:
         ConfigError: something in them cannot be read; it says what and where.
@@ -116,7 +122,7 @@ def load(
     """
     with explained(files, database):
         fields = _LOADERS[files[0].format](database, files, limit if cursor_field is None else None)
-        snapshot = Snapshot(name, files, database, fields)
+        snapshot = Snapshot(name, files, database, [field for field in fields if not leaves_out(field.name)])
         if cursor_field is not None:
             snapshot.sort(cursor_field, limit)
     return snapshot

@@ -85,6 +85,18 @@ def new_table(name: str, columns: Mapping[str, Schema]) -> sa.Table:
     return sa.Table(table, sa.MetaData(), *made, schema=schema or None)
 
 
+def widen(connection: sa.Connection, name: str, columns: Mapping[str, Schema]) -> None:
+    """Gives a table that is there the columns that it lacks; names that differ only in case are one column."""
+    wanted = new_table(name, columns)
+    known = {each["name"].casefold() for each in sa.inspect(connection).get_columns(wanted.name, wanted.schema)}
+    quoted = connection.dialect.identifier_preparer
+    for column in wanted.columns:
+        if column.name.casefold() not in known:
+            kind = column.type.compile(connection.dialect)
+            add = f"ALTER TABLE {quoted.format_table(wanted)} ADD COLUMN {quoted.format_column(column)} {kind}"
+            connection.exec_driver_sql(add)
+
+
 @contextmanager
 def masked(url: SecretStr, kind: type[ConnectorError]) -> Iterator[None]:
     """Tells what the database says as an error of this kind, without the secrets of its URL."""

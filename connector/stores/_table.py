@@ -12,21 +12,23 @@ import orjson
 
 from connector.errors import StorageError
 from connector.records import JSON, Record, Schema
-from connector.stores import Source
+from connector.stores import DEAD_LETTER, Source
 from connector.stores._columns import Structure, identifier, literal, settle, structure
 from connector.stores._database import Database, Statement, is_full, lines
 from connector.stores._formats import File
+from connector.stores._formula import safe_cell, safe_name
 from connector.stores._shapes import Shape, check_names
 from connector.stores._snapshot import Snapshot
 from connector.stores._spool import Spool, no_room
 
-PROVENANCE: Final = "_llm"
-"""The column that becomes several in CSV: `_llm_status`, `_llm_model`, and so on."""
+GROUPS: Final = ("_llm", DEAD_LETTER)
+"""The columns that become several in CSV: `_llm_status`, `_llm_model`, and so on."""
 
 _GROUP_ROWS: Final = 20_480
 _FEWEST_ROWS: Final = 2_048
 
 _LEFT_OUT: Final = b"null\n"
+_FLAT: Final = ("csv", "tsv")
 _DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_timezone": "TIMESTAMP WITH TIME ZONE"}
 
 
@@ -38,9 +40,17 @@ class Table:
     """
 
     def __init__(
-        self, target: File, directory: Path, database: Database, added: Mapping[str, Schema], source: Source | None
+        self,
+        target: File,
+        directory: Path,
+        database: Database,
+        added: Mapping[str, Schema],
+        source: Source | None,
+        *,
+        csv_safe: bool = False,
     ) -> None:
         self._target = target
+        self._csv_safe = csv_safe and target.format in _FLAT
         self._directory = directory
         self._database = database
         self._added = added
@@ -97,6 +107,8 @@ class Table:
         kinds = self._kinds()
         v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "NULL"
         columns = self._cells(kinds, dates=dates) or {"nothing": "NULL"}
+        if self._csv_safe:
+            columns = {safe_name(name): safe_cell(sql) for name, sql in columns.items()}
         cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in columns.items())
         beside = "input POSITIONAL JOIN " if self._snapshot else ""
         waiting = f"({lines(rows, self._spool.longest)} SELECT line, {v} AS v)"
@@ -119,8 +131,8 @@ class Table:
                 return {
                     name: settle(structure(declared.get(name, {})), structure(learned.get(name, {}))) for name in names
                 }
-        parts: Structure = dict.fromkeys(self._added.get(PROVENANCE, {}).get("properties", {}), "VARCHAR")
-        return {name: (parts if name == PROVENANCE and parts else "VARCHAR") for name in names}
+        parts = {name: dict.fromkeys(self._added.get(name, {}).get("properties", {}), "VARCHAR") for name in GROUPS}
+        return {name: parts.get(name) or "VARCHAR" for name in names}
 
     def _cells(self, kinds: Mapping[str, Structure], *, dates: bool) -> dict[str, str]:
         """The columns of the file and the SQL that gives their values."""
@@ -129,7 +141,7 @@ class Table:
             cells[field.name] = {"parquet": field.exact, "jsonl": field.plain}.get(self._target.format, field.text)
         for name, kind in kinds.items():
             cell = f"struct_extract(v, {literal(name)})"
-            if isinstance(kind, dict) and self._target.format in ("csv", "tsv"):
+            if isinstance(kind, dict) and self._target.format in _FLAT:
                 cells |= {f"{name}_{part}": f"struct_extract({cell}, {literal(part)})" for part in kind}
             elif (
                 dates and kind == "VARCHAR" and name not in self._added and (date := _date(self._inputs.get(name, {})))

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from connector.errors import ConfigError
 from connector.records import Schema
-from connector.stores import Source
+from connector.stores import Source, is_dead_letter
 from connector.stores._database import Database, private_directory
 from connector.stores._formats import File, find, recognise, stem
+from connector.stores._merge import Addition
 from connector.stores._snapshot import Snapshot, load
 from connector.stores._table import Table
+from connector.streams import Target
 
 
 class Options(BaseModel):
@@ -45,35 +48,45 @@ class Options(BaseModel):
     name: str = Field(
         default="", title="Stream name", description="The name of the stream. Default: the name of the file."
     )
+    csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
+        default=False,
+        title="Safe CSV",
+        description="Put a single quote before each cell of a CSV or TSV file that a spreadsheet would take for a "
+        "formula. It is part of the text for everyone else who reads the file.",
+    )
 
 
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Snapshot]:
     """Open files for reading, as `Store.source` says. With a `limit` the types come from these rows only."""
     files = find(options.path, options.format)
-    with private_directory() as directory, Database(Path(directory)) as database:
-        yield load(options.name or stem(options.path), files, database, limit=limit, cursor_field=cursor_field)
+    with private_directory() as directory, Database(directory) as database:
+        name = options.name or stem(options.path)
+        yield load(name, files, database, limit=limit, cursor_field=cursor_field, leaves_out=is_dead_letter)
 
 
 @contextmanager
-def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None = None) -> Iterator[Table]:
+def sink(
+    options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
+) -> Iterator[Table | Addition]:
     """Open a file for writing, as `Store.sink` says. It appears in its place, for this user alone, with `commit`."""
     snapshot = source if isinstance(source, Snapshot) else None
-    target = _target(options, snapshot)
-    with private_directory(target.path.parent) as name:
-        directory = Path(name)
+    place = _place(options, snapshot)
+    with private_directory(place.path.parent) as directory:
+        adds = target is not None and target.mode != "overwrite"
+        file = place._replace(path=directory / place.path.name) if adds else place
         opened = nullcontext(snapshot.database) if snapshot else Database(directory)
-        with opened as database, Table(target, directory, database, added, source) as table:
-            yield table
+        with opened as database, Table(file, directory, database, added, source, csv_safe=options.csv_safe) as table:
+            yield Addition(table, file, place, target.primary_key) if target and adds else table
 
 
-def _target(options: Options, snapshot: Snapshot | None) -> File:
+def _place(options: Options, snapshot: Snapshot | None) -> File:
     """The file to write, and that it can be written."""
-    target = recognise(Path(os.path.realpath(Path(options.path).expanduser())), options.format)
-    if target.path.exists() and not target.path.is_file():
+    place = recognise(Path(os.path.realpath(Path(options.path).expanduser())), options.format)
+    if place.path.exists() and not place.path.is_file():
         raise ConfigError(f"{options.path}: this is not a file. Name the file to write.")
-    if not target.path.parent.is_dir():
-        raise ConfigError(f"{options.path}: the folder {target.path.parent} does not exist. Create it first.")
-    if snapshot and target.path.exists() and any(file.path.samefile(target.path) for file in snapshot.files):
+    if not place.path.parent.is_dir():
+        raise ConfigError(f"{options.path}: the folder {place.path.parent} does not exist. Create it first.")
+    if snapshot and place.path.exists() and any(file.path.samefile(place.path) for file in snapshot.files):
         raise ConfigError(f"{options.path}: this file is among the inputs. Write to another one.")
-    return target
+    return place

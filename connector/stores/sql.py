@@ -24,7 +24,8 @@ from connector.stores._database import private_directory
 from connector.stores._position import INTERVAL, Position, misfit, numbered
 from connector.stores._shapes import Shape, check_names
 from connector.stores._spool import Spool
-from connector.stores._sql_types import cell, cursor_of, masked, new_table, schema_of, table
+from connector.stores._sql_types import cell, cursor_of, masked, new_table, schema_of, table, widen
+from connector.streams import Target
 
 _READS: Final = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
 _FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
@@ -138,16 +139,27 @@ class Query:
 
 
 class Appender:
-    """A `Sink` that appends rows to a table, which it makes where there is none."""
+    """A `Sink` that puts rows into a table, which it makes where there is none.
+
+    They come behind those that are there, or as `target` says in place of them all, or of those of the same key.
+    """
 
     def __init__(
-        self, options: Options, engine: sa.Engine, spool: Spool, added: Mapping[str, Schema], source: Source | None
+        self,
+        options: Options,
+        engine: sa.Engine,
+        spool: Spool,
+        columns: Mapping[str, Schema],
+        target: Target | None,
     ) -> None:
         self._options = options
         self._engine = engine
         self._spool = spool
-        self._columns = {**(source.columns if source else {}), **added}
-        check_names(self._columns, options.table)
+        self._columns = columns
+        self._widens = target is not None
+        self._overwrites = target is not None and target.mode == "overwrite"
+        self._key = target.primary_key if target else ()
+        check_names(columns, options.table)
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
@@ -165,8 +177,22 @@ class Appender:
         insert = sa.insert(table(self._options.table, *columns))
         with masked(self._options.url, StorageError), self._engine.begin() as connection:
             new_table(self._options.table, columns).create(connection, checkfirst=True)
+            if self._widens:
+                widen(connection, self._options.table, columns)
+            if self._overwrites:
+                connection.execute(sa.delete(insert.table))
             while batch := [{name: cell(row.get(name)) for name in columns} for row in islice(rows, INTERVAL)]:
-                connection.execute(insert, batch)
+                connection.execute(insert, self._replacing(connection, insert.table, batch) if self._key else batch)
+
+    def _replacing(self, connection: sa.Connection, table: Any, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Deletes the rows whose keys come again. Returns the last row of each key; rows without one are all kept."""
+        keys = [tuple(row.get(name) for name in self._key) for row in batch]
+        last = {key: number for number, key in enumerate(keys) if None not in key}
+        if last:
+            same = sa.and_(*(table.c[name] == sa.bindparam(f"key_{place}") for place, name in enumerate(self._key)))
+            values = [{f"key_{place}": value for place, value in enumerate(key)} for key in last]
+            connection.execute(sa.delete(table).where(same), values)
+        return [row for number, row in enumerate(batch) if last.get(keys[number], number) == number]
 
 
 @contextmanager
@@ -177,8 +203,10 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
 
 
 @contextmanager
-def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None = None) -> Iterator[Appender]:
-    """Open a table for appending, as `Store.sink` says. Objects and lists become JSON text, times ISO 8601 text."""
+def sink(
+    options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
+) -> Iterator[Appender]:
+    """Open a table for writing, as `Store.sink` says. Objects and lists become JSON text, times ISO 8601 text."""
     if not options.table:
         raise ConfigError("A query cannot be written to. Name the `table` that the rows go into.")
     shape = None if source and source.columns else Shape.of_table()
@@ -186,7 +214,7 @@ def sink(options: Options, added: Mapping[str, Schema], *, source: Source | None
         with masked(options.url, ConfigError), engine.connect():
             pass
         with Spool(Path(directory) / "rows.jsonl", shape) as spool:
-            yield Appender(options, engine, spool, added, source)
+            yield Appender(options, engine, spool, {**(source.columns if source else {}), **added}, target)
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector.errors import ConfigError, StorageError
 from connector.lines import lines
 from connector.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
-from connector.stores import Source
+from connector.stores import DEAD_LETTER, Source
 from connector.stores._position import INTERVAL, Position, misfit
 from connector.stores._spool import decode, encode
+from connector.streams import Target
 
 WINDOW: Final = 50_000
 """How many rows wait for an earlier one. If that takes longer still, it comes behind them."""
@@ -73,7 +74,9 @@ class Reader:
                 continue
             number += 1
             if line.strip():
-                yield decode(line, f"Standard input, line {number}")
+                row = decode(line, f"Standard input, line {number}")
+                row.pop(DEAD_LETTER, None)
+                yield row
                 rows += 1
                 if rows == self._limit:
                     return
@@ -135,9 +138,12 @@ def sink(
     added: Mapping[str, Schema],  # noqa: ARG001 - the contract's; JSON needs no types
     *,
     source: Source | None = None,  # noqa: ARG001 - the contract's
+    target: Target | None = None,
     stream: BinaryIO | None = None,
 ) -> Iterator[Writer]:
     """Open standard output, or another `stream` of bytes, as `Store.sink` says. What has been handed on stays."""
+    if target is not None:
+        raise ConfigError("Standard output carries the platform's messages, not rows. Choose files or sql as output.")
     yield Writer(stream or sys.stdout.buffer)
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import ConfigError
-from connector.stores._position import Position
+from connector.records import Checkpoint, Record
+from connector.stores._position import Position, numbered
 from tests.stores.helpers import enrich, opened, parquet, rows_of, states_of, table
 
 
@@ -166,3 +167,22 @@ def test_no_row_is_lost_or_repeated_when_an_input_grows(first: list[int | None],
     reached = state["cursor"]
     late = {number for number, key in after[len(first) :] if reached is not None and (key is None or key < reached)}
     assert sorted([*seen, *new]) == [number for number, _ in after if number not in late]
+
+
+def test_rows_that_are_taken_slowly_have_checkpoints_by_time_from_which_nothing_is_lost() -> None:
+    seconds = iter(range(0, 100_000, 3))
+    rows = [{"at": number // 3} for number in range(20)]
+    start = Position.of(None, "at")
+    items = list(numbered([rows[:10], rows[10:]], start, "s", lambda: float(next(seconds))))
+    states = [(number, item.state) for number, item in enumerate(items) if isinstance(item, Checkpoint)]
+    assert [item.index for item in items if isinstance(item, Record)] == list(range(20))
+    assert len(states) > 4
+    for number, state in states:
+        before = sum(isinstance(item, Record) for item in items[:number])
+        ties = sum(row["at"] == rows[before - 1]["at"] for row in rows[:before])
+        assert state == {
+            "rows": before,
+            "cursor_field": "at",
+            "cursor": rows[before - 1]["at"],
+            "rows_at_cursor": ties,
+        }
