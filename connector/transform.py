@@ -14,7 +14,6 @@ from connector.clock import Clock
 from connector.config import Config
 from connector.engines import Stop
 from connector.errors import ConfigError, ConnectorError, Problem, RecordError
-from connector.inference import nullable
 from connector.options import STREAM_OPTIONS
 from connector.ordering import in_order
 from connector.pipeline import Item, Result
@@ -22,6 +21,7 @@ from connector.plan import Plan
 from connector.records import Idle, Message, Outcome, Record, Schema, Status
 from connector.report import Report
 from connector.runtime import Runtime, ledger_path
+from connector.schemas import nullable
 
 _REPLACES: Final = {"prompt": "request_format", "output_schema": "response_format"}
 _OF_A_PROMPT: Final = ("model", "system_prompt")

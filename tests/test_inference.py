@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from connector.inference import nullable, of_expression, of_value, plain
+from connector.inference import of_expression, of_value
 from connector.leaf import Leaf
+from connector.schemas import nullable, plain
 from connector.template import Template
 
 TEXT: Final = {"type": "string"}

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, NamedTuple, Protocol, cast
 
-from connector.errors import ConfigError
+import orjson
+
+from connector.errors import ConfigError, ConnectorError, Interrupted
 from connector.records import JSON, Idle, Message, Outcome, Record, Schema
-from connector.streams import Diagnosis, Selection, Stream
+from connector.streams import Diagnosis, Selection, Stream, Target
 
 _LOG = logging.getLogger("connector")
 
@@ -35,6 +38,35 @@ class Transform(Protocol):
 
     def run(self, items: Iterable[Record | Message | Idle]) -> Generator[Outcome | Message | Idle, None, None]:
         """One result for each record and message, in input order."""
+
+
+class Destination(Protocol):
+    """What keeps the rows of streams, as a dialect sees it (`connector.stores._destination.Destination`)."""
+
+    @property
+    def written(self) -> int:
+        """Rows taken so far."""
+
+    @property
+    def durable(self) -> int:
+        """How many of them, counted from the first, are in the output without a gap."""
+
+    @property
+    def stored(self) -> Mapping[str, int]:
+        """Rows that are in the output, by stream."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to commit again, if somebody waits for it."""
+
+    def write(self, stream: str, row: dict[str, Any]) -> None:
+        """Takes a row, to be put into the output by the next commit."""
+
+    def commit(self, *, unfinished: Iterable[str] | None = None) -> None:
+        """Puts rows into the output; of streams that replace all there is, at the end alone.
+
+        `unfinished`: It is the end, and these streams are not whole. `None`: it is not.
+        """
 
 
 class Platform(Protocol):
@@ -56,6 +88,9 @@ class Platform(Protocol):
 
     def transform(self, config: Any = None) -> Transform:
         """Enrichment in flight."""
+
+    def destination(self, config: Any, targets: Iterable[Target]) -> AbstractContextManager[Destination]:
+        """The configured output."""
 
     def call(self, config: Any, payload: JSON) -> dict[str, Any]:
         """The body of the reply to one request, which is sent as it is."""
@@ -107,6 +142,42 @@ class Dialect(Protocol):
 
     def serve(self, arguments: Arguments, platform: Platform, output: Output) -> int:
         """Carries out one verb and returns the exit code that the platform expects."""
+
+
+def converse(
+    messages: Iterable[dict[str, Any] | bytes | Idle],
+    output: Output,
+    log: Callable[[str, str], dict[str, Any]],
+    failure: Callable[[ConnectorError], dict[str, Any]],
+) -> int:
+    """Writes messages as lines of JSON, and what is logged meanwhile; bytes are a line as it is.
+
+    Returns 0, or 1 after a last message that tells the error which ended them. What nobody foresaw is told and raised.
+    """
+
+    def put(message: dict[str, Any] | bytes) -> None:
+        output.write((message if isinstance(message, bytes) else orjson.dumps(message)) + b"\n")
+
+    handler = LogHandler(lambda level, text: put(log(level, text)))
+    try:
+        for message in messages:
+            if isinstance(message, Idle):
+                output.flush()
+            else:
+                put(message)
+    except ConnectorError as error:
+        put(failure(error))
+        return 1
+    except (Interrupted, OSError):  # asked to stop, or nobody reads any more
+        raise
+    except Exception as error:
+        kind = type(error).__qualname__  # its text may hold a secret
+        put(failure(ConnectorError(f"a fault of the program ({kind}): please report it with what is on stderr")))
+        raise
+    finally:
+        handler.close()
+        output.flush()
+    return 0
 
 
 def load(name: str) -> Dialect:

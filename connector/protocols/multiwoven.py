@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import orjson
-
 from connector.errors import ConfigError, ConnectorError, Problem
-from connector.protocols import Arguments, LogHandler, Output, Platform, json_file
+from connector.protocols import Arguments, Output, Platform, _flat, converse, json_file
 from connector.records import IDLE, JSON, Idle, Outcome, Schema
 from connector.streams import Stream
 
@@ -61,7 +59,6 @@ _DRAWN: Final = frozenset(
     "x-response-format".split()
 )
 _SAMPLES: Final = ("request_format", "response_format")
-_DONE, _FAILED = 0, 1
 Message = dict[str, Any]
 
 
@@ -74,29 +71,13 @@ def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
         "read": _read,
     }
 
-    def log(level: str, text: str) -> None:
-        message = {"name": f"OPENAI COMPATIBLE:{arguments.verb.upper()}", "level": level, "message": text}
-        output.write(_line({"type": "log", "log": message}))
+    def log(level: str, text: str) -> Message:
+        known = {"WARNING": "warn", "CRITICAL": "fatal"}.get(level, level.lower())
+        name = f"OPENAI COMPATIBLE:{arguments.verb.upper()}"
+        return {"type": "log", "log": {"name": name, "level": known, "message": text}}
 
-    levels = {"WARNING": "warn", "CRITICAL": "fatal"}
-    handler = LogHandler(lambda level, text: log(levels.get(level, level.lower()), text))
-    try:
-        for message in verbs[arguments.verb](arguments, platform):
-            if isinstance(message, Idle):
-                output.flush()
-            else:
-                output.write(_line(message))
-    except ConnectorError as error:
-        log("error", error.message)
-        return _FAILED
-    finally:
-        handler.close()
-        output.flush()
-    return _DONE
-
-
-def _line(message: Message) -> bytes:
-    return orjson.dumps(message) + b"\n"
+    messages = verbs[arguments.verb](arguments, platform)
+    return converse(messages, output, log, lambda error: log("ERROR", error.message))
 
 
 def _spec(_arguments: Arguments, platform: Platform) -> Iterator[Message]:
@@ -152,7 +133,8 @@ def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
 
 def _discover(arguments: Arguments, platform: Platform) -> Iterator[Message]:
     config = _inputs(arguments)[0] if arguments.config or arguments.sync_config else {}
-    streams = [_catalogued(stream) for stream in platform.discover(config)] if config.get("input") else []
+    found = platform.discover(config)[:1] if config.get("input") else []  # a sync reads the input's stream alone
+    streams = [_catalogued(stream) for stream in found]
     catalog = {"streams": streams, **RATES, "schema_mode": "schema", "source_defined_cursor": False}
     yield {"type": "catalog", "catalog": catalog}
 
@@ -161,7 +143,7 @@ def _catalogued(stream: Stream) -> Message:
     return {
         "name": stream.name,
         "action": "fetch",
-        "json_schema": stream.schema,
+        "json_schema": {**stream.schema, "properties": _flat.columns(stream.schema["properties"])},
         "supported_sync_modes": ["full_refresh"],
         "source_defined_cursor": False,
         "source_defined_primary_key": [[name] for name in stream.primary_key],
@@ -182,7 +164,7 @@ def _read(arguments: Arguments, platform: Platform) -> Iterator[Message | Idle]:
     elif config.get("input"):
         for result in platform.read(config):
             if isinstance(result, Outcome):
-                yield _record(result.row)
+                yield _record(_flat.row(result))
             elif isinstance(result, Idle):
                 yield result
     else:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from connector.rowkeys import ROW_KEY
 from tests.endpoint import Endpoint, answer_to
+from tests.stores.helpers import parquet
 
 Messages = list[dict[str, Any]]
 
@@ -32,6 +34,10 @@ def run(*arguments: object) -> tuple[int, Messages, str]:
 
 def of_type(messages: Messages, kind: str) -> Messages:
     return [message[kind.lower()] for message in messages if message["type"] == kind]
+
+
+def statuses_of(messages: Messages) -> list[str]:
+    return [trace["stream_status"]["status"] for trace in of_type(messages, "TRACE") if "stream_status" in trace]
 
 
 class Project:
@@ -111,7 +117,7 @@ def test_a_failed_check_says_what_to_change_and_exits_0(project: Project, change
 
 def test_discover_gives_the_input_s_columns_then_the_mapped_ones_then_the_provenance(project: Project) -> None:
     code, (message,), _ = project.verb("discover")
-    (stream,) = message["catalog"]["streams"]
+    stream, *_ = message["catalog"]["streams"]
     properties = stream["json_schema"]["properties"]
     assert code == 0
     assert list(properties) == ["id", "text", "at", "content", "_llm"]
@@ -136,8 +142,7 @@ def test_read_gives_every_row_once_and_a_state_behind_them(project: Project) -> 
     assert sorted(record["data"]["id"] for record in records) == list(range(25))
     assert all(record["data"]["content"] == answer_to(record["data"]["text"]) for record in records)
     assert messages[-2]["type"] == "STATE"
-    statuses = [trace["stream_status"]["status"] for trace in of_type(messages, "TRACE")]
-    assert statuses == ["STARTED", "RUNNING", "COMPLETE"]
+    assert statuses_of(messages) == ["STARTED", "RUNNING", "COMPLETE"]
 
 
 def test_every_record_fits_the_discovered_schema(project: Project) -> None:
@@ -180,6 +185,77 @@ def test_only_the_selected_columns_come_out(project: Project) -> None:
     assert {tuple(record["data"]) for record in of_type(messages, "RECORD")} == {("id", "content")}
 
 
+def test_a_full_read_begins_anew_behind_a_complete_one_and_goes_on_behind_an_interrupted_one(project: Project) -> None:
+    _, messages, _ = project.read()
+    *_, interrupted, complete = of_type(messages, "STATE")
+    project.write_rows(range(30))
+    for mode, cursor_field in (("full_refresh", "at"), ("incremental", None)):
+        _, anew, _ = project.read(mode, [complete], cursor_field=cursor_field)
+        assert len(of_type(anew, "RECORD")) == 30
+    _, rest, _ = project.read(state=[interrupted])
+    assert [record["data"]["id"] for record in of_type(rest, "RECORD")] == list(range(25, 30))
+
+
+def keys_of(messages: Messages) -> dict[int, str]:
+    return {record["data"]["id"]: record["data"][ROW_KEY] for record in of_type(messages, "RECORD")}
+
+
+def test_a_stream_without_a_primary_key_gets_a_row_key_that_stays(project: Project) -> None:
+    _, (message,), _ = project.verb("discover", primary_key=None)
+    stream, *_ = message["catalog"]["streams"]
+    assert stream["source_defined_primary_key"] == [[ROW_KEY]]
+    assert stream["json_schema"]["properties"][ROW_KEY]["type"] == "string"
+    catalog = project.file("keyed", {"streams": [{"stream": stream, "sync_mode": "incremental"}]})
+    _, first, _ = project.verb("read", "--catalog", catalog, primary_key=None)
+    project.write_rows([*range(30, 40), *range(25)])
+    _, second, _ = project.verb("read", "--catalog", catalog, primary_key=None, concurrency=2)
+    before, after = keys_of(first), keys_of(second)
+    assert len(set(after.values())) == 35
+    assert before.items() <= after.items()
+    validator = Draft7Validator({**stream["json_schema"], "additionalProperties": False})
+    assert not [error for record in of_type(first, "RECORD") for error in validator.iter_errors(record["data"])]
+
+
+def test_identical_rows_have_keys_of_their_own_that_a_resumed_read_gives_as_well(project: Project) -> None:
+    project.table.write_text("id,text,at\n" + "1,same,2024-01-01\n" * 2500)
+    stream = {"name": "reviews", "json_schema": {}, "source_defined_primary_key": [[ROW_KEY]]}
+    catalog = project.file("keyed", {"streams": [{"stream": stream, "sync_mode": "incremental"}]})
+    _, whole, _ = project.verb("read", "--catalog", catalog, primary_key=None)
+    keys = [record["data"][ROW_KEY] for record in of_type(whole, "RECORD")]
+    assert len(set(keys)) == 2500
+    state = project.file("state", [of_type(whole, "STATE")[0]])
+    _, rest, _ = project.verb("read", "--catalog", catalog, "--state", state, primary_key=None)
+    resumed = [record["data"][ROW_KEY] for record in of_type(rest, "RECORD")]
+    assert len(resumed) == 1500
+    assert set(resumed) == set(sorted(keys, key=lambda key: int(f"0{key.partition('-')[2]}"))[1000:])
+
+
+def test_a_read_without_such_a_key_in_its_catalog_adds_none(project: Project) -> None:
+    _, messages, _ = project.read(primary_key=None)
+    assert all(ROW_KEY not in record["data"] for record in of_type(messages, "RECORD"))
+
+
+def test_the_number_of_records_to_come_is_estimated_before_the_first(project: Project) -> None:
+    def estimates(messages: Messages) -> list[Any]:
+        return [trace["estimate"] for trace in of_type(messages, "TRACE") if "estimate" in trace]
+
+    _, messages, _ = project.read("incremental")
+    assert estimates(messages) == [{"name": "reviews", "type": "STREAM", "row_estimate": 25}]
+    kinds = [message["type"] for message in messages]
+    assert kinds.index("RECORD") > [message.get("trace", {}).get("type") for message in messages].index("ESTIMATE")
+    project.write_rows(range(30))
+    _, more, _ = project.read("incremental", [of_type(messages, "STATE")[-1]])
+    assert [estimate["row_estimate"] for estimate in estimates(more)] == [5]
+
+
+def test_a_schema_says_nothing_of_further_properties(project: Project, tmp_path: Path) -> None:
+    path = parquet(tmp_path / "reviews.parquet", "SELECT 1 AS id, 'a' AS text, MAP {'a': 1} AS counts")
+    given = {"type": "files", "path": str(path)}
+    _, (message,), _ = project.verb("discover", input=given, cursor_field=None)
+    assert "additionalProperties" not in json.dumps(message)
+    assert message["catalog"]["streams"][0]["json_schema"]["properties"]["counts"] == {"type": ["null", "object"]}
+
+
 def test_an_unknown_stream_is_a_trace_and_a_failure(project: Project) -> None:
     code, messages, _ = project.verb("read", "--catalog", project.catalog(name="nowhere"))
     (error,) = [trace["error"] for trace in of_type(messages, "TRACE") if trace["type"] == "ERROR"]
@@ -190,9 +266,9 @@ def test_an_unknown_stream_is_a_trace_and_a_failure(project: Project) -> None:
 def test_a_bad_key_ends_the_stream_incomplete(project: Project) -> None:
     project.table.write_text("id,text,at\n1,[[fault:401]],2024-01-01\n")
     code, messages, stderr = project.read()
-    statuses = [trace.get("stream_status", {}).get("status") for trace in of_type(messages, "TRACE")]
     assert code == 1
-    assert statuses == ["STARTED", "INCOMPLETE", None]
+    assert statuses_of(messages) == ["STARTED", "INCOMPLETE"]
+    assert of_type(messages, "TRACE")[-1]["type"] == "ERROR"
     assert "canary" not in json.dumps(messages) + stderr
 
 

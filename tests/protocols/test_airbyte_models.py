@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from airbyte_protocol.models import (  # type: ignore[import-untyped]  # it has 
 
 from connector.errors import BudgetError, ConfigError, ConnectorError, OutageError, RateLimitError, StorageError
 from connector.protocols import Arguments, Output, airbyte
+from connector.protocols._airbyte_catalog import states
 from connector.records import IDLE
 from connector.streams import Selection
 from tests.endpoint import Action, Call, Endpoint, act
@@ -60,13 +62,13 @@ def test_spec_check_and_discover_are_official_messages(project: Project) -> None
     statuses = [each.connectionStatus.status.value for each in (good, bad) if each.connectionStatus]
     assert statuses == ["SUCCEEDED", "FAILED"]
     assert discovered.catalog
-    assert [stream.name for stream in discovered.catalog.streams] == ["reviews"]
+    assert [stream.name for stream in discovered.catalog.streams] == ["reviews", "models"]
 
 
 def test_a_catalogue_that_the_models_write_is_read(project: Project) -> None:
     (discovered,) = official(project.verb("discover"))
     assert discovered.catalog
-    (stream,) = discovered.catalog.model_dump(mode="json")["streams"]
+    stream, _ = discovered.catalog.model_dump(mode="json")["streams"]
     asked = {"stream": stream, "sync_mode": "incremental", "destination_sync_mode": "append_dedup"}
     catalog = ConfiguredAirbyteCatalog.model_validate({"streams": [asked]}).model_dump(mode="json")
     messages = official(project.verb("read", "--catalog", project.file("catalog", catalog)))
@@ -82,8 +84,8 @@ def test_a_good_read_ends_with_a_state_that_counts_and_the_models_hand_it_back(p
     saved = states[-1].model_dump(mode="json", by_alias=True, exclude_none=True)
     assert AirbyteStateMessage.model_validate(saved) == states[-1]
     again = official(project.read("incremental", [saved]))
-    assert values(again) == ["STARTED", "COMPLETE"]
-    assert [message.type.value for message in again] == ["TRACE", "STATE", "TRACE"]
+    assert values(again) == ["STARTED", "RUNNING", "COMPLETE"]
+    assert [message.type.value for message in again] == ["TRACE", "TRACE", "STATE", "TRACE"]
 
 
 def test_failing_rows_are_records_with_what_was_nulled(project: Project) -> None:
@@ -141,20 +143,20 @@ STREAM = {"stream_descriptor": {"name": "reviews"}, "stream_state": {"at": 3}}
     ],
 )
 def test_every_form_of_state_is_read(state: Any) -> None:
-    assert airbyte.states(state) == {"reviews": {"at": 3}}
+    assert states(state) == {"reviews": {"at": 3}}
 
 
 @pytest.mark.parametrize(
     "state", [None, [], {}, [{"type": "STREAM", "stream": None}], [{"type": "LEGACY", "data": {}}]]
 )
 def test_nothing_is_an_empty_state(state: Any) -> None:
-    assert airbyte.states(state) == {}
+    assert states(state) == {}
 
 
 @pytest.mark.parametrize("state", [3, "reviews", [1], [{"type": "STREAM", "stream": {}, "data": 3}], [{"stream": [1]}]])
 def test_a_state_of_another_kind_is_refused(state: Any) -> None:
     with pytest.raises(ConfigError, match="the state is not a list"):
-        airbyte.states(state)
+        states(state)
 
 
 class Failing:
@@ -204,10 +206,21 @@ def test_an_endpoint_that_limits_for_hours_ends_the_stream_as_rate_limited(tmp_p
     with Endpoint(limited) as endpoint:
         messages = official(Project(tmp_path, endpoint).read())
     assert values(messages)[-2:] == ["INCOMPLETE", "transient_error"]
-    status = messages[-2].trace
-    assert status
-    assert status.stream_status
-    assert [reason.type.value for reason in status.stream_status.reasons or []] == ["RATE_LIMITED"]
+    told = [message.trace.stream_status for message in messages if message.trace and message.trace.stream_status]
+    for status in told[-2:]:
+        (reason,) = status.reasons or []
+        assert reason.type.value == "RATE_LIMITED"
+        assert reason.rate_limited
+        assert time.time() + 7000 < (reason.rate_limited.quota_reset or 0) / 1000 < time.time() + 7300
+
+
+def test_a_stream_that_waits_for_the_endpoint_says_so_while_it_runs(project: Project) -> None:
+    project.table.write_text(f"{HEADER}1,[[fault:429-seconds;times=1]],2024-01-01\n2,fine,2024-01-02\n")
+    messages = official(project.read())
+    told = [message.trace.stream_status for message in messages if message.trace and message.trace.stream_status]
+    assert [(status.status.value, bool(status.reasons)) for status in told].count(("RUNNING", True)) == 1
+    assert told[-1].status.value == "COMPLETE"
+    assert not told[-1].reasons
 
 
 def test_a_consumer_that_goes_away_ends_the_stream_without_another_word() -> None:

@@ -18,6 +18,7 @@ from jsonschema import Draft7Validator
 from connector import Connector, Status
 from connector.clock import Clock
 from connector.endpoints import chat
+from connector.endpoints._chat_stream import fold
 from connector.protocols import Arguments, Output, multiwoven
 from tests.endpoint import Call, Endpoint, act, answer_to
 from tests.faults import FAULTS, Fault
@@ -117,7 +118,7 @@ def shared() -> Iterator[Endpoint]:
 
 
 def text_of(records: Messages) -> str | None:
-    return chat.answer(chat.fold(record["data"] for record in records)[0]).content
+    return chat.answer(fold(record["data"] for record in records)[0]).content
 
 
 # --- spec ------------------------------------------------------------------------------------------------------------

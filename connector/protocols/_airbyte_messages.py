@@ -1,0 +1,103 @@
+"""Airbyte's messages, as plain dicts (Airbyte Protocol, version 0.2): the model classes cost ten times as much."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from connector.errors import (
+    ConfigError,
+    ConnectorError,
+    FatalError,
+    OutageError,
+    RateLimitError,
+    RecordError,
+    RetryableError,
+    StorageError,
+)
+from connector.records import JSON, Outcome, Status
+from connector.streams import Limited, Selection
+
+Message = dict[str, Any]
+
+_TOO_MANY: Final = 429
+_REFUSALS: Final = frozenset(range(400, 500)) - {408, 409, 425, _TOO_MANY}
+"""The statuses of a request that stays refused until it is changed."""
+
+
+def record(outcome: Outcome, selection: Selection) -> Message:
+    """A row. One that failed says which of its columns have no value for that reason."""
+    content: Message = {
+        "stream": selection.name,
+        "data": selection.keeps(outcome.row),
+        "emitted_at": time.time_ns() // 1_000_000,
+    }
+    if outcome.status is not Status.SUCCESS:
+        nulled = [name for name in outcome.columns if selection.fields is None or name in selection.fields]
+        changes = [{"field": name, "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"} for name in nulled]
+        content["meta"] = {"changes": changes}
+    return {"type": "RECORD", "record": content}
+
+
+def state(stream: str, content: JSON, count: int) -> Message:
+    """The state of a stream; `count` records have come since the one before it."""
+    described = {"stream_descriptor": {"name": stream}, "stream_state": content}
+    return {
+        "type": "STATE",
+        "state": {"type": "STREAM", "stream": described, "sourceStats": {"recordCount": float(count)}},
+    }
+
+
+def status(stream: str, value: str, reasons: list[JSON] | None = None) -> Message:
+    """How a stream fares: `value` is STARTED, RUNNING, COMPLETE or INCOMPLETE."""
+    content: Message = {"stream_descriptor": {"name": stream}, "status": value}
+    return _trace("STREAM_STATUS", stream_status=content | ({"reasons": reasons} if reasons else {}))
+
+
+def estimate(stream: str, rows: int) -> Message:
+    """How many records a stream is going to have."""
+    return _trace("ESTIMATE", estimate={"name": stream, "type": "STREAM", "row_estimate": rows})
+
+
+def limited(limit: Limited) -> list[JSON]:
+    """The reason of a stream that waits for the endpoint. `quota_reset` is in milliseconds since 1970."""
+    told = {} if limit.until is None else {"rate_limited": {"quota_reset": int(limit.until * 1000)}}
+    return [{"type": "RATE_LIMITED", **told}]
+
+
+def reasons(error: BaseException, last: Limited | None) -> list[JSON]:
+    """Why a stream ended early, where the protocol has a name for it; `last` is the last limit that it met."""
+    if not isinstance(error, RateLimitError | OutageError) or error.http_status != _TOO_MANY:
+        return []
+    if isinstance(error, RateLimitError) and error.wait is not None:
+        last = Limited(time.time() + error.wait)
+    return limited(last or Limited(None))
+
+
+def failure(error: ConnectorError) -> Message:
+    """The trace that a platform shows: `message` is for the user, `internal_message` for whoever looks into it."""
+    internal = error.detail or f"{type(error).__name__}: {error.message}"
+    kind = _failure_type(error)
+    return _trace("ERROR", error={"message": error.message, "internal_message": internal, "failure_type": kind})
+
+
+def log(level: str, text: str) -> Message:
+    """A log message; `level` is a name of Python's logging."""
+    known = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(level, level)
+    return {"type": "LOG", "log": {"level": known, "message": text}}
+
+
+def _failure_type(error: ConnectorError) -> str:
+    """`config_error` is the user's to mend, `transient_error` goes by itself, and the rest is neither."""
+    match error:
+        case OutageError(http_status=int(code)) if code in _REFUSALS:
+            return "config_error"
+        case OutageError() | RetryableError():
+            return "transient_error"
+        case ConfigError() | FatalError() | RecordError() if not isinstance(error, StorageError):
+            return "config_error"
+    return "system_error"
+
+
+def _trace(kind: str, **content: JSON) -> Message:
+    return {"type": "TRACE", "trace": {"type": kind, "emitted_at": time.time() * 1000, **content}}
