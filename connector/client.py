@@ -48,10 +48,11 @@ class Client:
         Raises:
             RetryableError: It may work at another time.
             FatalError: No call of this run can work.
-            ReplyError: The reply is final, but nothing that can be read.
+            RecordError: The request cannot be sent, or its reply is final, but nothing that can be read.
         """
+        content_type, data = self._endpoint.wire_form(body)
         started = self._clock.monotonic()
-        response = self._transport.post(self._url, body)
+        response = self._transport.post(self._url, data, content_type)
         try:
             content = self._read(response)
             if response.status in _OK and not content.get("error"):
@@ -60,6 +61,10 @@ class Client:
             return self._refused(response, content, started)
         finally:
             response.close()
+
+    def close(self) -> None:
+        """Closes the connections of its transport."""
+        self._transport.close()
 
     def _read(self, response: Response) -> dict[str, Any]:
         if response.status not in _OK:
@@ -126,10 +131,17 @@ class _Stream:
                 continue
             if not isinstance(frame, dict):
                 raise ReplyError("the stream holds an event that is not an object", detail=_shown(data, self._mask))
-            if frame.get("error"):
-                self.failure = self.failure or frame
+            if frame.get("error") or frame.get("type") == "error":
+                self.failure = self.failure or error_in(frame)
             elif not self.failure:
                 yield frame
+
+
+def error_in(frame: dict[str, Any]) -> dict[str, Any]:
+    """The error body that an event is, or an empty one: the Responses API has an event that is the error itself."""
+    if frame.get("error"):
+        return frame
+    return {"error": frame} if frame.get("type") == "error" else {}
 
 
 def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:

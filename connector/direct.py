@@ -18,7 +18,7 @@ import orjson
 from pydantic import SecretStr
 
 from connector import endpoints
-from connector.client import Client, whole
+from connector.client import Client, error_in, whole
 from connector.clock import Clock
 from connector.config import Config
 from connector.engines import Stop
@@ -95,7 +95,7 @@ def _tried(attempt: Callable[[], _T], config: Config, clock: Clock, stop: Stop) 
             if wait is None:
                 raise
         except NotFoundError as error:
-            if config.url == config.endpoint_url:
+            if config.is_full_url:
                 raise
             hint = f"{error.message}. Requests go to url as it is: set it to {config.endpoint_url}?"
             raise NotFoundError(hint, http_status=error.http_status) from None
@@ -127,9 +127,11 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock) -> 
             if is_stream and not data.strip():
                 continue
             event = whole(data, kind, mask)
-            if event.get("error") or event.get("type") == "error":
-                raise error_of(response.status, response.headers, event, now=clock.time(), mask=mask)
-            is_empty, is_whole = False, is_whole or endpoint.fold([event])[1]
+            folded, is_last = endpoint.fold([event])
+            failure = error_in(event) or error_in(folded)
+            if failure:
+                raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
+            is_empty, is_whole = False, is_whole or is_last
             yield event
     if is_empty:
         raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")

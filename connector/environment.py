@@ -16,7 +16,7 @@ from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from connector.filters import FILTERS, INTERNAL, TESTS, join, percent
+from connector.filters import FILTERS, INTERNAL, READING, TESTS, join, percent
 from connector.metering import STEP, charge, growth, made, operation, reading, weight
 from connector.values import text
 
@@ -56,7 +56,9 @@ class Environment(ImmutableSandboxedEnvironment):
     def __init__(self, undefined: type[Undefined] = StrictUndefined) -> None:
         # Not optimized: constants would be reckoned when the template is compiled, where nothing pays for them.
         super().__init__(undefined=undefined, finalize=text, keep_trailing_newline=True, cache_size=0, optimized=False)
-        self.filters, self.tests = {**FILTERS, **INTERNAL}, dict(TESTS)
+        reads = undefined is StrictUndefined
+        self.offered = {name: each for name, each in FILTERS.items() if reads or name not in READING}
+        self.filters, self.tests = {**self.offered, **INTERNAL}, dict(TESTS)
         self.globals = {"range": self.globals["range"]}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -92,7 +94,7 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """What `map` calls by a name that comes from the template."""
-        if name not in FILTERS:
+        if name not in self.offered:
             raise SecurityError(f"there is no filter {name!r}")
         return super().call_filter(name, *args, **kwargs)
 
@@ -123,7 +125,7 @@ class Environment(ImmutableSandboxedEnvironment):
         kind = type(node).__name__
         if kind not in _NODES:
             raise SecurityError(f"a template may not use {kind.lower()!r} here")
-        for role, there_is in ((nodes.Filter, FILTERS), (nodes.Test, TESTS)):
+        for role, there_is in ((nodes.Filter, self.offered), (nodes.Test, TESTS)):
             if isinstance(node, role) and node.name not in there_is:
                 known = ", ".join(sorted(name for name in there_is if name.isalpha()))
                 raise SecurityError(f"there is no {kind.lower()} {node.name!r}; there are: {known}")

@@ -17,8 +17,9 @@ import jinja2.tests
 from jinja2 import ChainableUndefined, pass_context, pass_environment
 from jinja2.environment import Environment
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context
+from jinja2.runtime import Context, Undefined
 
+from connector.images import url_of
 from connector.metering import STEP, charge, counted, growth, looked_into, made, reading, weight
 from connector.values import (
     NullError,
@@ -45,6 +46,7 @@ _TEXTS: Final = frozenset(
 _COMPARING: Final = frozenset("== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper".split())
 _WIDE: Final = re.compile(r"\*|\d{4}")
 _WIDEST: Final = 1000
+_IMAGE: Final = 4  # bytes for a unit of fuel: images are large, and only handed on
 
 
 def join(context: Context, separator: object, values: Iterable[Any]) -> str:
@@ -99,6 +101,15 @@ def _sum(environment: Environment, values: Iterable[Any], attribute: str | int |
     if not isinstance(start, int | float | Decimal):
         raise TypeError("a sum starts with a number")
     return jinja2.filters.FILTERS["sum"](environment, values, attribute, start)
+
+
+@pass_context
+def _image(context: Context, value: object) -> str:
+    if isinstance(value, Undefined):
+        text(value)  # which says what is missing
+    url = url_of(value)
+    charge(context, STEP + len(url) // _IMAGE)
+    return url
 
 
 @pass_context
@@ -193,9 +204,13 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     **{name: _metered(name, _OWN.get(name, jinja2.filters.FILTERS[name])) for name in _USUAL},
     "default": default,
     "d": default,
+    "image": _image,
     "tojson": _paid(tojson),
 }
 """What a template may use, by name."""
+
+READING: Final = frozenset({"image"})
+"""Those that may read a file, which the names in a reply must never lead to: they are for requests alone."""
 
 INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
     "_text": text,

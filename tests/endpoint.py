@@ -22,6 +22,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from email.parser import Parser
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
 
@@ -32,10 +33,16 @@ PATHS: Final = {
     "/v1/completions": "completions",
     "/v1/responses": "responses",
     "/v1/embeddings": "embeddings",
+    "/v1/images/generations": "images",
+    "/v1/images/edits": "image_edits",
 }
 MODEL: Final = "echo-1"
 MODELS: Final = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "tests"}]}
-_ASKED: Final = {"chat": "messages", "completions": "prompt", "responses": "input", "embeddings": "input"}
+_ASKED: Final = {
+    **dict.fromkeys(("responses", "embeddings"), "input"),
+    **dict.fromkeys(("completions", "images", "image_edits"), "prompt"),
+    "chat": "messages",
+}
 _REFUSALS: Final = {
     404: {"detail": "Not Found"},
     422: {"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]},
@@ -148,6 +155,11 @@ def vector_to(text: str, dimensions: int = 8) -> list[float]:
     return [digest[i % len(digest)] / 256 - 0.5 for i in range(dimensions)]
 
 
+def image_to(prompt: str, number: int = 0) -> bytes:
+    """The picture of this prompt: as much of a PNG as anybody looks at."""
+    return b"\x89PNG\r\n\x1a\n" + hashlib.sha256(f"{number}:{prompt}".encode()).digest()
+
+
 def tokens_in(text: str) -> int:
     return len(text) // 4 + 1
 
@@ -207,6 +219,9 @@ def body_for(kind: str, asked: Body, prompt: str) -> Body:
         texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
         used = {"prompt_tokens": tokens_in(prompt), "total_tokens": tokens_in(prompt)}
         return {"object": "list", "model": model, "data": [*_vectors(asked, texts)], "usage": used}
+    if kind in {"images", "image_edits"}:
+        used = {"input_tokens": tokens_in(prompt), "output_tokens": 7, "total_tokens": tokens_in(prompt) + 7}
+        return {"created": 1, "data": [*_images(asked, prompt)], "usage": used}
     content = _content(asked, prompt)
     spent, made = tokens_in(prompt), tokens_in(content)
     if kind == "responses":
@@ -220,7 +235,7 @@ def body_for(kind: str, asked: Body, prompt: str) -> Body:
         base = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": model}
         return base | {"choices": [{"index": 0, **said, "finish_reason": "stop"}], "usage": used}
     texts = asked["prompt"] if isinstance(asked["prompt"], list) else [asked["prompt"]]
-    choices = [{"index": i, "text": answer_to(text), "finish_reason": "stop"} for i, text in enumerate(texts)]
+    choices = [{"index": i, "text": _content(asked, text), "finish_reason": "stop"} for i, text in enumerate(texts)]
     base = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model}
     return base | {"choices": choices, "usage": used}
 
@@ -231,6 +246,14 @@ def _vectors(asked: Body, texts: list[Any]) -> Iterator[Body]:
         if asked.get("encoding_format") == "base64":
             vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         yield {"object": "embedding", "index": index, "embedding": vector}
+
+
+def _images(asked: Body, prompt: str) -> Iterator[Body]:
+    for number in range(int(asked.get("n", 1))):
+        if asked.get("response_format") == "url":
+            yield {"url": f"https://images.example/{number}"}
+        else:
+            yield {"b64_json": base64.b64encode(image_to(prompt, number)).decode()}
 
 
 def good(call: Call, headers: Params = NOTHING) -> Good:
@@ -286,11 +309,34 @@ class Request(NamedTuple):
         return cls(method, path, headers, raw, version == "HTTP/1.0" or headers.get("connection") == "close")
 
     def parsed(self) -> Any:
-        """The JSON, or the text that is none."""
+        """The JSON, or the fields of a form (a file is an object), or the text that is neither."""
+        kind, _, boundary = self.headers.get("content-type", "").partition("; boundary=")
+        if kind == "multipart/form-data":
+            return _form(self.raw.split(f"--{boundary}".encode())[1:-1])
         try:
             return json.loads(self.raw)
         except ValueError:
             return self.raw.decode("utf-8", "replace")
+
+
+def _form(parts: list[bytes]) -> Body:
+    found: Body = {}
+    for name, value in map(_field, parts):
+        if name.endswith("[]"):
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    return found
+
+
+def _field(part: bytes) -> tuple[str, Any]:
+    """Name and value of a part of a form (RFC 7578)."""
+    lines, _, value = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
+    told = Parser().parsestr(lines.decode(), headersonly=True)
+    name, file = (str(told.get_param(key, "", "content-disposition")) for key in ("name", "filename"))
+    if not file:
+        return name, value.decode()
+    return name, {"filename": file, "type": told.get_content_type(), "base64": base64.b64encode(value).decode()}
 
 
 Answer: TypeAlias = Callable[["Connection", Request], AbstractContextManager[Iterator[Step]]]

@@ -116,6 +116,8 @@ def chunks(good: Good) -> list[Body]:
     """The good body as the JSON objects of a stream."""
     if good.kind == "responses":
         return _response_events(good.body)
+    if good.kind in {"images", "image_edits"}:
+        return _image_events(good)
     if "choices" not in good.body:
         return [good.body]
     base = {k: v for k, v in good.body.items() if k not in {"choices", "usage"}}
@@ -151,15 +153,39 @@ def _pieces(text: Any, size: int = 7) -> list[Any]:
     return [text[at : at + size] for at in range(0, len(text), size)] if isinstance(text, str) else [text] * bool(text)
 
 
+def _image_events(good: Good) -> list[Body]:
+    """The events of an image stream: each image comes first as an unfinished one."""
+    rest = {"created_at": good.body.get("created"), "usage": good.body.get("usage")}
+    name = "image_edit" if good.kind == "image_edits" else "image_generation"
+    found = []
+    for image in good.body.get("data", ()):
+        found.append({"type": f"{name}.partial_image", "b64_json": "AAAA", "partial_image_index": 0})
+        found.append({"type": f"{name}.completed", **image, **rest})
+    return found
+
+
 def _response_events(body: Body) -> list[Body]:
     """The events of the Responses API; it has no `[DONE]`, the last event's type says how it ended."""
-    events: list[Body] = [{"type": "response.created", "response": body | {"status": "in_progress", "output": []}}]
-    for part in (part for item in body.get("output", ()) for part in item["content"]):
-        key = "text" if part["type"] == "output_text" else "refusal"
-        place = {"type": f"response.{part['type']}.delta", "output_index": 0, "content_index": 0}
-        events += [place | {"delta": piece} for piece in _pieces(part[key])]
+    opened = body | {"status": "in_progress", "output": []}
+    events: list[Body] = [{"type": f"response.{step}", "response": opened} for step in ("created", "in_progress")]
+    for index, item in enumerate(body.get("output", ())):
+        place = {"output_index": index, "item_id": item.get("id")}
+        events.append(place | {"type": "response.output_item.added", "item": item | {"content": []}})
+        for at, part in enumerate(item["content"]):
+            events += [place | {"content_index": at} | event for event in _part_events(part)]
+        events.append(place | {"type": "response.output_item.done", "item": item})
     events.append({"type": f"response.{body.get('status', 'failed')}", "response": body})
     return [event | {"sequence_number": number} for number, event in enumerate(events)]
+
+
+def _part_events(part: Body) -> list[Body]:
+    kind, key = f"response.{part['type']}", "text" if part["type"] == "output_text" else "refusal"
+    return [
+        {"type": "response.content_part.added", "part": part | {key: ""}},
+        *({"type": f"{kind}.delta", "delta": piece} for piece in _pieces(part[key])),
+        {"type": f"{kind}.done", key: part[key]},
+        {"type": "response.content_part.done", "part": part},
+    ]
 
 
 def render(
@@ -412,6 +438,22 @@ def _surrogates(objects: list[Body]) -> list[Body]:
     return [*objects[:at], *(objects[at] | {"choices": [half]} for half in halves), *objects[at + 1 :]]
 
 
+def _deltas_then_done(good: Good, _: Params) -> Iterable[Step]:
+    sent = render(good, lambda events: [event for event in events if event["type"].endswith(".delta")])
+    return play(sent._replace(parts=[*sent.parts, DONE]))
+
+
+def _without_output(event: Body) -> Body:
+    return event | {"response": event["response"] | {"output": []}}
+
+
+def _without_places(events: list[Body]) -> list[Body]:
+    """As llama.cpp sends them; and the last response is not there to help out."""
+    places = {"output_index", "content_index", "sequence_number"}
+    found = [{key: value for key, value in event.items() if key not in places} for event in events]
+    return [*found[:-1], _without_output(found[-1])]
+
+
 def _split_emoji(sent: list[bytes]) -> Iterable[Step]:
     before, emoji, after = b"".join(sent).partition(EMOJI.encode())
     return [before + emoji[:2], 0.02, emoji[2:] + after]
@@ -505,8 +547,8 @@ _GOOD_DELTAS: Final[_Rows] = {
         in_stream(lambda sent: [*sent[:-2], sent[-2] | {"usage": sent[-1]["usage"]}], usage=True),
     ),
 }
+_GOOD_PARTS: Final[_Rows] = {"content-parts": Fault("the content comes as parts", in_choice(_in_parts))}
 _GOOD_CHOICES: Final[_Rows] = {
-    "content-parts": Fault("the content comes as parts", in_choice(_in_parts)),
     "finish-unknown": Fault("a finish_reason that nobody knows", in_choice(lambda c: c | {"finish_reason": "eos"})),
     "two-choices": Fault("a second choice, unasked", two_choices(1)),
     "two-choices-swapped": Fault("the second choice comes first", two_choices(-1)),
@@ -632,6 +674,23 @@ _RESPONSES_STREAM: Final[_Rows] = {
     "sse-no-event-lines": Fault(
         "events without their `event:` line", in_events(lambda event: event[event.find(b"data:") :])
     ),
+    "response-deltas": Fault("nothing but the response's pieces, then [DONE]", _deltas_then_done),
+    "response-no-output": Fault(
+        "the last event's response has no output", in_stream(lambda events: [*events[:-1], _without_output(events[-1])])
+    ),
+    "response-no-places": Fault("pieces that say nothing of their place", in_stream(_without_places)),
+}
+_RESPONSES_ERROR: Final[_Rows] = {
+    "response-error": Fault(
+        "an event that is the error itself",
+        in_parts(lambda events: [*events[:3], _event({**OVERLOADED["error"], "type": "error"})]),
+    ),
+}
+_COMPLETIONS_STREAM: Final[_Rows] = {
+    "text-missing": Fault(
+        "a last chunk without a text",
+        in_deltas(lambda choice: {k: v for k, v in choice.items() if k != "text" or v}),
+    ),
 }
 _RESPONSES_FAILED: Final[_Rows] = {
     "response-failed": Fault("the response's own status is failed", in_body(lambda body: body | _FAILED_RESPONSE)),
@@ -639,9 +698,11 @@ _RESPONSES_FAILED: Final[_Rows] = {
 _EMBEDDINGS: Final[_Rows] = {
     "vectors-swapped": Fault("the vectors in another order", in_body(lambda body: body | {"data": body["data"][::-1]})),
 }
-_NO_ANSWER: Final[_Rows] = {
+_NO_CHOICES: Final[_Rows] = {
     "choices-empty": Fault("no choices", in_body(lambda body: body | {"choices": []})),
     "choices-null": Fault("null for choices", in_body(lambda body: body | {"choices": None})),
+}
+_NO_ANSWER: Final[_Rows] = {
     "content-empty": Fault("an empty content", said(content="")),
     "content-null": Fault("null for a content", said(content=None)),
     "message-missing": Fault("a choice without a message", in_choice(lambda c: {k: c[k] for k in c if k != "message"})),
@@ -675,12 +736,15 @@ FAULTS: Final[dict[str, Fault]] = {
     **_expect(_GOOD_WHOLE, _OK, None, kinds=_TEXT),
     **_expect(_GOOD_STREAM, None, _OK, kinds=_TEXT),
     **_expect(_GOOD_DELTAS, None, _OK, kinds=_CHAT),
-    **_expect(_GOOD_CHOICES, _OK, _OK, kinds=_CHAT),
+    **_expect(_GOOD_PARTS, _OK, _OK, kinds=_CHAT),
+    **_expect(_GOOD_CHOICES, _OK, _OK, kinds=_CHOICES),
     **_expect(_RESPONSES_STREAM, None, _OK, kinds=_RESPONSES),
+    **_expect(_COMPLETIONS_STREAM, None, _OK, kinds=frozenset({"completions"})),
     **_expect(_EMBEDDINGS, _OK, None, kinds=frozenset({"embeddings"})),
     **_expect(_CONNECTION, _ERROR, _ERROR, retried=True),
     **_expect(_CUT_STREAM, None, _ERROR, retried=True, kinds=_TEXT),
-    **_expect(_ERROR_IN_STREAM, None, _ERROR, retried=True, kinds=_CHOICES),
+    **_expect(_ERROR_IN_STREAM, None, _ERROR, retried=True, kinds=_TEXT),
+    **_expect(_RESPONSES_ERROR, None, _ERROR, retried=True, kinds=_RESPONSES),
     **_expect(_RESPONSES_FAILED, _ERROR, _ERROR, retried=True, kinds=_RESPONSES),
     **_expect(_DEADLINE, _ERROR, _ERROR, retried=True, deadline=True),
     **_expect(_DEADLINE_STREAM, None, _ERROR, retried=True, deadline=True, kinds=_CHAT),
@@ -690,6 +754,7 @@ FAULTS: Final[dict[str, Fault]] = {
     **_expect(_REFUSED, _ERROR, _ERROR),
     **_expect(_STOPS, _ERROR, _ERROR, effect="run"),
     **_expect(_DENIED, _FILTERED, _FILTERED),
+    **_expect(_NO_CHOICES, _EMPTY, _EMPTY, kinds=_CHOICES),
     **_expect(_NO_ANSWER, _EMPTY, _EMPTY, kinds=_CHAT),
     **_expect(
         {"length": Fault("cut at the token limit", finish("length", "max_output_tokens"))}, _CUT, _CUT, kinds=_TEXT

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import http.client
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -741,3 +743,43 @@ def test_the_sample_reviews_hold_what_tables_hold() -> None:
     for part in (",", '"', "\n", "🎧", "ß", "é", "¿", "です"):
         assert any(part in text for text in texts)
     assert 250 < len(set(texts)) < 300
+
+
+# --- Embeddings ---
+
+
+def vectors(client: Client, texts: Any, **body: Any) -> list[Any]:
+    reply = client.post({"model": sandbox.MODEL, "input": texts, **body}, "/embeddings")
+    assert reply.status_code == 200, reply.text
+    data = reply.json()["data"]
+    assert [item["index"] for item in data] == list(range(len(data)))
+    return [item["embedding"] for item in data]
+
+
+def test_texts_that_share_words_have_vectors_that_are_near_each_other(client: Client) -> None:
+    one, other, far = vectors(client, ["The box was damaged", "A damaged box", "Great sound"])
+    assert len(one) == 256
+    assert dot(one, other) > dot(one, far)
+    assert dot(one, one) == pytest.approx(1, abs=1e-6)
+    assert vectors(client, "The box was damaged") == [one]
+
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def test_vectors_come_as_base64_and_in_the_size_asked_for(client: Client) -> None:
+    (plain,), (packed,) = (
+        vectors(client, "Hi", dimensions=5),
+        vectors(client, "Hi", dimensions=5, encoding_format="base64"),
+    )
+    assert list(struct.unpack("<5f", base64.b64decode(packed))) == plain
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({}, "input"), ({"input": ""}, "input"), ({"input": []}, "input"), ({"input": ["a", ""]}, "input[1]")],
+)
+def test_what_cannot_be_embedded_is_refused(client: Client, body: Any, param: str) -> None:
+    reply = client.post({"model": sandbox.MODEL, **body}, "/embeddings")
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)

@@ -9,17 +9,21 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
-from connector.records import JSON, Answer, Schema, Usage
+from connector.adapter import Settings
+from connector.clock import Clock
+from connector.masking import Masker
+from connector.records import JSON, Answer, Reply, Schema, Usage
 
 
 class Shorthand(NamedTuple):
     """What the config says in place of a request format: `prompt` and `system_prompt` are templates.
 
-    `images` are names of columns that hold images, `detail` is how closely the model looks at them. `max_tokens` and
-    `temperature` are those of the model that was chosen from the config's list.
+    `images` are names of columns that hold images, `detail` is how closely the model looks at them; `files` says that
+    images which the endpoint makes will be files. `max_tokens` and `temperature` are those of the model that was chosen
+    from the config's list.
     """
 
     model: str | None = None
@@ -27,6 +31,7 @@ class Shorthand(NamedTuple):
     prompt: str | None = None
     images: tuple[str, ...] = ()
     detail: str | None = None
+    files: bool = False
     tools: list[JSON] | None = None
     tool_choice: JSON = None
     max_tokens: int | None = None
@@ -67,6 +72,16 @@ class Packing(Protocol):
         """
 
 
+class Sender(Protocol):
+    """What makes calls, from any number of threads; as `connector.client.Client` does over HTTP."""
+
+    def __call__(self, body: bytes) -> Reply:
+        """Sends a request and returns its final reply. Raises as `Client` does."""
+
+    def close(self) -> None:
+        """Lets go of what it holds open."""
+
+
 class Endpoint(Protocol):
     """What a kind of endpoint consists of. What it has no use for it imports from `connector.endpoints._plain`."""
 
@@ -82,6 +97,9 @@ class Endpoint(Protocol):
     CONCESSIONS: Mapping[str, Concession]
     """Other ways to ask, by name, for endpoints that refuse the usual. Tried in this order, each once for a call."""
 
+    ROOM: int
+    """How many times `max_response_bytes` its replies may have: texts are small, pictures and vectors are not."""
+
     def request_format(self, shorthand: Shorthand) -> dict[str, JSON]:
         """The request that the shorthands of the config stand for."""
 
@@ -90,6 +108,13 @@ class Endpoint(Protocol):
 
     def streamed(self, body: dict[str, JSON]) -> dict[str, JSON]:
         """The request, asking for a stream that ends with its usage."""
+
+    def wire_form(self, body: bytes) -> tuple[str, bytes]:
+        """The content type and the bytes by which a request, which is JSON everywhere else, goes over the wire.
+
+        Raises:
+            RecordError: It cannot be sent so.
+        """
 
     def fold(self, events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         """The whole reply that a stream's events make up, and whether it says itself that it is complete."""
@@ -115,9 +140,20 @@ class Endpoint(Protocol):
     def packing(self, batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:
         """How rows share calls, as configured; `None` for one row per call. `schema`: what each reply has to fit."""
 
+    def dial(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:
+        """What makes its calls where they are no HTTP requests; `None` where they are.
+
+        Raises:
+            ConfigError: The settings cannot work, or a library is not installed.
+        """
+
 
 KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 """The names of all kinds, which are also the values of the config's `endpoint`."""
+
+
+_WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
+_UNKNOWN: Final = Usage()
 
 
 @cache
@@ -141,28 +177,33 @@ class Address(NamedTuple):
 
 
 def address_of(url: str, kind: str | None = None) -> Address:
-    """Completes a URL, which may be a base URL or a full one; the kind is `kind`, else read off the path, else chat."""
+    """Completes a URL, which may be a base URL or a full one; the kind is `kind`, else read off the path, else chat.
+
+    A ws:// URL becomes the http:// one that its handshake goes to (RFC 6455, section 1.3); its kind is realtime.
+    """
     parts = urlsplit(url)
     found = kind_of(parts.path)
+    if parts.scheme in _WEBSOCKETS:
+        kind, parts = kind or found or "realtime", parts._replace(scheme=_WEBSOCKETS[parts.scheme])
     kind = kind or found or "chat"
     path = parts.path.rstrip("/").removesuffix(load(kind).PATH)
     base_url = parts._replace(path=path, query="", fragment="").geturl()
-    full = url if found == kind else parts._replace(path=path + load(kind).PATH).geturl()
-    return Address(kind, full, base_url)
+    full = parts if found == kind else parts._replace(path=path + load(kind).PATH)
+    return Address(kind, full.geturl(), base_url)
 
 
 def usage_of(body: dict[str, Any]) -> Usage:
     """Token counts under either of the names that OpenAI's API has for them; `None` where the endpoint gave none."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
-        return Usage()
+        return _UNKNOWN
     details_in = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     details_out = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     return Usage(
         _count(usage, "prompt_tokens", "input_tokens"),
         _count(usage, "completion_tokens", "output_tokens"),
-        _count(details_in, "cached_tokens"),
-        _count(details_out, "reasoning_tokens"),
+        _count(details_in, "cached_tokens") if details_in else None,
+        _count(details_out, "reasoning_tokens") if details_out else None,
     )
 
 

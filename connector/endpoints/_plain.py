@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from connector.endpoints import Concession, Packing
+from connector.adapter import Settings
+from connector.clock import Clock
+from connector.endpoints import Concession, Packing, Sender
+from connector.masking import Masker
 from connector.records import JSON, Schema
 
 CONCESSIONS: Final[Mapping[str, Concession]] = {}
+ROOM: Final = 1
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:  # noqa: ARG001 - the contract's signature
@@ -19,6 +23,16 @@ def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:  # noq
 def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
     """The same request: this kind does not stream."""
     return body
+
+
+def wire_form(body: bytes) -> tuple[str, bytes]:
+    """The JSON as it is."""
+    return "application/json", body
+
+
+def dial(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:  # noqa: ARG001 - the contract's signature
+    """Nothing: its calls are HTTP requests."""
+    return None
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:

@@ -10,6 +10,7 @@ from connector.endpoints import Packing, Shorthand, usage_of
 from connector.endpoints._chat_concessions import CONCESSIONS
 from connector.endpoints._chat_rows import Rows
 from connector.endpoints._chat_stream import fold
+from connector.endpoints._plain import ROOM, dial, wire_form
 from connector.endpoints._prompt import as_text, image_of
 from connector.endpoints._shapes import index_of, listed, mapped, text_of, text_or_none
 from connector.records import JSON, Answer, Schema, Status
@@ -125,7 +126,7 @@ def _judged(message: dict[str, Any], content: str | None, finish_reason: str) ->
         return Status.FILTERED, f"the model refused: {message['refusal']}"
     if finish_reason == "error":
         return Status.ERROR, "the endpoint ended the reply with an error"
-    calls = _calls(message)
+    calls = _calls(message) if "tool_calls" in message or "function_call" in message else None
     if not calls:
         empty = not (content or "").strip()
         return (Status.INVALID_OUTPUT, "the reply is empty") if empty else (Status.SUCCESS, None)

@@ -1,13 +1,13 @@
 """A sandbox of the OpenAI API on loopback: the real wire format, made-up text. It is no model, and says so.
 
-Routes: `/v1/models`, `/v1/models/{id}`, `/v1/chat/completions` (whole and streamed). Equal requests get equal
-replies, but for `created` and `x-request-id`. `values` fills a JSON Schema from a text, `replies` puts that into
-OpenAI's shapes, `server` puts those on the wire.
+Routes: `/v1/models`, `/v1/models/{id}`; whole and streamed `/v1/chat/completions`, `/v1/completions`, `/v1/responses`.
+Equal requests get equal replies, but for when they were made and `x-request-id`. `values` fills a JSON Schema from a
+text; `replies` (chat), `completions` and `responses` put that into OpenAI's shapes, `server` puts those on the wire.
 """
 
 from __future__ import annotations
 
-from connector.sandbox.replies import KEY, MODEL
+from connector.sandbox.asked import KEY, MODEL
 from connector.sandbox.server import running, serve
 
 __all__ = ["KEY", "MODEL", "running", "serve"]

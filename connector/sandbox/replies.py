@@ -1,7 +1,6 @@
-"""What the sandbox accepts, refuses and answers.
+"""What the sandbox answers to a chat request.
 
-Shapes are those of https://platform.openai.com/docs/api-reference (chat/object, chat-streaming); error bodies are as
-users quote them in public issue threads.
+Shapes are those of https://platform.openai.com/docs/api-reference (chat/object, chat-streaming).
 
 A request that asks for no JSON is answered with "Sandbox reply to: " and the first 24 words of the message. Parameters
 that are not named here change nothing.
@@ -9,7 +8,6 @@ that are not named here change nothing.
 
 from __future__ import annotations
 
-import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -20,99 +18,36 @@ import orjson
 from jsonschema import Draft202012Validator
 
 from connector.records import Schema
+from connector.sandbox.asked import (
+    COUNT,
+    FLAG,
+    MODEL,
+    PARTS,
+    RESPONSE_FORMAT,
+    STREAM_OPTIONS,
+    TEXT,
+    APIError,
+    form,
+)
 from connector.sandbox.values import TOKEN, data_of, first_words, written
 
-MODEL: Final = "sandbox-1"
-KEY: Final = "sk-sandbox"
-
-
-class APIError(Exception):
-    """A refusal, in the shape of OpenAI's."""
-
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
-
-
-def _form(*required: str, **properties: Schema) -> Schema:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
-_TEXT: Final = {"type": "string"}
-_FLAG: Final = {"type": ["boolean", "null"]}
-_COUNT: Final = {"type": ["integer", "null"], "minimum": 1}
-_PARTS: Final = {"type": ["string", "array", "null"], "items": _form(text=_TEXT)}
-_FUNCTION: Final = _form("function", function=_form("name", name=_TEXT, parameters=_form()))
-_FORMAT: Final = _form("type", type={"enum": ["json_object", "json_schema", "text"]})
-_FORMAT_SCHEMA: Final = _form("json_schema", json_schema=_form("name", "schema", name=_TEXT, schema=_form()))
-_REQUEST: Final = Draft202012Validator(
-    _form(
+_FUNCTION: Final = form("function", function=form("name", name=TEXT, parameters=form()))
+REQUEST: Final = Draft202012Validator(
+    form(
         "model",
         "messages",
-        model=_TEXT,
-        messages={"type": "array", "minItems": 1, "items": _form("role", role=_TEXT, content=_PARTS)},
-        n=_COUNT | {"maximum": 128},
-        max_tokens=_COUNT,
-        max_completion_tokens=_COUNT,
-        stream=_FLAG,
-        stream_options=_form(include_usage=_FLAG) | {"type": ["object", "null"]},
+        model=TEXT,
+        messages={"type": "array", "minItems": 1, "items": form("role", role=TEXT, content=PARTS)},
+        n=COUNT | {"maximum": 128},
+        max_tokens=COUNT,
+        max_completion_tokens=COUNT,
+        stream=FLAG,
+        stream_options=STREAM_OPTIONS,
         tools={"type": "array", "items": _FUNCTION},
         tool_choice=_FUNCTION | {"type": ["string", "object"]},
-        response_format=_FORMAT | {"if": {"properties": {"type": {"const": "json_schema"}}}, "then": _FORMAT_SCHEMA},
+        response_format=RESPONSE_FORMAT,
     )
 )
-_CODES: Final = {
-    "type": "invalid_type",
-    "minimum": "integer_below_min_value",
-    "maximum": "integer_above_max_value",
-    "minItems": "empty_array",
-}
-_NOT_JSON: Final = (
-    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
-    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
-)
-_NO_KEY: Final = (
-    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
-    "(i.e. Authorization: Bearer YOUR_KEY)."
-)
-
-
-def check_key(authorization: str, key: str) -> None:
-    """Raises `APIError` unless the header brings the key."""
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not given:
-        raise APIError(401, _NO_KEY)
-    if given != key:
-        masked = re.sub(r"(?<=.{8}).(?=.{4})", "*", given)
-        message = f"Incorrect API key provided: {masked}. The sandbox takes the key that it names when it starts."
-        raise APIError(401, message, None, "invalid_api_key")
-
-
-def checked(raw: bytes) -> dict[str, Any]:
-    """The body of a chat request, if it is one."""
-    try:
-        body: dict[str, Any] = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise APIError(400, _NOT_JSON) from None
-    for error in _REQUEST.iter_errors(body):
-        where = error.json_path.removeprefix("$").removeprefix(".") or "body"
-        if error.validator != "required":
-            code = _CODES.get(str(error.validator), "invalid_value")
-            raise APIError(400, f"Invalid '{where}': {error.message[:200]}.", where, code)
-        missing = next(name for name in error.validator_value if name not in error.instance)
-        where = f"{where}.{missing}".removeprefix("body.")
-        raise APIError(400, f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    if body["model"] != MODEL:
-        message = f"The model `{body['model']}` does not exist or you do not have access to it."
-        raise APIError(404, message, None, "model_not_found")
-    if body.get("stream_options") and not body.get("stream"):
-        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-        raise APIError(400, message, "stream_options")
-    return body
-
-
-# --- Replies ---
 
 
 class _Wanted(NamedTuple):
@@ -143,7 +78,7 @@ def _wanted(body: dict[str, Any]) -> _Wanted | None:
     if shape["type"] == "json_schema":
         return _Wanted("response_format", shape["json_schema"]["name"], shape["json_schema"]["schema"])
     if shape["type"] == "json_object":
-        return _Wanted("response_format", "json_object", _form("reply", reply=_TEXT))
+        return _Wanted("response_format", "json_object", form("reply", reply=TEXT))
     return None
 
 

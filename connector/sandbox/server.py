@@ -8,21 +8,31 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from typing import Any, Final
 
 import orjson
+from jsonschema import Draft202012Validator
 
 from connector.errors import ConfigError
 from connector.records import JSON
-from connector.sandbox.replies import KEY, MODEL, APIError, chat, check_key, checked, events_of
+from connector.sandbox import completions, embeddings, replies, responses
+from connector.sandbox.asked import KEY, MODEL, APIError, check_key, checked
 
 _CARD: Final = {"id": MODEL, "object": "model", "created": 1767225600, "owned_by": "sandbox"}
 _MODELS: Final = {"/v1/models": {"object": "list", "data": [_CARD]}, f"/v1/models/{MODEL}": _CARD}
-_CHAT: Final = "/v1/chat/completions"
+_Post = tuple[Draft202012Validator, Callable[[Any], Any], Callable[..., Iterator[bytes]] | None]
+_POSTS: Final[Mapping[str, _Post]] = {
+    "/v1/chat/completions": (replies.REQUEST, replies.chat, replies.events_of),
+    "/v1/completions": (completions.REQUEST, completions.completion, completions.events_of),
+    "/v1/responses": (responses.REQUEST, responses.response, responses.events_of),
+    "/v1/embeddings": (embeddings.REQUEST, embeddings.embeddings, None),
+}
+"""By path: the form of a request, its whole reply, and that reply as a stream where there is one."""
+
 # The sandbox has no limits, so what remains is always the whole.
 _LIMITS: Final = {
     f"x-ratelimit-{part}-{unit}": value
@@ -59,17 +69,18 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def dispatch(self, path: str, raw: bytes) -> None:
-        method = "POST" if path == _CHAT else "GET"
-        if path != _CHAT and path not in _MODELS and not path.startswith("/v1/models/"):
+        method = "POST" if path in _POSTS else "GET"
+        if path not in _POSTS and path not in _MODELS and not path.startswith("/v1/models/"):
             raise APIError(404, f"Invalid URL ({self.command} {path})")
         check_key(self.headers.get("Authorization", ""), self.server.api_key)
         if self.command != method:
             raise APIError(405, f"Only {method} requests are accepted.", None, "method_not_supported")
-        if path == _CHAT:
-            body = checked(raw)
-            whole = chat(body)
+        if path in _POSTS:
+            form, reply, events_of = _POSTS[path]
+            body = checked(raw, form)
+            whole = reply(body)
             time.sleep(self.server.latency)
-            if body.get("stream"):
+            if events_of and body.get("stream"):
                 self.send_stream(events_of(whole, usage=bool((body.get("stream_options") or {}).get("include_usage"))))
             else:
                 self.send_whole(200, whole)
@@ -171,7 +182,7 @@ def serve(host: str = "127.0.0.1", port: int = 8000, *, api_key: str = KEY, late
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
         api_key: The key that requests have to bring.
-        latency: Seconds that a chat reply takes longer.
+        latency: Seconds that a reply takes longer.
 
     Raises:
         ConfigError: The address cannot be listened on.

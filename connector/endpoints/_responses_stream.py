@@ -1,0 +1,137 @@
+"""The events of a streamed response, put together into the whole one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from connector.endpoints._shapes import listed, mapped, text_or_none
+from connector.values import joined
+
+_LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_OPEN: Final = ("in_progress", "queued")
+
+
+class _Piece(NamedTuple):
+    """Where a text belongs: the type of its item, the item's list of parts, the part's type, the text's name."""
+
+    item: str
+    parts: str
+    part: str
+    text: str
+
+
+_PIECES: Final = {
+    "response.output_text": _Piece("message", "content", "output_text", "text"),
+    "response.refusal": _Piece("message", "content", "refusal", "refusal"),
+    "response.reasoning_text": _Piece("reasoning", "content", "reasoning_text", "text"),
+    "response.reasoning_summary_text": _Piece("reasoning", "summary", "summary_text", "text"),
+    "response.function_call_arguments": _Piece("function_call", "", "", "arguments"),
+}
+
+_Key = tuple[int | str, str]
+"""An item's place and its type: some servers give one place to several items, and some give none."""
+
+
+def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Puts the events together into one `response` (OpenAI API reference, "Streaming events").
+
+    The last event brings the whole response, which counts; what the others make up stands in where it has no output,
+    as vLLM leaves it. Only that event makes a stream complete.
+    """
+    body: dict[str, Any] = {}
+    output = _Output()
+    complete = False
+    for event in events:
+        kind = text_or_none(event.get("type")) or ""
+        response = event if event.get("object") == "response" else event.get("response")
+        if isinstance(response, dict):
+            body.update(response)
+            complete = complete or kind in _LAST or "type" not in event
+        else:
+            output.add(kind, event)
+    items = output.whole()
+    if items and not listed(body.get("output")):
+        body = {"object": "response", **body, "output": items}
+    if not complete and body.get("status") in _OPEN:
+        del body["status"]  # of its first event, which the client knows better by now
+    return body, complete
+
+
+class _Output:
+    """The output items of a response while their events arrive."""
+
+    def __init__(self) -> None:
+        self._items: dict[_Key, _Item] = {}
+        self._places: dict[str, int] = {}
+
+    def add(self, kind: str, event: dict[str, Any]) -> None:
+        name, _, step = kind.rpartition(".")
+        piece = _PIECES.get(name)
+        if piece is not None:
+            self._item(event, event.get("item_id"), piece.item).add_text(piece, step, event)
+        elif name == "response.output_item":
+            given = mapped(event.get("item"))
+            self._item(event, given.get("id"), text_or_none(given.get("type")) or "message").given |= given
+        elif name == "response.content_part":
+            part = mapped(event.get("part"))
+            kept = "reasoning" if part.get("type") == "reasoning_text" else "message"
+            self._item(event, event.get("item_id"), kept).parts["content", _place(event)] = part
+
+    def _item(self, event: dict[str, Any], name: object, kind: str) -> _Item:
+        """The item that an event is about: by its index, else by its id, else the only one of its type."""
+        index = event.get("output_index")
+        if isinstance(name, str):
+            if isinstance(index, int):
+                self._places[name] = index
+            else:
+                index = self._places.get(name, name)
+        key = (index if isinstance(index, int | str) else "", kind)
+        item = self._items.get(key)
+        if item is None:
+            item = self._items[key] = _Item(kind)
+        return item
+
+    def whole(self) -> list[dict[str, Any]]:
+        order = sorted(self._items, key=lambda key: key[0] if isinstance(key[0], int) else len(self._items))
+        return [self._items[key].whole() for key in order]
+
+
+class _Item:
+    """One output item."""
+
+    __slots__ = ("given", "parts", "texts")
+
+    def __init__(self, kind: str) -> None:
+        self.given: dict[str, Any] = {"type": kind, "role": "assistant"} if kind == "message" else {"type": kind}
+        self.parts: dict[tuple[str, int], dict[str, Any]] = {}
+        self.texts: dict[tuple[_Piece, int], list[str]] = {}
+
+    def add_text(self, piece: _Piece, step: str, event: dict[str, Any]) -> None:
+        """A piece of a text, or at its end all of it."""
+        place = (piece, _place(event))
+        text = event.get("delta" if step == "delta" else piece.text)
+        if isinstance(text, str) and text:
+            if step == "delta":
+                self.texts.setdefault(place, []).append(text)
+            else:
+                self.texts[place] = [text]
+
+    def whole(self) -> dict[str, Any]:
+        item, parts = dict(self.given), dict(self.parts)
+        for (piece, place), texts in self.texts.items():
+            if piece.parts:
+                known = parts.get((piece.parts, place), {"type": piece.part})
+                parts[piece.parts, place] = known | {piece.text: joined(texts)}
+            elif not item.get(piece.text):
+                item[piece.text] = joined(texts)
+        for name in ("content", "summary"):
+            if not item.get(name):
+                found = [parts[key] for key in sorted(parts) if key[0] == name]
+                item |= {name: found} if found else {}
+        return item
+
+
+def _place(event: dict[str, Any]) -> int:
+    index = event.get("content_index", event.get("summary_index"))
+    return index if isinstance(index, int) else 0

@@ -1,0 +1,89 @@
+"""Images made from others: `POST /v1/images/edits` (OpenAI API reference, "Images"), a form with files in it.
+
+A request is JSON like any other, its images data URLs, as the filter `image` makes them. Only on the wire is it
+`multipart/form-data` (RFC 7578).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from secrets import token_hex
+from typing import Final
+
+from connector.endpoints import Shorthand
+from connector.endpoints._images import (
+    COLUMNS,
+    CONCESSIONS,
+    REPLY,
+    ROOM,
+    answer,
+    fold,
+    inline,
+    streamed,
+    value_types,
+    values,
+)
+from connector.endpoints._plain import dial, packing, raised, repaired, structured
+from connector.endpoints._prompt import as_text, image_of
+from connector.errors import BadRequestError
+from connector.images import SUFFIXES, ImageError, contained, media_type
+from connector.records import JSON
+from connector.values import dumps, loads
+
+PATH: Final = "/images/edits"
+
+_BOUNDARY: Final = token_hex(16)  # which nobody who writes a row can know
+_TYPE: Final = f"multipart/form-data; boundary={_BOUNDARY}"
+_FILES: Final = frozenset({"image", "mask"})
+_DOT: Final = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAC0lEQVR4nGNgAAIAAAUAAXpeqz8AAAAASUVORK5CYII="
+)
+
+
+def request_format(shorthand: Shorthand) -> dict[str, JSON]:
+    """The images of the image columns and the prompt, which says what to do with them."""
+    model = {} if shorthand.model is None else {"model": shorthand.model}
+    images: list[JSON] = [image_of(name) for name in shorthand.images]
+    given = {"image": images[0] if len(images) == 1 else images} if images else {}
+    return {**model, "prompt": as_text(shorthand.prompt or ""), **given, **inline(shorthand.files)}
+
+
+def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
+    """One image of a single dot."""
+    model = {"model": body["model"]} if "model" in body else {}
+    return {**model, "prompt": "a dot", "image": _DOT}
+
+
+def wire_form(body: bytes) -> tuple[str, bytes]:
+    """A form: images as files, everything else as text. Raises `BadRequestError` where an image is a mere URL."""
+    parts = [part for name, value in loads(body).items() for part in _parts(name, value)]
+    return _TYPE, b"".join([*parts, f"--{_BOUNDARY}--\r\n".encode()])
+
+
+def _parts(name: str, value: JSON) -> Iterator[bytes]:
+    if name in _FILES:
+        images = value if isinstance(value, list) else [value]
+        for image in images:
+            yield _file(name if len(images) == 1 else f"{name}[]", image)
+    elif value is not None:
+        yield _part(name, "", value.encode() if isinstance(value, str) else dumps(value))
+
+
+def _file(name: str, image: JSON) -> bytes:
+    if not isinstance(image, str) or not image.startswith("data:"):
+        raise BadRequestError(
+            f"{name}: an edit needs the image itself: a data URL, as the filter image makes of a file"
+        )
+    try:
+        data = contained(image)
+    except ImageError as error:
+        raise BadRequestError(f"{name}: {error}") from None
+    kind = media_type(data) or "image/png"
+    more = f'; filename="image{SUFFIXES[kind]}"\r\nContent-Type: {kind}'
+    return _part(name, more, data)
+
+
+def _part(name: str, more: str, data: bytes) -> bytes:
+    quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")  # as HTML's forms do it (RFC 7578, 2)
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{quoted}"{more}\r\n\r\n'
+    return head.encode() + data + b"\r\n"
