@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -39,13 +39,15 @@ class Settings:
     """What a transport needs. Times are in seconds; what may hold a secret stays out of the repr.
 
     `timeout` bounds a whole call, connect to last byte; `connect_timeout` each connection within it. `connections` is
-    how many are kept open, so at best how many threads call at once. `headers` go with every request.
+    how many are kept open, so at best how many threads call at once. `headers` go with every request, and so do the
+    parameters of `query`, but for those that a URL has already.
     """
 
     timeout: float = 30.0
     connect_timeout: float | None = None
     connections: int = 8
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
     client_cert: str | tuple[str, str] | None = None
@@ -78,7 +80,7 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
         authorities = ca_bundle or DEFAULT_CA_BUNDLE_PATH
         context.load_verify_locations(**{"capath" if Path(authorities).is_dir() else "cafile": authorities})
         if client_cert:
-            at_fault = "client_cert"
+            at_fault = "client_certificate"
             cert, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
             context.load_cert_chain(cert, key, password="")  # an encrypted key fails, or OpenSSL would prompt for it
     except OSError as error:
@@ -129,7 +131,8 @@ class Adapter(HTTPAdapter):
         """A request without its body, checked. The user's headers win, but cannot call a multipart body JSON."""
         request = Request()
         try:
-            request.prepare_url(url, None)
+            given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+            request.prepare_url(url, {name: value for name, value in self._settings.query.items() if name not in given})
             scheme, host, port = origin(request.url)
         except ValueError:
             scheme, host, port = "", None, None

@@ -7,16 +7,20 @@ things. JSON-valued options are text in it, since platforms draw a text box for 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
 
 from jsonschema import Draft7Validator
-from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
 
 from connector import endpoints
 from connector.configfile import as_text, from_environment, read
 from connector.errors import ConfigError
+from connector.masking import looks_secret
 from connector.options.request import RequestOptions
 from connector.options.run import RunOptions
 from connector.options.table import TableOptions
@@ -24,6 +28,7 @@ from connector.problems import of_schema, of_validation, unknown
 from connector.spec import spec
 
 _LOG = logging.getLogger(__name__)
+_DEPLOYMENT: Final = re.compile(r"/deployments/[^/]+$")
 
 
 class Config(RunOptions, TableOptions, RequestOptions):
@@ -70,8 +75,28 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def endpoint_url(self) -> str:
-        """The full URL that requests go to."""
-        return self._address.url
+        """The full URL that requests go to, without what `query` keeps secret: that is added as they are sent."""
+        plain = {name: value for name, value in self.query.items() if not isinstance(value, SecretStr)}
+        return _with_query(self._address.url, plain)
+
+    @property
+    def models_url(self) -> str:
+        """Where the server lists its models; on Azure, all deployments share one list."""
+        base = _DEPLOYMENT.sub("", self.base_url)
+        return _with_query(f"{base}/models", dict(parse_qsl(urlsplit(self.url).query)))
+
+    @property
+    def is_full_url(self) -> bool:
+        """Whether `url` is where requests go to, rather than a base URL that has to be completed."""
+        return self._address.url == self.url
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of `query`, the secret ones too."""
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in self.query.items()
+        }
 
     @property
     def base_url(self) -> str:
@@ -85,5 +110,16 @@ class Config(RunOptions, TableOptions, RequestOptions):
     @property
     def secrets(self) -> list[str]:
         """Every secret that it holds, to be kept out of what is shown and stored."""
-        key = [self.api_key.get_secret_value()] if self.api_key else []
-        return [*key, *(value.get_secret_value() for value in self.headers.values())]
+        key = [self.api_key] if self.api_key else []
+        hidden = [*key, *self.headers.values(), *self.query.values()]
+        in_url = [value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)]
+        found = [*(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)), *in_url]
+        encoded = [as_sent(each) for each in found for as_sent in (partial(quote, safe=""), quote_plus)]
+        return [*found, *dict.fromkeys(each for each in encoded if each not in found)]
+
+
+def _with_query(url: str, parameters: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    missing = urlencode({name: value for name, value in parameters.items() if name not in given})
+    return parts._replace(query="&".join(filter(None, (parts.query, missing)))).geturl()

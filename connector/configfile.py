@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, SecretStr
+from yaml.parser import ParserError
+from yaml.scanner import ScannerError
 
 from connector.errors import ConfigError
 
@@ -34,10 +36,12 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        # The error's own text quotes the line, which may hold the key.
-        where, what = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = getattr(error, "problem_mark", None)
+        # The error's own texts quote what may be the key; a scanner's and a parser's are about punctuation.
+        told = getattr(error, "problem", None) if isinstance(error, ScannerError | ParserError) else None
+        what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else told or "a tag or an alias that is none"
         line = f", line {where.line + 1}" if where else ""
-        raise ConfigError(f"the config {path}{line} is neither JSON nor YAML: {what or 'not UTF-8'}") from None
+        raise ConfigError(f"the config {path}{line} is neither JSON nor YAML: {what}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"the config {path} is not an object of options")
     return data

@@ -12,6 +12,13 @@ _KEY_LIKE: Final = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}"
 )
 
+_SECRET_NAME: Final = re.compile(r"(?:key|token|secret|signature|password)$|^(?:sig|code|auth)$", re.IGNORECASE)
+
+
+def looks_secret(name: str, value: str) -> bool:
+    """Whether a parameter of a URL holds a secret, by what it is called or by what its value looks like."""
+    return bool(_SECRET_NAME.search(name) or _KEY_LIKE.search(value))
+
 
 class Masker:
     """Replaces known secrets, and whatever looks like a key, by `***`."""

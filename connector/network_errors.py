@@ -23,7 +23,7 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     ),
     ssl.SSLError: (
         APIConnectionError,
-        "no TLS connection with {peer}: check that `{key}` should begin with https, and `client_cert` if it wants one",
+        "no TLS connection with {peer}: check https in `{key}`, and `client_certificate` if it wants one",
     ),
     ConnectionRefusedError: (
         APIConnectionError,

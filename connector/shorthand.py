@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from connector.config import Config
 from connector.cost import Prices
 from connector.endpoints import Shorthand
 from connector.errors import ConfigError, Problem
 from connector.options import Model
+
+_WITHOUT_OUTPUT: Final = "embeddings"
 
 
 def chosen_model(config: Config) -> Model | None:
@@ -32,10 +34,12 @@ def chosen_model(config: Config) -> Model | None:
 
 
 def prices_of(config: Config) -> Prices | None:
-    """The configured prices, else those of the chosen model."""
+    """The configured prices, else those of the chosen model. Half a price is none: costs would come out too low."""
     model = chosen_model(config)
     if config.prices is not None or model is None or model.input_price is None:
         return config.prices
+    if model.output_price is None and config.kind != _WITHOUT_OUTPUT:
+        return None
     return Prices(input=model.input_price, output=model.output_price or 0)
 
 
@@ -54,6 +58,7 @@ def shorthand_of(config: Config) -> Shorthand:
         prompt=config.prompt,
         images=names_of(config.image_columns),
         detail=config.image_detail,
+        files=config.image_dir is not None,
         tools=config.tools,
         tool_choice=config.tool_choice,
         max_tokens=model.max_tokens if model else None,

@@ -17,7 +17,7 @@ def check(endpoint: Endpoint, **options: Any) -> Diagnosis:
 
 def test_a_working_endpoint_costs_one_small_request(endpoint: Endpoint) -> None:
     diagnosis = check(endpoint)
-    assert [step.name for step in diagnosis.steps] == ["reachability", "request"]
+    assert [step.name for step in diagnosis.steps] == ["url", "reachability", "key", "endpoint", "model", "request"]
     assert "asking it used" in diagnosis.message
     (paid,) = [call for call in endpoint.journal.calls if call.method == "POST"]
     assert isinstance(paid.body, dict)
@@ -27,7 +27,7 @@ def test_a_working_endpoint_costs_one_small_request(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("401", "set api_key or OPENAI_API_KEY"),
+        ("401", "set api_key, or OPENAI_API_KEY"),
         ("403", "use another key, model or region"),
         ("402", "add credit"),
         ("404-model", "change model"),

@@ -333,8 +333,8 @@ def test_a_url_that_cannot_be_called_is_refused(transport: Transport, url: str) 
         ({"proxy": "proxy:3128"}, "proxy: must look like http://host:port"),
         ({"proxy": f"socks5://me:{KEY}@proxy:3128"}, "proxy: must look like"),
         ({"ca_bundle": "missing.pem"}, "ca_bundle: cannot be read"),
-        ({"client_cert": "missing.pem"}, "client_cert: cannot be read"),
-        ({"client_cert": ("missing.pem", "missing.key")}, "client_cert: cannot be read"),
+        ({"client_cert": "missing.pem"}, "client_certificate: cannot be read"),
+        ({"client_cert": ("missing.pem", "missing.key")}, "client_certificate: cannot be read"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object], told: str) -> None:

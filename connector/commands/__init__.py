@@ -25,6 +25,8 @@ class ExitCode(IntEnum):
     """Stopped by the endpoint (key, quota, everything failing) or because nothing can be stored."""
     BUDGET = 4
     """Stopped by the budget."""
+    UNFORESEEN = 70
+    """An error that nobody foresaw, which is a fault of this program (EX_SOFTWARE of sysexits.h)."""
 
 
 class Command(Protocol):

@@ -13,6 +13,7 @@ from connector import stores
 from connector.commands import ExitCode
 from connector.commands._shorthands import add, config_of, store_of
 from connector.errors import TemplateError
+from connector.masking import Masker
 from connector.plan import Plan
 from connector.records import Outcome, Record
 from connector.runtime import Runtime, ledger_path
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         plan = Plan(config, source.columns or None)
         records = list(islice((item for item in source.read() if isinstance(item, Record)), arguments.rows))
         for record in records:
-            _show(f"row {record.index + 1}: request to {plan.url}", _request(plan, record))
+            _show(f"row {record.index + 1}: request to {Masker(plan.config.secrets)(plan.url)}", _request(plan, record))
         if arguments.call:
             _call(plan, records, source.rows)
     return ExitCode.DONE

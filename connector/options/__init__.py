@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from connector import stores
 from connector.configfile import expanded
 from connector.errors import ConfigError
+from connector.masking import looks_secret
 from connector.records import JSON, Schema
 from connector.template import Template
 
@@ -63,14 +64,22 @@ def _tool_choice(value: JSON) -> JSON:
 
 def _is_auth(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
-        raise ValueError(f"{value!r} is neither bearer nor none nor the name of a header")
+        raise ValueError("is neither bearer nor none nor the name of a header")
     return value
 
 
-def _is_query(value: JSON) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(each, str | int | float) for each in value.values()):
+def _is_query(value: JSON) -> dict[str, str | SecretStr]:
+    """Parameters as text; what the environment gives, or looks like a secret, is one."""
+    if not isinstance(value, dict) or not all(
+        isinstance(each, str | int | float | SecretStr) for each in value.values()
+    ):
         raise ValueError("is not an object of texts")
-    return {name: expanded(str(each)) for name, each in value.items()}
+    return {name: each if isinstance(each, SecretStr) else _parameter(name, str(each)) for name, each in value.items()}
+
+
+def _parameter(name: str, text: str) -> str | SecretStr:
+    value = expanded(text)
+    return SecretStr(value) if value != text or looks_secret(name, value) else value
 
 
 def _seconds(value: JSON) -> JSON:
@@ -79,10 +88,10 @@ def _seconds(value: JSON) -> JSON:
 
 def _is_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is not an http:// or https:// URL")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise ValueError("a URL must not hold a user name or password: use api_key or headers")
+    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an http:// or https:// URL, nor a ws:// or wss:// one")
     return url
 
 
@@ -130,7 +139,7 @@ def _are_streams(value: Any) -> dict[str, dict[str, Any]]:
     return {name: overrides or {} for name, overrides in value.items()}
 
 
-def _is_input(value: Any) -> Any:
+def _is_store(value: Any) -> Any:
     if value is None or isinstance(value, BaseModel):
         return value
     return stores.load(value["type"]).Options.model_validate(value)
@@ -158,7 +167,8 @@ TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
 OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
 Headers = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
 Streams = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
-Input = Annotated[Any, AfterValidator(_is_input)]
+Input = Annotated[Any, AfterValidator(_is_store)]
+Output = Annotated[Any, AfterValidator(_is_store)]
 JsonArray = Annotated[list[Any], BeforeValidator(_json), AfterValidator(_is_array), WithJsonSchema(JSON_TEXT)]
 ToolChoice = Annotated[Any, BeforeValidator(_tool_choice), WithJsonSchema({"type": "string"})]
 Auth = Annotated[str, AfterValidator(_is_auth)]

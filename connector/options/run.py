@@ -92,7 +92,7 @@ class RunOptions(BaseModel):
         default=16 * 2**20,
         ge=1024,
         title="Largest reply",
-        description="Bytes of a decoded reply at the most; for images, four times as many.",
+        description="Bytes of a decoded reply at the most; for images and embeddings, four times as many.",
     )
     cache: str | None = Field(
         default=None,

@@ -6,13 +6,19 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from connector.options import Input, Streams
+from connector.options import Input, Output, Streams
 
 
 class TableOptions(BaseModel):
     """The options of the tables on both sides."""
 
     input: Input = Field(default=None, title="Input", description="Where `read` finds the records.")
+    output: Output = Field(
+        default=None,
+        title="Output",
+        description="Where `write` puts the rows of the streams that it is sent; `{stream}` in the name of the file or "
+        "table is the stream's name.",
+    )
     streams: Streams | None = Field(
         default=None,
         title="Streams",

@@ -1,0 +1,191 @@
+"""`check`: says in plain words what is wrong with a config and what to change, step by step, cheapest first.
+
+The order: form of the URL, reachability, key, endpoint, model, a request like those of a run. Free calls come first,
+and what was paid is told. All of it ends within `config.timeout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from connector import endpoints
+from connector.check import _address, _key, _model, _reach, _refusal, _request
+from connector.check._config import advised
+from connector.check._probe import Found, Probe
+from connector.clock import Clock
+from connector.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    BadRequestError,
+    ConfigError,
+    ConnectorError,
+    CutError,
+    NotFoundError,
+    ReplyError,
+    TemplateError,
+)
+from connector.plan import Plan
+from connector.records import Reply, Schema
+from connector.streams import Diagnosis, Step
+
+_NOT_TRIED: Final = dict.fromkeys(("images", "image_edits"), "makes an image, which costs more than a few tokens")
+
+
+def diagnose(
+    plan: Plan,
+    clock: Clock | None = None,
+    *,
+    columns: Mapping[str, Schema] | None = None,
+    row: Mapping[str, Any] | None = None,
+) -> Diagnosis:
+    """Asks the endpoint for its models, which is free, and then what a run would, for one token.
+
+    Args:
+        columns: The input's columns with their schemas, where they are known.
+        row: The input's first row, where it is known: what it makes is what is asked.
+    """
+    return run(Probe(plan, clock or Clock()), columns=columns, row=row)
+
+
+def run(
+    probe: Probe, *, columns: Mapping[str, Schema] | None = None, row: Mapping[str, Any] | None = None
+) -> Diagnosis:
+    """The same with a probe of one's own, which tells more about the endpoint afterwards."""
+    steps: list[Step] = []
+    try:
+        for step in _steps(probe, columns or {}, row):
+            steps.append(step._replace(finding=probe.mask(step.finding)))
+            if not step.ok:
+                break
+    except ConfigError as error:
+        steps.append(Step("config", False, probe.mask(advised(error))))
+    except ConnectorError as error:
+        steps.append(Step("request", False, probe.mask(error.message)))
+    last = steps[-1]
+    return Diagnosis((*(step for step in steps[:-1] if step.name != last.name), last))
+
+
+def refused(error: ConfigError) -> Diagnosis:
+    """The diagnosis of a config that cannot work as it stands."""
+    return Diagnosis((Step("config", False, advised(error)),))
+
+
+def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] | None) -> Iterator[Step]:
+    config = probe.config
+    key = _key.problem(config)
+    probe.keyless = key is not None
+    unknown = _reach.unresolved(probe)
+    if unknown is not None:
+        yield Step("reachability", False, unknown)
+        return
+    offered: list[str] = []
+    listing: ConnectorError | None = None
+    try:
+        offered = [each.id for each in probe.models()]
+    except ConfigError:
+        raise
+    except ConnectorError as error:
+        listing = error
+    if listing is not None and _is_unreachable(listing):
+        yield _failed(*_reach.explained(probe, listing))
+        return
+    yield Step("url", True, _address.form(probe))
+    peer = f"{config.base_url} answers"
+    yield Step("reachability", True, peer + (_unlisted(listing) if listing else f" and lists {len(offered)} models"))
+    if key is not None:
+        yield Step("key", False, key)
+        return
+    if isinstance(listing, NotFoundError | ReplyError | BadRequestError):
+        missing = _missing(probe)
+        if missing is not None:
+            yield _failed(*_address.lost(probe, missing.told, missing.target, lists_models=False))
+            return
+    yield from _asked(probe, listing or offered, columns, row)
+
+
+def _asked(
+    probe: Probe,
+    listing: list[str] | ConnectorError,
+    columns: Mapping[str, Schema],
+    row: Mapping[str, Any] | None,
+) -> Iterator[Step]:
+    """What only a request can tell: the endpoint, the model, and the parameters."""
+    plan, offered = probe.plan, listing if isinstance(listing, list) else []
+    body, note = _body(plan, columns, row)
+    shapes = {kind: endpoints.load(kind).minimal({}) for kind in endpoints.KINDS}
+    wrong = _request.misshapen(plan, body, shapes)
+    if wrong is not None:
+        yield Step("endpoint", False, wrong)
+        return
+    named = body.get("model")
+    model = named if isinstance(named, str) else None
+    if plan.config.kind in _NOT_TRIED:
+        missing = _missing(probe)
+        if missing is not None:
+            yield _failed(*_address.lost(probe, missing.told, missing.target, lists_models=bool(offered)))
+            return
+        yield Step("endpoint", True, f"{plan.config.kind} at {plan.url}")
+        yield Step("request", True, f"not tried, since it {_NOT_TRIED[plan.config.kind]}; {probe.bill}")
+        return
+    result, conceded = _request.asked(probe, body)
+    if not _request.is_answer(result):
+        yield _failed(*_refusal.explained(probe, body, result, model, listing))
+        return
+    strange = _request.unknown_names(plan, result)
+    if strange is not None:
+        yield Step("response_format", False, strange)
+        return
+    yield Step("key", True, _key.taken(plan.config))
+    yield Step("endpoint", True, f"{plan.config.kind} at {plan.url}")
+    yield Step(
+        "model", True, _model.answered(model, offered, plan.config.kind, plan.endpoint.answer(_body_of(result)).model)
+    )
+    otherwise = f"; asked in another way, which is remembered: {', '.join(conceded)}" if conceded else ""
+    yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
+
+
+def _body_of(result: Reply | ConnectorError) -> dict[str, Any]:
+    return result.body if isinstance(result, Reply) else {}
+
+
+def _body(plan: Plan, columns: Mapping[str, Schema], row: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """The request to make, and what is to be said about it."""
+    if row is not None:
+        try:
+            return _request.rendered(plan, row), ""
+        except TemplateError as error:
+            raise ConfigError(f"the first row cannot be sent: {error.message}") from None
+    try:
+        return _request.rendered(plan, _request.sample(plan, columns)), ""
+    except TemplateError:
+        model = {"model": plan.model} if plan.model else {}
+        return plan.endpoint.minimal(model), "; request_format was not tried, since it needs the values of a real row"
+
+
+def _missing(probe: Probe) -> Found | None:
+    """What the endpoint's URL answers, found out for free, where that means that there is no endpoint."""
+    url = probe.plan.url
+    if probe.config.kind == "realtime" or probe.is_endpoint(url):  # which answers handshakes alone
+        return None
+    try:
+        return probe.touch(url)
+    except ConnectorError:
+        return None  # the request itself will tell
+
+
+def _is_unreachable(error: ConnectorError) -> bool:
+    """Whether an error says that there is no talking to the server at all."""
+    if isinstance(error, APITimeoutError):
+        return error.message.startswith("no connection") or "did not answer" in error.message
+    return isinstance(error, APIConnectionError | CutError) or (
+        isinstance(error, ReplyError) and "not valid HTTP" in error.message
+    )
+
+
+def _unlisted(error: ConnectorError) -> str:
+    return f", but its list of models cannot be had ({error.message})"
+
+
+def _failed(step: str, finding: str) -> Step:
+    return Step(step, False, finding)

@@ -1,0 +1,58 @@
+"""A config that cannot work as it stands: to each problem, the change that makes it go away."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Final
+from urllib.parse import urlsplit
+
+from connector.errors import ConfigError, Problem
+
+_CHANGES: Final = {
+    "config.timeout": 'write seconds, more than 0, such as "30"',
+    "config.connect_timeout": 'write seconds, more than 0, such as "5"',
+    "output_schema": 'write a JSON Schema such as {"type": "object", "properties": {"label": {"type": "string"}}}',
+    "request_format": 'write JSON such as {"model": "…", "messages": [{"role": "user", "content": "{{ column }}"}]}',
+    "response_format": 'write JSON such as {"label": "{{ content }}"}',
+    "proxy": "write it like http://host:port, or remove it",
+    "ca_bundle": "give the path of a PEM file that is there, or remove it",
+    "client_certificate": "give the path of a PEM file with certificate and key, or remove it",
+}
+_URL: Final = re.compile(r"'([^']*)'")
+_SCHEMES: Final = ("http", "https")
+_HAS_CHANGE: Final = re.compile(
+    r": (?:use|did you|write|set|remove|add|describe|give|pick|expected|there are)\b|is missing"
+)
+
+
+def advised(error: ConfigError) -> str:
+    """Every problem with the change to make, a line each."""
+    return "\n".join(map(_advised, error.problems))
+
+
+def _advised(problem: Problem) -> str:
+    if problem.path == "url" and (quoted := _URL.search(problem.message)) and "is not an http" in problem.message:
+        return f"{problem}: did you mean {_meant(quoted[1])}?"
+    if _HAS_CHANGE.search(problem.message):
+        return str(problem)
+    if match := re.search(r"environment variable (\w+)", problem.message):
+        return f"{problem}: export {match[1]}=…, or name another in ${{…}}"
+    path = problem.path
+    change = _CHANGES.get(path) or _CHANGES.get(path.partition(".")[0].partition("[")[0])
+    if "no filter" in problem.message.lower():
+        change = "use one of Jinja2's filters"
+    return f"{problem}: {change}" if change else str(problem)
+
+
+def _meant(url: str) -> str:
+    """The URL with a scheme that is one: what is near to the one given, else what suits the host."""
+    head, has_scheme, rest = url.partition("://")
+    if not has_scheme:
+        head, rest = "", re.sub(r"^[a-z]*:?/*(?=[a-z])", "", url) if re.match(r"^[a-z]+:/", url) else url
+        near = get_close_matches(url.partition(":")[0], _SCHEMES, n=1, cutoff=0.6) if ":/" in url else []
+    else:
+        near = get_close_matches(head.lower(), _SCHEMES, n=1, cutoff=0.5)
+    host = urlsplit(f"//{rest}").hostname or ""
+    is_local = host == "localhost" or re.fullmatch(r"[\d.]+|\[?[0-9a-f:]+\]?", host) is not None
+    return f"{near[0] if near else 'http' if is_local else 'https'}://{rest}"

@@ -1,0 +1,105 @@
+"""The key: whether there is one, whether it is what it should be, and whose it is, before it is sent anywhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from connector.check._platforms import of_host, of_key
+from connector.config import Config
+from connector.masking import looks_secret
+
+_REFERENCE: Final = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%\w+%|\{\{.*\}\}|(?:env|os\.environ)[:/.]\w+|<.*>")
+_PLACEHOLDER: Final = re.compile(
+    r"(?:sk-)?(?:\.{2,}|…|x{3,}|\*{3,}|your[-_ ].*|my[-_ ].*key|change[-_]?me|api[-_]?key|todo|none|null)",
+    re.IGNORECASE,
+)
+_QUOTES: Final = "\"'`\u201c\u201d\u2018\u2019"
+_SET: Final = "set api_key, or OPENAI_API_KEY in the environment"
+
+
+def problem(config: Config) -> str | None:
+    """What is wrong with the key as it stands, and the change to make; `None` where only the endpoint can tell."""
+    if config.api_key is None:
+        platform = of_host(_host(config))
+        if platform is None or is_identified(config):
+            return None
+        begins = f" (its keys begin with {platform.begins})" if platform.prefix else ""
+        return f"no key is set, and {platform.name} wants one{begins}: {_SET}"
+    return _malformed(config.api_key.get_secret_value()) or _misplaced(config)
+
+
+def is_identified(config: Config) -> bool:
+    """Whether anything that says who calls goes with a request."""
+    named = any(re.search(r"auth|key|token", name, re.IGNORECASE) for name in config.headers)
+    return (config.api_key is not None and config.auth.lower() != "none") or named or _in_query(config)
+
+
+def taken(config: Config) -> str:
+    """How the key was sent that the endpoint takes."""
+    if not is_identified(config):
+        return "none is set, and the endpoint wants none"
+    if config.api_key is None or config.auth.lower() == "none":
+        return "the endpoint takes what headers or query hold"
+    how = "as a bearer token" if config.auth.lower() == "bearer" else f"in the header {config.auth}"
+    return f"the endpoint takes the key, sent {how}"
+
+
+def refused(config: Config, told: str) -> str:
+    """Why the endpoint may have refused the key, and the change to make."""
+    if not is_identified(config):
+        why = ' because auth is "none"' if config.api_key else ""
+        change = 'set auth to "bearer", or to the name of the header that holds the key' if config.api_key else _SET
+        return f"the endpoint wants a key, and none was sent{why} ({told}): {change}"
+    key = config.api_key.get_secret_value() if config.api_key else ""
+    owner, azure = of_key(key), "azure" in _host(config) or "/openai/deployments/" in config.url
+    if owner is not None:
+        return (
+            f"the endpoint refuses the key ({told}), which looks like one of {owner.name}'s ({owner.begins}): set "
+            f"api_key to a key of {_host(config)}, or url to {owner.base_url}"
+        )
+    if azure and config.auth.lower() == "bearer" and not key.startswith("eyJ"):
+        return f'the endpoint refuses the key ({told}): Azure takes it in a header of its own: set auth to "api-key"'
+    return f"the endpoint refuses the key ({told}): it is wrong, expired or of another account; {_SET}"
+
+
+def _malformed(key: str) -> str | None:
+    if key != key.strip() or any(char in key for char in "\r\n\t"):
+        what = "a line break" if "\n" in key or "\r" in key else "white space"
+        return f"api_key has {what} in it or around it: remove that"
+    if len(key) > 1 and key[0] in _QUOTES and key[-1] in _QUOTES:
+        return "api_key has quotation marks around it: remove them"
+    if key.lower().startswith("bearer "):
+        return 'api_key begins with "Bearer", which is added by itself: give the key alone'
+    if _REFERENCE.fullmatch(key):
+        return "api_key looks like the name of a variable that was not put in: write ${NAME}, with the braces"
+    if _PLACEHOLDER.fullmatch(key):
+        return f"api_key is a placeholder and no key: {_SET}"
+    if " " in key or not key.isascii():
+        return "api_key has characters in it that no key has: copy it again, without spaces"
+    return None
+
+
+def _misplaced(config: Config) -> str | None:
+    """A key that surely is another platform's is not handed over."""
+    key = config.api_key.get_secret_value() if config.api_key else ""
+    owner, here = of_key(key), of_host(_host(config))
+    if here is None or owner is here or config.auth.lower() == "none":
+        return None
+    if owner is not None:
+        return (
+            f"api_key is one of {owner.name}'s ({owner.begins}), but url points to {here.name}, so it was not sent: "
+            f"set api_key to a key of {here.name}, or url to {owner.base_url}"
+        )
+    if here.prefix not in ("", "sk-") and key.startswith("sk-"):
+        return f"api_key begins with sk-, but keys of {here.name} begin with {here.begins}: set api_key to one of those"
+    return None
+
+
+def _host(config: Config) -> str:
+    return urlsplit(config.url).hostname or ""
+
+
+def _in_query(config: Config) -> bool:
+    return any(looks_secret(name, value) for name, value in config.parameters.items()) or "key=" in config.url

@@ -1,0 +1,121 @@
+"""Reachability: name, connection, TLS and proxy; and where nothing answers, the address that was probably meant."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from difflib import get_close_matches
+from itertools import islice
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from connector.check._platforms import PLATFORMS
+from connector.check._probe import Probe
+from connector.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
+from connector.runtime import is_loopback
+from connector.transport import Settings, Transport
+
+_LOOK: Final = 1.0  # seconds for each further address that is tried
+_LOCAL_PORTS: Final = (8000, 8080, 11434, 1234, 4000)  # vLLM, llama.cpp, Ollama, LM Studio, LiteLLM
+_PORTS: Final = {"http": 80, "https": 443}
+# OpenSSL's codes of verification (X509_V_ERR_…), which `SSLCertVerificationError.verify_code` holds
+_CERTIFICATES: Final = {
+    10: ("has expired", "renew it on the server"),
+    9: ("is not valid yet", "check the clock of this machine"),
+    18: ("is self-signed", "set ca_bundle to the PEM file of that certificate"),
+    19: ("is signed by an authority of one's own", "set ca_bundle to the PEM file of that authority"),
+    20: ("is signed by an authority that is not known here", "set ca_bundle to the PEM file of that authority"),
+    62: ("is for another host name", "use the name in url that the certificate is made out to"),
+    64: ("is for another address", "use the name in url that the certificate is made out to"),
+}
+
+
+def unresolved(probe: Probe) -> str | None:
+    """What is wrong with the host's name. A lookup cannot be interrupted, so it is waited for in a thread."""
+    url = urlsplit(probe.config.proxy or probe.config.url)
+    option, host = ("proxy", url.hostname) if probe.config.proxy else ("url", url.hostname)
+    failed: list[OSError | UnicodeError] = []
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(host, url.port or _PORTS.get(url.scheme, 443), type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(probe.left() / 2)
+    if thread.is_alive():
+        return f"the DNS of this machine does not answer for {host}: check the network, and the host in {option}"
+    if not failed:
+        return None
+    near = get_close_matches(host or "", [urlsplit(each.base_url).netloc for each in PLATFORMS], n=1, cutoff=0.8)
+    meant = (
+        f": did you mean {near[0]}? Set {option} to that" if near else f": check its spelling in {option}, and the DNS"
+    )
+    return f"the name {host} is not known{meant}"
+
+
+def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
+    """The step that failed and its finding, for a call that brought no answer; other addresses are tried for free."""
+    parts = urlsplit(probe.config.url)
+    if "proxy" in error.message:
+        return "reachability", f"{error.message}; or remove proxy to connect without one"
+    certificate = next((each for each in _causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
+    if certificate is not None:
+        what, change = _CERTIFICATES.get(certificate.verify_code, (certificate.verify_message, "check it"))
+        return "reachability", f"the TLS certificate of {parts.netloc} {what}: {change}"
+    others = _others(parts)
+    if isinstance(error, APITimeoutError):  # where there is nobody, there is nobody at the next port either
+        others = islice(others, 1)
+    meant = next((url for url in others if _speaks(probe, url, sure=urlsplit(url).netloc == parts.netloc)), None)
+    if meant is not None:
+        told = "" if meant.startswith("https") else " (unencrypted: anyone on the way can read the key)"
+        return "url", f"{error.message}. {meant} answers: set url to that{told}"
+    silent = f"{parts.netloc} does not answer: " if isinstance(error, APITimeoutError) else ""
+    return "reachability", silent + error.message
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = next((each for each in cause.args if isinstance(each, BaseException)), cause.__cause__)
+
+
+def _others(parts: SplitResult) -> Iterator[str]:
+    """The same with the other scheme, and with other ports; common ones only on this very machine."""
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    other = "http" if parts.scheme == "https" else "https"
+    yield parts._replace(scheme=other).geturl()
+    if parts.port:
+        for scheme in ("https", "http"):
+            yield parts._replace(scheme=scheme, netloc=f"{host}").geturl()
+    for port in _LOCAL_PORTS if is_loopback(parts.hostname or "") else ():
+        if port != parts.port:
+            yield parts._replace(scheme="http", netloc=f"{host}:{port}").geturl()
+
+
+def _speaks(probe: Probe, url: str, *, sure: bool) -> bool:
+    """Whether an API answers there, asked without key, headers or parameters, and not for long.
+
+    Where it is `sure` that the server is the one that was meant, any answer will do.
+    """
+    settings = Settings(
+        timeout=min(_LOOK, probe.left()), proxy=probe.config.proxy, ca_bundle=probe.config.ca_bundle, connections=1
+    )
+    parts = urlsplit(url)
+    path = "/v1" if "/v1" in parts.path else parts.path.rstrip("/")
+    transport = Transport(settings)
+    try:
+        response = transport.get(parts._replace(path=f"{path}/models", query="").geturl())
+        response.read()
+    except (APITimeoutError, CutError, ReplyError):
+        return False
+    except APIConnectionError as error:
+        return any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(error))
+    finally:
+        transport.close()
+    return sure or "json" in response.headers.get("content-type", "")

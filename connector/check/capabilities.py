@@ -1,0 +1,239 @@
+"""What an endpoint can do, found out by asking: a table that is kept, and by which later runs ask in the right way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Final, Literal, NamedTuple
+
+from connector import endpoints
+from connector.check._probe import Probe
+from connector.check._request import said
+from connector.concessions import Concessions, path_of
+from connector.endpoints import address_of, usage_of
+from connector.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
+from connector.records import Reply, Schema
+from connector.runtime import IN_MEMORY
+from connector.values import dumps, loads
+
+Verdict = Literal["yes", "no", "ignored", "unknown"]
+
+_LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
+_OK: Final = range(200, 300)
+_CAP: Final = 16
+_ROOM: Final = 64  # tokens for a reply with a structure
+_SHOWN: Final = 120
+_PIXELS: Final = (  # a red square of 64 x 64 pixels, since smaller ones are refused by some
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0"
+    "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC"
+)
+_SCHEMA: Final[Schema] = {
+    "type": "object",
+    "properties": {"greeting": {"type": "string"}},
+    "required": ["greeting"],
+    "additionalProperties": False,
+}
+_TOOL: Final = {
+    "type": "function",
+    "function": {"name": "greet", "description": "Greets a person.", "parameters": _SCHEMA},
+}
+
+
+class Capability(NamedTuple):
+    """One thing that an endpoint may be able to do. `ignored`: it takes the request, and acts as if it had not."""
+
+    name: str
+    verdict: Verdict
+    detail: str = ""
+
+
+class Table(NamedTuple):
+    """The capabilities of one model at one endpoint; `at` is when they were found out, in seconds since 1970."""
+
+    at: float
+    rows: tuple[Capability, ...]
+
+
+def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
+    """The table: the one that is kept, if it is younger than a week, else a new one, which costs some tokens.
+
+    Args:
+        offered: The models that the server lists; one for embeddings may be among them.
+        fresh: Asks anew in any case.
+    """
+    plan = probe.plan
+    url = plan.url if plan.config.kind == "chat" else address_of(plan.config.base_url, "chat").url
+    path = None if plan.config.cache == IN_MEMORY else _path(url)
+    kept = _read(path)
+    now, model = probe.clock.time(), plan.model or ""
+    if not fresh and model in kept and now - kept[model].at < _LASTS:
+        return kept[model]
+    table = Table(now, tuple(_asked(_Asker(probe, url, model), offered)))
+    _learn(probe, url, model, {row.name: row.verdict for row in table.rows})
+    _write(path, {**kept, model: table})
+    return table
+
+
+class _Asker:
+    """Asks the chat endpoint for a few tokens at a time."""
+
+    def __init__(self, probe: Probe, url: str, model: str) -> None:
+        self.probe = probe
+        self.model = {"model": model} if model else {}
+        self.url = url
+        self.base_url = probe.config.base_url
+        self.cap = "max_tokens"
+
+    def chat(self, content: Any, room: int = _CAP, **parameters: Any) -> Reply | ConnectorError:
+        """The reply to one message."""
+        self.probe.extend()
+        capped = {} if "max_completion_tokens" in parameters else {self.cap: room}
+        body = {**self.model, "messages": [{"role": "user", "content": content}], **capped, **parameters}
+        return self.probe.ask_at(self.url, endpoints.load("chat"), body)
+
+    def post(self, name: str, path: str, body: Mapping[str, Any], key: str) -> Capability:
+        """Whether another endpoint of the server answers with `key`."""
+        self.probe.extend()
+        try:
+            answer, content = self.probe.post(self.base_url + path, body)
+        except ConnectorError as error:
+            return Capability(name, "unknown", error.message)
+        if answer.status in _OK and content.get(key):
+            return Capability(name, "yes")
+        return Capability(name, "no", _short(self.probe.mask(answer.told)))
+
+
+def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
+    counting = "Count from one to thirty."
+    modern = ask.chat(counting, max_completion_tokens=_CAP)
+    usual = ask.chat(counting)
+    if not _is_ok(usual) and _is_ok(modern):
+        ask.cap = "max_completion_tokens"
+    yield _judged("max_completion_tokens", modern, _is_within)
+    yield _judged("max_tokens", usual, _is_within)
+    yield from _streaming(ask)
+    form = {"type": "json_schema", "json_schema": {"name": "greeting", "strict": True, "schema": _SCHEMA}}
+    yield _judged("json_schema", ask.chat("Greet the reader.", _ROOM, response_format=form), _fits)
+    words = "Greet the reader, as a JSON object with the key greeting."
+    yield _judged("json_object", ask.chat(words, _ROOM, response_format={"type": "json_object"}), _is_object)
+    calling = ask.chat("Greet Ada.", _ROOM, tools=[_TOOL], tool_choice="required")
+    yield _judged("tools", calling, lambda body: bool(_message(body).get("tool_calls")))
+    text = ask.chat("ping")
+    seen = ask.chat([{"type": "text", "text": "ping"}, {"type": "image_url", "image_url": {"url": _PIXELS}}])
+    yield _judged("vision", seen, lambda body: _reads_more(body, text))
+    yield _judged("logprobs", ask.chat("ping", logprobs=True), lambda body: bool(_choice(body).get("logprobs")))
+    embedder = next((name for name in offered if "embed" in name.lower()), None)
+    embedding = {**ask.model, **({"model": embedder} if embedder else {}), "input": "ping"}
+    yield ask.post("embeddings", "/embeddings", embedding, "data")
+    yield ask.post("responses", "/responses", {**ask.model, "input": "ping", "max_output_tokens": _CAP}, "output")
+
+
+def _streaming(ask: _Asker) -> Iterator[Capability]:
+    counted = ask.chat("ping", stream=True, stream_options={"include_usage": True})
+    plain = counted if _is_ok(counted) else ask.chat("ping", stream=True)
+    is_stream = isinstance(plain, Reply) and "event-stream" in plain.headers.get("content-type", "")
+    yield _judged("streaming", plain, lambda _: is_stream)
+    yield _judged("usage in streams", counted, lambda body: usage_of(body).output_tokens is not None)
+
+
+def _judged(name: str, result: Reply | ConnectorError, acts: Callable[[dict[str, Any]], bool]) -> Capability:
+    if isinstance(result, Reply) and result.status in _OK:
+        return Capability(name, "yes" if acts(result.body) else "ignored")
+    is_refusal = isinstance(result, Reply | BadRequestError | NotFoundError | ServerError)
+    told = said(result) or (result.message if isinstance(result, ConnectorError) else "")
+    return Capability(name, "no" if is_refusal else "unknown", _short(told))
+
+
+def _is_ok(result: Reply | ConnectorError) -> bool:
+    return isinstance(result, Reply) and result.status in _OK
+
+
+def _is_within(body: dict[str, Any]) -> bool:
+    return (usage_of(body).output_tokens or 0) <= _CAP
+
+
+def _choice(body: dict[str, Any]) -> dict[str, Any]:
+    choices = body.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _message(body: dict[str, Any]) -> dict[str, Any]:
+    message = _choice(body).get("message")
+    return message if isinstance(message, dict) else {}
+
+
+def _is_object(body: dict[str, Any]) -> bool:
+    """Whether the text is a JSON object, or the beginning of one that the token limit cut."""
+    text = str(_message(body).get("content") or "").strip()
+    try:
+        return isinstance(loads(text), dict)
+    except ValueError:
+        return text.startswith("{") and _choice(body).get("finish_reason") == "length"
+
+
+def _fits(body: dict[str, Any]) -> bool:
+    text = str(_message(body).get("content") or "").strip()
+    try:
+        value = loads(text)
+    except ValueError:
+        return _is_object(body)
+    return isinstance(value, dict) and list(value) == ["greeting"] and isinstance(value["greeting"], str)
+
+
+def _reads_more(body: dict[str, Any], text: Reply | ConnectorError) -> bool:
+    """Whether an image took tokens; where none are counted, it was at least taken."""
+    with_image = usage_of(body).input_tokens
+    without = usage_of(text.body).input_tokens if isinstance(text, Reply) else None
+    return not with_image or not without or with_image > without
+
+
+def _learn(probe: Probe, url: str, model: str, verdicts: Mapping[str, Verdict]) -> None:
+    """Tells later runs how to ask, in the words of the chat endpoint's concessions."""
+    lacks = {name for name, verdict in verdicts.items() if verdict in ("no", "ignored")}
+    has = {name for name, verdict in verdicts.items() if verdict == "yes"}
+    names = [
+        new
+        for old, new in (("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens"))
+        if old in lacks and new in has
+    ]
+    if "json_schema" in lacks:
+        names.append("json_object" if "json_object" in has else "prompt")
+    if verdicts.get("usage in streams") == "no" and "streaming" in has:
+        names.append("no_usage")
+    if names and probe.config.cache != IN_MEMORY:
+        concessions = Concessions(endpoints.load("chat").CONCESSIONS, path_of(url), probe.clock)
+        concessions.learn(dumps({"model": model} if model else {}), names)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _path(url: str) -> Path:
+    concessions = path_of(url)
+    return concessions.with_name(concessions.name.replace(".endpoint.", ".capabilities."))
+
+
+def _read(path: Path | None) -> dict[str, Table]:
+    """What is kept, by model; nothing where it cannot be read."""
+    try:
+        kept = {} if path is None else json.loads(path.read_bytes())
+        return {
+            model: Table(float(entry["at"]), tuple(Capability(*map(str, row)) for row in entry["rows"]))  # type: ignore[arg-type]  # as they were written
+            for model, entry in kept.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _write(path: Path | None, tables: Mapping[str, Table]) -> None:
+    if path is None:
+        return
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # which are 0600
+            json.dump({model: {"at": table.at, "rows": table.rows} for model, table in tables.items()}, file)
+        Path(file.name).replace(path)

@@ -1,0 +1,108 @@
+"""Say what is wrong with a config and what to change; with --capabilities, what the endpoint can do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from connector.check import capabilities, refused
+from connector.check._probe import Probe
+from connector.clock import Clock
+from connector.commands import ExitCode
+from connector.config import Config
+from connector.connector import Connector
+from connector.errors import ConfigError, ConnectorError
+from connector.streams import Diagnosis
+from connector.transform import Transform
+
+_WIDEST: Final = 120
+_NARROWEST: Final = 60
+_FILL: Final = "ping"  # asked for where no request is described yet
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """See `connector.commands.Command`."""
+    parser.add_argument("--url", metavar="URL", help="the endpoint or its base URL, in place of the config's")
+    parser.add_argument("--model", metavar="NAME", help="the model, in place of the config's")
+    parser.add_argument(
+        "--capabilities", action="store_true", help="find out what the endpoint can do (some ten small requests)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="find it out anew, even if it is known")
+    parser.add_argument(
+        "--format",
+        dest="form",
+        choices=["table", "json"],
+        help="how to tell it to a person (default on a terminal: table)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """See `connector.commands.Command`."""
+    table, bill = None, ""
+    try:
+        config = _config(arguments)
+        diagnosis = Connector(config).check()
+        if diagnosis.ok and arguments.capabilities:
+            probe = Probe(Transform(config).plan, Clock())
+            table = capabilities.found(probe, _offered(probe), fresh=arguments.fresh)
+            bill = probe.bill
+    except ConfigError as error:
+        diagnosis = refused(error)
+    told = _as_json(diagnosis, table, bill) if arguments.form == "json" else "\n".join(_lines(diagnosis, table, bill))
+    sys.stdout.write(told + "\n")
+    return ExitCode.DONE if diagnosis.ok else ExitCode.USAGE
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    """The config, or what the command line and the environment say; then a request need not be described yet."""
+    given = {name: getattr(arguments, name) for name in ("url", "model") if getattr(arguments, name)}
+    if arguments.config is None:
+        given["prompt"] = _FILL
+    return Config.load(arguments.config, **given)
+
+
+def _offered(probe: Probe) -> list[str]:
+    try:
+        return [each.id for each in probe.models()]
+    except ConnectorError:
+        return []
+
+
+def _as_json(diagnosis: Diagnosis, table: capabilities.Table | None, bill: str) -> str:
+    told: dict[str, Any] = {"ok": diagnosis.ok, "steps": [step._asdict() for step in diagnosis.steps]}
+    if table is not None:
+        told |= {"capabilities": [row._asdict() for row in table.rows], "known_since": _date(table), "paid": bill}
+    return json.dumps(told, indent=2, ensure_ascii=False)
+
+
+def _lines(diagnosis: Diagnosis, table: capabilities.Table | None, bill: str) -> Iterator[str]:
+    yield from _table([(step.name, "ok" if step.ok else "WRONG", step.finding) for step in diagnosis.steps])
+    if table is not None:
+        yield ""
+        yield from _table([(row.name, row.verdict, row.detail) for row in table.rows])
+        yield f"found out on {_date(table)}; {bill}"
+
+
+def _table(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Aligned columns, the last one folded to the width of the terminal."""
+    first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
+    width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
+    for name, verdict, finding in rows:
+        head = f"{name:<{first}}  {verdict:<{second}}  "
+        folded = [
+            line
+            for part in (finding.splitlines() or [""])
+            for line in textwrap.wrap(part, width - len(head), break_long_words=False, break_on_hyphens=False) or [""]
+        ]
+        yield (head + folded[0]).rstrip()
+        yield from (" " * len(head) + line for line in folded[1:])
+
+
+def _date(table: capabilities.Table) -> str:
+    return f"{datetime.fromtimestamp(table.at, UTC):%Y-%m-%d %H:%M} UTC"

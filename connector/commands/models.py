@@ -1,0 +1,54 @@
+"""List the models that the endpoint offers: id, owner and when it was created. Free."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Final
+
+from connector.commands import ExitCode
+from connector.config import Config
+from connector.listing import Listed, models
+from connector.masking import Masker
+from connector.runtime import transport_of
+
+_UNKNOWN: Final = "-"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """See `connector.commands.Command`."""
+    parser.add_argument("-c", "--config", metavar="FILE", help="config, JSON or YAML")
+    parser.add_argument("--url", metavar="URL", help="the endpoint or its base URL; or set OPENAI_BASE_URL")
+    parser.add_argument(
+        "--format", dest="form", choices=["table", "json"], default="table", help="how to list them (default: table)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """See `connector.commands.Command`."""
+    config = Config.load(arguments.config, **({"url": arguments.url} if arguments.url else {}))
+    with closing(transport_of(config)) as transport:
+        found = models(transport, config.models_url, Masker(config.secrets))
+    if arguments.form == "json":
+        sys.stdout.write(json.dumps([each._asdict() for each in found], indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _table(found))
+    return ExitCode.DONE
+
+
+def _table(found: list[Listed]) -> Iterator[str]:
+    rows = [("id", "owner", "created"), *((each.id, each.owned_by or _UNKNOWN, _date(each)) for each in found)]
+    widths = [max(len(row[place]) for row in rows) for place in range(3)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _date(model: Listed) -> str:
+    try:
+        return f"{datetime.fromtimestamp(model.created, UTC):%Y-%m-%d}" if model.created else _UNKNOWN
+    except (ValueError, OverflowError, OSError):
+        return _UNKNOWN

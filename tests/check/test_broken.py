@@ -1,0 +1,440 @@
+"""Broken configurations: for each of them `check` names the cause and the change to make."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.check import _reach
+from tests.check.helpers import answer, check, offering, posted, refusing, served, tls_server
+from tests.endpoint import Call, Endpoint, act
+from tests.endpoint import refusing as refusing_port
+
+
+def fails(diagnosis: Any, step: str, *told: str) -> None:
+    assert not diagnosis.ok
+    assert diagnosis.steps[-1].name == step, diagnosis
+    for words in told:
+        assert words in diagnosis.message, diagnosis.message
+
+
+# The config alone
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"url": "htps://api.openai.com/v1"}, ["htps://", "did you mean https://api.openai.com/v1?"]),
+        ({"url": "api.openai.com/v1"}, ["did you mean https://api.openai.com/v1?"]),
+        ({"url": "localhost:8000/v1"}, ["did you mean http://localhost:8000/v1?"]),
+        ({"url": "http:/localhost:8000/v1"}, ["did you mean http://localhost:8000/v1?"]),
+        ({"api_key": "${NO_SUCH_NAME}"}, ["NO_SUCH_NAME", "is not set", "export NO_SUCH_NAME="]),
+        ({"config": {"timeout": "abc"}}, ["config.timeout", '"abc" is not a number of seconds', 'such as "30"']),
+        ({"config": {"timeout": 0}}, ["config.timeout", "more than 0", 'such as "30"']),
+        ({"request_format": '{"model": "m", "messages": ['}, ["request_format", "is not JSON", "write JSON such as"]),
+        ({"request_format": '{"a": "{{ b"}'}, ["request_format.a", "is no template", "write JSON such as"]),
+        ({"request_format": '{"a": "{{ b | shout }}"}'}, ["request_format.a", "shout", "one of Jinja2's filters"]),
+        ({"prompt": None}, ["request_format", "is missing", "give a prompt"]),
+        ({"response_format": '{"a": '}, ["response_format", "is not JSON", "write JSON such as"]),
+        ({"output_schema": '{"type": "array"}'}, ["output_schema", '"type": "object"']),
+        ({"proxy": "proxy:3128"}, ["proxy", "http://host:port"]),
+        ({"ca_bundle": "nowhere.pem"}, ["ca_bundle", "PEM"]),
+        ({"client_certificate": "nowhere.pem"}, ["client_certificate", "PEM"]),
+        ({"models": [{"name": "a", "id": "b"}], "model": "c"}, ["model", "there are: a"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_can_be_seen_without_a_call(options: dict[str, Any], told: list[str]) -> None:
+    with Endpoint() as endpoint:
+        fails(check(endpoint, **options), "config", *told)
+
+
+def test_a_column_that_the_input_lacks_is_named(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,body\n1,a\n")
+    diagnosis = check(endpoint, input={"type": "files", "path": str(tmp_path / "t.csv")})
+    fails(diagnosis, "config", 'there is no column "text"', "there are: id, body")
+
+
+# The URL
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/chat/completions",
+        "/v1/v1",
+        "/v1/v1/chat/completions",
+        "/v1/chat",
+        "/v1/chat/completions/extra",
+        "/v1/chat/completion",
+        "/v1/chat/completions/",
+        "//v1//chat/completions",
+        "/v2",
+        "/api/chat/completions",
+        "/v1/models",
+    ],
+)
+def test_a_path_that_nothing_answers_at_is_told_with_the_one_that_does(path: str) -> None:
+    with Endpoint(offering()) as endpoint:
+        diagnosis = check(endpoint, url=endpoint.origin + path)
+        fails(diagnosis, "url", "nothing answers", f"{endpoint.url} answers: set url to that")
+        assert not [call for call in endpoint.journal.calls if call.action == "answer"]
+
+
+def test_a_website_is_told_from_an_api() -> None:
+    with Endpoint(lambda _: answer(200, "<!doctype html><title>Hi</title>", "text/html")) as endpoint:
+        fails(check(endpoint), "url", "a web page", "set url to the base URL of an API")
+
+
+def test_a_redirect_to_another_origin_is_named_and_not_followed(endpoint: Endpoint) -> None:
+    def script(call: Call) -> Any:
+        return answer(301, "", "text/plain", f"location: {endpoint.origin}{call.path}")
+
+    with Endpoint(script) as moved:
+        fails(check(moved), "url", f"redirects to {endpoint.url}", "set url to that")
+    assert not endpoint.journal.calls
+
+
+def test_a_host_that_swallows_everything_is_told_within_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as held:
+        port = full.getsockname()[1]
+        for _ in range(4):  # which fill the queue of connections that nobody accepts
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        began = time.monotonic()
+        diagnosis = check(url=f"http://127.0.0.1:{port}/v1", config={"timeout": 0.6})
+        assert time.monotonic() - began < 1.2
+    fails(diagnosis, "reachability", f"127.0.0.1:{port} does not answer", "check host and port")
+
+
+def test_a_port_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
+    monkeypatch.setattr(_reach, "_LOCAL_PORTS", (int(endpoint.origin.rpartition(":")[2]),))
+    with refusing_port() as url:
+        fails(check(url=url), "url", "refuses connections", f"{endpoint.base_url}/chat/completions answers")
+        assert not [call for call in endpoint.journal.calls if "authorization" in call.headers]
+        monkeypatch.setattr(_reach, "_LOCAL_PORTS", ())
+        fails(check(url=url), "reachability", "refuses connections", "check host and port")
+
+
+def test_https_to_a_plain_port_is_told_with_the_url_that_answers(endpoint: Endpoint) -> None:
+    diagnosis = check(endpoint, url=endpoint.base_url.replace("http:", "https:"), config={"timeout": 2})
+    fails(diagnosis, "url", f"{endpoint.base_url} answers: set url to that", "unencrypted")
+    assert not [call for call in endpoint.journal.calls if "authorization" in call.headers]
+
+
+def test_http_to_a_tls_port_is_told_with_the_url_that_answers(tmp_path: Path) -> None:
+    with tls_server(tmp_path, "IP:127.0.0.1") as port:
+        diagnosis = check(url=f"http://127.0.0.1:{port}/v1")
+        fails(diagnosis, "url", f"https://127.0.0.1:{port}/v1 answers: set url to that")
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("no-such-host.invalid", "no-such-host.invalid is not known"),
+        ("api.opnai.invalid", "check its spelling in url"),
+    ],
+)
+def test_a_name_that_dns_does_not_know_is_told(host: str, told: str) -> None:
+    fails(check(url=f"https://{host}/v1"), "reachability", told)
+
+
+def test_a_typo_in_a_known_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    fails(check(url="https://api.opnai.com/v1"), "reachability", "did you mean api.openai.com?")
+
+
+def test_a_server_that_never_answers_is_told_within_the_timeout() -> None:
+    def listen(peer: socket.socket) -> None:
+        while peer.recv(1 << 16):
+            pass
+
+    with served(listen) as port:
+        began = time.monotonic()
+        diagnosis = check(url=f"http://127.0.0.1:{port}/v1", config={"timeout": 0.6})
+        assert time.monotonic() - began < 1.2
+    fails(diagnosis, "request", "raise config.timeout")
+
+
+# TLS and proxy
+
+
+@pytest.mark.parametrize(
+    ("name", "expired", "told"),
+    [
+        ("IP:127.0.0.1", False, "is self-signed: set ca_bundle to the PEM file of that certificate"),
+        ("DNS:api.example", False, "made out to"),
+        ("IP:127.0.0.1", True, "has expired: renew it on the server"),
+    ],
+)
+def test_a_certificate_that_cannot_be_trusted_is_told_with_the_reason(
+    tmp_path: Path, name: str, expired: bool, told: str
+) -> None:
+    with tls_server(tmp_path, name, expired=expired) as port:
+        trusts = None if "self-signed" in told else str(tmp_path / "cert.pem")
+        fails(check(url=f"https://127.0.0.1:{port}/v1", ca_bundle=trusts), "reachability", told)
+
+
+def test_a_proxy_that_is_not_there_is_told() -> None:
+    with refusing_port() as url, Endpoint() as endpoint:
+        proxy = url.partition("/v1")[0]
+        fails(check(endpoint, proxy=proxy), "reachability", "the proxy", "refuses connections", "remove proxy")
+
+
+# The key
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("sk-test\n", "has a line break"),
+        (" sk-test", "has white space"),
+        ('"sk-test"', "quotation marks"),
+        ("Bearer sk-test", "give the key alone"),
+        ("$OPENAI_API_KEY", "write ${NAME}, with the braces"),
+        ("{{ OPENAI_API_KEY }}", "write ${NAME}"),
+        ("sk-...", "is a placeholder"),
+        ("your-api-key", "is a placeholder"),
+        ("<your key>", "write ${NAME}"),
+        ("sk-tést", "characters in it that no key has"),
+    ],
+)
+def test_a_key_that_is_none_is_told_and_never_sent(endpoint: Endpoint, key: str, told: str) -> None:
+    fails(check(endpoint, api_key=key), "key", told)
+    assert not [call for call in endpoint.journal.calls if "authorization" in call.headers]
+
+
+def unauthorized(call: Call) -> Any:
+    return refusing(401, f"Incorrect API key: {call.headers.get('authorization', '')}") if call.body else None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"api_key": None}, ["wants a key, and none was sent", "set api_key"]),
+        ({"auth": "none"}, ['because auth is "none"', 'set auth to "bearer"']),
+        ({"api_key": "sk-wrong-one-1234"}, ["refuses the key", "wrong, expired or of another account"]),
+        ({"api_key": "sk-ant-REDACTED"}, ["looks like one of Anthropic's (sk-ant)", "https://api.anthropic.com/v1"]),
+        ({"api_key": "gsk_abcdefgh12345678"}, ["looks like one of Groq's"]),
+        ({"api_key": "hf_abcdefgh12345678"}, ["looks like one of Hugging Face's"]),
+    ],
+)
+def test_a_key_that_is_refused_is_told_with_what_may_be_wrong(options: dict[str, Any], told: list[str]) -> None:
+    with Endpoint(offering(lambda call: unauthorized(call) if call.method == "POST" else None)) as endpoint:
+        diagnosis = check(endpoint, **options)
+    fails(diagnosis, "key", *told)
+    assert str(options.get("api_key") or "sk-test") not in diagnosis.message
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_key_that_is_refused_with_another_status_is_told_all_the_same(status: int) -> None:
+    with Endpoint(posted(lambda _: refusing(status, "Invalid API key given"))) as endpoint:
+        fails(check(endpoint), "key", "refuses the key")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"api_key": "sk-wrong-one-1234"}, "it is wrong, expired"), ({"api_key": None}, "none was sent")],
+)
+def test_a_server_that_refuses_every_call_alike_most_likely_refuses_the_key(options: Any, told: str) -> None:
+    with Endpoint(lambda _: refusing(400, "No connected db.")) as endpoint:
+        fails(check(endpoint, **options), "key", "every call is refused alike", "No connected db.", told)
+
+
+def test_azure_wants_its_key_in_another_header() -> None:
+    def script(call: Call) -> Any:
+        return (
+            None if "api-key" in call.headers else answer(401, {"error": {"code": "401", "message": "Access denied"}})
+        )
+
+    with Endpoint(script) as endpoint:
+        url = f"{endpoint.origin}/openai/deployments/d/chat/completions?api-version=2024-10-21"
+        fails(check(endpoint, url=url), "key", 'set auth to "api-key"')
+
+
+def test_a_region_that_is_not_served_is_told() -> None:
+    words = "Country, region, or territory not supported"
+    with Endpoint(posted(lambda _: refusing(403, words))) as endpoint:
+        fails(check(endpoint), "key", words, "not served where you are")
+
+
+def test_a_key_that_may_not_use_the_model_is_told() -> None:
+    with Endpoint(posted(lambda _: refusing(403, "Project has no access"))) as endpoint:
+        fails(check(endpoint), "key", 'another model than "gpt-4o-mini"')
+
+
+# The account
+
+
+def test_an_empty_account_is_told() -> None:
+    quota = refusing(429, "You exceeded your current quota", code="insufficient_quota")
+    with Endpoint(posted(lambda _: quota)) as endpoint:
+        fails(check(endpoint), "quota", "no credit left", "add credit")
+
+
+def test_a_rate_limit_is_told_with_how_long_to_wait() -> None:
+    limited = answer(429, {"error": "slow down"}, "application/json", "retry-after: 17")
+    with Endpoint(posted(lambda _: limited)) as endpoint:
+        fails(check(endpoint), "rate limit", "wait 17 s", "max_requests_per_minute")
+
+
+# The model
+
+
+def no_model(body: dict[str, Any]) -> Any:
+    name = body.get("model")
+    if name is None:
+        return refusing(400, "you must provide a model parameter")
+    if name == "text-embedding-3-small":
+        return refusing(404, "This is not a chat model and thus not supported in the v1/chat/completions endpoint.")
+    return (
+        None if name == "gpt-4o-mini" else refusing(404, f"The model `{name}` does not exist", code="model_not_found")
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("gpt-4o-mni", ['there is no model "gpt-4o-mni"', "did you mean gpt-4o-mini"]),
+        ("openai/gpt-4o", ["did you mean gpt-4o"]),
+        ("zephyr", ["there are: gpt-4o-mini, gpt-4o)"]),
+        (None, ["the request names no model", "the server has gpt-4o-mini"]),
+        ("text-embedding-3-small", ["by its name a model for embeddings, not for chat", "gpt-4o-mini"]),
+    ],
+)
+def test_a_model_that_cannot_answer_is_told_with_those_that_can(model: str | None, told: list[str]) -> None:
+    with Endpoint(posted(no_model)) as endpoint:
+        fails(check(endpoint, model=model), "model", *told)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_model_that_is_refused_with_another_status_is_told_all_the_same(status: int) -> None:
+    with Endpoint(posted(lambda _: refusing(status, "invalid model name"))) as endpoint:
+        fails(check(endpoint, model="gpt-4o-mimi"), "model", "did you mean gpt-4o-mini")
+
+
+# The endpoint's kind
+
+
+def test_messages_to_a_server_that_has_completions_alone() -> None:
+    def script(call: Call) -> Any:
+        if call.method == "POST" and call.kind != "completions":
+            return answer(404, {"detail": "Not Found"})
+        return answer(422, {"detail": "prompt is missing"}) if call.method == "POST" else None
+
+    with Endpoint(offering(script)) as endpoint:
+        fails(check(endpoint), "endpoint", "has no chat endpoint", f"completions at {endpoint.base_url}/completions")
+
+
+def test_images_are_looked_for_but_not_made() -> None:
+    def script(call: Call) -> Any:
+        if call.method == "POST":
+            return answer(404 if call.path.startswith("/v2") else 400, {"error": {"message": "prompt is missing"}})
+        return None
+
+    with Endpoint(offering(script)) as endpoint:
+        good = check(endpoint, url=f"{endpoint.base_url}/images/generations")
+        assert good.ok
+        assert "not tried" in good.message
+        assert "nothing was paid for" in good.message
+        diagnosis = check(endpoint, url=f"{endpoint.origin}/v2/images/generations")
+        fails(diagnosis, "url", f"{endpoint.base_url}/images/generations answers: set url to that")
+        assert not [call for call in endpoint.journal.calls if call.method == "POST" and "prompt" in call.body]
+
+
+def test_messages_to_the_url_of_embeddings(endpoint: Endpoint) -> None:
+    body = '{"model": "m", "messages": [{"role": "user", "content": "a"}]}'
+    diagnosis = check(endpoint, url=f"{endpoint.base_url}/embeddings", request_format=body)
+    fails(diagnosis, "endpoint", 'request_format has "messages"', "url is for embeddings", "needs", '"input"')
+
+
+def test_a_request_without_messages(endpoint: Endpoint) -> None:
+    diagnosis = check(endpoint, request_format='{"model": "m", "temperature": 0}')
+    fails(diagnosis, "endpoint", 'request_format has no "messages", which chat needs: add it')
+
+
+# The request
+
+
+def unsupported(name: str) -> Any:
+    return lambda body: refusing(400, f"Unsupported parameter: '{name}'", param=name) if name in body else None
+
+
+def silently(name: str) -> Any:
+    return lambda body: answer(422, {"detail": "unprocessable"}) if name in body else None
+
+
+REQUEST = '{"model": "gpt-4o-mini", "temperature": 0, "top_k": 1, "messages": [{"role": "user", "content": "{{ t }}"}]}'
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "told"),
+    [
+        (unsupported("top_k"), {"request_format": REQUEST}, ['"top_k"', "remove top_k from request_format"]),
+        (silently("top_k"), {"request_format": REQUEST}, ['"top_k"', "remove top_k from request_format"]),
+        (unsupported("stream"), {"is_stream": True}, ['"stream"', "set is_stream to false"]),
+        (silently("stream"), {"is_stream": True}, ['"stream"', "set is_stream to false"]),
+        (unsupported("tools"), {"tools": [{"type": "function", "function": {"name": "f"}}]}, ["remove tools"]),
+    ],
+)
+def test_a_parameter_that_is_refused_is_named(script: Any, options: dict[str, Any], told: list[str]) -> None:
+    with Endpoint(posted(script)) as endpoint:
+        fails(check(endpoint, **options), "parameters", "the endpoint works, but refuses", *told)
+
+
+def test_a_parameter_that_is_refused_for_a_model_is_not_called_a_wrong_model() -> None:
+    words = "Unsupported value: 'temperature' does not support 0 with this model."
+    with Endpoint(posted(lambda body: refusing(400, words) if "temperature" in body else None)) as endpoint:
+        diagnosis = check(endpoint, request_format=REQUEST)
+    fails(diagnosis, "parameters", '"temperature"', "remove temperature from request_format")
+
+
+def test_a_schema_that_is_refused_in_every_form_is_asked_for_in_words() -> None:
+    schema = {"type": "object", "properties": {"label": {"type": "string"}}}
+    with Endpoint(posted(unsupported("response_format"))) as endpoint:
+        diagnosis = check(endpoint, output_schema=schema)
+        assert diagnosis.ok
+        assert "asked in another way, which is remembered: json_object, prompt" in diagnosis.message
+        before = len(endpoint.journal.calls)
+        assert check(endpoint, output_schema=schema).ok
+        assert len(endpoint.journal.calls) - before == 2
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("{{ contnet }}", 'change it to "content"'),
+        ("{{ nothing_like_it }}", "change it to one of "),
+        ("{{ label }}", "write {{ parsed.label }}"),
+    ],
+)
+def test_a_name_that_a_reply_does_not_have_is_told(expression: str, told: str) -> None:
+    schema = {"type": "object", "properties": {"label": {"type": "string"}}}
+    with Endpoint(offering()) as endpoint:
+        diagnosis = check(endpoint, output_schema=schema, response_format={"a": expression})
+    fails(diagnosis, "response_format", "response_format.a: ", told)
+
+
+def test_a_first_row_that_cannot_be_sent_is_told(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": null, "id": 1}\n')
+    diagnosis = check(endpoint, input={"type": "files", "path": str(tmp_path / "t.jsonl")})
+    fails(diagnosis, "config", "the first row cannot be sent", "default")
+
+
+@pytest.mark.parametrize(("fault", "told"), [("503", "the endpoint failed"), ("200-html", "does url point to an API?")])
+def test_an_endpoint_that_fails_is_told(fault: str, told: str) -> None:
+    with Endpoint(
+        offering(lambda call: act(call, fault) if call.method == "POST" and call.prompt else None)
+    ) as endpoint:
+        fails(check(endpoint), "request", told)
