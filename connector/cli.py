@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NoReturn
 
 from connector import commands, protocols
 from connector.commands import ExitCode
-from connector.errors import BudgetError, ConfigError, ConnectorError, RecordError
+from connector.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
+from connector.masking import Masker
 from connector.protocols import Arguments, Output, singer
-from connector.signals import Interrupted, end_by, interruptible
+from connector.signals import end_by, interruptible
 from connector.version import __version__
 
 PROGRAM: Final = "openai-compatible"
+_ALLOCATIONS: Final = 50_000  # rows come and go without cycles: looking for some less often costs less CPU
 _SWITCH_SECONDS: Final = 0.05  # threads here wait for sockets, not for each other: fewer forced switches, less CPU
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and ends the process: with its exit code, or by the signal that stopped it."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(_ALLOCATIONS, 20, 50)
     try:
         raise SystemExit(run(sys.argv[1:] if argv is None else argv))
     except Interrupted as interrupted:
         sys.stdout.flush()
         end_by(interrupted.number)
+    except KeyboardInterrupt:
+        end_by(signal.SIGINT)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,17 +49,42 @@ def run(argv: Sequence[str]) -> int:
     if not (parsed.verb or parsed.flag or parsed.config):
         parser.error("say a VERB, or --config FILE for a Singer mapper")
     try:
-        return _serve(parsed) if parsed.is_platform else commands.load(parsed.verb).run(parsed)
+        return (
+            _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
+        )
     except ConnectorError as error:
         sys.stderr.write(f"{PROGRAM}: {error.message}\n")
         return _code(error)
     except BrokenPipeError:
         _leave_stdout()
-        return ExitCode.DONE if parsed.verb else ExitCode.ENDPOINT  # of a mapper, whoever went wanted all
+        reads = parsed.verb not in (None, "write")
+        return ExitCode.DONE if reads else ExitCode.ENDPOINT  # what is written, whoever went wanted all of it
     except OSError as error:  # every file has its own errors: what is left are the standard streams
         _leave_stdout()
         sys.stderr.write(f"{PROGRAM}: standard output takes no more: {error.strerror or error}\n")
         return ExitCode.ENDPOINT
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold a secret, so Python must not show it
+        sys.stderr.write(_unforeseen(error))
+        return ExitCode.UNFORESEEN
+
+
+def _is_person(parsed: argparse.Namespace) -> bool:
+    """Whether a verb that platforms and people share is asked for by a person: `check`, which then tells a table."""
+    asks = parsed.form is not None or parsed.capabilities or parsed.url is not None
+    on_terminal = parsed.protocol == "airbyte" and sys.stdout.isatty()
+    return parsed.verb in commands.COMMANDS and (asks or on_terminal)
+
+
+def _unforeseen(error: BaseException | None) -> str:
+    """Of what kind an error is and where it came from, with its causes; not what it says, nor what anything held."""
+    told = f"{PROGRAM}: this is a fault of the program; please report it with these lines\n"
+    while error is not None:
+        told += f"{type(error).__qualname__} (its text is left out, since it may hold a secret), from\n"
+        told += "".join(traceback.format_tb(error.__traceback__))
+        error = error.__cause__ or error.__context__
+    return told
 
 
 def _leave_stdout() -> None:
@@ -82,11 +115,16 @@ def _serve(parsed: argparse.Namespace) -> int:
         return dialect.serve(arguments, platform, output)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes what it does not understand, so what looks like a key is masked."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(Masker()(message))
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of the verb at hand. Other commands are loaded only where help lists them."""
-    parser = argparse.ArgumentParser(
-        PROGRAM, description="Turns any OpenAI-compatible endpoint into columns of any data pipeline."
-    )
+    parser = _Parser(PROGRAM, description="Turns any OpenAI-compatible endpoint into columns of any data pipeline.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
         "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
@@ -97,20 +135,23 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         mapper.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
     mapper.add_argument("--format", choices=["json"], default="json", help="of --about")
     parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
+    parser.set_defaults(form=None, capabilities=False, url=None, model=None, fresh=False)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
         verb = verbs.add_parser(name, help="for platforms: one JSON message a line on stdout")
         verb.set_defaults(is_platform=True, config=None, catalog=None, state=None)
         for option in ("config", "catalog", "state", "sync-config"):
             verb.add_argument(f"--{option}", metavar="FILE")
-    chosen = next((word for word in argv if not word.startswith("-")), None)
+    words = [word for word in argv if not word.startswith("-")]
+    chosen = next((word for word in words if word in (*verbs.choices, *commands.COMMANDS)), words[0] if words else None)
     for name in commands.COMMANDS:
+        is_shared = name in verbs.choices
         if chosen in (None, name):
             module = commands.load(name)
             about = (module.__doc__ or "").partition("\n")[0]
-            verb = verbs.add_parser(name, help=about, description=about)
+            verb = verbs.choices[name] if is_shared else verbs.add_parser(name, help=about, description=about)
             module.arguments(verb)
-        else:
+        elif not is_shared:
             verb = verbs.add_parser(name)
-        verb.set_defaults(is_platform=False)
+        verb.set_defaults(is_platform=is_shared)
     return parser

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -18,8 +19,11 @@ from typing import Any, Final
 
 from connector.clock import Clock
 from connector.endpoints import Concession
+from connector.errors import ConnectorError
+from connector.records import Reply
 from connector.values import dumps, loads
 
+_INTERNAL_ERROR: Final = 500
 _LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
 
 
@@ -30,7 +34,7 @@ def path_of(url: str) -> Path:
 
 
 class Concessions:
-    """The concessions of one endpoint, by model. `fitted` may be called from any thread, the rest from one.
+    """The concessions of one endpoint, by model. Thread-safe.
 
     Args:
         offered: What the endpoint's kind has to offer.
@@ -41,6 +45,7 @@ class Concessions:
         self._offered = offered
         self._path = path
         self._clock = clock or Clock()
+        self._lock = threading.Lock()
         self._known: dict[str, tuple[str, ...]] = {}
         for model, entry in _read(path).items():
             if self._clock.time() - entry["at"] < _LASTS:
@@ -56,9 +61,9 @@ class Concessions:
             changed = self._offered[name].made(changed) or changed
         return body if changed is content else dumps(changed)
 
-    def next(self, body: bytes, made: Collection[str], refusal: str) -> tuple[str, bytes] | None:
+    def next(self, body: bytes, made: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
         """The name of a concession that a refusal asks for and that has not been made, and the request with it."""
-        words = refusal.lower()
+        words = _words(result).lower()
         for name, concession in self._offered.items():
             if name not in made and concession.is_asked(words):
                 changed = concession.made(loads(body))
@@ -69,6 +74,12 @@ class Concessions:
     def expect(self, body: bytes, name: str) -> None:
         """Makes a concession for all calls to the same model from now on, before it is known to help."""
         self._set(body, {*self._of(body), name})
+
+    def noticed(self, body: bytes, reply: Reply) -> None:
+        """Expects what a refusal asks for, so that the calls which begin from now on are not refused, too."""
+        found = self.next(body, (), reply)
+        if found is not None:
+            self.expect(body, found[0])
 
     def drop(self, body: bytes, names: Iterable[str]) -> None:
         """Takes concessions back that did not help."""
@@ -87,7 +98,15 @@ class Concessions:
 
     def _set(self, body: bytes, names: Collection[str]) -> None:
         ordered = tuple(name for name in self._offered if name in names)
-        self._known = {**self._known, _model(loads(body)): ordered}  # a new one: other threads are reading
+        with self._lock:
+            self._known = {**self._known, _model(loads(body)): ordered}  # a new one: other threads are reading
+
+
+def _words(result: Reply | ConnectorError) -> str:
+    """What a refusal says. A server that fails at a schema often says no more than 500."""
+    if isinstance(result, Reply):
+        return " ".join(str(value) for value in result.body["error"].values())
+    return f"{result.message}{' json_schema' if result.http_status == _INTERNAL_ERROR else ''}"
 
 
 def _model(body: Mapping[str, Any]) -> str:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from connector import check, direct, stores
+from connector import check, direct, forms, listing, reading, stores, turns
 from connector.clock import Clock
 from connector.config import Config
 from connector.engines import Stop
 from connector.errors import ConfigError, Problem, RecordError
+from connector.forms import ArrowArray, ArrowStream
 from connector.ordering import in_order
 from connector.pipeline import Result
 from connector.plan import Plan
-from connector.protocols import airbyte
+from connector.protocols._airbyte_catalog import selections
 from connector.records import JSON, Outcome, Record, Schema, Status
 from connector.runtime import Runtime, ledger_path
 from connector.spec import spec
 from connector.stores import Source
-from connector.streams import Diagnosis, Selection, Stream
+from connector.stores._destination import Destination
+from connector.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
 from connector.transform import Transform
 
 AnyConfig = Config | Mapping[str, Any] | str | Path
@@ -53,35 +56,46 @@ class Connector:
         """Finds out whether the config works, by free calls where possible. What is wrong is told, never raised."""
         try:
             chosen = self._chosen(config)
+            if chosen.output is not None:
+                with self.destination(chosen, [Target("stream")]):
+                    pass
             if chosen.input is None:
                 return check.diagnose(Transform(chosen).plan, self._clock)
             with self._source(chosen, None) as source:
-                return check.diagnose(Plan(chosen, source.columns or None), self._clock)
+                plan = Plan(chosen, source.columns or None)
+                return check.diagnose(plan, self._clock, columns=source.columns, row=_first_row(chosen, source))
         except ConfigError as error:
             return check.refused(error)
 
     def discover(self, config: AnyConfig | None = None) -> list[Stream]:
-        """The stream that `read` can give: one for the configured input, with the schema of every column it emits.
+        """The streams that `read` can give: one for the configured input, with the schema of every column it emits.
+
+        Beside it, `models` lists what the endpoint offers; without an input it is the only one.
 
         Raises:
-            ConfigError: The config is wrong, has no input, or its columns clash with the input's.
+            ConfigError: The config is wrong, or its columns clash with the input's.
         """
         chosen = self._chosen(config)
+        if chosen.input is None:
+            return [listing.STREAM]
         with self._source(chosen, None) as source:
-            return [_stream(chosen, source, Plan(chosen, source.columns or None))]
+            stream = _stream(chosen, source, Plan(chosen, source.columns or None))
+        return [stream] if stream.name == listing.STREAM.name else [stream, listing.STREAM]
 
     def read(
         self,
         config: AnyConfig | None = None,
         catalog: Iterable[Selection] | Mapping[str, JSON] | None = None,
         state: Mapping[str, JSON] | None = None,
-    ) -> Generator[Result, None, None]:
+    ) -> Generator[Result | Estimate | Limited, None, None]:
         """Reads the configured input and yields an `Outcome` for each record, in the order in which they are finished.
 
         Between them comes a `Checkpoint` once everything before it has been yielded: its state continues from there.
+        An `Estimate` comes first where the number of records is known, and a `Limited` when the endpoint makes it wait.
 
         Args:
-            catalog: The streams to read, as selections or as Airbyte's configured catalogue; `None` for all there are.
+            catalog: The streams to read, one after the other, as selections or as Airbyte's configured catalogue;
+                `None` for that of the input.
             state: The state to continue from, by stream name.
 
         Raises:
@@ -89,20 +103,34 @@ class Connector:
             FatalError: The run had to stop.
         """
         chosen = self._chosen(config)
-        chosen_streams = airbyte.selections(catalog) if isinstance(catalog, Mapping) else catalog
-        selection = None if chosen_streams is None else next(iter(chosen_streams), None)
-        incremental = selection is not None and selection.is_incremental
+        chosen_streams = selections(catalog) if isinstance(catalog, Mapping) else catalog
+        for selection in (None,) if chosen_streams is None else chosen_streams:
+            with closing(self._read_stream(chosen, selection, state or {})) as results:
+                yield from results
+
+    def _read_stream(
+        self, chosen: Config, selection: Selection | None, state: Mapping[str, JSON]
+    ) -> Generator[Result | Estimate | Limited, None, None]:
+        is_list = selection is not None and selection.name == listing.STREAM.name
+        if is_list and chosen.input is None:
+            yield from listing.records(chosen)
+            return
+        # PyAirbyte asks for an incremental read of every stream, also of those that admit none.
+        incremental = selection is not None and selection.is_incremental and chosen.cursor_field is not None
         with self._source(chosen, chosen.cursor_field if incremental else None) as source:
-            if selection is not None and selection.name != source.name:
-                raise ConfigError(
-                    [Problem("catalog", f'there is no stream "{selection.name}"; there is: {source.name}')]
-                )
-            resume = (state or {}).get(source.name)
-            if not incremental and isinstance(resume, Mapping) and resume.get("rows") == source.rows:
-                resume = None
-            plan = Plan(chosen, source.columns or None)
-            with self._runtime(plan, ledger_path(chosen)) as runtime:
-                yield from _kept(runtime.run(source.read(resume)), chosen)
+            if selection is None:
+                selection = Selection(source.name)
+            elif is_list and selection.name != source.name:
+                yield from listing.records(chosen)
+                return
+            elif selection.name != source.name:
+                names = f"{source.name}, {listing.STREAM.name}"
+                raise ConfigError([Problem("catalog", f'there is no stream "{selection.name}"; there are: {names}')])
+            position = reading.resumed(state.get(source.name), is_incremental=incremental)
+            opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen))
+            asked = selection._replace(is_incremental=incremental)
+            with closing(reading.read(source, position, asked, opened)) as results:
+                yield from _kept(results, chosen)
 
     def transform(self, config: AnyConfig | None = None) -> Transform:
         """What enriches the records of other programs in flight, stream by stream.
@@ -112,25 +140,46 @@ class Connector:
         """
         return Transform(self._chosen(config), stop=self.stop, clock=self._clock)
 
-    def enrich(self, rows: Iterable[Mapping[str, Any]]) -> Generator[dict[str, Any], None, None]:
+    def destination(self, config: AnyConfig | None, targets: Iterable[Target]) -> Destination:
+        """The configured output, for rows of these streams; a context manager.
+
+        Raises:
+            ConfigError: The config is wrong, has no output, or one that cannot take them.
+        """
+        chosen = self._chosen(config)
+        if chosen.output is None:
+            raise ConfigError([Problem("output", "is missing: say where the rows go")])
+        return Destination(chosen.output, targets, self._clock)
+
+    @overload
+    def enrich(self, rows: ArrowStream | Iterable[ArrowStream | ArrowArray]) -> Generator[Any, None, None]: ...
+
+    @overload
+    def enrich(self, rows: Iterable[Mapping[str, Any]]) -> Generator[dict[str, Any], None, None]: ...
+
+    def enrich(self, rows: ArrowStream | Iterable[Any]) -> Generator[Any, None, None]:
         """Yields each row with its new columns, in input order. Lazy: rows are taken as they are needed.
 
         Closing the generator, or no longer using it, finishes the calls in flight and ends it.
 
+        Args:
+            rows: Dicts; or a table of Arrow, pandas, Polars or DuckDB, or an iterable of their record batches, for
+                which `pyarrow.RecordBatch`es of at most 1,000 rows come out, with the types that `discover` tells.
+
         Raises:
-            ConfigError: The config is wrong.
+            ConfigError: The config is wrong, the rows do not fit it, or this thread uses its ledger already.
             FatalError: The run had to stop.
         """
         chosen = self._chosen(None)
-        plan = Plan(chosen)
         path = ledger_path(chosen) if chosen.cache else None
-        records = (Record(index, dict(row)) for index, row in enumerate(rows))
-        with self._runtime(plan, path) as runtime:
-            results = in_order(records, runtime.run)
-            with closing(results):
-                for outcome in _kept(results, chosen):
-                    if isinstance(outcome, Outcome):
-                        yield outcome.row
+        with closing(forms.opened(rows)) as table:
+            plan = Plan(chosen, table.columns)
+            with (
+                turns.held(path),
+                self._runtime(plan, path) as runtime,
+                closing(in_order(table.records(), runtime.run)) as results,
+            ):
+                yield from table.enriched(results, plan.added, partial(_kept, config=chosen))
 
     def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
         """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.
@@ -162,6 +211,13 @@ class Connector:
 
 def _loaded(config: AnyConfig) -> Config:
     return config if isinstance(config, Config) else Config.load(config)
+
+
+def _first_row(config: Config, source: Source) -> dict[str, Any] | None:
+    """The first row of an input that can be read again; what comes on standard input is left for the run."""
+    if config.input.type == "stdio":
+        return None
+    return next((item.data for item in source.read() if isinstance(item, Record)), None)
 
 
 def _kept(results: Iterator[Result], config: Config) -> Iterator[Result]:

@@ -26,6 +26,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from signal import Signals
 from typing import NamedTuple
 
 
@@ -129,3 +130,11 @@ class BadRequestError(RecordError):
 
 class ReplyError(RecordError):
     """A final reply that is no answer: not JSON, not an object, or of another kind than was asked for."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a request of the user's, not an error
+    """The user, or the platform, asked the run to stop, by the signal of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {Signals(number).name}")
+        self.number = number

@@ -30,6 +30,7 @@ _RETRYABLE: Final = frozenset({408, 409, 425})
 _QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits", "credit_limit"})
 _KEY: Final = frozenset({"invalid_api_key", "invalid_authentication", "account_deactivated", "authentication_error"})
 _FILTERED: Final = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+_FINAL: Final = ("invalid_", "image_")  # of a response that failed: `invalid_prompt`, `image_too_large`, …
 _BUDGET: Final = 412  # Portkey: its own budget is used up
 _DENIED: Final = 446  # Portkey: a guardrail denied the request
 _MODEL: Final = frozenset({"model_not_found", "model_not_available", "invalid_model"})
@@ -104,7 +105,8 @@ def error_of(
     fatal = _fatal(status, fault, told)
     if fatal is not None:
         return fatal
-    if should_retry == "false":
+    is_final = status < 400 and fault.code.startswith(_FINAL)  # noqa: PLR2004 - HTTP's class of errors
+    if should_retry == "false" or is_final:
         return BadRequestError(told, http_status=status)
     if status == 429 or "rate_limit_exceeded" in fault.names:  # noqa: PLR2004 - Too Many Requests
         return RateLimitError(f"the endpoint's rate limit is reached ({told})", http_status=status, wait=wait)

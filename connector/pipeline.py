@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from connector.checkpoint import Watermark
 from connector.concessions import Concessions
@@ -25,6 +24,7 @@ from connector.resolution import Resolver, standing
 from connector.sharing import Packer, Waiting
 
 _BATCH: Final = 200  # records that are looked up in the ledger at once
+_BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold images
 _WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
 _COMMIT: Final = 500  # replies, or
 _COMMIT_SECONDS: Final = (
@@ -93,30 +93,13 @@ def _entered(
     """
     asked_again: set[bytes] = set()
     packer = Packer(plan_of)
-    for batch in _batched(items):
+    while batch := _rendered(items, plan_of, watermark):
         while waiting.records >= _WAITING:
             yield from packer.flush()
             yield IDLE
-        ready: list[Outcome | Message] = []
-        rendered: list[tuple[Record, Plan, bytes, bytes]] = []
-        for item in batch:
-            if isinstance(item, Record):
-                watermark.enter(item.index)
-                plan = plan_of(item)
-                try:
-                    body = plan.request(item.data)
-                except TemplateError as error:
-                    ready.append(plan.failed(item, error))
-                else:
-                    rendered.append((item, plan, plan.key(body), body))
-            elif isinstance(item, Message):
-                watermark.enter(item.index)
-                ready.append(item)
-            elif isinstance(item, Checkpoint):
-                watermark.hold(item)
-        known = ledger.get([key for _, _, key, _ in rendered])
+        known = ledger.get([key for _, _, key, _ in batch.rendered])
         calls: list[Call] = []
-        for record, plan, key, body in rendered:
+        for record, plan, key, body in batch.rendered:
             if waiting.joins(key, record):
                 continue
             if key in known:
@@ -124,30 +107,52 @@ def _entered(
                 if outcome.status is Status.SUCCESS or not retry_failed or key in asked_again:
                     if outcome.status is Status.SUCCESS:
                         control.breaker.judged(outcome)
-                    ready.append(outcome)
+                    batch.ready.append(outcome)
                     continue
                 asked_again.add(key)
             calls.append(waiting.begin(Call(key, body, [record])))
-        yield from ready
+        yield from batch.ready
         for call in calls:
             yield from packer.add(call)
-        if batch[-1] is IDLE:
+        if batch.has_paused:
             yield from packer.flush()
             yield IDLE
     yield from packer.flush()
 
 
-def _batched(items: Iterator[Item]) -> Iterator[list[Item]]:
-    """Lists of items for one look-up each; the input's pauses end them early, so that nothing is held back."""
-    while batch := list(islice(_until_idle(items), _BATCH)):
-        yield batch
+class _Batch(NamedTuple):
+    """Records to look up at once: what needs no look-up, what does (with plan, key and body), and why it ended."""
+
+    ready: list[Outcome | Message]
+    rendered: list[tuple[Record, Plan, bytes, bytes]]
+    has_paused: bool = False
 
 
-def _until_idle(items: Iterator[Item]) -> Iterator[Item]:
+def _rendered(items: Iterator[Item], plan_of: PlanOf, watermark: Watermark) -> _Batch | None:
+    """The next batch; the input's pauses end it early, so that nothing is held back. `None` at the input's end."""
+    batch, count, size = _Batch([], []), 0, 0
     for item in items:
-        yield item
-        if item is IDLE:
-            return
+        count += 1
+        if isinstance(item, Record):
+            watermark.enter(item.index)
+            plan = plan_of(item)
+            try:
+                body = plan.request(item.data)
+            except TemplateError as error:
+                batch.ready.append(plan.failed(item, error))
+            else:
+                batch.rendered.append((item, plan, plan.key(body), body))
+                size += len(body)
+        elif isinstance(item, Message):
+            watermark.enter(item.index)
+            batch.ready.append(item)
+        elif isinstance(item, Checkpoint):
+            watermark.hold(item)
+        else:
+            return batch._replace(has_paused=True)
+        if count >= _BATCH or size >= _BATCH_BYTES:
+            return batch
+    return batch if count else None
 
 
 def _settled(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from jsonschema import Draft7Validator
 
-from connector import endpoints, inference
+from connector import endpoints, inference, schemas
 from connector.config import Config
 from connector.errors import ConfigError, ConnectorError, Problem, ReplyError, TemplateError
 from connector.faults import is_filtered, refusal
-from connector.ledger import key_of
+from connector.imagefiles import kept
+from connector.ledger import keys_of
 from connector.provenance import GROUP, column, failure, group, known
 from connector.records import ANY, JSON, Answer, Outcome, Record, Reply, Schema, Status
-from connector.shorthand import chosen_model, constants_of, prices_of, shorthand_of
+from connector.shorthand import chosen_model, constants_of, names_of, prices_of, shorthand_of
 from connector.template import Template
 from connector.values import dumps, loads, unsendable
 
@@ -39,6 +41,7 @@ class Plan:
         self.config = config
         self.url = config.endpoint_url
         self.endpoint = endpoints.load(config.kind)
+        self._key_of = keys_of(self.url)
         self._prices = prices_of(config)
         self._request = Template(self._request_format(), "request_format", constants=constants_of(config))
         self._schema = config.output_schema
@@ -48,6 +51,7 @@ class Plan:
         self._values = self.endpoint.value_types(self._request.structure)
         self._reads_parsed = self._schema is not None or "parsed" in self._response.names
         self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
+        self._image_dir = Path(config.image_dir) if config.image_dir and "images" in self._values else None
         self.packing = self.endpoint.packing(config.batch_size, config.rows_per_call, self._schema)
         self.columns = self._columns()
         if columns is not None:
@@ -88,7 +92,7 @@ class Plan:
 
     def key(self, body: bytes) -> bytes:
         """The ledger's key of a rendered body."""
-        return key_of(self.url, body)
+        return self._key_of(body)
 
     @property
     def asks_again(self) -> bool:
@@ -174,19 +178,20 @@ class Plan:
             raise ConfigError([Problem("response_format", "is not a JSON object whose keys are the output columns")])
         if self._is_sample:
             return {
-                name: inference.nullable(inference.of_value(value)) for name, value in self._response.structure.items()
+                name: schemas.nullable(inference.of_value(value)) for name, value in self._response.structure.items()
             }
         reply = self.endpoint.REPLY
-        parsed = inference.plain(self._schema, self._schema) if self._schema else ANY
+        parsed = schemas.plain(self._schema, self._schema) if self._schema else ANY
         names = {**reply, "properties": {**reply["properties"], **self._values, "parsed": parsed}}
-        return {name: inference.nullable(schema) for name, schema in self._response.columns(names).items()}
+        return {name: schemas.nullable(schema) for name, schema in self._response.columns(names).items()}
 
     def _fit(self, columns: list[str]) -> None:
         """Holds the templates against the input's columns, before anything is paid for."""
         given = ", ".join(columns) or "none"
+        images = names_of(self.config.image_columns) if self.config.request_format is None else ()
         problems = [
             Problem(path, f'there is no column "{name}" in the input; there are: {given}')
-            for name, path in self._request.required().items()
+            for name, path in {**self._request.required(), **dict.fromkeys(images, "image_columns")}.items()
             if name not in columns
         ]
         for name in self.added:
@@ -204,6 +209,9 @@ class Plan:
         context = {**body, "content": answer.content}
         if self._reads_values:
             context |= self.endpoint.values(body)
+            if self._image_dir is not None:
+                context["images"] = kept(context["images"], self._image_dir)
+                context["image"] = context["images"][0]
         if self._reads_parsed:
             context["parsed"] = self._parsed(answer.content)
         columns: dict[str, Any] = self._response.render(context)

@@ -14,7 +14,6 @@ from connector.sharing import apart, halves
 from connector.usage import summed
 
 _OK: Final = range(200, 300)
-_INTERNAL_ERROR: Final = 500
 _REPAIRED: Final = "repaired"
 _RAISED: Final = "raised"
 
@@ -70,7 +69,7 @@ class Resolver:
         return Resolution(done, [*again, *halves(plan, missing)])
 
     def _refused(self, call: Call, result: Reply | ConnectorError) -> Resolution:
-        conceded = self._concessions.next(call.body, call.asked, _words(result))
+        conceded = self._concessions.next(call.body, call.asked, result)
         if conceded is not None:
             name, call.body = conceded
             call.asked = (*call.asked, name)
@@ -99,10 +98,3 @@ def _better(plan: Plan, call: Call, outcome: Outcome) -> tuple[str, bytes] | Non
     else:
         return None
     return None if body is None else (name, body)
-
-
-def _words(result: Reply | ConnectorError) -> str:
-    """What a refusal says. A server that fails at a schema often says no more than 500."""
-    if isinstance(result, Reply):
-        return " ".join(str(value) for value in result.body["error"].values())
-    return f"{result.message}{' json_schema' if result.http_status == _INTERNAL_ERROR else ''}"

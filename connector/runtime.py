@@ -28,6 +28,7 @@ from connector.records import Reply
 from connector.retry import Backoff
 from connector.transport import Settings, Transport
 
+_REFUSED: Final = 400
 _LOG = logging.getLogger(__name__)
 _WAITING: Final = "another run uses the ledger %s; waiting for it to end"
 _PLAIN_HTTP: Final = (
@@ -41,23 +42,44 @@ IN_MEMORY: Final = "none"
 
 def transport_of(config: Config) -> Transport:
     """The transport that a config describes: its key, headers, time-outs, proxy and certificates."""
-    url = urlsplit(config.url)
-    if url.scheme == "http" and config.secrets and not is_loopback(url.hostname or ""):
-        _warn_of_plain_http(url.hostname)
-    headers: dict[str, str] = {}
-    if config.api_key:
-        headers["Authorization"] = f"Bearer {config.api_key.get_secret_value()}"
-    return Transport(
-        Settings(
-            timeout=config.config.timeout,
-            connect_timeout=config.config.connect_timeout,
-            connections=config.concurrency,
-            headers=headers | {name: value.get_secret_value() for name, value in config.headers.items()},
-            proxy=config.proxy,
-            ca_bundle=config.ca_bundle,
-            max_response_bytes=config.max_response_bytes,
-        )
+    _warn_if_readable(config)
+    return Transport(settings_of(config))
+
+
+def sender_of(
+    endpoint: endpoints.Endpoint, settings: Settings, url: str, mask: Masker, clock: Clock
+) -> endpoints.Sender:
+    """What makes the calls to an endpoint: its kind's own sender, else a client over HTTP. The caller closes it.
+
+    Raises:
+        ConfigError: The settings cannot work, or a library is not installed.
+    """
+    own = endpoint.dial(settings, url, mask, clock)
+    return own or Client(Transport(settings), endpoint, url, mask, clock)
+
+
+def settings_of(config: Config) -> Settings:
+    """The settings of that transport. Headers of the user's own win over those that follow from other options."""
+    return Settings(
+        timeout=config.config.timeout,
+        connect_timeout=config.config.connect_timeout,
+        connections=config.concurrency,
+        headers=_identity(config) | {name: value.get_secret_value() for name, value in config.headers.items()},
+        query=config.parameters,
+        proxy=config.proxy,
+        ca_bundle=config.ca_bundle,
+        client_cert=config.client_certificate,
+        max_response_bytes=config.max_response_bytes * endpoints.load(config.kind).ROOM,
     )
+
+
+def _identity(config: Config) -> dict[str, str]:
+    """The headers that say who calls, as OpenAI's API reference names them ("Authentication"); Azure: `api-key`."""
+    headers = {"OpenAI-Organization": config.organization, "OpenAI-Project": config.project}
+    if config.api_key and config.auth.lower() != "none":
+        key = config.api_key.get_secret_value()
+        headers |= {"Authorization": f"Bearer {key}"} if config.auth.lower() == "bearer" else {config.auth: key}
+    return {name: value for name, value in headers.items() if value}
 
 
 def is_loopback(host: str) -> bool:
@@ -69,6 +91,12 @@ def is_loopback(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _warn_if_readable(config: Config) -> None:
+    url = urlsplit(config.endpoint_url)
+    if url.scheme == "http" and config.secrets and not is_loopback(url.hostname or ""):
+        _warn_of_plain_http(url.hostname)
 
 
 @cache
@@ -136,12 +164,12 @@ class Runtime:
             engines.Gauge(),
             clock or Clock(),
         )
+        kind = endpoints.load(config.kind)
+        _warn_if_readable(config)
+        self._sender = sender_of(kind, settings_of(config), plan.url, self.mask, self.control.clock)
         self.ledger = Ledger(ledger, waiting=waiting or _patience(ledger, self.control.stop))
         if self.ledger.set_aside is not None:
             _LOG.warning(_SET_ASIDE, ledger, self.ledger.set_aside)
-        self._transport = transport_of(config)
-        kind = endpoints.load(config.kind)
-        self._client = Client(self._transport, kind, plan.url, self.mask, self.control.clock)
         remembers = None if config.cache == IN_MEMORY else path_of(plan.url)
         self._concessions = Concessions(kind.CONCESSIONS, remembers, self.control.clock)
 
@@ -164,11 +192,15 @@ class Runtime:
             yield from results
 
     def _send(self, body: bytes) -> Reply:
-        return self._client(self._concessions.fitted(body))
+        fitted = self._concessions.fitted(body)
+        reply = self._sender(fitted)
+        if reply.status >= _REFUSED:
+            self._concessions.noticed(fitted, reply)
+        return reply
 
     def close(self) -> None:
         """Closes connections and ledger."""
-        self._transport.close()
+        self._sender.close()
         self.ledger.close()
 
     def __enter__(self) -> Self:

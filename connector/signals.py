@@ -10,16 +10,9 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from connector.engines import Stop
+from connector.errors import Interrupted
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(Exception):  # noqa: N818 - a request of the user's, not an error
-    """The user, or the platform, asked the run to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:
 
 
 class _Context(Context):
-    """What a template runs in, made for every row: without what Jinja2 sets up for inheritance, which templates lack."""
+    """What a template runs in, made for every row: without what Jinja2 sets up for inheritance, which is not there."""
 
     def __init__(self, environment: Environment, parent: dict[str, Any], evaluation: nodes.EvalContext) -> None:
         self.environment = environment

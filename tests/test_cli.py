@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from connector import __version__, cli
+from connector.commands import enrich
 
 
 def test_spec_needs_none_of_what_only_a_run_needs() -> None:
@@ -28,7 +31,9 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         cli.run(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in ("spec", "check", "discover", "read", "enrich", "preview", "sandbox"))
+    assert all(
+        verb in shown for verb in ("spec", "check", "discover", "read", "enrich", "ledger", "preview", "sandbox")
+    )
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +47,39 @@ def test_a_wrong_command_ends_with_2(words: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(words)
     assert ended.value.code == 2
+
+
+def test_an_error_that_nobody_foresaw_shows_where_it_was_and_never_what_it_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        key = "canary-5f0c7d21e9"
+        raise RuntimeError(f"a header holds {key}") from ValueError(key)
+
+    monkeypatch.setattr(enrich, "config_of", fails)
+    assert cli.run(["enrich", "in.csv", "-o", "out.csv"]) == 70
+    told = capsys.readouterr().err
+    assert "canary" not in told
+    assert "RuntimeError" in told
+    assert "ValueError" in told
+    assert "in fails" in told
+
+
+def test_a_key_on_the_command_line_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["enrich", "in.csv", "-o", "out.csv", "--api-key", "sk-canary-5f0c7d21e9"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "--api-key" in told
+    assert "canary" not in told
+
+
+def test_an_interrupt_before_anything_runs_ends_by_the_signal_and_quietly(tmp_path: Path) -> None:
+    script = "import sys; from connector import cli, commands\n"
+    script += "def load(name): raise KeyboardInterrupt\n"
+    script += "commands.load = load; cli.main(['enrich', 'in.csv', '-o', 'out.csv'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_wrong_config_is_told_on_stderr_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from connector.clock import Clock
 from connector.concessions import Concessions, path_of
 from connector.endpoints._chat_concessions import CONCESSIONS
+from connector.records import Reply
 from connector.values import dumps, loads
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"label": {"type": "string"}}}
@@ -27,10 +28,14 @@ def concessions(path: Path | None = None, now: float = 1e9) -> Concessions:
     return Concessions(CONCESSIONS, path, Clock(time=lambda: now))
 
 
+def refused(message: str) -> Reply:
+    return Reply(400, {"error": {"message": message, "type": "x", "code": None}}, {})
+
+
 def conceded(
     refusal: str, body: dict[str, Any] = ASKED, made: tuple[str, ...] = ()
 ) -> tuple[str, dict[str, Any]] | None:
-    found = concessions().next(dumps(body), made, refusal)
+    found = concessions().next(dumps(body), made, refused(refusal))
     return None if found is None else (found[0], loads(found[1]))
 
 
@@ -117,6 +122,14 @@ def test_a_concession_is_made_at_once_and_dropped_where_it_does_not_help(tmp_pat
     assert not (tmp_path / "known.json").exists()
     known.drop(dumps(ASKED), ["max_completion_tokens"])
     assert known.fitted(dumps(ASKED)) == dumps(ASKED)
+
+
+def test_a_refusal_is_noticed_before_the_next_call_begins() -> None:
+    known = concessions()
+    known.noticed(dumps(ASKED), refused("use max_completion_tokens"))
+    assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
+    known.noticed(dumps(ASKED), refused("the prompt is too long"))
+    assert list(loads(known.fitted(dumps(ASKED)))) == list(loads(known.fitted(dumps(ASKED))))
 
 
 def test_a_request_that_needs_nothing_stays_byte_for_byte() -> None:

@@ -57,6 +57,19 @@ def test_what_was_in_flight_when_it_was_closed_is_not_paid_for_again(slow: Endpo
     assert len(slow.journal.calls) == 100
 
 
+def test_two_generators_that_take_turns_on_one_ledger_are_refused_rather_than_stuck(
+    slow: Endpoint, tmp_path: Path
+) -> None:
+    connector = Connector(config(slow, cache=str(tmp_path / "ledger")))
+    given = [{"text": f"row {number}"} for number in range(100)]
+    first = connector.enrich(given)
+    next(first)
+    with pytest.raises(ConfigError, match=r"another enrich\(\) of this thread uses this ledger"):
+        next(connector.enrich(given))
+    first.close()
+    assert len(list(connector.enrich(given))) == 100
+
+
 def test_a_wrong_key_raises() -> None:
     with (
         Endpoint(lambda call: act(call, "401")) as endpoint,
@@ -81,7 +94,8 @@ def test_read_yields_outcomes_and_checkpoints(endpoint: Endpoint, tmp_path: Path
     table = tmp_path / "t.jsonl"
     table.write_text('{"text": "a"}\n{"text": "b"}\n')
     connector = Connector(config(endpoint, input={"type": "files", "path": str(table)}))
-    (stream,) = connector.discover()
+    stream, models = connector.discover()
+    assert (models.name, models.primary_key) == ("models", ("id",))
     *outcomes, last = [item for item in connector.read() if isinstance(item, Outcome | Checkpoint)]
     assert stream.name == "t"
     assert sorted(outcome.row["text"] for outcome in outcomes if isinstance(outcome, Outcome)) == ["a", "b"]
@@ -96,3 +110,38 @@ def test_check_tells_what_is_wrong_step_by_step(endpoint: Endpoint) -> None:
         diagnosis = Connector(config(endpoint, url=url)).check()
         assert not diagnosis.ok
         assert told in diagnosis.message
+
+
+def test_models_are_a_stream_beside_that_of_the_input(endpoint: Endpoint, tmp_path: Path) -> None:
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"text": "a"}\n')
+    connector = Connector(config(endpoint, input={"type": "files", "path": str(table)}))
+
+    def read(*names: str) -> list[dict[str, Any]]:
+        selected = [Selection(name) for name in names]
+        return [item.row for item in connector.read(catalog=selected) if isinstance(item, Outcome)]
+
+    listed = {"id": "echo-1", "owned_by": "tests", "created": 1, "object": "model"}
+    assert read("models") == [listed]
+    assert not [call for call in endpoint.journal.calls if call.method == "POST"]
+    assert [row.get("text", row.get("id")) for row in read("t", "models")] == ["a", "echo-1"]
+    assert [row["text"] for row in read("t")] == ["a"]
+
+
+def test_models_are_the_only_stream_without_an_input(endpoint: Endpoint) -> None:
+    connector = Connector({"url": endpoint.base_url})
+    (stream,) = connector.discover()
+    items = list(connector.read(catalog=[Selection("models", is_incremental=True)], state={"models": {"rows": 1}}))
+    assert [set(item.row) for item in items if isinstance(item, Outcome)] == [set(stream.schema["properties"])]
+    with pytest.raises(ConfigError, match="input: is missing"):
+        list(connector.read())
+
+
+def test_an_input_called_models_is_read_as_what_it_is(endpoint: Endpoint, tmp_path: Path) -> None:
+    table = tmp_path / "models.jsonl"
+    table.write_text('{"text": "a"}\n')
+    connector = Connector(config(endpoint, input={"type": "files", "path": str(table)}))
+    (stream,) = connector.discover()
+    (row,) = [item.row for item in connector.read(catalog=[Selection("models")]) if isinstance(item, Outcome)]
+    assert row["text"] == "a"
+    assert "content" in stream.schema["properties"]

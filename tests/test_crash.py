@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from connector.ledger import VERSION
+from connector.ledger import Ledger
+from connector.ledger_format import VERSION
 from tests.commands.test_enrich import asked, command, lines, options, run, table
 from tests.endpoint import Endpoint
 
@@ -134,6 +136,76 @@ def test_of_two_copies_of_a_command_the_second_waits_and_says_so(tmp_path: Path)
         assert [copy.returncode for copy in copies] == [0, 0], told
         assert sum(f"another run uses the ledger {output}.ledger; waiting" in each for each in told) == 1
         assert len(endpoint.journal.calls) == rows
+    assert is_right(output, rows)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_the_waiting_for_another_runs_ledger(tmp_path: Path, number: signal.Signals) -> None:
+    source, output = table(tmp_path / "in.csv", 5), tmp_path / "out.jsonl"
+    with Endpoint() as endpoint, Ledger(Path(f"{output}.ledger")):
+        line = enrich(source, output, endpoint)
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            assert "waiting for it to end" in process.stderr.readline()
+            process.send_signal(number)
+            _, told = process.communicate(timeout=20)
+        assert (process.returncode, told, endpoint.journal.calls) == (-number, "", [])
+    assert not output.exists()
+
+
+def hidden(where: Path) -> list[Path]:
+    """The private directories of runs."""
+    return list(where.glob(".openai-compatible-*"))
+
+
+def test_what_a_killed_run_left_beside_the_output_goes_with_the_next_run_but_nothing_of_one_that_runs(
+    tmp_path: Path,
+) -> None:
+    source = table(tmp_path / "in.csv", 40)
+    with Endpoint(latency=0.5) as endpoint:
+        lost = enrich(source, tmp_path / "lost.jsonl", endpoint)
+        assert send_at(lost, endpoint, 4, signal.SIGKILL)[0] == -signal.SIGKILL
+        left = hidden(tmp_path)
+        assert left
+        running = [*enrich(source, tmp_path / "running.jsonl", endpoint), "--system-prompt", "another"]
+        with subprocess.Popen(running, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 30
+            while len(endpoint.journal.calls) < 16 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert not any(path.exists() for path in left)
+            held = set(hidden(tmp_path))
+            assert held
+            small = [*enrich(source, tmp_path / "small.jsonl", endpoint), "--limit", "1"]
+            assert subprocess.run(small, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+            assert set(hidden(tmp_path)) == held
+            assert process.wait(60) == 0
+    assert is_right(tmp_path / "running.jsonl", 40)
+    assert not hidden(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["ledger", "folder"])
+def test_a_ledger_or_a_folder_that_vanishes_stops_the_run(tmp_path: Path, what: str) -> None:
+    rows, folder = 300, tmp_path / "folder"
+    folder.mkdir()
+    source, output = table(tmp_path / "in.csv", rows), folder / "out.jsonl"
+    with Endpoint(latency=LATENCY) as endpoint:
+        line = enrich(source, output, endpoint)
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 30
+            while len(endpoint.journal.calls) < 40 and time.monotonic() < deadline:
+                time.sleep(0.002)
+            if what == "ledger":
+                Path(f"{output}.ledger").unlink()
+            else:
+                shutil.rmtree(folder)
+            _, told = process.communicate(timeout=30)
+        assert (process.returncode, len(endpoint.journal.calls) < rows) == (3, True), told
+        assert f"the ledger {output}.ledger is gone" in told
+        assert "the answers so far are in" not in told
+        assert "Traceback" not in told
+        assert not output.exists()
+        folder.mkdir(exist_ok=True)
+        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
     assert is_right(output, rows)
 
 

@@ -13,14 +13,15 @@ ROOT = Path(connector.__file__).parent
 LAYERS = (
     ["records errors version"],
     [
-        "adapter breaker checkpoint clock connection cost deadline environment faults filters http1 inference jsontext",
-        "leaf ledger limits lines masking metering network_errors problems retry sse streams template",
-        "transport values wire",
+        "adapter breaker checkpoint clock connection cost deadline environment faults filters http1",
+        "imagefiles images inference jsontext leaf ledger ledger_file ledger_format limits lines masking",
+        "metering network_errors problems quota retry rowkeys schemas sse streams template transport turns",
+        "usage values wire",
     ],
-    ["client endpoints engines protocols sandbox stores"],
-    ["config configfile options plan provenance spec specification"],
-    ["ordering pipeline report runtime"],
-    ["check connector direct signals transform"],
+    ["client concessions endpoints engines protocols sandbox stores"],
+    ["config configfile importing options plan provenance spec shorthand specification"],
+    ["forms listing ordering pipeline report resolution runtime sharing"],
+    ["check connector direct reading signals transform"],
     ["__init__ __main__ cli commands"],
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in " ".join(rooms).split()}

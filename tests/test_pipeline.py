@@ -392,6 +392,35 @@ def test_a_ledger_that_cannot_be_written_stops_the_run_at_once() -> None:
     assert len(endpoint.calls) < 2000
 
 
+def test_when_answers_cannot_be_stored_no_call_begins_any_more() -> None:
+    gate = threading.Event()
+    begun: list[bytes] = []
+    workers: set[threading.Thread] = set()
+
+    def send(body: bytes) -> Reply:
+        workers.add(threading.current_thread())
+        begun.append(body)
+        if len(begun) > 20:
+            gate.wait(10)  # in flight while the ledger fails, with other calls queued behind
+        return answered(body)
+
+    class Full(Ledger):
+        at_failure = 0
+
+        def put(self, _replies: Iterable[tuple[bytes, Reply]]) -> None:
+            self.at_failure = len(begun)
+            raise StorageError("the disk is full")
+
+    with Full(None) as ledger, pytest.raises(StorageError) as failure:
+        list(pipeline.run(records(range(500)), lambda _: PLAN, send, ledger, engines.load("threads"), control(4)))
+    gate.set()
+    for worker in workers:
+        worker.join(10)
+    assert failure.value.message == "the disk is full"
+    assert not any(worker.is_alive() for worker in workers)
+    assert 20 < ledger.at_failure <= len(begun) <= ledger.at_failure + 4
+
+
 def test_closing_it_early_stores_what_is_in_flight(path: Path) -> None:
     begun = threading.Barrier(4)
 
