@@ -37,6 +37,11 @@ class Watermark:
         """Keeps a checkpoint that covers every record that has entered so far."""
         self._held.append((self._entered, checkpoint))
 
+    @property
+    def holds(self) -> bool:
+        """Whether any checkpoint waits."""
+        return bool(self._held)
+
     def release(self) -> Iterator[Checkpoint]:
         """Yields the checkpoints whose records have all left, in order."""
         while self._held and (self._next is None or self._next >= self._held[0][0]):

@@ -22,6 +22,7 @@ from connector.version import __version__
 
 PROGRAM: Final = "openai-compatible"
 _ALLOCATIONS: Final = 50_000  # rows come and go without cycles: looking for some less often costs less CPU
+_BUFFER: Final = 2**16
 _SWITCH_SECONDS: Final = 0.05  # threads here wait for sockets, not for each other: fewer forced switches, less CPU
 
 
@@ -107,12 +108,14 @@ def _serve(parsed: argparse.Namespace) -> int:
         raise ConfigError(f"{parsed.protocol} has no verb {parsed.verb!r}")
     verb = parsed.verb or parsed.flag or "map"
     arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config)
-    output = Output(sys.stdout.buffer.write, sys.stdout.buffer.flush)
-    if verb in ("spec", "about"):
-        return dialect.serve(arguments, import_module("connector.spec"), output)
-    platform = import_module("connector.connector").Connector()
-    with interruptible(platform.stop):
-        return dialect.serve(arguments, platform, output)
+    # A buffer of our own: PYTHONUNBUFFERED, which images of platforms set, would cost a system call for each record.
+    with open(sys.stdout.fileno(), "wb", _BUFFER, closefd=False) as stdout:
+        output = Output(stdout.write, stdout.flush)
+        if verb in ("spec", "about"):
+            return dialect.serve(arguments, import_module("connector.spec"), output)
+        platform = import_module("connector.connector").Connector()
+        with interruptible(platform.stop):
+            return dialect.serve(arguments, platform, output)
 
 
 class _Parser(argparse.ArgumentParser):

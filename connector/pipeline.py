@@ -33,6 +33,8 @@ _COMMIT_SECONDS: Final = (
 
 Item = Record | Message | Checkpoint | Idle
 Result = Outcome | Message | Checkpoint | Idle
+Ready = list[Outcome | Message]
+"""What needs no call goes through the stages together, since there may be much of it."""
 PlanOf = Callable[[Record], Plan]
 """The plan that a record is treated by; one for all, or by the record's stream."""
 
@@ -85,7 +87,7 @@ def _entered(
     watermark: Watermark,
     *,
     retry_failed: bool,
-) -> Iterator[Call | Outcome | Message | Idle]:
+) -> Iterator[Call | Ready | Idle]:
     """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once.
 
     Nothing is yielded between looking a batch up and joining its records to the calls on their way: else a reply that
@@ -111,7 +113,8 @@ def _entered(
                     continue
                 asked_again.add(key)
             calls.append(waiting.begin(Call(key, body, [record])))
-        yield from batch.ready
+        if batch.ready:
+            yield batch.ready
         for call in calls:
             yield from packer.add(call)
         if batch.has_paused:
@@ -123,7 +126,7 @@ def _entered(
 class _Batch(NamedTuple):
     """Records to look up at once: what needs no look-up, what does (with plan, key and body), and why it ended."""
 
-    ready: list[Outcome | Message]
+    ready: Ready
     rendered: list[tuple[Record, Plan, bytes, bytes]]
     has_paused: bool = False
 
@@ -157,7 +160,7 @@ def _rendered(items: Iterator[Item], plan_of: PlanOf, watermark: Watermark) -> _
 
 def _settled(
     answered: Generator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, waiting: Waiting, budget: Budget
-) -> Generator[Outcome | Message | Idle, None, None]:
+) -> Generator[Outcome | Ready | Idle, None, None]:
     """Stores replies before anything of them is seen, then maps them: one outcome for each record that waits."""
     batch: list[Done] = []
     firsts: list[Outcome] = []
@@ -217,13 +220,15 @@ def _outcome(plan: Plan, record: Record, done: Done, *, cached: bool = False) ->
     return plan.failed(record, done.result, key=done.call.key, attempts=done.call.tries)
 
 
-def _released(settled: Iterator[Outcome | Message | Idle], watermark: Watermark) -> Iterator[Result]:
+def _released(settled: Iterator[Outcome | Ready | Idle], watermark: Watermark) -> Iterator[Result]:
     """Lets each checkpoint through behind the last outcome that it covers."""
     for item in settled:
-        yield item
-        if isinstance(item, Outcome):
-            watermark.leave(item.record.index)
-        elif isinstance(item, Message):
-            watermark.leave(item.index)
-        yield from watermark.release()
+        if isinstance(item, Idle):
+            yield item
+            continue
+        for each in item if isinstance(item, list) else (item,):
+            yield each
+            watermark.leave(each.index if isinstance(each, Message) else each.record.index)
+            if watermark.holds:
+                yield from watermark.release()
     yield from watermark.release()

@@ -156,7 +156,10 @@ def converse(
     """
 
     def put(message: dict[str, Any] | bytes) -> None:
-        output.write((message if isinstance(message, bytes) else orjson.dumps(message)) + b"\n")
+        if isinstance(message, bytes):
+            output.write(message + b"\n")
+        else:
+            output.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
     handler = LogHandler(lambda level, text: put(log(level, text)))
     try:
