@@ -143,7 +143,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
         verb = verbs.add_parser(name, help="for platforms: one JSON message a line on stdout")
         verb.set_defaults(is_platform=True, config=None, catalog=None, state=None)
-        for option in ("config", "catalog", "state", "sync-config"):
+        verb.add_argument("-c", "--config", metavar="FILE")
+        for option in ("catalog", "state", "sync-config"):
             verb.add_argument(f"--{option}", metavar="FILE")
     words = [word for word in argv if not word.startswith("-")]
     chosen = next((word for word in words if word in (*verbs.choices, *commands.COMMANDS)), words[0] if words else None)

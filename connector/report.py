@@ -97,7 +97,8 @@ class Report:
             f"{gauge.retries:,} retries",
             f"{self._cached:,} rows without a call of their own",
         ]
-        first = f"{self.done:,} rows in {_duration(seconds)}{rate}: {statuses or 'nothing to do'}"
+        nothing = "none came to its end" if gauge.calls else "nothing to do"
+        first = f"{self.done:,} rows in {_duration(seconds)}{rate}: {statuses or nothing}"
         return f"{first}\n{', '.join([*calls, *self._spent()])}"
 
 

@@ -6,6 +6,7 @@ import base64
 import math
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -252,7 +253,11 @@ def test_bytes_of_a_parquet_file_are_images_to_the_executable(tmp_path: Path, en
         "What?",
     ]
     done = subprocess.run(
-        ["python", "-m", "connector", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "connector", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     ((_, part),) = parts_of(endpoint)

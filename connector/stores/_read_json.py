@@ -92,7 +92,7 @@ def _create(spooled: Path, longest: int, columns: Mapping[str, Schema]) -> str:
     kinds = {name: _kind(schema) for name, schema in columns.items()}
     cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(columns))
     v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "line"
-    return f"CREATE TABLE input AS FROM ({lines(spooled, longest)} SELECT {v} AS v) SELECT {cells or 'v'}"
+    return f"CREATE TABLE input AS FROM ({lines(spooled, longest)} SELECT {v} AS v) SELECT {cells or 'v AS nothing'}"
 
 
 def _kind(schema: Schema) -> str:

@@ -171,3 +171,14 @@ def test_a_place_that_cannot_be_written_is_told_before_any_call(
     done = run("enrich", source, "-o", tmp_path / "out.jsonl", "--dead-letter", dead, *options(endpoint))
     assert (done.returncode, endpoint.journal.calls) == (2, [])
     assert "Create it first" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("content", ["", "{}\n{}\n"])
+def test_an_input_without_columns_is_no_failure(tmp_path: Path, endpoint: Endpoint, content: str, ending: str) -> None:
+    """An empty dead-letter file above all: it is the next command's input."""
+    (tmp_path / "in.jsonl").write_text(content)
+    prompt = ["--url", endpoint.base_url, "--model", "m", "--prompt", "Hello"]
+    done = run("enrich", tmp_path / "in.jsonl", "-o", tmp_path / f"out.{ending}", *prompt)
+    assert done.returncode == 0, done.stderr
+    assert f"{content.count('{}')} rows" in done.stderr
