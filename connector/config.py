@@ -30,6 +30,8 @@ from connector.spec import spec
 _LOG = logging.getLogger(__name__)
 _DEPLOYMENT: Final = re.compile(r"/deployments/[^/]+$")
 
+_ROUTING: Final = frozenset({"x-portkey-provider", "x-portkey-config", "x-portkey-custom-host"})
+
 
 class Config(RunOptions, TableOptions, RequestOptions):
     """A whole configuration, checked. Make one from keywords, `Config.load(dict_or_path)`, or a platform's JSON.
@@ -106,6 +108,12 @@ class Config(RunOptions, TableOptions, RequestOptions):
     @property
     def _address(self) -> endpoints.Address:
         return endpoints.address_of(self.url, self.endpoint)
+
+    @property
+    def routing(self) -> str:
+        """The headers by which Portkey decides who answers: the same URL and body then mean something else."""
+        chosen = sorted((name.lower(), value.get_secret_value()) for name, value in self.headers.items())
+        return "".join(f"\n{name}: {value}" for name, value in chosen if name in _ROUTING)
 
     @property
     def secrets(self) -> list[str]:

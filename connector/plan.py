@@ -41,7 +41,7 @@ class Plan:
         self.config = config
         self.url = config.endpoint_url
         self.endpoint = endpoints.load(config.kind)
-        self._key_of = keys_of(self.url)
+        self._key_of = keys_of(self.url + config.routing)
         self._prices = prices_of(config)
         self._request = Template(self._request_format(), "request_format", constants=constants_of(config))
         self._schema = config.output_schema
@@ -114,8 +114,8 @@ class Plan:
     def outcome(self, record: Record, reply: Reply, key: bytes, *, cached: bool = False) -> Outcome:
         """Maps a final reply to the row's outcome. `cached`: this row did not pay for it."""
         if reply.status not in _OK:
-            status = Status.FILTERED if is_filtered(reply) else Status.ERROR
-            return self.failed(record, refusal(reply), status, key=key, attempts=reply.attempts, cached=cached)
+            status, was_known = Status.FILTERED if is_filtered(reply) else Status.ERROR, cached or reply.cached
+            return self.failed(record, refusal(reply), status, key=key, attempts=reply.attempts, cached=was_known)
         answer = self.endpoint.answer(reply.body)
         status, problem, columns = answer.status, answer.problem, None
         if status is Status.SUCCESS:

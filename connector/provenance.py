@@ -83,7 +83,12 @@ def known(
         "reasoning_tokens": usage.reasoning_tokens,
         "cost_usd": cost_of(reply, usage, prices) if reply else None,
         "latency_ms": reply.latency_ms if reply else None,
-        "request_id": reply.headers.get("x-request-id") if reply else None,
+        "request_id": _request_id(reply.headers) if reply else None,
         "prompt_hash": key.hex() or None,
         "cached": cached or (reply is not None and reply.cached),
     }
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    """OpenAI's name for it, else LiteLLM's, else Portkey's."""
+    return headers.get("x-request-id") or headers.get("x-litellm-call-id") or headers.get("x-portkey-trace-id")

@@ -13,14 +13,16 @@ from connector.errors import (
     AuthenticationError,
     BadRequestError,
     ConnectorError,
+    FatalError,
     NotFoundError,
     QuotaError,
     RateLimitError,
     RetryableError,
     ServerError,
 )
-from connector.faults import error_of, read_fault
+from connector.faults import error_of, is_filtered, read_fault
 from connector.masking import Masker
+from connector.records import Reply
 
 KEY: Final = "sk-very-secret-key-0123456789"
 
@@ -57,6 +59,19 @@ def error(status: int, body: Any = b"", headers: dict[str, str] | None = None) -
         ({"error": {"message": {"detail": "deep"}}}, "deep"),
         ({"error": ["a", {"message": "b"}]}, "a; b"),
         ({"error_message": "x"}, "x"),
+        ({"html-message": "fetch failed"}, "fetch failed"),
+        (
+            {
+                "title": "Invalid request",
+                "detail": "No.",
+                "validation": [{"location": ["body"], "message": "not text"}],
+            },
+            "No: not text",
+        ),
+        ({"detail": "No.", "errors": [{"detail": "too small", "pointer": "#/age"}, "b"]}, "No: too small; b"),
+        ({"errors": [{"code": 7009, "message": "No such model"}], "success": False}, "No such model"),
+        ({"message": "No.", "errors": []}, "No."),
+        ({"error": {"code": 400, "message": "No.", "errors": [{"message": "No.", "reason": "invalid"}]}}, "No."),
         ([{"error": {"message": "in a list"}}], "in a list"),
         ({"unknown": 1}, ""),
         ({}, ""),
@@ -84,6 +99,10 @@ def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) ->
         (b"a < b", "a < b"),
         (b'{"error": {"message": "cut', '{"error": {"message": "cut'),
         (b"caf\xe9", "caf\ufffd"),
+        (b'data: {"error": {"message": "No."}}\n\ndata: [DONE]\n\n', "No."),
+        (b'event: error\ndata: {"error": {"message": "No."}}\n\n', "No."),
+        (b"data:", "data:"),
+        (b"event: none", "event: none"),
         (b"[" * 100_000, "[" * 65536),
     ],
 )
@@ -160,6 +179,15 @@ def test_a_page_of_megabytes_is_read_in_no_time(part: bytes) -> None:
         (400, openai("Incorrect API key", code="invalid_api_key"), AuthenticationError),
         (400, openai("Incorrect API key", kind="authentication_error"), AuthenticationError),
         (400, openai("No such model", code="model_not_found"), NotFoundError),
+        (400, openai("/responses: Invalid model name passed in model=x. Call it.", code="400"), NotFoundError),
+        (400, openai("No connected db.", "no_db_connection", "400"), AuthenticationError),
+        (400, openai("Key expired", "expired_key", "400"), AuthenticationError),
+        (400, openai("Budget has been exceeded!", "budget_exceeded", "400"), QuotaError),
+        (429, openai("Budget has been exceeded!", "budget_exceeded", "429"), QuotaError),
+        (400, {"status": "failure", "message": "Either x-portkey-config or …-provider is required"}, FatalError),
+        (400, {"status": "failure", "message": "Invalid provider passed"}, FatalError),
+        (400, openai("Invalid providers: take another"), BadRequestError),
+        (500, {"status": "failure", "message": "Invalid config passed"}, ServerError),
         (401, b"", AuthenticationError),
         (401, {"error": "Unauthorized"}, AuthenticationError),
         (402, b"", QuotaError),
@@ -193,9 +221,13 @@ def test_a_page_of_megabytes_is_read_in_no_time(part: bytes) -> None:
         (200, openai("Wrong key", code=401), AuthenticationError),
         (200, openai("Wrong key", code="invalid_api_key"), AuthenticationError),
         (200, openai("No credit", code="insufficient_quota"), QuotaError),
-        (200, openai("x", code=7), ServerError),
-        (200, openai("x", code="²²²"), ServerError),
-        (200, openai("x", code="9" * 5000), ServerError),
+        (200, openai("x", "y", code=7), ServerError),
+        (200, openai("x", "y", code="²²²"), ServerError),
+        (200, openai("x", "y", code="9" * 5000), ServerError),
+        (200, openai("Bad request"), BadRequestError),
+        (200, openai("Bad request", "y", "invalid_value"), BadRequestError),
+        (200, openai("Too long", "y", "context_length_exceeded"), BadRequestError),
+        (200, openai("Filtered", "y", "content_filter"), BadRequestError),
         (200, {"error": "something"}, ServerError),
         (301, b"", BadRequestError),
     ],
@@ -208,7 +240,7 @@ def test_status_and_body_make_the_error(status: int, body: Any, expected: type[C
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "expected"), [(400, None, 400), (200, 429, 429), (200, None, 200), (503, "400", 503)]
+    ("status", "code", "expected"), [(400, None, 400), (200, 429, 429), (200, None, 400), (503, "400", 503)]
 )
 def test_the_status_that_is_told_is_the_one_that_counts(status: int, code: Any, expected: int) -> None:
     found = error(status, openai(code=code))
@@ -236,6 +268,44 @@ def test_a_wait_that_is_asked_for_is_carried(status: int) -> None:
 )
 def test_a_message_says_what_to_do(status: int, hint: str) -> None:
     assert hint in error(status).message
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (openai("The model `x` does not exist.", "NotFoundError", "404"), "does not have this model"),
+        ({"error": "model 'x' not found"}, "does not have this model"),
+        ({"detail": "The model x doesn't exist"}, "does not have this model"),
+        ({"error": "Only 'text' content type is supported."}, "does not have what is asked for"),
+        ({"message": "Route POST:/v1/models/chat not found"}, "does not have what is asked for"),
+        ({"detail": "Method Not Allowed"}, "nothing answers at this URL"),
+        (b"Not Found", "nothing answers at this URL"),
+        (b"", "nothing answers at this URL"),
+    ],
+)
+def test_a_404_that_speaks_of_the_model_is_not_told_as_a_wrong_url(body: object, told: str) -> None:
+    found = error(404, body)
+    assert type(found) is NotFoundError
+    assert told in found.message
+
+
+def test_a_key_of_the_gateways_own_is_not_taken_for_ours() -> None:
+    words = "litellm.AuthenticationError: OpenAIException - Incorrect API key. LiteLLM: model group 'm' failed."
+    found = error(401, openai(words, None, "401"))
+    assert type(found) is AuthenticationError
+    assert "the gateway's own key" in found.message
+    assert "set api_key" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("litellm.ContentPolicyViolationError: OpenAIException - Rejected.", True),
+        ("litellm.BadRequestError: No.", False),
+    ],
+)
+def test_a_filter_behind_a_gateway_is_known_by_its_name(message: str, expected: bool) -> None:
+    assert is_filtered(Reply(400, openai(message, code="400"), {})) is expected
 
 
 def test_a_redirect_tells_where_to_and_that_no_key_went_there() -> None:

@@ -173,3 +173,25 @@ def test_a_column_with_a_default_may_be_missing() -> None:
 def test_the_model_of_all_requests_is_known_where_it_is_constant() -> None:
     assert plan().model == "m"
     assert plan(request_format={"model": "{{ text }}", "messages": []}).model is None
+
+
+def test_the_headers_that_choose_who_answers_make_another_request() -> None:
+    def key(headers: dict[str, str]) -> bytes:
+        return Plan(Config(url="http://h/v1", model="m", prompt="x", headers=headers)).key(b"{}")
+
+    assert key({"x-portkey-provider": "openai"}) != key({"X-Portkey-Provider": "groq"}) != key({})
+    assert key({"X-Portkey-Provider": "openai"}) == key({"x-portkey-provider": "openai", "x-portkey-api-key": "k"})
+    assert key({"HTTP-Referer": "https://a"}) == key({})
+
+
+@pytest.mark.parametrize("name", ["x-request-id", "x-litellm-call-id", "x-portkey-trace-id"])
+def test_a_request_is_known_by_whatever_name_a_gateway_has_for_its_id(name: str) -> None:
+    plan = Plan(Config(url="http://h/v1", model="m", prompt="x"))
+    reply = Reply(200, {"choices": [{"message": {"content": "a"}}]}, {name: "r1"})
+    assert plan.outcome(Record(0, {}), reply, b"").provenance["request_id"] == "r1"
+
+
+def test_a_refusal_that_the_ledger_knew_says_so() -> None:
+    plan = Plan(Config(url="http://h/v1", model="m", prompt="x"))
+    known = Reply(400, {"error": {"message": "no"}}, {}, cached=True)
+    assert plan.outcome(Record(0, {}), known, b"").provenance["cached"] is True

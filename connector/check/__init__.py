@@ -132,10 +132,11 @@ def _asked(
     if not _request.is_answer(result):
         yield _failed(*_refusal.explained(probe, body, result, model, listing))
         return
-    strange = _request.unknown_names(plan, result)
-    if strange is not None:
-        yield Step("response_format", False, strange)
-        return
+    if isinstance(result, Reply) and result.status in _request.OK:
+        disappointing = _disappointing(probe, result, None if note else row or _request.sample(plan, columns))
+        if disappointing is not None:
+            yield disappointing
+            return
     yield Step("key", True, _key.taken(plan.config))
     yield Step("endpoint", True, f"{plan.config.kind} at {plan.url}")
     yield Step(
@@ -143,6 +144,18 @@ def _asked(
     )
     otherwise = f"; asked in another way, which is remembered: {', '.join(conceded)}" if conceded else ""
     yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
+
+
+def _disappointing(probe: Probe, reply: Reply, row: Mapping[str, Any] | None) -> Step | None:
+    """What a run would stumble over though the endpoint answers; `row` is `None` where there is none to ask with."""
+    alien = _request.alien(probe.plan, reply.body)
+    if alien is not None:
+        return Step("endpoint", False, alien)
+    cap = None if row is None else _request.refused_cap(probe, row)
+    if cap is not None:
+        return Step("parameters", False, cap)
+    strange = _request.unknown_names(probe.plan, reply)
+    return None if strange is None else Step("response_format", False, strange)
 
 
 def _body_of(result: Reply | ConnectorError) -> dict[str, Any]:

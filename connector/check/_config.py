@@ -13,6 +13,8 @@ _CHANGES: Final = {
     "config.timeout": 'write seconds, more than 0, such as "30"',
     "config.connect_timeout": 'write seconds, more than 0, such as "5"',
     "output_schema": 'write a JSON Schema such as {"type": "object", "properties": {"label": {"type": "string"}}}',
+    "prompt": "write a column like {{ text }}, with two braces on both sides, and end what {% begins",
+    "system_prompt": "write a column like {{ text }}, with two braces on both sides, and end what {% begins",
     "request_format": 'write JSON such as {"model": "…", "messages": [{"role": "user", "content": "{{ column }}"}]}',
     "response_format": 'write JSON such as {"label": "{{ content }}"}',
     "proxy": "write it like http://host:port, or remove it",

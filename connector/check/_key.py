@@ -16,6 +16,13 @@ _PLACEHOLDER: Final = re.compile(
     re.IGNORECASE,
 )
 _QUOTES: Final = "\"'`\u201c\u201d\u2018\u2019"
+_CALLERS: Final = {
+    "openai-organization": "set OPENAI_ORG_ID, or the header OpenAI-Organization, to that of the key, or remove it",
+    "such organization": "set OPENAI_ORG_ID, or the header OpenAI-Organization, to that of the key, or remove it",
+    "openai-project": "set OPENAI_PROJECT, or the header OpenAI-Project, to that of the key, or remove it",
+    "such project": "set OPENAI_PROJECT, or the header OpenAI-Project, to that of the key, or remove it",
+    "ip address": "add this machine's address to those that the account allows, or set api_key to another key",
+}
 _SET: Final = "set api_key, or OPENAI_API_KEY in the environment"
 
 
@@ -52,6 +59,11 @@ def refused(config: Config, told: str) -> str:
         why = ' because auth is "none"' if config.api_key else ""
         change = 'set auth to "bearer", or to the name of the header that holds the key' if config.api_key else _SET
         return f"the endpoint wants a key, and none was sent{why} ({told}): {change}"
+    caller = next((words for words in _CALLERS if words in told.lower()), None)
+    if caller is not None:
+        return f"the endpoint knows the key, but refuses its caller ({told}): {_CALLERS[caller]}"
+    if config.auth.lower() not in ("bearer", "none") and re.search("authorization|bearer", told, re.IGNORECASE):
+        return f'the endpoint did not find the key in the header {config.auth} ({told}): set auth to "bearer"'
     key = config.api_key.get_secret_value() if config.api_key else ""
     owner, azure = of_key(key), "azure" in _host(config) or "/openai/deployments/" in config.url
     if owner is not None:

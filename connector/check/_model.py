@@ -19,8 +19,9 @@ _OTHERS: Final = {
 def near(model: str, offered: Sequence[str], kind: str) -> str:
     """The names that were probably meant, of those that fit the kind, as a half sentence."""
     fitting = [name for name in offered if unfit(name, kind) is None] or list(offered)
-    found = get_close_matches(model, fitting, n=3, cutoff=0.5)
-    contained = [name for name in fitting if model and (model in name or name.rpartition("/")[2] == model)]
+    meant, by_lower = model.strip().lower(), {name.lower(): name for name in reversed(fitting)}
+    found = [by_lower[name] for name in get_close_matches(meant, by_lower, n=3, cutoff=0.5)]
+    contained = [name for lower, name in by_lower.items() if meant and (meant in lower or lower.endswith(f"/{meant}"))]
     names = list(dict.fromkeys([*found, *contained]))[:3]
     if names:
         return f"did you mean {', '.join(names)}?"
@@ -58,6 +59,7 @@ def wanted(model: str | None, offered: Sequence[str], kind: str) -> str:
             f"; {rest}" if rest else ""
         )
     if model in offered:
-        return f'the server lists "{model}", but does not answer with it here: set model to another'
+        change = f"set model to one for {kind}, or url to the endpoint that this one is for"
+        return f'the server lists "{model}", but does not answer with it here: {change}'
     rest = near(model, offered, kind)
     return f'there is no model "{model}": set model to one that the endpoint has' + (f" ({rest})" if rest else "")

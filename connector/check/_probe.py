@@ -21,7 +21,7 @@ from connector.records import Reply
 from connector.runtime import IN_MEMORY, sender_of, settings_of
 from connector.shorthand import prices_of
 from connector.transport import Settings, Transport
-from connector.values import dumps, loads
+from connector.values import dumps
 
 _OK: Final = range(200, 300)
 _SHARE: Final = 0.9  # of config.timeout for the whole diagnosis; the rest is for what is not waiting
@@ -128,18 +128,6 @@ class Probe:
             self._count(reply)
         return reply
 
-    def post(self, url: str, body: Mapping[str, Any]) -> tuple[Found, Any]:
-        """What a request brings that may be paid for, and its body where that is an object. Raises `ConnectorError`."""
-        found = self._found(url, body, free=False)
-        try:
-            content = loads(found.body)
-        except ValueError:
-            content = None
-        content = content if isinstance(content, dict) else {}
-        if found.status in _OK and content.get("usage"):
-            self._count(Reply(found.status, content, dict(found.headers)))
-        return found, content
-
     def _count(self, reply: Reply) -> None:
         """Adds what a reply cost to what was paid."""
         usage = usage_of(reply.body)
@@ -158,8 +146,8 @@ class Probe:
         cost = "" if self.cost is None else f", {self.cost:.6g} USD"
         return f"asking it used {self.tokens or 'an unknown number of'} tokens ({requests}{cost})"
 
-    def _found(self, url: str, body: Mapping[str, Any] | None, *, free: bool = True) -> Found:
-        with closing(self._transport(url, free=free)) as transport:
+    def _found(self, url: str, body: Mapping[str, Any] | None) -> Found:
+        with closing(self._transport(url, free=True)) as transport:
             response = transport.get(url) if body is None else transport.post(url, dumps(body))
             with closing(response):
                 return Found(response.status, response.headers, response.read())

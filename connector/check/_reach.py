@@ -37,10 +37,14 @@ def unresolved(probe: Probe) -> str | None:
     url = urlsplit(probe.config.proxy or probe.config.url)
     option, host = ("proxy", url.hostname) if probe.config.proxy else ("url", url.hostname)
     failed: list[OSError | UnicodeError] = []
+    try:
+        port = url.port or _PORTS.get(url.scheme, 443)
+    except ValueError:
+        return f"the port in {option} is no number from 1 to 65535: write it like {url.scheme}://{host}:8000"
 
     def look_up() -> None:
         try:
-            socket.getaddrinfo(host, url.port or _PORTS.get(url.scheme, 443), type=socket.SOCK_STREAM)
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             failed.append(error)
 
@@ -51,7 +55,10 @@ def unresolved(probe: Probe) -> str | None:
         return f"the DNS of this machine does not answer for {host}: check the network, and the host in {option}"
     if not failed:
         return None
-    near = get_close_matches(host or "", [urlsplit(each.base_url).netloc for each in PLATFORMS], n=1, cutoff=0.8)
+    known = [urlsplit(each.base_url).netloc for each in PLATFORMS]
+    if host in known:
+        return f"the name {host} is not known here, though it is spelt right: check the network and DNS, or set proxy"
+    near = get_close_matches(host or "", known, n=1, cutoff=0.8)
     meant = (
         f": did you mean {near[0]}? Set {option} to that" if near else f": check its spelling in {option}, and the DNS"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from connector.check import _address, _key, _model, _request
 from connector.check._probe import Probe
@@ -15,12 +15,20 @@ from connector.errors import (
     AuthenticationError,
     ConnectorError,
     CutError,
+    FatalError,
     NotFoundError,
     QuotaError,
     RateLimitError,
     ReplyError,
+    ServerError,
 )
 from connector.records import Reply
+
+_TOO_LONG: Final = re.compile(r"context[ _]?(?:length|window|size)")
+_UNREACHED: Final = re.compile(r"fetch failed|econn|enotfound|connection (?:error|refused|reset)|upstream|timed? ?out")
+_BUSY: Final = re.compile(r"overload|at capacity|\bbusy\b|temporarily|\bloading\b|starting up")
+_WALL: Final = re.compile(r"cloudflare|you have been blocked|access denied|firewall|request blocked")
+_GATEWAY: Final = re.compile(r"\blitellm: model group .*", re.DOTALL)  # which LiteLLM adds to whatever the reason is
 
 
 def explained(
@@ -31,10 +39,12 @@ def explained(
     listing: list[str] | ConnectorError,
 ) -> tuple[str, str]:
     """The step that failed and its finding; `listing` is what the server offers, or why it does not say."""
+    if type(result) is FatalError:  # which says itself what to change
+        return "request", result.message
     if isinstance(listing, ConnectorError) and _is_alike(listing, result):
         return _alike(probe, result)
     offered = listing if isinstance(listing, list) else []
-    kind, said, told = probe.config.kind, _request.said(result).lower(), _request.told(result)
+    kind, said, told = probe.config.kind, _GATEWAY.sub("", _request.said(result).lower()), _request.told(result)
     if isinstance(result, QuotaError):
         return "quota", told
     if isinstance(result, RateLimitError):
@@ -43,7 +53,13 @@ def explained(
     if isinstance(result, AuthenticationError):
         return "key", _forbidden(probe, result, said, model)
     if isinstance(result, APITimeoutError | APIConnectionError | CutError | ReplyError):
-        return "request", told
+        return "request", told if not isinstance(
+            result, ReplyError
+        ) or "url" in told else f"{told}: set url to the endpoint of an OpenAI-compatible API"
+    if isinstance(result, ServerError) and _BUSY.search(said):
+        return "request", f"{told}: it has no room now, or is not ready yet: check again in a minute"
+    if _TOO_LONG.search(said):
+        return "request", f"{told}: shorten what the row puts into the prompt, or set model to one that takes more"
     status = result.http_status if isinstance(result, ConnectorError) else result.status
     if not isinstance(result, NotFoundError) and _names_parameter(probe, body, said):
         found = _request.blamed(
@@ -76,7 +92,8 @@ def _is_alike(listing: ConnectorError, result: Reply | ConnectorError) -> bool:
     """Whether the list of models was refused in the same words: then neither model nor request is the reason."""
     status = result.http_status if isinstance(result, ConnectorError) else result.status
     is_key = listing.http_status in (400, 500) and listing.http_status == status
-    return is_key and _request.said(listing).partition(": ")[2] in _request.said(result)
+    said = _request.said(listing).partition(": ")[2]
+    return is_key and said in _request.said(result) and not _UNREACHED.search(said.lower())
 
 
 def _alike(probe: Probe, result: Reply | ConnectorError) -> tuple[str, str]:
@@ -92,7 +109,14 @@ def _alike(probe: Probe, result: Reply | ConnectorError) -> tuple[str, str]:
 
 
 def _forbidden(probe: Probe, error: ConnectorError, said: str, model: str | None) -> str:
+    if "litellm.authenticationerror" in said:  # the gateway's own key, which the error tells from ours
+        return error.message
     if error.http_status == 403:  # noqa: PLR2004 - Forbidden
+        if _WALL.search(said):
+            return (
+                f"{error.message.partition(': use another')[0]}: likely a firewall before the endpoint, and not the "
+                "key: check url, ask whoever runs it to let this machine in, or set proxy"
+            )
         if any(word in said for word in ("region", "country", "territory", "location")):
             return (
                 f"{error.message}: this endpoint is not served where you are: use one of your region, or a proxy there"

@@ -11,6 +11,7 @@ from connector.check._probe import Probe
 from connector.errors import (
     APIConnectionError,
     APITimeoutError,
+    BadRequestError,
     ConnectorError,
     FatalError,
     RateLimitError,
@@ -24,6 +25,8 @@ from connector.values import dumps, loads
 
 OK: Final = range(200, 300)
 _TRIES: Final = 8  # requests at the most to find a parameter that is refused without being named
+_USUAL: Final = 4096  # tokens of a reply that every model may make
+_CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CUT: Final = "max_tokens or model output limit was reached"  # how OpenAI answers one token to a model that reasons
 _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 _QUOTED: Final = re.compile(r"\((HTTP \d+.*)\)", re.DOTALL)
@@ -64,8 +67,31 @@ def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, **caps}
 
 
+def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:
+    """What the endpoint has against the config's own token limit, which all else was asked without.
+
+    One that is usual is not tried. The rest of the request is the smallest, so that its reply is short all the same.
+    """
+    given: dict[str, Any] = loads(probe.plan.request(row))
+    caps: dict[str, Any] = {name: given[name] for name in _CAPS if name in given and not _is_usual(given[name])}
+    if not caps:
+        return None
+    bare = {name: value for name, value in probe.plan.endpoint.minimal(given).items() if name not in _CAPS}
+    result = asked(probe, {**bare, **caps})[0]
+    if is_answer(result) or not isinstance(result, Reply | BadRequestError):
+        return None
+    named = " and ".join(f'"{name}"' for name in caps)
+    return f"the endpoint works, but refuses {named} ({told(result)}): set it to a number that the model takes"
+
+
+def _is_usual(cap: object) -> bool:
+    return type(cap) is int and 0 < cap <= _USUAL
+
+
 def misshapen(plan: Plan, body: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> str | None:
     """What the kind needs and the request lacks; `shapes` are the smallest requests of all kinds."""
+    if isinstance(_template(plan).structure, list):
+        return 'request_format is a list, but a request is an object: write it like {"model": "…", …}, without brackets'
     needed = _contents(shapes[plan.config.kind])
     if not needed or needed & body.keys():
         return None
@@ -73,10 +99,11 @@ def misshapen(plan: Plan, body: Mapping[str, Any], shapes: Mapping[str, Mapping[
     meant = [kind for kind, shape in shapes.items() if _contents(shape) & body.keys()]
     if not meant:
         return f"request_format has no {want}, which {plan.config.kind} needs: add it"
-    has = next(name for name in body if name in _contents(shapes[meant[0]]))
+    best = "responses" if "responses" in meant else meant[0]  # which does what chat and completions do
+    has = next(name for name in body if name in _contents(shapes[best]))
     return (
         f'request_format has "{has}", which is for {" or ".join(meant)}, but url is for {plan.config.kind}, which '
-        f"needs {want}: set url to the {meant[0]} endpoint, or write {want} in its place"
+        f"needs {want}: set url to the {best} endpoint, or write {want} in its place"
     )
 
 
@@ -122,6 +149,18 @@ def is_answer(result: Reply | ConnectorError) -> bool:
     return isinstance(result, Reply) and (result.status in OK or _CUT in words(result))
 
 
+def alien(plan: Plan, body: Mapping[str, Any]) -> str | None:
+    """What is wrong with a reply that is not of this API at all: it has none of the lists that its kind is made of."""
+    lists = [name for name, schema in plan.endpoint.REPLY["properties"].items() if schema.get("type") == "array"]
+    if not lists or body.get("object") or not body.keys().isdisjoint(lists):
+        return None
+    has = ", ".join(f'"{name}"' for name in list(body)[:5]) or "nothing"
+    return (
+        f'{plan.url} answers, but not as {plan.config.kind} does: its reply has {has}, and no "{lists[0]}": set url to '
+        "the endpoint of an OpenAI-compatible API"
+    )
+
+
 def told(result: Reply | ConnectorError) -> str:
     """A refusal, for a person."""
     return refusal(result).message if isinstance(result, Reply) else result.message
@@ -149,9 +188,9 @@ def _by_trial(probe: Probe, body: Mapping[str, Any], names: list[str]) -> Iterat
             yield name
 
 
-def unknown_names(plan: Plan, reply: Reply | ConnectorError) -> str | None:
+def unknown_names(plan: Plan, reply: Reply) -> str | None:
     """What response_format reads of a reply that this one does not have, and none of the kind has."""
-    if plan.config.response_format is None or isinstance(reply, ConnectorError) or reply.status not in OK:
+    if plan.config.response_format is None:
         return None
     values = plan.endpoint.value_types(_template(plan).structure)
     known = sorted({*reply.body, *plan.endpoint.REPLY["properties"], *values, "content", "parsed"})

@@ -94,16 +94,14 @@ class _Asker:
         body = {**self.model, "messages": [{"role": "user", "content": content}], **capped, **parameters}
         return self.probe.ask_at(self.url, endpoints.load("chat"), body)
 
-    def post(self, name: str, path: str, body: Mapping[str, Any], key: str) -> Capability:
-        """Whether another endpoint of the server answers with `key`."""
+    def other(self, kind: str, key: str, **parameters: Any) -> Capability:
+        """Whether the server's endpoint of another kind answers with `key`, be it in a stream that nobody asked for."""
         self.probe.extend()
-        try:
-            answer, content = self.probe.post(self.base_url + path, body)
-        except ConnectorError as error:
-            return Capability(name, "unknown", error.message)
-        if answer.status in _OK and content.get(key):
-            return Capability(name, "yes")
-        return Capability(name, "no", _short(self.probe.mask(answer.told)))
+        endpoint = endpoints.load(kind)
+        reply = self.probe.ask_at(
+            self.base_url + endpoint.PATH, endpoint, {**self.model, "input": "ping", **parameters}
+        )
+        return _judged(kind, reply, lambda body: bool(body.get(key)))
 
 
 def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
@@ -126,9 +124,8 @@ def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
     yield _judged("vision", seen, lambda body: _reads_more(body, text))
     yield _judged("logprobs", ask.chat("ping", logprobs=True), lambda body: bool(_choice(body).get("logprobs")))
     embedder = next((name for name in offered if "embed" in name.lower()), None)
-    embedding = {**ask.model, **({"model": embedder} if embedder else {}), "input": "ping"}
-    yield ask.post("embeddings", "/embeddings", embedding, "data")
-    yield ask.post("responses", "/responses", {**ask.model, "input": "ping", "max_output_tokens": _CAP}, "output")
+    yield ask.other("embeddings", "data", **({"model": embedder} if embedder else {}))
+    yield ask.other("responses", "output", max_output_tokens=_CAP)
 
 
 def _streaming(ask: _Asker) -> Iterator[Capability]:
@@ -136,14 +133,17 @@ def _streaming(ask: _Asker) -> Iterator[Capability]:
     plain = counted if _is_ok(counted) else ask.chat("ping", stream=True)
     is_stream = isinstance(plain, Reply) and "event-stream" in plain.headers.get("content-type", "")
     yield _judged("streaming", plain, lambda _: is_stream)
-    yield _judged("usage in streams", counted, lambda body: usage_of(body).output_tokens is not None)
+    yield _judged("usage in streams", counted, lambda body: is_stream and usage_of(body).output_tokens is not None)
 
 
 def _judged(name: str, result: Reply | ConnectorError, acts: Callable[[dict[str, Any]], bool]) -> Capability:
     if isinstance(result, Reply) and result.status in _OK:
         return Capability(name, "yes" if acts(result.body) else "ignored")
     is_refusal = isinstance(result, Reply | BadRequestError | NotFoundError | ServerError)
-    told = said(result) or (result.message if isinstance(result, ConnectorError) else "")
+    if isinstance(result, Reply):
+        told = f"HTTP {result.status}: {result.body['error']['message']}"
+    else:
+        told = said(result) or result.message
     return Capability(name, "no" if is_refusal else "unknown", _short(told))
 
 

@@ -6,7 +6,7 @@ import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -14,6 +14,8 @@ from connector.check import _reach
 from tests.check.helpers import answer, check, offering, posted, refusing, served, tls_server
 from tests.endpoint import Call, Endpoint, act
 from tests.endpoint import refusing as refusing_port
+
+GROUP: Final = "LiteLLM: model group 'gpt-4o-mini' failed with the error above. No fallback was attempted."
 
 
 def fails(diagnosis: Any, step: str, *told: str) -> None:
@@ -252,6 +254,40 @@ def test_a_server_that_refuses_every_call_alike_most_likely_refuses_the_key(opti
         fails(check(endpoint, **options), "key", "every call is refused alike", "No connected db.", told)
 
 
+def test_a_gateway_that_does_not_know_its_provider_is_not_taken_for_a_wrong_key() -> None:
+    body = {"status": "failure", "message": "Either x-portkey-config or x-portkey-provider header is required"}
+    with Endpoint(lambda _: answer(400, body)) as endpoint:
+        fails(check(endpoint), "request", "header is required", 'set headers, as {"x-portkey-provider"')
+
+
+def test_a_gateway_that_reaches_nobody_is_not_taken_for_a_wrong_key() -> None:
+    with Endpoint(lambda _: answer(500, "Message: fetch failed Cause: Error: bad port", "text/plain")) as endpoint:
+        fails(check(endpoint), "request", "fetch failed", "ask whoever runs the server")
+
+
+def test_the_gateways_own_key_is_told_from_ours() -> None:
+    words = f"litellm.AuthenticationError: OpenAIException - Incorrect API key. {GROUP}"
+    with Endpoint(posted(lambda _: refusing(401, words))) as endpoint:
+        fails(check(endpoint), "key", "the gateway's own key for this model is refused", "change model")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (
+            500,
+            f"litellm.InternalServerError: OpenAIException - Connection error. {GROUP}",
+            "ask whoever runs the server",
+        ),
+        (400, f"litellm.ContextWindowExceededError: too many. {GROUP}", "shorten what the row puts into the prompt"),
+        (400, "This model's maximum context length is 8 tokens, you asked for 9.", "shorten what the row puts into"),
+    ],
+)
+def test_a_failure_that_only_mentions_the_model_is_not_blamed_on_it(status: int, message: str, told: str) -> None:
+    with Endpoint(posted(lambda _: refusing(status, message))) as endpoint:
+        fails(check(endpoint), "request", message, told)
+
+
 def test_azure_wants_its_key_in_another_header() -> None:
     def script(call: Call) -> Any:
         return (
@@ -308,6 +344,8 @@ def no_model(body: dict[str, Any]) -> Any:
     [
         ("gpt-4o-mni", ['there is no model "gpt-4o-mni"', "did you mean gpt-4o-mini"]),
         ("openai/gpt-4o", ["did you mean gpt-4o"]),
+        ("GPT-4O-MINI", ["did you mean gpt-4o-mini"]),
+        (" gpt-4o-mini", ["did you mean gpt-4o-mini"]),
         ("zephyr", ["there are: gpt-4o-mini, gpt-4o)"]),
         (None, ["the request names no model", "the server has gpt-4o-mini"]),
         ("text-embedding-3-small", ["by its name a model for embeddings, not for chat", "gpt-4o-mini"]),
@@ -359,6 +397,11 @@ def test_messages_to_the_url_of_embeddings(endpoint: Endpoint) -> None:
     fails(diagnosis, "endpoint", 'request_format has "messages"', "url is for embeddings", "needs", '"input"')
 
 
+def test_a_request_of_the_responses_api_to_the_url_of_chat(endpoint: Endpoint) -> None:
+    diagnosis = check(endpoint, request_format='{"model": "m", "input": "{{ text }}"}', prompt=None)
+    fails(diagnosis, "endpoint", 'request_format has "input"', "set url to the responses endpoint")
+
+
 def test_a_request_without_messages(endpoint: Endpoint) -> None:
     diagnosis = check(endpoint, request_format='{"model": "m", "temperature": 0}')
     fails(diagnosis, "endpoint", 'request_format has no "messages", which chat needs: add it')
@@ -398,6 +441,96 @@ def test_a_parameter_that_is_refused_for_a_model_is_not_called_a_wrong_model() -
     with Endpoint(posted(lambda body: refusing(400, words) if "temperature" in body else None)) as endpoint:
         diagnosis = check(endpoint, request_format=REQUEST)
     fails(diagnosis, "parameters", '"temperature"', "remove temperature from request_format")
+
+
+def greedy(body: dict[str, Any]) -> Any:
+    cap = body.get("max_tokens", body.get("max_completion_tokens", 1))
+    if type(cap) is not int or cap < 1:
+        return refusing(400, "Invalid value for 'max_tokens'", param="max_tokens")
+    return refusing(400, f"max_tokens is too large: {cap}.", param="max_tokens") if cap > 16_384 else None
+
+
+@pytest.mark.parametrize("cap", ["100000", "0", '"256"'])
+def test_a_token_limit_that_no_call_of_a_run_would_get_through_with_is_told(cap: str) -> None:
+    with Endpoint(posted(greedy)) as endpoint:
+        diagnosis = check(endpoint, request_format=REQUEST.replace('"top_k": 1', f'"max_tokens": {cap}'))
+    fails(diagnosis, "parameters", 'refuses "max_tokens"', "set it to a number that the model takes")
+
+
+@pytest.mark.parametrize(("cap", "paid"), [(4096, 1), (16_000, 2)])
+def test_a_usual_token_limit_costs_no_further_request(cap: int, paid: int) -> None:
+    with Endpoint(posted(greedy)) as endpoint:
+        diagnosis = check(endpoint, request_format=REQUEST.replace('"top_k": 1', f'"max_tokens": {cap}'))
+        assert diagnosis.ok
+        assert len([call for call in endpoint.journal.calls if call.method == "POST"]) == paid
+
+
+def test_a_model_that_is_for_another_endpoint_is_told() -> None:
+    words = refusing(400, "The model does not support Chat Completions API")
+    with Endpoint(posted(lambda _: words)) as endpoint:
+        fails(check(endpoint), "model", "set model to one for chat, or url to the endpoint that this one is for")
+
+
+@pytest.mark.parametrize("port", ["abc", "99999"])
+def test_a_port_that_is_no_port_is_told(port: str) -> None:
+    fails(check(url=f"http://127.0.0.1:{port}/v1"), "reachability", "the port in url is no number from 1 to 65535")
+
+
+def test_a_known_host_that_dns_does_not_know_is_not_called_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    diagnosis = check(url="https://api.openai.com/v1", api_key="sk-test-12345678")
+    fails(diagnosis, "reachability", "api.openai.com is not known here", "check the network and DNS")
+
+
+def test_a_prompt_with_a_brace_too_few_is_told(endpoint: Endpoint) -> None:
+    fails(check(endpoint, prompt="Classify: {{ text }"), "config", "prompt", "two braces on both sides")
+
+
+def test_a_request_that_is_a_list_is_told(endpoint: Endpoint) -> None:
+    fails(check(endpoint, prompt=None, request_format='[{"role": "user"}]'), "endpoint", "request_format is a list")
+
+
+def test_a_reply_of_another_api_is_told() -> None:
+    with Endpoint(posted(lambda _: answer(200, {"generated_text": "Hi"}))) as endpoint:
+        fails(check(endpoint), "endpoint", '"generated_text"', 'no "choices"', "set url to the endpoint of")
+
+
+def test_an_empty_reply_is_told_with_the_change() -> None:
+    with Endpoint(posted(lambda _: answer(200, ""))) as endpoint:
+        fails(check(endpoint), "request", "the reply is empty", "set url to the endpoint of an OpenAI-compatible API")
+
+
+@pytest.mark.parametrize("words", ["Loading model", "That model is currently overloaded with other requests."])
+def test_a_server_without_room_is_not_called_one_without_the_model(words: str) -> None:
+    with Endpoint(posted(lambda _: refusing(503, words))) as endpoint:
+        fails(check(endpoint), "request", words, "check again in a minute")
+
+
+def test_a_firewall_is_not_called_a_key_without_rights() -> None:
+    page = "<html><title>Attention Required! | Cloudflare</title>Sorry, you have been blocked</html>"
+    with Endpoint(posted(lambda _: answer(403, page, "text/html"))) as endpoint:
+        fails(check(endpoint), "key", "a firewall before the endpoint, and not the key", "ask whoever runs it")
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("No such organization: acme.", "set OPENAI_ORG_ID"),
+        ("OpenAI-Project header should match project for API key", "set OPENAI_PROJECT"),
+        ("Your IP address is not authorized.", "add this machine's address"),
+    ],
+)
+def test_a_caller_who_is_refused_is_told_from_a_wrong_key(words: str, change: str) -> None:
+    with Endpoint(posted(lambda _: refusing(401, words))) as endpoint:
+        fails(check(endpoint), "key", words, change)
+
+
+def test_a_key_in_a_header_that_nobody_reads_is_told() -> None:
+    with Endpoint(posted(lambda _: answer(401, {"error": "Missing Authorization header"}))) as endpoint:
+        fails(check(endpoint, auth="x-api-key"), "key", "the header x-api-key", 'set auth to "bearer"')
 
 
 def test_a_schema_that_is_refused_in_every_form_is_asked_for_in_words() -> None:

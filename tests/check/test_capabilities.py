@@ -19,6 +19,7 @@ from tests.endpoint import Call, Endpoint
 
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
 WEEK = 7 * 86_400
+SSE = "text/event-stream"
 
 
 def found(endpoint: Endpoint, *, now: float = 0.0, fresh: bool = False, **options: Any) -> dict[str, str]:
@@ -49,7 +50,7 @@ def test_an_endpoint_that_can_do_everything(endpoint: Endpoint) -> None:
 def test_an_endpoint_that_takes_everything_and_does_nothing() -> None:
     with Endpoint(posted(lambda _: said("Hello."))) as endpoint:
         table = found(endpoint)
-    ignored = ("streaming", "json_schema", "json_object", "tools", "vision", "logprobs")
+    ignored = ("streaming", "usage in streams", "json_schema", "json_object", "tools", "vision", "logprobs")
     assert [table[name] for name in ignored] == ["ignored"] * len(ignored)
 
 
@@ -146,6 +147,18 @@ def test_a_server_without_other_endpoints_lacks_them() -> None:
     with Endpoint(offering(script)) as endpoint:
         table = found(endpoint)
     assert (table["embeddings"], table["responses"]) == ("no", "no")
+
+
+def test_a_stream_that_nobody_asked_for_is_a_reply_all_the_same() -> None:
+    response = {"object": "response", "status": "completed", "output": [{"type": "message", "content": []}]}
+
+    def script(call: Call) -> Any:
+        if call.kind != "responses":
+            return None
+        return answer(200, "data: " + json.dumps({"type": "response.completed", "response": response}) + "\n\n", SSE)
+
+    with Endpoint(offering(script)) as endpoint:
+        assert found(endpoint)["responses"] == "yes"
 
 
 def test_no_key_is_in_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
