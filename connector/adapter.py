@@ -83,7 +83,7 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
             at_fault = "client_certificate"
             cert, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
             context.load_cert_chain(cert, key, password="")  # an encrypted key fails, or OpenSSL would prompt for it
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         problem = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
         raise ConfigError([Problem(at_fault, problem)], detail=str(error)) from error
     return context

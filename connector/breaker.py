@@ -33,6 +33,7 @@ class Breaker:
     Attributes:
         failures: Calls that have failed since the last one that did not.
         is_open: Whether an outage is suspected.
+        was_answered: Whether any call has got a final reply.
         try_at: While open, when the next call may start; infinite while one is on its way.
     """
 
@@ -47,14 +48,24 @@ class Breaker:
         self._round = 0
         self._refusals = 0
         self._words = ""
-        self._was_answered = False
+        self._missed = 0
         self._has_succeeded = False
+        self.was_answered = False
 
     def answered(self) -> None:
         """Some call got a final reply, so it is no outage."""
         self.failures = self._failed_tries = 0
+        self._missed = 0
         self.is_open = False
-        self._was_answered = True
+        self.was_answered = True
+
+    def missed(self) -> bool:
+        """A call found no such model, or nothing at its URL (404). Whether that ends the run, or is that row's error.
+
+        Some servers tell a single failure so. It is the run's where nothing else was answered yet, or not for long.
+        """
+        self._missed += 1
+        return not self.was_answered or self._missed >= SAME
 
     def trying(self) -> None:
         """While open: a call starts, and no other until it has ended."""
@@ -69,7 +80,7 @@ class Breaker:
         attempts count: some bad rows, tried again and again, are no outage. Returns the reason to stop after the last
         try.
         """
-        if not (is_first or self.is_open or not self._was_answered):
+        if not (is_first or self.is_open or not self.was_answered):
             return None
         self._round = in_flight if self.failures == 0 else self._round
         self.failures += 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import orjson
 
 from connector.clock import Clock
+from connector.decoding import DepthError, joined, loads
 from connector.endpoints import Endpoint
 from connector.errors import CutError, FatalError, ReplyError, RetryableError
 from connector.faults import error_of, read_fault, shown
@@ -17,12 +19,19 @@ from connector.masking import Masker
 from connector.records import Reply
 from connector.sse import DONE, events
 from connector.transport import Response, Transport
-from connector.values import joined, loads
 
 _OK: Final = range(200, 300)
 _SSE_STARTS: Final = (b"data:", b"event:", b":")
+_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
 _HEAD: Final = 256
+_TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 _READ: Final = 2**16
+_MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 class Client:
@@ -71,10 +80,15 @@ class Client:
             return {"error": response.read()}
         kind = response.headers.get("content-type", "").lower()
         if "event-stream" in kind:
-            return self._folded(response.chunks())
-        data = response.read()
-        if data[:_HEAD].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_SSE_STARTS):
-            return self._folded(iter([data]))
+            chunks = response.chunks()
+            head = _head(chunks)
+            if not head.lstrip(_BLANK).startswith(b"{"):
+                return self._folded(chain((head,), chunks))
+            data = b"".join((head, *chunks))
+        else:
+            data = response.read()
+            if data[:_HEAD].lstrip(_BLANK).startswith(_SSE_STARTS):
+                return self._folded(iter([data]))
         return _storable(whole(data, kind, self._mask))
 
     def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
@@ -97,8 +111,8 @@ class Client:
         error = error_of(response.status, response.headers, told, now=self._clock.time(), mask=self._mask)
         if isinstance(error, FatalError | RetryableError):
             raise error
-        fault = read_fault(told)
-        kept = {"message": shown(fault.message, self._mask) or error.message, "type": fault.type, "code": fault.code}
+        message, code, kind = (shown(text, self._mask) for text in read_fault(told))
+        kept = {"message": message or error.message, "type": kind, "code": code}
         latency = int((self._clock.monotonic() - started) * 1000)
         status = error.http_status or response.status
         return Reply(status, {"error": kept}, dict(response.headers), latency)
@@ -167,9 +181,11 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
         CutError: The JSON ends too early.
         ReplyError: It is not JSON.
     """
-    text = data.decode(_charset(data, content_type), "replace")
+    text = _text(data, content_type)
     try:
         return loads(text.removeprefix("\ufeff"))
+    except DepthError as error:
+        raise ReplyError(_TOO_DEEP, detail=str(error)) from None
     except ValueError as error:
         if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}":
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
@@ -179,14 +195,24 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
         raise ReplyError(f"the reply is not JSON but {told!r}: does url point to an API?", detail=str(error)) from None
 
 
-def _charset(data: bytes, content_type: str) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
+def _head(chunks: Iterator[bytes]) -> bytes:
+    """A stream up to the first chunk that is not blank: events never begin with a brace, JSON labelled so does."""
+    head: list[bytes] = []
+    for chunk in chunks:
+        head.append(chunk)
+        if chunk.strip(_BLANK):
+            break
+    return b"".join(head)
+
+
+def _text(data: bytes, content_type: str) -> str:
+    """The text of a body: as its byte order mark says, else its charset, else UTF-8."""
     named = content_type.lower().partition("charset=")[2].split(";")[0].strip("\"' ")
+    marked = next((charset for mark, charset in _MARKS if data.startswith(mark)), named)
     try:
-        return codecs.lookup(named).name
-    except LookupError:
-        return "utf-8"
+        return data.decode(marked or "utf-8", "replace")
+    except (LookupError, ValueError):  # nobody knows it, or Python does, but not as text: `base64`, `idna`
+        return data.decode("utf-8", "replace")
 
 
 def _storable(body: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +228,7 @@ def _storable(body: dict[str, Any]) -> dict[str, Any]:
             body = loads(joined([json.dumps(body, ensure_ascii=False)]))
             orjson.dumps(body)
         except (TypeError, ValueError, RecursionError) as error:
-            raise ReplyError("the reply is nested too deeply to be kept", detail=str(error)) from None
+            raise ReplyError(_TOO_DEEP, detail=str(error)) from None
     return body
 
 

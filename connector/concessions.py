@@ -18,10 +18,11 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 from connector.clock import Clock
+from connector.decoding import loads
 from connector.endpoints import Concession
 from connector.errors import ConnectorError
 from connector.records import Reply
-from connector.values import dumps, loads
+from connector.values import dumps
 
 _INTERNAL_ERROR: Final = 500
 _LASTS: Final = 7 * 86_400  # seconds; servers are upgraded

@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from yaml.parser import ParserError
 from yaml.scanner import ScannerError
 
+from connector.decoding import loads
 from connector.errors import ConfigError
 
 _REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
@@ -32,9 +33,11 @@ _JSON_OPTIONS: Final = (
 def read(path: Path) -> dict[str, Any]:
     """Reads a config file. Raises `ConfigError` naming the file, and the line where it is broken."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _parsed(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"the config {path} cannot be read: {error.strerror or error}") from None
+    except RecursionError:
+        raise ConfigError(f"the config {path} is nested too deeply") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         # The error's own texts quote what may be the key; a scanner's and a parser's are about punctuation.
@@ -45,6 +48,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"the config {path} is not an object of options")
     return data
+
+
+def _parsed(text: str) -> Any:
+    """What JSON, or else YAML, says. YAML of its own would take tabs, `1e-05` and an escaped emoji otherwise."""
+    try:
+        return loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def from_environment(data: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from connector import endpoints
 from connector.client import Client, error_in, whole
 from connector.clock import Clock
 from connector.config import Config
+from connector.decoding import joined
 from connector.engines import Stop
 from connector.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
 from connector.faults import error_of
@@ -30,7 +31,6 @@ from connector.retry import Backoff
 from connector.runtime import transport_of
 from connector.sse import DONE, events
 from connector.transport import Response, Transport
-from connector.values import joined
 
 _OK: Final = range(200, 300)
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}

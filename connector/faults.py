@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from connector.decoding import loads
 from connector.errors import (
     AuthenticationError,
     BadRequestError,
@@ -23,7 +24,7 @@ from connector.errors import (
 from connector.records import Reply
 from connector.retry import asked_wait
 from connector.sse import events
-from connector.values import dumps, loads
+from connector.values import dumps
 
 _LONGEST: Final = 500
 _READ: Final = 2**16

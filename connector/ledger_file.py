@@ -15,7 +15,12 @@ from connector.ledger_format import APPLICATION, VERSION, lay_out, tables_of, tr
 
 _CACHE: Final = 8_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
 _CHECKPOINT: Final = 8_000  # pages of journal after which it is written back: a page that changes often, only once
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY: Final = 0.5  # seconds between two looks at a file that another run has
+
+
+class DamageError(StorageError):
+    """The ledger's file is damaged, so a run sets it aside."""
 
 
 def open_in_memory() -> sqlite3.Connection:
@@ -41,7 +46,7 @@ def open_file(path: Path, waiting: Callable[[], None]) -> tuple[sqlite3.Connecti
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        aside = _set_aside(path)
+        aside = set_aside(path)
         _make(path)
         return _owned(path, waiting), aside
 
@@ -66,20 +71,21 @@ def must_be(file: tuple[int, int] | None, path: Path | None) -> None:
 
 @contextmanager
 def telling(path: Path | None, what: str) -> Iterator[None]:
-    """Tells that a ledger cannot be `read` or `written`: a damaged file has to go, a full disk needs room.
+    """Tells that a ledger cannot be `read` or `written`: a full disk needs room, a damaged file is set aside by runs.
 
     Raises:
-        StorageError: For whatever SQLite raises inside, and a `ValueError` of a reply that cannot be decoded.
+        DamageError: For what SQLite says of a damaged file, and a `ValueError` of a reply that cannot be decoded.
+        StorageError: For whatever else SQLite raises inside.
     """
     try:
         yield
     except (sqlite3.Error, ValueError) as error:
-        is_damaged = what == "read" or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
-        advice = "move it away" if is_damaged else "make room"
-        raise StorageError(
-            f"the ledger {path} cannot be {what} ({error}): {advice}, then run the same command again",
-            detail=repr(error),
-        ) from error
+        told = f"the ledger {path} cannot be {what} ({error})"
+        if isinstance(error, ValueError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            advice = "it is damaged. A run sets it aside at its end, and the same command then begins a new one"
+            raise DamageError(f"{told}: {advice}", detail=repr(error)) from error
+        advice = "move it away" if what == "read" else "make room"
+        raise StorageError(f"{told}: {advice}, then run the same command again", detail=repr(error)) from error
 
 
 def _make(path: Path) -> None:
@@ -127,7 +133,7 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _set_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
     """Moves a file that is no database (any more) out of the way, with its journal, and keeps it."""
     names = (path.with_name(f"{path.name}.corrupt{number}") for number in chain([""], count(2)))
     aside = next(name for name in names if not name.exists())

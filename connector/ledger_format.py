@@ -15,7 +15,6 @@ from typing import Any, Final
 import orjson
 
 from connector.records import Reply
-from connector.values import loads
 
 VERSION: Final = 2
 """`PRAGMA user_version` of the files that this version writes; it takes over those of version 1."""
@@ -76,7 +75,11 @@ def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, in
 
 def decoded(row: tuple[Any, ...]) -> Reply:
     """The reply of a row that starts with `COLUMNS`; raises `ValueError` for what is none."""
-    return Reply(row[1], loads(row[2]), loads(row[3]), row[4], row[5], cached=True)
+    try:
+        body = orjson.loads(row[2])
+    except orjson.JSONDecodeError:  # one that only the standard library could write
+        body = json.loads(row[2])
+    return Reply(row[1], body, orjson.loads(row[3]), row[4], row[5], cached=True)
 
 
 def take_over(db: sqlite3.Connection) -> None:

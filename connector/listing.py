@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from connector.config import Config
+from connector.decoding import loads
 from connector.errors import BadRequestError
 from connector.faults import error_of
 from connector.masking import Masker
@@ -16,7 +17,6 @@ from connector.records import JSON, Outcome, Record, Schema, Status
 from connector.runtime import transport_of
 from connector.streams import Stream
 from connector.transport import Transport
-from connector.values import loads
 
 _OK: Final = range(200, 300)
 _MOST_PAGES: Final = 200

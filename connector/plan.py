@@ -12,6 +12,7 @@ from jsonschema import Draft7Validator
 
 from connector import endpoints, inference, schemas
 from connector.config import Config
+from connector.decoding import is_too_deep, loads
 from connector.errors import ConfigError, ConnectorError, Problem, ReplyError, TemplateError
 from connector.faults import is_filtered, refusal
 from connector.imagefiles import kept
@@ -20,7 +21,7 @@ from connector.provenance import GROUP, column, failure, group, known
 from connector.records import ANY, JSON, Answer, Outcome, Record, Reply, Schema, Status
 from connector.shorthand import chosen_model, constants_of, names_of, prices_of, shorthand_of
 from connector.template import Template
-from connector.values import dumps, loads, unsendable
+from connector.values import dumps, unsendable
 
 _OK: Final = range(200, 300)
 _CONTENT_SHOWN: Final = 10_000
@@ -223,10 +224,13 @@ class Plan:
         Raises:
             ReplyError: It is not JSON, or not what the schema says.
         """
+        text = _unfenced(content or "")
         try:
-            value = orjson.loads(_unfenced(content or ""))
+            value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise ReplyError(f"the reply is not JSON: {error}") from None
+        if is_too_deep(value, text):
+            raise ReplyError("the reply is JSON that is nested too deeply")
         problem = next(self._validator.iter_errors(value), None) if self._validator else None
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: at {problem.json_path}, {problem.message}")

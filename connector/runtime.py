@@ -21,6 +21,7 @@ from connector.concessions import Concessions, path_of
 from connector.config import Config
 from connector.cost import Budget
 from connector.ledger import Ledger
+from connector.ledger_file import DamageError, set_aside
 from connector.limits import Limits
 from connector.masking import Masker
 from connector.plan import Plan
@@ -34,6 +35,7 @@ _WAITING: Final = "another run uses the ledger %s; waiting for it to end"
 _PLAIN_HTTP: Final = (
     "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
 )
+_KEPT: Final = "the ledger %s is damaged and kept as %s: the next run begins a new one, and calls again"
 _SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
 
 IN_MEMORY: Final = "none"
@@ -167,9 +169,7 @@ class Runtime:
         kind = endpoints.load(config.kind)
         _warn_if_readable(config)
         self._sender = sender_of(kind, settings_of(config), plan.url, self.mask, self.control.clock)
-        self.ledger = Ledger(ledger, waiting=waiting or _patience(ledger, self.control.stop))
-        if self.ledger.set_aside is not None:
-            _LOG.warning(_SET_ASIDE, ledger, self.ledger.set_aside)
+        self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
         remembers = None if config.cache == IN_MEMORY else path_of(plan.url)
         self._concessions = Concessions(kind.CONCESSIONS, remembers, self.control.clock)
 
@@ -206,5 +206,22 @@ class Runtime:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, DamageError) and self.ledger.path is not None:
+            _LOG.warning(_KEPT, self.ledger.path, set_aside(self.ledger.path))
+
+
+def _opened(path: Path | None, waiting: Callable[[], None]) -> Ledger:
+    """Opens the ledger. A damaged one is set aside, which is said."""
+    try:
+        ledger = Ledger(path, waiting=waiting)
+        aside = ledger.set_aside
+    except DamageError:
+        if path is None:
+            raise
+        aside = set_aside(path)
+        ledger = Ledger(path, waiting=waiting)
+    if aside is not None:
+        _LOG.warning(_SET_ASIDE, path, aside)
+    return ledger

@@ -6,11 +6,12 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from connector.decoding import loads
 from connector.engines import Call
 from connector.plan import Plan
 from connector.records import JSON, Record, Reply
 from connector.usage import shared
-from connector.values import dumps, loads
+from connector.values import dumps
 
 
 class Waiting:

@@ -17,6 +17,7 @@ from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 
+from connector.decoding import loads
 from connector.environment import MAX_DEPTH, TOO_DEEP, Environment, depth, filtered
 from connector.errors import ConfigError, Problem, TemplateError
 from connector.inference import of_expression, of_value
@@ -24,7 +25,6 @@ from connector.jsontext import as_text, escape, example
 from connector.leaf import ROW, Leaf, said, shortened
 from connector.metering import FUEL, MAX_FUEL
 from connector.records import JSON, Schema
-from connector.values import loads
 
 _RESULT: Final = "__result__"
 _STRICT: Final = Environment()
@@ -123,7 +123,7 @@ class Template:
             return nodes.List([self._node(item, f"{path}[{i}]", blocks) for i, item in enumerate(value)])
         if isinstance(value, str):
             return self._leaf(value, path, blocks)
-        if not (value is None or (isinstance(value, int | float) and math.isfinite(value))):
+        if not (value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))):
             self._problems.append(Problem(path, f"{value!r} is not JSON"))
         return nodes.Const(value)
 

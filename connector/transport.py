@@ -85,6 +85,13 @@ def _next_url(response: Response, method: str, url: str) -> str | None:
     return urlsplit(url)._replace(path=there.path, query=there.query).geturl() if same else None
 
 
+def _is_proxy(url: str) -> bool:
+    try:
+        return re.match(r"https?://[^/]", url) is not None and origin(url)[1] is not None
+    except ValueError:
+        return False
+
+
 class Transport:
     """Calls endpoints from any number of threads; `close` it when done.
 
@@ -95,7 +102,7 @@ class Transport:
         for name in Headers(settings.headers):
             if name.lower() in _FRAMING:
                 raise ConfigError([Problem(f"headers.{name}", "follows from the body: remove it")])
-        if settings.proxy and not re.match(r"https?://[^/]", settings.proxy):
+        if settings.proxy and not _is_proxy(settings.proxy):
             raise ConfigError([Problem("proxy", "must look like http://host:port")])
         if settings.ca_bundle or settings.client_cert:
             tls_context(settings.ca_bundle, settings.client_cert)

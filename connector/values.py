@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -141,43 +140,6 @@ def _leaves(value: Any, path: str) -> Iterable[tuple[str, Any]]:
         yield path, value
 
 
-def loads(data: bytes | str) -> Any:
-    """Decodes JSON. Half of a surrogate pair is let through, since a stream may cut an emoji in two; NaN is not.
-
-    Raises `ValueError` on anything that is not JSON, nested too deeply included.
-    """
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(data, parse_constant=_finite, parse_float=_finite)
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number} is not JSON")
-    return value
-
-
 def without_tags(value: str) -> str:
     """A text without its HTML tags, comments and entities, white space folded. Unlike Jinja2's own, in linear time."""
     return " ".join(html.unescape(_TAG.sub("", value)).split())
-
-
-def joined(parts: list[str]) -> str:
-    """Joins pieces of a text, putting together the characters that were cut in two between them."""
-    whole = "".join(parts)
-    if whole.isascii() or _encodable(whole):
-        return whole
-    return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

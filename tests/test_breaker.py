@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from connector import Connector
 from connector.breaker import SAME, Breaker
 from connector.errors import (
     APIConnectionError,
     APITimeoutError,
+    NotFoundError,
     OutageError,
     RateLimitError,
     RetryableError,
@@ -15,6 +17,7 @@ from connector.errors import (
 )
 from connector.records import Outcome, Record, Reply, Status
 from connector.retry import Backoff
+from tests.endpoint import Endpoint, refused
 from tests.simulation import Ending, answers, down, run
 
 KINDS = {
@@ -182,3 +185,33 @@ def test_refusals_that_may_be_the_rows_own_fault_do_not(others: list[Outcome]) -
     attempts = 1 if others else 0
     rows = [outcome(Status.ERROR, "too long", attempts=attempts)] * (SAME - 1)
     assert all(breaker.judged(each) is None for each in [*rows, *others, *rows])
+
+
+# Answers of 404
+
+
+def test_a_404_before_any_answer_ends_the_run() -> None:
+    assert Breaker().missed()
+
+
+def test_a_404_after_an_answer_is_its_row_s_own_unless_nothing_else_comes_any_more() -> None:
+    breaker = Breaker()
+    breaker.answered()
+    assert [breaker.missed() for _ in range(SAME)] == [False] * (SAME - 1) + [True]
+    breaker.answered()
+    assert not breaker.missed()
+
+
+def test_some_servers_tell_a_single_failure_by_404_and_the_other_rows_go_on(endpoint: Endpoint) -> None:
+    config = {"url": endpoint.url, "model": "m", "prompt": "{{ text }}", "concurrency": 1}
+    texts = ["one", "two [[fault:404-path]]", "three", "four [[fault:404-model]]", "five"]
+    rows = list(Connector(config).enrich({"text": text} for text in texts))
+    assert [row["_llm"]["status"] for row in rows] == ["success", "error", "success", "error", "success"]
+
+
+def test_a_model_that_goes_away_in_the_middle_stops_the_run() -> None:
+    with Endpoint(lambda call: refused(404, "404") if call.prompt > "row 020" else None) as endpoint:
+        config = {"url": endpoint.url, "model": "m", "prompt": "row {{ n }}", "concurrency": 1}
+        with pytest.raises(NotFoundError):
+            list(Connector(config).enrich({"n": f"{number:03}"} for number in range(1000)))
+    assert len(endpoint.journal.calls) < 20 + SAME + 5

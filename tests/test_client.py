@@ -127,6 +127,13 @@ OVERLOADED: Final = {"error": {"message": "Overloaded", "type": "server_error", 
         (b"\r\n\n  " + json.dumps(WHOLE).encode() + b"\n\n", JSON),
         (json.dumps(WHOLE, ensure_ascii=False).encode("utf-16"), f"{JSON}; charset=utf-16"),
         (json.dumps(WHOLE, ensure_ascii=False).encode("utf-16"), JSON),
+        (json.dumps(WHOLE, ensure_ascii=False).encode("utf-32"), JSON),
+        *(
+            (json.dumps({**WHOLE, "id": "\ud800"}).encode(), f"{JSON}; charset={name}")
+            for name in ("base64", "rot13", "idna", "undefined", "\0")
+        ),
+        (json.dumps(WHOLE).encode(), SSE),
+        (b"\xef\xbb\xbf\r\n " + json.dumps(WHOLE, ensure_ascii=False).encode(), SSE),
         (STREAM, SSE),
         (STREAM, "Text/Event-Stream; charset=UTF-8"),
         (STREAM, "text/event-stream;charset=iso-8859-1"),
@@ -250,11 +257,12 @@ def test_an_error_inside_a_200_is_one_whole_and_streamed(canned: Canned, error: 
 
 
 def test_a_refusal_inside_a_200_is_a_final_reply(canned: Canned) -> None:
-    frame = {"error": {"message": "Too long", "code": 400, "type": "invalid_request_error"}}
-    for raw, kind in ((json.dumps(frame), JSON), (delta("Hel") + event(frame), SSE)):
-        reply = canned(raw, kind)
-        assert reply.status == 400
-        assert reply.body == {"error": {"message": "Too long", "type": "invalid_request_error", "code": "400"}}
+    for code in (400, "invalid_value", None):
+        frame = {"error": {"message": "Too long", "code": code, "type": "invalid_request_error"}}
+        kept = {"error": {"message": "Too long", "type": "invalid_request_error", "code": str(code or "")}}
+        for raw, kind in ((json.dumps(frame), JSON), (json.dumps(frame), SSE), (delta("Hel") + event(frame), SSE)):
+            reply = canned(raw, kind)
+            assert (reply.status, reply.body) == (400, kept)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +312,7 @@ def test_a_refusal_of_this_request_is_a_final_reply_that_can_be_told_again(canne
         (b'{"a": NaN}', ReplyError, "not JSON"),
         (b'{"choices": [{"message": {"con', CutError, "cut in the middle of its JSON"),
         (b"{", CutError, "cut"),
-        (b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", ReplyError, "not JSON"),
+        (b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", ReplyError, "nested too deeply"),
         (b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", ReplyError, "nested too deeply"),
         (b'{"a": "\\ud83d", "b": ' + b"[" * 300 + b"]" * 300 + b"}", ReplyError, "nested too deeply"),
     ],
@@ -366,6 +374,7 @@ def test_no_key_is_left_in_a_message_a_detail_or_a_body(canned: Canned, before: 
         (delta("x") + event([echo]) + delta("y"), SSE, 200),
         (delta("x") + event({"error": echo}), SSE, 200),
         (delta("x") + event({"error": {"message": echo, "code": 400}}), SSE, 200),
+        (json.dumps({"error": {"message": "No.", "type": echo, "code": echo}}).encode(), JSON, 400),
     ]
     for raw, kind, status in cases:
         try:

@@ -11,9 +11,10 @@ import pytest
 
 from connector.clock import Clock
 from connector.concessions import Concessions, path_of
+from connector.decoding import loads
 from connector.endpoints._chat_concessions import CONCESSIONS
 from connector.records import Reply
-from connector.values import dumps, loads
+from connector.values import dumps
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"label": {"type": "string"}}}
 ASKED: dict[str, Any] = {
@@ -58,7 +59,17 @@ def test_a_refusal_says_what_to_concede(refusal: str, name: str) -> None:
     assert found[0] == name
 
 
-@pytest.mark.parametrize("refusal", ["", "context length exceeded", "unsupported temperature"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "",
+        "context length exceeded",
+        "unsupported temperature",
+        "'max_tokens' or 'max_completion_tokens' is too large: 100000.",
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.",
+        "`max_tokens` must be less than or equal to `8192`",
+    ],
+)
 def test_other_refusals_ask_for_nothing(refusal: str) -> None:
     assert conceded(refusal) is None
 

@@ -147,6 +147,7 @@ def test_an_unknown_option_is_a_warning_with_what_was_probably_meant(caplog: pyt
     [
         ("url: [", "line 1 is neither JSON nor YAML"),
         ("- 1", "is not an object of options"),
+        ("[" * 100_000, "is nested too deeply"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
@@ -155,6 +156,15 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, told: s
     (problem,) = problems(path)
     assert str(path) in problem
     assert told in problem
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_a_config_is_read_as_any_writer_of_json_writes_it(tmp_path: Path, indent: int | str | None) -> None:
+    path = tmp_path / "config.json"
+    options = {"prompt": "😀\x7f{{ text }}", "max_cost_usd": 1e-05}
+    path.write_text("\ufeff" + json.dumps(options, indent=indent), encoding="utf-8")
+    config = Config.load(path)
+    assert (config.prompt, config.max_cost_usd) == (options["prompt"], options["max_cost_usd"])
 
 
 def test_a_missing_file_is_named() -> None:

@@ -257,7 +257,7 @@ def test_where_a_damaged_ledger_went_is_told(tmp_path: Path, endpoint: Endpoint)
     assert f"{output}.ledger.corrupt" in done.stderr
 
 
-def test_a_ledger_damaged_inside_stops_the_run_before_any_call_with_advice_that_works(
+def test_a_ledger_damaged_inside_stops_the_run_before_any_call_and_is_set_aside_for_the_next(
     tmp_path: Path, endpoint: Endpoint
 ) -> None:
     source, output = table(tmp_path / "in.csv", 200), tmp_path / "out.jsonl"
@@ -265,12 +265,12 @@ def test_a_ledger_damaged_inside_stops_the_run_before_any_call_with_advice_that_
     assert run("enrich", source, "-o", output, *options(endpoint)).returncode == 0
     output.unlink()
     content = ledger.read_bytes()
-    ledger.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    page = len(content) // 2 // 4096 * 4096
+    ledger.write_bytes(content[:page] + b"\xff" * 4096 + content[page + 4096 :])
     stopped = run("enrich", source, "-o", output, *options(endpoint))
     assert (stopped.returncode, output.exists(), len(endpoint.journal.calls)) == (3, False, 200)
-    assert "move it away, then run the same command again" in stopped.stderr
+    assert f"is damaged and kept as {ledger}.corrupt" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    ledger.rename(tmp_path / "moved")
     assert run("enrich", source, "-o", output, *options(endpoint)).returncode == 0
     assert is_right(output, 200)
 

@@ -329,7 +329,7 @@ def test_a_file_that_turns_out_damaged_later_stops_the_run_with_advice(path: Pat
             ledger.put([(key(number), REPLY) for number in range(start, start + 500)])
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with pytest.raises(StorageError, match=r"run\.ledger cannot be read .*move it away"), Ledger(path) as ledger:
+    with pytest.raises(StorageError, match=r"run\.ledger cannot be read .*is damaged"), Ledger(path) as ledger:
         ledger.get([key(number) for number in range(2000)])
 
 
@@ -382,7 +382,7 @@ def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alo
     content = path.read_bytes()
     content = content[:4096] + b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
-    with pytest.raises(StorageError, match=r"run\.ledger cannot be .*move it away"):
+    with pytest.raises(StorageError, match=r"run\.ledger cannot be .*is damaged"):
         Ledger(path)
     assert path.read_bytes()[4096:] == content[4096:]
 
@@ -499,3 +499,13 @@ try:
 except StorageError as error:
     print(stored, error.message, sep="\\n")
 """
+
+
+def test_a_reply_as_deep_as_can_be_written_comes_back(tmp_path: Path) -> None:
+    body: dict[str, Any] = {}
+    for _ in range(200):
+        body = {"a": body}
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.put([(key(1), Reply(200, body, {}))])
+    with Ledger(tmp_path / "ledger") as ledger:
+        assert ledger.get([key(1)])[key(1)].body == body

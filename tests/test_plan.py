@@ -99,6 +99,12 @@ def test_a_schema_gives_typed_columns_and_is_checked_locally() -> None:
         assert outcome.provenance["error"]["content"] == content
 
 
+def test_a_reply_that_is_nested_too_deeply_to_be_written_is_no_output() -> None:
+    made = plan(output_schema={"type": "object", "properties": {"a": {}}})
+    outcome = made.outcome(RECORD, reply('{"a": ' + "[" * 200 + "]" * 200 + "}"), b"k")
+    assert (outcome.status, outcome.columns) == (Status.INVALID_OUTPUT, {"a": None})
+
+
 def test_json_inside_a_code_fence_is_json() -> None:
     made = plan(output_schema=SCHEMA)
     assert made.outcome(RECORD, reply('```json\n{"label": "bad"}\n```'), b"k").columns["label"] == "bad"

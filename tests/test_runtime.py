@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from connector.config import Config
 from connector.engines import Stop
-from connector.errors import Interrupted
+from connector.errors import Interrupted, StorageError
 from connector.ledger import Ledger
 from connector.plan import Plan
+from connector.records import Record, Reply
 from connector.runtime import Runtime, is_loopback, transport_of
 
 KEY = "canary-5f0c7d21e9"
@@ -95,3 +97,29 @@ def test_a_stop_ends_the_waiting_for_a_ledger(tmp_path: Path, caplog: pytest.Log
         Runtime(plan, path, stop=Later())
     told = [record.getMessage() for record in caplog.records]
     assert told == [f"another run uses the ledger {path}; waiting for it to end"]
+
+
+@pytest.mark.parametrize("first", [4096, 8192], ids=["where it begins", "amid the replies"])
+def test_a_ledger_that_is_damaged_inside_is_set_aside_so_that_the_same_command_goes_on(
+    first: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once where that shows at its opening, else at the end of the run that it stops."""
+    path = tmp_path / "run.ledger"
+    plan = Plan(Config(url="http://127.0.0.1:1/v1", model="m", prompt="{{ x }}"))
+    records = [Record(number, {"x": number}) for number in range(500)]
+    with Ledger(path) as ledger:
+        ledger.put([(plan.key(plan.request(record.data)), Reply(200, {"a": 1}, {})) for record in records])
+    content = path.read_bytes()
+    path.write_bytes(content[:first] + b"\xff" * (len(content) - first))
+
+    def run() -> None:
+        with Runtime(plan, path) as runtime:
+            runtime.ledger.get([plan.key(plan.request(record.data)) for record in records])
+
+    with suppress(StorageError):
+        run()
+    aside = path.with_name("run.ledger.corrupt")
+    assert f"kept as {aside}" in caplog.text
+    assert aside.exists()
+    run()
+    assert not path.with_name("run.ledger.corrupt2").exists()

@@ -406,6 +406,11 @@ def test_a_value_that_is_not_json_is_refused(value: object) -> None:
     assert problem == f"request_format.a[0]: {value!r} is not JSON"
 
 
+def test_an_integer_of_any_size_is_json() -> None:
+    assert rendered({"a": [10**15]}) == {"a": [10**15]}
+    Template({"a": [10**400]}, "response_format")
+
+
 def test_a_key_that_is_no_text_becomes_one() -> None:
     assert rendered({1: "{{ x }}", None: 2}, x=1) == {"1": 1, "None": 2}
 

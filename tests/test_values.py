@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jinja2 import ChainableUndefined, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
+from connector.decoding import joined, loads
 from connector.values import (
     Json,
     NullError,
@@ -23,10 +24,8 @@ from connector.values import (
     dumps,
     in_string,
     is_null,
-    joined,
     json_value,
     listed,
-    loads,
     native,
     text,
     tojson,
@@ -206,6 +205,8 @@ def test_tojson_stands_for_itself_outside_of_strings_and_is_text_in_them() -> No
         b'{"a": -Infinity}',
         b"1e999",
         b"[" * 100_000,
+        b"[" * 101 + b"]" * 101,
+        '{"a": [' * 51 + "]}" * 51,
         b"'a'",
         b"\xff",
         b"{} {}",
@@ -215,6 +216,13 @@ def test_tojson_stands_for_itself_outside_of_strings_and_is_text_in_them() -> No
 def test_what_is_not_json_is_a_value_error(data: bytes | str) -> None:
     with pytest.raises(ValueError, match=r"."):
         loads(data)
+
+
+@pytest.mark.parametrize(
+    "data", ["[" * 100 + "]" * 100, "[{}, []]" + " " * 9, dumps([{"a": [1]}] * 200), dumps("[" * 200)]
+)
+def test_json_of_a_hundred_levels_or_of_many_brackets_is_json(data: str | bytes) -> None:
+    assert loads(data) == json.loads(data)
 
 
 def test_half_of_a_character_is_let_through() -> None:

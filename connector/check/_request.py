@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from connector.check._probe import Probe
+from connector.decoding import loads
 from connector.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -21,7 +22,7 @@ from connector.plan import Plan
 from connector.records import ANY, Reply, Schema
 from connector.shorthand import constants_of, shorthand_of
 from connector.template import Template
-from connector.values import dumps, loads
+from connector.values import dumps
 
 OK: Final = range(200, 300)
 _TRIES: Final = 8  # requests at the most to find a parameter that is refused without being named

@@ -13,11 +13,12 @@ from connector import endpoints
 from connector.check._probe import Probe
 from connector.check._request import said
 from connector.concessions import Concessions, path_of
+from connector.decoding import loads
 from connector.endpoints import address_of, usage_of
 from connector.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
 from connector.records import Reply, Schema
 from connector.runtime import IN_MEMORY
-from connector.values import dumps, loads
+from connector.values import dumps
 
 Verdict = Literal["yes", "no", "ignored", "unknown"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from connector.records import JSON
 from connector.values import dumps
 
 _SCHEMA_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "structured", "grammar", "guided")
+_VALUE: Final = re.compile(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")
 _STRICT_WORDS: Final = ("strict", "additionalproperties", "invalid schema", "'required' is required")
 
 
@@ -68,11 +70,11 @@ def _without_usage(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 CONCESSIONS: Final[Mapping[str, Concession]] = {
     "max_completion_tokens": Concession(
-        lambda words: "max_tokens" in words or "max_completion_tokens" in words,
+        lambda words: ("max_tokens" in words or "max_completion_tokens" in words) and not _VALUE.search(words),
         lambda body: _renamed("max_tokens", "max_completion_tokens", body),
     ),
     "max_tokens": Concession(
-        lambda words: "max_completion_tokens" in words,
+        lambda words: "max_completion_tokens" in words and not _VALUE.search(words),
         lambda body: _renamed("max_completion_tokens", "max_tokens", body),
     ),
     "loose_schema": Concession(lambda words: any(word in words for word in _STRICT_WORDS), _loosely),

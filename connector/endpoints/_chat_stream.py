@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from connector.decoding import joined
 from connector.endpoints._shapes import index_of, listed, mapped, text_of
-from connector.values import joined
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _PIECES: Final = frozenset({"delta", "message", "index"})

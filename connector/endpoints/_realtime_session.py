@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from connector.adapter import Settings
 from connector.clock import Clock
 from connector.deadline import Deadline
+from connector.decoding import loads
 from connector.endpoints._realtime_dial import Dialer
 from connector.endpoints._realtime_faults import Fault, refused
 from connector.endpoints._realtime_response import fold
@@ -24,7 +25,6 @@ from connector.endpoints._shapes import listed, mapped, text_or_none
 from connector.errors import ConnectorError, TemplateError
 from connector.masking import Masker
 from connector.records import JSON, Reply
-from connector.values import loads
 
 _LONGEST_LOOK: Final = 5.0  # seconds that an idle session has to show that it is alive and clean
 _APART: Final = frozenset({"model", "input", "text", "stream"})

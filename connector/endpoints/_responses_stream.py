@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from connector.decoding import joined
 from connector.endpoints._shapes import listed, mapped, text_or_none
-from connector.values import joined
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _OPEN: Final = ("in_progress", "queued")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from connector.decoding import loads
 from connector.endpoints import Packing, Shorthand, usage_of
 from connector.endpoints._chat_concessions import CONCESSIONS
 from connector.endpoints._chat_rows import Rows
@@ -14,7 +15,6 @@ from connector.endpoints._plain import ROOM, dial, wire_form
 from connector.endpoints._prompt import as_text, image_of
 from connector.endpoints._shapes import index_of, listed, mapped, text_of, text_or_none
 from connector.records import JSON, Answer, Schema, Status
-from connector.values import loads
 
 PATH: Final = "/chat/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
+from connector.decoding import loads
 from connector.endpoints import Concession, Packing, Shorthand, usage_of
 from connector.endpoints._plain import dial, fold, raised, repaired, streamed, structured
 from connector.endpoints._prompt import as_text
@@ -13,7 +14,7 @@ from connector.endpoints._shapes import listed, mapped, text_or_none
 from connector.endpoints._vectors import vector_of
 from connector.errors import BadRequestError
 from connector.records import JSON, Answer, Schema, Status
-from connector.values import dumps, loads
+from connector.values import dumps
 
 PATH: Final = "/embeddings"
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from secrets import token_hex
 from typing import Final
 
+from connector.decoding import loads
 from connector.endpoints import Shorthand
 from connector.endpoints._images import (
     COLUMNS,
@@ -28,7 +29,7 @@ from connector.endpoints._prompt import as_text, image_of
 from connector.errors import BadRequestError
 from connector.images import SUFFIXES, ImageError, contained, media_type
 from connector.records import JSON
-from connector.values import dumps, loads
+from connector.values import dumps
 
 PATH: Final = "/images/edits"
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 from connector.breaker import Breaker
 from connector.clock import Clock
-from connector.errors import ConnectorError, FatalError
+from connector.errors import ConnectorError, FatalError, NotFoundError
 from connector.limits import Limits, Ticket
 from connector.records import Outcome, Record, Reply
 from connector.retry import Backoff
@@ -120,8 +120,10 @@ class Control(NamedTuple):
     resolve: Resolve = as_it_stands
 
 
-def ends_run(error: BaseException) -> bool:
+def ends_run(error: BaseException, breaker: Breaker) -> bool:
     """Whether no further call makes sense after `error`: it is fatal, or nobody expected it."""
+    if isinstance(error, NotFoundError):
+        return not breaker.was_answered
     return isinstance(error, FatalError) or not isinstance(error, ConnectorError)
 
 

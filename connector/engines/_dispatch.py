@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Final, Protocol
 
-from connector.engines import Call, Control, Done, ends_run
-from connector.errors import ConnectorError, RetryableError
+from connector.engines import Call, Control, Done
+from connector.errors import ConnectorError, FatalError, NotFoundError, RetryableError
 from connector.records import IDLE, Reply
 
 _TICK: Final = 0.05  # seconds without news after which whatever is ready downstream is let go
@@ -181,7 +181,9 @@ class _Loop:
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now)
             return None
-        if not isinstance(result, ConnectorError) or ends_run(result):
+        if isinstance(result, NotFoundError) and not control.breaker.missed():
+            return self._resolved(call, result, now)
+        if not isinstance(result, ConnectorError) or isinstance(result, FatalError):
             control.stop.request(result)
             return None
         control.breaker.answered()

@@ -30,6 +30,7 @@ class _Threads:
         self._most = control.limits.most
         self._now = control.clock.monotonic
         self._stop = control.stop
+        self._breaker = control.breaker
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
         self._done: SimpleQueue[Result] = SimpleQueue()
         self._threads = 0
@@ -74,6 +75,6 @@ class _Threads:
             try:
                 put((call, started, send(call.body) if stop.reason is None else None))
             except BaseException as error:  # noqa: BLE001 - it is raised again in the deciding thread
-                if ends_run(error):
+                if ends_run(error, self._breaker):
                     stop.request(error)  # at once, so that no other call begins
                 put((call, started, error))

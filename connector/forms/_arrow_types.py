@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
+from connector.decoding import joined
 from connector.records import JSON, Schema
-from connector.values import joined
 
 _SHOWN: Final = 80
 _INT64: Final = range(-(1 << 63), 1 << 63)

@@ -197,7 +197,7 @@ def json_file(path: str | None, name: str) -> JSON:
     if path is None:
         raise ConfigError(f"--{name} is missing")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # PowerShell writes a byte order mark
     except OSError as error:
         raise ConfigError(f"the {name} {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
+from connector.decoding import is_too_deep
 from connector.errors import ConfigError, ConnectorError
 from connector.lines import lines
 from connector.protocols import Destination, Platform, Transform
@@ -131,6 +132,8 @@ class _Inbox:
         if not isinstance(kind, str):
             raise ConfigError("it is no message: a message is a JSON object with a type")
         if kind == "RECORD":
+            if is_too_deep(message, line):
+                raise ConfigError("the RECORD is nested too deeply: make the inner objects and lists texts")
             return self._record(message.get("record"), len(line))
         if kind == "STATE":
             return Message(self._place(_Placed("", len(line), state=line)), b"")

@@ -149,7 +149,7 @@ class Inlet:
         form, kind = self._form, message["type"]
         if kind == form.declares:
             return json.dumps(message).encode() if form.declare(message, self._open) else line
-        if kind in form.refused and self._gained.get(message.get("stream", ""), ()) is not None:
+        if kind in form.refused and self._gained.get(str(message.get("stream")), ()) is not None:
             raise ConfigError(f"a {kind} message cannot be enriched, since its rows are elsewhere: have RECORDs sent")
         if kind != "RECORD":
             return line

@@ -100,17 +100,25 @@ def _declare_schema(message: Object, opened: Open) -> bool:
 
 
 def _declare_catalog(message: Object, opened: Open) -> bool:
-    try:
-        streams = [(stream["name"], stream["json_schema"]) for stream in message["catalog"]["streams"]]
-    except (KeyError, TypeError):
-        raise ConfigError("the CATALOG has no streams, or one without name or json_schema") from None
-    gaining = [_gains(name, schema, opened) for name, schema in streams]
-    return any(gaining)
+    match message.get("catalog"):
+        case {"streams": [*streams]}:
+            gaining = [_gains(*_described(stream), opened) for stream in streams]
+            return any(gaining)
+    raise ConfigError("the CATALOG has no streams")
+
+
+def _described(stream: Any) -> tuple[str, Object]:
+    match stream:
+        case {"name": str(name), "json_schema": dict(schema)}:
+            return name, schema
+    raise ConfigError("the CATALOG has a stream without name or json_schema")
 
 
 def _gains(stream: str, schema: Object, opened: Open) -> bool:
     """Puts the columns that a stream gains into its schema; without any columns, the schema tells nothing of them."""
-    properties: dict[str, Any] = schema.get("properties") or {}
+    properties = schema.get("properties") or {}
+    if not isinstance(properties, dict):
+        raise ConfigError(f'the schema of stream "{stream}" has properties that are no object')
     gained = opened(stream, list(properties) or None)
     if gained is None:
         return False

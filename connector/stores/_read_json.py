@@ -36,6 +36,7 @@ def load(database: Database, files: Sequence[File], limit: int | None) -> list[C
     with Spool(spooled, shape) as spool:
         for index, row in enumerate(islice(chain.from_iterable(objects(database, file) for file in files), limit)):
             spool.write(index, row)
+        spool.flush()
     columns = shape.columns
     check_names(columns, ", ".join(str(file.path) for file in files))
     database.run(_create(spooled, spool.longest, columns))

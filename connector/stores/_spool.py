@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from connector.decoding import is_too_deep
 from connector.errors import ConfigError, StorageError
 from connector.stores._shapes import Shape
 
@@ -59,6 +60,8 @@ def decode(text: bytes | str, where: str) -> dict[str, Any]:
         raise ConfigError(
             f"{where}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
         ) from error
+    if is_too_deep(row, text):
+        raise ConfigError(f"{where} is nested too deeply. Make the inner objects and lists texts.")
     if not isinstance(row, dict):
         raise ConfigError(f'{where}: a JSON object is expected, such as {{"id": 1}}.')
     return row
@@ -142,17 +145,25 @@ class Spool:
         self._end += len(line)
         self.longest = max(self.longest, len(line))
 
+    def flush(self) -> None:
+        """Make sure that all rows are in the file, for who reads that.
+
+        Raises:
+            StorageError: the disk takes no more.
+        """
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise no_room(error, self._place) from error
+
     def lines(self, gap: bytes = b"") -> Iterator[bytes]:
         """All lines in order, `gap` where there is none at an index.
 
         Raises:
             StorageError: the disk takes no more.
         """
+        self.flush()
         file = self._file
-        try:
-            file.flush()
-        except OSError as error:
-            raise no_room(error, self._place) from error
         for place in self._places:
             if place == _ABSENT:
                 yield gap

@@ -37,6 +37,8 @@ class Table:
 
     Beside a `Snapshot` only the added columns wait here; at the end they are put beside its rows, position by position,
     so no join and no sort has to hold them. From any other source the rows come whole.
+
+    `place` is where the rows are going to be, if that is not in `target`: errors name it.
     """
 
     def __init__(
@@ -48,15 +50,17 @@ class Table:
         source: Source | None,
         *,
         csv_safe: bool = False,
+        place: Path | None = None,
     ) -> None:
         self._target = target
+        self._place = place or target.path
         self._csv_safe = csv_safe and target.format in _FLAT
         self._directory = directory
         self._database = database
         self._added = added
         self._snapshot = source if isinstance(source, Snapshot) else None
         self._inputs = dict(source.columns) if source else {}
-        check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(target.path))
+        check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
         self._known = self._snapshot is not None or bool(self._inputs)
         self._shape = Shape.of_table() if target.format == "parquet" or not self._known else None
         self._width = 0
@@ -75,7 +79,7 @@ class Table:
         self._spool.write(record.index, added if self._snapshot else {**record.data, **added})
         if not self._known and self._shape and len(self._shape.fields) != self._width:
             self._width = len(self._shape.fields)
-            check_names(self._shape.fields, str(self._target.path))
+            check_names(self._shape.fields, str(self._place))
 
     def flush(self) -> None:
         """Nothing to hand on: a file is there as a whole or not at all."""
@@ -97,7 +101,7 @@ class Table:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> StorageError:
-        path = self._target.path
+        path = self._place
         if is_full(error):
             return no_room(error, path.parent)
         return StorageError(f"{path}: it cannot be written. Check that its folder is still there.", detail=str(error))

@@ -76,7 +76,10 @@ def sink(
         adds = target is not None and target.mode != "overwrite"
         file = place._replace(path=directory / place.path.name) if adds else place
         opened = nullcontext(snapshot.database) if snapshot else Database(directory)
-        with opened as database, Table(file, directory, database, added, source, csv_safe=options.csv_safe) as table:
+        with (
+            opened as database,
+            Table(file, directory, database, added, source, csv_safe=options.csv_safe, place=place.path) as table,
+        ):
             yield Addition(table, file, place, target.primary_key) if target and adds else table
 
 

@@ -125,6 +125,12 @@ def test_a_catalogue_of_another_kind_is_the_user_s_to_mend(project: Project, cat
     assert values(official(project.verb("read", "--catalog", project.file("catalog", catalog)))) == ["config_error"]
 
 
+def test_a_catalogue_may_begin_with_a_byte_order_mark(project: Project) -> None:
+    catalog = project.catalog()
+    catalog.write_text("\ufeff" + catalog.read_text(), encoding="utf-8")
+    assert values(official(project.verb("read", "--catalog", catalog)))[-1] == "COMPLETE"
+
+
 STREAM = {"stream_descriptor": {"name": "reviews"}, "stream_state": {"at": 3}}
 
 

@@ -200,6 +200,7 @@ BROKEN: list[tuple[str | Message, str]] = [
     ({"type": "RECORD", "record": {"stream": "reviews", "data": [1]}}, "line 3: the RECORD has no stream, or no data"),
     (record(2, "nowhere"), 'line 3: there is no stream "nowhere" in the catalog; there is: reviews, others'),
     (record(2, content="mine"), 'line 3: the record of stream "reviews" has "content" already'),
+    (json.dumps(record(2, deep=0)).replace("0", "[" * 300 + "]" * 300, 1), "line 3: the RECORD is nested too deeply"),
 ]
 
 

@@ -135,7 +135,12 @@ def test_a_schema_without_columns_tells_nothing_of_them(busy: Endpoint) -> None:
         ('{"type": "RECORD", "record": {}}', "the RECORD has no stream"),
         ('{"type": "RECORD", "stream": "a\tb", "record": {}}', "it is not JSON"),
         ('{"type": "BATCH", "stream": "reviews", "manifest": []}', "a BATCH message cannot be enriched"),
+        ('{"type": "BATCH", "stream": ["reviews"]}', "a BATCH message cannot be enriched"),
         ('{"type": "SCHEMA", "stream": "other"}', "the SCHEMA has no stream, or no schema"),
+        (
+            '{"type": "SCHEMA", "stream": "other", "schema": {"properties": [1]}}',
+            'the schema of stream "other" has properties that are no object',
+        ),
         (
             '{"type": "RECORD", "stream": "reviews", "record": {"text": "", "label": 1}}',
             'the record of stream "reviews" has "label" already',
@@ -213,6 +218,10 @@ def test_airbyte_s_catalog_gains_the_columns(busy: Endpoint) -> None:
     ("line", "told"),
     [
         ({"type": "CATALOG", "catalog": {}}, "the CATALOG has no streams"),
+        ({"type": "CATALOG", "catalog": {"streams": {}}}, "the CATALOG has no streams"),
+        ({"type": "CATALOG", "catalog": {"streams": ["x"]}}, "the CATALOG has a stream without name"),
+        ({"type": "CATALOG", "catalog": {"streams": [{"name": [], "json_schema": {}}]}}, "the CATALOG has a stream"),
+        ({"type": "CATALOG", "catalog": {"streams": [{"name": "a", "json_schema": None}]}}, "the CATALOG has a stream"),
         ({"type": "RECORD", "record": {"stream": "reviews"}}, "the RECORD has no record.data, or it is no object"),
         ({"type": "RECORD", "record": {"data": {}}}, "the RECORD has no stream"),
         ({"type": "RECORD"}, "the RECORD has no stream"),

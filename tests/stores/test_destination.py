@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -221,6 +222,13 @@ def test_an_output_that_cannot_take_the_streams_is_refused_at_once(options: Any,
 def test_a_key_that_is_no_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no column 'nowhere'"):
         Place(tmp_path, "csv").sync(row(1), mode="append_dedup", primary_key=("nowhere",))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_row_that_cannot_be_written_is_told_with_the_file_that_was_named(tmp_path: Path, kind: str) -> None:
+    told = re.escape(f"{tmp_path.resolve() / 'reviews'}.{kind}: a column has no name")
+    with pytest.raises(ConfigError, match=told):
+        Place(tmp_path, kind).sync(row(1), {"id": 2, "": 1})
 
 
 def test_a_folder_that_goes_away_is_an_error_and_the_rows_stay_undurable(tmp_path: Path) -> None:

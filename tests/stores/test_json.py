@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,8 @@ def test_types_come_from_all_rows(tmp_path: Path) -> None:
         (b'{"a": NaN}\n', r"in.jsonl, line 1, column 7: this is not JSON"),
         (b'{"a": 1, "A": 2}\n', r"in.jsonl: 'a' and 'A' differ only in case"),
         (b'{"": 1}\n', r"in.jsonl: a column has no name"),
+        (b'{"a": 1}\n{"a": ' + b"[" * 200 + b"]" * 200 + b"}\n", r"in.jsonl, line 2 is nested too deeply"),
+        (b'{"a": ' * 101 + b"1" + b"}" * 101, r"in.jsonl, line 1 is nested too deeply"),
         (b'[{"a": 1}, {"a": 2', r"in.jsonl: it cannot be read as jsonl"),
         (b'{\n  "a": 1\n}\n', r"in.jsonl, line 1, column 2: this is not JSON .* One object a line"),
     ],
@@ -121,6 +125,30 @@ def test_an_object_used_as_a_dictionary_is_no_structure_of_thousands_of_fields(t
     with opened(file(tmp_path, lines)) as source:
         assert source.columns["by_user"] == {"type": ["null", "object"]}
         assert rows_of(source)[2_999] == {"by_user": {"user 2999": 2_999}}
+
+
+FULL_DISK = """
+import resource, signal, sys
+from connector.errors import StorageError
+from connector.stores import files
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+try:
+    with files.source(files.Options(path=sys.argv[1])) as source:
+        print(source.rows)
+except StorageError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("room", [24, 27])
+def test_no_row_is_lost_where_the_disk_is_full(tmp_path: Path, room: int) -> None:
+    """Even where the table is so small that it is written to the disk in one piece."""
+    path = file(tmp_path, '{"a":1}\n' * 100)
+    command = [sys.executable, "-c", FULL_DISK, str(path), str(room)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert done.stdout.startswith("Nothing more can be written in")
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)

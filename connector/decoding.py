@@ -1,0 +1,75 @@
+"""JSON as it is found: what may be let through, and what may not; texts that were cut anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final
+
+import orjson
+
+_DEEPEST: Final = 100  # levels; their schema has twice as many, its message some more, and orjson writes 254
+
+
+class DepthError(ValueError):
+    """JSON that is nested too deeply to be written again."""
+
+    def __init__(self) -> None:
+        super().__init__("it is nested too deeply")
+
+
+def loads(data: bytes | str) -> Any:
+    """Decodes JSON. Half of a surrogate pair is let through, since a stream may cut an emoji in two; NaN is not.
+
+    Raises `ValueError` on anything that is not JSON, nested too deeply included.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(data, parse_constant=_finite, parse_float=_finite)
+        except RecursionError:
+            raise DepthError from None
+    if is_too_deep(value, data):
+        raise DepthError
+    return value
+
+
+def is_too_deep(value: Any, source: bytes | str) -> bool:
+    """Whether JSON, decoded from `source`, is nested too deeply to be written again; orjson reads more than that."""
+    if isinstance(source, bytes):
+        opened = source.count(b"[") + source.count(b"{")
+    else:
+        opened = source.count("[") + source.count("{")
+    if opened <= _DEEPEST:
+        return False
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_DEEPEST):
+        parts = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not JSON")
+    return value
+
+
+def joined(parts: list[str]) -> str:
+    """Joins pieces of a text, putting together the characters that were cut in two between them."""
+    whole = "".join(parts)
+    if whole.isascii() or _encodable(whole):
+        return whole
+    return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
