@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 _DEEPEST: Final = 100  # levels; their schema has twice as many, its message some more, and orjson writes 254
+_SHORT: Final = 2 * _DEEPEST  # characters that have no room for more levels; an event of a stream has fewer
 
 
 class DepthError(ValueError):
@@ -30,7 +31,7 @@ def loads(data: bytes | str) -> Any:
             value = json.loads(data, parse_constant=_finite, parse_float=_finite)
         except RecursionError:
             raise DepthError from None
-    if is_too_deep(value, data):
+    if len(data) > _SHORT and is_too_deep(value, data):
         raise DepthError
     return value
 
