@@ -65,7 +65,7 @@ def posted(script: Callable[[dict[str, Any]], Action | None]) -> Callable[[Call]
 
 @contextmanager
 def tls_server(folder: Path, name: str, *, expired: bool = False, asks: bool = False) -> Iterator[int]:
-    """A server with a certificate of its own for `name`, which answers every request with no models; its port.
+    """A server with a certificate of its own for `name`, which has no models and answers all the same; its port.
 
     The certificate is `cert.pem` in the folder, its key `key.pem`; `asks` wants the client to show one like it.
     """
@@ -80,12 +80,12 @@ def tls_server(folder: Path, name: str, *, expired: bool = False, asks: bool = F
     if asks:
         context.load_verify_locations(path)
         context.verify_mode = ssl.CERT_REQUIRED
-    body = b'{"data": []}'
+    models, answer = b'{"data": []}', b'{"choices": [{"message": {"role": "assistant", "content": "ok"}}]}'
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
     def serve(peer: socket.socket) -> None:
         with suppress(OSError), closing(context.wrap_socket(peer, server_side=True)) as sock:
-            sock.recv(1 << 16)
+            body = models if sock.recv(1 << 16).startswith(b"GET") else answer
             sock.sendall(head % len(body) + body)
 
     with served(serve) as port:
