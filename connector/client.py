@@ -13,8 +13,8 @@ import orjson
 from connector.clock import Clock
 from connector.decoding import DepthError, joined, loads
 from connector.endpoints import Endpoint
-from connector.errors import CutError, FatalError, ReplyError, RetryableError
-from connector.faults import error_of, read_fault, shown
+from connector.errors import CutError, ReplyError
+from connector.faults import error_of, final, read_fault, shown
 from connector.masking import Masker
 from connector.records import Reply
 from connector.sse import DONE, events
@@ -106,16 +106,11 @@ class Client:
         return _storable(body)
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
-        """Raises what the run has to act on; a refusal of this request alone is a final reply, worth keeping."""
+        """The refusal as a final reply; raises what the run has to act on."""
         told = content["error"] if response.status not in _OK else content
         error = error_of(response.status, response.headers, told, now=self._clock.time(), mask=self._mask)
-        if isinstance(error, FatalError | RetryableError):
-            raise error
-        message, code, kind = (shown(text, self._mask) for text in read_fault(told))
-        kept = {"message": message or error.message, "type": kind, "code": code}
         latency = int((self._clock.monotonic() - started) * 1000)
-        status = error.http_status or response.status
-        return Reply(status, {"error": kept}, dict(response.headers), latency)
+        return final(error, told, response.headers, latency, self._mask)
 
 
 class _Stream:

@@ -19,6 +19,7 @@ from connector.errors import (
     NotFoundError,
     QuotaError,
     RateLimitError,
+    RetryableError,
     ServerError,
 )
 from connector.records import Reply
@@ -43,6 +44,7 @@ _FILTER: Final = "litellm.contentpolicyviolationerror"  # which keeps no code
 _LIMITED: Final = "rate_limit_exceeded"
 _REFUSED: Final = _FILTERED | {"invalid_request_error", "context_length_exceeded"}
 _FINAL: Final = ("invalid_", "image_")  # of a response that failed: `invalid_prompt`, `image_too_large`, …
+_BAD_REQUEST: Final = 400
 _BUDGET: Final = 412  # Portkey: its own budget is used up
 _DENIED: Final = 446  # Portkey: a guardrail denied the request
 _HEADERS: Final = re.compile(r"\bx-portkey-|^invalid (?:provider|config|custom host)\b", re.IGNORECASE)
@@ -149,6 +151,20 @@ def refusal(reply: Reply) -> BadRequestError:
     """The error of a row whose request was refused for good, by the reply that is kept of it."""
     told = f"the endpoint refuses this request (HTTP {reply.status}: {reply.body['error']['message']})"
     return BadRequestError(told, http_status=reply.status)
+
+
+def final(
+    error: ConnectorError, told: Any, headers: Mapping[str, str], latency_ms: int, mask: Callable[[str], str]
+) -> Reply:
+    """Raises what the run has to act on; a refusal of this request alone is a final reply, worth keeping.
+
+    `told` is the body that `error` was read off. Of what it says nothing is kept that is not masked.
+    """
+    if isinstance(error, FatalError | RetryableError):
+        raise error
+    message, code, kind = (shown(text, mask) for text in read_fault(told))
+    kept = {"message": message or error.message, "type": kind, "code": code}
+    return Reply(error.http_status or _BAD_REQUEST, {"error": kept}, dict(headers), latency_ms)
 
 
 def is_filtered(reply: Reply) -> bool:

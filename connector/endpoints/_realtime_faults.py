@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from connector.errors import ConnectorError, CutError, FatalError, RetryableError
-from connector.faults import error_of, read_fault, shown
+from connector.errors import ConnectorError, CutError
+from connector.faults import error_of, final, read_fault, shown
 from connector.records import Reply
 
 _STATUSES: Final = {
@@ -62,13 +62,10 @@ class Fault(Exception):  # noqa: N818 - it is no error yet: what it means depend
 
 
 def refused(told: Any, headers: dict[str, str], latency_ms: int, *, now: float, mask: Callable[[str], str]) -> Reply:
-    """Raises what the run has to act on; a refusal of this request alone is a final reply, worth keeping."""
+    """The refusal as a final reply; raises what the run has to act on."""
     fault = read_fault({"error": told})
     error = _error({"message": fault.message, "type": fault.type, "code": fault.code}, 500, headers, now, mask)
-    if isinstance(error, FatalError | RetryableError):
-        raise error
-    kept = {"message": shown(fault.message, mask) or error.message, "type": fault.type, "code": fault.code}
-    return Reply(error.http_status or 400, {"error": kept}, headers, latency_ms)
+    return final(error, {"error": told}, headers, latency_ms, mask)
 
 
 def closed(

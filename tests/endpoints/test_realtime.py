@@ -304,6 +304,12 @@ def test_a_refusal_of_one_row_is_a_final_reply(server: Realtime, dialed: Dial) -
     )
 
 
+def test_of_a_refusal_nothing_is_kept_that_is_not_masked() -> None:
+    """It goes into the ledger, and from there into exports."""
+    told = {"message": f"not with {KEY}", "type": "invalid_request_error", "code": f"c-{KEY}"}
+    assert KEY not in str(refused(told, {}, 0, now=0.0, mask=Masker([KEY])).body)
+
+
 def test_the_deadline_bounds_the_row_however_its_reply_trickles(server: Realtime, dialed: Dial) -> None:
     started = time.monotonic()
     with pytest.raises(APITimeoutError, match=r"no complete reply within 0\.3 s"):
