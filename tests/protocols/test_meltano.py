@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import yaml
 
 from connector.specification import ROOT
 from tests.endpoint import Action, Call, Endpoint, act, answer_to
+from tests.environments import programs
 
 SAMPLE = ROOT / "sample_configs" / "meltano"
 ENVIRONMENTS = {"meltano": ("meltano>=4.4,<5", "singer-sdk>=0.54,<1"), "target": ("target-jsonl==0.1.4",)}
@@ -57,31 +57,17 @@ TapTable.cli()
 
 
 @pytest.fixture(scope="session")
-def installed(pytestconfig: pytest.Config) -> Path:
-    """The directory of the environments, made once and used again by later runs."""
-    base = Path(pytestconfig.cache.mkdir("meltano")) if pytestconfig.cache else pytest.fail("pytest's cache is off")
-    for name, packages in ENVIRONMENTS.items():
-        marker = base / name / "installed"
-        wanted = "\n".join((sys.version, *packages))
-        if marker.is_file() and marker.read_text() == wanted:
-            continue
-        shutil.rmtree(base / name, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", base / name], check=True)
-        pip = [str(base / name / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run([*pip, *packages], capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = f"{' and '.join(packages)} cannot be installed here: {done.stderr.strip().splitlines()[-1]}"
-            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-        marker.write_text(wanted)
-    return base
+def installed(pytestconfig: pytest.Config) -> dict[str, Path]:
+    """The `bin` directory of each environment, made once and used again by later runs."""
+    return {name: programs(pytestconfig, name, *packages) for name, packages in ENVIRONMENTS.items()}
 
 
 class Project:
     """The sample project, with a tap and a target that are there, and mappings of the test's own."""
 
-    def __init__(self, path: Path, installed: Path, endpoint: Endpoint) -> None:
+    def __init__(self, path: Path, installed: dict[str, Path], endpoint: Endpoint) -> None:
         self.path = path
-        self._meltano = installed / "meltano" / "bin" / "meltano"
+        self._meltano = installed["meltano"] / "meltano"
         self.output = path / "output" / "reviews.jsonl"
         self.plugins: dict[str, list[dict[str, Any]]] = {}
         self.environment = {
@@ -95,7 +81,7 @@ class Project:
         self.project = yaml.safe_load((SAMPLE / "meltano.yml").read_text())
         self.plugins = self.project["plugins"]
         tap = path / "tap"
-        tap.write_text(TAP.format(python=installed / "meltano" / "bin" / "python"))
+        tap.write_text(TAP.format(python=installed["meltano"] / "python"))
         tap.chmod(0o755)
         self.plugins["extractors"] = [
             {
@@ -106,7 +92,7 @@ class Project:
                 "config": {"path": str(path / "reviews.csv")},
             }
         ]
-        target = {"executable": str(installed / "target" / "bin" / "target-jsonl"), "namespace": "target_jsonl"}
+        target = {"executable": str(installed["target"] / "target-jsonl"), "namespace": "target_jsonl"}
         self.plugins["loaders"][0] = target | {name: self.plugins["loaders"][0][name] for name in ("name", "config")}
 
     @property
@@ -142,7 +128,7 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, installed: Path, endpoint: Endpoint) -> Project:
+def project(tmp_path: Path, installed: dict[str, Path], endpoint: Endpoint) -> Project:
     return Project(tmp_path, installed, endpoint)
 
 
@@ -205,7 +191,7 @@ def test_a_run_whose_mapper_gives_up_fails_and_saves_no_state_beyond_it(project:
     assert {row["id"] for row in project.rows()} == set(range(1, 41))
 
 
-def test_a_mapper_that_is_killed_half_way_loses_nothing(tmp_path: Path, installed: Path) -> None:
+def test_a_mapper_that_is_killed_half_way_loses_nothing(tmp_path: Path, installed: dict[str, Path]) -> None:
     wrapper, pid = tmp_path / "mapper", tmp_path / "pid"
     wrapper.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec map-openai-compatible "$@"\n')
     wrapper.chmod(0o755)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.endpoint import Endpoint, answer_to
+from tests.environments import programs
 from tests.protocols.test_airbyte import Project
 from tests.stores.helpers import table
 
@@ -78,20 +78,7 @@ Path(home, "told.json").write_text(json.dumps(told, default=str))
 @pytest.fixture(scope="session")
 def python(pytestconfig: pytest.Config) -> Path:
     """The interpreter of the client's environment, made once and used again by later runs."""
-    base = Path(pytestconfig.cache.mkdir("pyairbyte")) if pytestconfig.cache else pytest.fail("pytest's cache is off")
-    found = base / "airbyte" / "bin" / "python"
-    marker, wanted = base / "airbyte" / "installed", f"{sys.version}\n{PACKAGE}"
-    if marker.is_file() and marker.read_text() == wanted:
-        return found
-    shutil.rmtree(base / "airbyte", ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", base / "airbyte"], check=True)
-    pip = [str(found), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]
-    done = subprocess.run(pip, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = f"{PACKAGE} cannot be installed here: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    marker.write_text(wanted)
-    return found
+    return programs(pytestconfig, "airbyte", PACKAGE) / "python"
 
 
 class Client:
