@@ -7,7 +7,6 @@ from contextlib import closing
 from itertools import chain
 from typing import Any, Final
 
-from connector.quota import Quota
 from connector.records import JSON, Checkpoint, Record
 from connector.rowkeys import ROW_KEY, RowKeys
 from connector.runtime import Runtime
@@ -36,12 +35,9 @@ def read(
     items = chain([] if first is None else [first], items)
     is_keyed = selection.is_keyed and ROW_KEY not in source.columns
     keys = RowKeys(source.read if source.columns else list) if is_keyed else None
-    with open_runtime() as runtime:
-        quota = Quota.watching(runtime.control.backoff, runtime.control.clock.time)
-        runtime.control = runtime.control._replace(backoff=quota)
-        with closing(runtime.run(keys.entering(items) if keys else items)) as run:
-            results = quota.told(keys.leaving(run) if keys else run)
-            yield from results if selection.is_incremental else _completed(results)
+    with open_runtime() as runtime, closing(runtime.run(keys.entering(items) if keys else items)) as run:
+        results = runtime.control.gauge.quota.told(keys.leaving(run) if keys else run)
+        yield from results if selection.is_incremental else _completed(results)
 
 
 def _completed(results: Iterable[Any]) -> Iterator[Any]:

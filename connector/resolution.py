@@ -44,10 +44,8 @@ class Resolver:
         outcome = plan.outcome(call.records[0], reply, call.key) if plan.asks_again else None
         better = None if outcome is None else _better(plan, call, outcome)
         if better is not None:
-            name, call.body = better
-            call.asked = (*call.asked, name)
             call.paid = (*call.paid, reply)
-            return Resolution((), (call,))
+            return Resolution((), (call.otherwise(*better),))
         if call.paid:
             return Resolution((Done(call, summed((*call.paid, reply))),))
         return Resolution((Done(call, reply, outcome),))
@@ -58,7 +56,7 @@ class Resolver:
         again: list[Call] = []
         missing: list[Call] = []
         for part, body, own in apart(plan, call.parts, reply):
-            part.together, part.first = call.tries, call.first
+            part.part_from(call)
             if body is None:
                 part.paid = (*part.paid, own)
                 missing.append(part)
@@ -71,16 +69,14 @@ class Resolver:
     def _refused(self, call: Call, result: Reply | ConnectorError) -> Resolution:
         conceded = self._concessions.next(call.body, call.asked, result)
         if conceded is not None:
-            name, call.body = conceded
-            call.asked = (*call.asked, name)
             if isinstance(result, Reply):  # of a server that merely failed, only the next answer can tell
-                self._concessions.expect(call.body, name)
-            return Resolution((), (call,))
+                self._concessions.expect(call.body, conceded[0])
+            return Resolution((), (call.otherwise(*conceded),))
         if names := _conceded(call):
             self._concessions.drop(call.body, names)
         if call.parts:
             for part in call.parts:
-                part.together, part.first = call.tries, call.first
+                part.part_from(call)
             return Resolution((), halves(self._plan_of(call.parts[0].records[0]), call.parts))
         return Resolution((Done(call, standing(call) or result),))
 

@@ -17,21 +17,23 @@ class Watched:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.quota = Quota.watching(Backoff(max_retries=2), lambda: self.now)
+        self.quota = Quota()
+        self.backoff = Backoff(max_retries=2)
 
     def fails(self, error: RetryableError) -> float | None:
-        return self.quota.wait(error, 1, 0.0, lambda: 0.0)
+        self.quota.failed(error, self.now)
+        return self.backoff.wait(error, 1, 0.0, lambda: 0.0)
 
     def told(self) -> list[object]:
         return [each for each in self.quota.told(["row"]) if each != "row"]
 
 
-def test_it_waits_as_the_backoff_does() -> None:
+def test_it_leaves_the_backoff_as_it_is() -> None:
     watched = Watched()
     assert watched.fails(RateLimitError("slow", wait=30.0)) == 30.0
     assert watched.fails(ServerError("down")) == 0.0
     assert watched.fails(RateLimitError("slow", wait=3000.0)) is None
-    assert watched.quota.max_retries == 2
+    assert watched.backoff.max_retries == 2
 
 
 def test_a_limit_is_told_once_and_again_when_it_is_over_and_another_comes() -> None:

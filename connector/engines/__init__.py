@@ -14,6 +14,7 @@ from connector.breaker import Breaker
 from connector.clock import Clock
 from connector.errors import ConnectorError, FatalError, NotFoundError
 from connector.limits import Limits, Ticket
+from connector.quota import Quota
 from connector.records import Outcome, Record, Reply
 from connector.retry import Backoff
 
@@ -43,6 +44,16 @@ class Call:
         self.together = 0
         self.first = 0.0
         self.ticket = Ticket(0, 0.0)
+
+    def otherwise(self, name: str, body: bytes) -> Call:
+        """Asks in another way from now on, called `name`."""
+        self.asked = (*self.asked, name)
+        self.body = body
+        return self
+
+    def part_from(self, shared: Call) -> None:
+        """Goes on without the call that its rows shared: what was tried with that one counts for them."""
+        self.together, self.first = shared.tries, shared.first
 
     @property
     def tries(self) -> int:
@@ -95,12 +106,13 @@ class Stop:
 
 
 class Gauge:
-    """What an engine is doing: calls in flight now, and calls and retries so far."""
+    """What an engine is doing: calls in flight now, calls and retries so far, and whether its rate is limited."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.calls = 0
         self.retries = 0
+        self.quota = Quota()
 
 
 class Control(NamedTuple):

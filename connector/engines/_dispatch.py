@@ -200,6 +200,7 @@ class _Loop:
         control, in_flight = self._control, self._workers.in_flight
         wait = control.backoff.wait(error, call.attempts, now - call.first, control.clock.random)
         pause = control.backoff.base if wait is None else wait
+        control.gauge.quota.failed(error, control.clock.time())
         control.limits.failed(now, call.ticket, in_flight, pause, error)
         outage = control.breaker.failed(error, started, now, in_flight, is_first=call.tries == 1)
         if outage is not None:
