@@ -8,15 +8,14 @@ not be refused first.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
+from connector.cachedir import cached
 from connector.clock import Clock
 from connector.decoding import loads
 from connector.endpoints import Concession
@@ -30,8 +29,7 @@ _LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
 
 def path_of(url: str) -> Path:
     """Where what is known of an endpoint is kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return home / "openai-compatible" / f"{blake2b(url.encode(), digest_size=8).hexdigest()}.endpoint.json"
+    return cached(url, "endpoint.json")
 
 
 class Concessions:

@@ -20,6 +20,7 @@ from connector.plan import Plan
 from connector.protocols._airbyte_catalog import selections
 from connector.records import JSON, Outcome, Record, Schema, Status
 from connector.runtime import Runtime, ledger_path
+from connector.shorthand import names_of
 from connector.spec import spec
 from connector.stores import Source
 from connector.stores._destination import Destination
@@ -235,7 +236,7 @@ def _kept(results: Iterator[Result], config: Config) -> Iterator[Result]:
 def _stream(config: Config, source: Source, plan: Plan) -> Stream:
     columns = {**source.columns, **plan.added}
     schema: Schema = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": columns}
-    keys = tuple(name.strip() for name in (config.primary_key or "").split(",") if name.strip())
+    keys = names_of(config.primary_key)
     problems = [
         Problem(option, f'there is no column "{name}" in the input; there are: {", ".join(source.columns)}')
         for option, names in (("primary_key", keys), ("cursor_field", (config.cursor_field,)))

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from connector.errors import BudgetError
 from connector.records import Outcome, Reply, Status, Usage
 
-_HEADER: Final = "x-litellm-response-cost"
+COST_HEADER: Final = "x-litellm-response-cost"
+"""What LiteLLM says a reply cost, in USD."""
+
 _MILLION: Final = 1_000_000
 
 
@@ -30,8 +32,8 @@ def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
     """USD that a reply cost: OpenRouter's `usage.cost`, LiteLLM's cost header, or the prices times its tokens."""
     reported = reply.body.get("usage")
     told = reported.get("cost") if isinstance(reported, dict) else None
-    for source in (told, reply.headers.get(_HEADER)):
-        cost = _usd(source)
+    for source in (told, reply.headers.get(COST_HEADER)):
+        cost = usd(source)
         if cost is not None:
             return cost
     if prices is None or usage.input_tokens is None:
@@ -42,7 +44,7 @@ def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
     return (fresh + cached * cached_price + (usage.output_tokens or 0) * prices.output) / _MILLION
 
 
-def _usd(told: object) -> float | None:
+def usd(told: object) -> float | None:
     """A cost as an endpoint tells it; `None` for what is no amount, so that it cannot pass for free."""
     if told is None or isinstance(told, bool) or not isinstance(told, int | float | str):
         return None

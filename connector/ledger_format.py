@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from connector.cost import COST_HEADER
 from connector.records import Reply
 
 VERSION: Final = 2
@@ -27,7 +28,7 @@ COLUMNS: Final = "reply.key, status, body, headers, latency_ms, attempts"
 
 _KEPT: Final = (
     "x-request-id",
-    "x-litellm-response-cost",
+    COST_HEADER,
     "x-litellm-call-id",
     "x-litellm-model-id",
     "x-portkey-trace-id",

@@ -17,8 +17,8 @@ from connector.errors import ConfigError, ConnectorError, Problem, ReplyError, T
 from connector.faults import is_filtered, refusal
 from connector.imagefiles import kept
 from connector.ledger import keys_of
-from connector.provenance import GROUP, column, failure, group, known
-from connector.records import ANY, JSON, Answer, Outcome, Record, Reply, Schema, Status
+from connector.provenance import column, failure, group, known
+from connector.records import ANY, GROUP, JSON, Answer, Outcome, Record, Reply, Schema, Status
 from connector.shorthand import chosen_model, constants_of, names_of, prices_of, shorthand_of
 from connector.template import Template
 from connector.values import dumps, unsendable

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from connector.cost import Prices, cost_of
-from connector.records import JSON, Answer, Reply, Schema, Status, Usage
-
-GROUP: Final = "_llm"
-"""The column that holds a row's provenance."""
+from connector.records import GROUP, JSON, Answer, Reply, Schema, Status, Usage
 
 Detail = Literal["full", "status", "none"]
 

@@ -12,6 +12,9 @@ JSON: TypeAlias = Any
 Schema: TypeAlias = dict[str, Any]
 """A JSON Schema (draft-07) object."""
 
+GROUP: Final = "_llm"
+"""The column that holds a row's provenance."""
+
 ANY: Final[Schema] = {}
 """The schema of what may be anything."""
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import cache
-from hashlib import blake2b
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 from connector import endpoints, engines, pipeline
 from connector.breaker import Breaker
+from connector.cachedir import cached
 from connector.client import Client
 from connector.clock import Clock
 from connector.concessions import Concessions, path_of
@@ -132,9 +131,7 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
         return None if config.cache == IN_MEMORY else Path(config.cache)
     if beside is not None:
         return beside.with_name(f"{beside.name}.ledger")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    name = blake2b(f"{config.endpoint_url}\n{config.input!r}{purpose}".encode(), digest_size=8).hexdigest()
-    return home / "openai-compatible" / f"{name}.ledger"
+    return cached(f"{config.endpoint_url}\n{config.input!r}{purpose}", "ledger")
 
 
 class Runtime:

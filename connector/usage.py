@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
+from connector.cost import COST_HEADER, usd
 from connector.records import JSON, Reply
-
-_COST: Final = "x-litellm-response-cost"
 
 
 def summed(replies: Sequence[Reply]) -> Reply:
@@ -19,8 +18,8 @@ def summed(replies: Sequence[Reply]) -> Reply:
     for reply in replies:
         usage = _sum(usage, reply.body.get("usage"))
     body = last.body if usage is None else {**last.body, "usage": usage}
-    costs = [cost for reply in replies if (cost := _cost(reply)) is not None]
-    headers = {**last.headers, _COST: repr(sum(costs))} if costs else last.headers
+    costs = [cost for reply in replies if (cost := usd(reply.headers.get(COST_HEADER))) is not None]
+    headers = {**last.headers, COST_HEADER: repr(sum(costs))} if costs else last.headers
     return last._replace(body=body, headers=headers, latency_ms=sum(reply.latency_ms for reply in replies))
 
 
@@ -29,22 +28,17 @@ def shared(reply: Reply, weights: Sequence[int]) -> list[tuple[dict[str, Any], d
 
     Whole numbers are shared out so that they add up to the reply's own.
     """
-    usage, cost = reply.body.get("usage"), _cost(reply)
+    usage, cost = reply.body.get("usage"), usd(reply.headers.get(COST_HEADER))
     total = sum(weights) or len(weights)
     result, before = [], 0
     for weight in weights:
         after = before + (weight if sum(weights) else 1)
-        headers = reply.headers if cost is None else {**reply.headers, _COST: repr(cost * (after - before) / total)}
+        headers = (
+            reply.headers if cost is None else {**reply.headers, COST_HEADER: repr(cost * (after - before) / total)}
+        )
         result.append(({} if usage is None else {"usage": _share(usage, before, after, total)}, headers))
         before = after
     return result
-
-
-def _cost(reply: Reply) -> float | None:
-    try:
-        return float(reply.headers[_COST])
-    except (KeyError, ValueError):
-        return None
 
 
 def _is_number(value: JSON) -> bool:

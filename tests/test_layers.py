@@ -13,7 +13,7 @@ ROOT = Path(connector.__file__).parent
 LAYERS = (
     ["records errors version"],
     [
-        "adapter breaker checkpoint clock connection cost deadline decoding environment faults filters http1",
+        "adapter breaker cachedir checkpoint clock connection cost deadline decoding environment faults filters http1",
         "imagefiles images inference jsontext leaf ledger ledger_file ledger_format limits lines masking",
         "metering network_errors problems quota retry rowkeys schemas sse streams template transport turns",
         "usage values wire",

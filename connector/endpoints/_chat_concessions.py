@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connector.endpoints import Concession
+from connector.endpoints._prompt import in_json
 from connector.endpoints._shapes import listed, mapped
 from connector.records import JSON
-from connector.values import dumps
 
 _SCHEMA_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "structured", "grammar", "guided")
 _VALUE: Final = re.compile(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")
@@ -52,7 +52,7 @@ def _schema_of(body: dict[str, JSON]) -> JSON | None:
 
 def _told(body: dict[str, JSON], schema: JSON) -> dict[str, JSON]:
     """The schema at the end of the last message, since not every model takes a further one."""
-    words = f"Reply with JSON only, and nothing around it. It has to fit this JSON Schema: {dumps(schema).decode()}"
+    words = in_json(schema)
     messages = list(listed(body.get("messages")))
     last: Any = messages[-1] if messages else None
     if not isinstance(last, dict) or not isinstance(last.get("content"), str | list):

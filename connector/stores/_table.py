@@ -11,7 +11,7 @@ import duckdb
 import orjson
 
 from connector.errors import StorageError
-from connector.records import JSON, Record, Schema
+from connector.records import GROUP, JSON, Record, Schema
 from connector.stores import DEAD_LETTER, Source
 from connector.stores._columns import Structure, identifier, literal, settle, structure
 from connector.stores._database import Database, Statement, is_full, lines
@@ -21,7 +21,7 @@ from connector.stores._shapes import Shape, check_names
 from connector.stores._snapshot import Snapshot
 from connector.stores._spool import Spool, no_room
 
-GROUPS: Final = ("_llm", DEAD_LETTER)
+GROUPS: Final = (GROUP, DEAD_LETTER)
 """The columns that become several in CSV: `_llm_status`, `_llm_model`, and so on."""
 
 _GROUP_ROWS: Final = 20_480
