@@ -134,6 +134,12 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
     return cached(f"{config.endpoint_url}\n{config.input!r}{purpose}", "ledger")
 
 
+def concessions_of(plan: Plan, clock: Clock) -> Concessions:
+    """What is known of how a plan's endpoint wants to be asked; without a ledger on disk nothing is remembered."""
+    remembers = None if plan.config.cache == IN_MEMORY else path_of(plan.url)
+    return Concessions(plan.endpoint.CONCESSIONS, remembers, clock)
+
+
 class Runtime:
     """Everything open that one run needs; a context manager.
 
@@ -167,8 +173,7 @@ class Runtime:
         _warn_if_readable(config)
         self._sender = sender_of(kind, settings_of(config), plan.url, self.mask, self.control.clock)
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
-        remembers = None if config.cache == IN_MEMORY else path_of(plan.url)
-        self._concessions = Concessions(kind.CONCESSIONS, remembers, self.control.clock)
+        self._concessions = concessions_of(plan, self.control.clock)
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from connector.clock import Clock
-from connector.concessions import Concessions, path_of
 from connector.cost import cost_of
 from connector.endpoints import Endpoint, usage_of
 from connector.errors import APITimeoutError, ConnectorError
@@ -18,7 +17,7 @@ from connector.listing import Listed, models
 from connector.masking import Masker
 from connector.plan import Plan
 from connector.records import Reply
-from connector.runtime import IN_MEMORY, sender_of, settings_of
+from connector.runtime import concessions_of, sender_of, settings_of
 from connector.shorthand import prices_of
 from connector.transport import Settings, Transport
 from connector.values import dumps
@@ -76,8 +75,7 @@ class Probe:
         self.cost: float | None = None
         self.paid = 0
         self._end = clock.monotonic() + _SHARE * plan.config.config.timeout
-        remembers = None if plan.config.cache == IN_MEMORY else path_of(plan.url)
-        self.concessions = Concessions(plan.endpoint.CONCESSIONS, remembers, clock)
+        self.concessions = concessions_of(plan, clock)
 
     def extend(self) -> None:
         """Begins the time anew, for what was asked for on top."""

@@ -33,7 +33,7 @@ def _loosely(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 def _as_json_object(body: dict[str, JSON]) -> dict[str, JSON] | None:
     """JSON of any shape; the schema goes into the prompt, which OpenAI's JSON mode wants to hear of JSON anyway."""
-    schema = _schema_of(body)
+    schema = schema_of(body)
     return None if schema is None else _told({**body, "response_format": {"type": "json_object"}}, schema)
 
 
@@ -41,12 +41,13 @@ def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
     """Nothing but words. The schema is in the prompt already where JSON mode had been asked for in its place."""
     if "response_format" not in body:
         return None
-    schema = _schema_of(body)
+    schema = schema_of(body)
     bare = {name: value for name, value in body.items() if name != "response_format"}
     return bare if schema is None else _told(bare, schema)
 
 
-def _schema_of(body: dict[str, JSON]) -> JSON | None:
+def schema_of(body: dict[str, JSON]) -> JSON | None:
+    """The schema that the request asks a reply for."""
     return mapped(mapped(body.get("response_format")).get("json_schema")).get("schema")
 
 

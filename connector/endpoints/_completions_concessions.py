@@ -7,14 +7,9 @@ from typing import Final
 
 from connector.endpoints import Concession
 from connector.endpoints._chat_concessions import CONCESSIONS as CHAT
+from connector.endpoints._chat_concessions import schema_of
 from connector.endpoints._prompt import in_json
-from connector.endpoints._shapes import mapped
 from connector.records import JSON
-
-
-def schema_of(body: dict[str, JSON]) -> JSON | None:
-    """The schema that the request asks a reply for."""
-    return mapped(mapped(body.get("response_format")).get("json_schema")).get("schema")
 
 
 def told(body: dict[str, JSON], words: str) -> dict[str, JSON] | None:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from connector.endpoints import Packing, Shorthand, chat
+from connector.endpoints._chat_concessions import schema_of
 from connector.endpoints._chat_stream import fold as fold_chat
-from connector.endpoints._completions_concessions import CONCESSIONS, schema_of, told
+from connector.endpoints._completions_concessions import CONCESSIONS, told
 from connector.endpoints._completions_rows import Prompts
 from connector.endpoints._plain import ROOM, dial, wire_form
 from connector.endpoints._prompt import as_text, in_json
