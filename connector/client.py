@@ -17,12 +17,10 @@ from connector.errors import CutError, ReplyError
 from connector.faults import error_of, final, read_fault, shown
 from connector.masking import Masker
 from connector.records import Reply
-from connector.sse import DONE, events
+from connector.sse import BLANK, DONE, events, is_stream
 from connector.transport import Response, Transport
 
 _OK: Final = range(200, 300)
-_SSE_STARTS: Final = (b"data:", b"event:", b":")
-_BLANK: Final = b"\xef\xbb\xbf \t\r\n"
 _HEAD: Final = 256
 _TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 _READ: Final = 2**16
@@ -82,12 +80,12 @@ class Client:
         if "event-stream" in kind:
             chunks = response.chunks()
             head = _head(chunks)
-            if not head.lstrip(_BLANK).startswith(b"{"):
+            if is_stream(head, kind):
                 return self._folded(chain((head,), chunks))
             data = b"".join((head, *chunks))
         else:
             data = response.read()
-            if data[:_HEAD].lstrip(_BLANK).startswith(_SSE_STARTS):
+            if is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]))
         return _storable(whole(data, kind, self._mask))
 
@@ -195,7 +193,7 @@ def _head(chunks: Iterator[bytes]) -> bytes:
     head: list[bytes] = []
     for chunk in chunks:
         head.append(chunk)
-        if chunk.strip(_BLANK):
+        if chunk.strip(BLANK):
             break
     return b"".join(head)
 

@@ -29,15 +29,13 @@ from connector.masking import Masker
 from connector.records import JSON
 from connector.retry import Backoff
 from connector.runtime import transport_of
-from connector.sse import DONE, events
+from connector.sse import BLANK, DONE, STARTS, events, is_stream
 from connector.transport import Response, Transport
 
 _OK: Final = range(200, 300)
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}
 _TICK: Final = 0.05  # seconds between looks at whether a wait is still wanted
-_BOM: Final = b"\xef\xbb\xbf"
-_SSE_STARTS: Final = (b"data:", b"event:", b":")
-_SNIFFED: Final = max(map(len, _SSE_STARTS))
+_SNIFFED: Final = max(map(len, STARTS))
 
 _T = TypeVar("_T")
 
@@ -144,11 +142,9 @@ def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:
     chunks, head = response.chunks(), b""
     for chunk in chunks:
         head += chunk
-        if len(head.lstrip()) > _SNIFFED + len(_BOM):
+        if len(head.lstrip(BLANK)) > _SNIFFED:
             break
-    start = head.removeprefix(_BOM).lstrip()
-    is_called_stream = "event-stream" in response.headers.get("content-type", "").lower()
-    return chain([head], chunks), start.startswith(_SSE_STARTS) or (is_called_stream and not start.startswith(b"{"))
+    return chain([head], chunks), is_stream(head, response.headers.get("content-type", ""))
 
 
 def _joined(replies: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

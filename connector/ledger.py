@@ -55,11 +55,6 @@ def keys_of(endpoint: str) -> Callable[[bytes], bytes]:
     return key_of
 
 
-def key_of(endpoint: str, body: bytes) -> bytes:
-    """The key of one request; see `keys_of`."""
-    return keys_of(endpoint)(body)
-
-
 class Ledger:
     """An open ledger. All methods are called from one thread.
 

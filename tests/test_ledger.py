@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import StorageError
-from connector.ledger import Ledger, Stats, key_of
+from connector.ledger import Ledger, Stats, keys_of
 from connector.ledger_format import APPLICATION, VERSION
 from connector.records import Reply
 
@@ -30,7 +30,7 @@ REPLY = Reply(200, {"choices": [{"message": {"content": "Grüße 🎈"}}]}, {"x-
 
 
 def key(number: int) -> bytes:
-    return key_of("http://localhost/v1", b"%d" % number)
+    return keys_of("http://localhost/v1")(b"%d" % number)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_of_the_headers_only_those_worth_keeping_are_stored() -> None:
 
 
 def test_the_key_tells_apart_endpoints_and_bodies() -> None:
-    keys = {key_of(url, body) for url in ("http://a/v1", "http://a/v2") for body in (b"1", b"2", b"")}
+    keys = {keys_of(url)(body) for url in ("http://a/v1", "http://a/v2") for body in (b"1", b"2", b"")}
     assert len(keys) == 6
     assert all(len(each) == 16 for each in keys)
 
