@@ -137,3 +137,8 @@ def load(kind: str) -> Store:
             f"The {kind} store needs {error.name}: pip install 'openai-compatible-connector[{kind}]'.",
             detail=str(error),
         ) from error
+
+
+def part(name: str) -> Any:
+    """A module of this package that needs DuckDB, imported where it is used: loading that is half of a small run."""
+    return importlib.import_module(f"{__name__}.{name}")

@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from glob import escape
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
 import duckdb
 
-from connector.errors import ConfigError
-from connector.stores._columns import literal
 from connector.stores._position import INTERVAL
-from connector.stores._private import owned_directory
 from connector.stores._spool import no_room
 
 _ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
 """The memory that is taken, more only when rows need it. The last is DuckDB's own limit, 80% of the machine's."""
 
-_FULL: Final = ("No space left", "Disk quota", "File too large")
-
-_SHORTEST: Final = 1 << 21
-"""Bytes of the buffer for a file of short lines."""
-
 Statement: TypeAlias = str | Callable[[int], str]
 """SQL, or SQL by how often more memory has had to be taken."""
-
-
-def path_list(paths: Sequence[Path]) -> str:
-    """Files as a list in SQL, each for itself even if its name looks like a glob."""
-    return f"[{', '.join(literal(escape(str(path))) for path in paths)}]"
-
-
-def csv_options(longest: int, compression: str = "uncompressed") -> str:
-    """How to have DuckDB read CSV without guessing.
-
-    A buffer has to hold the `longest` row, or it is lost or cut without a word. The parallel reader has to be off,
-    though there is but one thread: it takes what stands inside of quotes for rows.
-    """
-    size = max(longest + 2, _SHORTEST)
-    return (
-        f"auto_detect = false, parallel = false, compression = '{compression}', "
-        f"max_line_size = {size}, buffer_size = {size}"
-    )
-
-
-def lines(path: Path, longest: int, compression: str = "uncompressed") -> str:
-    """The lines of a text file as a table, with `line` as its only column; the longest has so many bytes."""
-    return (
-        # Without separator and quote, whatever stands in a line is its one cell.
-        f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, delim = '\x01', "
-        f"quote = '', escape = '', strict_mode = false, {csv_options(longest, compression)})"
-    )
-
-
-@contextmanager
-def private_directory(beside: Path | None = None) -> Iterator[Path]:
-    """A directory for this user alone (0700), in the system's place for temporary files (`TMPDIR`) or in `beside`.
-
-    Raises:
-        ConfigError: nothing can be written there.
-    """
-    with ExitStack() as stack:
-        try:
-            directory = stack.enter_context(owned_directory(beside or Path(tempfile.gettempdir())))
-        except OSError as error:
-            where = beside or "The place for temporary files (TMPDIR)"
-            raise ConfigError(
-                f"{where}: nothing can be written there ({error.strerror}).", detail=str(error)
-            ) from error
-        yield directory
 
 
 class Database:
@@ -149,8 +94,3 @@ class Database:
         self._level += 1
         memory = _ROOM[self._level]
         self._connection.execute(f"SET memory_limit = '{memory}'" if memory else "RESET memory_limit")
-
-
-def is_full(error: Exception) -> bool:
-    """Whether this is about a disk that takes no more."""
-    return any(sign in str(error) for sign in _FULL)

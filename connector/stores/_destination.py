@@ -14,7 +14,7 @@ from connector import stores
 from connector.clock import Clock
 from connector.errors import ConfigError
 from connector.records import JSON, Record, Schema
-from connector.stores._database import private_directory
+from connector.stores._private import private_directory
 from connector.stores._shapes import Shape
 from connector.stores._spool import Spool
 from connector.streams import Target

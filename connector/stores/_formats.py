@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final, NamedTuple
@@ -21,6 +23,12 @@ _FORMATS: Final[Mapping[str, str]] = {
 }
 _PLAIN: Final = "uncompressed"
 _COMPRESSIONS: Final[Mapping[str, str]] = {".gz": "gzip", ".zst": "zstd"}
+BROKEN: Final = (OSError, EOFError, zlib.error)
+"""What reading a file raises, or decompressing it."""
+
+_DETAIL: Final = 1_000
+"""How much is kept of what a library says: DuckDB quotes rows, which can be long."""
+
 _KNOWN: Final = ", ".join(_FORMATS) + ", each but Parquet also with .gz or .zst"
 
 
@@ -30,6 +38,12 @@ class File(NamedTuple):
     path: Path
     format: str
     compression: str
+
+
+class FromFiles:
+    """What was read from files, and knows which."""
+
+    files: Sequence[File]
 
 
 def recognise(path: Path, chosen: str = "auto") -> File:
@@ -69,6 +83,18 @@ def find(path: str, chosen: str = "auto") -> list[File]:
             f"{path}: it matches files of several formats ({', '.join(formats)}). Narrow it to one of them."
         )
     return files
+
+
+def unreadable(files: Sequence[File], error: Exception, why: str | None = None) -> ConfigError:
+    """The error for files of which one is broken: `why` in plain words, or what `error` says."""
+    text = str(error) or repr(error)
+    names = [str(file.path) for file in files]
+    named = next((name for name in names if name in text), ", ".join(names))
+    what = text.splitlines()[0].partition("Error: ")[2] or text.splitlines()[0]
+    if isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
+        why = "its compression is broken, or its end is missing."
+    why = why or f"it cannot be read as {files[0].format}: {what.strip()}. Check that it is whole."
+    return ConfigError(f"{named}: {why}", detail=text[:_DETAIL])
 
 
 def stem(path: str) -> str:

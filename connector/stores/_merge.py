@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from connector.errors import ConfigError
 from connector.records import JSON, Record
-from connector.stores._database import Database
+from connector.stores import Sink
 from connector.stores._formats import File
-from connector.stores._snapshot import Snapshot, load
-from connector.stores._table import Table
+from connector.stores._snapshot import Snapshot, opened
+from connector.stores._writers import writer
 
 
 class Addition:
@@ -20,7 +20,7 @@ class Addition:
     the same one the last counts; rows without one are all kept.
     """
 
-    def __init__(self, table: Table, part: File, place: File, key: Sequence[str]) -> None:
+    def __init__(self, table: Sink, part: File, place: File, key: Sequence[str]) -> None:
         self._table = table
         self._part = part
         self._place = place
@@ -39,13 +39,22 @@ class Addition:
         files = [*([self._place] if self._place.path.exists() else []), self._part]
         directory = self._part.path.parent / "merged"
         directory.mkdir()
-        with Database(directory) as database:
-            snapshot = load(self._place.path.name, files, database, limit=None, cursor_field=None)
-            with Table(self._place, directory, database, {}, snapshot) as table:
-                replaced = _replaced(snapshot, self._key, self._place.path)
-                for index in range(snapshot.rows):
-                    table.write(Record(index, {}), None if index in replaced else {})
-                table.commit()
+        with (
+            opened(self._place.path.name, files, directory) as snapshot,
+            writer(self._place, directory, {}, snapshot) as table,
+        ):
+            replaced = _replaced(snapshot, self._key, self._place.path)
+            for record in _records(snapshot, self._place):
+                table.write(record, None if record.index in replaced else {})
+            table.commit()
+
+
+def _records(snapshot: Snapshot, place: File) -> Iterator[Record]:
+    """The rows, without their columns where these go from the snapshot to the file without a detour."""
+    if place.format == "jsonl":
+        yield from (item for item in snapshot.read() if isinstance(item, Record))
+    else:
+        yield from (Record(index, {}) for index in range(snapshot.rows))
 
 
 def _replaced(snapshot: Snapshot, key: Sequence[str], path: Path) -> set[int]:

@@ -11,14 +11,34 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from connector.errors import ConfigError
 
 PREFIX: Final = ".openai-compatible-"
 """How the names of these directories begin."""
 
 _LOCK: Final = ".lock"
+
+
+@contextmanager
+def private_directory(beside: Path | None = None) -> Iterator[Path]:
+    """A directory for this user alone (0700), in the system's place for temporary files (`TMPDIR`) or in `beside`.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(owned_directory(beside or Path(tempfile.gettempdir())))
+        except OSError as error:
+            where = beside or "The place for temporary files (TMPDIR)"
+            raise ConfigError(
+                f"{where}: nothing can be written there ({error.strerror}).", detail=str(error)
+            ) from error
+        yield directory
 
 
 @contextmanager

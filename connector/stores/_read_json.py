@@ -5,21 +5,19 @@ Texts stay texts, also those that look like dates. Objects and lists are kept as
 
 from __future__ import annotations
 
-import gzip
-from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from connector.records import Schema
 from connector.stores._columns import Column, literal, scalar, settle, structure
-from connector.stores._database import Database, lines, path_list
+from connector.stores._database import Database
 from connector.stores._formats import File
-from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import Spool, decode
+from connector.stores._json_lines import Copy, copied, is_lines, objects
+from connector.stores._scans import lines, path_list
+from connector.stores._spool import decode
 
 _LONGEST: Final = 1 << 24
 """Bytes of an item of an array, or of a line in a .zst file, at the most."""
@@ -31,69 +29,53 @@ def load(database: Database, files: Sequence[File], limit: int | None) -> list[C
     Raises:
         ConfigError: a line is not a JSON object, or keys cannot be columns; it says which and where.
     """
-    shape = Shape.of_table()
-    spooled = database.directory / "input.jsonl"
-    with Spool(spooled, shape) as spool:
-        for index, row in enumerate(islice(chain.from_iterable(objects(database, file) for file in files), limit)):
-            spool.write(index, row)
-        spool.flush()
-    columns = shape.columns
-    check_names(columns, ", ".join(str(file.path) for file in files))
-    database.run(_create(spooled, spool.longest, columns))
-    spooled.unlink()
-    return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(columns.items())]
+    rows = chain.from_iterable(_objects(database, file) for file in files)
+    copy = copied(islice(rows, limit), database.directory / "input.jsonl", files)
+    database.run(_create(copy))
+    copy.path.unlink()
+    return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(copy.columns.items())]
 
 
-def objects(database: Database, file: File) -> Iterator[dict[str, Any]]:
-    """The objects in a file, one by one.
-
-    Raises:
-        ConfigError: something in it is none; it says where.
-    """
-    for where, text in _texts(database, file):
-        yield decode(text, f"{file.path}, {where}")
-
-
-def _texts(database: Database, file: File) -> Iterator[tuple[str, bytes | str]]:
-    """The JSON texts of a file and where they stand."""
-    empty = True
-    for number, line in enumerate(_lines(database, file), 1):
-        if not (text := line.strip()):
-            continue
-        if empty and text[:1] in (b"[", "["):
-            yield from _items(database, file)
-            return
-        empty = False
-        yield f"line {number}", text
-
-
-def _lines(database: Database, file: File) -> Iterator[bytes | str]:
-    if file.compression == "zstd":
-        batches = database.stream(lambda start: f"{lines(file.path, _LONGEST, file.compression)} OFFSET {start}")
-        yield from (line or "" for (line,) in chain.from_iterable(batches))
+def _objects(database: Database, file: File) -> Iterator[dict[str, Any]]:
+    """The objects in a file, one by one; DuckDB takes apart what Python would have to hold as a whole."""
+    if is_lines(file):
+        yield from objects(file)
         return
-    with gzip.open(file.path) if file.compression == "gzip" else file.path.open("rb") as stream:
-        yield next(stream, b"").removeprefix(BOM_UTF8)
-        yield from stream
+    what = "line" if file.compression == "zstd" and _first(database, file)[:1] != "[" else "item"
+    texts = _lines(database, file) if what == "line" else _items(database, file)
+    for number, text in enumerate(texts, 1):
+        if text.strip():
+            yield decode(text, f"{file.path}, {what}", number)
 
 
-def _items(database: Database, file: File) -> Iterator[tuple[str, str]]:
-    """The items of an array, which DuckDB takes apart without holding all of it."""
+def _first(database: Database, file: File) -> str:
+    """The first line with anything in it."""
+    return next(filter(None, map(str.strip, _lines(database, file))), "")
+
+
+def _lines(database: Database, file: File) -> Iterator[str]:
+    batches = database.stream(lambda start: f"{lines(file.path, _LONGEST, file.compression)} OFFSET {start}")
+    yield from (line or "" for (line,) in chain.from_iterable(batches))
+
+
+def _items(database: Database, file: File) -> Iterator[str]:
+    """The items of an array."""
     rows = database.stream(
         lambda start: (
             f"FROM read_json_objects({path_list([file.path])}, format = 'array', "
             f"compression = '{file.compression}', maximum_object_size = {_LONGEST}) OFFSET {start}"
         )
     )
-    yield from ((f"item {number}", text) for number, (text,) in enumerate(chain.from_iterable(rows), 1))
+    yield from (text for (text,) in chain.from_iterable(rows))
 
 
-def _create(spooled: Path, longest: int, columns: Mapping[str, Schema]) -> str:
+def _create(copy: Copy) -> str:
     """The statement that makes the table: scalars typed, the rest as JSON."""
-    kinds = {name: _kind(schema) for name, schema in columns.items()}
-    cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(columns))
+    kinds = {name: _kind(schema) for name, schema in copy.columns.items()}
+    cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(kinds))
     v = f"from_json(line, {literal(orjson.dumps(kinds).decode())})" if kinds else "line"
-    return f"CREATE TABLE input AS FROM ({lines(spooled, longest)} SELECT {v} AS v) SELECT {cells or 'v AS nothing'}"
+    rows = f"{lines(copy.path, copy.longest)} SELECT {v} AS v"
+    return f"CREATE TABLE input AS FROM ({rows}) SELECT {cells or 'v AS nothing'}"
 
 
 def _kind(schema: Schema) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connector.stores._columns import Column, DuckType, decimal, identifier, orderable, plain
-from connector.stores._database import Database, path_list
+from connector.stores._database import Database
 from connector.stores._formats import File
+from connector.stores._scans import path_list
 
 
 def load(database: Database, files: Sequence[File], limit: int | None) -> list[Column]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -13,12 +12,12 @@ import orjson
 
 from connector.errors import ConfigError
 from connector.records import JSON, Checkpoint, Record, Schema
-from connector.stores import _read_csv, _read_json, _read_parquet
+from connector.stores import _read_csv, _read_json, _read_parquet, is_dead_letter
 from connector.stores._columns import Column
-from connector.stores._database import Database, is_full
-from connector.stores._formats import File
+from connector.stores._database import Database
+from connector.stores._formats import BROKEN, File, FromFiles, unreadable
 from connector.stores._position import Position, misfit, numbered
-from connector.stores._spool import no_room
+from connector.stores._spool import is_full, no_room
 
 _LOADERS: Final[Mapping[str, Callable[[Database, Sequence[File], int | None], list[Column]]]] = {
     "csv": _read_csv.load,
@@ -27,11 +26,8 @@ _LOADERS: Final[Mapping[str, Callable[[Database, Sequence[File], int | None], li
     "parquet": _read_parquet.load,
 }
 
-_DETAIL: Final = 1_000
-"""How much is kept of what DuckDB says: it quotes rows, which can be long."""
 
-
-class Snapshot:
+class Snapshot(FromFiles):
     """A `Source` over the table `input`; row n of the table is the record with index n."""
 
     def __init__(self, name: str, files: Sequence[File], database: Database, fields: Sequence[Column]) -> None:
@@ -105,27 +101,24 @@ def _key(cursor: Column) -> str:
     return f"CASE WHEN {cursor.plain} IS NOT NULL THEN {cursor.exact} END"
 
 
-def load(
-    name: str,
-    files: Sequence[File],
-    database: Database,
-    *,
-    limit: int | None,
-    cursor_field: str | None,
-    leaves_out: Callable[[str], bool] = lambda _: False,
-) -> Snapshot:
-    """Read all files once, and hold what they say now, without the columns that are to be left out.
+@contextmanager
+def opened(
+    name: str, files: Sequence[File], directory: Path, *, limit: int | None = None, cursor_field: str | None = None
+) -> Iterator[Snapshot]:
+    """Read all files once, and hold what they say now, in a database in `directory`.
 
     Raises:
         ConfigError: something in them cannot be read; it says what and where.
         StorageError: there is no room for the snapshot.
     """
-    with explained(files, database):
-        fields = _LOADERS[files[0].format](database, files, limit if cursor_field is None else None)
-        snapshot = Snapshot(name, files, database, [field for field in fields if not leaves_out(field.name)])
-        if cursor_field is not None:
-            snapshot.sort(cursor_field, limit)
-    return snapshot
+    with Database(directory) as database:
+        with explained(files, database):
+            fields = _LOADERS[files[0].format](database, files, limit if cursor_field is None else None)
+            kept = [field for field in fields if not is_dead_letter(field.name)]
+            snapshot = Snapshot(name, files, database, kept)
+            if cursor_field is not None:
+                snapshot.sort(cursor_field, limit)
+        yield snapshot
 
 
 @contextmanager
@@ -133,17 +126,7 @@ def explained(files: Sequence[File], database: Database) -> Iterator[None]:
     """Say in plain words what is wrong with which file."""
     try:
         yield
-    except (duckdb.Error, OSError, EOFError, zlib.error) as error:
+    except (duckdb.Error, *BROKEN) as error:
         if is_full(error):
             raise no_room(error, database.directory.parent) from error
-        names = [str(file.path) for file in files]
-        text = str(error) or repr(error)
-        named = next((name for name in names if name in text), ", ".join(names))
-        if isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
-            raise ConfigError(f"{named}: its compression is broken, or its end is missing.", detail=text) from error
-        what = text.splitlines()[0].partition("Error: ")[2] or text.splitlines()[0]
-        why = (
-            _read_csv.explain(text)
-            or f"it cannot be read as {files[0].format}: {what.strip()}. Check that it is whole."
-        )
-        raise ConfigError(f"{named}: {why}", detail=text[:_DETAIL]) from error
+        raise unreadable(files, error, _read_csv.explain(str(error))) from error

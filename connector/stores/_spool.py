@@ -15,26 +15,37 @@ import orjson
 
 from connector.decoding import is_too_deep
 from connector.errors import ConfigError, StorageError
-from connector.stores._shapes import Shape
+from connector.stores._shapes import Shape, check_names
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _STRICT: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER
-_BUFFER: Final = 1 << 18
+BUFFER: Final = 1 << 18
+"""Bytes that are written at once."""
+
 _INT64: Final = 1 << 63
+UINT64: Final = 1 << 64
+"""The integers below it are all that orjson writes."""
+
 _ABSENT: Final = -1
+_FULL: Final = ("No space left", "Disk quota", "File too large")
 
 
-def encode(row: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
+def encode(row: Mapping[str, Any], below: int = _INT64) -> tuple[bytes, Mapping[str, Any]]:
     """A row as a line of JSON, and as it stands there.
 
     Times become ISO 8601 text, bytes base64, NaN null, decimals numbers where a number holds all their digits and text
-    elsewhere. Integers beyond 64 bits become text, halves of surrogate pairs U+FFFD: others could not read them.
+    elsewhere. Integers that are not `below` become text, halves of surrogate pairs U+FFFD: others could not read them.
     """
     try:
-        return orjson.dumps(row, default=_plain, option=_STRICT), row
+        return orjson.dumps(row, default=_plain, option=_STRICT if below == _INT64 else _OPTIONS), row
     except TypeError:
-        tidy = {_tidy(key): _tidy(value) for key, value in row.items()}
+        tidy = {_tidy(key, below): _tidy(value, below) for key, value in row.items()}
         return orjson.dumps(tidy, default=_plain, option=_OPTIONS), tidy
+
+
+def is_full(error: Exception) -> bool:
+    """Whether this is about a disk that takes no more."""
+    return any(sign in str(error) for sign in _FULL)
 
 
 def no_room(error: Exception, directory: Path) -> StorageError:
@@ -46,8 +57,8 @@ def no_room(error: Exception, directory: Path) -> StorageError:
     )
 
 
-def decode(text: bytes | str, where: str) -> dict[str, Any]:
-    """The object that a text is.
+def decode(text: bytes | str, place: str, number: int) -> dict[str, Any]:
+    """The object that a text is. It stands in `place` with this number, as in `reviews.jsonl, line` 7.
 
     Raises:
         ConfigError: it is none.
@@ -56,23 +67,23 @@ def decode(text: bytes | str, where: str) -> dict[str, Any]:
         row = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
-            raise ConfigError(f"{where} is not UTF-8. Write it as UTF-8.") from error
+            raise ConfigError(f"{place} {number} is not UTF-8. Write it as UTF-8.") from error
         raise ConfigError(
-            f"{where}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
+            f"{place} {number}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
         ) from error
     if is_too_deep(row, text):
-        raise ConfigError(f"{where} is nested too deeply. Make the inner objects and lists texts.")
+        raise ConfigError(f"{place} {number} is nested too deeply. Make the inner objects and lists texts.")
     if not isinstance(row, dict):
-        raise ConfigError(f'{where}: a JSON object is expected, such as {{"id": 1}}.')
+        raise ConfigError(f'{place} {number}: a JSON object is expected, such as {{"id": 1}}.')
     return row
 
 
-def _tidy(value: Any) -> Any:
+def _tidy(value: Any, below: int) -> Any:
     if isinstance(value, Mapping):
-        return {_tidy(str(key)): _tidy(item) for key, item in value.items()}
+        return {_tidy(str(key), below): _tidy(item, below) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_tidy(item) for item in value]
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return [_tidy(item, below) for item in value]
+    if isinstance(value, int) and not -_INT64 <= value < below:
         return str(value)
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -97,13 +108,19 @@ def _plain(value: Any) -> Any:
 class Spool:
     """Rows that are written in any order and read in the order of their index. `shape` learns what they look like.
 
-    `longest` is how many bytes the longest line has.
+    `columns_of` is where their keys are going to be columns, if they have to be, and `below` bounds the integers that
+    stay numbers. `longest` is how many bytes the longest line has.
     """
 
-    def __init__(self, path: Path, shape: Shape | None = None) -> None:
+    def __init__(
+        self, path: Path, shape: Shape | None = None, columns_of: Path | None = None, below: int = _INT64
+    ) -> None:
         self.shape = shape
+        self._below = below
+        self._columns_of = columns_of
+        self._width = 0
         self._place = path.parent.parent  # of the private directory
-        self._file = path.open("w+b", buffering=_BUFFER)
+        self._file = path.open("w+b", buffering=BUFFER)
         self._places = array("q")
         self._end = 0
         self.longest = 0
@@ -127,11 +144,15 @@ class Spool:
         """Keep a row at `index`.
 
         Raises:
+            ConfigError: its keys cannot be columns beside those of the others.
             StorageError: the disk takes no more.
         """
-        line, row = encode(row)
+        line, row = encode(row, self._below)
         if self.shape is not None:
             self.shape.learn(row)
+            if self._columns_of and len(self.shape.fields) != self._width:
+                self._width = len(self.shape.fields)
+                check_names(self.shape.fields, str(self._columns_of))
         places = self._places
         if index < len(places):
             places[index] = self._end

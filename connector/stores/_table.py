@@ -1,25 +1,26 @@
-"""The file that a run writes: rows come in any order, wait in a private file, and become visible at once, in order."""
+"""The CSV, TSV or Parquet that a run writes: rows come in any order, and DuckDB writes them in theirs."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, Self
 
 import duckdb
 import orjson
 
-from connector.errors import StorageError
 from connector.records import GROUP, JSON, Record, Schema
 from connector.stores import DEAD_LETTER, Source
 from connector.stores._columns import Structure, identifier, literal, settle, structure
-from connector.stores._database import Database, Statement, is_full, lines
+from connector.stores._database import Database, Statement
 from connector.stores._formats import File
 from connector.stores._formula import safe_cell, safe_name
+from connector.stores._publish import publish, writing
+from connector.stores._scans import lines
 from connector.stores._shapes import Shape, check_names
 from connector.stores._snapshot import Snapshot
-from connector.stores._spool import Spool, no_room
+from connector.stores._spool import Spool
 
 GROUPS: Final = (GROUP, DEAD_LETTER)
 """The columns that become several in CSV: `_llm_status`, `_llm_model`, and so on."""
@@ -63,8 +64,7 @@ class Table:
         check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
         self._known = self._snapshot is not None or bool(self._inputs)
         self._shape = Shape.of_table() if target.format == "parquet" or not self._known else None
-        self._width = 0
-        self._spool = Spool(directory / "rows.jsonl", self._shape)
+        self._spool = Spool(directory / "rows.jsonl", self._shape, None if self._known else self._place)
 
     def __enter__(self) -> Self:
         return self
@@ -77,9 +77,6 @@ class Table:
         if added is None:
             return
         self._spool.write(record.index, added if self._snapshot else {**record.data, **added})
-        if not self._known and self._shape and len(self._shape.fields) != self._width:
-            self._width = len(self._shape.fields)
-            check_names(self._shape.fields, str(self._place))
 
     def flush(self) -> None:
         """Nothing to hand on: a file is there as a whole or not at all."""
@@ -88,7 +85,7 @@ class Table:
         """As `Sink.commit` says."""
         rows = self._directory / "ordered.jsonl"
         output = self._directory / "output"
-        try:
+        with writing(self._place, duckdb.Error):
             with rows.open("wb") as file:
                 file.writelines(self._spool.lines(_LEFT_OUT if self._snapshot else b""))
             try:
@@ -96,15 +93,7 @@ class Table:
             except duckdb.ConversionException:
                 # What a database calls a timestamp need not be one.
                 self._database.run(self._copy(rows, output, dates=False))
-            _publish(output, self._target.path)
-        except (OSError, duckdb.Error) as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: Exception) -> StorageError:
-        path = self._place
-        if is_full(error):
-            return no_room(error, path.parent)
-        return StorageError(f"{path}: it cannot be written. Check that its folder is still there.", detail=str(error))
+            publish(output, self._target.path)
 
     def _copy(self, rows: Path, output: Path, *, dates: bool) -> Statement:
         """The statement that writes the file."""
@@ -126,15 +115,10 @@ class Table:
         names = list(self._added if self._snapshot else {**self._inputs, **self._added})
         if not self._known and self._shape:
             names = [*(name for name in self._shape.fields if name not in self._added), *self._added]
-        match self._target.format:
-            case "jsonl":
-                return dict.fromkeys(names, "JSON")
-            case "parquet":
-                declared = {**self._inputs, **self._added}
-                learned = self._shape.columns if self._shape else {}
-                return {
-                    name: settle(structure(declared.get(name, {})), structure(learned.get(name, {}))) for name in names
-                }
+        if self._target.format == "parquet":
+            declared = {**self._inputs, **self._added}
+            learned = self._shape.columns if self._shape else {}
+            return {name: settle(structure(declared.get(name, {})), structure(learned.get(name, {}))) for name in names}
         parts = {name: dict.fromkeys(self._added.get(name, {}).get("properties", {}), "VARCHAR") for name in GROUPS}
         return {name: parts.get(name) or "VARCHAR" for name in names}
 
@@ -142,7 +126,7 @@ class Table:
         """The columns of the file and the SQL that gives their values."""
         cells: dict[str, str] = {}
         for field in self._snapshot.fields if self._snapshot else ():
-            cells[field.name] = {"parquet": field.exact, "jsonl": field.plain}.get(self._target.format, field.text)
+            cells[field.name] = field.exact if self._target.format == "parquet" else field.text
         for name, kind in kinds.items():
             cell = f"struct_extract(v, {literal(name)})"
             if isinstance(kind, dict) and self._target.format in _FLAT:
@@ -156,6 +140,25 @@ class Table:
         return cells
 
 
+@contextmanager
+def opened(
+    target: File,
+    directory: Path,
+    added: Mapping[str, Schema],
+    source: Source | None,
+    *,
+    csv_safe: bool = False,
+    place: Path | None = None,
+) -> Iterator[Table]:
+    """A `Table` in the database of its source, where that has one."""
+    opening = nullcontext(source.database) if isinstance(source, Snapshot) else Database(directory)
+    with (
+        opening as database,
+        Table(target, directory, database, added, source, csv_safe=csv_safe, place=place) as table,
+    ):
+        yield table
+
+
 def _date(schema: Schema) -> str | None:
     if schema.get("format") == "date":
         return "DATE"
@@ -167,24 +170,5 @@ def _options(target: File, level: int) -> str:
         # A row group is held in memory: the wider the rows turn out to be, the fewer it gets.
         rows = max(_FEWEST_ROWS, _GROUP_ROWS >> level)
         return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}"
-    if target.format == "jsonl":
-        array = str(".json" in target.path.suffixes).lower()
-        return f"FORMAT json, ARRAY {array}, COMPRESSION {target.compression}"
     separator = literal("\t" if target.format == "tsv" else ",")
     return f"FORMAT csv, HEADER, DELIMITER {separator}, QUOTE '\"', ESCAPE '\"', COMPRESSION {target.compression}"
-
-
-def _publish(output: Path, target: Path) -> None:
-    """Put a finished file in its place: on the disk first, then under its name, and the name on the disk."""
-    output.chmod(0o600)
-    _sync(output)
-    output.replace(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,15 +1,16 @@
 """Files: CSV, TSV, JSON lines and Parquet, read as one table and written as one.
 
-An input is read once, into a private DuckDB that spills to disk, so types come from all of its rows and a file that
-changes meanwhile cannot mix rows up. An output takes its rows in any order and has them in the order of the input.
-Input columns go from the snapshot to the output without a detour, so they keep their types; from CSV to CSV their text.
+An input is read once, into a private copy on disk, so types come from all of its rows and a file that changes meanwhile
+cannot mix rows up. An output takes its rows in any order and has them in the order of the input. What is in columns is
+a DuckDB's: input columns go from there to an output in columns without a detour, so they keep their types, and from CSV
+to CSV their text. JSON lines need none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,11 @@ from pydantic.json_schema import SkipJsonSchema
 
 from connector.errors import ConfigError
 from connector.records import Schema
-from connector.stores import Source, is_dead_letter
-from connector.stores._database import Database, private_directory
-from connector.stores._formats import File, find, recognise, stem
-from connector.stores._merge import Addition
-from connector.stores._snapshot import Snapshot, load
-from connector.stores._table import Table
+from connector.stores import Sink, Source, _json_lines, part
+from connector.stores._formats import File, FromFiles, find, recognise, stem
+from connector.stores._json_lines import is_lines
+from connector.stores._private import private_directory
+from connector.stores._writers import writer
 from connector.streams import Target
 
 
@@ -57,39 +57,39 @@ class Options(BaseModel):
 
 
 @contextmanager
-def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Snapshot]:
+def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Open files for reading, as `Store.source` says. With a `limit` the types come from these rows only."""
     files = find(options.path, options.format)
-    with private_directory() as directory, Database(directory) as database:
-        name = options.name or stem(options.path)
-        yield load(name, files, database, limit=limit, cursor_field=cursor_field, leaves_out=is_dead_letter)
+    name = options.name or stem(options.path)
+    with private_directory() as directory:
+        if cursor_field is None and files[0].format == "jsonl" and all(map(is_lines, files)):
+            yield _json_lines.opened(name, files, directory, limit=limit)
+            return
+        with part("_snapshot").opened(name, files, directory, limit=limit, cursor_field=cursor_field) as snapshot:
+            yield snapshot
 
 
 @contextmanager
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
-) -> Iterator[Table | Addition]:
+) -> Iterator[Sink]:
     """Open a file for writing, as `Store.sink` says. It appears in its place, for this user alone, with `commit`."""
-    snapshot = source if isinstance(source, Snapshot) else None
-    place = _place(options, snapshot)
+    place = _place(options, source)
     with private_directory(place.path.parent) as directory:
         adds = target is not None and target.mode != "overwrite"
         file = place._replace(path=directory / place.path.name) if adds else place
-        opened = nullcontext(snapshot.database) if snapshot else Database(directory)
-        with (
-            opened as database,
-            Table(file, directory, database, added, source, csv_safe=options.csv_safe, place=place.path) as table,
-        ):
-            yield Addition(table, file, place, target.primary_key) if target and adds else table
+        with writer(file, directory, added, source, csv_safe=options.csv_safe, place=place.path) as rows:
+            yield part("_merge").Addition(rows, file, place, target.primary_key) if target and adds else rows
 
 
-def _place(options: Options, snapshot: Snapshot | None) -> File:
+def _place(options: Options, source: Source | None) -> File:
     """The file to write, and that it can be written."""
     place = recognise(Path(os.path.realpath(Path(options.path).expanduser())), options.format)
     if place.path.exists() and not place.path.is_file():
         raise ConfigError(f"{options.path}: this is not a file. Name the file to write.")
     if not place.path.parent.is_dir():
         raise ConfigError(f"{options.path}: the folder {place.path.parent} does not exist. Create it first.")
-    if snapshot and place.path.exists() and any(file.path.samefile(place.path) for file in snapshot.files):
+    inputs: Sequence[File] = source.files if isinstance(source, FromFiles) else ()
+    if place.path.exists() and any(file.path.samefile(place.path) for file in inputs):
         raise ConfigError(f"{options.path}: this file is among the inputs. Write to another one.")
     return place

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from connector.errors import ConfigError, StorageError
 from connector.records import JSON, Checkpoint, Record, Schema
 from connector.stores import Source
-from connector.stores._database import private_directory
 from connector.stores._position import INTERVAL, Position, misfit, numbered
+from connector.stores._private import private_directory
 from connector.stores._shapes import Shape, check_names
 from connector.stores._spool import Spool
 from connector.stores._sql_types import cell, cursor_of, masked, new_table, schema_of, table, widen

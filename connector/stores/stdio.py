@@ -74,7 +74,7 @@ class Reader:
                 continue
             number += 1
             if line.strip():
-                row = decode(line, f"Standard input, line {number}")
+                row = decode(line, "Standard input, line", number)
                 row.pop(DEAD_LETTER, None)
                 yield row
                 rows += 1

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from connector.errors import ConfigError
-from connector.stores._database import private_directory
-from connector.stores._private import PREFIX, owned_directory
+from connector.stores._private import PREFIX, owned_directory, private_directory
 
 HOLD = """
 import sys

@@ -1,0 +1,40 @@
+"""The SQL by which DuckDB reads text files without guessing what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import escape
+from pathlib import Path
+from typing import Final
+
+from connector.stores._columns import literal
+
+_SHORTEST: Final = 1 << 21
+"""Bytes of the buffer for a file of short lines."""
+
+
+def path_list(paths: Sequence[Path]) -> str:
+    """Files as a list in SQL, each for itself even if its name looks like a glob."""
+    return f"[{', '.join(literal(escape(str(path))) for path in paths)}]"
+
+
+def csv_options(longest: int, compression: str = "uncompressed") -> str:
+    """How to have DuckDB read CSV without guessing.
+
+    A buffer has to hold the `longest` row, or it is lost or cut without a word. The parallel reader has to be off,
+    though there is but one thread: it takes what stands inside of quotes for rows.
+    """
+    size = max(longest + 2, _SHORTEST)
+    return (
+        f"auto_detect = false, parallel = false, compression = '{compression}', "
+        f"max_line_size = {size}, buffer_size = {size}"
+    )
+
+
+def lines(path: Path, longest: int, compression: str = "uncompressed") -> str:
+    """The lines of a text file as a table, with `line` as its only column; the longest has so many bytes."""
+    return (
+        # Without separator and quote, whatever stands in a line is its one cell.
+        f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, delim = '\x01', "
+        f"quote = '', escape = '', strict_mode = false, {csv_options(longest, compression)})"
+    )
