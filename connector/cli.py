@@ -21,7 +21,7 @@ from connector.signals import end_by, interruptible
 from connector.version import __version__
 
 PROGRAM: Final = "openai-compatible"
-_ALLOCATIONS: Final = 50_000  # rows come and go without cycles: looking for some less often costs less CPU
+_ALLOCATIONS: Final = 200_000  # modules stay, and rows come and go without cycles: looking for some costs CPU
 _BUFFER: Final = 2**16
 _SWITCH_SECONDS: Final = 0.05  # threads here wait for sockets, not for each other: fewer forced switches, less CPU
 
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         end_by(interrupted.number)
     except KeyboardInterrupt:
         end_by(signal.SIGINT)
+    finally:
+        gc.freeze()  # the end of the process gives all memory back: to look for cycles before it takes 40 ms
 
 
 def run(argv: Sequence[str]) -> int:
