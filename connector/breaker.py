@@ -106,10 +106,11 @@ class Breaker:
 
     def judged(self, outcome: Outcome) -> OutageError | None:
         """A row is done. Returns the reason to stop where so far every row was refused in the same words."""
-        failure = outcome.provenance["error"]
-        if outcome.status is Status.SUCCESS:
+        if self._has_succeeded or outcome.status is Status.SUCCESS:
             self._has_succeeded = True
-        if self._has_succeeded or outcome.status is not Status.ERROR or not outcome.provenance["attempts"]:
+            return None
+        failure = outcome.provenance["error"]
+        if outcome.status is not Status.ERROR or not outcome.provenance["attempts"]:
             return None
         words = _VARYING.sub("", failure["message"])
         self._refusals = self._refusals + 1 if words == self._words else 1

@@ -31,11 +31,11 @@ class Prices(BaseModel):
 def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
     """USD that a reply cost: OpenRouter's `usage.cost`, LiteLLM's cost header, or the prices times its tokens."""
     reported = reply.body.get("usage")
-    told = reported.get("cost") if isinstance(reported, dict) else None
-    for source in (told, reply.headers.get(COST_HEADER)):
-        cost = usd(source)
-        if cost is not None:
-            return cost
+    told = usd(reported.get("cost")) if isinstance(reported, dict) else None
+    if told is None:
+        told = usd(reply.headers.get(COST_HEADER))
+    if told is not None:
+        return told
     if prices is None or usage.input_tokens is None:
         return None
     cached = min(usage.cached_tokens or 0, usage.input_tokens)

@@ -200,11 +200,13 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rows(self, table: str, column: str, values: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, table: str, column: str, values: Sequence[int]) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
         for start in range(0, len(values), _ROOM):
             some = values[start : start + _ROOM]
             among = f"{column} IN ({','.join('?' * len(some))})"
-            yield from self._db.execute(f"SELECT {COLUMNS} FROM {table} WHERE {among}", some)  # noqa: S608 - names and question marks
+            rows += self._db.execute(f"SELECT {COLUMNS} FROM {table} WHERE {among}", some).fetchall()  # noqa: S608 - names and question marks
+        return rows
 
     def _place(self) -> None:
         """Writes down where the pending replies are, in the order of the pages that this touches.

@@ -13,6 +13,7 @@ import orjson
 from jinja2 import ChainableUndefined, TemplateRuntimeError
 from jinja2.runtime import Undefined
 
+_NATIVE: Final = frozenset({str, int, bool, list, dict, type(None)})
 _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def text(value: object) -> str:
 
 def native(value: object) -> Any:
     """Returns a value as it stands alone in JSON: its own type, and null for what JSON has no number for."""
-    if type(value) in (str, int, bool, list, dict, type(None)):
+    if type(value) in _NATIVE:
         return value
     if isinstance(value, ChainableUndefined):
         return None

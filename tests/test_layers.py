@@ -15,7 +15,7 @@ LAYERS = (
     [
         "adapter breaker cachedir checkpoint clock connection cost deadline decoding environment faults filters http1",
         "imagefiles images inference jsontext leaf ledger ledger_file ledger_format limits lines masking",
-        "metering network_errors problems quota retry rowkeys schemas sse streams template transport turns",
+        "metering network_errors plainform problems quota retry rowkeys schemas sse streams template transport turns",
         "usage values wire yamltext",
     ],
     ["client concessions endpoints engines protocols sandbox stores"],

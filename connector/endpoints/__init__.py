@@ -199,18 +199,15 @@ def usage_of(body: dict[str, Any]) -> Usage:
         return _UNKNOWN
     details_in = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     details_out = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    taken, made = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     return Usage(
-        _count(usage, "prompt_tokens", "input_tokens"),
-        _count(usage, "completion_tokens", "output_tokens"),
+        _count(usage, "input_tokens") if taken is None else taken,
+        _count(usage, "output_tokens") if made is None else made,
         _count(details_in, "cached_tokens") if details_in else None,
         _count(details_out, "reasoning_tokens") if details_out else None,
     )
 
 
-def _count(usage: object, *names: str) -> int | None:
-    if isinstance(usage, dict):
-        for name in names:
-            value = usage.get(name)
-            if type(value) is int and value >= 0:
-                return value
-    return None
+def _count(usage: object, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if type(value) is int and value >= 0 else None

@@ -107,7 +107,7 @@ def answer(body: dict[str, Any]) -> Answer:
     choices = [choice for choice in listed(body.get("choices")) if isinstance(choice, dict)]
     if not choices:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
-    choice = min(choices, key=index_of)
+    choice = choices[0] if len(choices) == 1 else min(choices, key=index_of)
     message = choice.get("message") or choice.get("delta")
     finish_reason = text_or_none(choice.get("finish_reason"))
     if not isinstance(message, dict):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import orjson
 
+from connector.decoding import is_too_deep
 from connector.records import JSON, Checkpoint, Record, Schema
 from connector.stores import is_dead_letter
 from connector.stores._formats import BROKEN, File, FromFiles, unreadable
@@ -24,6 +25,8 @@ from connector.stores._position import INTERVAL, Position, misfit, numbered
 from connector.stores._shapes import Shape, check_names
 from connector.stores._spool import BUFFER, decode, encode, no_room
 
+_AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
+_NUMBER: Final = ["null", "number"]
 _TEXT: Final[Schema] = {"type": ["null", "string"]}
 
 
@@ -45,7 +48,8 @@ class JsonLines(FromFiles):
         self.rows = copy.rows
         self.columns = {column: schema for column, schema in copy.columns.items() if not is_dead_letter(column)}
         self._path = copy.path
-        self._numbers = [column for column, schema in self.columns.items() if "number" in schema["type"]]
+        self._at_once = min(INTERVAL, 1 + _AT_ONCE // max(1, copy.longest))
+        self._numbers = [column for column, schema in self.columns.items() if schema["type"] == _NUMBER]
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
         """As `Source.read` says."""
@@ -58,7 +62,7 @@ class JsonLines(FromFiles):
         columns, loads = list(self.columns), orjson.loads
         with self._path.open("rb") as lines:
             deque(islice(lines, start), maxlen=0)
-            while batch := [loads(line) for line in islice(lines, INTERVAL)]:
+            while batch := [loads(line) for line in islice(lines, self._at_once)]:
                 rows = [row if list(row) == columns else {name: row.get(name) for name in columns} for row in batch]
                 for name in self._numbers:  # a whole number among others is written like them
                     for row in rows:
@@ -97,12 +101,28 @@ def objects(file: File) -> Iterator[dict[str, Any]]:
     Raises:
         ConfigError: A line is none, or cannot be decompressed; it says which.
     """
-    place = f"{file.path}, line"
+    place, number = f"{file.path}, line", 0
     with _opened(file) as stream:
-        first = next(stream, b"").removeprefix(BOM_UTF8)
-        for number, line in enumerate(chain((first,), stream), 1):
-            if text := line.strip():
-                yield decode(text, place, number)
+        while lines := stream.readlines(BUFFER):
+            if number == 0:
+                lines[0] = lines[0].removeprefix(BOM_UTF8)
+            rows = _parsed(lines)
+            if rows is None:
+                texts = ((at, line.strip()) for at, line in enumerate(lines, number + 1))
+                yield from (decode(text, place, at) for at, text in texts if text)
+            else:
+                yield from rows
+            number += len(lines)
+
+
+def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """The objects in lines, all at once; `None` where one of them has to be looked at for itself."""
+    try:
+        rows = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        return None
+    usual = all(type(row) is dict and not is_too_deep(row, line) for row, line in zip(rows, lines, strict=True))
+    return rows if usual else None
 
 
 def copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File]) -> Copy:
