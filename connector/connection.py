@@ -9,7 +9,7 @@ import select
 import socket
 import ssl
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProxyError
@@ -17,6 +17,9 @@ from urllib3.util.ssltransport import SSLTransport
 
 from connector.deadline import Deadline
 from connector.http1 import HEAD_END, MAX_HEAD, PIECE, Body, Headers, cut, expected, framed, malformed, parse_head
+
+_FIRST: Final = 1 << 12
+"""Bytes that are received at first. Room for them is held while a call waits, and most calls wait most of the time."""
 
 Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
 """Status, fields (lower-case names), body, and whether the connection may serve again after it."""
@@ -106,7 +109,7 @@ class Connection(HTTPConnection):
 
     def _receive_head(self, data: bytes) -> tuple[int, int, dict[str, str], bytes]:
         """The head of the final answer (a 100 or 103 may come before it), and the bytes that came behind it."""
-        if not data and not (data := self._receive()):
+        if not data and not (data := self._receive(_FIRST)):
             raise ConnectionResetError("closed before a byte of the answer")
         start = 0
         while True:
@@ -124,18 +127,18 @@ class Connection(HTTPConnection):
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
                 raise malformed("a 101 that nobody asked for")
 
-    def _receive(self) -> bytes:
-        """The next bytes, at most `PIECE`; none when the peer has closed."""
+    def _receive(self, most: int) -> bytes:
+        """The next bytes, at most so many; none when the peer has closed."""
         while True:
             self._be_patient()
             try:
-                return self.sock.recv(PIECE)
+                return self.sock.recv(most)
             except TimeoutError:
                 continue
 
     def _receive_rest(self) -> bytes:
         try:
-            return self._receive()
+            return self._receive(PIECE)
         except OSError as error:
             raise cut(str(error)) from error
 

@@ -61,11 +61,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         sink = stack.enter_context(_sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe))
         dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
         stack.enter_context(interruptible(stop))
-        runtime = stack.enter_context(Runtime(plan, path, stop=stop))
+        runtime = Runtime(plan, path, stop=stop)
         live = sys.stderr.isatty() and not arguments.quiet
         report = Report(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         try:
-            with closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
+            with runtime, closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
                 _write(report.watched(results), sink, dead, skips=config.on_error == "skip")
             if dead is not None:
                 dead.commit()
