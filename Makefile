@@ -51,7 +51,7 @@ bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS="langcha
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 profile: $(VENV)/.bench  ## what each stage of a row costs, and whether it keeps within its budget
-	$(BIN)/python -m tests.bench.profile
+	$(BIN)/python -m tests.bench --only stages
 	$(BIN)/python -m pytest tests/bench/budgets.py --quiet --benchmark-columns=min,median,rounds
 
 clean:  ## remove what was made

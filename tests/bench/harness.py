@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -72,12 +73,16 @@ class Bench:
         """How many rows to take where `usual` are usual."""
         return max(least, int(usual * self.scale))
 
-    def table(self, rows: int) -> Path:
-        """A table of so many rows, as JSON lines."""
-        path = self.directory / f"{rows}.jsonl"
-        if not path.exists():
+    def table(self, rows: int, form: str = "jsonl") -> Path:
+        """A table of so many rows; the format is a file's extension."""
+        path = self.directory / f"{rows}.{form}"
+        if path.exists():
+            return path
+        if form == "jsonl":
             with path.open("w", encoding="utf-8") as lines:
                 lines.writelines(json.dumps({"id": i, "text": review(i)}) + "\n" for i in range(rows))
+        else:
+            _duckdb(f"COPY (FROM '{self.table(rows)}') TO '{path}'")
         return path
 
     def config(self, stub: Stub, concurrency: int, *, stream: bool = False, **more: Any) -> Path:
@@ -101,10 +106,21 @@ class Bench:
         return [sys.executable, "-m", *arguments]
 
     def measured(
-        self, run: Run, stub: Stub, concurrency: int, *, stream: bool = False, target: Path | None = None
+        self,
+        run: Run,
+        stub: Stub,
+        concurrency: int,
+        *,
+        stream: bool = False,
+        target: Path | None = None,
+        given: str = "jsonl",
+        output: str = "jsonl",
     ) -> Run:
-        """Runs a client over a whole table, checks what it wrote, and returns `run` with the figures."""
-        source, out = self.table(run.rows), target or self.directory / "out.jsonl"
+        """Runs a client over a whole table, checks what it wrote, and returns `run` with the figures.
+
+        `given` and `output` are formats, which only ours has to choose from.
+        """
+        source, out = self.table(run.rows, given), target or self.directory / f"out.{output}"
         command = self.command(run.client, stub, source, out, concurrency, stream=stream)
         with Watch(stub) as watch:
             spent = Process(command, self.directory / "stdout").spent()
@@ -144,14 +160,27 @@ def review(row: int) -> str:
 def check(target: Path, rows: int, more: str = "") -> None:
     """Makes sure that every row is there once, with the reply that belongs to it: its text, and what follows it."""
     seen = bytearray(rows)
-    with target.open("rb") as lines:
-        for line in lines:
-            row = json.loads(line)
-            seen[row["id"]] += 1
-            if row["content"] != f"echo:{review(row['id'])}{more}":
-                raise RuntimeError(f"row {row['id']} has the reply of another: {row['content'][:80]!r}")
+    for row, content in _written(target):
+        seen[row] += 1
+        if content != f"echo:{review(row)}{more}":
+            raise RuntimeError(f"row {row} has the reply of another: {content[:80]!r}")
     if any(count != 1 for count in seen):
         raise RuntimeError(f"{sum(count != 1 for count in seen)} of {rows} rows are missing or there twice")
+
+
+def _written(target: Path) -> Iterator[tuple[int, str]]:
+    lines = target.with_suffix(".lines")
+    if target.suffix == ".jsonl":
+        lines = target
+    else:
+        _duckdb(f"COPY (FROM '{target}' SELECT id, content) TO '{lines}' (FORMAT json)")
+    with lines.open("rb") as rows:
+        yield from ((row["id"], row["content"]) for row in map(json.loads, rows))
+
+
+def _duckdb(statement: str) -> None:
+    """Has a process of its own run it: clients would begin their lives with this one's memory."""
+    subprocess.run([sys.executable, "-c", f"import duckdb; duckdb.execute({statement!r})"], check=True)
 
 
 def remove(target: Path) -> None:

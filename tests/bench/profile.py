@@ -1,76 +1,56 @@
-"""`make profile`: what each stage of a row's path costs, in microseconds of CPU, and how that adds up to the whole.
+"""Where a row's time goes: what each stage of its path costs, and how that adds up to the whole.
 
 The whole is the command itself, in this process, with 64 calls in flight and no latency. Stages and whole take turns in
-every round, and the medians count. The rest is the difference between the whole and the sum, so it holds what only
-happens together, and the noise of both: on a busy machine it can be negative.
+every round. What is left of the whole beside the stages only happens together; it holds the noise of both as well.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 from connector import cli
-from tests.bench.harness import EVENTS, OURS, Bench, remove
+from tests.bench.harness import OURS, Bench, Run, remove
 from tests.bench.machine import cores, on
+from tests.bench.path import ASIDE, FLOORS, STAGES, WHOLE
 from tests.bench.processes import Stub
-from tests.bench.stages import ASIDE, FLIGHT, STAGES, Sample
+from tests.bench.stages import FLIGHT, Sample
 
-WHOLE: Final = "whole path"
+_ROUNDS: Final = 5
+_SWITCH_SECONDS: Final = 0.05  # as connector.cli has it
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
-    parser.add_argument("--rows", type=int, default=5_000, metavar="N")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N")
-    arguments = parser.parse_args()
-    sys.setswitchinterval(0.05)  # as connector.cli has it
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Stub(0) as stub, on(cores()[1]):
-        bench = Bench(Path(directory), (), arguments.rounds, 1)
-        with Sample(bench, stub, arguments.rows) as sample:
-            runs = {name: partial(stage, sample) for name, stage in {**STAGES, **ASIDE}.items()}
-            rounds = [
-                {**{name: _cost(run) for name, run in runs.items()}, WHOLE: whole(bench, stub, arguments.rows)}
-                for _ in range(bench.rounds)
-            ]
-    middle = {name: median(costs[name] for costs in rounds) for name in rounds[0]}
-    print("\n".join(lines({name: 1e6 * cost / arguments.rows for name, cost in middle.items()})))  # noqa: T201 - this is its output
+    """Prints each run as a line of JSON; the argument is how many rows to take."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        for run in runs(Bench(Path(directory), (), _ROUNDS, 1), int(sys.argv[1])):
+            print(json.dumps(run))  # noqa: T201 - this is its output
 
 
-def whole(bench: Bench, stub: Stub, rows: int) -> float:
-    """Seconds of CPU that the command takes for a table, less what it takes for one row."""
-    return _command(bench, stub, rows) - _command(bench, stub, 1)
+def runs(bench: Bench, rows: int) -> Iterator[Run]:
+    """Each stage on its own, and the command that has them all."""
+    with Stub(0) as stub, on(cores()[1]), Sample(bench, stub, rows) as sample:
+        what = {name: partial(sample.go, name) for name in (*STAGES, *ASIDE, *FLOORS)}
+        what[WHOLE] = partial(_command, bench, stub, rows)
+        start = _cost(partial(_command, bench, stub, 1))
+        for turn, (name, run) in product(range(bench.rounds), what.items()):
+            cost = _cost(run) - (start if name == WHOLE else 0)
+            yield Run("stages", OURS, name, turn, rows, cost, cost)
 
 
-def lines(costs: Mapping[str, float]) -> Iterator[str]:
-    """The table, in microseconds for each row."""
-    together, total = costs[WHOLE], sum(costs[name] for name in STAGES)
-    table = {name: costs[name] for name in STAGES} | {
-        "sum": total,
-        "the rest": together - total,
-        WHOLE: together,
-    }
-    for name, cost in table.items():
-        what = (STAGES[name].__doc__ or "") if name in STAGES else ""
-        yield f"{name.replace('_', '-'):<10} {cost:8.1f} µs {cost / together:6.1%}  {what}".rstrip()
-    yield f"A bare socket takes {costs['bare_socket']:.1f} µs for what `send` exchanges."
-    yield f"In place of `decode`, a stream of {EVENTS} events takes {costs['decode_stream']:.1f} µs."
-
-
-def _command(bench: Bench, stub: Stub, rows: int) -> float:
+def _command(bench: Bench, stub: Stub, rows: int) -> None:
     target = bench.directory / "whole.jsonl"
-    argv = bench.command(OURS, stub, bench.table(rows), target, FLIGHT)[3:]
-    seconds = _cost(lambda: cli.run(argv))
+    cli.run(bench.command(OURS, stub, bench.table(rows), target, FLIGHT)[3:])
     remove(target)
-    return seconds
 
 
 def _cost(run: Callable[[], object]) -> float:

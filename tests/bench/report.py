@@ -7,6 +7,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from tests.bench.harness import EVENTS, LATENCY, OURS, Run
+from tests.bench.path import ASIDE, FLOORS, STAGES, WHOLE
 from tests.bench.scenarios import SHORT, STRAGGLER_FACTOR, STRAGGLER_SHARE, ideal_seconds
 
 NAMES: Final[Mapping[str, str]] = {
@@ -35,12 +36,13 @@ Value = Callable[[Run], float | None]
 
 
 class Group(NamedTuple):
-    """The rounds of one client in one case, and ours in the same."""
+    """The rounds of one client in one case, ours in the same, and all of the scenario."""
 
     case: str
     client: str
     runs: list[Run]
     ours: list[Run]
+    all: Sequence[Run]
 
 
 Cell = Callable[[Group], str]
@@ -96,13 +98,34 @@ def _throughput(runs: Sequence[Run]) -> str:
     return (
         f"Each call takes {1000 * LATENCY:.0f} ms; calls in flight divided by that is a rate that nobody can exceed. "
         "*While calling* is the rate in the middle of a run, as the endpoint saw it: without start, end and files. CPU "
-        "is that of each further row, without the start. Rows are chosen so that all runs take about as long. The "
-        f"endpoint used {100 * busiest:.0f} % of its core at most."
+        "is that of each further row, without the start. Slow clients get fewer rows: their rate soon stays the same. "
+        f"The endpoint used {100 * busiest:.0f} % of its core at most."
     )
 
 
 def _streaming(_: Sequence[Run]) -> str:
     return f"The same with replies of {EVENTS} events, which come together after {1000 * LATENCY:.0f} ms."
+
+
+def _budget(group: Group) -> str:
+    """In microseconds, for this machine: the multiple of the floor that the same process measured."""
+    stage = {**STAGES, **ASIDE}.get(group.case)
+    floors = [run.cpu_ms for run in group.all if stage and run.case == stage.floor]
+    return f"{1000 * stage.budget * median(floors):.1f}" if stage and floors else ""
+
+
+def _share(group: Group) -> str:
+    whole = [run.cpu_ms for run in group.all if run.case == WHOLE]
+    if group.case not in STAGES or not whole:
+        return ""
+    return _middle(group.runs, lambda run: 100 * run.cpu_ms / median(whole), "{:.1f}", " %")
+
+
+def _what_it_is(group: Group) -> str:
+    stage = {**STAGES, **ASIDE}.get(group.case)
+    return (
+        stage.what if stage else FLOORS.get(group.case, "the command, 64 in flight at an endpoint that answers at once")
+    )
 
 
 def _stragglers(runs: Sequence[Run]) -> str:
@@ -175,10 +198,37 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "Throughput", _throughput, {"in flight": lambda group: group.case, **_CLIENT, **_RATE, **_CPU, **_MEMORY}
     ),
     "streaming": Section("Streaming, 64 in flight", _streaming, {**_CLIENT, **_RATE, **_CPU}),
+    "formats": Section(
+        "Other formats, 256 in flight",
+        lambda runs: (
+            f"{runs[0].rows:,} rows at {1000 * LATENCY:.0f} ms. What is in columns goes through DuckDB, which keeps "
+            "the types; loading it takes time and memory."
+        ),
+        {
+            "files": lambda group: group.case,
+            "of the possible": _column(lambda run: 100 * run.rate * LATENCY / 256, "{:.1f}", " %"),
+            "CPU ms/row": _CPU["CPU ms/row"],
+            **_MEMORY,
+        },
+    ),
     "cpu": Section(
         "An endpoint that answers at once, 64 in flight",
         lambda _: "What is left is the client's own work.",
         {**_CLIENT, **_CPU, "rows/s": _RATE["rows/s"]},
+    ),
+    "stages": Section(
+        "Where a row's time goes",
+        lambda _: (
+            "Microseconds of CPU for a row, stage by stage, each alone in one process. A budget is a multiple of what "
+            "plain JSON, or a bare socket, takes in the same process; `make profile` holds each stage to its own."
+        ),
+        {
+            "stage": lambda group: group.case.replace("_", " "),
+            "µs/row": _column(lambda run: 1000 * run.cpu_ms, "{:.1f}"),
+            "budget": _budget,
+            "of the whole": _share,
+            "what it is": _what_it_is,
+        },
     ),
     "growth": Section(
         "Ten times the rows, 256 in flight",
@@ -217,9 +267,8 @@ def _grouped(runs: Sequence[Run]) -> Iterator[Group]:
     """In the order in which they were run first."""
     for case, client in dict.fromkeys((run.case, run.client) for run in runs):
         same = [run for run in runs if run.case == case]
-        yield Group(
-            case, client, [run for run in same if run.client == client], [run for run in same if run.client == OURS]
-        )
+        mine, ours = ([run for run in same if run.client == name] for name in (client, OURS))
+        yield Group(case, client, mine, ours, runs)
 
 
 def _values(runs: Iterable[Run], value: Value) -> list[float]:

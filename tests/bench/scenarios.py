@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,14 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.harness import EVENTS, LATENCY, OURS, Bench, Run, remove
-from tests.bench.processes import Process, Stub, Watch
+from tests.bench.processes import ROOT, Process, Stub, Watch
 
 FLOOR: Final = "aiohttp_loop"
 SWIFT: Final = (OURS, FLOOR)
-"""The clients that get more rows, so that every run takes about as long as the others."""
+"""The clients that get more rows. The others would take many minutes, and their rate is the same after some seconds."""
 
-CASES: Final = {64: (3_000, 2_000), 256: (12_000, 4_000), 512: (20_000, 4_000)}
-"""Calls in flight, and the rows for swift clients and for the others."""
+FLIGHTS: Final = (64, 256, 512)
+ROWS: Final = (20_000, 4_000)
+"""The rows for swift clients and for the others."""
+
+FORMATS: Final = (("jsonl", "jsonl"), ("csv", "csv"), ("csv", "parquet"), ("parquet", "parquet"), ("csv", "jsonl"))
 
 STRAGGLER_SHARE: Final = 0.01
 STRAGGLER_FACTOR: Final = 60
@@ -33,10 +37,10 @@ _SMALL, _LARGE, _FULL = 20_000, 200_000, 5
 
 def throughput(bench: Bench) -> Iterator[Run]:
     """Whole tables, file to file, at 200 ms."""
-    for concurrency, rows in CASES.items():
+    for concurrency in FLIGHTS:
         with Stub(LATENCY) as stub:
             for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
-                count = bench.rows(rows[client not in SWIFT], concurrency)
+                count = bench.rows(ROWS[client not in SWIFT], concurrency)
                 run = Run("throughput", client, str(concurrency), turn, count, 0)
                 yield bench.measured(run, stub, concurrency)
 
@@ -45,8 +49,16 @@ def streaming(bench: Bench) -> Iterator[Run]:
     """The same with replies of 50 events, 64 in flight."""
     with Stub(LATENCY, f"--stream-chunks={EVENTS}") as stub:
         for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
-            count = bench.rows(2_000 if client in SWIFT else 1_000, 64)
+            count = bench.rows(ROWS[client not in SWIFT] // 4, 64)
             yield bench.measured(Run("streaming", client, "64", turn, count, 0), stub, 64, stream=True)
+
+
+def formats(bench: Bench) -> Iterator[Run]:
+    """From file to file in other formats, 256 in flight at 200 ms."""
+    with Stub(LATENCY) as stub:
+        for turn, (given, output) in product(range(bench.rounds), FORMATS):
+            run = Run("formats", OURS, f"{given} to {output}", turn, bench.rows(ROWS[0] // 2, 256), 0)
+            yield bench.measured(run, stub, 256, given=given, output=output)
 
 
 def cpu(bench: Bench) -> Iterator[Run]:
@@ -55,6 +67,13 @@ def cpu(bench: Bench) -> Iterator[Run]:
         for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
             count = bench.rows(10_000 if client in SWIFT else 2_000, 64)
             yield bench.measured(Run("cpu", client, "64", turn, count, 0), stub, 64)
+
+
+def stages(bench: Bench) -> Iterator[Run]:
+    """Each stage on its own, for a few thousand rows; and the command that has them all."""
+    command = [sys.executable, "-m", "tests.bench.profile", str(bench.rows(5_000, 500))]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    yield from (Run(*json.loads(line)) for line in done.stdout.splitlines())
 
 
 def growth(bench: Bench) -> Iterator[Run]:
@@ -153,5 +172,6 @@ def _catalog(bench: Bench, table: Path) -> Path:
 
 
 ALL: Final[Mapping[str, Callable[[Bench], Iterator[Run]]]] = {
-    each.__name__: each for each in (throughput, streaming, cpu, growth, stragglers, kill, resume, startup, read)
+    each.__name__: each
+    for each in (throughput, streaming, formats, cpu, stages, growth, stragglers, kill, resume, startup, read)
 }

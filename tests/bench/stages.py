@@ -1,10 +1,10 @@
-"""The stages of a row's path: each is the real function, called for a whole table with nothing else going on."""
+"""The stages of `tests.bench.path`: each is the real function, called for a whole table with nothing else going on."""
 
 from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from connector import endpoints, engines, stores
+from connector.checkpoint import Watermark
 from connector.client import Client
 from connector.clock import Clock
 from connector.config import Config
@@ -22,8 +23,9 @@ from connector.http1 import chunked
 from connector.ledger import Ledger
 from connector.masking import Masker
 from connector.plan import Plan
-from connector.records import Record, Reply
+from connector.records import Checkpoint, Record, Reply
 from connector.runtime import Runtime, transport_of
+from connector.stores._position import INTERVAL
 from connector.transport import Response, Transport
 from tests.bench.harness import EVENTS, Bench
 from tests.bench.processes import Stub
@@ -78,7 +80,8 @@ class Sample:
         self._stack.callback(self._transport.close)
         self._filled = self._stack.enter_context(Ledger(self._directory / "filled.ledger"))
         self._opened = self._stack.enter_context(self._store.source(self._options))
-        self._filled.put((bytes(key[::-1]), self.reply) for key in self.keys)
+        self._filled.put((key[::-1], self.reply) for key in self.keys)
+        self._filled.stats()  # which writes down where they all are, as the end of a run does
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,6 +107,11 @@ class Sample:
         for keys in self._batches(self.keys):
             self._filled.get(keys)
 
+    def recall(self) -> None:
+        """Keys that are in the ledger."""
+        for keys in self._batches([key[::-1] for key in self.keys]):
+            assert len(self._filled.get(keys)) == len(keys)
+
     def hand_over(self) -> None:
         """Calls through the engine's threads, with an endpoint that takes no time."""
         calls = (
@@ -127,6 +135,12 @@ class Sample:
                 connection.send(head.format(address.path, address.netloc, len(body)).encode() + body)
                 connection.recv(1 << 16)
 
+    def plain_json(self) -> None:
+        """A row's JSON, written and read once, and a little plain Python."""
+        for record in self.records:
+            line = orjson.dumps({**record.data, "reply": self.reply.body})
+            assert len({name.upper(): value for name, value in orjson.loads(line).items()}) > len(record.data)
+
     def decode(self) -> None:
         """Reply body to reply."""
         for body in self.bodies:
@@ -143,6 +157,16 @@ class Sample:
             for keys in self._batches(self.keys):
                 ledger.put((key, self.reply) for key in keys)
 
+    def checkpoint(self) -> None:
+        """What a state covers, once everything before it is done."""
+        watermark = Watermark()
+        for record in self.records:
+            watermark.enter(record.index)
+            if record.index % INTERVAL == INTERVAL - 1:
+                watermark.hold(Checkpoint({"rows": record.index + 1}))
+            watermark.leave(record.index)
+            deque(watermark.release() if watermark.holds else (), maxlen=0)
+
     def map(self) -> None:
         """Reply to outcome."""
         for record, key in zip(self.records, self.keys, strict=True):
@@ -156,20 +180,10 @@ class Sample:
                 sink.write(outcome.record, {**outcome.columns, **outcome.group})
             sink.commit()
 
+    def go(self, stage: str) -> None:
+        """Takes the table through a stage, or a floor, by its name."""
+        getattr(self, stage)()
+
     @staticmethod
     def _batches(keys: list[bytes]) -> Iterator[list[bytes]]:
         return (keys[start : start + BATCH] for start in range(0, len(keys), BATCH))
-
-
-Stage = Callable[[Sample], None]
-STAGES: Final[Mapping[str, Stage]] = {
-    stage.__name__: stage
-    for stage in (
-        *(Sample.read, Sample.render, Sample.hash, Sample.look_up, Sample.hand_over, Sample.send),
-        *(Sample.decode, Sample.store, Sample.map, Sample.write),
-    )
-}
-"""What every row goes through, in this order."""
-
-ASIDE: Final[Mapping[str, Stage]] = {stage.__name__: stage for stage in (Sample.bare_socket, Sample.decode_stream)}
-"""What is measured beside them."""

@@ -10,7 +10,9 @@ import pytest
 
 from tests.bench import chart, report, scenarios
 from tests.bench.harness import Run, check, review
+from tests.bench.path import ASIDE, FLOORS, STAGES
 from tests.bench.scenarios import ALL
+from tests.bench.stages import Sample
 
 RUNS = [
     Run(scenario, client, case, turn, 1_000, 4.0 + turn, 2.0, 1.0, 99.0, 1_064, 250.0, 0.1)
@@ -22,6 +24,17 @@ RUNS = [
 
 def test_every_scenario_has_its_section() -> None:
     assert list(report.SECTIONS) == list(ALL)
+
+
+def test_every_stage_and_every_floor_is_one_that_can_be_measured() -> None:
+    assert all(callable(getattr(Sample, name)) for name in (*STAGES, *ASIDE, *FLOORS))
+
+
+def test_a_stage_is_told_with_its_budget_in_microseconds_and_its_share() -> None:
+    told = {"map": 4.0, "plain_json": 2.0, "the_whole_path": 80.0}
+    runs = [Run("stages", "connector", name, 0, 1_001, 1.0, cost / 1000) for name, cost in told.items()]
+    page = report.document({}, runs)
+    assert f"| map | 4.0 | {2 * STAGES['map'].budget:.1f} | 5.0 % | reply to outcome |" in page
 
 
 def test_a_figure_is_a_median_with_its_spread() -> None:
