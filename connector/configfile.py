@@ -40,6 +40,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the config {path} is neither JSON nor YAML: not UTF-8") from None
     if not isinstance(data, dict):
         raise ConfigError(f"the config {path} is not an object of options")
+    if odd := [name for name in data if not isinstance(name, str)]:
+        raise ConfigError(f"the config {path}: {odd[0]!r} is not the name of an option")
     return data
 
 

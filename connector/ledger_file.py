@@ -14,7 +14,7 @@ from connector.errors import StorageError
 from connector.ledger_format import APPLICATION, VERSION, lay_out, tables_of, transaction, version_of
 
 _CACHE: Final = 2_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
-_CHECKPOINT: Final = 1_000  # pages of journal after which it is written back: the end of a run waits for the last ones
+_CHECKPOINT: Final = 2_000  # pages of journal after which it is written back, which waits for the disk; so does the end
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY: Final = 0.5  # seconds between two looks at a file that another run has
 

@@ -146,6 +146,7 @@ def test_an_unknown_option_is_a_warning_with_what_was_probably_meant(caplog: pyt
     ("text", "told"),
     [
         ("url: [", "line 1 is neither JSON nor YAML"),
+        ("~: 1", "None is not the name of an option"),
         ("- 1", "is not an object of options"),
         ("[" * 100_000, "is nested too deeply"),
     ],

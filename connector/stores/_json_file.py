@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import orjson
 
 from connector.records import JSON, Record, Schema
 from connector.stores import Source, part
 from connector.stores._formats import File
+from connector.stores._ordered import BUFFER
 from connector.stores._publish import publish, writing
 from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import BUFFER, UINT64, Spool, encode
+from connector.stores._spool import UINT64, Spool, encode
 
 _LEVEL: Final = 6  # gzip's own default: Python's takes three times as long for one part in a hundred
 
@@ -42,7 +44,7 @@ class JsonFile:
         self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
         check_names(self._names or added, str(self._place))
         self._shape = None if columns else Shape.of_table()
-        self._spool = Spool(directory / "rows.jsonl", self._shape, self._place, UINT64)
+        self._spool = Spool(directory / "rows.jsonl", self._shape, columns_of=self._place, below=UINT64)
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +54,9 @@ class JsonFile:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
-        if added is None:
-            return
-        row = {**record.data, **added}
+        row = None if added is None else {**record.data, **added}
         names = self._names
-        if names and list(row) != names:
+        if row and names and list(row) != names:
             row = {name: row.get(name) for name in names}
         self._spool.write(record.index, row)
 
@@ -65,32 +65,45 @@ class JsonFile:
 
     def commit(self) -> None:
         """As `Sink.commit` says."""
-        output = self._directory / "output"
-        lines = filter(None, self._spool.lines()) if self._shape is None else self._filled(self._shape)
+        lines = self._spool.finish()
         with writing(self._place):
-            with self._opened(output) as file:
-                file.writelines(_array(lines) if ".json" in self._target.path.suffixes else lines)
-            if self._target.compression == "zstd":
-                output = part("_zstd").compressed(output, self._spool.longest, self._directory)
-            publish(output, self._target.path)
+            if self._shape is not None:
+                lines = self._written("filled", self._filled(lines))
+            if ".json" in self._target.path.suffixes:
+                lines = self._written("array", _array(lines))
+            publish(self._compressed(lines), self._target.path)
 
-    def _filled(self, shape: Shape) -> Iterator[bytes]:
+    def _filled(self, path: Path) -> Iterator[bytes]:
         """Rows whose columns only all of them tell: what one of them lacks is null."""
-        names = [*(name for name in shape.fields if name not in self._added), *self._added]
-        for line in filter(None, self._spool.lines()):
-            row = orjson.loads(line)
-            yield encode({name: row.get(name) for name in names}, UINT64)[0]
+        names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
+        with path.open("rb") as lines:
+            for row in map(orjson.loads, lines):
+                yield encode({name: row.get(name) for name in names}, UINT64)[0]
 
-    def _opened(self, path: Path) -> Any:
-        if self._target.compression != "gzip":
-            return path.open("wb", buffering=BUFFER)
-        return gzip.open(path, "wb", compresslevel=_LEVEL)
+    def _written(self, name: str, lines: Iterable[bytes]) -> Path:
+        path = self._directory / name
+        with path.open("wb", buffering=BUFFER) as file:
+            file.writelines(lines)
+        return path
+
+    def _compressed(self, path: Path) -> Path:
+        output = self._directory / "compressed"
+        match self._target.compression:
+            case "gzip":
+                with path.open("rb") as plain, gzip.open(output, "wb", compresslevel=_LEVEL) as file:
+                    shutil.copyfileobj(plain, file, BUFFER)
+            case "zstd":
+                part("_zstd").compress(path, output)
+            case _:
+                return path
+        return output
 
 
-def _array(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The array that lines are the items of."""
+def _array(path: Path) -> Iterator[bytes]:
+    """The array that the lines of a file are the items of."""
     before = b"[\n"
-    for line in lines:
-        yield before + line.rstrip(b"\n")
-        before = b",\n"
+    with path.open("rb") as lines:
+        for line in lines:
+            yield before + line.rstrip(b"\n")
+            before = b",\n"
     yield b"[]\n" if before == b"[\n" else b"\n]\n"

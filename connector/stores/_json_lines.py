@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
@@ -19,11 +19,11 @@ import orjson
 
 from connector.decoding import is_too_deep
 from connector.records import JSON, Checkpoint, Record, Schema
-from connector.stores import is_dead_letter
 from connector.stores._formats import BROKEN, File, FromFiles, unreadable
+from connector.stores._ordered import BUFFER
 from connector.stores._position import INTERVAL, Position, misfit, numbered
 from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import BUFFER, decode, encode, no_room
+from connector.stores._spool import decode, encode, no_room
 
 _AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
 _NUMBER: Final = ["null", "number"]
@@ -42,13 +42,13 @@ class Copy(NamedTuple):
 class JsonLines(FromFiles):
     """A `Source` over a `Copy`, which nothing changes while it is read; a row has a null for each key that it lacks."""
 
-    def __init__(self, name: str, files: Sequence[File], copy: Copy) -> None:
+    def __init__(self, name: str, files: Sequence[File], copy: Copy, leaves_out: Callable[[str], bool]) -> None:
         self.name = name
         self.files = files
         self.rows = copy.rows
-        self.columns = {column: schema for column, schema in copy.columns.items() if not is_dead_letter(column)}
+        self.columns = {column: schema for column, schema in copy.columns.items() if not leaves_out(column)}
         self._path = copy.path
-        self._at_once = min(INTERVAL, 1 + _AT_ONCE // max(1, copy.longest))
+        self._is_wide = copy.longest * INTERVAL > _AT_ONCE
         self._numbers = [column for column, schema in self.columns.items() if schema["type"] == _NUMBER]
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
@@ -62,7 +62,7 @@ class JsonLines(FromFiles):
         columns, loads = list(self.columns), orjson.loads
         with self._path.open("rb") as lines:
             deque(islice(lines, start), maxlen=0)
-            while batch := [loads(line) for line in islice(lines, self._at_once)]:
+            while batch := [loads(line) for line in (_some(lines) if self._is_wide else islice(lines, INTERVAL))]:
                 rows = [row if list(row) == columns else {name: row.get(name) for name in columns} for row in batch]
                 for name in self._numbers:  # a whole number among others is written like them
                     for row in rows:
@@ -71,15 +71,32 @@ class JsonLines(FromFiles):
                 yield rows
 
 
-def opened(name: str, files: Sequence[File], directory: Path, *, limit: int | None = None) -> JsonLines:
-    """Reads all files once, and holds what they say now, in `directory`.
+def _some(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The next lines, as many as are held at once."""
+    size = 0
+    for line in islice(lines, INTERVAL):
+        size += len(line)
+        yield line
+        if size > _AT_ONCE:
+            return
+
+
+def opened(
+    name: str,
+    files: Sequence[File],
+    directory: Path,
+    *,
+    limit: int | None = None,
+    leaves_out: Callable[[str], bool] = lambda _: False,
+) -> JsonLines:
+    """Reads all files once, and holds what they say now, in `directory`; some columns may be left out.
 
     Raises:
         ConfigError: Something in them cannot be read; it says what and where.
         StorageError: There is no room for it.
     """
     rows = chain.from_iterable(map(objects, files))
-    return JsonLines(name, files, copied(islice(rows, limit), directory / "input.jsonl", files))
+    return JsonLines(name, files, copied(islice(rows, limit), directory / "input.jsonl", files), leaves_out)
 
 
 def is_lines(file: File) -> bool:

@@ -43,8 +43,8 @@ def _objects(database: Database, file: File) -> Iterator[dict[str, Any]]:
         return
     what = "line" if file.compression == "zstd" and _first(database, file)[:1] != "[" else "item"
     texts = _lines(database, file) if what == "line" else _items(database, file)
-    for number, text in enumerate(texts, 1):
-        if text.strip():
+    for number, text in enumerate(map(str.strip, texts), 1):
+        if text:
             yield decode(text, f"{file.path}, {what}", number)
 
 

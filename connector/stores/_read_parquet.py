@@ -16,14 +16,32 @@ def load(database: Database, files: Sequence[File], limit: int | None) -> list[C
     Raises:
         duckdb.Error: a file is not Parquet.
     """
-    paths = path_list([file.path for file in files])
-    table = f"read_parquet({paths}, union_by_name = true, hive_partitioning = false)"
+    table = _together(database, files)
     names = list(database.types(table))
     cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
     last = "" if limit is None else f" LIMIT {limit}"
     database.run(f"CREATE TABLE input AS FROM {table} SELECT {cells}{last}")
     kinds = database.types("input")
     return [_column(database, name, cell, kind) for name, (cell, kind) in zip(names, kinds.items(), strict=True)]
+
+
+def _together(database: Database, files: Sequence[File]) -> str:
+    """All files as one table. A column that is JSON in one of them is so in all: in the others its values become it."""
+    table = _scan(files)
+    nested = [name for name, kind in database.types(table).items() if str(kind) == "JSON"]
+    if len(files) == 1 or not nested:
+        return table
+    parts = []
+    for file in files:
+        kinds = database.types(_scan([file]))
+        others = [identifier(name) for name in nested if name in kinds and str(kinds[name]) != "JSON"]
+        replaced = f" REPLACE ({', '.join(f'to_json({name}) AS {name}' for name in others)})" if others else ""
+        parts.append(f"FROM {_scan([file])} SELECT *{replaced}")
+    return f"({' UNION ALL BY NAME '.join(parts)})"
+
+
+def _scan(files: Sequence[File]) -> str:
+    return f"read_parquet({path_list([file.path for file in files])}, union_by_name = true, hive_partitioning = false)"
 
 
 def _column(database: Database, name: str, cell: str, kind: DuckType) -> Column:

@@ -12,7 +12,7 @@ import orjson
 
 from connector.errors import ConfigError
 from connector.records import JSON, Checkpoint, Record, Schema
-from connector.stores import _read_csv, _read_json, _read_parquet, is_dead_letter
+from connector.stores import _read_csv, _read_json, _read_parquet
 from connector.stores._columns import Column
 from connector.stores._database import Database
 from connector.stores._formats import BROKEN, File, FromFiles, unreadable
@@ -92,8 +92,15 @@ class Snapshot(FromFiles):
             for name in parsed:
                 for data in batch:
                     if data[name] is not None:
-                        data[name] = orjson.loads(data[name])
+                        data[name] = self._parsed(name, data[name])
             yield batch
+
+    def _parsed(self, name: str, text: str) -> JSON:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            where = ", ".join(str(file.path) for file in self.files)
+            raise ConfigError(f"{where}: the column {name!r} holds what is not JSON ({error.msg}).") from error
 
 
 def _key(cursor: Column) -> str:
@@ -103,9 +110,15 @@ def _key(cursor: Column) -> str:
 
 @contextmanager
 def opened(
-    name: str, files: Sequence[File], directory: Path, *, limit: int | None = None, cursor_field: str | None = None
+    name: str,
+    files: Sequence[File],
+    directory: Path,
+    *,
+    limit: int | None = None,
+    cursor_field: str | None = None,
+    leaves_out: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Snapshot]:
-    """Read all files once, and hold what they say now, in a database in `directory`.
+    """Read all files once, and hold what they say now, in a database in `directory`; some columns may be left out.
 
     Raises:
         ConfigError: something in them cannot be read; it says what and where.
@@ -114,7 +127,7 @@ def opened(
     with Database(directory) as database:
         with explained(files, database):
             fields = _LOADERS[files[0].format](database, files, limit if cursor_field is None else None)
-            kept = [field for field in fields if not is_dead_letter(field.name)]
+            kept = [field for field in fields if not leaves_out(field.name)]
             snapshot = Snapshot(name, files, database, kept)
             if cursor_field is not None:
                 snapshot.sort(cursor_field, limit)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from decimal import Decimal
-from itertools import repeat
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -15,18 +13,15 @@ import orjson
 
 from connector.decoding import is_too_deep
 from connector.errors import ConfigError, StorageError
+from connector.stores._ordered import Ordered
 from connector.stores._shapes import Shape, check_names
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _STRICT: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER
-BUFFER: Final = 1 << 18
-"""Bytes that are written at once."""
-
 _INT64: Final = 1 << 63
 UINT64: Final = 1 << 64
 """The integers below it are all that orjson writes."""
 
-_ABSENT: Final = -1
 _FULL: Final = ("No space left", "Disk quota", "File too large")
 
 
@@ -109,26 +104,29 @@ class Spool:
     """Rows that are written in any order and read in the order of their index. `shape` learns what they look like.
 
     `columns_of` is where their keys are going to be columns, if they have to be, and `below` bounds the integers that
-    stay numbers. `longest` is how many bytes the longest line has.
+    stay numbers. `gap` is the line of a row that is left out. `longest` is how many bytes the longest line has.
     """
 
     def __init__(
-        self, path: Path, shape: Shape | None = None, columns_of: Path | None = None, below: int = _INT64
+        self,
+        path: Path,
+        shape: Shape | None = None,
+        *,
+        columns_of: Path | None = None,
+        below: int = _INT64,
+        gap: bytes = b"",
     ) -> None:
         self.shape = shape
-        self._below = below
         self._columns_of = columns_of
+        self._below = below
         self._width = 0
         self._place = path.parent.parent  # of the private directory
-        self._file = path.open("w+b", buffering=BUFFER)
-        self._places = array("q")
-        self._end = 0
-        self.longest = 0
+        self._lines = Ordered(path, gap)
+        self.longest = len(gap)
 
     def close(self) -> None:
-        """Let go of the file; what could not be written has been told, or is not wanted any more."""
-        with suppress(OSError):
-            self._file.close()
+        """Let go of the file."""
+        self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -138,56 +136,49 @@ class Spool:
 
     def __len__(self) -> int:
         """One more than the highest index."""
-        return len(self._places)
+        return len(self._lines)
 
-    def write(self, index: int, row: Mapping[str, Any]) -> None:
-        """Keep a row at `index`.
+    def write(self, index: int, row: Mapping[str, Any] | None) -> None:
+        """Keep a row at `index`; `None` is left out.
 
         Raises:
             ConfigError: its keys cannot be columns beside those of the others.
             StorageError: the disk takes no more.
         """
-        line, row = encode(row, self._below)
-        if self.shape is not None:
-            self.shape.learn(row)
-            if self._columns_of and len(self.shape.fields) != self._width:
-                self._width = len(self.shape.fields)
-                check_names(self.shape.fields, str(self._columns_of))
-        places = self._places
-        if index < len(places):
-            places[index] = self._end
-        else:
-            places.extend(repeat(_ABSENT, index - len(places)))
-            places.append(self._end)
         try:
-            self._file.write(line)
+            if row is None:
+                self._lines.leave_out(index)
+                return
+            line, row = encode(row, self._below)
+            if self.shape is not None:
+                self._learn(self.shape, row)
+            self._lines.put(index, line)
         except OSError as error:
             raise no_room(error, self._place) from error
-        self._end += len(line)
         self.longest = max(self.longest, len(line))
 
-    def flush(self) -> None:
-        """Make sure that all rows are in the file, for who reads that.
+    def _learn(self, shape: Shape, row: Mapping[str, Any]) -> None:
+        shape.learn(row)
+        if self._columns_of and len(shape.fields) != self._width:
+            self._width = len(shape.fields)
+            check_names(shape.fields, str(self._columns_of))
+
+    def finish(self) -> Path:
+        """The file with all lines in order.
 
         Raises:
             StorageError: the disk takes no more.
         """
         try:
-            self._file.flush()
+            return self._lines.finish()
         except OSError as error:
             raise no_room(error, self._place) from error
 
-    def lines(self, gap: bytes = b"") -> Iterator[bytes]:
-        """All lines in order, `gap` where there is none at an index.
+    def names(self) -> list[str]:
+        """The keys of all rows, by the first row that has each: in whatever order the rows have come."""
+        return list(dict.fromkeys(chain.from_iterable(map(orjson.loads, self.lines()))))
 
-        Raises:
-            StorageError: the disk takes no more.
-        """
-        self.flush()
-        file = self._file
-        for place in self._places:
-            if place == _ABSENT:
-                yield gap
-            else:
-                file.seek(place)
-                yield file.readline()
+    def lines(self) -> Iterator[bytes]:
+        """All lines in order. Raises as `finish`."""
+        with self.finish().open("rb") as file:
+            yield from file

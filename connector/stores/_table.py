@@ -64,7 +64,12 @@ class Table:
         check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
         self._known = self._snapshot is not None or bool(self._inputs)
         self._shape = Shape.of_table() if target.format == "parquet" or not self._known else None
-        self._spool = Spool(directory / "rows.jsonl", self._shape, None if self._known else self._place)
+        self._spool = Spool(
+            directory / "rows.jsonl",
+            self._shape,
+            columns_of=None if self._known else self._place,
+            gap=_LEFT_OUT if self._snapshot else b"",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -74,20 +79,16 @@ class Table:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
-        if added is None:
-            return
-        self._spool.write(record.index, added if self._snapshot else {**record.data, **added})
+        row = added if added is None or self._snapshot else {**record.data, **added}
+        self._spool.write(record.index, row)
 
     def flush(self) -> None:
         """Nothing to hand on: a file is there as a whole or not at all."""
 
     def commit(self) -> None:
         """As `Sink.commit` says."""
-        rows = self._directory / "ordered.jsonl"
-        output = self._directory / "output"
+        rows, output = self._spool.finish(), self._directory / "output"
         with writing(self._place, duckdb.Error):
-            with rows.open("wb") as file:
-                file.writelines(self._spool.lines(_LEFT_OUT if self._snapshot else b""))
             try:
                 self._database.run(self._copy(rows, output, dates=True))
             except duckdb.ConversionException:
@@ -114,7 +115,7 @@ class Table:
         """How to read the columns that have been waiting: with types for Parquet, else as the JSON that they are."""
         names = list(self._added if self._snapshot else {**self._inputs, **self._added})
         if not self._known and self._shape:
-            names = [*(name for name in self._shape.fields if name not in self._added), *self._added]
+            names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
         if self._target.format == "parquet":
             declared = {**self._inputs, **self._added}
             learned = self._shape.columns if self._shape else {}

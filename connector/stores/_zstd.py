@@ -10,18 +10,20 @@ from connector.stores._columns import literal
 from connector.stores._database import Database
 from connector.stores._scans import lines
 
+_PLAIN = "FORMAT csv, HEADER false, DELIMITER '\x01', QUOTE '', ESCAPE ''"
+"""Each line is its one cell, and goes out as it is."""
 
-def compressed(path: Path, longest: int, directory: Path) -> Path:
-    """Compresses a file of lines, of which the longest has so many bytes, into another one in `directory`.
+
+def compress(path: Path, output: Path) -> None:
+    """Compresses a file of lines.
 
     Raises:
         OSError: It cannot be written.
     """
-    output = directory / "output.zst"
-    plain = "FORMAT csv, HEADER false, DELIMITER '\x01', QUOTE '', ESCAPE ''"  # each line is its one cell, as it is
-    with Database(directory) as database:
+    with path.open("rb") as file:
+        longest = max(map(len, file), default=0)
+    with Database(output.parent) as database:
         try:
-            database.run(f"COPY ({lines(path, longest)}) TO {literal(str(output))} ({plain}, COMPRESSION zstd)")
+            database.run(f"COPY ({lines(path, longest)}) TO {literal(str(output))} ({_PLAIN}, COMPRESSION zstd)")
         except duckdb.Error as error:
             raise OSError(str(error)) from error
-    return output

@@ -19,7 +19,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from connector.errors import ConfigError
 from connector.records import Schema
-from connector.stores import Sink, Source, _json_lines, part
+from connector.stores import Sink, Source, _json_lines, is_dead_letter, part
 from connector.stores._formats import File, FromFiles, find, recognise, stem
 from connector.stores._json_lines import is_lines
 from connector.stores._private import private_directory
@@ -63,9 +63,12 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
     name = options.name or stem(options.path)
     with private_directory() as directory:
         if cursor_field is None and files[0].format == "jsonl" and all(map(is_lines, files)):
-            yield _json_lines.opened(name, files, directory, limit=limit)
+            yield _json_lines.opened(name, files, directory, limit=limit, leaves_out=is_dead_letter)
             return
-        with part("_snapshot").opened(name, files, directory, limit=limit, cursor_field=cursor_field) as snapshot:
+        opened = part("_snapshot").opened
+        with opened(
+            name, files, directory, limit=limit, cursor_field=cursor_field, leaves_out=is_dead_letter
+        ) as snapshot:
             yield snapshot
 
 

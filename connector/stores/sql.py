@@ -163,8 +163,7 @@ class Appender:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
-        if added is not None:
-            self._spool.write(record.index, {**record.data, **added})
+        self._spool.write(record.index, None if added is None else {**record.data, **added})
 
     def flush(self) -> None:
         """Nothing to hand on: the rows enter the table together."""
@@ -173,7 +172,7 @@ class Appender:
         """As `Sink.commit` says."""
         learned = self._spool.shape.columns if self._spool.shape else {}
         columns = {**learned, **self._columns}
-        rows = map(orjson.loads, filter(None, self._spool.lines()))
+        rows = map(orjson.loads, self._spool.lines())
         insert = sa.insert(table(self._options.table, *columns))
         with masked(self._options.url, StorageError), self._engine.begin() as connection:
             new_table(self._options.table, columns).create(connection, checkfirst=True)

@@ -14,7 +14,7 @@ from connector.lines import lines
 from connector.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
 from connector.stores import DEAD_LETTER, Source
 from connector.stores._position import INTERVAL, Position, misfit
-from connector.stores._spool import decode, encode
+from connector.stores._spool import UINT64, decode, encode
 from connector.streams import Target
 
 WINDOW: Final = 50_000
@@ -92,7 +92,7 @@ class Writer:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
-        line = b"" if added is None else encode({**record.data, **added})[0]
+        line = b"" if added is None else encode({**record.data, **added}, UINT64)[0]
         if record.index < self._next:
             self._put([line])
             return
@@ -129,6 +129,8 @@ def source(
     """Open standard input, or another `stream` of bytes, as `Store.source` says."""
     if cursor_field is not None:
         raise ConfigError(f"Standard input comes in its own order. Leave out the cursor_field {cursor_field!r}.")
+    if stream is None and sys.stdin is None:
+        raise ConfigError("Standard input is closed. Pipe records into it, or name a file.")
     yield Reader(options.name or "stdin", stream or sys.stdin.buffer, limit)
 
 

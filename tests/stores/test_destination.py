@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 
 from connector.clock import Clock
 from connector.errors import ConfigError, StorageError
-from connector.stores import files, sql, stdio
+from connector.stores import DEAD_LETTER, files, sql, stdio
 from connector.stores._destination import Destination
 from connector.streams import Mode, Target
 from tests.stores.helpers import cells, table, types
@@ -117,6 +118,38 @@ def test_values_of_another_type_than_before_do_not_get_lost(tmp_path: Path) -> N
     place.sync({"id": 1}, columns={})
     place.sync({"id": "two"}, columns={})
     assert place.rows() == [{"id": "1"}, {"id": "two"}]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ([row(1, "a")], [row(2, "b"), {"id": 3, "text": 1}], ["a", "b", 1]),
+        ([row(1, "a"), {"id": 2, "text": {"k": 1}}], [row(3, "b")], ["a", {"k": 1}, "b"]),
+        ([row(1, "{}")], [{"id": 2, "text": [1]}, row(3, "x")], ["{}", [1], "x"]),
+    ],
+)
+def test_a_parquet_column_may_become_mixed_and_plain_again(
+    tmp_path: Path, first: list[Row], second: list[Row], both: list[Any]
+) -> None:
+    place = Place(tmp_path, "parquet")
+    place.sync(*first, columns=OPEN)
+    place.sync(*second, columns=OPEN)
+    assert [each["text"] for each in place.rows()] == both
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_of_a_dead_letter_file_is_a_column_like_others(tmp_path: Path, kind: str, mode: Mode) -> None:
+    place = Place(tmp_path, kind)
+    for number in (1, 2):
+        place.sync({**row(number), DEAD_LETTER: "why"}, mode=mode)
+    source, header = tmp_path / f"reviews.{kind}", "id,text,_dead_letter"
+    if kind == "csv":
+        assert source.read_text().splitlines() == [header, "1,a,why", "2,a,why"]
+    elif kind == "jsonl":
+        assert [json.loads(line)[DEAD_LETTER] for line in source.read_text().splitlines()] == ["why", "why"]
+    else:
+        assert types(source)[DEAD_LETTER] == "VARCHAR"
 
 
 def test_text_in_csv_stays_as_it_is_however_often_the_file_is_added_to(tmp_path: Path) -> None:

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import ConfigError
+from connector.records import Record
 from connector.stores import _json_lines, _snapshot, files
 from connector.stores._formats import recognise
 from connector.stores._json_lines import JsonLines
 from connector.stores._position import INTERVAL
-from tests.stores.helpers import objects, opened, rows_of, states_of
+from tests.stores.helpers import objects, opened, rows_of, states_of, table
 from tests.stores.test_json import ROWS, VALUES, file
 
 
@@ -85,10 +87,12 @@ def test_two_reads_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
         assert all(one == other for one, other in zip(source.read(), source.read(), strict=True))
 
 
-def test_rows_of_megabytes_are_held_a_few_at_a_time(tmp_path: Path) -> None:
-    path = file(tmp_path, (json.dumps({"a": "x" * 2**20}) + "\n") * 40)
-    with opened(path) as source:
+def test_rows_of_megabytes_are_held_a_few_at_a_time_and_small_ones_by_the_thousand(tmp_path: Path) -> None:
+    large, small = json.dumps({"a": "x" * 2**20}) + "\n", '{"a": "x"}\n'
+    with opened(file(tmp_path, large * 40)) as source:
         assert len(states_of(source)) > 1
+    with opened(file(tmp_path, large + small * (2 * INTERVAL - 1), "mixed.jsonl")) as source:
+        assert states_of(source) == [{"rows": INTERVAL}, {"rows": 2 * INTERVAL}]
 
 
 def test_lines_are_found_whatever_ends_them(tmp_path: Path) -> None:
@@ -97,6 +101,45 @@ def test_lines_are_found_whatever_ends_them(tmp_path: Path) -> None:
         assert [row["a"] for row in rows_of(source)] == [1, 2, 3]
     with opened(file(tmp_path, gzip.compress(content), "in.jsonl.gz")) as source:
         assert [row["a"] for row in rows_of(source)] == [1, 2, 3]
+
+
+def test_what_surrounds_a_compressed_line_counts_as_little_as_elsewhere(tmp_path: Path) -> None:
+    for compression in ("uncompressed", "zstd"):
+        path = tmp_path / f"in.jsonl{'.zst' if compression == 'zstd' else ''}"
+        sql = """SELECT unnest([chr(11) || '{"a": 1}' || chr(9), '  {"a": 2}  ']) AS line"""
+        duckdb.execute(f"COPY ({sql}) TO '{path}' (FORMAT csv, HEADER false, QUOTE '', COMPRESSION {compression})")
+        with opened(path) as source:
+            assert [row["a"] for row in rows_of(source)] == [1, 2]
+
+
+class Unknown:
+    """A source whose columns only its rows tell."""
+
+    name, rows = "unknown", None
+
+    def __init__(self) -> None:
+        self.columns: dict[str, Any] = {}
+
+    def read(self, state: Any = None) -> Any:
+        raise NotImplementedError
+
+
+def test_a_long_row_is_compressed_whole_with_the_nulls_that_it_got(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl.zst"
+    with files.sink(files.Options(path=str(output)), {}, source=Unknown()) as sink:
+        sink.write(Record(0, {"a": "x" * 2_200_000}), {})
+        sink.write(Record(1, {"b": 1}), {})
+        sink.commit()
+    assert table(output) == [{"a": "x" * 2_200_000, "b": None}, {"a": None, "b": 1}]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.json", "out.csv", "out.parquet"])
+def test_the_order_of_columns_does_not_depend_on_which_call_ends_first(tmp_path: Path, name: str) -> None:
+    with files.sink(files.Options(path=str(tmp_path / name)), {"n": {}}, source=Unknown()) as sink:
+        for index, row in ((2, {"c": 1, "a": 1}), (1, {"b": 1, "a": 1}), (0, {"a": 1})):
+            sink.write(Record(index, row), {"n": index})
+        sink.commit()
+    assert [list(row) for row in table(tmp_path / name)] == [["a", "b", "c", "n"]] * 3
 
 
 def test_a_broken_line_is_found_behind_many_others(tmp_path: Path) -> None:

@@ -103,3 +103,9 @@ def test_a_cut_parquet_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ConfigError, match="cannot be read as parquet"):
         table(path)
+
+
+def test_json_that_no_number_can_hold_is_told_with_its_column(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "in.parquet", """SELECT '{"a": 1e400}'::JSON AS j""")
+    with pytest.raises(ConfigError, match=r"in.parquet: the column 'j' holds what is not JSON"), opened(path) as source:
+        rows_of(source)

@@ -194,3 +194,17 @@ with stdio.source(options) as source, stdio.sink(options, {}, source=source) as 
 """
     done = subprocess.run([sys.executable, "-c", program], input=b'{"a":1}\n{"a":2}\n', capture_output=True, check=True)
     assert done.stdout == b'{"a":1,"n":0}\n{"a":2,"n":1}\n'
+
+
+def test_a_closed_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigError, match="Standard input is closed"), stdio.source(stdio.Options()):
+        pass
+
+
+def test_a_whole_number_of_64_bits_stays_one() -> None:
+    out = io.BytesIO()
+    with stdio.sink(stdio.Options(), {}, stream=out) as sink:
+        sink.write(Record(0, {"n": 2**64 - 1}), {})
+        sink.commit()
+    assert out.getvalue() == b'{"n":18446744073709551615}\n'
