@@ -22,6 +22,7 @@ from connector.records import Reply
 
 _ROOM: Final = 900  # SQLite's default limit on parameters was 999 for a long time
 _PLACED_AT_ONCE: Final = 32_768  # replies: the more, the fewer pages are touched for each, but all wait in memory
+_MANY: Final = 1_000  # replies that are worth a pause
 _FAILED: Final = "status NOT BETWEEN 200 AND 299"
 
 
@@ -187,6 +188,17 @@ class Ledger:
                 self._db.execute("VACUUM")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted
+
+    def rest(self) -> None:
+        """Does what closing would else have to, while nobody waits for it: where there is much of it.
+
+        Raises:
+            StorageError: As of `put`.
+        """
+        if len(self._pending) >= _MANY:
+            self._place()
+            with telling(self.path, "written"):
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Closes the file and lets the next run have it."""

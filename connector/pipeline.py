@@ -121,6 +121,7 @@ def _entered(
             yield from packer.flush()
             yield IDLE
     yield from packer.flush()
+    yield IDLE  # all that is left is to wait for the last replies
 
 
 class _Batch(NamedTuple):
@@ -192,6 +193,7 @@ def _settled(
                 yield from settle()
             if item is IDLE:
                 yield IDLE
+                ledger.rest()
     except StorageError:  # what cannot be stored must not be paid for
         answered.close()
         raise

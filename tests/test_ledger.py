@@ -509,3 +509,17 @@ def test_a_reply_as_deep_as_can_be_written_comes_back(tmp_path: Path) -> None:
         ledger.put([(key(1), Reply(200, body, {}))])
     with Ledger(tmp_path / "ledger") as ledger:
         assert ledger.get([key(1)])[key(1)].body == body
+
+
+def test_at_rest_much_is_written_back_and_little_is_left_for_later(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.put((key(number), REPLY) for number in range(10))
+        before = path.stat().st_size
+        ledger.rest()
+        assert path.stat().st_size == before
+        ledger.put((key(number), REPLY) for number in range(10, 2_000))
+        ledger.rest()
+        assert path.stat().st_size > before + 2_000 * 100
+        assert len(ledger.get([key(number) for number in range(2_000)])) == 2_000
+    with Ledger(path) as ledger:
+        assert ledger.stats().entries == 2_000
