@@ -190,11 +190,7 @@ class Ledger:
         return deleted
 
     def rest(self) -> None:
-        """Does what closing would else have to, while nobody waits for it: where there is much of it.
-
-        Raises:
-            StorageError: As of `put`.
-        """
+        """Does now, where it is much, what closing would have to do. Raises as `put`."""
         if len(self._pending) >= _MANY:
             self._place()
             with telling(self.path, "written"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
@@ -46,7 +46,6 @@ class Table:
         self,
         target: File,
         directory: Path,
-        database: Database,
         added: Mapping[str, Schema],
         source: Source | None,
         *,
@@ -57,7 +56,6 @@ class Table:
         self._place = place or target.path
         self._csv_safe = csv_safe and target.format in _FLAT
         self._directory = directory
-        self._database = database
         self._added = added
         self._snapshot = source if isinstance(source, Snapshot) else None
         self._inputs = dict(source.columns) if source else {}
@@ -70,12 +68,15 @@ class Table:
             columns_of=None if self._known else self._place,
             gap=_LEFT_OUT if self._snapshot else b"",
         )
+        self._stack = ExitStack()
+        self._stack.callback(self._spool.close)
+        self._database = self._snapshot.database if self._snapshot else self._stack.enter_context(Database(directory))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._spool.close()
+        self._stack.close()
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """As `Sink.write` says."""
@@ -139,25 +140,6 @@ class Table:
             else:
                 cells[name] = cell
         return cells
-
-
-@contextmanager
-def opened(
-    target: File,
-    directory: Path,
-    added: Mapping[str, Schema],
-    source: Source | None,
-    *,
-    csv_safe: bool = False,
-    place: Path | None = None,
-) -> Iterator[Table]:
-    """A `Table` in the database of its source, where that has one."""
-    opening = nullcontext(source.database) if isinstance(source, Snapshot) else Database(directory)
-    with (
-        opening as database,
-        Table(target, directory, database, added, source, csv_safe=csv_safe, place=place) as table,
-    ):
-        yield table
 
 
 def _date(schema: Schema) -> str | None:

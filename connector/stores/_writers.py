@@ -27,7 +27,7 @@ def writer(
     """
     if target.format == "jsonl":
         return JsonFile(target, directory, added, source, place=place)
-    opened: AbstractContextManager[Sink] = part("_table").opened(
+    table: AbstractContextManager[Sink] = part("_table").Table(
         target, directory, added, source, csv_safe=csv_safe, place=place
     )
-    return opened
+    return table
