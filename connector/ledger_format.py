@@ -34,7 +34,6 @@ _KEPT: Final = (
     "x-portkey-trace-id",
     "x-portkey-cache-status",
 )
-_NO_HEADERS: Final = b"{}"
 _SCHEMA: Final = (
     """
     CREATE TABLE reply (
@@ -81,8 +80,7 @@ def decoded(row: tuple[Any, ...]) -> Reply:
         body = orjson.loads(row[2])
     except orjson.JSONDecodeError:  # one that only the standard library could write
         body = json.loads(row[2])
-    headers = {} if row[3] == _NO_HEADERS else orjson.loads(row[3])
-    return Reply(row[1], body, headers, row[4], row[5], True)
+    return Reply(row[1], body, orjson.loads(row[3]), row[4], row[5], cached=True)
 
 
 def take_over(db: sqlite3.Connection) -> None:

@@ -80,7 +80,7 @@ def known(
         "reasoning_tokens": usage.reasoning_tokens,
         "cost_usd": cost_of(reply, usage, prices) if reply else None,
         "latency_ms": reply.latency_ms if reply else None,
-        "request_id": _request_id(reply.headers) if reply and reply.headers else None,
+        "request_id": _request_id(reply.headers) if reply else None,
         "prompt_hash": key.hex() or None,
         "cached": cached or (reply is not None and reply.cached),
     }

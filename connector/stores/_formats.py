@@ -40,6 +40,15 @@ class File(NamedTuple):
     compression: str
 
 
+class Output(NamedTuple):
+    """A file to write: `place` is what errors call it, and `directory` where its rows wait until it is whole."""
+
+    file: File
+    directory: Path
+    place: Path
+    csv_safe: bool = False
+
+
 class FromFiles:
     """What was read from files, and knows which."""
 

@@ -12,7 +12,7 @@ import orjson
 
 from connector.records import JSON, Record, Schema
 from connector.stores import Source, part
-from connector.stores._formats import File
+from connector.stores._formats import Output
 from connector.stores._ordered import BUFFER
 from connector.stores._publish import publish, writing
 from connector.stores._shapes import Shape, check_names
@@ -22,29 +22,16 @@ _LEVEL: Final = 6  # gzip's own default: Python's takes three times as long for 
 
 
 class JsonFile:
-    """A `Sink` for one file, without DuckDB but for what only it can compress.
+    """A `Sink` for one file, without DuckDB but for what only it can compress."""
 
-    `place` is where the rows are going to be, if that is not in `target`: errors name it.
-    """
-
-    def __init__(
-        self,
-        target: File,
-        directory: Path,
-        added: Mapping[str, Schema],
-        source: Source | None,
-        *,
-        place: Path | None = None,
-    ) -> None:
-        self._target = target
-        self._place = place or target.path
-        self._directory = directory
+    def __init__(self, output: Output, added: Mapping[str, Schema], source: Source | None) -> None:
+        self._output = output
         self._added = list(added)
         columns = list(source.columns) if source else []
         self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
-        check_names(self._names or added, str(self._place))
-        self._shape = None if columns else Shape.of_table()
-        self._spool = Spool(directory / "rows.jsonl", self._shape, columns_of=self._place, below=UINT64)
+        check_names(self._names or added, str(output.place))
+        shape = None if self._names else Shape.of_table()
+        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=output.place, below=UINT64)
 
     def __enter__(self) -> Self:
         return self
@@ -66,12 +53,12 @@ class JsonFile:
     def commit(self) -> None:
         """As `Sink.commit` says."""
         lines = self._spool.finish()
-        with writing(self._place):
-            if self._shape is not None:
+        with writing(self._output.place):
+            if not self._names:
                 lines = self._written("filled", self._filled(lines))
-            if ".json" in self._target.path.suffixes:
+            if ".json" in self._output.file.path.suffixes:
                 lines = self._written("array", _array(lines))
-            publish(self._compressed(lines), self._target.path)
+            publish(self._compressed(lines), self._output.file.path)
 
     def _filled(self, path: Path) -> Iterator[bytes]:
         """Rows whose columns only all of them tell: what one of them lacks is null."""
@@ -81,14 +68,14 @@ class JsonFile:
                 yield encode({name: row.get(name) for name in names}, UINT64)[0]
 
     def _written(self, name: str, lines: Iterable[bytes]) -> Path:
-        path = self._directory / name
+        path = self._output.directory / name
         with path.open("wb", buffering=BUFFER) as file:
             file.writelines(lines)
         return path
 
     def _compressed(self, path: Path) -> Path:
-        output = self._directory / "compressed"
-        match self._target.compression:
+        output = self._output.directory / "compressed"
+        match self._output.file.compression:
             case "gzip":
                 with path.open("rb") as plain, gzip.open(output, "wb", compresslevel=_LEVEL) as file:
                     shutil.copyfileobj(plain, file, BUFFER)

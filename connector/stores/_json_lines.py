@@ -23,7 +23,7 @@ from connector.stores._formats import BROKEN, File, FromFiles, unreadable
 from connector.stores._ordered import BUFFER
 from connector.stores._position import INTERVAL, Position, misfit, numbered
 from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import decode, encode, no_room
+from connector.stores._spool import Spool, decode
 
 _AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
 _NUMBER: Final = ["null", "number"]
@@ -149,20 +149,14 @@ def copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File]) ->
         ConfigError: Keys cannot be columns.
         StorageError: The disk takes no more.
     """
-    shape, count, longest = Shape.of_table(), 0, 0
-    try:
-        with path.open("wb", buffering=BUFFER) as file:
-            for row in rows:
-                line, told = encode(row)
-                shape.learn(told)
-                file.write(line)
-                count += 1
-                longest = max(longest, len(line))
-    except OSError as error:  # of this file: those of the others are told already
-        raise no_room(error, path.parent.parent) from error
+    shape = Shape.of_table()
+    with Spool(path, shape) as spool:
+        for index, row in enumerate(rows):
+            spool.write(index, row)
+        spool.finish()
     columns = {name: _TEXT if schema == {"type": "null"} else schema for name, schema in shape.columns.items()}
     check_names(columns, ", ".join(str(file.path) for file in files))
-    return Copy(path, count, longest, columns)
+    return Copy(path, len(spool), spool.longest, columns)
 
 
 @contextmanager

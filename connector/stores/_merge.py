@@ -8,7 +8,7 @@ from pathlib import Path
 from connector.errors import ConfigError
 from connector.records import JSON, Record
 from connector.stores import Sink
-from connector.stores._formats import File
+from connector.stores._formats import File, Output
 from connector.stores._snapshot import Snapshot, opened
 from connector.stores._writers import writer
 
@@ -41,7 +41,7 @@ class Addition:
         directory.mkdir()
         with (
             opened(self._place.path.name, files, directory) as snapshot,
-            writer(self._place, directory, {}, snapshot) as table,
+            writer(Output(self._place, directory, self._place.path), {}, snapshot) as table,
         ):
             replaced = _replaced(snapshot, self._key, self._place.path)
             for record in _records(snapshot, self._place):

@@ -14,7 +14,7 @@ from connector.records import GROUP, JSON, Record, Schema
 from connector.stores import DEAD_LETTER, Source
 from connector.stores._columns import Structure, identifier, literal, settle, structure
 from connector.stores._database import Database, Statement
-from connector.stores._formats import File
+from connector.stores._formats import File, Output
 from connector.stores._formula import safe_cell, safe_name
 from connector.stores._publish import publish, writing
 from connector.stores._scans import lines
@@ -38,39 +38,28 @@ class Table:
 
     Beside a `Snapshot` only the added columns wait here; at the end they are put beside its rows, position by position,
     so no join and no sort has to hold them. From any other source the rows come whole.
-
-    `place` is where the rows are going to be, if that is not in `target`: errors name it.
     """
 
-    def __init__(
-        self,
-        target: File,
-        directory: Path,
-        added: Mapping[str, Schema],
-        source: Source | None,
-        *,
-        csv_safe: bool = False,
-        place: Path | None = None,
-    ) -> None:
-        self._target = target
-        self._place = place or target.path
-        self._csv_safe = csv_safe and target.format in _FLAT
-        self._directory = directory
+    def __init__(self, output: Output, added: Mapping[str, Schema], source: Source | None) -> None:
+        self._target, self._directory, self._place, csv_safe = output
+        self._csv_safe = csv_safe and self._target.format in _FLAT
         self._added = added
         self._snapshot = source if isinstance(source, Snapshot) else None
         self._inputs = dict(source.columns) if source else {}
         check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
         self._known = self._snapshot is not None or bool(self._inputs)
-        self._shape = Shape.of_table() if target.format == "parquet" or not self._known else None
+        self._shape = Shape.of_table() if self._target.format == "parquet" or not self._known else None
         self._spool = Spool(
-            directory / "rows.jsonl",
+            self._directory / "rows.jsonl",
             self._shape,
             columns_of=None if self._known else self._place,
             gap=_LEFT_OUT if self._snapshot else b"",
         )
         self._stack = ExitStack()
         self._stack.callback(self._spool.close)
-        self._database = self._snapshot.database if self._snapshot else self._stack.enter_context(Database(directory))
+        self._database = (
+            self._snapshot.database if self._snapshot else self._stack.enter_context(Database(self._directory))
+        )
 
     def __enter__(self) -> Self:
         return self

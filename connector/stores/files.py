@@ -20,7 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 from connector.errors import ConfigError
 from connector.records import Schema
 from connector.stores import Sink, Source, _json_lines, is_dead_letter, part
-from connector.stores._formats import File, FromFiles, find, recognise, stem
+from connector.stores._formats import File, FromFiles, Output, find, recognise, stem
 from connector.stores._json_lines import is_lines
 from connector.stores._private import private_directory
 from connector.stores._writers import writer
@@ -81,7 +81,7 @@ def sink(
     with private_directory(place.path.parent) as directory:
         adds = target is not None and target.mode != "overwrite"
         file = place._replace(path=directory / place.path.name) if adds else place
-        with writer(file, directory, added, source, csv_safe=options.csv_safe, place=place.path) as rows:
+        with writer(Output(file, directory, place.path, options.csv_safe), added, source) as rows:
             yield part("_merge").Addition(rows, file, place, target.primary_key) if target and adds else rows
 
 

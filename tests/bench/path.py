@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from tests.bench.harness import EVENTS
+
 SOCKET: Final = "bare_socket"
 JSON: Final = "plain_json"
 WHOLE: Final = "the_whole_path"
@@ -37,7 +39,7 @@ STAGES: Final[Mapping[str, Stage]] = {
 """What every row goes through, in this order."""
 
 ASIDE: Final[Mapping[str, Stage]] = {
-    "decode_stream": Stage("50 events to reply, in place of `decode`", 85),
+    "decode_stream": Stage(f"{EVENTS} events to reply, in place of `decode`", 85),
     "recall": Stage("known key to reply, in place of all from `hand over` to `store`", 2.7),
 }
 
