@@ -45,7 +45,7 @@ format: $(VENV)/.test  ## format the code
 	$(BIN)/ruff format
 
 spec: $(VENV)/.base  ## generate the spec from the config's model
-	$(BIN)/python -m connector.specification
+	$(BIN)/python -m spec.generate
 
 bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS="langchain litellm", ARGS=--quick)
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers $(PEERS)) $(ARGS)

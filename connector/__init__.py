@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "connector.config": ("Config",),
+    "connector.config.config": ("Config",),
     "connector.connector": ("Connector",),
-    "connector.errors": (
+    "connector.base.errors": (
         "APIConnectionError",
         "APITimeoutError",
         "AuthenticationError",
@@ -31,9 +31,9 @@ _HOMES = {
         "StorageError",
         "TemplateError",
     ),
-    "connector.records": ("Checkpoint", "Outcome", "Record", "Status"),
-    "connector.streams": ("Diagnosis", "Selection", "Stream"),
-    "connector.version": ("__version__",),
+    "connector.base.records": ("Checkpoint", "Outcome", "Record", "Status"),
+    "connector.base.streams": ("Diagnosis", "Selection", "Stream"),
+    "connector.base.version": ("__version__",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

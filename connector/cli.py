@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from connector import commands, protocols
+from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
+from connector.base.masking import Masker
+from connector.base.version import __version__
 from connector.commands import ExitCode
-from connector.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
-from connector.masking import Masker
 from connector.protocols import Arguments, Output, singer
 from connector.signals import end_by, interruptible
-from connector.version import __version__
 
 PROGRAM: Final = "openai-compatible"
 _ALLOCATIONS: Final = 200_000  # modules stay, and rows come and go without cycles: looking for some costs CPU
@@ -114,7 +114,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     with open(sys.stdout.fileno(), "wb", _BUFFER, closefd=False) as stdout:
         output = Output(stdout.write, stdout.flush)
         if verb in ("spec", "about"):
-            return dialect.serve(arguments, import_module("connector.spec"), output)
+            return dialect.serve(arguments, import_module("connector.config.spec"), output)
         platform = import_module("connector.connector").Connector()
         with interruptible(platform.stop):
             return dialect.serve(arguments, platform, output)

@@ -8,24 +8,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
-from connector import check, direct, forms, listing, reading, stores, turns
-from connector.clock import Clock
-from connector.config import Config
+from connector import check, stores, tables
+from connector.base.clock import Clock
+from connector.base.errors import ConfigError, Problem, RecordError
+from connector.base.records import JSON, Outcome, Record, Schema, Status
+from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
+from connector.config.config import Config
+from connector.config.shorthands import names_of
+from connector.config.spec import spec
 from connector.engines import Stop
-from connector.errors import ConfigError, Problem, RecordError
-from connector.forms import ArrowArray, ArrowStream
-from connector.ordering import in_order
-from connector.pipeline import Result
-from connector.plan import Plan
-from connector.protocols._airbyte_catalog import selections
-from connector.records import JSON, Outcome, Record, Schema, Status
-from connector.runtime import Runtime, ledger_path
-from connector.shorthand import names_of
-from connector.spec import spec
+from connector.protocols.airbyte import selections
+from connector.run import ledger_turns, model_list, passthrough, reading
+from connector.run.destination import Destination
+from connector.run.ordering import in_order
+from connector.run.pipeline import Result
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime, ledger_path
+from connector.run.transform import Transform
 from connector.stores import Source
-from connector.stores._destination import Destination
-from connector.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
-from connector.transform import Transform
+from connector.tables import ArrowArray, ArrowStream
 
 AnyConfig = Config | Mapping[str, Any] | str | Path
 
@@ -78,10 +79,10 @@ class Connector:
         """
         chosen = self._chosen(config)
         if chosen.input is None:
-            return [listing.STREAM]
+            return [model_list.STREAM]
         with self._source(chosen, None) as source:
             stream = _stream(chosen, source, Plan(chosen, source.columns or None))
-        return [stream] if stream.name == listing.STREAM.name else [stream, listing.STREAM]
+        return [stream] if stream.name == model_list.STREAM.name else [stream, model_list.STREAM]
 
     def read(
         self,
@@ -112,9 +113,9 @@ class Connector:
     def _read_stream(
         self, chosen: Config, selection: Selection | None, state: Mapping[str, JSON]
     ) -> Generator[Result | Estimate | Limited, None, None]:
-        is_list = selection is not None and selection.name == listing.STREAM.name
+        is_list = selection is not None and selection.name == model_list.STREAM.name
         if is_list and chosen.input is None:
-            yield from listing.records(chosen)
+            yield from model_list.records(chosen)
             return
         # PyAirbyte asks for an incremental read of every stream, also of those that admit none.
         incremental = selection is not None and selection.is_incremental and chosen.cursor_field is not None
@@ -122,10 +123,10 @@ class Connector:
             if selection is None:
                 selection = Selection(source.name)
             elif is_list and selection.name != source.name:
-                yield from listing.records(chosen)
+                yield from model_list.records(chosen)
                 return
             elif selection.name != source.name:
-                names = f"{source.name}, {listing.STREAM.name}"
+                names = f"{source.name}, {model_list.STREAM.name}"
                 raise ConfigError([Problem("catalog", f'there is no stream "{selection.name}"; there are: {names}')])
             position = reading.resumed(state.get(source.name), is_incremental=incremental)
             opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen))
@@ -173,10 +174,10 @@ class Connector:
         """
         chosen = self._chosen(None)
         path = ledger_path(chosen) if chosen.cache else None
-        with closing(forms.opened(rows)) as table:
+        with closing(tables.opened(rows)) as table:
             plan = Plan(chosen, table.columns)
             with (
-                turns.held(path),
+                ledger_turns.held(path),
                 self._runtime(plan, path) as runtime,
                 closing(in_order(table.records(), runtime.run)) as results,
             ):
@@ -188,11 +189,11 @@ class Connector:
         Raises:
             ConnectorError: The config is wrong, or there is no answer.
         """
-        return direct.send(self._chosen(config), payload, clock=self._clock, stop=self.stop)
+        return passthrough.send(self._chosen(config), payload, clock=self._clock, stop=self.stop)
 
     def events(self, config: AnyConfig | None, payload: JSON) -> Generator[dict[str, Any], None, None]:
         """The same for a payload that asks for a stream: yields each event as it arrives. Raises as `call` does."""
-        return direct.stream(self._chosen(config), payload, clock=self._clock, stop=self.stop)
+        return passthrough.stream(self._chosen(config), payload, clock=self._clock, stop=self.stop)
 
     def _runtime(self, plan: Plan, path: Path | None) -> Runtime:
         return Runtime(plan, path, clock=self._clock, stop=self.stop)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connector.specification import ROOT
+from spec.generate import ROOT
 
 
 def environment(config: pytest.Config, name: str, *packages: str) -> Path:

@@ -23,7 +23,7 @@ from http import HTTPStatus
 from http.client import responses as reasons
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from connector.records import Status
+from connector.base.records import Status
 
 
 class End(Enum):

@@ -12,14 +12,14 @@ from itertools import count
 from random import Random
 from typing import Any, NamedTuple
 
-from connector.breaker import Breaker
-from connector.clock import Clock
+from connector.base.clock import Clock
+from connector.base.errors import APIConnectionError, ConnectorError, RateLimitError
+from connector.base.records import Record, Reply
+from connector.calls.breaker import Breaker
+from connector.calls.limits import Limits
+from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Gauge, Stop
 from connector.engines._dispatch import Result, dispatch
-from connector.errors import APIConnectionError, ConnectorError, RateLimitError
-from connector.limits import Limits
-from connector.records import Record, Reply
-from connector.retry import Backoff
 
 Ending = tuple[float, Reply | BaseException]
 """How many seconds a call takes, and how it ends."""

@@ -19,8 +19,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from connector.ledger import Ledger
-from connector.ledger_format import VERSION
+from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite_format import VERSION
 from tests.commands.test_enrich import asked, command, lines, options, run, table
 from tests.endpoint import Endpoint
 

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from connector.specification import ROOT
+from spec.generate import ROOT
 from tests.endpoint import Endpoint, answer_to
 from tests.environments import environment
 

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.records import Status
+from connector.base.records import Status
 from tests.endpoint import (
     MODEL,
     PATHS,

@@ -1,93 +1,143 @@
-"""The shape of the house: imports go down, nothing is imported in secret, the public names are what they are."""
+"""The shape of the house: imports go down from floor to floor, none is hidden, and the public names are as told."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 import connector
 
-ROOT = Path(connector.__file__).parent
-LAYERS = (
-    ["records errors version"],
-    [
-        "adapter breaker cachedir checkpoint clock connection cost deadline decoding environment faults filters http1",
-        "imagefiles images inference jsontext leaf ledger ledger_file ledger_format limits lines masking",
-        "metering network_errors plainform problems quota retry rowkeys schemas sse streams template transport turns",
-        "usage values wire yamltext",
-    ],
-    ["client concessions endpoints engines protocols sandbox stores"],
-    ["config configfile importing options plan provenance spec shorthand specification"],
-    ["forms listing ordering pipeline report resolution runtime sharing"],
-    ["check connector direct reading signals transform"],
-    ["__init__ __main__ cli commands"],
+ROOT: Final = Path(connector.__file__).parent
+FLOORS: Final = (
+    "base",
+    "http ledger stores templates sandbox",
+    "replies",
+    "endpoints",
+    "calls config",
+    "engines",
+    "run",
+    "check protocols tables",
+    "connector signals",
+    "commands",
+    "cli",
+    "__init__ __main__",
 )
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in " ".join(rooms).split()}
-MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+"""The folders and the modules beside them, from the lowest floor up. Those on one floor do not know each other."""
+
+FLOOR_OF: Final = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}
+PATHS: Final = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+"""Every module, by its name below `connector`."""
 
 
-def room(path: Path) -> str:
-    return path.parts[0].removesuffix(".py")
+def imported(module: str) -> Iterator[str]:
+    """The modules of this package that a module imports. A name taken from a package is its module, if it is one."""
+    for node in ast.walk(ast.parse(PATHS[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("connector."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "connector":
+            package = (node.module or "").partition(".")[2]
+            for alias in node.names:
+                name = f"{package}.{alias.name}".lstrip(".")
+                yield name if name in PATHS else package or "__init__"
 
 
-def imported_rooms(tree: ast.AST) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "connector":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("connector."):
-            names.add(node.module.split(".")[1])
-    return names
+GRAPH: Final = {module: sorted(set(imported(module)) - {module}) for module in PATHS}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_every_room_has_its_floor(path: Path) -> None:
-    assert room(path) in LAYER
+def room_of(module: str) -> str:
+    """The folder of a module, or the module itself where it lies beside the folders."""
+    return module.partition(".")[0]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_no_import_goes_up(path: Path) -> None:
-    own = LAYER[room(path)]
-    above = {name for name in imported_rooms(ast.parse((ROOT / path).read_text())) if LAYER[name] > own}
-    assert not above
+def parents(module: str) -> Iterator[str]:
+    """The packages whose `__init__` runs before a module does."""
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_nothing_of_the_package_is_imported_inside_a_function(path: Path) -> None:
-    tree = ast.parse((ROOT / path).read_text())
+def circle(graph: dict[str, list[str]]) -> list[str] | None:
+    """A circle of any length, as the names on it; `None` where there is none."""
+    done: set[str] = set()
+    for start in graph:
+        path: list[str] = []
+        stack = [iter([start])]
+        while stack:
+            node = next(stack[-1], None)
+            if node is None:
+                stack.pop()
+                if path:
+                    done.add(path.pop())
+            elif node in path:
+                return [*path[path.index(node) :], node]
+            elif node not in done:
+                path.append(node)
+                stack.append(iter(graph[node]))
+    return None
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_every_module_has_its_floor(module: str) -> None:
+    assert room_of(module) in FLOOR_OF
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_no_import_goes_up_or_stays_on_its_floor(module: str) -> None:
+    own = FLOOR_OF[room_of(module)]
+    others = {name for name in GRAPH[module] if room_of(name) != room_of(module)}
+    assert not {name for name in others if FLOOR_OF[room_of(name)] >= own}
+
+
+def test_no_imports_make_a_circle_of_any_length() -> None:
+    # A module of a package imports it, too, but for the package that lists its members and loads them by name.
+    graph = {
+        module: [*names, *(name for each in names for name in parents(each) if name not in (module, *parents(module)))]
+        for module, names in GRAPH.items()
+    }
+    assert circle(graph) is None
+
+
+def test_a_circle_is_found_whatever_its_length() -> None:
+    assert circle({"a": ["b"], "b": ["c", "d"], "c": [], "d": []}) is None
+    assert circle({"a": ["b"], "b": ["c"], "c": ["d"], "d": ["b"]}) == ["b", "c", "d", "b"]
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_nothing_private_to_a_folder_is_imported_from_outside_of_it(module: str) -> None:
+    private = {name for name in GRAPH[module] if any(part.startswith("_") for part in name.split(".")[1:])}
+    assert not {name for name in private if name.rpartition(".")[0] not in (module, module.rpartition(".")[0])}
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_nothing_of_the_package_is_imported_inside_a_function(module: str) -> None:
+    text = PATHS[module].read_text(encoding="utf-8")
     inside = [
         node
-        for function in ast.walk(tree)
+        for function in ast.walk(ast.parse(text))
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     assert not inside
-    assert "TYPE_CHECKING" not in (ROOT / path).read_text()
+    assert "TYPE_CHECKING" not in text
 
 
-def test_no_two_modules_import_each_other() -> None:
-    graph = {
-        str(path.with_suffix("")).replace("/", "."): {
-            node.module.removeprefix("connector.")
-            for node in ast.walk(ast.parse((ROOT / path).read_text()))
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("connector.")
-        }
-        for path in MODULES
-    }
-    knots = [(one, other) for one, others in graph.items() for other in others if one in graph.get(other, ())]
-    assert not knots
-
-
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_a_module_holds_one_thing(path: Path) -> None:
-    assert len((ROOT / path).read_text().splitlines()) <= 250
+@pytest.mark.parametrize("folder", sorted({room_of(module) for module in PATHS if "." in module}))
+def test_every_folder_says_what_belongs_in_it_and_what_does_not(folder: str) -> None:
+    words = ast.get_docstring(ast.parse(PATHS[folder].read_text(encoding="utf-8"))) or ""
+    assert words
+    assert "belong" in words or " not " in words, "say what does not belong here, and where it does"
 
 
 def test_the_public_names_are_spelt_out_once_for_python_and_once_for_type_checkers() -> None:
-    stub = ast.parse((ROOT / "__init__.pyi").read_text())
+    stub = ast.parse((ROOT / "__init__.pyi").read_text(encoding="utf-8"))
     typed = sorted(alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names)
     names = vars(connector)["__all__"]
     assert typed == names

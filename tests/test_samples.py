@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from connector import Config
-from connector.plan import Plan
+from connector.run.plan import Plan
 
 SAMPLES: Final = Path(__file__).parent.parent / "sample_configs"
 CONFIGS: Final = [path for path in sorted(SAMPLES.iterdir()) if path.suffix in (".json", ".yaml")]

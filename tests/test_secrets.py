@@ -146,7 +146,7 @@ def test_an_error_that_nobody_foresaw_does_not_show_the_key(tmp_path: Path, endp
     (tmp_path / "dead.csv").write_text("text\na\n")
     (tmp_path / "dead.jsonl").write_text('{"text": "a"}\n')
     script = f"""import sys
-from connector import transport
+from connector.http import transport
 def broken(*_, **__):
     key = {CANARY!r}
     raise RuntimeError("a header holds " + key) from ValueError(key)

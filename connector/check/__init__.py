@@ -2,6 +2,8 @@
 
 The order: form of the URL, reachability, key, endpoint, model, a request like those of a run. Free calls come first,
 and what was paid is told. All of it ends within `config.timeout`.
+
+What an endpoint's refusal means belongs in `replies`; this folder asks, compares and advises.
 """
 
 from __future__ import annotations
@@ -10,11 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from connector import endpoints
-from connector.check import _address, _key, _model, _reach, _refusal, _request
-from connector.check._config import advised
-from connector.check._probe import Found, Probe
-from connector.clock import Clock
-from connector.errors import (
+from connector.base.clock import Clock
+from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
     BadRequestError,
@@ -25,9 +24,12 @@ from connector.errors import (
     ReplyError,
     TemplateError,
 )
-from connector.plan import Plan
-from connector.records import Reply, Schema
-from connector.streams import Diagnosis, Step
+from connector.base.records import Reply, Schema
+from connector.base.streams import Diagnosis, Step
+from connector.check import _address, _key, _model, _reach, _refusal, _request
+from connector.check._config import advised
+from connector.check.probe import Found, Probe
+from connector.run.plan import Plan
 
 _NOT_TRIED: Final = dict.fromkeys(("images", "image_edits"), "makes an image, which costs more than a few tokens")
 

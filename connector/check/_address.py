@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 
 from connector import endpoints
 from connector.check._platforms import of_host
-from connector.check._probe import Probe
+from connector.check.probe import Probe
 from connector.endpoints import KINDS, address_of
 
 _VERSION: Final = re.compile(r"(.*?/v\d+(?:alpha|beta)?\d*(?:/openai)?)(?:/|$)")

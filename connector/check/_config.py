@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Final
 from urllib.parse import urlsplit
 
-from connector.errors import ConfigError, Problem
+from connector.base.errors import ConfigError, Problem
 
 _CHANGES: Final = {
     "config.timeout": 'write seconds, more than 0, such as "30"',

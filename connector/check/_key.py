@@ -6,9 +6,9 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from connector.base.masking import looks_secret
 from connector.check._platforms import of_host, of_key
-from connector.config import Config
-from connector.masking import looks_secret
+from connector.config.config import Config
 
 _REFERENCE: Final = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%\w+%|\{\{.*\}\}|(?:env|os\.environ)[:/.]\w+|<.*>")
 _PLACEHOLDER: Final = re.compile(

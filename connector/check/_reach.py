@@ -11,11 +11,11 @@ from itertools import islice
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
 from connector.check._platforms import PLATFORMS
-from connector.check._probe import Probe
-from connector.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
-from connector.runtime import is_loopback
-from connector.transport import Settings, Transport
+from connector.check.probe import Probe
+from connector.http.transport import Settings, Transport
+from connector.run.runtime import is_loopback
 
 _LOOK: Final = 1.0  # seconds for each further address that is tried
 _LOCAL_PORTS: Final = (8000, 8080, 11434, 1234, 4000)  # vLLM, llama.cpp, Ollama, LM Studio, LiteLLM

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from connector.check import _address, _key, _model, _request
-from connector.check._probe import Probe
-from connector.errors import (
+from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
@@ -22,7 +20,9 @@ from connector.errors import (
     ReplyError,
     ServerError,
 )
-from connector.records import Reply
+from connector.base.records import Reply
+from connector.check import _address, _key, _model, _request
+from connector.check.probe import Probe
 
 _TOO_LONG: Final = re.compile(r"context[ _]?(?:length|window|size)")
 _UNREACHED: Final = re.compile(r"fetch failed|econn|enotfound|connection (?:error|refused|reset)|upstream|timed? ?out")

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
-from connector.check._probe import Probe
-from connector.decoding import loads
-from connector.errors import (
+from connector.base.decoding import loads
+from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
     BadRequestError,
@@ -17,12 +16,13 @@ from connector.errors import (
     FatalError,
     RateLimitError,
 )
-from connector.faults import refusal
-from connector.plan import Plan
-from connector.records import ANY, Reply, Schema
-from connector.shorthand import constants_of, shorthand_of
-from connector.template import Template
-from connector.values import dumps
+from connector.base.records import ANY, Reply, Schema
+from connector.base.values import dumps
+from connector.check.probe import Probe
+from connector.config.shorthands import constants_of, shorthand_of
+from connector.replies.refusals import refusal
+from connector.run.plan import Plan
+from connector.templates.template import Template
 
 OK: Final = range(200, 300)
 _TRIES: Final = 8  # requests at the most to find a parameter that is refused without being named

@@ -10,15 +10,15 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Final, Literal, NamedTuple
 
 from connector import endpoints
-from connector.check._probe import Probe
+from connector.base.decoding import loads
+from connector.base.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
+from connector.base.records import Reply, Schema
+from connector.base.values import dumps
+from connector.calls.fallbacks import Concessions, path_of
 from connector.check._request import said
-from connector.concessions import Concessions, path_of
-from connector.decoding import loads
+from connector.check.probe import Probe
 from connector.endpoints import address_of, usage_of
-from connector.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
-from connector.records import Reply, Schema
-from connector.runtime import IN_MEMORY
-from connector.values import dumps
+from connector.run.runtime import IN_MEMORY
 
 Verdict = Literal["yes", "no", "ignored", "unknown"]
 

@@ -1,4 +1,7 @@
-"""The commands for people. One module is one command, complete: its arguments, what it does, how it ends."""
+"""The commands for people. One module is one command, complete: its arguments, what it does, how it ends.
+
+A verb that only platforms use belongs in `protocols`; what several commands share is in `_shorthands`.
+"""
 
 from __future__ import annotations
 

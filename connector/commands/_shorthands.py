@@ -6,9 +6,9 @@ import argparse
 from typing import Any, Final
 
 from connector import stores
-from connector.config import Config
-from connector.errors import ConfigError
-from connector.records import Schema
+from connector.base.errors import ConfigError
+from connector.base.records import Schema
+from connector.config.config import Config
 
 STANDARD: Final = "-"
 """The path that means standard input or output."""

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from connector.base.clock import Clock
+from connector.base.errors import ConfigError, ConnectorError
+from connector.base.streams import Diagnosis
 from connector.check import capabilities, refused
-from connector.check._probe import Probe
-from connector.clock import Clock
+from connector.check.probe import Probe
 from connector.commands import ExitCode
-from connector.config import Config
+from connector.config.config import Config
 from connector.connector import Connector
-from connector.errors import ConfigError, ConnectorError
-from connector.streams import Diagnosis
-from connector.transform import Transform
+from connector.run.transform import Transform
 
 _WIDEST: Final = 120
 _NARROWEST: Final = 60

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from connector.commands import ExitCode
-from connector.importing import imported
+from connector.config.importing import imported
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

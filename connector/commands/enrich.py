@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from connector import stores
+from connector.base.errors import ConfigError, FatalError, Interrupted
+from connector.base.records import IDLE, Outcome, Schema, Status
 from connector.commands import ExitCode
 from connector.commands._shorthands import STANDARD, add, config_of, store_of
-from connector.config import Config
+from connector.config.config import Config
 from connector.engines import Stop
-from connector.errors import ConfigError, FatalError, Interrupted
-from connector.pipeline import Result
-from connector.plan import Plan
-from connector.provenance import PROVENANCE
-from connector.records import IDLE, Outcome, Schema, Status
-from connector.report import Report
-from connector.runtime import Runtime, ledger_path
+from connector.run.pipeline import Result
+from connector.run.plan import Plan
+from connector.run.progress import Report
+from connector.run.provenance import PROVENANCE
+from connector.run.runtime import Runtime, ledger_path
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import orjson
 
+from connector.base.cost import cost_of
+from connector.base.errors import ConfigError, StorageError
 from connector.commands import ExitCode
-from connector.cost import cost_of
 from connector.endpoints import usage_of
-from connector.errors import ConfigError, StorageError
-from connector.ledger import Entry, Ledger
+from connector.ledger.sqlite import Entry, Ledger
 
 _DAY: Final = 86_400
 _UNIT: Final = 1000

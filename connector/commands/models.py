@@ -10,11 +10,11 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
+from connector.base.masking import Masker
 from connector.commands import ExitCode
-from connector.config import Config
-from connector.listing import Listed, models
-from connector.masking import Masker
-from connector.runtime import transport_of
+from connector.config.config import Config
+from connector.run.model_list import Listed, models
+from connector.run.runtime import transport_of
 
 _UNKNOWN: Final = "-"
 

@@ -10,13 +10,13 @@ from itertools import islice
 from typing import Any, Final
 
 from connector import stores
+from connector.base.errors import TemplateError
+from connector.base.masking import Masker
+from connector.base.records import Outcome, Record
 from connector.commands import ExitCode
 from connector.commands._shorthands import add, config_of, store_of
-from connector.errors import TemplateError
-from connector.masking import Masker
-from connector.plan import Plan
-from connector.records import Outcome, Record
-from connector.runtime import Runtime, ledger_path
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime, ledger_path
 
 _ROWS: Final = 5
 _HOUR: Final = 3600

@@ -1,6 +1,8 @@
 """The endpoint kinds. One module is one kind, complete: its path, options, request, stream folding and answers.
 
 A kind is a plain module with the names of `Endpoint`. It is found by its file name: adding one touches no other file.
+
+Sending a request belongs in `calls`, what an error body means in `replies`.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from pkgutil import iter_modules
 from typing import Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
-from connector.adapter import Settings
-from connector.clock import Clock
-from connector.masking import Masker
-from connector.records import JSON, Answer, Reply, Schema, Usage
+from connector.base.clock import Clock
+from connector.base.masking import Masker
+from connector.base.records import JSON, Answer, Reply, Schema, Usage
+from connector.http.adapter import Settings
 
 
 class Shorthand(NamedTuple):
@@ -73,7 +75,7 @@ class Packing(Protocol):
 
 
 class Sender(Protocol):
-    """What makes calls, from any number of threads; as `connector.client.Client` does over HTTP."""
+    """What makes calls, from any number of threads; as `connector.calls.client.Client` does over HTTP."""
 
     def __call__(self, body: bytes) -> Reply:
         """Sends a request and returns its final reply. Raises as `Client` does."""

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from connector.base.records import JSON
 from connector.endpoints import Concession
 from connector.endpoints._prompt import in_json
 from connector.endpoints._shapes import listed, mapped
-from connector.records import JSON
 
 _SCHEMA_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "structured", "grammar", "guided")
 _VALUE: Final = re.compile(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
-from connector.decoding import loads
+from connector.base.decoding import loads
+from connector.base.records import JSON, Schema
+from connector.base.values import dumps
 from connector.endpoints._shapes import index_of, listed, mapped, text_of
-from connector.records import JSON, Schema
-from connector.values import dumps
 
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
 _TASK: Final = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from connector.decoding import joined
+from connector.base.decoding import joined
 from connector.endpoints._shapes import index_of, listed, mapped, text_of
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")

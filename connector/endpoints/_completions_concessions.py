@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from connector.base.records import JSON
 from connector.endpoints import Concession
 from connector.endpoints._chat_concessions import CONCESSIONS as CHAT
 from connector.endpoints._chat_concessions import schema_of
 from connector.endpoints._prompt import in_json
-from connector.records import JSON
 
 
 def told(body: dict[str, JSON], words: str) -> dict[str, JSON] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
+from connector.base.records import JSON
+from connector.base.values import dumps
 from connector.endpoints._shapes import listed
-from connector.records import JSON
-from connector.values import dumps
 
 
 class Prompts:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Concession, usage_of
 from connector.endpoints._shapes import listed, mapped, text_or_none
-from connector.records import JSON, Answer, Schema, Status
 
 COLUMNS: Final[Mapping[str, str]] = {"image": "{{ image }}"}
 ROOM: Final = 4

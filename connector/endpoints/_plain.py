@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from connector.adapter import Settings
-from connector.clock import Clock
+from connector.base.clock import Clock
+from connector.base.masking import Masker
+from connector.base.records import JSON, Schema
 from connector.endpoints import Concession, Packing, Sender
-from connector.masking import Masker
-from connector.records import JSON, Schema
+from connector.http.adapter import Settings
 
 CONCESSIONS: Final[Mapping[str, Concession]] = {}
 ROOM: Final = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from connector.records import JSON
-from connector.values import dumps
+from connector.base.records import JSON
+from connector.base.values import dumps
 
 
 def as_text(template: str) -> str:

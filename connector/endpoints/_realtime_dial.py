@@ -17,16 +17,16 @@ from websockets.client import ClientProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from connector.adapter import Adapter, Request, Settings, address_of, origin
-from connector.clock import Clock
-from connector.connection import Connection
-from connector.deadline import Deadline
+from connector.base.clock import Clock
+from connector.base.errors import ConfigError, ConnectorError, NotFoundError, Problem
+from connector.base.masking import Masker
 from connector.endpoints._realtime_faults import closed
 from connector.endpoints._realtime_socket import SWITCHING, Socket
-from connector.errors import ConfigError, ConnectorError, NotFoundError, Problem
-from connector.faults import error_of
-from connector.masking import Masker
-from connector.network_errors import explain
+from connector.http.adapter import Adapter, Request, Settings, address_of, origin
+from connector.http.connection import Connection
+from connector.http.deadline import Deadline
+from connector.http.network_errors import explain
+from connector.replies.refusals import error_of
 
 KEY: Final = "openai-insecure-api-key"
 """A header by this name is none: its value goes into the subprotocol in which browsers send the key."""

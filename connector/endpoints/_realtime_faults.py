@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from connector.errors import ConnectorError, CutError
-from connector.faults import error_of, final, read_fault, shown
-from connector.records import Reply
+from connector.base.errors import ConnectorError, CutError
+from connector.base.records import Reply
+from connector.replies.refusals import error_of, final, read_fault, shown
 
 _STATUSES: Final = {
     "invalid_request_error": 400,

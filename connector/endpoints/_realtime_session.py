@@ -12,19 +12,19 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
-from connector.adapter import Settings
-from connector.clock import Clock
-from connector.deadline import Deadline
-from connector.decoding import loads
+from connector.base.clock import Clock
+from connector.base.decoding import loads
+from connector.base.errors import ConnectorError, TemplateError
+from connector.base.masking import Masker
+from connector.base.records import JSON, Reply
 from connector.endpoints._realtime_dial import Dialer
 from connector.endpoints._realtime_faults import Fault, refused
 from connector.endpoints._realtime_response import fold
 from connector.endpoints._realtime_socket import Socket
 from connector.endpoints._responses_concessions import CONCESSIONS
 from connector.endpoints._shapes import listed, mapped, text_or_none
-from connector.errors import ConnectorError, TemplateError
-from connector.masking import Masker
-from connector.records import JSON, Reply
+from connector.http.adapter import Settings
+from connector.http.deadline import Deadline
 
 _LONGEST_LOOK: Final = 5.0  # seconds that an idle session has to show that it is alive and clean
 _APART: Final = frozenset({"model", "input", "text", "stream"})

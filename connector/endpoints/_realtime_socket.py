@@ -15,11 +15,11 @@ from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from connector.connection import Connection
-from connector.decoding import loads
-from connector.errors import ConnectorError, ReplyError
-from connector.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head
-from connector.values import dumps
+from connector.base.decoding import loads
+from connector.base.errors import ConnectorError, ReplyError
+from connector.base.values import dumps
+from connector.http.connection import Connection
+from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head
 
 SWITCHING: Final = 101
 """The status of a handshake that went well (RFC 6455, section 4.2.2)."""

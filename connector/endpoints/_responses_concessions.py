@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from connector.base.records import JSON
 from connector.endpoints import Concession
 from connector.endpoints._chat_concessions import CONCESSIONS as CHAT
 from connector.endpoints._prompt import in_json
 from connector.endpoints._shapes import listed, mapped
-from connector.records import JSON
 
 _UNKNOWN: Final = ("unsupported", "not supported", "unknown", "unrecognized", "unexpected", "not permitted", "moved")
 _OLD_CAPS: Final = ("max_tokens", "max_completion_tokens")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from connector.decoding import joined
+from connector.base.decoding import joined
 from connector.endpoints._shapes import listed, mapped, text_or_none
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})

@@ -8,7 +8,7 @@ from array import array
 from binascii import a2b_base64
 from typing import Any, Final
 
-from connector.decoding import loads
+from connector.base.decoding import loads
 
 _LARGEST: Final = 3.4028234663852886e38  # of single precision
 _FLOAT: Final = 4  # bytes

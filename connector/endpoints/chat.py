@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connector.decoding import loads
+from connector.base.decoding import loads
+from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Packing, Shorthand, usage_of
 from connector.endpoints._chat_concessions import CONCESSIONS
 from connector.endpoints._chat_rows import Rows
@@ -14,7 +15,6 @@ from connector.endpoints._chat_stream import fold
 from connector.endpoints._plain import ROOM, dial, wire_form
 from connector.endpoints._prompt import as_text, image_of
 from connector.endpoints._shapes import index_of, listed, mapped, text_of, text_or_none
-from connector.records import JSON, Answer, Schema, Status
 
 PATH: Final = "/chat/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}

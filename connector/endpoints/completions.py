@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from connector.base.errors import ConfigError, Problem
+from connector.base.records import JSON, Answer, Schema
 from connector.endpoints import Packing, Shorthand, chat
 from connector.endpoints._chat_concessions import schema_of
 from connector.endpoints._chat_stream import fold as fold_chat
@@ -16,8 +18,6 @@ from connector.endpoints._completions_rows import Prompts
 from connector.endpoints._plain import ROOM, dial, wire_form
 from connector.endpoints._prompt import as_text, in_json
 from connector.endpoints._shapes import listed
-from connector.errors import ConfigError, Problem
-from connector.records import JSON, Answer, Schema
 
 PATH: Final = "/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}

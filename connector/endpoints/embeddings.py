@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
-from connector.decoding import loads
+from connector.base.decoding import loads
+from connector.base.errors import BadRequestError
+from connector.base.records import JSON, Answer, Schema, Status
+from connector.base.values import dumps
 from connector.endpoints import Concession, Packing, Shorthand, usage_of
 from connector.endpoints._plain import dial, fold, raised, repaired, streamed, structured
 from connector.endpoints._prompt import as_text
 from connector.endpoints._shapes import listed, mapped, text_or_none
 from connector.endpoints._vectors import vector_of
-from connector.errors import BadRequestError
-from connector.records import JSON, Answer, Schema, Status
-from connector.values import dumps
 
 PATH: Final = "/embeddings"
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from secrets import token_hex
 from typing import Final
 
-from connector.decoding import loads
+from connector.base.decoding import loads
+from connector.base.errors import BadRequestError
+from connector.base.records import JSON
+from connector.base.values import dumps
 from connector.endpoints import Shorthand
 from connector.endpoints._images import (
     COLUMNS,
@@ -26,10 +29,7 @@ from connector.endpoints._images import (
 )
 from connector.endpoints._plain import dial, packing, raised, repaired, structured
 from connector.endpoints._prompt import as_text, image_of
-from connector.errors import BadRequestError
-from connector.images import SUFFIXES, ImageError, contained, media_type
-from connector.records import JSON
-from connector.values import dumps
+from connector.templates.images import SUFFIXES, ImageError, contained, media_type
 
 PATH: Final = "/images/edits"
 

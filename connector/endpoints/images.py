@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from connector.base.records import JSON
 from connector.endpoints import Shorthand
 from connector.endpoints._images import (
     COLUMNS,
@@ -19,7 +20,6 @@ from connector.endpoints._images import (
 )
 from connector.endpoints._plain import dial, packing, raised, repaired, structured, wire_form
 from connector.endpoints._prompt import as_text
-from connector.records import JSON
 
 PATH: Final = "/images/generations"
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Final
 
-from connector.adapter import Settings
-from connector.clock import Clock
+from connector.base.clock import Clock
+from connector.base.errors import ConfigError
+from connector.base.masking import Masker
 from connector.endpoints import Sender
 from connector.endpoints._plain import CONCESSIONS, ROOM, packing, streamed, wire_form
 from connector.endpoints._realtime_response import fold
@@ -26,8 +27,7 @@ from connector.endpoints.responses import (
     value_types,
     values,
 )
-from connector.errors import ConfigError
-from connector.masking import Masker
+from connector.http.adapter import Settings
 
 PATH: Final = "/realtime"
 

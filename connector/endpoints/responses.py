@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Shorthand, chat, usage_of
 from connector.endpoints._plain import ROOM, dial, packing, wire_form
 from connector.endpoints._prompt import as_text, image_of, in_json
 from connector.endpoints._responses_concessions import CONCESSIONS, schema_of, told
 from connector.endpoints._responses_stream import fold
 from connector.endpoints._shapes import listed, mapped, text_of, text_or_none
-from connector.records import JSON, Answer, Schema, Status
 
 PATH: Final = "/responses"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}

@@ -2,6 +2,8 @@
 
 An engine takes items in order, makes the calls among them, and yields everything in the order in which it is finished.
 All decisions (retry, pace, stop) are taken in the one thread that iterates; the workers do nothing but call.
+
+How one call is made and paced belongs in `calls`.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
 
-from connector.breaker import Breaker
-from connector.clock import Clock
-from connector.errors import ConnectorError, FatalError, NotFoundError
-from connector.limits import Limits, Ticket
-from connector.quota import Quota
-from connector.records import Outcome, Record, Reply
-from connector.retry import Backoff
+from connector.base.clock import Clock
+from connector.base.errors import ConnectorError, FatalError, NotFoundError
+from connector.base.records import Outcome, Record, Reply
+from connector.calls.breaker import Breaker
+from connector.calls.limits import Limits, Ticket
+from connector.calls.rate_notice import Quota
+from connector.calls.retry import Backoff
 
 
 class Call:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Final, Protocol
 
+from connector.base.errors import ConnectorError, FatalError, NotFoundError, RetryableError
+from connector.base.records import IDLE, Reply
 from connector.engines import Call, Control, Done
-from connector.errors import ConnectorError, FatalError, NotFoundError, RetryableError
-from connector.records import IDLE, Reply
 
 _TICK: Final = 0.05  # seconds without news after which whatever is ready downstream is let go
 _SOON: Final = 0.0005  # seconds that are waited at least

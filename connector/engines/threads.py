@@ -8,9 +8,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from connector.base.records import Reply
 from connector.engines import Call, Control, ends_run
 from connector.engines._dispatch import Result, dispatch
-from connector.records import Reply
 
 
 def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:

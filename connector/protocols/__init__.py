@@ -2,6 +2,8 @@
 
 A dialect turns a platform's command into calls of the connector that it is handed, and what comes back into lines on
 stdout. Whatever differs between platforms (names, casing, units of time, exit codes) is in its file alone.
+
+What people type belongs in `commands`.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import orjson
 
-from connector.errors import ConfigError, ConnectorError, Interrupted
-from connector.records import JSON, Idle, Message, Outcome, Record, Schema
-from connector.streams import Diagnosis, Selection, Stream, Target
+from connector.base.errors import ConfigError, ConnectorError, Interrupted
+from connector.base.records import JSON, Idle, Message, Outcome, Record, Schema
+from connector.base.streams import Diagnosis, Selection, Stream, Target
 
 _LOG = logging.getLogger("connector")
 
@@ -28,7 +30,7 @@ DIALECTS = tuple(sorted(module.name for module in iter_modules(__path__) if not 
 
 
 class Transform(Protocol):
-    """What enriches streams in flight, as a dialect sees it (`connector.transform.Transform`)."""
+    """What enriches streams in flight, as a dialect sees it (`connector.run.transform.Transform`)."""
 
     summary: str
     """What became of the run, for a person; empty before it."""
@@ -41,7 +43,7 @@ class Transform(Protocol):
 
 
 class Destination(Protocol):
-    """What keeps the rows of streams, as a dialect sees it (`connector.stores._destination.Destination`)."""
+    """What keeps the rows of streams, as a dialect sees it (`connector.run.destination.Destination`)."""
 
     @property
     def written(self) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from connector.errors import ConfigError
-from connector.records import JSON, Schema
-from connector.rowkeys import ROW_KEY
-from connector.rowkeys import SCHEMA as KEY
-from connector.schemas import plain
-from connector.streams import Mode, Selection, Stream, Target
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Schema
+from connector.base.schemas import plain
+from connector.base.streams import Mode, Selection, Stream, Target
+from connector.run.row_keys import ROW_KEY
+from connector.run.row_keys import SCHEMA as KEY
 
 SYNC_MODES: Final[Mapping[str, Mode]] = {
     "overwrite": "overwrite",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from connector.errors import (
+from connector.base.errors import (
     ConfigError,
     ConnectorError,
     FatalError,
@@ -15,8 +15,8 @@ from connector.errors import (
     RetryableError,
     StorageError,
 )
-from connector.records import JSON, Outcome, Status
-from connector.streams import Limited, Selection
+from connector.base.records import JSON, Outcome, Status
+from connector.base.streams import Limited, Selection
 
 Message = dict[str, Any]
 

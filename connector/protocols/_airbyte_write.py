@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
-from connector.decoding import is_too_deep
-from connector.errors import ConfigError, ConnectorError
-from connector.lines import lines
+from connector.base.decoding import is_too_deep
+from connector.base.errors import ConfigError, ConnectorError
+from connector.base.lines import lines
+from connector.base.records import IDLE, JSON, Idle, Message, Outcome, Record
+from connector.base.streams import Target
 from connector.protocols import Destination, Platform, Transform
 from connector.protocols._airbyte_catalog import targets
 from connector.protocols._airbyte_messages import Message as Airbyte
 from connector.protocols._airbyte_messages import log
 from connector.protocols._cut import loads
-from connector.records import IDLE, JSON, Idle, Message, Outcome, Record
-from connector.streams import Target
 
 _ROOM: Final = 1 << 26  # bytes of lines that may be on their way
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 
 _GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the row's own
 _SPACE: Final = re.compile(r"[ \t\r\n]*")

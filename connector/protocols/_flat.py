@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from connector.records import GROUP, Outcome, Schema
+from connector.base.records import GROUP, Outcome, Schema
 
 _TEXT: Final[Schema] = {"type": ["null", "string"]}
 

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
+from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema
 from connector.protocols import Transform
 from connector.protocols._cut import Cut, guessed, loads, walked
-from connector.records import IDLE, Idle, Message, Outcome, Record, Schema
 
 _TOGETHER: Final = 1 << 16  # bytes of neighbouring lines that pass as one message
 _ROOM: Final = 1 << 26  # bytes that may be on their way between input and output

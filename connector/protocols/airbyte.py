@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from connector.errors import ConfigError, ConnectorError
+from connector.base.errors import ConfigError, ConnectorError
+from connector.base.records import JSON, Checkpoint, Idle, Outcome
+from connector.base.streams import Estimate, Limited, Selection
 from connector.protocols import Arguments, Output, Platform, converse, json_file
 from connector.protocols._airbyte_catalog import SYNC_MODES, described, selections, states
 from connector.protocols._airbyte_messages import (
@@ -20,8 +22,8 @@ from connector.protocols._airbyte_messages import (
     status,
 )
 from connector.protocols._airbyte_write import write
-from connector.records import JSON, Checkpoint, Idle, Outcome
-from connector.streams import Estimate, Limited, Selection
+
+__all__ = ["VERBS", "selections", "serve"]
 
 VERBS: Final = ("spec", "check", "discover", "read", "write")
 PROTOCOL_VERSION: Final = "0.2.0"

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from connector.errors import ConfigError, ConnectorError, Problem
+from connector.base.errors import ConfigError, ConnectorError, Problem
+from connector.base.records import IDLE, JSON, Idle, Outcome, Schema
+from connector.base.streams import Stream
 from connector.protocols import Arguments, Output, Platform, _flat, converse, json_file
-from connector.records import IDLE, JSON, Idle, Outcome, Schema
-from connector.streams import Stream
 
 VERBS: Final = ("spec", "check", "discover", "read")
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import orjson
 
-from connector.errors import ConfigError
-from connector.lines import lines
+from connector.base.errors import ConfigError
+from connector.base.lines import lines
+from connector.base.records import Idle
+from connector.base.version import __version__
 from connector.protocols import Arguments, Output, Platform
 from connector.protocols._inline import Form, Inlet, Object, Open
-from connector.records import Idle
-from connector.version import __version__
 
 VERBS: Final = ()
 FLAGS: Final = {

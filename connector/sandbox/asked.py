@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from jsonschema import Draft202012Validator
 
-from connector.records import Schema
+from connector.base.records import Schema
 
 MODEL: Final = "sandbox-1"
 KEY: Final = "sk-sandbox"

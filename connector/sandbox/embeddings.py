@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
-from connector.records import JSON
+from connector.base.records import JSON
 from connector.sandbox.asked import COUNT, MODEL, TEXT, form
 from connector.sandbox.values import TOKEN
 

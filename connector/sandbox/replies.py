@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from jsonschema import Draft202012Validator
 
-from connector.records import Schema
+from connector.base.records import Schema
 from connector.sandbox.asked import (
     COUNT,
     FLAG,

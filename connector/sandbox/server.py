@@ -17,8 +17,8 @@ from typing import Any, Final
 import orjson
 from jsonschema import Draft202012Validator
 
-from connector.errors import ConfigError
-from connector.records import JSON
+from connector.base.errors import ConfigError
+from connector.base.records import JSON
 from connector.sandbox import completions, embeddings, replies, responses
 from connector.sandbox.asked import KEY, MODEL, APIError, check_key, checked
 

@@ -27,7 +27,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from connector.records import JSON, Schema
+from connector.base.records import JSON, Schema
 
 _LEAD_INS: Final = (
     re.compile(r"(?ims)^[^\n:]*\b(?:review|text|input|message|comment|feedback|ticket|data):\s*(\S.*)"),

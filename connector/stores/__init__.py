@@ -3,6 +3,8 @@
 A kind is a plain module with `Options`, `source` and `sink` as in `Store`. A new one is a new file here, nothing else:
 `KINDS` lists the modules of this package, and `load` imports a kind (and with it DuckDB or SQLAlchemy) where it is
 chosen.
+
+Tables that Python code hands over belong in `tables`.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, cast
 
-from connector.errors import ConfigError
-from connector.records import JSON, Checkpoint, Idle, Record, Schema
-from connector.streams import Target
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Checkpoint, Idle, Record, Schema
+from connector.base.streams import Target
 
-KINDS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+KINDS = tuple(
+    sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if not (module.ispkg or module.name.startswith("_"))
+    )
+)
 """The names that `input.type` can take."""
 
 DEAD_LETTER: Final = "_dead_letter"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from connector.records import Schema
+from connector.base.records import Schema
 
 Structure: TypeAlias = str | list[Any] | dict[str, Any] | None
 """What `from_json` reads: a type's name, `[item]`, `{key: value}`; `None` where there is nothing but nulls."""

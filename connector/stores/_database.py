@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import duckdb
 
 from connector.stores._position import INTERVAL
-from connector.stores._spool import no_room
+from connector.stores.staging.spool import no_room
 
 _ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
 """The memory that is taken, more only when rows need it. The last is DuckDB's own limit, 80% of the machine's."""

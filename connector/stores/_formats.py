@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Final, NamedTuple
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 
 _FORMATS: Final[Mapping[str, str]] = {
     ".csv": "csv",

@@ -10,13 +10,13 @@ from typing import Final, Self
 
 import orjson
 
-from connector.records import JSON, Record, Schema
+from connector.base.records import JSON, Record, Schema
 from connector.stores import Source, part
 from connector.stores._formats import Output
-from connector.stores._ordered import BUFFER
-from connector.stores._publish import publish, writing
-from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import UINT64, Spool, encode
+from connector.stores.staging.ordered import BUFFER
+from connector.stores.staging.publish import publish, writing
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import UINT64, Spool, encode
 
 _LEVEL: Final = 6  # gzip's own default: Python's takes three times as long for one part in a hundred
 

@@ -17,13 +17,13 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 import orjson
 
-from connector.decoding import is_too_deep
-from connector.records import JSON, Checkpoint, Record, Schema
+from connector.base.decoding import is_too_deep
+from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.stores._formats import BROKEN, File, FromFiles, unreadable
-from connector.stores._ordered import BUFFER
 from connector.stores._position import INTERVAL, Position, misfit, numbered
-from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import Spool, decode
+from connector.stores.staging.ordered import BUFFER
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import Spool, decode
 
 _AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
 _NUMBER: Final = ["null", "number"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from connector.errors import ConfigError
-from connector.records import JSON, Record
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Record
 from connector.stores import Sink
 from connector.stores._formats import File, Output
 from connector.stores._snapshot import Snapshot, opened

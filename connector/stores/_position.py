@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
-from connector.errors import ConfigError
-from connector.records import JSON, Checkpoint, Record
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Checkpoint, Record
 
 INTERVAL = 1_000
 """Records between two checkpoints, and the rows that are fetched at a time."""

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 from connector.stores._columns import Column, literal, scalar
 from connector.stores._database import Database
 from connector.stores._formats import File
 from connector.stores._scans import csv_options, lines, path_list
-from connector.stores._shapes import check_names
+from connector.stores.staging.shapes import check_names
 
 _CHUNK: Final = 1 << 20
 _LONGEST_ZST: Final = 1 << 25

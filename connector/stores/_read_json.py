@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import orjson
 
-from connector.records import Schema
+from connector.base.records import Schema
 from connector.stores._columns import Column, literal, scalar, settle, structure
 from connector.stores._database import Database
 from connector.stores._formats import File
 from connector.stores._json_lines import Copy, copied, is_lines, objects
 from connector.stores._scans import lines, path_list
-from connector.stores._spool import decode
+from connector.stores.staging.spool import decode
 
 _LONGEST: Final = 1 << 24
 """Bytes of an item of an array, or of a line in a .zst file, at the most."""

@@ -10,14 +10,14 @@ from typing import Any, Final
 import duckdb
 import orjson
 
-from connector.errors import ConfigError
-from connector.records import JSON, Checkpoint, Record, Schema
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.stores import _read_csv, _read_json, _read_parquet
 from connector.stores._columns import Column
 from connector.stores._database import Database
 from connector.stores._formats import BROKEN, File, FromFiles, unreadable
 from connector.stores._position import Position, misfit, numbered
-from connector.stores._spool import is_full, no_room
+from connector.stores.staging.spool import is_full, no_room
 
 _LOADERS: Final[Mapping[str, Callable[[Database, Sequence[File], int | None], list[Column]]]] = {
     "csv": _read_csv.load,

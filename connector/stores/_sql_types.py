@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
-from connector.errors import ConfigError, ConnectorError
-from connector.records import Schema
+from connector.base.errors import ConfigError, ConnectorError
+from connector.base.records import Schema
 
 _SCHEMAS: Final[Mapping[type, Schema]] = {
     bool: {"type": ["null", "boolean"]},

@@ -10,17 +10,17 @@ from typing import Final, Self
 import duckdb
 import orjson
 
-from connector.records import GROUP, JSON, Record, Schema
+from connector.base.records import GROUP, JSON, Record, Schema
 from connector.stores import DEAD_LETTER, Source
 from connector.stores._columns import Structure, identifier, literal, settle, structure
 from connector.stores._database import Database, Statement
 from connector.stores._formats import File, Output
 from connector.stores._formula import safe_cell, safe_name
-from connector.stores._publish import publish, writing
 from connector.stores._scans import lines
-from connector.stores._shapes import Shape, check_names
 from connector.stores._snapshot import Snapshot
-from connector.stores._spool import Spool
+from connector.stores.staging.publish import publish, writing
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import Spool
 
 GROUPS: Final = (GROUP, DEAD_LETTER)
 """The columns that become several in CSV: `_llm_status`, `_llm_model`, and so on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from connector.records import Schema
+from connector.base.records import Schema
 from connector.stores import Sink, Source, part
 from connector.stores._formats import Output
 from connector.stores._json_file import JsonFile

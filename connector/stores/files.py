@@ -17,14 +17,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from connector.errors import ConfigError
-from connector.records import Schema
+from connector.base.errors import ConfigError
+from connector.base.records import Schema
+from connector.base.streams import Target
 from connector.stores import Sink, Source, _json_lines, is_dead_letter, part
 from connector.stores._formats import File, FromFiles, Output, find, recognise, stem
 from connector.stores._json_lines import is_lines
-from connector.stores._private import private_directory
 from connector.stores._writers import writer
-from connector.streams import Target
+from connector.stores.staging.private_directory import private_directory
 
 
 class Options(BaseModel):

@@ -17,15 +17,15 @@ import orjson
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from connector.errors import ConfigError, StorageError
-from connector.records import JSON, Checkpoint, Record, Schema
+from connector.base.errors import ConfigError, StorageError
+from connector.base.records import JSON, Checkpoint, Record, Schema
+from connector.base.streams import Target
 from connector.stores import Source
 from connector.stores._position import INTERVAL, Position, misfit, numbered
-from connector.stores._private import private_directory
-from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import Spool
 from connector.stores._sql_types import cell, cursor_of, masked, new_table, schema_of, table, widen
-from connector.streams import Target
+from connector.stores.staging.private_directory import private_directory
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import Spool
 
 _READS: Final = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
 _FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)

@@ -9,13 +9,13 @@ from typing import Any, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from connector.errors import ConfigError, StorageError
-from connector.lines import lines
-from connector.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
+from connector.base.errors import ConfigError, StorageError
+from connector.base.lines import lines
+from connector.base.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
+from connector.base.streams import Target
 from connector.stores import DEAD_LETTER, Source
 from connector.stores._position import INTERVAL, Position, misfit
-from connector.stores._spool import UINT64, decode, encode
-from connector.streams import Target
+from connector.stores.staging.spool import UINT64, decode, encode
 
 WINDOW: Final = 50_000
 """How many rows wait for an earlier one. If that takes longer still, it comes behind them."""

@@ -14,25 +14,25 @@ from urllib.parse import urlsplit
 import orjson
 
 from connector import endpoints, engines, stores
-from connector.checkpoint import Watermark
-from connector.client import Client
-from connector.clock import Clock
-from connector.config import Config
+from connector.base.clock import Clock
+from connector.base.masking import Masker
+from connector.base.records import Checkpoint, Record, Reply
+from connector.calls.client import Client
+from connector.config.config import Config
 from connector.engines import Call
-from connector.http1 import chunked
-from connector.ledger import Ledger
-from connector.masking import Masker
-from connector.plan import Plan
-from connector.records import Checkpoint, Record, Reply
-from connector.runtime import Runtime, transport_of
+from connector.http.http1 import chunked
+from connector.http.transport import Response, Transport
+from connector.ledger.sqlite import Ledger
+from connector.run.checkpoint import Watermark
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime, transport_of
 from connector.stores._position import INTERVAL
-from connector.transport import Response, Transport
 from tests.bench.harness import EVENTS, Bench
 from tests.bench.processes import Stub
 from tests.bench.stub import streamer, whole
 
 FLIGHT: Final = 64
-BATCH: Final = 200  # as in connector.pipeline
+BATCH: Final = 200  # as in connector.run.pipeline
 
 
 class Canned(Transport):

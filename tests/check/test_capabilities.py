@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from connector import Config, Connector
+from connector.base.clock import Clock
 from connector.check import capabilities
-from connector.check._probe import Probe
-from connector.clock import Clock
-from connector.plan import Plan
+from connector.check.probe import Probe
+from connector.run.plan import Plan
 from tests.check.helpers import answer, offering, posted, refusing
 from tests.endpoint import Call, Endpoint
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import Config
+from connector.base.masking import Masker
 from connector.check._address import candidates
 from connector.check._key import problem
 from connector.check._model import near, unfit
 from connector.check._platforms import PLATFORMS, of_host
-from connector.masking import Masker
 
 GROQ, OPENAI = "https://api.groq.com/openai/v1", "https://api.openai.com/v1"
 

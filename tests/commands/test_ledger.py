@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from connector.ledger import Ledger
-from connector.records import Reply
+from connector.base.records import Reply
+from connector.ledger.sqlite import Ledger
 from tests.commands.test_enrich import command, lines, options, run, table
 from tests.endpoint import Endpoint
 
@@ -214,8 +214,8 @@ def test_a_damaged_one_is_told_and_left_as_it_is(path: Path, action: list[str]) 
 def test_what_a_killed_run_has_stored_is_there(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     program = (
-        "import os, sys; from pathlib import Path; from connector.ledger import Ledger; "
-        "from connector.records import Reply; ledger = Ledger(Path(sys.argv[1])); "
+        "import os, sys; from pathlib import Path; from connector.ledger.sqlite import Ledger; "
+        "from connector.base.records import Reply; ledger = Ledger(Path(sys.argv[1])); "
         "ledger.put([(bytes(16), Reply(200, {}, {}))]); os.kill(os.getpid(), 9)"
     )
     subprocess.run([*command()[:1], "-c", program, str(path)], check=False)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.base.records import Status, Usage
 from connector.endpoints import Shorthand
 from connector.endpoints._chat_stream import fold
 from connector.endpoints.chat import answer, minimal, request_format, streamed, structured
-from connector.records import Status, Usage
 
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from connector import Connector
-from connector.config import Config
+from connector.base.records import Record, Reply, Status
+from connector.config.config import Config
 from connector.endpoints.chat import answer, values
-from connector.plan import Plan
-from connector.records import Record, Reply, Status
+from connector.run.plan import Plan
 from tests.endpoint import Action, Call, Endpoint, good
 from tests.faults import play, render
 

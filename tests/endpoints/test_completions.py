@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import Connector
+from connector.base.errors import ConfigError
+from connector.base.records import Answer, Status, Usage
 from connector.endpoints import Shorthand
 from connector.endpoints._completions_concessions import CONCESSIONS
 from connector.endpoints.completions import (
@@ -25,8 +27,6 @@ from connector.endpoints.completions import (
     structured,
     values,
 )
-from connector.errors import ConfigError
-from connector.records import Answer, Status, Usage
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
 from tests.faults import play, render, status
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
+from connector.base.records import Answer, Status, Usage
+from connector.base.values import dumps
 from connector.endpoints import KINDS, Endpoint, Shorthand, address_of, kind_of, load, usage_of
-from connector.records import Answer, Status, Usage
-from connector.template import Template
-from connector.values import dumps
+from connector.templates.template import Template
 from tests.endpoint import PATHS, answer_to, body_for
 from tests.faults import Good, chunks
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import BadRequestError, Connector
+from connector.base.records import Status, Usage
+from connector.base.values import dumps
 from connector.endpoints import Shorthand
 from connector.endpoints._vectors import vector_of
 from connector.endpoints.embeddings import CONCESSIONS, Batches, answer, packing, request_format, values, wire_form
-from connector.records import Status, Usage
-from connector.values import dumps
 from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, good, vector_to
 from tests.faults import play, render, status

@@ -1,6 +1,6 @@
 """What other kinds than chat make of bad bodies and streams, over a real socket: the table's rows that name the kind.
 
-What befalls connections and statuses is the same for all kinds, and `tests.test_conformance_faults` plays it for chat.
+What befalls connections and statuses is the same for all kinds, and `tests.replies.test_every_fault` plays it for chat.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from connector import Config, Connector, Status, direct
-from connector.clock import Clock
+from connector import Config, Connector, Status
+from connector.base.clock import Clock
+from connector.base.errors import ConnectorError, CutError, ServerError
 from connector.engines import Stop
-from connector.errors import ConnectorError, CutError, ServerError
+from connector.run import passthrough
 from tests.endpoint import PATHS, Endpoint, answer_to
 from tests.faults import FAULTS, KINDS, Fault
 
@@ -79,7 +80,7 @@ def test_an_error_in_a_stream_is_told_in_its_own_words(shared: Endpoint, kind: s
 def asked(endpoint: Endpoint, kind: str, prompt: str) -> Iterator[dict[str, Any]]:
     config = Config.model_validate({"url": endpoint.origin + PATH[kind], "api_key": "sk-test", "max_retries": 0})
     payload = {"model": "m", "stream": True, "prompt" if kind == "completions" else "input": prompt}
-    return direct.stream(config, payload, clock=Clock(), stop=Stop())
+    return passthrough.stream(config, payload, clock=Clock(), stop=Stop())
 
 
 @pytest.mark.parametrize("kind", ["completions", "responses"])

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import BadRequestError, Connector, FatalError
+from connector.base.records import Status, Usage
+from connector.base.values import dumps
 from connector.endpoints import Shorthand, load
 from connector.endpoints._images import answer, fold, values
 from connector.endpoints.image_edits import wire_form
-from connector.imagefiles import kept
-from connector.records import Status, Usage
-from connector.values import dumps
+from connector.run.image_files import kept
 from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, Request, good, image_to
 from tests.faults import status

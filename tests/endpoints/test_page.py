@@ -11,7 +11,7 @@ import pytest
 
 import connector
 from connector import Config
-from connector.plan import Plan
+from connector.run.plan import Plan
 
 PAGE: Final = (Path(connector.__file__).parent.parent / "docs" / "endpoints.md").read_text(encoding="utf-8")
 BLOCKS: Final = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]

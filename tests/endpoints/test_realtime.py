@@ -22,12 +22,8 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 
 from connector import Config, Connector
-from connector.adapter import Settings
-from connector.clock import Clock
-from connector.endpoints import Sender, address_of, load
-from connector.endpoints._realtime_faults import refused
-from connector.endpoints.realtime import dial
-from connector.errors import (
+from connector.base.clock import Clock
+from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
@@ -42,12 +38,16 @@ from connector.errors import (
     ServerError,
     TemplateError,
 )
-from connector.masking import Masker
-from connector.records import Answer, Reply, Status
-from connector.values import dumps
+from connector.base.masking import Masker
+from connector.base.records import Answer, Reply, Status
+from connector.base.values import dumps
+from connector.endpoints import Sender, address_of, load
+from connector.endpoints._realtime_faults import refused
+from connector.endpoints.realtime import dial
+from connector.http.adapter import Settings
 from tests.endpoint import answer_to, tokens_in
 from tests.endpoints.realtime_server import Realtime
-from tests.test_transport import Authority, Peer, Serve, authority, serve
+from tests.http.test_transport import Authority, Peer, Serve, authority, serve
 
 __all__ = ["authority", "serve"]  # fixtures
 

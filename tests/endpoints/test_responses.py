@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector.base.records import Answer, Status, Usage
 from connector.endpoints import Shorthand
 from connector.endpoints._responses_concessions import CONCESSIONS
 from connector.endpoints._responses_stream import fold
@@ -23,7 +24,6 @@ from connector.endpoints.responses import (
     value_types,
     values,
 )
-from connector.records import Answer, Status, Usage
 
 USAGE: Final = {
     "input_tokens": 3,

@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 
 from connector import engines
-from connector.breaker import Breaker
-from connector.clock import Clock
-from connector.engines import Call, Control, Done, Engine, Gauge, Stop
-from connector.errors import (
+from connector.base.clock import Clock
+from connector.base.errors import (
     APIConnectionError,
     AuthenticationError,
     BadRequestError,
@@ -25,9 +23,11 @@ from connector.errors import (
     RateLimitError,
     ReplyError,
 )
-from connector.limits import Limits
-from connector.records import IDLE, Record, Reply
-from connector.retry import Backoff
+from connector.base.records import IDLE, Record, Reply
+from connector.calls.breaker import Breaker
+from connector.calls.limits import Limits
+from connector.calls.retry import Backoff
+from connector.engines import Call, Control, Done, Engine, Gauge, Stop
 
 ANSWER = Reply(200, {"usage": {"total_tokens": 3}}, {})
 NAMES = [module.name for module in iter_modules(engines.__path__) if not module.name.startswith("_")]

@@ -8,13 +8,13 @@ from time import monotonic
 
 import pytest
 
-from connector.breaker import Breaker
+from connector.base.errors import AuthenticationError
+from connector.base.records import Record, Reply
+from connector.calls.breaker import Breaker
+from connector.calls.limits import Limits
+from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Gauge, Stop
 from connector.engines.threads import run
-from connector.errors import AuthenticationError
-from connector.limits import Limits
-from connector.records import Record, Reply
-from connector.retry import Backoff
 
 ANSWER = Reply(200, {}, {})
 

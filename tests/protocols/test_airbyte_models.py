@@ -13,11 +13,11 @@ from airbyte_protocol.models import (  # type: ignore[import-untyped]  # it has 
     ConfiguredAirbyteCatalog,
 )
 
-from connector.errors import BudgetError, ConfigError, ConnectorError, OutageError, RateLimitError, StorageError
+from connector.base.errors import BudgetError, ConfigError, ConnectorError, OutageError, RateLimitError, StorageError
+from connector.base.records import IDLE
+from connector.base.streams import Selection
 from connector.protocols import Arguments, Output, airbyte
 from connector.protocols._airbyte_catalog import states
-from connector.records import IDLE
-from connector.streams import Selection
 from tests.endpoint import Action, Call, Endpoint, act
 from tests.protocols.test_airbyte import Project, run
 

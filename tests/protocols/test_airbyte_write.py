@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from airbyte_protocol.models import AirbyteMessage  # type: ignore[import-untyped]  # it has no py.typed
 
-from connector.config import Config
+from connector.config.config import Config
 from tests.endpoint import Endpoint, answer_to
 from tests.protocols.test_airbyte import Messages, of_type, run
 from tests.stores.helpers import table

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector import ConfigError, Connector
+from connector.base.records import IDLE, Idle
 from connector.protocols import singer
 from connector.protocols._cut import guessed, walked
 from connector.protocols._inline import Inlet
-from connector.records import IDLE, Idle
 from tests.endpoint import Endpoint, answer_to, shuffled
 from tests.protocols.messages import Message, record, schema, state
 

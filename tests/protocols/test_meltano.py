@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connector.specification import ROOT
+from spec.generate import ROOT
 from tests.endpoint import Action, Call, Endpoint, act, answer_to
 from tests.environments import programs
 

@@ -16,7 +16,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from connector import Connector, Status
-from connector.clock import Clock
+from connector.base.clock import Clock
 from connector.endpoints import chat
 from connector.endpoints._chat_stream import fold
 from connector.protocols import Arguments, Output, multiwoven

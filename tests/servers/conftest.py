@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from connector import Config, Connector
-from connector.streams import Diagnosis
+from connector.base.streams import Diagnosis
 from tests.environments import environment
 
 KEY: Final = "sk-canary-0123456789"

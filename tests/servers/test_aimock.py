@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from pydantic import SecretStr
 
-from connector.errors import AuthenticationError, ConnectorError, NotFoundError, QuotaError
+from connector.base.errors import AuthenticationError, ConnectorError, NotFoundError, QuotaError
 from tests.servers.conftest import Server
 
 HELLO: Final = "Hello! 👋 How can I help you?"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from pydantic import SecretStr
 
-from connector.errors import AuthenticationError, NotFoundError
+from connector.base.errors import AuthenticationError, NotFoundError
 from tests.servers.conftest import Server
 
 TOKENS: Final = 12

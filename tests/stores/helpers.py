@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from connector.records import Checkpoint, Record
+from connector.base.records import Checkpoint, Record
 from connector.stores import Source, files
 
 

@@ -19,8 +19,8 @@ import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from connector import stores
-from connector.errors import ConfigError
-from connector.records import Checkpoint, Record
+from connector.base.errors import ConfigError
+from connector.base.records import Checkpoint, Record
 from connector.stores import Source, Store, files, sql, stdio
 
 Rows = Sequence[dict[str, Any]]

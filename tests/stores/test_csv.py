@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 from tests.stores.helpers import opened, rows_of, table
 
 

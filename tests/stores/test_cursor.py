@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConfigError
-from connector.records import Checkpoint, Record
+from connector.base.errors import ConfigError
+from connector.base.records import Checkpoint, Record
 from connector.stores._position import Position, numbered
 from tests.stores.helpers import enrich, opened, parquet, rows_of, states_of, table
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.records import Record, Schema
+from connector.base.records import Record, Schema
 from connector.stores import files
 from connector.stores._formula import safe_name
 from tests.stores.helpers import cells, opened, parquet, table, text

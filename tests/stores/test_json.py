@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 from tests.stores.helpers import enrich, objects, opened, rows_of, table
 
 
@@ -129,7 +129,7 @@ def test_an_object_used_as_a_dictionary_is_no_structure_of_thousands_of_fields(t
 
 FULL_DISK = """
 import resource, signal, sys
-from connector.errors import StorageError
+from connector.base.errors import StorageError
 from connector.stores import files
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConfigError
-from connector.records import Record
+from connector.base.errors import ConfigError
+from connector.base.records import Record
 from connector.stores import _json_lines, _snapshot, files
 from connector.stores._formats import recognise
 from connector.stores._json_lines import JsonLines
@@ -150,7 +150,7 @@ def test_a_broken_line_is_found_behind_many_others(tmp_path: Path) -> None:
 
 LOADED = """
 import sys
-from connector.records import Record
+from connector.base.records import Record
 from connector.stores import files
 
 with files.source(files.Options(path=sys.argv[1])) as source:

@@ -10,7 +10,7 @@ import duckdb
 
 PROGRAM = """
 import pathlib, resource, sys
-from connector.records import Record
+from connector.base.records import Record
 from connector.stores import files
 
 given, output = (files.Options(path=path) for path in sys.argv[1:])

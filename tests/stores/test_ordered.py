@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.stores import _ordered
-from connector.stores._ordered import Ordered
+from connector.stores.staging import ordered
+from connector.stores.staging.ordered import Ordered
 
 
 @given(
@@ -26,7 +26,7 @@ def test_the_file_has_them_in_order(
     """`left_out` have no line, `lost` never come; whatever has `room` waits in memory, the rest in another file."""
     came = [index for index in order if index not in lost]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ordered, "_WAITING", room)
+        patch.setattr(ordered, "_WAITING", room)
         lines = Ordered(Path(folder) / "lines", gap)
         for index in came:
             if index in left_out:
@@ -51,11 +51,11 @@ def test_what_comes_in_order_is_written_at_once_and_more_may_come_after_the_end(
 
 
 def test_a_slow_line_holds_no_memory_and_leaves_nothing_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ordered, "_WAITING", 1_000)
+    monkeypatch.setattr(ordered, "_WAITING", 1_000)
     lines = Ordered(tmp_path / "lines")
     for index in range(1, 5_000):
         lines.put(index, b"%d\n" % index)
-    assert (tmp_path / "lines.aside").stat().st_size + _ordered.BUFFER > 20_000
+    assert (tmp_path / "lines.aside").stat().st_size + ordered.BUFFER > 20_000
     lines.put(0, b"0\n")
     assert lines.finish().read_bytes() == b"".join(b"%d\n" % index for index in range(5_000))
     for index in range(5_000, 5_010):

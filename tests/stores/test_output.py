@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.errors import ConfigError, StorageError
-from connector.records import Record, Schema
+from connector.base.errors import ConfigError, StorageError
+from connector.base.records import Record, Schema
 from connector.stores import files
 from tests.stores.helpers import cells, enrich, objects, opened, parquet, rows_of, table, text, types
 
@@ -282,8 +282,8 @@ def test_a_folder_that_vanishes_is_a_storage_error(given_csv: Path, tmp_path: Pa
 
 FULL_DISK = """
 import resource, signal, sys
-from connector.errors import StorageError
-from connector.records import Record
+from connector.base.errors import StorageError
+from connector.base.records import Record
 from connector.stores import files
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -9,7 +9,7 @@ import jsonschema
 import orjson
 import pytest
 
-from connector.errors import ConfigError
+from connector.base.errors import ConfigError
 from tests.stores.helpers import enrich, objects, opened, parquet, rows_of, table, types
 
 NUMBER = {"type": ["null", "number"]}

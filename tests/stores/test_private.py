@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from connector.errors import ConfigError
-from connector.stores._private import PREFIX, owned_directory, private_directory
+from connector.base.errors import ConfigError
+from connector.stores.staging.private_directory import PREFIX, owned_directory, private_directory
 
 HOLD = """
 import sys
 from pathlib import Path
-from connector.stores._private import owned_directory
+from connector.stores.staging.private_directory import owned_directory
 with owned_directory(Path(sys.argv[1])) as directory:
     (directory / "rows").write_text("rows")
     print(directory, flush=True)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.errors import ConfigError, StorageError
+from connector.base.errors import ConfigError, StorageError
 from connector.stores._columns import settle, structure
 from connector.stores._database import Database
 from connector.stores._formats import find, stem
-from connector.stores._shapes import Shape, check_names
-from connector.stores._spool import Spool
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import Spool
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),

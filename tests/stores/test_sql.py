@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr, ValidationError
 
-from connector.errors import ConfigError, StorageError
-from connector.records import Record
+from connector.base.errors import ConfigError, StorageError
+from connector.base.records import Record
 from connector.stores import files, sql
 from connector.stores._sql_types import cursor_of, masked, schema_of
 from tests.stores.helpers import rows_of, states_of, types

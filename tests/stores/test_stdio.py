@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from connector.errors import ConfigError, StorageError
-from connector.records import IDLE, Checkpoint, Record
+from connector.base.errors import ConfigError, StorageError
+from connector.base.records import IDLE, Checkpoint, Record
 from connector.stores import stdio
 
 
@@ -183,7 +183,7 @@ def test_what_json_cannot_say_is_said_otherwise() -> None:
 
 def test_standard_streams_are_the_default() -> None:
     program = """
-from connector.records import Record
+from connector.base.records import Record
 from connector.stores import stdio
 options = stdio.Options()
 with stdio.source(options) as source, stdio.sink(options, {}, source=source) as sink:

@@ -1,0 +1,62 @@
+"""What replies used, added up over the attempts of a row, or shared out among the rows of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from connector.base.cost import COST_HEADER, usd
+from connector.base.records import JSON, Reply
+
+
+def summed(replies: Sequence[Reply]) -> Reply:
+    """The last of several replies to the same row, its `usage` and cost those of all of them."""
+    last = replies[-1]
+    if len(replies) == 1:
+        return last
+    usage: JSON = None
+    for reply in replies:
+        usage = _sum(usage, reply.body.get("usage"))
+    body = last.body if usage is None else {**last.body, "usage": usage}
+    costs = [cost for reply in replies if (cost := usd(reply.headers.get(COST_HEADER))) is not None]
+    headers = {**last.headers, COST_HEADER: repr(sum(costs))} if costs else last.headers
+    return last._replace(body=body, headers=headers, latency_ms=sum(reply.latency_ms for reply in replies))
+
+
+def shared(reply: Reply, weights: Sequence[int]) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """The `usage` (in an object, or nothing) and headers of each row that shares `reply`, by weight.
+
+    Whole numbers are shared out so that they add up to the reply's own.
+    """
+    usage, cost = reply.body.get("usage"), usd(reply.headers.get(COST_HEADER))
+    total = sum(weights) or len(weights)
+    result, before = [], 0
+    for weight in weights:
+        after = before + (weight if sum(weights) else 1)
+        headers = (
+            reply.headers if cost is None else {**reply.headers, COST_HEADER: repr(cost * (after - before) / total)}
+        )
+        result.append(({} if usage is None else {"usage": _share(usage, before, after, total)}, headers))
+        before = after
+    return result
+
+
+def _is_number(value: JSON) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _sum(one: JSON, other: JSON) -> JSON:
+    """Numbers are added, objects by their keys; of anything else the later one counts."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one | {name: _sum(one.get(name), value) for name, value in other.items()}
+    if _is_number(one) and _is_number(other):
+        return one + other
+    return one if other is None else other
+
+
+def _share(usage: JSON, before: int, after: int, total: int) -> JSON:
+    if isinstance(usage, dict):
+        return {name: _share(value, before, after, total) for name, value in usage.items()}
+    if type(usage) is int:
+        return usage * after // total - usage * before // total
+    return usage * (after - before) / total if type(usage) is float else usage

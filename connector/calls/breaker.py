@@ -1,0 +1,123 @@
+"""Tells an outage from bad luck: when call after call fails, it lets one at a time try, and in the end stops the run.
+
+In an outage the rows are not failed one after the other: they wait, so that the same command finishes them later.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from connector.base.errors import OutageError, RateLimitError, RetryableError
+from connector.base.records import Outcome, Status
+
+STREAK: Final = 10
+"""Failures in a row, at least, from which on it looks like an outage."""
+
+SAME: Final = 25
+"""Rows refused in the same words, before any success, from which on it is the request and not the rows."""
+
+_PAUSE: Final = 0.5  # seconds before the first try of an outage; each further one waits twice as long
+_LIMITED: Final = 3  # further tries where a rate limit is met: it may be counted by the minute
+_VARYING: Final = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
+
+
+class Breaker:
+    """Open while an outage is suspected: then only single calls may try. Times are seconds of a monotonic clock.
+
+    Args:
+        tries: How many single tries may fail before the run is stopped: 5 take 16 seconds.
+        max_wait: Seconds; an endpoint that asks to wait longer is not waited for.
+
+    Attributes:
+        failures: Calls that have failed since the last one that did not.
+        is_open: Whether an outage is suspected.
+        was_answered: Whether any call has got a final reply.
+        try_at: While open, when the next call may start; infinite while one is on its way.
+    """
+
+    def __init__(self, tries: int = 5, max_wait: float = 120.0) -> None:
+        self.failures = 0
+        self.is_open = False
+        self.try_at = math.inf
+        self._tries = tries
+        self._max_wait = max_wait
+        self._failed_tries = 0
+        self._opened = 0.0
+        self._round = 0
+        self._refusals = 0
+        self._words = ""
+        self._missed = 0
+        self._has_succeeded = False
+        self.was_answered = False
+
+    def answered(self) -> None:
+        """Some call got a final reply, so it is no outage."""
+        self.failures = self._failed_tries = 0
+        self._missed = 0
+        self.is_open = False
+        self.was_answered = True
+
+    def missed(self) -> bool:
+        """A call found no such model, or nothing at its URL (404). Whether that ends the run, or is that row's error.
+
+        Some servers tell a single failure so. It is the run's where nothing else was answered yet, or not for long.
+        """
+        self._missed += 1
+        return not self.was_answered or self._missed >= SAME
+
+    def trying(self) -> None:
+        """While open: a call starts, and no other until it has ended."""
+        self.try_at = math.inf
+
+    def failed(
+        self, error: RetryableError, started: float, now: float, in_flight: int, *, is_first: bool
+    ) -> OutageError | None:
+        """A call that began at `started` failed, while `in_flight` others did not (yet).
+
+        Opens once as many have failed as were in flight together. Once anything has been answered, only rows' first
+        attempts count: some bad rows, tried again and again, are no outage. Returns the reason to stop after the last
+        try.
+        """
+        if not (is_first or self.is_open or not self.was_answered):
+            return None
+        self._round = in_flight if self.failures == 0 else self._round
+        self.failures += 1
+        if self.is_open and started <= self._opened:
+            return None
+        if self.is_open:
+            self._failed_tries += 1
+        elif self.failures > max(STREAK - 1, self._round):
+            self.is_open, self._opened = True, now
+        else:
+            return None
+        asked = error.wait or 0.0
+        tries = self._tries + (_LIMITED if isinstance(error, RateLimitError) else 0)
+        if self._failed_tries >= tries or asked > self._max_wait:
+            return OutageError(
+                f"{self.failures} calls in a row failed, the last one so: {error.message}. "
+                "Nothing is lost: run the same command again once the endpoint is back",
+                detail=error.detail,
+                http_status=error.http_status,
+            )
+        self.try_at = now + max(asked, _PAUSE * 2**self._failed_tries)
+        return None
+
+    def judged(self, outcome: Outcome) -> OutageError | None:
+        """A row is done. Returns the reason to stop where so far every row was refused in the same words."""
+        if self._has_succeeded or outcome.status is Status.SUCCESS:
+            self._has_succeeded = True
+            return None
+        failure = outcome.provenance["error"]
+        if outcome.status is not Status.ERROR or not outcome.provenance["attempts"]:
+            return None
+        words = _VARYING.sub("", failure["message"])
+        self._refusals = self._refusals + 1 if words == self._words else 1
+        self._words = words
+        if self._refusals < SAME:
+            return None
+        return OutageError(
+            f"the first {self._refusals} rows all failed in the same way: {failure['message']}",
+            http_status=failure["http_status"],
+        )

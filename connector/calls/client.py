@@ -1,0 +1,229 @@
+"""One call: a rendered body goes to the endpoint, and its final reply comes back, whole or streamed."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Final
+
+import orjson
+
+from connector.base.clock import Clock
+from connector.base.decoding import DepthError, joined, loads
+from connector.base.errors import CutError, ReplyError
+from connector.base.masking import Masker
+from connector.base.records import Reply
+from connector.endpoints import Endpoint
+from connector.http.sse import BLANK, DONE, events, is_stream
+from connector.http.transport import Response, Transport
+from connector.replies.refusals import error_of, final, read_fault, shown
+
+_OK: Final = range(200, 300)
+_HEAD: Final = 256
+_TOO_DEEP: Final = "the reply is nested too deeply to be kept"
+_READ: Final = 2**16
+_MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class Client:
+    """Calls one endpoint. Thread-safe, since it only holds what never changes.
+
+    Args:
+        transport: What carries the calls.
+        endpoint: The endpoint's kind, which folds streams.
+        url: Where requests go.
+        mask: Takes the secrets out of what the endpoint says.
+    """
+
+    def __init__(self, transport: Transport, endpoint: Endpoint, url: str, mask: Masker, clock: Clock) -> None:
+        self._transport = transport
+        self._endpoint = endpoint
+        self._url = url
+        self._mask = mask
+        self._clock = clock
+
+    def __call__(self, body: bytes) -> Reply:
+        """Sends `body` and returns the final reply: a 2xx whose body is an object, or a refusal of this request alone.
+
+        Raises:
+            RetryableError: It may work at another time.
+            FatalError: No call of this run can work.
+            RecordError: The request cannot be sent, or its reply is final, but nothing that can be read.
+        """
+        content_type, data = self._endpoint.wire_form(body)
+        started = self._clock.monotonic()
+        response = self._transport.post(self._url, data, content_type)
+        try:
+            content = self._read(response)
+            if response.status in _OK and not content.get("error"):
+                latency = int((self._clock.monotonic() - started) * 1000)
+                return Reply(response.status, content, dict(response.headers), latency)
+            return self._refused(response, content, started)
+        finally:
+            response.close()
+
+    def close(self) -> None:
+        """Closes the connections of its transport."""
+        self._transport.close()
+
+    def _read(self, response: Response) -> dict[str, Any]:
+        if response.status not in _OK:
+            return {"error": response.read()}
+        kind = response.headers.get("content-type", "").lower()
+        if "event-stream" in kind:
+            chunks = response.chunks()
+            head = _head(chunks)
+            if is_stream(head, kind):
+                return self._folded(chain((head,), chunks))
+            data = b"".join((head, *chunks))
+        else:
+            data = response.read()
+            if is_stream(data[:_HEAD], kind):
+                return self._folded(iter([data]))
+        return _storable(whole(data, kind, self._mask))
+
+    def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
+        """Folds a stream into a whole reply."""
+        stream = _Stream(chunks, self._mask)
+        body, complete = self._endpoint.fold(stream)
+        if stream.failure:
+            return stream.failure
+        if stream.broken:
+            raise CutError("the stream was cut in the middle of an event", detail=_shown(stream.broken, self._mask))
+        if not body and not stream.is_done:
+            raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
+        if not (stream.is_done or complete):
+            raise CutError("the stream ended before the reply did")
+        return _storable(body)
+
+    def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
+        """The refusal as a final reply; raises what the run has to act on."""
+        told = content["error"] if response.status not in _OK else content
+        error = error_of(response.status, response.headers, told, now=self._clock.time(), mask=self._mask)
+        latency = int((self._clock.monotonic() - started) * 1000)
+        return final(error, told, response.headers, latency, self._mask)
+
+
+class _Stream:
+    """The JSON objects of a stream, read to its very end so that the connection can be used again.
+
+    `is_done`: `[DONE]` has come. `failure`: an error object has. `broken`: the last event is no JSON, so it was cut.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], mask: Masker) -> None:
+        self._chunks = chunks
+        self._mask = mask
+        self.is_done = False
+        self.failure: dict[str, Any] = {}
+        self.broken = b""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for data in filter(bytes.strip, events(self._chunks)):
+            if self.broken:
+                raise ReplyError("the stream holds an event that is not JSON", detail=_shown(self.broken, self._mask))
+            if self.is_done or data.strip() == DONE:
+                self.is_done = True
+                continue
+            try:
+                frame = loads(data)
+            except ValueError:
+                self.broken = data
+                continue
+            if not isinstance(frame, dict):
+                raise ReplyError("the stream holds an event that is not an object", detail=_shown(data, self._mask))
+            if frame.get("error") or frame.get("type") == "error":
+                self.failure = self.failure or error_in(frame)
+            elif not self.failure:
+                yield frame
+
+
+def error_in(frame: dict[str, Any]) -> dict[str, Any]:
+    """The error body that an event is, or an empty one: the Responses API has an event that is the error itself."""
+    if frame.get("error"):
+        return frame
+    return {"error": frame} if frame.get("type") == "error" else {}
+
+
+def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
+    """The object that the body of a reply, or one event of it, is. Halves of a character are let through.
+
+    Raises:
+        CutError: Its JSON ends too early.
+        ReplyError: It is no JSON object.
+    """
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        content = _decoded(data, content_type, mask)
+    if isinstance(content, dict):
+        return content
+    raise ReplyError(f"the reply is JSON, but not an object: {_shown(data, mask)}")
+
+
+def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
+    """Decodes what plain UTF-8 JSON is not: another charset, a BOM, halves of a surrogate pair.
+
+    Raises:
+        CutError: The JSON ends too early.
+        ReplyError: It is not JSON.
+    """
+    text = _text(data, content_type)
+    try:
+        return loads(text.removeprefix("\ufeff"))
+    except DepthError as error:
+        raise ReplyError(_TOO_DEEP, detail=str(error)) from None
+    except ValueError as error:
+        if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}":
+            raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
+        if not text.strip():
+            raise ReplyError("the reply is empty") from None
+        told = shown(read_fault(text).message, mask)
+        raise ReplyError(f"the reply is not JSON but {told!r}: does url point to an API?", detail=str(error)) from None
+
+
+def _head(chunks: Iterator[bytes]) -> bytes:
+    """A stream up to the first chunk that is not blank: events never begin with a brace, JSON labelled so does."""
+    head: list[bytes] = []
+    for chunk in chunks:
+        head.append(chunk)
+        if chunk.strip(BLANK):
+            break
+    return b"".join(head)
+
+
+def _text(data: bytes, content_type: str) -> str:
+    """The text of a body: as its byte order mark says, else its charset, else UTF-8."""
+    named = content_type.lower().partition("charset=")[2].split(";")[0].strip("\"' ")
+    marked = next((charset for mark, charset in _MARKS if data.startswith(mark)), named)
+    try:
+        return data.decode(marked or "utf-8", "replace")
+    except (LookupError, ValueError):  # nobody knows it, or Python does, but not as text: `base64`, `idna`
+        return data.decode("utf-8", "replace")
+
+
+def _storable(body: dict[str, Any]) -> dict[str, Any]:
+    """Makes sure that a body can be stored: a lone half of a character becomes the replacement character.
+
+    Raises:
+        ReplyError: It is nested too deeply.
+    """
+    try:
+        orjson.dumps(body)
+    except TypeError:
+        try:
+            body = loads(joined([json.dumps(body, ensure_ascii=False)]))
+            orjson.dumps(body)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ReplyError(_TOO_DEEP, detail=str(error)) from None
+    return body
+
+
+def _shown(data: bytes, mask: Masker) -> str:
+    return shown(data[:_READ].decode("utf-8", "replace"), mask)

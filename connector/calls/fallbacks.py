@@ -1,0 +1,128 @@
+"""What an endpoint wants to be asked for otherwise than usual: found out by its refusals, and remembered.
+
+A concession that a refusal asks for is made at once for all further calls to the same model, and dropped again where it
+does not help. One that a call has worked by is kept in a file in the user's cache directory, so that the next run need
+not be refused first.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
+
+from connector.base.clock import Clock
+from connector.base.decoding import loads
+from connector.base.errors import ConnectorError
+from connector.base.records import Reply
+from connector.base.user_cache import cached
+from connector.base.values import dumps
+from connector.endpoints import Concession
+
+_INTERNAL_ERROR: Final = 500
+_LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
+
+
+def path_of(url: str) -> Path:
+    """Where what is known of an endpoint is kept."""
+    return cached(url, "endpoint.json")
+
+
+class Concessions:
+    """The concessions of one endpoint, by model. Thread-safe.
+
+    Args:
+        offered: What the endpoint's kind has to offer.
+        path: The file that remembers them; `None` for none. One that cannot be read or written is done without.
+    """
+
+    def __init__(self, offered: Mapping[str, Concession], path: Path | None = None, clock: Clock | None = None) -> None:
+        self._offered = offered
+        self._path = path
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[str, ...]] = {}
+        for model, entry in _read(path).items():
+            if self._clock.time() - entry["at"] < _LASTS:
+                self._known[model] = tuple(name for name in offered if name in entry["names"])
+
+    def fitted(self, body: bytes) -> bytes:
+        """The request with the known concessions of its model made."""
+        if not self._known:
+            return body
+        content = loads(body)
+        changed = content
+        for name in self._known.get(_model(content), ()):
+            changed = self._offered[name].made(changed) or changed
+        return body if changed is content else dumps(changed)
+
+    def next(self, body: bytes, made: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
+        """The name of a concession that a refusal asks for and that has not been made, and the request with it."""
+        words = _words(result).lower()
+        for name, concession in self._offered.items():
+            if name not in made and concession.is_asked(words):
+                changed = concession.made(loads(body))
+                if changed is not None:
+                    return name, dumps(changed)
+        return None
+
+    def expect(self, body: bytes, name: str) -> None:
+        """Makes a concession for all calls to the same model from now on, before it is known to help."""
+        self._set(body, {*self._of(body), name})
+
+    def noticed(self, body: bytes, reply: Reply) -> None:
+        """Expects what a refusal asks for, so that the calls which begin from now on are not refused, too."""
+        found = self.next(body, (), reply)
+        if found is not None:
+            self.expect(body, found[0])
+
+    def drop(self, body: bytes, names: Iterable[str]) -> None:
+        """Takes concessions back that did not help."""
+        self._set(body, {*self._of(body)}.difference(names))
+
+    def learn(self, body: bytes, names: Iterable[str]) -> None:
+        """Remembers what a call to the same model has worked by."""
+        self._set(body, {*self._of(body), *names})
+        known, model = list(self._of(body)), _model(loads(body))
+        kept = _read(self._path)
+        if self._path is not None and kept.get(model, {}).get("names") != known:
+            _write(self._path, {**kept, model: {"at": int(self._clock.time()), "names": known}})
+
+    def _of(self, body: bytes) -> tuple[str, ...]:
+        return self._known.get(_model(loads(body)), ())
+
+    def _set(self, body: bytes, names: Collection[str]) -> None:
+        ordered = tuple(name for name in self._offered if name in names)
+        with self._lock:
+            self._known = {**self._known, _model(loads(body)): ordered}  # a new one: other threads are reading
+
+
+def _words(result: Reply | ConnectorError) -> str:
+    """What a refusal says. A server that fails at a schema often says no more than 500."""
+    if isinstance(result, Reply):
+        return " ".join(str(value) for value in result.body["error"].values())
+    return f"{result.message}{' json_schema' if result.http_status == _INTERNAL_ERROR else ''}"
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    return str(body.get("model", ""))
+
+
+def _read(path: Path | None) -> dict[str, dict[str, Any]]:
+    try:
+        found = {} if path is None else json.loads(path.read_bytes())
+        return {str(model): {"at": float(entry["at"]), "names": list(entry["names"])} for model, entry in found.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # which are 0600
+            json.dump(content, file)
+        Path(file.name).replace(path)

@@ -1,0 +1,133 @@
+"""`Config`: everything a user can say, in one frozen model whose JSON Schema is the connector's spec.
+
+The spec (`connection.json`, generated from this model) validates a config first, so a platform and we refuse the same
+things. JSON-valued options are text in it, since platforms draw a text box for them; objects are as welcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
+
+from jsonschema import Draft7Validator
+from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
+
+from connector import endpoints
+from connector.base.errors import ConfigError
+from connector.base.masking import looks_secret
+from connector.config.files import as_text, from_environment, read
+from connector.config.options.request import RequestOptions
+from connector.config.options.run import RunOptions
+from connector.config.options.table import TableOptions
+from connector.config.problems import of_schema, of_validation, unknown
+from connector.config.spec import spec
+
+_LOG = logging.getLogger(__name__)
+_DEPLOYMENT: Final = re.compile(r"/deployments/[^/]+$")
+
+_ROUTING: Final = frozenset({"x-portkey-provider", "x-portkey-config", "x-portkey-custom-host"})
+
+
+class Config(RunOptions, TableOptions, RequestOptions):
+    """A whole configuration, checked. Make one from keywords, `Config.load(dict_or_path)`, or a platform's JSON.
+
+    Raises:
+        ConfigError: Something is wrong; `problems` lists all of it, each with its path.
+    """
+
+    model_config = ConfigDict(frozen=True, title="OpenAI-compatible endpoint", extra="ignore")
+
+    @classmethod
+    def load(cls, source: Mapping[str, Any] | str | Path | None = None, /, **overrides: Any) -> Self:
+        """A config from a dict or the path of a JSON or YAML file, with keyword arguments on top.
+
+        Raises:
+            ConfigError: The file cannot be read, or the config is wrong.
+        """
+        data = dict(source) if isinstance(source, Mapping) else read(Path(source)) if source is not None else {}
+        return cls(**{**data, **overrides})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+        if not isinstance(data, Mapping):
+            raise ConfigError("the config is not an object of options")
+        given = from_environment({name: value for name, value in data.items() if value not in (None, "")})
+        for warning in unknown(given, cls.model_fields):
+            _LOG.warning("%s", warning)
+        problems = of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))
+        wrong = {problem.path.partition(".")[0].partition("[")[0] for problem in problems}
+        try:
+            config = handler({name: value for name, value in given.items() if name not in wrong})
+        except ValidationError as error:
+            raise ConfigError([*problems, *of_validation(error)]) from None
+        if problems:
+            raise ConfigError(problems)
+        return config
+
+    @property
+    def kind(self) -> str:
+        """The endpoint kind: as configured, else as the URL's path says, else chat."""
+        return self._address.kind
+
+    @property
+    def endpoint_url(self) -> str:
+        """The full URL that requests go to, without what `query` keeps secret: that is added as they are sent."""
+        plain = {name: value for name, value in self.query.items() if not isinstance(value, SecretStr)}
+        return _with_query(self._address.url, plain)
+
+    @property
+    def models_url(self) -> str:
+        """Where the server lists its models; on Azure, all deployments share one list."""
+        base = _DEPLOYMENT.sub("", self.base_url)
+        return _with_query(f"{base}/models", dict(parse_qsl(urlsplit(self.url).query)))
+
+    @property
+    def is_full_url(self) -> bool:
+        """Whether `url` is where requests go to, rather than a base URL that has to be completed."""
+        return self._address.url == self.url
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters of `query`, the secret ones too."""
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in self.query.items()
+        }
+
+    @property
+    def base_url(self) -> str:
+        """The URL that all endpoints of the server share, as `https://api.openai.com/v1`."""
+        return self._address.base_url
+
+    @property
+    def _address(self) -> endpoints.Address:
+        return endpoints.address_of(self.url, self.endpoint)
+
+    @property
+    def routing(self) -> str:
+        """The headers by which Portkey decides who answers: the same URL and body then mean something else."""
+        chosen = sorted((name.lower(), value.get_secret_value()) for name, value in self.headers.items())
+        return "".join(f"\n{name}: {value}" for name, value in chosen if name in _ROUTING)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret that it holds, to be kept out of what is shown and stored."""
+        key = [self.api_key] if self.api_key else []
+        hidden = [*key, *self.headers.values(), *self.query.values()]
+        in_url = [value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)]
+        found = [*(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)), *in_url]
+        encoded = [as_sent(each) for each in found for as_sent in (partial(quote, safe=""), quote_plus)]
+        return [*found, *dict.fromkeys(each for each in encoded if each not in found)]
+
+
+def _with_query(url: str, parameters: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    missing = urlencode({name: value for name, value in parameters.items() if name not in given})
+    return parts._replace(query="&".join(filter(None, (parts.query, missing)))).geturl()

@@ -1,0 +1,215 @@
+"""Configs of other tools, read as ours: JSON and TOML as coding tools write them, and `.env` files."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from connector.base.errors import ConfigError
+from connector.base.masking import looks_secret
+
+_URL: Final = ("base_url", "baseurl", "api_base", "apibase", "base", "endpoint", "url", "api_url", "apiurl", "host")
+_KEY: Final = ("api_key", "apikey", "key", "token", "auth_token", "access_token")
+_VARIABLE: Final = ("api_key_env", "apikeyenv", "env_key", "envkey", "api_key_env_var", "apikeyenvvar", "key_env")
+_MODEL: Final = ("model", "default_model", "defaultmodel", "model_id", "modelid", "model_name")
+_HEADERS: Final = ("headers", "http_headers", "extra_headers", "requestoptions")
+_CHOSEN: Final = ("model_provider", "provider", "default_provider", "active_provider")
+_GROUPS: Final = ("provider", "providers", "model_providers", "models", "openai", "llm", "options", "profiles", "llms")
+_ENVIRONMENT: Final = {
+    "OPENAI_API_KEY": "api_key",
+    "OPENAI_BASE_URL": "url",
+    "OPENAI_API_BASE": "url",
+    "OPENAI_MODEL": "model",
+    "OPENAI_ORG_ID": "organization",
+    "OPENAI_ORGANIZATION": "organization",
+    "OPENAI_PROJECT": "project",
+    "OPENAI_PROJECT_ID": "project",
+}
+_PLAIN: Final = ("url", "api_key", "model", "endpoint", "organization", "project")
+_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
+_REFERENCE: Final = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{env:(\w+)\}|\{\{\s*(?:env|secrets)\.(\w+)\s*\}\}|env:(\w+)")
+_COMMENT: Final = re.compile(r"(?m)^\s*//.*$")
+_DEEPEST: Final = 4
+_DEFAULT: Final = "OPENAI_API_KEY"
+
+
+class Imported(NamedTuple):
+    """A config of ours, as JSON holds it, and what a person has to know of it."""
+
+    config: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def imported(path: Path, provider: str | None = None, *, literal: bool = False) -> Imported:
+    """Reads a config of another tool.
+
+    Args:
+        provider: The one to take where the file holds several.
+        literal: Whether a key that stands in the file may stand in the config; else the config refers to a variable.
+
+    Raises:
+        ConfigError: It cannot be read, says nothing of an endpoint, or holds several providers.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        told = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(f"{path} cannot be read: {told}") from None
+    if _is_env(path, text):
+        found = _from_env(text)
+    else:
+        data = _parsed(path, text)
+        found = _from_tables(data, path, provider)
+    if not found:
+        raise ConfigError(f"{path} says nothing of an endpoint: neither a base URL, nor a key, nor a model")
+    return _referring(found, literal=literal)
+
+
+def _is_env(path: Path, text: str) -> bool:
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    named = path.name.startswith(".env") or path.suffix == ".env"
+    return named or (
+        path.suffix not in (".json", ".toml", ".jsonc") and all(map(_LINE.fullmatch, lines)) and bool(lines)
+    )
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    """The file as TOML by its name, else as JSON, whose lines may be comments."""
+    try:
+        data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(_COMMENT.sub("", text))
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"at line \d+, column \d+|at end of document", str(error))
+        raise ConfigError(f"{path} is not TOML{', ' + where[0] if where else ''}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}, line {error.lineno} is not JSON: {error.msg}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply") from None
+    if isinstance(data, list):
+        data = {"models": data}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} is not an object of options")
+    return data
+
+
+def _from_env(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for match in map(_LINE.fullmatch, text.splitlines()):
+        if match is None or match[1] not in _ENVIRONMENT:
+            continue
+        value = _unquoted(match[2])
+        if value:
+            found.setdefault(_ENVIRONMENT[match[1]], value)
+    return found | ({"variable": _DEFAULT} if "api_key" in found else {})
+
+
+def _unquoted(value: str) -> str:
+    quoted = re.match(r"(['\"])(.*?)\1", value)
+    return quoted[2] if quoted else re.sub(r"\s+#.*", "", value).strip()
+
+
+def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> dict[str, Any]:
+    """What the file says at its top, and of the one provider that is meant; the provider's own word counts more."""
+    top = _options(data)
+    groups = dict(_groups(data, "", _DEEPEST))
+    chosen = provider or next((data[name] for name in _CHOSEN if isinstance(data.get(name), str)), None)
+    model = top.get("model")
+    if chosen is None and isinstance(model, str) and model.partition("/")[0] in groups:
+        chosen, _, top["model"] = model.partition("/")
+    if chosen is None and len(groups) > 1:
+        raise ConfigError(f"{path} holds several providers: say --provider with one of {', '.join(groups)}")
+    if chosen is not None and groups:
+        if provider is not None and provider not in groups:
+            raise ConfigError(f"{path} has no provider {provider!r}; there are: {', '.join(groups)}")
+        own = groups.get(chosen, {})  # one that a tool knows by itself need not be described
+    else:
+        own = next(iter(groups.values()), {})
+    return {**top, **own, **({"model": top["model"]} if "model" in top else {})}
+
+
+def _groups(data: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The providers that the file describes, by their names; what describes one has a URL or a key."""
+    for key, value in data.items():
+        if not depth or (not name and key.lower() not in _GROUPS and not _is_provider(value)):
+            continue
+        each = value if isinstance(value, list) else [value]
+        for number, item in enumerate(each):
+            if not isinstance(item, Mapping):
+                continue
+            title = (
+                item.get("title") or item.get("name") or item.get("id") or (key if len(each) == 1 else f"{key}{number}")
+            )
+            if _is_provider(item):
+                yield str(key if isinstance(value, Mapping) else title), _options(item)
+            else:
+                yield from _groups(item, key, depth - 1)
+
+
+def _is_provider(item: Any) -> bool:
+    found = _options(item) if isinstance(item, Mapping) else {}
+    return "url" in found or "api_key" in found or "variable" in found
+
+
+def _options(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What one object says, by our names; `variable` is the name of the one that holds the key."""
+    inner = item.get("options")
+    names = {str(name).lower().replace("-", "_"): value for name, value in item.items()}
+    if isinstance(inner, Mapping):
+        names = {str(name).lower().replace("-", "_"): value for name, value in inner.items()} | names
+    found: dict[str, Any] = {}
+    for ours, theirs in (("url", _URL), ("api_key", _KEY), ("variable", _VARIABLE), ("model", _MODEL)):
+        value = next((names[name] for name in theirs if isinstance(names.get(name), str) and names[name]), None)
+        if value is not None and (ours != "url" or "://" in value):
+            found[ours] = value
+    models = names.get("models")
+    if "model" not in found and isinstance(models, Mapping | list) and models:
+        first = next(iter(models))
+        first = first.get("id") or first.get("name") if isinstance(first, Mapping) else first
+        found |= {"model": first} if isinstance(first, str) else {}
+    if names.get("wire_api") in ("chat", "responses"):
+        found["endpoint"] = names["wire_api"]
+    fields: Mapping[str, Any] = next((names[name] for name in _HEADERS if isinstance(names.get(name), Mapping)), {})
+    from_environment = names.get("env_http_headers")
+    if isinstance(from_environment, Mapping):
+        fields = {**fields, **{name: f"${{{variable}}}" for name, variable in from_environment.items()}}
+    query = names.get("query_params")
+    for ours, value in (("headers", fields), ("query", query)):
+        if value and isinstance(value, Mapping):
+            found[ours] = dict(value)
+    return found
+
+
+def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
+    """The config with the key as a reference to a variable, unless it may stand there as it is."""
+    config: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
+    notes: list[str] = []
+    variable, key = found.get("variable"), config.get("api_key")
+    if isinstance(key, str) and _REFERENCE.fullmatch(key):
+        config["api_key"] = _reference(key)
+    elif variable and key is None:
+        config["api_key"] = f"${{{variable}}}"
+    elif key is not None and not literal:
+        config["api_key"] = f"${{{variable or _DEFAULT}}}"
+        notes.append(
+            f"the key is left out: the config refers to {variable or _DEFAULT}, so set that to it "
+            "(or say --literal-key, to have the key itself in the config)"
+        )
+    for name in ("headers", "query"):
+        given = {key: _reference(str(value)) for key, value in found.get(name, {}).items()}
+        hidden = [] if literal else [key for key, value in given.items() if _is_hidden(key, value)]
+        config |= {name: kept} if (kept := {key: given[key] for key in given if key not in hidden}) else {}
+        notes += [f"{name}.{key} is left out, since it may be a secret: add it as ${{NAME}}" for key in hidden]
+    return Imported(config, tuple(notes))
+
+
+def _reference(value: str) -> str:
+    """A value as ours refer to the environment."""
+    match = _REFERENCE.fullmatch(value)
+    return value if match is None else f"${{{next(filter(None, match.groups()))}}}"
+
+
+def _is_hidden(name: str, value: str) -> bool:
+    return not value.startswith("${") and (looks_secret(name, value) or "auth" in name.lower())

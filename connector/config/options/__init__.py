@@ -1,0 +1,206 @@
+"""The types of options, each with the check of its values: what a value has to be is said once, where the type is."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from jsonschema import Draft7Validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from connector import stores
+from connector.base.errors import ConfigError
+from connector.base.masking import looks_secret
+from connector.base.records import JSON, Schema
+from connector.config.files import expanded
+from connector.templates.template import Template
+
+SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
+STREAM_OPTIONS: Final = (
+    *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema", "max_repairs"),
+    *("tools", "tool_choice", "image_columns", "image_detail", "is_stream", "metadata", "on_error", "prices"),
+)
+"""The options that each stream may have of its own; everything else is one for all calls of a run."""
+
+JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
+
+
+def _json(value: JSON) -> JSON:
+    """JSON text becomes what it says; whatever is not text stands for itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+def _is_array(value: JSON) -> JSON:
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise ValueError("is not an array of objects")
+    return value
+
+
+def _tool_choice(value: JSON) -> JSON:
+    """A word, or an object; one that is text is what it says."""
+    value = _json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
+    if isinstance(value, str | dict):
+        return value
+    raise ValueError("is neither a word nor an object")
+
+
+def _is_auth(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+        raise ValueError("is neither bearer nor none nor the name of a header")
+    return value
+
+
+def _is_query(value: JSON) -> dict[str, str | SecretStr]:
+    """Parameters as text; what the environment gives, or looks like a secret, is one."""
+    if not isinstance(value, dict) or not all(
+        isinstance(each, str | int | float | SecretStr) for each in value.values()
+    ):
+        raise ValueError("is not an object of texts")
+    return {name: each if isinstance(each, SecretStr) else _parameter(name, str(each)) for name, each in value.items()}
+
+
+def _parameter(name: str, text: str) -> str | SecretStr:
+    value = expanded(text)
+    return SecretStr(value) if value != text or looks_secret(name, value) else value
+
+
+def _seconds(value: JSON) -> JSON:
+    return float(value) if isinstance(value, str) else value
+
+
+def _is_url(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError("a URL must not hold a user name or password: use api_key or headers")
+    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+        raise ValueError(f"{url!r} is not an http:// or https:// URL, nor a ws:// or wss:// one")
+    return url
+
+
+def _is_template(value: JSON, info: ValidationInfo) -> JSON:
+    return None if value is None else _compiling(value, value, info)
+
+
+def _is_text_template(value: str | None, info: ValidationInfo) -> str | None:
+    return None if value is None else _compiling(value, [value], info)
+
+
+def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
+    """Returns `value` if `source` compiles as a template; every bad leaf is a problem of its own."""
+    try:
+        Template(source, info.field_name or "")
+    except ConfigError as error:
+        raise PydanticCustomError("template", "{problems}", {"problems": error.problems}) from None
+    return value
+
+
+def _is_schema(value: Schema) -> Schema:
+    if value.get("type") != "object":
+        raise ValueError('is not the schema of an object: it needs "type": "object"')
+    for error in Draft7Validator(Draft7Validator.META_SCHEMA).iter_errors(value):
+        raise ValueError(f"is not a JSON Schema: at {error.json_path}, {error.message}")
+    return value
+
+
+def _are_headers(value: dict[str, Any]) -> dict[str, SecretStr]:
+    texts = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in value.items()}
+    for name, each in texts.items():
+        if not isinstance(each, str | int | float) or any(char in f"{name}{each}" for char in "\r\n\0"):
+            raise ValueError(f"the header {name!r} is not one line of text")
+    return {name: SecretStr(expanded(str(each))) for name, each in texts.items()}
+
+
+def _are_streams(value: Any) -> dict[str, dict[str, Any]]:
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(value)
+    if not isinstance(value, dict) or not value:
+        raise ValueError("is neither a list of stream names nor an object of them")
+    wrong = [name for name, overrides in value.items() if not isinstance(overrides, dict | None)]
+    if wrong:
+        raise ValueError(f"the options of {wrong[0]!r} are no object")
+    return {name: overrides or {} for name, overrides in value.items()}
+
+
+def _is_store(value: Any) -> Any:
+    if value is None or isinstance(value, BaseModel):
+        return value
+    return stores.load(value["type"]).Options.model_validate(value)
+
+
+class Model(BaseModel):
+    """A model as gateways list it. Prices are in USD per 1,000,000 tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    id: str
+    kind: str | None = None
+    region: str | None = None
+    description: str | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    input_price: float | None = Field(default=None, ge=0)
+    output_price: float | None = Field(default=None, ge=0)
+
+
+Url = Annotated[str, AfterValidator(_is_url)]
+JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
+TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
+OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
+Headers = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
+Streams = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
+Input = Annotated[Any, AfterValidator(_is_store)]
+Output = Annotated[Any, AfterValidator(_is_store)]
+JsonArray = Annotated[list[Any], BeforeValidator(_json), AfterValidator(_is_array), WithJsonSchema(JSON_TEXT)]
+ToolChoice = Annotated[Any, BeforeValidator(_tool_choice), WithJsonSchema({"type": "string"})]
+Auth = Annotated[str, AfterValidator(_is_auth)]
+Query = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
+Models = Annotated[list[Model], BeforeValidator(_json), WithJsonSchema(JSON_TEXT)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\s*\+?(\d+\.?\d*|\.\d+)\s*$", "pattern_descriptor": "a number of seconds"}
+    ),
+]
+
+
+class Http(BaseModel):
+    """The nested `config` object, which AI Squared's connector keeps its time-out in."""
+
+    model_config = ConfigDict(frozen=True, title="HTTP", json_schema_extra={"order": 3})
+
+    timeout: Seconds = Field(
+        default=30.0,
+        gt=0,
+        title="HTTP timeout",
+        description="Seconds that a whole call may take, from connecting to the last byte of the reply.",
+        examples=["30"],
+        json_schema_extra={"order": 0, "default": "30"},
+    )
+    connect_timeout: Seconds | None = Field(
+        default=None,
+        gt=0,
+        title="Connect timeout",
+        description="Seconds that connecting may take; by default only the HTTP timeout bounds it.",
+        examples=["5"],
+        json_schema_extra={"order": 1},
+    )

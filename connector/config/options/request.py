@@ -1,0 +1,156 @@
+"""What is asked, and what comes of it: the options of a request and its reply."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, Field, SecretStr
+
+from connector import endpoints
+from connector.config.options import (
+    SECRET,
+    Http,
+    JsonArray,
+    JsonTemplate,
+    Models,
+    OutputSchema,
+    TextTemplate,
+    ToolChoice,
+    Url,
+)
+
+DEFAULT_URL: Final = "https://api.openai.com/v1/chat/completions"
+
+
+class RequestOptions(BaseModel):
+    """The options of a request and its reply."""
+
+    url: Url = Field(
+        default=DEFAULT_URL,
+        title="Endpoint URL",
+        description="The URL of the endpoint, or its base URL (…/v1). Absent: OPENAI_BASE_URL.",
+        examples=["https://api.openai.com/v1/chat/completions", "http://localhost:8000/v1"],
+    )
+    api_key: SecretStr | None = Field(
+        default=None,
+        title="API key",
+        description="Sent as a bearer token. ${NAME} refers to the environment. Absent: OPENAI_API_KEY, or no key.",
+        json_schema_extra=SECRET,
+    )
+    is_stream: bool = Field(
+        default=False,
+        title="Enable streaming",
+        description="Ask for the reply as a stream of events. The output columns are the same.",
+    )
+    config: Http = Field(default=Http.model_construct(), title="HTTP", description="How calls are made.")
+    request_format: JsonTemplate = Field(
+        default=None,
+        title="Request format",
+        description="The request body as JSON. Its texts are templates: {{ column }} is the row's value.",
+        examples=['{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Classify: {{ review }}"}]}'],
+        json_schema_extra={"x-request-format": True},
+    )
+    response_format: JsonTemplate = Field(
+        default=None,
+        title="Response format",
+        description="The output columns as JSON: each key a column, each value an expression over the reply (`content` "
+        "is its text, `parsed` its structured form). Without expressions it is a sample reply, whose keys become "
+        "columns.",
+        examples=['{"label": "{{ content }}", "tokens": "{{ usage.total_tokens }}"}'],
+        json_schema_extra={"x-response-format": True},
+    )
+    model: str | None = Field(
+        default=None,
+        title="Model",
+        description="The model, for a request made from a prompt; by its id, or by a name in Models. Absent: "
+        "OPENAI_MODEL.",
+        examples=["gpt-4o-mini"],
+    )
+    models: Models | None = Field(
+        default=None,
+        title="Models",
+        description="The models to choose from, as gateways list them: a JSON array of objects with `name`, `id`, "
+        "`kind`, `region`, `description`, `max_tokens`, `temperature`, `input_price` and `output_price` (USD per 1M "
+        "tokens). A request format reads those of the chosen one as {{ model.id }}.",
+        examples=[
+            '[{"name": "fast", "id": "gpt-4o-mini", "max_tokens": 500, "input_price": 0.15, "output_price": 0.6}]'
+        ],
+    )
+    system_prompt: TextTemplate = Field(
+        default=None,
+        title="System prompt",
+        description="With Prompt, in place of a request format: what the model is told first. A template.",
+        json_schema_extra={"multiline": True},
+    )
+    prompt: TextTemplate = Field(
+        default=None,
+        title="Prompt",
+        description="In place of a request format: what the model is asked for each row. A template.",
+        examples=["Classify this review: {{ review }}"],
+        json_schema_extra={"multiline": True},
+    )
+    output_schema: OutputSchema | None = Field(
+        default=None,
+        title="Output schema",
+        description="A JSON Schema (an object) for a structured reply. Its properties become typed columns.",
+        examples=['{"type": "object", "properties": {"label": {"type": "string", "enum": ["good", "bad"]}}}'],
+    )
+    max_repairs: int = Field(
+        default=1,
+        ge=0,
+        le=3,
+        title="Repairs",
+        description="How often a reply that does not fit the output schema is asked for again, its error shown to the "
+        "model. One that was cut at the token limit gets four times the limit instead, once.",
+    )
+    tools: JsonArray | None = Field(
+        default=None,
+        title="Tools",
+        description="Functions that the model may call, as a JSON array, for a request made from a prompt. Their names "
+        "and arguments become columns: {{ tool_name }}, {{ arguments.city }}.",
+        examples=['[{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]'],
+    )
+    tool_choice: ToolChoice | None = Field(
+        default=None,
+        title="Tool choice",
+        description="Whether a tool has to be called: `auto`, `required`, `none`, or a JSON object that names one.",
+        examples=["required"],
+    )
+    image_columns: str | None = Field(
+        default=None,
+        title="Image columns",
+        description="Input columns with images that go with the prompt: a URL, a data URL, a local path or the bytes. "
+        "Several: separate them by commas. In a request format, the filter `image` does the same.",
+        examples=["photo"],
+    )
+    image_detail: Literal["auto", "low", "high"] | None = Field(
+        default=None, title="Image detail", description="How closely the model looks at the images."
+    )
+    image_dir: str | None = Field(
+        default=None,
+        title="Image directory",
+        description="Where generated images are written as files; their paths become a column.",
+        examples=["images"],
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=2048,
+        title="Batch size",
+        description="Rows per call at the most, where an endpoint takes many inputs at once: embeddings (64 by "
+        "default) and completions (1 by default).",
+    )
+    rows_per_call: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        title="Rows per call",
+        description="Chat completions: packs so many rows into one call, which answers each by its number. Saves the "
+        "prompt's tokens, may cost accuracy. Absent: one row per call.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        title="Endpoint kind",
+        description="What the endpoint does, where its URL does not say so.",
+        json_schema_extra={"enum": list(endpoints.KINDS)},
+    )

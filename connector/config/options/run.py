@@ -1,0 +1,102 @@
+"""How calls are made: the options of limits, retries, money, the network and the ledger."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from connector.base.cost import Prices
+from connector.config.options import SECRET, Auth, Headers, Query
+
+
+class RunOptions(BaseModel):
+    """The options of a run: limits, retries, money, the network and the ledger."""
+
+    concurrency: int = Field(default=8, ge=1, le=4096, title="Concurrency", description="Calls in flight at the most.")
+    max_requests_per_minute: int | None = Field(
+        default=None, ge=1, title="Requests per minute", description="Calls a minute at the most, spread evenly."
+    )
+    max_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        title="Tokens per minute",
+        description="Tokens a minute at the most, request and reply together.",
+    )
+    max_retries: int = Field(
+        default=4, ge=0, le=100, title="Retries", description="Further attempts after a failed call."
+    )
+    max_retry_wait: float = Field(
+        default=120, gt=0, title="Longest wait", description="Seconds; a row that is asked to wait longer fails."
+    )
+    max_row_seconds: float = Field(
+        default=600, gt=0, title="Longest row", description="Seconds that a row may take in all, retries included."
+    )
+    max_cost_usd: float | None = Field(
+        default=None,
+        gt=0,
+        title="Budget in USD",
+        description="The run stops, resumable, once its calls have cost this much.",
+    )
+    max_total_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        title="Budget in tokens",
+        description="The run stops, resumable, once it has used this many tokens.",
+    )
+    prices: Prices | None = Field(
+        default=None, title="Prices", description="USD per 1M tokens, for endpoints that do not tell what a call cost."
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        title="Headers",
+        description="Further HTTP headers, as a JSON object. Values may refer to the environment: ${NAME}.",
+        examples=['{"HTTP-Referer": "https://example.com"}'],
+        json_schema_extra=SECRET,
+    )
+    auth: Auth = Field(
+        default="bearer",
+        title="Authentication",
+        description="How the key is sent: `bearer`, `none`, or the name of a header that holds nothing else, as "
+        "Azure's `api-key`.",
+        examples=["api-key"],
+    )
+    query: Query = Field(
+        default_factory=dict,
+        title="Query parameters",
+        description="Parameters added to the URL of each call, as a JSON object.",
+        examples=['{"api-version": "2024-10-21"}'],
+    )
+    organization: str | None = Field(
+        default=None, title="Organization", description="Sent as OpenAI-Organization. Absent: OPENAI_ORG_ID."
+    )
+    project: str | None = Field(
+        default=None, title="Project", description="Sent as OpenAI-Project. Absent: OPENAI_PROJECT."
+    )
+    proxy: str | None = Field(
+        default=None,
+        title="Proxy",
+        description="The URL of an HTTP proxy. Proxies of the environment are not used.",
+        examples=["http://proxy.example.com:3128"],
+        json_schema_extra=SECRET,
+    )
+    ca_bundle: str | None = Field(
+        default=None,
+        title="CA bundle",
+        description="The path of a PEM file with certificates to trust in place of the usual.",
+    )
+    client_certificate: str | None = Field(
+        default=None,
+        title="Client certificate",
+        description="The path of a PEM file with the certificate and the key that the server asks its clients for.",
+    )
+    max_response_bytes: int = Field(
+        default=16 * 2**20,
+        ge=1024,
+        title="Largest reply",
+        description="Bytes of a decoded reply at the most; for images and embeddings, four times as many.",
+    )
+    cache: str | None = Field(
+        default=None,
+        title="Ledger",
+        description="The path of the ledger, which keeps every reply so that none is paid for twice; `none` keeps it "
+        "in memory. Absent: a file beside the output, or in the user's cache directory.",
+    )

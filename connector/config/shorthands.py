@@ -1,0 +1,71 @@
+"""What the config says in short: the chosen model, its prices, and what a request made from a prompt consists of."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, Final
+
+from connector.base.cost import Prices
+from connector.base.errors import ConfigError, Problem
+from connector.config.config import Config
+from connector.config.options import Model
+from connector.endpoints import Shorthand
+
+_WITHOUT_OUTPUT: Final = "embeddings"
+
+
+def chosen_model(config: Config) -> Model | None:
+    """The entry of `models` that `model` picks by name or id; `None` where the config lists no models.
+
+    Raises:
+        ConfigError: There is none, or nothing picks one of several.
+    """
+    if not config.models:
+        return None
+    if config.model is None and len(config.models) == 1:
+        return config.models[0]
+    names = [model.name for model in config.models]
+    for model in config.models:
+        if config.model in (model.name, model.id):
+            return model
+    near = get_close_matches(config.model or "", names, n=3) or names
+    told = "is missing: pick one of models" if config.model is None else f"there is no {config.model!r} in models"
+    raise ConfigError([Problem("model", f"{told}; there are: {', '.join(near)}")])
+
+
+def prices_of(config: Config) -> Prices | None:
+    """The configured prices, else those of the chosen model. Half a price is none: costs would come out too low."""
+    model = chosen_model(config)
+    if config.prices is not None or model is None or model.input_price is None:
+        return config.prices
+    if model.output_price is None and config.kind != _WITHOUT_OUTPUT:
+        return None
+    return Prices(input=model.input_price, output=model.output_price or 0)
+
+
+def constants_of(config: Config) -> dict[str, Any]:
+    """What a request format may refer to besides the row: `model`, the chosen one of the config's list."""
+    model = chosen_model(config)
+    return {} if model is None else {"model": model.model_dump()}
+
+
+def shorthand_of(config: Config) -> Shorthand:
+    """The parts of a request made from a prompt."""
+    model = chosen_model(config)
+    return Shorthand(
+        model=config.model if model is None else model.id,
+        system_prompt=config.system_prompt,
+        prompt=config.prompt,
+        images=names_of(config.image_columns),
+        detail=config.image_detail,
+        files=config.image_dir is not None,
+        tools=config.tools,
+        tool_choice=config.tool_choice,
+        max_tokens=model.max_tokens if model else None,
+        temperature=model.temperature if model else None,
+    )
+
+
+def names_of(option: str | None) -> tuple[str, ...]:
+    """The column names in an option that separates them by commas."""
+    return tuple(name.strip() for name in (option or "").split(",") if name.strip())

@@ -1,0 +1,25 @@
+"""YAML, for configs that are written in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.parser import ParserError
+from yaml.scanner import ScannerError
+
+from connector.base.errors import ConfigError
+
+
+def parsed(text: str, path: Path) -> Any:
+    """What the config file `path` says in YAML. Raises `ConfigError` naming the line where it is broken."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        # The error's own texts quote what may be the key; a scanner's and a parser's are about punctuation.
+        told = getattr(error, "problem", None) if isinstance(error, ScannerError | ParserError) else None
+        line = f", line {where.line + 1}" if where else ""
+        what = told or "a tag or an alias that is none"
+        raise ConfigError(f"the config {path}{line} is neither JSON nor YAML: {what}") from None

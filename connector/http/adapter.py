@@ -1,0 +1,178 @@
+"""The adapter of requests with its hooks cut short, and the requests that it prepares once and sends often."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, urldefragauth
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+
+from connector.base.errors import ConfigError, Problem
+from connector.base.version import __version__
+from connector.http.http1 import Headers
+from connector.http.pool import POOLS
+
+JSON_TYPE: Final = "application/json"
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+_KEPT: Final = 64
+_PORTS: Final = {"http": 80, "https": 443}
+_DEFAULTS: Final = {
+    "User-Agent": f"openai-compatible-connector/{__version__}",
+    "Accept": "application/json, text/event-stream",
+    "Accept-Encoding": "identity",  # replies are small, and a compressed stream may be held back on its way
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a transport needs. Times are in seconds; what may hold a secret stays out of the repr.
+
+    `timeout` bounds a whole call, connect to last byte; `connect_timeout` each connection within it. `connections` is
+    how many are kept open, so at best how many threads call at once. `headers` go with every request, and so do the
+    parameters of `query`, but for those that a URL has already.
+    """
+
+    timeout: float = 30.0
+    connect_timeout: float | None = None
+    connections: int = 8
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+    client_cert: str | tuple[str, str] | None = None
+    max_response_bytes: int = 16 * 2**20
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port; raises `ValueError` for a URL that has none."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def address_of(url: str, *, omit: int | None = None) -> str:
+    """Host and port, never the user; the port is left out if it is `omit`."""
+    _, host, port = origin(url)
+    host = f"[{host}]" if ":" in (host or "") else host
+    return f"{host}" if port == omit else f"{host}:{port}"
+
+
+@lru_cache(maxsize=_KEPT)
+def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
+    """Verifying TLS by `ca_bundle`, a file or a directory, or else by certifi. Made once: it takes some 20 ms.
+
+    Python's and urllib3's own defaults would obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    at_fault = "ca_bundle"
+    try:
+        authorities = ca_bundle or DEFAULT_CA_BUNDLE_PATH
+        context.load_verify_locations(**{"capath" if Path(authorities).is_dir() else "cafile": authorities})
+        if client_cert:
+            at_fault = "client_certificate"
+            cert, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
+            context.load_cert_chain(cert, key, password="")  # an encrypted key fails, or OpenSSL would prompt for it
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        problem = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
+        raise ConfigError([Problem(at_fault, problem)], detail=str(error)) from error
+    return context
+
+
+class Request(requests.PreparedRequest):
+    """A request that knows its peer's address, its pool and its target; every call is a copy `with_body`."""
+
+    url: str
+    address: str
+    pool: HTTPConnectionPool
+    target: str
+
+    def with_body(self, body: bytes | None) -> Request:
+        """One call of this request."""
+        call = Request.__new__(Request)
+        call.__dict__.update(self.__dict__, body=body)
+        return call
+
+
+class Adapter(HTTPAdapter):
+    """requests' adapter, its hooks cut short. `send` stays as it is: that is what the `responses` library patches."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(pool_connections=_KEPT, pool_maxsize=settings.connections, max_retries=0)
+        self._settings = settings
+        self._tls = partial(tls_context, settings.ca_bundle, settings.client_cert)
+        self._manager: PoolManager = self.poolmanager
+        if settings.proxy:
+            proxy_tls = self._tls() if settings.proxy.startswith("https") else None
+            self._manager = self.proxy_manager_for(settings.proxy, proxy_ssl_context=proxy_tls)
+        self._manager.pool_classes_by_scheme = POOLS
+        self._pools: set[HTTPConnectionPool] = set()
+        self.prepared = lru_cache(maxsize=_KEPT)(self._prepare)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        for pool in self._pools:
+            pool.close()
+        self._pools.clear()
+        self.prepared.cache_clear()
+        super().close()
+
+    def _prepare(self, method: str, url: str, content_type: str) -> Request:
+        """A request without its body, checked. The user's headers win, but cannot call a multipart body JSON."""
+        request = Request()
+        try:
+            given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+            request.prepare_url(url, {name: value for name, value in self._settings.query.items() if name not in given})
+            scheme, host, port = origin(request.url)
+        except ValueError:
+            scheme, host, port = "", None, None
+        if scheme not in _PORTS or not host or CONTROL.search(url):
+            raise ConfigError([Problem("url", "cannot be called: write it like https://host/v1, without line breaks")])
+        user, password = get_auth_from_url(request.url)
+        request.url = urldefragauth(request.url)
+        forwarder = self._settings.proxy if scheme == "http" else None
+        request.headers = Headers(
+            {"Host": address_of(request.url, omit=_PORTS[scheme]), **_DEFAULTS}
+            | ({"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"} if user else {})
+            | ({"Content-Type": content_type} if content_type else {})
+            | dict(self._settings.headers)
+            | ({"Content-Type": content_type} if content_type not in {"", JSON_TYPE} else {})
+            | (self.proxy_headers(forwarder) if forwarder else {})
+        )
+        request.method = method
+        request.address = address_of(request.url)
+        request.target = request.url if forwarder else request.path_url
+        tls = {"ssl_context": self._tls()} if (forwarder or scheme).startswith("https") else None
+        request.pool = self._manager.connection_from_host(host, port, scheme, pool_kwargs=tls)
+        self._pools.add(request.pool)
+        return request
+
+    def get_connection_with_tls_context(  # type: ignore[override]  # none but `Request`s are sent
+        self, request: Request, *_: object, **__: object
+    ) -> HTTPConnectionPool:
+        """The pool that was found when the request was prepared."""
+        return request.pool
+
+    def cert_verify(self, *_: object) -> None:
+        """Nothing to do: the pool has its TLS context."""
+
+    def request_url(self, request: Request, *_: object) -> str:  # type: ignore[override]  # as above
+        """The request-target that was found with it."""
+        return request.target
+
+    def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
+        """As little of a `requests.Response` as its one reader needs."""
+        response = requests.Response.__new__(requests.Response)  # `__init__` makes a cookie jar that nobody looks at
+        response.request, response.raw, response.status_code = req, resp, resp.status
+        response.headers = resp.headers  # type: ignore[assignment]  # only ever asked whether it holds a name
+        return response

@@ -1,0 +1,186 @@
+"""One HTTP/1.1 exchange on a connection of urllib3's: its connecting, TLS and proxies are kept, the rest is short.
+
+A common call costs one send and one receive.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ProxyError
+from urllib3.util.ssltransport import SSLTransport
+
+from connector.http.deadline import Deadline
+from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, Body, Headers, cut, expected, framed, malformed, parse_head
+
+_FIRST: Final = 1 << 12
+"""Bytes that are received at first. Room for them is held while a call waits, and most calls wait most of the time."""
+
+Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
+"""Status, fields (lower-case names), body, and whether the connection may serve again after it."""
+
+
+class Connection(HTTPConnection):
+    """A connection whose every wait ends at `deadline`, which is set anew for each call.
+
+    So are bounded: each address that is tried, the proxy's answer, the TLS handshake, sending and receiving. Not
+    bounded are the name lookup (`getaddrinfo` cannot be interrupted) and a handshake that trickles inside a TLS proxy.
+    """
+
+    deadline: Deadline
+    _silence: select.poll
+
+    def connect(self) -> None:
+        """Connect, through the proxy and with TLS where the pool says so."""
+        call, self.deadline = self.deadline, self.deadline.to_connect()
+        try:
+            super().connect()
+        except TimeoutError:
+            self.deadline.left()
+            raise
+        self.deadline = call
+        self._silence = select.poll()
+        self._silence.register(self.sock, select.POLLIN)
+
+    @property
+    def is_connected(self) -> bool:
+        """Open and silent: an idle connection with something to read was closed, or holds bytes nobody asked for."""
+        return self.sock is not None and not self._silence.poll(0)
+
+    def exchange(self, method: str, head: bytes, body: bytes) -> Answer:
+        """Send a request and read its answer up to the body.
+
+        Raises `ConnectionError` if the connection dies before a byte of the answer has come.
+        """
+        self.deadline.doing = "sending"
+        sent, data = self._send(head, body)
+        self.deadline.doing = "waiting for the answer"
+        status, minor, fields, data = self._receive_head(data)
+        self.deadline.doing = "reading the body"
+        failed = status >= 500  # noqa: PLR2004 - HTTP's classes of status
+        closing = failed or "close" in fields.get("connection", "").lower()  # uvicorn closes after a 500, not saying so
+        reusable = sent and minor > 0 and not closing
+        return status, fields, framed(method, status, fields, data, self._receive_rest), reusable
+
+    def _send(self, head: bytes, body: bytes) -> tuple[bool, bytes]:
+        """Send a request, a small one in one piece: whether all of it went out, and what was answered before that."""
+        first = head + body[:PIECE]
+        try:
+            self._be_patient()
+            sent = self.sock.send(first)
+            if sent == len(head) + len(body):
+                return True, b""
+            return self._send_rest(memoryview(first)[sent:], memoryview(body)[PIECE:])
+        except (ConnectionError, ssl.SSLError):
+            return False, b""  # the answer may have come all the same, and say why
+
+    def _send_rest(self, *parts: memoryview) -> tuple[bool, bytes]:
+        """Send on with an ear for the peer, which may refuse a request (401, 413) before it has taken all of it."""
+        events = select.poll()
+        events.register(self.sock, select.POLLIN | select.POLLOUT)
+        early = b""
+        for part in parts:
+            rest = part
+            while rest:
+                happened = sum(event for _, event in events.poll(1000 * self.deadline.left()))
+                if happened & ~select.POLLOUT:
+                    early += self._overhear()
+                    if early[9:10] not in (b"", b"1"):  # "HTTP/1.1 1xx": go on
+                        return False, early
+                if happened & select.POLLOUT:
+                    self._be_patient()
+                    rest = rest[self.sock.send(rest[:PIECE]) :]
+        return True, early
+
+    def _overhear(self) -> bytes:
+        """What can be read without waiting; nothing if it was only TLS talking to itself."""
+        self.sock.settimeout(0)
+        try:
+            if data := self.sock.recv(PIECE):
+                return data
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return b""
+        raise ConnectionResetError("closed while the request was being sent")
+
+    def _receive_head(self, data: bytes) -> tuple[int, int, dict[str, str], bytes]:
+        """The head of the final answer (a 100 or 103 may come before it), and the bytes that came behind it."""
+        if not data and not (data := self._receive(_FIRST)):
+            raise ConnectionResetError("closed before a byte of the answer")
+        start = 0
+        while True:
+            end = HEAD_END.search(data, start)
+            if not b"HTTP/1.".startswith(data[:7]) or (end.start() if end else len(data)) > MAX_HEAD:
+                raise malformed(f"a head that starts with {data[:16]!r}")
+            if not end:
+                start = max(0, len(data) - 2)
+                data += expected(self._receive_rest)
+                continue
+            status, minor, fields = parse_head(data[: end.start()])
+            data, start = data[end.end() :], 0
+            if status >= 200:  # noqa: PLR2004 - HTTP's classes of status
+                return status, minor, fields, data
+            if status == HTTPStatus.SWITCHING_PROTOCOLS:
+                raise malformed("a 101 that nobody asked for")
+
+    def _receive(self, most: int) -> bytes:
+        """The next bytes, at most so many; none when the peer has closed."""
+        while True:
+            self._be_patient()
+            try:
+                return self.sock.recv(most)
+            except TimeoutError:
+                continue
+
+    def _receive_rest(self) -> bytes:
+        try:
+            return self._receive(PIECE)
+        except OSError as error:
+            raise cut(str(error)) from error
+
+    def _be_patient(self) -> None:
+        """Let the socket wait for what is left of the deadline, give or take 5 %: a change costs a system call."""
+        left = self.deadline.left()
+        if not 0.95 * left <= (self.sock.gettimeout() or 0) <= 1.05 * left:
+            self.sock.settimeout(left)
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers; each gets an equal share of the time left."""
+        found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        failure = OSError("the name has no address")
+        for untried, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
+            try:
+                self.sock = socket.create_connection((str(address[0]), self.port), self.deadline.left() / untried)
+            except OSError as error:
+                failure = error
+            else:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._be_patient()
+                return self.sock
+        raise failure
+
+    def _tunnel(self) -> None:
+        """Ask the proxy for a tunnel to the endpoint, RFC 9110 section 9.3.6."""
+        host, port = str(self._tunnel_host), self._tunnel_port
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        fields = Headers({"Host": authority} | self._tunnel_headers)  # type: ignore[attr-defined]  # of `http.client`
+        try:
+            self._send(f"CONNECT {authority} HTTP/1.1\r\n{fields.text}\r\n".encode("latin-1"), b"")
+            status, _, _, extra = self._receive_head(b"")
+        except OSError as error:
+            raise ProxyError("no tunnel", error) from error
+        if not 200 <= status < 300 or extra:  # noqa: PLR2004 - HTTP's class of success
+            raise ProxyError("no tunnel", OSError(f"CONNECT was answered with {status}"))
+
+
+class TlsConnection(Connection, HTTPSConnection):
+    """The same over TLS."""
+
+    @property
+    def is_connected(self) -> bool:
+        """As above; in a tunnel through a TLS proxy, bytes can also wait where `poll` does not see them."""
+        return super().is_connected and not (isinstance(self.sock, SSLTransport) and self.sock.incoming.pending)

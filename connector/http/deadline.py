@@ -1,0 +1,41 @@
+"""One deadline for a whole call, as a `urllib3.Timeout` that `requests` hands through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from urllib3.util import Timeout
+
+from connector.base.errors import APITimeoutError
+
+
+class Deadline(Timeout):
+    """When a whole call must have ended: `total` seconds from now, at most `connect` of them for each connection."""
+
+    def __init__(
+        self, total: float, connect: float | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(total=total, connect=connect)
+        self.message = "no complete reply within {:.3g} s: raise config.timeout, or ask for a shorter reply"
+        self.doing = "starting"
+        self._seconds = total
+        self._for_connection = connect or total
+        self._monotonic = monotonic
+        self._end = monotonic() + total
+
+    def left(self) -> float:
+        """Seconds left, more than zero; raises `APITimeoutError` when there are none."""
+        left = self._end - self._monotonic()
+        if left <= 0:
+            raise APITimeoutError(self.message.format(self._seconds), detail=f"while {self.doing}")
+        return left
+
+    def to_connect(self) -> Deadline:
+        """The deadline of one connection: `connect` seconds from now, or this one's end if that is sooner."""
+        left, most = self.left(), self._for_connection
+        part = Deadline(min(left, most), monotonic=self._monotonic)
+        option = "connect_timeout" if most < left else "timeout"
+        part.message = f"no connection within {{:.3g}} s: check host and port in `url`, or raise config.{option}"
+        part.doing = "connecting"
+        return part

@@ -1,0 +1,195 @@
+"""HTTP/1.1 as bytes, without a socket: the fields of a request, and the head and body of a reply (RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from requests.structures import CaseInsensitiveDict
+
+from connector.base.errors import ConfigError, CutError, Problem, ReplyError
+
+PIECE: Final = 1 << 16
+"""The most bytes that one receive, or one step of decompression, hands on."""
+
+MAX_HEAD: Final = 1 << 16
+MAX_FIELDS: Final = 256
+
+Receive: TypeAlias = Callable[[], bytes]
+"""Waits for bytes; empty at the end of the connection."""
+
+Body: TypeAlias = Generator[bytes, None, bool]
+"""Pieces of a body as they come; returns whether the connection then stands exactly at the end of the message."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?![^ \r\n])")
+_LENGTH = re.compile(r"([0-9]{1,18})(?:[ \t]*,[ \t]*\1)*")
+_FOLD = re.compile(r"\r?\n[ \t]+")
+HEAD_END = re.compile(rb"\n\r?\n")
+_CHUNK = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+
+
+class Headers(CaseInsensitiveDict[str]):
+    """The fields sent with a request, and once and for all their text on the wire; they never show in a repr.
+
+    Raises `ConfigError` for a name or value that RFC 9110 section 5 does not allow, a line break above all.
+    """
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(fields)
+        problem = "has a line break or another character that no header may have: remove it"
+        if not all(map(_TOKEN.fullmatch, self)):
+            raise ConfigError([Problem("headers", f"a name {problem}")])
+        for name, value in self.items():
+            if not _FIELD_VALUE.fullmatch(value):
+                raise ConfigError([Problem(f"headers.{name}", problem)])
+        self.text = "".join([f"{name}: {value}\r\n" for name, value in self.items()])
+        self._names = frozenset(name for name, _ in self.lower_items())
+
+    def __contains__(self, name: object) -> bool:
+        """On each call `requests` asks for a name that is not there: a mapping would raise a `KeyError` to find out."""
+        return isinstance(name, str) and name.lower() in self._names
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} headers>"
+
+
+def malformed(what: str) -> ReplyError:
+    """The error for bytes that are no HTTP/1.1 reply."""
+    return ReplyError("the answer is not valid HTTP: check host, port and http or https in `url`", detail=what)
+
+
+def cut(what: str) -> CutError:
+    """The error for a reply that ends too soon."""
+    return CutError("the connection was lost before the reply was complete", detail=what)
+
+
+def parse_head(head: bytes) -> tuple[int, int, dict[str, str]]:
+    """The status, the minor version and the fields (lower-case names) of a head without its empty line.
+
+    RFC 9112 sections 2.2, 4 and 5: a bare LF ends a line too, folded lines are unfolded, repeated fields are joined by
+    commas. A line without a colon is left out, as browsers do. Raises `ReplyError` for what is no head at all.
+    """
+    text = head.decode("latin-1")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    first, *lines = text.split("\n")
+    if not (status := _STATUS_LINE.match(first)):
+        raise malformed("the status line")
+    if len(lines) > MAX_FIELDS:
+        raise malformed(f"more than {MAX_FIELDS} header fields")
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            name = name.rstrip(" \t").lower()
+            value = value.strip(" \t\r")
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return int(status[2]), int(status[1]), fields
+
+
+def expected(receive: Receive) -> bytes:
+    """The next bytes; raises `CutError` where there are none."""
+    if not (data := receive()):
+        raise cut("the peer closed the connection")
+    return data
+
+
+def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, receive: Receive) -> Body:
+    """The body behind a head, by the rules of RFC 9112 section 6.3; `data` is what has come of it."""
+    if method == "HEAD" or status in {204, 304}:
+        return sized(data, 0, receive)
+    coding = fields.get("transfer-encoding", "").lower()
+    if coding == "chunked":
+        return chunked(data, receive)
+    if coding not in {"", "identity"}:
+        raise malformed(f"transfer-encoding {coding!r}")
+    if "content-length" not in fields:
+        return until_close(data, receive)
+    if not (length := _LENGTH.fullmatch(fields["content-length"])):
+        raise malformed("content-length")
+    return sized(data, int(length[1]), receive)
+
+
+def sized(data: bytes, size: int, receive: Receive) -> Body:
+    """A body of `size` bytes that starts with `data`; raises `CutError` if fewer come."""
+    while len(data) < size:
+        if data:
+            yield data
+            size -= len(data)
+        data = expected(receive)
+    if size:
+        yield data[:size]
+    return len(data) == size
+
+
+def until_close(data: bytes, receive: Receive) -> Body:
+    """A body that ends where the connection does; whether it was cut cannot be seen here."""
+    data = data or receive()
+    while data:
+        yield data
+        data = receive()
+    return False
+
+
+def chunked(data: bytes, receive: Receive) -> Body:
+    """A chunked body, RFC 9112 section 7.1: extensions and trailers are read over.
+
+    All the chunks that have arrived are handed on together, and before waiting for more. Raises `CutError` if the
+    connection ends before the last chunk or where a size is none: what came behind it is lost.
+    """
+    data = b"\r\n" + data  # so that every size line, the first too, follows a line end
+    at = left = 0
+    ready: list[bytes] = []
+    while True:
+        if left:
+            ready.append(data[at : at + left])
+            at += len(ready[-1])
+            left -= len(ready[-1])
+        if not left and (line := _CHUNK.match(data, at)):
+            at, left = line.end(), int(line[1], 16)
+            if left:
+                continue
+            break
+        if ready:
+            yield b"".join(ready)
+            ready.clear()
+        if not left and (b"\n" in data[at + 2 :] or len(data) - at > MAX_HEAD):
+            raise cut("the size of a chunk is none")
+        data, at = data[at:] + expected(receive), 0
+    if ready:
+        yield b"".join(ready)
+    tail = b"\n" + data[at:]
+    while not (end := HEAD_END.search(tail)):
+        if len(tail) > MAX_HEAD or not (more := receive()):
+            return False  # complete all the same: the last chunk has come (RFC 9112 section 8)
+        tail += more
+    return end.end() == len(tail)
+
+
+def inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
+    """Decompress gzip (of any number of members) or deflate (with or without its zlib header) as it comes.
+
+    A step never makes more than `PIECE` bytes, however much is packed into a few. Raises `CutError` if the data ends
+    before its end and `ReplyError` if it is damaged.
+    """
+    engine = None
+    for piece in pieces:
+        data, full = piece, False
+        while data or full:
+            if engine is None or engine.eof:
+                zlib_header = data[0] & 0x0F == zlib.DEFLATED  # RFC 1950 section 2.2; no raw block starts like this
+                engine = zlib.decompressobj(31 if coding.endswith("gzip") else 15 if zlib_header else -15)
+            try:
+                text = engine.decompress(data, PIECE)
+            except zlib.error as error:
+                raise ReplyError(f"the reply cannot be decompressed ({coding})", detail=str(error)) from error
+            if text:
+                yield text
+            data = engine.unconsumed_tail or engine.unused_data
+            full = len(text) == PIECE and not engine.eof
+    if engine is not None and not engine.eof:
+        raise cut("compressed data without its end")

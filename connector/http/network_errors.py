@@ -1,0 +1,66 @@
+"""What the errors of requests, urllib3, sockets and TLS mean to the user."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from socket import gaierror
+from typing import Final
+
+import requests
+from urllib3 import exceptions as urllib3_errors
+
+from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
+
+_LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
+_LOST: Final = (CutError, "the connection with {peer} was lost in the middle of the reply")
+_MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
+    gaierror: (APIConnectionError, "the name of {peer} is not known: check it in `{key}`, and the DNS of this machine"),
+    UnicodeError: (APIConnectionError, "the name of {peer} is not one that DNS allows: check it in `{key}`"),
+    ssl.SSLCertVerificationError: (
+        APIConnectionError,
+        "the TLS certificate of {peer} cannot be verified: check `{key}`, or set `ca_bundle` to its authority",
+    ),
+    ssl.SSLError: (
+        APIConnectionError,
+        "no TLS connection with {peer}: check https in `{key}`, and `client_certificate` if it wants one",
+    ),
+    ConnectionRefusedError: (
+        APIConnectionError,
+        "{peer} refuses connections: check host and port in `{key}`, and that the server is running",
+    ),
+    TimeoutError: _LATE,
+    requests.Timeout: _LATE,
+    urllib3_errors.TimeoutError: _LATE,
+    requests.exceptions.ChunkedEncodingError: _LOST,
+    urllib3_errors.IncompleteRead: _LOST,
+    urllib3_errors.DecodeError: (ReplyError, "the reply of {peer} cannot be decompressed"),
+    urllib3_errors.ProxyError: (
+        APIConnectionError,
+        "{peer} does not let the call through: check user and host in `{key}`",
+    ),
+    ConnectionError: (
+        APIConnectionError,
+        "{peer} closed the connection without an answer: check http or https in `{key}`",
+    ),
+    Exception: (APIConnectionError, "no connection with {peer}: check host and port in `{key}`, and the network"),
+}
+"""What a low-level error, the most telling first, means to the user: `peer` is a host and port, `key` their option."""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what is wrapped in it, from the outside in."""
+    cause: BaseException | None = error
+    while cause:
+        yield cause
+        cause = next((arg for arg in cause.args if isinstance(arg, BaseException)), cause.__cause__)
+
+
+def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
+    """The one place where an error of requests, urllib3, a socket or TLS becomes ours; both others are addresses."""
+    causes = list(_causes(error))
+    key = "url"
+    if any(isinstance(cause, urllib3_errors.ProxyError) for cause in causes):
+        key, peer = "proxy", f"the proxy {proxy}"
+    kind, text = next(_MEANINGS[kind] for kind in _MEANINGS if any(isinstance(cause, kind) for cause in causes))
+    return kind(text.format(peer=peer, key=key), detail=f"{type(causes[-1]).__name__}: {causes[-1]}")

@@ -1,0 +1,107 @@
+"""urllib3's pool with our exchange in place of its own; with `connection` the only room below its public API.
+
+No byte of one reply can leak into the next: a connection returns to the pool only at a clean message boundary, and is
+looked at once more before it is used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ProxyError
+
+from connector.base.errors import ReplyError
+from connector.http.connection import Connection, TlsConnection
+from connector.http.deadline import Deadline
+from connector.http.http1 import Body, Headers, inflated
+
+
+class Reply:
+    """An answer whose head has been read; the rest of its surface is as urllib3's `HTTPResponse` has it."""
+
+    __slots__ = ("_body", "_release", "headers", "status")
+
+    def __init__(self, status: int, headers: dict[str, str], body: Body, release: Callable[[bool], None]) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+        self._release: Callable[[bool], None] | None = release
+
+    def stream(self) -> Iterator[bytes]:
+        """The body, once, decoded, in pieces as they come. Behind the last one the connection returns to its pool."""
+        coding = self.headers.get("content-encoding", "").lower()
+        if coding in {"", "identity"}:
+            return self._pieces()
+        if coding not in {"gzip", "x-gzip", "deflate"}:
+            raise ReplyError(f"the reply is compressed as {coding!r}, which was not asked for")
+        return inflated(self._pieces(), coding)
+
+    def close(self) -> None:
+        """Give up what has not been read, and the connection with it."""
+        self._finish(clean=False)
+
+    def _pieces(self) -> Iterator[bytes]:
+        clean = yield from self._body
+        self._finish(clean=clean)
+
+    def _finish(self, *, clean: bool) -> None:
+        if self._release is not None:
+            release, self._release = self._release, None
+            release(clean)
+
+
+class Pool(HTTPConnectionPool):
+    """urllib3's pool with this module's exchange in place of its own."""
+
+    ConnectionCls = Connection
+
+    def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
+        self, method: str, url: str, body: bytes | None, headers: Headers, timeout: Deadline, **_: object
+    ) -> Reply:
+        """One exchange; what dies before a byte of its answer is sent once more, at once and on a fresh connection."""
+        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+        head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
+        conn: Connection = self._get_conn()  # type: ignore[assignment]  # of `ConnectionCls`
+        conn.deadline = timeout
+        try:
+            if conn.is_closed:
+                self._open(conn, tunnel=url.startswith("/"))
+            try:
+                status, fields, content, reusable = conn.exchange(method, head, body or b"")
+            except ConnectionError:
+                conn.close()
+                self._open(conn, tunnel=url.startswith("/"))
+                status, fields, content, reusable = conn.exchange(method, head, body or b"")
+        except BaseException:
+            self._give_back(conn, reusable=False, clean=False)
+            raise
+        return Reply(status, fields, content, partial(self._give_back, conn, reusable))
+
+    def _open(self, conn: Connection, *, tunnel: bool) -> None:
+        try:
+            if tunnel and self.proxy:
+                self._prepare_proxy(conn)
+            else:
+                conn.connect()
+        except OSError as error:
+            if self.proxy and not conn.has_connected_to_proxy:
+                raise ProxyError("no connection to the proxy", error) from error
+            raise
+
+    def _give_back(self, conn: Connection, reusable: bool, clean: bool) -> None:
+        if not (reusable and clean):
+            conn.close()
+        self._put_conn(conn)
+
+
+class TlsPool(Pool, HTTPSConnectionPool):
+    """The same over TLS."""
+
+    ConnectionCls = TlsConnection
+
+
+POOLS: Final = {"http": Pool, "https": TlsPool}
+"""For `PoolManager.pool_classes_by_scheme`."""

@@ -1,0 +1,74 @@
+"""How long a reply asks to wait, read off its headers: Retry-After in all its spellings, and rate-limit resets.
+
+Nothing here sleeps or looks at a clock: `now` comes in as seconds since 1970, and waits go out as seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+_WAITS: Final = ("retry-after", "llm_provider-retry-after", "x-ratelimit-retry-after")
+_BUCKETS: Final = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+)
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_DURATION: Final = re.compile(rf"({_NUMBER.pattern})({'|'.join(_UNITS)})")
+_LONGEST: Final = 1e9  # seconds; a larger number is a date in disguise (Unix time), not a wait
+
+
+def seconds(duration: str) -> float | None:
+    """Reads a duration as rate-limit headers write it: `20ms`, `6m0s`, `1h2m3.5s` (Go), or a bare number of seconds.
+
+    `None` for anything else.
+    """
+    duration = duration.strip()
+    if _NUMBER.fullmatch(duration):
+        value = float(duration)
+    elif duration and not _DURATION.sub("", duration):
+        value = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration))
+    else:
+        return None
+    return value if value < _LONGEST else None
+
+
+def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds that a reply asks to wait: `retry-after-ms`, Retry-After (RFC 9110, 10.2.3) in seconds or as a date.
+
+    Where it says nothing of the kind, the reset time of a bucket that is empty (`x-ratelimit-remaining-*: 0`).
+    `None` where it asks for nothing, or for what cannot be read. `now` is the wall clock in seconds.
+    """
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if _NUMBER.fullmatch(milliseconds):
+        return float(milliseconds) / 1000
+    for name in _WAITS:
+        if name in headers:
+            wait = seconds(headers[name])
+            wait = _until(headers[name], now) if wait is None else wait
+            if wait is not None:
+                return wait
+    return empty_wait(headers)
+
+
+def empty_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the rate-limit buckets that are empty now are filled again; `None` where none is."""
+    waits = [
+        wait
+        for remaining, reset in _BUCKETS
+        if headers.get(remaining) == "0" and (wait := seconds(headers.get(reset, ""))) is not None
+    ]
+    return max(waits, default=None)
+
+
+def _until(date: str, now: float) -> float | None:
+    """Seconds until an HTTP date (RFC 9110, 5.6.7); one without a zone is in GMT."""
+    try:
+        parsed = parsedate_to_datetime(date)
+        return max(0.0, (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None

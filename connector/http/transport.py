@@ -1,0 +1,150 @@
+"""POST and GET over `requests`, for many threads at once: one adapter, one deadline per call, one place for errors.
+
+The environment is never consulted: no netrc, no proxy, CA or key-log variables. TLS is always verified.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from urllib3 import BaseHTTPResponse
+from urllib3 import exceptions as urllib3_errors
+
+from connector.base.errors import ConfigError, ConnectorError, Problem, ReplyError
+from connector.http.adapter import CONTROL, JSON_TYPE, Adapter, Request, Settings, address_of, origin, tls_context
+from connector.http.deadline import Deadline
+from connector.http.http1 import Headers
+from connector.http.network_errors import explain
+from connector.http.pool import Reply
+
+__all__ = ["MAX_REDIRECTS", "Response", "Settings", "Transport"]
+
+MAX_REDIRECTS: Final = 5
+
+_REDIRECTS: Final = {"GET": {301, 302, 303, 307, 308}, "POST": {307, 308}}
+_FRAMING: Final = {"content-length", "transfer-encoding"}
+
+
+class Response:
+    """An answer: its status, its headers (lower-case names), and its body, to be taken once with `read` or `chunks`."""
+
+    __slots__ = ("_explain", "_limit", "_raw", "headers", "status")
+
+    def __init__(
+        self, raw: Reply | BaseHTTPResponse, limit: int, explain: Callable[[Exception], ConnectorError]
+    ) -> None:
+        self.status = raw.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
+        self._raw = raw
+        self._limit = limit
+        self._explain = explain
+
+    def read(self) -> bytes:
+        """The whole decoded body. Raises as `chunks` does."""
+        return b"".join(self.chunks())
+
+    def chunks(self) -> Iterator[bytes]:
+        """The decoded body as it arrives; taken to its end, the connection serves again.
+
+        Raises `APITimeoutError` at the call's deadline, `CutError` at the end of what came if the body is not whole,
+        and `ReplyError` if it is larger than `max_response_bytes` or cannot be decoded.
+        """
+        size = 0
+        try:
+            for data in self._raw.stream():
+                size += len(data)
+                if size > self._limit:
+                    raise ReplyError(f"the reply is larger than max_response_bytes = {self._limit}")
+                yield data
+        except (urllib3_errors.HTTPError, OSError) as error:
+            raise self._explain(error) from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give up what has not been read, and the connection with it; after the end this does nothing."""
+        self._raw.close()
+
+
+def _next_url(response: Response, method: str, url: str) -> str | None:
+    """Where to go on: a redirect that may be followed keeps the origin, so nothing is ever sent to another one."""
+    location = response.headers.get("location")
+    if location is None or response.status not in _REDIRECTS[method] or CONTROL.search(location):
+        return None
+    try:
+        target = urljoin(url, location)
+        same = origin(target) == origin(url)
+    except ValueError:
+        return None
+    there = urlsplit(target)
+    return urlsplit(url)._replace(path=there.path, query=there.query).geturl() if same else None
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        return re.match(r"https?://[^/]", url) is not None and origin(url)[1] is not None
+    except ValueError:
+        return False
+
+
+class Transport:
+    """Calls endpoints from any number of threads; `close` it when done.
+
+    Raises `ConfigError` for settings that cannot work.
+    """
+
+    def __init__(self, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        for name in Headers(settings.headers):
+            if name.lower() in _FRAMING:
+                raise ConfigError([Problem(f"headers.{name}", "follows from the body: remove it")])
+        if settings.proxy and not _is_proxy(settings.proxy):
+            raise ConfigError([Problem("proxy", "must look like http://host:port")])
+        if settings.ca_bundle or settings.client_cert:
+            tls_context(settings.ca_bundle, settings.client_cert)
+        self._settings = settings
+        self._monotonic = monotonic
+        self._adapter = Adapter(settings)
+        self._proxy = address_of(settings.proxy or "")
+
+    def post(self, url: str, body: bytes, content_type: str = JSON_TYPE) -> Response:
+        """Send `body`; when this returns, the head of the answer has come, whatever its status.
+
+        A redirect is followed only where method, scheme, host and port stay; any other is returned as it is. Raises
+        `ConfigError` for a URL that cannot be called, `APITimeoutError`, `APIConnectionError`, `CutError` if the head
+        is not whole, and `ReplyError` if it is not HTTP.
+        """
+        return self._call("POST", url, content_type, body)
+
+    def get(self, url: str) -> Response:
+        """As `post`, without a body."""
+        return self._call("GET", url, "", None)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._adapter.close()
+
+    def _call(self, method: str, url: str, content_type: str, body: bytes | None) -> Response:
+        deadline = Deadline(self._settings.timeout, self._settings.connect_timeout, monotonic=self._monotonic)
+        response = self._send(self._adapter.prepared(method, url, content_type), body, deadline)
+        for _ in range(MAX_REDIRECTS):
+            target = _next_url(response, method, url)
+            if target is None:
+                break
+            response.read()
+            url = target
+            response = self._send(self._adapter.prepared(method, url, content_type), body, deadline)
+        return response
+
+    def _send(self, prepared: Request, body: bytes | None, deadline: Deadline) -> Response:
+        translate = partial(explain, peer=prepared.address, proxy=self._proxy)
+        try:
+            call = prepared.with_body(body)
+            raw = self._adapter.send(call, stream=True, timeout=deadline).raw  # type: ignore[arg-type]  # as urllib3's
+        except (OSError, UnicodeError, urllib3_errors.HTTPError) as error:
+            raise translate(error) from error
+        return Response(raw, self._settings.max_response_bytes, translate)

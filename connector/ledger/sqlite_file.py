@@ -1,0 +1,143 @@
+"""The ledger's file: readable by its owner alone, had by one run at a time, and set aside where it is damaged."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, count
+from pathlib import Path
+from typing import Final
+
+from connector.base.errors import StorageError
+from connector.ledger.sqlite_format import APPLICATION, VERSION, lay_out, tables_of, transaction, version_of
+
+_CACHE: Final = 2_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
+_CHECKPOINT: Final = 2_000  # pages of journal after which it is written back, which waits for the disk; so does the end
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY: Final = 0.5  # seconds between two looks at a file that another run has
+
+
+class DamageError(StorageError):
+    """The ledger's file is damaged, so a run sets it aside."""
+
+
+def open_in_memory() -> sqlite3.Connection:
+    """An empty ledger that leaves no file."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    lay_out(db)
+    return db
+
+
+def open_file(path: Path, waiting: Callable[[], None]) -> tuple[sqlite3.Connection, Path | None]:
+    """Opens a ledger's file for this process alone; it is made (0600) where it does not exist.
+
+    Returns the connection, and where a file was moved to that is no database (any more).
+
+    Raises:
+        StorageError: It comes from a newer version, or is another program's.
+        OSError, sqlite3.Error: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path)
+    try:
+        return _owned(path, waiting), None
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        aside = set_aside(path)
+        _make(path)
+        return _owned(path, waiting), aside
+
+
+def identity(path: Path | None) -> tuple[int, int] | None:
+    """Which file is at a path; `None` where there is none."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return found and (found.st_dev, found.st_ino)
+
+
+def must_be(file: tuple[int, int] | None, path: Path | None) -> None:
+    """Raises `StorageError` where a file is no longer at its path: SQLite would go on with what nobody can open."""
+    if identity(path) != file:
+        raise StorageError(
+            f"the ledger {path} is gone: it was moved or deleted during the run. Put it back if you can, then run the "
+            "same command again"
+        )
+
+
+@contextmanager
+def telling(path: Path | None, what: str) -> Iterator[None]:
+    """Tells that a ledger cannot be `read` or `written`: a full disk needs room, a damaged file is set aside by runs.
+
+    Raises:
+        DamageError: For what SQLite says of a damaged file, and a `ValueError` of a reply that cannot be decoded.
+        StorageError: For whatever else SQLite raises inside.
+    """
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        told = f"the ledger {path} cannot be {what} ({error})"
+        if isinstance(error, ValueError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            advice = "it is damaged. A run sets it aside at its end, and the same command then begins a new one"
+            raise DamageError(f"{told}: {advice}", detail=repr(error)) from error
+        advice = "move it away" if what == "read" else "make room"
+        raise StorageError(f"{told}: {advice}, then run the same command again", detail=repr(error)) from error
+
+
+def _make(path: Path) -> None:
+    """Makes the file, for its owner alone. One that exists is not even opened: closing it would end SQLite's locks."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
+    """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
+    while True:
+        # A new connection for each try: one that has got half of the lock would keep the others from the whole.
+        db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
+        try:
+            _prepare(db)
+        except sqlite3.OperationalError as error:
+            db.close()
+            if not _is_busy(error):
+                raise
+        except BaseException:
+            db.close()
+            raise
+        else:
+            return db
+        waiting()
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA locking_mode=EXCLUSIVE")
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if tables_of(db) and application != APPLICATION:
+        raise StorageError("the ledger's file is the database of another program: name another file")
+    if (version := version_of(db)) > VERSION:
+        raise StorageError(f"the ledger was written by a newer version of this program (format {version})")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    db.execute(f"PRAGMA cache_size=-{_CACHE}")
+    db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
+    with transaction(db):  # which takes the lock, and only then is sure that nobody else has laid it out
+        if not tables_of(db):
+            lay_out(db)
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def set_aside(path: Path) -> Path:
+    """Moves a file that is no database (any more) out of the way, with its journal, and keeps it."""
+    names = (path.with_name(f"{path.name}.corrupt{number}") for number in chain([""], count(2)))
+    aside = next(name for name in names if not name.exists())
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    return aside

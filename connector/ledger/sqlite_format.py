@@ -1,0 +1,125 @@
+"""The ledger's format: its tables, and a reply as a row.
+
+Replies are only ever appended, so storing one costs the same however many there are. Where each one is, by its key, is
+written down for many at once: keys are random, and one by one they would touch a page each.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import orjson
+
+from connector.base.cost import COST_HEADER
+from connector.base.records import Reply
+
+VERSION: Final = 2
+"""`PRAGMA user_version` of the files that this version writes; it takes over those of version 1."""
+
+APPLICATION: Final = int.from_bytes(b"OACL")
+"""`PRAGMA application_id` of a ledger, so that no other program's database is taken for one."""
+
+COLUMNS: Final = "reply.key, status, body, headers, latency_ms, attempts"
+"""What `decoded` reads a reply from; `stored_at` comes behind it in a row."""
+
+_KEPT: Final = (
+    "x-request-id",
+    COST_HEADER,
+    "x-litellm-call-id",
+    "x-litellm-model-id",
+    "x-portkey-trace-id",
+    "x-portkey-cache-status",
+)
+_SCHEMA: Final = (
+    """
+    CREATE TABLE reply (
+      id INTEGER PRIMARY KEY,
+      key BLOB NOT NULL,
+      status INTEGER NOT NULL,
+      body BLOB NOT NULL,
+      headers BLOB NOT NULL,
+      latency_ms INTEGER NOT NULL,
+      attempts INTEGER NOT NULL,
+      stored_at INTEGER NOT NULL
+    )
+    """,
+    "CREATE TABLE place (mark INTEGER PRIMARY KEY, id INTEGER NOT NULL)",
+    "CREATE TABLE placed (id INTEGER NOT NULL)",
+    "INSERT INTO placed VALUES (0)",
+    f"PRAGMA application_id={APPLICATION}",
+    f"PRAGMA user_version={VERSION}",
+)
+"""`place` finds a reply by the first bytes of its key, as far as `placed`: the last reply that is in it."""
+
+
+def mark_of(key: bytes) -> int:
+    """What a reply is found by. Only its whole key says that it is the one: of a billion, two might share a mark.
+
+    The later of those two would be kept, and the earlier one be asked for again.
+    """
+    return int.from_bytes(key[:8], signed=True)
+
+
+def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, int]:
+    """A reply as `COLUMNS`, with those headers that are worth keeping: what names it to support, and what it cost."""
+    headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
+    try:
+        body = orjson.dumps(reply.body)
+    except TypeError:  # an integer of more than 64 bits, or half of a surrogate pair
+        body = json.dumps(reply.body).encode()
+    return key, reply.status, body, headers, reply.latency_ms, reply.attempts
+
+
+def decoded(row: tuple[Any, ...]) -> Reply:
+    """The reply of a row that starts with `COLUMNS`; raises `ValueError` for what is none."""
+    try:
+        body = orjson.loads(row[2])
+    except orjson.JSONDecodeError:  # one that only the standard library could write
+        body = json.loads(row[2])
+    return Reply(row[1], body, orjson.loads(row[3]), row[4], row[5], cached=True)
+
+
+def take_over(db: sqlite3.Connection) -> None:
+    """Brings a file of version 1 up to this one, whole or not at all: its unique index was touched by every reply."""
+    if version_of(db) == 1:
+        with transaction(db):
+            db.execute("ALTER TABLE reply RENAME TO old")
+            lay_out(db)
+            columns = "id, key, status, body, headers, latency_ms, attempts, stored_at"
+            db.execute(f"INSERT INTO reply SELECT {columns} FROM old ORDER BY id")  # noqa: S608 - names from above
+            db.execute("DROP TABLE old")
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """What is done inside is done whole, or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # a full disk may have rolled back already
+            db.execute("ROLLBACK")
+        raise
+
+
+def lay_out(db: sqlite3.Connection) -> None:
+    """Makes the tables, and says in the file what it is."""
+    for statement in _SCHEMA:
+        db.execute(statement)
+
+
+def tables_of(db: sqlite3.Connection) -> int:
+    """How many tables there are: none in a new file."""
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return int(tables)
+
+
+def version_of(db: sqlite3.Connection) -> int:
+    """The version of the format."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)

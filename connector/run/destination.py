@@ -1,0 +1,174 @@
+"""Rows of any number of streams on their way into one output: staged as they come, durable with each commit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final, Self
+
+import orjson
+
+from connector import stores
+from connector.base.clock import Clock
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Record, Schema
+from connector.base.streams import Target
+from connector.stores.staging.private_directory import private_directory
+from connector.stores.staging.shapes import Shape
+from connector.stores.staging.spool import Spool
+
+STREAM: Final = "{stream}"
+"""What the stream's name takes the place of, in a path or the name of a table."""
+
+_EVERY: Final = 2.0  # seconds between two commits, at least
+_SHARE: Final = 10  # and as many times as long as the last one took
+
+
+class Destination:
+    """The output of `write`; a context manager.
+
+    Streams that are appended to are committed whenever it is due. A file is written anew by that, so the longer this
+    takes, the rarer it is due. Those that are overwritten are committed once, at the end: until then, and if the end
+    does not come, the rows of the last run stay.
+
+    Args:
+        options: The store's options, with `{stream}` in the place of the stream's name.
+
+    Raises:
+        ConfigError: The output cannot take the streams, which is found out before anything is paid for.
+    """
+
+    def __init__(self, options: Any, targets: Iterable[Target], clock: Clock | None = None) -> None:
+        self._store = stores.load(options.type)
+        self._targets = {target.name: target for target in targets}
+        self._options = {name: _options_of(options, name) for name in self._targets}
+        if len(self._targets) > 1 and len({repr(each) for each in self._options.values()}) == 1:
+            raise ConfigError(f"output: {len(self._targets)} streams have one place: put {STREAM} into its name")
+        self._now = (clock or Clock()).monotonic
+        self._stack = ExitStack()
+        self._staged: dict[str, _Staged] = {}
+        self._due = self._now() + _EVERY
+        self.written = 0
+        self.stored: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        for name, target in self._targets.items():
+            with self._store.sink(self._options[name], target.added, target=target):
+                pass
+        self._directory = self._stack.enter_context(private_directory())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for staged in self._staged.values():
+            staged.close()
+        self._stack.close()
+
+    @property
+    def durable(self) -> int:
+        """How many of the rows, counted from the first, are in the output without a gap."""
+        return min((staged.first for staged in self._staged.values()), default=self.written)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to commit again."""
+        return self._now() >= self._due
+
+    def write(self, stream: str, row: dict[str, Any]) -> None:
+        """Keeps a row for the next commit, in the order of its stream.
+
+        Raises:
+            StorageError: There is no room for it.
+        """
+        self._at(stream).write(row)
+        self.written += 1
+
+    def commit(self, *, unfinished: Iterable[str] | None = None) -> None:
+        """Puts the rows that are kept into the output, stream by stream, each as a whole or not at all.
+
+        Args:
+            unfinished: It is the end, and these streams are not whole: they overwrite nothing. `None` if it is not.
+
+        Raises:
+            StorageError: The output cannot be written.
+        """
+        began = self._now()
+        if unfinished is not None:
+            left = set(unfinished)
+            for name, target in self._targets.items():
+                if target.mode == "overwrite" and name not in left:
+                    self._commit(name, self._at(name))
+        for name, staged in list(self._staged.items()):
+            if staged.target.mode != "overwrite":
+                self._commit(name, staged)
+        ended = self._now()
+        self._due = ended + max(_EVERY, _SHARE * (ended - began))
+
+    def _at(self, stream: str) -> _Staged:
+        staged = self._staged.get(stream)
+        if staged is None:
+            staged = self._staged[stream] = _Staged(self._targets[stream], self._directory, self.written)
+        return staged
+
+    def _commit(self, name: str, staged: _Staged) -> None:
+        target = staged.target
+        with self._store.sink(self._options[name], target.added, source=staged, target=target) as sink:
+            for record in staged.read():
+                sink.write(record, {})
+            sink.commit()
+        self.stored[name] += staged.rows
+        del self._staged[name]
+        staged.close()
+
+
+class _Staged:
+    """The rows of one stream that wait, as a `Source`. `first` says how many rows of all streams came before them."""
+
+    def __init__(self, target: Target, directory: Path, first: int) -> None:
+        self.target = target
+        self.name = target.name
+        self.first = first
+        self._path = directory / f"{first}.jsonl"
+        self._shape = Shape.of_table()
+        self._spool = Spool(self._path, self._shape)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self._spool)
+
+    @property
+    def columns(self) -> Mapping[str, Schema]:
+        """The columns that are declared, and behind them what else has come."""
+        added = self.target.added
+        return {
+            **self.target.columns,
+            **{
+                name: schema
+                for name, schema in self._shape.columns.items()
+                if name not in added and name not in self.target.columns
+            },
+        }
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._spool.write(len(self._spool), row)
+
+    def read(self, state: JSON = None) -> Iterator[Record]:  # noqa: ARG002 - a source's; there is nothing to go on from
+        for index, line in enumerate(self._spool.lines()):
+            yield Record(index, orjson.loads(line), self.name)
+
+    def close(self) -> None:
+        self._spool.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _options_of(options: Any, stream: str) -> Any:
+    """The store's options for one stream."""
+    update = {name: value.replace(STREAM, stream) for name, value in options if isinstance(value, str)}
+    path, table = getattr(options, "path", ""), getattr(options, "table", "")
+    if STREAM in str(Path(path).parent):
+        raise ConfigError(f"output.path: {STREAM} can be in the name of the file alone, not in that of its folder")
+    if (STREAM in path and "/" in stream) or (STREAM in table and "." in stream):
+        raise ConfigError(f'output: the stream "{stream}" cannot give its name to a file or a table: name it yourself')
+    return options.model_copy(update=update)

@@ -1,0 +1,157 @@
+"""The list of models that a server offers: `GET /models`, in any of the shapes that servers give it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from connector.base.decoding import loads
+from connector.base.errors import BadRequestError
+from connector.base.masking import Masker
+from connector.base.records import JSON, Outcome, Record, Schema, Status
+from connector.base.streams import Stream
+from connector.config.config import Config
+from connector.http.transport import Transport
+from connector.replies.refusals import error_of
+from connector.run.runtime import transport_of
+
+_OK: Final = range(200, 300)
+_MOST_PAGES: Final = 200
+_LISTS: Final = ("data", "models", "items", "results")
+_IDS: Final = ("id", "name", "model", "slug")
+_OWNERS: Final = ("owned_by", "owner", "organization", "publisher", "provider")
+_TIMES: Final = ("created", "created_at", "modified_at", "createdAt")
+
+_SCHEMA: Final[Schema] = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "owned_by": {"type": ["null", "string"]},
+        "created": {"type": ["null", "integer"]},
+        "object": {"type": ["null", "string"]},
+    },
+}
+STREAM: Final = Stream("models", _SCHEMA, ("id",))
+"""The models as a stream of their own."""
+
+
+class Listed(NamedTuple):
+    """A model of the list. `created` is in seconds since 1970; `None` stands for what the server does not say."""
+
+    id: str
+    owned_by: str | None = None
+    created: int | None = None
+    object: str | None = None
+
+
+def models(transport: Transport, url: str, mask: Masker) -> list[Listed]:
+    """All models that the server lists at `url`, page after page, each once, in its order.
+
+    Raises:
+        ConnectorError: There is no list.
+    """
+
+    def get(page: str) -> JSON:
+        response = transport.get(page)
+        try:
+            data = response.read()
+        finally:
+            response.close()
+        if response.status not in _OK:
+            raise error_of(response.status, response.headers, data, mask=mask)
+        try:
+            return loads(data)
+        except ValueError:
+            raise BadRequestError("the list of models is not JSON: does url point to an API?") from None
+
+    return list(paged(get, url))
+
+
+def records(config: Config) -> Iterator[Outcome]:
+    """The models as the outcomes of a stream that nothing has to be asked for.
+
+    Raises:
+        ConnectorError: There is no list.
+    """
+    with closing(transport_of(config)) as transport:
+        found = models(transport, config.models_url, Masker(config.secrets))
+    for index, each in enumerate(found):
+        yield Outcome(Record(index, each._asdict(), STREAM.name), Status.SUCCESS, {}, {}, {})
+
+
+def paged(get: Callable[[str], JSON], url: str) -> Iterator[Listed]:
+    """The models of all pages. It ends with the first page that brings nothing new.
+
+    Raises:
+        BadRequestError: What came holds no list.
+    """
+    seen: set[str] = set()
+    page: str | None = url
+    for _ in range(_MOST_PAGES):
+        body = get(page or url)
+        fresh = [each for each in listed(body) if each.id not in seen]
+        yield from {each.id: each for each in fresh}.values()
+        seen.update(each.id for each in fresh)
+        page = _next(body, url) if fresh else None
+        if page is None:
+            return
+
+
+def listed(body: JSON) -> list[Listed]:
+    """The models in one answer.
+
+    Raises:
+        BadRequestError: It holds no list.
+    """
+    found = body
+    for _ in range(2):  # a list may lie in an object of an object
+        if isinstance(found, dict):
+            found = next((found[name] for name in _LISTS if isinstance(found.get(name), list | dict)), None)
+    if not isinstance(found, list):
+        raise BadRequestError("what the endpoint calls its models is no list of them: does url point to an API?")
+    return [model for model in map(_model, found) if model.id]
+
+
+def _model(item: Any) -> Listed:
+    if not isinstance(item, dict):
+        return Listed(item if isinstance(item, str) else "")
+    name = next((item[key] for key in _IDS if isinstance(item.get(key), str)), "")
+    owner = next((item[key] for key in _OWNERS if isinstance(item.get(key), str)), None)
+    created = next((item[key] for key in _TIMES if item.get(key)), None)
+    kind = item.get("object")
+    return Listed(name, owner, _seconds(created), kind if isinstance(kind, str) else None)
+
+
+def _seconds(time: Any) -> int | None:
+    if isinstance(time, int | float) and not isinstance(time, bool):
+        try:
+            return int(time)
+        except (ValueError, OverflowError):
+            return None
+    try:
+        return int(datetime.fromisoformat(time).timestamp()) if isinstance(time, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _next(body: JSON, url: str) -> str | None:
+    """Where the list goes on: by OpenAI's and Anthropic's `last_id`, Google's token, or a link to the same server."""
+    if not isinstance(body, dict):
+        return None
+    if body.get("has_more") and isinstance(body.get("last_id"), str):
+        return _with(url, after=body["last_id"], after_id=body["last_id"])
+    if isinstance(token := body.get("nextPageToken"), str) and token:
+        return _with(url, pageToken=token)
+    if isinstance(link := body.get("next"), str) and link:
+        target = urljoin(url, link)
+        return target if urlsplit(target)[:2] == urlsplit(url)[:2] else None
+    return None
+
+
+def _with(url: str, **parameters: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(query="&".join(filter(None, (parts.query, urlencode(parameters))))).geturl()

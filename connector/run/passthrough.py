@@ -1,0 +1,181 @@
+"""One request, sent as it is, for platforms that render requests themselves; its reply comes back as it is, too.
+
+Requests go to `url` exactly as configured, as JSON that asks for JSON. Somebody waits for the answer, so another try
+begins only within `config.timeout`, and never once a part of the reply has been handed on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import chain, islice
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import SecretStr
+
+from connector import endpoints
+from connector.base.clock import Clock
+from connector.base.decoding import joined
+from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
+from connector.base.masking import Masker
+from connector.base.records import JSON
+from connector.calls.client import Client, error_in, whole
+from connector.calls.retry import Backoff
+from connector.config.config import Config
+from connector.engines import Stop
+from connector.http.sse import BLANK, DONE, STARTS, events, is_stream
+from connector.http.transport import Response, Transport
+from connector.replies.refusals import error_of
+from connector.run.runtime import transport_of
+
+_OK: Final = range(200, 300)
+_ACCEPT: Final = {"Accept": SecretStr("application/json")}
+_TICK: Final = 0.05  # seconds between looks at whether a wait is still wanted
+_SNIFFED: Final = max(map(len, STARTS))
+
+_T = TypeVar("_T")
+
+
+def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str, Any]:
+    """Sends `payload` and returns the body of the reply; one that is streamed all the same is put together.
+
+    Raises:
+        ConfigError: `payload` is not JSON, or the URL cannot be called.
+        ConnectorError: There is no answer, or it is a refusal.
+    """
+    with closing(_transport(config)) as transport:
+        client = Client(transport, endpoints.load(config.kind), config.url, Masker(config.secrets), clock)
+        reply = _tried(partial(client, _encoded(payload)), config, clock, stop)
+    if reply.status not in _OK:
+        raise error_of(reply.status, {}, reply.body)
+    return reply.body
+
+
+def stream(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> Generator[dict[str, Any], None, None]:
+    """Sends `payload` and yields each event of the reply as it arrives; a reply that is no stream is the only event.
+
+    Raises as `send` does, at the place where the reply goes wrong.
+    """
+    body = _encoded(payload)
+    with closing(_transport(config)) as transport:
+        for event in _joined(_tried(lambda: _begun(_events(transport, config, body, clock)), config, clock, stop)):
+            yield event
+            if stop.reason is not None:
+                raise stop.reason
+
+
+def _transport(config: Config) -> Transport:
+    return transport_of(config.model_copy(update={"headers": {**_ACCEPT, **config.headers}}))
+
+
+def _encoded(payload: JSON) -> bytes:
+    """Unlike orjson, the standard library keeps integers of any size."""
+    try:
+        return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"the payload cannot be sent as JSON: {error}") from None
+
+
+def _tried(attempt: Callable[[], _T], config: Config, clock: Clock, stop: Stop) -> _T:
+    """Tries until there is a reply, no try is left, or `stop` asks for the end."""
+    backoff = Backoff(config.max_retries, config.max_retry_wait, min(config.max_row_seconds, config.config.timeout))
+    began, tries = clock.monotonic(), 0
+    while True:
+        tries += 1
+        try:
+            return attempt()
+        except RetryableError as error:
+            wait = backoff.wait(error, tries, clock.monotonic() - began, clock.random)
+            if wait is None:
+                raise
+        except NotFoundError as error:
+            if config.is_full_url:
+                raise
+            hint = f"{error.message}. Requests go to url as it is: set it to {config.endpoint_url}?"
+            raise NotFoundError(hint, http_status=error.http_status) from None
+        due = clock.monotonic() + wait
+        while stop.reason is None and (left := due - clock.monotonic()) > 0:
+            time.sleep(min(left, _TICK))
+        if stop.reason is not None:
+            raise stop.reason
+
+
+def _begun(reply: Iterator[_T]) -> Iterator[_T]:
+    """The same, its first item fetched already: what fails before that can be tried again."""
+    first = list(islice(reply, 1))
+    return chain(first, reply)
+
+
+def _events(transport: Transport, config: Config, body: bytes, clock: Clock) -> Iterator[dict[str, Any]]:
+    """The events of a reply, up to `[DONE]`: nothing behind it is worth waiting for."""
+    mask, endpoint = Masker(config.secrets), endpoints.load(config.kind)
+    with closing(transport.post(config.url, body)) as response:
+        if response.status not in _OK:
+            raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)
+        chunks, is_stream = _sniffed(response)
+        kind, is_empty, is_whole = response.headers.get("content-type", ""), True, not is_stream
+        for data in events(chunks) if is_stream else [b"".join(chunks)]:
+            if data.strip() == DONE:
+                is_whole = True
+                break
+            if is_stream and not data.strip():
+                continue
+            event = whole(data, kind, mask)
+            folded, is_last = endpoint.fold([event])
+            failure = error_in(event) or error_in(folded)
+            if failure:
+                raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
+            is_empty, is_whole = False, is_whole or is_last
+            yield event
+    if is_empty:
+        raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
+    if not is_whole:
+        raise CutError("the stream ended before the reply did")
+
+
+def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:
+    """The chunks of a reply, and whether they are events: by how they begin, and else by what they are called."""
+    chunks, head = response.chunks(), b""
+    for chunk in chunks:
+        head += chunk
+        if len(head.lstrip(BLANK)) > _SNIFFED:
+            break
+    return chain([head], chunks), is_stream(head, response.headers.get("content-type", ""))
+
+
+def _joined(replies: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Keeps characters whole that a stream cuts in two: a first half waits for the next text at its place."""
+    halves: dict[tuple[str | int, ...], str] = {}
+    for event in replies:
+        yield event if not halves and _is_storable(event) else _mended(event, halves)
+
+
+def _is_storable(event: dict[str, Any]) -> bool:
+    try:
+        orjson.dumps(event)
+    except TypeError:
+        return False
+    return True
+
+
+def _mended(event: dict[str, Any], halves: dict[tuple[str | int, ...], str]) -> dict[str, Any]:
+    def mend(value: JSON, path: tuple[str | int, ...]) -> JSON:
+        if isinstance(value, dict):
+            return {key: mend(each, (*path, key)) for key, each in value.items()}
+        if isinstance(value, list):
+            return [mend(each, (*path, place)) for place, each in enumerate(value)]
+        if not isinstance(value, str) or not value:
+            return value
+        text = halves.pop(path, "") + value
+        if "\ud800" <= text[-1] <= "\udbff":
+            halves[path], text = text[-1], text[:-1]
+        return joined([text])
+
+    try:
+        return {key: mend(value, (key,)) for key, value in event.items()}
+    except RecursionError as error:
+        raise ReplyError("the reply is nested too deeply to be handed on", detail=str(error)) from None

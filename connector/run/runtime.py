@@ -1,0 +1,230 @@
+"""What a run needs open: transport, ledger, and what steers the engine. Made from a config, closed at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from connector import endpoints, engines
+from connector.base.clock import Clock
+from connector.base.cost import Budget
+from connector.base.masking import Masker
+from connector.base.records import Reply
+from connector.base.user_cache import cached
+from connector.calls.breaker import Breaker
+from connector.calls.client import Client
+from connector.calls.fallbacks import Concessions, path_of
+from connector.calls.limits import Limits
+from connector.calls.retry import Backoff
+from connector.config.config import Config
+from connector.http.transport import Settings, Transport
+from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite_file import DamageError, set_aside
+from connector.run import pipeline
+from connector.run.plan import Plan
+
+_REFUSED: Final = 400
+_LOG = logging.getLogger(__name__)
+_WAITING: Final = "another run uses the ledger %s; waiting for it to end"
+_PLAIN_HTTP: Final = (
+    "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
+)
+_KEPT: Final = "the ledger %s is damaged and kept as %s: the next run begins a new one, and calls again"
+_SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
+
+IN_MEMORY: Final = "none"
+"""The value of `cache` that keeps the ledger in memory."""
+
+
+def transport_of(config: Config) -> Transport:
+    """The transport that a config describes: its key, headers, time-outs, proxy and certificates."""
+    _warn_if_readable(config)
+    return Transport(settings_of(config))
+
+
+def sender_of(
+    endpoint: endpoints.Endpoint, settings: Settings, url: str, mask: Masker, clock: Clock
+) -> endpoints.Sender:
+    """What makes the calls to an endpoint: its kind's own sender, else a client over HTTP. The caller closes it.
+
+    Raises:
+        ConfigError: The settings cannot work, or a library is not installed.
+    """
+    own = endpoint.dial(settings, url, mask, clock)
+    return own or Client(Transport(settings), endpoint, url, mask, clock)
+
+
+def settings_of(config: Config) -> Settings:
+    """The settings of that transport. Headers of the user's own win over those that follow from other options."""
+    return Settings(
+        timeout=config.config.timeout,
+        connect_timeout=config.config.connect_timeout,
+        connections=config.concurrency,
+        headers=_identity(config) | {name: value.get_secret_value() for name, value in config.headers.items()},
+        query=config.parameters,
+        proxy=config.proxy,
+        ca_bundle=config.ca_bundle,
+        client_cert=config.client_certificate,
+        max_response_bytes=config.max_response_bytes * endpoints.load(config.kind).ROOM,
+    )
+
+
+def _identity(config: Config) -> dict[str, str]:
+    """The headers that say who calls, as OpenAI's API reference names them ("Authentication"); Azure: `api-key`."""
+    headers = {"OpenAI-Organization": config.organization, "OpenAI-Project": config.project}
+    if config.api_key and config.auth.lower() != "none":
+        key = config.api_key.get_secret_value()
+        headers |= {"Authorization": f"Bearer {key}"} if config.auth.lower() == "bearer" else {config.auth: key}
+    return {name: value for name, value in headers.items() if value}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine: by its name (RFC 6761, section 6.3) or its address."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _warn_if_readable(config: Config) -> None:
+    url = urlsplit(config.endpoint_url)
+    if url.scheme == "http" and config.secrets and not is_loopback(url.hostname or ""):
+        _warn_of_plain_http(url.hostname)
+
+
+@cache
+def _warn_of_plain_http(host: str | None) -> None:
+    """Once for each host in the life of the program, however many runs it makes."""
+    _LOG.warning(_PLAIN_HTTP, host)
+
+
+def _patience(ledger: Path | None, stop: engines.Stop) -> Callable[[], None]:
+    """What to do while another run has the ledger: say so once, and wait for it until a stop is asked for."""
+    told = False
+
+    def waiting() -> None:
+        nonlocal told
+        if stop.reason is not None:
+            raise stop.reason
+        if not told:
+            _LOG.warning(_WAITING, ledger)
+        told = True
+
+    return waiting
+
+
+def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Path | None:
+    """Where a run's ledger is: as configured, else beside its output, else in the user's cache directory.
+
+    There, the name stands for endpoint, input and `purpose`, so that two pipelines never wait for each other. `None` is
+    in memory.
+    """
+    if config.cache is not None:
+        return None if config.cache == IN_MEMORY else Path(config.cache)
+    if beside is not None:
+        return beside.with_name(f"{beside.name}.ledger")
+    return cached(f"{config.endpoint_url}\n{config.input!r}{purpose}", "ledger")
+
+
+def concessions_of(plan: Plan, clock: Clock) -> Concessions:
+    """What is known of how a plan's endpoint wants to be asked; without a ledger on disk nothing is remembered."""
+    remembers = None if plan.config.cache == IN_MEMORY else path_of(plan.url)
+    return Concessions(plan.endpoint.CONCESSIONS, remembers, clock)
+
+
+class Runtime:
+    """Everything open that one run needs; a context manager.
+
+    Args:
+        ledger: The ledger's path; `None` keeps it in memory.
+        waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Path | None,
+        *,
+        stop: engines.Stop | None = None,
+        clock: Clock | None = None,
+        waiting: Callable[[], None] | None = None,
+    ) -> None:
+        config = plan.config
+        self.plan = plan
+        self.mask = Masker(config.secrets)
+        self.budget = Budget(config.max_cost_usd, config.max_total_tokens)
+        self.control = engines.Control(
+            Limits(config.concurrency, config.max_requests_per_minute, config.max_tokens_per_minute),
+            Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
+            Breaker(max_wait=config.max_retry_wait),
+            stop or engines.Stop(),
+            engines.Gauge(),
+            clock or Clock(),
+        )
+        kind = endpoints.load(config.kind)
+        _warn_if_readable(config)
+        self._sender = sender_of(kind, settings_of(config), plan.url, self.mask, self.control.clock)
+        self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
+        self._concessions = concessions_of(plan, self.control.clock)
+
+    def run(
+        self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
+    ) -> Generator[pipeline.Result, None, None]:
+        """Runs records through the pipeline, by default all by one plan; see `connector.run.pipeline.run`."""
+        results = pipeline.run(
+            items,
+            plan_of or (lambda _: self.plan),
+            self._send,
+            self.ledger,
+            engines.load("threads"),
+            self.control,
+            budget=self.budget,
+            concessions=self._concessions,
+            retry_failed=retry_failed,
+        )
+        with closing(results):
+            yield from results
+
+    def _send(self, body: bytes) -> Reply:
+        fitted = self._concessions.fitted(body)
+        reply = self._sender(fitted)
+        if reply.status >= _REFUSED:
+            self._concessions.noticed(fitted, reply)
+        return reply
+
+    def close(self) -> None:
+        """Closes connections and ledger."""
+        self._sender.close()
+        self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close()
+        if isinstance(error, DamageError) and self.ledger.path is not None:
+            _LOG.warning(_KEPT, self.ledger.path, set_aside(self.ledger.path))
+
+
+def _opened(path: Path | None, waiting: Callable[[], None]) -> Ledger:
+    """Opens the ledger. A damaged one is set aside, which is said."""
+    try:
+        ledger = Ledger(path, waiting=waiting)
+        aside = ledger.set_aside
+    except DamageError:
+        if path is None:
+            raise
+        aside = set_aside(path)
+        ledger = Ledger(path, waiting=waiting)
+    if aside is not None:
+        _LOG.warning(_SET_ASIDE, path, aside)
+    return ledger

@@ -1,0 +1,184 @@
+"""`Transform`: records of any number of streams are enriched in flight, each stream by its own plan, in input order."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Final
+
+from connector.base.clock import Clock
+from connector.base.errors import ConfigError, ConnectorError, Problem, RecordError
+from connector.base.records import Idle, Message, Outcome, Record, Schema, Status
+from connector.base.schemas import nullable
+from connector.config.config import Config
+from connector.config.options import STREAM_OPTIONS
+from connector.engines import Stop
+from connector.run.ordering import in_order
+from connector.run.pipeline import Item, Result
+from connector.run.plan import Plan
+from connector.run.progress import Report
+from connector.run.runtime import Runtime, ledger_path
+
+_REPLACES: Final = {"prompt": "request_format", "output_schema": "response_format"}
+_OF_A_PROMPT: Final = ("model", "system_prompt")
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Transform:
+    """Gives columns to the streams that a config names, and lets everything else pass.
+
+    Args:
+        stop: Ask it to end the run in good order.
+
+    Raises:
+        ConfigError: The config is wrong, for any stream that it names.
+    """
+
+    def __init__(self, config: Config, *, stop: Stop | None = None, clock: Clock | None = None) -> None:
+        self._rules = _rules(config)
+        self._plans: dict[str, tuple[list[str] | None, Plan]] = {}
+        self._unused = set(config.streams or ())
+        self._stop = stop
+        self._clock = clock
+        self.summary = ""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the stream that the config names first."""
+        return next(iter(self._rules.values()))
+
+    def open(self, stream: str, columns: Iterable[str] | None = None) -> dict[str, Schema] | None:
+        """The columns that a stream gains, with their schemas; `None` where the stream passes through.
+
+        It comes before the stream's first record, and again wherever the stream's columns change.
+
+        Args:
+            columns: The stream's own columns; `None` where they are not known.
+
+        Raises:
+            ConfigError: A template needs a column that there is not, or a column is there already.
+        """
+        name = stream if stream in self._rules else next(filter(partial(fnmatchcase, stream), self._rules), None)
+        if name is None:
+            return None
+        self._unused.discard(name)
+        given = None if columns is None else list(columns)
+        known = self._plans.get(stream)
+        if known is None or known[0] != given:
+            rule = self._rules[name]
+            with _blamed(f'stream "{stream}"'):
+                known = self._plans[stream] = given, rule if given is None else Plan(rule.config, given)
+        return {name: nullable(schema) for name, schema in known[1].added.items()}
+
+    def run(self, items: Iterable[Item]) -> Generator[Outcome | Message | Idle, None, None]:
+        """Yields one result for each record and message, in input order; `IDLE` wherever the input pauses.
+
+        A row that `on_error` leaves out comes as a message without a line. An error in `items` is raised once
+        everything before it is out.
+
+        Raises:
+            RecordError: A row failed, and the config says to stop then.
+            FatalError: The run had to stop.
+        """
+        broken: ConnectorError | None = None
+
+        def until_broken() -> Iterator[Item]:
+            nonlocal broken
+            try:
+                yield from items
+            except ConnectorError as error:
+                broken = error
+
+        with self._runtime() as runtime:
+            report = Report(runtime.control, runtime.budget, sys.stderr, rows=None, live=False)
+            results = in_order(until_broken(), lambda given: runtime.run(given, plan_of=self._plan_of))
+            try:
+                with closing(results):
+                    yield from self._kept(report.watched(results))
+            finally:
+                self.summary = report.summary() if report.done else ""
+        if broken is not None:
+            raise broken
+        for name in self._unused:
+            _LOG.warning("streams: no stream %r has come", name)
+
+    def _runtime(self) -> Runtime:
+        """A runtime on the ledger of this mapping: two in one pipeline never gain a stream the same columns.
+
+        Each waits for what the other hands on, so none of them may wait for the other's ledger.
+        """
+        gained = sorted((name, *plan.columns) for name, plan in self._rules.items())
+        path = ledger_path(self.plan.config, purpose=f"\n{gained!r}")
+        try:
+            return Runtime(self.plan, path, clock=self._clock, stop=self._stop, waiting=_refuse)
+        except _BusyError:
+            _LOG.warning("another run has the ledger %s: this one keeps its replies in memory, for itself alone", path)
+            return Runtime(self.plan, None, clock=self._clock, stop=self._stop)
+
+    def _plan_of(self, record: Record) -> Plan:
+        return self._plans[record.stream][1]
+
+    def _kept(self, results: Iterator[Result]) -> Iterator[Outcome | Message | Idle]:
+        """Does about failed rows what their stream's config says."""
+        for result in results:
+            if isinstance(result, Outcome) and result.status is not Status.SUCCESS:
+                record, on_error = result.record, self._plan_of(result.record).config.on_error
+                if on_error == "fail":
+                    problem = result.provenance["error"]["message"]
+                    raise RecordError(f'stream "{record.stream}": a row failed, and on_error is "fail": {problem}')
+                yield Message(record.index, b"") if on_error == "skip" else result
+            elif isinstance(result, Outcome | Message | Idle):
+                yield result
+
+
+class _BusyError(Exception):
+    """Another run has the ledger."""
+
+
+def _refuse() -> None:
+    raise _BusyError
+
+
+def _rules(config: Config) -> dict[str, Plan]:
+    """The plan of each stream that the config names, or the one of all streams."""
+    if config.streams is None:
+        return {"*": Plan(config)}
+    rules: dict[str, Plan] = {}
+    problems: list[Problem] = []
+    for name, overrides in config.streams.items():
+        try:
+            with _blamed(f"streams.{name}"):
+                rules[name] = Plan(_overridden(config, overrides))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return rules
+
+
+def _overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
+    """The config with a stream's own options. Its own prompt or schema replaces what would else speak louder."""
+    unknown = [name for name in overrides if name not in STREAM_OPTIONS]
+    if unknown:
+        told = f"is no option that a stream can have of its own; there are: {', '.join(STREAM_OPTIONS)}"
+        raise ConfigError([Problem(name, told) for name in unknown])
+    update: dict[str, Any] = {other: None for name, other in _REPLACES.items() if overrides.get(name)}
+    checked = Config.load(overrides)
+    own = config.model_copy(update=update | {name: getattr(checked, name) for name in overrides})
+    silent = [name for name in _OF_A_PROMPT if overrides.get(name)]
+    if silent and own.request_format is not None:
+        raise ConfigError([Problem(name, "says nothing beside a request_format: put it there") for name in silent])
+    return own
+
+
+@contextmanager
+def _blamed(where: str) -> Iterator[None]:
+    """Says of a wrong config in which part of it the trouble is."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError([Problem(where, str(problem)) for problem in error.problems]) from None

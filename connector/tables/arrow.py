@@ -1,0 +1,155 @@
+"""Rows as Arrow's record batches: the same batches come out with further columns, every type exact.
+
+Whatever library has made them: they are taken by Arrow's PyCapsule interface
+(https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html), which pandas, Polars and DuckDB speak.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+
+from connector.base.errors import ConfigError
+from connector.base.records import Outcome, Record, Schema, Status
+from connector.run.pipeline import Result
+from connector.run.provenance import failure
+from connector.tables import Kept
+from connector.tables._arrow_types import Column, MisfitError, column
+
+_ROWS: Final = 1_000  # of a batch that comes out, at the most: so many does a consumer wait for
+
+
+class _Waiting(NamedTuple):
+    """Rows whose outcomes are awaited: a batch as it came in, and the index of the row behind its last."""
+
+    batch: pa.RecordBatch
+    end: int
+
+
+class Batches:
+    """See `connector.tables.Rows`. Input columns are handed on as they are, without a copy."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], close: Callable[[], None]) -> None:
+        self._schema = schema
+        self._batches = batches
+        self._waiting: deque[_Waiting] = deque()
+        self._done: list[Outcome] = []
+        self.close = close
+        self.columns: tuple[str, ...] = tuple(schema.names)
+        twice = [name for name in self.columns if self.columns.count(name) > 1]
+        if twice:
+            raise ConfigError(f'the column "{twice[0]}" is there twice. Rename one of them.')
+
+    def records(self) -> Iterator[Record]:
+        """See `connector.tables.Rows.records`."""
+        end = 0
+        for batch in self._batches:
+            for start in range(0, batch.num_rows, _ROWS):
+                part = batch.slice(start, _ROWS)
+                rows = enumerate(part.to_pylist(), end)
+                end += part.num_rows
+                self._waiting.append(_Waiting(part, end))
+                for index, row in rows:
+                    yield Record(index, row)
+        if not end:  # one batch without rows tells at least the columns
+            self._waiting.append(_Waiting(pa.RecordBatch.from_pylist([], schema=self._schema), 0))
+
+    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema], kept: Kept) -> Iterator[pa.RecordBatch]:
+        """See `connector.tables.Rows.enriched`. A reply's value that does not fit its column's type fails the row.
+
+        A batch comes out once all of its rows are done. One that an error cuts short comes out first, with those.
+        """
+        columns = {name: column(schema) for name, schema in added.items()}
+        fitted = (_fitted(result, columns) if isinstance(result, Outcome) else result for result in results)
+        try:
+            for result in kept(fitted):
+                if not isinstance(result, Outcome):
+                    continue
+                while result.record.index >= self._waiting[0].end:  # the last rows of a batch have been left out
+                    yield self._next(columns)
+                self._done.append(result)
+                if result.record.index + 1 == self._waiting[0].end:
+                    yield self._next(columns)
+        except Exception:
+            if self._done:
+                yield self._next(columns)
+            raise
+        while self._waiting:
+            yield self._next(columns)
+
+    def _next(self, columns: Mapping[str, Column]) -> pa.RecordBatch:
+        """The batch that has waited longest, as far as its rows are kept, with their new columns."""
+        batch, end = self._waiting.popleft()
+        done, self._done = self._done, []
+        inputs = batch.columns
+        if len(done) < batch.num_rows:
+            start = end - batch.num_rows
+            inputs = _picked(batch, [outcome.record.index - start for outcome in done])
+        gained = [{**outcome.columns, **outcome.group} for outcome in done]
+        arrays = [pa.array([row[name] for row in gained], each.type) for name, each in columns.items()]
+        fields = [pa.field(name, each.type) for name, each in columns.items()]
+        schema = pa.schema([*self._schema, *fields], metadata=self._schema.metadata)
+        return pa.RecordBatch.from_arrays([*inputs, *arrays], schema=schema)
+
+
+def _picked(batch: pa.RecordBatch, places: list[int]) -> list[pa.Array]:
+    """The columns with these rows alone. Arrow's own `take` knows not every type, such as Polars' texts."""
+    rows = [batch.slice(place, 1) for place in places] or [batch.slice(0, 0)]
+    return [pa.concat_arrays([row.column(number) for row in rows]) for number in range(batch.num_columns)]
+
+
+def opened(rows: Any) -> Batches:
+    """See `connector.tables.Form`.
+
+    Raises:
+        ConfigError: This is no table: a single column, or one of which Arrow can make none.
+    """
+    if hasattr(rows, "__arrow_c_stream__"):
+        reader = _taken(pa.RecordBatchReader.from_stream, rows)
+        return Batches(reader.schema, reader, reader.close)
+    items = iter([rows] if hasattr(rows, "__arrow_c_array__") else rows)
+    first = _taken(pa.table, next(items))
+    return Batches(first.schema, _batches(first, items), lambda: None)
+
+
+def _batches(first: pa.Table, items: Iterator[Any]) -> Iterator[pa.RecordBatch]:
+    yield from first.to_batches()
+    for number, item in enumerate(items, 2):
+        table = _taken(pa.table, item)
+        if table.schema != first.schema:
+            raise ConfigError(f"batch {number} has other columns, or other types, than the first one")
+        yield from table.to_batches()
+
+
+def _taken(take: Callable[[Any], Any], rows: Any) -> Any:
+    try:
+        return take(rows)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise ConfigError(f"Arrow can make no table of this {type(rows).__name__}", detail=str(error)) from error
+
+
+def _fitted(outcome: Outcome, columns: Mapping[str, Column]) -> Outcome:
+    """The outcome with values that fit the types of the columns, failed where a value of the reply does not."""
+    fitted: dict[str, Any] = {}
+    for name, value in outcome.columns.items():
+        try:
+            fitted[name] = None if value is None else columns[name].fit(value)
+        except MisfitError as error:
+            outcome = _failed(outcome, f'the column "{name}" cannot hold what the reply gives: {error}')
+            fitted = dict.fromkeys(outcome.columns)
+            break
+    group = {name: columns[name].fit(value) for name, value in outcome.group.items()}
+    return outcome._replace(columns=fitted, group=group)
+
+
+def _failed(outcome: Outcome, message: str) -> Outcome:
+    told = {
+        **outcome.provenance,
+        "status": Status.INVALID_OUTPUT.value,
+        "error": failure("ReplyError", message),
+    }
+    group = {name: {part: told[part] for part in parts} for name, parts in outcome.group.items()}
+    return outcome._replace(status=Status.INVALID_OUTPUT, group=group, provenance=told)

@@ -1,0 +1,182 @@
+"""The Jinja2 environment that templates run in: sandboxed, immutable, strict, and bounded in time and memory.
+
+A template comes from the config, a row's text never does: values are only ever data. What a template may do is an
+allow-list (nodes, filters, methods), because a config may be written by someone else than the owner of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, time
+from typing import Any, Final
+
+from jinja2 import ChainableUndefined, StrictUndefined, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context, LoopContext, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from connector.base.values import text
+from connector.templates.filters import FILTERS, INTERNAL, READING, TESTS, join, percent
+from connector.templates.metering import STEP, charge, growth, made, operation, reading, weight
+
+MAX_DEPTH: Final = 100
+"""How deep a template may be nested. Python itself refuses 200 open parentheses, and takes long to find that out."""
+
+TOO_DEEP: Final = "it is nested too deeply"
+
+_NODES: Final = frozenset(
+    "Template Output TemplateData Name Const Filter Test Getattr Getitem Slice Call Keyword If For Assign AssignBlock "
+    "With FilterBlock Scope CondExpr Compare Operand And Or Not Neg Pos Add Sub Mul Div FloorDiv Mod Pow Concat "
+    "List Tuple Dict Pair".split()
+)
+_DATE: Final = frozenset("day hour isoformat isoweekday minute month second strftime weekday year".split())
+_ATTRIBUTES: Final[Mapping[type, frozenset[str]]] = {
+    str: frozenset(
+        "capitalize casefold count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric isspace "
+        "isupper join lower lstrip partition removeprefix removesuffix replace rfind rindex rpartition rsplit rstrip "
+        "split splitlines startswith strip swapcase title upper".split()
+    ),
+    dict: frozenset({"get", "items", "keys", "values"}),
+    list: frozenset({"count", "index"}),
+    tuple: frozenset({"count", "index", "grouper", "list"}),  # the latter two are what groupby names its pairs
+    date: _DATE,
+    time: _DATE,
+    LoopContext: frozenset(
+        "cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()
+    ),
+}
+
+
+class Environment(ImmutableSandboxedEnvironment):
+    """Looks into a row before anything else, so that `record.items` is the column; knows no private attributes."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, undefined: type[Undefined] = StrictUndefined) -> None:
+        # Not optimized: constants would be reckoned when the template is compiled, where nothing pays for them.
+        super().__init__(undefined=undefined, finalize=text, keep_trailing_newline=True, cache_size=0, optimized=False)
+        reads = undefined is StrictUndefined
+        self.offered = {name: each for name, each in FILTERS.items() if reads or name not in READING}
+        self.filters, self.tests = {**self.offered, **INTERNAL}, dict(TESTS)
+        self.globals = {"range": self.globals["range"]}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A row's own key first, then what is safe of the object."""
+        if type(obj) is dict:
+            try:
+                return obj[attribute]
+            except KeyError:
+                pass
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002 - Jinja2's signature
+        """What is on the allow-list for the object's type."""
+        return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES.items())
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        """The allowed methods, and `range`."""
+        return obj is self.globals["range"] or self.is_safe_attribute(
+            getattr(obj, "__self__", None), getattr(obj, "__name__", ""), obj
+        )
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method, which pays for what it reads and makes."""
+        if isinstance(obj, ChainableUndefined):
+            return obj
+        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+        if not isinstance(owner, str | list | tuple | date | time):
+            return super().call(context, obj, *args, **kwargs)
+        if isinstance(owner, str) and name == "join":
+            return join(context, owner, *args)
+        charge(context, STEP + reading(name, owner) + growth(name, owner, *args, **kwargs))
+        return made(context, super().call(context, obj, *args, **kwargs))
+
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """What `map` calls by a name that comes from the template."""
+        if name not in self.offered:
+            raise SecurityError(f"there is no filter {name!r}")
+        return super().call_filter(name, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Reckons `left operator right`, which pays for what it reads and makes."""
+        if operator == "%" and isinstance(left, str | bytes):
+            return percent(context, left, right)
+        charge(context, operation(operator, left, right))
+        return made(context, super().call_binop(context, operator, left, right))
+
+    def checked(self, source: str) -> nodes.Template:
+        """Parses `source` and refuses what is not on the allow-list; what has no hook to pay by comes back with one.
+
+        Raises `jinja2.TemplateSyntaxError` or `SecurityError`.
+        """
+        try:
+            tree = self.parse(source)
+            for node in tree.find_all(nodes.Node):
+                self._check(node)
+            if depth(tree) > MAX_DEPTH:
+                raise SecurityError(TOO_DEEP)
+        except RecursionError:
+            raise SecurityError(TOO_DEEP) from None
+        paying: nodes.Template = _Paying().visit(tree)
+        return paying
+
+    def _check(self, node: nodes.Node) -> None:
+        kind = type(node).__name__
+        if kind not in _NODES:
+            raise SecurityError(f"a template may not use {kind.lower()!r} here")
+        for role, there_is in ((nodes.Filter, self.offered), (nodes.Test, TESTS)):
+            if isinstance(node, role) and node.name not in there_is:
+                known = ", ".join(sorted(name for name in there_is if name.isalpha()))
+                raise SecurityError(f"there is no {kind.lower()} {node.name!r}; there are: {known}")
+        name = node.name if isinstance(node, nodes.Name) else node.attr if isinstance(node, nodes.Getattr) else ""
+        if name.startswith("__") or (name == "self" and isinstance(node, nodes.Name)):
+            raise SecurityError(f'{name!r} is a private name; a column that is called so is record["{name}"]')
+
+
+def filtered(expression: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
+    """The expression with a filter put on it."""
+    return nodes.Filter(expression, name, list(args), [], None, None, lineno=expression.lineno)
+
+
+def depth(node: nodes.Node) -> int:
+    """How many nodes are in one another."""
+    return 1 + max(map(depth, node.iter_child_nodes()), default=0)
+
+
+class _Paying(NodeTransformer):
+    """Makes pay what Jinja2 has no hook for: loops, concatenations, displays, comparisons and slices."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - Jinja2's name for it, as are those below
+        inside = node.find_all(nodes.Node)
+        cost = sum(weight(each.data) if isinstance(each, nodes.TemplateData) else STEP for each in inside)
+        self.generic_visit(node)
+        node.iter = filtered(node.iter, "_loop", nodes.Const(cost))  # type: ignore[arg-type]  # typed too widely
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
+        self.generic_visit(node)
+        return filtered(nodes.List(node.nodes, lineno=node.lineno), "_concat")
+
+    def visit_List(self, node: nodes.Expr) -> nodes.Filter:  # noqa: N802
+        self.generic_visit(node)
+        return filtered(node, "_display")
+
+    visit_Dict = visit_List  # noqa: N815
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:  # noqa: N802
+        return self.visit_List(node) if node.ctx == "load" else node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = filtered(node.expr, "_read")
+        for operand in node.ops:
+            operand.expr = filtered(operand.expr, "_read")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
+        self.generic_visit(node)
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        bounds = (node.arg.start, node.arg.stop, node.arg.step)
+        return filtered(node.node, "_slice", *(bound or nodes.Const(None) for bound in bounds))

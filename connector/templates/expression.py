@@ -1,0 +1,80 @@
+"""One templated string: what it reads of a row, and why it fails on one, in the user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from jinja2 import Environment, UndefinedError, nodes
+from jinja2.meta import TrackingCodeGenerator
+
+from connector.base.values import NullError, is_null
+
+ROW: Final = "record"
+"""The name by which a template reaches the whole row: `{{ record["Order No."] }}`."""
+
+_SHOWN: Final = 60
+_QUOTED: Final = 300
+_GLOBALS: Final = {ROW, "range"}
+_GUARDS: Final = ("default", "d", "defined", "undefined")
+
+
+class Leaf(NamedTuple):
+    """Where it stands (a dotted path), its source, and its expression where it is one alone."""
+
+    path: str
+    source: str
+    tree: nodes.Template
+    expression: nodes.Expr | None
+
+    def names(self) -> set[str]:
+        """The columns that it reads by their names."""
+        tracker = TrackingCodeGenerator(cast("Environment", self.tree.environment))
+        tracker.optimizer = None  # it would reckon constants, which is for a rendering to pay for
+        tracker.visit(self.tree)
+        return tracker.undeclared_identifiers - _GLOBALS
+
+    def required(self) -> list[str]:
+        """Those of them that it cannot do without: `default` or a test for `defined` says how to."""
+        guarded = (
+            node.node
+            for node in self.tree.find_all((nodes.Filter, nodes.Test))
+            if node.name in _GUARDS and node.node is not None
+        )
+        optional = {
+            each.name for node in guarded for each in (node, *node.find_all(nodes.Name)) if isinstance(each, nodes.Name)
+        }
+        return sorted(self.names() - optional)
+
+    def reason(self, error: Exception, row: Mapping[str, Any]) -> str:
+        """Why it fails on this row, and what to do about it."""
+        if isinstance(error, NullError):
+            name = next((name for name in self.required() if is_null(row.get(name))), None)
+            null = shortened(self.source) if name is None else f'column "{name}"'
+            return f'{null} is null; {{{{ {name or "…"} | default("…") }}}} says what to send instead'
+        missing = next((name for name in (*self.required(), *self._keys()) if name not in row), None)
+        if isinstance(error, UndefinedError) and missing:
+            return f'there is no column "{missing}"; there are: {", ".join(map(str, row)) or "none"}'
+        return f"{shortened(self.source)} fails on this row: {said(error)}"
+
+    def _keys(self) -> list[str]:
+        """The columns that it reads off the whole row: `record.name`, `record["name"]`."""
+        called = [call.node for call in self.tree.find_all(nodes.Call)]
+        attributes = [node for node in self.tree.find_all(nodes.Getattr) if node not in called]
+        keys = [node.attr for node in attributes if _is_row(node.node)]
+        items = [node for node in self.tree.find_all(nodes.Getitem) if _is_row(node.node)]
+        return keys + [node.arg.value for node in items if isinstance(node.arg, nodes.Const)]
+
+
+def _is_row(node: nodes.Expr) -> bool:
+    return isinstance(node, nodes.Name) and node.name == ROW
+
+
+def said(error: Exception) -> str:
+    """What an error says, or at least what it is called. It may quote a whole cell, so it is cut."""
+    return (str(error) or type(error).__name__)[:_QUOTED]
+
+
+def shortened(source: str) -> str:
+    """A template as it is quoted in a message."""
+    return repr(source if len(source) <= _SHOWN else source[: _SHOWN - 1] + "…")

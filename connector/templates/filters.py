@@ -1,0 +1,233 @@
+"""The filters and tests that a template may use: Jinja2's, without the ones that nobody asks an endpoint for.
+
+Each pays for what it reads and makes. One that makes a text of its value has no text for null: that is an error, as it
+is in a text, and `default` says what to send instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from sys import getsizeof
+from typing import Any, Final
+
+import jinja2.filters
+import jinja2.tests
+from jinja2 import ChainableUndefined, pass_context, pass_environment
+from jinja2.environment import Environment
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context, Undefined
+
+from connector.base.values import (
+    NullError,
+    default,
+    in_string,
+    is_null,
+    json_value,
+    listed,
+    native,
+    text,
+    tojson,
+    without_tags,
+)
+from connector.templates.images import url_of
+from connector.templates.metering import STEP, charge, counted, growth, looked_into, made, reading, weight
+
+_USUAL: Final = frozenset(
+    "abs batch capitalize center count dictsort e escape first float forceescape format groupby indent int items join "
+    "last length list lower map max min reject rejectattr replace reverse round safe select selectattr slice sort "
+    "string striptags sum title trim truncate unique upper urlencode wordcount".split()
+)
+_TEXTS: Final = frozenset(
+    "capitalize center e escape forceescape format indent lower replace string striptags title trim truncate upper "
+    "wordcount".split()
+)
+_COMPARING: Final = frozenset("== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper".split())
+_WIDE: Final = re.compile(r"\*|\d{4}")
+_WIDEST: Final = 1000
+_IMAGE: Final = 4  # bytes for a unit of fuel: images are large, and only handed on
+
+
+def join(context: Context, separator: object, values: Iterable[Any]) -> str:
+    """The texts of the values, with the separator between them."""
+    between, parts = text(separator), _texts(context, values)
+    charge(context, sum(map(getsizeof, parts)) + len(parts) * 4 * len(between))
+    return between.join(parts)
+
+
+def percent(context: Context, template: Any, values: Any) -> Any:
+    """What `template % values` makes. Raises `NullError` where that is the text of a null."""
+    template = text(template)
+    if _WIDE.search(template):
+        raise SecurityError(f"a format makes a value wider than {_WIDEST - 1}")
+    charge(context, template.count("%") * (_WIDEST + weight(values)))
+    if isinstance(values, dict):
+        values = {name: value for name, value in values.items() if not is_null(value)}
+    elif any(map(is_null, values if isinstance(values, tuple) else [values])):
+        raise NullError("a format has no place for null")
+    return template % values
+
+
+@pass_context
+def _concat(context: Context, values: Iterable[Any]) -> str:
+    parts = _texts(context, values)
+    charge(context, sum(map(getsizeof, parts)))
+    return "".join(parts)
+
+
+def _texts(context: Context, values: Iterable[Any]) -> list[str]:
+    return [value if type(value) is str else _spend(context, value) for value in values]
+
+
+@pass_context
+def _join(context: Context, values: Iterable[Any], d: object = "", attribute: str | int | None = None) -> str:
+    if attribute is not None:
+        values = map(jinja2.filters.make_attrgetter(context.environment, attribute), values)
+    return join(context, d, values)
+
+
+@pass_context
+def _format(context: Context, template: str, *args: Any, **options: Any) -> Any:
+    return percent(context, template, options or args)
+
+
+def _replace(value: str, old: object, new: object, count: int | None = None) -> str:
+    return value.replace(text(old), text(new), -1 if count is None else count)
+
+
+@pass_environment
+def _sum(environment: Environment, values: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    if not isinstance(start, int | float | Decimal):
+        raise TypeError("a sum starts with a number")
+    return jinja2.filters.FILTERS["sum"](environment, values, attribute, start)
+
+
+@pass_context
+def _image(context: Context, value: object) -> str:
+    if isinstance(value, Undefined):
+        text(value)  # which says what is missing
+    url = url_of(value)
+    charge(context, STEP + len(url) // _IMAGE)
+    return url
+
+
+@pass_context
+def _display(context: Context, value: Any) -> Any:
+    charge(context, weight(value))
+    if isinstance(value, dict):
+        return {key: native(item) for key, item in value.items()}
+    return type(value)(map(native, value))
+
+
+@pass_context
+def _read(context: Context, value: Any) -> Any:
+    charge(context, weight(value))
+    return value
+
+
+@pass_context
+def _slice(context: Context, value: Any, start: int | None, stop: int | None, step: int | None) -> Any:
+    return None if _is_let_through(context, value) else made(context, value[start:stop:step])
+
+
+def _paid(function: Callable[..., str]) -> Callable[..., str]:
+    """What makes a text of anything, paying for the text."""
+
+    @pass_context
+    def call(context: Context, value: Any, *args: Any, **options: Any) -> str:
+        result = function(value, *args, **options)
+        charge(context, STEP + weight(result))
+        return result
+
+    return call
+
+
+def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter `name`, paying its way. In a lenient environment it makes null of null."""
+    passed = _passed(function)
+
+    @pass_context
+    def call(context: Context, value: Any, *args: Any, **options: Any) -> Any:
+        if _is_let_through(context, value):
+            return None
+        if name in _TEXTS and not isinstance(value, str):
+            value = text(value)
+        charge(context, STEP + reading(name, value) + growth(name, value, *args, **options))
+        value = looked_into(context, name, value, (*args, *options.values()))
+        return made(context, function(*passed(context), value, *args, **options))
+
+    return call
+
+
+def _comparing(function: Callable[..., bool]) -> Callable[..., bool]:
+    """A test that reads its arguments, paying for that."""
+
+    @pass_context
+    def call(context: Context, *values: Any) -> bool:
+        charge(context, sum(map(weight, values)))
+        return function(*values)
+
+    return call
+
+
+def _is_let_through(context: Context, value: object) -> bool:
+    missing = is_null(value) or isinstance(value, ChainableUndefined)
+    return missing and issubclass(context.environment.undefined, ChainableUndefined)
+
+
+def _passed(function: Callable[..., Any]) -> Callable[[Context], tuple[Any, ...]]:
+    """What Jinja2 passes to a filter before its value."""
+    match getattr(getattr(function, "jinja_pass_arg", None), "name", None):
+        case "context":
+            return lambda context: (context,)
+        case "eval_context":
+            return lambda context: (context.eval_ctx,)
+        case "environment":
+            return lambda context: (context.environment,)
+    return lambda _: ()
+
+
+_spend: Final = _paid(text)
+
+_OWN: Final[Mapping[str, Callable[..., Any]]] = {
+    "format": _format,
+    "join": _join,
+    "list": listed,
+    "replace": _replace,
+    "string": text,
+    "striptags": without_tags,
+    "sum": _sum,
+}
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    **{name: _metered(name, _OWN.get(name, jinja2.filters.FILTERS[name])) for name in _USUAL},
+    "default": default,
+    "d": default,
+    "image": _image,
+    "tojson": _paid(tojson),
+}
+"""What a template may use, by name."""
+
+READING: Final = frozenset({"image"})
+"""Those that may read a file, which the names in a reply must never lead to: they are for requests alone."""
+
+INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
+    "_text": text,
+    "_native": native,
+    "_in_string": _paid(in_string),
+    "_value": _paid(json_value),
+    "_spend": _spend,
+    "_concat": _concat,
+    "_display": _display,
+    "_read": _read,
+    "_slice": _slice,
+    "_loop": counted,
+}
+"""What only the compiler may use."""
+
+_ALL_TESTS: Final[Mapping[str, Any]] = jinja2.tests.TESTS
+TESTS: Final[Mapping[str, Callable[..., Any]]] = {
+    name: _comparing(test) if name in _COMPARING else test for name, test in _ALL_TESTS.items()
+}
+"""By name."""

@@ -1,0 +1,127 @@
+"""Images on their way into a request: whatever a row has one as becomes a URL, or a data URL.
+
+A path is opened only because the config says that a column holds images, so what it leads to has to be one: nothing
+else of this machine ever gets into a request, nor into an error.
+"""
+
+from __future__ import annotations
+
+import binascii
+import os
+from base64 import b64decode, b64encode
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final
+
+from connector.base.values import is_null
+
+LARGEST: Final = 20 * 2**20
+"""Bytes of an image at the most, as OpenAI's vision guide has it."""
+
+SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
+"""The media types that are known, with the ending of their files."""
+
+_HEAD: Final = 12  # bytes by which they are told apart
+_STARTS: Final = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+}
+_BASE64_STARTS: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+_SHOWN: Final = 100
+
+
+class ImageError(ValueError):
+    """A value that is no image, or none that can be sent; says why without a word of its content."""
+
+
+def media_type(data: bytes) -> str | None:
+    """The media type of an image by its first bytes: PNG, JPEG, GIF or WebP; `None` for anything else."""
+    if data[:4] == b"RIFF" and data[8:_HEAD] == b"WEBP":
+        return "image/webp"
+    return next((kind for start, kind in _STARTS.items() if data.startswith(start)), None)
+
+
+def url_of(value: object) -> str:
+    """The URL of an image: an http URL as it is, a data URL checked; one is made of bytes, base64 and local paths.
+
+    Raises:
+        ImageError: It is null, no image, too large, or a file that cannot be read.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _data_url(bytes(value), "these bytes are")
+    if is_null(value):
+        raise ImageError("there is no image: the value is null")
+    if not isinstance(value, str):
+        raise ImageError(f"an image is a text or bytes, and this is {type(value).__name__}")
+    text = value.strip()
+    start = text[:8].lower()
+    if start.startswith(("http://", "https://")):
+        return text
+    if start.startswith("data:"):
+        return _data_url(contained(text), "the data URL is")
+    if text.startswith(_BASE64_STARTS):
+        try:
+            return _data_url(_decoded(text), "the base64 text is")
+        except binascii.Error:
+            pass  # a path can begin so, too
+    return _data_url(_read(text), f"{text[:_SHOWN]!r} is")
+
+
+def contained(data_url: str) -> bytes:
+    """The bytes in a data URL (RFC 2397) in base64.
+
+    Raises:
+        ImageError: It is none, or larger than an image may be.
+    """
+    head, comma, data = data_url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise ImageError("the data URL is not in base64: it has to begin like data:image/png;base64,")
+    try:
+        return _decoded(data)
+    except binascii.Error:
+        raise ImageError("the data URL is cut, or its base64 is none") from None
+
+
+def _decoded(text: str) -> bytes:
+    if len(text) > LARGEST * 3 // 2:
+        raise _too_large("the image")
+    return b64decode("".join(text.split()), validate=True)
+
+
+def _data_url(data: bytes, what: str) -> str:
+    kind = media_type(data)
+    if kind is None:
+        raise ImageError(f"{what} no image of a kind that can be sent: PNG, JPEG, GIF and WebP can")
+    if len(data) > LARGEST:
+        raise _too_large("the image")
+    return f"data:{kind};base64,{b64encode(data).decode()}"
+
+
+def _read(path: str) -> bytes:
+    """The file, whole if it begins as an image does. Neither a pipe nor a device is waited for."""
+    shown = repr(path[:_SHOWN])
+    if not path or "\0" in path:
+        raise ImageError(f"{shown} is no image, nor where one is")
+    try:
+        found = Path(path).stat()
+        if not S_ISREG(found.st_mode):
+            raise ImageError(f"{shown} is no file: name an image")
+        if found.st_size > LARGEST:
+            raise _too_large(shown)
+        with open(path, "rb", opener=_opened) as file:
+            head = file.read(_HEAD)
+            return head + file.read(LARGEST) if media_type(head) else head
+    except FileNotFoundError:
+        raise ImageError(f"{shown} is no URL, no image in base64, and no file that there is") from None
+    except OSError as error:
+        raise ImageError(f"the image {shown} cannot be read: {error.strerror}") from None
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _too_large(what: str) -> ImageError:
+    return ImageError(f"{what} has more than {LARGEST >> 20} MB: make it smaller")

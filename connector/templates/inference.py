@@ -1,0 +1,75 @@
+"""What type a column has: read off the expression that makes it and the schema of what the expression reads."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jinja2 import nodes
+
+from connector.base.records import ANY, JSON, Schema
+
+_TEXT: Final[Schema] = {"type": "string"}
+_COUNT: Final[Schema] = {"type": "integer"}
+_NUMBER: Final[Schema] = {"type": "number"}
+_FILTERS: Final[dict[str, Schema]] = {
+    **dict.fromkeys(
+        "capitalize center e escape forceescape format indent join lower replace safe string striptags title tojson "
+        "trim truncate upper urlencode _concat".split(),
+        _TEXT,
+    ),
+    **dict.fromkeys(("count", "int", "length", "wordcount"), _COUNT),
+    **dict.fromkeys(("float", "round"), _NUMBER),
+}
+_SAME: Final = frozenset({"abs", "d", "default", "first", "last", "max", "min", "_slice"})
+
+
+def of_value(value: JSON) -> Schema:
+    """The schema of a sample value: `31` is an integer, `{"a": "b"}` an object with a text."""
+    if isinstance(value, bool):
+        return {"type": "boolean"}
+    if isinstance(value, int):
+        return {"type": "integer"}
+    if isinstance(value, float):
+        return {"type": "number"}
+    if isinstance(value, str):
+        return {"type": "string"}
+    if isinstance(value, list):
+        items = [of_value(item) for item in value]
+        return {"type": "array", "items": items[0] if items and all(item == items[0] for item in items) else ANY}
+    if isinstance(value, dict):
+        return {"type": "object", "properties": {key: of_value(item) for key, item in value.items()}}
+    return ANY
+
+
+def of_expression(node: nodes.Node, names: Schema) -> Schema:
+    """The schema of an expression over names that `names`, an object schema, describes; `{}` where it cannot tell."""
+    match node:
+        case nodes.Const(value=value):
+            return of_value(value)
+        case nodes.Name(name=name):
+            return _property(names, name)
+        case nodes.Getattr(node=owner, attr=name):
+            return _property(of_expression(owner, names), name)
+        case nodes.Getitem(node=owner, arg=nodes.Const(value=key)):
+            schema = of_expression(owner, names)
+            found: Schema = schema.get("items", ANY) if isinstance(key, int) else _property(schema, str(key))
+            return found
+        case nodes.Filter(name=name, node=inner) if name in _SAME and inner is not None:
+            schema = of_expression(inner, names)
+            return schema.get("items", ANY) if name in ("first", "last", "max", "min") else schema
+        case nodes.Filter(name=name):
+            return _FILTERS.get(name, ANY)
+        case nodes.CondExpr(expr1=first, expr2=second):
+            schema = of_expression(first, names)
+            return schema if second is None or of_expression(second, names) == schema else ANY
+        case nodes.Compare() | nodes.Not() | nodes.Test():
+            return {"type": "boolean"}
+        case nodes.Div():
+            return {"type": "number"}
+        case _:
+            return ANY
+
+
+def _property(schema: Schema, name: str) -> Schema:
+    found: Schema = schema.get("properties", {}).get(name, ANY)
+    return found

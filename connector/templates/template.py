@@ -1,0 +1,240 @@
+"""JSON whose string leaves are templates: parsed once, compiled once into ONE Jinja2 template, rendered for each row.
+
+The compiled template builds the structure itself (a dict display whose leaves are expressions), so a row's text can
+never break or change the JSON around it, and a leaf that is one whole `{{ expression }}` keeps its native type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
+
+from connector.base.decoding import loads
+from connector.base.errors import ConfigError, Problem, TemplateError
+from connector.base.records import JSON, Schema
+from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, depth, filtered
+from connector.templates.expression import ROW, Leaf, said, shortened
+from connector.templates.fast_fill import UNFIT, plain
+from connector.templates.inference import of_expression, of_value
+from connector.templates.json_text import as_text, escape, example
+from connector.templates.metering import FUEL, MAX_FUEL
+
+_RESULT: Final = "__result__"
+_STRICT: Final = Environment()
+_LENIENT: Final = Environment(undefined=ChainableUndefined)
+
+
+class Template:
+    """A compiled JSON structure (or JSON text with control blocks around its parts).
+
+    Args:
+        source: The structure, or its JSON text. Text that is JSON only once rendered is a template as a whole.
+        path: What the user calls it, for messages: `request_format`.
+        lenient: What is missing is null, rather than an error: a reply need not have every field.
+        constants: Names that are the same for every row. A row's own column of that name comes first.
+
+    Raises:
+        ConfigError: It is neither JSON nor a template, or uses what templates may not; lists every bad leaf.
+    """
+
+    def __init__(
+        self, source: JSON, path: str, *, lenient: bool = False, constants: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path = path
+        self._constants = dict(constants or {})
+        self._environment = _LENIENT if lenient else _STRICT
+        self.leaves: list[Leaf] = []
+        self._problems: list[Problem] = []
+        structure, is_text = _parsed(source, path)
+        self.structure = None if is_text else structure
+        try:
+            body = self._text_body(structure) if is_text else self._body(structure)
+            compiled = _compiled(self._environment, body, self._constants, is_text=is_text)
+        except RecursionError:
+            self._problems.append(Problem(path, TOO_DEEP))
+        except (SyntaxError, TemplateSyntaxError) as error:  # by Python, on the code that Jinja2 made, or by Jinja2
+            self._problems.append(Problem(path, f"is no template that can run: {error}"))
+        if self._problems:
+            raise ConfigError(self._problems)
+        self.evaluate: Callable[[Mapping[str, Any]], Any] = compiled
+        self._fill = None if is_text else plain(structure, path, self.leaves, self._constants)
+
+    @property
+    def names(self) -> set[str]:
+        """Every name that it reads."""
+        return set().union(*(leaf.names() for leaf in self.leaves))
+
+    def required(self) -> dict[str, str]:
+        """The names it cannot do without, each with the path of the first leaf that needs it."""
+        found: dict[str, str] = {}
+        for leaf in self.leaves:
+            for name in leaf.required():
+                if name not in self._constants:
+                    found.setdefault(name, leaf.path)
+        return found
+
+    def columns(self, names: Schema) -> dict[str, Schema]:
+        """The schema of each key of the structure, over the names that `names`, an object schema, describes."""
+        leaves = {leaf.path: leaf for leaf in self.leaves}
+
+        def schema_of(value: JSON, path: str) -> Schema:
+            if isinstance(value, dict):
+                properties = {key: schema_of(each, f"{path}.{key}") for key, each in value.items()}
+                return {"type": "object", "properties": properties}
+            if isinstance(value, str) and path in leaves:
+                expression = leaves[path].expression
+                return {"type": "string"} if expression is None else of_expression(expression, names)
+            return of_value(value)
+
+        return {key: schema_of(value, f"{self.path}.{key}") for key, value in (self.structure or {}).items()}
+
+    def render(self, row: Mapping[str, Any]) -> Any:
+        """Renders for one row. About 2 µs for a usual chat request, the encoding included.
+
+        Raises:
+            TemplateError: The row lacks a column, holds a null where a text stands, or an expression fails on it.
+        """
+        if self._fill is not None:
+            try:
+                return self._fill(row)
+            except UNFIT:
+                pass  # Jinja2 knows what to make of it, or what to say
+        try:
+            return self.evaluate(row)
+        except Exception as error:  # noqa: BLE001 - an expression can fail in any way on a row's values
+            raise self._explained(row, error) from None
+
+    def _body(self, structure: JSON) -> list[nodes.Node]:
+        blocks: list[nodes.Node] = []
+        result = self._node(structure, self.path, blocks)
+        return [*blocks, nodes.Assign(nodes.Name(_RESULT, "store"), result)]
+
+    def _node(self, value: JSON, path: str, blocks: list[nodes.Node]) -> nodes.Expr:
+        if isinstance(value, dict):
+            return nodes.Dict(
+                [
+                    nodes.Pair(self._leaf(str(key), at, blocks, key=True), self._node(item, at, blocks))
+                    for key, item in value.items()
+                    for at in (f"{path}.{key}",)
+                ]
+            )
+        if isinstance(value, list):
+            return nodes.List([self._node(item, f"{path}[{i}]", blocks) for i, item in enumerate(value)])
+        if isinstance(value, str):
+            return self._leaf(value, path, blocks)
+        if not (value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))):
+            self._problems.append(Problem(path, f"{value!r} is not JSON"))
+        return nodes.Const(value)
+
+    def _leaf(self, source: str, path: str, blocks: list[nodes.Node], *, key: bool = False) -> nodes.Expr:
+        if "{" not in source:
+            return nodes.Const(source)
+        tree = self._tree(source, path)
+        parts = _parts(tree)
+        if parts is not None and all(isinstance(part, nodes.TemplateData) for part in parts):
+            return nodes.Const("".join(part.as_const() for part in parts))
+        expression = parts[0] if parts is not None and len(parts) == 1 and "{#" not in source else None
+        self.leaves.append(Leaf(path, source, tree, None if key else expression))
+        if expression is not None:
+            return filtered(expression, "_text" if key else "_native")
+        if parts is not None:
+            return filtered(nodes.List(parts, lineno=1), "_concat")
+        as_text(tree)
+        name = f"__leaf{len(blocks)}__"
+        blocks.append(nodes.AssignBlock(nodes.Name(name, "store"), None, tree.body))
+        return nodes.Name(name, "load")
+
+    def _text_body(self, source: str) -> list[nodes.Node]:
+        tree = self._tree(source, self.path)
+        self.leaves.append(Leaf(self.path, source, tree, None))
+        try:
+            escape(tree.body)
+            loads(example(tree.body) if tree.body else "null")
+        except ValueError as error:
+            self._problems.append(Problem(self.path, f"is not JSON: {error}"))
+        return [nodes.AssignBlock(nodes.Name(_RESULT, "store"), None, tree.body)]
+
+    def _tree(self, source: str, path: str) -> nodes.Template:
+        try:
+            return self._environment.checked(source)
+        except (TemplateSyntaxError, SecurityError) as error:
+            self._problems.append(Problem(path, f"{shortened(source)} is no template that can run: {error.message}"))
+            return nodes.Template([])
+
+    def _explained(self, row: Mapping[str, Any], error: Exception) -> TemplateError:
+        """Finds the leaf that fails, by rendering them one at a time, and says what is wrong in the user's words."""
+        lenient = self._environment is _LENIENT
+        for leaf in self.leaves:
+            try:
+                _alone(leaf.source, is_text=leaf.expression is None, lenient=lenient).evaluate(
+                    {**self._constants, **row}
+                )
+            except Exception as inner:  # noqa: BLE001 - as in render
+                return TemplateError(f"{leaf.path}: {leaf.reason(inner, row)}")
+        found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
+        return TemplateError(f"{self.path}: {found}{said(error)}")
+
+
+@lru_cache(maxsize=256)
+def _alone(source: str, *, is_text: bool, lenient: bool) -> Template:
+    return Template([source + "{# text #}" * is_text], "", lenient=lenient)
+
+
+def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:
+    if not isinstance(source, str):
+        return source, False
+    try:
+        return loads(source), False
+    except ValueError as error:
+        if "{{" in source or "{%" in source:
+            return source, True
+        raise ConfigError([Problem(path, f"is not JSON: {error}")]) from None
+
+
+class _Context(Context):
+    """What a template runs in, made for every row: without what Jinja2 sets up for inheritance, which is not there."""
+
+    def __init__(self, environment: Environment, parent: dict[str, Any], evaluation: nodes.EvalContext) -> None:
+        self.environment = environment
+        self.parent = parent
+        self.vars = {}
+        self.exported_vars = set()
+        self.eval_ctx = evaluation
+        self.name = None
+        self.blocks = {}
+        self.globals_keys = set()
+
+
+def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[str, Any], *, is_text: bool) -> Any:
+    tree = nodes.Template(body, lineno=1)
+    if depth(tree) > MAX_DEPTH:
+        raise RecursionError
+    tree.set_environment(environment)
+    for node in tree.find_all(nodes.Node):
+        node.lineno = node.lineno or 1
+    code = environment.compile(tree, "template", "template")
+    root = environment.template_class.from_code(environment, code, {}).root_render_func
+    shared, evaluation = {**environment.globals, **constants}, nodes.EvalContext(environment)
+
+    def render(row: Mapping[str, Any]) -> Any:
+        context = _Context(environment, {**shared, ROW: row, **row, FUEL: [MAX_FUEL]}, evaluation)
+        deque(root(context), maxlen=0)
+        result = context.vars[_RESULT]
+        return orjson.loads(result) if is_text else result
+
+    return render
+
+
+def _parts(tree: nodes.Template) -> list[nodes.Expr] | None:
+    """The texts and expressions that make up a template; `None` where it has control blocks."""
+    if not all(isinstance(node, nodes.Output) for node in tree.body):
+        return None
+    return [part for node in tree.body for part in node.nodes]  # type: ignore[attr-defined]

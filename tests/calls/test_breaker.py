@@ -1,0 +1,217 @@
+"""What happens when call after call fails: the run stops soon, no row fails for it, and what passes is waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector import Connector
+from connector.base.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    NotFoundError,
+    OutageError,
+    RateLimitError,
+    RetryableError,
+    ServerError,
+)
+from connector.base.records import Outcome, Record, Reply, Status
+from connector.calls.breaker import SAME, Breaker
+from connector.calls.retry import Backoff
+from tests.endpoint import Endpoint, refused
+from tests.simulation import Ending, answers, down, run
+
+KINDS = {
+    "refused": APIConnectionError("connection refused"),
+    "500": ServerError("internal error", http_status=500),
+    "503": ServerError("overloaded", http_status=503),
+    "429": RateLimitError("slow down", http_status=429),
+    "429 with Retry-After": RateLimitError("slow down", http_status=429, wait=1.0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("took", [0.0, 0.2])
+@pytest.mark.parametrize("concurrency", [1, 16, 64, 256])
+@pytest.mark.parametrize("rows", [100, 1000, 10_000])
+def test_a_total_outage_stops_the_run_after_few_calls_and_fails_no_row(
+    kind: str, took: float, concurrency: int, rows: int
+) -> None:
+    simulated = run(rows, lambda _now, _body: (took, KINDS[kind]), concurrency=concurrency)
+    assert isinstance(simulated.stop.reason, OutageError)
+    assert simulated.done == []
+    assert len(simulated.sent) <= min(1.5 * rows, 2 * concurrency + 20)
+    assert simulated.seconds < 150
+
+
+@pytest.mark.parametrize("concurrency", [1, 16, 64, 256])
+def test_an_endpoint_that_never_answers_in_time_stops_the_run_too(concurrency: int) -> None:
+    simulated = run(100, lambda _now, _body: (30.0, APITimeoutError("no answer")), concurrency=concurrency)
+    assert isinstance(simulated.stop.reason, OutageError)
+    assert simulated.done == []
+    assert len(simulated.sent) <= 150
+
+
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_in_an_outage_no_row_fails_even_where_it_may_not_be_tried_again(max_retries: int) -> None:
+    error = KINDS["refused"]
+    simulated = run(1000, lambda _now, _body: (0.1, error), concurrency=8, backoff=Backoff(max_retries))
+    assert isinstance(simulated.stop.reason, OutageError)
+    assert simulated.done == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("took", [0.0, 0.2])
+@pytest.mark.parametrize("concurrency", [1, 8, 64, 256])
+@pytest.mark.parametrize("span", [(0.0, 5.0), (3.0, 6.0)], ids=["from the start", "in the middle"])
+def test_an_outage_that_passes_loses_no_row_and_little_time(
+    kind: str, took: float, concurrency: int, span: tuple[float, float]
+) -> None:
+    rows = 40 * concurrency
+    endpoint = down([span], answers(0.2), error=KINDS[kind], took=took)
+    simulated = run(rows, endpoint, concurrency=concurrency)
+    assert simulated.stop.reason is None
+    assert (len(simulated.done), simulated.failed) == (rows, [])
+    assert simulated.seconds < span[1] + 25
+
+
+def test_a_run_of_few_rows_ends_with_their_errors() -> None:
+    error = KINDS["500"]
+    simulated = run(2, lambda _now, _body: (0.1, error), concurrency=8, backoff=Backoff(max_retries=2))
+    assert simulated.failed == [error, error]
+    assert simulated.stop.reason is None
+
+
+def test_a_row_that_always_fails_does_so_alone() -> None:
+    def arrive(_now: float, body: bytes) -> Ending:
+        return 0.1, ServerError("poison", http_status=500) if body in {b"0", b"50"} else Reply(200, {}, {})
+
+    simulated = run(100, arrive, concurrency=4, body=lambda row: b"%d" % row)
+    assert [error.message for error in simulated.failed] == ["poison", "poison"]
+    assert (len(simulated.done), simulated.stop.reason) == (100, None)
+
+
+def test_an_endpoint_that_asks_to_come_back_in_hours_is_not_waited_for() -> None:
+    error = RateLimitError("come back later", wait=3600.0)
+    simulated = run(1000, lambda _now, _body: (0.1, error), concurrency=16)
+    assert isinstance(simulated.stop.reason, OutageError)
+    assert "come back later" in simulated.stop.reason.message
+    assert simulated.done == []
+    assert simulated.seconds < 5
+
+
+def fail(breaker: Breaker, times: int, started: float, now: float, in_flight: int = 0) -> OutageError | None:
+    error: RetryableError = KINDS["refused"]
+    reasons = [breaker.failed(error, started, now, in_flight, is_first=True) for _ in range(times)]
+    return reasons[-1]
+
+
+def test_it_opens_once_as_many_have_failed_as_were_in_flight() -> None:
+    breaker = Breaker()
+    fail(breaker, 31, 0.0, 1.0, in_flight=31)
+    assert not breaker.is_open
+    fail(breaker, 1, 0.0, 1.0)
+    assert breaker.is_open
+
+
+def test_a_few_failures_in_a_row_are_bad_luck() -> None:
+    breaker = Breaker()
+    fail(breaker, 9, 0.0, 1.0)
+    assert not breaker.is_open
+    breaker.answered()
+    fail(breaker, 9, 0.0, 1.0)
+    assert not breaker.is_open
+
+
+def test_calls_that_began_before_it_opened_are_no_tries() -> None:
+    breaker = Breaker(tries=1)
+    assert fail(breaker, 10, 0.0, 1.0) is None
+    assert fail(breaker, 100, 0.9, 1.2) is None
+    assert breaker.try_at == 1.5
+    assert isinstance(fail(breaker, 1, 1.5, 1.6), OutageError)
+
+
+def test_while_it_is_open_each_try_waits_longer_and_not_less_than_asked() -> None:
+    breaker, now, waits = Breaker(tries=4), 0.0, []
+    fail(breaker, 10, now, now)
+    for _ in range(3):
+        waits.append(breaker.try_at - now)
+        now = breaker.try_at
+        breaker.trying()
+        assert breaker.try_at == float("inf")
+        breaker.failed(RateLimitError("slow", wait=3.0), now, now, 0, is_first=True)
+    waits.append(breaker.try_at - now)
+    assert waits == [0.5, 3.0, 3.0, 4.0]
+
+
+def test_one_answer_closes_it() -> None:
+    breaker = Breaker()
+    fail(breaker, 12, 0.0, 1.0)
+    breaker.answered()
+    assert not breaker.is_open
+    assert breaker.failures == 0
+
+
+def outcome(status: Status, message: str = "", http_status: int | None = 400, attempts: int = 1) -> Outcome:
+    failure = {"class": "BadRequestError", "message": message, "http_status": http_status, "content": None}
+    provenance = {"status": status.value, "error": failure if message else None, "attempts": attempts}
+    return Outcome(Record(0, {}), status, {}, {}, provenance)
+
+
+def test_rows_that_are_all_refused_in_the_same_words_stop_the_run() -> None:
+    breaker = Breaker()
+    reasons = [breaker.judged(outcome(Status.ERROR, f"row {row}: unknown field 'x{row}'")) for row in range(SAME)]
+    assert reasons[:-1] == [None] * (SAME - 1)
+    assert isinstance(reasons[-1], OutageError)
+    assert "unknown field" in reasons[-1].message
+
+
+def test_rows_that_get_the_same_unreadable_reply_stop_the_run() -> None:
+    breaker = Breaker()
+    reasons = [breaker.judged(outcome(Status.ERROR, "the reply is not JSON", None)) for _ in range(SAME)]
+    assert isinstance(reasons[-1], OutageError)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [outcome(Status.SUCCESS)],
+        [outcome(Status.ERROR, "another reason")],
+        [],
+    ],
+    ids=["a success", "other words", "no call was made"],
+)
+def test_refusals_that_may_be_the_rows_own_fault_do_not(others: list[Outcome]) -> None:
+    breaker = Breaker()
+    attempts = 1 if others else 0
+    rows = [outcome(Status.ERROR, "too long", attempts=attempts)] * (SAME - 1)
+    assert all(breaker.judged(each) is None for each in [*rows, *others, *rows])
+
+
+# Answers of 404
+
+
+def test_a_404_before_any_answer_ends_the_run() -> None:
+    assert Breaker().missed()
+
+
+def test_a_404_after_an_answer_is_its_row_s_own_unless_nothing_else_comes_any_more() -> None:
+    breaker = Breaker()
+    breaker.answered()
+    assert [breaker.missed() for _ in range(SAME)] == [False] * (SAME - 1) + [True]
+    breaker.answered()
+    assert not breaker.missed()
+
+
+def test_some_servers_tell_a_single_failure_by_404_and_the_other_rows_go_on(endpoint: Endpoint) -> None:
+    config = {"url": endpoint.url, "model": "m", "prompt": "{{ text }}", "concurrency": 1}
+    texts = ["one", "two [[fault:404-path]]", "three", "four [[fault:404-model]]", "five"]
+    rows = list(Connector(config).enrich({"text": text} for text in texts))
+    assert [row["_llm"]["status"] for row in rows] == ["success", "error", "success", "error", "success"]
+
+
+def test_a_model_that_goes_away_in_the_middle_stops_the_run() -> None:
+    with Endpoint(lambda call: refused(404, "404") if call.prompt > "row 020" else None) as endpoint:
+        config = {"url": endpoint.url, "model": "m", "prompt": "row {{ n }}", "concurrency": 1}
+        with pytest.raises(NotFoundError):
+            list(Connector(config).enrich({"n": f"{number:03}"} for number in range(1000)))
+    assert len(endpoint.journal.calls) < 20 + SAME + 70, "and what lay ready for the worker"

@@ -1,0 +1,433 @@
+"""One call: whatever an endpoint sends back becomes a reply that can be stored, or one of our errors."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+import pytest
+import responses
+
+from connector import endpoints
+from connector.base.clock import Clock
+from connector.base.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConnectorError,
+    CutError,
+    FatalError,
+    NotFoundError,
+    QuotaError,
+    RateLimitError,
+    RecordError,
+    ReplyError,
+    RetryableError,
+    ServerError,
+)
+from connector.base.masking import Masker
+from connector.base.records import Reply, Status
+from connector.calls.client import Client
+from connector.http.transport import Settings, Transport
+from connector.replies.refusals import error_of, is_filtered
+from tests.endpoint import Endpoint, answer_to
+from tests.faults import FAULTS, Fault
+
+KEY: Final = "sk-secret-0123456789abcdef"
+URL: Final = "http://endpoint.test/v1/chat/completions"
+JSON: Final = "application/json"
+SSE: Final = "text/event-stream"
+CHAT: Final = endpoints.load("chat")
+WHOLE: Final[dict[str, Any]] = {
+    "id": "c1",
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "café 🙂"}, "finish_reason": "stop"}],
+}
+
+
+def client_to(url: str, transport: Transport, **clock: Any) -> Client:
+    return Client(transport, CHAT, url, Masker([KEY]), Clock(**clock))
+
+
+@pytest.fixture
+def transport() -> Iterator[Transport]:
+    """With a key that every server of these tests may echo; a reply may have a megabyte."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    found = Transport(Settings(timeout=10, headers=headers, max_response_bytes=10**6))
+    yield found
+    found.close()
+
+
+class Canned:
+    """An endpoint that always sends the same."""
+
+    def __init__(self, transport: Transport, mock: responses.RequestsMock) -> None:
+        self.transport = transport
+        self.mock = mock
+
+    def __call__(
+        self,
+        body: bytes | str,
+        content_type: str | None = JSON,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        self.mock.upsert(responses.POST, URL, body=body, status=status, content_type=content_type, headers=headers)
+        return client_to(URL, self.transport)(b"{}")
+
+    def error(self, *args: Any, **kwargs: Any) -> ConnectorError:
+        with pytest.raises(ConnectorError) as caught:
+            self(*args, **kwargs)
+        return caught.value
+
+
+@pytest.fixture
+def canned(transport: Transport) -> Iterator[Canned]:
+    with responses.RequestsMock() as mock:
+        yield Canned(transport, mock)
+
+
+def content_of(reply: Reply) -> str | None:
+    answer = CHAT.answer(reply.body)
+    assert answer.status is Status.SUCCESS
+    return answer.content
+
+
+def event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def delta(content: str, finish: str | None = None) -> bytes:
+    return event({"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]})
+
+
+DONE: Final = b"data: [DONE]\n\n"
+STREAM: Final = delta("café ") + delta("🙂") + delta("", "stop") + DONE
+OVERLOADED: Final = {"error": {"message": "Overloaded", "type": "server_error", "code": None}}
+
+
+# --- Dispatch: by what came, not by what was asked for ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [
+        (json.dumps(WHOLE).encode(), JSON),
+        (json.dumps(WHOLE, ensure_ascii=False).encode(), JSON),
+        (json.dumps(WHOLE, ensure_ascii=False).encode(), f"{JSON}; charset=utf-8"),
+        (json.dumps(WHOLE, ensure_ascii=False).encode(), f'{JSON}; charset="UTF-8"; x=y'),
+        (json.dumps(WHOLE, ensure_ascii=False).encode(), f"{JSON}; charset=nonsense"),
+        (json.dumps(WHOLE, ensure_ascii=False).encode(), "text/plain; charset=iso-8859-1"),
+        (json.dumps(WHOLE).encode(), "text/html"),
+        (json.dumps(WHOLE).encode(), "application/octet-stream"),
+        (json.dumps(WHOLE).encode(), None),
+        (b"\xef\xbb\xbf" + json.dumps(WHOLE).encode(), JSON),
+        (b"\r\n\n  " + json.dumps(WHOLE).encode() + b"\n\n", JSON),
+        (json.dumps(WHOLE, ensure_ascii=False).encode("utf-16"), f"{JSON}; charset=utf-16"),
+        (json.dumps(WHOLE, ensure_ascii=False).encode("utf-16"), JSON),
+        (json.dumps(WHOLE, ensure_ascii=False).encode("utf-32"), JSON),
+        *(
+            (json.dumps({**WHOLE, "id": "\ud800"}).encode(), f"{JSON}; charset={name}")
+            for name in ("base64", "rot13", "idna", "undefined", "\0")
+        ),
+        (json.dumps(WHOLE).encode(), SSE),
+        (b"\xef\xbb\xbf\r\n " + json.dumps(WHOLE, ensure_ascii=False).encode(), SSE),
+        (STREAM, SSE),
+        (STREAM, "Text/Event-Stream; charset=UTF-8"),
+        (STREAM, "text/event-stream;charset=iso-8859-1"),
+        (STREAM, JSON),
+        (STREAM, None),
+        (b": ping\n\n" + STREAM, "text/plain"),
+        (b"\n\nevent: x\n" + STREAM, JSON),
+        (b"\xef\xbb\xbf" + STREAM, SSE),
+        (b"\xef\xbb\xbf" + STREAM, JSON),
+    ],
+)
+def test_the_reply_is_read_as_what_it_is(canned: Canned, raw: bytes, content_type: str | None) -> None:
+    assert content_of(canned(raw, content_type)) == "café 🙂"
+
+
+def test_a_letter_in_the_encoding_that_the_header_names_is_that_letter(canned: Canned) -> None:
+    body = {"choices": [{"message": {"content": "café"}}]}
+    raw = json.dumps(body, ensure_ascii=False).encode("iso-8859-1")
+    assert content_of(canned(raw, f"{JSON}; charset=iso-8859-1")) == "café"
+    assert content_of(canned(raw, JSON)) == "caf\ufffd"
+
+
+def test_a_reply_carries_what_is_known_of_the_call(transport: Transport) -> None:
+    with responses.RequestsMock() as mock:
+        mock.post(URL, json=WHOLE, headers={"X-Request-Id": "req_1"}, status=246)
+        reply = client_to(URL, transport, monotonic=itertools.count(100, 0.25).__next__)(b'{"a": 1}')
+        assert mock.calls[0].request.body == b'{"a": 1}'
+    assert (reply.status, reply.body, reply.attempts, reply.cached) == (246, WHOLE, 1, False)
+    assert reply.headers["x-request-id"] == "req_1"
+    assert reply.latency_ms == 250
+
+
+def test_null_for_an_error_is_no_error(canned: Canned) -> None:
+    assert content_of(canned(json.dumps(WHOLE | {"error": None}))) == "café 🙂"
+
+
+# --- Streams ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        delta("café 🙂", "stop"),
+        delta("café 🙂") + DONE,
+        delta("café 🙂", "stop").rstrip(b"\n"),
+        STREAM + b": ping\n\n" + event({"late": "after the end"}) + b"data: junk\n\n",
+        b"data:\n\n" + b"data: \n\n" + STREAM.replace(b"\n\n", b"\n\ndata:\n\n"),
+        STREAM.replace(b"[DONE]", b" [DONE] "),
+    ],
+)
+def test_a_stream_that_says_that_it_is_whole_is(canned: Canned, stream: bytes) -> None:
+    assert content_of(canned(stream, SSE)) == "café 🙂"
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        (b"", "empty stream"),
+        (b": ping\n\n: ping\n\n", "empty stream"),
+        (delta("Hel") + delta("lo"), "ended before the reply did"),
+        (delta("Hel") + b'data: {"choices": [{"delta": {"content": "l', "cut in the middle of an event"),
+        (delta("Hello", "stop") + b'data: {"usage": {"prompt_tok', "cut in the middle of an event"),
+        (event({"id": "c1"}), "ended before the reply did"),
+    ],
+)
+def test_a_stream_that_was_cut_is_never_a_reply(canned: Canned, stream: bytes, said: str) -> None:
+    error = canned.error(stream, SSE)
+    assert type(error) is CutError
+    assert said in error.message
+
+
+def test_a_stream_with_nothing_but_its_end_is_an_empty_reply(canned: Canned) -> None:
+    assert CHAT.answer(canned(DONE, SSE).body).status is Status.INVALID_OUTPUT
+
+
+@pytest.mark.parametrize(
+    "junk", [b"data: junk\n\n", b"data: {\n\n", b"data: [1]\n\n", b'data: "x"\n\n', b"data: 7\n\n"]
+)
+def test_junk_amid_the_events_is_no_reply(canned: Canned, junk: bytes) -> None:
+    error = canned.error(delta("Hel") + junk + delta("lo", "stop") + DONE, SSE)
+    assert type(error) is ReplyError
+
+
+def test_the_end_of_a_stream_is_read_so_that_the_connection_serves_again(transport: Transport) -> None:
+    with Endpoint() as endpoint:
+        client = client_to(endpoint.url, transport)
+        for marker in ("", "[[fault:200-overloaded]]", "[[fault:sse-error-done]]", "[[fault:400]]", ""):
+            body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": f"x {marker}"}]}
+            try:
+                client(orjson.dumps(body))
+            except ServerError:
+                assert marker
+        assert {call.connection for call in endpoint.journal.calls} == {1}
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OVERLOADED["error"], ServerError),
+        ("something", ServerError),
+        ({"message": "Slow down", "code": 429}, RateLimitError),
+        ({"message": "No credit", "type": "insufficient_quota"}, QuotaError),
+        ({"message": "Wrong key", "code": "invalid_api_key"}, AuthenticationError),
+    ],
+)
+def test_an_error_inside_a_200_is_one_whole_and_streamed(canned: Canned, error: Any, expected: type) -> None:
+    frame = {"error": error}
+    for raw, kind in (
+        (json.dumps(frame), JSON),
+        (json.dumps(WHOLE | frame), JSON),
+        (event(frame), SSE),
+        (delta("Hel") + event(frame), SSE),
+        (delta("Hel") + event(frame) + DONE, SSE),
+        (delta("Hel") + event(frame) + event(OVERLOADED) + delta("lo", "stop") + DONE, SSE),
+        (b"event: error\n" + event(frame), SSE),
+    ):
+        assert type(canned.error(raw, kind)) is expected
+
+
+def test_a_refusal_inside_a_200_is_a_final_reply(canned: Canned) -> None:
+    for code in (400, "invalid_value", None):
+        frame = {"error": {"message": "Too long", "code": code, "type": "invalid_request_error"}}
+        kept = {"error": {"message": "Too long", "type": "invalid_request_error", "code": str(code or "")}}
+        for raw, kind in ((json.dumps(frame), JSON), (json.dumps(frame), SSE), (delta("Hel") + event(frame), SSE)):
+            reply = canned(raw, kind)
+            assert (reply.status, reply.body) == (400, kept)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, AuthenticationError),
+        (402, QuotaError),
+        (403, AuthenticationError),
+        (404, NotFoundError),
+        (408, ServerError),
+        (409, ServerError),
+        (425, ServerError),
+        (429, RateLimitError),
+        (500, ServerError),
+        (503, ServerError),
+    ],
+)
+@pytest.mark.parametrize("kind", [JSON, SSE, "text/html", None])
+def test_a_failing_status_is_the_error_that_it_stands_for(
+    canned: Canned, status: int, expected: type, kind: str | None
+) -> None:
+    error = canned.error(b"", kind, status, {"retry-after": "7"})
+    assert type(error) is expected
+    assert error.http_status == status
+    assert getattr(error, "wait", 7) == 7
+
+
+@pytest.mark.parametrize("status", [400, 412, 413, 422, 446])
+def test_a_refusal_of_this_request_is_a_final_reply_that_can_be_told_again(canned: Canned, status: int) -> None:
+    reply = canned(json.dumps({"error": {"message": "No.", "type": "t", "code": "c"}}), JSON, status)
+    assert (reply.status, reply.body) == (status, {"error": {"message": "No.", "type": "t", "code": "c"}})
+    again = error_of(reply.status, {}, reply.body)
+    assert isinstance(again, BadRequestError)
+    assert again.message == f"the endpoint refuses this request (HTTP {status}: No.)"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected", "said"),
+    [
+        (b"", ReplyError, "the reply is empty"),
+        (b" \n", ReplyError, "the reply is empty"),
+        (b"<html><body>Welcome to nginx</body></html>", ReplyError, "'Welcome to nginx': does url point to an API?"),
+        (b"OK", ReplyError, "not JSON but 'OK'"),
+        (b"[1, 2]", ReplyError, "not an object: [1, 2]"),
+        (b'"text"', ReplyError, "not an object"),
+        (b"null", ReplyError, "not an object"),
+        (b'{"a": NaN}', ReplyError, "not JSON"),
+        (b'{"choices": [{"message": {"con', CutError, "cut in the middle of its JSON"),
+        (b"{", CutError, "cut"),
+        (b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", ReplyError, "nested too deeply"),
+        (b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", ReplyError, "nested too deeply"),
+        (b'{"a": "\\ud83d", "b": ' + b"[" * 300 + b"]" * 300 + b"}", ReplyError, "nested too deeply"),
+    ],
+)
+def test_a_200_that_is_no_reply_is_told_as_what_it_is(canned: Canned, raw: bytes, expected: type, said: str) -> None:
+    error = canned.error(raw, "text/html")
+    assert type(error) is expected
+    assert said in error.message
+
+
+def test_events_nested_too_deeply_are_no_reply_either(canned: Canned) -> None:
+    deep = b'{"choices": [{"delta": {"content": "x"}}], "deep": ' + b"[" * 300 + b"]" * 300 + b"}"
+    assert type(canned.error(b"data: " + deep + b"\n\n" + DONE, SSE)) is ReplyError
+
+
+# --- What is kept can be stored --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("a\ud83d", "a\ufffd"),
+        ("\ude42b", "\ufffdb"),
+        ("a\ud83d\ude42b", "a🙂b"),
+        ("\ud83d\ud83d\ude42", "\ufffd🙂"),
+        ("\0", "\0"),
+    ],
+)
+def test_half_of_a_character_becomes_the_replacement_character(canned: Canned, sent: str, kept: str) -> None:
+    whole = {**WHOLE, "choices": [{"message": {"content": sent, sent: sent}}], "é": sent}
+    reply = canned(json.dumps(whole))
+    assert content_of(reply) == kept
+    assert reply.body["é"] == reply.body["choices"][0]["message"][kept] == kept
+    orjson.dumps(reply.body)
+    streamed = canned(b"".join(map(delta, sent)) + delta("", "stop") + event({"choices": [], "é": sent}), SSE)
+    assert content_of(streamed) == kept
+    assert streamed.body["é"] == kept
+    orjson.dumps(streamed.body)
+
+
+# --- Secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [0, 100, 190, 470, 485, 499])
+def test_no_key_is_left_in_a_message_a_detail_or_a_body(canned: Canned, before: int) -> None:
+    echo = f"{'.' * before}{KEY} and Bearer {KEY}"
+    cases: list[tuple[bytes, str, int]] = [
+        (json.dumps({"error": {"message": echo, "type": "t"}}).encode(), JSON, status)
+        for status in (200, 400, 401, 429, 500)
+    ]
+    cases += [
+        (f"<p>{echo}</p>".encode(), "text/html", 200),
+        (f"<p>{echo}</p>".encode(), "text/html", 400),
+        (echo.encode(), "text/plain", 200),
+        (json.dumps([echo]).encode(), JSON, 200),
+        (f'{{"a": "{echo}'.encode(), JSON, 200),
+        (delta("x") + f"data: {echo}\n\n".encode(), SSE, 200),
+        (delta("x") + f"data: {echo}\n\n".encode() + delta("y"), SSE, 200),
+        (delta("x") + event([echo]) + delta("y"), SSE, 200),
+        (delta("x") + event({"error": echo}), SSE, 200),
+        (delta("x") + event({"error": {"message": echo, "code": 400}}), SSE, 200),
+        (json.dumps({"error": {"message": "No.", "type": echo, "code": echo}}).encode(), JSON, 400),
+    ]
+    for raw, kind, status in cases:
+        try:
+            told = str(canned(raw, kind, status).body)
+        except ConnectorError as error:
+            told = f"{error.message} {error.detail} {error.__cause__} {error.__context__}"
+        for part in (KEY, KEY[:9], KEY[-6:]):
+            assert part not in told, (raw, told)
+
+
+def test_a_client_says_nothing_of_its_key(transport: Transport) -> None:
+    assert KEY not in repr(client_to(URL, transport))
+
+
+# --- Every fault of the table ----------------------------------------------------------------------------------------
+
+CASES: Final = [
+    pytest.param(fault, streamed, id=f"{name}-{'streamed' if streamed else 'whole'}")
+    for name, fault in FAULTS.items()
+    for streamed in (False, True)
+    if "chat" in fault.kinds and not fault.deadline and (fault.streamed if streamed else fault.whole) is not None
+]
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[Endpoint]:
+    with Endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.mark.parametrize(("fault", "streamed"), CASES)
+def test_every_fault_is_what_the_table_says(
+    table: Endpoint, transport: Transport, fault: Fault, streamed: bool
+) -> None:
+    prompt = f"row 7 [[fault:{fault.name}]]"
+    body = {"model": "m", "stream": streamed, "messages": [{"role": "user", "content": prompt}]}
+    status = fault.streamed if streamed else fault.whole
+    client = client_to(table.url, transport)
+    if status is Status.ERROR:
+        expected = FatalError if fault.effect == "run" else RetryableError if fault.retried else RecordError
+        with pytest.raises(expected) as caught:
+            raise refused(client(orjson.dumps(body)))
+        assert KEY not in caught.value.message + caught.value.detail
+        return
+    reply = client(orjson.dumps(body))
+    orjson.dumps(reply.body)
+    answer = CHAT.answer(reply.body)
+    assert (answer.status if reply.status < 400 else Status.FILTERED if is_filtered(reply) else None) is status
+    if status is Status.SUCCESS:
+        assert answer.content == answer_to(prompt) + fault.tail
+
+
+def refused(reply: Reply) -> RecordError:
+    """What a final reply that is no answer means to its row."""
+    assert reply.status >= 300
+    return RecordError(str(reply.body))

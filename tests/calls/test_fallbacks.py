@@ -1,0 +1,182 @@
+"""What an endpoint wants to be asked for otherwise: found out, made, and remembered for a week."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.base.clock import Clock
+from connector.base.decoding import loads
+from connector.base.records import Reply
+from connector.base.values import dumps
+from connector.calls.fallbacks import Concessions, path_of
+from connector.endpoints._chat_concessions import CONCESSIONS
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"label": {"type": "string"}}}
+ASKED: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "user", "content": "Classify."}],
+    "max_tokens": 5,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": SCHEMA}},
+}
+
+
+def concessions(path: Path | None = None, now: float = 1e9) -> Concessions:
+    return Concessions(CONCESSIONS, path, Clock(time=lambda: now))
+
+
+def refused(message: str) -> Reply:
+    return Reply(400, {"error": {"message": message, "type": "x", "code": None}}, {})
+
+
+def conceded(
+    refusal: str, body: dict[str, Any] = ASKED, made: tuple[str, ...] = ()
+) -> tuple[str, dict[str, Any]] | None:
+    found = concessions().next(dumps(body), made, refused(refusal))
+    return None if found is None else (found[0], loads(found[1]))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "name"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+            "max_completion_tokens",
+        ),
+        ("Invalid schema for response_format 'a': 'additionalProperties' is required to be false.", "loose_schema"),
+        ("Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.", "json_object"),
+        ("body.response_format.type: Input should be 'text' or 'json_object'", "json_object"),
+        ("This response_format type is unavailable now", "json_object"),
+    ],
+)
+def test_a_refusal_says_what_to_concede(refusal: str, name: str) -> None:
+    found = conceded(refusal)
+    assert found is not None
+    assert found[0] == name
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "",
+        "context length exceeded",
+        "unsupported temperature",
+        "'max_tokens' or 'max_completion_tokens' is too large: 100000.",
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.",
+        "`max_tokens` must be less than or equal to `8192`",
+    ],
+)
+def test_other_refusals_ask_for_nothing(refusal: str) -> None:
+    assert conceded(refusal) is None
+
+
+def test_the_other_name_of_the_cap_keeps_its_value() -> None:
+    found = conceded("use max_completion_tokens")
+    assert found is not None
+    assert "max_tokens" not in found[1]
+    assert found[1]["max_completion_tokens"] == 5
+    newer = {name: value for name, value in ASKED.items() if name != "max_tokens"} | {"max_completion_tokens": 5}
+    back = conceded("Unrecognized request argument supplied: max_completion_tokens", newer)
+    assert back is not None
+    assert back[0] == "max_tokens"
+    assert back[1]["max_tokens"] == 5
+
+
+def test_where_the_schema_is_refused_it_goes_into_the_prompt_once() -> None:
+    first = conceded("response_format is not supported")
+    assert first is not None
+    name, body = first
+    assert name == "json_object"
+    assert body["response_format"] == {"type": "json_object"}
+    second = conceded("response_format is not supported", body, (name,))
+    assert second is not None
+    name, body = second
+    assert name == "prompt"
+    assert "response_format" not in body
+    assert body["messages"][-1]["content"].count(dumps(SCHEMA).decode()) == 1
+    assert conceded("response_format is not supported", body, ("json_object", "prompt")) is None
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[], [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], [{"role": "assistant", "content": None}]],
+)
+def test_the_schema_is_told_whatever_the_conversation(messages: list[Any]) -> None:
+    found = conceded("json_schema", {**ASKED, "messages": messages}, ("loose_schema",))
+    assert found is not None
+    assert "JSON Schema" in json.dumps(found[1]["messages"][-1])
+    assert len(found[1]["messages"]) >= len(messages)
+
+
+def test_a_concession_that_changes_nothing_is_none() -> None:
+    assert conceded("max_completion_tokens, response_format", {"model": "m", "messages": []}) is None
+
+
+def test_what_worked_is_asked_for_at_once_from_then_on_by_model() -> None:
+    known = concessions()
+    body = dumps(ASKED)
+    assert known.fitted(body) is body
+    known.learn(body, ["max_completion_tokens"])
+    assert loads(known.fitted(body))["max_completion_tokens"] == 5
+    other = dumps({**ASKED, "model": "another"})
+    assert known.fitted(other) == other
+
+
+def test_a_concession_is_made_at_once_and_dropped_where_it_does_not_help(tmp_path: Path) -> None:
+    known = concessions(tmp_path / "known.json")
+    known.expect(dumps(ASKED), "max_completion_tokens")
+    assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
+    assert not (tmp_path / "known.json").exists()
+    known.drop(dumps(ASKED), ["max_completion_tokens"])
+    assert known.fitted(dumps(ASKED)) == dumps(ASKED)
+
+
+def test_a_refusal_is_noticed_before_the_next_call_begins() -> None:
+    known = concessions()
+    known.noticed(dumps(ASKED), refused("use max_completion_tokens"))
+    assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
+    known.noticed(dumps(ASKED), refused("the prompt is too long"))
+    assert list(loads(known.fitted(dumps(ASKED)))) == list(loads(known.fitted(dumps(ASKED))))
+
+
+def test_a_request_that_needs_nothing_stays_byte_for_byte() -> None:
+    known = concessions()
+    known.learn(dumps(ASKED), ["max_completion_tokens"])
+    body = b'{"model": "m",  "messages": []}'
+    assert known.fitted(body) is body
+
+
+def test_the_next_run_knows_it_for_a_week(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "known.json"
+    concessions(path).learn(dumps(ASKED), ["max_completion_tokens"])
+    concessions(path).learn(dumps({**ASKED, "model": "n"}), ["json_object"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "max_completion_tokens" in loads(concessions(path).fitted(dumps(ASKED)))
+    assert concessions(path, 1e9 + 8 * 86_400).fitted(dumps(ASKED)) == dumps(ASKED)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"m": 1}', b'{"m": {"at": "x", "names": []}}'])
+def test_a_broken_memory_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "known.json"
+    path.write_bytes(content)
+    known = concessions(path)
+    assert known.fitted(dumps(ASKED)) == dumps(ASKED)
+    known.learn(dumps(ASKED), ["max_completion_tokens"])
+    assert "max_completion_tokens" in loads(concessions(path).fitted(dumps(ASKED)))
+
+
+def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    known = concessions(tmp_path / "file" / "known.json")
+    known.learn(dumps(ASKED), ["max_completion_tokens"])
+    assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
+
+
+def test_each_endpoint_has_a_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert path_of("http://a/v1") != path_of("http://b/v1")
+    assert path_of("http://a/v1").is_relative_to(tmp_path)

@@ -1,0 +1,134 @@
+"""A config may list models: `model` picks one, and request, provenance and cost go by it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from connector import Config, ConfigError, Connector
+from connector.config.shorthands import chosen_model, constants_of, names_of, prices_of
+from connector.run.plan import Plan
+from tests.endpoint import Endpoint
+
+FAST = {"name": "fast", "id": "gpt-4o-mini", "max_tokens": 50, "temperature": 0, "input_price": 1.0, "output_price": 10}
+BIG = {"name": "big", "id": "gpt-4o", "kind": "chat", "region": "eu", "description": "for hard rows"}
+MODELS = [FAST, BIG]
+
+
+def config(**options: Any) -> Config:
+    return Config(**{"models": MODELS, "prompt": "{{ t }}", **options})
+
+
+def request(**options: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(Plan(config(**options)).request({"t": "a"}))
+    return body
+
+
+@pytest.mark.parametrize(
+    ("picked", "found"), [("fast", "gpt-4o-mini"), ("gpt-4o-mini", "gpt-4o-mini"), ("big", "gpt-4o")]
+)
+def test_a_model_is_picked_by_its_name_or_its_id(picked: str, found: str) -> None:
+    chosen = chosen_model(config(model=picked))
+    assert chosen is not None
+    assert chosen.id == found
+
+
+def test_the_only_model_need_not_be_picked() -> None:
+    chosen = chosen_model(config(models=[BIG]))
+    assert chosen is not None
+    assert chosen.name == "big"
+
+
+@pytest.mark.parametrize(
+    ("picked", "told"),
+    [
+        (None, "model: is missing: pick one of models; there are: fast, big"),
+        ("fats", "no 'fats' in models; there are: fast"),
+    ],
+)
+def test_a_model_that_is_not_listed_is_told_with_those_that_are(picked: str | None, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Plan(config(model=picked))
+    assert told in caught.value.message
+
+
+def test_a_list_may_be_json_text_and_a_wrong_one_is_told() -> None:
+    assert chosen_model(config(models=json.dumps(MODELS), model="big")) == chosen_model(config(model="big"))
+    with pytest.raises(ConfigError, match=r"models\[0\]\.id: "):
+        config(models=[{"name": "a"}])
+    with pytest.raises(ConfigError, match=r"models\[0\]\.price: "):
+        config(models=[{"name": "a", "id": "b", "price": 1}])
+    with pytest.raises(ConfigError, match=r"models\[0\]\.input_price: "):
+        config(models=[{"name": "a", "id": "b", "input_price": -1}])
+
+
+def test_a_request_made_from_a_prompt_takes_what_the_list_says() -> None:
+    asked = {"messages": [{"role": "user", "content": "a"}]}
+    assert request(model="fast") == {"model": "gpt-4o-mini", "max_tokens": 50, "temperature": 0, **asked}
+    assert request(model="big") == {"model": "gpt-4o", **asked}
+
+
+def test_a_request_format_may_refer_to_the_chosen_model() -> None:
+    body = {"model": "{{ model.id }}", "max_tokens": "{{ model.max_tokens }}", "user": "{{ model.region }}-{{ t }}"}
+    assert request(model="big", request_format=body) == {"model": "gpt-4o", "max_tokens": None, "user": "eu-a"}
+    assert request(model="fast", request_format={**body, "user": "x"})["max_tokens"] == 50
+    plan = Plan(config(model="big", request_format=body), ["t"])
+    assert plan.model == "gpt-4o"
+
+
+def test_a_column_called_model_comes_before_the_chosen_one() -> None:
+    plan = Plan(config(model="big", request_format={"model": "{{ model }}"}), ["model"])
+    assert json.loads(plan.request({"model": "of the row"})) == {"model": "of the row"}
+
+
+def test_prices_are_those_of_the_chosen_model_unless_configured() -> None:
+    fast = prices_of(config(model="fast"))
+    assert fast is not None
+    assert (fast.input, fast.output) == (1.0, 10.0)
+    assert prices_of(config(model="big")) is None
+    own = prices_of(config(model="fast", prices={"input": 2}))
+    assert own is not None
+    assert own.input == 2
+
+
+def test_without_a_list_there_is_nothing_to_choose() -> None:
+    plain = Config(model="m", prompt="{{ t }}")
+    assert (chosen_model(plain), prices_of(plain), constants_of(plain)) == (None, None, {})
+    assert Plan(plain).model == "m"
+
+
+def test_provenance_and_cost_go_by_the_chosen_model(endpoint: Endpoint) -> None:
+    (row,) = Connector(config(url=endpoint.base_url, model="fast")).enrich([{"t": "a"}])
+    told = row["_llm"]
+    assert told["model"] == "gpt-4o-mini"
+    assert told["cost_usd"] == pytest.approx((told["input_tokens"] + 10 * told["output_tokens"]) / 1e6)
+    (call,) = endpoint.journal.calls
+    assert call.body["model"] == "gpt-4o-mini"
+
+
+def test_each_stream_may_pick_its_own(endpoint: Endpoint) -> None:
+    streams = {"a": {"model": "fast"}, "b": {"model": "big"}}
+    transform = Connector(config(url=endpoint.base_url, streams=streams, model="big")).transform()
+    assert transform.plan.model == "gpt-4o-mini"
+
+
+def test_check_asks_the_chosen_model(endpoint: Endpoint) -> None:
+    diagnosis = Connector(config(url=endpoint.base_url, model="fast")).check()
+    assert diagnosis.ok
+    (paid,) = [call for call in endpoint.journal.calls if call.action == "answer"]
+    assert (paid.body["model"], paid.body["max_tokens"]) == ("gpt-4o-mini", 1)
+    assert "USD" in diagnosis.message
+
+
+@pytest.mark.parametrize(("option", "names"), [(None, ()), ("", ()), ("a", ("a",)), (" a, b ,", ("a", "b"))])
+def test_names_are_separated_by_commas(option: str | None, names: tuple[str, ...]) -> None:
+    assert names_of(option) == names
+
+
+@pytest.mark.parametrize(("url", "known"), [("http://h/v1/chat/completions", False), ("http://h/v1/embeddings", True)])
+def test_half_a_price_is_none_unless_the_kind_has_no_output(url: str, known: bool) -> None:
+    half = {"name": "half", "id": "m", "input_price": 1.0}
+    prices = prices_of(Config.load({"url": url, "models": [half]}))
+    assert (prices is not None) == known

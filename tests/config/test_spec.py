@@ -1,0 +1,76 @@
+"""Generated files are what the config's model says, and every platform can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+
+from connector import Config, stores
+from connector.config.spec import spec
+from spec import generate
+from tests.config.test_config import SAVED_BY_AI_SQUARED
+
+FILES = generate.files()
+
+
+def nodes(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema inside a schema, with its path."""
+    yield path, schema
+    for name, each in schema.get("properties", {}).items():
+        yield from nodes(each, f"{path}.{name}")
+    for position, each in enumerate(schema.get("oneOf", [])):
+        yield from nodes(each, f"{path}[{position}]")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_generated_files_are_up_to_date(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == FILES[path], "run `make spec`"
+
+
+def test_the_spec_is_valid_draft_07() -> None:
+    Draft7Validator.check_schema(spec())
+
+
+def test_the_spec_says_nothing_that_a_platform_cannot_draw() -> None:
+    for path, schema in nodes(spec()):
+        assert not {"anyOf", "allOf", "not", "if", "$ref", "additionalProperties"} & set(schema), path
+        assert isinstance(schema.get("type"), str), path
+        assert schema["type"] != "object" or schema.get("properties") or schema.get("oneOf"), path
+
+
+def test_every_option_has_what_a_form_needs() -> None:
+    for path, schema in nodes(spec()):
+        if path and not path.endswith("]"):
+            assert "title" in schema, path
+            assert "description" in schema or "const" in schema, path
+
+
+def test_options_are_ordered() -> None:
+    orders = [schema["order"] for schema in spec()["properties"].values()]
+    assert orders == sorted(set(orders))
+
+
+def test_a_one_of_tells_its_branches_by_one_constant() -> None:
+    branches = spec()["properties"]["input"]["oneOf"]
+    assert [branch["properties"]["type"]["const"] for branch in branches] == list(stores.KINDS)
+
+
+@pytest.mark.parametrize("flag", ["airbyte_secret", "multiwoven_secret", "writeOnly"])
+def test_secrets_are_flagged_for_every_platform(flag: str) -> None:
+    flagged = {path for path, schema in nodes(spec()) if schema.get(flag) is True}
+    assert {".api_key", ".headers", ".proxy"} <= flagged
+
+
+def test_every_option_of_the_config_is_in_the_spec_and_in_the_readme() -> None:
+    readme = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+    for name in Config.model_fields:
+        assert name in spec()["properties"]
+        assert f"| `{name}" in readme
+
+
+def test_a_config_saved_by_ai_squared_is_valid_as_it_stands() -> None:
+    Draft7Validator(spec()).validate(SAVED_BY_AI_SQUARED)

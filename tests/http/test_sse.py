@@ -1,0 +1,133 @@
+"""Server-sent events: the same events come out however the bytes are cut, and nothing makes the parser stumble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from connector.http.sse import DONE, events
+
+STREAM = (
+    "\ufeff: a comment\n\n"
+    'data: {"a": "café 🙂 \u2028"}\r\n\r\n'
+    "event: message\rid: 7\rdata:no space\rretry: 1\r\r"
+    "data: one\r\ndata:  two\ndata\ndata:\r\n\n"
+    "\n\r\n\r\ndata: [DONE]\n\n"
+    "data: left over"
+).encode()
+EVENTS = [
+    '{"a": "café 🙂 \u2028"}'.encode(),
+    b"no space",
+    b"one\n two\n\n",
+    DONE,
+    b"left over",
+]
+
+
+def parsed(*chunks: bytes) -> list[bytes]:
+    return list(events(chunks))
+
+
+def cut(data: bytes, at: list[int]) -> list[bytes]:
+    bounds = sorted(each % (len(data) + 1) for each in at)
+    return [data[start:end] for start, end in zip([0, *bounds], [*bounds, len(data)], strict=True)]
+
+
+@given(st.lists(st.integers(0, 10**6)))
+def test_wherever_the_bytes_are_cut_the_events_are_the_same(at: list[int]) -> None:
+    assert parsed(*cut(STREAM, at)) == EVENTS
+
+
+def test_byte_by_byte_and_cut_in_two_at_every_place() -> None:
+    assert parsed(*(STREAM[i : i + 1] for i in range(len(STREAM)))) == EVENTS
+    for i in range(len(STREAM)):
+        assert parsed(STREAM[:i], STREAM[i:]) == EVENTS
+
+
+LINES = st.sampled_from(
+    [b"data: x", b"data:", b"data", b": c", b"", b"event: e", b"datax: y", b"data : z", b" data: w", b"\xff\0"]
+)
+ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
+
+
+@given(st.lists(st.tuples(LINES, ENDS)), st.lists(st.integers(0, 10**6), max_size=5))
+def test_lines_may_end_in_any_of_the_three_ways(lines: list[tuple[bytes, bytes]], at: list[int]) -> None:
+    """A CR before an empty line that ends in LF is one end, so such a pair is left out."""
+    assume(not any(one[1] == b"\r" and other == (b"", b"\n") for one, other in pairwise(lines)))
+    stream = b"".join(line + end for line, end in lines)
+    plain = b"".join(line + b"\n" for line, _ in lines)
+    assert parsed(*cut(stream, at)) == parsed(plain)
+
+
+@given(st.binary(), st.lists(st.integers(0, 10**6), max_size=5))
+def test_random_bytes_never_raise_and_are_cut_anywhere(data: bytes, at: list[int]) -> None:
+    assert parsed(*cut(data, at)) == parsed(data)
+
+
+@given(
+    st.lists(st.sampled_from([b"d", b"ata", b"data", b":", b" ", b"\r", b"\n", b"\xef\xbb\xbf", b"\xef", b"x", b""]))
+)
+def test_the_pieces_of_events_never_raise_either(chunks: list[bytes]) -> None:
+    assert parsed(*chunks) == parsed(b"".join(chunks))
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (b"", []),
+        (b"\n\n\n", []),
+        (b": only\n: comments\n\n", []),
+        (b"event: x\n\n", []),
+        (b"data: a\n\n", [b"a"]),
+        (b"data: a", [b"a"]),
+        (b"data: a\n", [b"a"]),
+        (b"data:a\n\n", [b"a"]),
+        (b"data:  a\n\n", [b" a"]),
+        (b"data:\n\n", [b""]),
+        (b"data\n\n", [b""]),
+        (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b"data: a\n: comment\ndata: b\n\n", [b"a\nb"]),
+        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"datum: a\n\n", []),
+        (b" data: a\n\n", []),
+        (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
+        (b"data: \xef\xbb\xbfa\n\n", [b"\xef\xbb\xbfa"]),
+        (b"\xef\xbb", []),
+        (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
+        (b"data: [DONE]", [DONE]),
+        (b"<!DOCTYPE html>\n\n<html>", []),
+    ],
+)
+def test_events_are_what_the_standard_says(stream: bytes, expected: list[bytes]) -> None:
+    assert parsed(stream) == expected
+
+
+def test_an_event_is_handed_on_as_soon_as_its_blank_line_has_come() -> None:
+    taken: list[bytes] = []
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b"data: a\n", b"\n", b"data: b\r\n\r", b"data: c"):
+            taken.append(chunk)
+            yield chunk
+
+    stream = events(chunks())
+    assert next(stream) == b"a"
+    assert len(taken) == 2
+    assert next(stream) == b"b"
+    assert len(taken) == 3
+    assert list(stream) == [b"c"]
+
+
+def test_blank_lines_split_between_chunks_are_still_blank() -> None:
+    """The LF of a CRLF that comes in a chunk of its own is no second line end, but the next LF is."""
+    assert parsed(b"data: a\r", b"\n", b"\n", b"data: b\r", b"\n", b"\r\n") == [b"a", b"b"]
+    assert parsed(b"data: a\r", b"", b"\n", b"data: b\n\n") == [b"a\nb"]
+
+
+def test_a_long_event_in_many_small_chunks_is_put_together_in_linear_time() -> None:
+    chunks = [b"data: ", *([b"x" * 10] * 200_000), b"\n\n"]
+    assert parsed(*chunks) == [b"x" * 2_000_000]

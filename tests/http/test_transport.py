@@ -1,0 +1,1235 @@
+"""The transport against real sockets: a scripted server plays every way in which an endpoint behaves or misbehaves."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import re
+import select
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+import requests
+import responses
+
+from connector.base.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ConfigError,
+    ConnectorError,
+    CutError,
+    ReplyError,
+)
+from connector.base.version import __version__
+from connector.http.network_errors import explain
+from connector.http.transport import MAX_REDIRECTS, Settings, Transport
+
+KEY = "sk-very-secret"
+PATIENCE = 5.0
+"""Seconds that the server waits at most; no test should come near."""
+
+BIG = b"x" * (8 << 20)
+"""More than the socket buffers of both ends hold."""
+
+
+class Sent(NamedTuple):
+    """A request as the server saw it."""
+
+    line: str
+    headers: list[str]
+    body: bytes
+    packets: int
+
+
+class Peer:
+    """The server's end of a connection."""
+
+    def __init__(self, sock: socket.socket, server: Server) -> None:
+        self.sock = sock
+        self.server = server
+        self.data = b""
+
+    def head(self) -> tuple[str, list[str], int]:
+        """The next request's line and header lines, and in how many packets they came. Raises EOFError at the end."""
+        packets = 0
+        while b"\r\n\r\n" not in self.data:
+            packets += 1
+            self.data += self._more()
+        head, _, self.data = self.data.partition(b"\r\n\r\n")
+        line, *headers = head.decode("latin-1").split("\r\n")
+        return line, headers, packets
+
+    def request(self) -> Sent:
+        line, headers, packets = self.head()
+        lengths = [int(header.split(":")[1]) for header in headers if header.startswith("Content-Length:")]
+        while len(self.data) < sum(lengths):
+            packets += 1
+            self.data += self._more()
+        body, self.data = self.data[: sum(lengths)], self.data[sum(lengths) :]
+        sent = Sent(line, headers, body, packets)
+        self.server.requests.append(sent)
+        return sent
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def hang(self) -> None:
+        """Stay silent until the test is over."""
+        self.server.over.wait(PATIENCE)
+
+    def trickle(self, data: bytes) -> NoReturn:
+        """Send `data` every 20 ms until the client has had enough."""
+        while not self.server.over.wait(0.02):
+            self.send(data)
+        raise EOFError
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        self.sock = context.wrap_socket(self.sock, server_side=True)
+
+    def _more(self) -> bytes:
+        if not (data := self.sock.recv(1 << 20)):
+            raise EOFError
+        return data
+
+
+Script = Callable[[Peer], None]
+
+
+class Server:
+    """Plays the script for every connection, in a thread of its own; closes it when the script ends."""
+
+    def __init__(self, script: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+        self.script = script
+        self.context = context
+        self.requests: list[Sent] = []
+        self.connections = 0
+        self.failures: list[BaseException] = []
+        self.peers: list[Peer] = []
+        self.over = threading.Event()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.create_server((host, 0), family=family, backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.host = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.url = f"{'https' if context else 'http'}://{self.host}/v1/chat"
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            sock, _ = self.listener.accept()
+            if self.over.is_set():
+                sock.close()
+                return
+            self.connections += 1
+            self.threads.append(threading.Thread(target=self._play, args=(sock,)))
+            self.threads[-1].start()
+
+    def _play(self, sock: socket.socket) -> None:
+        sock.settimeout(PATIENCE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or a close loses what Nagle holds back
+        peer = Peer(sock, self)
+        self.peers.append(peer)
+        try:
+            if self.context:
+                peer.start_tls(self.context)
+            self.script(peer)
+        except (OSError, EOFError):
+            pass  # the client has left
+        except BaseException as failure:  # noqa: BLE001 - shown by `close`
+            self.failures.append(failure)
+        finally:
+            peer.sock.close()
+            sock.close()
+
+    def close(self) -> None:
+        self.over.set()
+        socket.create_connection(self.listener.getsockname()[:2]).close()  # wakes `_accept`
+        for peer in self.peers:
+            with suppress(OSError):
+                peer.sock.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+        self.listener.close()
+        assert not self.failures
+
+
+Serve = Callable[..., Server]
+Connect = Callable[..., Transport]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers: list[Server] = []
+
+    def start(script: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Server:
+        servers.append(Server(script, context, host))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    transports: list[Transport] = []
+
+    def start(monotonic: Callable[[], float] = time.monotonic, **settings: object) -> Transport:
+        given = {"timeout": PATIENCE, "headers": {"Authorization": f"Bearer {KEY}"}} | settings
+        transports.append(Transport(Settings(**given), monotonic=monotonic))  # type: ignore[arg-type]  # checked by whom it serves
+        return transports[-1]
+
+    yield start
+    for transport in transports:
+        transport.close()
+
+
+@pytest.fixture
+def transport(connect: Connect) -> Transport:
+    return connect()
+
+
+def reply(body: bytes = b"{}", status: str = "200 OK", *fields: str) -> bytes:
+    head = "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields])
+    return head.encode() + b"\r\n\r\n" + body
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+END = b"0\r\n\r\n"
+
+
+def answering(*replies: bytes) -> Script:
+    """Answer request after request on a connection with these, the last again and again."""
+
+    def script(peer: Peer) -> None:
+        for data in replies[:-1]:
+            peer.request()
+            peer.send(data)
+        while True:
+            peer.request()
+            peer.send(replies[-1])
+
+    return script
+
+
+# What is sent
+
+
+def test_a_small_request_goes_out_in_one_piece(serve: Serve, transport: Transport) -> None:
+    server = serve(answering(reply(b'{"a": 1}')))
+    response = transport.post(server.url, b'{"model": "m"}')
+    assert (response.status, response.headers["content-length"], response.read()) == (200, "8", b'{"a": 1}')
+    (sent,) = server.requests
+    assert sent.line == "POST /v1/chat HTTP/1.1"
+    assert sent.body == b'{"model": "m"}'
+    assert sent.packets == 1
+    assert sorted(sent.headers) == sorted(
+        [
+            f"Host: {server.host}",
+            f"User-Agent: openai-compatible-connector/{__version__}",
+            "Accept: application/json, text/event-stream",
+            "Accept-Encoding: identity",
+            "Content-Type: application/json",
+            f"Authorization: Bearer {KEY}",
+            "Content-Length: 14",
+        ]
+    )
+
+
+def test_get_has_no_body(serve: Serve, transport: Transport) -> None:
+    server = serve(answering(reply(b"[]")))
+    assert transport.get(f"http://{server.host}/v1/models?limit=1#part").read() == b"[]"
+    (sent,) = server.requests
+    assert sent.line == "GET /v1/models?limit=1 HTTP/1.1"
+    assert not [header for header in sent.headers if header.startswith("Content-")]
+
+
+def test_a_user_s_header_wins_whatever_its_case(serve: Serve, connect: Connect) -> None:
+    server = serve(answering(reply()))
+    transport = connect(headers={"user-AGENT": "mine", "ACCEPT": "*/*", "host": "gateway", "content-type": "text/json"})
+    transport.post(server.url, b"{}").read()
+    headers = server.requests[0].headers
+    assert {"user-AGENT: mine", "ACCEPT: */*", "host: gateway", "content-type: text/json"} <= set(headers)
+    assert len(headers) == len({header.split(":")[0].lower() for header in headers})
+
+
+def test_the_type_of_a_multipart_body_wins_over_a_user_s(serve: Serve, connect: Connect) -> None:
+    server = serve(answering(reply()))
+    connect(headers={"Content-Type": "application/json"}).post(
+        server.url, b"--b--", "multipart/form-data; boundary=b"
+    ).read()
+    assert "Content-Type: multipart/form-data; boundary=b" in server.requests[0].headers
+
+
+def test_user_and_password_in_the_url_become_basic_auth_and_nothing_else(serve: Serve, connect: Connect) -> None:
+    server = serve(answering(reply()))
+    connect(headers={}).post(f"http://me:p%40ss@{server.host}/v1", b"{}").read()
+    (sent,) = server.requests
+    assert f"Authorization: Basic {base64.b64encode(b'me:p@ss').decode()}" in sent.headers
+    assert "me" not in sent.line
+    assert f"Host: {server.host}" in sent.headers
+
+
+def test_the_environment_is_not_consulted(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = serve(answering(reply()))
+    (tmp_path / "netrc").write_text("default login thief password stolen\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    connect(headers={}).post(server.url, b"{}").read()
+    assert not [header for header in server.requests[0].headers if header.startswith("Authorization")]
+
+
+def test_a_big_body_arrives_whole(serve: Serve, transport: Transport) -> None:
+    server = serve(answering(reply()))
+    assert transport.post(server.url, BIG).read() == b"{}"
+    assert transport.post(server.url, b"small").read() == b"{}"
+    assert [sent.body == wanted for sent, wanted in zip(server.requests, [BIG, b"small"], strict=True)] == [True, True]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/v1\r\nX-Evil: 1",
+        "http://127.0.0.1\n/v1",
+        "ftp://127.0.0.1/v1",
+        "127.0.0.1:8000/v1",
+        "localhost",
+        "http://",
+        "https:///v1",
+        "http://127.0.0.1:99999/v1",
+        "http://[::1/v1",
+        "",
+    ],
+)
+def test_a_url_that_cannot_be_called_is_refused(transport: Transport, url: str) -> None:
+    with pytest.raises(ConfigError, match="url: cannot be called"):
+        transport.post(url, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"headers": {"X-Key": f"{KEY}\r\nX-Evil: 1"}}, "headers.X-Key: has a line break"),
+        ({"headers": {"content-length": "3"}}, "headers.content-length: follows from the body"),
+        ({"headers": {"Transfer-Encoding": "chunked"}}, "headers.Transfer-Encoding: follows from the body"),
+        ({"proxy": "proxy:3128"}, "proxy: must look like http://host:port"),
+        ({"proxy": "http://proxy:99999"}, "proxy: must look like http://host:port"),
+        ({"proxy": "http://proxy:x"}, "proxy: must look like http://host:port"),
+        ({"proxy": "http://[::1"}, "proxy: must look like http://host:port"),
+        ({"ca_bundle": "a\0b"}, "ca_bundle: cannot be read"),
+        ({"proxy": f"socks5://me:{KEY}@proxy:3128"}, "proxy: must look like"),
+        ({"ca_bundle": "missing.pem"}, "ca_bundle: cannot be read"),
+        ({"client_cert": "missing.pem"}, "client_certificate: cannot be read"),
+        ({"client_cert": ("missing.pem", "missing.key")}, "client_certificate: cannot be read"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)) as caught:
+        Transport(Settings(**settings))  # type: ignore[arg-type]  # various on purpose
+    assert KEY not in f"{caught.value} {caught.value.detail}"
+
+
+def test_secrets_show_in_no_repr(serve: Serve) -> None:
+    server = serve(answering(reply()))
+    settings = Settings(headers={"Authorization": KEY}, proxy=f"http://me:{KEY}@{server.host}")
+    with closing(Transport(settings)) as transport:
+        response = transport.post("http://api.example/v1", b"{}")
+        response.read()
+        for shown in (
+            settings,
+            transport,
+            response,
+            vars(transport),
+            [getattr(response, n) for n in response.__slots__],
+        ):
+            assert KEY not in repr(shown)
+
+
+# Connections
+
+
+@pytest.mark.parametrize(
+    "data",
+    [reply(), CHUNKED + chunk(b"data: 1\n\n") + END, CHUNKED + END, b"HTTP/1.1 204 None\r\n\r\n", reply(b"", "404 No")],
+)
+def test_a_reply_taken_to_its_end_leaves_the_connection_usable(serve: Serve, transport: Transport, data: bytes) -> None:
+    server = serve(answering(data))
+    for _ in range(3):
+        transport.post(server.url, b"{}").read()
+    assert (len(server.requests), server.connections) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        reply(b"{}", "200 OK", "Connection: close"),
+        reply(b"{}", "200 OK", "Connection: X-Other, Close"),
+        reply(b"{}", "500 Oops"),
+        reply(b"{}", "503 Busy"),
+        reply() + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother",
+        CHUNKED + chunk(b"{}") + END + b"\r\n",
+        reply().replace(b"1.1", b"1.0", 1),
+    ],
+)
+def test_a_connection_in_doubt_is_not_used_again(serve: Serve, transport: Transport, data: bytes) -> None:
+    server = serve(answering(data))
+    for _ in range(3):
+        assert transport.post(server.url, b"{}").read() == b"{}"
+    assert (len(server.requests), server.connections) == (3, 3)
+
+
+def test_bytes_that_come_late_do_not_leak_into_the_next_reply(serve: Serve, transport: Transport) -> None:
+    late = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply(b"first"))
+        if len(peer.server.requests) == 1:
+            peer.send(reply(b"a leak"))
+            late.set()
+        peer.hang()
+
+    server = serve(script)
+    assert transport.post(server.url, b"{}").read() == b"first"
+    assert late.wait(PATIENCE)
+    assert transport.post(server.url, b"{}").read() == b"first"
+    assert server.connections == 2
+
+
+def test_a_reply_that_is_given_up_takes_its_connection_along(serve: Serve, transport: Transport) -> None:
+    server = serve(answering(CHUNKED + chunk(b"one"), reply()))
+    response = transport.post(server.url, b"{}")
+    chunks = response.chunks()
+    assert next(chunks) == b"one"
+    chunks.close()  # type: ignore[attr-defined]  # a generator
+    unread = transport.post(server.url, b"{}")
+    unread.close()
+    unread.close()
+    server.script = answering(reply(b"ok"))
+    assert transport.post(server.url, b"{}").read() == b"ok"
+    assert server.connections == 3
+
+
+def test_a_connection_closed_while_idle_is_replaced_unnoticed(serve: Serve, transport: Transport) -> None:
+    closed = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply())
+        peer.sock.close()
+        closed.set()
+
+    server = serve(script)
+    for _ in range(5):
+        assert transport.post(server.url, b"{}").read() == b"{}"
+        assert closed.wait(PATIENCE)
+        closed.clear()
+    assert len(server.requests) == 5
+
+
+def test_a_kept_connection_that_dies_under_a_request_is_replaced_once_and_at_once(
+    serve: Serve, transport: Transport
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply())
+        peer.request()
+
+    server = serve(script)
+    for _ in range(3):
+        assert transport.post(server.url, b"{}").read() == b"{}"
+    assert (len(server.requests), server.connections) == (5, 3)
+
+
+def test_a_fresh_connection_that_dies_is_replaced_too(serve: Serve, transport: Transport) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        if len(peer.server.requests) == 2:
+            peer.send(reply())
+
+    assert transport.post(serve(script).url, b"{}").read() == b"{}"
+
+
+def test_a_connection_that_dies_again_is_an_error(serve: Serve, transport: Transport) -> None:
+    server = serve(lambda peer: forget(peer.request()))
+    with pytest.raises(APIConnectionError, match=f"{server.host} closed the connection without an answer"):
+        transport.post(server.url, b"{}")
+    assert len(server.requests) == 2
+
+
+def forget(_: object) -> None: ...
+
+
+def test_a_reset_is_like_a_close(serve: Serve, transport: Transport) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    server = serve(script)
+    with pytest.raises(APIConnectionError, match="closed the connection without an answer"):
+        transport.post(server.url, b"{}")
+    assert len(server.requests) == 2
+
+
+def test_a_connection_that_dies_in_the_head_is_cut_and_not_sent_again(serve: Serve, transport: Transport) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 20")
+
+    server = serve(script)
+    with pytest.raises(CutError):
+        transport.post(server.url, b"{}")
+    assert len(server.requests) == 1
+
+
+def test_more_threads_than_connections_still_get_their_replies(serve: Serve, connect: Connect) -> None:
+    server = serve(answering(reply()))
+    transport = connect(connections=1)
+    held = [transport.post(server.url, b"{}") for _ in range(3)]
+    assert [response.read() for response in held] == [b"{}"] * 3
+
+
+def test_each_thread_gets_the_reply_to_its_own_request(serve: Serve, connect: Connect) -> None:
+    def echo(peer: Peer) -> None:
+        while True:
+            body = peer.request().body
+            peer.send(reply(body) if len(body) % 2 else CHUNKED + chunk(body[:5]) + chunk(body[5:]) + END)
+
+    server = serve(echo)
+    transport = connect(connections=64)
+    wrong: list[bytes] = []
+
+    def work(worker: int) -> None:
+        for turn in range(20):
+            body = b"worker %d turn %d" % (worker, turn)
+            if (got := transport.post(server.url, body).read()) != body:
+                wrong.append(got)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(server.requests) == 64 * 20
+    assert server.connections <= 64
+
+
+def test_closing_the_transport_closes_what_it_keeps(serve: Serve, connect: Connect) -> None:
+    left = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply())
+        with suppress(EOFError):
+            peer.request()
+        left.set()
+
+    server = serve(script)
+    transport = connect()
+    transport.post(server.url, b"{}").read()
+    transport.close()
+    assert left.wait(PATIENCE)
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("data", "came"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", [b"half"]),
+        (CHUNKED + chunk(b"half") + b"5\r\nmo", [b"halfmo"]),
+        (CHUNKED + chunk(b"half"), [b"half"]),
+        (CHUNKED, []),
+    ],
+)
+def test_a_cut_body_gives_what_came_and_then_raises(
+    serve: Serve, transport: Transport, data: bytes, came: list[bytes]
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(data)
+
+    server = serve(script)
+    chunks = transport.post(server.url, b"{}").chunks()
+    assert [next(chunks) for _ in came] == came
+    with pytest.raises(CutError):
+        next(chunks)
+    with pytest.raises(CutError):
+        transport.post(server.url, b"{}").read()
+
+
+def test_a_body_that_is_reset_is_cut(serve: Serve, transport: Transport) -> None:
+    seen = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        seen.wait(PATIENCE)
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    chunks = transport.post(serve(script).url, b"{}").chunks()
+    assert next(chunks) == b"half"
+    seen.set()
+    with pytest.raises(CutError):
+        next(chunks)
+
+
+def flushed_gzip(*parts: bytes) -> list[bytes]:
+    engine = zlib.compressobj(wbits=31)
+    return [engine.compress(part) + engine.flush(zlib.Z_SYNC_FLUSH) for part in parts] + [engine.flush()]
+
+
+@pytest.mark.parametrize("kind", ["length", "chunked", "close", "old", "gzip"])
+def test_events_are_handed_on_as_they_arrive(serve: Serve, transport: Transport, kind: str) -> None:
+    first, second = b"data: 1\n\n", b"data: 2\n\ndata: [DONE]\n\n"
+    wires = {
+        "length": (reply(first + second)[: -len(second)], second),
+        "chunked": (CHUNKED + chunk(first), chunk(second) + END),
+        "close": (b"HTTP/1.1 200 OK\r\n\r\n" + first, second),
+        "old": (b"HTTP/1.0 200 OK\r\n\r\n" + first, second),
+    }
+    packed = flushed_gzip(first, second)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wires["gzip"] = (head + chunk(packed[0]), chunk(packed[1] + packed[2]) + END)
+    seen = threading.Event()
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.request()
+            peer.send(wires[kind][0])
+            assert seen.wait(PATIENCE)
+            peer.send(wires[kind][1])
+            if kind in {"close", "old"}:
+                return
+
+    server = serve(script)
+    chunks = transport.post(server.url, b"{}").chunks()
+    assert next(chunks) == first
+    seen.set()
+    assert b"".join(chunks) == second
+    assert transport.post(server.url, b"{}").read() == first + second
+    assert server.connections == (2 if kind in {"close", "old"} else 1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        reply(b"x" * 1001),
+        CHUNKED + chunk(b"x" * 500) * 3 + END,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 2000,
+        reply(gzip.compress(b"x" * 1001), "200 OK", "Content-Encoding: gzip"),
+    ],
+)
+def test_a_reply_that_is_too_large_is_refused(serve: Serve, connect: Connect, data: bytes) -> None:
+    server = serve(answering(data))
+    transport = connect(max_response_bytes=1000)
+    with pytest.raises(ReplyError, match="the reply is larger than max_response_bytes = 1000"):
+        transport.post(server.url, b"{}").read()
+    with pytest.raises(ReplyError, match="larger"):
+        list(transport.post(server.url, b"{}").chunks())
+
+
+def test_a_gzip_bomb_takes_no_more_memory_than_allowed(serve: Serve, connect: Connect) -> None:
+    bomb = reply(gzip.compress(bytes(64 << 20)), "200 OK", "Content-Encoding: gzip")
+    server = serve(answering(bomb))
+    transport = connect(max_response_bytes=1 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ReplyError, match="larger"):
+            transport.post(server.url, b"{}").read()
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("wbits", [31, 15, -15])
+def test_compressed_replies_are_decoded(serve: Serve, transport: Transport, wbits: int) -> None:
+    engine = zlib.compressobj(wbits=wbits)
+    packed = engine.compress(b'{"a": 1}') + engine.flush()
+    coding = "Content-Encoding: " + ("GZIP" if wbits == 31 else "deflate")
+    server = serve(answering(reply(packed, "200 OK", coding)))
+    for _ in range(2):
+        assert transport.post(server.url, b"{}").read() == b'{"a": 1}'
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(("coding", "told"), [("br", "compressed as 'br'"), ("gzip", "cannot be decompressed")])
+def test_what_cannot_be_decoded_is_refused(serve: Serve, transport: Transport, coding: str, told: str) -> None:
+    server = serve(answering(reply(b"junk", "200 OK", f"Content-Encoding: {coding}")))
+    with pytest.raises(ReplyError, match=told):
+        transport.post(server.url, b"{}").read()
+
+
+# Answers before the request is out
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_server_that_refuses_a_body_before_it_has_it_is_heard(
+    serve: Serve, connect: Connect, authority: Authority, tls: bool, stays: bool
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(reply(b"too big", "413 Too Large", "Connection: close"))
+        if stays:
+            peer.hang()
+
+    server = serve(script, authority.context if tls else None)
+    response = connect(ca_bundle=authority.path).post(server.url, BIG)
+    assert (response.status, response.read()) == (413, b"too big")
+
+
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_server_that_leaves_during_a_request_is_tried_once_more(
+    serve: Serve, transport: Transport, lingers: bool
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.server.requests.append(Sent(*peer.head()[:2], b"", 1))
+        if lingers:
+            peer.sock.shutdown(socket.SHUT_WR)
+            peer.hang()
+
+    server = serve(script)
+    with pytest.raises(APIConnectionError, match="closed the connection without an answer"):
+        transport.post(server.url, BIG)
+    assert len(server.requests) == 2
+
+
+def test_a_server_that_says_continue_gets_the_rest(serve: Serve, transport: Transport) -> None:
+    def script(peer: Peer) -> None:
+        while b"\r\n\r\n" not in peer.data:
+            peer.data += peer.sock.recv(1 << 10)
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        peer.request()
+        peer.send(reply(b"all"))
+
+    server = serve(script)
+    assert transport.post(server.url, BIG).read() == b"all"
+    assert server.requests[0].body == BIG
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", ["307 T", "308 P"])
+def test_a_post_follows_a_redirect_that_keeps_method_and_origin(
+    serve: Serve, transport: Transport, status: str
+) -> None:
+    server = serve(answering(reply(b"moved", status, "Location: /v1/chat/?a=1"), reply(b"done")))
+    assert transport.post(server.url, b"body").read() == b"done"
+    assert [(sent.line, sent.body) for sent in server.requests] == [
+        ("POST /v1/chat HTTP/1.1", b"body"),
+        ("POST /v1/chat/?a=1 HTTP/1.1", b"body"),
+    ]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_get_follows_any_redirect_of_the_same_origin(serve: Serve, transport: Transport, status: int) -> None:
+    server = serve(answering(reply(b"", f"{status} M", "Location: http://HOST/b"), reply(b"done")))
+    server.script = answering(reply(b"", f"{status} M", f"Location: http://{server.host}/b"), reply(b"done"))
+    assert transport.get(server.url).read() == b"done"
+    assert server.requests[1].line == "GET /b HTTP/1.1"
+
+
+def test_basic_auth_from_the_url_survives_a_redirect(serve: Serve, connect: Connect) -> None:
+    server = serve(answering(reply()))
+    server.script = answering(reply(b"", "307 T", f"Location: http://{server.host}/b"), reply())
+    connect(headers={}).post(f"http://me:pw@{server.host}/a", b"{}").read()
+    assert all(any(h.startswith("Authorization: Basic") for h in sent.headers) for sent in server.requests)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_would_turn_a_post_into_a_get_is_returned(
+    serve: Serve, transport: Transport, status: int
+) -> None:
+    server = serve(answering(reply(b"moved", f"{status} M", "Location: /other")))
+    response = transport.post(server.url, b"{}")
+    assert (response.status, response.headers["location"], response.read()) == (status, "/other", b"moved")
+    assert len(server.requests) == 1
+
+
+def test_nothing_is_ever_sent_to_another_origin(serve: Serve, transport: Transport) -> None:
+    other = serve(answering(reply(b"stolen")))
+    server = serve(answering(reply()))
+    for target in (
+        other.url,
+        f"//{other.host}/v1",
+        f"https://{server.host}/v1/chat",
+        f"http://localhost:{server.port}/v1/chat",
+        f"http://{server.host}@{other.host}/",
+        "http://[broken/",
+        "http://127.0.0.1:99999/",
+        f"/v1\rHost: {other.host}",
+    ):
+        server.script = answering(reply(b"", "307 T", f"Location: {target}", "Connection: close"))
+        response = transport.post(server.url, b"{}")
+        assert (response.status, response.read()) == (307, b"")
+    assert other.connections == 0
+
+
+def test_redirects_without_end_end(serve: Serve, transport: Transport) -> None:
+    server = serve(answering(reply(b"", "307 T", "Location: /again")))
+    response = transport.post(server.url, b"{}")
+    assert (response.status, response.read()) == (307, b"")
+    assert len(server.requests) == 1 + MAX_REDIRECTS
+
+
+# Time
+
+
+def hang_at_once(peer: Peer) -> None:
+    peer.hang()
+
+
+def hang_after_the_request(peer: Peer) -> None:
+    peer.request()
+    peer.hang()
+
+
+def trickle_the_head(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    peer.trickle(b"x")
+
+
+def interim_for_ever(peer: Peer) -> None:
+    peer.request()
+    peer.trickle(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+
+def hang_after_the_head(peer: Peer) -> None:
+    peer.request()
+    peer.send(CHUNKED)
+    peer.hang()
+
+
+def trickle_the_body(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    peer.trickle(b"x")
+
+
+def trickle_comments(peer: Peer) -> None:
+    peer.request()
+    peer.send(CHUNKED)
+    peer.trickle(chunk(b": keepalive\n\n"))
+
+
+def trickle_until_close(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.0 200 OK\r\n\r\n")
+    peer.trickle(b": keepalive\n\n")
+
+
+def trickle_trailers(peer: Peer) -> None:
+    peer.request()
+    peer.send(CHUNKED + b"0\r\n")
+    peer.trickle(b"X-Trailer: x\r\n")
+
+
+SLOW = [
+    hang_at_once,
+    hang_after_the_request,
+    trickle_the_head,
+    interim_for_ever,
+    hang_after_the_head,
+    trickle_the_body,
+    trickle_comments,
+    trickle_until_close,
+    trickle_trailers,
+]
+
+
+@pytest.mark.parametrize(
+    ("script", "tls"),
+    [(script, False) for script in SLOW]
+    + [(hang_after_the_request, True), (trickle_the_head, True), (trickle_comments, True)],
+)
+def test_the_deadline_bounds_the_whole_call(
+    serve: Serve, connect: Connect, authority: Authority, script: Script, tls: bool
+) -> None:
+    server = serve(script, authority.context if tls else None)
+    transport = connect(timeout=0.3, ca_bundle=authority.path)
+    started = time.monotonic()
+    with pytest.raises(APITimeoutError, match=r"no complete reply within 0\.3 s: raise config\.timeout"):
+        transport.post(server.url, b"{}").read()
+    assert 0.29 < time.monotonic() - started < 1
+    server.script = answering(reply(b"still usable"))
+    assert transport.post(server.url, b"{}").read() == b"still usable"
+
+
+def test_the_deadline_bounds_a_request_that_nobody_reads(serve: Serve, connect: Connect) -> None:
+    server = serve(hang_at_once)
+    started = time.monotonic()
+    with pytest.raises(APITimeoutError) as caught:
+        connect(timeout=0.3).post(server.url, BIG)
+    assert time.monotonic() - started < 1
+    assert caught.value.detail == "while sending"
+
+
+def test_the_deadline_bounds_a_handshake(serve: Serve, connect: Connect) -> None:
+    server = serve(hang_at_once)
+    started = time.monotonic()
+    with pytest.raises(APITimeoutError, match="no connection within") as caught:
+        connect(timeout=0.3).post(server.url.replace("http", "https"), b"{}")
+    assert time.monotonic() - started < 1
+    assert caught.value.detail == "while connecting"
+
+
+def test_the_deadline_bounds_connecting(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(address)
+        started = time.monotonic()
+        with pytest.raises(APITimeoutError, match=r"no connection within 0\.3 s"):
+            connect(connect_timeout=0.3).post(f"http://127.0.0.1:{address[1]}/", b"{}")
+        assert time.monotonic() - started < 1
+        for sock in waiting:
+            sock.close()
+
+
+def test_redirects_share_one_deadline(serve: Serve, connect: Connect) -> None:
+    now = [0.0]
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        now[0] += 0.4
+        peer.send(reply(b"", "307 T", "Location: /again"))
+
+    server = serve(script)
+    with pytest.raises(APITimeoutError, match="within 1 s"):
+        connect(timeout=1, monotonic=lambda: now[0]).post(server.url, b"{}")
+    assert len(server.requests) == 3
+
+
+def test_a_slow_reader_meets_the_deadline_too(serve: Serve, connect: Connect) -> None:
+    now = [0.0]
+    server = serve(answering(CHUNKED + chunk(b"one")))
+    chunks = connect(timeout=1, monotonic=lambda: now[0]).post(server.url, b"{}").chunks()
+    assert next(chunks) == b"one"
+    now[0] = 2.0
+    with pytest.raises(APITimeoutError) as caught:
+        next(chunks)
+    assert caught.value.detail == "while reading the body"
+
+
+# Addresses
+
+
+def test_a_refused_connection_names_host_and_port_but_no_user(transport: Transport) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(
+        APIConnectionError, match=rf"127\.0\.0\.1:{port} refuses connections: check host and port"
+    ) as caught:
+        transport.post(f"http://me:{KEY}@127.0.0.1:{port}/v1", b"{}")
+    assert "ConnectionRefusedError" in caught.value.detail
+    assert KEY not in f"{caught.value} {caught.value.detail}"
+
+
+def test_an_unknown_name_is_told_apart(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(APIConnectionError, match=r"the name of api\.exmaple:443 is not known: check it in `url`"):
+        transport.post("https://api.exmaple/v1", b"{}")
+
+
+def test_a_name_that_dns_does_not_allow_is_told_apart(transport: Transport) -> None:
+    with pytest.raises(APIConnectionError, match=r"the name of a\.\.b:80 is not one that DNS allows"):
+        transport.post("http://a..b/v1", b"{}")
+
+
+def test_every_address_of_a_name_is_tried(serve: Serve, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(answering(reply()))
+    found = socket.getaddrinfo
+    kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+
+    def resolve(host: str, port: int, *rest: object, **named: object) -> object:
+        if host == "many.example":
+            return [(*kind, ("127.0.0.2", port)), (*kind, ("127.0.0.1", port))]
+        return found(host, port, *rest, **named)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert transport.post(f"http://many.example:{server.port}/", b"{}").read() == b"{}"
+    assert f"Host: many.example:{server.port}" in server.requests[0].headers
+
+
+def test_ipv6_addresses_work(serve: Serve, transport: Transport) -> None:
+    try:
+        server = serve(answering(reply()), host="::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    assert transport.post(server.url, b"{}").read() == b"{}"
+    assert f"Host: [::1]:{server.port}" in server.requests[0].headers
+
+
+# TLS
+
+
+class Authority(NamedTuple):
+    """A self-signed certificate for 127.0.0.1 and api.example: its file, its key's, and a server's context with it."""
+
+    path: str
+    key: str
+    context: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    folder = tmp_path_factory.mktemp("tls")
+    path, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test"
+    names = "subjectAltName=IP:127.0.0.1,DNS:api.example"
+    subprocess.run([*command.split(), "-addext", names, "-keyout", key, "-out", path], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    return Authority(path, key, context)
+
+
+def test_tls_with_an_authority_of_one_s_own(serve: Serve, connect: Connect, authority: Authority) -> None:
+    server = serve(answering(reply(b"x" * 200_000)), authority.context)
+    transport = connect(ca_bundle=authority.path)
+    for size in (len(BIG), 10, 20_000):
+        assert transport.post(server.url, BIG[:size]).read() == b"x" * 200_000
+    assert [len(sent.body) for sent in server.requests] == [len(BIG), 10, 20_000]
+    assert server.connections == 1
+
+
+def test_a_certificate_is_verified_whatever_the_environment_says(
+    serve: Serve, connect: Connect, authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, authority.path)
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    server = serve(answering(reply()), authority.context)
+    with pytest.raises(APIConnectionError, match=f"certificate of {server.host} cannot be verified: .*ca_bundle"):
+        connect().post(server.url, b"{}")
+    assert not (tmp_path / "keys").exists()
+
+
+def test_a_certificate_for_another_name_is_refused(serve: Serve, connect: Connect, authority: Authority) -> None:
+    server = serve(answering(reply()), authority.context)
+    with pytest.raises(APIConnectionError, match="cannot be verified") as caught:
+        connect(ca_bundle=authority.path).post(f"https://localhost:{server.port}/", b"{}")
+    assert "localhost" in caught.value.detail
+
+
+def test_https_to_a_server_that_speaks_http_is_told(serve: Serve, transport: Transport) -> None:
+    server = serve(answering(reply()))
+    server.script = lambda peer: peer.send(reply(b"", "400 Bad"))
+    with pytest.raises(APIConnectionError, match="no TLS connection with"):
+        transport.post(server.url.replace("http", "https"), b"{}")
+
+
+def test_http_to_a_server_that_speaks_https_is_told(serve: Serve, transport: Transport) -> None:
+    server = serve(lambda peer: peer.send(b"\x15\x03\x03\x00\x02\x02\x46"))
+    with pytest.raises(ReplyError, match="not valid HTTP: check host, port and http or https"):
+        transport.post(server.url, b"{}")
+
+
+def test_a_client_certificate_is_shown_where_one_is_set(serve: Serve, connect: Connect, authority: Authority) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority.path, authority.key)
+    context.load_verify_locations(authority.path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = serve(answering(reply()), context)
+    both = connect(ca_bundle=authority.path, client_cert=(authority.path, authority.key))
+    assert both.post(server.url, b"{}").read() == b"{}"
+    with pytest.raises(APIConnectionError):
+        connect(ca_bundle=authority.path).post(server.url, b"{}")
+
+
+# Proxies
+
+
+def test_a_proxy_is_sent_the_whole_url_of_an_http_endpoint(serve: Serve, connect: Connect) -> None:
+    proxy = serve(answering(reply()))
+    transport = connect(proxy=f"http://me:pw@{proxy.host}")
+    for _ in range(2):
+        assert transport.post("http://api.example/v1/chat?a=1", b"body").read() == b"{}"
+    sent = proxy.requests[0]
+    assert sent.line == "POST http://api.example/v1/chat?a=1 HTTP/1.1"
+    assert {"Host: api.example", f"Proxy-Authorization: Basic {base64.b64encode(b'me:pw').decode()}"} <= set(
+        sent.headers
+    )
+    assert proxy.connections == 1
+
+
+def tunnel(authority: Authority, then: Script, answer: bytes = b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\n") -> Script:
+    def script(peer: Peer) -> None:
+        line, headers, _ = peer.head()
+        peer.server.requests.append(Sent(line, headers, b"", 1))
+        peer.send(answer)
+        peer.start_tls(authority.context)
+        then(peer)
+
+    return script
+
+
+def test_a_proxy_tunnels_to_an_https_endpoint(serve: Serve, connect: Connect, authority: Authority) -> None:
+    proxy = serve(tunnel(authority, answering(reply())))
+    transport = connect(proxy=f"http://me:pw@{proxy.host}", ca_bundle=authority.path)
+    for _ in range(2):
+        assert transport.post("https://api.example/v1/chat", b"body").read() == b"{}"
+    connecting, *calls = proxy.requests
+    assert connecting.line == "CONNECT api.example:443 HTTP/1.1"
+    assert "Host: api.example:443" in connecting.headers
+    assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:pw').decode()}" in connecting.headers
+    assert not [header for header in connecting.headers if KEY in header]
+    assert [call.line for call in calls] == ["POST /v1/chat HTTP/1.1"] * 2
+    assert not [header for header in calls[0].headers if header.startswith("Proxy-")]
+
+
+def test_a_tunnel_that_dies_is_dug_again_once(serve: Serve, connect: Connect, authority: Authority) -> None:
+    proxy = serve(tunnel(authority, lambda peer: forget(peer.request())))
+    with pytest.raises(APIConnectionError, match=r"api\.example:443 closed the connection without an answer"):
+        connect(proxy=f"http://{proxy.host}", ca_bundle=authority.path).post("https://api.example/", b"{}")
+    assert [sent.line.split()[0] for sent in proxy.requests] == ["CONNECT", "POST"] * 2
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 407 Who\r\n\r\n", b"HTTP/1.1 502 Bad\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nhi", b""]
+)
+def test_a_proxy_that_refuses_is_named_without_its_user(serve: Serve, connect: Connect, answer: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(answer)
+
+    proxy = serve(script)
+    with pytest.raises(APIConnectionError, match=f"the proxy {proxy.host} ") as caught:
+        connect(proxy=f"http://me:{KEY}@{proxy.host}").post("https://api.example/", b"{}")
+    assert "`proxy`" in caught.value.message or "closed" in caught.value.message
+    assert KEY not in f"{caught.value} {caught.value.detail}"
+
+
+def test_a_proxy_that_cannot_be_reached_is_named(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    transport = connect(proxy=f"http://127.0.0.1:{port}")
+    for url in ("https://api.example/", "http://api.example/"):
+        with pytest.raises(APIConnectionError, match=rf"the proxy 127\.0\.0\.1:{port} refuses connections.*`proxy`"):
+            transport.post(url, b"{}")
+
+
+def test_a_proxy_that_trickles_its_answer_meets_the_deadline(serve: Serve, connect: Connect) -> None:
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        peer.trickle(b"x")
+
+    proxy = serve(script)
+    started = time.monotonic()
+    with pytest.raises(APITimeoutError, match="no connection within"):
+        connect(proxy=f"http://{proxy.host}", timeout=0.3).post("https://api.example/", b"{}")
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_may_itself_speak_tls(serve: Serve, connect: Connect, authority: Authority, scheme: str) -> None:
+    def tunnelling(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        inner, outer = socket.socketpair()
+        with inner, outer:
+            pump = threading.Thread(target=shovel, args=(peer.sock, outer))
+            pump.start()
+            with authority.context.wrap_socket(inner, server_side=True) as tls, suppress(EOFError):
+                answering(reply(b"x" * 100_000))(Peer(tls, peer.server))
+            pump.join()
+
+    proxy = serve(tunnelling if scheme == "https" else answering(reply(b"x" * 100_000)), authority.context)
+    transport = connect(proxy=f"https://{proxy.host}", ca_bundle=authority.path)
+    for body in (b"body", b"y" * 50_000):
+        assert transport.post(f"{scheme}://api.example/v1", body).read() == b"x" * 100_000
+    assert [sent.body for sent in proxy.requests] == [b"body", b"y" * 50_000]
+    assert proxy.connections == 1
+
+
+def shovel(left: socket.socket, right: socket.socket) -> None:
+    """Carry bytes both ways until one side ends, then end the other."""
+    with suppress(OSError):
+        while ready := select.select([left, right], [], [], PATIENCE)[0]:
+            for source in ready:
+                if not (data := source.recv(1 << 16)):
+                    right.shutdown(socket.SHUT_RDWR)
+                    return
+                (right if source is left else left).sendall(data)
+
+
+# The `responses` library, and the errors of others
+
+
+@responses.activate
+def test_the_responses_library_can_stand_in_for_the_endpoint(transport: Transport) -> None:
+    url = "http://api.example/v1/chat"
+    responses.post(
+        url, json={"a": 1}, headers={"X-Request-ID": "r1"}, match=[responses.matchers.json_params_matcher({})]
+    )
+    responses.get("http://api.example/v1/models", body=gzip.compress(b"[]"), headers={"Content-Encoding": "gzip"})
+    response = transport.post(url, b"{}")
+    assert (response.status, response.headers["x-request-id"], response.read()) == (200, "r1", b'{"a": 1}')
+    assert b"".join(transport.get("http://api.example/v1/models").chunks()) == b"[]"
+    assert responses.calls[0].request.headers["authorization"] == f"Bearer {KEY}"
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("raised", "becomes"),
+    [
+        (requests.ReadTimeout(), APITimeoutError),
+        (requests.ConnectTimeout(), APITimeoutError),
+        (requests.ConnectionError("gone"), APIConnectionError),
+        (requests.exceptions.SSLError("bad"), APIConnectionError),
+        (requests.exceptions.ChunkedEncodingError("cut"), CutError),
+    ],
+)
+def test_every_error_of_requests_becomes_one_of_ours(
+    transport: Transport, raised: Exception, becomes: type[ConnectorError]
+) -> None:
+    responses.post("http://api.example/v1", body=raised)
+    with pytest.raises(becomes, match=r"api\.example:80"):
+        transport.post("http://api.example/v1", b"{}")
+
+
+@responses.activate
+def test_the_limits_hold_there_too(connect: Connect) -> None:
+    responses.post("http://api.example/v1", body=b"x" * 1001)
+    responses.post("http://api.example/junk", body=b"junk", headers={"Content-Encoding": "gzip"})
+    with pytest.raises(ReplyError, match="larger"):
+        connect(max_response_bytes=1000).post("http://api.example/v1", b"{}").read()
+    with pytest.raises(ReplyError, match="cannot be decompressed"):
+        connect().post("http://api.example/junk", b"{}").read()
+
+
+def test_the_innermost_error_is_what_the_user_is_told() -> None:
+    wrapped = requests.ConnectionError(OSError("outer"))
+    wrapped.args[0].__cause__ = ConnectionRefusedError("inner")
+    error = explain(wrapped, "api.example:443", "")
+    assert error.message.startswith("api.example:443 refuses connections")
+    assert error.detail == "ConnectionRefusedError: inner"

@@ -1,0 +1,346 @@
+"""What a failed reply means: the message in a body of any shape, and the error that status and body stand for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.base.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConnectorError,
+    FatalError,
+    NotFoundError,
+    QuotaError,
+    RateLimitError,
+    RetryableError,
+    ServerError,
+)
+from connector.base.masking import Masker
+from connector.base.records import Reply
+from connector.replies.refusals import error_of, is_filtered, read_fault
+
+KEY: Final = "sk-very-secret-key-0123456789"
+
+
+def openai(message: str = "No.", kind: Any = "invalid_request_error", code: Any = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def error(status: int, body: Any = b"", headers: dict[str, str] | None = None) -> ConnectorError:
+    return error_of(status, headers or {}, body, mask=Masker([KEY]))
+
+
+# --- Bodies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (openai("Unknown model"), "Unknown model"),
+        ({"error": "Unauthorized"}, "Unauthorized"),
+        ({"detail": "Not Found"}, "Not Found"),
+        (
+            {"detail": [{"type": "missing", "loc": ["body", "messages", 0], "msg": "Field required", "input": {}}]},
+            "body.messages.0: Field required",
+        ),
+        ({"detail": [{"loc": ["a"], "msg": "x"}, {"loc": ["b"], "msg": "y"}]}, "a: x; b: y"),
+        ({"detail": {"message": "inner"}}, "inner"),
+        ({"status": "failure", "message": "Bad request"}, "Bad request"),
+        ({"type": "about:blank", "title": "Bad request", "status": 400, "detail": "No."}, "No."),
+        ({"title": "Bad request", "status": 400}, "Bad request"),
+        ({"error": {"error": "nested", "message": "outer"}}, "outer"),
+        ({"error": {"code": 7}}, '{"code":7}'),
+        ({"error": {}, "message": "beside"}, "beside"),
+        ({"error": {"message": {"detail": "deep"}}}, "deep"),
+        ({"error": ["a", {"message": "b"}]}, "a; b"),
+        ({"error_message": "x"}, "x"),
+        ({"html-message": "fetch failed"}, "fetch failed"),
+        (
+            {
+                "title": "Invalid request",
+                "detail": "No.",
+                "validation": [{"location": ["body"], "message": "not text"}],
+            },
+            "No: not text",
+        ),
+        ({"detail": "No.", "errors": [{"detail": "too small", "pointer": "#/age"}, "b"]}, "No: too small; b"),
+        ({"errors": [{"code": 7009, "message": "No such model"}], "success": False}, "No such model"),
+        ({"message": "No.", "errors": []}, "No."),
+        ({"error": {"code": 400, "message": "No.", "errors": [{"message": "No.", "reason": "invalid"}]}}, "No."),
+        ([{"error": {"message": "in a list"}}], "in a list"),
+        ({"unknown": 1}, ""),
+        ({}, ""),
+        ([], ""),
+        ("plain text", "plain text"),
+        (None, "None"),
+    ],
+)
+def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) -> None:
+    assert read_fault(body).message == message
+    if not isinstance(body, str | None):
+        assert read_fault(json.dumps(body).encode()).message == message
+        assert read_fault(b"\xef\xbb\xbf\r\n " + json.dumps(body, indent=2).encode()).message == message
+        assert read_fault(b"data: " + json.dumps(body).encode() + b"\n\n").message == message
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", ""),
+        (b"no healthy upstream\n", "no healthy upstream"),
+        (b"<html><head><title>502 Bad Gateway</title></head><body><h1>502</h1></body></html>", "502 Bad Gateway 502"),
+        (b"<style>b{c}</style><script>if (a < b) {}</script><p>Sorry", "Sorry"),
+        (b"<p>Sorry</p><script>never closed", "Sorry"),
+        (b"a < b", "a < b"),
+        (b'{"error": {"message": "cut', '{"error": {"message": "cut'),
+        (b"caf\xe9", "caf\ufffd"),
+        (b'data: {"error": {"message": "No."}}\n\ndata: [DONE]\n\n', "No."),
+        (b'event: error\ndata: {"error": {"message": "No."}}\n\n', "No."),
+        (b"data:", "data:"),
+        (b"event: none", "event: none"),
+        (b"[" * 100_000, "[" * 65536),
+    ],
+)
+def test_a_body_that_is_no_json_is_its_own_message_on_one_line(raw: bytes, message: str) -> None:
+    assert read_fault(raw).message == message
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "expected"),
+    [
+        ("x", "y", ("x", "y")),
+        (400, None, ("400", "")),
+        (None, 7, ("", "")),
+        ({"a": 1}, ["b"], ("", "")),
+    ],
+)
+def test_code_and_type_are_texts(code: Any, kind: Any, expected: tuple[str, str]) -> None:
+    assert read_fault(openai("m", kind, code))[1:] == expected
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(["insufficient_quota", "²", "429", "\ud83d"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from("error message detail code type loc msg title".split()), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.integers(200, 599), values, st.dictionaries(st.sampled_from(["location", "x-should-retry"]), st.text(max_size=5))
+)
+def test_no_body_is_too_odd(status: int, body: Any, headers: dict[str, str]) -> None:
+    found = error_of(status, headers, body)
+    assert isinstance(found, ConnectorError)
+    assert found.message
+
+
+@given(st.binary())
+def test_nor_are_any_bytes(body: bytes) -> None:
+    assert isinstance(
+        error_of(400, {}, body), BadRequestError | AuthenticationError | NotFoundError | QuotaError | RateLimitError
+    )
+
+
+@pytest.mark.parametrize(
+    "shape", ['{"error": %s}', '{"message": %s}', "[%s]", '{"detail": [%s]}', '{"loc": [%s], "msg": 1}']
+)
+def test_a_body_nested_deeply_is_no_trouble(shape: str) -> None:
+    raw = '"x"'
+    for _ in range(400):
+        raw = shape % raw
+    assert error(400, raw.encode()).http_status == 400
+    assert error(400, json.loads(raw)).http_status == 400
+
+
+@pytest.mark.parametrize("part", [b"<", b"<script", b"<a", b"< >", b"<style>", b"\n", b"&"])
+def test_a_page_of_megabytes_is_read_in_no_time(part: bytes) -> None:
+    assert len(error(500, part * (4_000_000 // len(part))).message) < 600
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (400, openai(), BadRequestError),
+        (400, openai("Incorrect API key", code="invalid_api_key"), AuthenticationError),
+        (400, openai("Incorrect API key", kind="authentication_error"), AuthenticationError),
+        (400, openai("No such model", code="model_not_found"), NotFoundError),
+        (400, openai("/responses: Invalid model name passed in model=x. Call it.", code="400"), NotFoundError),
+        (400, openai("No connected db.", "no_db_connection", "400"), AuthenticationError),
+        (400, openai("Key expired", "expired_key", "400"), AuthenticationError),
+        (400, openai("Budget has been exceeded!", "budget_exceeded", "400"), QuotaError),
+        (429, openai("Budget has been exceeded!", "budget_exceeded", "429"), QuotaError),
+        (400, {"status": "failure", "message": "Either x-portkey-config or …-provider is required"}, FatalError),
+        (400, {"status": "failure", "message": "Invalid provider passed"}, FatalError),
+        (400, openai("Invalid providers: take another"), BadRequestError),
+        (500, {"status": "failure", "message": "Invalid config passed"}, ServerError),
+        (401, b"", AuthenticationError),
+        (401, {"error": "Unauthorized"}, AuthenticationError),
+        (402, b"", QuotaError),
+        (403, b"<html>Forbidden</html>", AuthenticationError),
+        (404, openai("No such model", code="model_not_found"), NotFoundError),
+        (404, {"detail": "Not Found"}, NotFoundError),
+        (405, b"", NotFoundError),
+        (408, b"", ServerError),
+        (409, b"", ServerError),
+        (412, b"", BadRequestError),
+        (413, b"", BadRequestError),
+        (422, {"detail": []}, BadRequestError),
+        (425, b"", ServerError),
+        (429, openai("Slow down", "requests", "rate_limit_exceeded"), RateLimitError),
+        (429, b"", RateLimitError),
+        (429, openai("No credit", "insufficient_quota", "insufficient_quota"), QuotaError),
+        (429, openai("No credit", "insufficient_quota"), QuotaError),
+        (429, openai("Too large", "tokens", "Rate_Limit_Exceeded"), RateLimitError),
+        (446, b"", BadRequestError),
+        (500, b"", ServerError),
+        (500, openai("Incorrect API key", code="invalid_api_key"), ServerError),
+        (502, b"<html>Bad gateway</html>", ServerError),
+        (503, b"", ServerError),
+        (504, b"", ServerError),
+        (529, openai("Overloaded", "overloaded_error"), ServerError),
+        (200, openai("Overloaded", "server_error", "overloaded"), ServerError),
+        (200, openai("Bad request", code=400), BadRequestError),
+        (200, openai("Bad request", code="422"), BadRequestError),
+        (200, openai("Slow down", code=429), RateLimitError),
+        (200, openai("Slow down", code="rate_limit_exceeded"), RateLimitError),
+        (200, openai("Wrong key", code=401), AuthenticationError),
+        (200, openai("Wrong key", code="invalid_api_key"), AuthenticationError),
+        (200, openai("No credit", code="insufficient_quota"), QuotaError),
+        (200, openai("x", "y", code=7), ServerError),
+        (200, openai("x", "y", code="²²²"), ServerError),
+        (200, openai("x", "y", code="9" * 5000), ServerError),
+        (200, openai("Bad request"), BadRequestError),
+        (200, openai("Bad request", "y", "invalid_value"), BadRequestError),
+        (200, openai("Too long", "y", "context_length_exceeded"), BadRequestError),
+        (200, openai("Filtered", "y", "content_filter"), BadRequestError),
+        (200, {"error": "something"}, ServerError),
+        (301, b"", BadRequestError),
+    ],
+)
+def test_status_and_body_make_the_error(status: int, body: Any, expected: type[ConnectorError]) -> None:
+    found = error(status, body)
+    assert type(found) is expected
+    message = read_fault(body).message
+    assert message[:20] in found.message
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"), [(400, None, 400), (200, 429, 429), (200, None, 400), (503, "400", 503)]
+)
+def test_the_status_that_is_told_is_the_one_that_counts(status: int, code: Any, expected: int) -> None:
+    found = error(status, openai(code=code))
+    assert found.http_status == expected
+    assert f"HTTP {expected}" in found.message
+
+
+def test_the_endpoint_may_say_itself_whether_to_retry() -> None:
+    assert isinstance(error(400, openai(), {"x-should-retry": "true"}), ServerError)
+    assert isinstance(error(503, b"", {"x-should-retry": "False"}), BadRequestError)
+    assert isinstance(error(429, b"", {"x-should-retry": "false"}), BadRequestError)
+    assert isinstance(error(401, b"", {"x-should-retry": "true"}), AuthenticationError)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_that_is_asked_for_is_carried(status: int) -> None:
+    found = error(status, b"", {"retry-after": "7"})
+    assert isinstance(found, RetryableError)
+    assert found.wait == 7
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "OPENAI_API_KEY"), (402, "add credit"), (403, "another key"), (404, "check url"), (301, "change url")],
+)
+def test_a_message_says_what_to_do(status: int, hint: str) -> None:
+    assert hint in error(status).message
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (openai("The model `x` does not exist.", "NotFoundError", "404"), "does not have this model"),
+        ({"error": "model 'x' not found"}, "does not have this model"),
+        ({"detail": "The model x doesn't exist"}, "does not have this model"),
+        ({"error": "Only 'text' content type is supported."}, "does not have what is asked for"),
+        ({"message": "Route POST:/v1/models/chat not found"}, "does not have what is asked for"),
+        ({"detail": "Method Not Allowed"}, "nothing answers at this URL"),
+        (b"Not Found", "nothing answers at this URL"),
+        (b"", "nothing answers at this URL"),
+    ],
+)
+def test_a_404_that_speaks_of_the_model_is_not_told_as_a_wrong_url(body: object, told: str) -> None:
+    found = error(404, body)
+    assert type(found) is NotFoundError
+    assert told in found.message
+
+
+def test_a_key_of_the_gateways_own_is_not_taken_for_ours() -> None:
+    words = "litellm.AuthenticationError: OpenAIException - Incorrect API key. LiteLLM: model group 'm' failed."
+    found = error(401, openai(words, None, "401"))
+    assert type(found) is AuthenticationError
+    assert "the gateway's own key" in found.message
+    assert "set api_key" not in found.message
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("litellm.ContentPolicyViolationError: OpenAIException - Rejected.", True),
+        ("litellm.BadRequestError: No.", False),
+    ],
+)
+def test_a_filter_behind_a_gateway_is_known_by_its_name(message: str, expected: bool) -> None:
+    assert is_filtered(Reply(400, openai(message, code="400"), {})) is expected
+
+
+def test_a_redirect_tells_where_to_and_that_no_key_went_there() -> None:
+    found = error(308, b"", {"location": f"https://elsewhere.example/v1?key={KEY}"})
+    assert (
+        found.message
+        == "the endpoint redirects to https://elsewhere.example/v1?key=***, where no key is sent: change url"
+    )
+    assert "nowhere" in error(308).message
+
+
+# --- Secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize("before", [0, 10, 470, 480, 490, 495, 499, 600])
+def test_a_key_is_never_left_in_a_message_not_even_half(status: int, before: int) -> None:
+    text = "." * before + f"{KEY} is wrong"
+    bodies: list[Any] = [
+        openai(text),
+        {"error": text},
+        {"detail": text},
+        text.encode(),
+        f"<p>{text}</p>".encode(),
+        {"error": {text: 1}},
+    ]
+    for body in bodies:
+        found = error(status, body)
+        assert KEY[:6] not in found.message + found.detail
+        assert KEY[-6:] not in found.message + found.detail
+        assert len(found.message) < 700
+
+
+def test_a_key_of_no_known_look_is_masked_as_well() -> None:
+    secret = "0123456789abcdef" * 2
+    for before in range(470, 500):
+        message = error_of(400, {}, {"error": "." * before + secret}, mask=Masker([secret])).message
+        assert "0123" not in message

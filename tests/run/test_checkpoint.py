@@ -1,0 +1,75 @@
+"""A checkpoint is let through once everything before it has left, whatever the order in which work is finished."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.base.records import Checkpoint
+from connector.run.checkpoint import Watermark
+
+RECORD, CHECKPOINT = True, False
+
+
+def test_one_with_nothing_before_it_is_let_through_at_once() -> None:
+    watermark = Watermark()
+    watermark.hold(Checkpoint("start"))
+    assert list(watermark.release()) == [Checkpoint("start")]
+
+
+def test_one_waits_for_the_slowest_record_before_it_and_for_none_behind_it() -> None:
+    watermark = Watermark()
+    for index in (0, 1):
+        watermark.enter(index)
+    watermark.hold(Checkpoint("two"))
+    watermark.enter(2)
+    watermark.leave(1)
+    assert list(watermark.release()) == []
+    watermark.leave(0)
+    assert list(watermark.release()) == [Checkpoint("two")]
+
+
+def test_a_run_that_is_resumed_may_begin_at_any_index() -> None:
+    watermark = Watermark()
+    watermark.enter(1_000_000)
+    watermark.hold(Checkpoint("next"))
+    assert list(watermark.release()) == []
+    watermark.leave(1_000_000)
+    assert list(watermark.release()) == [Checkpoint("next")]
+
+
+@given(st.lists(st.booleans(), max_size=60), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_none_ever_overtakes_a_record_and_all_come_in_order(items: list[bool], first: int, random: Random) -> None:
+    watermark = Watermark()
+    inside: set[int] = set()
+    expected: list[Checkpoint] = []
+    released: list[Checkpoint] = []
+    index = first
+
+    def release() -> None:
+        for checkpoint in watermark.release():
+            assert all(record >= checkpoint.state for record in inside)
+            released.append(checkpoint)
+
+    def leave() -> None:
+        record = random.choice(sorted(inside))
+        inside.remove(record)
+        watermark.leave(record)
+        release()
+
+    for item in items:
+        if item is RECORD:
+            watermark.enter(index)
+            inside.add(index)
+            index += 1
+        else:
+            expected.append(Checkpoint(index))
+            watermark.hold(expected[-1])
+            release()
+        while inside and random.random() < 0.5:
+            leave()
+    while inside:
+        leave()
+    assert released == expected

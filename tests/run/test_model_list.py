@@ -1,0 +1,102 @@
+"""The list of models is read in any shape that servers give it, to its last page, and shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector import cli
+from connector.base.errors import BadRequestError
+from connector.run.model_list import Listed, listed, paged
+from tests.check.helpers import answer
+from tests.endpoint import Call, Endpoint
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "list", "data": [{"id": "a"}, {"id": "b"}]},
+        {"models": [{"name": "a"}, {"model": "b"}]},
+        [{"id": "a"}, {"id": "b"}],
+        ["a", "b"],
+        {"data": {"models": [{"id": "a"}, {"id": "b"}, {"no": "id"}, 7]}},
+    ],
+)
+def test_the_shapes_of_servers_are_understood(body: Any) -> None:
+    assert [each.id for each in listed(body)] == ["a", "b"]
+
+
+def test_owner_and_time_are_taken_under_any_of_their_names() -> None:
+    body = [
+        {"id": "a", "object": "model", "created": 1700000000, "owned_by": "x"},
+        {"id": "b", "created_at": "2023-11-14T22:13:20Z", "organization": "y"},
+        {"id": "c", "created": "long ago", "owned_by": None},
+    ]
+    assert listed(body) == [
+        Listed("a", "x", 1700000000, "model"),
+        Listed("b", "y", 1700000000),
+        Listed("c"),
+    ]
+
+
+@pytest.mark.parametrize("body", [None, 1, "text", {}, {"data": None}, {"error": {"message": "no"}}])
+def test_what_is_no_list_is_told(body: Any) -> None:
+    with pytest.raises(BadRequestError, match="no list of them"):
+        listed(body)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_any_json_is_a_list_or_told_to_be_none(body: Any) -> None:
+    try:
+        assert all(each.id for each in listed({"data": body}))
+    except BadRequestError:
+        assert not isinstance(body, list)
+
+
+def test_a_list_that_never_ends_is_left_where_nothing_new_comes() -> None:
+    pages: list[str] = []
+
+    def get(url: str) -> Any:
+        pages.append(url)
+        return {"data": [{"id": "a"}], "has_more": True, "last_id": "a"}
+
+    assert [each.id for each in paged(get, "http://h/models")] == ["a"]
+    assert len(pages) == 2
+
+
+@pytest.mark.parametrize("link", ["http://elsewhere/models?page=2", "https://h/models"])
+def test_a_list_never_goes_on_at_another_server(link: str) -> None:
+    assert len(list(paged(lambda _: {"data": [{"id": "a"}], "next": link}, "http://h/models"))) == 1
+
+
+def paging(call: Call) -> Any:
+    if "after=b" in call.path:
+        return answer(200, {"data": [{"id": "c", "owned_by": "x", "created": 1700000000}], "has_more": False})
+    return answer(200, {"data": [{"id": "a"}, {"id": "b"}], "has_more": True, "last_id": "b"})
+
+
+def test_models_lists_all_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    with Endpoint(paging) as endpoint:
+        assert cli.run(["models", "--url", endpoint.url]) == 0
+        assert capsys.readouterr().out.split() == [
+            *("id", "owner", "created"),
+            *("a", "-", "-"),
+            *("b", "-", "-"),
+            *("c", "x", "2023-11-14"),
+        ]
+        assert cli.run(["models", "--url", endpoint.url, "--format", "json"]) == 0
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)] == ["a", "b", "c"]
+
+
+def test_a_server_without_a_list_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with Endpoint(lambda _: answer(404, {"detail": "Not Found"})) as endpoint:
+        assert cli.run(["models", "--url", endpoint.url]) == 3
+    assert "nothing answers at this URL" in capsys.readouterr().err

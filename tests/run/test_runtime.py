@@ -1,0 +1,125 @@
+"""What a run opens: where its ledger is, how it waits for one, and what it warns of."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.base.errors import Interrupted, StorageError
+from connector.base.records import Record, Reply
+from connector.config.config import Config
+from connector.engines import Stop
+from connector.ledger.sqlite import Ledger
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime, is_loopback, transport_of
+
+KEY = "canary-5f0c7d21e9"
+
+
+def opened(url: str, **more: Any) -> None:
+    """Opens what a run would."""
+    transport_of(Config(url=url, **more)).close()
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "http://" in record.getMessage()]
+
+
+@pytest.mark.parametrize("host", ["plain.example", "10.0.0.7:8000", "192.168.1.9", "[fd00::1]:8000", "llm.internal"])
+def test_a_key_that_goes_over_plain_http_is_warned_of_once(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        opened(f"http://{host}/v1", api_key=KEY)
+    (told,) = warned(caplog)
+    assert host.partition("]")[0].strip("[").removesuffix(":8000") in told
+    assert caplog.records[0].levelno == logging.WARNING
+    assert KEY not in caplog.text
+
+
+def test_a_header_may_be_a_key_too(caplog: pytest.LogCaptureFixture) -> None:
+    opened("http://header.example/v1", headers={"api-key": KEY})
+    assert len(warned(caplog)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("https://tls.example/v1", {"api_key": KEY}),
+        ("http://keyless.example/v1", {}),
+        ("http://localhost:8000/v1", {"api_key": KEY}),
+        ("http://127.0.0.1:8000/v1", {"api_key": KEY}),
+        ("http://[::1]:8000/v1", {"api_key": KEY}),
+    ],
+)
+def test_nothing_is_said_where_nobody_can_listen_or_there_is_no_key(
+    url: str, more: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(url, **more)
+    assert not warned(caplog)
+
+
+@pytest.mark.parametrize(
+    ("host", "stays"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("vllm.localhost", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("localhost.example", False),
+        ("mylocalhost", False),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),
+        ("", False),
+    ],
+)
+def test_a_host_is_loopback_by_name_or_address(host: str, *, stays: bool) -> None:
+    assert is_loopback(host) is stays
+
+
+def test_a_stop_ends_the_waiting_for_a_ledger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Later(Stop):
+        """Asked for once the run waits."""
+
+        looks = 0
+
+        @property
+        def reason(self) -> BaseException | None:
+            self.looks += 1
+            return Interrupted(15) if self.looks > 2 else None
+
+    plan = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}"))
+    path = tmp_path / "run.ledger"
+    with Ledger(path), pytest.raises(Interrupted):
+        Runtime(plan, path, stop=Later())
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"another run uses the ledger {path}; waiting for it to end"]
+
+
+@pytest.mark.parametrize("first", [4096, 8192], ids=["where it begins", "amid the replies"])
+def test_a_ledger_that_is_damaged_inside_is_set_aside_so_that_the_same_command_goes_on(
+    first: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once where that shows at its opening, else at the end of the run that it stops."""
+    path = tmp_path / "run.ledger"
+    plan = Plan(Config(url="http://127.0.0.1:1/v1", model="m", prompt="{{ x }}"))
+    records = [Record(number, {"x": number}) for number in range(500)]
+    with Ledger(path) as ledger:
+        ledger.put([(plan.key(plan.request(record.data)), Reply(200, {"a": 1}, {})) for record in records])
+    content = path.read_bytes()
+    path.write_bytes(content[:first] + b"\xff" * (len(content) - first))
+
+    def run() -> None:
+        with Runtime(plan, path) as runtime:
+            runtime.ledger.get([plan.key(plan.request(record.data)) for record in records])
+
+    with suppress(StorageError):
+        run()
+    aside = path.with_name("run.ledger.corrupt")
+    assert f"kept as {aside}" in caplog.text
+    assert aside.exists()
+    run()
+    assert not path.with_name("run.ledger.corrupt2").exists()

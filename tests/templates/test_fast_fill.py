@@ -1,0 +1,92 @@
+"""Plain templates are filled in without Jinja2, and nobody can tell: the same bodies, the same errors."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.base.errors import TemplateError
+from connector.templates.fast_fill import UNFIT, plain
+from connector.templates.template import Template
+
+NAMES = st.sampled_from(["a", "b", "items", "Größe"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=2),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=2),
+    max_leaves=5,
+)
+ROWS = st.dictionaries(NAMES, VALUES, max_size=4)
+PATHS = st.builds("".join, st.lists(st.sampled_from([".a", ".items", "['b']", "[0]", ".x"]), max_size=2))
+LEAVES = st.one_of(
+    st.builds("{{{{ {}{} }}}}".format, NAMES, PATHS),
+    st.builds(
+        "{}{{{{ {} }}}}{}{{{{- {}{} -}}}} {{# c #}}".format, st.sampled_from(["", "x {} "]), NAMES, NAMES, NAMES, PATHS
+    ),
+    st.sampled_from(
+        ["text", "{", "{# nothing #}", "a {b} c", "{{ a | upper }}", "{{ record.a }}", "{{ range }}", "{{ k }}"]
+    ),
+)
+STRUCTURES = st.recursive(
+    LEAVES | st.none() | st.integers() | st.booleans(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "a.b", "b", "{{ a }}"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def outcome(template: Template, row: dict[str, Any]) -> str:
+    """What a template renders to, or what it says. As text: NaN is not equal to itself, and 1 is equal to True."""
+    try:
+        return repr(template.render(row))
+    except TemplateError as error:
+        return error.message
+
+
+@given(STRUCTURES, ROWS, st.booleans())
+def test_nobody_can_tell_which_way_a_row_was_rendered(structure: Any, row: dict[str, Any], lenient: bool) -> None:
+    template = Template([structure], "request_format", lenient=lenient, constants={"k": "constant"})
+    with patch("connector.templates.template.plain", return_value=None):
+        slowly = Template([structure], "request_format", lenient=lenient, constants={"k": "constant"})
+    assert outcome(template, row) == outcome(slowly, row)
+
+
+@pytest.mark.parametrize(
+    ("structure", "row", "body"),
+    [
+        ({"m": "x", "c": ["A {{ a }}{{ b }}!"]}, {"a": "1", "b": "2"}, {"m": "x", "c": ["A 12!"]}),
+        (["{{ a.b[1]['c'] }}"], {"a": {"b": [0, {"c": 5}]}}, [5]),
+        ({"n": "{{ n }}", "o": "{{ o }}"}, {"n": None, "o": {"x": [1.5]}}, {"n": None, "o": {"x": [1.5]}}),
+        ({1: "{{ n }}"}, {"n": 7}, {"1": 7}),
+    ],
+)
+def test_what_is_plain_is_filled_in(structure: Any, row: dict[str, Any], body: Any) -> None:
+    fill = plain(structure, "request_format", Template(structure, "request_format").leaves, {})
+    assert fill is not None
+    assert fill(row) == body
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ a | upper }}", "{% if a %}x{% endif %}", "{{ a + b }}", "{{ record }}", "{{ 1 }}"]
+)
+def test_what_is_more_needs_jinja(source: str) -> None:
+    assert plain([source], "request_format", Template([source], "request_format").leaves, {}) is None
+
+
+def test_a_constant_needs_jinja_since_a_row_may_have_a_column_of_its_name() -> None:
+    template = Template(["{{ k }}"], "request_format", constants={"k": 1})
+    assert template.render({}) == [1]
+    assert template.render({"k": 2}) == [2]
+
+
+@pytest.mark.parametrize("row", [{}, {"a": None}, {"a": 1}, {"a": ["x"]}, {"a": b"x"}, {"a": "x" * 2**22}])
+def test_a_row_that_does_not_fit_is_left_to_jinja(row: dict[str, Any]) -> None:
+    structure = ["{{ a }}!", "{{ a }}?"]
+    fill = plain(structure, "request_format", Template(structure, "request_format").leaves, {})
+    assert fill is not None
+    with pytest.raises(UNFIT):
+        fill(row)

@@ -1,0 +1,265 @@
+"""Images on their way into a request: what is one becomes a URL, and nothing else of the machine ever gets in."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector import Config, ConfigError, Connector
+from connector.base.records import Record, Reply, Status
+from connector.run.plan import Plan
+from connector.templates.images import LARGEST, ImageError, media_type, url_of
+from tests.endpoint import Endpoint, body_for
+
+PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
+IMAGES: Final = {
+    "image/png": PNG,
+    "image/jpeg": b"\xff\xd8\xff\xe0" + bytes(64),
+    "image/gif": b"GIF89a" + bytes(64),
+    "image/webp": b"RIFF\x10\0\0\0WEBPVP8 " + bytes(64),
+}
+each_kind = pytest.mark.parametrize(("kind", "data"), IMAGES.items(), ids=[name[6:] for name in IMAGES])
+
+
+def url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# --- What is an image ------------------------------------------------------------------------------------------------
+
+
+@each_kind
+def test_an_image_is_sent_whatever_the_row_has_it_as(tmp_path: Path, kind: str, data: bytes) -> None:
+    path = tmp_path / "a photo.of-no-kind"
+    path.write_bytes(data)
+    expected = url(kind, data)
+    forms: list[Any] = [data, bytearray(data), memoryview(data), str(path), base64.b64encode(data).decode(), expected]
+    assert [url_of(form) for form in forms] == [expected] * len(forms)
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.png?x=1#y", "http://h/a", "HTTPS://EXAMPLE.COM/A.SVG"])
+def test_a_url_passes_as_it_is(address: str) -> None:
+    assert url_of(address) == address
+    assert url_of(f" {address}\n") == address
+
+
+def test_the_media_type_is_what_the_bytes_say_and_not_what_is_claimed() -> None:
+    assert url_of(url("image/png", IMAGES["image/jpeg"])) == url("image/jpeg", IMAGES["image/jpeg"])
+    assert url_of(url("image/jpg;charset=x", PNG)) == url("image/png", PNG)
+
+
+def test_a_path_may_look_like_base64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("R0lGOD.png").write_bytes(PNG)
+    assert url_of("R0lGOD.png") == url("image/png", PNG)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "null"),
+        (math.nan, "null"),
+        (7, "int"),
+        ({"url": "https://example.com/a.png"}, "dict"),
+        ("", "no image"),
+        (b"", "no image"),
+        (b"%PDF-1.7", "PNG, JPEG, GIF and WebP"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "PNG, JPEG, GIF and WebP"),
+        ("nowhere.png", "no file that there is"),
+        ("a\0b.png", "no image"),
+        ("x" * 5000, "cannot be read"),
+        ("data:image/png,abc", "not in base64"),
+        ("data:image/png;base64", "not in base64"),
+        ("data:image/png;base64,%%%", "cut"),
+        ("data:text/html;base64,PGI+", "PNG, JPEG, GIF and WebP"),
+        ("ftp://example.com/a.png", "no file that there is"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_reason(value: Any, told: str) -> None:
+    with pytest.raises(ImageError, match=told):
+        url_of(value)
+
+
+@given(data=st.binary(max_size=40) | st.binary(max_size=40).map(lambda rest: PNG[:8] + rest))
+def test_nothing_passes_that_does_not_begin_as_an_image(data: bytes) -> None:
+    if media_type(data) is None:
+        with pytest.raises(ImageError):
+            url_of(data)
+    else:
+        assert url_of(data) == url(str(media_type(data)), data)
+
+
+# --- Hostile values --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["../../../../../../../../etc/passwd", "/etc/passwd", "/proc/self/environ", "/dev/zero"]
+)
+def test_a_file_that_is_no_image_is_refused_without_a_word_of_its_content(path: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        url_of(path)
+    assert "root:" not in str(caught.value)
+    assert os.environ["PATH"] not in str(caught.value)
+    assert path in str(caught.value)
+
+
+def test_a_secret_of_the_row_s_owner_stays_where_it_is(tmp_path: Path) -> None:
+    secret = tmp_path / "key.png"
+    secret.write_text("sk-secret")
+    with pytest.raises(ImageError) as caught:
+        url_of(str(secret))
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    with pytest.raises(ImageError, match="no file"):
+        url_of(str(pipe))
+
+
+def test_a_directory_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no file"):
+        url_of(str(tmp_path))
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.png"
+    loop.symlink_to(loop)
+    with pytest.raises(ImageError, match="cannot be read"):
+        url_of(str(loop))
+
+
+def test_a_huge_image_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.png"
+    with huge.open("wb") as file:
+        file.write(PNG)
+        file.truncate(1 << 40)
+    with pytest.raises(ImageError, match="more than 20 MB"):
+        url_of(str(huge))
+
+
+@pytest.mark.parametrize(
+    "form", [bytes, lambda data: base64.b64encode(data).decode(), lambda data: url("image/png", data)]
+)
+def test_so_are_bytes_and_texts(form: Any) -> None:
+    assert url_of(form(PNG[:8] + bytes(LARGEST - 8)))
+    with pytest.raises(ImageError, match="more than 20 MB"):
+        url_of(form(PNG[:8] + bytes(LARGEST - 7)))
+
+
+# --- In templates ----------------------------------------------------------------------------------------------------
+
+
+def plan(**options: Any) -> Plan:
+    return Plan(Config(url="http://localhost/v1/chat/completions", **options))
+
+
+def test_a_row_s_error_names_where_and_why() -> None:
+    chosen = plan(model="m", prompt="What is it?", image_columns="photo")
+    for row, told in (({"photo": None}, "the value is null"), ({"photo": "no.png"}, "no file"), ({}, 'column "photo"')):
+        with pytest.raises(Exception, match=told) as caught:
+            chosen.request(row)
+        assert "request_format.messages[0].content[1].image_url.url" in str(caught.value)
+
+
+def test_an_image_column_that_is_not_there_is_told_before_any_row() -> None:
+    config = Config(url="http://localhost/v1", model="m", prompt="x", image_columns="front, back")
+    with pytest.raises(ConfigError, match='image_columns: there is no column "back"'):
+        Plan(config, ["front"])
+    assert Plan(config, ["front", "back"])
+
+
+def test_many_large_images_of_one_row_are_too_much() -> None:
+    chosen = plan(request_format={"all": "{% for i in range(50) %}{{ photo | image }}{% endfor %}"})
+    with pytest.raises(Exception, match="larger than one row may make them"):
+        chosen.request({"photo": PNG[:8] + bytes(4 << 20)})
+
+
+def test_four_large_images_of_one_row_are_not() -> None:
+    parts = {name: f"{{{{ {name} | image }}}}" for name in "abcd"}
+    photo = PNG[:8] + bytes(15 << 20)
+    assert len(plan(request_format=parts).request(dict.fromkeys("abcd", photo))) > 4 * len(photo)
+
+
+def test_a_list_of_images_is_mapped() -> None:
+    chosen = plan(request_format={"images": "{{ photos | map('image') | list }}"})
+    assert chosen.request({"photos": [PNG]}) == b'{"images":["' + url("image/png", PNG).encode() + b'"]}'
+
+
+def test_no_reply_gets_to_name_a_file() -> None:
+    """A model could else read any image of the machine into a column by naming it."""
+    with pytest.raises(ConfigError, match="there is no filter 'image'"):
+        plan(prompt="x", response_format={"a": "{{ content | image }}"})
+    sly = plan(prompt="x", response_format={"a": "{{ choices | map('image') | list }}"})
+    outcome = sly.outcome(Record(0, {}), Reply(200, body_for("chat", {}, "x"), {}), b"")
+    assert outcome.status is Status.INVALID_OUTPUT
+    assert "there is no filter 'image'" in outcome.provenance["error"]["message"]
+
+
+# --- End to end ------------------------------------------------------------------------------------------------------
+
+
+def parts_of(endpoint: Endpoint) -> list[Any]:
+    return [call.body["messages"][-1]["content"] for call in endpoint.journal.calls]
+
+
+def test_image_columns_go_with_the_prompt(tmp_path: Path, endpoint: Endpoint) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    options = {"url": endpoint.url, "model": "m", "prompt": "Say {{ text }}", "cache": "none", "concurrency": 1}
+    connector = Connector({**options, "image_columns": "front, Back side", "image_detail": "low"})
+    rows = [
+        {"text": "one", "front": str(tmp_path / "a.png"), "Back side": "https://example.com/b.png"},
+        {"text": "two", "front": "../etc/passwd", "Back side": "https://example.com/b.png"},
+    ]
+    good, bad = sorted(connector.enrich(rows), key=lambda row: row["text"])
+    assert (good["_llm"]["status"], bad["_llm"]["status"]) == ("success", "error")
+    assert parts_of(endpoint) == [
+        [
+            {"type": "text", "text": "Say one"},
+            {"type": "image_url", "image_url": {"url": url("image/png", PNG), "detail": "low"}},
+            {"type": "image_url", "image_url": {"url": "https://example.com/b.png", "detail": "low"}},
+        ]
+    ]
+
+
+def test_bytes_of_a_parquet_file_are_images_to_the_executable(tmp_path: Path, endpoint: Endpoint) -> None:
+    source, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    duckdb.execute(f"COPY (SELECT 1 AS id, from_hex('{PNG.hex()}') AS photo) TO '{source}'")
+    config = tmp_path / "c.json"
+    config.write_text('{"image_columns": "photo"}')
+    arguments = [
+        "enrich",
+        source,
+        "-o",
+        output,
+        "-c",
+        config,
+        "--url",
+        endpoint.url,
+        "--model",
+        "m",
+        "--prompt",
+        "What?",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "connector", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    ((_, part),) = parts_of(endpoint)
+    assert part["image_url"]["url"] == url("image/png", PNG)
+    assert duckdb.execute(f"SELECT photo FROM '{output}'").fetchall() == [(PNG,)]
