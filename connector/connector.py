@@ -67,7 +67,7 @@ class Connector:
                 plan = Plan(chosen, source.columns or None)
                 return check.diagnose(plan, self._clock, columns=source.columns, row=_first_row(chosen, source))
         except ConfigError as error:
-            return check.refused(error)
+            return check.invalid_config(error)
 
     def discover(self, config: AnyConfig | None = None) -> list[Stream]:
         """The streams that `read` can give: one for the configured input, with the schema of every column it emits.

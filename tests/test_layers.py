@@ -14,10 +14,10 @@ import connector
 ROOT: Final = Path(connector.__file__).parent
 FLOORS: Final = (
     "base",
-    "http ledger stores templates sandbox",
+    "http ledger stores templates",
     "replies",
     "endpoints",
-    "calls config",
+    "calls config sandbox",
     "engines",
     "run",
     "check protocols tables",

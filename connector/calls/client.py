@@ -18,7 +18,7 @@ from connector.base.records import Reply
 from connector.endpoints import Endpoint
 from connector.http.sse import BLANK, DONE, events, is_stream
 from connector.http.transport import Response, Transport
-from connector.replies.refusals import error_of, final, read_fault, shown
+from connector.replies.refusals import error_of, final_reply, read_error, shown
 
 _OK: Final = range(200, 300)
 _HEAD: Final = 256
@@ -57,7 +57,7 @@ class Client:
             FatalError: No call of this run can work.
             RecordError: The request cannot be sent, or its reply is final, but nothing that can be read.
         """
-        content_type, data = self._endpoint.wire_form(body)
+        content_type, data = self._endpoint.encode(body)
         started = self._clock.monotonic()
         response = self._transport.post(self._url, data, content_type)
         try:
@@ -108,7 +108,7 @@ class Client:
         told = content["error"] if response.status not in _OK else content
         error = error_of(response.status, response.headers, told, now=self._clock.time(), mask=self._mask)
         latency = int((self._clock.monotonic() - started) * 1000)
-        return final(error, told, response.headers, latency, self._mask)
+        return final_reply(error, told, response.headers, latency, self._mask)
 
 
 class _Stream:
@@ -184,7 +184,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
         if not text.strip():
             raise ReplyError("the reply is empty") from None
-        told = shown(read_fault(text).message, mask)
+        told = shown(read_error(text).message, mask)
         raise ReplyError(f"the reply is not JSON but {told!r}: does url point to an API?", detail=str(error)) from None
 
 

@@ -21,7 +21,7 @@ from connector.base.errors import ConnectorError
 from connector.base.records import Reply
 from connector.base.user_cache import cached
 from connector.base.values import dumps
-from connector.endpoints import Concession
+from connector.endpoints import Fallback
 
 _INTERNAL_ERROR: Final = 500
 _LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
@@ -40,7 +40,7 @@ class Concessions:
         path: The file that remembers them; `None` for none. One that cannot be read or written is done without.
     """
 
-    def __init__(self, offered: Mapping[str, Concession], path: Path | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, offered: Mapping[str, Fallback], path: Path | None = None, clock: Clock | None = None) -> None:
         self._offered = offered
         self._path = path
         self._clock = clock or Clock()
@@ -57,15 +57,15 @@ class Concessions:
         content = loads(body)
         changed = content
         for name in self._known.get(_model(content), ()):
-            changed = self._offered[name].made(changed) or changed
+            changed = self._offered[name].apply(changed) or changed
         return body if changed is content else dumps(changed)
 
     def next(self, body: bytes, made: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
         """The name of a concession that a refusal asks for and that has not been made, and the request with it."""
         words = _words(result).lower()
         for name, concession in self._offered.items():
-            if name not in made and concession.is_asked(words):
-                changed = concession.made(loads(body))
+            if name not in made and concession.matches(words):
+                changed = concession.apply(loads(body))
                 if changed is not None:
                     return name, dumps(changed)
         return None

@@ -1,17 +1,18 @@
-"""`check`: says in plain words what is wrong with a config and what to change, step by step, cheapest first.
+"""`check`: finds what is wrong with a config, and says in plain words what to change.
 
-The order: form of the URL, reachability, key, endpoint, model, a request like those of a run. Free calls come first,
-and what was paid is told. All of it ends within `config.timeout`.
+The steps, cheapest first: the form of the URL, whether the server can be reached, the key, the endpoint, the model, and
+a request like those of a run. Free calls come first, and the diagnosis says what was paid. All steps together take at
+most `config.timeout`.
 
-What an endpoint's refusal means belongs in `replies`; this folder asks, compares and advises.
+This folder asks, compares and advises. What an error body means does not belong here but in `replies`, what a kind of
+endpoint is like in `endpoints`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-from connector import endpoints
 from connector.base.clock import Clock
 from connector.base.errors import (
     APIConnectionError,
@@ -28,10 +29,8 @@ from connector.base.records import Reply, Schema
 from connector.base.streams import Diagnosis, Step
 from connector.check import _address, _key, _model, _reach, _refusal, _request
 from connector.check._config import advised
-from connector.check.probe import Found, Probe
+from connector.check.probe import Probe, ProbeResponse
 from connector.run.plan import Plan
-
-_NOT_TRIED: Final = dict.fromkeys(("images", "image_edits"), "makes an image, which costs more than a few tokens")
 
 
 def diagnose(
@@ -41,11 +40,11 @@ def diagnose(
     columns: Mapping[str, Schema] | None = None,
     row: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Asks the endpoint for its models, which is free, and then what a run would, for one token.
+    """Asks the endpoint for its models, which is free, and then makes a request like those of a run, for one token.
 
     Args:
-        columns: The input's columns with their schemas, where they are known.
-        row: The input's first row, where it is known: what it makes is what is asked.
+        columns: The input's columns with their schemas, if they are known.
+        row: The input's first row, if it is known: the request is made from it.
     """
     return run(Probe(plan, clock or Clock()), columns=columns, row=row)
 
@@ -53,7 +52,7 @@ def diagnose(
 def run(
     probe: Probe, *, columns: Mapping[str, Schema] | None = None, row: Mapping[str, Any] | None = None
 ) -> Diagnosis:
-    """The same with a probe of one's own, which tells more about the endpoint afterwards."""
+    """Does the same with the caller's own probe, which can be asked more about the endpoint afterwards."""
     steps: list[Step] = []
     try:
         for step in _steps(probe, columns or {}, row):
@@ -68,8 +67,8 @@ def run(
     return Diagnosis((*(step for step in steps[:-1] if step.name != last.name), last))
 
 
-def refused(error: ConfigError) -> Diagnosis:
-    """The diagnosis of a config that cannot work as it stands."""
+def invalid_config(error: ConfigError) -> Diagnosis:
+    """Returns the diagnosis of a config that cannot work as it stands."""
     return Diagnosis((Step("config", False, advised(error)),))
 
 
@@ -101,7 +100,7 @@ def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] |
     if isinstance(listing, NotFoundError | ReplyError | BadRequestError):
         missing = _missing(probe)
         if missing is not None:
-            yield _failed(*_address.lost(probe, missing.told, missing.target, lists_models=False))
+            yield _failed(*_address.missing_endpoint(probe, missing.summary, missing.target, lists_models=False))
             return
     yield from _asked(probe, listing or offered, columns, row)
 
@@ -112,52 +111,53 @@ def _asked(
     columns: Mapping[str, Schema],
     row: Mapping[str, Any] | None,
 ) -> Iterator[Step]:
-    """What only a request can tell: the endpoint, the model, and the parameters."""
+    """Yields the steps that take a request: the endpoint, the model, and the parameters."""
     plan, offered = probe.plan, listing if isinstance(listing, list) else []
     body, note = _body(plan, columns, row)
-    shapes = {kind: endpoints.load(kind).minimal({}) for kind in endpoints.KINDS}
-    wrong = _request.misshapen(plan, body, shapes)
+    wrong = _request.missing_content(plan, body)
     if wrong is not None:
         yield Step("endpoint", False, wrong)
         return
     named = body.get("model")
     model = named if isinstance(named, str) else None
-    if plan.config.kind in _NOT_TRIED:
+    if plan.endpoint.COSTLY:
         missing = _missing(probe)
         if missing is not None:
-            yield _failed(*_address.lost(probe, missing.told, missing.target, lists_models=bool(offered)))
+            yield _failed(
+                *_address.missing_endpoint(probe, missing.summary, missing.target, lists_models=bool(offered))
+            )
             return
         yield Step("endpoint", True, f"{plan.config.kind} at {plan.url}")
-        yield Step("request", True, f"not tried, since it {_NOT_TRIED[plan.config.kind]}; {probe.bill}")
+        yield Step("request", True, f"not tried, since it {plan.endpoint.COSTLY}; {probe.bill}")
         return
-    result, conceded = _request.asked(probe, body)
+    result, fallbacks = _request.asked(probe, body)
     if not _request.is_answer(result):
         yield _failed(*_refusal.explained(probe, body, result, model, listing))
         return
     if isinstance(result, Reply) and result.status in _request.OK:
-        disappointing = _disappointing(probe, result, None if note else row or _request.sample(plan, columns))
-        if disappointing is not None:
-            yield disappointing
+        hidden = _hidden_problem(probe, result, None if note else row or _request.sample(plan, columns))
+        if hidden is not None:
+            yield hidden
             return
-    yield Step("key", True, _key.taken(plan.config))
+    yield Step("key", True, _key.accepted(plan.config))
     yield Step("endpoint", True, f"{plan.config.kind} at {plan.url}")
     yield Step(
         "model", True, _model.answered(model, offered, plan.config.kind, plan.endpoint.answer(_body_of(result)).model)
     )
-    otherwise = f"; asked in another way, which is remembered: {', '.join(conceded)}" if conceded else ""
+    otherwise = f"; asked in another way, which is remembered: {', '.join(fallbacks)}" if fallbacks else ""
     yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
 
 
-def _disappointing(probe: Probe, reply: Reply, row: Mapping[str, Any] | None) -> Step | None:
-    """What a run would stumble over though the endpoint answers; `row` is `None` where there is none to ask with."""
-    alien = _request.alien(probe.plan, reply.body)
-    if alien is not None:
-        return Step("endpoint", False, alien)
+def _hidden_problem(probe: Probe, reply: Reply, row: Mapping[str, Any] | None) -> Step | None:
+    """Returns what would fail in a run though the endpoint answers; `row` is `None` if there is none to ask with."""
+    foreign = _request.foreign_reply(probe.plan, reply.body)
+    if foreign is not None:
+        return Step("endpoint", False, foreign)
     cap = None if row is None else _request.refused_cap(probe, row)
     if cap is not None:
         return Step("parameters", False, cap)
-    strange = _request.unknown_names(probe.plan, reply)
-    return None if strange is None else Step("response_format", False, strange)
+    unknown = _request.unknown_names(probe.plan, reply)
+    return None if unknown is None else Step("response_format", False, unknown)
 
 
 def _body_of(result: Reply | ConnectorError) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _body_of(result: Reply | ConnectorError) -> dict[str, Any]:
 
 
 def _body(plan: Plan, columns: Mapping[str, Schema], row: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
-    """The request to make, and what is to be said about it."""
+    """Returns the request to make, and a note on it for the diagnosis."""
     if row is not None:
         try:
             return _request.rendered(plan, row), ""
@@ -178,19 +178,19 @@ def _body(plan: Plan, columns: Mapping[str, Schema], row: Mapping[str, Any] | No
         return plan.endpoint.minimal(model), "; request_format was not tried, since it needs the values of a real row"
 
 
-def _missing(probe: Probe) -> Found | None:
-    """What the endpoint's URL answers, found out for free, where that means that there is no endpoint."""
+def _missing(probe: Probe) -> ProbeResponse | None:
+    """Asks, for free, whether the endpoint's URL is an endpoint; returns the response where it is not."""
     url = probe.plan.url
-    if probe.config.kind == "realtime" or probe.is_endpoint(url):  # which answers handshakes alone
+    if not probe.plan.endpoint.OVER_HTTP or probe.is_endpoint(url):
         return None
     try:
         return probe.touch(url)
     except ConnectorError:
-        return None  # the request itself will tell
+        return None  # the request itself will show it
 
 
 def _is_unreachable(error: ConnectorError) -> bool:
-    """Whether an error says that there is no talking to the server at all."""
+    """Returns whether an error means that the server cannot be reached at all."""
     if isinstance(error, APITimeoutError):
         return error.message.startswith("no connection") or "did not answer" in error.message
     return isinstance(error, APIConnectionError | CutError) or (

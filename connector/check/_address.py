@@ -1,4 +1,4 @@
-"""The form of the URL, and where the endpoint is if it is not where the URL says."""
+"""The form of the URL, and where the endpoint is if it is not at the URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from connector import endpoints
-from connector.check._platforms import of_host
+from connector.check._providers import provider_of_host
 from connector.check.probe import Probe
 from connector.endpoints import KINDS, address_of
 
@@ -18,36 +18,36 @@ _PREFIXES: Final = ("/v1", "/api/v1", "/openai/v1")
 
 
 def form(probe: Probe) -> str:
-    """What the URL is taken for, and what looks odd about it."""
+    """Returns where requests go by this URL, and what looks odd about it."""
     config, path = probe.config, urlsplit(probe.config.url).path
-    said = f"requests go to {probe.plan.url} ({config.kind})"
+    finding = f"requests go to {probe.plan.url} ({config.kind})"
     if not config.is_full_url:
-        said += ", since url is a base URL; AI Squared sends to url as it is, and would need that one in full"
+        finding += ", since url is a base URL; AI Squared sends to url as it is, and would need that one in full"
     doubts = [
         "it has /v1 twice" if re.search(r"/v\d+/v\d+", path) else "",
         "it has no version such as /v1" if not _VERSION.match(path) and _DEPLOYMENT not in path else "",
         "it ends with a slash" if path.endswith("/") and config.is_full_url else "",
         "it has // in its path" if "//" in path else "",
     ]
-    told = " and ".join(filter(None, doubts))
-    return f"{said}; {told}, which not every server takes" if told else said
+    odd = " and ".join(filter(None, doubts))
+    return f"{finding}; {odd}, which not every server takes" if odd else finding
 
 
 def meant(probe: Probe) -> str | None:
-    """The endpoint's URL that was probably meant: the first of the likely ones that answers, found out for free."""
+    """Returns the URL that was probably meant: the first likely one that answers. Asking is free."""
     if probe.keyless:
         return None
     return next((url for url in candidates(probe.config.url, probe.config.kind) if probe.is_endpoint(url)), None)
 
 
 def candidates(url: str, kind: str) -> Iterator[str]:
-    """Likely URLs of the endpoint on the same server, the likeliest first, never the one that `url` stands for."""
+    """Yields likely URLs of the endpoint on the same server, the likeliest first, without the one that `url` means."""
     parts, path = urlsplit(url), endpoints.load(kind).PATH
     given = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
     bases = [re.sub(r"(/v\d+)(?:/v\d+)+", r"\1", given)]
     if version := _VERSION.match(bases[0] + "/"):
         bases.append(version[1])
-    known = of_host(parts.hostname or "")
+    known = provider_of_host(parts.hostname or "")
     if known is not None and urlsplit(known.base_url).hostname == parts.hostname:
         bases.append(urlsplit(known.base_url).path)
     stem = address_of(parts._replace(path=bases[0]).geturl(), kind).base_url
@@ -61,13 +61,13 @@ def candidates(url: str, kind: str) -> Iterator[str]:
             yield full
 
 
-def lost(probe: Probe, told: str, target: str | None = None, *, lists_models: bool) -> tuple[str, str]:
-    """The step that failed and its finding, where nothing is at the endpoint's URL, or only the way to `target`."""
+def missing_endpoint(probe: Probe, response: str, target: str | None = None, *, lists_models: bool) -> tuple[str, str]:
+    """Returns the failed step and its finding where the URL is no endpoint, or redirects to `target`."""
     config, url = probe.config, probe.plan.url
     if target is not None:
         right = urljoin(url, target)
         return "url", f"{url} redirects to {right}, where no key is sent by itself: set url to that"
-    nothing = f"nothing answers at {url} ({told})"
+    nothing = f"nothing answers at {url} ({response})"
     likely = meant(probe)
     if likely is not None:
         return "url", f"{nothing}; {likely} answers: set url to that"
@@ -75,21 +75,20 @@ def lost(probe: Probe, told: str, target: str | None = None, *, lists_models: bo
         return "url", f'{nothing}: Azure wants a version: set query to {{"api-version": "2024-10-21"}}'
     if _DEPLOYMENT in config.url:
         return "url", f"{nothing}: check the resource, the deployment's name and api-version in url"
-    others = {
-        kind: config.base_url + endpoints.load(kind).PATH for kind in KINDS if kind not in (config.kind, "realtime")
-    }
+    kinds = {kind: endpoints.load(kind) for kind in KINDS if kind != config.kind}
+    others = {kind: config.base_url + each.PATH for kind, each in kinds.items() if each.OVER_HTTP}
     there = [] if probe.keyless else [kind for kind, other in others.items() if probe.is_endpoint(other)]
     if there:
         choices = "; ".join(f"{kind} at {others[kind]}" for kind in there)
         return "endpoint", (
-            f"the server has no {config.kind} endpoint ({told}), but it has {choices}: set url to one that does what "
-            "you need, and write request_format for it"
+            f"the server has no {config.kind} endpoint ({response}), but it has {choices}: set url to one that does "
+            "what you need, and write request_format for it"
         )
     if lists_models:
         return (
             "endpoint",
             f"{nothing}, though the server lists models: it has no {config.kind} endpoint; set url to another",
         )
-    known = of_host(urlsplit(url).hostname or "")
+    known = provider_of_host(urlsplit(url).hostname or "")
     example = known.base_url if known else "https://api.openai.com/v1"
     return "url", f"{nothing}, nor at any likely path beside it: set url to the base URL of an API, such as {example}"

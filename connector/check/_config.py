@@ -1,4 +1,4 @@
-"""A config that cannot work as it stands: to each problem, the change that makes it go away."""
+"""The problems of a config that cannot work as it stands, each with the change that solves it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HAS_CHANGE: Final = re.compile(
 
 
 def advised(error: ConfigError) -> str:
-    """Every problem with the change to make, a line each."""
+    """Returns every problem with the change to make, one a line."""
     return "\n".join(map(_advised, error.problems))
 
 
@@ -48,7 +48,7 @@ def _advised(problem: Problem) -> str:
 
 
 def _meant(url: str) -> str:
-    """The URL with a scheme that is one: what is near to the one given, else what suits the host."""
+    """Returns the URL with a valid scheme: the one most like what was written, else the usual one for the host."""
     head, has_scheme, rest = url.partition("://")
     if not has_scheme:
         head, rest = "", re.sub(r"^[a-z]*:?/*(?=[a-z])", "", url) if re.match(r"^[a-z]+:/", url) else url

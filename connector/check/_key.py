@@ -1,4 +1,4 @@
-"""The key: whether there is one, whether it is what it should be, and whose it is, before it is sent anywhere."""
+"""The key: whether there is one, whether it looks like one, and whose it is, before it is sent anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from connector.base.masking import looks_secret
-from connector.check._platforms import of_host, of_key
+from connector.check._providers import provider_of_host, provider_of_key
 from connector.config.config import Config
 
 _REFERENCE: Final = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%\w+%|\{\{.*\}\}|(?:env|os\.environ)[:/.]\w+|<.*>")
@@ -27,24 +27,24 @@ _SET: Final = "set api_key, or OPENAI_API_KEY in the environment"
 
 
 def problem(config: Config) -> str | None:
-    """What is wrong with the key as it stands, and the change to make; `None` where only the endpoint can tell."""
+    """Returns what is wrong with the key and the change to make; `None` where only the endpoint can tell."""
     if config.api_key is None:
-        platform = of_host(_host(config))
-        if platform is None or is_identified(config):
+        provider = provider_of_host(_host(config))
+        if provider is None or is_identified(config):
             return None
-        begins = f" (its keys begin with {platform.begins})" if platform.prefix else ""
-        return f"no key is set, and {platform.name} wants one{begins}: {_SET}"
+        begins = f" (its keys begin with {provider.begins})" if provider.prefix else ""
+        return f"no key is set, and {provider.name} wants one{begins}: {_SET}"
     return _malformed(config.api_key.get_secret_value()) or _misplaced(config)
 
 
 def is_identified(config: Config) -> bool:
-    """Whether anything that says who calls goes with a request."""
+    """Returns whether a request carries a key or anything else that identifies its sender."""
     named = any(re.search(r"auth|key|token", name, re.IGNORECASE) for name in config.headers)
     return (config.api_key is not None and config.auth.lower() != "none") or named or _in_query(config)
 
 
-def taken(config: Config) -> str:
-    """How the key was sent that the endpoint takes."""
+def accepted(config: Config) -> str:
+    """Returns the finding about a key that the endpoint accepts: how it was sent."""
     if not is_identified(config):
         return "none is set, and the endpoint wants none"
     if config.api_key is None or config.auth.lower() == "none":
@@ -53,27 +53,27 @@ def taken(config: Config) -> str:
     return f"the endpoint takes the key, sent {how}"
 
 
-def refused(config: Config, told: str) -> str:
-    """Why the endpoint may have refused the key, and the change to make."""
+def rejected(config: Config, refusal: str) -> str:
+    """Returns why the endpoint may have refused the key, and the change to make."""
     if not is_identified(config):
         why = ' because auth is "none"' if config.api_key else ""
         change = 'set auth to "bearer", or to the name of the header that holds the key' if config.api_key else _SET
-        return f"the endpoint wants a key, and none was sent{why} ({told}): {change}"
-    caller = next((words for words in _CALLERS if words in told.lower()), None)
+        return f"the endpoint wants a key, and none was sent{why} ({refusal}): {change}"
+    caller = next((words for words in _CALLERS if words in refusal.lower()), None)
     if caller is not None:
-        return f"the endpoint knows the key, but refuses its caller ({told}): {_CALLERS[caller]}"
-    if config.auth.lower() not in ("bearer", "none") and re.search("authorization|bearer", told, re.IGNORECASE):
-        return f'the endpoint did not find the key in the header {config.auth} ({told}): set auth to "bearer"'
+        return f"the endpoint knows the key, but refuses its caller ({refusal}): {_CALLERS[caller]}"
+    if config.auth.lower() not in ("bearer", "none") and re.search("authorization|bearer", refusal, re.IGNORECASE):
+        return f'the endpoint did not find the key in the header {config.auth} ({refusal}): set auth to "bearer"'
     key = config.api_key.get_secret_value() if config.api_key else ""
-    owner, azure = of_key(key), "azure" in _host(config) or "/openai/deployments/" in config.url
+    owner, azure = provider_of_key(key), "azure" in _host(config) or "/openai/deployments/" in config.url
     if owner is not None:
         return (
-            f"the endpoint refuses the key ({told}), which looks like one of {owner.name}'s ({owner.begins}): set "
+            f"the endpoint refuses the key ({refusal}), which looks like one of {owner.name}'s ({owner.begins}): set "
             f"api_key to a key of {_host(config)}, or url to {owner.base_url}"
         )
     if azure and config.auth.lower() == "bearer" and not key.startswith("eyJ"):
-        return f'the endpoint refuses the key ({told}): Azure takes it in a header of its own: set auth to "api-key"'
-    return f"the endpoint refuses the key ({told}): it is wrong, expired or of another account; {_SET}"
+        return f'the endpoint refuses the key ({refusal}): Azure takes it in a header of its own: set auth to "api-key"'
+    return f"the endpoint refuses the key ({refusal}): it is wrong, expired or of another account; {_SET}"
 
 
 def _malformed(key: str) -> str | None:
@@ -94,9 +94,9 @@ def _malformed(key: str) -> str | None:
 
 
 def _misplaced(config: Config) -> str | None:
-    """A key that surely is another platform's is not handed over."""
+    """Returns the problem of a key that is certainly another provider's: it is not sent."""
     key = config.api_key.get_secret_value() if config.api_key else ""
-    owner, here = of_key(key), of_host(_host(config))
+    owner, here = provider_of_key(key), provider_of_host(_host(config))
     if here is None or owner is here or config.auth.lower() == "none":
         return None
     if owner is not None:

@@ -1,4 +1,4 @@
-"""Reachability: name, connection, TLS and proxy; and where nothing answers, the address that was probably meant."""
+"""Reachability: name, connection, TLS and proxy; and the address that was probably meant where nothing answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
-from connector.check._platforms import PLATFORMS
+from connector.check._providers import PROVIDERS
 from connector.check.probe import Probe
 from connector.http.transport import Settings, Transport
 from connector.run.runtime import is_loopback
 
-_LOOK: Final = 1.0  # seconds for each further address that is tried
+_TRY_SECONDS: Final = 1.0  # seconds for each further address
 _LOCAL_PORTS: Final = (8000, 8080, 11434, 1234, 4000)  # vLLM, llama.cpp, Ollama, LM Studio, LiteLLM
 _PORTS: Final = {"http": 80, "https": 443}
-# OpenSSL's codes of verification (X509_V_ERR_…), which `SSLCertVerificationError.verify_code` holds
+# OpenSSL's verification errors (X509_V_ERR_…), as in `SSLCertVerificationError.verify_code`
 _CERTIFICATES: Final = {
     10: ("has expired", "renew it on the server"),
     9: ("is not valid yet", "check the clock of this machine"),
@@ -33,7 +33,7 @@ _CERTIFICATES: Final = {
 
 
 def unresolved(probe: Probe) -> str | None:
-    """What is wrong with the host's name. A lookup cannot be interrupted, so it is waited for in a thread."""
+    """Returns what is wrong with the host's name. A lookup cannot be interrupted, so a thread makes it."""
     url = urlsplit(probe.config.proxy or probe.config.url)
     option, host = ("proxy", url.hostname) if probe.config.proxy else ("url", url.hostname)
     failed: list[OSError | UnicodeError] = []
@@ -55,7 +55,7 @@ def unresolved(probe: Probe) -> str | None:
         return f"the DNS of this machine does not answer for {host}: check the network, and the host in {option}"
     if not failed:
         return None
-    known = [urlsplit(each.base_url).netloc for each in PLATFORMS]
+    known = [urlsplit(each.base_url).netloc for each in PROVIDERS]
     if host in known:
         return f"the name {host} is not known here, though it is spelt right: check the network and DNS, or set proxy"
     near = get_close_matches(host or "", known, n=1, cutoff=0.8)
@@ -66,7 +66,7 @@ def unresolved(probe: Probe) -> str | None:
 
 
 def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
-    """The step that failed and its finding, for a call that brought no answer; other addresses are tried for free."""
+    """Returns the failed step and its finding for a call without an answer, after trying other addresses for free."""
     parts = urlsplit(probe.config.url)
     if "proxy" in error.message:
         return "reachability", f"{error.message}; or remove proxy to connect without one"
@@ -75,12 +75,12 @@ def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
         what, change = _CERTIFICATES.get(certificate.verify_code, (certificate.verify_message, "check it"))
         return "reachability", f"the TLS certificate of {parts.netloc} {what}: {change}"
     others = _others(parts)
-    if isinstance(error, APITimeoutError):  # where there is nobody, there is nobody at the next port either
+    if isinstance(error, APITimeoutError):  # a host that is silent at one port is silent at the others
         others = islice(others, 1)
     meant = next((url for url in others if _speaks(probe, url, sure=urlsplit(url).netloc == parts.netloc)), None)
     if meant is not None:
-        told = "" if meant.startswith("https") else " (unencrypted: anyone on the way can read the key)"
-        return "url", f"{error.message}. {meant} answers: set url to that{told}"
+        warning = "" if meant.startswith("https") else " (unencrypted: anyone on the way can read the key)"
+        return "url", f"{error.message}. {meant} answers: set url to that{warning}"
     silent = f"{parts.netloc} does not answer: " if isinstance(error, APITimeoutError) else ""
     return "reachability", silent + error.message
 
@@ -93,7 +93,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _others(parts: SplitResult) -> Iterator[str]:
-    """The same with the other scheme, and with other ports; common ones only on this very machine."""
+    """Yields the URL with the other scheme and with other ports; common ports only for this machine."""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     other = "http" if parts.scheme == "https" else "https"
     yield parts._replace(scheme=other).geturl()
@@ -106,12 +106,15 @@ def _others(parts: SplitResult) -> Iterator[str]:
 
 
 def _speaks(probe: Probe, url: str, *, sure: bool) -> bool:
-    """Whether an API answers there, asked without key, headers or parameters, and not for long.
+    """Returns whether an API answers there, asked for a second without key, headers or parameters.
 
-    Where it is `sure` that the server is the one that was meant, any answer will do.
+    Any answer counts where it is `sure` that the server is the right one.
     """
     settings = Settings(
-        timeout=min(_LOOK, probe.left()), proxy=probe.config.proxy, ca_bundle=probe.config.ca_bundle, connections=1
+        timeout=min(_TRY_SECONDS, probe.left()),
+        proxy=probe.config.proxy,
+        ca_bundle=probe.config.ca_bundle,
+        connections=1,
     )
     parts = urlsplit(url)
     path = "/v1" if "/v1" in parts.path else parts.path.rstrip("/")

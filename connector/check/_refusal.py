@@ -1,4 +1,4 @@
-"""A request that was refused: whether key, account, endpoint, model or a parameter is why, and the change to make."""
+"""A refused request: whether key, account, endpoint, model or a parameter is the reason, and the change to make."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOO_LONG: Final = re.compile(r"context[ _]?(?:length|window|size)")
 _UNREACHED: Final = re.compile(r"fetch failed|econn|enotfound|connection (?:error|refused|reset)|upstream|timed? ?out")
 _BUSY: Final = re.compile(r"overload|at capacity|\bbusy\b|temporarily|\bloading\b|starting up")
 _WALL: Final = re.compile(r"cloudflare|you have been blocked|access denied|firewall|request blocked")
-_GATEWAY: Final = re.compile(r"\blitellm: model group .*", re.DOTALL)  # which LiteLLM adds to whatever the reason is
+_GATEWAY: Final = re.compile(r"\blitellm: model group .*", re.DOTALL)  # LiteLLM adds it to every reason
 
 
 def explained(
@@ -38,90 +38,100 @@ def explained(
     model: str | None,
     listing: list[str] | ConnectorError,
 ) -> tuple[str, str]:
-    """The step that failed and its finding; `listing` is what the server offers, or why it does not say."""
-    if type(result) is FatalError:  # which says itself what to change
+    """Returns the failed step and its finding; `listing` is what models the server lists, or why it lists none."""
+    if type(result) is FatalError:  # its message has the change to make
         return "request", result.message
     if isinstance(listing, ConnectorError) and _is_alike(listing, result):
         return _alike(probe, result)
     offered = listing if isinstance(listing, list) else []
-    kind, said, told = probe.config.kind, _GATEWAY.sub("", _request.said(result).lower()), _request.told(result)
+    kind, words, summary = (
+        probe.config.kind,
+        _GATEWAY.sub("", _request.own_words(result).lower()),
+        _request.summary(result),
+    )
     if isinstance(result, QuotaError):
-        return "quota", told
+        return "quota", summary
     if isinstance(result, RateLimitError):
         wait = f"wait {result.wait:.0f} s" if result.wait else "wait a minute"
-        return "rate limit", f"{told}: {wait} and check again; set max_requests_per_minute to what the endpoint allows"
+        return (
+            "rate limit",
+            f"{summary}: {wait} and check again; set max_requests_per_minute to what the endpoint allows",
+        )
     if isinstance(result, AuthenticationError):
-        return "key", _forbidden(probe, result, said, model)
+        return "key", _forbidden(probe, result, words, model)
     if isinstance(result, APITimeoutError | APIConnectionError | CutError | ReplyError):
-        return "request", told if not isinstance(
+        return "request", summary if not isinstance(
             result, ReplyError
-        ) or "url" in told else f"{told}: set url to the endpoint of an OpenAI-compatible API"
-    if isinstance(result, ServerError) and _BUSY.search(said):
-        return "request", f"{told}: it has no room now, or is not ready yet: check again in a minute"
-    if _TOO_LONG.search(said):
-        return "request", f"{told}: shorten what the row puts into the prompt, or set model to one that takes more"
+        ) or "url" in summary else f"{summary}: set url to the endpoint of an OpenAI-compatible API"
+    if isinstance(result, ServerError) and _BUSY.search(words):
+        return "request", f"{summary}: it has no room now, or is not ready yet: check again in a minute"
+    if _TOO_LONG.search(words):
+        return "request", f"{summary}: shorten what the row puts into the prompt, or set model to one that takes more"
     status = result.http_status if isinstance(result, ConnectorError) else result.status
-    if not isinstance(result, NotFoundError) and _names_parameter(probe, body, said):
-        found = _request.blamed(
+    if not isinstance(result, NotFoundError) and _names_parameter(probe, body, words):
+        found = _request.refused_parameter(
             probe, body, result
         )  # it may speak of the model as well: "not supported with this model"
         if found is not None:
             return found
-    if "model" in said or (model and re.search(rf"\b{re.escape(model.lower())}\b", said)):
-        return "model", f"{_model.wanted(model, offered, kind)} ({told})"
+    if "model" in words or (model and re.search(rf"\b{re.escape(model.lower())}\b", words)):
+        return "model", f"{_model.wanted(model, offered, kind)} ({summary})"
     if isinstance(result, NotFoundError) or status == HTTPStatus.NOT_IMPLEMENTED:
         if not probe.is_endpoint(probe.plan.url):
-            return _address.lost(probe, f"HTTP {status}", lists_models=bool(offered))
-        return "model", f"{_model.wanted(model, offered, kind)} ({told})"
-    if any(word in said for word in ("api key", "api_key", "unauthorized", "authentication", "invalid token")):
-        return "key", _key.refused(probe.config, told)
-    found = _request.blamed(probe, body, result)
+            return _address.missing_endpoint(probe, f"HTTP {status}", lists_models=bool(offered))
+        return "model", f"{_model.wanted(model, offered, kind)} ({summary})"
+    if any(word in words for word in ("api key", "api_key", "unauthorized", "authentication", "invalid token")):
+        return "key", _key.rejected(probe.config, summary)
+    found = _request.refused_parameter(probe, body, result)
     if found is not None:
         return found
     if model is None or (offered and model not in offered):
-        return "model", f"{_model.wanted(model, offered, kind)} ({told})"
-    return "request", f"{told}: this is what the smallest request gets too: ask whoever runs the server, or try later"
+        return "model", f"{_model.wanted(model, offered, kind)} ({summary})"
+    return (
+        "request",
+        f"{summary}: this is what the smallest request gets too: ask whoever runs the server, or try later",
+    )
 
 
-def _names_parameter(probe: Probe, body: Mapping[str, Any], said: str) -> bool:
+def _names_parameter(probe: Probe, body: Mapping[str, Any], words: str) -> bool:
     bare = probe.plan.endpoint.minimal(dict(body))
-    return any(re.search(rf"\b{re.escape(name.lower())}\b", said) for name in body if name not in bare)
+    return any(re.search(rf"\b{re.escape(name.lower())}\b", words) for name in body if name not in bare)
 
 
 def _is_alike(listing: ConnectorError, result: Reply | ConnectorError) -> bool:
-    """Whether the list of models was refused in the same words: then neither model nor request is the reason."""
+    """Returns whether the list of models was refused in the same words, so that neither model nor request is why."""
     status = result.http_status if isinstance(result, ConnectorError) else result.status
     is_key = listing.http_status in (400, 500) and listing.http_status == status
-    said = _request.said(listing).partition(": ")[2]
-    return is_key and said in _request.said(result) and not _UNREACHED.search(said.lower())
+    words = _request.own_words(listing).partition(": ")[2]
+    return is_key and words in _request.own_words(result) and not _UNREACHED.search(words.lower())
 
 
 def _alike(probe: Probe, result: Reply | ConnectorError) -> tuple[str, str]:
-    told = (
-        _request.said(result)
+    summary = (
+        _request.own_words(result)
         if isinstance(result, ConnectorError)
-        else f"HTTP {result.status}: {_request.said(result)}"
+        else f"HTTP {result.status}: {_request.own_words(result)}"
     )
     return (
         "key",
-        f"every call is refused alike, that for the models too; likely {_key.refused(probe.config, told.strip())}",
+        f"every call is refused alike, that for the models too; likely {_key.rejected(probe.config, summary.strip())}",
     )
 
 
-def _forbidden(probe: Probe, error: ConnectorError, said: str, model: str | None) -> str:
-    if "litellm.authenticationerror" in said:  # the gateway's own key, which the error tells from ours
+def _forbidden(probe: Probe, error: ConnectorError, words: str, model: str | None) -> str:
+    if "litellm.authenticationerror" in words:  # the gateway's own key, which the message says
         return error.message
     if error.http_status == 403:  # noqa: PLR2004 - Forbidden
-        if _WALL.search(said):
+        if _WALL.search(words):
             return (
                 f"{error.message.partition(': use another')[0]}: likely a firewall before the endpoint, and not the "
                 "key: check url, ask whoever runs it to let this machine in, or set proxy"
             )
-        if any(word in said for word in ("region", "country", "territory", "location")):
+        if any(word in words for word in ("region", "country", "territory", "location")):
             return (
                 f"{error.message}: this endpoint is not served where you are: use one of your region, or a proxy there"
             )
         return (
             f'{error.message}: the key is known, but not allowed this: use another key, or another model than "{model}"'
         )
-    return _key.refused(probe.config, error.message.partition("(")[2].rpartition(")")[0] or error.message)
+    return _key.rejected(probe.config, error.message.partition("(")[2].rpartition(")")[0] or error.message)

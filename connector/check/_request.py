@@ -1,4 +1,4 @@
-"""The request: one like those of a run, made as cheap as can be, and what it is about it that the endpoint refuses."""
+"""A request like those of a run, made as cheap as possible, and what the endpoint refuses about it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
+from connector import endpoints
 from connector.base.decoding import loads
 from connector.base.errors import (
     APIConnectionError,
@@ -25,10 +26,12 @@ from connector.run.plan import Plan
 from connector.templates.template import Template
 
 OK: Final = range(200, 300)
-_TRIES: Final = 8  # requests at the most to find a parameter that is refused without being named
-_USUAL: Final = 4096  # tokens of a reply that every model may make
+_TRIES: Final = 8  # the most requests to find a parameter that is refused without being named
+_USUAL_CAP: Final = 4096  # tokens of a reply that every model allows
 _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_CUT: Final = "max_tokens or model output limit was reached"  # how OpenAI answers one token to a model that reasons
+_CUT: Final = (
+    "max_tokens or model output limit was reached"  # OpenAI's reply where a reasoning model may write one token
+)
 _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 _QUOTED: Final = re.compile(r"\((HTTP \d+.*)\)", re.DOTALL)
 _OPTIONS: Final = {
@@ -41,7 +44,7 @@ _OPTIONS: Final = {
 
 
 def sample(plan: Plan, columns: Mapping[str, Schema]) -> dict[str, Any]:
-    """A row in place of a real one: a value of its type for each column, a word where that is not known."""
+    """Returns a made-up row: a value of each column's type, and a word where the type is not known."""
     names = {**dict.fromkeys(_template(plan).required(), ANY), **columns}
     return {name: _value(schema) for name, schema in names.items()}
 
@@ -60,7 +63,7 @@ def _value(schema: Schema) -> Any:
 
 
 def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The request for a row, with as few tokens to answer as the endpoint's kind allows. Raises `TemplateError`."""
+    """Returns the request for a row with the lowest token limit that the kind allows. Raises `TemplateError`."""
     body: dict[str, Any] = loads(plan.request(row))
     caps = {name: value for name, value in plan.endpoint.minimal(body).items() if type(value) is int}
     if "max_completion_tokens" in body and "max_tokens" in caps:
@@ -69,9 +72,9 @@ def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:
-    """What the endpoint has against the config's own token limit, which all else was asked without.
+    """Tries the config's own token limit, without which all other requests were made; returns why it is refused.
 
-    One that is usual is not tried. The rest of the request is the smallest, so that its reply is short all the same.
+    A usual limit is not tried. The rest of the request is the smallest one, so that the reply is short all the same.
     """
     given: dict[str, Any] = loads(probe.plan.request(row))
     caps: dict[str, Any] = {name: given[name] for name in _CAPS if name in given and not _is_usual(given[name])}
@@ -82,38 +85,45 @@ def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:
     if is_answer(result) or not isinstance(result, Reply | BadRequestError):
         return None
     named = " and ".join(f'"{name}"' for name in caps)
-    return f"the endpoint works, but refuses {named} ({told(result)}): set it to a number that the model takes"
+    return f"the endpoint works, but refuses {named} ({summary(result)}): set it to a number that the model takes"
 
 
 def _is_usual(cap: object) -> bool:
-    return type(cap) is int and 0 < cap <= _USUAL
+    return type(cap) is int and 0 < cap <= _USUAL_CAP
 
 
-def misshapen(plan: Plan, body: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """What the kind needs and the request lacks; `shapes` are the smallest requests of all kinds."""
+def missing_content(plan: Plan, body: Mapping[str, Any]) -> str | None:
+    """Returns what the kind needs and the request lacks, and which kind such a request would suit."""
     if isinstance(_template(plan).structure, list):
         return 'request_format is a list, but a request is an object: write it like {"model": "…", …}, without brackets'
-    needed = _contents(shapes[plan.config.kind])
+    kinds = {kind: endpoints.load(kind) for kind in endpoints.KINDS}
+    names = {kind: _content_names(each.minimal({})) for kind, each in kinds.items()}
+    needed = names[plan.config.kind]
     if not needed or needed & body.keys():
         return None
     want = " or ".join(f'"{name}"' for name in sorted(needed))
-    meant = [kind for kind, shape in shapes.items() if _contents(shape) & body.keys()]
+    meant = [kind for kind in kinds if names[kind] & body.keys()]
     if not meant:
         return f"request_format has no {want}, which {plan.config.kind} needs: add it"
-    best = "responses" if "responses" in meant else meant[0]  # which does what chat and completions do
-    has = next(name for name in body if name in _contents(shapes[best]))
+    writers = [kind for kind in meant if kinds[kind].OVER_HTTP and kinds[kind].HAS_OUTPUT_TOKENS]
+    best = (writers or meant)[0]  # whoever writes `input` or `prompt` most likely wants a text
+    has = next(name for name in body if name in names[best])
     return (
         f'request_format has "{has}", which is for {" or ".join(meant)}, but url is for {plan.config.kind}, which '
         f"needs {want}: set url to the {best} endpoint, or write {want} in its place"
     )
 
 
-def _contents(shape: Mapping[str, Any]) -> set[str]:
-    return {name for name, value in shape.items() if type(value) is not int and name != "model"}
+def _content_names(body: Mapping[str, Any]) -> set[str]:
+    """Returns the names in a minimal request that hold neither the model nor a limit."""
+    return {name for name, value in body.items() if type(value) is not int and name != "model"}
 
 
 def asked(probe: Probe, body: Mapping[str, Any]) -> tuple[Reply | ConnectorError, list[str]]:
-    """The reply, and what had to be conceded to get it; that is remembered for later runs."""
+    """Makes a request, with fallbacks where it is refused; returns the result and the names of the fallbacks.
+
+    What worked is remembered for later runs.
+    """
     data, made = probe.concessions.fitted(dumps(body)), list[str]()
     while True:
         result = probe.ask(data)
@@ -130,29 +140,29 @@ def asked(probe: Probe, body: Mapping[str, Any]) -> tuple[Reply | ConnectorError
         data = step[1]
 
 
-def words(result: Reply | ConnectorError) -> str:
-    """What a refusal says."""
+def all_words(result: Reply | ConnectorError) -> str:
+    """Returns the words of a refusal, its code and type included."""
     if isinstance(result, Reply):
         return " ".join(str(value) for value in result.body["error"].values())
     return result.message
 
 
-def said(result: Reply | ConnectorError) -> str:
-    """The endpoint's own words alone, without what this program says of them."""
+def own_words(result: Reply | ConnectorError) -> str:
+    """Returns the endpoint's own words, without those that this program adds."""
     if isinstance(result, Reply):
-        return words(result)
+        return all_words(result)
     quoted = _QUOTED.search(result.message)
     return quoted[1] if quoted else ""
 
 
 def is_answer(result: Reply | ConnectorError) -> bool:
-    """Whether the endpoint took the request."""
-    return isinstance(result, Reply) and (result.status in OK or _CUT in words(result))
+    """Returns whether the endpoint accepted the request."""
+    return isinstance(result, Reply) and (result.status in OK or _CUT in all_words(result))
 
 
-def alien(plan: Plan, body: Mapping[str, Any]) -> str | None:
-    """What is wrong with a reply that is not of this API at all: it has none of the lists that its kind is made of."""
-    lists = [name for name, schema in plan.endpoint.REPLY["properties"].items() if schema.get("type") == "array"]
+def foreign_reply(plan: Plan, body: Mapping[str, Any]) -> str | None:
+    """Returns what is wrong with a reply of another API, which has none of the lists that the kind's replies have."""
+    lists = lists_of(plan.endpoint)
     if not lists or body.get("object") or not body.keys().isdisjoint(lists):
         return None
     has = ", ".join(f'"{name}"' for name in list(body)[:5]) or "nothing"
@@ -162,35 +172,40 @@ def alien(plan: Plan, body: Mapping[str, Any]) -> str | None:
     )
 
 
-def told(result: Reply | ConnectorError) -> str:
-    """A refusal, for a person."""
+def lists_of(endpoint: endpoints.Endpoint) -> list[str]:
+    """Returns the names of the lists that a reply of a kind consists of, such as `choices`."""
+    return [name for name, schema in endpoint.REPLY["properties"].items() if schema.get("type") == "array"]
+
+
+def summary(result: Reply | ConnectorError) -> str:
+    """Returns a refusal as a message for a person."""
     return refusal(result).message if isinstance(result, Reply) else result.message
 
 
-def blamed(probe: Probe, body: Mapping[str, Any], result: Reply | ConnectorError) -> tuple[str, str] | None:
-    """What of the request the endpoint refuses, as a step and its finding, since the smallest one works."""
+def refused_parameter(probe: Probe, body: Mapping[str, Any], result: Reply | ConnectorError) -> tuple[str, str] | None:
+    """Returns the step and finding for the parameter that is refused; `None` where even the smallest request fails."""
     bare = probe.plan.endpoint.minimal(dict(body))
     if not is_answer(asked(probe, bare)[0]):
         return None
     optional = [name for name in body if name not in bare]
-    said = words(result)
-    named = [name for name in sorted(optional, key=len, reverse=True) if re.search(rf"\b{re.escape(name)}\b", said)]
+    message = all_words(result)
+    named = [name for name in sorted(optional, key=len, reverse=True) if re.search(rf"\b{re.escape(name)}\b", message)]
     name = named[0] if named else next(_by_trial(probe, body, optional), None)
     if name is None:
-        return "request", f"{told(result)}, though a smaller request works: check the contents of request_format"
+        return "request", f"{summary(result)}, though a smaller request works: check the contents of request_format"
     change = _OPTIONS.get(name, f"remove {name} from request_format, or change its value")
-    return "parameters", f'the endpoint works, but refuses "{name}" ({told(result)}): {change}'
+    return "parameters", f'the endpoint works, but refuses "{name}" ({summary(result)}): {change}'
 
 
 def _by_trial(probe: Probe, body: Mapping[str, Any], names: list[str]) -> Iterator[str]:
-    """The parameters without which the endpoint takes the request, tried one after the other."""
+    """Yields the parameters without which the endpoint accepts the request, trying one after the other."""
     for name in names[:_TRIES]:
         if is_answer(probe.ask({key: value for key, value in body.items() if key != name})):
             yield name
 
 
 def unknown_names(plan: Plan, reply: Reply) -> str | None:
-    """What response_format reads of a reply that this one does not have, and none of the kind has."""
+    """Returns the problem of a response_format that reads a name which neither this reply nor its kind has."""
     if plan.config.response_format is None:
         return None
     values = plan.endpoint.value_types(_template(plan).structure)

@@ -1,4 +1,7 @@
-"""What an endpoint can do, found out by asking: a table that is kept, and by which later runs ask in the right way."""
+"""The table of what an endpoint can do, found out by trying. It is kept, and later runs make requests by it.
+
+Most of it is about the default kind, whose requests and replies are used here.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,19 @@ from connector.base.errors import BadRequestError, ConnectorError, NotFoundError
 from connector.base.records import Reply, Schema
 from connector.base.values import dumps
 from connector.calls.fallbacks import Concessions, path_of
-from connector.check._request import said
+from connector.check._request import lists_of, own_words
 from connector.check.probe import Probe
-from connector.endpoints import address_of, usage_of
+from connector.endpoints import DEFAULT_KIND, KINDS, address_of, usage_of
 from connector.run.runtime import IN_MEMORY
 
 Verdict = Literal["yes", "no", "ignored", "unknown"]
 
-_LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
+_LASTS: Final = 7 * 86_400  # seconds: servers are upgraded
 _OK: Final = range(200, 300)
-_CAP: Final = 16
-_ROOM: Final = 64  # tokens for a reply with a structure
+_CAP: Final = 16  # tokens
+_STRUCTURED_CAP: Final = 64  # tokens
 _SHOWN: Final = 120
-_PIXELS: Final = (  # a red square of 64 x 64 pixels, since smaller ones are refused by some
+_PIXELS: Final = (  # a red square of 64 x 64 pixels, since some servers refuse smaller ones
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0"
     "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC"
 )
@@ -44,7 +47,7 @@ _TOOL: Final = {
 
 
 class Capability(NamedTuple):
-    """One thing that an endpoint may be able to do. `ignored`: it takes the request, and acts as if it had not."""
+    """Something that an endpoint may be able to do. `ignored`: it accepts the parameter and does not act on it."""
 
     name: str
     verdict: Verdict
@@ -52,21 +55,21 @@ class Capability(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The capabilities of one model at one endpoint; `at` is when they were found out, in seconds since 1970."""
+    """The capabilities of one model at one endpoint; `at` is when they were tried, in seconds since 1970."""
 
     at: float
     rows: tuple[Capability, ...]
 
 
 def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
-    """The table: the one that is kept, if it is younger than a week, else a new one, which costs some tokens.
+    """Returns the kept table if it is younger than a week, else a new one, which costs some tokens.
 
     Args:
-        offered: The models that the server lists; one for embeddings may be among them.
-        fresh: Asks anew in any case.
+        offered: The models that the server lists; other kinds may have one of their own among them.
+        fresh: Whether to try everything again in any case.
     """
     plan = probe.plan
-    url = plan.url if plan.config.kind == "chat" else address_of(plan.config.base_url, "chat").url
+    url = plan.url if plan.config.kind == DEFAULT_KIND else address_of(plan.config.base_url, DEFAULT_KIND).url
     path = None if plan.config.cache == IN_MEMORY else _path(url)
     kept = _read(path)
     now, model = probe.clock.time(), plan.model or ""
@@ -79,7 +82,7 @@ def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
 
 
 class _Asker:
-    """Asks the chat endpoint for a few tokens at a time."""
+    """Asks the default kind's endpoint for a few tokens at a time, and others whether they are there."""
 
     def __init__(self, probe: Probe, url: str, model: str) -> None:
         self.probe = probe
@@ -88,21 +91,21 @@ class _Asker:
         self.base_url = probe.config.base_url
         self.cap = "max_tokens"
 
-    def chat(self, content: Any, room: int = _CAP, **parameters: Any) -> Reply | ConnectorError:
-        """The reply to one message."""
+    def chat(self, content: Any, cap: int = _CAP, **parameters: Any) -> Reply | ConnectorError:
+        """Returns the reply to one message."""
         self.probe.extend()
-        capped = {} if "max_completion_tokens" in parameters else {self.cap: room}
+        capped = {} if "max_completion_tokens" in parameters else {self.cap: cap}
         body = {**self.model, "messages": [{"role": "user", "content": content}], **capped, **parameters}
-        return self.probe.ask_at(self.url, endpoints.load("chat"), body)
+        return self.probe.ask_at(self.url, endpoints.load(DEFAULT_KIND), body)
 
-    def other(self, kind: str, key: str, **parameters: Any) -> Capability:
-        """Whether the server's endpoint of another kind answers with `key`, be it in a stream that nobody asked for."""
+    def other(self, kind: str, offered: list[str]) -> Capability:
+        """Returns whether the server has an endpoint of another kind, whose reply has one of the kind's lists."""
         self.probe.extend()
         endpoint = endpoints.load(kind)
-        reply = self.probe.ask_at(
-            self.base_url + endpoint.PATH, endpoint, {**self.model, "input": "ping", **parameters}
-        )
-        return _judged(kind, reply, lambda body: bool(body.get(key)))
+        dedicated = endpoint.dedicated_model(offered)
+        body = endpoint.minimal({"model": dedicated} if dedicated else self.model)
+        reply = self.probe.ask_at(self.base_url + endpoint.PATH, endpoint, body)
+        return _judged(kind, reply, lambda body: any(body.get(name) for name in lists_of(endpoint)))
 
 
 def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
@@ -115,18 +118,18 @@ def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
     yield _judged("max_tokens", usual, _is_within)
     yield from _streaming(ask)
     form = {"type": "json_schema", "json_schema": {"name": "greeting", "strict": True, "schema": _SCHEMA}}
-    yield _judged("json_schema", ask.chat("Greet the reader.", _ROOM, response_format=form), _fits)
+    yield _judged("json_schema", ask.chat("Greet the reader.", _STRUCTURED_CAP, response_format=form), _fits)
     words = "Greet the reader, as a JSON object with the key greeting."
-    yield _judged("json_object", ask.chat(words, _ROOM, response_format={"type": "json_object"}), _is_object)
-    calling = ask.chat("Greet Ada.", _ROOM, tools=[_TOOL], tool_choice="required")
+    yield _judged("json_object", ask.chat(words, _STRUCTURED_CAP, response_format={"type": "json_object"}), _is_object)
+    calling = ask.chat("Greet Ada.", _STRUCTURED_CAP, tools=[_TOOL], tool_choice="required")
     yield _judged("tools", calling, lambda body: bool(_message(body).get("tool_calls")))
     text = ask.chat("ping")
     seen = ask.chat([{"type": "text", "text": "ping"}, {"type": "image_url", "image_url": {"url": _PIXELS}}])
     yield _judged("vision", seen, lambda body: _reads_more(body, text))
     yield _judged("logprobs", ask.chat("ping", logprobs=True), lambda body: bool(_choice(body).get("logprobs")))
-    embedder = next((name for name in offered if "embed" in name.lower()), None)
-    yield ask.other("embeddings", "data", **({"model": embedder} if embedder else {}))
-    yield ask.other("responses", "output", max_output_tokens=_CAP)
+    for kind in KINDS:
+        if endpoints.load(kind).IN_CAPABILITIES:
+            yield ask.other(kind, offered)
 
 
 def _streaming(ask: _Asker) -> Iterator[Capability]:
@@ -142,10 +145,10 @@ def _judged(name: str, result: Reply | ConnectorError, acts: Callable[[dict[str,
         return Capability(name, "yes" if acts(result.body) else "ignored")
     is_refusal = isinstance(result, Reply | BadRequestError | NotFoundError | ServerError)
     if isinstance(result, Reply):
-        told = f"HTTP {result.status}: {result.body['error']['message']}"
+        detail = f"HTTP {result.status}: {result.body['error']['message']}"
     else:
-        told = said(result) or result.message
-    return Capability(name, "no" if is_refusal else "unknown", _short(told))
+        detail = own_words(result) or result.message
+    return Capability(name, "no" if is_refusal else "unknown", _short(detail))
 
 
 def _is_ok(result: Reply | ConnectorError) -> bool:
@@ -167,7 +170,7 @@ def _message(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_object(body: dict[str, Any]) -> bool:
-    """Whether the text is a JSON object, or the beginning of one that the token limit cut."""
+    """Returns whether the text is a JSON object, or the beginning of one that was cut at the token limit."""
     text = str(_message(body).get("content") or "").strip()
     try:
         return isinstance(loads(text), dict)
@@ -185,14 +188,14 @@ def _fits(body: dict[str, Any]) -> bool:
 
 
 def _reads_more(body: dict[str, Any], text: Reply | ConnectorError) -> bool:
-    """Whether an image took tokens; where none are counted, it was at least taken."""
+    """Returns whether an image took tokens. Where the server counts none, it is enough that it accepts the image."""
     with_image = usage_of(body).input_tokens
     without = usage_of(text.body).input_tokens if isinstance(text, Reply) else None
     return not with_image or not without or with_image > without
 
 
 def _learn(probe: Probe, url: str, model: str, verdicts: Mapping[str, Verdict]) -> None:
-    """Tells later runs how to ask, in the words of the chat endpoint's concessions."""
+    """Remembers for later runs which fallbacks of the default kind they need."""
     lacks = {name for name, verdict in verdicts.items() if verdict in ("no", "ignored")}
     has = {name for name, verdict in verdicts.items() if verdict == "yes"}
     names = [
@@ -205,7 +208,7 @@ def _learn(probe: Probe, url: str, model: str, verdicts: Mapping[str, Verdict]) 
     if verdicts.get("usage in streams") == "no" and "streaming" in has:
         names.append("no_usage")
     if names and probe.config.cache != IN_MEMORY:
-        concessions = Concessions(endpoints.load("chat").CONCESSIONS, path_of(url), probe.clock)
+        concessions = Concessions(endpoints.load(DEFAULT_KIND).FALLBACKS, path_of(url), probe.clock)
         concessions.learn(dumps({"model": model} if model else {}), names)
 
 
@@ -219,11 +222,11 @@ def _path(url: str) -> Path:
 
 
 def _read(path: Path | None) -> dict[str, Table]:
-    """What is kept, by model; nothing where it cannot be read."""
+    """Returns the kept tables by model; none if they cannot be read."""
     try:
         kept = {} if path is None else json.loads(path.read_bytes())
         return {
-            model: Table(float(entry["at"]), tuple(Capability(*map(str, row)) for row in entry["rows"]))  # type: ignore[arg-type]  # as they were written
+            model: Table(float(entry["at"]), tuple(Capability(*map(str, row)) for row in entry["rows"]))  # type: ignore[arg-type]  # written by _write
             for model, entry in kept.items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -235,6 +238,6 @@ def _write(path: Path | None, tables: Mapping[str, Table]) -> None:
         return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # which are 0600
+        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # made with mode 0600
             json.dump({model: {"at": table.at, "rows": table.rows} for model, table in tables.items()}, file)
         Path(file.name).replace(path)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.streams import Diagnosis
-from connector.check import capabilities, refused
+from connector.check import capabilities, invalid_config
 from connector.check.probe import Probe
 from connector.commands import ExitCode
 from connector.config.config import Config
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             table = capabilities.found(probe, _offered(probe), fresh=arguments.fresh)
             bill = probe.bill
     except ConfigError as error:
-        diagnosis = refused(error)
+        diagnosis = invalid_config(error)
     told = _as_json(diagnosis, table, bill) if arguments.form == "json" else "\n".join(_lines(diagnosis, table, bill))
     sys.stdout.write(told + "\n")
     return ExitCode.DONE if diagnosis.ok else ExitCode.USAGE

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any
 
 from connector.base.cost import Prices
 from connector.base.errors import ConfigError, Problem
 from connector.config.config import Config
 from connector.config.options import Model
-from connector.endpoints import Shorthand
-
-_WITHOUT_OUTPUT: Final = "embeddings"
+from connector.endpoints import Shorthand, load
 
 
 def chosen_model(config: Config) -> Model | None:
@@ -38,7 +36,7 @@ def prices_of(config: Config) -> Prices | None:
     model = chosen_model(config)
     if config.prices is not None or model is None or model.input_price is None:
         return config.prices
-    if model.output_price is None and config.kind != _WITHOUT_OUTPUT:
+    if model.output_price is None and load(config.kind).HAS_OUTPUT_TOKENS:
         return None
     return Prices(input=model.input_price, output=model.output_price or 0)
 

@@ -1,8 +1,11 @@
-"""The endpoint kinds. One module is one kind, complete: its path, options, request, stream folding and answers.
+"""The endpoint kinds. One module is one kind, complete: path, requests, replies, streams, and what `check` asks.
 
-A kind is a plain module with the names of `Endpoint`. It is found by its file name: adding one touches no other file.
+A kind is a plain module with the names of `Endpoint`; what it does not define itself it imports from `_defaults`. It is
+found by its file name, so that adding one touches no other file, and no module outside this folder names a kind. A
+module with an underscore before its name is shared by several kinds, or imported only where its kind is chosen.
 
-Sending a request belongs in `calls`, what an error body means in `replies`.
+Sending a request does not belong here but in `calls`, the meaning of an error body in `replies`, a stand-in that
+answers like a kind in `sandbox`.
 """
 
 from __future__ import annotations
@@ -19,13 +22,21 @@ from connector.base.masking import Masker
 from connector.base.records import JSON, Answer, Reply, Schema, Usage
 from connector.http.adapter import Settings
 
+DEFAULT_KIND: Final = "chat"
+"""The kind of a base URL, and the one that `check` asks for its table of capabilities."""
+
 
 class Shorthand(NamedTuple):
-    """What the config says in place of a request format: `prompt` and `system_prompt` are templates.
+    """The options that a config may have in place of a request format.
 
-    `images` are names of columns that hold images, `detail` is how closely the model looks at them; `files` says that
-    images which the endpoint makes will be files. `max_tokens` and `temperature` are those of the model that was chosen
-    from the config's list.
+    Attributes:
+        system_prompt: A template.
+        prompt: A template.
+        images: Names of the columns that hold images.
+        detail: How closely the model looks at the images.
+        files: Whether images that the endpoint makes are written to files.
+        max_tokens: The limit of the chosen entry of `models`.
+        temperature: The temperature of the chosen entry of `models`.
     """
 
     model: str | None = None
@@ -40,14 +51,14 @@ class Shorthand(NamedTuple):
     temperature: float | None = None
 
 
-class Concession(NamedTuple):
-    """Another way to ask for the same, for an endpoint that refuses the usual one."""
+class Fallback(NamedTuple):
+    """Another way to make a request, for an endpoint that refuses the usual one."""
 
-    is_asked: Callable[[str], bool]
-    """Whether a refusal asks for it, by the refusal's words in lower case."""
+    matches: Callable[[str], bool]
+    """Whether a refusal calls for it, judged by the words of the refusal in lower case."""
 
-    made: Callable[[dict[str, JSON]], dict[str, JSON] | None]
-    """The request with the concession made; `None` where it has nothing to concede."""
+    apply: Callable[[dict[str, JSON]], dict[str, JSON] | None]
+    """Returns the changed request; `None` where there is nothing to change."""
 
 
 class Packing(Protocol):
@@ -55,95 +66,113 @@ class Packing(Protocol):
 
     @property
     def most(self) -> int:
-        """Rows in a call at the most."""
+        """The highest number of rows in a call."""
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that the packed requests may have together: what the endpoint's own limits leave room for."""
+        """The highest number of bytes that the packed requests may have together, as the endpoint's limits allow."""
 
     def alike(self, body: dict[str, JSON]) -> Hashable:
-        """What two requests must have in common to share a call; `None` for one that goes alone."""
+        """Returns what two requests must have in common to share a call; `None` for one that must go alone."""
 
     def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """The one request that asks for what `bodies`, all alike, ask for."""
+        """Returns the one request that asks for what all of `bodies` ask for. They are all alike."""
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """The reply to each of `count` packed requests, as if it had gone alone, in their order; its usage left out.
+        """Returns a reply to each of `count` packed requests, in their order, as if it had gone alone, without usage.
 
-        `None` stands for one that the reply does not answer, or not surely. Raises nothing.
+        `None` stands for a request that the reply does not answer, or not for certain. Raises nothing.
         """
 
 
 class Sender(Protocol):
-    """What makes calls, from any number of threads; as `connector.calls.client.Client` does over HTTP."""
+    """Makes calls, from any number of threads; `connector.calls.client.Client` is the one for HTTP."""
 
     def __call__(self, body: bytes) -> Reply:
-        """Sends a request and returns its final reply. Raises as `Client` does."""
+        """Sends a request and returns its final reply. Raises what `Client` raises."""
 
     def close(self) -> None:
-        """Lets go of what it holds open."""
+        """Closes its connections."""
 
 
 class Endpoint(Protocol):
-    """What a kind of endpoint consists of. What it has no use for it imports from `connector.endpoints._plain`."""
+    """The contract of an endpoint kind. `connector.endpoints._defaults` has what few kinds define themselves."""
 
     PATH: str
-    """What follows `/v1` in its URL, as `/chat/completions`."""
+    """The part of its URL after `/v1`, such as `/chat/completions`."""
 
     REPLY: Schema
-    """The JSON Schema of a whole reply, as far as it is sure: column types are read off it."""
+    """The JSON Schema of a whole reply, as far as every server keeps to it: column types are derived from it."""
 
     COLUMNS: Mapping[str, str]
-    """The response format where the config has none."""
+    """The response format for configs that have none."""
 
-    CONCESSIONS: Mapping[str, Concession]
-    """Other ways to ask, by name, for endpoints that refuse the usual. Tried in this order, each once for a call."""
+    FALLBACKS: Mapping[str, Fallback]
+    """Other ways to make a request, by name, in the order in which they are tried: each at most once for a call."""
 
-    ROOM: int
-    """How many times `max_response_bytes` its replies may have: texts are small, pictures and vectors are not."""
+    REPLY_SIZE_FACTOR: int
+    """How many times `max_response_bytes` a reply may be long: texts are short, images and vectors are not."""
+
+    HAS_OUTPUT_TOKENS: bool
+    """Whether replies have output tokens, which have a price of their own."""
+
+    OVER_HTTP: bool
+    """Whether its URL takes HTTP requests. One that does not takes WebSocket handshakes alone."""
+
+    COSTLY: str
+    """Why `check` does not try a request, as the end of "since it …"; empty where one costs a few tokens."""
+
+    IN_CAPABILITIES: bool
+    """Whether the table of capabilities says if a server has this kind."""
 
     def request_format(self, shorthand: Shorthand) -> dict[str, JSON]:
-        """The request that the shorthands of the config stand for."""
+        """Returns the request format that the shorthand options stand for. Raises `ConfigError` where they cannot."""
 
     def structured(self, body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
-        """The request, asking for a reply that `schema` describes."""
+        """Returns the request, asking for a reply that fits `schema`."""
 
     def streamed(self, body: dict[str, JSON]) -> dict[str, JSON]:
-        """The request, asking for a stream that ends with its usage."""
+        """Returns the request, asking for a stream that ends with the usage."""
 
-    def wire_form(self, body: bytes) -> tuple[str, bytes]:
-        """The content type and the bytes by which a request, which is JSON everywhere else, goes over the wire.
+    def encode(self, body: bytes) -> tuple[str, bytes]:
+        """Returns the content type and the bytes to send for a request, which is JSON everywhere else.
 
         Raises:
-            RecordError: It cannot be sent so.
+            RecordError: The request cannot be sent.
         """
 
     def fold(self, events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-        """The whole reply that a stream's events make up, and whether it says itself that it is complete."""
+        """Puts the events of a stream together into a whole reply; the flag tells whether that says it is complete."""
 
     def answer(self, body: dict[str, Any]) -> Answer:
-        """What a whole reply says. Raises nothing: a reply that is no answer gets a status that says so."""
+        """Reads a whole reply. Raises nothing: a reply without an answer gets a status that says so."""
 
     def values(self, body: dict[str, Any]) -> dict[str, JSON]:
-        """What a response format may call by name beside `content` and the reply's own keys. Asked where one does."""
+        """Returns the names a response format may use beside `content` and the reply's own keys, with their values."""
 
     def value_types(self, request: JSON) -> dict[str, Schema]:
-        """The schemas of what `values` gives, and of `content` where the kind has one, for requests like `request`."""
+        """Returns the schemas of `values`, and of `content` where the kind has one, for requests such as `request`."""
 
     def minimal(self, body: dict[str, JSON]) -> dict[str, JSON]:
-        """The cheapest request that proves key, endpoint and model to work, in place of `body`."""
+        """Returns the cheapest request that proves that key, endpoint and the model of `body` work."""
 
     def repaired(self, body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON] | None:
-        """The request again, showing the model its reply and what is wrong with it; `None` where that cannot be."""
+        """Returns the request with the model's reply and what is wrong with it; `None` where there is no way to ask."""
 
     def raised(self, body: dict[str, JSON]) -> dict[str, JSON] | None:
-        """The request with a higher token limit, for a reply that was cut; `None` where it sets none."""
+        """Returns the request with a higher token limit, for a reply that was cut; `None` where it sets no limit."""
 
     def packing(self, batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:
-        """How rows share calls, as configured; `None` for one row per call. `schema`: what each reply has to fit."""
+        """Returns how rows share calls, as configured; `None` for one row per call. Each reply has to fit `schema`."""
 
-    def dial(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:
-        """What makes its calls where they are no HTTP requests; `None` where they are.
+    def other_purpose(self, model: str) -> str | None:
+        """Returns what a model is for, judged by its name, if it is for something else than this kind; else `None`."""
+
+    def dedicated_model(self, offered: Sequence[str]) -> str | None:
+        """Returns the first model that is, judged by its name, for this kind alone; `None` where any will do."""
+
+    def open_sender(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:
+        """Opens what makes the calls where those are no HTTP requests; returns `None` where they are.
 
         Raises:
             ConfigError: The settings cannot work, or a library is not installed.
@@ -151,8 +180,7 @@ class Endpoint(Protocol):
 
 
 KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
-"""The names of all kinds, which are also the values of the config's `endpoint`."""
-
+"""The names of all kinds, which are also the values of the option `endpoint`."""
 
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
 _UNKNOWN: Final = Usage()
@@ -160,18 +188,18 @@ _UNKNOWN: Final = Usage()
 
 @cache
 def load(kind: str) -> Endpoint:
-    """Opens one kind by its name, so that what only it needs is imported only where it is chosen."""
+    """Imports a kind by its name, so that what only one kind needs is imported only where it is chosen."""
     return cast("Endpoint", import_module(f"{__name__}.{kind}"))
 
 
 def kind_of(path: str) -> str | None:
-    """The kind whose path a URL's path ends with; `None` for a base URL."""
+    """Returns the kind whose path a URL's path ends with; `None` for a base URL."""
     found = [kind for kind in KINDS if path.rstrip("/").endswith(load(kind).PATH)]
     return max(found, key=lambda kind: len(load(kind).PATH), default=None)
 
 
 class Address(NamedTuple):
-    """Where an endpoint is: its kind, its full URL, and the base URL that all endpoints of the server share."""
+    """An endpoint's kind, its full URL, and the base URL that all endpoints of the server share."""
 
     kind: str
     url: str
@@ -179,15 +207,17 @@ class Address(NamedTuple):
 
 
 def address_of(url: str, kind: str | None = None) -> Address:
-    """Completes a URL, which may be a base URL or a full one; the kind is `kind`, else read off the path, else chat.
+    """Completes a URL, which may be a base URL or a full one.
 
-    A ws:// URL becomes the http:// one that its handshake goes to (RFC 6455, section 1.3); its kind is realtime.
+    The kind is `kind`, else the one whose path the URL ends with, else the default kind. A ws:// URL becomes the http://
+    URL of its handshake (RFC 6455, section 1.3); a ws:// base URL means the kind that is not `OVER_HTTP`.
     """
     parts = urlsplit(url)
     found = kind_of(parts.path)
     if parts.scheme in _WEBSOCKETS:
-        kind, parts = kind or found or "realtime", parts._replace(scheme=_WEBSOCKETS[parts.scheme])
-    kind = kind or found or "chat"
+        kind = kind or found or next(each for each in KINDS if not load(each).OVER_HTTP)
+        parts = parts._replace(scheme=_WEBSOCKETS[parts.scheme])
+    kind = kind or found or DEFAULT_KIND
     path = parts.path.rstrip("/").removesuffix(load(kind).PATH)
     base_url = parts._replace(path=path, query="", fragment="").geturl()
     full = parts if found == kind else parts._replace(path=path + load(kind).PATH)
@@ -195,15 +225,15 @@ def address_of(url: str, kind: str | None = None) -> Address:
 
 
 def usage_of(body: dict[str, Any]) -> Usage:
-    """Token counts under either of the names that OpenAI's API has for them; `None` where the endpoint gave none."""
+    """Reads the token counts, under either set of names in OpenAI's API; `None` for a count that is not given."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return _UNKNOWN
     details_in = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     details_out = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    taken, made = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    sent, made = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     return Usage(
-        _count(usage, "input_tokens") if taken is None else taken,
+        _count(usage, "input_tokens") if sent is None else sent,
         _count(usage, "output_tokens") if made is None else made,
         _count(details_in, "cached_tokens") if details_in else None,
         _count(details_out, "reasoning_tokens") if details_out else None,

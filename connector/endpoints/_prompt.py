@@ -1,4 +1,4 @@
-"""The parts of a request that prompts become, whatever the kind."""
+"""What all kinds make of prompts, images and schemas in their request formats."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from connector.base.values import dumps
 
 
 def as_text(template: str) -> str:
-    """A prompt is always a text: the comment keeps a lone `{{ column }}` from becoming a number or null in the JSON."""
+    """Returns a template that always renders as text.
+
+    A lone `{{ column }}` would become a number or null in the JSON. The comment behind it keeps it a text.
+    """
     return template + "{# text #}" if template.lstrip().startswith("{{") else template
 
 
 def image_of(column: str) -> str:
-    """The template that makes a URL, or a data URL, of the image in a column."""
+    """Returns the template that makes a URL, or a data URL, of the image in a column."""
     return f"{{{{ record[{json.dumps(column)}] | image }}}}"
 
 
-def in_json(schema: JSON) -> str:
-    """What tells a model to reply as `schema` says, where the endpoint takes no schema."""
+def schema_in_words(schema: JSON) -> str:
+    """Returns the sentence that asks a model for a reply that fits `schema`, for endpoints that take no schema."""
     return f"Reply with JSON only, and nothing around it. It has to fit this JSON Schema: {dumps(schema).decode()}"

@@ -1,7 +1,7 @@
 """Realtime sessions that answer one row after the other, each as if it were alone (OpenAI API reference, "Realtime").
 
-What a row adds to the conversation is deleted before the next one asks. A server that does not confirm that keeps its
-memory, so it gets a new session for each row.
+What a row adds to the conversation is deleted before the next row is sent. A server that does not confirm the deletion
+may remember the row, so the next row gets a new session.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from connector.base.decoding import loads
 from connector.base.errors import ConnectorError, TemplateError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Reply
-from connector.endpoints._realtime_dial import Dialer
-from connector.endpoints._realtime_faults import Fault, refused
-from connector.endpoints._realtime_response import fold
-from connector.endpoints._realtime_socket import Socket
-from connector.endpoints._responses_concessions import CONCESSIONS
-from connector.endpoints._shapes import listed, mapped, text_or_none
+from connector.endpoints._realtime_errors import ErrorEvent, refusal_of
+from connector.endpoints._realtime_socket import Dialer, Socket
+from connector.endpoints._shapes import as_dict, as_list, text_or_none
+from connector.endpoints.realtime import fold
+from connector.endpoints.responses import FALLBACKS
 from connector.http.adapter import Settings
 from connector.http.deadline import Deadline
 
-_LONGEST_LOOK: Final = 5.0  # seconds that an idle session has to show that it is alive and clean
-_APART: Final = frozenset({"model", "input", "text", "stream"})
-_in_words: Final = CONCESSIONS["prompt"].made  # a session takes no schema for its replies
+_LONGEST_SETTLING: Final = 5.0  # seconds that an idle session has to confirm that it is alive and empty
+_NOT_SETTINGS: Final = frozenset({"model", "input", "text", "stream"})
+_with_schema_in_input: Final = FALLBACKS["prompt"].apply  # a session takes no schema for its replies
 _ADDED: Final = frozenset({"conversation.item.added", "conversation.item.created"})
 
 
-class Row(NamedTuple):
+class SessionRequest(NamedTuple):
     """A request as a session takes it: the model, the settings of the session, and the items of the conversation."""
 
     model: str
@@ -40,18 +39,18 @@ class Row(NamedTuple):
     items: list[dict[str, JSON]]
 
     @classmethod
-    def of(cls, body: dict[str, JSON]) -> Row:
-        """Takes a request apart. Raises `TemplateError` where it has no input."""
-        body = _in_words(body) or body
+    def of(cls, body: dict[str, JSON]) -> SessionRequest:
+        """Splits a request into its parts. Raises `TemplateError` if it has no input."""
+        body = _with_schema_in_input(body) or body
         given = body.get("input")
         if isinstance(given, str):
             given = [{"role": "user", "content": [{"type": "input_text", "text": given}]}]
-        if not given or not all(isinstance(item, dict) for item in listed(given) or [None]):
+        if not given or not all(isinstance(item, dict) for item in as_list(given) or [None]):
             raise TemplateError("request_format: `input` is neither a text nor a list of items")
-        settings = {name: value for name, value in body.items() if name not in _APART}
-        if "modalities" not in settings:  # as the output modalities were called before
+        settings = {name: value for name, value in body.items() if name not in _NOT_SETTINGS}
+        if "modalities" not in settings:  # the name of the output modalities in the beta
             settings = {"type": "realtime", "output_modalities": ["text"], **settings}
-        return cls(str(body.get("model") or ""), settings, [_item(item) for item in listed(given)])
+        return cls(str(body.get("model") or ""), settings, [_item(item) for item in as_list(given)])
 
 
 def _item(item: dict[str, JSON]) -> dict[str, JSON]:
@@ -63,7 +62,7 @@ def _item(item: dict[str, JSON]) -> dict[str, JSON]:
 
 
 class Session:
-    """One open session: `settle` it, then `ask`. Both raise `Fault` for an error event, and what `Socket` raises."""
+    """One open session: `settle` it, then `ask`. Both raise `ErrorEvent`, and what `Socket` raises."""
 
     def __init__(self, socket: Socket, model: str) -> None:
         self.asked = model
@@ -74,9 +73,9 @@ class Session:
         self._items: set[str] = set()
 
     def settle(self, settings: dict[str, JSON], deadline: Deadline) -> bool:
-        """Deletes what the row before has left and sets what the next one needs; whether all of that was confirmed."""
+        """Deletes the items of the row before and applies settings; returns whether the server confirmed all of it."""
         if self._settings - settings.keys():
-            return False  # a setting can be changed, but not taken back
+            return False  # a setting can be changed, but not removed
         self._settings = frozenset(settings)
         self._socket.deadline = deadline
         deletions = [{"type": "conversation.item.delete", "item_id": item} for item in self._items]
@@ -85,19 +84,19 @@ class Session:
             if event["type"] == "conversation.item.deleted":
                 self._items.discard(str(event.get("item_id")))
             elif event["type"] == "session.created":
-                self._model = text_or_none(mapped(event.get("session")).get("model")) or self._model
+                self._model = text_or_none(as_dict(event.get("session")).get("model")) or self._model
         return not self._items
 
     def ask(self, items: list[dict[str, JSON]], deadline: Deadline) -> dict[str, Any]:
-        """The response to these items, in the shape that the Responses API has for it."""
+        """Returns the response to these items, in the shape of the Responses API."""
         self._socket.deadline = deadline
         self._items = {str(item["id"]) for item in items}
         creations = [{"type": "conversation.item.create", "item": item} for item in items]
         self._socket.send(*creations, {"type": "response.create"})
         body, _ = fold(self._events())
-        self._items |= {str(item["id"]) for item in map(mapped, listed(body.get("output"))) if item.get("id")}
+        self._items |= {str(item["id"]) for item in map(as_dict, as_list(body.get("output"))) if item.get("id")}
         if body.get("status") == "failed":
-            raise Fault(body.get("error") or {"message": "the response failed without saying why"})
+            raise ErrorEvent(body.get("error") or {"message": "the response failed without saying why"})
         return {"model": self._model, **body} if self._model else body
 
     def close(self) -> None:
@@ -107,7 +106,7 @@ class Session:
     def _events(self) -> Iterator[dict[str, Any]]:
         while (event := self._next())["type"] != "response.done":
             if event["type"] in _ADDED:
-                self._items.add(str(mapped(event.get("item")).get("id")))
+                self._items.add(str(as_dict(event.get("item")).get("id")))
             elif event["type"] == "rate_limits.updated":
                 self.headers |= _limits(event)
             yield event
@@ -116,14 +115,14 @@ class Session:
     def _next(self) -> dict[str, Any]:
         event = self._socket.receive()
         if event.get("type") == "error":
-            raise Fault(event.get("error"))
+            raise ErrorEvent(event.get("error"))
         return {**event, "type": str(event.get("type"))}
 
 
 def _limits(event: dict[str, Any]) -> dict[str, str]:
-    """The rate limits of an event as the headers that HTTP replies have for them."""
+    """Returns the rate limits of an event as the headers of HTTP replies."""
     headers: dict[str, str] = {}
-    for limit in map(mapped, listed(event.get("rate_limits"))):
+    for limit in map(as_dict, as_list(event.get("rate_limits"))):
         for name, header, unit in (("remaining", "remaining", ""), ("reset_seconds", "reset", "s")):
             if isinstance(limit.get(name), int | float):
                 headers[f"x-ratelimit-{header}-{limit.get('name')}"] = f"{limit[name]}{unit}"
@@ -131,7 +130,7 @@ def _limits(event: dict[str, Any]) -> dict[str, str]:
 
 
 class Sessions:
-    """Sends requests over as many sessions as there are threads that call at once, and keeps them for the next rows."""
+    """Sends requests over one session for each thread that calls at the same time, and keeps them for later rows."""
 
     def __init__(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> None:
         self._dialer = Dialer(settings, url, mask, clock)
@@ -147,22 +146,22 @@ class Sessions:
         Raises:
             RetryableError: It may work at another time.
             FatalError: No call of this run can work.
-            RecordError: The request cannot be sent, or its reply is final, but nothing that can be read.
+            RecordError: The request cannot be sent, or its reply is final but cannot be read.
         """
-        row = Row.of(loads(body))
+        request = SessionRequest.of(loads(body))
         started = self._clock.monotonic()
         deadline = self._deadline(self._settings.timeout)
-        session = self._alive(row, deadline)
+        session = self._reused(request, deadline)
         is_settled = session is not None
-        session = session or Session(self._dialer.open(_query(row), deadline), row.model)
+        session = session or Session(self._dialer.open(_query(request), deadline), request.model)
         try:
             if not is_settled:
-                session.settle(row.settings, deadline)
-            response = session.ask(row.items, deadline)
-        except Fault as fault:
+                session.settle(request.settings, deadline)
+            response = session.ask(request.items, deadline)
+        except ErrorEvent as event:
             session.close()
             took = self._since(started)
-            return refused(fault.told, session.headers, took, now=self._clock.time(), mask=self._mask)
+            return refusal_of(event.error, session.headers, took, now=self._clock.time(), mask=self._mask)
         except BaseException:
             session.close()
             raise
@@ -172,25 +171,25 @@ class Sessions:
         return Reply(200, response, dict(session.headers), self._since(started))
 
     def close(self) -> None:
-        """Ends all sessions; one that still answers a row ends behind it."""
+        """Ends all sessions; one that is answering a row ends after that."""
         self._is_closed = True
         while self._idle:
-            with suppress(IndexError):  # another thread closes as well
+            with suppress(IndexError):  # another thread is closing too
                 self._idle.pop().close()
         self._dialer.close()
 
-    def _alive(self, row: Row, deadline: Deadline) -> Session | None:
-        """A session that another row has left behind, if it is fit for this one."""
+    def _reused(self, request: SessionRequest, deadline: Deadline) -> Session | None:
+        """Returns a settled session of another row, if there is one that suits this request."""
         try:
             session = self._idle.pop()
         except IndexError:
             return None
         fit = False
         try:
-            if session.asked == row.model:
-                fit = session.settle(row.settings, self._deadline(min(_LONGEST_LOOK, deadline.left() / 2)))
-        except (ConnectorError, Fault):
-            pass  # closed, expired, or worse: a new one will tell whether it was the session's fault
+            if session.asked == request.model:
+                fit = session.settle(request.settings, self._deadline(min(_LONGEST_SETTLING, deadline.left() / 2)))
+        except (ConnectorError, ErrorEvent):
+            pass  # closed or expired: a new session tells whether the request is at fault
         finally:
             if not fit:
                 session.close()
@@ -203,5 +202,5 @@ class Sessions:
         return int((self._clock.monotonic() - started) * 1000)
 
 
-def _query(row: Row) -> dict[str, str]:
-    return {"model": row.model} if row.model else {}
+def _query(request: SessionRequest) -> dict[str, str]:
+    return {"model": request.model} if request.model else {}

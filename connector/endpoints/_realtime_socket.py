@@ -1,37 +1,61 @@
-"""A WebSocket (RFC 6455) whose every wait ends at a deadline: the protocol is `websockets`', the waiting ours.
+"""WebSockets (RFC 6455) that connect as HTTP calls do and whose every wait ends at a deadline.
 
-So a session costs no thread of its own, and what holds for HTTP calls holds here: one deadline, one set of errors.
+Headers, TLS, proxy, certificates and errors are those of HTTP calls, so that one config means the same for both. The
+library `websockets` speaks the protocol; reading and waiting is done here, so that a session needs no thread.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit
 
+from urllib3 import exceptions as urllib3_errors
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
 
+from connector.base.clock import Clock
 from connector.base.decoding import loads
-from connector.base.errors import ConnectorError, ReplyError
+from connector.base.errors import ConfigError, ConnectorError, NotFoundError, Problem, ReplyError
+from connector.base.masking import Masker
 from connector.base.values import dumps
+from connector.endpoints._realtime_errors import error_of_close
+from connector.http.adapter import Adapter, Request, Settings, address_of, origin
 from connector.http.connection import Connection
+from connector.http.deadline import Deadline
 from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head
+from connector.http.network_errors import explain
+from connector.replies.refusals import error_of
+
+KEY: Final = "openai-insecure-api-key"
+"""The header name in `auth` that sends the key in the subprotocol instead, as browsers do."""
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NO_WEBSOCKET: Final = "{} answers, but opens no WebSocket (HTTP {}): check url, which has to end in /v1/realtime"
+_LEFT_OUT: Final = frozenset({"accept", "accept-encoding", "proxy-authorization", KEY})
+_SILENT: Final = logging.getLogger(f"{__name__}.frames")
+_SILENT.disabled = True  # the library's debug log would show the key
 
 SWITCHING: Final = 101
-"""The status of a handshake that went well (RFC 6455, section 4.2.2)."""
+"""The status of a handshake that succeeded (RFC 6455, section 4.2.2)."""
 
-_GOODBYE: Final = 0.2  # seconds that saying so may take
+_GOODBYE: Final = 0.2  # seconds for sending the close frame
 
 
 class Socket:
     """An open WebSocket that carries JSON objects. Set `deadline` anew for each call; it bounds every wait.
 
     Attributes:
-        headers: The fields of the server's answer to the handshake, with lower-case names.
+        headers: The header fields of the server's answer to the handshake, with names in lower case.
     """
 
     def __init__(
@@ -40,20 +64,20 @@ class Socket:
         protocol: ClientProtocol,
         limit: int,
         translate: Callable[[Exception], ConnectorError],
-        ended: Callable[[int, str], ConnectorError],
+        error_of_close: Callable[[int, str], ConnectorError],
     ) -> None:
         self.deadline = connection.deadline
         self.headers: Mapping[str, str] = {}
         self._connection = connection
         self._protocol = protocol
         self._limit = limit
-        self._lost = translate
-        self._ended = ended
+        self._error_of = translate
+        self._error_of_close = error_of_close
         self._messages: deque[bytes] = deque()
         self._parts: list[bytes] = []
 
     def send(self, *events: Mapping[str, Any]) -> None:
-        """Sends events. That the server has gone shows when it is listened to: it may have said why."""
+        """Sends events. If the server has gone, `receive` raises why, since it may have said so before."""
         try:
             for event in events:
                 self._protocol.send_text(dumps(event))
@@ -62,10 +86,12 @@ class Socket:
         self._flush()
 
     def receive(self) -> dict[str, Any]:
-        """The next event.
+        """Returns the next event.
 
-        Raises `APITimeoutError` at the deadline, `CutError` or what its code stands for if the socket was closed, and
-        `ReplyError` for what is no event.
+        Raises:
+            APITimeoutError: The deadline has passed.
+            ConnectorError: The server closed the socket; its close code tells which error that is.
+            ReplyError: What came is not an event.
         """
         while not self._messages:
             self._check()
@@ -80,7 +106,7 @@ class Socket:
         return event
 
     def read(self) -> bytes:
-        """The next bytes; none at the end of the connection."""
+        """Returns the next bytes; empty at the end of the connection."""
         sock = self._connection.sock
         while True:
             sock.settimeout(self.deadline.left())
@@ -89,10 +115,10 @@ class Socket:
             except TimeoutError:
                 continue
             except OSError as error:
-                raise self._lost(error) from error
+                raise self._error_of(error) from error
 
     def start(self) -> tuple[int, Mapping[str, str], bytes]:
-        """Sends the handshake: the status and fields that answer it, and the body where it is a refusal."""
+        """Sends the handshake and returns the status and header fields of the answer, and the body of a refusal."""
         self._flush()
         data = b""
         while not (end := HEAD_END.search(data)):
@@ -101,7 +127,7 @@ class Socket:
             piece = self.read()
             if not piece:
                 error = ConnectionResetError("closed during the handshake")
-                raise cut(str(error)) if data else self._lost(error)
+                raise cut(str(error)) if data else self._error_of(error)
             data += piece
         status, _, fields = parse_head(data[: end.start()])
         self.headers = fields
@@ -110,14 +136,14 @@ class Socket:
         self._feed(data)
         if self._protocol.handshake_exc is not None:
             raise malformed(f"no WebSocket handshake: {self._protocol.handshake_exc}")
-        self._lost = _cut
+        self._error_of = _cut
         return status, fields, b""
 
     def close(self) -> None:
-        """Says goodbye, as far as that takes no time, and closes."""
+        """Closes the socket, with a close frame if that can be sent at once."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_close(1000)
-            with suppress(OSError):  # which says that it is gone already
+            with suppress(OSError):  # the server has gone already
                 self._connection.sock.settimeout(_GOODBYE)
                 self._connection.sock.sendall(b"".join(self._protocol.data_to_send()))
         self._connection.close()
@@ -131,10 +157,10 @@ class Socket:
         return body
 
     def _check(self) -> None:
-        """Raises why nothing more will come."""
-        protocol, told = self._protocol, self._protocol.close_rcvd
-        if told is not None:
-            raise self._ended(told.code, told.reason)
+        """Raises the error that ended the session, if one did."""
+        protocol, close = self._protocol, self._protocol.close_rcvd
+        if close is not None:
+            raise self._error_of_close(close.code, close.reason)
         if isinstance(protocol.parser_exc, PayloadTooBig):
             raise ReplyError(f"the reply is larger than max_response_bytes = {self._limit}")
         if isinstance(protocol.parser_exc, EOFError):
@@ -166,8 +192,96 @@ class Socket:
         except ConnectionError:
             pass  # what the server said before it went can still be read
         except OSError as error:
-            raise self._lost(error) from error
+            raise self._error_of(error) from error
 
 
 def _cut(error: Exception) -> ConnectorError:
     return cut(str(error))
+
+
+class Dialer:
+    """Opens WebSockets to one endpoint, with the settings of HTTP calls."""
+
+    def __init__(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> None:
+        self._settings = settings
+        self._adapter = Adapter(settings)
+        self._url = url
+        self._mask = mask
+        self._clock = clock
+        self._proxy = address_of(settings.proxy) if settings.proxy else ""
+        key = next((value for name, value in settings.headers.items() if name.lower() == KEY), None)
+        if key is not None and not _TOKEN.fullmatch(key):
+            raise ConfigError([Problem("auth", f"{KEY} needs a key of letters, digits and - . _ ~ alone")])
+        self._subprotocols = [Subprotocol("realtime"), Subprotocol(f"{KEY}.{key}")] if key else None
+        if settings.proxy and settings.proxy.startswith("https") and url.startswith("http:"):
+            raise ConfigError([Problem("proxy", "ws:// does not go through an https:// proxy: use wss://")])
+
+    def open(self, query: Mapping[str, str], deadline: Deadline) -> Socket:
+        """Opens a WebSocket, with parameters added to those of the URL.
+
+        Raises:
+            ConnectorError: There is no connection, or the server refuses; the HTTP status tells why.
+        """
+        parts = urlsplit(self._url)
+        added = {name: value for name, value in query.items() if name not in parse_qs(parts.query)}
+        full = parts._replace(query="&".join(filter(None, (parts.query, urlencode(added))))).geturl()
+        request = self._adapter.prepared("GET", full, "")
+        translate = partial(explain, peer=request.address, proxy=self._proxy)
+        connection = self._connected(request, deadline, translate)
+        try:
+            protocol = self._protocol(request)
+            socket = Socket(connection, protocol, self._settings.max_response_bytes, translate, self._closed)
+            status, fields, body = socket.start()
+        except BaseException:
+            connection.close()
+            raise
+        if status != SWITCHING:
+            connection.close()
+            if 200 <= status < 300:  # noqa: PLR2004 - HTTP's class of success
+                raise NotFoundError(_NO_WEBSOCKET.format(request.address, status), http_status=status)
+            raise error_of(status, fields, body, now=self._clock.time(), mask=self._mask)
+        return socket
+
+    def close(self) -> None:
+        """Closes what was prepared for all connections."""
+        self._adapter.close()
+
+    def _connected(
+        self, request: Request, deadline: Deadline, translate: Callable[[Exception], ConnectorError]
+    ) -> Connection:
+        """Connects as the pool of HTTP calls does. A proxy is asked for a tunnel (RFC 6455, section 4.1)."""
+        pool = request.pool
+        connection: Connection = pool._new_conn()  # type: ignore[assignment]  # noqa: SLF001 - the pool's public methods would keep the connection
+        connection.deadline = deadline
+        try:
+            if pool.proxy is not None:
+                _, host, port = origin(request.url)
+                scheme = pool.proxy.scheme or "http"
+                connection.set_tunnel(str(host), port, headers=pool.proxy_headers, scheme=scheme)
+            connection.connect()
+        except (OSError, UnicodeError, urllib3_errors.HTTPError) as error:
+            lost = pool.proxy is not None and not connection.has_connected_to_proxy
+            connection.close()
+            raise translate(
+                urllib3_errors.ProxyError("no connection to the proxy", error) if lost else error
+            ) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _protocol(self, request: Request) -> ClientProtocol:
+        uri = parse_uri(f"ws{request.url.removeprefix('http')}")
+        protocol = ClientProtocol(
+            uri, subprotocols=self._subprotocols, max_size=self._settings.max_response_bytes, logger=_SILENT
+        )
+        hello = protocol.connect()
+        del hello.headers["Host"]
+        for name, value in request.headers.items():
+            if name.lower() not in _LEFT_OUT and name not in hello.headers:
+                hello.headers[name] = value
+        protocol.send_request(hello)
+        return protocol
+
+    def _closed(self, code: int, reason: str) -> ConnectorError:
+        return error_of_close(code, reason, {}, now=self._clock.time(), mask=self._mask)

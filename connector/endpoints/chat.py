@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from connector.base.decoding import loads
 from connector.base.records import JSON, Answer, Schema, Status
-from connector.endpoints import Packing, Shorthand, usage_of
-from connector.endpoints._chat_concessions import CONCESSIONS
-from connector.endpoints._chat_rows import Rows
-from connector.endpoints._chat_stream import fold
-from connector.endpoints._plain import ROOM, dial, wire_form
-from connector.endpoints._prompt import as_text, image_of
-from connector.endpoints._shapes import index_of, listed, mapped, text_of, text_or_none
+from connector.base.values import dumps
+from connector.endpoints import Fallback, Packing, Shorthand, usage_of
+from connector.endpoints._choices_stream import fold
+from connector.endpoints._defaults import (
+    COSTLY,
+    HAS_OUTPUT_TOKENS,
+    IN_CAPABILITIES,
+    OVER_HTTP,
+    REPLY_SIZE_FACTOR,
+    dedicated_model,
+    encode,
+    open_sender,
+)
+from connector.endpoints._models import purpose_of as other_purpose
+from connector.endpoints._prompt import as_text, image_of, schema_in_words
+from connector.endpoints._shapes import as_dict, as_list, index_of, text_of, text_or_none
 
 PATH: Final = "/chat/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
@@ -54,13 +63,14 @@ REPLY: Final[Schema] = {
     },
 }
 
+_CAPS: Final = ("max_tokens", "max_completion_tokens")
 # What OpenAI calls "length" and "content_filter", and the names that other servers pass through from their engines.
 _CUT: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
 _FILTERED: Final = frozenset({"content_filter", "content-filter", "safety", "recitation", "blocklist", "refusal"})
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """A conversation of the system prompt, where there is one, and the prompt. Nulls are left out."""
+    """Returns a conversation of the system prompt, if there is one, and the prompt with its images."""
     prompt: JSON = None if shorthand.prompt is None else as_text(shorthand.prompt)
     if shorthand.images:
         detail = {"detail": shorthand.detail} if shorthand.detail else {}
@@ -82,29 +92,29 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
-    """Adds `response_format` as OpenAI's structured outputs define it, unless the body has one of its own."""
+    """Adds `response_format` as OpenAI's structured outputs define it, unless the body has its own."""
     if "response_format" in body:
         return body
-    name = re.sub(r"[^a-zA-Z0-9_-]+", "_", str(schema.get("title", "")))[:64] or "answer"  # all that OpenAI admits
+    name = re.sub(r"[^a-zA-Z0-9_-]+", "_", str(schema.get("title", "")))[:64] or "answer"  # all that OpenAI allows
     described = {"name": name, "strict": True, "schema": schema}
     return {**body, "response_format": {"type": "json_schema", "json_schema": described}}
 
 
 def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
     """Adds `stream`, and the option that makes the last chunk carry the usage."""
-    return {**body, "stream": True, "stream_options": {"include_usage": True, **mapped(body.get("stream_options"))}}
+    return {**body, "stream": True, "stream_options": {"include_usage": True, **as_dict(body.get("stream_options"))}}
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """One word for one token, to the same model."""
+    """Returns a request of one word for one token, to the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads the choice with the lowest index. A cut, filtered, refused or empty one is no success."""
+    """Reads the choice with the lowest index. It is no success if it was cut, filtered or refused, or is empty."""
     usage, model = usage_of(body), text_or_none(body.get("model"))
-    choices = [choice for choice in listed(body.get("choices")) if isinstance(choice, dict)]
+    choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
     if not choices:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
     choice = choices[0] if len(choices) == 1 else min(choices, key=index_of)
@@ -132,14 +142,17 @@ def _judged(message: dict[str, Any], content: str | None, finish_reason: str) ->
         return (Status.INVALID_OUTPUT, "the reply is empty") if empty else (Status.SUCCESS, None)
     wrong = next((call["name"] for call in calls if call["arguments"] is None), None)
     if wrong is not None:
-        return Status.INVALID_OUTPUT, f"the arguments of the call of {wrong!r} are not a JSON object"
+        return Status.INVALID_OUTPUT, f'the arguments of the call of "{wrong}" are not a JSON object'
     return Status.SUCCESS, None
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """The texts of all choices, the reasoning, and the tool calls; `tool_name` and `arguments` are of the first one."""
-    choices = sorted((choice for choice in listed(body.get("choices")) if isinstance(choice, dict)), key=index_of)
-    messages = [mapped(choice.get("message") or choice.get("delta")) for choice in choices]
+    """Returns the texts of all choices, and of the first one the reasoning and the tool calls.
+
+    `tool_name` and `arguments` are those of its first tool call.
+    """
+    choices = sorted((choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)), key=index_of)
+    messages = [as_dict(choice.get("message") or choice.get("delta")) for choice in choices]
     first = messages[0] if messages else {}
     calls = _calls(first)
     return {
@@ -152,10 +165,10 @@ def values(body: dict[str, Any]) -> dict[str, JSON]:
 
 
 def value_types(request: JSON) -> dict[str, Schema]:
-    """The arguments are typed where the request offers a single tool."""
-    tools = listed(mapped(request).get("tools"))
-    function = mapped(mapped(tools[0]).get("function")) if len(tools) == 1 else {}
-    arguments = {"type": "object", **mapped(function.get("parameters"))}
+    """Returns texts, and the schema of the arguments where the request offers a single tool."""
+    tools = as_list(as_dict(request).get("tools"))
+    function = as_dict(as_dict(tools[0]).get("function")) if len(tools) == 1 else {}
+    arguments = {"type": "object", **as_dict(function.get("parameters"))}
     call = {"id": _TEXT, "name": _TEXT, "arguments": arguments}
     return {
         "content": _TEXT,
@@ -168,9 +181,9 @@ def value_types(request: JSON) -> dict[str, Schema]:
 
 
 def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tool calls of a message, their arguments parsed: `None` where they are cut, or no object."""
-    functions = [(call.get("id"), mapped(call.get("function"))) for call in listed(message.get("tool_calls")) if call]
-    old = mapped(message.get("function_call"))  # what they were before there were tools
+    """Returns the tool calls of a message with their arguments parsed: `None` where they are cut or not an object."""
+    functions = [(call.get("id"), as_dict(call.get("function"))) for call in as_list(message.get("tool_calls")) if call]
+    old = as_dict(message.get("function_call"))  # the name before there were tools
     return [
         {"id": name, "name": text_or_none(function.get("name")) or "", "arguments": _arguments(function)}
         for name, function in (functions or ([(None, old)] if old else []))
@@ -179,7 +192,7 @@ def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _arguments(function: dict[str, Any]) -> dict[str, Any] | None:
     given = function.get("arguments")
-    if isinstance(given, dict):  # as some servers pass them on
+    if isinstance(given, dict):  # some servers send them parsed
         return given
     try:
         parsed = loads(given or "{}")
@@ -189,18 +202,184 @@ def _arguments(function: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON]:
-    """The conversation goes on: the reply, and what is wrong with it."""
-    told = f"That reply cannot be used: {problem}. Reply again, with the corrected JSON only."
-    further = [{"role": "assistant", "content": content}, {"role": "user", "content": told}]
-    return {**body, "messages": [*listed(body.get("messages")), *further]}
+    """Continues the conversation with the reply and what is wrong with it."""
+    request = f"That reply cannot be used: {problem}. Reply again, with the corrected JSON only."
+    further = [{"role": "assistant", "content": content}, {"role": "user", "content": request}]
+    return {**body, "messages": [*as_list(body.get("messages")), *further]}
 
 
 def raised(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Four times the limit, whichever name it has."""
-    caps = {name: body[name] * 4 for name in ("max_tokens", "max_completion_tokens") if isinstance(body.get(name), int)}
+    """Multiplies the limit by four, whichever name it has."""
+    caps = {name: body[name] * 4 for name in _CAPS if isinstance(body.get(name), int)}
     return {**body, **caps} if caps else None
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
-    """Rows share a call only where the config asks for it: that changes what the model sees."""
-    return Rows(rows_per_call, schema) if rows_per_call and rows_per_call > 1 else None
+    """Packs rows only where `rows_per_call` asks for it, since that changes what the model sees."""
+    return MessagePacking(rows_per_call, schema) if rows_per_call and rows_per_call > 1 else None
+
+
+# --- Fallbacks ---
+
+_SCHEMA_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "structured", "grammar", "guided")
+_VALUE: Final = re.compile(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")
+_STRICT_WORDS: Final = ("strict", "additionalproperties", "invalid schema", "'required' is required")
+
+
+def _renamed(old: str, new: str, body: dict[str, JSON]) -> dict[str, JSON] | None:
+    if old not in body:
+        return None
+    return {new if name == old else name: value for name, value in body.items() if name != new}
+
+
+def _without_strict(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Makes the schema a hint: OpenAI's strict mode refuses optional properties and much else in JSON Schema."""
+    asked = as_dict(body.get("response_format"))
+    described = as_dict(asked.get("json_schema"))
+    if not described.get("strict"):
+        return None
+    return {**body, "response_format": {**asked, "json_schema": {**described, "strict": False}}}
+
+
+def _as_json_object(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Asks for JSON of any shape, with the schema in the prompt, where OpenAI's JSON mode wants JSON mentioned."""
+    schema = requested_schema(body)
+    return (
+        None if schema is None else _with_schema_in_prompt({**body, "response_format": {"type": "json_object"}}, schema)
+    )
+
+
+def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Asks in the prompt alone. With JSON mode, which is tried before, the schema is in the prompt already."""
+    if "response_format" not in body:
+        return None
+    schema = requested_schema(body)
+    bare = {name: value for name, value in body.items() if name != "response_format"}
+    return bare if schema is None else _with_schema_in_prompt(bare, schema)
+
+
+def requested_schema(body: dict[str, JSON]) -> JSON | None:
+    """Returns the schema that the request asks the reply to fit."""
+    return as_dict(as_dict(body.get("response_format")).get("json_schema")).get("schema")
+
+
+def _with_schema_in_prompt(body: dict[str, JSON], schema: JSON) -> dict[str, JSON]:
+    """Appends the schema to the last message, since not every model takes one message more."""
+    words = schema_in_words(schema)
+    messages = list(as_list(body.get("messages")))
+    last: Any = messages[-1] if messages else None
+    if not isinstance(last, dict) or not isinstance(last.get("content"), str | list):
+        return {**body, "messages": [*messages, {"role": "user", "content": words}]}
+    content = last["content"]
+    longer = f"{content}\n\n{words}" if isinstance(content, str) else [*content, {"type": "text", "text": words}]
+    return {**body, "messages": [*messages[:-1], {**last, "content": longer}]}
+
+
+def _without_usage(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    if "stream_options" not in body:
+        return None
+    return {name: value for name, value in body.items() if name != "stream_options"}
+
+
+FALLBACKS: Final[Mapping[str, Fallback]] = {
+    "max_completion_tokens": Fallback(
+        lambda words: ("max_tokens" in words or "max_completion_tokens" in words) and not _VALUE.search(words),
+        lambda body: _renamed("max_tokens", "max_completion_tokens", body),
+    ),
+    "max_tokens": Fallback(
+        lambda words: "max_completion_tokens" in words and not _VALUE.search(words),
+        lambda body: _renamed("max_completion_tokens", "max_tokens", body),
+    ),
+    "loose_schema": Fallback(lambda words: any(word in words for word in _STRICT_WORDS), _without_strict),
+    "json_object": Fallback(lambda words: any(word in words for word in _SCHEMA_WORDS), _as_json_object),
+    "prompt": Fallback(lambda words: any(word in words for word in _SCHEMA_WORDS), _as_prompt),
+    "no_usage": Fallback(lambda words: "stream_options" in words or "include_usage" in words, _without_usage),
+}
+"""Under the names that the table of capabilities learns them by, in the order in which they are tried."""
+
+
+# --- Several rows in one call ---
+
+_TASK: Final = """\
+Here are {count} inputs that have nothing to do with each other, each with an id. Answer each of them exactly as if it
+had come alone. Reply with JSON only, with one entry for each id: {{"answers": [{{"id": 1, "answer": …}}, …]}}
+
+"""
+
+
+class MessagePacking:
+    """Packs requests that differ only in their last message: prompts go together with ids, answers come back by id.
+
+    Args:
+        most: The highest number of rows in a call.
+        schema: The schema of each answer; `None` for a text.
+    """
+
+    most_bytes: Final = 2**17
+
+    def __init__(self, most: int, schema: Schema | None) -> None:
+        self.most = most
+        self._is_text = schema is None
+        self._fits = schema is None or b'"$ref"' not in dumps(
+            schema
+        )  # a reference would point elsewhere in the larger schema
+        self._answer = schema or {"type": "string"}
+
+    def alike(self, body: dict[str, JSON]) -> Hashable:
+        """Returns everything but the text of the last message; `None` where packing would change what is asked."""
+        messages = as_list(body.get("messages"))
+        last = as_dict(messages[-1]) if messages else {}
+        plain = last.get("role") == "user" and isinstance(last.get("content"), str)
+        if not (plain and self._fits) or body.get("tools") or body.get("n", 1) != 1:
+            return None
+        return dumps({**body, "messages": [*messages[:-1], {**last, "content": None}]})
+
+    def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
+        """Returns one request with a schema that has an answer for each id."""
+        first, count = bodies[0], len(bodies)
+        *before, last = first["messages"]
+        inputs = [{"id": place, "input": body["messages"][-1]["content"]} for place, body in enumerate(bodies, 1)]
+        content = _TASK.format(count=count) + dumps(inputs).decode()
+        entry = _object({"id": {"type": "integer"}, "answer": self._answer})
+        described = {
+            "name": "answers",
+            "strict": True,
+            "schema": _object({"answers": {"type": "array", "items": entry}}),
+        }
+        return {
+            **first,
+            **{cap: first[cap] * count for cap in _CAPS if isinstance(first.get(cap), int)},
+            "messages": [*before, {**last, "content": content}],
+            "response_format": {"type": "json_schema", "json_schema": described},
+        }
+
+    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
+        """Returns each answer as a whole completion; `None` for an id that is missing or comes twice."""
+        choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
+        choice = min(choices, key=index_of, default={})
+        try:
+            answers = as_dict(loads(text_of(as_dict(choice.get("message")).get("content")) or "")).get("answers")
+        except ValueError:
+            return [None] * count
+        found: dict[int, list[str]] = {}
+        for entry in as_list(answers):
+            place, answer = as_dict(entry).get("id"), as_dict(entry).get("answer")
+            if type(place) is int and answer is not None and isinstance(answer, str) >= self._is_text:
+                found.setdefault(place, []).append(answer if self._is_text else dumps(answer).decode())
+        return [self._alone(body, choice, found.get(place, [])) for place in range(1, count + 1)]
+
+    def _alone(self, body: dict[str, Any], choice: dict[str, Any], answers: list[str]) -> dict[str, Any] | None:
+        if len(answers) != 1:
+            return None
+        message = {"role": "assistant", "content": answers[0]}
+        rest = {name: value for name, value in body.items() if name != "usage"}
+        return {**rest, "choices": [{**choice, "index": 0, "message": message}]}
+
+
+def _object(properties: dict[str, Schema]) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

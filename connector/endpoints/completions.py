@@ -1,23 +1,31 @@
 """Legacy completions: `POST /v1/completions` (OpenAI API reference, "Completions").
 
-A completion is a chat completion whose message is nothing but a text. So it is read as one: `_as_chat`.
+A completion is a chat completion whose message is a bare text, so it is read as one: see `_as_chat`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from connector.base.errors import ConfigError, Problem
 from connector.base.records import JSON, Answer, Schema
-from connector.endpoints import Packing, Shorthand, chat
-from connector.endpoints._chat_concessions import schema_of
-from connector.endpoints._chat_stream import fold as fold_chat
-from connector.endpoints._completions_concessions import CONCESSIONS, told
-from connector.endpoints._completions_rows import Prompts
-from connector.endpoints._plain import ROOM, dial, wire_form
-from connector.endpoints._prompt import as_text, in_json
-from connector.endpoints._shapes import listed
+from connector.base.values import dumps
+from connector.endpoints import Fallback, Packing, Shorthand, chat
+from connector.endpoints._choices_stream import fold as fold_choices
+from connector.endpoints._defaults import (
+    COSTLY,
+    HAS_OUTPUT_TOKENS,
+    IN_CAPABILITIES,
+    OVER_HTTP,
+    REPLY_SIZE_FACTOR,
+    dedicated_model,
+    encode,
+    open_sender,
+)
+from connector.endpoints._models import purpose_of as other_purpose
+from connector.endpoints._prompt import as_text, schema_in_words
+from connector.endpoints._shapes import as_list
 
 PATH: Final = "/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
@@ -50,10 +58,10 @@ REPLY: Final[Schema] = {
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """The system prompt, where there is one, and a paragraph below it the prompt.
+    """Returns a prompt that begins with the system prompt, if there is one, as a paragraph of its own.
 
     Raises:
-        ConfigError: There are images or tools, which a completion cannot have.
+        ConfigError: There are images or tools, which this endpoint does not take.
     """
     given = {"image_columns": shorthand.images, "tools": shorthand.tools}
     problems = [Problem(name, "completions have none: use a chat endpoint") for name, value in given.items() if value]
@@ -70,7 +78,7 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
-    """Adds `response_format`, which vLLM and SGLang take here, too. OpenAI does not: that is conceded."""
+    """Adds `response_format`, which vLLM and SGLang take here too. OpenAI does not: see `FALLBACKS`."""
     return chat.structured(body, schema)
 
 
@@ -80,14 +88,14 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """One word for one token, to the same model."""
+    """Returns a request of one word for one token, to the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "prompt": "ping", "max_tokens": 1}
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Puts the chunks of a stream together into one `text_completion`. Complete is one that has a `finish_reason`."""
-    body, complete = fold_chat(_as_chat(event, "delta") for event in events)
+    """Puts the chunks of a stream together into one `text_completion`, complete if it has a `finish_reason`."""
+    body, complete = fold_choices(_as_chat(event, "delta") for event in events)
     if not body:
         return body, complete
     choices = [
@@ -99,40 +107,40 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads the choice with the lowest index. A cut, filtered or empty one is no success."""
+    """Reads the choice with the lowest index. It is no success if it was cut or filtered, or is empty."""
     return chat.answer(_as_chat(body, "message"))
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """The texts of all choices."""
+    """Returns the texts of all choices."""
     return {"contents": chat.values(_as_chat(body, "message"))["contents"]}
 
 
 def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contract's signature
-    """A text, and the texts of all choices."""
+    """Returns the schemas of a text and of the texts of all choices."""
     return {"content": _TEXT, "contents": {"type": "array", "items": _TEXT}}
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON] | None:
-    """The prompt goes on: the reply, what is wrong with it, and the schema, of which the prompt may say nothing yet."""
-    schema = schema_of(body)
-    wanted = "Reply with the corrected JSON only." if schema is None else in_json(schema)
-    return told(body, f"This reply cannot be used: {content}\n\n{problem}. {wanted}")
+    """Continues the prompt with the reply, its problem, and the schema, which may not be in the prompt yet."""
+    schema = chat.requested_schema(body)
+    wanted = "Reply with the corrected JSON only." if schema is None else schema_in_words(schema)
+    return _appended(body, f"This reply cannot be used: {content}\n\n{problem}. {wanted}")
 
 
 def raised(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Four times the limit."""
+    """Multiplies the limit by four."""
     return chat.raised(body)
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
-    """One prompt per call unless `batch_size` says otherwise."""
-    return Prompts(batch_size) if batch_size and batch_size > 1 else None
+    """Packs prompts only where `batch_size` asks for it."""
+    return PromptPacking(batch_size) if batch_size and batch_size > 1 else None
 
 
 def _as_chat(body: dict[str, Any], name: str) -> dict[str, Any]:
-    """The same as a chat completion, or a chunk of one, its texts in what is called `name` there."""
-    return {**body, "choices": [_choice(choice, name) for choice in listed(body.get("choices"))]}
+    """Returns a reply or a chunk as one of a chat completion, with the texts under `name`: `message` or `delta`."""
+    return {**body, "choices": [_choice(choice, name) for choice in as_list(body.get("choices"))]}
 
 
 def _choice(choice: Any, name: str) -> Any:
@@ -140,3 +148,65 @@ def _choice(choice: Any, name: str) -> Any:
         return choice
     rest = {key: value for key, value in choice.items() if key != "text"}
     return {**rest, name: {"content": choice.get("text")}}
+
+
+def _appended(body: dict[str, JSON], words: str) -> dict[str, JSON] | None:
+    """Returns the request with words at the end of each of its prompts; `None` where those are lists of tokens."""
+    prompt = body.get("prompt")
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if not prompts or not all(isinstance(each, str) for each in prompts):
+        return None
+    longer = [f"{each}\n\n{words}\n\n" for each in prompts]
+    return {**body, "prompt": longer if isinstance(prompt, list) else longer[0]}
+
+
+def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Asks in the prompt alone, with the schema in words."""
+    schema = chat.requested_schema(body)
+    if schema is None:
+        return None
+    return _appended(
+        {name: value for name, value in body.items() if name != "response_format"}, schema_in_words(schema)
+    )
+
+
+FALLBACKS: Final[Mapping[str, Fallback]] = {
+    "prompt": Fallback(chat.FALLBACKS["prompt"].matches, _as_prompt),
+    "no_usage": chat.FALLBACKS["no_usage"],
+}
+"""Under the names that the table of capabilities learns them by, in the order in which they are tried."""
+
+
+class PromptPacking:
+    """Packs requests that differ only in their prompt: each prompt gets a choice of its own, by its index.
+
+    Args:
+        most: The highest number of prompts in a call.
+    """
+
+    most_bytes: Final = 2**20
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def alike(self, body: dict[str, JSON]) -> Hashable:
+        """Returns everything but the prompt; `None` where a prompt gets several choices, whose indexes clash."""
+        if not isinstance(body.get("prompt"), str) or body.get("n", 1) != 1:
+            return None
+        return dumps({**body, "prompt": None})
+
+    def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
+        """Returns one request with a list of prompts. `max_tokens` counts for each of them."""
+        return {**bodies[0], "prompt": [body["prompt"] for body in bodies]}
+
+    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
+        """Returns each choice as a completion of its own, by its index, if there is exactly one for each prompt.
+
+        Else it returns no choice at all: a server may answer one prompt only, or give every choice the same index.
+        """
+        choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
+        found = {choice["index"]: choice for choice in choices if type(choice.get("index")) is int}
+        if len(choices) != count or found.keys() != set(range(count)):
+            return [None] * count
+        rest = {name: value for name, value in body.items() if name != "usage"}
+        return [{**rest, "choices": [{**found[place], "index": 0}]} for place in range(count)]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from array import array
+from binascii import a2b_base64
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
@@ -10,15 +14,17 @@ from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
-from connector.endpoints import Concession, Packing, Shorthand, usage_of
-from connector.endpoints._plain import dial, fold, raised, repaired, streamed, structured
+from connector.endpoints import Fallback, Packing, Shorthand, usage_of
+from connector.endpoints._defaults import COSTLY, OVER_HTTP, fold, open_sender, raised, repaired, streamed, structured
+from connector.endpoints._models import EMBEDDING, is_chat_model, purpose_of
 from connector.endpoints._prompt import as_text
-from connector.endpoints._shapes import listed, mapped, text_or_none
-from connector.endpoints._vectors import vector_of
+from connector.endpoints._shapes import as_dict, as_list, text_or_none
 
 PATH: Final = "/embeddings"
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}
-ROOM: Final = 4
+REPLY_SIZE_FACTOR: Final = 4
+HAS_OUTPUT_TOKENS: Final = False
+IN_CAPABILITIES: Final = True
 
 _TEXT: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer"}
@@ -39,41 +45,44 @@ _USUAL_BATCH: Final = 64
 _MOST_INPUTS: Final = 2048  # OpenAI's limit
 _MOST_TOKENS: Final = 300_000  # OpenAI's limit on all inputs of a call together
 _EMPTY: Final = b'"input":""'
+_LARGEST: Final = 3.4028234663852886e38  # of single precision
+_FLOAT: Final = 4  # bytes
+_NUMBERS: Final = frozenset({float, int})
 
 
 def _as_floats(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Numbers in plain JSON, which every server sends where nothing else is asked for."""
+    """Leaves the format out: every server then sends numbers in plain JSON."""
     if "encoding_format" not in body:
         return None
     return {name: value for name, value in body.items() if name != "encoding_format"}
 
 
-CONCESSIONS: Final[Mapping[str, Concession]] = {
-    "plain_floats": Concession(lambda words: "encoding" in words or "base64" in words, _as_floats)
+FALLBACKS: Final[Mapping[str, Fallback]] = {
+    "plain_floats": Fallback(lambda words: "encoding" in words or "base64" in words, _as_floats)
 }
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """The prompt is the text to embed. Base64 is asked for: a quarter of the bytes, on the wire and in the ledger."""
+    """Returns a request to embed the prompt as base64: a quarter of the bytes, on the wire and in the ledger."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     return {**model, "input": as_text(shorthand.prompt or ""), "encoding_format": "base64"}
 
 
-def wire_form(body: bytes) -> tuple[str, bytes]:
-    """The JSON as it is. Raises `BadRequestError` for an empty text, which servers refuse in words of no use."""
+def encode(body: bytes) -> tuple[str, bytes]:
+    """Returns the JSON as it is. Raises `BadRequestError` for an empty text, which servers refuse vaguely."""
     if _EMPTY in body and loads(body).get("input") == "":
         raise BadRequestError("the text to embed is empty: leave the row out, or say what to embed instead")
     return "application/json", body
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """One word."""
+    """Returns a request of one word, to the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "input": "ping"}
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """A vector of finite numbers is a success; there is no text."""
+    """Reads the vector: a success if its numbers are finite. There is no text."""
     usage, model = usage_of(body), text_or_none(body.get("model"))
     try:
         vector_of(_first(body))
@@ -83,26 +92,26 @@ def answer(body: dict[str, Any]) -> Answer:
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """The vector, whatever form it came in, and how many numbers it has."""
+    """Returns the vector, whatever form it came in, and how many numbers it has."""
     vector = vector_of(_first(body))
     return {"embedding": vector, "dimensions": len(vector)}
 
 
 def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contract's signature
-    """A list of numbers in single precision, which is how models have them."""
+    """Returns the schemas: numbers in single precision, which is what models compute."""
     return {"embedding": {"type": "array", "items": {"type": "number", "format": "float"}}, "dimensions": _COUNT}
 
 
 def _first(body: dict[str, Any]) -> Any:
-    data = listed(body.get("data"))
-    return mapped(data[0]).get("embedding") if data else None
+    data = as_list(body.get("data"))
+    return as_dict(data[0]).get("embedding") if data else None
 
 
-class Batches:
-    """Packs requests that differ in nothing but their text.
+class InputPacking:
+    """Packs requests that differ only in their text: the vectors come back by index.
 
     Args:
-        most: Rows in a call at the most.
+        most: The highest number of rows in a call.
     """
 
     most_bytes: Final = _MOST_TOKENS  # no tokenizer makes more tokens than there are bytes
@@ -111,20 +120,20 @@ class Batches:
         self.most = min(most, _MOST_INPUTS)
 
     def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Everything but the text. One that is empty goes alone, and so do inputs that are lists already."""
+        """Returns everything but the text; `None` for a text that is empty and for an input that is a list already."""
         text = body.get("input")
         return dumps({**body, "input": None}) if isinstance(text, str) and text else None
 
     def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """One request with the texts of all."""
+        """Returns one request with a list of texts."""
         return {**bodies[0], "input": [body["input"] for body in bodies]}
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Each vector by its `index`; one that is missing, or comes twice, answers nothing.
+        """Returns each vector by its `index`; `None` for one that is missing or comes twice.
 
-        Where no vector has an index, there are as many as texts, or none can be told from the others.
+        Vectors without any index count in the order they come in, if there are as many as texts.
         """
-        items = [item for item in listed(body.get("data")) if isinstance(item, dict)]
+        items = [item for item in as_list(body.get("data")) if isinstance(item, dict)]
         if len(items) == count and not any("index" in item for item in items):
             items = [{**item, "index": place} for place, item in enumerate(items)]
         placed = [(item["index"], item) for item in items if type(item.get("index")) is int]
@@ -135,6 +144,72 @@ class Batches:
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
-    """Rows share calls unless the config says otherwise: each text is embedded on its own all the same."""
+    """Packs rows unless `batch_size` is 1: texts that share a call do not influence each other."""
     most = batch_size or _USUAL_BATCH
-    return Batches(most) if most > 1 else None
+    return InputPacking(most) if most > 1 else None
+
+
+def other_purpose(model: str) -> str | None:
+    """Returns "chat" for models that chat, and the purpose of models that embed nothing."""
+    purpose = purpose_of(model)
+    if purpose in (None, EMBEDDING):
+        return "chat" if is_chat_model(model) else None
+    return purpose
+
+
+def dedicated_model(offered: Sequence[str]) -> str | None:
+    """Returns the first model with "embed" in its name."""
+    return next((name for name in offered if "embed" in name.lower()), None)
+
+
+def vector_of(value: Any) -> list[float]:
+    """Reads an embedding: a list of numbers, base64 of little-endian float32, or the list as JSON text.
+
+    Where there is a list for each token, it returns their mean, as most servers do by themselves.
+
+    Raises:
+        ValueError: It is no vector of finite numbers in single precision. The message is fit for users.
+    """
+    vector = _decoded(value) if isinstance(value, str) else value
+    if isinstance(vector, list) and vector and all(isinstance(each, list) for each in vector):
+        vector = _mean([_checked(each) for each in vector])
+    return _checked(vector)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        if text.lstrip().startswith("["):
+            return loads(text)
+        data = a2b_base64(text, strict_mode=True)
+    except ValueError:
+        raise ValueError("the reply's embedding is a text that is neither base64 nor JSON") from None
+    if len(data) % _FLOAT:
+        raise ValueError("the reply's embedding is cut: its base64 holds no whole number of float32 values")
+    vector = array("f", data)
+    if sys.byteorder == "big":
+        vector.byteswap()
+    return vector.tolist()
+
+
+def _mean(vectors: list[list[float]]) -> list[float]:
+    if len({len(vector) for vector in vectors}) > 1:
+        raise ValueError("the reply's embedding has lists of different lengths")
+    return [math.fsum(column) / len(vectors) for column in zip(*vectors, strict=True)]
+
+
+def _checked(vector: Any) -> list[float]:
+    if not isinstance(vector, list) or not vector:
+        raise ValueError("the reply has no embedding, or an empty one")
+    kinds = set(map(type, vector))
+    if not kinds <= _NUMBERS:
+        raise ValueError("the reply's embedding holds something that is no number")
+    if not _length(vector) <= _LARGEST:  # false for NaN too
+        raise ValueError("the reply's embedding holds a number that single precision has not: NaN, or too large")
+    return vector if kinds == {float} else list(map(float, vector))
+
+
+def _length(vector: list[float]) -> float:
+    try:
+        return math.hypot(*vector)
+    except OverflowError:  # a whole number beyond every float
+        return math.inf

@@ -1,7 +1,7 @@
-"""Images made from others: `POST /v1/images/edits` (OpenAI API reference, "Images"), a form with files in it.
+"""Images made from other images: `POST /v1/images/edits` (OpenAI API reference, "Images").
 
-A request is JSON like any other, its images data URLs, as the filter `image` makes them. Only on the wire is it
-`multipart/form-data` (RFC 7578).
+A request is JSON like any other, with images as data URLs, which the filter `image` makes. Only when it is sent does it
+become a form with files (`multipart/form-data`, RFC 7578).
 """
 
 from __future__ import annotations
@@ -15,11 +15,24 @@ from connector.base.errors import BadRequestError
 from connector.base.records import JSON
 from connector.base.values import dumps
 from connector.endpoints import Shorthand
+from connector.endpoints._defaults import (
+    HAS_OUTPUT_TOKENS,
+    IN_CAPABILITIES,
+    OVER_HTTP,
+    dedicated_model,
+    open_sender,
+    other_purpose,
+    packing,
+    raised,
+    repaired,
+    structured,
+)
 from connector.endpoints._images import (
     COLUMNS,
-    CONCESSIONS,
+    COSTLY,
+    FALLBACKS,
     REPLY,
-    ROOM,
+    REPLY_SIZE_FACTOR,
     answer,
     fold,
     inline,
@@ -27,13 +40,12 @@ from connector.endpoints._images import (
     value_types,
     values,
 )
-from connector.endpoints._plain import dial, packing, raised, repaired, structured
 from connector.endpoints._prompt import as_text, image_of
 from connector.templates.images import SUFFIXES, ImageError, contained, media_type
 
 PATH: Final = "/images/edits"
 
-_BOUNDARY: Final = token_hex(16)  # which nobody who writes a row can know
+_BOUNDARY: Final = token_hex(16)  # random, so that no row can contain it
 _TYPE: Final = f"multipart/form-data; boundary={_BOUNDARY}"
 _FILES: Final = frozenset({"image", "mask"})
 _DOT: Final = (
@@ -42,7 +54,7 @@ _DOT: Final = (
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """The images of the image columns and the prompt, which says what to do with them."""
+    """Returns a request with the images of the image columns and the prompt, which says what to do with them."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     images: list[JSON] = [image_of(name) for name in shorthand.images]
     given = {"image": images[0] if len(images) == 1 else images} if images else {}
@@ -50,13 +62,13 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """One image of a single dot."""
+    """Returns a request with one image of a single dot."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "prompt": "a dot", "image": _DOT}
 
 
-def wire_form(body: bytes) -> tuple[str, bytes]:
-    """A form: images as files, everything else as text. Raises `BadRequestError` where an image is a mere URL."""
+def encode(body: bytes) -> tuple[str, bytes]:
+    """Returns a form with images as files and everything else as text. Raises `BadRequestError` for an image's URL."""
     parts = [part for name, value in loads(body).items() for part in _parts(name, value)]
     return _TYPE, b"".join([*parts, f"--{_BOUNDARY}--\r\n".encode()])
 

@@ -6,11 +6,24 @@ from typing import Final
 
 from connector.base.records import JSON
 from connector.endpoints import Shorthand
+from connector.endpoints._defaults import (
+    HAS_OUTPUT_TOKENS,
+    IN_CAPABILITIES,
+    OVER_HTTP,
+    dedicated_model,
+    encode,
+    open_sender,
+    packing,
+    raised,
+    repaired,
+    structured,
+)
 from connector.endpoints._images import (
     COLUMNS,
-    CONCESSIONS,
+    COSTLY,
+    FALLBACKS,
     REPLY,
-    ROOM,
+    REPLY_SIZE_FACTOR,
     answer,
     fold,
     inline,
@@ -18,19 +31,25 @@ from connector.endpoints._images import (
     value_types,
     values,
 )
-from connector.endpoints._plain import dial, packing, raised, repaired, structured, wire_form
+from connector.endpoints._models import IMAGE, purpose_of
 from connector.endpoints._prompt import as_text
 
 PATH: Final = "/images/generations"
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """One image of the prompt. Size, quality, style and number are for a request format to say."""
+    """Returns a request for one image of the prompt. Size, quality, style and number need a request format."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     return {**model, "prompt": as_text(shorthand.prompt or ""), **inline(shorthand.files)}
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """One image: there is no cheaper request that all models take."""
+    """Returns a request for one image, since no cheaper request works with all models."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "prompt": "a dot", "n": 1}
+
+
+def other_purpose(model: str) -> str | None:
+    """Returns the purpose of models that neither write text nor make images."""
+    purpose = purpose_of(model)
+    return None if purpose == IMAGE else purpose

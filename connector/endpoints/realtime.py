@@ -1,11 +1,12 @@
 """Realtime: text in, text out over a WebSocket at `/v1/realtime` (OpenAI API reference, "Realtime").
 
-Requests and replies are those of the Responses API. What they become in a session is `_realtime_session`'s business,
-which is opened only where this kind is chosen: it needs the extra `realtime`.
+Requests and replies are those of the Responses API. `_realtime_session`, which exchanges them in a session, needs the
+extra `realtime` and is imported only where this kind is chosen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, Final
 
@@ -13,8 +14,20 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
 from connector.endpoints import Sender
-from connector.endpoints._plain import CONCESSIONS, ROOM, packing, streamed, wire_form
-from connector.endpoints._realtime_response import fold
+from connector.endpoints._defaults import (
+    COSTLY,
+    FALLBACKS,
+    HAS_OUTPUT_TOKENS,
+    IN_CAPABILITIES,
+    REPLY_SIZE_FACTOR,
+    dedicated_model,
+    encode,
+    other_purpose,
+    packing,
+    streamed,
+)
+from connector.endpoints._response_stream import fold as fold_response
+from connector.endpoints._shapes import as_dict, as_list
 from connector.endpoints.responses import (
     COLUMNS,
     REPLY,
@@ -30,10 +43,16 @@ from connector.endpoints.responses import (
 from connector.http.adapter import Settings
 
 PATH: Final = "/realtime"
+OVER_HTTP: Final = False
+
+_BETA_EVENTS: Final = {"response.text.": "response.output_text."}
+"""Beginnings of event names in the API's beta, which other servers still use, with those of today."""
+
+_DETAILS: Final = ("input_token", "output_token")
 
 
-def dial(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender:
-    """Sessions, opened as they are needed: at most one for each thread that calls.
+def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender:
+    """Opens what makes the calls: sessions, each opened when it is needed, at most one for each thread that calls.
 
     Raises:
         ConfigError: The library for WebSockets is not installed, or the settings cannot work.
@@ -44,8 +63,54 @@ def dial(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender:
         if (error.name or "").partition(".")[0] != "websockets":
             raise
         raise ConfigError(
-            "The realtime endpoint needs websockets: pip install 'openai-compatible-connector[realtime]'.",
+            'the realtime endpoint needs websockets: run pip install "openai-compatible-connector[realtime]"',
             detail=str(error),
         ) from error
     sessions: Sender = opened.Sessions(settings, url, mask, clock)
     return sessions
+
+
+def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Returns the response of `response.done`. If it has no output, that is made of the other events."""
+    return fold_response(map(_as_response_event, events))
+
+
+def _as_response_event(event: dict[str, Any]) -> dict[str, Any]:
+    kind = event.get("type")
+    if kind == "response.done":
+        return {"type": "response.completed", "response": _response(as_dict(event.get("response")))}
+    for old, new in _BETA_EVENTS.items():
+        if isinstance(kind, str) and kind.startswith(old):
+            return {**event, "type": new + kind.removeprefix(old)}
+    return event
+
+
+def _response(response: dict[str, Any]) -> dict[str, Any]:
+    """Returns the response with its details under their names in the Responses API."""
+    details, usage = as_dict(response.get("status_details")), response.get("usage")
+    renamed = {
+        "error": details.get("error"),
+        "incomplete_details": {"reason": details["reason"]} if details.get("reason") else None,
+        "usage": {**usage, **dict(_token_details(usage))} if isinstance(usage, dict) else None,
+        "output": [_item(item) for item in as_list(response.get("output"))] or None,
+    }
+    return {**response, **{name: value for name, value in renamed.items() if value}}
+
+
+def _token_details(usage: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name in _DETAILS:
+        if f"{name}_details" in usage:
+            yield f"{name}s_details", usage[f"{name}_details"]
+
+
+def _item(item: Any) -> Any:
+    """Returns an output item with the transcripts of its spoken parts as their texts."""
+    if not isinstance(item, dict) or not isinstance(item.get("content"), list):
+        return item
+    return {**item, "content": [_part(part) for part in item["content"]]}
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, dict) and "text" not in part and isinstance(part.get("transcript"), str):
+        return {**part, "text": part["transcript"]}
+    return part

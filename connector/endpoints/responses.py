@@ -1,6 +1,6 @@
 """Responses: `POST /v1/responses` (OpenAI API reference, "Responses").
 
-A response says what a chat completion says, in another shape. So it is read as one: `_as_chat`.
+A response says what a chat completion says, in another shape, so it is read as one: see `_as_chat`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,25 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connector.base.records import JSON, Answer, Schema, Status
-from connector.endpoints import Shorthand, chat, usage_of
-from connector.endpoints._plain import ROOM, dial, packing, wire_form
-from connector.endpoints._prompt import as_text, image_of, in_json
-from connector.endpoints._responses_concessions import CONCESSIONS, schema_of, told
-from connector.endpoints._responses_stream import fold
-from connector.endpoints._shapes import listed, mapped, text_of, text_or_none
+from connector.endpoints import Fallback, Shorthand, chat, usage_of
+from connector.endpoints._defaults import (
+    COSTLY,
+    HAS_OUTPUT_TOKENS,
+    OVER_HTTP,
+    REPLY_SIZE_FACTOR,
+    dedicated_model,
+    encode,
+    open_sender,
+    packing,
+)
+from connector.endpoints._models import purpose_of as other_purpose
+from connector.endpoints._prompt import as_text, image_of, schema_in_words
+from connector.endpoints._response_stream import fold
+from connector.endpoints._shapes import as_dict, as_list, text_of, text_or_none
 
 PATH: Final = "/responses"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
+IN_CAPABILITIES: Final = True
 
 _TEXT: Final[Schema] = {"type": "string"}
 _COUNT: Final[Schema] = {"type": "integer"}
@@ -67,7 +77,7 @@ _NO_PARAMETERS: Final[Schema] = {"type": "object", "properties": {}}
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """The system prompt as `instructions` and the prompt as `input`: as items where images go with it."""
+    """Returns the system prompt as `instructions` and the prompt as `input`, which has parts if there are images."""
     prompt: JSON = "" if shorthand.prompt is None else as_text(shorthand.prompt)
     if shorthand.images:
         detail = shorthand.detail or "auto"  # the API reference requires it, and so do servers that check its types
@@ -87,39 +97,39 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def _tool(tool: JSON) -> JSON:
-    """A function as chat completions describe it, where strict has to be asked for; here it is the default."""
+    """Returns a tool without nesting. In chat's shape a tool is not strict by default; here strict is the default."""
     flat = _flat(tool)
     return flat if flat is tool else {"parameters": _NO_PARAMETERS, "strict": False, **flat}
 
 
 def _flat(value: JSON) -> JSON:
-    """`{"type": "function", "function": {…}}` with its inner object's names beside the type; all else as it is."""
-    function = mapped(value).get("function")
+    """Returns `{"type": "function", "function": {…}}` with the inner names beside the type; anything else as it is."""
+    function = as_dict(value).get("function")
     return {"type": "function", **function} if isinstance(function, dict) else value
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
-    """Adds `text.format` as OpenAI's structured outputs define it, unless the body has one of its own."""
-    text = mapped(body.get("text"))
+    """Adds `text.format` as OpenAI's structured outputs define it, unless the body has its own."""
+    text = as_dict(body.get("text"))
     if "format" in text:
         return body
-    described = mapped(chat.structured({}, schema)["response_format"])["json_schema"]
+    described = as_dict(chat.structured({}, schema)["response_format"])["json_schema"]
     return {**body, "text": {**text, "format": {"type": "json_schema", **described}}}
 
 
 def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Adds `stream`. The last event carries the usage without being asked to."""
+    """Adds `stream`. The last event always carries the usage."""
     return {**body, "stream": True}
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """One word for the fewest tokens that may be asked for, to the same model."""
+    """Returns a request of one word for the fewest tokens that OpenAI allows, to the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "input": "ping", "max_output_tokens": _LEAST_TOKENS}
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads all messages as one text, as OpenAI's libraries do. A failed, cut or filtered one is no success."""
+    """Reads all messages as one text, as OpenAI's libraries do. One that failed, was cut or filtered is no success."""
     read = chat.answer(_as_chat(body))
     ended = _ended(body)
     if ended is not None:
@@ -130,55 +140,55 @@ def answer(body: dict[str, Any]) -> Answer:
 
 
 def _ended(body: dict[str, Any]) -> tuple[Status, str] | None:
-    """How the response says itself that it did not go well."""
+    """Returns the status and the problem of a response that says itself that it failed or ended early."""
     status, error = body.get("status"), body.get("error")
     if error or status in ("failed", "cancelled"):
-        told = text_or_none(mapped(error).get("message")) or text_or_none(error) or "without saying why"
-        return Status.ERROR, "the reply was cancelled" if status == "cancelled" else f"the endpoint failed: {told}"
+        reason = text_or_none(as_dict(error).get("message")) or text_or_none(error) or "without saying why"
+        return Status.ERROR, "the reply was cancelled" if status == "cancelled" else f"the endpoint failed: {reason}"
     if status in ("in_progress", "queued"):
         return Status.INVALID_OUTPUT, f"the reply is not ready ({status}): leave `background` out of the request"
     if status != "incomplete":
         return None
-    reason = text_or_none(mapped(body.get("incomplete_details")).get("reason")) or "no reason given"
+    reason = text_or_none(as_dict(body.get("incomplete_details")).get("reason")) or "no reason given"
     if reason == "content_filter":
         return Status.FILTERED, f"the endpoint's content filter stopped the reply ({reason})"
     return Status.TRUNCATED, f"the reply was cut ({reason}): raise max_output_tokens"
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """As those of chat completions; `contents` are the texts of the messages, of which there is mostly one."""
+    """Returns the names that chat completions have. `contents` are the texts of the messages, usually one."""
     messages = [item for item in _items(body) if item.get("type") == "message"]
     return {**chat.values(_as_chat(body)), "contents": [text_of(item.get("content")) for item in messages]}
 
 
 def value_types(request: JSON) -> dict[str, Schema]:
-    """As those of chat completions."""
-    tools = [mapped(tool) for tool in listed(mapped(request).get("tools"))]
+    """Returns the schemas that chat completions have."""
+    tools = [as_dict(tool) for tool in as_list(as_dict(request).get("tools"))]
     return chat.value_types({"tools": [tool if "function" in tool else {"function": tool} for tool in tools]})
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON]:
-    """The input goes on: the reply (not every server takes one as an item), what is wrong with it, and the schema.
+    """Continues the input with the reply as text (not every server takes one as an item), its problem, and the schema.
 
-    llama.cpp ignores `text.format`, so the input may say nothing of the schema yet.
+    llama.cpp ignores `text.format`, so the schema may not be in the input yet.
     """
-    schema = schema_of(body)
-    wanted = "Reply with the corrected JSON only." if schema is None else in_json(schema)
-    return told(body, f"Your last reply was:\n\n{content}\n\nIt cannot be used: {problem}. {wanted}")
+    schema = requested_schema(body)
+    wanted = "Reply with the corrected JSON only." if schema is None else schema_in_words(schema)
+    return _appended(body, f"Your last reply was:\n\n{content}\n\nIt cannot be used: {problem}. {wanted}")
 
 
 def raised(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Four times the limit."""
+    """Multiplies the limit by four."""
     most = body.get("max_output_tokens")
     return {**body, "max_output_tokens": most * 4} if isinstance(most, int) else None
 
 
 def _items(body: dict[str, Any]) -> list[dict[str, Any]]:
-    return [item for item in listed(body.get("output")) if isinstance(item, dict)]
+    return [item for item in as_list(body.get("output")) if isinstance(item, dict)]
 
 
 def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
-    """The same as a chat completion of one choice. Where it says nothing of its end, its status stands for that."""
+    """Returns the response as a chat completion of one choice. Without a reason it finishes with the `status`."""
     contents: list[str] = []
     thoughts: list[str] = []
     refusals: list[str] = []
@@ -187,10 +197,10 @@ def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
         kind, parts = item.get("type"), item.get("content")
         if kind == "message":
             contents += filter(None, [text_of(parts)])
-            refusals += [part["refusal"] for part in listed(parts) if text_or_none(mapped(part).get("refusal"))]
+            refusals += [part["refusal"] for part in as_list(parts) if text_or_none(as_dict(part).get("refusal"))]
         elif kind == "reasoning":
-            told = listed(parts) or listed(item.get("summary"))
-            thoughts += filter(None, (text_or_none(mapped(part).get("text")) for part in told))
+            texts = as_list(parts) or as_list(item.get("summary"))
+            thoughts += filter(None, (text_or_none(as_dict(part).get("text")) for part in texts))
         elif kind == "function_call":
             calls.append({"id": item.get("call_id") or item.get("id"), "function": item})
     message = {
@@ -199,6 +209,95 @@ def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
         "reasoning": "\n\n".join(thoughts) or None,
         "tool_calls": calls,
     }
-    reason = mapped(body.get("incomplete_details")).get("reason") or body.get("status")
+    reason = as_dict(body.get("incomplete_details")).get("reason") or body.get("status")
     choice = {"index": 0, "message": message, "finish_reason": reason}
     return {"model": body.get("model"), "usage": body.get("usage"), "choices": [choice]}
+
+
+# --- Fallbacks ---
+
+_UNKNOWN: Final = ("unsupported", "not supported", "unknown", "unrecognized", "unexpected", "not permitted", "moved")
+_OLD_CAPS: Final = ("max_tokens", "max_completion_tokens")
+
+
+def _appended(body: dict[str, JSON], words: str) -> dict[str, JSON]:
+    """Returns the request with words at the end of its last message, since not every model takes one message more."""
+    asked: Any = body.get("input")
+    if isinstance(asked, str):
+        return {**body, "input": f"{asked}\n\n{words}" if asked else words}
+    items = as_list(asked)
+    last: Any = items[-1] if items else None
+    if not isinstance(last, dict) or last.get("role") != "user" or not isinstance(last.get("content"), str | list):
+        return {**body, "input": [*items, {"role": "user", "content": words}]}
+    content = last["content"]
+    longer = f"{content}\n\n{words}" if isinstance(content, str) else [*content, {"type": "input_text", "text": words}]
+    return {**body, "input": [*items[:-1], {**last, "content": longer}]}
+
+
+def _is_unknown(words: str, *names: str) -> bool:
+    return any(name in words for name in names) and any(word in words for word in _UNKNOWN)
+
+
+def _capped(old: tuple[str, ...], new: str, body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Returns the request with the limit under another name. Leaving it out could cost more tokens."""
+    cap = next((body[name] for name in old if name in body), None)
+    return None if cap is None else {**{name: body[name] for name in body if name not in old}, new: cap}
+
+
+def _formatted(body: dict[str, JSON], form: JSON) -> dict[str, JSON]:
+    """Returns the request with another `text.format`, or without one."""
+    text = {name: value for name, value in as_dict(body.get("text")).items() if name != "format"}
+    text |= {} if form is None else {"format": form}
+    rest = {name: value for name, value in body.items() if name != "text"}
+    return {**rest, "text": text} if text else rest
+
+
+def _format_of(body: dict[str, JSON]) -> dict[str, Any]:
+    return as_dict(as_dict(body.get("text")).get("format"))
+
+
+def requested_schema(body: dict[str, JSON]) -> JSON | None:
+    """Returns the schema that the request asks the reply to fit."""
+    return _format_of(body).get("schema")
+
+
+def _without_strict(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    form = _format_of(body)
+    return _formatted(body, {**form, "strict": False}) if form.get("strict") else None
+
+
+def _as_json_object(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Asks for JSON of any shape, with the schema in the input."""
+    schema = requested_schema(body)
+    return None if schema is None else _appended(_formatted(body, {"type": "json_object"}), schema_in_words(schema))
+
+
+def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Asks in the input alone. With JSON of any shape, which is tried before, the schema is in the input already."""
+    form = _format_of(body)
+    if not form:
+        return None
+    bare = _formatted(body, None)
+    return _appended(bare, schema_in_words(form["schema"])) if "schema" in form else bare
+
+
+def _is_about_the_schema(words: str) -> bool:
+    return (
+        "text.format" in words or chat.FALLBACKS["json_object"].matches(words) or _is_unknown(words, "'text'", ": text")
+    )
+
+
+FALLBACKS: Final[Mapping[str, Fallback]] = {
+    "max_output_tokens": Fallback(
+        lambda words: _is_unknown(words, *_OLD_CAPS),
+        lambda body: _capped(_OLD_CAPS, "max_output_tokens", body),
+    ),
+    "max_tokens": Fallback(
+        lambda words: _is_unknown(words, "max_output_tokens"),
+        lambda body: _capped(("max_output_tokens",), "max_tokens", body),
+    ),
+    "loose_schema": Fallback(chat.FALLBACKS["loose_schema"].matches, _without_strict),
+    "json_object": Fallback(_is_about_the_schema, _as_json_object),
+    "prompt": Fallback(_is_about_the_schema, _as_prompt),
+}
+"""Under the names that the table of capabilities learns them by, in the order in which they are tried."""

@@ -1,4 +1,5 @@
-"""What an endpoint's words mean: an error body of any shape becomes one error of ours.
+"""What failed replies mean: an HTTP status and an error body of any shape become one of the connector's errors.
 
-How a reply is laid out by endpoint kind belongs in `endpoints`, what is done about an error in `calls` and `run`.
+How a kind of endpoint lays out its replies does not belong here but in `endpoints`, what is done about an error in
+`calls` and `run`.
 """

@@ -56,7 +56,7 @@ def sender_of(
     Raises:
         ConfigError: The settings cannot work, or a library is not installed.
     """
-    own = endpoint.dial(settings, url, mask, clock)
+    own = endpoint.open_sender(settings, url, mask, clock)
     return own or Client(Transport(settings), endpoint, url, mask, clock)
 
 
@@ -71,7 +71,7 @@ def settings_of(config: Config) -> Settings:
         proxy=config.proxy,
         ca_bundle=config.ca_bundle,
         client_cert=config.client_certificate,
-        max_response_bytes=config.max_response_bytes * endpoints.load(config.kind).ROOM,
+        max_response_bytes=config.max_response_bytes * endpoints.load(config.kind).REPLY_SIZE_FACTOR,
     )
 
 
@@ -138,7 +138,7 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
 def concessions_of(plan: Plan, clock: Clock) -> Concessions:
     """What is known of how a plan's endpoint wants to be asked; without a ledger on disk nothing is remembered."""
     remembers = None if plan.config.cache == IN_MEMORY else path_of(plan.url)
-    return Concessions(plan.endpoint.CONCESSIONS, remembers, clock)
+    return Concessions(plan.endpoint.FALLBACKS, remembers, clock)
 
 
 class Runtime:

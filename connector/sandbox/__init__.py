@@ -1,15 +1,16 @@
-"""A sandbox of the OpenAI API on loopback: the real wire format, made-up text. It is no model, and says so.
+"""A sandbox of the OpenAI API on loopback: the real wire format with made-up text. It is no model, and says so.
 
-Routes: `/v1/models`, `/v1/models/{id}`; whole and streamed `/v1/chat/completions`, `/v1/completions`, `/v1/responses`.
-Equal requests get equal replies, but for when they were made and `x-request-id`. `values` fills a JSON Schema from a
-text; `replies` (chat), `completions` and `responses` put that into OpenAI's shapes, `server` puts those on the wire.
+Routes: `/v1/models`, `/v1/models/{id}`, and the path of each endpoint kind that has a stand-in here. A stand-in is a
+module with the names of `server.StandIn` that is called like its kind: adding one touches no other file. Equal requests
+get equal replies, except for the time they were made and `x-request-id`. `values` fills a JSON Schema from a text,
+`validation` checks requests, `server` puts the replies on the wire.
 
-It is a server for trying things out: nothing that a run needs belongs here.
+This server is for trying things out: what a run needs does not belong here.
 """
 
 from __future__ import annotations
 
-from connector.sandbox.asked import KEY, MODEL
 from connector.sandbox.server import running, serve
+from connector.sandbox.validation import KEY, MODEL
 
 __all__ = ["KEY", "MODEL", "running", "serve"]

@@ -1,7 +1,7 @@
-"""What the sandbox answers to a legacy completions request: each prompt is answered as a chat message would be.
+"""Legacy completions of the sandbox: each prompt is answered as a chat message.
 
-Shapes are those of https://platform.openai.com/docs/api-reference (completions/object). As at vLLM, and unlike at
-OpenAI, a `response_format` is taken, and there is no limit of 16 tokens where the request sets none.
+Shapes are those of https://platform.openai.com/docs/api-reference (completions/object). As vLLM does, and
+unlike OpenAI, the sandbox accepts a `response_format` and has no limit of 16 tokens for requests without one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 from jsonschema import Draft202012Validator
 
-from connector.sandbox.asked import COUNT, FLAG, RESPONSE_FORMAT, STREAM_OPTIONS, TEXT, form
-from connector.sandbox.replies import chat
+from connector.sandbox.chat import reply as chat_reply
+from connector.sandbox.validation import COUNT, FLAG, RESPONSE_FORMAT, STREAM_OPTIONS, TEXT, form
 from connector.sandbox.values import TOKEN
 
 REQUEST: Final = Draft202012Validator(
@@ -32,11 +32,11 @@ REQUEST: Final = Draft202012Validator(
 )
 
 
-def completion(body: dict[str, Any]) -> dict[str, Any]:
-    """The whole reply to a checked request."""
+def reply(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the whole reply to a checked request."""
     prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
     rest = {name: value for name, value in body.items() if name != "prompt"}
-    wholes = [chat({**rest, "messages": [{"role": "user", "content": prompt}]}) for prompt in prompts]
+    wholes = [chat_reply({**rest, "messages": [{"role": "user", "content": prompt}]}) for prompt in prompts]
     choices = [
         {"text": choice["message"]["content"], "logprobs": None, "finish_reason": choice["finish_reason"]}
         for choice in chain.from_iterable(whole["choices"] for whole in wholes)
@@ -61,8 +61,8 @@ def _chunks(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield choice | {"text": ""}
 
 
-def events_of(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:
-    """The reply as server-sent events. Several choices take turns; the usage comes last, in a chunk without choices."""
+def stream(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:
+    """Yields the reply as server-sent events. Several choices take turns; the usage comes last, without choices."""
     head = {name: value for name, value in whole.items() if name != "usage"} | ({"usage": None} if usage else {})
     for choice in filter(None, chain.from_iterable(zip_longest(*map(_chunks, whole["choices"])))):
         yield b"data: %b\n\n" % orjson.dumps(head | {"choices": [choice]})

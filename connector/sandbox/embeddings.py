@@ -1,7 +1,7 @@
-"""What the sandbox answers to a request for embeddings.
+"""Embeddings of the sandbox.
 
 The shape is that of https://platform.openai.com/docs/api-reference (embeddings/object). A vector counts the words of
-its text in places that follow from the words, and has the length 1: texts that share words are near each other.
+its text, each at a place that the word decides, and has the length 1: texts that share words are near each other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 
 from connector.base.records import JSON
-from connector.sandbox.asked import COUNT, MODEL, TEXT, form
+from connector.sandbox.validation import COUNT, MODEL, TEXT, form
 from connector.sandbox.values import TOKEN
 
 _SIZE: Final = 256
 _FILLED: Final = TEXT | {"minLength": 1}
+stream: Final = None
 REQUEST: Final = Draft202012Validator(
     form(
         "model",
@@ -34,8 +35,8 @@ REQUEST: Final = Draft202012Validator(
 """The form of a request."""
 
 
-def embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """The whole reply to a checked request."""
+def reply(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the whole reply to a checked request."""
     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
     size = int(body.get("dimensions") or _SIZE)
     is_packed = body.get("encoding_format") == "base64"

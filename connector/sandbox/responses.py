@@ -1,7 +1,7 @@
-"""What the sandbox answers to a Responses request: what it would to the same chat request, in the shape of a response.
+"""Responses of the sandbox: each says what the reply to the same chat request says.
 
 Shapes are those of https://platform.openai.com/docs/api-reference (responses/object, responses-streaming). Items of the
-input that are no messages change nothing.
+input that are not messages change nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 from jsonschema import Draft202012Validator
 
-from connector.sandbox.asked import COUNT, FLAG, FORMAT, PARTS, TEXT, form
-from connector.sandbox.replies import chat
+from connector.sandbox.chat import reply as chat_reply
+from connector.sandbox.validation import COUNT, FLAG, FORMAT, PARTS, TEXT, form
 from connector.sandbox.values import TOKEN
 
 _FUNCTION: Final = form("name", name=TEXT, parameters=form())
@@ -35,9 +35,9 @@ REQUEST: Final = Draft202012Validator(
 _STOPPED: Final = {"length": {"reason": "max_output_tokens"}}
 
 
-def response(body: dict[str, Any]) -> dict[str, Any]:
-    """The whole reply to a checked request."""
-    whole = chat(_as_chat(body))
+def reply(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the whole reply to a checked request."""
+    whole = chat_reply(_as_chat(body))
     (choice,) = whole["choices"]
     number = whole["id"].removeprefix("chatcmpl-")
     stopped = _STOPPED.get(choice["finish_reason"])
@@ -48,8 +48,8 @@ def response(body: dict[str, Any]) -> dict[str, Any]:
     ]
     if not output:
         part = {"type": "output_text", "text": choice["message"]["content"], "annotations": []}
-        said = {"id": f"msg_{number}", "type": "message", "status": status, "role": "assistant", "content": [part]}
-        output = [said]
+        message = {"id": f"msg_{number}", "type": "message", "status": status, "role": "assistant", "content": [part]}
+        output = [message]
     usage = whole["usage"]
     return {
         "id": f"resp_{number}",
@@ -71,10 +71,10 @@ def response(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
-    asked, choice, shape = body["input"], body.get("tool_choice"), (body.get("text") or {}).get("format")
-    items = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
-    told = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
-    messages = [*told, *(item for item in items if "role" in item)] or [{"role": "user", "content": ""}]
+    given, choice, shape = body["input"], body.get("tool_choice"), (body.get("text") or {}).get("format")
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    system = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
+    messages = [*system, *(item for item in items if "role" in item)] or [{"role": "user", "content": ""}]
     form = shape and ({"type": "json_schema", "json_schema": shape} if shape["type"] == "json_schema" else shape)
     return {
         "model": body["model"],
@@ -119,7 +119,7 @@ def _text_events(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"type": "response.content_part.done", "content_index": 0, "part": part}
 
 
-def events_of(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:  # noqa: ARG001 - the last event always has it
-    """The reply as server-sent events, the last of which brings it whole. There is no `[DONE]`."""
+def stream(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:  # noqa: ARG001 - the last event always has it
+    """Yields the reply as server-sent events, the last of which holds all of it. There is no `[DONE]`."""
     for number, event in enumerate(_events(whole)):
         yield b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event | {"sequence_number": number}))

@@ -1,4 +1,4 @@
-"""The sandbox on the wire: HTTP/1.1 with keep-alive, a thread for each connection."""
+"""The sandbox on the wire: HTTP/1.1 with keep-alive, one thread per connection."""
 
 from __future__ import annotations
 
@@ -11,29 +11,46 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from itertools import chain
-from typing import Any, Final
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Final, Protocol, cast
 
 import orjson
 from jsonschema import Draft202012Validator
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON
-from connector.sandbox import completions, embeddings, replies, responses
-from connector.sandbox.asked import KEY, MODEL, APIError, check_key, checked
+from connector.endpoints import KINDS, load
+from connector.sandbox.validation import KEY, MODEL, APIError, check_key, checked
 
 _CARD: Final = {"id": MODEL, "object": "model", "created": 1767225600, "owned_by": "sandbox"}
 _MODELS: Final = {"/v1/models": {"object": "list", "data": [_CARD]}, f"/v1/models/{MODEL}": _CARD}
-_Post = tuple[Draft202012Validator, Callable[[Any], Any], Callable[..., Iterator[bytes]] | None]
-_POSTS: Final[Mapping[str, _Post]] = {
-    "/v1/chat/completions": (replies.REQUEST, replies.chat, replies.events_of),
-    "/v1/completions": (completions.REQUEST, completions.completion, completions.events_of),
-    "/v1/responses": (responses.REQUEST, responses.response, responses.events_of),
-    "/v1/embeddings": (embeddings.REQUEST, embeddings.embeddings, None),
-}
-"""By path: the form of a request, its whole reply, and that reply as a stream where there is one."""
+_MODULES: Final = {module.name for module in iter_modules([str(Path(__file__).parent)])}
 
-# The sandbox has no limits, so what remains is always the whole.
+
+class StandIn(Protocol):
+    """The contract of a module that answers as an endpoint kind does; it is called like the kind."""
+
+    REQUEST: Draft202012Validator
+    """The form of a request."""
+
+    stream: Callable[..., Iterator[bytes]] | None
+    """Yields a whole reply as server-sent events, with the `usage` if that is true; `None` where the kind has none."""
+
+    def reply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Returns the whole reply to a checked request."""
+
+
+_STAND_INS: Final[Mapping[str, StandIn]] = {
+    f"/v1{load(kind).PATH}": cast("StandIn", import_module(f"{__package__}.{kind}"))
+    for kind in KINDS
+    if kind in _MODULES
+}
+"""By the path of their kind."""
+
+# The sandbox has no limits, so all of it always remains.
 _LIMITS: Final = {
     f"x-ratelimit-{part}-{unit}": value
     for part, value in {"limit": "1000000000", "remaining": "1000000000", "reset": "0s"}.items()
@@ -43,7 +60,7 @@ _LARGEST: Final = 64 * 2**20
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection. `wfile` is buffered, so that the head and the body of a reply leave in one write."""
+    """One connection. `wfile` is buffered, so that head and body of a reply are sent in one write."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "openai-compatible", "sandbox"
@@ -69,19 +86,20 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def dispatch(self, path: str, raw: bytes) -> None:
-        method = "POST" if path in _POSTS else "GET"
-        if path not in _POSTS and path not in _MODELS and not path.startswith("/v1/models/"):
+        method = "POST" if path in _STAND_INS else "GET"
+        if path not in _STAND_INS and path not in _MODELS and not path.startswith("/v1/models/"):
             raise APIError(404, f"Invalid URL ({self.command} {path})")
         check_key(self.headers.get("Authorization", ""), self.server.api_key)
         if self.command != method:
             raise APIError(405, f"Only {method} requests are accepted.", None, "method_not_supported")
-        if path in _POSTS:
-            form, reply, events_of = _POSTS[path]
-            body = checked(raw, form)
-            whole = reply(body)
+        if path in _STAND_INS:
+            stand_in = _STAND_INS[path]
+            body = checked(raw, stand_in.REQUEST)
+            whole = stand_in.reply(body)
             time.sleep(self.server.latency)
-            if events_of and body.get("stream"):
-                self.send_stream(events_of(whole, usage=bool((body.get("stream_options") or {}).get("include_usage"))))
+            if stand_in.stream and body.get("stream"):
+                usage = bool((body.get("stream_options") or {}).get("include_usage"))
+                self.send_stream(stand_in.stream(whole, usage=usage))
             else:
                 self.send_whole(200, whole)
         elif path in _MODELS:
@@ -97,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def send_stream(self, events: Iterator[bytes]) -> None:
-        if self.request_version == "HTTP/1.0":  # it knows no chunks: the connection's end is the stream's
+        if self.request_version == "HTTP/1.0":  # which has no chunks: the stream ends with the connection
             self.send_head(200, "text/event-stream; charset=utf-8", {})
             self.wfile.writelines(events)
             return
@@ -116,17 +134,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What `http.server` itself refuses, in the same shape."""
+        """Sends a refusal of `http.server` itself in OpenAI's shape."""
         self.started, self.close_connection = time.perf_counter(), True
         self.send_whole(code, APIError(code, explain or message or "Bad request").body)
         self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Logs nothing."""
 
 
 class _Server(ThreadingHTTPServer):
-    """Listens at once. Its connections end with it, so that no client waits for a server that is gone."""
+    """Listens as soon as it is made. Closing it ends its connections, so that no client waits for it."""
 
     request_queue_size = 1024
 
@@ -135,11 +153,11 @@ class _Server(ThreadingHTTPServer):
         self.latency = latency
         self.connections: set[Any] = set()
         if not 0 <= latency <= threading.TIMEOUT_MAX:
-            raise ConfigError(f"The latency has to be a number of seconds from 0 on, not {latency}.")
+            raise ConfigError(f"latency: {latency} is not a number of seconds: write one from 0 up")
         try:
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"The sandbox cannot listen on {host}:{port} ({error}). Choose another port.") from error
+            raise ConfigError(f"the sandbox cannot listen on {host}:{port} ({error}): choose another port") from error
         self.url = f"http://{host}:{self.server_port}/v1"
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -157,14 +175,14 @@ class _Server(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error."""
+        """Ignores clients that close their connection early."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 @contextmanager
 def running(*, api_key: str = KEY, latency: float = 0.0) -> Iterator[str]:
-    """A sandbox in a thread of this process, on a free port of 127.0.0.1. Gives its base URL, `/v1` included."""
+    """Runs a sandbox in a thread of this process, on a free port of 127.0.0.1; yields its base URL, with `/v1`."""
     with _Server("127.0.0.1", 0, api_key, latency) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
@@ -176,16 +194,16 @@ def running(*, api_key: str = KEY, latency: float = 0.0) -> Iterator[str]:
 
 
 def serve(host: str = "127.0.0.1", port: int = 8000, *, api_key: str = KEY, latency: float = 0.0) -> None:
-    """Serve until SIGINT or SIGTERM, then return. For the main thread.
+    """Serves until SIGINT or SIGTERM. Only for the main thread.
 
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
-        api_key: The key that requests have to bring.
-        latency: Seconds that a reply takes longer.
+        api_key: The key that requests must have.
+        latency: Seconds by which every reply is delayed.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: It cannot listen on this address, or the latency is invalid.
     """
     ends = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.default_int_handler) for number in ends]

@@ -1,11 +1,11 @@
-"""What the sandbox says: words and JSON values, made up from the data of a request by fixed rules.
+"""The sandbox's words and JSON values, made up from the data of a request by fixed rules.
 
-- The *data* is what the last user message says after a field such as `Review:` or a lead-in such as `Classify this
+- The *data* is the text of the last user message after a field such as `Review:` or a lead-in such as `Classify this
   text:`; else after its last line that ends with a colon; else after the first colon of its first line; else all of it.
-- Where JSON is asked for (`response_format`, or a tool that must be called), a value is written for the schema. Of an
-  enum: the label with the most cue words in the data; on a draw `mixed`, where that is a label; without cues `neutral`
-  or `other`, else by hash. A string: the data's first sentence, at most 12 words. A number: by hash within its bounds.
-  Of alternatives the first. A value that would not validate is never sent: its schema is refused with a 400.
+- Where JSON is asked for (`response_format`, or a tool that must be called), a value is made for the schema. An
+  enum gives the label with the most cue words in the data; `mixed`, if that is a label, for a draw; without any cue
+  `neutral` or `other`, else one by hash. A string is the data's first sentence, at most 12 words. A number is one by
+  hash within its bounds. Of alternatives the first counts. A schema for which no valid value is found gets a 400.
 - A token is up to four characters of a word with the white space before it.
 """
 
@@ -38,7 +38,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026])\s+|(?<=[\u3002\uff01\uff1f]
 TOKEN: Final = re.compile(r"\s*\S{1,4}|\s+")
 
 # Beginnings of words that speak for a label, in the languages of sample_configs/reviews.csv.
-# Every label speaks for itself, too.
+# Every label is a cue for itself too.
 _CUES: Final = {
     "positive": r"amazing beautiful best better brilliant comfort cosy excellent good great happy impress lov nice "
     r"perfect recommend reliabl thank wonderful works worth begeister beque empfehl gern gut super toll "
@@ -60,7 +60,7 @@ _CUES: Final = {
 
 
 def data_of(message: str) -> str:
-    """What a message gives to work on, without its instructions."""
+    """Returns the data of a message, without its instructions."""
     found = next(filter(None, (lead_in.search(message) for lead_in in _LEAD_INS)), None)
     return found[1] if found else message
 
@@ -70,7 +70,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def first_words(text: str, most: int) -> str:
-    """At most so many words, white space evened out."""
+    """Returns the first `most` words, separated by single spaces."""
     words = text.split()
     return " ".join(words[:most])[:200] + ("…" if len(words) > most else "")
 
@@ -84,12 +84,12 @@ def _cue(label: str) -> re.Pattern[str]:
 
 # --- Values: a JSON Schema is filled from the data ---
 
-_DEPTH: Final = 4  # below it the way out is taken where there is one, for the schema may contain itself
-_MOST: Final = 1000  # items, and characters: a schema that asks for more is refused
+_DEPTH: Final = 4  # from this depth on, the way out of a schema that contains itself is taken
+_MOST: Final = 1000  # items or characters: a schema that asks for more is refused
 
 
 class _At(NamedTuple):
-    """Where in a schema a value is due, and the text that it is made from."""
+    """The place in a schema where a value is needed, and the text that it is made from."""
 
     text: str
     resolver: Any
@@ -107,7 +107,7 @@ class _At(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _compiled(schema: bytes) -> tuple[Draft202012Validator, Any]:
-    """The schema's validator and resolver. Their registry is empty: no remote `$ref` is ever fetched."""
+    """Returns the schema's validator and resolver. Their registry is empty: no remote `$ref` is ever fetched."""
     root, registry = orjson.loads(schema), Registry[Any]()
     Draft202012Validator.check_schema(root)
     resolver = registry.resolver_with_root(DRAFT202012.create_resource(root))
@@ -115,7 +115,7 @@ def _compiled(schema: bytes) -> tuple[Draft202012Validator, Any]:
 
 
 def written(schema: Schema, text: str, salt: int) -> str:
-    """JSON text that validates. Raises `ValueError` if the schema is invalid, or beyond what the sandbox can fill."""
+    """Returns JSON text that validates. Raises `ValueError` if the schema is invalid or the sandbox cannot fill it."""
     try:
         validator, resolver = _compiled(orjson.dumps(schema))
         value = _value(schema, _At(text, resolver, salt))
@@ -166,7 +166,7 @@ def _object(schema: Schema, at: _At) -> JSON:
 
 
 def _array(schema: Schema, at: _At) -> JSON:
-    """An item for each sentence in turn: as few as the schema allows, but one where it can be."""
+    """Returns items of the sentences in turn: as few as the schema allows, but one if possible."""
     least, sentences = int(schema.get("minItems", 0)), _sentences(at.text)
     count = min(max(least, 0 if at.deep else 1), int(schema.get("maxItems", _MOST)), _MOST)
     texts = (sentences[index % len(sentences)] for index in range(count))
@@ -186,7 +186,7 @@ def _string(schema: Schema, at: _At) -> JSON:
 
 
 def _number(schema: Schema, at: _At) -> JSON:
-    """A multiple of `multipleOf`; without one, of 1 for integers and of a hundredth of the range for others."""
+    """Returns a multiple of `multipleOf`, by default of 1 for integers and of a hundredth of the range for others."""
 
     def exact(*keys: str) -> list[Fraction]:
         return [Fraction(str(schema[key])) for key in keys if key in schema]

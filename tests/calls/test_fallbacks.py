@@ -14,7 +14,7 @@ from connector.base.decoding import loads
 from connector.base.records import Reply
 from connector.base.values import dumps
 from connector.calls.fallbacks import Concessions, path_of
-from connector.endpoints._chat_concessions import CONCESSIONS
+from connector.endpoints.chat import FALLBACKS
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"label": {"type": "string"}}}
 ASKED: dict[str, Any] = {
@@ -26,7 +26,7 @@ ASKED: dict[str, Any] = {
 
 
 def concessions(path: Path | None = None, now: float = 1e9) -> Concessions:
-    return Concessions(CONCESSIONS, path, Clock(time=lambda: now))
+    return Concessions(FALLBACKS, path, Clock(time=lambda: now))
 
 
 def refused(message: str) -> Reply:

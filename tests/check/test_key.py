@@ -1,4 +1,4 @@
-"""A key is held against the platform that the URL points to, before it is sent anywhere."""
+"""A key is held against the provider that the URL points to, before it is sent anywhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from connector import Config
 from connector.base.masking import Masker
 from connector.check._address import candidates
 from connector.check._key import problem
-from connector.check._model import near, unfit
-from connector.check._platforms import PLATFORMS, of_host
+from connector.check._model import near
+from connector.check._providers import PROVIDERS, provider_of_host
+from connector.endpoints import load
 
 GROQ, OPENAI = "https://api.groq.com/openai/v1", "https://api.openai.com/v1"
 
@@ -29,7 +30,7 @@ GROQ, OPENAI = "https://api.groq.com/openai/v1", "https://api.openai.com/v1"
         ({"url": "https://api.mistral.ai/v1"}, "Mistral wants one: set api_key"),
     ],
 )
-def test_a_key_of_another_platform_is_not_sent(options: dict[str, Any], told: str) -> None:
+def test_a_key_of_another_provider_is_not_sent(options: dict[str, Any], told: str) -> None:
     found = problem(Config(**options))
     assert found is not None
     assert told in found
@@ -53,9 +54,9 @@ def test_what_may_well_be_right_is_left_to_the_endpoint(options: dict[str, Any])
     assert problem(Config(**options)) is None
 
 
-@given(st.sampled_from(PLATFORMS))
-def test_every_platform_is_found_by_the_host_of_its_url(platform: Any) -> None:
-    assert of_host(platform.base_url.split("/")[2]) == platform
+@given(st.sampled_from(PROVIDERS))
+def test_every_provider_is_found_by_the_host_of_its_url(provider: Any) -> None:
+    assert provider_of_host(provider.base_url.split("/")[2]) == provider
 
 
 def test_the_likeliest_url_comes_first_and_the_given_one_never() -> None:
@@ -78,7 +79,11 @@ def test_near_models_are_of_the_right_kind() -> None:
     assert near("gpt4o", offered, "chat") == "did you mean gpt-4o, gpt-4o-mini?"
     assert near("text-embed-3", offered, "embeddings") == "did you mean text-embedding-3-small?"
     assert near("zephyr", [], "chat") == ""
-    assert (unfit("gpt-4o", "chat"), unfit("gpt-4o", "embeddings"), unfit("whisper-1", "chat")) == (
+    assert (
+        load("chat").other_purpose("gpt-4o"),
+        load("embeddings").other_purpose("gpt-4o"),
+        load("chat").other_purpose("whisper-1"),
+    ) == (
         None,
         "chat",
         "audio",

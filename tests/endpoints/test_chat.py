@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connector.base.records import Status, Usage
 from connector.endpoints import Shorthand
-from connector.endpoints._chat_stream import fold
+from connector.endpoints._choices_stream import fold
 from connector.endpoints.chat import answer, minimal, request_format, streamed, structured
 
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

@@ -37,7 +37,7 @@ def test_a_call_s_arguments_are_parsed() -> None:
 def test_arguments_that_are_cut_or_no_object_are_no_success(arguments: Any) -> None:
     told = answer(called(arguments))
     assert told.status is Status.INVALID_OUTPUT
-    assert "'forecast'" in str(told.problem)
+    assert '"forecast"' in str(told.problem)
 
 
 @pytest.mark.parametrize("arguments", ["", None, {}, "{}"])

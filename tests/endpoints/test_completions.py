@@ -14,8 +14,8 @@ from connector import Connector
 from connector.base.errors import ConfigError
 from connector.base.records import Answer, Status, Usage
 from connector.endpoints import Shorthand
-from connector.endpoints._completions_concessions import CONCESSIONS
 from connector.endpoints.completions import (
+    FALLBACKS,
     answer,
     fold,
     minimal,
@@ -76,39 +76,39 @@ def test_the_smallest_request_is_a_word_for_a_token() -> None:
     assert raised({"prompt": "x"}) is None
 
 
-# --- Concessions -----------------------------------------------------------------------------------------------------
+# --- Fallbacks -----------------------------------------------------------------------------------------------------
 
 
 def test_a_schema_that_is_refused_is_told_in_the_prompt() -> None:
     body = structured({"model": "m", "prompt": "x"}, SCHEMA)
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA
     refusal = "unrecognized request argument supplied: response_format"
-    assert CONCESSIONS["prompt"].is_asked(refusal)
-    conceded = CONCESSIONS["prompt"].made(body)
-    assert conceded is not None
-    assert conceded.keys() == {"model", "prompt"}
-    assert conceded["prompt"].startswith("x\n\nReply with JSON only")
-    assert '"label"' in conceded["prompt"]
-    assert CONCESSIONS["prompt"].made(conceded) is None
+    assert FALLBACKS["prompt"].matches(refusal)
+    changed = FALLBACKS["prompt"].apply(body)
+    assert changed is not None
+    assert changed.keys() == {"model", "prompt"}
+    assert changed["prompt"].startswith("x\n\nReply with JSON only")
+    assert '"label"' in changed["prompt"]
+    assert FALLBACKS["prompt"].apply(changed) is None
 
 
 def test_each_of_several_prompts_is_told_the_schema() -> None:
-    conceded = CONCESSIONS["prompt"].made(structured({"prompt": ["x", "y"]}, SCHEMA))
-    assert conceded is not None
-    assert [text[:8] for text in conceded["prompt"]] == ["x\n\nReply", "y\n\nReply"]
+    changed = FALLBACKS["prompt"].apply(structured({"prompt": ["x", "y"]}, SCHEMA))
+    assert changed is not None
+    assert [text[:8] for text in changed["prompt"]] == ["x\n\nReply", "y\n\nReply"]
 
 
 @pytest.mark.parametrize("prompt", [[1, 2], [[1], [2]], [], None])
 def test_tokens_cannot_be_told_anything(prompt: Any) -> None:
     body = structured({"prompt": prompt}, SCHEMA)
-    assert CONCESSIONS["prompt"].made(body) is None
+    assert FALLBACKS["prompt"].apply(body) is None
     assert repaired(body, "no", "it is not JSON") is None
 
 
 def test_usage_in_a_stream_that_is_refused_is_done_without() -> None:
     body = {"prompt": "x", "stream": True}
-    assert CONCESSIONS["no_usage"].is_asked("unknown field: stream_options")
-    assert CONCESSIONS["no_usage"].made(streamed(body)) == body
+    assert FALLBACKS["no_usage"].matches("unknown field: stream_options")
+    assert FALLBACKS["no_usage"].apply(streamed(body)) == body
 
 
 def test_a_repair_tells_the_schema_which_a_server_may_have_ignored() -> None:

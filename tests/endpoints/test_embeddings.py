@@ -19,8 +19,16 @@ from connector import BadRequestError, Connector
 from connector.base.records import Status, Usage
 from connector.base.values import dumps
 from connector.endpoints import Shorthand
-from connector.endpoints._vectors import vector_of
-from connector.endpoints.embeddings import CONCESSIONS, Batches, answer, packing, request_format, values, wire_form
+from connector.endpoints.embeddings import (
+    FALLBACKS,
+    InputPacking,
+    answer,
+    encode,
+    packing,
+    request_format,
+    values,
+    vector_of,
+)
 from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, good, vector_to
 from tests.faults import play, render, status
@@ -99,24 +107,24 @@ def test_a_reply_is_read_with_its_usage_and_has_no_text() -> None:
 def test_base64_is_asked_for_and_given_up_where_it_is_refused() -> None:
     body = request_format(Shorthand("m", None, "{{ text }}"))
     assert body["encoding_format"] == "base64"
-    concession = CONCESSIONS["plain_floats"]
-    assert concession.is_asked("'base64 encoding is not currently supported'")
-    assert concession.made(body) == {"model": "m", "input": body["input"]}
-    assert concession.made({"model": "m", "input": "x"}) is None
+    fallback = FALLBACKS["plain_floats"]
+    assert fallback.matches("'base64 encoding is not currently supported'")
+    assert fallback.apply(body) == {"model": "m", "input": body["input"]}
+    assert fallback.apply({"model": "m", "input": "x"}) is None
 
 
 def test_an_empty_text_is_an_error_of_its_own_before_it_is_sent() -> None:
     with pytest.raises(BadRequestError, match="is empty"):
-        wire_form(dumps({"model": "m", "input": ""}))
+        encode(dumps({"model": "m", "input": ""}))
     for harmless in ({"input": 'x"input":""'}, {"input": "x", "meta": {"input": ""}}):
-        assert wire_form(dumps(harmless)) == ("application/json", dumps(harmless))
+        assert encode(dumps(harmless)) == ("application/json", dumps(harmless))
 
 
 # --- Packing ---------------------------------------------------------------------------------------------------------
 
 
 def test_only_requests_that_differ_in_their_text_share_a_call() -> None:
-    batches = Batches(64)
+    batches = InputPacking(64)
     one = batches.alike({"model": "m", "input": "a", "dimensions": 4})
     assert one == batches.alike({"model": "m", "input": "b", "dimensions": 4})
     assert one != batches.alike({"model": "m", "input": "b", "dimensions": 8})
@@ -137,7 +145,7 @@ def test_one_row_per_call_can_be_asked_for() -> None:
 
 def taken_apart(*items: Any, count: int = 2) -> list[Any]:
     """The vectors that a batch's reply is found to hold for each row."""
-    found = Batches(64).unpacked({"model": "m", "data": list(items), "usage": {"total_tokens": 9}}, count)
+    found = InputPacking(64).unpacked({"model": "m", "data": list(items), "usage": {"total_tokens": 9}}, count)
     assert all(part is None or part.keys() == {"model", "data"} for part in found)
     assert all(part is None or part["data"][0]["index"] == 0 for part in found)
     return [None if part is None else part["data"][0]["embedding"] for part in found]

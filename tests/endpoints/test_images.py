@@ -17,7 +17,7 @@ from connector.base.records import Status, Usage
 from connector.base.values import dumps
 from connector.endpoints import Shorthand, load
 from connector.endpoints._images import answer, fold, values
-from connector.endpoints.image_edits import wire_form
+from connector.endpoints.image_edits import encode
 from connector.run.image_files import kept
 from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, Request, good, image_to
@@ -77,10 +77,10 @@ def test_base64_is_asked_for_where_images_become_files_and_given_up_where_it_is_
     assert "response_format" not in endpoint.request_format(Shorthand("m", None, "a"))
     body = endpoint.request_format(Shorthand("m", None, "a", files=True))
     assert body["response_format"] == "b64_json"
-    concession = endpoint.CONCESSIONS["usual_format"]
-    assert concession.is_asked("unknown parameter: 'response_format'.")
-    assert concession.made(body) == {"model": "m", "prompt": "a"}
-    assert concession.made({"model": "m", "prompt": "a"}) is None
+    fallback = endpoint.FALLBACKS["usual_format"]
+    assert fallback.matches("unknown parameter: 'response_format'.")
+    assert fallback.apply(body) == {"model": "m", "prompt": "a"}
+    assert fallback.apply({"model": "m", "prompt": "a"}) is None
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_a_directory_that_cannot_be_written_ends_the_run_and_says_so(tmp_path: P
 
 def sent(body: dict[str, Any]) -> Any:
     """The fields of a form, as a server reads them."""
-    content_type, data = wire_form(dumps(body))
+    content_type, data = encode(dumps(body))
     return Request("POST", "/", {"content-type": content_type}, data, closes=False).parsed()
 
 
@@ -157,7 +157,7 @@ def test_several_images_are_a_list_and_a_mask_is_a_file() -> None:
 
 @given(name=st.text(min_size=1), value=st.text())
 def test_no_name_and_no_text_breaks_the_form(name: str, value: str) -> None:
-    content_type, data = wire_form(json.dumps({f"f{name}": value, "last": "x"}).encode("utf-8", "replace"))
+    content_type, data = encode(json.dumps({f"f{name}": value, "last": "x"}).encode("utf-8", "replace"))
     boundary = content_type.partition("boundary=")[2].encode()
     first, last, end = data.split(b"--" + boundary)[1:]
     assert first.count(b"\r\n\r\n") >= 1
@@ -169,7 +169,7 @@ def test_no_name_and_no_text_breaks_the_form(name: str, value: str) -> None:
 @pytest.mark.parametrize("image", ["https://h/a.png", "photo.png", None, 7, {"url": "x"}, "data:image/png,x"])
 def test_an_edit_of_a_mere_url_is_refused_before_it_is_sent(image: Any) -> None:
     with pytest.raises(BadRequestError, match="image: "):
-        wire_form(dumps({"prompt": "x", "image": image}))
+        encode(dumps({"prompt": "x", "image": image}))
 
 
 # --- End to end ------------------------------------------------------------------------------------------------------

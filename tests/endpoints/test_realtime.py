@@ -42,8 +42,8 @@ from connector.base.masking import Masker
 from connector.base.records import Answer, Reply, Status
 from connector.base.values import dumps
 from connector.endpoints import Sender, address_of, load
-from connector.endpoints._realtime_faults import refused
-from connector.endpoints.realtime import dial
+from connector.endpoints._realtime_errors import refusal_of
+from connector.endpoints.realtime import open_sender
 from connector.http.adapter import Settings
 from tests.endpoint import answer_to, tokens_in
 from tests.endpoints.realtime_server import Realtime
@@ -68,7 +68,7 @@ def dialed() -> Iterator[Dial]:
 
     def start(url: str, **settings: Any) -> Sender:
         given: dict[str, Any] = {"timeout": 5.0, "headers": {"Authorization": f"Bearer {KEY}"}} | settings
-        senders.append(dial(Settings(**given), address_of(url).url, Masker([KEY]), Clock()))
+        senders.append(open_sender(Settings(**given), address_of(url).url, Masker([KEY]), Clock()))
         return senders[-1]
 
     yield start
@@ -177,7 +177,7 @@ def test_no_response_is_too_odd(response: Any) -> None:
 @given(told=junk)
 def test_nor_is_any_error(told: Any) -> None:
     try:
-        reply = refused(told, {}, 0, now=0.0, mask=str)
+        reply = refusal_of(told, {}, 0, now=0.0, mask=str)
     except ConnectorError:
         return
     assert reply.body["error"]["message"]
@@ -307,7 +307,7 @@ def test_a_refusal_of_one_row_is_a_final_reply(server: Realtime, dialed: Dial) -
 def test_of_a_refusal_nothing_is_kept_that_is_not_masked() -> None:
     """It goes into the ledger, and from there into exports."""
     told = {"message": f"not with {KEY}", "type": "invalid_request_error", "code": f"c-{KEY}"}
-    assert KEY not in str(refused(told, {}, 0, now=0.0, mask=Masker([KEY])).body)
+    assert KEY not in str(refusal_of(told, {}, 0, now=0.0, mask=Masker([KEY])).body)
 
 
 def test_the_deadline_bounds_the_row_however_its_reply_trickles(server: Realtime, dialed: Dial) -> None:
@@ -527,5 +527,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, dialed: Dia
         if name.partition(".")[0] == "websockets" or name.startswith("connector.endpoints._realtime_"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "websockets", None)
-    with pytest.raises(ConfigError, match=r"needs websockets: pip install 'openai-compatible-connector\[realtime\]'"):
+    with pytest.raises(
+        ConfigError, match=r'needs websockets: run pip install "openai-compatible-connector\[realtime\]"'
+    ):
         dialed("ws://127.0.0.1:1/v1")

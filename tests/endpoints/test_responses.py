@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from connector.base.records import Answer, Status, Usage
 from connector.endpoints import Shorthand
-from connector.endpoints._responses_concessions import CONCESSIONS
-from connector.endpoints._responses_stream import fold
+from connector.endpoints._response_stream import fold
 from connector.endpoints.responses import (
+    FALLBACKS,
     answer,
     minimal,
     raised,
@@ -172,12 +172,12 @@ def test_a_repair_tells_the_schema_which_a_server_may_have_ignored() -> None:
     assert "Label of it" in body["input"]
 
 
-# --- Concessions -----------------------------------------------------------------------------------------------------
+# --- Fallbacks -----------------------------------------------------------------------------------------------------
 
 
 def conceded(refusal: str, body: dict[str, Any], made: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]] | None:
-    for name, concession in CONCESSIONS.items():
-        if name not in made and concession.is_asked(refusal.lower()) and (changed := concession.made(body)):
+    for name, fallback in FALLBACKS.items():
+        if name not in made and fallback.matches(refusal.lower()) and (changed := fallback.apply(body)):
             return name, changed
     return None
 
@@ -446,8 +446,8 @@ REFUSED: Final = {"type": "message", "content": [{"type": "refusal", "refusal": 
         (whole(status="failed"), Status.ERROR, "without saying why"),
         (whole(status="cancelled"), Status.ERROR, "cancelled"),
         (whole(status="queued"), Status.INVALID_OUTPUT, "background"),
-        (whole(call('{"city": "Bo')), Status.INVALID_OUTPUT, "'weather'"),
-        (whole(call("[]")), Status.INVALID_OUTPUT, "'weather'"),
+        (whole(call('{"city": "Bo')), Status.INVALID_OUTPUT, '"weather"'),
+        (whole(call("[]")), Status.INVALID_OUTPUT, '"weather"'),
     ],
 )
 def test_what_is_no_answer_is_no_success_and_says_why(body: dict[str, Any], status: Status, told: str) -> None:

@@ -18,7 +18,7 @@ from jsonschema import Draft7Validator
 from connector import Connector, Status
 from connector.base.clock import Clock
 from connector.endpoints import chat
-from connector.endpoints._chat_stream import fold
+from connector.endpoints._choices_stream import fold
 from connector.protocols import Arguments, Output, multiwoven
 from tests.endpoint import Call, Endpoint, act, answer_to
 from tests.faults import FAULTS, Fault

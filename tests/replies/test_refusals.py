@@ -22,7 +22,7 @@ from connector.base.errors import (
 )
 from connector.base.masking import Masker
 from connector.base.records import Reply
-from connector.replies.refusals import error_of, is_filtered, read_fault
+from connector.replies.refusals import error_of, is_filtered, read_error
 
 KEY: Final = "sk-very-secret-key-0123456789"
 
@@ -81,11 +81,11 @@ def error(status: int, body: Any = b"", headers: dict[str, str] | None = None) -
     ],
 )
 def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) -> None:
-    assert read_fault(body).message == message
+    assert read_error(body).message == message
     if not isinstance(body, str | None):
-        assert read_fault(json.dumps(body).encode()).message == message
-        assert read_fault(b"\xef\xbb\xbf\r\n " + json.dumps(body, indent=2).encode()).message == message
-        assert read_fault(b"data: " + json.dumps(body).encode() + b"\n\n").message == message
+        assert read_error(json.dumps(body).encode()).message == message
+        assert read_error(b"\xef\xbb\xbf\r\n " + json.dumps(body, indent=2).encode()).message == message
+        assert read_error(b"data: " + json.dumps(body).encode() + b"\n\n").message == message
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) ->
     ],
 )
 def test_a_body_that_is_no_json_is_its_own_message_on_one_line(raw: bytes, message: str) -> None:
-    assert read_fault(raw).message == message
+    assert read_error(raw).message == message
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_body_that_is_no_json_is_its_own_message_on_one_line(raw: bytes, messa
     ],
 )
 def test_code_and_type_are_texts(code: Any, kind: Any, expected: tuple[str, str]) -> None:
-    assert read_fault(openai("m", kind, code))[1:] == expected
+    assert read_error(openai("m", kind, code))[1:] == expected
 
 
 values = st.recursive(
@@ -235,7 +235,7 @@ def test_a_page_of_megabytes_is_read_in_no_time(part: bytes) -> None:
 def test_status_and_body_make_the_error(status: int, body: Any, expected: type[ConnectorError]) -> None:
     found = error(status, body)
     assert type(found) is expected
-    message = read_fault(body).message
+    message = read_error(body).message
     assert message[:20] in found.message
 
 

@@ -19,7 +19,7 @@ from connector.config.options import (
     Url,
 )
 
-DEFAULT_URL: Final = "https://api.openai.com/v1/chat/completions"
+DEFAULT_URL: Final = f"https://api.openai.com/v1{endpoints.load(endpoints.DEFAULT_KIND).PATH}"
 
 
 class RequestOptions(BaseModel):
@@ -29,7 +29,7 @@ class RequestOptions(BaseModel):
         default=DEFAULT_URL,
         title="Endpoint URL",
         description="The URL of the endpoint, or its base URL (…/v1). Absent: OPENAI_BASE_URL.",
-        examples=["https://api.openai.com/v1/chat/completions", "http://localhost:8000/v1"],
+        examples=[DEFAULT_URL, "http://localhost:8000/v1"],
     )
     api_key: SecretStr | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""The events of a streamed response, put together into the whole one."""
+"""Folding the events of a response, as the Responses API and realtime sessions send them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from connector.base.decoding import joined
-from connector.endpoints._shapes import listed, mapped, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, text_or_none
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _OPEN: Final = ("in_progress", "queued")
 
 
 class _Piece(NamedTuple):
-    """Where a text belongs: the type of its item, the item's list of parts, the part's type, the text's name."""
+    """Where a text belongs: the item's type, the name of its list of parts, the part's type, the name of the text."""
 
     item: str
     parts: str
@@ -30,14 +30,14 @@ _PIECES: Final = {
 }
 
 _Key = tuple[int | str, str]
-"""An item's place and its type: some servers give one place to several items, and some give none."""
+"""An item's index (or id) and its type: some servers give one index to several items, and some give none."""
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """Puts the events together into one `response` (OpenAI API reference, "Streaming events").
 
-    The last event brings the whole response, which counts; what the others make up stands in where it has no output,
-    as vLLM leaves it. Only that event makes a stream complete.
+    The last event holds the whole response. If that has no output, as from vLLM, the output is made of the other
+    events. Only the last event makes a stream complete.
     """
     body: dict[str, Any] = {}
     output = _Output()
@@ -51,10 +51,10 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         else:
             output.add(kind, event)
     items = output.whole()
-    if items and not listed(body.get("output")):
+    if items and not as_list(body.get("output")):
         body = {"object": "response", **body, "output": items}
     if not complete and body.get("status") in _OPEN:
-        del body["status"]  # of its first event, which the client knows better by now
+        del body["status"]  # the status of the first event, which is out of date
     return body, complete
 
 
@@ -71,15 +71,15 @@ class _Output:
         if piece is not None:
             self._item(event, event.get("item_id"), piece.item).add_text(piece, step, event)
         elif name == "response.output_item":
-            given = mapped(event.get("item"))
+            given = as_dict(event.get("item"))
             self._item(event, given.get("id"), text_or_none(given.get("type")) or "message").given |= given
         elif name == "response.content_part":
-            part = mapped(event.get("part"))
+            part = as_dict(event.get("part"))
             kept = "reasoning" if part.get("type") == "reasoning_text" else "message"
             self._item(event, event.get("item_id"), kept).parts["content", _place(event)] = part
 
     def _item(self, event: dict[str, Any], name: object, kind: str) -> _Item:
-        """The item that an event is about: by its index, else by its id, else the only one of its type."""
+        """Returns the item that an event is about: by its index, else by its id, else the only one of its type."""
         index = event.get("output_index")
         if isinstance(name, str):
             if isinstance(index, int):
@@ -108,7 +108,7 @@ class _Item:
         self.texts: dict[tuple[_Piece, int], list[str]] = {}
 
     def add_text(self, piece: _Piece, step: str, event: dict[str, Any]) -> None:
-        """A piece of a text, or at its end all of it."""
+        """Adds a piece of a text, or replaces the text by the whole one, which comes at its end."""
         place = (piece, _place(event))
         text = event.get("delta" if step == "delta" else piece.text)
         if isinstance(text, str) and text:

@@ -1,9 +1,9 @@
-"""What the sandbox answers to a chat request.
+"""Chat completions of the sandbox.
 
 Shapes are those of https://platform.openai.com/docs/api-reference (chat/object, chat-streaming).
 
-A request that asks for no JSON is answered with "Sandbox reply to: " and the first 24 words of the message. Parameters
-that are not named here change nothing.
+The reply to a request that does not ask for JSON is "Sandbox reply to: " and the first 24 words of the message.
+Parameters that are not named here change nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 from jsonschema import Draft202012Validator
 
 from connector.base.records import Schema
-from connector.sandbox.asked import (
+from connector.sandbox.validation import (
     COUNT,
     FLAG,
     MODEL,
@@ -51,7 +51,7 @@ REQUEST: Final = Draft202012Validator(
 
 
 class _Wanted(NamedTuple):
-    """The JSON that a request asks for, and which of its parameters does. `tool` is the function to call."""
+    """The JSON that a request asks for, and the parameter that asks. `tool` tells whether it is a function call."""
 
     param: str
     name: str
@@ -82,15 +82,15 @@ def _wanted(body: dict[str, Any]) -> _Wanted | None:
     return None
 
 
-def _said(message: dict[str, Any]) -> str:
+def _text_of(message: dict[str, Any]) -> str:
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-def chat(body: dict[str, Any]) -> dict[str, Any]:
-    """The whole reply to a checked request."""
+def reply(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the whole reply to a checked request."""
     messages, wanted = body["messages"], _wanted(body)
-    prompt = _said(next((message for message in reversed(messages) if message["role"] == "user"), messages[-1]))
+    prompt = _text_of(next((message for message in reversed(messages) if message["role"] == "user"), messages[-1]))
     most = body.get("max_completion_tokens") or body.get("max_tokens")
     choices, spent = [], 0
     for index in range(int(body.get("n") or 1)):
@@ -108,7 +108,7 @@ def chat(body: dict[str, Any]) -> dict[str, Any]:
         done = "tool_calls" if body.get("tool_choice") == "required" else "stop"
         reason = done if len(kept) == len(tokens) else "length"
         choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": reason})
-    given = sum(len(TOKEN.findall(_said(message))) for message in messages)
+    given = sum(len(TOKEN.findall(_text_of(message))) for message in messages)
     usage = {"prompt_tokens": given, "completion_tokens": spent, "total_tokens": given + spent}
     details = {
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
@@ -127,7 +127,7 @@ def chat(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chunks(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A whole choice, cut into those of a stream."""
+    """Cuts a whole choice into those of a stream."""
     message = choice["message"]
     chunk = {"index": choice["index"], "logprobs": None, "finish_reason": None}
     yield chunk | {"delta": {"role": "assistant", "content": message["content"] and "", "refusal": None}}
@@ -142,8 +142,8 @@ def _chunks(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield chunk | {"delta": {}, "finish_reason": choice["finish_reason"]}
 
 
-def events_of(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:
-    """The reply as server-sent events. Several choices take turns; the usage comes last, in a chunk without choices."""
+def stream(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:
+    """Yields the reply as server-sent events. Several choices take turns; the usage comes last, without choices."""
     head = whole | {"object": "chat.completion.chunk", "usage": None}
     if not usage:
         del head["usage"]

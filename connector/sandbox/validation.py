@@ -1,6 +1,6 @@
-"""What the sandbox accepts and refuses: its key, its model, and requests of the form that a kind of endpoint has.
+"""Checking requests: the sandbox's key, its model, and the form that a kind's requests have.
 
-Error bodies are as users quote them in public issue threads.
+Error bodies are those that users quote in public issue threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KEY: Final = "sk-sandbox"
 
 
 class APIError(Exception):
-    """A refusal, in the shape of OpenAI's."""
+    """A refusal in OpenAI's shape."""
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class APIError(Exception):
 
 
 def form(*required: str, **properties: Schema) -> Schema:
-    """The schema of an object."""
+    """Returns the schema of an object with these properties."""
     return {"type": "object", "required": list(required), "properties": properties}
 
 
@@ -56,7 +56,7 @@ _NO_KEY: Final = (
 
 
 def check_key(authorization: str, key: str) -> None:
-    """Raises `APIError` unless the header brings the key."""
+    """Raises `APIError` unless the header holds the key."""
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() != "bearer" or not given:
         raise APIError(401, _NO_KEY)
@@ -67,7 +67,7 @@ def check_key(authorization: str, key: str) -> None:
 
 
 def checked(raw: bytes, request: Draft202012Validator) -> dict[str, Any]:
-    """The body of a request, if it is one of this form."""
+    """Parses the body of a request. Raises `APIError` if it does not have the form `request`."""
     try:
         body: dict[str, Any] = orjson.loads(raw)
     except orjson.JSONDecodeError:

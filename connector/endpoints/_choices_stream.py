@@ -1,4 +1,4 @@
-"""The chunks of a streamed chat completion, put together into the whole one."""
+"""Folding the chunks of a stream of choices, as chat completions and completions have it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from connector.base.decoding import joined
-from connector.endpoints._shapes import index_of, listed, mapped, text_of
+from connector.endpoints._shapes import as_dict, as_list, index_of, text_of
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _PIECES: Final = frozenset({"delta", "message", "index"})
@@ -15,15 +15,15 @@ _PIECES: Final = frozenset({"delta", "message", "index"})
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """Puts `chat.completion.chunk` events together into one `chat.completion`.
 
-    Text is joined once at the end, so a cut emoji is whole again. Complete is a stream in which some choice has a
-    `finish_reason`: not every server gives one for each. What is of no known shape is passed over.
+    Texts are joined at the end, which makes an emoji whole again that was split between chunks. The stream is complete
+    if a choice has a `finish_reason`; not every server gives one for each choice. Unknown shapes are skipped.
     """
     body: dict[str, Any] = {}
     choices: dict[int, _Choice] = {}
     for event in events:
         for key, value in event.items():
             if key == "choices":
-                for chunk in filter(mapped, listed(value)):
+                for chunk in filter(as_dict, as_list(value)):
                     index = index_of(chunk)
                     choice = choices.get(index)
                     if choice is None:
@@ -39,7 +39,7 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
 
 
 class _Choice:
-    """One choice of a stream while its chunks arrive."""
+    """One choice while its chunks arrive."""
 
     __slots__ = ("arguments", "message", "rest", "texts", "tools")
 
@@ -51,17 +51,17 @@ class _Choice:
         self.arguments: dict[int, list[str]] = {}
 
     def add(self, chunk: dict[str, Any]) -> None:
-        if "delta" not in chunk and "message" in chunk:  # the message so far, which is no piece of it
+        if "delta" not in chunk and "message" in chunk:  # the whole message so far, not a piece of it
             self.texts.clear()
-        for name, part in mapped(chunk.get("delta", chunk.get("message"))).items():
+        for name, part in as_dict(chunk.get("delta", chunk.get("message"))).items():
             if part is not None:
                 self._add_part(name, part)
         for key, value in chunk.items():
             if value is None or key in _PIECES:
                 continue
             if key == "logprobs":
-                for name, items in mapped(value).items():
-                    _extend(self.rest.setdefault(key, {}), name, listed(items))
+                for name, items in as_dict(value).items():
+                    _extend(self.rest.setdefault(key, {}), name, as_list(items))
             else:
                 self.rest[key] = value
 
@@ -70,7 +70,7 @@ class _Choice:
         if text is not None:
             self.texts.setdefault(name, []).append(text)
         elif name == "tool_calls":
-            for position, call in enumerate(filter(mapped, listed(part))):
+            for position, call in enumerate(filter(as_dict, as_list(part))):
                 self._add_tool_call(self._tool_index(call, position), call)
         elif isinstance(part, list):
             _extend(self.message, name, part)
@@ -78,7 +78,7 @@ class _Choice:
             self.message[name] = part
 
     def _tool_index(self, delta: dict[str, Any], position: int) -> int:
-        """Without an index, it is the call with the same id, a new one for a new id, and the last one for none."""
+        """Returns a call's index; without one, that of the call with its id; without an id, that of the last call."""
         index, name = delta.get("index"), delta.get("id")
         if isinstance(index, int):
             return index
@@ -90,7 +90,7 @@ class _Choice:
     def _add_tool_call(self, index: int, delta: dict[str, Any]) -> None:
         call = self.tools.setdefault(index, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
         call |= {key: value for key, value in delta.items() if key not in ("index", "function") and value}
-        for key, value in mapped(delta.get("function")).items():
+        for key, value in as_dict(delta.get("function")).items():
             if key == "arguments" and isinstance(value, str):
                 self.arguments.setdefault(index, []).append(value)
             elif value:

@@ -1,0 +1,80 @@
+"""The parts of the contract `Endpoint` that most kinds leave as they are: a kind imports them from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from connector.base.clock import Clock
+from connector.base.masking import Masker
+from connector.base.records import JSON, Schema
+from connector.endpoints import Fallback, Packing, Sender
+from connector.http.adapter import Settings
+
+FALLBACKS: Final[Mapping[str, Fallback]] = {}
+REPLY_SIZE_FACTOR: Final = 1
+HAS_OUTPUT_TOKENS: Final = True
+OVER_HTTP: Final = True
+COSTLY: Final = ""
+IN_CAPABILITIES: Final = False
+
+
+def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:  # noqa: ARG001 - the contract's signature
+    """Returns the same request: replies of this kind have no schema of the user's."""
+    return body
+
+
+def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
+    """Returns the same request: this kind does not stream."""
+    return body
+
+
+def encode(body: bytes) -> tuple[str, bytes]:
+    """Returns the JSON as it is."""
+    return "application/json", body
+
+
+def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+    """Returns the last event, for a server that sends a whole reply as a stream."""
+    body: dict[str, Any] = {}
+    for event in events:
+        body = event
+    return body, bool(body)
+
+
+def values(body: dict[str, Any]) -> dict[str, JSON]:  # noqa: ARG001 - the contract's signature
+    """Returns no further names."""
+    return {}
+
+
+def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contract's signature
+    """Returns no further names."""
+    return {}
+
+
+def repaired(body: dict[str, JSON], content: str, problem: str) -> None:
+    """Returns `None`: no model reads what was wrong."""
+
+
+def raised(body: dict[str, JSON]) -> None:
+    """Returns `None`: there is no token limit."""
+
+
+def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
+    """Returns `None`: each row has its own call."""
+    return None
+
+
+def other_purpose(model: str) -> str | None:  # noqa: ARG001 - the contract's signature
+    """Returns `None`: a model's name does not tell whether it suits this kind."""
+    return None
+
+
+def dedicated_model(offered: Sequence[str]) -> str | None:  # noqa: ARG001 - the contract's signature
+    """Returns `None`: any model will do."""
+    return None
+
+
+def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:  # noqa: ARG001 - the contract's signature
+    """Returns `None`: calls are HTTP requests."""
+    return None

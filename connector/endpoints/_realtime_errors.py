@@ -1,0 +1,92 @@
+"""Errors of a realtime session, as the errors that failed HTTP replies become.
+
+An error event names its kind, a closed socket has a number. Each is given the HTTP status that means the same, so that
+retry, limits, breaker and ledger need not know the difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from connector.base.errors import ConnectorError, CutError
+from connector.base.records import Reply
+from connector.replies.refusals import error_of, final_reply, read_error, shown
+
+_STATUSES: Final = {
+    "invalid_request_error": 400,
+    "bad_request_error": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "requests": 429,
+    "tokens": 429,
+    "session_expired": 503,
+    "server_error": 500,
+}
+"""HTTP statuses by the code of an error, or else its type. The row that meets an expired session is tried again."""
+
+_REASON: Final = re.compile(r"(\w+)\.(\w+)")
+"""The reason of a close as OpenAI writes it: the type and the code of an error."""
+
+_CLOSES: Final = {
+    1003: 400,
+    1007: 400,
+    1008: 400,
+    1009: 413,
+    1011: 500,
+    1012: 503,
+    1013: 503,
+    3000: 401,
+    3003: 403,
+    3008: 408,
+    4000: 400,
+    4001: 401,
+    4003: 403,
+    4004: 404,
+    4029: 429,
+}
+"""HTTP statuses by close code: RFC 6455 (section 7.4), IANA's registry, and what servers use in the private range."""
+
+
+class ErrorEvent(Exception):  # noqa: N818 - a protocol message: what it says decides which error it becomes
+    """An error event or a failed response, with the error object in it."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__()
+        self.error = error
+
+
+def refusal_of(
+    error: Any, headers: dict[str, str], latency_ms: int, *, now: float, mask: Callable[[str], str]
+) -> Reply:
+    """Returns a refusal of the request alone as a final reply. Raises any other error, on which the run has to act."""
+    body = read_error({"error": error})
+    raised = _error({"message": body.message, "type": body.type, "code": body.code}, 500, headers, now, mask)
+    return final_reply(raised, {"error": error}, headers, latency_ms, mask)
+
+
+def error_of_close(
+    code: int, reason: str, headers: Mapping[str, str], *, now: float, mask: Callable[[str], str]
+) -> ConnectorError:
+    """Returns the error for a socket that the server closed."""
+    named = _REASON.fullmatch(reason)
+    kind, name = named.groups() if named else ("", "")
+    status = _CLOSES.get(code, code - 4000 if 4400 <= code < 4600 else None)  # noqa: PLR2004 - HTTP's, moved up
+    if status is None and not {kind, name} & _STATUSES.keys():
+        detail = shown(f"close code {code} {reason}".strip(), mask)
+        return CutError("the endpoint closed the session before the reply was complete", detail=detail)
+    error = {"message": reason or f"closed with code {code}", "type": kind, "code": name}
+    return _error(error, status or 500, headers, now, mask)
+
+
+def _error(
+    error: dict[str, str], status: int, headers: Mapping[str, str], now: float, mask: Callable[[str], str]
+) -> ConnectorError:
+    """Returns the error for a known code or type, else for the given HTTP status."""
+    known = (_STATUSES[name] for name in (error["code"].lower(), error["type"].lower()) if name in _STATUSES)
+    return error_of(next(known, status), headers, {"error": error}, now=now, mask=mask)
