@@ -182,7 +182,8 @@ def value_types(request: JSON) -> dict[str, Schema]:
 
 def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the tool calls of a message with their arguments parsed: `None` where they are cut or not an object."""
-    functions = [(call.get("id"), as_dict(call.get("function"))) for call in as_list(message.get("tool_calls")) if call]
+    given = filter(None, map(as_dict, as_list(message.get("tool_calls"))))
+    functions = [(call.get("id"), as_dict(call.get("function"))) for call in given]
     old = as_dict(message.get("function_call"))  # the name before there were tools
     return [
         {"id": name, "name": text_or_none(function.get("name")) or "", "arguments": _arguments(function)}
