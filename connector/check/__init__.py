@@ -199,7 +199,7 @@ def _is_unreachable(error: ConnectorError) -> bool:
 
 
 def _unlisted(error: ConnectorError) -> str:
-    return f", but its list of models cannot be had ({error.message})"
+    return f", but does not list its models ({error.message})"
 
 
 def _failed(step: str, finding: str) -> Step:

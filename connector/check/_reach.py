@@ -25,7 +25,7 @@ _CERTIFICATES: Final = {
     10: ("has expired", "renew it on the server"),
     9: ("is not valid yet", "check the clock of this machine"),
     18: ("is self-signed", "set ca_bundle to the PEM file of that certificate"),
-    19: ("is signed by an authority of one's own", "set ca_bundle to the PEM file of that authority"),
+    19: ("is signed by a private authority", "set ca_bundle to the PEM file of that authority"),
     20: ("is signed by an authority that is not known here", "set ca_bundle to the PEM file of that authority"),
     62: ("is for another host name", "use the name in url that the certificate is made out to"),
     64: ("is for another address", "use the name in url that the certificate is made out to"),
@@ -40,7 +40,7 @@ def unresolved(probe: Probe) -> str | None:
     try:
         port = url.port or _PORTS.get(url.scheme, 443)
     except ValueError:
-        return f"the port in {option} is no number from 1 to 65535: write it like {url.scheme}://{host}:8000"
+        return f"the port in {option} is not a number from 1 to 65535: write it like {url.scheme}://{host}:8000"
 
     def look_up() -> None:
         try:

@@ -202,9 +202,9 @@ def _checked(vector: Any) -> list[float]:
         raise ValueError("the reply has no embedding, or an empty one")
     kinds = set(map(type, vector))
     if not kinds <= _NUMBERS:
-        raise ValueError("the reply's embedding holds something that is no number")
+        raise ValueError("the reply's embedding holds a value that is not a number")
     if not _length(vector) <= _LARGEST:  # false for NaN too
-        raise ValueError("the reply's embedding holds a number that single precision has not: NaN, or too large")
+        raise ValueError("the reply's embedding holds NaN, or a number too large for single precision")
     return vector if kinds == {float} else list(map(float, vector))
 
 

@@ -473,7 +473,7 @@ def test_a_model_that_is_for_another_endpoint_is_told() -> None:
 
 @pytest.mark.parametrize("port", ["abc", "99999"])
 def test_a_port_that_is_no_port_is_told(port: str) -> None:
-    fails(check(url=f"http://127.0.0.1:{port}/v1"), "reachability", "the port in url is no number from 1 to 65535")
+    fails(check(url=f"http://127.0.0.1:{port}/v1"), "reachability", "the port in url is not a number from 1 to 65535")
 
 
 def test_a_known_host_that_dns_does_not_know_is_not_called_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ OTHER_MEANINGS: Final = {
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Every string constant of a module that is no docstring."""
+    """Yields every string constant of a module except its docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -35,7 +35,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def named(path: Path) -> set[str]:
-    """The texts of a module that are a kind's name, or have a kind's path in them."""
+    """Returns the texts of a module that are a kind's name or contain a kind's path."""
     paths = [load(kind).PATH for kind in KINDS]
     return {text for text in texts(path) if text in KINDS or any(each in text for each in paths)}
 
