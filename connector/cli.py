@@ -75,7 +75,8 @@ def run(argv: Sequence[str]) -> int:
 
 def _is_person(parsed: argparse.Namespace) -> bool:
     """Whether a verb that platforms and people share is asked for by a person: `check`, which then tells a table."""
-    asks = parsed.form is not None or parsed.capabilities or parsed.url is not None
+    given = (parsed.form, parsed.url, parsed.api_key_command)
+    asks = parsed.capabilities or any(value is not None for value in given)
     on_terminal = parsed.protocol == "airbyte" and sys.stdout.isatty()
     return parsed.verb in commands.COMMANDS and (asks or on_terminal)
 
@@ -115,7 +116,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         output = Output(stdout.write, stdout.flush)
         if verb in ("spec", "about"):
             return dialect.serve(arguments, import_module("connector.config.spec"), output)
-        platform = import_module("connector.connector").Connector()
+        platform = import_module("connector.connector").Connector(is_shared=True)
         with interruptible(platform.stop):
             return dialect.serve(arguments, platform, output)
 
@@ -140,7 +141,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         mapper.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
     mapper.add_argument("--format", choices=["json"], default="json", help="of --about")
     parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
-    parser.set_defaults(form=None, capabilities=False, url=None, model=None, fresh=False)
+    parser.set_defaults(form=None, capabilities=False, fresh=False)
+    parser.set_defaults(url=None, model=None, api_key_command=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
         verb = verbs.add_parser(name, help="for platforms: one JSON message a line on stdout")

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Final, overload
 
 from connector import check, stores, tables
 from connector.base.clock import Clock
@@ -30,6 +30,10 @@ from connector.tables import ArrowArray, ArrowStream
 
 AnyConfig = Config | Mapping[str, Any] | str | Path
 
+_NOT_ON_A_PLATFORM: Final = (
+    "would let everybody who can edit this connection run programs where it runs: set api_key instead"
+)
+
 
 class Connector:
     """Turns records into requests to an OpenAI-compatible endpoint, and its replies into columns.
@@ -37,15 +41,23 @@ class Connector:
     Args:
         config: A `Config`, a dict, or the path of a JSON or YAML file. Each method takes another one instead.
         stop: Ask it to end whatever runs in good order.
+        is_shared: Whether configs come from a platform, where others may write them: those that name a program to run
+            are refused.
 
     Raises:
         ConfigError: The config is wrong.
     """
 
     def __init__(
-        self, config: AnyConfig | None = None, *, stop: Stop | None = None, clock: Clock | None = None
+        self,
+        config: AnyConfig | None = None,
+        *,
+        stop: Stop | None = None,
+        clock: Clock | None = None,
+        is_shared: bool = False,
     ) -> None:
-        self._config = None if config is None else _loaded(config)
+        self._is_shared = is_shared
+        self._config = None if config is None else self._loaded(config)
         self._clock = clock or Clock()
         self.stop = stop or Stop()
 
@@ -200,19 +212,21 @@ class Connector:
 
     def _chosen(self, config: AnyConfig | None) -> Config:
         if config is not None:
-            return _loaded(config)
+            return self._loaded(config)
         if self._config is None:
             raise ConfigError("there is no config")
         return self._config
+
+    def _loaded(self, given: AnyConfig) -> Config:
+        config = given if isinstance(given, Config) else Config.load(given)
+        if self._is_shared and config.api_key_command:
+            raise ConfigError([Problem("api_key_command", _NOT_ON_A_PLATFORM)])
+        return config
 
     def _source(self, config: Config, cursor_field: str | None) -> AbstractContextManager[Source]:
         if config.input is None:
             raise ConfigError([Problem("input", "is missing: say where the records are")])
         return stores.load(config.input.type).source(config.input, cursor_field=cursor_field)
-
-
-def _loaded(config: AnyConfig) -> Config:
-    return config if isinstance(config, Config) else Config.load(config)
 
 
 def _first_row(config: Config, source: Source) -> dict[str, Any] | None:

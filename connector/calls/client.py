@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
 
 
 class Client:
-    """Calls one endpoint. Thread-safe, since it only holds what never changes.
+    """Calls one endpoint; where it refuses a key of which there may be another, once more. Thread-safe.
 
     Args:
         transport: What carries the calls.
@@ -58,6 +59,13 @@ class Client:
             RecordError: The request cannot be sent, or its reply is final, but nothing that can be read.
         """
         content_type, data = self._endpoint.encode(body)
+        return self._transport.auth.attempt(partial(self._call, data, content_type))
+
+    def close(self) -> None:
+        """Closes the connections of its transport."""
+        self._transport.close()
+
+    def _call(self, data: bytes, content_type: str) -> Reply:
         started = self._clock.monotonic()
         response = self._transport.post(self._url, data, content_type)
         try:
@@ -68,10 +76,6 @@ class Client:
             return self._refused(response, content, started)
         finally:
             response.close()
-
-    def close(self) -> None:
-        """Closes the connections of its transport."""
-        self._transport.close()
 
     def _read(self, response: Response) -> dict[str, Any]:
         if response.status not in _OK:

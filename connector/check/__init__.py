@@ -74,7 +74,7 @@ def invalid_config(error: ConfigError) -> Diagnosis:
 
 def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] | None) -> Iterator[Step]:
     config = probe.config
-    key = _key.problem(config)
+    key = _key.problem(config) or probe.unmade()
     probe.keyless = key is not None
     unknown = _reach.unresolved(probe)
     if unknown is not None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from connector.base.masking import looks_secret
 from connector.check._providers import provider_of_host, provider_of_key
 from connector.config.config import Config
+from connector.http.auth import scheme_of
 
 _REFERENCE: Final = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%\w+%|\{\{.*\}\}|(?:env|os\.environ)[:/.]\w+|<.*>")
 _PLACEHOLDER: Final = re.compile(
@@ -23,57 +24,67 @@ _CALLERS: Final = {
     "such project": "set OPENAI_PROJECT, or the header OpenAI-Project, to that of the key, or remove it",
     "ip address": "add this machine's address to those that the account allows, or set api_key to another key",
 }
+_BEARER: Final = scheme_of("bearer").header
 _SET: Final = "set api_key, or OPENAI_API_KEY in the environment"
 
 
 def problem(config: Config) -> str | None:
     """Returns what is wrong with the key and the change to make; `None` where only the endpoint can tell."""
-    if config.api_key is None:
+    if config.makes_key:
+        return None
+    if not config.key:
         provider = provider_of_host(_host(config))
         if provider is None or is_identified(config):
             return None
         begins = f" (its keys begin with {provider.begins})" if provider.prefix else ""
         return f"no key is set, and {provider.name} wants one{begins}: {_SET}"
-    return _malformed(config.api_key.get_secret_value()) or _misplaced(config)
+    key = str(config.key)
+    return _malformed(key) or _misplaced(config, key)
 
 
 def is_identified(config: Config) -> bool:
     """Returns whether a request carries a key or anything else that identifies its sender."""
     named = any(re.search(r"auth|key|token", name, re.IGNORECASE) for name in config.headers)
-    return (config.api_key is not None and config.auth.lower() != "none") or named or _in_query(config)
+    return _sends_key(config) or named or _in_query(config)
 
 
 def accepted(config: Config) -> str:
     """Returns the finding about a key that the endpoint accepts: how it was sent."""
     if not is_identified(config):
         return "none is set, and the endpoint wants none"
-    if config.api_key is None or config.auth.lower() == "none":
+    if not _sends_key(config):
         return "the endpoint takes what headers or query hold"
-    how = "as a bearer token" if config.auth.lower() == "bearer" else f"in the header {config.auth}"
-    return f"the endpoint takes the key, sent {how}"
+    return f"the endpoint takes the key, sent {scheme_of(config.auth).how}"
 
 
 def rejected(config: Config, refusal: str) -> str:
     """Returns why the endpoint may have refused the key, and the change to make."""
+    has_key, scheme = bool(config.key) or config.makes_key, scheme_of(config.auth)
     if not is_identified(config):
-        why = ' because auth is "none"' if config.api_key else ""
-        change = 'set auth to "bearer", or to the name of the header that holds the key' if config.api_key else _SET
+        why = ' because auth is "none"' if has_key else ""
+        change = 'set auth to "bearer", or to the name of the header that holds the key' if has_key else _SET
         return f"the endpoint wants a key, and none was sent{why} ({refusal}): {change}"
     caller = next((words for words in _CALLERS if words in refusal.lower()), None)
     if caller is not None:
         return f"the endpoint knows the key, but refuses its caller ({refusal}): {_CALLERS[caller]}"
-    if config.auth.lower() not in ("bearer", "none") and re.search("authorization|bearer", refusal, re.IGNORECASE):
+    if scheme.header not in ("", _BEARER) and re.search("authorization|bearer", refusal, re.IGNORECASE):
         return f'the endpoint did not find the key in the header {config.auth} ({refusal}): set auth to "bearer"'
-    key = config.api_key.get_secret_value() if config.api_key else ""
+    key = "" if config.makes_key else str(config.key)
     owner, azure = provider_of_key(key), "azure" in _host(config) or "/openai/deployments/" in config.url
     if owner is not None:
         return (
             f"the endpoint refuses the key ({refusal}), which looks like one of {owner.name}'s ({owner.begins}): set "
             f"api_key to a key of {_host(config)}, or url to {owner.base_url}"
         )
-    if azure and config.auth.lower() == "bearer" and not key.startswith("eyJ"):
+    if azure and scheme.header == _BEARER and not (config.makes_key or key.startswith("eyJ")):
         return f'the endpoint refuses the key ({refusal}): Azure takes it in a header of its own: set auth to "api-key"'
-    return f"the endpoint refuses the key ({refusal}): it is wrong, expired or of another account; {_SET}"
+    change = "see what the program or function that makes it gives" if config.makes_key else _SET
+    return f"the endpoint refuses the key ({refusal}): it is wrong, expired or of another account; {change}"
+
+
+def _sends_key(config: Config) -> bool:
+    """Returns whether a request carries the config's key, in whatever way."""
+    return (bool(config.key) or config.makes_key) and bool(scheme_of(config.auth).header)
 
 
 def _malformed(key: str) -> str | None:
@@ -93,11 +104,10 @@ def _malformed(key: str) -> str | None:
     return None
 
 
-def _misplaced(config: Config) -> str | None:
+def _misplaced(config: Config, key: str) -> str | None:
     """Returns the problem of a key that is certainly another provider's: it is not sent."""
-    key = config.api_key.get_secret_value() if config.api_key else ""
     owner, here = provider_of_key(key), provider_of_host(_host(config))
-    if here is None or owner is here or config.auth.lower() == "none":
+    if here is None or owner is here or not _sends_key(config):
         return None
     if owner is not None:
         return (

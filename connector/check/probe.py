@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 from connector.base.clock import Clock
 from connector.base.cost import cost_of
-from connector.base.errors import APITimeoutError, ConnectorError
+from connector.base.errors import APITimeoutError, ConnectorError, FatalError
 from connector.base.masking import Masker
 from connector.base.records import Reply
 from connector.base.values import dumps
 from connector.config.shorthands import prices_of
 from connector.endpoints import Endpoint, usage_of
+from connector.http.auth import KEYLESS
 from connector.http.transport import Settings, Transport
 from connector.replies.refusals import ErrorBody, read_error
 from connector.run.model_list import Listed, models
@@ -77,6 +78,7 @@ class Probe:
         self.tokens = 0
         self.cost: float | None = None
         self.paid = 0
+        self._settled = settings_of(self.config, self.mask, clock)
         self._end = clock.monotonic() + _SHARE * plan.config.config.timeout
         self.concessions = concessions_of(plan, clock)
 
@@ -90,6 +92,14 @@ class Probe:
         if left <= 0:
             raise APITimeoutError("no time is left for further tries: raise config.timeout")
         return left
+
+    def unmade(self) -> str | None:
+        """Makes the key where a program or a function has to; returns why there is none."""
+        try:
+            self._settled.auth.fields()
+        except FatalError as error:
+            return error.message
+        return None
 
     def models(self, url: str | None = None) -> list[Listed]:
         """Returns the models that the server lists, which is free. Raises `ConnectorError`."""
@@ -160,9 +170,9 @@ class Probe:
 
     def _settings(self, url: str, *, free: bool = False) -> Settings:
         """Returns settings for the time left. Key, headers and parameters go only to the configured origin."""
-        settings = settings_of(self.config)
+        settings = self._settled
         if self.keyless or urlsplit(url)[:2] != urlsplit(self.plan.url)[:2]:
-            settings = replace(settings, headers={}, query={})
+            settings = replace(settings, auth=KEYLESS, headers={}, query={})
         left = self.left() * (_FREE if free else 1)
         connect = min(left, settings.connect_timeout or left)
         return replace(settings, timeout=left, connect_timeout=connect, connections=1)

@@ -25,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="what to ask for each row; {{ column }} is the row's value")
     parser.add_argument("--system-prompt", metavar="TEXT", help="what the model is told first")
     parser.add_argument("--model", metavar="NAME", help="the model; or set OPENAI_MODEL")
-    parser.add_argument("--url", metavar="URL", help="the endpoint or its base URL; or set OPENAI_BASE_URL")
+    add_endpoint(parser)
     parser.add_argument(
         "--column",
         action="append",
@@ -37,15 +37,32 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concurrency", type=int, metavar="N", help="calls in flight at the most")
 
 
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say where to call, and as whom."""
+    parser.add_argument("--url", metavar="URL", help="the endpoint or its base URL; or set OPENAI_BASE_URL")
+    parser.add_argument(
+        "--api-key-command",
+        metavar="COMMAND",
+        help="a program whose output is the key, with its arguments, quoted as for a shell (none is started)",
+    )
+
+
+def endpoint_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options of a config that those describe. A command takes the place of the config's key."""
+    given = {} if arguments.url is None else {"url": arguments.url}
+    command = arguments.api_key_command
+    return given if command is None else {**given, "api_key_command": command, "api_key": None}
+
+
 def config_of(arguments: argparse.Namespace) -> Config:
     """The config that the options describe, on top of the file where one is given.
 
     Raises:
         ConfigError: Something is wrong with either.
     """
-    given = {
+    given = endpoint_of(arguments) | {
         name: getattr(arguments, name)
-        for name in ("prompt", "system_prompt", "model", "url", "concurrency")
+        for name in ("prompt", "system_prompt", "model", "concurrency")
         if getattr(arguments, name) is not None
     }
     if arguments.column:

@@ -17,6 +17,7 @@ from connector.base.streams import Diagnosis
 from connector.check import capabilities, invalid_config
 from connector.check.probe import Probe
 from connector.commands import ExitCode
+from connector.commands._shorthands import add_endpoint, endpoint_of
 from connector.config.config import Config
 from connector.connector import Connector
 from connector.run.transform import Transform
@@ -28,7 +29,7 @@ _FILL: Final = "ping"  # asked for where no request is described yet
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
-    parser.add_argument("--url", metavar="URL", help="the endpoint or its base URL, in place of the config's")
+    add_endpoint(parser)
     parser.add_argument("--model", metavar="NAME", help="the model, in place of the config's")
     parser.add_argument(
         "--capabilities", action="store_true", help="find out what the endpoint can do (some ten small requests)"
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 def _config(arguments: argparse.Namespace) -> Config:
     """The config, or what the command line and the environment say; then a request need not be described yet."""
-    given = {name: getattr(arguments, name) for name in ("url", "model") if getattr(arguments, name)}
+    given = endpoint_of(arguments) | ({"model": arguments.model} if arguments.model else {})
     if arguments.config is None:
         given["prompt"] = _FILL
     return Config.load(arguments.config, **given)

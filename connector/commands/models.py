@@ -12,6 +12,7 @@ from typing import Final
 
 from connector.base.masking import Masker
 from connector.commands import ExitCode
+from connector.commands._shorthands import add_endpoint, endpoint_of
 from connector.config.config import Config
 from connector.run.model_list import Listed, models
 from connector.run.runtime import transport_of
@@ -22,7 +23,7 @@ _UNKNOWN: Final = "-"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
     parser.add_argument("-c", "--config", metavar="FILE", help="config, JSON or YAML")
-    parser.add_argument("--url", metavar="URL", help="the endpoint or its base URL; or set OPENAI_BASE_URL")
+    add_endpoint(parser)
     parser.add_argument(
         "--format", dest="form", choices=["table", "json"], default="table", help="how to list them (default: table)"
     )
@@ -30,9 +31,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    config = Config.load(arguments.config, **({"url": arguments.url} if arguments.url else {}))
-    with closing(transport_of(config)) as transport:
-        found = models(transport, config.models_url, Masker(config.secrets))
+    config = Config.load(arguments.config, **endpoint_of(arguments))
+    mask = Masker(config.secrets)
+    with closing(transport_of(config, mask)) as transport:
+        found = models(transport, config.models_url, mask)
     if arguments.form == "json":
         sys.stdout.write(json.dumps([each._asdict() for each in found], indent=2, ensure_ascii=False) + "\n")
     else:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jsonschema import Draft7Validator
 from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
 
 from connector import endpoints
-from connector.base.errors import ConfigError
-from connector.base.masking import looks_secret
+from connector.base.errors import ConfigError, Problem
+from connector.base.masking import encoded, looks_secret
 from connector.config.files import as_text, from_environment, read
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
@@ -58,6 +57,8 @@ class Config(RunOptions, TableOptions, RequestOptions):
         if not isinstance(data, Mapping):
             raise ConfigError("the config is not an object of options")
         given = from_environment({name: value for name, value in data.items() if value not in (None, "")})
+        if given.get("api_key_command") and given.get("api_key"):
+            raise ConfigError([Problem("api_key_command", "makes the key, and api_key is set as well: remove one")])
         for warning in unknown(given, cls.model_fields):
             _LOG.warning("%s", warning)
         problems = of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))
@@ -116,14 +117,24 @@ class Config(RunOptions, TableOptions, RequestOptions):
         return "".join(f"\n{name}: {value}" for name, value in chosen if name in _ROUTING)
 
     @property
+    def key(self) -> str | Callable[[], str]:
+        """The key as text, empty where none is given, or the function that returns it."""
+        key = self.api_key
+        return key.get_secret_value() if isinstance(key, SecretStr) else key or ""
+
+    @property
+    def makes_key(self) -> bool:
+        """Whether the key comes from a program or a function, so that it is not known yet."""
+        return bool(self.api_key_command) or callable(self.api_key)
+
+    @property
     def secrets(self) -> list[str]:
         """Every secret that it holds, to be kept out of what is shown and stored."""
-        key = [self.api_key] if self.api_key else []
-        hidden = [*key, *self.headers.values(), *self.query.values()]
+        hidden = [self.api_key, *self.headers.values(), *self.query.values()]
         in_url = [value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)]
         found = [*(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)), *in_url]
-        encoded = [as_sent(each) for each in found for as_sent in (partial(quote, safe=""), quote_plus)]
-        return [*found, *dict.fromkeys(each for each in encoded if each not in found)]
+        in_urls = [spelling for each in found for spelling in encoded(each)]
+        return [*found, *dict.fromkeys(each for each in in_urls if each not in found)]
 
 
 def _with_query(url: str, parameters: Mapping[str, str]) -> str:

@@ -54,9 +54,10 @@ def _parsed(text: str, path: Path) -> Any:
 
 
 def from_environment(data: dict[str, Any]) -> dict[str, Any]:
-    """Adds what the config is silent about, and looks up the key that it refers to."""
+    """Adds what the config is silent about, and looks up the key that it refers to; a command makes another one."""
+    spoken = {*data, "api_key"} if data.get("api_key_command") else data.keys()
     for name, variable in _VARIABLES.items():
-        if name not in data and os.environ.get(variable):
+        if name not in spoken and os.environ.get(variable):
             data[name] = os.environ[variable]
     if isinstance(data.get("api_key"), str):
         data["api_key"] = expanded(data["api_key"])
@@ -83,6 +84,8 @@ def as_text(data: dict[str, Any]) -> dict[str, Any]:
             result[name] = json.dumps(data[name], default=str)
     if isinstance(data.get("api_key"), SecretStr):
         result["api_key"] = data["api_key"].get_secret_value()
+    elif callable(data.get("api_key")):
+        del result["api_key"]
     for name, value in result.items():
         if isinstance(value, BaseModel):
             result[name] = value.model_dump(mode="json", exclude_none=True)

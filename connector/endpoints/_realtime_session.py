@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +24,7 @@ from connector.endpoints._shapes import as_dict, as_list, text_or_none
 from connector.endpoints.realtime import fold
 from connector.endpoints.responses import FALLBACKS
 from connector.http.adapter import Settings
+from connector.http.auth import Fields
 from connector.http.deadline import Deadline
 
 _LONGEST_SETTLING: Final = 5.0  # seconds that an idle session has to confirm that it is alive and empty
@@ -64,8 +66,9 @@ def _item(item: dict[str, JSON]) -> dict[str, JSON]:
 class Session:
     """One open session: `settle` it, then `ask`. Both raise `ErrorEvent`, and what `Socket` raises."""
 
-    def __init__(self, socket: Socket, model: str) -> None:
+    def __init__(self, socket: Socket, model: str, identity: Fields) -> None:
         self.asked = model
+        self.identity = identity
         self.headers = {name: value for name, value in socket.headers.items() if name == "x-request-id"}
         self._socket = socket
         self._model = model
@@ -148,12 +151,15 @@ class Sessions:
             FatalError: No call of this run can work.
             RecordError: The request cannot be sent, or its reply is final but cannot be read.
         """
-        request = SessionRequest.of(loads(body))
+        return self._settings.auth.attempt(partial(self._ask, SessionRequest.of(loads(body))))
+
+    def _ask(self, request: SessionRequest) -> Reply:
+        identity = self._settings.auth.fields()
         started = self._clock.monotonic()
         deadline = self._deadline(self._settings.timeout)
-        session = self._reused(request, deadline)
+        session = self._reused(request, identity, deadline)
         is_settled = session is not None
-        session = session or Session(self._dialer.open(_query(request), deadline), request.model)
+        session = session or Session(self._dialer.open(_query(request), identity, deadline), request.model, identity)
         try:
             if not is_settled:
                 session.settle(request.settings, deadline)
@@ -178,15 +184,15 @@ class Sessions:
                 self._idle.pop().close()
         self._dialer.close()
 
-    def _reused(self, request: SessionRequest, deadline: Deadline) -> Session | None:
-        """Returns a settled session of another row, if there is one that suits this request."""
+    def _reused(self, request: SessionRequest, identity: Fields, deadline: Deadline) -> Session | None:
+        """Returns a settled session of another row, if there is one that suits this request and has its key."""
         try:
             session = self._idle.pop()
         except IndexError:
             return None
         fit = False
         try:
-            if session.asked == request.model:
+            if (session.asked, session.identity) == (request.model, identity):
                 fit = session.settle(request.settings, self._deadline(min(_LONGEST_SETTLING, deadline.left() / 2)))
         except (ConnectorError, ErrorEvent):
             pass  # closed or expired: a new session tells whether the request is at fault

@@ -30,6 +30,7 @@ from connector.base.masking import Masker
 from connector.base.values import dumps
 from connector.endpoints._realtime_errors import error_of_close
 from connector.http.adapter import Adapter, Request, Settings, address_of, origin
+from connector.http.auth import Fields
 from connector.http.connection import Connection
 from connector.http.deadline import Deadline
 from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head
@@ -209,15 +210,12 @@ class Dialer:
         self._mask = mask
         self._clock = clock
         self._proxy = address_of(settings.proxy) if settings.proxy else ""
-        key = next((value for name, value in settings.headers.items() if name.lower() == KEY), None)
-        if key is not None and not _TOKEN.fullmatch(key):
-            raise ConfigError([Problem("auth", f"{KEY} needs a key of letters, digits and - . _ ~ alone")])
-        self._subprotocols = [Subprotocol("realtime"), Subprotocol(f"{KEY}.{key}")] if key else None
+        _subprotocols({**dict(settings.auth.settled), **settings.headers})
         if settings.proxy and settings.proxy.startswith("https") and url.startswith("http:"):
             raise ConfigError([Problem("proxy", "ws:// does not go through an https:// proxy: use wss://")])
 
-    def open(self, query: Mapping[str, str], deadline: Deadline) -> Socket:
-        """Opens a WebSocket, with parameters added to those of the URL.
+    def open(self, query: Mapping[str, str], identity: Fields, deadline: Deadline) -> Socket:
+        """Opens a WebSocket, with parameters added to those of the URL; the fields of `identity` say who calls.
 
         Raises:
             ConnectorError: There is no connection, or the server refuses; the HTTP status tells why.
@@ -225,7 +223,7 @@ class Dialer:
         parts = urlsplit(self._url)
         added = {name: value for name, value in query.items() if name not in parse_qs(parts.query)}
         full = parts._replace(query="&".join(filter(None, (parts.query, urlencode(added))))).geturl()
-        request = self._adapter.prepared("GET", full, "")
+        request = self._adapter.prepared("GET", full, "", identity)
         translate = partial(explain, peer=request.address, proxy=self._proxy)
         connection = self._connected(request, deadline, translate)
         try:
@@ -273,7 +271,7 @@ class Dialer:
     def _protocol(self, request: Request) -> ClientProtocol:
         uri = parse_uri(f"ws{request.url.removeprefix('http')}")
         protocol = ClientProtocol(
-            uri, subprotocols=self._subprotocols, max_size=self._settings.max_response_bytes, logger=_SILENT
+            uri, subprotocols=_subprotocols(request.headers), max_size=self._settings.max_response_bytes, logger=_SILENT
         )
         hello = protocol.connect()
         del hello.headers["Host"]
@@ -285,3 +283,11 @@ class Dialer:
 
     def _closed(self, code: int, reason: str) -> ConnectorError:
         return error_of_close(code, reason, {}, now=self._clock.time(), mask=self._mask)
+
+
+def _subprotocols(headers: Mapping[str, str]) -> list[Subprotocol] | None:
+    """Returns the subprotocols to offer if a header puts the key there; raises `ConfigError` if the key cannot go."""
+    key = next((value for name, value in headers.items() if name.lower() == KEY), None)
+    if key is not None and not _TOKEN.fullmatch(key):
+        raise ConfigError([Problem("auth", f"{KEY} needs a key of letters, digits and - . _ ~ alone")])
+    return [Subprotocol("realtime"), Subprotocol(f"{KEY}.{key}")] if key else None

@@ -19,6 +19,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 
 from connector.base.errors import ConfigError, Problem
 from connector.base.version import __version__
+from connector.http.auth import KEYLESS, Auth, Fields
 from connector.http.http1 import Headers
 from connector.http.pool import POOLS
 
@@ -39,13 +40,14 @@ class Settings:
     """What a transport needs. Times are in seconds; what may hold a secret stays out of the repr.
 
     `timeout` bounds a whole call, connect to last byte; `connect_timeout` each connection within it. `connections` is
-    how many are kept open, so at best how many threads call at once. `headers` go with every request, and so do the
-    parameters of `query`, but for those that a URL has already.
+    how many are kept open, so at best how many threads call at once. `auth` and `headers` give fields for every
+    request; where both have one, that of `headers` counts. `query` gives parameters, but for those that a URL has.
     """
 
     timeout: float = 30.0
     connect_timeout: float | None = None
     connections: int = 8
+    auth: Auth = KEYLESS
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
@@ -127,8 +129,11 @@ class Adapter(HTTPAdapter):
         self.prepared.cache_clear()
         super().close()
 
-    def _prepare(self, method: str, url: str, content_type: str) -> Request:
-        """A request without its body, checked. The user's headers win, but cannot call a multipart body JSON."""
+    def _prepare(self, method: str, url: str, content_type: str, identity: Fields) -> Request:
+        """Prepares and checks a request without its body; `identity` says who calls.
+
+        The user's headers win, but cannot call a multipart body JSON.
+        """
         request = Request()
         try:
             given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
@@ -145,6 +150,7 @@ class Adapter(HTTPAdapter):
             {"Host": address_of(request.url, omit=_PORTS[scheme]), **_DEFAULTS}
             | ({"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"} if user else {})
             | ({"Content-Type": content_type} if content_type else {})
+            | dict(identity)
             | dict(self._settings.headers)
             | ({"Content-Type": content_type} if content_type not in {"", JSON_TYPE} else {})
             | (self.proxy_headers(forwarder) if forwarder else {})

@@ -19,7 +19,7 @@ from connector.http.deadline import Deadline
 from connector.http.http1 import Body, Headers, inflated
 
 
-class Reply:
+class RawResponse:
     """An answer whose head has been read; the rest of its surface is as urllib3's `HTTPResponse` has it."""
 
     __slots__ = ("_body", "_release", "headers", "status")
@@ -60,7 +60,7 @@ class Pool(HTTPConnectionPool):
 
     def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
         self, method: str, url: str, body: bytes | None, headers: Headers, timeout: Deadline, **_: object
-    ) -> Reply:
+    ) -> RawResponse:
         """One exchange; what dies before a byte of its answer is sent once more, at once and on a fresh connection."""
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
         head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
@@ -78,7 +78,7 @@ class Pool(HTTPConnectionPool):
         except BaseException:
             self._give_back(conn, reusable=False, clean=False)
             raise
-        return Reply(status, fields, content, partial(self._give_back, conn, reusable))
+        return RawResponse(status, fields, content, partial(self._give_back, conn, reusable))
 
     def _open(self, conn: Connection, *, tunnel: bool) -> None:
         try:

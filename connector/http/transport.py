@@ -20,7 +20,7 @@ from connector.http.adapter import CONTROL, JSON_TYPE, Adapter, Request, Setting
 from connector.http.deadline import Deadline
 from connector.http.http1 import Headers
 from connector.http.network_errors import explain
-from connector.http.pool import Reply
+from connector.http.pool import RawResponse
 
 __all__ = ["MAX_REDIRECTS", "Response", "Settings", "Transport"]
 
@@ -36,7 +36,7 @@ class Response:
     __slots__ = ("_explain", "_limit", "_raw", "headers", "status")
 
     def __init__(
-        self, raw: Reply | BaseHTTPResponse, limit: int, explain: Callable[[Exception], ConnectorError]
+        self, raw: RawResponse | BaseHTTPResponse, limit: int, explain: Callable[[Exception], ConnectorError]
     ) -> None:
         self.status = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
@@ -95,17 +95,19 @@ def _is_proxy(url: str) -> bool:
 class Transport:
     """Calls endpoints from any number of threads; `close` it when done.
 
-    Raises `ConfigError` for settings that cannot work.
+    Raises `ConfigError` for settings that cannot work. `auth` is that of its settings: whoever can tell from a reply
+    that the key was refused calls through `auth.attempt`.
     """
 
     def __init__(self, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        for name in Headers(settings.headers):
+        for name in Headers({**dict(settings.auth.settled), **settings.headers}):
             if name.lower() in _FRAMING:
                 raise ConfigError([Problem(f"headers.{name}", "follows from the body: remove it")])
         if settings.proxy and not _is_proxy(settings.proxy):
             raise ConfigError([Problem("proxy", "must look like http://host:port")])
         if settings.ca_bundle or settings.client_cert:
             tls_context(settings.ca_bundle, settings.client_cert)
+        self.auth = settings.auth
         self._settings = settings
         self._monotonic = monotonic
         self._adapter = Adapter(settings)
@@ -129,15 +131,16 @@ class Transport:
         self._adapter.close()
 
     def _call(self, method: str, url: str, content_type: str, body: bytes | None) -> Response:
+        identity = self.auth.fields()
         deadline = Deadline(self._settings.timeout, self._settings.connect_timeout, monotonic=self._monotonic)
-        response = self._send(self._adapter.prepared(method, url, content_type), body, deadline)
+        response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
         for _ in range(MAX_REDIRECTS):
             target = _next_url(response, method, url)
             if target is None:
                 break
             response.read()
             url = target
-            response = self._send(self._adapter.prepared(method, url, content_type), body, deadline)
+            response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
         return response
 
     def _send(self, prepared: Request, body: bytes | None, deadline: Deadline) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -56,6 +57,9 @@ def models(transport: Transport, url: str, mask: Masker) -> list[Listed]:
     """
 
     def get(page: str) -> JSON:
+        return transport.auth.attempt(partial(got, page))
+
+    def got(page: str) -> JSON:
         response = transport.get(page)
         try:
             data = response.read()
@@ -77,8 +81,9 @@ def records(config: Config) -> Iterator[Outcome]:
     Raises:
         ConnectorError: There is no list.
     """
-    with closing(transport_of(config)) as transport:
-        found = models(transport, config.models_url, Masker(config.secrets))
+    mask = Masker(config.secrets)
+    with closing(transport_of(config, mask)) as transport:
+        found = models(transport, config.models_url, mask)
     for index, each in enumerate(found):
         yield Outcome(Record(index, each._asdict(), STREAM.name), Status.SUCCESS, {}, {}, {})
 

@@ -47,8 +47,9 @@ def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str
         ConfigError: `payload` is not JSON, or the URL cannot be called.
         ConnectorError: There is no answer, or it is a refusal.
     """
-    with closing(_transport(config)) as transport:
-        client = Client(transport, endpoints.load(config.kind), config.url, Masker(config.secrets), clock)
+    mask = Masker(config.secrets)
+    with closing(_transport(config, mask)) as transport:
+        client = Client(transport, endpoints.load(config.kind), config.url, mask, clock)
         reply = _tried(partial(client, _encoded(payload)), config, clock, stop)
     if reply.status not in _OK:
         raise error_of(reply.status, {}, reply.body)
@@ -60,16 +61,20 @@ def stream(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> Genera
 
     Raises as `send` does, at the place where the reply goes wrong.
     """
-    body = _encoded(payload)
-    with closing(_transport(config)) as transport:
-        for event in _joined(_tried(lambda: _begun(_events(transport, config, body, clock)), config, clock, stop)):
+    body, mask = _encoded(payload), Masker(config.secrets)
+    with closing(_transport(config, mask)) as transport:
+
+        def begun() -> Iterator[dict[str, Any]]:
+            return _begun(_events(transport, config, body, clock, mask))
+
+        for event in _joined(_tried(partial(transport.auth.attempt, begun), config, clock, stop)):
             yield event
             if stop.reason is not None:
                 raise stop.reason
 
 
-def _transport(config: Config) -> Transport:
-    return transport_of(config.model_copy(update={"headers": {**_ACCEPT, **config.headers}}))
+def _transport(config: Config, mask: Masker) -> Transport:
+    return transport_of(config.model_copy(update={"headers": {**_ACCEPT, **config.headers}}), mask)
 
 
 def _encoded(payload: JSON) -> bytes:
@@ -110,9 +115,9 @@ def _begun(reply: Iterator[_T]) -> Iterator[_T]:
     return chain(first, reply)
 
 
-def _events(transport: Transport, config: Config, body: bytes, clock: Clock) -> Iterator[dict[str, Any]]:
+def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mask: Masker) -> Iterator[dict[str, Any]]:
     """The events of a reply, up to `[DONE]`: nothing behind it is worth waiting for."""
-    mask, endpoint = Masker(config.secrets), endpoints.load(config.kind)
+    endpoint = endpoints.load(config.kind)
     with closing(transport.post(config.url, body)) as response:
         if response.status not in _OK:
             raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)

@@ -23,6 +23,7 @@ from connector.calls.fallbacks import Concessions, path_of
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
+from connector.http.auth import auth_of
 from connector.http.transport import Settings, Transport
 from connector.ledger.sqlite import Ledger
 from connector.ledger.sqlite_file import DamageError, set_aside
@@ -42,10 +43,10 @@ IN_MEMORY: Final = "none"
 """The value of `cache` that keeps the ledger in memory."""
 
 
-def transport_of(config: Config) -> Transport:
-    """The transport that a config describes: its key, headers, time-outs, proxy and certificates."""
+def transport_of(config: Config, mask: Masker) -> Transport:
+    """Opens the transport that a config describes: its key, headers, time-outs, proxy and certificates."""
     _warn_if_readable(config)
-    return Transport(settings_of(config))
+    return Transport(settings_of(config, mask))
 
 
 def sender_of(
@@ -60,28 +61,27 @@ def sender_of(
     return own or Client(Transport(settings), endpoint, url, mask, clock)
 
 
-def settings_of(config: Config) -> Settings:
-    """The settings of that transport. Headers of the user's own win over those that follow from other options."""
+def settings_of(config: Config, mask: Masker, clock: Clock | None = None) -> Settings:
+    """Returns the settings of that transport. `mask` learns every key that is made for it.
+
+    Headers of the user's own win over those that follow from other options.
+    """
+    callers = {"OpenAI-Organization": config.organization, "OpenAI-Project": config.project}
     return Settings(
         timeout=config.config.timeout,
         connect_timeout=config.config.connect_timeout,
         connections=config.concurrency,
-        headers=_identity(config) | {name: value.get_secret_value() for name, value in config.headers.items()},
+        auth=auth_of(
+            config.auth, config.key, config.api_key_command, config.api_key_seconds, mask, (clock or Clock()).monotonic
+        ),
+        headers={name: value for name, value in callers.items() if value}
+        | {name: value.get_secret_value() for name, value in config.headers.items()},
         query=config.parameters,
         proxy=config.proxy,
         ca_bundle=config.ca_bundle,
         client_cert=config.client_certificate,
         max_response_bytes=config.max_response_bytes * endpoints.load(config.kind).REPLY_SIZE_FACTOR,
     )
-
-
-def _identity(config: Config) -> dict[str, str]:
-    """The headers that say who calls, as OpenAI's API reference names them ("Authentication"); Azure: `api-key`."""
-    headers = {"OpenAI-Organization": config.organization, "OpenAI-Project": config.project}
-    if config.api_key and config.auth.lower() != "none":
-        key = config.api_key.get_secret_value()
-        headers |= {"Authorization": f"Bearer {key}"} if config.auth.lower() == "bearer" else {config.auth: key}
-    return {name: value for name, value in headers.items() if value}
 
 
 def is_loopback(host: str) -> bool:
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 def _warn_if_readable(config: Config) -> None:
     url = urlsplit(config.endpoint_url)
-    if url.scheme == "http" and config.secrets and not is_loopback(url.hostname or ""):
+    if url.scheme == "http" and (config.secrets or config.makes_key) and not is_loopback(url.hostname or ""):
         _warn_of_plain_http(url.hostname)
 
 
@@ -172,7 +172,8 @@ class Runtime:
         )
         kind = endpoints.load(config.kind)
         _warn_if_readable(config)
-        self._sender = sender_of(kind, settings_of(config), plan.url, self.mask, self.control.clock)
+        settings = settings_of(config, self.mask, self.control.clock)
+        self._sender = sender_of(kind, settings, plan.url, self.mask, self.control.clock)
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
         self._concessions = concessions_of(plan, self.control.clock)
 

@@ -20,6 +20,7 @@ from connector.base.records import Checkpoint, Record, Reply
 from connector.calls.client import Client
 from connector.config.config import Config
 from connector.engines import Call
+from connector.http.auth import KEYLESS
 from connector.http.http1 import chunked
 from connector.http.transport import Response, Transport
 from connector.ledger.sqlite import Ledger
@@ -39,6 +40,7 @@ class Canned(Transport):
     """A transport that has its answer already."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
+        self.auth = KEYLESS
         lines = head.decode().split("\r\n")[1:]
         headers = dict(line.split(": ", 1) for line in lines if line)
         self._raw: Any = SimpleNamespace(status=200, headers=headers, stream=lambda: iter([body]), close=lambda: None)
@@ -69,12 +71,12 @@ class Sample:
         self.outcomes = [
             self.plan.outcome(record, self.reply, key) for record, key in zip(self.records, self.keys, strict=True)
         ]
-        self._transport = transport_of(config)
+        self._transport = transport_of(config, Masker())
         kind = endpoints.load(config.kind)
-        self._client = Client(Canned(head, body), kind, self.plan.url, Masker(()), Clock())
+        self._client = Client(Canned(head, body), kind, self.plan.url, Masker(), Clock())
         head, _, body = streamer(EVENTS)(b"a reply of a few words").partition(b"\r\n\r\n")
         events = b"".join(chunked(body, bytes))
-        self._streaming = Client(Canned(head, events), kind, self.plan.url, Masker(()), Clock())
+        self._streaming = Client(Canned(head, events), kind, self.plan.url, Masker(), Clock())
 
     def __enter__(self) -> Self:
         self._stack.callback(self._transport.close)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from spec import generate
 from tests.config.test_config import SAVED_BY_AI_SQUARED
 
 FILES = generate.files()
+NOT_OFFERED = {"api_key_command", "api_key_seconds"}
 
 
 def nodes(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -65,11 +68,26 @@ def test_secrets_are_flagged_for_every_platform(flag: str) -> None:
     assert {".api_key", ".headers", ".proxy"} <= flagged
 
 
-def test_every_option_of_the_config_is_in_the_spec_and_in_the_readme() -> None:
+def test_every_option_of_the_config_is_in_the_spec_and_in_the_readme_but_what_no_platform_may_set() -> None:
     readme = (generate.ROOT / "README.md").read_text(encoding="utf-8")
-    for name in Config.model_fields:
+    for name in Config.model_fields.keys() - NOT_OFFERED:
         assert name in spec()["properties"]
         assert f"| `{name}" in readme
+
+
+def test_what_no_platform_may_set_is_in_no_generated_file_and_documented_for_people() -> None:
+    keys = (generate.ROOT / "docs" / "keys.md").read_text(encoding="utf-8")
+    for name in NOT_OFFERED:
+        assert name in Config.model_fields
+        assert not [path for path, text in FILES.items() if name in text]
+        assert f"`{name}`" in keys
+
+
+def test_what_generates_these_files_is_not_installed() -> None:
+    find = tomllib.loads((generate.ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    packages = {init.parent.name for init in generate.ROOT.glob("*/__init__.py")}
+    assert {"connector", "spec", "tests"} <= packages
+    assert {name for name in packages for pattern in find["include"] if fnmatchcase(name, pattern)} == {"connector"}
 
 
 def test_a_config_saved_by_ai_squared_is_valid_as_it_stands() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from connector.base.errors import Interrupted, StorageError
+from connector.base.masking import Masker
 from connector.base.records import Record, Reply
 from connector.config.config import Config
 from connector.engines import Stop
@@ -22,7 +23,7 @@ KEY = "canary-5f0c7d21e9"
 
 def opened(url: str, **more: Any) -> None:
     """Opens what a run would."""
-    transport_of(Config(url=url, **more)).close()
+    transport_of(Config(url=url, **more), Masker()).close()
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:

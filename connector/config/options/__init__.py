@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -26,6 +28,7 @@ from connector.base.errors import ConfigError
 from connector.base.masking import looks_secret
 from connector.base.records import JSON, Schema
 from connector.config.files import expanded
+from connector.http.auth import SCHEMES
 from connector.templates.template import Template
 
 SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
@@ -35,6 +38,7 @@ STREAM_OPTIONS: Final = (
 )
 """The options that each stream may have of its own; everything else is one for all calls of a run."""
 
+SECRET_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "writeOnly": True, "format": "password"}
 JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
 
 
@@ -64,7 +68,26 @@ def _tool_choice(value: JSON) -> JSON:
 
 def _is_auth(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
-        raise ValueError("is neither bearer nor none nor the name of a header")
+        raise ValueError(f"is neither {' nor '.join(SCHEMES)} nor the name of a header")
+    return value
+
+
+def _arguments(value: Any) -> Any:
+    """Splits a command into a program and its arguments as a shell would; a list is split already."""
+    try:
+        arguments = shlex.split(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"cannot be split into arguments ({error}): write a list of texts") from None
+    if not isinstance(arguments, list | tuple) or not all(isinstance(each, str) for each in arguments):
+        raise ValueError("is neither a text nor a list of texts")
+    return arguments
+
+
+def _is_command(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value and not value[0].strip():
+        raise ValueError("names no program: write it first, then its arguments")
+    if any("\0" in argument for argument in value):
+        raise ValueError("holds a NUL character: remove it")
     return value
 
 
@@ -165,14 +188,18 @@ Url = Annotated[str, AfterValidator(_is_url)]
 JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
 OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
-Headers = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
-Streams = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
-Input = Annotated[Any, AfterValidator(_is_store)]
-Output = Annotated[Any, AfterValidator(_is_store)]
+HeadersOption = Annotated[
+    dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)
+]
+StreamsOption = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
+InputOption = Annotated[Any, AfterValidator(_is_store)]
+OutputOption = Annotated[Any, AfterValidator(_is_store)]
 JsonArray = Annotated[list[Any], BeforeValidator(_json), AfterValidator(_is_array), WithJsonSchema(JSON_TEXT)]
 ToolChoice = Annotated[Any, BeforeValidator(_tool_choice), WithJsonSchema({"type": "string"})]
-Auth = Annotated[str, AfterValidator(_is_auth)]
-Query = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
+AuthOption = Annotated[str, AfterValidator(_is_auth)]
+ApiKey = Annotated[SecretStr | Callable[[], str], WithJsonSchema(SECRET_TEXT)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_arguments), AfterValidator(_is_command)]
+QueryOption = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
 Models = Annotated[list[Model], BeforeValidator(_json), WithJsonSchema(JSON_TEXT)]
 Seconds = Annotated[
     float,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from connector import endpoints
 from connector.config.options import (
     SECRET,
+    ApiKey,
+    Command,
     Http,
     JsonArray,
     JsonTemplate,
@@ -31,11 +34,25 @@ class RequestOptions(BaseModel):
         description="The URL of the endpoint, or its base URL (…/v1). Absent: OPENAI_BASE_URL.",
         examples=[DEFAULT_URL, "http://localhost:8000/v1"],
     )
-    api_key: SecretStr | None = Field(
+    api_key: ApiKey | None = Field(
         default=None,
+        repr=False,
         title="API key",
         description="Sent as a bearer token. ${NAME} refers to the environment. Absent: OPENAI_API_KEY, or no key.",
         json_schema_extra=SECRET,
+    )
+    api_key_command: SkipJsonSchema[Command] = Field(
+        default=(),
+        repr=False,
+        title="API key command",
+        description="A program whose standard output is the key.",
+    )
+    api_key_seconds: SkipJsonSchema[float] = Field(
+        default=300,
+        ge=0,
+        allow_inf_nan=False,
+        title="API key age",
+        description="Seconds that a key is used which a program or a function makes; 0: until the endpoint refuses it.",
     )
     is_stream: bool = Field(
         default=False,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from connector.base.cost import Prices
-from connector.config.options import SECRET, Auth, Headers, Query
+from connector.config.options import SECRET, AuthOption, HeadersOption, QueryOption
+from connector.http.auth import SCHEMES
 
 
 class RunOptions(BaseModel):
@@ -45,21 +46,21 @@ class RunOptions(BaseModel):
     prices: Prices | None = Field(
         default=None, title="Prices", description="USD per 1M tokens, for endpoints that do not tell what a call cost."
     )
-    headers: Headers = Field(
+    headers: HeadersOption = Field(
         default_factory=dict,
         title="Headers",
         description="Further HTTP headers, as a JSON object. Values may refer to the environment: ${NAME}.",
         examples=['{"HTTP-Referer": "https://example.com"}'],
         json_schema_extra=SECRET,
     )
-    auth: Auth = Field(
+    auth: AuthOption = Field(
         default="bearer",
         title="Authentication",
-        description="How the key is sent: `bearer`, `none`, or the name of a header that holds nothing else, as "
-        "Azure's `api-key`.",
+        description=f"How the key is sent: {', '.join(f'`{name}`' for name in SCHEMES)}, or the name of a header that "
+        "holds nothing else, as Azure's `api-key`.",
         examples=["api-key"],
     )
-    query: Query = Field(
+    query: QueryOption = Field(
         default_factory=dict,
         title="Query parameters",
         description="Parameters added to the URL of each call, as a JSON object.",

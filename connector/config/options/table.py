@@ -6,20 +6,20 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from connector.config.options import Input, Output, Streams
+from connector.config.options import InputOption, OutputOption, StreamsOption
 
 
 class TableOptions(BaseModel):
     """The options of the tables on both sides."""
 
-    input: Input = Field(default=None, title="Input", description="Where `read` finds the records.")
-    output: Output = Field(
+    input: InputOption = Field(default=None, title="Input", description="Where `read` finds the records.")
+    output: OutputOption = Field(
         default=None,
         title="Output",
         description="Where `write` puts the rows of the streams that it is sent; `{stream}` in the name of the file or "
         "table is the stream's name.",
     )
-    streams: Streams | None = Field(
+    streams: StreamsOption | None = Field(
         default=None,
         title="Streams",
         description="In flight: the streams to enrich, as a list of names and globs, or as an object of them, each "

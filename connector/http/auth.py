@@ -1,0 +1,258 @@
+"""Who calls: how a key is sent with a request, and where it comes from.
+
+A scheme says how: `SCHEMES` holds those that have a name, and any other name is that of a header which holds the key
+alone. To add a scheme, add a line there. A key is given once (`GivenKey`), or a program or a function makes it
+(`MadeKey`), and makes another one when it is old or refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from connector.base.errors import AuthenticationError, FatalError
+from connector.base.masking import Masker
+
+COMMAND_SECONDS: Final = 30.0
+"""Seconds that a program may take to print a key."""
+
+_KEY: Final = re.compile(r"[\x21-\x7e]+")
+_MOST_SHOWN: Final = 300  # characters of what a program says about its failure
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields, as names and values. A tuple, so that the request prepared for them is found by them."""
+
+_T = TypeVar("_T")
+
+
+class Scheme(NamedTuple):
+    """A way to send a key: the header that carries it (none if empty), its value around `{}`, and that in words."""
+
+    header: str
+    value: str
+    how: str
+
+    def fields(self, key: str) -> Fields:
+        """Returns the fields that carry `key`; none for an empty key."""
+        return ((self.header, self.value.format(key)),) if self.header and key else ()
+
+
+SCHEMES: Final = {
+    "bearer": Scheme("Authorization", "Bearer {}", "as a bearer token"),  # RFC 6750, section 2.1
+    "none": Scheme("", "", "not at all"),
+}
+"""The schemes that have a name of their own."""
+
+
+def scheme_of(name: str) -> Scheme:
+    """Returns the scheme of this name; a name that `SCHEMES` lacks is that of a header, as Azure's `api-key`."""
+    return SCHEMES.get(name.lower()) or Scheme(name, "{}", f"in the header {name}")
+
+
+class Auth(Protocol):
+    """Says with each request who calls. Thread-safe."""
+
+    settled: Fields
+    """The fields that are known before the first call; empty where a key has yet to be made."""
+
+    def fields(self) -> Fields:
+        """Returns the fields of the next request. Raises `FatalError` where no key can be made."""
+
+    def attempt(self, call: Callable[[], _T]) -> _T:
+        """Returns what `call` returns. Where it raises `AuthenticationError` and another key can be had, calls again.
+
+        It calls twice at most. Raises what `call` raises, and `FatalError` where no key can be made.
+        """
+
+
+class GivenKey:
+    """A key that stays as it is, as the fields that carry it; by default there is none."""
+
+    def __init__(self, fields: Fields = ()) -> None:
+        self.settled = fields
+
+    def fields(self) -> Fields:
+        """See `Auth`."""
+        return self.settled
+
+    def attempt(self, call: Callable[[], _T]) -> _T:
+        """See `Auth`; there is no other key."""
+        return call()
+
+
+KEYLESS: Final = GivenKey()
+
+
+class _Made(NamedTuple):
+    """The outcome of making a key: its fields, when it is too old (monotonic seconds), or why there is none."""
+
+    fields: Fields
+    until: float
+    failure: FatalError | None = None
+
+
+class MadeKey:
+    """A key that is made when it is first needed, and again when it is old or refused.
+
+    However many threads need another key at once, one of them makes it and all of them use it, or fail as it did.
+
+    Args:
+        make: Returns a key; raises `FatalError` if it cannot.
+        seconds: How long a key is used; 0 for as long as the endpoint takes it.
+        mask: Learns every key before it is used.
+    """
+
+    settled: Fields = ()
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        make: Callable[[], str],
+        seconds: float,
+        mask: Masker,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scheme = scheme
+        self._make = make
+        self._seconds = seconds or inf
+        self._mask = mask
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._made: _Made | None = None
+
+    def fields(self) -> Fields:
+        """See `Auth`."""
+        return self._current().fields
+
+    def attempt(self, call: Callable[[], _T]) -> _T:
+        """See `Auth`. A key that is made anew and comes out the same is not tried again."""
+        used = self._current()
+        try:
+            return call()
+        except AuthenticationError:
+            if self._another(used).fields == used.fields:
+                raise
+        return call()
+
+    def _current(self) -> _Made:
+        made = self._made
+        return made if made is not None and self._monotonic() < made.until else self._another(made)
+
+    def _another(self, known: _Made | None) -> _Made:
+        """Returns what has been made in place of `known`, by another thread or else now."""
+        with self._lock:
+            made = self._made
+            if made is None or made is known:
+                made = self._made = self._fresh()
+        if made.failure is not None:
+            raise FatalError(made.failure.message) from made.failure
+        return made
+
+    def _fresh(self) -> _Made:
+        try:
+            key = self._make()
+        except FatalError as error:
+            return _Made((), -inf, error)
+        self._mask.learn(key)
+        return _Made(self._scheme.fields(key), self._monotonic() + self._seconds)
+
+
+def auth_of(
+    scheme: str,
+    key: str | Callable[[], str],
+    command: Sequence[str],
+    seconds: float,
+    mask: Masker,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Auth:
+    """Returns what says who calls: with a key as text or from a function, or else the one that `command` prints."""
+    chosen = scheme_of(scheme)
+    if not chosen.header:
+        return KEYLESS
+    if not isinstance(key, str):
+        make = partial(_returned, key)
+    elif command:
+        make = partial(printed, command, mask)
+    else:
+        return GivenKey(chosen.fields(key))
+    return MadeKey(chosen, make, seconds, mask, monotonic=monotonic)
+
+
+def printed(command: Sequence[str], mask: Masker, *, timeout: float = COMMAND_SECONDS) -> str:
+    """Runs a program, without a shell, and returns the key that it prints on standard output.
+
+    It cannot ask for anything: it has no standard input and no terminal. If it takes more than `timeout` seconds, it
+    and the programs that it started are killed.
+
+    Raises:
+        FatalError: It cannot be started, fails, takes too long, or prints no key.
+    """
+    where = f'api_key_command: "{mask(Path(command[0]).name)}"'
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the user's own program, which no platform can choose
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        told = f"{where} cannot be started ({error.strerror}): name a program that is there, then its arguments"
+        raise FatalError(told) from None
+    with process:
+        try:
+            output, complaint = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            told = f"{where} did not end within {timeout:g} seconds: have it print the key without asking for anything"
+            raise FatalError(told) from None
+        except BaseException:
+            _kill(process)
+            raise
+    if process.returncode:
+        mask.learn(output.decode("utf-8", "replace").strip())  # which its complaint may repeat
+        raise FatalError(f"{where} {_ended(process.returncode, complaint, mask)}: run it by hand to see what it lacks")
+    return _checked(output.decode("utf-8", "replace"), f"{where} printed", "have it print the key and nothing else")
+
+
+def _returned(function: Callable[[], str]) -> str:
+    """Returns the key that a function returns. Raises `FatalError` where it fails or returns none."""
+    try:
+        key = function()
+    except Exception as error:
+        told = f"api_key: the function failed ({type(error).__qualname__}): have it return the key"
+        raise FatalError(told) from error
+    return _checked(key if isinstance(key, str) else "", "api_key: the function returned", "have it return the key")
+
+
+def _checked(text: str, where: str, change: str) -> str:
+    """Returns the key in `text` without the white space around it. Raises `FatalError` for what no header may hold."""
+    key = text.strip()
+    if not key:
+        raise FatalError(f"{where} no key: {change}")
+    if not _KEY.fullmatch(key):
+        raise FatalError(f"{where} more than a key, or one with characters that no key has: {change}")
+    return key
+
+
+def _ended(code: int, complaint: bytes, mask: Masker) -> str:
+    how = f"ended with exit code {code}" if code > 0 else f"was ended by {signal.Signals(-code).name}"
+    said = mask(" ".join(complaint.decode("utf-8", "replace").split()))
+    return f"{how} ({said[-_MOST_SHOWN:]})" if said else how
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a program and whatever it has started: what still holds its output would have to be waited for."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
