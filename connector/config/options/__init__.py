@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -83,12 +83,12 @@ def _arguments(value: Any) -> Any:
     return arguments
 
 
-def _is_command(value: tuple[str, ...]) -> tuple[str, ...]:
+def _is_command(value: Sequence[str]) -> tuple[str, ...]:
     if value and not value[0].strip():
         raise ValueError("names no program: write it first, then its arguments")
     if any("\0" in argument for argument in value):
         raise ValueError("holds a NUL character: remove it")
-    return value
+    return tuple(value)
 
 
 def _is_query(value: JSON) -> dict[str, str | SecretStr]:
@@ -198,7 +198,7 @@ JsonArray = Annotated[list[Any], BeforeValidator(_json), AfterValidator(_is_arra
 ToolChoice = Annotated[Any, BeforeValidator(_tool_choice), WithJsonSchema({"type": "string"})]
 AuthOption = Annotated[str, AfterValidator(_is_auth)]
 ApiKey = Annotated[SecretStr | Callable[[], str], WithJsonSchema(SECRET_TEXT)]
-Command = Annotated[tuple[str, ...], BeforeValidator(_arguments), AfterValidator(_is_command)]
+Command = Annotated[Sequence[str], BeforeValidator(_arguments), AfterValidator(_is_command)]
 QueryOption = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
 Models = Annotated[list[Model], BeforeValidator(_json), WithJsonSchema(JSON_TEXT)]
 Seconds = Annotated[
