@@ -1,4 +1,4 @@
-"""What a user can say: the config's model, its options, the files it comes from, and the spec made of it.
+"""The config: its model, its options, the files it comes from, and the spec made of it.
 
 What an option does belongs in the room that does it.
 """

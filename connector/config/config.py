@@ -1,7 +1,7 @@
-"""`Config`: everything a user can say, in one frozen model whose JSON Schema is the connector's spec.
+"""`Config`: all options, in one frozen model whose JSON Schema is the connector's spec.
 
 The spec (`connection.json`, generated from this model) validates a config first, so a platform and we refuse the same
-things. JSON-valued options are text in it, since platforms draw a text box for them; objects are as welcome.
+things. JSON-valued options are text in it, since platforms draw a text box for them; objects are accepted too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | Path | None = None, /, **overrides: Any) -> Self:
-        """A config from a dict or the path of a JSON or YAML file, with keyword arguments on top.
+        """Loads a config from a dict or the path of a JSON or YAML file, with keyword arguments on top.
 
         Raises:
             ConfigError: The file cannot be read, or the config is wrong.
@@ -73,12 +73,12 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def kind(self) -> str:
-        """The endpoint kind: as configured, else as the URL's path says, else chat."""
+        """The endpoint kind: as configured, or else by the URL's path, or else chat."""
         return self._address.kind
 
     @property
     def endpoint_url(self) -> str:
-        """The full URL that requests go to, without what `query` keeps secret: that is added as they are sent."""
+        """The full URL that requests go to, without the secret parameters of `query`, which are added when sending."""
         plain = {name: value for name, value in self.query.items() if not isinstance(value, SecretStr)}
         return _with_query(self._address.url, plain)
 
@@ -90,7 +90,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def is_full_url(self) -> bool:
-        """Whether `url` is where requests go to, rather than a base URL that has to be completed."""
+        """Whether `url` is the full URL of an endpoint, not a base URL that has to be completed."""
         return self._address.url == self.url
 
     @property
@@ -129,7 +129,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def secrets(self) -> list[str]:
-        """Every secret that it holds, to be kept out of what is shown and stored."""
+        """Every secret in it, as it is and as a URL would hold it, to be kept out of what is shown and stored."""
         hidden = [self.api_key, *self.headers.values(), *self.query.values()]
         in_url = [value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)]
         found = [*(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)), *in_url]

@@ -1,4 +1,4 @@
-"""Where a config comes from: a JSON or YAML file, the environment; and the form in which the spec describes it."""
+"""Reads a config from a JSON or YAML file and the environment, and puts it into the form that the spec describes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _parsed(text: str, path: Path) -> Any:
-    """What JSON, or else YAML, says. YAML of its own would take tabs, `1e-05` and an escaped emoji otherwise."""
+    """Parses JSON, or else YAML. JSON comes first: YAML reads tabs, `1e-05` and an escaped emoji differently."""
     try:
         return loads(text)
     except ValueError:
@@ -54,10 +54,10 @@ def _parsed(text: str, path: Path) -> Any:
 
 
 def from_environment(data: dict[str, Any]) -> dict[str, Any]:
-    """Adds what the config is silent about, and looks up the key that it refers to; a command makes another one."""
-    spoken = {*data, "api_key"} if data.get("api_key_command") else data.keys()
+    """Adds options that the config leaves out, and resolves `${NAME}` in the key. A command replaces OPENAI_API_KEY."""
+    given = {*data, "api_key"} if data.get("api_key_command") else data.keys()
     for name, variable in _VARIABLES.items():
-        if name not in spoken and os.environ.get(variable):
+        if name not in given and os.environ.get(variable):
             data[name] = os.environ[variable]
     if isinstance(data.get("api_key"), str):
         data["api_key"] = expanded(data["api_key"])
@@ -65,7 +65,7 @@ def from_environment(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def expanded(value: str) -> str:
-    """Puts the environment's values in place of `${NAME}`. Raises `ConfigError` where one is not set."""
+    """Returns `value` with each `${NAME}` replaced from the environment. Raises `ConfigError` where one is not set."""
 
     def named(match: re.Match[str]) -> str:
         found = os.environ.get(match[1])
@@ -77,7 +77,7 @@ def expanded(value: str) -> str:
 
 
 def as_text(data: dict[str, Any]) -> dict[str, Any]:
-    """The config as the spec describes it: JSON and seconds as text, options of a store as an object."""
+    """Returns the config as the spec describes it: JSON and seconds as text, options of a store as an object."""
     result = dict(data)
     for name in _JSON_OPTIONS:
         if name in data and not isinstance(data[name], str):

@@ -38,7 +38,7 @@ _DEFAULT: Final = "OPENAI_API_KEY"
 
 
 class Imported(NamedTuple):
-    """A config of ours, as JSON holds it, and what a person has to know of it."""
+    """A config of ours, as JSON, and notes for the person who imports it."""
 
     config: dict[str, Any]
     notes: tuple[str, ...]
@@ -78,7 +78,7 @@ def _is_env(path: Path, text: str) -> bool:
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
-    """The file as TOML by its name, else as JSON, whose lines may be comments."""
+    """Parses the file as TOML if its name says so, or else as JSON, in which whole lines may be comments."""
     try:
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(_COMMENT.sub("", text))
     except tomllib.TOMLDecodeError as error:
@@ -112,7 +112,7 @@ def _unquoted(value: str) -> str:
 
 
 def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> dict[str, Any]:
-    """What the file says at its top, and of the one provider that is meant; the provider's own word counts more."""
+    """Returns the file's top-level options, overridden by those of the chosen provider."""
     top = _options(data)
     groups = dict(_groups(data, "", _DEEPEST))
     chosen = provider or next((data[name] for name in _CHOSEN if isinstance(data.get(name), str)), None)
@@ -124,14 +124,14 @@ def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> d
     if chosen is not None and groups:
         if provider is not None and provider not in groups:
             raise ConfigError(f"{path} has no provider {provider!r}; there are: {', '.join(groups)}")
-        own = groups.get(chosen, {})  # one that a tool knows by itself need not be described
+        own = groups.get(chosen, {})  # a provider that the tool knows need not be described
     else:
         own = next(iter(groups.values()), {})
     return {**top, **own, **({"model": top["model"]} if "model" in top else {})}
 
 
 def _groups(data: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The providers that the file describes, by their names; what describes one has a URL or a key."""
+    """Returns the providers that the file describes, by name: the objects with a URL or a key."""
     for key, value in data.items():
         if not depth or (not name and key.lower() not in _GROUPS and not _is_provider(value)):
             continue
@@ -154,7 +154,7 @@ def _is_provider(item: Any) -> bool:
 
 
 def _options(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What one object says, by our names; `variable` is the name of the one that holds the key."""
+    """Returns the options of one object by our names; `variable` is the environment variable that holds the key."""
     inner = item.get("options")
     names = {str(name).lower().replace("-", "_"): value for name, value in item.items()}
     if isinstance(inner, Mapping):
@@ -183,7 +183,7 @@ def _options(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
-    """The config with the key as a reference to a variable, unless it may stand there as it is."""
+    """Returns the config with a reference in place of the key, unless the key itself may be printed."""
     config: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
     notes: list[str] = []
     variable, key = found.get("variable"), config.get("api_key")
@@ -206,7 +206,7 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
 
 
 def _reference(value: str) -> str:
-    """A value as ours refer to the environment."""
+    """Returns a value with references to the environment as we write them."""
     match = _REFERENCE.fullmatch(value)
     return value if match is None else f"${{{next(filter(None, match.groups()))}}}"
 

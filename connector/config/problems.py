@@ -1,4 +1,4 @@
-"""Says what is wrong with a config in plain words: its path, what was found, and what is expected."""
+"""Puts what is wrong with a config into plain words: its path, what was found, and what is expected."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _BOUNDS: Final = {
 
 
 def of_schema(errors: Iterable[SchemaError]) -> list[Problem]:
-    """One problem for each error that a JSON Schema validator found."""
+    """Returns one problem for each error that a JSON Schema validator found."""
     return [_problem(error) for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path)))]
 
 
 def of_validation(error: ValidationError) -> list[Problem]:
-    """One problem for each error that the model's own validators found."""
+    """Returns one problem for each error that the model's own validators found."""
     found: list[Problem] = []
     for each in error.errors(include_url=False, include_input=False):
         inner = each.get("ctx", {}).get("problems")
@@ -43,7 +43,7 @@ def of_validation(error: ValidationError) -> list[Problem]:
 
 
 def unknown(data: Mapping[str, Any], known: Iterable[str]) -> list[str]:
-    """A warning for each option that there is not, with the one that was probably meant."""
+    """Returns a warning for each unknown option, with the one that was probably meant."""
     names = list(known)
     found = []
     for name in data:
@@ -61,7 +61,7 @@ def _problem(error: SchemaError) -> Problem:
 
 
 def _branch_problem(error: SchemaError, path: str) -> Problem:
-    """Of the alternatives, the one whose constant matches is meant; its own error is the useful one."""
+    """Returns the error of the alternative whose constant matches, since that one is meant."""
     kinds = [branch["properties"]["type"]["const"] for branch in error.schema["oneOf"]]  # type: ignore[index]
     found = error.instance.get("type") if isinstance(error.instance, dict) else None
     if found not in kinds:

@@ -1,4 +1,4 @@
-"""What the config says in short: the chosen model, its prices, and what a request made from a prompt consists of."""
+"""What follows from the shorthand options: the chosen model, its prices, and the parts of a request from a prompt."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from connector.endpoints import Shorthand, load
 
 
 def chosen_model(config: Config) -> Model | None:
-    """The entry of `models` that `model` picks by name or id; `None` where the config lists no models.
+    """Returns the entry of `models` that `model` picks by name or id; `None` where the config lists no models.
 
     Raises:
-        ConfigError: There is none, or nothing picks one of several.
+        ConfigError: No entry has that name, or `model` is missing and there are several.
     """
     if not config.models:
         return None
@@ -32,7 +32,7 @@ def chosen_model(config: Config) -> Model | None:
 
 
 def prices_of(config: Config) -> Prices | None:
-    """The configured prices, else those of the chosen model. Half a price is none: costs would come out too low."""
+    """Returns the configured prices, or else those of the chosen model if both are there: half would be too low."""
     model = chosen_model(config)
     if config.prices is not None or model is None or model.input_price is None:
         return config.prices
@@ -42,13 +42,13 @@ def prices_of(config: Config) -> Prices | None:
 
 
 def constants_of(config: Config) -> dict[str, Any]:
-    """What a request format may refer to besides the row: `model`, the chosen one of the config's list."""
+    """Returns what a request format may refer to besides the row: `model`, the chosen one of the config's list."""
     model = chosen_model(config)
     return {} if model is None else {"model": model.model_dump()}
 
 
 def shorthand_of(config: Config) -> Shorthand:
-    """The parts of a request made from a prompt."""
+    """Returns the parts of a request made from a prompt."""
     model = chosen_model(config)
     return Shorthand(
         model=config.model if model is None else model.id,
@@ -65,5 +65,5 @@ def shorthand_of(config: Config) -> Shorthand:
 
 
 def names_of(option: str | None) -> tuple[str, ...]:
-    """The column names in an option that separates them by commas."""
+    """Returns the column names in an option that separates them by commas."""
     return tuple(name.strip() for name in (option or "").split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""The connector's spec, as generated: the JSON Schema of the config. Light: platforms ask for it at every turn."""
+"""The connector's spec: the config's JSON Schema, as generated. It imports little: platforms ask for it often."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from connector.base.records import Schema
 
 
 def spec() -> Schema:
-    """The JSON Schema (draft-07) that platforms draw their form from, and that a config is validated against."""
+    """Returns the JSON Schema (draft-07) of a config, from which platforms draw their form."""
     schema: Schema = json.loads((Path(__file__).parent / "connection.json").read_text(encoding="utf-8"))
     return schema

@@ -1,4 +1,4 @@
-"""YAML, for configs that are written in it."""
+"""Reads configs that are written in YAML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from connector.base.errors import ConfigError
 
 
 def parsed(text: str, path: Path) -> Any:
-    """What the config file `path` says in YAML. Raises `ConfigError` naming the line where it is broken."""
+    """Parses the YAML of the config file `path`. Raises `ConfigError` naming the line where it is broken."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

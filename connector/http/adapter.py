@@ -1,4 +1,4 @@
-"""The adapter of requests with its hooks cut short, and the requests that it prepares once and sends often."""
+"""The adapter of `requests`, its hooks cut short, and the requests that it prepares once and sends often."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Settings:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port; raises `ValueError` for a URL that has none."""
+    """Returns scheme, host and port; raises `ValueError` for a port that is not a number."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def address_of(url: str, *, omit: int | None = None) -> str:
-    """Host and port, never the user; the port is left out if it is `omit`."""
+    """Returns host and port, never the user; the port is left out if it is `omit`."""
     _, host, port = origin(url)
     host = f"[{host}]" if ":" in (host or "") else host
     return f"{host}" if port == omit else f"{host}:{port}"
@@ -71,7 +71,7 @@ def address_of(url: str, *, omit: int | None = None) -> str:
 
 @lru_cache(maxsize=_KEPT)
 def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
-    """Verifying TLS by `ca_bundle`, a file or a directory, or else by certifi. Made once: it takes some 20 ms.
+    """Returns TLS that verifies by `ca_bundle`, a file or a directory, or else by certifi. Cached: it takes 20 ms.
 
     Python's and urllib3's own defaults would obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`.
     """
@@ -92,7 +92,7 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
 
 
 class Request(requests.PreparedRequest):
-    """A request that knows its peer's address, its pool and its target; every call is a copy `with_body`."""
+    """A prepared request with its peer's address, its pool and its target; every call is a copy `with_body`."""
 
     url: str
     address: str
@@ -100,14 +100,14 @@ class Request(requests.PreparedRequest):
     target: str
 
     def with_body(self, body: bytes | None) -> Request:
-        """One call of this request."""
+        """Returns one call of this request."""
         call = Request.__new__(Request)
         call.__dict__.update(self.__dict__, body=body)
         return call
 
 
 class Adapter(HTTPAdapter):
-    """requests' adapter, its hooks cut short. `send` stays as it is: that is what the `responses` library patches."""
+    """The adapter of `requests`, its hooks cut short. `send` stays: it is what the `responses` library patches."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(pool_connections=_KEPT, pool_maxsize=settings.connections, max_retries=0)
@@ -122,7 +122,7 @@ class Adapter(HTTPAdapter):
         self.prepared = lru_cache(maxsize=_KEPT)(self._prepare)
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Closes the connections that are kept open."""
         for pool in self._pools:
             pool.close()
         self._pools.clear()
@@ -166,19 +166,19 @@ class Adapter(HTTPAdapter):
     def get_connection_with_tls_context(  # type: ignore[override]  # none but `Request`s are sent
         self, request: Request, *_: object, **__: object
     ) -> HTTPConnectionPool:
-        """The pool that was found when the request was prepared."""
+        """Returns the pool that was found when the request was prepared."""
         return request.pool
 
     def cert_verify(self, *_: object) -> None:
-        """Nothing to do: the pool has its TLS context."""
+        """Does nothing: the pool has its TLS context."""
 
     def request_url(self, request: Request, *_: object) -> str:  # type: ignore[override]  # as above
-        """The request-target that was found with it."""
+        """Returns the request-target that was found with it."""
         return request.target
 
     def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
-        """As little of a `requests.Response` as its one reader needs."""
-        response = requests.Response.__new__(requests.Response)  # `__init__` makes a cookie jar that nobody looks at
+        """Returns as little of a `requests.Response` as its one reader needs."""
+        response = requests.Response.__new__(requests.Response)  # `__init__` makes a cookie jar that nobody reads
         response.request, response.raw, response.status_code = req, resp, resp.status
         response.headers = resp.headers  # type: ignore[assignment]  # only ever asked whether it holds a name
         return response

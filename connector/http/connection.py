@@ -1,4 +1,4 @@
-"""One HTTP/1.1 exchange on a connection of urllib3's: its connecting, TLS and proxies are kept, the rest is short.
+"""One HTTP/1.1 exchange on a connection of urllib3, which keeps connecting, TLS and proxies.
 
 A common call costs one send and one receive.
 """
@@ -19,24 +19,24 @@ from connector.http.deadline import Deadline
 from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, Body, Headers, cut, expected, framed, malformed, parse_head
 
 _FIRST: Final = 1 << 12
-"""Bytes that are received at first. Room for them is held while a call waits, and most calls wait most of the time."""
+"""Size of the first receive, in bytes. Its buffer is held while a call waits, which most calls do most of the time."""
 
 Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
-"""Status, fields (lower-case names), body, and whether the connection may serve again after it."""
+"""Status, fields (lower-case names), body, and whether the connection can be used again after it."""
 
 
 class Connection(HTTPConnection):
     """A connection whose every wait ends at `deadline`, which is set anew for each call.
 
-    So are bounded: each address that is tried, the proxy's answer, the TLS handshake, sending and receiving. Not
-    bounded are the name lookup (`getaddrinfo` cannot be interrupted) and a handshake that trickles inside a TLS proxy.
+    It bounds each address that is tried, the proxy's answer, the TLS handshake, sending and receiving. It does not
+    bound the name lookup (`getaddrinfo` cannot be interrupted) or a slow handshake inside a TLS proxy.
     """
 
     deadline: Deadline
     _silence: select.poll
 
     def connect(self) -> None:
-        """Connect, through the proxy and with TLS where the pool says so."""
+        """Connects, through the proxy and with TLS where the pool says so."""
         call, self.deadline = self.deadline, self.deadline.to_connect()
         try:
             super().connect()
@@ -49,11 +49,11 @@ class Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Open and silent: an idle connection with something to read was closed, or holds bytes nobody asked for."""
+        """Whether it is open and has nothing to read: otherwise the peer closed it, or sent bytes nobody asked for."""
         return self.sock is not None and not self._silence.poll(0)
 
     def exchange(self, method: str, head: bytes, body: bytes) -> Answer:
-        """Send a request and read its answer up to the body.
+        """Sends a request and reads its answer up to the body.
 
         Raises `ConnectionError` if the connection dies before a byte of the answer has come.
         """
@@ -63,24 +63,26 @@ class Connection(HTTPConnection):
         status, minor, fields, data = self._receive_head(data)
         self.deadline.doing = "reading the body"
         failed = status >= 500  # noqa: PLR2004 - HTTP's classes of status
-        closing = failed or "close" in fields.get("connection", "").lower()  # uvicorn closes after a 500, not saying so
+        closing = (
+            failed or "close" in fields.get("connection", "").lower()
+        )  # uvicorn closes after a 500 without saying so
         reusable = sent and minor > 0 and not closing
         return status, fields, framed(method, status, fields, data, self._receive_rest), reusable
 
     def _send(self, head: bytes, body: bytes) -> tuple[bool, bytes]:
-        """Send a request, a small one in one piece: whether all of it went out, and what was answered before that."""
+        """Sends a request; returns whether all of it was sent, and the bytes that were answered before that."""
         first = head + body[:PIECE]
         try:
-            self._be_patient()
+            self._apply_deadline()
             sent = self.sock.send(first)
             if sent == len(head) + len(body):
                 return True, b""
             return self._send_rest(memoryview(first)[sent:], memoryview(body)[PIECE:])
         except (ConnectionError, ssl.SSLError):
-            return False, b""  # the answer may have come all the same, and say why
+            return False, b""  # an answer may have arrived nevertheless, and say why
 
     def _send_rest(self, *parts: memoryview) -> tuple[bool, bytes]:
-        """Send on with an ear for the peer, which may refuse a request (401, 413) before it has taken all of it."""
+        """Sends the rest, reading meanwhile: the peer may refuse a request (401, 413) before it has taken all of it."""
         events = select.poll()
         events.register(self.sock, select.POLLIN | select.POLLOUT)
         early = b""
@@ -89,16 +91,16 @@ class Connection(HTTPConnection):
             while rest:
                 happened = sum(event for _, event in events.poll(1000 * self.deadline.left()))
                 if happened & ~select.POLLOUT:
-                    early += self._overhear()
+                    early += self._read_early()
                     if early[9:10] not in (b"", b"1"):  # "HTTP/1.1 1xx": go on
                         return False, early
                 if happened & select.POLLOUT:
-                    self._be_patient()
+                    self._apply_deadline()
                     rest = rest[self.sock.send(rest[:PIECE]) :]
         return True, early
 
-    def _overhear(self) -> bytes:
-        """What can be read without waiting; nothing if it was only TLS talking to itself."""
+    def _read_early(self) -> bytes:
+        """Returns what can be read without waiting; nothing if that was a TLS record without data."""
         self.sock.settimeout(0)
         try:
             if data := self.sock.recv(PIECE):
@@ -108,7 +110,7 @@ class Connection(HTTPConnection):
         raise ConnectionResetError("closed while the request was being sent")
 
     def _receive_head(self, data: bytes) -> tuple[int, int, dict[str, str], bytes]:
-        """The head of the final answer (a 100 or 103 may come before it), and the bytes that came behind it."""
+        """Returns the head of the final answer (a 100 or 103 may precede it), and the bytes that came after it."""
         if not data and not (data := self._receive(_FIRST)):
             raise ConnectionResetError("closed before a byte of the answer")
         start = 0
@@ -128,9 +130,9 @@ class Connection(HTTPConnection):
                 raise malformed("a 101 that nobody asked for")
 
     def _receive(self, most: int) -> bytes:
-        """The next bytes, at most so many; none when the peer has closed."""
+        """Returns the next bytes, at most `most`; none when the peer has closed."""
         while True:
-            self._be_patient()
+            self._apply_deadline()
             try:
                 return self.sock.recv(most)
             except TimeoutError:
@@ -142,14 +144,14 @@ class Connection(HTTPConnection):
         except OSError as error:
             raise cut(str(error)) from error
 
-    def _be_patient(self) -> None:
-        """Let the socket wait for what is left of the deadline, give or take 5 %: a change costs a system call."""
+    def _apply_deadline(self) -> None:
+        """Sets the socket's time-out to what is left of the deadline, within 5 %: a change costs a system call."""
         left = self.deadline.left()
         if not 0.95 * left <= (self.sock.gettimeout() or 0) <= 1.05 * left:
             self.sock.settimeout(left)
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers; each gets an equal share of the time left."""
+        """Connects to the first address that answers; each gets an equal share of the time left."""
         found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         failure = OSError("the name has no address")
         for untried, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
@@ -159,12 +161,12 @@ class Connection(HTTPConnection):
                 failure = error
             else:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._be_patient()
+                self._apply_deadline()
                 return self.sock
         raise failure
 
     def _tunnel(self) -> None:
-        """Ask the proxy for a tunnel to the endpoint, RFC 9110 section 9.3.6."""
+        """Asks the proxy for a tunnel to the endpoint (RFC 9110, section 9.3.6)."""
         host, port = str(self._tunnel_host), self._tunnel_port
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         fields = Headers({"Host": authority} | self._tunnel_headers)  # type: ignore[attr-defined]  # of `http.client`
@@ -182,5 +184,5 @@ class TlsConnection(Connection, HTTPSConnection):
 
     @property
     def is_connected(self) -> bool:
-        """As above; in a tunnel through a TLS proxy, bytes can also wait where `poll` does not see them."""
+        """As above; in a tunnel through a TLS proxy, `poll` does not see bytes that are decrypted already."""
         return super().is_connected and not (isinstance(self.sock, SSLTransport) and self.sock.incoming.pending)

@@ -11,7 +11,7 @@ from connector.base.errors import APITimeoutError
 
 
 class Deadline(Timeout):
-    """When a whole call must have ended: `total` seconds from now, at most `connect` of them for each connection."""
+    """The end of a whole call: `total` seconds from now, at most `connect` of them for each connection."""
 
     def __init__(
         self, total: float, connect: float | None = None, *, monotonic: Callable[[], float] = time.monotonic
@@ -25,14 +25,14 @@ class Deadline(Timeout):
         self._end = monotonic() + total
 
     def left(self) -> float:
-        """Seconds left, more than zero; raises `APITimeoutError` when there are none."""
+        """Returns the seconds left, more than zero; raises `APITimeoutError` when there are none."""
         left = self._end - self._monotonic()
         if left <= 0:
             raise APITimeoutError(self.message.format(self._seconds), detail=f"while {self.doing}")
         return left
 
     def to_connect(self) -> Deadline:
-        """The deadline of one connection: `connect` seconds from now, or this one's end if that is sooner."""
+        """Returns the deadline of one connection: `connect` seconds from now, or this one's end if that is sooner."""
         left, most = self.left(), self._for_connection
         part = Deadline(min(left, most), monotonic=self._monotonic)
         option = "connect_timeout" if most < left else "timeout"

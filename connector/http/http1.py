@@ -12,13 +12,13 @@ from requests.structures import CaseInsensitiveDict
 from connector.base.errors import ConfigError, CutError, Problem, ReplyError
 
 PIECE: Final = 1 << 16
-"""The most bytes that one receive, or one step of decompression, hands on."""
+"""The most bytes that one receive, or one step of decompression, returns."""
 
 MAX_HEAD: Final = 1 << 16
 MAX_FIELDS: Final = 256
 
 Receive: TypeAlias = Callable[[], bytes]
-"""Waits for bytes; empty at the end of the connection."""
+"""Waits for bytes and returns them; none at the end of the connection."""
 
 Body: TypeAlias = Generator[bytes, None, bool]
 """Pieces of a body as they come; returns whether the connection then stands exactly at the end of the message."""
@@ -33,7 +33,7 @@ _CHUNK = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
 class Headers(CaseInsensitiveDict[str]):
-    """The fields sent with a request, and once and for all their text on the wire; they never show in a repr.
+    """The fields of a request, with their text on the wire, made once; they never show in a repr.
 
     Raises `ConfigError` for a name or value that RFC 9110 section 5 does not allow, a line break above all.
     """
@@ -50,7 +50,7 @@ class Headers(CaseInsensitiveDict[str]):
         self._names = frozenset(name for name, _ in self.lower_items())
 
     def __contains__(self, name: object) -> bool:
-        """On each call `requests` asks for a name that is not there: a mapping would raise a `KeyError` to find out."""
+        """Returns whether a name is there. `requests` asks on each call; a `KeyError` inside, as by default, is slow."""
         return isinstance(name, str) and name.lower() in self._names
 
     def __repr__(self) -> str:
@@ -58,20 +58,20 @@ class Headers(CaseInsensitiveDict[str]):
 
 
 def malformed(what: str) -> ReplyError:
-    """The error for bytes that are no HTTP/1.1 reply."""
+    """Returns the error for bytes that are not an HTTP/1.1 reply."""
     return ReplyError("the answer is not valid HTTP: check host, port and http or https in `url`", detail=what)
 
 
 def cut(what: str) -> CutError:
-    """The error for a reply that ends too soon."""
+    """Returns the error for a reply that ends too soon."""
     return CutError("the connection was lost before the reply was complete", detail=what)
 
 
 def parse_head(head: bytes) -> tuple[int, int, dict[str, str]]:
-    """The status, the minor version and the fields (lower-case names) of a head without its empty line.
+    """Returns status, minor version and fields (lower-case names) of a head without its empty line.
 
     RFC 9112 sections 2.2, 4 and 5: a bare LF ends a line too, folded lines are unfolded, repeated fields are joined by
-    commas. A line without a colon is left out, as browsers do. Raises `ReplyError` for what is no head at all.
+    commas. A line without a colon is left out, as browsers do. Raises `ReplyError` for what is not a head.
     """
     text = head.decode("latin-1")
     if "\n " in text or "\n\t" in text:
@@ -92,14 +92,14 @@ def parse_head(head: bytes) -> tuple[int, int, dict[str, str]]:
 
 
 def expected(receive: Receive) -> bytes:
-    """The next bytes; raises `CutError` where there are none."""
+    """Returns the next bytes; raises `CutError` at the end of the connection."""
     if not (data := receive()):
         raise cut("the peer closed the connection")
     return data
 
 
 def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, receive: Receive) -> Body:
-    """The body behind a head, by the rules of RFC 9112 section 6.3; `data` is what has come of it."""
+    """Returns the body after a head, by the rules of RFC 9112, section 6.3; `data` is the part that has arrived."""
     if method == "HEAD" or status in {204, 304}:
         return sized(data, 0, receive)
     coding = fields.get("transfer-encoding", "").lower()
@@ -115,7 +115,7 @@ def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, rec
 
 
 def sized(data: bytes, size: int, receive: Receive) -> Body:
-    """A body of `size` bytes that starts with `data`; raises `CutError` if fewer come."""
+    """Yields a body of `size` bytes that starts with `data`; raises `CutError` if fewer come."""
     while len(data) < size:
         if data:
             yield data
@@ -127,7 +127,7 @@ def sized(data: bytes, size: int, receive: Receive) -> Body:
 
 
 def until_close(data: bytes, receive: Receive) -> Body:
-    """A body that ends where the connection does; whether it was cut cannot be seen here."""
+    """Yields a body that ends where the connection does; whether it was cut cannot be seen here."""
     data = data or receive()
     while data:
         yield data
@@ -136,10 +136,10 @@ def until_close(data: bytes, receive: Receive) -> Body:
 
 
 def chunked(data: bytes, receive: Receive) -> Body:
-    """A chunked body, RFC 9112 section 7.1: extensions and trailers are read over.
+    """Yields a chunked body (RFC 9112, section 7.1), without its extensions and trailers.
 
-    All the chunks that have arrived are handed on together, and before waiting for more. Raises `CutError` if the
-    connection ends before the last chunk or where a size is none: what came behind it is lost.
+    All chunks that have arrived are yielded together, before waiting for more. Raises `CutError` if the connection
+    ends before the last chunk, or where the size of a chunk cannot be read.
     """
     data = b"\r\n" + data  # so that every size line, the first too, follows a line end
     at = left = 0
@@ -158,7 +158,7 @@ def chunked(data: bytes, receive: Receive) -> Body:
             yield b"".join(ready)
             ready.clear()
         if not left and (b"\n" in data[at + 2 :] or len(data) - at > MAX_HEAD):
-            raise cut("the size of a chunk is none")
+            raise cut("the size of a chunk is not a number")
         data, at = data[at:] + expected(receive), 0
     if ready:
         yield b"".join(ready)
@@ -171,10 +171,10 @@ def chunked(data: bytes, receive: Receive) -> Body:
 
 
 def inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
-    """Decompress gzip (of any number of members) or deflate (with or without its zlib header) as it comes.
+    """Yields decompressed gzip (of any number of members) or deflate (with or without its zlib header) as it comes.
 
-    A step never makes more than `PIECE` bytes, however much is packed into a few. Raises `CutError` if the data ends
-    before its end and `ReplyError` if it is damaged.
+    A step never makes more than `PIECE` bytes, however well they are compressed. Raises `CutError` if the data ends
+    too soon and `ReplyError` if it is damaged.
     """
     engine = None
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""What the errors of requests, urllib3, sockets and TLS mean to the user."""
+"""Turns the errors of requests, urllib3, sockets and TLS into errors that tell the user what to do."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     ),
     Exception: (APIConnectionError, "no connection with {peer}: check host and port in `{key}`, and the network"),
 }
-"""What a low-level error, the most telling first, means to the user: `peer` is a host and port, `key` their option."""
+"""Our error for each low-level one, most specific first: `peer` is a host and port, `key` the option they are in."""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what is wrapped in it, from the outside in."""
+    """Yields an error and those wrapped in it, from the outside in."""
     cause: BaseException | None = error
     while cause:
         yield cause
@@ -57,7 +57,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
-    """The one place where an error of requests, urllib3, a socket or TLS becomes ours; both others are addresses."""
+    """Returns our error for one of requests, urllib3, a socket or TLS; `peer` and `proxy` are hosts with ports."""
     causes = list(_causes(error))
     key = "url"
     if any(isinstance(cause, urllib3_errors.ProxyError) for cause in causes):

@@ -1,7 +1,7 @@
-"""urllib3's pool with our exchange in place of its own; with `connection` the only room below its public API.
+"""urllib3's pool with our exchange in place of its own. Only this module and `connection` go below its public API.
 
-No byte of one reply can leak into the next: a connection returns to the pool only at a clean message boundary, and is
-looked at once more before it is used again.
+No byte of one reply can leak into the next: a connection returns to the pool only at the exact end of a message, and is
+checked once more before it is used again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from connector.http.http1 import Body, Headers, inflated
 
 
 class RawResponse:
-    """An answer whose head has been read; the rest of its surface is as urllib3's `HTTPResponse` has it."""
+    """A response whose head has been read; what `requests` uses of it is as in urllib3's `HTTPResponse`."""
 
     __slots__ = ("_body", "_release", "headers", "status")
 
@@ -31,7 +31,7 @@ class RawResponse:
         self._release: Callable[[bool], None] | None = release
 
     def stream(self) -> Iterator[bytes]:
-        """The body, once, decoded, in pieces as they come. Behind the last one the connection returns to its pool."""
+        """Yields the decoded body, once, in pieces as they come. After the last one the pool has the connection back."""
         coding = self.headers.get("content-encoding", "").lower()
         if coding in {"", "identity"}:
             return self._pieces()
@@ -40,7 +40,7 @@ class RawResponse:
         return inflated(self._pieces(), coding)
 
     def close(self) -> None:
-        """Give up what has not been read, and the connection with it."""
+        """Gives up what has not been read, and the connection with it."""
         self._finish(clean=False)
 
     def _pieces(self) -> Iterator[bytes]:
@@ -61,7 +61,7 @@ class Pool(HTTPConnectionPool):
     def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
         self, method: str, url: str, body: bytes | None, headers: Headers, timeout: Deadline, **_: object
     ) -> RawResponse:
-        """One exchange; what dies before a byte of its answer is sent once more, at once and on a fresh connection."""
+        """Makes one exchange; if it fails before a byte of its answer, once more on a new connection."""
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
         head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
         conn: Connection = self._get_conn()  # type: ignore[assignment]  # of `ConnectionCls`

@@ -1,4 +1,4 @@
-"""How long a reply asks to wait, read off its headers: Retry-After in all its spellings, and rate-limit resets.
+"""How long a reply asks to wait, by its headers: Retry-After in all its spellings, and rate-limit resets.
 
 Nothing here sleeps or looks at a clock: `now` comes in as seconds since 1970, and waits go out as seconds.
 """
@@ -38,9 +38,9 @@ def seconds(duration: str) -> float | None:
 
 
 def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds that a reply asks to wait: `retry-after-ms`, Retry-After (RFC 9110, 10.2.3) in seconds or as a date.
+    """Returns the seconds that a reply asks to wait, by `retry-after-ms`, or Retry-After (RFC 9110, section 10.2.3).
 
-    Where it says nothing of the kind, the reset time of a bucket that is empty (`x-ratelimit-remaining-*: 0`).
+    Without these, the reset time of a bucket that is empty (`x-ratelimit-remaining-*: 0`).
     `None` where it asks for nothing, or for what cannot be read. `now` is the wall clock in seconds.
     """
     milliseconds = headers.get("retry-after-ms", "").strip()
@@ -56,7 +56,7 @@ def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def empty_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds until the rate-limit buckets that are empty now are filled again; `None` where none is."""
+    """Returns the seconds until all empty rate-limit buckets are full again; `None` where none is empty."""
     waits = [
         wait
         for remaining, reset in _BUCKETS
@@ -66,7 +66,7 @@ def empty_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _until(date: str, now: float) -> float | None:
-    """Seconds until an HTTP date (RFC 9110, 5.6.7); one without a zone is in GMT."""
+    """Returns the seconds until an HTTP date (RFC 9110, section 5.6.7); one without a zone is in GMT."""
     try:
         parsed = parsedate_to_datetime(date)
         return max(0.0, (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() - now)

@@ -9,16 +9,16 @@ DONE: Final = b"[DONE]"
 """The data by which OpenAI's streams say that nothing follows."""
 
 STARTS: Final = (b"data:", b"event:", b":")
-"""How a stream begins, whatever it is called; JSON never does."""
+"""How a stream of events begins, whatever its content type; JSON never begins so."""
 
 BLANK: Final = b"\xef\xbb\xbf \t\r\n"
-"""What may come before the beginning of either."""
+"""Bytes that may precede either."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 def is_stream(head: bytes, content_type: str) -> bool:
-    """Whether a reply is a stream: by how it begins, and else by what it is called, since servers mislabel both."""
+    """Returns whether a reply is a stream: by its first bytes, or else by its content type, which servers get wrong."""
     start = head.lstrip(BLANK)
     return start.startswith(STARTS) or ("event-stream" in content_type.lower() and not start.startswith(b"{"))
 

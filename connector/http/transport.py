@@ -31,7 +31,7 @@ _FRAMING: Final = {"content-length", "transfer-encoding"}
 
 
 class Response:
-    """An answer: its status, its headers (lower-case names), and its body, to be taken once with `read` or `chunks`."""
+    """A response: its status, its headers (lower-case names), and its body, to be read once with `read` or `chunks`."""
 
     __slots__ = ("_explain", "_limit", "_raw", "headers", "status")
 
@@ -45,13 +45,13 @@ class Response:
         self._explain = explain
 
     def read(self) -> bytes:
-        """The whole decoded body. Raises as `chunks` does."""
+        """Returns the whole decoded body. Raises as `chunks` does."""
         return b"".join(self.chunks())
 
     def chunks(self) -> Iterator[bytes]:
-        """The decoded body as it arrives; taken to its end, the connection serves again.
+        """Yields the decoded body as it arrives; once it is read to its end, the connection can be used again.
 
-        Raises `APITimeoutError` at the call's deadline, `CutError` at the end of what came if the body is not whole,
+        Raises `APITimeoutError` at the call's deadline, `CutError` after what came if the body is not whole,
         and `ReplyError` if it is larger than `max_response_bytes` or cannot be decoded.
         """
         size = 0
@@ -67,12 +67,12 @@ class Response:
             self.close()
 
     def close(self) -> None:
-        """Give up what has not been read, and the connection with it; after the end this does nothing."""
+        """Gives up what has not been read, and the connection with it; after the end this does nothing."""
         self._raw.close()
 
 
 def _next_url(response: Response, method: str, url: str) -> str | None:
-    """Where to go on: a redirect that may be followed keeps the origin, so nothing is ever sent to another one."""
+    """Returns where a redirect leads if it may be followed: only to the same origin, so nothing goes to another one."""
     location = response.headers.get("location")
     if location is None or response.status not in _REDIRECTS[method] or CONTROL.search(location):
         return None
@@ -114,7 +114,7 @@ class Transport:
         self._proxy = address_of(settings.proxy or "")
 
     def post(self, url: str, body: bytes, content_type: str = JSON_TYPE) -> Response:
-        """Send `body`; when this returns, the head of the answer has come, whatever its status.
+        """Sends `body` and returns the response once its head has come, whatever its status.
 
         A redirect is followed only where method, scheme, host and port stay; any other is returned as it is. Raises
         `ConfigError` for a URL that cannot be called, `APITimeoutError`, `APIConnectionError`, `CutError` if the head
@@ -123,7 +123,7 @@ class Transport:
         return self._call("POST", url, content_type, body)
 
     def get(self, url: str) -> Response:
-        """As `post`, without a body."""
+        """Sends a GET, without a body; otherwise as `post`."""
         return self._call("GET", url, "", None)
 
     def close(self) -> None:

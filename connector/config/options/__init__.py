@@ -1,4 +1,4 @@
-"""The types of options, each with the check of its values: what a value has to be is said once, where the type is."""
+"""The types of options, each with the check of its values."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ STREAM_OPTIONS: Final = (
     *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema", "max_repairs"),
     *("tools", "tool_choice", "image_columns", "image_detail", "is_stream", "metadata", "on_error", "prices"),
 )
-"""The options that each stream may have of its own; everything else is one for all calls of a run."""
+"""The options that a stream can override; all others are the same for all calls of a run."""
 
 SECRET_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "writeOnly": True, "format": "password"}
 JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
 
 
 def _json(value: JSON) -> JSON:
-    """JSON text becomes what it says; whatever is not text stands for itself."""
+    """Parses JSON text; returns any other value as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -59,7 +59,7 @@ def _is_array(value: JSON) -> JSON:
 
 
 def _tool_choice(value: JSON) -> JSON:
-    """A word, or an object; one that is text is what it says."""
+    """Returns a word, or an object, which may be given as JSON text."""
     value = _json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
     if isinstance(value, str | dict):
         return value
@@ -92,7 +92,7 @@ def _is_command(value: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_query(value: JSON) -> dict[str, str | SecretStr]:
-    """Parameters as text; what the environment gives, or looks like a secret, is one."""
+    """Returns parameters as text; those from the environment, or that look secret, as secrets."""
     if not isinstance(value, dict) or not all(
         isinstance(each, str | int | float | SecretStr) for each in value.values()
     ):
@@ -127,7 +127,7 @@ def _is_text_template(value: str | None, info: ValidationInfo) -> str | None:
 
 
 def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
-    """Returns `value` if `source` compiles as a template; every bad leaf is a problem of its own."""
+    """Returns `value` if `source` compiles as a template; each bad leaf is a problem of its own."""
     try:
         Template(source, info.field_name or "")
     except ConfigError as error:
