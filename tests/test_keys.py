@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 import pickle
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,14 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 
 from connector import Config, ConfigError, Connector, cli
-from connector.base.errors import AuthenticationError, FatalError
+from connector.base.clock import Clock
+from connector.base.errors import FatalError
+from connector.base.masking import Masker
+from connector.base.values import dumps
 from connector.check import diagnose
+from connector.endpoints.realtime import dial
+from connector.http.adapter import Settings
+from connector.http.auth import MadeKey, scheme_of
 from connector.run.plan import Plan
 from tests.endpoint import Action, Call, Endpoint, act
 from tests.endpoints.realtime_server import Realtime
@@ -137,15 +144,16 @@ def test_a_handshake_that_is_refused_is_made_again_with_another_key(program: Pro
     assert set(keys) == {"1", "2"}
 
 
-def test_a_session_that_an_older_key_opened_is_not_used_again(program: Program) -> None:
+def test_a_session_that_an_older_key_opened_is_not_used_again() -> None:
+    now, made = [0.0], iter(range(1, 10))
+    auth = MadeKey(scheme_of("bearer"), lambda: f"{CANARY}-{next(made)}", 300, Masker(), monotonic=lambda: now[0])
     with Realtime() as server:
-        given = config(server.url, api_key_command=program.command).model_copy(update={"concurrency": 1})
-        found = list(Connector(given).enrich([{"text": "a"}, {"text": "[[key]] b"}, {"text": "c"}][::2]))
-        assert len(server.handshakes) == 1
-        with pytest.raises(AuthenticationError):
-            list(Connector(given).enrich([{"text": "a"}, {"text": "[[key]] b"}]))
-        assert [request.headers["Authorization"][-1] for request in server.handshakes] == ["1", "2", "3"]
-    assert {row["_llm"]["status"] for row in found} == {"success"}
+        sender = dial(Settings(timeout=5.0, auth=auth), f"http://{server.host}/v1/realtime", Masker(), Clock())
+        with closing(sender):
+            for passed in (0.0, 299.0, 1.0, 299.0):
+                now[0] += passed
+                assert sender(dumps({"model": "m", "input": f"at {now[0]}"})).status == 200
+        assert [request.headers["Authorization"][-1] for request in server.handshakes] == ["1", "2"]
 
 
 def test_check_says_which_key_is_missing_and_why(tmp_path: Path, endpoint: Endpoint) -> None:

@@ -78,7 +78,7 @@ class Probe:
         self.tokens = 0
         self.cost: float | None = None
         self.paid = 0
-        self._settled = settings_of(self.config, self.mask, clock)
+        self._given = settings_of(self.config, self.mask, clock)
         self._end = clock.monotonic() + _SHARE * plan.config.config.timeout
         self.concessions = concessions_of(plan, clock)
 
@@ -96,7 +96,7 @@ class Probe:
     def unmade(self) -> str | None:
         """Makes the key where a program or a function has to; returns why there is none."""
         try:
-            self._settled.auth.fields()
+            self._given.auth.fields()
         except FatalError as error:
             return error.message
         return None
@@ -170,7 +170,7 @@ class Probe:
 
     def _settings(self, url: str, *, free: bool = False) -> Settings:
         """Returns settings for the time left. Key, headers and parameters go only to the configured origin."""
-        settings = self._settled
+        settings = self._given
         if self.keyless or urlsplit(url)[:2] != urlsplit(self.plan.url)[:2]:
             settings = replace(settings, auth=KEYLESS, headers={}, query={})
         left = self.left() * (_FREE if free else 1)

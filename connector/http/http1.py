@@ -50,7 +50,7 @@ class Headers(CaseInsensitiveDict[str]):
         self._names = frozenset(name for name, _ in self.lower_items())
 
     def __contains__(self, name: object) -> bool:
-        """Returns whether a name is there. `requests` asks on each call; a `KeyError` inside, as by default, is slow."""
+        """Returns whether a name is there. `requests` asks on each call; the default raises a `KeyError` inside."""
         return isinstance(name, str) and name.lower() in self._names
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ class RawResponse:
         self._release: Callable[[bool], None] | None = release
 
     def stream(self) -> Iterator[bytes]:
-        """Yields the decoded body, once, in pieces as they come. After the last one the pool has the connection back."""
+        """Yields the decoded body, once, in pieces as they come. The connection then returns to its pool."""
         coding = self.headers.get("content-encoding", "").lower()
         if coding in {"", "identity"}:
             return self._pieces()
