@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from connector import commands, protocols
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
@@ -122,7 +122,13 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Quotes what it does not understand, so what looks like a key is masked."""
+    """Takes whole names of options alone: `--api-key KEY` must not run the key as a command.
+
+    It quotes what it does not understand, so what looks like a key is masked.
+    """
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        super().__init__(*names, **settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         super().error(Masker()(message))

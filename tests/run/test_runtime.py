@@ -45,6 +45,11 @@ def test_a_header_may_be_a_key_too(caplog: pytest.LogCaptureFixture) -> None:
     assert len(warned(caplog)) == 1
 
 
+def test_a_key_that_is_yet_to_be_made_is_warned_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    opened("http://made.example/v1", api_key_command=["false"])
+    assert len(warned(caplog)) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "more"),
     [
