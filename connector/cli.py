@@ -127,8 +127,8 @@ class _Parser(argparse.ArgumentParser):
     It quotes what it does not understand, so what looks like a key is masked.
     """
 
-    def __init__(self, *names: str, **settings: Any) -> None:
-        super().__init__(*names, **settings, allow_abbrev=False)
+    def __init__(self, prog: str | None = None, **settings: Any) -> None:
+        super().__init__(prog, **settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         super().error(Masker()(message))
