@@ -1,4 +1,4 @@
-"""JSON as it is found: what may be let through, and what may not; texts that were cut anywhere."""
+"""Decoding of JSON that others wrote, and joining of texts that were cut anywhere."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-_DEEPEST: Final = 100  # levels; their schema has twice as many, its message some more, and orjson writes 254
-_SHORT: Final = 2 * _DEEPEST  # characters that have no room for more levels; an event of a stream has fewer
+_DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
+_SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
 
 
 class DepthError(ValueError):
@@ -20,9 +20,10 @@ class DepthError(ValueError):
 
 
 def loads(data: bytes | str) -> Any:
-    """Decodes JSON. Half of a surrogate pair is let through, since a stream may cut an emoji in two; NaN is not.
+    """Decodes JSON. Accepts half of a surrogate pair, since a stream may cut an emoji in two, but not NaN.
 
-    Raises `ValueError` on anything that is not JSON, nested too deeply included.
+    Raises:
+        ValueError: It is not JSON. As `DepthError`: it is nested too deeply.
     """
     try:
         value = orjson.loads(data)
@@ -37,7 +38,7 @@ def loads(data: bytes | str) -> Any:
 
 
 def is_too_deep(value: Any, source: bytes | str) -> bool:
-    """Whether JSON, decoded from `source`, is nested too deeply to be written again; orjson reads more than that."""
+    """Returns whether JSON, decoded from `source`, is nested too deeply to be written: orjson reads more levels."""
     if isinstance(source, bytes):
         opened = source.count(b"[") + source.count(b"{")
     else:
@@ -61,7 +62,7 @@ def _finite(number: str) -> float:
 
 
 def joined(parts: list[str]) -> str:
-    """Joins pieces of a text, putting together the characters that were cut in two between them."""
+    """Joins pieces of a text, also characters that were cut in two between them."""
     whole = "".join(parts)
     if whole.isascii() or _encodable(whole):
         return whole

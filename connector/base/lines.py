@@ -1,4 +1,4 @@
-"""Lines of a stream of bytes as they come, with a tick wherever the stream pauses, so that nothing is held back."""
+"""Lines of a stream of bytes as they come, with `None` wherever the stream pauses, so that nothing is held back."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from io import UnsupportedOperation
 from typing import BinaryIO, Final
 
 PAUSE_MS: Final = 10
-"""How long a stream may say nothing before that is told; while it lasts, it is told at once whenever asked again.
+"""Milliseconds without a byte that count as a pause. As long as it lasts, each further `None` comes at once.
 
-Whoever reads has calls to watch as well, and waits there.
+The reader has calls to watch as well, and waits there.
 """
 
 _CHUNK: Final = 1 << 16
 
 
 def lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Yields the lines of a stream without their ends, and `None` for each pause, without a thread to be ended."""
+    """Yields the lines of a stream without their ends, and `None` for each pause. Needs no thread."""
     try:
         descriptor = stream.fileno()
     except (AttributeError, UnsupportedOperation):

@@ -1,4 +1,4 @@
-"""Rows of any number of streams on their way into one output: staged as they come, durable with each commit."""
+"""Rows of any number of streams on their way into one output: staged as they come, durable after each commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from connector.stores.staging.shapes import Shape
 from connector.stores.staging.spool import Spool
 
 STREAM: Final = "{stream}"
-"""What the stream's name takes the place of, in a path or the name of a table."""
+"""Is replaced by the name of the stream, in a path or in the name of a table."""
 
 _EVERY: Final = 2.0  # seconds between two commits, at least
 _SHARE: Final = 10  # and as many times as long as the last one took
@@ -29,15 +29,15 @@ _SHARE: Final = 10  # and as many times as long as the last one took
 class Destination:
     """The output of `write`; a context manager.
 
-    Streams that are appended to are committed whenever it is due. A file is written anew by that, so the longer this
-    takes, the rarer it is due. Those that are overwritten are committed once, at the end: until then, and if the end
-    does not come, the rows of the last run stay.
+    Streams that append are committed whenever a commit is due. A commit writes a file anew, so the longer it takes, the
+    rarer it is due. Streams that overwrite are committed once, at the end: until then, also if the run does not reach
+    its end, the rows of the last run stay.
 
     Args:
-        options: The store's options, with `{stream}` in the place of the stream's name.
+        options: The store's options, with `{stream}` in place of the stream's name.
 
     Raises:
-        ConfigError: The output cannot take the streams, which is found out before anything is paid for.
+        ConfigError: The output cannot take the streams; this is checked before anything is paid for.
     """
 
     def __init__(self, options: Any, targets: Iterable[Target], clock: Clock | None = None) -> None:
@@ -45,7 +45,9 @@ class Destination:
         self._targets = {target.name: target for target in targets}
         self._options = {name: _options_of(options, name) for name in self._targets}
         if len(self._targets) > 1 and len({repr(each) for each in self._options.values()}) == 1:
-            raise ConfigError(f"output: {len(self._targets)} streams have one place: put {STREAM} into its name")
+            raise ConfigError(
+                f'output: {len(self._targets)} streams would be written to one place: put "{STREAM}" into its name'
+            )
         self._now = (clock or Clock()).monotonic
         self._stack = ExitStack()
         self._staged: dict[str, _Staged] = {}
@@ -67,12 +69,12 @@ class Destination:
 
     @property
     def durable(self) -> int:
-        """How many of the rows, counted from the first, are in the output without a gap."""
+        """How many rows, counted from the first without a gap, are in the output."""
         return min((staged.first for staged in self._staged.values()), default=self.written)
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to commit again."""
+        """Whether the next commit is due."""
         return self._now() >= self._due
 
     def write(self, stream: str, row: dict[str, Any]) -> None:
@@ -85,10 +87,10 @@ class Destination:
         self.written += 1
 
     def commit(self, *, unfinished: Iterable[str] | None = None) -> None:
-        """Puts the rows that are kept into the output, stream by stream, each as a whole or not at all.
+        """Writes the rows that are kept to the output, each stream as a whole or not at all.
 
         Args:
-            unfinished: It is the end, and these streams are not whole: they overwrite nothing. `None` if it is not.
+            unfinished: The streams that are not complete at the end: they overwrite nothing. `None` before the end.
 
         Raises:
             StorageError: The output cannot be written.
@@ -123,7 +125,7 @@ class Destination:
 
 
 class _Staged:
-    """The rows of one stream that wait, as a `Source`. `first` says how many rows of all streams came before them."""
+    """The waiting rows of one stream, as a `Source`. `first` is the number of rows of all streams before them."""
 
     def __init__(self, target: Target, directory: Path, first: int) -> None:
         self.target = target
@@ -140,7 +142,7 @@ class _Staged:
 
     @property
     def columns(self) -> Mapping[str, Schema]:
-        """The columns that are declared, and behind them what else has come."""
+        """The declared columns, and after them those that have come besides."""
         added = self.target.added
         return {
             **self.target.columns,
@@ -154,7 +156,7 @@ class _Staged:
     def write(self, row: dict[str, Any]) -> None:
         self._spool.write(len(self._spool), row)
 
-    def read(self, state: JSON = None) -> Iterator[Record]:  # noqa: ARG002 - a source's; there is nothing to go on from
+    def read(self, state: JSON = None) -> Iterator[Record]:  # noqa: ARG002 - the contract's; it is always read from the start
         for index, line in enumerate(self._spool.lines()):
             yield Record(index, orjson.loads(line), self.name)
 
@@ -164,11 +166,15 @@ class _Staged:
 
 
 def _options_of(options: Any, stream: str) -> Any:
-    """The store's options for one stream."""
+    """Returns the store's options for one stream."""
     update = {name: value.replace(STREAM, stream) for name, value in options if isinstance(value, str)}
     path, table = getattr(options, "path", ""), getattr(options, "table", "")
     if STREAM in str(Path(path).parent):
-        raise ConfigError(f"output.path: {STREAM} can be in the name of the file alone, not in that of its folder")
+        raise ConfigError(
+            f'output.path: "{STREAM}" stands in the name of a folder: put it into the name of the file alone'
+        )
     if (STREAM in path and "/" in stream) or (STREAM in table and "." in stream):
-        raise ConfigError(f'output: the stream "{stream}" cannot give its name to a file or a table: name it yourself')
+        raise ConfigError(
+            f'output: the stream "{stream}" cannot give its name to a file or a table: write a name without "{STREAM}"'
+        )
     return options.model_copy(update=update)

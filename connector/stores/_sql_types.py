@@ -1,4 +1,4 @@
-"""What the values of a database are in JSON, JSON's types in a database, and its words without its secrets."""
+"""The values of a database in JSON, JSON's types in a database, and a database's errors without its secrets."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ _CURSORS: Final[Mapping[type, Callable[[Any], Any]]] = {
 _SQL: Final = {"boolean": sa.Boolean, "integer": sa.BigInteger, "number": sa.Double}
 
 
-def schema_of(sample: Any) -> Schema:
-    """The schema of a column, as one of its values tells; `None` tells nothing."""
+def column_schema(sample: Any) -> Schema:
+    """Returns the schema of a column, taken from one of its values; `{}` for `None`."""
     if isinstance(sample, dt.datetime) and sample.tzinfo:
         return dict(_ZONED)
     if isinstance(sample, Decimal) and sample.as_tuple().exponent == 0:
@@ -58,35 +58,35 @@ def schema_of(sample: Any) -> Schema:
 
 
 def cursor_of(sample: Any, value: Any) -> Any:
-    """A cursor from a state, as the database has its column.
+    """Returns a cursor from a state in the type of its column, of which `sample` is a value.
 
     Raises:
-        ArithmeticError, TypeError, ValueError: it is none.
+        ArithmeticError, TypeError, ValueError: It is not a value of that type.
     """
     convert = _CURSORS.get(type(sample))
     return convert(value) if convert else value
 
 
-def cell(value: Any) -> Any:
-    """A JSON value as a database takes it: objects and lists as JSON text."""
+def sql_value(value: Any) -> Any:
+    """Returns a JSON value as a database takes it: objects and lists as JSON text."""
     return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
 
 
-def table(name: str, *columns: str) -> sa.TableClause:
-    """A table that is there, by its name or `schema.name`."""
+def existing_table(name: str, *columns: str) -> sa.TableClause:
+    """Returns a table that exists, by its name or `schema.name`."""
     schema, _, table = name.rpartition(".")
     return sa.table(table, *map(sa.column, columns), schema=schema or None)
 
 
 def new_table(name: str, columns: Mapping[str, Schema]) -> sa.Table:
-    """A table to be made: booleans, integers and numbers in their types, everything else as text."""
+    """Returns a table to be made: booleans, integers and numbers in their types, everything else as text."""
     schema, _, table = name.rpartition(".")
     made = [sa.Column(column, _column_type(type_)) for column, type_ in columns.items()]
     return sa.Table(table, sa.MetaData(), *made, schema=schema or None)
 
 
 def widen(connection: sa.Connection, name: str, columns: Mapping[str, Schema]) -> None:
-    """Gives a table that is there the columns that it lacks; names that differ only in case are one column."""
+    """Adds the columns that an existing table lacks; names that differ only in case are one column."""
     wanted = new_table(name, columns)
     known = {each["name"].casefold() for each in sa.inspect(connection).get_columns(wanted.name, wanted.schema)}
     quoted = connection.dialect.identifier_preparer
@@ -99,20 +99,22 @@ def widen(connection: sa.Connection, name: str, columns: Mapping[str, Schema]) -
 
 @contextmanager
 def masked(url: SecretStr, kind: type[ConnectorError]) -> Iterator[None]:
-    """Tells what the database says as an error of this kind, without the secrets of its URL."""
+    """Raises what the database says as an error of this kind, without the secrets of its URL."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ConfigError(f"The database needs a driver that is not installed: {error.name}.") from None
+        raise ConfigError(
+            f"url: the database needs the driver {error.name}, which is not installed: pip install it"
+        ) from None
     except SQLAlchemyError as error:
         text = str(getattr(error, "orig", None) or error)
         for secret in _secrets(url.get_secret_value()):
             text = text.replace(secret, "***")
-        raise kind(f"The database says: {text}") from None
+        raise kind(f"the database says: {text}") from None
 
 
 def _secrets(url: str) -> Iterator[str]:
-    """What must not be seen of a URL: the password, the values of its options, or all of it if it cannot be read."""
+    """Yields the secrets of a URL: the password, the values of its options, or all of it if it cannot be parsed."""
     try:
         parts = sa.make_url(url)
     except SQLAlchemyError:

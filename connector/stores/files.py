@@ -1,30 +1,48 @@
-"""Files: CSV, TSV, JSON lines and Parquet, read as one table and written as one.
+"""Files of any format in `formats`, read as one table and written as one.
 
 An input is read once, into a private copy on disk, so types come from all of its rows and a file that changes meanwhile
-cannot mix rows up. An output takes its rows in any order and has them in the order of the input. What is in columns is
-a DuckDB's: input columns go from there to an output in columns without a detour, so they keep their types, and from CSV
-to CSV their text. JSON lines need none.
+cannot mix rows up. An output takes its rows in any order and has them in the order of the input. Formats with columns
+keep their copy in a DuckDB: columns go from there to an output with columns directly, so they keep their types, and
+from CSV to CSV their text. JSON lines need no DuckDB.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from stat import S_ISREG
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.base.streams import Target
-from connector.stores import Sink, Source, _json_lines, is_dead_letter, part
-from connector.stores._formats import File, FromFiles, Output, find, recognise, stem
-from connector.stores._json_lines import is_lines
-from connector.stores._writers import writer
+from connector.stores import Sink, Source, columnar, is_dead_letter
+from connector.stores.formats import File, FileInput, FileOutput, FromFiles, formats
+from connector.stores.staging.compression import COMPRESSIONS, UNCOMPRESSED
 from connector.stores.staging.private_directory import private_directory
+
+_AUTO: Final = "auto"
+_CHOICES: Final = (_AUTO, *formats())
+
+
+def _is_format(value: str) -> str:
+    if value not in _CHOICES:
+        raise ValueError(f"is not a format: choose one of {', '.join(_CHOICES)}")
+    return value
+
+
+def _or(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _extensions() -> list[str]:
+    return [extension for each in formats().values() for extension in each.extensions]
 
 
 class Options(BaseModel):
@@ -39,11 +57,12 @@ class Options(BaseModel):
         description="A file, or a glob like reviews/*.parquet: the files are one table, in the order of their names.",
         examples=["reviews.csv", "reviews/*.parquet"],
     )
-    format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = Field(
-        default="auto",
+    format: Annotated[str, AfterValidator(_is_format)] = Field(
+        default=_AUTO,
         title="Format",
-        description="The format of the files. `auto` goes by their extensions: .csv, .tsv, .jsonl, .ndjson, .json or "
-        ".parquet, with .gz or .zst behind.",
+        description=f"The format of the files. `{_AUTO}` goes by their extensions: {_or(_extensions())}, "
+        f"with {_or([each.suffix for each in COMPRESSIONS])} behind.",
+        json_schema_extra={"enum": list(_CHOICES)},
     )
     name: str = Field(
         default="", title="Stream name", description="The name of the stream. Default: the name of the file."
@@ -58,41 +77,105 @@ class Options(BaseModel):
 
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
-    """Open files for reading, as `Store.source` says. With a `limit` the types come from these rows only."""
+    """Opens files for reading, see `Store.source`. With a `limit` the types come from these rows only."""
     files = find(options.path, options.format)
     name = options.name or stem(options.path)
     with private_directory() as directory:
-        if cursor_field is None and files[0].format == "jsonl" and all(map(is_lines, files)):
-            yield _json_lines.opened(name, files, directory, limit=limit, leaves_out=is_dead_letter)
-            return
-        opened = part("_snapshot").opened
-        with opened(
-            name, files, directory, limit=limit, cursor_field=cursor_field, leaves_out=is_dead_letter
-        ) as snapshot:
-            yield snapshot
+        given = FileInput(name, files, directory, limit, cursor_field, is_dead_letter)
+        with files[0].format.source(given) as opened:
+            yield opened
 
 
 @contextmanager
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Sink]:
-    """Open a file for writing, as `Store.sink` says. It appears in its place, for this user alone, with `commit`."""
+    """Opens a file for writing, see `Store.sink`. It appears in its place, for this user alone, with `commit`."""
     place = _place(options, source)
     with private_directory(place.path.parent) as directory:
         adds = target is not None and target.mode != "overwrite"
         file = place._replace(path=directory / place.path.name) if adds else place
-        with writer(Output(file, directory, place.path, options.csv_safe), added, source) as rows:
-            yield part("_merge").Addition(rows, file, place, target.primary_key) if target and adds else rows
+        with place.format.sink(FileOutput(file, directory, place.path, options.csv_safe), added, source) as rows:
+            if target and adds:
+                yield columnar.load("merge").Addition(rows, file, place, target.primary_key)
+            else:
+                yield rows
+
+
+def recognise(path: Path, chosen: str = _AUTO) -> File:
+    """Returns a file with its compression, by its last extension, and its format, by the one before unless `chosen`.
+
+    Raises:
+        ConfigError: The extension is not known, or the format cannot be compressed.
+    """
+    *suffixes, last = ["", *(suffix.lower() for suffix in path.suffixes)]
+    compression = next((each for each in COMPRESSIONS if each.suffix == last), UNCOMPRESSED)
+    if compression is not UNCOMPRESSED and suffixes:
+        last = suffixes[-1]
+    known = formats()
+    named = next((each for each in known.values() if last in each.extensions), None)
+    format_ = named if chosen == _AUTO else known[chosen]
+    if format_ is None:
+        raise ConfigError(
+            f"{path}: the format cannot be told from the name: use a known extension ({_known()}), or set `format`"
+        )
+    if not format_.is_compressible and compression is not UNCOMPRESSED:
+        raise ConfigError(f'{path}: {format_.name} is compressed inside: leave out the "{path.suffix}"')
+    return File(path, format_, compression)
+
+
+def find(path: str, chosen: str = _AUTO) -> list[File]:
+    """Returns the files that a path or a glob stands for, sorted, all of formats that are read alike.
+
+    Raises:
+        ConfigError: There is none, or one that cannot be read.
+    """
+    wanted = os.path.expanduser(path)  # noqa: PTH111 - a glob is no path
+    names = [wanted] if os.path.lexists(wanted) else sorted(glob.glob(wanted, recursive=True))  # noqa: PTH207 - as above
+    files = [recognise(_readable(Path(name)), chosen) for name in names if name == wanted or not Path(name).is_dir()]
+    if not files:
+        what = "no file matches it" if glob.has_magic(wanted) else "there is no such file"
+        raise ConfigError(f"{path}: {what}: check the path; only files of this machine can be read")
+    if len(found := sorted({file.format.reads_as for file in files})) > 1:
+        raise ConfigError(f"{path}: it matches files of several formats ({', '.join(found)}): narrow it to one of them")
+    return files
+
+
+def stem(path: str) -> str:
+    """Returns a name for what is in files: the file's without extensions, or the folder's if a glob leaves none."""
+    for part in reversed(Path(path).parts):
+        name = "".join(letter for letter in part.split(".")[0] if letter not in "*?[]").strip("-_ ")
+        if name and name != os.sep:
+            return name
+    return "records"
+
+
+def _known() -> str:
+    """Returns the extensions that are known, in words."""
+    inside = ", ".join(each.name for each in formats().values() if not each.is_compressible)
+    return f"{', '.join(_extensions())}; all but {inside} also with {_or([each.suffix for each in COMPRESSIONS])}"
+
+
+def _readable(path: Path) -> Path:
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            raise ConfigError(f'{path}: this is not a file: name a file, or a glob such as "{path / "*.csv"}"')
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: it cannot be read ({error.strerror}): check the path and its permissions", detail=str(error)
+        ) from error
 
 
 def _place(options: Options, source: Source | None) -> File:
-    """The file to write, and that it can be written."""
+    """Returns the file to write, once it is sure that it can be written."""
     place = recognise(Path(os.path.realpath(Path(options.path).expanduser())), options.format)
     if place.path.exists() and not place.path.is_file():
-        raise ConfigError(f"{options.path}: this is not a file. Name the file to write.")
+        raise ConfigError(f"{options.path}: this is not a file: name the file to write")
     if not place.path.parent.is_dir():
-        raise ConfigError(f"{options.path}: the folder {place.path.parent} does not exist. Create it first.")
+        raise ConfigError(f"{options.path}: the folder {place.path.parent} does not exist: create it first")
     inputs: Sequence[File] = source.files if isinstance(source, FromFiles) else ()
     if place.path.exists() and any(file.path.samefile(place.path) for file in inputs):
-        raise ConfigError(f"{options.path}: this file is among the inputs. Write to another one.")
+        raise ConfigError(f"{options.path}: this file is among the inputs: write to another one")
     return place

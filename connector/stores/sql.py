@@ -1,7 +1,7 @@
 """SQL databases, by way of SQLAlchemy 2: a query or a table is read, and a table is appended to.
 
-A query is read to its end at once and waits in a private file: an endpoint takes its rows over hours, and no server
-keeps a cursor or a transaction open that long. Output rows wait likewise, and enter their table in one transaction.
+The rows of a query are read all at once and wait in a private file: an endpoint takes them over hours, and no server
+keeps a cursor or a transaction open that long. Output rows wait, too, and enter their table in one transaction.
 """
 
 from __future__ import annotations
@@ -21,8 +21,16 @@ from connector.base.errors import ConfigError, StorageError
 from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.base.streams import Target
 from connector.stores import Source
-from connector.stores._position import INTERVAL, Position, misfit, numbered
-from connector.stores._sql_types import cell, cursor_of, masked, new_table, schema_of, table, widen
+from connector.stores._sql_types import (
+    column_schema,
+    cursor_of,
+    existing_table,
+    masked,
+    new_table,
+    sql_value,
+    widen,
+)
+from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.shapes import Shape, check_names
 from connector.stores.staging.spool import Spool
@@ -80,18 +88,16 @@ class Query:
         found = _FROM.search(options.query)
         self.name = options.name or options.table or (found[1] if found else "query")
         names, rows = self._look()
-        check_names(names, "The query")
+        check_names(names, "query")
         if cursor_field is not None and cursor_field not in names:
-            raise ConfigError(
-                f"There is no column {cursor_field!r} to be the cursor_field. Columns: {', '.join(names)}."
-            )
+            raise ConfigError(f'cursor_field: there is no column "{cursor_field}": name one of {", ".join(names)}')
         self._samples = {
             name: next((row[place] for row in rows if row[place] is not None), None) for place, name in enumerate(names)
         }
-        self.columns = {name: schema_of(sample) for name, sample in self._samples.items()}
+        self.columns = {name: column_schema(sample) for name, sample in self._samples.items()}
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
-        """As `Source.read` says. Of rows with one cursor value, those that the database puts first count as read."""
+        """See `Source.read`. Of rows with one cursor value, those that the database returns first count as read."""
         return self._read(Position.of(state, self._cursor_field), state)
 
     def _read(self, start: Position, state: JSON) -> Iterator[Record | Checkpoint]:
@@ -103,13 +109,13 @@ class Query:
             if self._cursor_field is None:
                 self.rows = len(spool)
                 if self.rows < start.rows:
-                    raise misfit(state, None)
+                    raise state_mismatch(state, None)
             left = None if self._limit is None else max(self._limit - start.rows, 0)
             rows = islice(_unread(map(orjson.loads, spool.lines()), start), left)
             yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
 
     def _look(self) -> tuple[list[str], list[Any]]:
-        """The names of the columns, and the first rows."""
+        """Returns the names of the columns, and the first rows."""
         with masked(self._options.url, ConfigError), self._engine.connect() as connection:
             result = connection.execution_options(**_STREAMING).execute(self._whole())
             return list(result.keys()), list(result.fetchmany(INTERVAL))
@@ -117,31 +123,31 @@ class Query:
     def _whole(self) -> sa.Executable:
         if self._options.query:
             return sa.text(_PARAMETER.sub(r"\\:", self._options.query.rstrip().rstrip(";")))
-        return sa.select(sa.literal_column("*")).select_from(table(self._options.table))
+        return sa.select(sa.literal_column("*")).select_from(existing_table(self._options.table))
 
     def _statement(self, start: Position) -> sa.Executable:
-        """What to run: the query as it is, or with a cursor what comes from there on, nulls first."""
+        """Returns the query as it is, or with a cursor the query of what comes from there on, nulls first."""
         whole = self._whole()
         if start.field is None:
             return whole
         if isinstance(whole, sa.TextClause):
             rows: sa.FromClause = whole.columns(*map(sa.column, self.columns)).subquery("t")
         else:
-            rows = table(self._options.table, *self.columns)
+            rows = existing_table(self._options.table, *self.columns)
         cursor = rows.c[start.field]
         chosen = sa.select(rows)
         if start.cursor is not None:
             try:
                 chosen = chosen.where(cursor >= cursor_of(self._samples[start.field], start.cursor))
             except (ArithmeticError, TypeError, ValueError):
-                raise misfit(start.state, start.field) from None
+                raise state_mismatch(start.state, start.field) from None
         return chosen.order_by(sa.case((cursor.is_(None), 0), else_=1), cursor)
 
 
 class Appender:
-    """A `Sink` that puts rows into a table, which it makes where there is none.
+    """A `Sink` that puts rows into a table, which it makes if there is none.
 
-    They come behind those that are there, or as `target` says in place of them all, or of those of the same key.
+    They are appended, or, as `target` says, replace all rows that are there, or those of the same key.
     """
 
     def __init__(
@@ -162,29 +168,29 @@ class Appender:
         check_names(columns, options.table)
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
-        """As `Sink.write` says."""
+        """See `Sink.write`."""
         self._spool.write(record.index, None if added is None else {**record.data, **added})
 
     def flush(self) -> None:
-        """Nothing to hand on: the rows enter the table together."""
+        """Does nothing: the rows enter the table together."""
 
     def commit(self) -> None:
-        """As `Sink.commit` says."""
+        """See `Sink.commit`."""
         learned = self._spool.shape.columns if self._spool.shape else {}
         columns = {**learned, **self._columns}
         rows = map(orjson.loads, self._spool.lines())
-        insert = sa.insert(table(self._options.table, *columns))
+        insert = sa.insert(existing_table(self._options.table, *columns))
         with masked(self._options.url, StorageError), self._engine.begin() as connection:
             new_table(self._options.table, columns).create(connection, checkfirst=True)
             if self._widens:
                 widen(connection, self._options.table, columns)
             if self._overwrites:
                 connection.execute(sa.delete(insert.table))
-            while batch := [{name: cell(row.get(name)) for name in columns} for row in islice(rows, INTERVAL)]:
+            while batch := [{name: sql_value(row.get(name)) for name in columns} for row in islice(rows, INTERVAL)]:
                 connection.execute(insert, self._replacing(connection, insert.table, batch) if self._key else batch)
 
     def _replacing(self, connection: sa.Connection, table: Any, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Deletes the rows whose keys come again. Returns the last row of each key; rows without one are all kept."""
+        """Deletes rows whose keys come again; returns the last row of each key, and all rows without one."""
         keys = [tuple(row.get(name) for name in self._key) for row in batch]
         last = {key: number for number, key in enumerate(keys) if None not in key}
         if last:
@@ -196,7 +202,7 @@ class Appender:
 
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Query]:
-    """Open a query for reading, as `Store.source` says; its types come from its first rows."""
+    """Opens a query for reading, see `Store.source`; its types come from its first rows."""
     with _connected(options) as engine:
         yield Query(options, engine, limit, cursor_field)
 
@@ -205,9 +211,9 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Appender]:
-    """Open a table for writing, as `Store.sink` says. Objects and lists become JSON text, times ISO 8601 text."""
+    """Opens a table for writing, see `Store.sink`. Objects and lists become JSON text, times ISO 8601 text."""
     if not options.table:
-        raise ConfigError("A query cannot be written to. Name the `table` that the rows go into.")
+        raise ConfigError("output.query: a query cannot be written to: name the `table` that the rows go into")
     shape = None if source and source.columns else Shape.of_table()
     with _connected(options) as engine, private_directory() as directory:
         with masked(options.url, ConfigError), engine.connect():
@@ -227,7 +233,7 @@ def _connected(options: Options) -> Iterator[sa.Engine]:
 
 
 def _unread(rows: Iterator[dict[str, Any]], start: Position) -> Iterator[dict[str, Any]]:
-    """The rows that have not been handed out before."""
+    """Yields the rows that have not been handed out before."""
     if start.field is None:
         yield from islice(rows, start.rows, None)
         return

@@ -14,11 +14,11 @@ from connector.base.lines import lines
 from connector.base.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
 from connector.base.streams import Target
 from connector.stores import DEAD_LETTER, Source
-from connector.stores._position import INTERVAL, Position, misfit
+from connector.stores.staging.position import INTERVAL, Position, state_mismatch
 from connector.stores.staging.spool import UINT64, decode, encode
 
 WINDOW: Final = 50_000
-"""How many rows wait for an earlier one. If that takes longer still, it comes behind them."""
+"""How many rows wait for an earlier one at most. If it takes longer, it comes after them."""
 
 
 class Options(BaseModel):
@@ -42,7 +42,7 @@ class Reader:
         self._limit = limit
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
-        """As `Source.read` says. Rows that `state` covers are passed over; `IDLE` comes while the producer pauses."""
+        """See `Source.read`. Rows that `state` covers are skipped; yields `IDLE` while the producer pauses."""
         return self._read(Position.of(state, None).rows, state)
 
     def _read(self, start: int, state: JSON) -> Iterator[Record | Checkpoint | Idle]:
@@ -61,12 +61,12 @@ class Reader:
                 told = index
                 yield Checkpoint(Position(index).state)
         if index < start:
-            raise misfit(state, None)
+            raise state_mismatch(state, None)
         if index > told or index == start:
             yield Checkpoint(Position(index).state)
 
     def _rows(self) -> Iterator[dict[str, Any] | None]:
-        """The rows, and `None` for every pause between them."""
+        """Yields the rows, and `None` for every pause between them."""
         rows = number = 0
         for line in lines(self._stream) if self._limit != 0 else ():
             if line is None:
@@ -74,7 +74,7 @@ class Reader:
                 continue
             number += 1
             if line.strip():
-                row = decode(line, "Standard input, line", number)
+                row = decode(line, "standard input, line", number)
                 row.pop(DEAD_LETTER, None)
                 yield row
                 rows += 1
@@ -91,7 +91,7 @@ class Writer:
         self._next = 0
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
-        """As `Sink.write` says."""
+        """See `Sink.write`."""
         line = b"" if added is None else encode({**record.data, **added}, UINT64)[0]
         if record.index < self._next:
             self._put([line])
@@ -102,12 +102,12 @@ class Writer:
         self._put(self._ready())
 
     def flush(self) -> None:
-        """As `Sink.flush` says."""
+        """See `Sink.flush`."""
         with _open_ended():
             self._stream.flush()
 
     def commit(self) -> None:
-        """Hand on what still waits."""
+        """Hands on what still waits."""
         self._put(line for _, line in sorted(self._waiting.items()))
         self._waiting.clear()
         self.flush()
@@ -126,11 +126,11 @@ class Writer:
 def source(
     options: Options, *, limit: int | None = None, cursor_field: str | None = None, stream: BinaryIO | None = None
 ) -> Iterator[Reader]:
-    """Open standard input, or another `stream` of bytes, as `Store.source` says."""
+    """Opens standard input, or another `stream` of bytes, see `Store.source`."""
     if cursor_field is not None:
-        raise ConfigError(f"Standard input comes in its own order. Leave out the cursor_field {cursor_field!r}.")
+        raise ConfigError(f'cursor_field: standard input comes in its own order: leave out "{cursor_field}"')
     if stream is None and sys.stdin is None:
-        raise ConfigError("Standard input is closed. Pipe records into it, or name a file.")
+        raise ConfigError("standard input: it is closed: pipe records into it, or name a file")
     yield Reader(options.name or "stdin", stream or sys.stdin.buffer, limit)
 
 
@@ -143,9 +143,9 @@ def sink(
     target: Target | None = None,
     stream: BinaryIO | None = None,
 ) -> Iterator[Writer]:
-    """Open standard output, or another `stream` of bytes, as `Store.sink` says. What has been handed on stays."""
+    """Opens standard output, or another `stream` of bytes, see `Store.sink`. What has been handed on stays."""
     if target is not None:
-        raise ConfigError("Standard output carries the platform's messages, not rows. Choose files or sql as output.")
+        raise ConfigError("output: standard output carries the platform's messages, not rows: choose files or sql")
     yield Writer(stream or sys.stdout.buffer)
 
 
@@ -155,5 +155,6 @@ def _open_ended() -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise StorageError(
-            "Standard output takes no more rows: its reader has ended, or its disk is full.", detail=str(error)
+            "standard output: it takes no more rows: check that its reader still runs, and that its disk is not full",
+            detail=str(error),
         ) from error

@@ -27,7 +27,7 @@ from connector.ledger.sqlite import Ledger
 from connector.run.checkpoint import Watermark
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, transport_of
-from connector.stores._position import INTERVAL
+from connector.stores.staging.position import INTERVAL
 from tests.bench.harness import EVENTS, Bench
 from tests.bench.processes import Stub
 from tests.bench.stub import streamer, whole

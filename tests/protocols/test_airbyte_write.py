@@ -257,7 +257,7 @@ def test_an_output_that_fails_is_a_system_error_and_no_state(sync: Sync) -> None
     code, _, messages = sync.write(record(1), state(1), output=output)
     assert (code, of_type(messages, "STATE")) == (1, [])
     assert error_of(messages)["failure_type"] == "system_error"
-    assert "The database says" in error_of(messages)["message"]
+    assert "the database says" in error_of(messages)["message"]
 
 
 def sqlite(path: Path, *statements: str) -> None:

@@ -238,13 +238,13 @@ def test_the_longer_a_commit_takes_the_rarer_it_is_due(tmp_path: Path, took: flo
 @pytest.mark.parametrize(
     ("options", "names", "told"),
     [
-        (files.Options(path="out.csv"), ["a", "b"], "2 streams have one place"),
-        (files.Options(path="{stream}/out.csv"), ["a"], "can be in the name of the file alone"),
+        (files.Options(path="out.csv"), ["a", "b"], "2 streams would be written to one place"),
+        (files.Options(path="{stream}/out.csv"), ["a"], "put it into the name of the file alone"),
         (files.Options(path="{stream}.csv"), ["a/../../b"], "cannot give its name"),
         (files.Options(path="nowhere/out.csv"), ["a"], "does not exist"),
         (sql.Options(url=SecretStr("sqlite://"), table="{stream}"), ["a.b"], "cannot give its name"),
-        (sql.Options(url=SecretStr("sqlite://"), query="SELECT 1"), ["a"], "A query cannot be written to"),
-        (stdio.Options(), ["a"], "Standard output carries the platform's messages"),
+        (sql.Options(url=SecretStr("sqlite://"), query="SELECT 1"), ["a"], "a query cannot be written to"),
+        (stdio.Options(), ["a"], "standard output carries the platform's messages"),
     ],
 )
 def test_an_output_that_cannot_take_the_streams_is_refused_at_once(options: Any, names: list[str], told: str) -> None:
@@ -253,7 +253,7 @@ def test_an_output_that_cannot_take_the_streams_is_refused_at_once(options: Any,
 
 
 def test_a_key_that_is_no_column_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no column 'nowhere'"):
+    with pytest.raises(ConfigError, match='there is no column "nowhere"'):
         Place(tmp_path, "csv").sync(row(1), mode="append_dedup", primary_key=("nowhere",))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connector.base.records import Record, Schema
 from connector.stores import files
-from connector.stores._formula import safe_name
+from connector.stores.formats.csv import safe_name
 from tests.stores.helpers import cells, opened, parquet, table, text
 
 ADDED: dict[str, Schema] = {

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError
 from connector.base.records import Record
-from connector.stores import _json_lines, _snapshot, files
-from connector.stores._formats import recognise
-from connector.stores._json_lines import JsonLines
-from connector.stores._position import INTERVAL
+from connector.stores import files
+from connector.stores.columnar import snapshot
+from connector.stores.files import recognise
+from connector.stores.formats import FileInput
+from connector.stores.formats.jsonl import JsonLines
+from connector.stores.staging.position import INTERVAL
 from tests.stores.helpers import objects, opened, rows_of, states_of, table
 from tests.stores.test_json import ROWS, VALUES, file
 
@@ -29,10 +31,12 @@ from tests.stores.test_json import ROWS, VALUES, file
 def both_ways(path: Path) -> tuple[Any, Any]:
     """Columns and rows of a file, by Python alone and by DuckDB; as text, since 1 and 1.0 are equal."""
     with tempfile.TemporaryDirectory() as folder:
-        lines = _json_lines.opened("in", [recognise(path)], Path(folder))
+        lines = JsonLines.opened(FileInput("in", [recognise(path)], Path(folder)))
         found = repr((lines.columns, rows_of(lines)))
-    with tempfile.TemporaryDirectory() as folder, _snapshot.opened("in", [recognise(path)], Path(folder)) as snapshot:
-        return found, repr((snapshot.columns, rows_of(snapshot)))
+    with tempfile.TemporaryDirectory() as folder:
+        given = FileInput("in", [recognise(path)], Path(folder))
+        with snapshot.opened(given) as columns:
+            return found, repr((columns.columns, rows_of(columns)))
 
 
 @settings(max_examples=60, deadline=None)

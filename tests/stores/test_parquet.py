@@ -94,7 +94,7 @@ def test_rows_come_in_the_order_of_the_file_with_a_limit_too(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", [b"", b"PAR1 no parquet", b"a,b\n1,2\n"])
 def test_what_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "in.parquet").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"in.parquet: it cannot be read as parquet: .* Check that it is whole"):
+    with pytest.raises(ConfigError, match=r"in.parquet: it cannot be read as parquet: .* check that it is whole"):
         table(tmp_path / "in.parquet")
 
 
@@ -107,5 +107,6 @@ def test_a_cut_parquet_file_is_refused(tmp_path: Path) -> None:
 
 def test_json_that_no_number_can_hold_is_told_with_its_column(tmp_path: Path) -> None:
     path = parquet(tmp_path / "in.parquet", """SELECT '{"a": 1e400}'::JSON AS j""")
-    with pytest.raises(ConfigError, match=r"in.parquet: the column 'j' holds what is not JSON"), opened(path) as source:
+    told = r'in.parquet: the column "j" holds a value that is not JSON'
+    with pytest.raises(ConfigError, match=told), opened(path) as source:
         rows_of(source)

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError, StorageError
-from connector.stores._columns import settle, structure
-from connector.stores._database import Database
-from connector.stores._formats import find, stem
+from connector.stores.columnar.columns import settle, structure
+from connector.stores.columnar.database import Database
+from connector.stores.files import find, stem
 from connector.stores.staging.shapes import Shape, check_names
 from connector.stores.staging.spool import Spool
 
@@ -69,7 +69,7 @@ def test_more_combinations_than_are_remembered_are_still_learned() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "b", "a"], r"out.csv: the column 'a' is there twice\. Rename the column"),
+        (["a", "b", "a"], r'out.csv: the column "a" is there twice: rename the column'),
         (["Straße", "STRASSE"], "differ only in case"),
         (["a", ""], "a column has no name"),
         (["a\0b"], "a column has no name that can be written"),
@@ -124,7 +124,7 @@ def test_a_full_place_for_temporary_files_is_a_storage_error_that_says_where(tmp
         database.run("SET max_temp_directory_size = '1MB'")
         with pytest.raises(StorageError, match="TMPDIR") as caught:
             database.run(f"CREATE TABLE input AS {rows}")
-    assert f"in {tmp_path}. Free some space" in caught.value.message
+    assert f"{tmp_path}: nothing more can be written there: free some space" in caught.value.message
 
 
 @pytest.mark.parametrize(

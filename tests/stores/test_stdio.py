@@ -52,9 +52,9 @@ def test_blank_lines_are_passed_over_and_a_last_line_needs_no_end() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n\n{"a": 2\n', r"Standard input, line 3, column 8: this is not JSON"),
-        (b'{"a": 1}\n[1]\n', r"Standard input, line 2: a JSON object is expected"),
-        (b'{"a": "caf\xe9"}\n', r"Standard input, line 1 is not UTF-8"),
+        (b'{"a": 1}\n\n{"a": 2\n', r"standard input, line 3, column 8: this is not JSON"),
+        (b'{"a": 1}\n[1]\n', r"standard input, line 2: this is not a JSON object"),
+        (b'{"a": "caf\xe9"}\n', r"standard input, line 1: this is not UTF-8"),
     ],
 )
 def test_a_broken_line_is_named(content: bytes, message: str) -> None:
@@ -169,7 +169,7 @@ def test_a_reader_that_has_gone_is_a_storage_error(pipe: Pipe) -> None:
     pipe.reader.close()
     with (
         stdio.sink(stdio.Options(), {}, stream=pipe.writer) as sink,
-        pytest.raises(StorageError, match="its reader has ended"),
+        pytest.raises(StorageError, match="check that its reader still runs"),
     ):
         written(sink, 0)
 
@@ -198,7 +198,7 @@ with stdio.source(options) as source, stdio.sink(options, {}, source=source) as 
 
 def test_a_closed_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(ConfigError, match="Standard input is closed"), stdio.source(stdio.Options()):
+    with pytest.raises(ConfigError, match="standard input: it is closed"), stdio.source(stdio.Options()):
         pass
 
 

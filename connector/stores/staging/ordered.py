@@ -1,4 +1,4 @@
-"""Lines that come in any order, on their way into a file that has them in the order of their index."""
+"""Lines that come in any order, and are written to a file in the order of their index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABSENT, _EMPTY = -1, -2
 class Ordered:
     """A file of lines. Each is written as soon as all before it are; until then it waits in memory.
 
-    Where one line keeps many waiting they are set aside, in a second file. `gap` stands for a line that never comes.
+    If one line keeps many waiting, they are set aside in a second file. `gap` is written for a line that never comes.
     """
 
     def __init__(self, path: Path, gap: bytes = b"") -> None:
@@ -34,11 +34,11 @@ class Ordered:
         self._aside: _Aside | None = None
 
     def __len__(self) -> int:
-        """One more than the highest index."""
+        """Returns one more than the highest index."""
         return self._end
 
     def put(self, index: int, line: bytes) -> None:
-        """Takes a line. Raises `OSError` where the disk takes no more."""
+        """Takes a line. Raises `OSError` if the disk is full."""
         self._end = max(self._end, index + 1)
         if index == self._next:
             self._write(line)
@@ -52,14 +52,14 @@ class Ordered:
             self._set_aside()
 
     def leave_out(self, index: int) -> None:
-        """There is no line at this index."""
+        """Writes a gap in place of the line at this index."""
         self.put(index, self._gap)
 
     def finish(self) -> Path:
-        """Writes what still waits, a gap in the place of each line that has not come; returns the file.
+        """Writes what still waits, with a gap in place of each line that has not come; returns the file.
 
         Raises:
-            OSError: The disk takes no more.
+            OSError: The disk is full.
         """
         while self._next < self._end:
             line = self._taken()
@@ -68,7 +68,7 @@ class Ordered:
         return self._path
 
     def close(self) -> None:
-        """Lets go of the files; what could not be written has been told, or is not wanted any more."""
+        """Closes the files. Errors are ignored: they have been raised before, or the lines are not wanted any more."""
         with suppress(OSError):
             self._file.close()
         if self._aside:
@@ -83,7 +83,7 @@ class Ordered:
             yield line
 
     def _taken(self) -> bytes | None:
-        """The line that comes next, if it is there."""
+        """Returns the line that comes next, if it is there."""
         line = self._waiting.pop(self._next, None)
         if line is not None:
             self._size -= len(line)

@@ -1,7 +1,7 @@
-"""Private directories that go with the run that made them: at its end, or, where it was killed, as the next one begins.
+"""Private directories that are removed at the end of the run that made them, or, if it was killed, by the next run.
 
 A run holds a lock (flock) on a file in its directory, and the lock ends with the process, however that ends. So a
-directory whose lock can be had is nobody's any more.
+directory whose lock can be taken belongs to no run any more.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from typing import Final
 from connector.base.errors import ConfigError
 
 PREFIX: Final = ".openai-compatible-"
-"""How the names of these directories begin."""
+"""The beginning of the names of these directories."""
 
 _LOCK: Final = ".lock"
 
 
 @contextmanager
 def private_directory(beside: Path | None = None) -> Iterator[Path]:
-    """A directory for this user alone (0700), in the system's place for temporary files (`TMPDIR`) or in `beside`.
+    """Yields a directory for this user alone (0700), in the place for temporary files (`TMPDIR`) or in `beside`.
 
     Raises:
-        ConfigError: nothing can be written there.
+        ConfigError: Nothing can be written there.
     """
     with ExitStack() as stack:
         try:
             directory = stack.enter_context(owned_directory(beside or Path(tempfile.gettempdir())))
         except OSError as error:
-            where = beside or "The place for temporary files (TMPDIR)"
+            where = beside or "TMPDIR"
             raise ConfigError(
-                f"{where}: nothing can be written there ({error.strerror}).", detail=str(error)
+                f"{where}: nothing can be written there ({error.strerror}): name another directory", detail=str(error)
             ) from error
         yield directory
 
 
 @contextmanager
 def owned_directory(where: Path) -> Iterator[Path]:
-    """A directory in `where` for this user alone (0700), gone at the end. Those that killed runs left there go first.
+    """Yields a directory in `where` for this user alone (0700); first removes those that killed runs left there.
 
     Raises:
-        OSError: nothing can be written in `where`.
+        OSError: Nothing can be written in `where`.
     """
     _sweep(where)
     directory, lock = _made(where)
@@ -58,14 +58,14 @@ def owned_directory(where: Path) -> Iterator[Path]:
 
 
 def _made(where: Path) -> tuple[Path, int]:
-    """A new directory and its lock. Until the lock is had, a run that sweeps may take the directory for a lost one."""
+    """Returns a new directory and its lock. Before it is locked, another run may remove it as abandoned."""
     while True:
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
         try:
             lock = _opened(directory, new=True)
         except FileNotFoundError:
             continue
-        with suppress(OSError):  # a file system without locks: whoever sweeps gets none either, and leaves it alone
+        with suppress(OSError):  # a file system without locks: a run that sweeps gets none either, and leaves it alone
             fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             return directory, lock
@@ -91,7 +91,7 @@ def _remove(directory: Path) -> None:
             return
         try:
             lock = _opened(directory)
-        except FileNotFoundError:  # killed before it had a lock; or no directory of ours, and then not empty
+        except FileNotFoundError:  # killed before it had a lock; or not ours, and then not empty
             directory.rmdir()
             return
         try:

@@ -1,4 +1,4 @@
-"""How a finished file takes its place: on the disk first, then under its name, and the name on the disk."""
+"""How a finished file takes its place: its bytes are made durable first, then its name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from connector.stores.staging.spool import is_full, no_room
 
 
 def publish(output: Path, target: Path) -> None:
-    """Puts `output` in the place of `target`, for this user alone. Raises `OSError`."""
+    """Puts `output` in the place of `target`, for this user alone.
+
+    Raises:
+        OSError: It cannot be done.
+    """
     output.chmod(0o600)
     _sync(output)
     output.replace(target)
@@ -21,10 +25,10 @@ def publish(output: Path, target: Path) -> None:
 
 @contextmanager
 def writing(place: Path, errors: type[Exception] = OSError) -> Iterator[None]:
-    """Tells what keeps a file from being written in `place`: an `OSError`, or what `errors` names.
+    """Turns errors of writing the file `place` into a `StorageError`: `OSError`, and what `errors` names.
 
     Raises:
-        StorageError: For any of these that is raised inside.
+        StorageError: Any of these is raised inside.
     """
     try:
         yield
@@ -32,7 +36,7 @@ def writing(place: Path, errors: type[Exception] = OSError) -> Iterator[None]:
         if is_full(error):
             raise no_room(error, place.parent) from error
         raise StorageError(
-            f"{place}: it cannot be written. Check that its folder is still there.", detail=str(error)
+            f"{place}: it cannot be written: check that its folder is still there", detail=str(error)
         ) from error
 
 

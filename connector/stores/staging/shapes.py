@@ -1,4 +1,4 @@
-"""What JSON values look like: learned from all of them while they pass, told as a JSON Schema."""
+"""What JSON values look like: learned from all of them as they pass, and given as a JSON Schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.base.errors import ConfigError
 from connector.base.records import Schema
 
 _PROPERTIES: Final = 200
-"""An object of more keys than this, over all rows, is taken for a dictionary and not for a structure."""
+"""An object with more keys than this, over all rows, is a dictionary and not a structure."""
 
 _SIGNATURES: Final = 1_000
 _NESTED: Final = {dict, list}
@@ -19,9 +19,9 @@ _NAMES: Final = {bool: "boolean", int: "integer", float: "number", str: "string"
 
 
 class Shape:
-    """The types that the values in one place had so far, and the shapes within them.
+    """The types of the values in one place so far, and the shapes inside them.
 
-    Rows of one table are alike, so a row costs one look-up: only new combinations of keys and types are taken apart.
+    Rows of one table are alike, so a row costs one look-up: only new combinations of keys and types are analysed.
     """
 
     __slots__ = ("fields", "items", "most", "seen", "types")
@@ -35,11 +35,11 @@ class Shape:
 
     @classmethod
     def of_table(cls) -> Shape:
-        """The shape of whole rows, whose keys are columns however many they are."""
+        """Returns the shape of whole rows, whose keys are columns however many there are."""
         return cls(sys.maxsize)
 
     def learn(self, value: Mapping[str, Any]) -> None:
-        """Take an object in."""
+        """Learns the keys and types of an object."""
         signature = (*value, *map(type, value.values()))
         nested = self.seen.get(signature)
         if nested is None:
@@ -48,7 +48,7 @@ class Shape:
             self.fields[key].enter(value[key])
 
     def enter(self, value: Any) -> None:
-        """Take in what a list or an object holds."""
+        """Learns the types in a list or an object."""
         if type(value) is dict:
             self.learn(value)
             return
@@ -79,7 +79,7 @@ class Shape:
 
     @property
     def schema(self) -> Schema:
-        """The schema of the values: nullable, and `{"type": "null"}` where there was nothing but nulls."""
+        """The schema of the values, always nullable; `{"type": "null"}` if all were null."""
         kinds = sorted({_NAMES[kind] for kind in self.types - {NoneType}})
         if kinds == ["integer", "number"]:
             kinds = ["number"]
@@ -94,7 +94,7 @@ class Shape:
 
 
 def clash(names: Iterable[str]) -> str | None:
-    """What keeps these from being the columns of one table, in words; `None` if nothing does."""
+    """Returns in words why these cannot be the columns of one table; `None` if they can."""
     seen: dict[str, str] = {}
     for name in names:
         if not name or "\0" in name:
@@ -102,19 +102,19 @@ def clash(names: Iterable[str]) -> str | None:
         other = seen.get(name.casefold())
         if other is not None:
             return (
-                f"the column {name!r} is there twice"
+                f'the column "{name}" is there twice'
                 if other == name
-                else f"{other!r} and {name!r} differ only in case"
+                else f'"{other}" and "{name}" differ only in case'
             )
         seen[name.casefold()] = name
     return None
 
 
 def check_names(names: Iterable[str], where: str) -> None:
-    """Tell columns that DuckDB, and most databases, could not keep apart.
+    """Refuses columns that DuckDB, and most databases, could not tell apart.
 
     Raises:
-        ConfigError: two names are equal but for their case, or one is empty.
+        ConfigError: Two names differ only in case or not at all, or one is empty.
     """
     if problem := clash(names):
-        raise ConfigError(f"{where}: {problem}. Rename the column.")
+        raise ConfigError(f"{where}: {problem}: rename the column")

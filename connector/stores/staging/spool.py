@@ -1,4 +1,4 @@
-"""JSON lines in a private file: rows wait here until all of them are there, or until somebody has time for them."""
+"""Rows that wait as JSON lines in a private file until all of them are there, or until they can be taken."""
 
 from __future__ import annotations
 
@@ -20,56 +20,56 @@ _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _STRICT: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER
 _INT64: Final = 1 << 63
 UINT64: Final = 1 << 64
-"""The integers below it are all that orjson writes."""
+"""One more than the largest integer that orjson writes."""
 
 _FULL: Final = ("No space left", "Disk quota", "File too large")
 
 
 def encode(row: Mapping[str, Any], below: int = _INT64) -> tuple[bytes, Mapping[str, Any]]:
-    """A row as a line of JSON, and as it stands there.
+    """Returns a row as a line of JSON, and the values that the line holds.
 
-    Times become ISO 8601 text, bytes base64, NaN null, decimals numbers where a number holds all their digits and text
-    elsewhere. Integers that are not `below` become text, halves of surrogate pairs U+FFFD: others could not read them.
+    Times become ISO 8601 text, bytes base64, NaN null, decimals numbers if a number holds all their digits, else text.
+    Integers that are not `below` become text, halves of surrogate pairs U+FFFD: other readers could not take them.
     """
     try:
-        return orjson.dumps(row, default=_plain, option=_STRICT if below == _INT64 else _OPTIONS), row
+        return orjson.dumps(row, default=_json_value, option=_STRICT if below == _INT64 else _OPTIONS), row
     except TypeError:
         tidy = {_tidy(key, below): _tidy(value, below) for key, value in row.items()}
-        return orjson.dumps(tidy, default=_plain, option=_OPTIONS), tidy
+        return orjson.dumps(tidy, default=_json_value, option=_OPTIONS), tidy
 
 
 def is_full(error: Exception) -> bool:
-    """Whether this is about a disk that takes no more."""
+    """Returns whether an error is about a full disk."""
     return any(sign in str(error) for sign in _FULL)
 
 
 def no_room(error: Exception, directory: Path) -> StorageError:
-    """The error for a place that takes no more."""
+    """Returns the error for a full disk."""
     return StorageError(
-        f"Nothing more can be written in {directory}. Free some space there, or name another directory for temporary "
-        "files in TMPDIR, and run it again.",
+        f"{directory}: nothing more can be written there: free some space, or set TMPDIR to another directory for "
+        "temporary files, and run it again",
         detail=str(error),
     )
 
 
 def decode(text: bytes | str, place: str, number: int) -> dict[str, Any]:
-    """The object that a text is. It stands in `place` with this number, as in `reviews.jsonl, line` 7.
+    """Returns the object that a text is. It stands in `place` with this number, as in `reviews.jsonl, line` 7.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: It is not a JSON object.
     """
     try:
         row = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
-            raise ConfigError(f"{place} {number} is not UTF-8. Write it as UTF-8.") from error
+            raise ConfigError(f"{place} {number}: this is not UTF-8: save it as UTF-8") from error
         raise ConfigError(
-            f"{place} {number}, column {error.colno}: this is not JSON ({error.msg}). One object a line."
+            f"{place} {number}, column {error.colno}: this is not JSON ({error.msg}): write one object a line"
         ) from error
     if is_too_deep(row, text):
-        raise ConfigError(f"{place} {number} is nested too deeply. Make the inner objects and lists texts.")
+        raise ConfigError(f"{place} {number}: it is nested too deeply: write the inner objects and lists as texts")
     if not isinstance(row, dict):
-        raise ConfigError(f'{place} {number}: a JSON object is expected, such as {{"id": 1}}.')
+        raise ConfigError(f'{place} {number}: this is not a JSON object: write one, such as {{"id": 1}}')
     return row
 
 
@@ -85,8 +85,8 @@ def _tidy(value: Any, below: int) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
-    """A value that JSON does not know as one that it does."""
+def _json_value(value: Any) -> Any:
+    """Returns a value of a type that JSON has, for one of a type that it lacks."""
     if isinstance(value, Decimal):
         if not value.is_finite():
             return None
@@ -101,10 +101,16 @@ def _plain(value: Any) -> Any:
 
 
 class Spool:
-    """Rows that are written in any order and read in the order of their index. `shape` learns what they look like.
+    """Rows that are written in any order and read in the order of their index.
 
-    `columns_of` is where their keys are going to be columns, if they have to be, and `below` bounds the integers that
-    stay numbers. `gap` is the line of a row that is left out. `longest` is how many bytes the longest line has.
+    `longest` is how many bytes the longest line has.
+
+    Args:
+        path: The file, in a private directory.
+        shape: Learns what the rows look like.
+        columns_of: The output in which the keys become columns; keys that cannot are then refused at once.
+        below: Integers from here on become text.
+        gap: The line of a row that is left out.
     """
 
     def __init__(
@@ -125,7 +131,7 @@ class Spool:
         self.longest = len(gap)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Closes the file."""
         self._lines.close()
 
     def __enter__(self) -> Self:
@@ -135,15 +141,15 @@ class Spool:
         self.close()
 
     def __len__(self) -> int:
-        """One more than the highest index."""
+        """Returns one more than the highest index."""
         return len(self._lines)
 
     def write(self, index: int, row: Mapping[str, Any] | None) -> None:
-        """Keep a row at `index`; `None` is left out.
+        """Keeps a row at `index`; `None` is left out.
 
         Raises:
-            ConfigError: its keys cannot be columns beside those of the others.
-            StorageError: the disk takes no more.
+            ConfigError: Its keys cannot be columns beside those of the other rows.
+            StorageError: The disk is full.
         """
         try:
             if row is None:
@@ -164,10 +170,10 @@ class Spool:
             check_names(shape.fields, str(self._columns_of))
 
     def finish(self) -> Path:
-        """The file with all lines in order.
+        """Returns the file with all lines in order.
 
         Raises:
-            StorageError: the disk takes no more.
+            StorageError: The disk is full.
         """
         try:
             return self._lines.finish()
@@ -175,10 +181,10 @@ class Spool:
             raise no_room(error, self._place) from error
 
     def names(self) -> list[str]:
-        """The keys of all rows, by the first row that has each: in whatever order the rows have come."""
+        """Returns the keys of all rows, in the order of the first row that has each."""
         return list(dict.fromkeys(chain.from_iterable(map(orjson.loads, self.lines()))))
 
     def lines(self) -> Iterator[bytes]:
-        """All lines in order. Raises as `finish`."""
+        """Yields all lines in order. Raises as `finish`."""
         with self.finish().open("rb") as file:
             yield from file

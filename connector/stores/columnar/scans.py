@@ -7,22 +7,22 @@ from glob import escape
 from pathlib import Path
 from typing import Final
 
-from connector.stores._columns import literal
+from connector.stores.columnar.columns import literal
 
 _SHORTEST: Final = 1 << 21
 """Bytes of the buffer for a file of short lines."""
 
 
 def path_list(paths: Sequence[Path]) -> str:
-    """Files as a list in SQL, each for itself even if its name looks like a glob."""
+    """Returns files as a list in SQL, each for itself even if its name looks like a glob."""
     return f"[{', '.join(literal(escape(str(path))) for path in paths)}]"
 
 
 def csv_options(longest: int, compression: str = "uncompressed") -> str:
-    """How to have DuckDB read CSV without guessing.
+    """Returns the options of `read_csv` that keep DuckDB from guessing.
 
-    A buffer has to hold the `longest` row, or it is lost or cut without a word. The parallel reader has to be off,
-    though there is but one thread: it takes what stands inside of quotes for rows.
+    A buffer has to hold the `longest` row (in bytes), or DuckDB loses or cuts the row silently. The parallel reader has
+    to be off, though there is only one thread: it takes what stands inside of quotes for rows.
     """
     size = max(longest + 2, _SHORTEST)
     return (
@@ -31,10 +31,18 @@ def csv_options(longest: int, compression: str = "uncompressed") -> str:
     )
 
 
-def lines(path: Path, longest: int, compression: str = "uncompressed") -> str:
-    """The lines of a text file as a table, with `line` as its only column; the longest has so many bytes."""
+def line_scan(path: Path, longest: int, compression: str = "uncompressed") -> str:
+    """Returns a query for the lines of a text file, with `line` as its only column; the longest has `longest` bytes."""
     return (
         # Without separator and quote, whatever stands in a line is its one cell.
         f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, delim = '\x01', "
         f"quote = '', escape = '', strict_mode = false, {csv_options(longest, compression)})"
+    )
+
+
+def item_scan(path: Path, longest: int, compression: str = "uncompressed") -> str:
+    """Returns a query for the items of a JSON array, each as text; the longest has at most `longest` bytes."""
+    return (
+        f"FROM read_json_objects({path_list([path])}, format = 'array', "
+        f"compression = '{compression}', maximum_object_size = {longest})"
     )

@@ -1,48 +1,85 @@
-"""The types of columns: DuckDB's, JSON Schema's, and the SQL that leads from one to the other."""
+"""The columns of a snapshot: their types in DuckDB and in JSON Schema, and the SQL that leads from one to the other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from connector.base.records import Schema
 
 Structure: TypeAlias = str | list[Any] | dict[str, Any] | None
-"""What `from_json` reads: a type's name, `[item]`, `{key: value}`; `None` where there is nothing but nulls."""
+"""A type as `from_json` reads it: a name, `[item]` or `{key: value}`; `None` where all values are null."""
 
 
 class DuckType(Protocol):
-    """The part of duckdb's own type objects that is needed, the same in every version."""
+    """The part of duckdb's own type objects that is used here, the same in every version."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The type's name, in lower case."""
+        ...
+
     @property
-    def children(self) -> list[tuple[str, Any]]: ...
+    def children(self) -> list[tuple[str, Any]]:
+        """The names and types that it is made of, or the names and numbers that describe it."""
+        ...
 
 
-class Column(NamedTuple):
-    """A column of the snapshot and the SQL that gives its values.
+class SnapshotDatabase(Protocol):
+    """The part of `database.Database` that a format needs to fill the table `input`."""
 
-    `exact` keeps the type (for Parquet, and to sort by), `plain` is what JSON can hold, `text` is a CSV cell. `parse`
-    says that `plain` is JSON text. `kind` is the type that a cursor has, empty if the column cannot be one.
+    @property
+    def directory(self) -> Path:
+        """A private directory."""
+        ...
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Runs a statement and returns all of its rows."""
+        ...
+
+    def stream(self, statement: Callable[[int], str]) -> Iterator[list[tuple[Any, ...]]]:
+        """Yields the rows of a query in batches; `statement` skips as many rows as it is given."""
+        ...
+
+    def count(self, table: str) -> int:
+        """Returns how many rows a table has."""
+        ...
+
+    def types(self, table: str) -> dict[str, Any]:
+        """Returns the columns of a table and their types, as duckdb's own objects."""
+        ...
+
+
+class SnapshotColumn(NamedTuple):
+    """A column of the snapshot, and the SQL of its values.
+
+    Attributes:
+        name: The column's name in the input.
+        schema: The JSON Schema of its values in records.
+        exact: SQL of the value in its own type, for Parquet and to sort by.
+        json: SQL of a value that JSON can hold, for records.
+        text: SQL of the text in a CSV cell.
+        cursor_type: DuckDB's type of the values if they have an order, else empty.
+        is_parsed: Whether `json` gives JSON text that has to be parsed.
     """
 
     name: str
     schema: Schema
     exact: str
-    plain: str
+    json: str
     text: str
-    kind: str = ""
-    parse: bool = False
+    cursor_type: str = ""
+    is_parsed: bool = False
 
 
 def identifier(name: str) -> str:
-    """A name, quoted for SQL."""
+    """Returns a name, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text, quoted for SQL."""
+    """Returns a text, quoted for SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -85,23 +122,23 @@ _OTHER: Final = ("CAST({0} AS VARCHAR)", _string())
 
 _INT64_DIGITS: Final = 18
 _DOUBLE_DIGITS: Final = 15
-"""Every decimal number of so many digits survives the way through a double and back."""
+"""The digits of a decimal number that always survive the way through a double and back."""
 
 
-def plain(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
-    """The SQL that turns a value into one that JSON can hold, and its schema.
+def json_value(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
+    """Returns the SQL that turns a value into one that JSON can hold, and the schema of that.
 
-    Timestamps and dates become ISO 8601 text (with a time zone: in UTC), bytes base64, NaN and infinity null, decimals
-    numbers where a number holds all their digits and text elsewhere, everything that JSON does not know text.
+    Timestamps and dates become ISO 8601 text (in UTC if they have a time zone), bytes base64, NaN and infinity null,
+    decimals numbers if a number holds all their digits, else text. All other types become text.
     """
     match kind.id:
         case "list" | "array":
-            inner, items = plain(f"x{depth}", dict(kind.children)["child"], depth + 1)
+            inner, items = json_value(f"x{depth}", dict(kind.children)["child"], depth + 1)
             mapped = sql if inner == f"x{depth}" else f"[{inner} FOR x{depth} IN {sql}]"
             return mapped, {"type": ["null", "array"], "items": items}
         case "struct":
             fields = {
-                name: (field, *plain(field, child, depth))
+                name: (field, *json_value(field, child, depth))
                 for name, child in kind.children
                 for field in (f"struct_extract({sql}, {literal(name)})",)
             }
@@ -113,7 +150,7 @@ def plain(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
                 {"type": ["null", "object"], "properties": properties},
             )
         case "map":
-            inner, values = plain(f"x{depth}", dict(kind.children)["value"], depth + 1)
+            inner, values = json_value(f"x{depth}", dict(kind.children)["value"], depth + 1)
             keys = f"CAST(map_keys({sql}) AS VARCHAR[])"
             mapped = f"map({keys}, [{inner} FOR x{depth} IN map_values({sql})])"
             return (
@@ -131,13 +168,13 @@ def _sizes(kind: DuckType) -> dict[str, Any]:
 
 
 def scalar(sql: str, kind: str) -> tuple[str, Schema]:
-    """The same for a type that is no container, given by its name in lower case."""
+    """Returns the same as `json_value` for a type that is not nested, given by its name in lower case."""
     template, schema = _SCALARS.get(kind, _OTHER)
     return template.format(sql), dict(schema)
 
 
 def decimal(sql: str, *, precision: int, scale: int, fits: bool = False) -> tuple[str, Schema]:
-    """The same for a decimal. `fits` says that all of its values are known to fit a 64-bit integer or a double."""
+    """Returns the same for a decimal. `fits` says that all values are known to fit a 64-bit integer or a double."""
     if scale == 0 and (fits or precision <= _INT64_DIGITS):
         return f"CAST({sql} AS BIGINT)", {"type": ["null", "integer"]}
     if scale > 0 and (fits or precision <= _DOUBLE_DIGITS):
@@ -146,12 +183,12 @@ def decimal(sql: str, *, precision: int, scale: int, fits: bool = False) -> tupl
 
 
 def orderable(kind: DuckType) -> str:
-    """The type's name if its values have an order that a cursor can follow, else nothing."""
+    """Returns the type's name if its values have an order that a cursor can follow, else an empty text."""
     return str(kind) if kind.id == "decimal" or (kind.id in _SCALARS and kind.id != "blob") else ""
 
 
 def structure(schema: Schema) -> Structure:
-    """The type in which `from_json` reads values of a schema: JSON where it says too little to know a better one."""
+    """Returns the type in which `from_json` reads values of a schema: JSON where the schema says too little."""
     types = schema.get("type", [])
     kinds = sorted({types} if isinstance(types, str) else set(types)) if types else []
     match [kind for kind in kinds if kind != "null"]:
@@ -173,7 +210,7 @@ def structure(schema: Schema) -> Structure:
 
 
 def settle(declared: Structure, learned: Structure) -> Structure:
-    """The declared type if the values that came fit in it, else the type that they have: nothing is bent or lost."""
+    """Returns the declared type if the values that came fit in it, else the type that they have: no value is lost."""
     if learned is None or declared in ("JSON", "VARCHAR", learned):
         return _whole(declared)
     if isinstance(declared, list) and isinstance(learned, list):
@@ -186,7 +223,7 @@ def settle(declared: Structure, learned: Structure) -> Structure:
 
 
 def _whole(kind: Structure) -> Structure:
-    """The type with text in the places of which nothing is known."""
+    """Returns the type with text in place of the parts that are not known."""
     if isinstance(kind, list):
         return [_whole(kind[0])]
     if isinstance(kind, dict):

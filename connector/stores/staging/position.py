@@ -1,4 +1,4 @@
-"""How far an input has been read: the state in a checkpoint, and how it is resumed."""
+"""How far an input has been read: the state of a checkpoint, and reading on from it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from connector.base.errors import ConfigError
 from connector.base.records import JSON, Checkpoint, Record
 
 INTERVAL = 1_000
-"""Records between two checkpoints, and the rows that are fetched at a time."""
+"""Records between two checkpoints, and rows that are fetched at a time."""
 
 SECONDS = 10.0
-"""And the time between two, while records are taken at all."""
+"""Seconds between two checkpoints at the most, as long as records are taken."""
 
 
 class Position(NamedTuple):
     """`rows` records have been handed out; the last `ties` of them hold `cursor` in the column `field`.
 
-    Counting the ties lets a resumed read skip exactly those, so that of rows with one cursor value none is lost and
-    none is repeated, also when more of them have been appended since.
+    A resumed read skips exactly the counted ties, so no row is lost or repeated if rows with the same cursor value have
+    been appended since.
     """
 
     rows: int = 0
@@ -30,10 +30,10 @@ class Position(NamedTuple):
 
     @classmethod
     def of(cls, state: JSON, field: str | None) -> Position:
-        """The position that a state tells.
+        """Returns the position that a state describes.
 
         Raises:
-            ConfigError: it is not a state of an input that is read in this order.
+            ConfigError: It is not a state of an input that is read in this order.
         """
         if not state:
             return cls(0, field)
@@ -48,11 +48,11 @@ class Position(NamedTuple):
                 **rest,
             } if not rest and saved == field and rows >= 0 and ties >= 0 and not isinstance(cursor, (dict, list)):
                 return cls(rows, field, cursor, ties)
-        raise misfit(state, field)
+        raise state_mismatch(state, field)
 
     @property
     def state(self) -> dict[str, JSON]:
-        """What to save, and to hand to `read` again."""
+        """The state to save, and to hand to `read` later."""
         if self.field is None:
             return {"rows": self.rows}
         return {
@@ -63,7 +63,7 @@ class Position(NamedTuple):
         }
 
     def after(self, batch: Sequence[dict[str, Any]]) -> Position:
-        """The position behind these rows."""
+        """Returns the position after these rows."""
         rows = self.rows + len(batch)
         if self.field is None or not batch:
             return self._replace(rows=rows)
@@ -74,21 +74,21 @@ class Position(NamedTuple):
         return Position(rows, self.field, cursor, ties)
 
 
-def misfit(state: JSON, field: str | None) -> ConfigError:
-    """The error for a state that does not belong to this input."""
+def state_mismatch(state: JSON, field: str | None) -> ConfigError:
+    """Returns the error for a state that does not belong to this input."""
     saved = state.get("cursor_field") if isinstance(state, dict) else None
-    was = f" It was saved with cursor_field {saved!r}." if isinstance(saved, str) and saved != field else ""
-    now = f"cursor_field {field!r}" if field else "no cursor_field"
+    was = f' (the state was saved with cursor_field "{saved}")' if isinstance(saved, str) and saved != field else ""
+    now = f'cursor_field "{field}"' if field else "no cursor_field"
     return ConfigError(
-        f"The saved state does not fit this input, which is read with {now}.{was} "
-        "Read it as it was read then, or remove the state to start again."
+        f"state: the saved state does not fit this input, which is read with {now}{was}: "
+        "read it as it was read then, or remove the state to start again"
     )
 
 
 def numbered(
     batches: Iterable[list[dict[str, Any]]], start: Position, stream: str, now: Callable[[], float] = monotonic
 ) -> Iterator[Record | Checkpoint]:
-    """The rows as records, a checkpoint behind each batch and wherever they are taken slowly, and one in any case."""
+    """Yields the rows as records, with a checkpoint after each batch, or every `SECONDS`, and at least one."""
     position, told = start, now()
     for batch in batches:
         begun = 0

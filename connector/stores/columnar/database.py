@@ -1,4 +1,4 @@
-"""A private DuckDB in little memory: what does not fit is spilled to a private directory, which goes with it."""
+"""A private DuckDB in little memory: what does not fit is spilled to a private directory."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Final, Self, TypeAlias
 
 import duckdb
 
-from connector.stores._position import INTERVAL
+from connector.stores.staging.position import INTERVAL
 from connector.stores.staging.spool import no_room
 
 _ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
-"""The memory that is taken, more only when rows need it. The last is DuckDB's own limit, 80% of the machine's."""
+"""Limits of memory, the next one taken only when rows need it. The last is DuckDB's own, 80% of the machine's."""
 
 Statement: TypeAlias = str | Callable[[int], str]
-"""SQL, or SQL by how often more memory has had to be taken."""
+"""SQL, or a function that returns it for the number of times that the memory limit has been raised."""
 
 
 class Database:
-    """A DuckDB that holds one thread and a few megabytes, however many rows there are.
+    """A DuckDB that takes one thread and a few megabytes, however many rows there are.
 
-    A scan of DuckDB looks at 2,048 rows at once, so rows of many kilobytes need more. A step that runs out of memory is
-    run again in more of it, and so are all after it.
+    A scan of DuckDB looks at 2,048 rows at once, so rows of many kilobytes need more. A statement that runs out of
+    memory is run again with a higher limit, which then stays.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -50,7 +50,7 @@ class Database:
         self._connection.close()
 
     def run(self, statement: Statement, parameters: object = None) -> list[tuple[Any, ...]]:
-        """Run a statement to its end."""
+        """Runs a statement and returns all of its rows."""
         with closing(self._connection.cursor()) as cursor:
             while True:
                 try:
@@ -60,7 +60,7 @@ class Database:
                     self._make_room(error)
 
     def stream(self, statement: Callable[[int], str], start: int = 0) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows of a query, some at a time, without ever holding all; `statement` skips as many as it is given."""
+        """Yields the rows of a query in batches of `INTERVAL`; `statement` skips as many rows as it is given."""
         with closing(self._connection.cursor()) as cursor:
             while True:
                 try:
@@ -74,17 +74,17 @@ class Database:
                     return
 
     def count(self, table: str) -> int:
-        """How many rows a table has."""
+        """Returns how many rows a table has."""
         ((rows,),) = self.run(f"FROM {table} SELECT count(*)")
         return int(rows)
 
     def types(self, table: str) -> dict[str, Any]:
-        """The columns of a table and their types, as duckdb's own objects."""
+        """Returns the columns of a table and their types, as duckdb's own objects."""
         relation = self._connection.sql(f"FROM {table} LIMIT 0")
         return dict(zip(relation.columns, relation.types, strict=True))
 
     def _make_room(self, error: duckdb.Error) -> None:
-        """Take more memory if that is what was missing; else the error stands."""
+        """Raises the memory limit if memory was what was missing, else the error again."""
         text = str(error)
         cramped = isinstance(error, duckdb.OutOfMemoryException) or "SET memory_limit" in text
         if "max_temp_directory_size" in text:

@@ -1,0 +1,76 @@
+"""A file that rows are added to: it is written anew, the new rows after the old, and appears all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Record
+from connector.stores import Sink
+from connector.stores.columnar.snapshot import Snapshot, opened
+from connector.stores.columnar.writer import ColumnarWriter
+from connector.stores.formats import File, FileInput, FileOutput
+
+
+class Addition:
+    """A `Sink` whose rows come after those that the file `place` has, or replace those of the same `key`.
+
+    `addition` writes the new rows into a file of their own, `new`, of the same format. With a key, the last of all rows
+    that have the same one is kept; rows without one are all kept.
+    """
+
+    def __init__(self, addition: Sink, new: File, place: File, key: Sequence[str]) -> None:
+        self._addition = addition
+        self._new = new
+        self._place = place
+        self._key = key
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """See `Sink.write`."""
+        self._addition.write(record, added)
+
+    def flush(self) -> None:
+        """Does nothing: the file appears as a whole."""
+
+    def commit(self) -> None:
+        """See `Sink.commit`."""
+        self._addition.commit()
+        files = [*([self._place] if self._place.path.exists() else []), self._new]
+        directory = self._new.path.parent / "merged"
+        directory.mkdir()
+        place = self._place.path
+        with (
+            opened(FileInput(place.name, files, directory)) as snapshot,
+            self._place.format.sink(FileOutput(self._place, directory, place), {}, snapshot) as merged,
+        ):
+            replaced = _replaced(snapshot, self._key, place)
+            for record in _records(snapshot, merged):
+                merged.write(record, None if record.index in replaced else {})
+            merged.commit()
+
+
+def _records(snapshot: Snapshot, output: Sink) -> Iterator[Record]:
+    """Yields the rows, without their columns if the output takes those straight from the snapshot."""
+    if isinstance(output, ColumnarWriter):
+        yield from (Record(index, {}) for index in range(snapshot.rows))
+    else:
+        yield from (item for item in snapshot.read() if isinstance(item, Record))
+
+
+def _replaced(snapshot: Snapshot, key: Sequence[str], path: Path) -> set[int]:
+    """Returns the indexes of the rows that a later row of the same key replaces."""
+    cells = {field.name: field.exact for field in snapshot.fields}
+    if missing := [name for name in key if name not in cells]:
+        raise ConfigError(
+            f'{path}: there is no column "{missing[0]}", which the primary key names: '
+            "name columns of the stream as its primary key"
+        )
+    if not key or not snapshot.rows:
+        return set()
+    same = ", ".join(cells[name] for name in key)
+    whole = " AND ".join(f"{cells[name]} IS NOT NULL" for name in key)
+    rows = snapshot.database.run(
+        f"FROM input SELECT rowid WHERE {whole} QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY rowid DESC) > 1"
+    )
+    return {row for (row,) in rows}

@@ -1,0 +1,155 @@
+"""The writing of files with columns: rows come in any order, and DuckDB writes them in the order of their index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import duckdb
+import orjson
+
+from connector.base.records import JSON, Record, Schema
+from connector.stores import Source
+from connector.stores.columnar.columns import SnapshotColumn, Structure, identifier, literal
+from connector.stores.columnar.database import Database, Statement
+from connector.stores.columnar.scans import line_scan
+from connector.stores.columnar.snapshot import Snapshot
+from connector.stores.formats import FileOutput
+from connector.stores.staging.compression import UNCOMPRESSED, compressed
+from connector.stores.staging.publish import publish, writing
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import Spool
+
+_LEFT_OUT: Final = b"null\n"
+_DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_timezone": "TIMESTAMP WITH TIME ZONE"}
+
+
+class Layout(Protocol):
+    """What a format with columns says about its files."""
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether `structure` needs the types of the values, which are learned while they are written."""
+        ...
+
+    def structure(self, name: str, declared: Schema, learned: Schema) -> Structure:
+        """Returns the type in which the values of a column are read that have been waiting as JSON.
+
+        `declared` is the schema that the column should have, `learned` the schema of the values that came.
+        """
+        ...
+
+    def input_cell(self, column: SnapshotColumn) -> str:
+        """Returns the SQL of the value of a snapshot's column."""
+        ...
+
+    def cells(self, name: str, structure: Structure, sql: str) -> dict[str, str]:
+        """Returns the columns that one column becomes in the file, and the SQL of each."""
+        ...
+
+    def options(self, compression: str, level: int) -> str:
+        """Returns the options of `COPY`; `level` says how often more memory has been needed."""
+        ...
+
+
+class ColumnarWriter:
+    """A `Sink` for one file.
+
+    With a `Snapshot` as source, only the added columns wait here; at the end they are put beside its rows, position by
+    position, so no join and no sort has to hold them. From any other source the rows come whole.
+    """
+
+    def __init__(self, output: FileOutput, added: Mapping[str, Schema], source: Source | None, layout: Layout) -> None:
+        self._file = output.file
+        self._directory = output.directory
+        self._place = output.place
+        self._layout = layout
+        self._added = added
+        self._snapshot = source if isinstance(source, Snapshot) else None
+        self._inputs = dict(source.columns) if source else {}
+        check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
+        self._known = self._snapshot is not None or bool(self._inputs)
+        self._shape = Shape.of_table() if layout.is_typed or not self._known else None
+        self._spool = Spool(
+            self._directory / "rows.jsonl",
+            self._shape,
+            columns_of=None if self._known else self._place,
+            gap=_LEFT_OUT if self._snapshot else b"",
+        )
+        self._stack = ExitStack()
+        self._stack.callback(self._spool.close)
+        self._database = (
+            self._snapshot.database if self._snapshot else self._stack.enter_context(Database(self._directory))
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """See `Sink.write`."""
+        row = added if added is None or self._snapshot else {**record.data, **added}
+        self._spool.write(record.index, row)
+
+    def flush(self) -> None:
+        """Does nothing: the file appears as a whole."""
+
+    def commit(self) -> None:
+        """See `Sink.commit`."""
+        rows, output = self._spool.finish(), self._directory / "output"
+        compression = self._file.compression
+        with writing(self._place, duckdb.Error):
+            try:
+                self._database.run(self._copy(rows, output, dates=True))
+            except duckdb.ConversionException:
+                # What a database calls a timestamp need not be one.
+                self._database.run(self._copy(rows, output, dates=False))
+            if not compression.is_native:
+                output = compressed(output, compression, self._directory)
+            publish(output, self._file.path)
+
+    def _copy(self, rows: Path, output: Path, *, dates: bool) -> Statement:
+        """Returns the statement that writes the file."""
+        structures = self._structures()
+        v = f"from_json(line, {literal(orjson.dumps(structures).decode())})" if structures else "NULL"
+        columns = self._cells(structures, dates=dates) or {"nothing": "NULL"}
+        cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in columns.items())
+        beside = "input POSITIONAL JOIN " if self._snapshot else ""
+        waiting = f"({line_scan(rows, self._spool.longest)} SELECT line, {v} AS v)"
+        compression = self._file.compression if self._file.compression.is_native else UNCOMPRESSED
+        return lambda level: (
+            f"COPY (FROM {beside}{waiting} SELECT {cells} WHERE line <> 'null') "
+            f"TO {literal(str(output))} ({self._layout.options(compression.name, level)})"
+        )
+
+    def _structures(self) -> dict[str, Structure]:
+        """Returns the columns that have been waiting, and how to read them."""
+        names = list(self._added if self._snapshot else {**self._inputs, **self._added})
+        if not self._known and self._shape:
+            names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
+        declared = {**self._inputs, **self._added}
+        learned = self._shape.columns if self._shape else {}
+        return {name: self._layout.structure(name, declared.get(name, {}), learned.get(name, {})) for name in names}
+
+    def _cells(self, structures: Mapping[str, Structure], *, dates: bool) -> dict[str, str]:
+        """Returns the columns of the file and the SQL of each."""
+        cells: dict[str, str] = {}
+        for field in self._snapshot.fields if self._snapshot else ():
+            cells |= self._layout.cells(field.name, None, self._layout.input_cell(field))
+        for name, structure in structures.items():
+            cell = f"struct_extract(v, {literal(name)})"
+            date = _date(self._inputs.get(name, {})) if dates and name not in self._added else None
+            if structure == "VARCHAR" and date:
+                cell = f"CAST({cell} AS {date})"
+            cells |= self._layout.cells(name, structure, cell)
+        return cells
+
+
+def _date(schema: Schema) -> str | None:
+    if schema.get("format") == "date":
+        return "DATE"
+    return _DATES.get(schema.get("airbyte_type", ""))

@@ -1,0 +1,130 @@
+"""Zstandard, which DuckDB reads and writes line by line: Python 3.11 does not."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import duckdb
+
+from connector.stores.columnar.columns import literal
+from connector.stores.columnar.database import Database
+from connector.stores.columnar.scans import line_scan
+from connector.stores.staging.compression import BrokenCompressionError
+from connector.stores.staging.ordered import BUFFER
+from connector.stores.staging.private_directory import private_directory
+
+_LONGEST: Final = 1 << 25
+"""Bytes of a line at most: DuckDB has to be told before it reads, and nothing else can look into the file."""
+
+_AS_LINES: Final = "FORMAT csv, HEADER false, DELIMITER '\x01', QUOTE '', ESCAPE ''"
+"""Each line is its one cell, and goes out as it is."""
+
+_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE: Final = b"\x2a\x4d\x18"
+_RUN_LENGTH: Final = 1
+
+
+def opened(path: Path) -> BinaryIO:
+    """Opens a compressed text file to read its bytes, the end of each line as a line feed.
+
+    Raises:
+        BrokenCompressionError: It is not a zstd file, or its end is missing.
+        OSError: It cannot be read, here or at a read.
+    """
+    _check(path)
+    return BufferedReader(_Lines(path), BUFFER)
+
+
+def compress(path: Path, output: Path) -> None:
+    """Compresses a file of lines.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with path.open("rb") as file:
+        longest = max(map(len, file), default=0)
+    with Database(output.parent) as database:
+        try:
+            database.run(f"COPY ({line_scan(path, longest)}) TO {literal(str(output))} ({_AS_LINES}, COMPRESSION zstd)")
+        except duckdb.Error as error:
+            raise OSError(str(error)) from error
+
+
+class _Lines(RawIOBase):
+    """The decompressed bytes of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._chunks = _chunks(path)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed names the wider type
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._chunks.close()
+        super().close()
+
+
+def _chunks(path: Path) -> Generator[bytes, None, None]:
+    with private_directory() as directory, Database(directory) as database:
+        try:
+            for batch in database.stream(lambda start: f"{line_scan(path, _LONGEST, 'zstd')} OFFSET {start}"):
+                yield "".join(f"{line or ''}\n" for (line,) in batch).encode()
+        except duckdb.Error as error:
+            raise OSError(_plainly(str(error))) from error
+
+
+def _plainly(text: str) -> str:
+    if "Maximum line size" in text:
+        return "a line is longer than 32 MB, the most in a .zst file: decompress it first"
+    if "unicode" in text or "utf-8" in text:
+        return "a line is not UTF-8: save the file as UTF-8"
+    return text
+
+
+def _check(path: Path) -> None:
+    """Follows the frames and blocks of a file to its end (RFC 8878, 3.1), since DuckDB ignores a missing end."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+
+        def number(count: int) -> int:
+            nonlocal place
+            data = file.read(count)
+            place += count
+            if len(data) < count:
+                raise BrokenCompressionError("the end of the file is missing")
+            return int.from_bytes(data, "little")
+
+        while place < size:
+            magic = number(4).to_bytes(4, "little")
+            if magic[1:] == _SKIPPABLE and magic[0] >> 4 == 5:  # noqa: PLR2004 - 0x184D2A5?
+                content = number(4)
+                place += content
+            elif magic == _MAGIC:
+                descriptor = number(1)
+                is_single = descriptor >> 5 & 1
+                sized = (is_single, 2, 4, 8)[descriptor >> 6]
+                number((0 if is_single else 1) + (0, 1, 2, 4)[descriptor & 3] + sized)
+                is_last = 0
+                while not is_last:
+                    block = number(3)
+                    is_last = block & 1
+                    place += 1 if block >> 1 & 3 == _RUN_LENGTH else block >> 3
+                    file.seek(place)
+                place += 4 * (descriptor >> 2 & 1)
+            else:
+                raise BrokenCompressionError("this is not zstd")
+            file.seek(place)
+    if place > size:
+        raise BrokenCompressionError("the end of the file is missing")

@@ -1,0 +1,309 @@
+"""JSON lines: an object a line. Python alone reads and writes them: to load DuckDB would be half of a small run.
+
+A file that holds an array of objects, in spite of its name, is read as one. DuckDB does that, without holding the whole
+array; it is also used to sort rows, and to add rows to a file. Texts stay texts, also those that look like dates.
+"""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
+
+import orjson
+
+from connector.base.decoding import is_too_deep
+from connector.base.records import JSON, Checkpoint, Record, Schema
+from connector.stores import Sink, Source, columnar
+from connector.stores.columnar.columns import (
+    SnapshotColumn,
+    SnapshotDatabase,
+    literal,
+    scalar,
+    settle,
+    structure,
+)
+from connector.stores.columnar.scans import item_scan, line_scan
+from connector.stores.formats import File, FileInput, FileOutput, Format, FromFiles, unreadable
+from connector.stores.staging.compression import BROKEN, compressed, native
+from connector.stores.staging.ordered import BUFFER
+from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
+from connector.stores.staging.publish import publish, writing
+from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.spool import UINT64, Spool, decode, encode
+
+_AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
+_LONGEST_ITEM: Final = 1 << 24  # bytes of an item of an array at most
+_NUMBER: Final = ["null", "number"]
+_TEXT: Final[Schema] = {"type": ["null", "string"]}
+
+
+def _as_lines(lines: Path) -> Iterable[bytes] | None:  # noqa: ARG001 - a `Framing`
+    """A `Framing` that leaves the lines as they are."""
+    return None
+
+
+Framing = Callable[[Path], Iterable[bytes] | None]
+"""Returns the content of an output, given a file with a line for each row; `None` means that file as it is."""
+
+
+@dataclass(frozen=True)
+class JsonObjects:
+    """A `Format` of objects. Reading takes lines or an array, whichever a file holds; `framing` decides the writing."""
+
+    name: str
+    extensions: tuple[str, ...]
+    framing: Framing
+    reads_as: str = "jsonl"
+    is_compressible: bool = True
+
+    def source(self, given: FileInput) -> AbstractContextManager[Source]:
+        """See `Format.source`."""
+        if given.cursor_field is None and all(map(_is_lines, given.files)):
+            return nullcontext(JsonLines.opened(given))
+        return cast("AbstractContextManager[Source]", columnar.load("snapshot").opened(given))
+
+    def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
+        """See `Format.load`. Nested values are kept as the JSON that they are."""
+        rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(database, file) for file in files)
+        copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files)
+        database.run(_create(copy))
+        copy.path.unlink()
+        return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(copy.columns.items())]
+
+    def explain(self, text: str) -> str | None:  # noqa: ARG002 - DuckDB's words about JSON are plain enough
+        """See `Format.explain`."""
+        return None
+
+    def sink(
+        self, output: FileOutput, added: Mapping[str, Schema], source: Source | None
+    ) -> AbstractContextManager[Sink]:
+        """See `Format.sink`."""
+        return JsonWriter(output, added, source, self.framing)
+
+
+FORMATS: Final[tuple[Format, ...]] = (JsonObjects("jsonl", (".jsonl", ".ndjson"), _as_lines),)
+
+
+class _Copy(NamedTuple):
+    """Objects in a private file: how many there are, the bytes of the longest line, and the schema of each column."""
+
+    path: Path
+    rows: int
+    longest: int
+    columns: dict[str, Schema]
+
+
+class JsonLines(FromFiles):
+    """A `Source` over a private copy, which cannot change while it is read. A row has null for a key that it lacks."""
+
+    def __init__(self, given: FileInput, copy: _Copy) -> None:
+        self.name = given.name
+        self.files = given.files
+        self.rows = copy.rows
+        self.columns = {column: schema for column, schema in copy.columns.items() if not given.leaves_out(column)}
+        self._path = copy.path
+        self._is_wide = copy.longest * INTERVAL > _AT_ONCE
+        self._numbers = [column for column, schema in self.columns.items() if schema["type"] == _NUMBER]
+
+    @classmethod
+    def opened(cls, given: FileInput) -> Self:
+        """Reads all files once, and holds what they say now.
+
+        Raises:
+            ConfigError: A file cannot be read; it names the file and the place.
+            StorageError: There is no room for the copy.
+        """
+        rows = islice(chain.from_iterable(map(_objects, given.files)), given.limit)
+        return cls(given, _copied(rows, given.directory / "input.jsonl", given.files))
+
+    def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
+        """See `Source.read`."""
+        position = Position.of(state, None)
+        if position.rows > self.rows:
+            raise state_mismatch(state, None)
+        return numbered(self._batches(position.rows), position, self.name)
+
+    def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
+        columns, loads = list(self.columns), orjson.loads
+        with self._path.open("rb") as lines:
+            deque(islice(lines, start), maxlen=0)
+            while batch := [loads(line) for line in (_some(lines) if self._is_wide else islice(lines, INTERVAL))]:
+                rows = [row if list(row) == columns else {name: row.get(name) for name in columns} for row in batch]
+                for name in self._numbers:  # a whole number among others is written like them
+                    for row in rows:
+                        if type(row[name]) is int:
+                            row[name] = float(row[name])
+                yield rows
+
+
+class JsonWriter:
+    """A `Sink` for one file, which is written without DuckDB."""
+
+    def __init__(
+        self, output: FileOutput, added: Mapping[str, Schema], source: Source | None, framing: Framing
+    ) -> None:
+        self._output = output
+        self._added = list(added)
+        self._framing = framing
+        columns = list(source.columns) if source else []
+        self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
+        check_names(self._names or added, str(output.place))
+        shape = None if self._names else Shape.of_table()
+        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=output.place, below=UINT64)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """See `Sink.write`."""
+        row = None if added is None else {**record.data, **added}
+        names = self._names
+        if row and names and list(row) != names:
+            row = {name: row.get(name) for name in names}
+        self._spool.write(record.index, row)
+
+    def flush(self) -> None:
+        """Does nothing: the file appears as a whole."""
+
+    def commit(self) -> None:
+        """See `Sink.commit`."""
+        lines, directory = self._spool.finish(), self._output.directory
+        with writing(self._output.place):
+            if not self._names:
+                lines = _written(directory / "filled", self._filled(lines))
+            if (framed := self._framing(lines)) is not None:
+                lines = _written(directory / "framed", framed)
+            publish(compressed(lines, self._output.file.compression, directory), self._output.file.path)
+
+    def _filled(self, path: Path) -> Iterator[bytes]:
+        """Yields rows whose columns are known only now that all have come, null where one lacks a column."""
+        names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
+        with path.open("rb") as lines:
+            for row in map(orjson.loads, lines):
+                yield encode({name: row.get(name) for name in names}, UINT64)[0]
+
+
+def _written(path: Path, lines: Iterable[bytes]) -> Path:
+    with path.open("wb", buffering=BUFFER) as file:
+        file.writelines(lines)
+    return path
+
+
+def _some(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the next lines, as many as may be held at once."""
+    size = 0
+    for line in islice(lines, INTERVAL):
+        size += len(line)
+        yield line
+        if size > _AT_ONCE:
+            return
+
+
+def _is_lines(file: File) -> bool:
+    """Returns whether a file holds an object a line, and not an array.
+
+    Raises:
+        ConfigError: As `_objects`.
+    """
+    with _opened(file) as stream:
+        texts = (chunk.removeprefix(BOM_UTF8).strip() for chunk in iter(partial(stream.read, BUFFER), b""))
+        return not next(filter(None, texts), b"").startswith(b"[")
+
+
+def _objects(file: File) -> Iterator[dict[str, Any]]:
+    """Yields the objects in a file of lines.
+
+    Raises:
+        ConfigError: A line is not an object, or cannot be decompressed; it names the line.
+    """
+    place, number = f"{file.path}, line", 0
+    with _opened(file) as stream:
+        while lines := stream.readlines(BUFFER):
+            if number == 0:
+                lines[0] = lines[0].removeprefix(BOM_UTF8)
+            rows = _parsed(lines)
+            if rows is None:
+                texts = ((at, line.strip()) for at, line in enumerate(lines, number + 1))
+                yield from (decode(text, place, at) for at, text in texts if text)
+            else:
+                yield from rows
+            number += len(lines)
+
+
+def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
+    """Returns the objects in lines, parsed all at once; `None` where a line has to be looked at by itself."""
+    try:
+        rows = list(map(orjson.loads, lines))
+    except orjson.JSONDecodeError:
+        return None
+    usual = all(type(row) is dict and not is_too_deep(row, line) for row, line in zip(rows, lines, strict=True))
+    return rows if usual else None
+
+
+def _items(database: SnapshotDatabase, file: File) -> Iterator[dict[str, Any]]:
+    """Yields the objects in a file with an array, which DuckDB takes apart: Python would have to hold all of it."""
+    path, compression = native(file.path, file.compression, database.directory)
+    batches = database.stream(lambda start: f"{item_scan(path, _LONGEST_ITEM, compression)} OFFSET {start}")
+    for number, (text,) in enumerate(chain.from_iterable(batches), 1):
+        if stripped := text.strip():
+            yield decode(stripped, f"{file.path}, item", number)
+
+
+@contextmanager
+def _opened(file: File) -> Iterator[BinaryIO]:
+    try:
+        with file.compression.open(file.path) as stream:
+            yield stream
+    except BROKEN as error:
+        raise unreadable([file], error) from error
+
+
+def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File]) -> _Copy:
+    """Writes what has been read from `files` to `path`, a file in a private directory.
+
+    Raises:
+        ConfigError: Keys cannot be columns.
+        StorageError: The disk is full.
+    """
+    shape = Shape.of_table()
+    with Spool(path, shape) as spool:
+        for index, row in enumerate(rows):
+            spool.write(index, row)
+        spool.finish()
+    columns = {name: _TEXT if schema == {"type": "null"} else schema for name, schema in shape.columns.items()}
+    check_names(columns, ", ".join(str(file.path) for file in files))
+    return _Copy(path, len(spool), spool.longest, columns)
+
+
+def _create(copy: _Copy) -> str:
+    """Returns the statement that makes the table: scalars typed, the rest as JSON."""
+    types = {name: _type(schema) for name, schema in copy.columns.items()}
+    cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(types))
+    v = f"from_json(line, {literal(orjson.dumps(types).decode())})" if types else "line"
+    rows = f"{line_scan(copy.path, copy.longest)} SELECT {v} AS v"
+    return f"CREATE TABLE input AS FROM ({rows}) SELECT {cells or 'v AS nothing'}"
+
+
+def _type(schema: Schema) -> str:
+    type_ = settle(structure(schema), None)
+    return type_ if isinstance(type_, str) else "JSON"
+
+
+def _column(name: str, cell: str, schema: Schema) -> SnapshotColumn:
+    type_ = _type(schema)
+    if type_ != "JSON":
+        json, nullable = scalar(cell, type_.lower())
+        return SnapshotColumn(name, nullable, cell, json, text=f"CAST({json} AS VARCHAR)", cursor_type=type_)
+    nested = structure(schema)
+    exact = cell if nested == "JSON" else f"from_json({cell}, {literal(orjson.dumps(settle(nested, None)).decode())})"
+    return SnapshotColumn(name, schema, exact, cell, text=f"{cell} ->> '$'", is_parsed=True)

@@ -1,0 +1,131 @@
+"""Parquet: reading keeps the file's types, writing gives input columns theirs and added ones those of their schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, cast
+
+from connector.base.records import Schema
+from connector.stores import Sink, Source, columnar
+from connector.stores.columnar.columns import (
+    DuckType,
+    SnapshotColumn,
+    SnapshotDatabase,
+    Structure,
+    decimal,
+    identifier,
+    json_value,
+    orderable,
+    settle,
+    structure,
+)
+from connector.stores.columnar.scans import path_list
+from connector.stores.formats import File, FileInput, FileOutput, Format
+
+_GROUP_ROWS: Final = 20_480
+_FEWEST_ROWS: Final = 2_048
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A `Format`."""
+
+    name: str = "parquet"
+    extensions: tuple[str, ...] = (".parquet",)
+    reads_as: str = "parquet"
+    is_compressible: bool = False  # its columns are
+
+    def source(self, given: FileInput) -> AbstractContextManager[Source]:
+        """See `Format.source`."""
+        return cast("AbstractContextManager[Source]", columnar.load("snapshot").opened(given))
+
+    def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
+        """See `Format.load`."""
+        table = _together(database, files)
+        names = list(database.types(table))
+        cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
+        last = "" if limit is None else f" LIMIT {limit}"
+        database.run(f"CREATE TABLE input AS FROM {table} SELECT {cells}{last}")
+        types = database.types("input")
+        return [_column(database, name, cell, type_) for name, (cell, type_) in zip(names, types.items(), strict=True)]
+
+    def explain(self, text: str) -> str | None:  # noqa: ARG002 - DuckDB's words about Parquet are plain enough
+        """See `Format.explain`."""
+        return None
+
+    def sink(
+        self, output: FileOutput, added: Mapping[str, Schema], source: Source | None
+    ) -> AbstractContextManager[Sink]:
+        """See `Format.sink`."""
+        writer = columnar.load("writer").ColumnarWriter(output, added, source, _Layout())
+        return cast("AbstractContextManager[Sink]", writer)
+
+
+FORMATS: Final[tuple[Format, ...]] = (Parquet(),)
+
+
+class _Layout:
+    """A `Layout`: every column has a type, the declared one if the values fit it."""
+
+    is_typed = True
+
+    def structure(self, name: str, declared: Schema, learned: Schema) -> Structure:  # noqa: ARG002 - the contract's
+        """See `Layout.structure`."""
+        return settle(structure(declared), structure(learned))
+
+    def input_cell(self, column: SnapshotColumn) -> str:
+        """See `Layout.input_cell`."""
+        return column.exact
+
+    def cells(self, name: str, structure: Structure, sql: str) -> dict[str, str]:  # noqa: ARG002 - the contract's
+        """See `Layout.cells`."""
+        return {name: sql}
+
+    def options(self, compression: str, level: int) -> str:  # noqa: ARG002 - Parquet is compressed inside
+        """See `Layout.options`."""
+        # A row group is held in memory: the wider the rows turn out to be, the fewer it gets.
+        rows = max(_FEWEST_ROWS, _GROUP_ROWS >> level)
+        return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}"
+
+
+def _together(database: SnapshotDatabase, files: Sequence[File]) -> str:
+    """Returns the SQL of all files as one table. A column that is JSON in one file becomes JSON in all."""
+    table = _scan(files)
+    nested = [name for name, kind in database.types(table).items() if str(kind) == "JSON"]
+    if len(files) == 1 or not nested:
+        return table
+    parts = []
+    for file in files:
+        kinds = database.types(_scan([file]))
+        others = [identifier(name) for name in nested if name in kinds and str(kinds[name]) != "JSON"]
+        replaced = f" REPLACE ({', '.join(f'to_json({name}) AS {name}' for name in others)})" if others else ""
+        parts.append(f"FROM {_scan([file])} SELECT *{replaced}")
+    return f"({' UNION ALL BY NAME '.join(parts)})"
+
+
+def _scan(files: Sequence[File]) -> str:
+    return f"read_parquet({path_list([file.path for file in files])}, union_by_name = true, hive_partitioning = false)"
+
+
+def _column(database: SnapshotDatabase, name: str, cell: str, type_: DuckType) -> SnapshotColumn:
+    if str(type_) == "JSON":
+        return SnapshotColumn(name, {}, cell, cell, text=f"CAST({cell} AS VARCHAR)", is_parsed=True)
+    if type_.id == "decimal":
+        json, schema = _decimal(database, cell, **{part: int(size) for part, size in type_.children})
+    else:
+        json, schema = json_value(cell, type_)
+    nested = type_.id in ("list", "array", "struct", "map")
+    text = f"CAST({f'to_json({json})' if nested else json} AS VARCHAR)"
+    return SnapshotColumn(name, schema, cell, json, text, cursor_type=orderable(type_))
+
+
+def _decimal(database: SnapshotDatabase, cell: str, *, precision: int, scale: int) -> tuple[str, dict[str, object]]:
+    """Makes a wide decimal, such as every number of some warehouses, a number if all of its values fit one."""
+    if scale == 0:
+        fit = f"{cell} BETWEEN -9223372036854775808 AND 9223372036854775807"
+    else:
+        fit = f"TRY_CAST(CAST({cell} AS DOUBLE) AS DECIMAL({precision}, {scale})) IS NOT DISTINCT FROM {cell}"
+    ((fits,),) = database.run(f"FROM input SELECT coalesce(bool_and({fit}), true)")
+    return decimal(cell, precision=precision, scale=scale, fits=bool(fits))

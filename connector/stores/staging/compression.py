@@ -1,0 +1,116 @@
+"""The table of compressions. A new one is a new row of `COMPRESSIONS`; every format that is compressible takes it."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+
+from connector.stores.staging.ordered import BUFFER
+
+_LEVEL: Final = 6  # gzip's own default: Python's takes three times as long for one part in a hundred
+
+
+class BrokenCompressionError(Exception):
+    """A file is not compressed as its name says, or its end is missing."""
+
+
+_BROKEN: Final = (gzip.BadGzipFile, EOFError, zlib.error, BrokenCompressionError)
+BROKEN: Final = (OSError, *_BROKEN)
+"""The errors of reading a file that may be compressed."""
+
+
+class Compression(NamedTuple):
+    """A compression of whole files.
+
+    `open` opens a file to read its decompressed bytes, and raises `BROKEN` here or at a read. `compress` writes the
+    compressed content of the first file to the second; it raises `OSError`. `is_native` says that DuckDB reads and
+    writes the compression itself, under the same `name`.
+    """
+
+    name: str
+    suffix: str
+    open: Callable[[Path], BinaryIO]
+    compress: Callable[[Path, Path], None]
+    is_native: bool = False
+
+
+def is_broken(error: Exception) -> bool:
+    """Returns whether an error is about the compression of a file, or its missing end."""
+    return isinstance(error, _BROKEN)
+
+
+def compressed(path: Path, compression: Compression, directory: Path) -> Path:
+    """Returns a file with the compressed content of another: a new one in `directory`, or the same if uncompressed.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if compression is UNCOMPRESSED:
+        return path
+    output = directory / "compressed"
+    compression.compress(path, output)
+    return output
+
+
+def native(path: Path, compression: Compression, directory: Path) -> tuple[Path, str]:
+    """Returns a file that DuckDB can read, and DuckDB's name for its compression.
+
+    A file in a compression that DuckDB does not know is decompressed into `directory`.
+
+    Raises:
+        OSError, EOFError, zlib.error, BrokenCompressionError: As `BROKEN`.
+    """
+    if compression.is_native:
+        return path, compression.name
+    output = directory / f"{path.name}.decompressed"
+    with compression.open(path) as packed, output.open("wb") as file:
+        shutil.copyfileobj(packed, file, BUFFER)
+    return output, UNCOMPRESSED.name
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _copy(path: Path, output: Path) -> None:
+    shutil.copyfile(path, output)
+
+
+def _open_gzip(path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.open(path))
+
+
+def _compress_gzip(path: Path, output: Path) -> None:
+    with path.open("rb") as file, gzip.open(output, "wb", compresslevel=_LEVEL) as packed:
+        shutil.copyfileobj(file, packed, BUFFER)
+
+
+def _zstd() -> Any:
+    """Returns the module that needs DuckDB: before Python 3.14, the standard library has no zstd."""
+    return importlib.import_module("connector.stores.columnar.zstd")
+
+
+def _open_zstd(path: Path) -> BinaryIO:
+    return cast("BinaryIO", _zstd().opened(path))
+
+
+def _compress_zstd(path: Path, output: Path) -> None:
+    _zstd().compress(path, output)
+
+
+UNCOMPRESSED: Final = Compression("uncompressed", "", _open, _copy, is_native=True)
+COMPRESSIONS: Final = (
+    Compression("gzip", ".gz", _open_gzip, _compress_gzip, is_native=True),
+    Compression(
+        "zstd",
+        ".zst",
+        _open_zstd,
+        _compress_zstd,
+        is_native=True,
+    ),
+)
