@@ -161,12 +161,6 @@ def test_broken_csv_is_refused_with_file_row_and_what_to_do(tmp_path: Path, cont
         pass
 
 
-@pytest.mark.parametrize("content", [b"a\n1\n", gzip.compress(b"a\n" + b"1\n" * 100_000)[:100]])
-def test_broken_compression_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ConfigError, match=r"in.csv.gz: its compression is broken"):
-        table(file(tmp_path, content, "in.csv.gz"))
-
-
 def test_an_error_does_not_quote_a_whole_row(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught, opened(file(tmp_path, f"a,b\n1,2,{'secret ' * 10_000}\n")):
         pass

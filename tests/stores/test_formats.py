@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import importlib
 import os
 import random
 import shutil
@@ -24,7 +25,7 @@ from connector.stores.columnar.database import Database
 from connector.stores.files import recognise
 from connector.stores.formats import formats
 from connector.stores.staging import compression
-from connector.stores.staging.compression import COMPRESSIONS, UNCOMPRESSED, Compression
+from connector.stores.staging.compression import BROKEN, COMPRESSIONS, UNCOMPRESSED, Compression
 from tests.stores.helpers import opened, rows_of, table
 
 TEXT: Final[Schema] = {"type": ["null", "string"]}
@@ -206,7 +207,7 @@ def spoiled(kind: Kind, content: bytes, path: Path) -> Path:
     return path
 
 
-BROKEN: Final = {
+SPOILED: Final = {
     "csv": (b"a,b\n1,2\n1,2,3\n", r"row 3 .*number of cells"),
     "tsv": (b"a\tb\n1\t2\n1\t2\t3\n", r"row 3 .*number of cells"),
     "json": (b'[{"a": 1}, 2]', r"item 2: this is not a JSON object"),
@@ -216,7 +217,7 @@ BROKEN: Final = {
 
 
 def test_a_broken_file_is_refused_with_its_name_and_the_place(kind: Kind, tmp_path: Path) -> None:
-    content, place = BROKEN[kind.format]
+    content, place = SPOILED[kind.format]
     path = spoiled(kind, content, tmp_path / kind.name)
     for cursor_field in (None, "a"):
         with pytest.raises(ConfigError, match=rf"{kind.name}(: |, ){place}") as caught:
@@ -234,6 +235,35 @@ def test_a_file_whose_end_is_missing_is_refused(kind: Kind, tmp_path: Path) -> N
     for cursor_field in (None, "id"):
         with pytest.raises(ConfigError, match=rf"{kind.name}(: |, )"):
             table(path, cursor_field=cursor_field)
+
+
+def test_text_that_is_not_utf_8_is_refused_with_its_line(kind: Kind, tmp_path: Path) -> None:
+    if kind.format not in ("csv", "tsv", "jsonl"):
+        return
+    cell = b'{"a": "%b"}' if kind.format == "jsonl" else b"%b"
+    lines = b"\n".join([cell % b"a", *[cell % b"fine"] * 9, cell % b"caf\xe9", b""])
+    path = tmp_path / kind.name
+    if kind.compression.name == "zstd":  # DuckDB writes no such text
+        path.write_bytes(b"\x28\xb5\x2f\xfd\x00\x58" + (len(lines) << 3 | 1).to_bytes(3, "little") + lines)
+    else:
+        spoiled(kind, lines, path)
+    with pytest.raises(ConfigError, match=rf"{kind.name}(: |, )line 11:? (this )?is not UTF-8: save"):
+        table(path)
+
+
+@pytest.mark.parametrize("packed", COMPRESSIONS, ids=[each.name for each in COMPRESSIONS])
+def test_no_beginning_of_a_compressed_file_passes_for_the_whole(packed: Compression, tmp_path: Path) -> None:
+    path, text = tmp_path / "whole", tmp_path / "text"
+    text.write_bytes(b"a\n" + b"".join(b"%d\n" % (number * 7919) for number in range(100)))
+    packed.compress(text, path)
+    content = path.read_bytes()
+    for size in range(1, len(content)):
+        path.write_bytes(content[:size])
+        with pytest.raises(BROKEN), packed.open(path) as stream:
+            stream.read()
+    path.write_bytes(content * 2)  # files of one compression may be put together
+    with packed.open(path) as stream:
+        assert stream.read() == text.read_bytes() * 2
 
 
 def test_what_is_not_compressed_as_its_name_says_is_refused(kind: Kind, tmp_path: Path) -> None:
@@ -368,7 +398,7 @@ def test_an_unknown_format_is_refused_with_those_there_are() -> None:
         files.Options(path="a.csv", format="excel")
 
 
-def test_every_module_of_the_family_has_its_place_here() -> None:
+def test_every_module_of_the_family_is_one_and_has_its_place_here() -> None:
     modules = {path.stem for path in Path(family.__path__[0]).glob("*.py") if not path.stem.startswith("_")}
-    assert modules == {type(each).__module__.rpartition(".")[2] for each in formats().values()} | {"json"}
-    assert set(BROKEN) == set(formats())
+    named = [each.name for name in modules for each in importlib.import_module(f"{family.__name__}.{name}").FORMATS]
+    assert sorted(named) == sorted(formats()) == sorted(SPOILED)

@@ -125,21 +125,21 @@ _DOUBLE_DIGITS: Final = 15
 """The digits of a decimal number that always survive the way through a double and back."""
 
 
-def json_value(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
+def json_value(sql: str, type_: DuckType, depth: int = 0) -> tuple[str, Schema]:
     """Returns the SQL that turns a value into one that JSON can hold, and the schema of that.
 
     Timestamps and dates become ISO 8601 text (in UTC if they have a time zone), bytes base64, NaN and infinity null,
     decimals numbers if a number holds all their digits, else text. All other types become text.
     """
-    match kind.id:
+    match type_.id:
         case "list" | "array":
-            inner, items = json_value(f"x{depth}", dict(kind.children)["child"], depth + 1)
+            inner, items = json_value(f"x{depth}", dict(type_.children)["child"], depth + 1)
             mapped = sql if inner == f"x{depth}" else f"[{inner} FOR x{depth} IN {sql}]"
             return mapped, {"type": ["null", "array"], "items": items}
         case "struct":
             fields = {
                 name: (field, *json_value(field, child, depth))
-                for name, child in kind.children
+                for name, child in type_.children
                 for field in (f"struct_extract({sql}, {literal(name)})",)
             }
             packed = ", ".join(f"{identifier(name)}: {inner}" for name, (_, inner, _) in fields.items())
@@ -150,7 +150,7 @@ def json_value(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
                 {"type": ["null", "object"], "properties": properties},
             )
         case "map":
-            inner, values = json_value(f"x{depth}", dict(kind.children)["value"], depth + 1)
+            inner, values = json_value(f"x{depth}", dict(type_.children)["value"], depth + 1)
             keys = f"CAST(map_keys({sql}) AS VARCHAR[])"
             mapped = f"map({keys}, [{inner} FOR x{depth} IN map_values({sql})])"
             return (
@@ -158,18 +158,18 @@ def json_value(sql: str, kind: DuckType, depth: int = 0) -> tuple[str, Schema]:
                 {"type": ["null", "object"], "additionalProperties": values},
             )
         case "decimal":
-            return decimal(sql, **_sizes(kind))
-    return scalar(sql, kind.id)
+            return decimal(sql, **_sizes(type_))
+    return scalar(sql, type_.id)
 
 
-def _sizes(kind: DuckType) -> dict[str, Any]:
+def _sizes(type_: DuckType) -> dict[str, Any]:
     """`precision` and `scale` of a decimal."""
-    return {name: int(value) for name, value in kind.children}
+    return {name: int(value) for name, value in type_.children}
 
 
-def scalar(sql: str, kind: str) -> tuple[str, Schema]:
+def scalar(sql: str, type_: str) -> tuple[str, Schema]:
     """Returns the same as `json_value` for a type that is not nested, given by its name in lower case."""
-    template, schema = _SCALARS.get(kind, _OTHER)
+    template, schema = _SCALARS.get(type_, _OTHER)
     return template.format(sql), dict(schema)
 
 
@@ -182,9 +182,9 @@ def decimal(sql: str, *, precision: int, scale: int, fits: bool = False) -> tupl
     return f"CAST({sql} AS VARCHAR)", _string()
 
 
-def orderable(kind: DuckType) -> str:
+def orderable(type_: DuckType) -> str:
     """Returns the type's name if its values have an order that a cursor can follow, else an empty text."""
-    return str(kind) if kind.id == "decimal" or (kind.id in _SCALARS and kind.id != "blob") else ""
+    return str(type_) if type_.id == "decimal" or (type_.id in _SCALARS and type_.id != "blob") else ""
 
 
 def structure(schema: Schema) -> Structure:
@@ -222,10 +222,10 @@ def settle(declared: Structure, learned: Structure) -> Structure:
     return _whole(learned)
 
 
-def _whole(kind: Structure) -> Structure:
+def _whole(type_: Structure) -> Structure:
     """Returns the type with text in place of the parts that are not known."""
-    if isinstance(kind, list):
-        return [_whole(kind[0])]
-    if isinstance(kind, dict):
-        return {key: _whole(value) for key, value in kind.items()}
-    return kind or "VARCHAR"
+    if isinstance(type_, list):
+        return [_whole(type_[0])]
+    if isinstance(type_, dict):
+        return {key: _whole(value) for key, value in type_.items()}
+    return type_ or "VARCHAR"

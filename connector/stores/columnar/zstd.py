@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -12,7 +13,7 @@ import duckdb
 from connector.stores.columnar.columns import literal
 from connector.stores.columnar.database import Database
 from connector.stores.columnar.scans import line_scan
-from connector.stores.staging.compression import BrokenCompressionError
+from connector.stores.staging.compression import BrokenCompressionError, UnreadableTextError
 from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.private_directory import private_directory
 
@@ -82,15 +83,18 @@ def _chunks(path: Path) -> Generator[bytes, None, None]:
             for batch in database.stream(lambda start: f"{line_scan(path, _LONGEST, 'zstd')} OFFSET {start}"):
                 yield "".join(f"{line or ''}\n" for (line,) in batch).encode()
         except duckdb.Error as error:
-            raise OSError(_plainly(str(error))) from error
+            raise _plainly(error) from error
 
 
-def _plainly(text: str) -> str:
+def _plainly(error: duckdb.Error) -> OSError:
+    text = str(error)
+    number = re.search(r"CSV Error on Line: (\d+)", text)
+    where = f"line {number[1]}" if number else "a line"
     if "Maximum line size" in text:
-        return "a line is longer than 32 MB, the most in a .zst file: decompress it first"
+        return UnreadableTextError(f"{where} is too long for a .zst file (32 MB at most): decompress it first")
     if "unicode" in text or "utf-8" in text:
-        return "a line is not UTF-8: save the file as UTF-8"
-    return text
+        return UnreadableTextError(f"{where} is not UTF-8: save the file as UTF-8")
+    return OSError(text)
 
 
 def _check(path: Path) -> None:

@@ -22,7 +22,7 @@ from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.stores import Sink, Source
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase
-from connector.stores.staging.compression import Compression, is_broken
+from connector.stores.staging.compression import Compression, UnreadableTextError, is_broken
 
 _DETAIL: Final = 1_000
 """Characters that are kept of a library's message: DuckDB quotes rows, which can be long."""
@@ -129,7 +129,9 @@ def unreadable(files: Sequence[File], error: Exception, why: str | None = None) 
     text = str(error) or repr(error)
     names = [str(file.path) for file in files]
     named = next((name for name in names if name in text), ", ".join(names))
-    if is_broken(error):
+    if isinstance(error, UnreadableTextError):
+        why = text
+    elif is_broken(error):
         why = "its compression is broken, or its end is missing: decompress it to see, or copy it again"
     if why is None:
         what = (text.splitlines()[0].partition("Error: ")[2] or text.splitlines()[0]).strip().removesuffix(".")

@@ -19,6 +19,10 @@ class BrokenCompressionError(Exception):
     """A file is not compressed as its name says, or its end is missing."""
 
 
+class UnreadableTextError(OSError):
+    """The text in a compressed file cannot be read. The message says in plain words why, and what to do."""
+
+
 _BROKEN: Final = (gzip.BadGzipFile, EOFError, zlib.error, BrokenCompressionError)
 BROKEN: Final = (OSError, *_BROKEN)
 """The errors of reading a file that may be compressed."""
