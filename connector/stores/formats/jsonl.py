@@ -44,13 +44,13 @@ _NUMBER: Final = ["null", "number"]
 _TEXT: Final[Schema] = {"type": ["null", "string"]}
 
 
+Framing = Callable[[Path], Iterable[bytes] | None]
+"""Returns the content of an output, given a file with a line for each row; `None` means that file as it is."""
+
+
 def _as_lines(lines: Path) -> Iterable[bytes] | None:  # noqa: ARG001 - a `Framing`
     """A `Framing` that leaves the lines as they are."""
     return None
-
-
-Framing = Callable[[Path], Iterable[bytes] | None]
-"""Returns the content of an output, given a file with a line for each row; `None` means that file as it is."""
 
 
 @dataclass(frozen=True)
