@@ -372,7 +372,7 @@ def test_a_disk_too_full_for_the_input_is_told_before_any_call(tmp_path: Path, e
     source.write_text("".join(json.dumps({"text": f"{number}" * 20_000}) + "\n" for number in range(100)))
     full = on_a_small_disk(enrich(source, tmp_path / "out.jsonl", endpoint), 1_000_000)
     assert (full.returncode, endpoint.journal.calls) == (3, []), full.stderr
-    assert "name another directory for temporary files in TMPDIR" in full.stderr
+    assert "set TMPDIR to another directory for temporary files" in full.stderr
     assert "Traceback" not in full.stderr
 
 

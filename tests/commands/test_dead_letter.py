@@ -170,7 +170,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_call(
     dead = tmp_path / "nowhere" / "dead.jsonl"
     done = run("enrich", source, "-o", tmp_path / "out.jsonl", "--dead-letter", dead, *options(endpoint))
     assert (done.returncode, endpoint.journal.calls) == (2, [])
-    assert "Create it first" in done.stderr
+    assert "create it first" in done.stderr
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
