@@ -10,16 +10,17 @@ from typing import Any, Final, overload
 
 from connector import check, stores, tables
 from connector.base.clock import Clock
-from connector.base.errors import ConfigError, Problem, RecordError
-from connector.base.records import JSON, Outcome, Record, Schema, Status
+from connector.base.errors import ConfigError, Problem
+from connector.base.records import JSON, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
 from connector.config.config import Config
 from connector.config.shorthands import names_of
 from connector.config.spec import spec
 from connector.engines import Stop
 from connector.protocols.airbyte import selections
-from connector.run import ledger_turns, model_list, passthrough, reading
+from connector.run import ledger_guard, model_list, passthrough, reading
 from connector.run.destination import Destination
+from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
@@ -67,7 +68,7 @@ class Connector:
         return spec()
 
     def check(self, config: AnyConfig | None = None) -> Diagnosis:
-        """Finds out whether the config works, by free calls where possible. What is wrong is told, never raised."""
+        """Finds out whether the config works, by free calls where possible. What is wrong is returned, never raised."""
         try:
             chosen = self._chosen(config)
             if chosen.output is not None:
@@ -189,7 +190,7 @@ class Connector:
         with closing(tables.opened(rows)) as table:
             plan = Plan(chosen, table.columns)
             with (
-                ledger_turns.held(path),
+                ledger_guard.used(path),
                 self._runtime(plan, path) as runtime,
                 closing(in_order(table.records(), runtime.run)) as results,
             ):
@@ -237,15 +238,12 @@ def _first_row(config: Config, source: Source) -> dict[str, Any] | None:
 
 
 def _kept(results: Iterator[Result], config: Config) -> Iterator[Result]:
-    """Leaves failed rows out where the config says so, or fails after the last one."""
-    failed = 0
+    """Leaves failed rows out where `on_error` says so, or fails after the last row."""
+    failed = FailedRows()
     for result in results:
-        is_failed = isinstance(result, Outcome) and result.status is not Status.SUCCESS
-        failed += is_failed
-        if not (is_failed and config.on_error == "skip"):
+        if not isinstance(result, Outcome) or failed.keeps(result, config.on_error):
             yield result
-    if failed and config.on_error == "fail":
-        raise RecordError(f"{failed:,} rows failed, and on_error is fail: each says why in its provenance")
+    failed.check()
 
 
 def _stream(config: Config, source: Source, plan: Plan) -> Stream:

@@ -19,7 +19,7 @@ from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Gauge, Stop
-from connector.engines._dispatch import Result, dispatch
+from connector.engines._dispatch import Ended, dispatch
 
 Ending = tuple[float, Reply | BaseException]
 """How many seconds a call takes, and how it ends."""
@@ -44,7 +44,7 @@ class Workers:
         self._time = time
         self._endpoint = endpoint
         self._todo: deque[Call] = deque()
-        self._begun: list[tuple[float, int, Result]] = []
+        self._begun: list[tuple[float, int, Ended]] = []
         self._order = count()
         self.outstanding = 0
         self.log: list[tuple[float, int, Call, Reply | BaseException]] = []
@@ -58,7 +58,7 @@ class Workers:
         self._todo.append(call)
         self._begin()
 
-    def next(self, timeout: float) -> Result | None:
+    def next(self, timeout: float) -> Ended | None:
         if not self._begun or self._begun[0][0] > self._time.now + timeout:
             self._time.now += timeout
             return None

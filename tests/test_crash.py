@@ -19,8 +19,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from connector.ledger.sqlite import Ledger
-from connector.ledger.sqlite_format import VERSION
+from connector.ledger._sqlite_format import VERSION
+from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import asked, command, lines, options, run, table
 from tests.endpoint import Endpoint
 
@@ -142,7 +142,7 @@ def test_of_two_copies_of_a_command_the_second_waits_and_says_so(tmp_path: Path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_the_waiting_for_another_runs_ledger(tmp_path: Path, number: signal.Signals) -> None:
     source, output = table(tmp_path / "in.csv", 5), tmp_path / "out.jsonl"
-    with Endpoint() as endpoint, Ledger(Path(f"{output}.ledger")):
+    with Endpoint() as endpoint, SqliteLedger(Path(f"{output}.ledger")):
         line = enrich(source, output, endpoint)
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr

@@ -30,12 +30,12 @@ class Prices(BaseModel):
 
 def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
     """USD that a reply cost: OpenRouter's `usage.cost`, LiteLLM's cost header, or the prices times its tokens."""
-    reported = reply.body.get("usage")
-    told = usd(reported.get("cost")) if isinstance(reported, dict) else None
-    if told is None:
-        told = usd(reply.headers.get(COST_HEADER))
-    if told is not None:
-        return told
+    usage_body = reply.body.get("usage")
+    reported = usd(usage_body.get("cost")) if isinstance(usage_body, dict) else None
+    if reported is None:
+        reported = usd(reply.headers.get(COST_HEADER))
+    if reported is not None:
+        return reported
     if prices is None or usage.input_tokens is None:
         return None
     cached = min(usage.cached_tokens or 0, usage.input_tokens)
@@ -44,12 +44,12 @@ def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
     return (fresh + cached * cached_price + (usage.output_tokens or 0) * prices.output) / _MILLION
 
 
-def usd(told: object) -> float | None:
-    """A cost as an endpoint tells it; `None` for what is no amount, so that it cannot pass for free."""
-    if told is None or isinstance(told, bool) or not isinstance(told, int | float | str):
+def usd(reported: object) -> float | None:
+    """Returns a cost that an endpoint reports, in USD; `None` for what is not an amount, never 0 instead."""
+    if reported is None or isinstance(reported, bool) or not isinstance(reported, int | float | str):
         return None
     try:
-        cost = float(told)
+        cost = float(reported)
     except (ValueError, OverflowError):
         return None
     return cost if 0 <= cost < math.inf else None
@@ -73,9 +73,9 @@ class Budget:
         """Counts a paid reply. Returns the reason to stop once a bound is reached, or cannot be watched."""
         provenance = outcome.provenance
         is_answer = outcome.status not in (Status.ERROR, Status.FILTERED)
-        cost, tokens = provenance["cost_usd"], provenance["input_tokens"]
+        cost, tokens = provenance.cost_usd, provenance.input_tokens
         self.cost_usd += cost or 0.0
-        self.tokens += (tokens or 0) + (provenance["output_tokens"] or 0)
+        self.tokens += (tokens or 0) + (provenance.output_tokens or 0)
         again = "raise it, then run the same command again: what is paid for is kept"
         if self._max_cost is not None:
             if cost is None and is_answer:

@@ -51,6 +51,9 @@ class Masker:
     def __repr__(self) -> str:
         return "Masker()"
 
+    def __reduce__(self) -> tuple[type[Masker], tuple[list[str]]]:  # its lock does not pickle
+        return Masker, (sorted(self._secrets),)
+
     def _add(self, secrets: Iterable[str | None]) -> None:
         self._secrets.update(each for each in secrets if each and len(each) >= _SHORTEST)
         longest_first = sorted(self._secrets, key=len, reverse=True)

@@ -62,6 +62,14 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
+_OK: Final = range(200, 300)
+
+
+def is_ok(status: int) -> bool:
+    """Returns whether an HTTP status says that a request succeeded (RFC 9110, section 15.3)."""
+    return status in _OK
+
+
 class Usage(NamedTuple):
     """Tokens as the endpoint counted them; `None` where it did not say, never zero instead."""
 
@@ -89,7 +97,7 @@ class Reply(NamedTuple):
 class Answer(NamedTuple):
     """What a reply says, whatever the endpoint kind: the assembled text, why it ended, and what it cost in tokens.
 
-    `status` is `SUCCESS` unless the reply itself tells otherwise, and `problem` then says why in plain words.
+    `status` is `SUCCESS` unless the reply itself says that it is not, and `problem` then says why in plain words.
     """
 
     content: str | None
@@ -98,6 +106,41 @@ class Answer(NamedTuple):
     usage: Usage = Usage()
     status: Status = Status.SUCCESS
     problem: str | None = None
+
+
+class Failure(NamedTuple):
+    """What went wrong with a row: `_llm.error`.
+
+    `class_` is the name of the error's class, `message` is for the user, `content` is the reply's text, if it had any.
+    """
+
+    class_: str
+    message: str
+    http_status: int | None = None
+    content: str | None = None
+
+
+class Provenance(NamedTuple):
+    """What is known of the call behind a row: `_llm`, whose names follow OpenAI's API where it has one.
+
+    The column and its schema are read off these fields; see `connector.run.provenance`. `cached` says that another row,
+    or an earlier run, has paid for the reply; `latency_ms` and `attempts` are those of the row's call.
+    """
+
+    status: Status
+    error: Failure | None = None
+    attempts: int = 0
+    model: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_ms: int | None = None
+    request_id: str | None = None
+    prompt_hash: str | None = None
+    cached: bool = False
 
 
 class Outcome(NamedTuple):
@@ -111,7 +154,7 @@ class Outcome(NamedTuple):
     status: Status
     columns: dict[str, Any]
     group: dict[str, Any]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
     @property
     def row(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What may be said of a schema: that it admits null, and the part of it that every platform understands."""
+"""JSON Schemas changed: made to admit null, and cut down to what every platform understands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from connector.base.records import ANY, JSON, Schema
 
 
 def nullable(schema: Schema) -> Schema:
-    """The same schema, admitting null: every mapped column is null where its row failed."""
+    """Returns the schema, admitting null: every mapped column is null where its row failed."""
     kind: Any = schema.get("type")
     if kind is None:
         return schema
@@ -19,24 +19,24 @@ def nullable(schema: Schema) -> Schema:
     return result
 
 
-def plain(schema: Schema, root: Schema) -> Schema:
-    """The part of a schema that every platform understands: types, properties, items, enumerations; `$ref`s resolved.
+def portable(schema: Schema, root: Schema) -> Schema:
+    """Returns the part of a schema that every platform understands: types, properties, items and enumerations.
 
-    What cannot be said so (unions of anything but null, recursion) may be anything.
+    `$ref`s are resolved. What has no such form (unions of anything but null, recursion) admits anything.
     """
-    return _plain(schema, root, frozenset())
+    return _portable(schema, root, frozenset())
 
 
-def _plain(schema: JSON, root: Schema, inside: frozenset[str]) -> Schema:
+def _portable(schema: JSON, root: Schema, inside: frozenset[str]) -> Schema:
     if not isinstance(schema, dict):
         return ANY
     if "$ref" in schema:
         name = str(schema["$ref"])
-        return ANY if name in inside else _plain(_target(name, root), root, inside | {name})
+        return ANY if name in inside else _portable(_target(name, root), root, inside | {name})
     branches = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key, ())]
     some = [each for each in branches if each != {"type": "null"}]
     if len(some) == 1:
-        found = _plain(some[0], root, inside)
+        found = _portable(some[0], root, inside)
         return nullable(found) if len(branches) > 1 else found
     kind = schema.get("type")
     kinds = [each for each in kind if each != "null"] if isinstance(kind, list) else [kind]
@@ -46,14 +46,14 @@ def _plain(schema: JSON, root: Schema, inside: frozenset[str]) -> Schema:
     result |= {name: schema[name] for name in ("enum", "format", "description") if name in schema}
     if kinds[0] == "object":
         properties = schema.get("properties", {})
-        result["properties"] = {name: _plain(each, root, inside) for name, each in properties.items()}
+        result["properties"] = {name: _portable(each, root, inside) for name, each in properties.items()}
     if kinds[0] == "array":
-        result["items"] = _plain(schema.get("items"), root, inside)
+        result["items"] = _portable(schema.get("items"), root, inside)
     return result
 
 
 def _target(name: str, root: Schema) -> Any:
-    """What a `$ref` into the same schema points to (RFC 6901)."""
+    """Returns what a `$ref` into the same schema points to (RFC 6901)."""
     target: Any = root
     for part in filter(None, name.removeprefix("#").split("/")):
         target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None

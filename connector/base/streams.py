@@ -38,7 +38,7 @@ class Selection(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A stream as `write` is told of it.
+    """A stream that `write` has rows for.
 
     `columns` are those that are known, rows may have others; `added` are those that its rows gain. `primary_key` says
     which rows replace which.
@@ -58,7 +58,7 @@ class Estimate(NamedTuple):
 
 
 class Limited(NamedTuple):
-    """In band: the endpoint limits the rate. `until` says for how long, in seconds since 1970, where it told that."""
+    """In band: the endpoint limits the rate. `until` says for how long, in seconds since 1970, where it said so."""
 
     until: float | None
 

@@ -1,4 +1,4 @@
-"""What a value becomes: text inside a text, its own type alone in JSON, and the encoding of both."""
+"""Values in text and in JSON: as text inside a text, with their own type alone, and the encoding of both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 
 
 class Json(str):
-    """Text that is JSON already, as `tojson` makes it."""
+    """Text that is JSON already, as `tojson` returns it."""
 
     __slots__ = ()
 
@@ -28,14 +28,14 @@ class NullError(TemplateRuntimeError):
 
 
 def is_null(value: object) -> bool:
-    """Whether `value` is null: `None`, or the NaN by which data frames say so."""
+    """Returns whether `value` is null: `None`, or NaN, which data frames use for it."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, Decimal) and value.is_nan())
 
 
 def text(value: object) -> str:
-    """Returns a value as it stands inside a text: JSON for lists, objects and booleans; a null is an error."""
+    """Returns a value as it is written inside a text: JSON for lists, objects and booleans; a null is an error."""
     if type(value) is str:
         return value
     if isinstance(value, str | int) and not isinstance(value, bool):
@@ -49,12 +49,12 @@ def text(value: object) -> str:
     if isinstance(value, bool | Iterable):
         return dumps(value).decode()
     if callable(value):
-        raise TypeError("it is a method and no value: put () behind its name")
+        raise TypeError("it is a method, not a value: put () after its name")
     return str(value)
 
 
 def native(value: object) -> Any:
-    """Returns a value as it stands alone in JSON: its own type, and null for what JSON has no number for."""
+    """Returns a value as it is alone in JSON: with its own type; NaN and infinities, which JSON lacks, become null."""
     if type(value) in _NATIVE:
         return value
     if isinstance(value, ChainableUndefined):
@@ -66,21 +66,22 @@ def native(value: object) -> Any:
     if isinstance(value, bytes | bytearray | memoryview) or callable(value):
         return text(value)  # which says why it cannot
     if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
-        return listed(value)
+        return native_list(value)
     return value
 
 
-def listed(values: Iterable[Any]) -> list[Any]:
-    """Returns a list of the values, each as it stands alone in JSON."""
+def native_list(values: Iterable[Any]) -> list[Any]:
+    """Returns a list of the values, each as it is alone in JSON."""
     return [native(value) for value in values]
 
 
 def dumps(value: object) -> bytes:
     """Encodes as compact JSON (UTF-8). Raises `TypeError` on what is not JSON, lone surrogates included."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(value, default=_json_form, option=orjson.OPT_NON_STR_KEYS)
 
 
-def _plain(value: object) -> object:
+def _json_form(value: object) -> object:
+    """Returns a value that orjson does not know as one that it does. Raises `TypeError` on what is not JSON."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, Undefined):
@@ -93,36 +94,36 @@ def _plain(value: object) -> object:
 
 
 def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
-    """Jinja2's `default`, for nulls too: a table says "no value" by null, not by leaving the column out."""
+    """Jinja2's `default`, for nulls too: a table marks a missing value with null, not by leaving the column out."""
     if isinstance(value, Undefined) or is_null(value) or (boolean and not value):
         return default_value
     return value
 
 
 def tojson(value: object, indent: int | None = None) -> Json:
-    """A value as JSON text. Unlike Jinja2's own it does not escape for HTML, since no reply is a web page."""
+    """Returns a value as JSON text. Unlike Jinja2's own filter it does not escape for HTML: this is not a web page."""
     option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
-    return Json(orjson.dumps(native(value), default=_plain, option=option).decode())
+    return Json(orjson.dumps(native(value), default=_json_form, option=option).decode())
 
 
 def in_string(value: object) -> str:
-    """A value as it stands inside a JSON string."""
+    """Returns a value as it is written inside a JSON string."""
     return dumps(text(value)).decode()[1:-1]
 
 
 def json_value(value: object) -> str:
-    """A value as it stands in JSON outside of strings."""
+    """Returns a value as it is written in JSON outside of strings."""
     return str(value) if isinstance(value, Json | Undefined) else dumps(native(value)).decode()
 
 
 def unsendable(body: Any, name: str, error: TypeError) -> str:
-    """Says which value of a structure, called `name`, cannot be JSON, after `dumps` has failed with `error`."""
+    """Returns which value of a structure, called `name`, cannot be JSON, after `dumps` has failed with `error`."""
     for path, value in _leaves(body, name):
         try:
             dumps(value)
         except TypeError:
             if isinstance(value, str):
-                return f"{path}: the text holds half of a character (a lone surrogate), which is no valid Unicode"
+                return f"{path}: the text holds half of a character (a lone surrogate), which is not valid Unicode"
             if isinstance(value, int):
                 return f"{path}: the number has more than 64 bits; make it a text"
             return f"{path}: {type(value).__name__} is not JSON"
@@ -142,5 +143,5 @@ def _leaves(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 
 
 def without_tags(value: str) -> str:
-    """A text without its HTML tags, comments and entities, white space folded. Unlike Jinja2's own, in linear time."""
+    """Returns a text without HTML tags, comments and entities, white space folded. Unlike Jinja2's, in linear time."""
     return " ".join(html.unescape(_TAG.sub("", value)).split())

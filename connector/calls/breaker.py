@@ -109,15 +109,15 @@ class Breaker:
         if self._has_succeeded or outcome.status is Status.SUCCESS:
             self._has_succeeded = True
             return None
-        failure = outcome.provenance["error"]
-        if outcome.status is not Status.ERROR or not outcome.provenance["attempts"]:
+        failure = outcome.provenance.error
+        if outcome.status is not Status.ERROR or failure is None or not outcome.provenance.attempts:
             return None
-        words = _VARYING.sub("", failure["message"])
+        words = _VARYING.sub("", failure.message)
         self._refusals = self._refusals + 1 if words == self._words else 1
         self._words = words
         if self._refusals < SAME:
             return None
         return OutageError(
-            f"the first {self._refusals} rows all failed in the same way: {failure['message']}",
-            http_status=failure["http_status"],
+            f"the first {self._refusals} rows all failed in the same way: {failure.message}",
+            http_status=failure.http_status,
         )

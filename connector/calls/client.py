@@ -15,13 +15,12 @@ from connector.base.clock import Clock
 from connector.base.decoding import DepthError, joined, loads
 from connector.base.errors import CutError, ReplyError
 from connector.base.masking import Masker
-from connector.base.records import Reply
+from connector.base.records import Reply, is_ok
 from connector.endpoints import Endpoint
 from connector.http.sse import BLANK, DONE, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.refusals import error_of, final_reply, read_error, shown
 
-_OK: Final = range(200, 300)
 _HEAD: Final = 256
 _TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 _READ: Final = 2**16
@@ -70,7 +69,7 @@ class Client:
         response = self._transport.post(self._url, data, content_type)
         try:
             content = self._read(response)
-            if response.status in _OK and not content.get("error"):
+            if is_ok(response.status) and not content.get("error"):
                 latency = int((self._clock.monotonic() - started) * 1000)
                 return Reply(response.status, content, dict(response.headers), latency)
             return self._refused(response, content, started)
@@ -78,7 +77,7 @@ class Client:
             response.close()
 
     def _read(self, response: Response) -> dict[str, Any]:
-        if response.status not in _OK:
+        if not is_ok(response.status):
             return {"error": response.read()}
         kind = response.headers.get("content-type", "").lower()
         if "event-stream" in kind:
@@ -109,10 +108,10 @@ class Client:
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
         """The refusal as a final reply; raises what the run has to act on."""
-        told = content["error"] if response.status not in _OK else content
-        error = error_of(response.status, response.headers, told, now=self._clock.time(), mask=self._mask)
+        refusal = content if is_ok(response.status) else content["error"]
+        error = error_of(response.status, response.headers, refusal, now=self._clock.time(), mask=self._mask)
         latency = int((self._clock.monotonic() - started) * 1000)
-        return final_reply(error, told, response.headers, latency, self._mask)
+        return final_reply(error, refusal, response.headers, latency, self._mask)
 
 
 class _Stream:
@@ -188,8 +187,8 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
         if not text.strip():
             raise ReplyError("the reply is empty") from None
-        told = shown(read_error(text).message, mask)
-        raise ReplyError(f"the reply is not JSON but {told!r}: does url point to an API?", detail=str(error)) from None
+        said = shown(read_error(text).message, mask)
+        raise ReplyError(f"the reply is not JSON but {said!r}: does url point to an API?", detail=str(error)) from None
 
 
 def _head(chunks: Iterator[bytes]) -> bytes:

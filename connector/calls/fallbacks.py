@@ -1,8 +1,8 @@
-"""What an endpoint wants to be asked for otherwise than usual: found out by its refusals, and remembered.
+"""Fallbacks: other ways to ask for the same, learned from an endpoint's refusals, and remembered.
 
-A concession that a refusal asks for is made at once for all further calls to the same model, and dropped again where it
-does not help. One that a call has worked by is kept in a file in the user's cache directory, so that the next run need
-not be refused first.
+A fallback that a refusal asks for is applied at once to all further calls to the same model, and dropped again where it
+does not help. One that made a call succeed is kept in a file in the user's cache directory, so that the next run is not
+refused first.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from connector.base.values import dumps
 from connector.endpoints import Fallback
 
 _INTERNAL_ERROR: Final = 500
-_LASTS: Final = 7 * 86_400  # seconds; servers are upgraded
+_LASTS: Final = 7 * 86_400  # seconds for which a fallback is remembered; servers are upgraded
 
 
 def path_of(url: str) -> Path:
-    """Where what is known of an endpoint is kept."""
+    """Returns the file that remembers the fallbacks of an endpoint."""
     return cached(url, "endpoint.json")
 
 
-class Concessions:
-    """The concessions of one endpoint, by model. Thread-safe.
+class Fallbacks:
+    """The fallbacks in use for one endpoint, by model. Thread-safe.
 
     Args:
-        offered: What the endpoint's kind has to offer.
-        path: The file that remembers them; `None` for none. One that cannot be read or written is done without.
+        offered: The fallbacks of the endpoint's kind, by name.
+        path: The file that remembers them; `None` to remember nothing. One that cannot be read or written is ignored.
     """
 
     def __init__(self, offered: Mapping[str, Fallback], path: Path | None = None, clock: Clock | None = None) -> None:
@@ -51,7 +51,7 @@ class Concessions:
                 self._known[model] = tuple(name for name in offered if name in entry["names"])
 
     def fitted(self, body: bytes) -> bytes:
-        """The request with the known concessions of its model made."""
+        """Returns the request with the fallbacks of its model applied."""
         if not self._known:
             return body
         content = loads(body)
@@ -60,32 +60,32 @@ class Concessions:
             changed = self._offered[name].apply(changed) or changed
         return body if changed is content else dumps(changed)
 
-    def next(self, body: bytes, made: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
-        """The name of a concession that a refusal asks for and that has not been made, and the request with it."""
+    def next(self, body: bytes, tried: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
+        """Returns the name of an untried fallback that a refusal asks for, and the request with it applied."""
         words = _words(result).lower()
-        for name, concession in self._offered.items():
-            if name not in made and concession.matches(words):
-                changed = concession.apply(loads(body))
+        for name, fallback in self._offered.items():
+            if name not in tried and fallback.matches(words):
+                changed = fallback.apply(loads(body))
                 if changed is not None:
                     return name, dumps(changed)
         return None
 
     def expect(self, body: bytes, name: str) -> None:
-        """Makes a concession for all calls to the same model from now on, before it is known to help."""
+        """Applies a fallback to all calls to the same model from now on, before it is known to help."""
         self._set(body, {*self._of(body), name})
 
     def noticed(self, body: bytes, reply: Reply) -> None:
-        """Expects what a refusal asks for, so that the calls which begin from now on are not refused, too."""
+        """Applies what a refusal asks for, so that the calls which begin from now on are not refused too."""
         found = self.next(body, (), reply)
         if found is not None:
             self.expect(body, found[0])
 
     def drop(self, body: bytes, names: Iterable[str]) -> None:
-        """Takes concessions back that did not help."""
+        """Stops applying fallbacks that did not help."""
         self._set(body, {*self._of(body)}.difference(names))
 
     def learn(self, body: bytes, names: Iterable[str]) -> None:
-        """Remembers what a call to the same model has worked by."""
+        """Remembers the fallbacks that made a call to the same model succeed."""
         self._set(body, {*self._of(body), *names})
         known, model = list(self._of(body)), _model(loads(body))
         kept = _read(self._path)
@@ -98,11 +98,14 @@ class Concessions:
     def _set(self, body: bytes, names: Collection[str]) -> None:
         ordered = tuple(name for name in self._offered if name in names)
         with self._lock:
-            self._known = {**self._known, _model(loads(body)): ordered}  # a new one: other threads are reading
+            self._known = {
+                **self._known,
+                _model(loads(body)): ordered,
+            }  # a new dict: other threads may read the old one
 
 
 def _words(result: Reply | ConnectorError) -> str:
-    """What a refusal says. A server that fails at a schema often says no more than 500."""
+    """Returns the words of a refusal. A server that fails at a schema often says no more than 500."""
     if isinstance(result, Reply):
         return " ".join(str(value) for value in result.body["error"].values())
     return f"{result.message}{' json_schema' if result.http_status == _INTERNAL_ERROR else ''}"
@@ -123,6 +126,6 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # which are 0600
+        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # 0600, as `tempfile` makes it
             json.dump(content, file)
         Path(file.name).replace(path)

@@ -19,7 +19,7 @@ _PAUSE: Final = 4.0  # seconds of rest at most where the rate is too high and th
 _SPARE: Final = 0.01  # of the tokens, since what a call takes is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
-_BYTES_PER_TOKEN: Final = 4.0  # where replies don't tell
+_BYTES_PER_TOKEN: Final = 4.0  # where replies do not count them
 _HOT: Final = 10  # refusals count 2, answers -1; from here on it is no bad luck
 _SLOW: Final = 0.1  # of the calls; with more of them timing out, too many are in flight
 
@@ -204,8 +204,8 @@ class Limits:
             self._wait(now, min(wait, _MINUTE))
         if self._tokens:
             usage = reply.body.get("usage")
-            told = usage.get("total_tokens") if isinstance(usage, dict) else None
-            tokens = told if isinstance(told, int) else size / _BYTES_PER_TOKEN
+            total = usage.get("total_tokens") if isinstance(usage, dict) else None
+            tokens = total if isinstance(total, int) else size / _BYTES_PER_TOKEN
             self._tokens.charge(now, self._tokens.cost(tokens) - ticket.charged)
             known, seen = self._tokens_per_byte, tokens / max(size, 1)
             self._tokens_per_byte = seen if known is None else known + (seen - known) * 0.1

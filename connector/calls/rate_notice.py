@@ -1,4 +1,4 @@
-"""Notices that the endpoint limits the rate, so that whoever waits for rows can be told why there are none."""
+"""Notices that the endpoint limits the rate, so that whoever waits for rows learns why none come."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, Final
 from connector.base.errors import RateLimitError, RetryableError
 from connector.base.streams import Limited
 
-_QUIET: Final = 60.0  # seconds without another word where the endpoint does not say how long it limits
+_QUIET: Final = 60.0  # seconds until the next notice where the endpoint does not say how long it limits the rate
 
 
-class Quota:
-    """Is told of failed calls. Times are seconds since 1970."""
+class RateNotice:
+    """Whether the endpoint limits the rate, as its failed calls show. Times are seconds since 1970."""
 
     def __init__(self) -> None:
         self._until = -math.inf
-        self._news: Limited | None = None
+        self._notice: Limited | None = None
 
     def failed(self, error: RetryableError, now: float) -> None:
-        """Takes note of a failure, if it is a limit that is not known yet."""
+        """Takes note of a failed call, if its error is a rate limit that is not known yet."""
         if isinstance(error, RateLimitError) and now >= self._until:
-            self._news = Limited(None if error.wait is None else now + error.wait)
+            self._notice = Limited(None if error.wait is None else now + error.wait)
             self._until = now + (_QUIET if error.wait is None else error.wait)
 
-    def told(self, results: Iterable[Any]) -> Iterator[Any]:
-        """Passes results on, and between them, once for each time that the endpoint limits the rate, a `Limited`."""
+    def interleaved(self, results: Iterable[Any]) -> Iterator[Any]:
+        """Passes results on, and among them one `Limited` for each time that the endpoint limits the rate."""
         try:
             for result in results:
-                if self._news is not None:
+                if self._notice is not None:
                     yield from self._take()
                 yield result
         except Exception:
@@ -37,6 +37,6 @@ class Quota:
             raise
 
     def _take(self) -> Iterator[Limited]:
-        if self._news is not None:
-            yield self._news
-            self._news = None
+        if self._notice is not None:
+            yield self._notice
+            self._notice = None

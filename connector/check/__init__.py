@@ -25,7 +25,7 @@ from connector.base.errors import (
     ReplyError,
     TemplateError,
 )
-from connector.base.records import Reply, Schema
+from connector.base.records import Reply, Schema, is_ok
 from connector.base.streams import Diagnosis, Step
 from connector.check import _address, _key, _model, _reach, _refusal, _request
 from connector.check._config import advised
@@ -134,7 +134,7 @@ def _asked(
     if not _request.is_answer(result):
         yield _failed(*_refusal.explained(probe, body, result, model, listing))
         return
-    if isinstance(result, Reply) and result.status in _request.OK:
+    if isinstance(result, Reply) and is_ok(result.status):
         hidden = _hidden_problem(probe, result, None if note else row or _request.sample(plan, columns))
         if hidden is not None:
             yield hidden
@@ -174,7 +174,7 @@ def _body(plan: Plan, columns: Mapping[str, Schema], row: Mapping[str, Any] | No
     try:
         return _request.rendered(plan, _request.sample(plan, columns)), ""
     except TemplateError:
-        model = {"model": plan.model} if plan.model else {}
+        model = {"model": plan.requests.model} if plan.requests.model else {}
         return plan.endpoint.minimal(model), "; request_format was not tried, since it needs the values of a real row"
 
 

@@ -17,7 +17,7 @@ from connector.base.errors import (
     FatalError,
     RateLimitError,
 )
-from connector.base.records import ANY, Reply, Schema
+from connector.base.records import ANY, Reply, Schema, is_ok
 from connector.base.values import dumps
 from connector.check.probe import Probe
 from connector.config.shorthands import constants_of, shorthand_of
@@ -25,7 +25,6 @@ from connector.replies.refusals import refusal
 from connector.run.plan import Plan
 from connector.templates.template import Template
 
-OK: Final = range(200, 300)
 _TRIES: Final = 8  # the most requests to find a parameter that is refused without being named
 _USUAL_CAP: Final = 4096  # tokens of a reply that every model allows
 _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -64,7 +63,7 @@ def _value(schema: Schema) -> Any:
 
 def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the request for a row with the lowest token limit that the kind allows. Raises `TemplateError`."""
-    body: dict[str, Any] = loads(plan.request(row))
+    body: dict[str, Any] = loads(plan.requests.body(row))
     caps = {name: value for name, value in plan.endpoint.minimal(body).items() if type(value) is int}
     if "max_completion_tokens" in body and "max_tokens" in caps:
         caps = {"max_completion_tokens": caps["max_tokens"]}
@@ -76,7 +75,7 @@ def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:
 
     A usual limit is not tried. The rest of the request is the smallest one, so that the reply is short all the same.
     """
-    given: dict[str, Any] = loads(probe.plan.request(row))
+    given: dict[str, Any] = loads(probe.plan.requests.body(row))
     caps: dict[str, Any] = {name: given[name] for name in _CAPS if name in given and not _is_usual(given[name])}
     if not caps:
         return None
@@ -124,16 +123,16 @@ def asked(probe: Probe, body: Mapping[str, Any]) -> tuple[Reply | ConnectorError
 
     What worked is remembered for later runs.
     """
-    data, made = probe.concessions.fitted(dumps(body)), list[str]()
+    data, made = probe.fallbacks.fitted(dumps(body)), list[str]()
     while True:
         result = probe.ask(data)
-        if isinstance(result, Reply) and result.status in OK:
+        if isinstance(result, Reply) and is_ok(result.status):
             if made:
-                probe.concessions.learn(data, made)
+                probe.fallbacks.learn(data, made)
             return result, made
         if isinstance(result, FatalError | RateLimitError | APITimeoutError | APIConnectionError):
             return result, made
-        step = probe.concessions.next(data, made, result)
+        step = probe.fallbacks.next(data, made, result)
         if step is None:
             return result, made
         made.append(step[0])
@@ -157,7 +156,7 @@ def own_words(result: Reply | ConnectorError) -> str:
 
 def is_answer(result: Reply | ConnectorError) -> bool:
     """Returns whether the endpoint accepted the request."""
-    return isinstance(result, Reply) and (result.status in OK or _CUT in all_words(result))
+    return isinstance(result, Reply) and (is_ok(result.status) or _CUT in all_words(result))
 
 
 def foreign_reply(plan: Plan, body: Mapping[str, Any]) -> str | None:

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, NamedTuple
 from connector import endpoints
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
-from connector.base.records import Reply, Schema
+from connector.base.records import Reply, Schema, is_ok
 from connector.base.values import dumps
-from connector.calls.fallbacks import Concessions, path_of
+from connector.calls.fallbacks import Fallbacks, path_of
 from connector.check._request import lists_of, own_words
 from connector.check.probe import Probe
 from connector.endpoints import DEFAULT_KIND, KINDS, address_of, usage_of
@@ -26,7 +26,6 @@ from connector.run.runtime import IN_MEMORY
 Verdict = Literal["yes", "no", "ignored", "unknown"]
 
 _LASTS: Final = 7 * 86_400  # seconds: servers are upgraded
-_OK: Final = range(200, 300)
 _CAP: Final = 16  # tokens
 _STRUCTURED_CAP: Final = 64  # tokens
 _SHOWN: Final = 120
@@ -72,7 +71,7 @@ def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
     url = plan.url if plan.config.kind == DEFAULT_KIND else address_of(plan.config.base_url, DEFAULT_KIND).url
     path = None if plan.config.cache == IN_MEMORY else _path(url)
     kept = _read(path)
-    now, model = probe.clock.time(), plan.model or ""
+    now, model = probe.clock.time(), plan.requests.model or ""
     if not fresh and model in kept and now - kept[model].at < _LASTS:
         return kept[model]
     table = Table(now, tuple(_asked(_Asker(probe, url, model), offered)))
@@ -141,7 +140,7 @@ def _streaming(ask: _Asker) -> Iterator[Capability]:
 
 
 def _judged(name: str, result: Reply | ConnectorError, acts: Callable[[dict[str, Any]], bool]) -> Capability:
-    if isinstance(result, Reply) and result.status in _OK:
+    if isinstance(result, Reply) and is_ok(result.status):
         return Capability(name, "yes" if acts(result.body) else "ignored")
     is_refusal = isinstance(result, Reply | BadRequestError | NotFoundError | ServerError)
     if isinstance(result, Reply):
@@ -152,7 +151,7 @@ def _judged(name: str, result: Reply | ConnectorError, acts: Callable[[dict[str,
 
 
 def _is_ok(result: Reply | ConnectorError) -> bool:
-    return isinstance(result, Reply) and result.status in _OK
+    return isinstance(result, Reply) and is_ok(result.status)
 
 
 def _is_within(body: dict[str, Any]) -> bool:
@@ -208,8 +207,8 @@ def _learn(probe: Probe, url: str, model: str, verdicts: Mapping[str, Verdict]) 
     if verdicts.get("usage in streams") == "no" and "streaming" in has:
         names.append("no_usage")
     if names and probe.config.cache != IN_MEMORY:
-        concessions = Concessions(endpoints.load(DEFAULT_KIND).FALLBACKS, path_of(url), probe.clock)
-        concessions.learn(dumps({"model": model} if model else {}), names)
+        fallbacks = Fallbacks(endpoints.load(DEFAULT_KIND).FALLBACKS, path_of(url), probe.clock)
+        fallbacks.learn(dumps({"model": model} if model else {}), names)
 
 
 def _short(text: str) -> str:
@@ -217,8 +216,8 @@ def _short(text: str) -> str:
 
 
 def _path(url: str) -> Path:
-    concessions = path_of(url)
-    return concessions.with_name(concessions.name.replace(".endpoint.", ".capabilities."))
+    fallbacks = path_of(url)
+    return fallbacks.with_name(fallbacks.name.replace(".endpoint.", ".capabilities."))
 
 
 def _read(path: Path | None) -> dict[str, Table]:

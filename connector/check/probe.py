@@ -12,18 +12,18 @@ from connector.base.clock import Clock
 from connector.base.cost import cost_of
 from connector.base.errors import APITimeoutError, ConnectorError, FatalError
 from connector.base.masking import Masker
-from connector.base.records import Reply
+from connector.base.records import Reply, is_ok
 from connector.base.values import dumps
+from connector.calls.caller import sender_of
 from connector.config.shorthands import prices_of
 from connector.endpoints import Endpoint, usage_of
 from connector.http.auth import KEYLESS
 from connector.http.transport import Settings, Transport
 from connector.replies.refusals import ErrorBody, read_error
-from connector.run.model_list import Listed, models
+from connector.run.model_list import Model, models
 from connector.run.plan import Plan
-from connector.run.runtime import concessions_of, sender_of, settings_of
+from connector.run.runtime import fallbacks_of, settings_of
 
-_OK: Final = range(200, 300)
 _SHARE: Final = 0.9  # of config.timeout, for the waiting of a whole diagnosis
 _FREE: Final = 0.5  # of the time left, for one free call: a minimal request has to fit in after it
 _NOWHERE: Final = frozenset({404, 405, 501})
@@ -54,7 +54,7 @@ class ProbeResponse(NamedTuple):
     @property
     def summary(self) -> str:
         """Its status and its message."""
-        message = "" if self.status in _OK else self.error.message[:200]
+        message = "" if is_ok(self.status) else self.error.message[:200]
         content = "a web page" if self.is_page else message
         return f"HTTP {self.status}" + (f": {content}" if content else "")
 
@@ -80,7 +80,7 @@ class Probe:
         self.paid = 0
         self._given = settings_of(self.config, self.mask, clock)
         self._end = clock.monotonic() + _SHARE * plan.config.config.timeout
-        self.concessions = concessions_of(plan, clock)
+        self.fallbacks = fallbacks_of(plan, clock)
 
     def extend(self) -> None:
         """Starts the time limit again, for further questions."""
@@ -101,7 +101,7 @@ class Probe:
             return error.message
         return None
 
-    def models(self, url: str | None = None) -> list[Listed]:
+    def models(self, url: str | None = None) -> list[Model]:
         """Returns the models that the server lists, which is free. Raises `ConnectorError`."""
         with closing(self._transport(url or self.config.models_url, free=True)) as transport:
             return models(transport, url or self.config.models_url, self.mask)
@@ -137,7 +137,7 @@ class Probe:
                 reply = sender(body if isinstance(body, bytes) else dumps(body))
         except ConnectorError as error:
             return error
-        if reply.status in _OK:
+        if is_ok(reply.status):
             self._count(reply)
         return reply
 

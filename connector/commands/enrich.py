@@ -15,12 +15,12 @@ from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema, Status
 from connector.commands import ExitCode
 from connector.commands._shorthands import STANDARD, add, config_of, store_of
-from connector.config.config import Config
 from connector.engines import Stop
+from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
-from connector.run.progress import Report
-from connector.run.provenance import PROVENANCE
+from connector.run.progress import Progress
+from connector.run.provenance import SCHEMA, as_column
 from connector.run.runtime import Runtime, ledger_path
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
@@ -63,29 +63,31 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         stack.enter_context(interruptible(stop))
         runtime = Runtime(plan, path, stop=stop)
         live = sys.stderr.isatty() and not arguments.quiet
-        report = Report(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
+        progress = Progress(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
+        failed = FailedRows()
         try:
             with runtime, closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
-                _write(report.watched(results), sink, dead, skips=config.on_error == "skip")
+                _write(progress.watched(results), sink, dead, failed, config.on_error)
             if dead is not None:
                 dead.commit()
             sink.commit()
         except (FatalError, Interrupted):
-            _tell(report.summary())
+            _tell(progress.summary())
             if path is not None and path.exists():
                 _tell(f"the answers so far are in {path}: run the same command again to go on from there")
             raise
         finally:
-            report.close()
+            progress.close()
     if not arguments.quiet:
-        _tell(report.summary())
+        _tell(progress.summary())
         _tell(f"written to {arguments.output}" if beside else "written to standard output")
         if dead is not None:
-            _tell(f"failed rows, written to {arguments.dead_letter}: {report.failed:,}")
-    return _code(config, arguments, report)
+            _tell(f"failed rows, written to {arguments.dead_letter}: {progress.failed:,}")
+    is_failed = failed.fail_the_run or (arguments.strict and progress.failed > 0)
+    return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
 
-_FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": dict(PROVENANCE)}}
+_FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": dict(SCHEMA)}}
 
 
 def _differ(*paths: str | Path | None) -> None:
@@ -104,20 +106,16 @@ def _sink(
     return stores.load(options.type).sink(options, added, source=source)
 
 
-def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, *, skips: bool) -> None:
+def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, failed: FailedRows, policy: Policy) -> None:
     for result in results:
         if isinstance(result, Outcome):
-            failed = result.status is not Status.SUCCESS
-            sink.write(result.record, None if failed and skips else {**result.columns, **result.group})
+            is_kept = failed.keeps(result, policy)
+            sink.write(result.record, {**result.columns, **result.group} if is_kept else None)
             if dead is not None:
-                dead.write(result.record, {DEAD_LETTER: result.provenance} if failed else None)
+                is_success = result.status is Status.SUCCESS
+                dead.write(result.record, None if is_success else {DEAD_LETTER: as_column(result.provenance)})
         elif result is IDLE:
             sink.flush()
-
-
-def _code(config: Config, arguments: argparse.Namespace, report: Report) -> ExitCode:
-    failed = report.failed and (arguments.strict or config.on_error == "fail")
-    return ExitCode.FAILED_ROWS if failed else ExitCode.DONE
 
 
 def _tell(text: str) -> None:

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import orjson
 
+from connector import ledger as ledgers
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError, StorageError
 from connector.commands import ExitCode
 from connector.endpoints import usage_of
-from connector.ledger.sqlite import Entry, Ledger
+from connector.ledger import Entry, Ledger
 
 _DAY: Final = 86_400
 _UNIT: Final = 1000
@@ -68,9 +69,9 @@ def _opened(path: Path) -> Iterator[Ledger]:
     def refuse() -> None:
         raise ConfigError(_IN_USE.format(path))
 
-    with Ledger(path, waiting=refuse) as ledger:
-        if ledger.set_aside is not None:
-            raise StorageError(f"{path}: this ledger was damaged. What there is of it is kept as {ledger.set_aside}.")
+    with ledgers.load(path).opened(path, refuse) as ledger:
+        if ledger.was_set_aside is not None:
+            raise StorageError(f"{path}: the ledger was damaged: what is left of it is kept as {ledger.was_set_aside}")
         yield ledger
 
 

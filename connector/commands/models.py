@@ -14,7 +14,7 @@ from connector.base.masking import Masker
 from connector.commands import ExitCode
 from connector.commands._shorthands import add_endpoint, endpoint_of
 from connector.config.config import Config
-from connector.run.model_list import Listed, models
+from connector.run.model_list import Model, models
 from connector.run.runtime import transport_of
 
 _UNKNOWN: Final = "-"
@@ -42,14 +42,14 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.DONE
 
 
-def _table(found: list[Listed]) -> Iterator[str]:
+def _table(found: list[Model]) -> Iterator[str]:
     rows = [("id", "owner", "created"), *((each.id, each.owned_by or _UNKNOWN, _date(each)) for each in found)]
     widths = [max(len(row[place]) for row in rows) for place in range(3)]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _date(model: Listed) -> str:
+def _date(model: Model) -> str:
     try:
         return f"{datetime.fromtimestamp(model.created, UTC):%Y-%m-%d}" if model.created else _UNKNOWN
     except (ValueError, OverflowError, OSError):

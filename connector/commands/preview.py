@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 def _request(plan: Plan, record: Record) -> Any:
     try:
-        return json.loads(plan.request(record.data))
+        return json.loads(plan.requests.body(record.data))
     except TemplateError as error:
         return f"cannot be rendered: {error.message}"
 
@@ -58,7 +58,7 @@ def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
         )
         for outcome in outcomes:
             row = f"row {outcome.record.index + 1}"
-            for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance["prompt_hash"] or "")]).values():
+            for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).values():
                 _show(f"{row}: reply", reply.body)
             _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group})
     for line in _projection(outcomes, plan, rows):
@@ -67,23 +67,26 @@ def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
 
 def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterator[str]:
     """What the whole table would take, if its rows are like these."""
-    known = [outcome.provenance for outcome in outcomes if outcome.provenance["latency_ms"] is not None]
+    known = [outcome.provenance for outcome in outcomes if outcome.provenance.latency_ms is not None]
     if not known or rows is None:
         return
     yield f"for all {rows:,} rows, if they are like these {len(known)}:"
-    for label, names in (("input tokens", ["input_tokens"]), ("output tokens", ["output_tokens"])):
-        mean = _mean(known, names[0])
+    for label, counts in (
+        ("input tokens", [each.input_tokens for each in known]),
+        ("output tokens", [each.output_tokens for each in known]),
+    ):
+        mean = _mean(counts)
         yield f"  {label}: " + ("unknown" if mean is None else f"{mean * rows:,.0f}")
-    cost = _mean(known, "cost_usd")
+    cost = _mean([each.cost_usd for each in known])
     yield "  cost: " + ("unknown (set prices)" if cost is None else f"${cost * rows:,.4f}")
-    seconds = (_mean(known, "latency_ms") or 0) / 1000 * rows / plan.config.concurrency
+    seconds = (_mean([each.latency_ms for each in known]) or 0) / 1000 * rows / plan.config.concurrency
     if plan.config.max_requests_per_minute:
         seconds = max(seconds, rows / plan.config.max_requests_per_minute * 60)
     yield f"  time at {plan.config.concurrency} calls in flight: " + _time(seconds)
 
 
-def _mean(provenance: list[dict[str, Any]], name: str) -> float | None:
-    values = [each[name] for each in provenance if each[name] is not None]
+def _mean(numbers: Iterable[float | None]) -> float | None:
+    values = [number for number in numbers if number is not None]
     return sum(values) / len(values) if values else None
 
 

@@ -27,6 +27,7 @@ from connector.base.clock import Clock
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError, ConnectorError, NotFoundError, Problem, ReplyError
 from connector.base.masking import Masker
+from connector.base.records import is_ok
 from connector.base.values import dumps
 from connector.endpoints._realtime_errors import error_of_close
 from connector.http.adapter import Adapter, Request, Settings, address_of, origin
@@ -235,7 +236,7 @@ class Dialer:
             raise
         if status != SWITCHING:
             connection.close()
-            if 200 <= status < 300:  # noqa: PLR2004 - HTTP's class of success
+            if is_ok(status):
                 raise NotFoundError(_NO_WEBSOCKET.format(request.address, status), http_status=status)
             raise error_of(status, fields, body, now=self._clock.time(), mask=self._mask)
         return socket

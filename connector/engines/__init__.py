@@ -1,7 +1,7 @@
 """The engines: how calls are spread over workers. One module is one engine, found by its file name.
 
 An engine takes items in order, makes the calls among them, and yields everything in the order in which it is finished.
-All decisions (retry, pace, stop) are taken in the one thread that iterates; the workers do nothing but call.
+All decisions (retry, pace, stop) are taken in the one thread that iterates; the workers only call.
 
 How one call is made and paced belongs in `calls`.
 """
@@ -10,61 +10,77 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError, FatalError, NotFoundError
 from connector.base.records import Outcome, Record, Reply
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits, Ticket
-from connector.calls.rate_notice import Quota
+from connector.calls.rate_notice import RateNotice
 from connector.calls.retry import Backoff
+
+DEFAULT: Final = "threads"
+"""The engine of a run that names none."""
+
+_NOT_STARTED: Final = Ticket(0, 0.0)
 
 
 class Call:
-    """A request on its way, and every record that waits for its reply.
+    """A request to make, and every record that waits for its reply.
 
     Attributes:
         parts: The calls of rows that share this one; it then has neither a key nor records of its own.
-        asked: What has been asked for otherwise than usual, by name, so that nothing is tried twice.
-        paid: Replies that were paid for and not good enough; the last of them stands if nothing better comes.
+        revisions: In which ways the request was changed since the first attempt, by name, so that none is tried twice.
+        paid: Replies, or shares of one, that were paid for and did not answer the row.
         attempts: Its own.
-        together: Attempts of calls that its rows shared before.
-        first: When the first attempt for its rows began, in monotonic seconds.
+        shared_attempts: Attempts of calls that its rows shared before.
+        first_started: When the first attempt for its rows began, in monotonic seconds.
     """
 
-    __slots__ = ("asked", "attempts", "body", "first", "key", "paid", "parts", "records", "ticket", "together")
+    __slots__ = (
+        "attempts",
+        "body",
+        "first_started",
+        "key",
+        "paid",
+        "parts",
+        "records",
+        "revisions",
+        "shared_attempts",
+        "ticket",
+    )
 
     def __init__(self, key: bytes, body: bytes, records: list[Record], parts: Sequence[Call] = ()) -> None:
         self.key = key
         self.body = body
         self.records = records
         self.parts = parts
-        self.asked: tuple[str, ...] = ()
+        self.revisions: tuple[str, ...] = ()
         self.paid: tuple[Reply, ...] = ()
         self.attempts = 0
-        self.together = 0
-        self.first = 0.0
-        self.ticket = Ticket(0, 0.0)
+        self.shared_attempts = 0
+        self.first_started = 0.0
+        self.ticket = _NOT_STARTED
 
-    def otherwise(self, name: str, body: bytes) -> Call:
-        """Asks in another way from now on, called `name`."""
-        self.asked = (*self.asked, name)
+    def revise(self, name: str, body: bytes) -> Call:
+        """Changes the request, in the way called `name`, and returns the call."""
+        self.revisions = (*self.revisions, name)
         self.body = body
         return self
 
-    def part_from(self, shared: Call) -> None:
-        """Goes on without the call that its rows shared: what was tried with that one counts for them."""
-        self.together, self.first = shared.tries, shared.first
+    def split_from(self, shared: Call) -> None:
+        """Goes on without the call that its rows shared, whose attempts count for them."""
+        self.shared_attempts, self.first_started = shared.total_attempts, shared.first_started
 
     @property
-    def tries(self) -> int:
+    def total_attempts(self) -> int:
         """All attempts that have been made for its rows."""
-        return self.together + self.attempts
+        return self.shared_attempts + self.attempts
 
 
 class Done(NamedTuple):
-    """A call and what became of it: its final reply, or the error of its rows; and the outcome, where it is known."""
+    """A call and its result: its final reply, or the error of its rows; and the outcome, where it is known already."""
 
     call: Call
     result: Reply | ConnectorError
@@ -72,7 +88,7 @@ class Done(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """What a result means: the calls that are done by it, and those to make in its place."""
+    """What follows from a result: the calls that are done, and those to make in its place."""
 
     done: Sequence[Done]
     again: Sequence[Call] = ()
@@ -82,15 +98,15 @@ Resolve = Callable[[Call, Reply | ConnectorError], Resolution]
 
 
 def as_it_stands(call: Call, result: Reply | ConnectorError) -> Resolution:
-    """Every result is final."""
+    """Takes every result as final."""
     return Resolution((Done(call, result),))
 
 
 class Stop:
-    """Asks a run to end: what is in flight is finished, nothing new begins.
+    """A request that a run ends: what is in flight is finished, nothing new begins.
 
     Args:
-        outer: Whose request counts here too; a request made here does not count there.
+        outer: Another stop whose request counts here too; a request made here does not count there.
     """
 
     def __init__(self, outer: Stop | None = None) -> None:
@@ -99,29 +115,29 @@ class Stop:
 
     @property
     def reason(self) -> BaseException | None:
-        """What to tell afterwards; `None` while nobody has asked."""
+        """What the run ends with; `None` while nobody has asked."""
         return self._reason or (self._outer.reason if self._outer else None)
 
     def request(self, reason: BaseException) -> None:
-        """Asks for the end; the first reason counts."""
+        """Asks the run to end; the first reason counts."""
         self._reason = self._reason or reason
 
 
 class Gauge:
-    """What an engine is doing: calls in flight now, calls and retries so far, and whether its rate is limited."""
+    """What an engine is doing: calls in flight now, calls and retries so far, and rate limits that it met."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.calls = 0
         self.retries = 0
-        self.quota = Quota()
+        self.rate_notice = RateNotice()
 
 
 class Control(NamedTuple):
-    """What an engine is steered by.
+    """What an engine decides by.
 
-    `grace`: seconds that calls in flight are waited for once a stop is asked for. `resolve`: says what to make of a
-    result that needs no further try.
+    `grace`: for how many seconds it waits for calls in flight once a stop is asked for. `resolve`: says what follows
+    from a result that needs no retry.
     """
 
     limits: Limits
@@ -147,11 +163,17 @@ class Engine(Protocol):
     def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
         """Yields each `Call` of `items` as `Done` once it is, and everything else as it comes.
 
-        Yields `IDLE` where nothing is finished for a while. A `FatalError`, or what a worker did not expect, becomes
-        the reason to stop, as does an error of `items`; calls that then still wait to be tried again are not yielded.
+        Yields `IDLE` where nothing is finished for a while. A `FatalError`, or an unexpected exception of a worker,
+        becomes the reason to stop, as does an error of `items`; calls that then still wait for a retry are not yielded.
+
+        Args:
+            items: Calls, and whatever passes through. They are taken in the iterating thread.
+            send: Makes a call, from any thread. That of a run is a `connector.calls.caller.Caller`: it pickles, and a
+                copy in another process opens connections of its own.
+            control: What the engine decides by, in the iterating thread.
         """
 
 
-def load(name: str) -> Engine:
-    """Opens an engine by its name, so that what only it needs is imported only where it is chosen."""
+def load(name: str = DEFAULT) -> Engine:
+    """Returns an engine by its name, so that what only it needs is imported only where it is chosen."""
     return cast("Engine", import_module(f"{__name__}.{name}"))

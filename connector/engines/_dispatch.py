@@ -1,7 +1,7 @@
 """The deciding thread's part of an engine: which call starts when, and what its result means.
 
-Workers do nothing but call. A call that has to be tried again goes back to a heap until it is due, so it takes no
-worker while it waits, and a slow one delays no other.
+Workers only call. A call that has to be tried again goes back to a heap until it is due, so it takes no worker while it
+waits, and a slow one delays no other.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from connector.base.errors import ConnectorError, FatalError, NotFoundError, Ret
 from connector.base.records import IDLE, Reply
 from connector.engines import Call, Control, Done
 
-_TICK: Final = 0.05  # seconds without news after which whatever is ready downstream is let go
-_SOON: Final = 0.0005  # seconds that are waited at least
-_AHEAD: Final = 64  # calls that lie ready beyond those in flight, so that no worker waits for the deciding thread
+_TICK: Final = 0.05  # seconds without a result after which `IDLE` lets go whatever is ready downstream
+_SOON: Final = 0.0005  # seconds to wait at least
+_AHEAD: Final = 64  # calls given to workers beyond those in flight, so that no worker waits for the deciding thread
 
-Result = tuple[Call, float, Reply | BaseException | None]
-"""A call that has ended, when it began, and what became of it; `None` if the run was stopped before it began."""
+Ended = tuple[Call, float, Reply | BaseException | None]
+"""A call that has ended, when it began, and its result; `None` if the run was stopped before it began."""
 
 
 class Workers(Protocol):
-    """Those who call. All methods are called from the deciding thread."""
+    """What makes the calls. All methods are called from the deciding thread."""
 
     outstanding: int
     """Calls given to them and not yet taken back."""
@@ -37,11 +37,11 @@ class Workers(Protocol):
     def start(self, call: Call) -> None:
         """Gives them a call; it begins as soon as one of them is free."""
 
-    def next(self, timeout: float) -> Result | None:
-        """Takes back a call that has ended; `None` if none does for `timeout` seconds."""
+    def next(self, timeout: float) -> Ended | None:
+        """Returns a call that has ended; `None` if none does for `timeout` seconds."""
 
     def recall(self) -> list[Call]:
-        """Takes back the calls that have not begun."""
+        """Takes back the calls that have not begun, and returns them."""
 
 
 def dispatch(items: Iterator[Any], workers: Workers, control: Control) -> Iterator[Any]:
@@ -57,8 +57,8 @@ class _Loop:
         self._workers = workers
         self._control = control
         self._ahead = 0 if control.limits.is_paced else _AHEAD
-        self._held: list[tuple[float, int, Call]] = []  # by when they are due
-        self._ready: list[tuple[int, int, Call]] = []  # those that are, by how often they have failed: it is their turn
+        self._held: list[tuple[float, int, Call]] = []  # by the time at which they are due
+        self._ready: list[tuple[int, int, Call]] = []  # those that are due; what has failed most often comes first
         self._order = count()
         self._doomed: list[tuple[Call, RetryableError]] = []
         self._has_ended = False
@@ -111,9 +111,9 @@ class _Loop:
         return limits.concurrency + (self._ahead if limits.concurrency == limits.most else 0)
 
     def _next(self, now: float) -> Any:
-        """The call that is due again, or the next item; `None` where there is neither.
+        """Returns the call that is due again, or the next item; `None` where there is neither.
 
-        While an outage is suspected it is the other way round: only a row that has not failed yet can tell.
+        While an outage is suspected it is the other way round: only a row that has not failed yet shows if it is over.
         """
         while self._held and self._held[0][0] <= now:
             call = heapq.heappop(self._held)[2]
@@ -131,7 +131,7 @@ class _Loop:
         return heapq.heappop(self._ready)[2] if self._ready else None
 
     def _fresh(self) -> Any:
-        """The next item, unless too many calls wait already."""
+        """Returns the next item, unless too many calls wait already."""
         if self._has_ended or len(self._held) > 2 * self._control.limits.most:
             return None
         try:
@@ -144,14 +144,14 @@ class _Loop:
         return item
 
     def _begin(self, call: Call, now: float) -> None:
-        call.first = call.first or now
+        call.first_started = call.first_started or now
         call.ticket = self._control.limits.started(now, len(call.body))
         if self._control.breaker.is_open:
             self._control.breaker.trying()
         self._workers.start(call)
 
     def _patience(self, now: float) -> float:
-        """Seconds to wait for news at the most: until something may be started, or a tick has passed."""
+        """Returns for how many seconds to wait for a result: until something may be started, or a tick has passed."""
         limits, breaker = self._control.limits, self._control.breaker
         if breaker.is_open:
             wait = breaker.try_at - now
@@ -166,7 +166,7 @@ class _Loop:
     def _judged(
         self, call: Call, started: float, result: Reply | BaseException | None, now: float
     ) -> Sequence[Done] | None:
-        """Decides what a result means; `None` where the call is tried again, or the run is to end."""
+        """Returns the calls that a result makes done; `None` where the call is tried again, or the run has to end."""
         control = self._control
         if result is None:
             return None
@@ -177,7 +177,8 @@ class _Loop:
             control.breaker.answered()
             control.limits.answered(now, call.ticket, len(call.body), result)
             self._recall(now)
-            return self._resolved(call, result if call.tries == 1 else result._replace(attempts=call.tries), now)
+            attempts = call.total_attempts
+            return self._resolved(call, result if attempts == 1 else result._replace(attempts=attempts), now)
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now)
             return None
@@ -196,13 +197,13 @@ class _Loop:
         return resolution.done
 
     def _failed(self, call: Call, started: float, error: RetryableError, now: float) -> None:
-        """Holds a call until it is due again. One without a further try waits too: in an outage, no row fails."""
+        """Holds a call until it is due again. One that may not be retried waits too: in an outage, no row fails."""
         control, in_flight = self._control, self._workers.in_flight
-        wait = control.backoff.wait(error, call.attempts, now - call.first, control.clock.random)
+        wait = control.backoff.wait(error, call.attempts, now - call.first_started, control.clock.random)
         pause = control.backoff.base if wait is None else wait
-        control.gauge.quota.failed(error, control.clock.time())
+        control.gauge.rate_notice.failed(error, control.clock.time())
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        outage = control.breaker.failed(error, started, now, in_flight, is_first=call.tries == 1)
+        outage = control.breaker.failed(error, started, now, in_flight, is_first=call.total_attempts == 1)
         if outage is not None:
             control.stop.request(outage)
         elif wait is None:
@@ -212,7 +213,7 @@ class _Loop:
         self._recall(now)
 
     def _recall(self, now: float) -> None:
-        """Takes back the calls that have not begun, where they may not begin now."""
+        """Takes back the calls that have not begun, where they must not begin now."""
         limits = self._control.limits
         if self._control.breaker.is_open or limits.concurrency < limits.most or limits.delay(now) > 0:
             for call in self._workers.recall():
@@ -222,7 +223,7 @@ class _Loop:
         heapq.heappush(self._held, (due, next(self._order), call))
 
     def _released(self) -> Iterator[Done]:
-        """The calls that failed for good: another one has been answered since, or nothing else is left to try."""
+        """Yields the calls that failed for good: another was answered since, or nothing else is left to try."""
         doomed, self._doomed = self._doomed, []
         now = self._control.clock.monotonic()
         for call, error in doomed:

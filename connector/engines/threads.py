@@ -10,7 +10,7 @@ from typing import Any
 
 from connector.base.records import Reply
 from connector.engines import Call, Control, ends_run
-from connector.engines._dispatch import Result, dispatch
+from connector.engines._dispatch import Ended, dispatch
 
 
 def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
@@ -32,7 +32,7 @@ class _Threads:
         self._stop = control.stop
         self._breaker = control.breaker
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
-        self._done: SimpleQueue[Result] = SimpleQueue()
+        self._done: SimpleQueue[Ended] = SimpleQueue()
         self._threads = 0
         self.outstanding = 0
 
@@ -47,7 +47,7 @@ class _Threads:
             threading.Thread(target=self._work, name=f"call-{self._threads}", daemon=True).start()
         self._todo.put(call)
 
-    def next(self, timeout: float) -> Result | None:
+    def next(self, timeout: float) -> Ended | None:
         try:
             result = self._done.get(timeout=timeout)
         except Empty:
@@ -76,5 +76,5 @@ class _Threads:
                 put((call, started, send(call.body) if stop.reason is None else None))
             except BaseException as error:  # noqa: BLE001 - it is raised again in the deciding thread
                 if ends_run(error, self._breaker):
-                    stop.request(error)  # at once, so that no other call begins
+                    stop.request(error)  # at once, so that no further call begins
                 put((call, started, error))

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from connector.base.errors import AuthenticationError, FatalError
 from connector.base.masking import Masker
@@ -130,6 +130,11 @@ class MadeKey:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._made: _Made | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., MadeKey], tuple[Any, ...]]:
+        """A copy in another process makes a key of its own."""
+        again = partial(MadeKey, monotonic=self._monotonic)
+        return again, (self._scheme, self._make, self._seconds, self._mask)
 
     def fields(self) -> Fields:
         """See `Auth`."""

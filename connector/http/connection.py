@@ -15,6 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProxyError
 from urllib3.util.ssltransport import SSLTransport
 
+from connector.base.records import is_ok
 from connector.http.deadline import Deadline
 from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, Body, Headers, cut, expected, framed, malformed, parse_head
 
@@ -175,7 +176,7 @@ class Connection(HTTPConnection):
             status, _, _, extra = self._receive_head(b"")
         except OSError as error:
             raise ProxyError("no tunnel", error) from error
-        if not 200 <= status < 300 or extra:  # noqa: PLR2004 - HTTP's class of success
+        if not is_ok(status) or extra:
             raise ProxyError("no tunnel", OSError(f"CONNECT was answered with {status}"))
 
 

@@ -1,8 +1,4 @@
-"""The ledger: every final reply, stored before it is emitted, so that no call is ever paid for twice.
-
-A SQLite file in WAL mode, keyed by a hash of endpoint and request body. It is the cache, the deduplication across runs
-and the resume at once. One run owns it at a time: a second one on the same file waits for the first.
-"""
+"""The ledger in a SQLite file in WAL mode, or in memory. One run owns the file at a time: a second one waits for it."""
 
 from __future__ import annotations
 
@@ -10,62 +6,32 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger.sqlite_file import identity, must_be, open_file, open_in_memory, telling
-from connector.ledger.sqlite_format import COLUMNS, decoded, encoded, mark_of, take_over, transaction
+from connector.ledger import Entry, Stats
+from connector.ledger._sqlite_file import explained, identity, must_be, open_file, open_in_memory, set_aside
+from connector.ledger._sqlite_format import COLUMNS, decoded, encoded, mark_of, migrate, transaction
 
-_ROOM: Final = 900  # SQLite's default limit on parameters was 999 for a long time
-_PLACED_AT_ONCE: Final = 32_768  # replies: the more, the fewer pages are touched for each, but all wait in memory
-_MANY: Final = 1_000  # replies that are worth a pause
+_PARAMETERS: Final = 900  # of a statement; SQLite's default limit was 999 for a long time
+_PLACED_AT_ONCE: Final = 32_768  # replies; more would touch fewer pages for each, but they wait in memory
+_MANY: Final = 1_000  # pending replies from which on `rest` places them
 _FAILED: Final = "status NOT BETWEEN 200 AND 299"
 
 
-class Entry(NamedTuple):
-    """A stored reply, its key, and when it was stored (epoch seconds)."""
-
-    key: bytes
-    reply: Reply
-    stored_at: int
+__all__ = ["SqliteLedger", "opened", "set_aside"]
 
 
-class Stats(NamedTuple):
-    """What a ledger holds: entries, by HTTP status too, its size, and its oldest and newest entry (epoch seconds)."""
-
-    entries: int
-    bytes: int
-    statuses: dict[int, int]
-    oldest: int | None
-    newest: int | None
-
-
-def keys_of(endpoint: str) -> Callable[[bytes], bytes]:
-    """Makes the keys of requests to an endpoint: 16 bytes of BLAKE2b, keyed by its URL, over the rendered body."""
-    seeded = blake2b(digest_size=16, key=blake2b(endpoint.encode(), digest_size=32).digest())
-
-    def key_of(body: bytes) -> bytes:
-        hasher = seeded.copy()
-        hasher.update(body)
-        return hasher.digest()
-
-    return key_of
-
-
-class Ledger:
-    """An open ledger. All methods are called from one thread.
+class SqliteLedger:
+    """See `connector.ledger.Ledger`.
 
     Args:
         path: The file; it is made (0600) where it does not exist. `None` keeps the ledger in memory, for one run.
         waiting: Called whenever another run is found to have the file, before looking again; raises to refuse.
         now: The time, in epoch seconds.
-
-    Attributes:
-        set_aside: Where a damaged file was moved to, if there was one; the ledger then begins anew.
 
     Raises:
         StorageError: The file cannot be written, comes from a newer version, or is another program's.
@@ -74,14 +40,14 @@ class Ledger:
     def __init__(
         self, path: Path | None, *, waiting: Callable[[], None] = lambda: None, now: Callable[[], float] = time.time
     ) -> None:
-        self.path = path and path.absolute()  # wherever the process goes to
-        self.set_aside: Path | None = None
+        self.path = path and path.absolute()  # the process may change its working directory
+        self.was_set_aside: Path | None = None
         self._now = now
         self._pending: dict[int, int] = {}  # the replies that `place` does not have yet: mark to id
         self._last = 0
         self._has_places = False
         try:
-            self._db, self.set_aside = (open_in_memory(), None) if path is None else open_file(path, waiting)
+            self._db, self.was_set_aside = (open_in_memory(), None) if path is None else open_file(path, waiting)
             self._file = identity(path)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(f"the ledger {path} cannot be opened: {error}", detail=repr(error)) from error
@@ -92,26 +58,18 @@ class Ledger:
             raise
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """The replies that are known already, by key.
-
-        Raises:
-            StorageError: The file is damaged, or gone.
-        """
+        """See `connector.ledger.Ledger.get`."""
         pending = self._pending
         marks = [mark_of(key) for key in keys]
         ids = [pending[mark] for mark in marks if mark in pending]
         placed = [mark for mark in marks if mark not in pending] if self._has_places else []
         wanted = frozenset(keys)
-        with telling(self.path, "read"):
+        with explained(self.path, "read"):
             rows = chain(self._rows("reply", "id", ids), self._rows("place JOIN reply USING (id)", "mark", placed))
             return {row[0]: decoded(row) for row in rows if row[0] in wanted}
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
-        """Stores replies and commits: when it returns, they survive the end of the process.
-
-        Raises:
-            StorageError: The disk is full or the file is gone, so nothing more may be paid for.
-        """
+        """See `connector.ledger.Ledger.put`. It commits; a full disk or a file that is gone is an error."""
         pending, now = self._pending, int(self._now())
         fresh: dict[int, int] = {}
         rows: list[tuple[Any, ...]] = []
@@ -123,7 +81,7 @@ class Ledger:
             fresh[mark] = number
             rows.append((number, *encoded(key, reply), now))
         must_be(self._file, self.path)
-        with telling(self.path, "written"), transaction(self._db):
+        with explained(self.path, "written"), transaction(self._db):
             self._db.executemany("INSERT INTO reply VALUES (?,?,?,?,?,?,?,?)", rows)
             if replaced:
                 self._db.executemany("DELETE FROM reply WHERE id = ?", replaced)
@@ -133,24 +91,16 @@ class Ledger:
             self._place()
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, in the order in which they were stored.
-
-        Raises:
-            StorageError: As of `get`, or of `put`.
-        """
+        """See `connector.ledger.Ledger.entries`."""
         self._place()
-        with telling(self.path, "read"):
+        with explained(self.path, "read"):
             for row in self._db.execute(f"SELECT {COLUMNS}, stored_at FROM reply ORDER BY id"):  # noqa: S608 - names only
                 yield Entry(row[0], decoded(row), row[6])
 
     def stats(self) -> Stats:
-        """How much there is, and of when.
-
-        Raises:
-            StorageError: As of `get`, or of `put`.
-        """
+        """See `connector.ledger.Ledger.stats`."""
         self._place()
-        with telling(self.path, "read"):
+        with explained(self.path, "read"):
             groups = self._db.execute(
                 "SELECT status, count(*), min(stored_at), max(stored_at) FROM reply GROUP BY status"
             ).fetchall()
@@ -166,20 +116,12 @@ class Ledger:
         )
 
     def prune(self, before: int | None = None, *, failed: bool = False) -> int:
-        """Deletes entries, gives their space back, and returns how many there were.
-
-        Args:
-            before: Deletes what was stored before this epoch second.
-            failed: Deletes what has an HTTP status other than 2xx, whenever it was stored.
-
-        Raises:
-            StorageError: As of `get`, or of `put`; the space is given back by writing the rest anew, which needs room.
-        """
+        """See `connector.ledger.Ledger.prune`. Space is given back by writing the rest anew, which needs room."""
         self._place()
         conditions = [*(["stored_at < :before"] if before is not None else []), *([_FAILED] if failed else [])]
         if not conditions:
             return 0
-        with telling(self.path, "written"):
+        with explained(self.path, "written"):
             with transaction(self._db):
                 deletion = f"DELETE FROM reply WHERE {' OR '.join(conditions)}"  # noqa: S608 - the conditions above
                 deleted = self._db.execute(deletion, {"before": before}).rowcount
@@ -190,14 +132,14 @@ class Ledger:
         return deleted
 
     def rest(self) -> None:
-        """Does now, where it is much, what closing would have to do. Raises as `put`."""
+        """See `connector.ledger.Ledger.rest`: does now what closing would have to do, where it is a lot."""
         if len(self._pending) >= _MANY:
             self._place()
-            with telling(self.path, "written"):
+            with explained(self.path, "written"):
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
-        """Closes the file and lets the next run have it."""
+        """See `connector.ledger.Ledger.close`."""
         with suppress(StorageError):  # the replies are stored: the next run does the rest
             self._place()
         self._db.close()
@@ -210,21 +152,21 @@ class Ledger:
 
     def _rows(self, table: str, column: str, values: Sequence[int]) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = []
-        for start in range(0, len(values), _ROOM):
-            some = values[start : start + _ROOM]
+        for start in range(0, len(values), _PARAMETERS):
+            some = values[start : start + _PARAMETERS]
             among = f"{column} IN ({','.join('?' * len(some))})"
             rows += self._db.execute(f"SELECT {COLUMNS} FROM {table} WHERE {among}", some).fetchall()  # noqa: S608 - names and question marks
         return rows
 
     def _place(self) -> None:
-        """Writes down where the pending replies are, in the order of the pages that this touches.
+        """Writes down where the pending replies are, sorted by mark, so that each page is touched once.
 
-        Where a reply has its mark already, it is the earlier one to the same request: it gives way.
+        A reply that has the mark already is an earlier one to the same request: it is replaced.
         """
         if not self._pending:
             return
         places = sorted(self._pending.items())
-        with telling(self.path, "written"), transaction(self._db):
+        with explained(self.path, "written"), transaction(self._db):
             placed = self._db.executemany("INSERT OR IGNORE INTO place VALUES (?,?)", places).rowcount
             if placed < len(places):
                 earlier = "SELECT id FROM place WHERE mark = ? AND id <> ?"
@@ -235,10 +177,10 @@ class Ledger:
         self._has_places = True
 
     def _catch_up(self) -> None:
-        """Finds the replies that have no place yet: the last ones of a run that was killed, or all of version 1."""
-        with telling(self.path, "written"):
-            take_over(self._db)
-        with telling(self.path, "read"):
+        """Finds the replies without a row in `place`: the last ones of a run that was killed, or all of version 1."""
+        with explained(self.path, "written"):
+            migrate(self._db)
+        with explained(self.path, "read"):
             (self._last,) = self._db.execute("SELECT id FROM placed").fetchone()
             self._has_places = self._last > 0
             unplaced = "SELECT id, key FROM reply WHERE id > ? ORDER BY id LIMIT ?"
@@ -247,3 +189,8 @@ class Ledger:
                 self._last = rows[-1][0]
                 if len(self._pending) >= _PLACED_AT_ONCE:
                     self._place()
+
+
+def opened(location: Path | None, waiting: Callable[[], None]) -> SqliteLedger:
+    """See `connector.ledger.Member`."""
+    return SqliteLedger(location, waiting=waiting)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Schema
-from connector.base.schemas import plain
+from connector.base.schemas import portable
 from connector.base.streams import Mode, Selection, Stream, Target
 from connector.run.row_keys import ROW_KEY
 from connector.run.row_keys import SCHEMA as KEY
@@ -107,7 +107,7 @@ def _is_column(path: JSON) -> bool:
 
 def _typed(schema: Any, root: Schema) -> Schema:
     """What a column's schema says in the few words that the stores know."""
-    found = plain(schema, root)
+    found = portable(schema, root)
     kind = schema.get("airbyte_type") if isinstance(schema, dict) else None
     return {**found, "airbyte_type": kind} if isinstance(kind, str) and found else found
 

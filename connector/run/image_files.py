@@ -1,6 +1,6 @@
-"""Images that an endpoint has made, as files. Their names follow from what is in them, never from a row or a reply.
+"""Images that an endpoint has made, as files named by a hash of their content.
 
-So the same image is the same file, however often its reply comes out of the ledger, and none is ever overwritten.
+The same image is the same file, however often its reply comes out of the ledger, and no other file is overwritten.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _URLS: Final = ("http://", "https://")
 
 
 def kept(images: Sequence[str], directory: Path) -> list[str]:
-    """The paths of the files, readable by their owner alone, that the images have been written into.
+    """Writes images into files that only their owner can read, and returns the paths.
 
-    An image is base64 or a data URL. One that the endpoint has only told the URL of stays that URL.
+    An image is base64 or a data URL. Where the endpoint only gave a web address, that stays as it is.
 
     Raises:
-        ReplyError: It is neither, or no image.
+        ReplyError: It is none of these, or not an image.
         FatalError: The directory cannot be written to.
     """
     return [image if image.startswith(_URLS) else str(_written(_bytes(image), directory)) for image in images]
@@ -42,7 +42,7 @@ def _bytes(image: str) -> bytes:
 def _written(data: bytes, directory: Path) -> Path:
     kind = media_type(data)
     if kind is None:
-        raise ReplyError("what the reply has for an image is none: it is neither PNG nor JPEG nor GIF nor WebP")
+        raise ReplyError("the reply's image is neither PNG nor JPEG nor GIF nor WebP")
     path = directory / f"{blake2b(data, digest_size=16).hexdigest()}{SUFFIXES[kind]}"
     try:
         if not _is_whole(path, len(data)):
@@ -64,7 +64,7 @@ def _is_whole(path: Path, size: int) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of the file or none of it, through another one beside it, which is 0600 as `tempfile` makes them."""
+    """Writes all of a file or nothing, by way of a temporary file beside it, which is 0600 as `tempfile` makes it."""
     with NamedTemporaryFile("wb", dir=path.parent, prefix=".", delete=False) as file:
         try:
             file.write(data)

@@ -12,14 +12,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.masking import Masker
-from connector.base.records import JSON, Outcome, Record, Schema, Status
+from connector.base.records import JSON, Outcome, Provenance, Record, Schema, Status, is_ok
 from connector.base.streams import Stream
 from connector.config.config import Config
 from connector.http.transport import Transport
 from connector.replies.refusals import error_of
 from connector.run.runtime import transport_of
 
-_OK: Final = range(200, 300)
 _MOST_PAGES: Final = 200
 _LISTS: Final = ("data", "models", "items", "results")
 _IDS: Final = ("id", "name", "model", "slug")
@@ -40,7 +39,7 @@ STREAM: Final = Stream("models", _SCHEMA, ("id",))
 """The models as a stream of their own."""
 
 
-class Listed(NamedTuple):
+class Model(NamedTuple):
     """A model of the list. `created` is in seconds since 1970; `None` stands for what the server does not say."""
 
     id: str
@@ -49,8 +48,8 @@ class Listed(NamedTuple):
     object: str | None = None
 
 
-def models(transport: Transport, url: str, mask: Masker) -> list[Listed]:
-    """All models that the server lists at `url`, page after page, each once, in its order.
+def models(transport: Transport, url: str, mask: Masker) -> list[Model]:
+    """Returns all models that the server lists at `url`, page after page, each once, in its order.
 
     Raises:
         ConnectorError: There is no list.
@@ -65,7 +64,7 @@ def models(transport: Transport, url: str, mask: Masker) -> list[Listed]:
             data = response.read()
         finally:
             response.close()
-        if response.status not in _OK:
+        if not is_ok(response.status):
             raise error_of(response.status, response.headers, data, mask=mask)
         try:
             return loads(data)
@@ -76,7 +75,7 @@ def models(transport: Transport, url: str, mask: Masker) -> list[Listed]:
 
 
 def records(config: Config) -> Iterator[Outcome]:
-    """The models as the outcomes of a stream that nothing has to be asked for.
+    """Yields the models as the outcomes of a stream.
 
     Raises:
         ConnectorError: There is no list.
@@ -85,20 +84,20 @@ def records(config: Config) -> Iterator[Outcome]:
     with closing(transport_of(config, mask)) as transport:
         found = models(transport, config.models_url, mask)
     for index, each in enumerate(found):
-        yield Outcome(Record(index, each._asdict(), STREAM.name), Status.SUCCESS, {}, {}, {})
+        yield Outcome(Record(index, each._asdict(), STREAM.name), Status.SUCCESS, {}, {}, Provenance(Status.SUCCESS))
 
 
-def paged(get: Callable[[str], JSON], url: str) -> Iterator[Listed]:
-    """The models of all pages. It ends with the first page that brings nothing new.
+def paged(get: Callable[[str], JSON], url: str) -> Iterator[Model]:
+    """Yields the models of all pages, up to the first page that has no new ones.
 
     Raises:
-        BadRequestError: What came holds no list.
+        BadRequestError: A page holds no list.
     """
     seen: set[str] = set()
     page: str | None = url
     for _ in range(_MOST_PAGES):
         body = get(page or url)
-        fresh = [each for each in listed(body) if each.id not in seen]
+        fresh = [each for each in models_in(body) if each.id not in seen]
         yield from {each.id: each for each in fresh}.values()
         seen.update(each.id for each in fresh)
         page = _next(body, url) if fresh else None
@@ -106,8 +105,8 @@ def paged(get: Callable[[str], JSON], url: str) -> Iterator[Listed]:
             return
 
 
-def listed(body: JSON) -> list[Listed]:
-    """The models in one answer.
+def models_in(body: JSON) -> list[Model]:
+    """Returns the models in one answer.
 
     Raises:
         BadRequestError: It holds no list.
@@ -117,18 +116,18 @@ def listed(body: JSON) -> list[Listed]:
         if isinstance(found, dict):
             found = next((found[name] for name in _LISTS if isinstance(found.get(name), list | dict)), None)
     if not isinstance(found, list):
-        raise BadRequestError("what the endpoint calls its models is no list of them: does url point to an API?")
+        raise BadRequestError("the endpoint's reply to GET /models holds no list of models: does url point to an API?")
     return [model for model in map(_model, found) if model.id]
 
 
-def _model(item: Any) -> Listed:
+def _model(item: Any) -> Model:
     if not isinstance(item, dict):
-        return Listed(item if isinstance(item, str) else "")
+        return Model(item if isinstance(item, str) else "")
     name = next((item[key] for key in _IDS if isinstance(item.get(key), str)), "")
     owner = next((item[key] for key in _OWNERS if isinstance(item.get(key), str)), None)
     created = next((item[key] for key in _TIMES if item.get(key)), None)
     kind = item.get("object")
-    return Listed(name, owner, _seconds(created), kind if isinstance(kind, str) else None)
+    return Model(name, owner, _seconds(created), kind if isinstance(kind, str) else None)
 
 
 def _seconds(time: Any) -> int | None:
@@ -144,7 +143,7 @@ def _seconds(time: Any) -> int | None:
 
 
 def _next(body: JSON, url: str) -> str | None:
-    """Where the list goes on: by OpenAI's and Anthropic's `last_id`, Google's token, or a link to the same server."""
+    """Returns the next page: by OpenAI's and Anthropic's `last_id`, Google's token, or a link to the same server."""
     if not isinstance(body, dict):
         return None
     if body.get("has_more") and isinstance(body.get("last_id"), str):

@@ -1,7 +1,7 @@
-"""One request, sent as it is, for platforms that render requests themselves; its reply comes back as it is, too.
+"""One request, sent as it is, for platforms that render requests themselves; its reply comes back as it is.
 
-Requests go to `url` exactly as configured, as JSON that asks for JSON. Somebody waits for the answer, so another try
-begins only within `config.timeout`, and never once a part of the reply has been handed on.
+Requests go to `url` exactly as configured, as JSON that asks for JSON. Somebody waits for the answer, so a retry begins
+only within `config.timeout`, and never after a part of the reply has been handed on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from connector.base.clock import Clock
 from connector.base.decoding import joined
 from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
 from connector.base.masking import Masker
-from connector.base.records import JSON
+from connector.base.records import JSON, is_ok
 from connector.calls.client import Client, error_in, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
@@ -32,7 +32,6 @@ from connector.http.transport import Response, Transport
 from connector.replies.refusals import error_of
 from connector.run.runtime import transport_of
 
-_OK: Final = range(200, 300)
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}
 _TICK: Final = 0.05  # seconds between looks at whether a wait is still wanted
 _SNIFFED: Final = max(map(len, STARTS))
@@ -41,7 +40,7 @@ _T = TypeVar("_T")
 
 
 def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str, Any]:
-    """Sends `payload` and returns the body of the reply; one that is streamed all the same is put together.
+    """Sends `payload` and returns the body of the reply; a stream is put together.
 
     Raises:
         ConfigError: `payload` is not JSON, or the URL cannot be called.
@@ -51,13 +50,13 @@ def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str
     with closing(_transport(config, mask)) as transport:
         client = Client(transport, endpoints.load(config.kind), config.url, mask, clock)
         reply = _tried(partial(client, _encoded(payload)), config, clock, stop)
-    if reply.status not in _OK:
+    if not is_ok(reply.status):
         raise error_of(reply.status, {}, reply.body)
     return reply.body
 
 
 def stream(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> Generator[dict[str, Any], None, None]:
-    """Sends `payload` and yields each event of the reply as it arrives; a reply that is no stream is the only event.
+    """Sends `payload` and yields each event of the reply as it arrives; a reply that is not a stream is the only event.
 
     Raises as `send` does, at the place where the reply goes wrong.
     """
@@ -86,7 +85,7 @@ def _encoded(payload: JSON) -> bytes:
 
 
 def _tried(attempt: Callable[[], _T], config: Config, clock: Clock, stop: Stop) -> _T:
-    """Tries until there is a reply, no try is left, or `stop` asks for the end."""
+    """Tries until there is a reply, no retry is left, or `stop` asks for the end."""
     backoff = Backoff(config.max_retries, config.max_retry_wait, min(config.max_row_seconds, config.config.timeout))
     began, tries = clock.monotonic(), 0
     while True:
@@ -110,16 +109,16 @@ def _tried(attempt: Callable[[], _T], config: Config, clock: Clock, stop: Stop) 
 
 
 def _begun(reply: Iterator[_T]) -> Iterator[_T]:
-    """The same, its first item fetched already: what fails before that can be tried again."""
+    """Returns the same items, the first one fetched already: what fails before it can be tried again."""
     first = list(islice(reply, 1))
     return chain(first, reply)
 
 
 def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mask: Masker) -> Iterator[dict[str, Any]]:
-    """The events of a reply, up to `[DONE]`: nothing behind it is worth waiting for."""
+    """Yields the events of a reply, up to `[DONE]`: nothing after it is worth waiting for."""
     endpoint = endpoints.load(config.kind)
     with closing(transport.post(config.url, body)) as response:
-        if response.status not in _OK:
+        if not is_ok(response.status):
             raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)
         chunks, is_stream = _sniffed(response)
         kind, is_empty, is_whole = response.headers.get("content-type", ""), True, not is_stream
@@ -143,7 +142,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
 
 
 def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:
-    """The chunks of a reply, and whether they are events: by how they begin, and else by what they are called."""
+    """Returns the chunks of a reply, and whether they are events: by how they begin, else by their content type."""
     chunks, head = response.chunks(), b""
     for chunk in chunks:
         head += chunk
@@ -153,7 +152,7 @@ def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:
 
 
 def _joined(replies: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Keeps characters whole that a stream cuts in two: a first half waits for the next text at its place."""
+    """Joins characters that a stream cuts in two: a first half waits for the next text at its place."""
     halves: dict[tuple[str | int, ...], str] = {}
     for event in replies:
         yield event if not halves and _is_storable(event) else _mended(event, halves)

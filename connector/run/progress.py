@@ -1,4 +1,4 @@
-"""Speaks to people, on stderr: a live line while a run goes on at a terminal, and one summary at the end everywhere."""
+"""What people see on stderr: a live line while a run goes on at a terminal, and one summary at its end everywhere."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MINUTE: Final = 60
 _CLEAR: Final = "\r\x1b[K"
 
 
-class Report:
-    """Counts outcomes as they pass.
+class Progress:
+    """Counts outcomes as they pass, and shows how far the run is.
 
     Args:
         rows: Rows in all, where known.
@@ -43,15 +43,15 @@ class Report:
 
     @property
     def failed(self) -> int:
-        """Rows whose outcome is no success."""
+        """Rows whose outcome is not a success."""
         return self.done - self.statuses[Status.SUCCESS]
 
     def watched(self, results: Iterator[Result]) -> Iterator[Result]:
-        """Passes results on and keeps the line up to date."""
+        """Passes results on and keeps the live line up to date."""
         for result in results:
             if isinstance(result, Outcome):
                 self.statuses[result.status] += 1
-                self._cached += result.provenance["cached"]
+                self._cached += result.provenance.cached
             if self._live and self._now() >= self._next_line:
                 self._next_line = self._now() + _EVERY
                 self._out.write(_CLEAR + self._line())
@@ -82,12 +82,12 @@ class Report:
         return parts
 
     def close(self) -> None:
-        """Takes the live line away."""
+        """Clears the live line."""
         if self._live:
             self._out.write(_CLEAR)
 
     def summary(self) -> str:
-        """What became of the run, in one or two lines."""
+        """Returns what the run did, in two lines."""
         seconds = self._now() - self._started
         rate = f" ({self.done / seconds:,.0f} rows/s)" if seconds > 0 and self.done else ""
         statuses = ", ".join(f"{count:,} {status}" for status, count in self.statuses.most_common())
@@ -95,9 +95,9 @@ class Report:
         calls = [
             f"{gauge.calls:,} calls",
             f"{gauge.retries:,} retries",
-            f"{self._cached:,} rows without a call of their own",
+            f"{self._cached:,} cached rows",
         ]
-        nothing = "none came to its end" if gauge.calls else "nothing to do"
+        nothing = "no row was finished" if gauge.calls else "nothing to do"
         first = f"{self.done:,} rows in {_duration(seconds)}{rate}: {statuses or nothing}"
         return f"{first}\n{', '.join([*calls, *self._spent()])}"
 

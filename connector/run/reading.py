@@ -1,4 +1,4 @@
-"""One read of a source: where it goes on, how many records are to come, their keys, and when it is complete."""
+"""One read of a source: where it continues, how many records there are to read, their keys, and when it is complete."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from connector.run.runtime import Runtime
 from connector.stores import Source
 
 _COMPLETE: Final = "complete"
-"""What the last state of a full read says beside its position: the next one begins anew, whatever has come since."""
+"""The key that marks the last state of a full read: the next read begins anew, whatever has come since."""
 
 
 def resumed(state: JSON, *, is_incremental: bool) -> JSON:
-    """The position to go on from; `None` where a full read has come to its end before."""
+    """Returns the position to continue from; `None` where the full read before was complete."""
     if not isinstance(state, Mapping) or _COMPLETE not in state:
         return state
     return {name: value for name, value in state.items() if name != _COMPLETE} if is_incremental else None
@@ -36,12 +36,12 @@ def read(
     is_keyed = selection.is_keyed and ROW_KEY not in source.columns
     keys = RowKeys(source.read if source.columns else list) if is_keyed else None
     with open_runtime() as runtime, closing(runtime.run(keys.entering(items) if keys else items)) as run:
-        results = runtime.control.gauge.quota.told(keys.leaving(run) if keys else run)
+        results = runtime.control.gauge.rate_notice.interleaved(keys.leaving(run) if keys else run)
         yield from results if selection.is_incremental else _completed(results)
 
 
 def _completed(results: Iterable[Any]) -> Iterator[Any]:
-    """Puts a state behind the last one that says that everything has been read."""
+    """Passes results on; after the last one comes a state that says that everything has been read."""
     last: JSON = None
     for result in results:
         if isinstance(result, Checkpoint):

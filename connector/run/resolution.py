@@ -1,4 +1,4 @@
-"""What to make of a result: let it stand, ask again otherwise, or take apart what rows share."""
+"""What follows from a result: it is final, the request is asked again in another way, or what rows share is split."""
 
 from __future__ import annotations
 
@@ -6,57 +6,64 @@ from collections.abc import Callable
 from typing import Final
 
 from connector.base.errors import ConnectorError
-from connector.base.records import Outcome, Record, Reply, Status
+from connector.base.records import Record, Reply, is_ok
 from connector.base.usage import summed
-from connector.calls.fallbacks import Concessions
+from connector.calls.fallbacks import Fallbacks
+from connector.endpoints import Packing
 from connector.engines import Call, Done, Resolution
 from connector.run.plan import Plan
-from connector.run.sharing import apart, halves
+from connector.run.requests import RAISED, REPAIRED
+from connector.run.sharing import halves, unpacked
 
-_OK: Final = range(200, 300)
-_REPAIRED: Final = "repaired"
-_RAISED: Final = "raised"
+_FOR_THE_ROW: Final = (RAISED, REPAIRED)
+"""Revisions for the sake of one row's reply; all others are fallbacks, which the endpoint has asked for."""
 
 
-def standing(call: Call) -> Reply | None:
-    """The reply of a call that was asked again for a better one, in case that does not come."""
-    is_reply = _REPAIRED in call.asked or _RAISED in call.asked
-    return summed(call.paid)._replace(attempts=call.tries) if is_reply else None
+def paid_reply(call: Call) -> Reply | None:
+    """Returns the reply that stands unless a better one comes, its usage that of all that were paid for.
+
+    `None` where no better one was asked for: what is in `paid` then is the share of a reply that left the row out.
+    """
+    has_reply = any(name in _FOR_THE_ROW for name in call.revisions)
+    return summed(call.paid)._replace(attempts=call.total_attempts) if has_reply else None
 
 
 class Resolver:
     """Decides by the plans of the rows; see `connector.engines.Resolve`."""
 
-    def __init__(self, plan_of: Callable[[Record], Plan], concessions: Concessions) -> None:
+    def __init__(self, plan_of: Callable[[Record], Plan], fallbacks: Fallbacks) -> None:
         self._plan_of = plan_of
-        self._concessions = concessions
+        self._fallbacks = fallbacks
 
     def __call__(self, call: Call, result: Reply | ConnectorError) -> Resolution:
-        """Every row of the call is in what comes back exactly once: as done, or in a call to make."""
-        if isinstance(result, Reply) and result.status in _OK:
-            if names := _conceded(call):
-                self._concessions.learn(call.body, names)
-            return self._taken_apart(call, result) if call.parts else self._answered(call, result)
+        """Returns every row of the call exactly once: as done, or in a call to make."""
+        if isinstance(result, Reply) and is_ok(result.status):
+            if names := _fallbacks_of(call):
+                self._fallbacks.learn(call.body, names)
+            return self._split(call, result) if call.parts else self._answered(call, result)
         return self._refused(call, result)
 
     def _answered(self, call: Call, reply: Reply) -> Resolution:
-        plan = self._plan_of(call.records[0])
-        outcome = plan.outcome(call.records[0], reply, call.key) if plan.asks_again else None
-        better = None if outcome is None else _better(plan, call, outcome)
-        if better is not None:
+        """Asks again where the reply does not fit its schema, and takes it as final otherwise."""
+        record = call.records[0]
+        plan = self._plan_of(record)
+        outcome = plan.outcomes.of(record, reply, call.key) if plan.requests.asks_again else None
+        revised = None if outcome is None else plan.requests.revised(call.body, outcome, call.revisions)
+        if revised is not None:
             call.paid = (*call.paid, reply)
-            return Resolution((), (call.otherwise(*better),))
+            return Resolution((), (call.revise(*revised),))
         if call.paid:
             return Resolution((Done(call, summed((*call.paid, reply))),))
         return Resolution((Done(call, reply, outcome),))
 
-    def _taken_apart(self, call: Call, reply: Reply) -> Resolution:
-        plan = self._plan_of(call.parts[0].records[0])
+    def _split(self, call: Call, reply: Reply) -> Resolution:
+        """Gives each row its part of a shared reply; rows that got none share calls half as large."""
+        packing = self._packing_of(call)
         done: list[Done] = []
         again: list[Call] = []
         missing: list[Call] = []
-        for part, body, own in apart(plan, call.parts, reply):
-            part.part_from(call)
+        for part, body, own in unpacked(packing, call.parts, reply):
+            part.split_from(call)
             if body is None:
                 part.paid = (*part.paid, own)
                 missing.append(part)
@@ -64,33 +71,29 @@ class Resolver:
                 resolution = self._answered(part, own)
                 done += resolution.done
                 again += resolution.again
-        return Resolution(done, [*again, *halves(plan, missing)])
+        return Resolution(done, [*again, *halves(packing, missing)])
 
     def _refused(self, call: Call, result: Reply | ConnectorError) -> Resolution:
-        conceded = self._concessions.next(call.body, call.asked, result)
-        if conceded is not None:
-            if isinstance(result, Reply):  # of a server that merely failed, only the next answer can tell
-                self._concessions.expect(call.body, conceded[0])
-            return Resolution((), (call.otherwise(*conceded),))
-        if names := _conceded(call):
-            self._concessions.drop(call.body, names)
+        fallback = self._fallbacks.next(call.body, call.revisions, result)
+        if fallback is not None:
+            if isinstance(result, Reply):  # of a server that merely failed, only the next answer shows whether it helps
+                self._fallbacks.expect(call.body, fallback[0])
+            return Resolution((), (call.revise(*fallback),))
+        if names := _fallbacks_of(call):
+            self._fallbacks.drop(call.body, names)
         if call.parts:
             for part in call.parts:
-                part.part_from(call)
-            return Resolution((), halves(self._plan_of(call.parts[0].records[0]), call.parts))
-        return Resolution((Done(call, standing(call) or result),))
+                part.split_from(call)
+            return Resolution((), halves(self._packing_of(call), call.parts))
+        return Resolution((Done(call, paid_reply(call) or result),))
+
+    def _packing_of(self, call: Call) -> Packing:
+        """Returns how the parts of a call share it."""
+        packing = self._plan_of(call.parts[0].records[0]).requests.packing
+        if packing is None:
+            raise AssertionError("only what was packed has parts")
+        return packing
 
 
-def _conceded(call: Call) -> list[str]:
-    return [name for name in call.asked if name not in (_REPAIRED, _RAISED)]
-
-
-def _better(plan: Plan, call: Call, outcome: Outcome) -> tuple[str, bytes] | None:
-    """How to ask again for a reply that does not fit its schema, and the name of that way."""
-    if outcome.status is Status.TRUNCATED and _RAISED not in call.asked:
-        name, body = _RAISED, plan.raised(call.body)
-    elif outcome.status is Status.INVALID_OUTPUT and call.asked.count(_REPAIRED) < plan.config.max_repairs:
-        name, body = _REPAIRED, plan.repaired(call.body, outcome)
-    else:
-        return None
-    return None if body is None else (name, body)
+def _fallbacks_of(call: Call) -> list[str]:
+    return [name for name in call.revisions if name not in _FOR_THE_ROW]

@@ -1,4 +1,4 @@
-"""What a run needs open: transport, ledger, and what steers the engine. Made from a config, closed at the end."""
+"""What a run needs open: a caller, a ledger, and what the engine decides by. Made from a config, closed at the end."""
 
 from __future__ import annotations
 
@@ -12,27 +12,25 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from connector import endpoints, engines
+from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.cost import Budget
 from connector.base.masking import Masker
-from connector.base.records import Reply
 from connector.base.user_cache import cached
 from connector.calls.breaker import Breaker
-from connector.calls.client import Client
-from connector.calls.fallbacks import Concessions, path_of
+from connector.calls.caller import Caller, Remote
+from connector.calls.fallbacks import Fallbacks, path_of
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.http.auth import auth_of
 from connector.http.transport import Settings, Transport
-from connector.ledger.sqlite import Ledger
-from connector.ledger.sqlite_file import DamageError, set_aside
+from connector.ledger import DamageError, Ledger
 from connector.run import pipeline
 from connector.run.plan import Plan
 
-_REFUSED: Final = 400
 _LOG = logging.getLogger(__name__)
-_WAITING: Final = "another run uses the ledger %s; waiting for it to end"
+_WAITING: Final = "another run uses the ledger %s: waiting for it to end"
 _PLAIN_HTTP: Final = (
     "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
 )
@@ -47,18 +45,6 @@ def transport_of(config: Config, mask: Masker) -> Transport:
     """Opens the transport that a config describes: its key, headers, time-outs, proxy and certificates."""
     _warn_if_readable(config)
     return Transport(settings_of(config, mask))
-
-
-def sender_of(
-    endpoint: endpoints.Endpoint, settings: Settings, url: str, mask: Masker, clock: Clock
-) -> endpoints.Sender:
-    """What makes the calls to an endpoint: its kind's own sender, else a client over HTTP. The caller closes it.
-
-    Raises:
-        ConfigError: The settings cannot work, or a library is not installed.
-    """
-    own = endpoint.open_sender(settings, url, mask, clock)
-    return own or Client(Transport(settings), endpoint, url, mask, clock)
 
 
 def settings_of(config: Config, mask: Masker, clock: Clock | None = None) -> Settings:
@@ -108,25 +94,25 @@ def _warn_of_plain_http(host: str | None) -> None:
 
 
 def _patience(ledger: Path | None, stop: engines.Stop) -> Callable[[], None]:
-    """What to do while another run has the ledger: say so once, and wait for it until a stop is asked for."""
-    told = False
+    """Returns what to do while another run has the ledger: warn once, and wait for it until a stop is asked for."""
+    has_warned = False
 
     def waiting() -> None:
-        nonlocal told
+        nonlocal has_warned
         if stop.reason is not None:
             raise stop.reason
-        if not told:
+        if not has_warned:
             _LOG.warning(_WAITING, ledger)
-        told = True
+        has_warned = True
 
     return waiting
 
 
 def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Path | None:
-    """Where a run's ledger is: as configured, else beside its output, else in the user's cache directory.
+    """Returns where a run's ledger is: as configured, else beside its output, else in the user's cache directory.
 
-    There, the name stands for endpoint, input and `purpose`, so that two pipelines never wait for each other. `None` is
-    in memory.
+    There, its name is a hash of endpoint, input and `purpose`, so that two pipelines never wait for each other. `None`
+    is in memory.
     """
     if config.cache is not None:
         return None if config.cache == IN_MEMORY else Path(config.cache)
@@ -135,10 +121,14 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
     return cached(f"{config.endpoint_url}\n{config.input!r}{purpose}", "ledger")
 
 
-def concessions_of(plan: Plan, clock: Clock) -> Concessions:
-    """What is known of how a plan's endpoint wants to be asked; without a ledger on disk nothing is remembered."""
-    remembers = None if plan.config.cache == IN_MEMORY else path_of(plan.url)
-    return Concessions(plan.endpoint.FALLBACKS, remembers, clock)
+def memory_of(plan: Plan) -> Path | None:
+    """Returns the file that remembers the fallbacks of a plan's endpoint; none without a ledger on disk."""
+    return None if plan.config.cache == IN_MEMORY else path_of(plan.url)
+
+
+def fallbacks_of(plan: Plan, clock: Clock) -> Fallbacks:
+    """Returns what is known of how a plan's endpoint wants to be asked."""
+    return Fallbacks(plan.endpoint.FALLBACKS, memory_of(plan), clock)
 
 
 class Runtime:
@@ -170,12 +160,10 @@ class Runtime:
             engines.Gauge(),
             clock or Clock(),
         )
-        kind = endpoints.load(config.kind)
         _warn_if_readable(config)
         settings = settings_of(config, self.mask, self.control.clock)
-        self._sender = sender_of(kind, settings, plan.url, self.mask, self.control.clock)
+        self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock))
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
-        self._concessions = concessions_of(plan, self.control.clock)
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
@@ -184,27 +172,20 @@ class Runtime:
         results = pipeline.run(
             items,
             plan_of or (lambda _: self.plan),
-            self._send,
+            self.caller,
             self.ledger,
-            engines.load("threads"),
+            engines.load(),
             self.control,
             budget=self.budget,
-            concessions=self._concessions,
+            fallbacks=self.caller.fallbacks,
             retry_failed=retry_failed,
         )
         with closing(results):
             yield from results
 
-    def _send(self, body: bytes) -> Reply:
-        fitted = self._concessions.fitted(body)
-        reply = self._sender(fitted)
-        if reply.status >= _REFUSED:
-            self._concessions.noticed(fitted, reply)
-        return reply
-
     def close(self) -> None:
         """Closes connections and ledger."""
-        self._sender.close()
+        self.caller.close()
         self.ledger.close()
 
     def __enter__(self) -> Self:
@@ -213,19 +194,13 @@ class Runtime:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
         if isinstance(error, DamageError) and self.ledger.path is not None:
-            _LOG.warning(_KEPT, self.ledger.path, set_aside(self.ledger.path))
+            path = self.ledger.path
+            _LOG.warning(_KEPT, path, ledgers.load(path).set_aside(path))
 
 
 def _opened(path: Path | None, waiting: Callable[[], None]) -> Ledger:
-    """Opens the ledger. A damaged one is set aside, which is said."""
-    try:
-        ledger = Ledger(path, waiting=waiting)
-        aside = ledger.set_aside
-    except DamageError:
-        if path is None:
-            raise
-        aside = set_aside(path)
-        ledger = Ledger(path, waiting=waiting)
-    if aside is not None:
-        _LOG.warning(_SET_ASIDE, path, aside)
+    """Opens the ledger, and warns where a damaged one was set aside."""
+    ledger = ledgers.opened(path, waiting=waiting)
+    if ledger.was_set_aside is not None:
+        _LOG.warning(_SET_ASIDE, path, ledger.was_set_aside)
     return ledger

@@ -1,4 +1,4 @@
-"""`Transform`: records of any number of streams are enriched in flight, each stream by its own plan, in input order."""
+"""`Transform`: enriches the records of many streams on their way, each stream by its own plan, in input order."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from functools import partial
 from typing import Any, Final
 
 from connector.base.clock import Clock
-from connector.base.errors import ConfigError, ConnectorError, Problem, RecordError
-from connector.base.records import Idle, Message, Outcome, Record, Schema, Status
+from connector.base.errors import ConfigError, ConnectorError, Problem
+from connector.base.records import Idle, Message, Outcome, Record, Schema
 from connector.base.schemas import nullable
 from connector.config.config import Config
 from connector.config.options import STREAM_OPTIONS
 from connector.engines import Stop
+from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
-from connector.run.progress import Report
+from connector.run.progress import Progress
 from connector.run.runtime import Runtime, ledger_path
 
 _REPLACES: Final = {"prompt": "request_format", "output_schema": "response_format"}
@@ -29,7 +30,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Transform:
-    """Gives columns to the streams that a config names, and lets everything else pass.
+    """Gives columns to the streams that a config names, and passes everything else on as it is.
 
     Args:
         stop: Ask it to end the run in good order.
@@ -52,15 +53,15 @@ class Transform:
         return next(iter(self._rules.values()))
 
     def open(self, stream: str, columns: Iterable[str] | None = None) -> dict[str, Schema] | None:
-        """The columns that a stream gains, with their schemas; `None` where the stream passes through.
+        """Returns the columns that a stream gains, with their schemas; `None` where the stream passes through.
 
-        It comes before the stream's first record, and again wherever the stream's columns change.
+        It is called before the stream's first record, and again wherever the stream's columns change.
 
         Args:
             columns: The stream's own columns; `None` where they are not known.
 
         Raises:
-            ConfigError: A template needs a column that there is not, or a column is there already.
+            ConfigError: A template needs a column that the stream lacks, or a new column's name is taken.
         """
         name = stream if stream in self._rules else next(filter(partial(fnmatchcase, stream), self._rules), None)
         if name is None:
@@ -70,7 +71,7 @@ class Transform:
         known = self._plans.get(stream)
         if known is None or known[0] != given:
             rule = self._rules[name]
-            with _blamed(f'stream "{stream}"'):
+            with _located(f'stream "{stream}"'):
                 known = self._plans[stream] = given, rule if given is None else Plan(rule.config, given)
         return {name: nullable(schema) for name, schema in known[1].added.items()}
 
@@ -94,22 +95,23 @@ class Transform:
                 broken = error
 
         with self._runtime() as runtime:
-            report = Report(runtime.control, runtime.budget, sys.stderr, rows=None, live=False)
+            progress = Progress(runtime.control, runtime.budget, sys.stderr, rows=None, live=False)
             results = in_order(until_broken(), lambda given: runtime.run(given, plan_of=self._plan_of))
             try:
                 with closing(results):
-                    yield from self._kept(report.watched(results))
+                    yield from self._kept(progress.watched(results))
             finally:
-                self.summary = report.summary() if report.done else ""
+                self.summary = progress.summary() if progress.done else ""
         if broken is not None:
             raise broken
         for name in self._unused:
             _LOG.warning("streams: no stream %r has come", name)
 
     def _runtime(self) -> Runtime:
-        """A runtime on the ledger of this mapping: two in one pipeline never gain a stream the same columns.
+        """Opens a runtime on the ledger of this mapping, which is named by the columns that the streams gain.
 
-        Each waits for what the other hands on, so none of them may wait for the other's ledger.
+        Two mappers in one pipeline never add the same columns. Each reads what the other writes, so neither may wait
+        for the other's ledger.
         """
         gained = sorted((name, *plan.columns) for name, plan in self._rules.items())
         path = ledger_path(self.plan.config, purpose=f"\n{gained!r}")
@@ -123,15 +125,14 @@ class Transform:
         return self._plans[record.stream][1]
 
     def _kept(self, results: Iterator[Result]) -> Iterator[Outcome | Message | Idle]:
-        """Does about failed rows what their stream's config says."""
+        """Applies `on_error` of each row's stream; a row that is left out becomes an empty message."""
+        failed = FailedRows()
         for result in results:
-            if isinstance(result, Outcome) and result.status is not Status.SUCCESS:
-                record, on_error = result.record, self._plan_of(result.record).config.on_error
-                if on_error == "fail":
-                    problem = result.provenance["error"]["message"]
-                    raise RecordError(f'stream "{record.stream}": a row failed, and on_error is "fail": {problem}')
-                yield Message(record.index, b"") if on_error == "skip" else result
-            elif isinstance(result, Outcome | Message | Idle):
+            if isinstance(result, Outcome):
+                is_kept = failed.keeps(result, self._plan_of(result.record).config.on_error)
+                failed.check_at_once(result)
+                yield result if is_kept else Message(result.record.index, b"")
+            elif isinstance(result, Message | Idle):
                 yield result
 
 
@@ -144,14 +145,14 @@ def _refuse() -> None:
 
 
 def _rules(config: Config) -> dict[str, Plan]:
-    """The plan of each stream that the config names, or the one of all streams."""
+    """Returns the plan of each stream that the config names, or the one of all streams."""
     if config.streams is None:
         return {"*": Plan(config)}
     rules: dict[str, Plan] = {}
     problems: list[Problem] = []
     for name, overrides in config.streams.items():
         try:
-            with _blamed(f"streams.{name}"):
+            with _located(f"streams.{name}"):
                 rules[name] = Plan(_overridden(config, overrides))
         except ConfigError as error:
             problems += error.problems
@@ -161,23 +162,23 @@ def _rules(config: Config) -> dict[str, Plan]:
 
 
 def _overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
-    """The config with a stream's own options. Its own prompt or schema replaces what would else speak louder."""
+    """Returns the config with a stream's own options. Its own prompt or schema replaces what would take precedence."""
     unknown = [name for name in overrides if name not in STREAM_OPTIONS]
     if unknown:
-        told = f"is no option that a stream can have of its own; there are: {', '.join(STREAM_OPTIONS)}"
-        raise ConfigError([Problem(name, told) for name in unknown])
+        problem = f"is not an option that a stream can have of its own; there are: {', '.join(STREAM_OPTIONS)}"
+        raise ConfigError([Problem(name, problem) for name in unknown])
     update: dict[str, Any] = {other: None for name, other in _REPLACES.items() if overrides.get(name)}
     checked = Config.load(overrides)
     own = config.model_copy(update=update | {name: getattr(checked, name) for name in overrides})
     silent = [name for name in _OF_A_PROMPT if overrides.get(name)]
     if silent and own.request_format is not None:
-        raise ConfigError([Problem(name, "says nothing beside a request_format: put it there") for name in silent])
+        raise ConfigError([Problem(name, "has no effect beside a request_format: put it there") for name in silent])
     return own
 
 
 @contextmanager
-def _blamed(where: str) -> Iterator[None]:
-    """Says of a wrong config in which part of it the trouble is."""
+def _located(where: str) -> Iterator[None]:
+    """Names the part of the config in which a problem is."""
     try:
         yield
     except ConfigError as error:

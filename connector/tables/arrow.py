@@ -15,7 +15,7 @@ import pyarrow as pa
 from connector.base.errors import ConfigError
 from connector.base.records import Outcome, Record, Schema, Status
 from connector.run.pipeline import Result
-from connector.run.provenance import failure
+from connector.run.provenance import as_column, failure
 from connector.tables import Kept
 from connector.tables._arrow_types import Column, MisfitError, column
 
@@ -146,10 +146,8 @@ def _fitted(outcome: Outcome, columns: Mapping[str, Column]) -> Outcome:
 
 
 def _failed(outcome: Outcome, message: str) -> Outcome:
-    told = {
-        **outcome.provenance,
-        "status": Status.INVALID_OUTPUT.value,
-        "error": failure("ReplyError", message),
-    }
-    group = {name: {part: told[part] for part in parts} for name, parts in outcome.group.items()}
-    return outcome._replace(status=Status.INVALID_OUTPUT, group=group, provenance=told)
+    error = failure("ReplyError", message)
+    provenance = outcome.provenance._replace(status=Status.INVALID_OUTPUT, error=error)
+    known = as_column(provenance)
+    group = {name: {part: known[part] for part in parts} for name, parts in outcome.group.items()}
+    return outcome._replace(status=Status.INVALID_OUTPUT, group=group, provenance=provenance)

@@ -25,8 +25,8 @@ from connector.base.values import (
     in_string,
     is_null,
     json_value,
-    listed,
     native,
+    native_list,
     text,
     tojson,
     without_tags,
@@ -193,7 +193,7 @@ _spend: Final = _paid(text)
 _OWN: Final[Mapping[str, Callable[..., Any]]] = {
     "format": _format,
     "join": _join,
-    "list": listed,
+    "list": native_list,
     "replace": _replace,
     "string": text,
     "striptags": without_tags,

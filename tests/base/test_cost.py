@@ -8,7 +8,7 @@ import pytest
 
 from connector.base.cost import Budget, Prices, cost_of
 from connector.base.errors import BudgetError
-from connector.base.records import Outcome, Record, Reply, Status, Usage
+from connector.base.records import Outcome, Provenance, Record, Reply, Status, Usage
 
 PRICES = Prices(input=2.0, cached_input=0.5, output=8.0)
 
@@ -56,7 +56,7 @@ def test_a_usage_of_another_shape_tells_no_cost(usage: Any) -> None:
 def outcome(
     cost: float | None = None, tokens: int | None = None, output: int | None = None, status: Status = Status.SUCCESS
 ) -> Outcome:
-    provenance = {"cost_usd": cost, "input_tokens": tokens, "output_tokens": output, "model": "m"}
+    provenance = Provenance(status, model="m", input_tokens=tokens, output_tokens=output, cost_usd=cost)
     return Outcome(Record(0, {}), status, {}, {}, provenance)
 
 

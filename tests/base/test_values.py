@@ -25,8 +25,8 @@ from connector.base.values import (
     in_string,
     is_null,
     json_value,
-    listed,
     native,
+    native_list,
     text,
     tojson,
     without_tags,
@@ -136,7 +136,7 @@ def test_lists_and_objects_alone_are_passed_on_as_they_are() -> None:
     """Walking them would cost more than encoding them."""
     rows = [{"a": [1]}]
     assert native(rows) is rows
-    assert listed([rows])[0] is rows
+    assert native_list([rows])[0] is rows
 
 
 @given(JSON)

@@ -23,7 +23,7 @@ from connector.engines import Call
 from connector.http.auth import KEYLESS
 from connector.http.http1 import chunked
 from connector.http.transport import Response, Transport
-from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite import SqliteLedger
 from connector.run.checkpoint import Watermark
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, transport_of
@@ -64,12 +64,12 @@ class Sample:
         self.plan = Plan(config, ["id", "text"])
         lines = source.read_bytes().splitlines()
         self.records = [Record(index, orjson.loads(line)) for index, line in enumerate(lines)]
-        self.bodies = [self.plan.request(record.data) for record in self.records]
-        self.keys = [self.plan.key(body) for body in self.bodies]
+        self.bodies = [self.plan.requests.body(record.data) for record in self.records]
+        self.keys = [self.plan.requests.key(body) for body in self.bodies]
         head, _, body = whole(b"a reply of a few words").partition(b"\r\n\r\n")
         self.reply = Reply(200, orjson.loads(body), {"x-request-id": "req_1"}, 200)
         self.outcomes = [
-            self.plan.outcome(record, self.reply, key) for record, key in zip(self.records, self.keys, strict=True)
+            self.plan.outcomes.of(record, self.reply, key) for record, key in zip(self.records, self.keys, strict=True)
         ]
         self._transport = transport_of(config, Masker())
         kind = endpoints.load(config.kind)
@@ -80,7 +80,7 @@ class Sample:
 
     def __enter__(self) -> Self:
         self._stack.callback(self._transport.close)
-        self._filled = self._stack.enter_context(Ledger(self._directory / "filled.ledger"))
+        self._filled = self._stack.enter_context(SqliteLedger(self._directory / "filled.ledger"))
         self._opened = self._stack.enter_context(self._store.source(self._options))
         self._filled.put((key[::-1], self.reply) for key in self.keys)
         self._filled.stats()  # which writes down where they all are, as the end of a run does
@@ -97,12 +97,12 @@ class Sample:
     def render(self) -> None:
         """Record to request body."""
         for record in self.records:
-            self.plan.request(record.data)
+            self.plan.requests.body(record.data)
 
     def hash(self) -> None:
         """Request body to key."""
         for body in self.bodies:
-            self.plan.key(body)
+            self.plan.requests.key(body)
 
     def look_up(self) -> None:
         """Keys in a ledger that has as many others."""
@@ -120,7 +120,7 @@ class Sample:
             Call(key, body, [record]) for key, body, record in zip(self.keys, self.bodies, self.records, strict=True)
         )
         with Runtime(self.plan, None) as runtime:
-            deque(engines.load("threads").run(calls, lambda _: self.reply, runtime.control), maxlen=0)
+            deque(engines.load().run(calls, lambda _: self.reply, runtime.control), maxlen=0)
 
     def send(self) -> None:
         """Request body to reply body, over a socket."""
@@ -155,7 +155,7 @@ class Sample:
 
     def store(self) -> None:
         """Replies into a ledger on disk."""
-        with Ledger(self._directory / f"{next(self._names)}.ledger") as ledger:
+        with SqliteLedger(self._directory / f"{next(self._names)}.ledger") as ledger:
             for keys in self._batches(self.keys):
                 ledger.put((key, self.reply) for key in keys)
 
@@ -172,7 +172,7 @@ class Sample:
     def map(self) -> None:
         """Reply to outcome."""
         for record, key in zip(self.records, self.keys, strict=True):
-            self.plan.outcome(record, self.reply, key)
+            self.plan.outcomes.of(record, self.reply, key)
 
     def write(self) -> None:
         """Outcomes to output file, beside their input."""

@@ -14,7 +14,7 @@ from connector.base.errors import (
     RetryableError,
     ServerError,
 )
-from connector.base.records import Outcome, Record, Reply, Status
+from connector.base.records import Failure, Outcome, Provenance, Record, Reply, Status
 from connector.calls.breaker import SAME, Breaker
 from connector.calls.retry import Backoff
 from tests.endpoint import Endpoint, refused
@@ -152,8 +152,8 @@ def test_one_answer_closes_it() -> None:
 
 
 def outcome(status: Status, message: str = "", http_status: int | None = 400, attempts: int = 1) -> Outcome:
-    failure = {"class": "BadRequestError", "message": message, "http_status": http_status, "content": None}
-    provenance = {"status": status.value, "error": failure if message else None, "attempts": attempts}
+    failure = Failure("BadRequestError", message, http_status) if message else None
+    provenance = Provenance(status, failure, attempts)
     return Outcome(Record(0, {}), status, {}, {}, provenance)
 
 

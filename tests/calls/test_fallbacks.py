@@ -13,7 +13,7 @@ from connector.base.clock import Clock
 from connector.base.decoding import loads
 from connector.base.records import Reply
 from connector.base.values import dumps
-from connector.calls.fallbacks import Concessions, path_of
+from connector.calls.fallbacks import Fallbacks, path_of
 from connector.endpoints.chat import FALLBACKS
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"label": {"type": "string"}}}
@@ -25,8 +25,8 @@ ASKED: dict[str, Any] = {
 }
 
 
-def concessions(path: Path | None = None, now: float = 1e9) -> Concessions:
-    return Concessions(FALLBACKS, path, Clock(time=lambda: now))
+def fallbacks(path: Path | None = None, now: float = 1e9) -> Fallbacks:
+    return Fallbacks(FALLBACKS, path, Clock(time=lambda: now))
 
 
 def refused(message: str) -> Reply:
@@ -36,7 +36,7 @@ def refused(message: str) -> Reply:
 def conceded(
     refusal: str, body: dict[str, Any] = ASKED, made: tuple[str, ...] = ()
 ) -> tuple[str, dict[str, Any]] | None:
-    found = concessions().next(dumps(body), made, refused(refusal))
+    found = fallbacks().next(dumps(body), made, refused(refusal))
     return None if found is None else (found[0], loads(found[1]))
 
 
@@ -117,7 +117,7 @@ def test_a_concession_that_changes_nothing_is_none() -> None:
 
 
 def test_what_worked_is_asked_for_at_once_from_then_on_by_model() -> None:
-    known = concessions()
+    known = fallbacks()
     body = dumps(ASKED)
     assert known.fitted(body) is body
     known.learn(body, ["max_completion_tokens"])
@@ -127,7 +127,7 @@ def test_what_worked_is_asked_for_at_once_from_then_on_by_model() -> None:
 
 
 def test_a_concession_is_made_at_once_and_dropped_where_it_does_not_help(tmp_path: Path) -> None:
-    known = concessions(tmp_path / "known.json")
+    known = fallbacks(tmp_path / "known.json")
     known.expect(dumps(ASKED), "max_completion_tokens")
     assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
     assert not (tmp_path / "known.json").exists()
@@ -136,7 +136,7 @@ def test_a_concession_is_made_at_once_and_dropped_where_it_does_not_help(tmp_pat
 
 
 def test_a_refusal_is_noticed_before_the_next_call_begins() -> None:
-    known = concessions()
+    known = fallbacks()
     known.noticed(dumps(ASKED), refused("use max_completion_tokens"))
     assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
     known.noticed(dumps(ASKED), refused("the prompt is too long"))
@@ -144,7 +144,7 @@ def test_a_refusal_is_noticed_before_the_next_call_begins() -> None:
 
 
 def test_a_request_that_needs_nothing_stays_byte_for_byte() -> None:
-    known = concessions()
+    known = fallbacks()
     known.learn(dumps(ASKED), ["max_completion_tokens"])
     body = b'{"model": "m",  "messages": []}'
     assert known.fitted(body) is body
@@ -152,26 +152,26 @@ def test_a_request_that_needs_nothing_stays_byte_for_byte() -> None:
 
 def test_the_next_run_knows_it_for_a_week(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "known.json"
-    concessions(path).learn(dumps(ASKED), ["max_completion_tokens"])
-    concessions(path).learn(dumps({**ASKED, "model": "n"}), ["json_object"])
+    fallbacks(path).learn(dumps(ASKED), ["max_completion_tokens"])
+    fallbacks(path).learn(dumps({**ASKED, "model": "n"}), ["json_object"])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "max_completion_tokens" in loads(concessions(path).fitted(dumps(ASKED)))
-    assert concessions(path, 1e9 + 8 * 86_400).fitted(dumps(ASKED)) == dumps(ASKED)
+    assert "max_completion_tokens" in loads(fallbacks(path).fitted(dumps(ASKED)))
+    assert fallbacks(path, 1e9 + 8 * 86_400).fitted(dumps(ASKED)) == dumps(ASKED)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"m": 1}', b'{"m": {"at": "x", "names": []}}'])
 def test_a_broken_memory_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "known.json"
     path.write_bytes(content)
-    known = concessions(path)
+    known = fallbacks(path)
     assert known.fitted(dumps(ASKED)) == dumps(ASKED)
     known.learn(dumps(ASKED), ["max_completion_tokens"])
-    assert "max_completion_tokens" in loads(concessions(path).fitted(dumps(ASKED)))
+    assert "max_completion_tokens" in loads(fallbacks(path).fitted(dumps(ASKED)))
 
 
 def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    known = concessions(tmp_path / "file" / "known.json")
+    known = fallbacks(tmp_path / "file" / "known.json")
     known.learn(dumps(ASKED), ["max_completion_tokens"])
     assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
 

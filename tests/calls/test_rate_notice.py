@@ -8,24 +8,24 @@ import pytest
 
 from connector.base.errors import RateLimitError, RetryableError, ServerError
 from connector.base.streams import Limited
-from connector.calls.rate_notice import Quota
+from connector.calls.rate_notice import RateNotice
 from connector.calls.retry import Backoff
 
 
 class Watched:
-    """A quota whose clock stands where it is put."""
+    """A rate notice whose clock is set by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.quota = Quota()
+        self.notice = RateNotice()
         self.backoff = Backoff(max_retries=2)
 
     def fails(self, error: RetryableError) -> float | None:
-        self.quota.failed(error, self.now)
+        self.notice.failed(error, self.now)
         return self.backoff.wait(error, 1, 0.0, lambda: 0.0)
 
     def told(self) -> list[object]:
-        return [each for each in self.quota.told(["row"]) if each != "row"]
+        return [each for each in self.notice.interleaved(["row"]) if each != "row"]
 
 
 def test_it_leaves_the_backoff_as_it_is() -> None:
@@ -70,7 +70,7 @@ def test_a_limit_that_ends_the_run_is_told_before_its_error() -> None:
         watched.fails(RateLimitError("slow", wait=7200.0))
         raise RateLimitError("slow")
 
-    told = watched.quota.told(ending())
+    told = watched.notice.interleaved(ending())
     assert [next(told), next(told)] == ["row", Limited(8200.0)]
     with pytest.raises(RateLimitError):
         next(told)

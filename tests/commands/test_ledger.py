@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from connector.base.records import Reply
-from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, options, run, table
 from tests.endpoint import Endpoint
 
@@ -38,9 +38,9 @@ def key(number: int) -> bytes:
 def path(tmp_path: Path) -> Path:
     """Three answers and a refusal, of which two were stored long ago."""
     path = tmp_path / "run.ledger"
-    with Ledger(path, now=lambda: OLD) as ledger:
+    with SqliteLedger(path, now=lambda: OLD) as ledger:
         ledger.put([(key(0), reply(cost=0.25)), (key(1), reply(400))])
-    with Ledger(path, now=lambda: NEW) as ledger:
+    with SqliteLedger(path, now=lambda: NEW) as ledger:
         ledger.put([(key(2), reply(cost=0.5)), (key(3), reply())])
     return path
 
@@ -68,7 +68,7 @@ def test_stats_tell_how_much_there_is_and_what_it_cost(path: Path) -> None:
 
 
 def test_stats_of_an_empty_ledger_are_empty_and_claim_no_cost(tmp_path: Path) -> None:
-    Ledger(tmp_path / "run.ledger").close()
+    SqliteLedger(tmp_path / "run.ledger").close()
     told = shown(tmp_path / "run.ledger")
     assert (told["entries"], told["tokens"], told["cost"], told["oldest"]) == ("0", "not told", "not told", "none")
 
@@ -87,13 +87,13 @@ def test_prune_deletes_what_it_is_told_to_and_says_how_much(path: Path, which: l
     assert done.returncode == 0, done.stderr
     assert f"deleted     {4 - len(left)} entries" in done.stdout
     assert f"left        {len(left)} entries" in done.stdout
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert [entry.key for entry in ledger.entries()] == [key(number) for number in left]
 
 
 def test_prune_gives_the_space_back(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(bytes([number] * 16), reply(text=f"{number}" * 10_000)) for number in range(200)])
     before = path.stat().st_size
     done = run("ledger", "prune", path, "--older-than", "-1")
@@ -131,7 +131,7 @@ def test_export_leaves_bodies_out_where_that_is_wanted(path: Path) -> None:
 
 def test_export_writes_valid_unicode_and_whole_numbers_whatever_a_reply_holds(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(bytes(16), Reply(200, {"text": "half \ud83d", "number": 2**70}, {}))])
     done = subprocess.run(command("ledger", "export", path), capture_output=True, check=True)
     row = json.loads(done.stdout.decode("utf-8"))
@@ -142,7 +142,7 @@ def test_export_writes_valid_unicode_and_whole_numbers_whatever_a_reply_holds(tm
 
 def test_export_ends_quietly_where_nobody_reads_on(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(number.to_bytes(2) * 8, reply(text="x" * 1_000)) for number in range(2_000)])
     line = " ".join(f"'{word}'" for word in command("ledger", "export", path))
     done = subprocess.run(["bash", "-c", f"{line} | head -n 1"], capture_output=True, text=True, check=False)
@@ -192,7 +192,7 @@ def test_what_is_no_ledger_is_told_and_left_alone(
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
 def test_one_in_use_is_refused_at_once(path: Path, action: list[str]) -> None:
-    with Ledger(path):
+    with SqliteLedger(path):
         done = run("ledger", *action, path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "a run uses this ledger" in done.stderr
@@ -200,7 +200,7 @@ def test_one_in_use_is_refused_at_once(path: Path, action: list[str]) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
 def test_a_damaged_one_is_told_and_left_as_it_is(path: Path, action: list[str]) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(number.to_bytes(2) * 8, reply(text="x" * 1_000)) for number in range(200)])
     os.truncate(path, path.stat().st_size // 2)
     before = path.read_bytes()
@@ -214,8 +214,8 @@ def test_a_damaged_one_is_told_and_left_as_it_is(path: Path, action: list[str]) 
 def test_what_a_killed_run_has_stored_is_there(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     program = (
-        "import os, sys; from pathlib import Path; from connector.ledger.sqlite import Ledger; "
-        "from connector.base.records import Reply; ledger = Ledger(Path(sys.argv[1])); "
+        "import os, sys; from pathlib import Path; from connector.ledger.sqlite import SqliteLedger; "
+        "from connector.base.records import Reply; ledger = SqliteLedger(Path(sys.argv[1])); "
         "ledger.put([(bytes(16), Reply(200, {}, {}))]); os.kill(os.getpid(), 9)"
     )
     subprocess.run([*command()[:1], "-c", program, str(path)], check=False)

@@ -22,7 +22,7 @@ def config(**options: Any) -> Config:
 
 
 def request(**options: Any) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(Plan(config(**options)).request({"t": "a"}))
+    body: dict[str, Any] = json.loads(Plan(config(**options)).requests.body({"t": "a"}))
     return body
 
 
@@ -75,12 +75,12 @@ def test_a_request_format_may_refer_to_the_chosen_model() -> None:
     assert request(model="big", request_format=body) == {"model": "gpt-4o", "max_tokens": None, "user": "eu-a"}
     assert request(model="fast", request_format={**body, "user": "x"})["max_tokens"] == 50
     plan = Plan(config(model="big", request_format=body), ["t"])
-    assert plan.model == "gpt-4o"
+    assert plan.requests.model == "gpt-4o"
 
 
 def test_a_column_called_model_comes_before_the_chosen_one() -> None:
     plan = Plan(config(model="big", request_format={"model": "{{ model }}"}), ["model"])
-    assert json.loads(plan.request({"model": "of the row"})) == {"model": "of the row"}
+    assert json.loads(plan.requests.body({"model": "of the row"})) == {"model": "of the row"}
 
 
 def test_prices_are_those_of_the_chosen_model_unless_configured() -> None:
@@ -96,7 +96,7 @@ def test_prices_are_those_of_the_chosen_model_unless_configured() -> None:
 def test_without_a_list_there_is_nothing_to_choose() -> None:
     plain = Config(model="m", prompt="{{ t }}")
     assert (chosen_model(plain), prices_of(plain), constants_of(plain)) == (None, None, {})
-    assert Plan(plain).model == "m"
+    assert Plan(plain).requests.model == "m"
 
 
 def test_provenance_and_cost_go_by_the_chosen_model(endpoint: Endpoint) -> None:
@@ -111,7 +111,7 @@ def test_provenance_and_cost_go_by_the_chosen_model(endpoint: Endpoint) -> None:
 def test_each_stream_may_pick_its_own(endpoint: Endpoint) -> None:
     streams = {"a": {"model": "fast"}, "b": {"model": "big"}}
     transform = Connector(config(url=endpoint.base_url, streams=streams, model="big")).transform()
-    assert transform.plan.model == "gpt-4o-mini"
+    assert transform.plan.requests.model == "gpt-4o-mini"
 
 
 def test_check_asks_the_chosen_model(endpoint: Endpoint) -> None:

@@ -104,7 +104,7 @@ def test_arguments_become_typed_columns() -> None:
         ["null", "integer"],
         ["null", "string"],
     ]
-    outcome = plan.outcome(Record(0, {}), Reply(200, called('{"city": "Ulm", "days": 2}'), {}), b"")
+    outcome = plan.outcomes.of(Record(0, {}), Reply(200, called('{"city": "Ulm", "days": 2}'), {}), b"")
     assert outcome.columns == {"city": "Ulm", "days": 2, "tool": "forecast"}
 
 

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger.sqlite import Ledger, Stats, keys_of
-from connector.ledger.sqlite_format import APPLICATION, VERSION
+from connector.ledger import Stats, keys_of
+from connector.ledger._sqlite_format import APPLICATION, VERSION
+from connector.ledger.sqlite import SqliteLedger
 
 REPLY = Reply(200, {"choices": [{"message": {"content": "Grüße 🎈"}}]}, {"x-request-id": "req_1"}, 412, 2)
 
@@ -43,7 +44,7 @@ def process(code: str, *arguments: object) -> subprocess.Popen[str]:
     head = """
         import sys
         from pathlib import Path
-        from connector.ledger.sqlite import Ledger
+        from connector.ledger.sqlite import SqliteLedger
         from connector.base.records import Reply
         path = Path(sys.argv[1])
     """
@@ -57,7 +58,7 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the ledger until its stdin is closed."""
     with process(
         """
-        with Ledger(path) as ledger:
+        with SqliteLedger(path) as ledger:
             ledger.put([(b"k", Reply(200, {"by": "holder"}, {}))])
             print("open", flush=True)
             sys.stdin.read()
@@ -71,10 +72,10 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_reply_comes_back_as_it_was_stored(path: Path) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(key(1), REPLY)])
         assert ledger.get([key(1), key(2)]) == {key(1): REPLY._replace(cached=True)}
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert ledger.get([key(1)]) == {key(1): REPLY._replace(cached=True)}
 
 
@@ -91,21 +92,21 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_any_json_comes_back_as_it_was_stored(body: dict[str, Any]) -> None:
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, body, {}))])
         assert ledger.get([b"k"])[b"k"].body == body
 
 
 @pytest.mark.parametrize(("body", "stored"), [({"n": 10**30}, {"n": 1e30}), ({"half": "\ud83c"},) * 2])
 def test_what_is_hardly_json_is_stored_all_the_same(body: dict[str, Any], stored: dict[str, Any]) -> None:
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, body, {}))])
         assert ledger.get([b"k"])[b"k"].body == stored
 
 
 def test_of_the_headers_only_those_worth_keeping_are_stored() -> None:
     headers = {"x-request-id": "req_1", "x-litellm-response-cost": "0.1", "set-cookie": "secret", "date": "today"}
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, {}, headers))])
         assert ledger.get([b"k"])[b"k"].headers == {"x-request-id": "req_1", "x-litellm-response-cost": "0.1"}
 
@@ -117,7 +118,7 @@ def test_the_key_tells_apart_endpoints_and_bodies() -> None:
 
 
 def test_a_later_reply_takes_the_place_of_an_earlier_one(path: Path) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(b"k", REPLY), (b"k", REPLY._replace(status=400))])
         ledger.put([(b"k", REPLY._replace(latency_ms=7))])
         assert ledger.get([b"k"])[b"k"] == REPLY._replace(latency_ms=7, cached=True)
@@ -134,12 +135,12 @@ def test_it_holds_what_a_dict_would_whenever_it_is_closed(
     """A step stores replies, or closes the ledger and opens it again; places are written down at any time."""
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr("connector.ledger.sqlite._PLACED_AT_ONCE", at_once)
-        ledger = stack.enter_context(Ledger(Path(directory) / "run.ledger"))
+        ledger = stack.enter_context(SqliteLedger(Path(directory) / "run.ledger"))
         expected: dict[bytes, int] = {}
         for step in steps:
             if step is None:
                 ledger.close()
-                ledger = stack.enter_context(Ledger(Path(directory) / "run.ledger"))
+                ledger = stack.enter_context(SqliteLedger(Path(directory) / "run.ledger"))
             else:
                 ledger.put((key(number), REPLY._replace(latency_ms=value)) for number, value in step)
                 for number, value in step:
@@ -153,7 +154,7 @@ def test_it_holds_what_a_dict_would_whenever_it_is_closed(
 def test_of_two_keys_with_one_mark_neither_gets_the_reply_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connector.ledger.sqlite._PLACED_AT_ONCE", 2)
     one, other, third = b"12345678-one", b"12345678-other", b"12345678-third"
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         ledger.put([(one, REPLY)])
         assert not ledger.get([other])
         ledger.put([(b"k", REPLY)])
@@ -163,13 +164,13 @@ def test_of_two_keys_with_one_mark_neither_gets_the_reply_of_the_other(monkeypat
 
 
 def test_a_look_into_a_new_ledger_asks_nothing_of_its_file(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = SqliteLedger(path)
     ledger.close()
     assert ledger.get([key(1)]) == {}
 
 
 def test_thousands_of_keys_are_looked_up_at_once(path: Path) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         for start in range(0, 5000, 500):
             ledger.put([(key(number), REPLY) for number in range(start, start + 500)])
         found = ledger.get([key(number) for number in range(2000, 7000)])
@@ -177,7 +178,7 @@ def test_thousands_of_keys_are_looked_up_at_once(path: Path) -> None:
 
 
 def test_nobody_else_can_read_it(path: Path) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(b"k", REPLY)])
         files = list(path.parent.iterdir())
         assert len(files) > 1
@@ -186,10 +187,10 @@ def test_nobody_else_can_read_it(path: Path) -> None:
 
 def test_in_memory_it_leaves_no_file_and_lasts_for_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         ledger.put([(b"k", REPLY)])
         assert ledger.get([b"k"])
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         assert not ledger.get([b"k"])
     assert list(tmp_path.iterdir()) == []
 
@@ -200,7 +201,7 @@ def test_what_put_has_stored_survives_a_kill_and_is_there_once(path: Path, at_on
         """
         import connector.ledger.sqlite
         connector.ledger.sqlite._PLACED_AT_ONCE = int(sys.argv[2])
-        ledger = Ledger(path)
+        ledger = SqliteLedger(path)
         for number in range(1_000_000):
             ledger.put([(b"%d" % number, Reply(200, {"n": number}, {}))])
             print(number, flush=True)
@@ -213,7 +214,7 @@ def test_what_put_has_stored_survives_a_kill_and_is_there_once(path: Path, at_on
             pass
         writer.kill()
         told = [int(line) for line in writer.stdout if line.endswith("\n")]
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         last = max([300, *told])
         assert len(ledger.get([b"%d" % number for number in range(last + 1)])) == last + 1
         stored = [entry.key for entry in ledger.entries()]
@@ -229,13 +230,13 @@ def test_a_second_run_waits_for_the_first_and_says_so(path: Path, holder: subpro
         assert holder.stdin is not None
         holder.stdin.close()
 
-    with Ledger(path, waiting=waiting) as ledger:
+    with SqliteLedger(path, waiting=waiting) as ledger:
         assert ledger.get([b"k"])[b"k"].body == {"by": "holder"}
     assert told == ["waiting"]
 
 
 def test_a_second_run_may_go_on_once_the_first_is_killed(path: Path, holder: subprocess.Popen[str]) -> None:
-    with Ledger(path, waiting=holder.kill) as ledger:
+    with SqliteLedger(path, waiting=holder.kill) as ledger:
         assert ledger.get([b"k"])
 
 
@@ -252,13 +253,13 @@ def test_while_it_waits_a_run_is_asked_again_and_again_whether_to_go_on(
             raise EnoughError
 
     with pytest.raises(EnoughError):
-        Ledger(path, waiting=waiting)
+        SqliteLedger(path, waiting=waiting)
     assert holder.poll() is None
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_file_that_is_gone_stops_the_run_and_nothing_is_lost_once_it_is_back(path: Path, again: bool) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(key(1), REPLY)])
         path.rename(path.with_name("moved"))
         if again:
@@ -266,17 +267,17 @@ def test_a_file_that_is_gone_stops_the_run_and_nothing_is_lost_once_it_is_back(p
         with pytest.raises(StorageError, match=r"run\.ledger is gone"):
             ledger.put([(key(2), REPLY)])
     path.with_name("moved").replace(path)
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert set(ledger.get([key(1), key(2)])) == {key(1)}
 
 
 def test_a_process_may_go_elsewhere_while_its_ledger_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    with Ledger(Path("run.ledger")) as ledger:
+    with SqliteLedger(Path("run.ledger")) as ledger:
         monkeypatch.chdir("elsewhere")
         ledger.put([(key(1), REPLY)])
-    with Ledger(tmp_path / "run.ledger") as ledger:
+    with SqliteLedger(tmp_path / "run.ledger") as ledger:
         assert ledger.get([key(1)])
 
 
@@ -288,20 +289,20 @@ def test_a_second_run_may_refuse_to_wait(path: Path, holder: subprocess.Popen[st
         raise RefusedError
 
     with pytest.raises(RefusedError):
-        Ledger(path, waiting=refuse)
+        SqliteLedger(path, waiting=refuse)
     assert holder.poll() is None
 
 
 def test_runs_that_start_together_get_it_one_after_the_other(path: Path) -> None:
     code = """
-        with Ledger(path) as ledger:
+        with SqliteLedger(path) as ledger:
             known = ledger.get([b"count"])
             count = known[b"count"].body["count"] if known else 0
             ledger.put([(b"count", Reply(200, {"count": count + 1}, {}))])
     """
     runs = [process(code, path) for _ in range(4)]
     assert [(run.communicate()[0], run.returncode) for run in runs] == [("", 0)] * 4
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert ledger.get([b"count"])[b"count"].body == {"count": 4}
 
 
@@ -311,34 +312,34 @@ def test_runs_that_start_together_get_it_one_after_the_other(path: Path) -> None
 def test_a_damaged_file_is_set_aside_and_said(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with Ledger(path) as ledger:
-        assert ledger.set_aside == path.with_name("run.ledger.corrupt")
-        assert ledger.set_aside.read_bytes() == content
+    with SqliteLedger(path) as ledger:
+        assert ledger.was_set_aside == path.with_name("run.ledger.corrupt")
+        assert ledger.was_set_aside.read_bytes() == content
         ledger.put([(b"k", REPLY)])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.write_bytes(content)
-    with Ledger(path) as ledger:
-        assert ledger.set_aside == path.with_name("run.ledger.corrupt2")
-    with Ledger(path) as ledger:
-        assert ledger.set_aside is None
+    with SqliteLedger(path) as ledger:
+        assert ledger.was_set_aside == path.with_name("run.ledger.corrupt2")
+    with SqliteLedger(path) as ledger:
+        assert ledger.was_set_aside is None
 
 
 def test_a_file_that_turns_out_damaged_later_stops_the_run_with_advice(path: Path) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         for start in range(0, 2000, 500):
             ledger.put([(key(number), REPLY) for number in range(start, start + 500)])
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with pytest.raises(StorageError, match=r"run\.ledger cannot be read .*is damaged"), Ledger(path) as ledger:
+    with pytest.raises(StorageError, match=r"run\.ledger cannot be read .*is damaged"), SqliteLedger(path) as ledger:
         ledger.get([key(number) for number in range(2000)])
 
 
 def test_an_empty_file_is_a_new_ledger(path: Path) -> None:
     path.parent.mkdir()
     path.touch()
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(b"k", REPLY)])
-        assert ledger.set_aside is None
+        assert ledger.was_set_aside is None
 
 
 def database(path: Path, *statements: str) -> None:
@@ -368,10 +369,10 @@ def test_a_ledger_of_version_1_is_taken_over_whole(path: Path, at_once: int, mon
     keys = [b"%d" % (1000 - number) for number in range(1, 101)]
     replies = [Reply(200, {"n": number}, {"x-request-id": "r"}, number, 1, cached=True) for number in range(1, 101)]
     for _ in range(2):
-        with Ledger(path) as ledger:
+        with SqliteLedger(path) as ledger:
             assert ledger.get([*keys, b"new"]) == dict(zip(keys, replies, strict=True))
             assert list(ledger.entries()) == [(*each, 5) for each in zip(keys, replies, strict=True)]
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put([(keys[3], REPLY), (b"new", REPLY)])
         assert ledger.get([keys[3], b"new"]) == dict.fromkeys((keys[3], b"new"), REPLY._replace(cached=True))
         assert ledger.stats().entries == 101
@@ -383,13 +384,13 @@ def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alo
     content = content[:4096] + b"\xff" * (len(content) - 4096)
     path.write_bytes(content)
     with pytest.raises(StorageError, match=r"run\.ledger cannot be .*is damaged"):
-        Ledger(path)
+        SqliteLedger(path)
     assert path.read_bytes()[4096:] == content[4096:]
 
 
 def test_stats_tell_how_much_there_is_and_of_when(path: Path) -> None:
     clock = count(1000)
-    with Ledger(path, now=lambda: next(clock)) as ledger:
+    with SqliteLedger(path, now=lambda: next(clock)) as ledger:
         assert ledger.stats()._replace(bytes=0) == Stats(0, 0, {}, None, None)
         ledger.put([(key(1), REPLY), (key(2), REPLY._replace(status=400))])
         ledger.put([(key(3), REPLY), (key(1), REPLY)])
@@ -411,22 +412,22 @@ def test_prune_deletes_what_is_old_or_failed_and_nothing_else(
     path: Path, before: int | None, failed: bool, left: list[int]
 ) -> None:
     clock = count(1000)
-    with Ledger(path, now=lambda: next(clock)) as ledger:
+    with SqliteLedger(path, now=lambda: next(clock)) as ledger:
         for number in range(0, 6, 2):
             ledger.put([(key(number), REPLY), (key(number + 1), REPLY._replace(status=500))])
         assert ledger.prune(before, failed=failed) == 6 - len(left)
         assert set(ledger.get([key(number) for number in range(6)])) == {key(number) for number in left}
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert [entry.key for entry in ledger.entries()] == [key(number) for number in left]
         ledger.put([(key(7), REPLY)])
         assert set(ledger.get([key(number) for number in range(8)])) == {key(number) for number in [*left, 7]}
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert ledger.get([key(7)])
         assert ledger.stats().entries == len(left) + 1
 
 
 def test_prune_gives_the_space_back(path: Path) -> None:
-    with Ledger(path, now=lambda: 1000) as ledger:
+    with SqliteLedger(path, now=lambda: 1000) as ledger:
         ledger.put((key(number), REPLY) for number in range(5000))
         before = ledger.stats().bytes
         assert ledger.prune(1001) == 5000
@@ -434,11 +435,11 @@ def test_prune_gives_the_space_back(path: Path) -> None:
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
-    Ledger(path).close()
+    SqliteLedger(path).close()
     database(path, f"PRAGMA user_version={VERSION + 1}")
     before = path.read_bytes()
     with pytest.raises(StorageError, match="newer version"):
-        Ledger(path)
+        SqliteLedger(path)
     assert path.read_bytes() == before
 
 
@@ -446,7 +447,7 @@ def test_the_database_of_another_program_is_refused_and_left_alone(path: Path) -
     database(path, "CREATE TABLE customers (id)")
     before = path.read_bytes()
     with pytest.raises(StorageError, match="another program"):
-        Ledger(path)
+        SqliteLedger(path)
     assert path.read_bytes() == before
 
 
@@ -454,7 +455,7 @@ def test_a_path_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path)
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "run.ledger"):
         with pytest.raises(StorageError, match=r"the ledger .* cannot be opened") as caught:
-            Ledger(path)
+            SqliteLedger(path)
         assert str(path) in caught.value.message
 
 
@@ -463,7 +464,7 @@ def test_a_read_only_directory_is_an_error(tmp_path: Path) -> None:
         pytest.skip("root may write everywhere")
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="cannot be opened"):
-        Ledger(tmp_path / "run.ledger")
+        SqliteLedger(tmp_path / "run.ledger")
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(path: Path) -> None:
@@ -480,7 +481,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(path: Path) -> None
     stored, message = writer.stdout.splitlines()
     assert "cannot be written" in message
     assert "make room" in message
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert len(ledger.get([b"%d" % number for number in range(10_000)])) == int(stored) > 100
 
 
@@ -488,10 +489,10 @@ _FILL = """
 import sys
 from pathlib import Path
 from connector.base.errors import StorageError
-from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite import SqliteLedger
 from connector.base.records import Reply
 
-ledger, stored = Ledger(Path(sys.argv[1])), 0
+ledger, stored = SqliteLedger(Path(sys.argv[1])), 0
 try:
     while True:
         ledger.put([(b"%d" % (stored + more), Reply(200, {"text": "x" * 500}, {})) for more in range(20)])
@@ -505,14 +506,14 @@ def test_a_reply_as_deep_as_can_be_written_comes_back(tmp_path: Path) -> None:
     body: dict[str, Any] = {}
     for _ in range(200):
         body = {"a": body}
-    with Ledger(tmp_path / "ledger") as ledger:
+    with SqliteLedger(tmp_path / "ledger") as ledger:
         ledger.put([(key(1), Reply(200, body, {}))])
-    with Ledger(tmp_path / "ledger") as ledger:
+    with SqliteLedger(tmp_path / "ledger") as ledger:
         assert ledger.get([key(1)])[key(1)].body == body
 
 
 def test_at_rest_much_is_written_back_and_little_is_left_for_later(path: Path) -> None:
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         ledger.put((key(number), REPLY) for number in range(10))
         before = path.stat().st_size
         ledger.rest()
@@ -521,5 +522,5 @@ def test_at_rest_much_is_written_back_and_little_is_left_for_later(path: Path) -
         ledger.rest()
         assert path.stat().st_size > before + 2_000 * 100
         assert len(ledger.get([key(number) for number in range(2_000)])) == 2_000
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         assert ledger.stats().entries == 2_000

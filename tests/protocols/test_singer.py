@@ -215,7 +215,7 @@ def test_a_stream_can_have_options_of_its_own(mapper: Mapper, endpoint: Endpoint
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"streams": {"a": {"concurrency": 1}}}, "streams.a: concurrency: is no option that a stream can have"),
+        ({"streams": {"a": {"concurrency": 1}}}, "streams.a: concurrency: is not an option that a stream can have"),
         ({"prompt": "{{ nowhere }}"}, 'there is no column "nowhere" in the input; there are: id, text'),
         ({"response_format": {"text": "{{ content }}"}}, 'the column "text" is in the input already'),
     ],

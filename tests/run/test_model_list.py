@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from connector import cli
 from connector.base.errors import BadRequestError
-from connector.run.model_list import Listed, listed, paged
+from connector.run.model_list import Model, models_in, paged
 from tests.check.helpers import answer
 from tests.endpoint import Call, Endpoint
 
@@ -27,7 +27,7 @@ from tests.endpoint import Call, Endpoint
     ],
 )
 def test_the_shapes_of_servers_are_understood(body: Any) -> None:
-    assert [each.id for each in listed(body)] == ["a", "b"]
+    assert [each.id for each in models_in(body)] == ["a", "b"]
 
 
 def test_owner_and_time_are_taken_under_any_of_their_names() -> None:
@@ -36,17 +36,17 @@ def test_owner_and_time_are_taken_under_any_of_their_names() -> None:
         {"id": "b", "created_at": "2023-11-14T22:13:20Z", "organization": "y"},
         {"id": "c", "created": "long ago", "owned_by": None},
     ]
-    assert listed(body) == [
-        Listed("a", "x", 1700000000, "model"),
-        Listed("b", "y", 1700000000),
-        Listed("c"),
+    assert models_in(body) == [
+        Model("a", "x", 1700000000, "model"),
+        Model("b", "y", 1700000000),
+        Model("c"),
     ]
 
 
 @pytest.mark.parametrize("body", [None, 1, "text", {}, {"data": None}, {"error": {"message": "no"}}])
 def test_what_is_no_list_is_told(body: Any) -> None:
-    with pytest.raises(BadRequestError, match="no list of them"):
-        listed(body)
+    with pytest.raises(BadRequestError, match="no list of models"):
+        models_in(body)
 
 
 @given(
@@ -56,7 +56,7 @@ def test_what_is_no_list_is_told(body: Any) -> None:
 )
 def test_any_json_is_a_list_or_told_to_be_none(body: Any) -> None:
     try:
-        assert all(each.id for each in listed({"data": body}))
+        assert all(each.id for each in models_in({"data": body}))
     except BadRequestError:
         assert not isinstance(body, list)
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.records import IDLE, Checkpoint, Message, Outcome, Record, Status
+from connector.base.records import IDLE, Checkpoint, Message, Outcome, Provenance, Record, Status
 from connector.run import ordering
 from connector.run.ordering import in_order
 from connector.run.pipeline import Item, Result
 
 
 def outcome(record: Record) -> Outcome:
-    return Outcome(record, Status.SUCCESS, {}, {}, {})
+    return Outcome(record, Status.SUCCESS, {}, {}, Provenance(Status.SUCCESS))
 
 
 def shuffled(items: Iterator[Item], random: Random, at_once: int) -> Generator[Result, None, None]:

@@ -34,7 +34,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Call, Control, Done, Gauge, Stop
-from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
@@ -78,13 +78,13 @@ def records(texts: Iterable[object]) -> list[Record]:
 def run(
     items: Iterable[Item],
     send: Send = answered,
-    ledger: Ledger | None = None,
+    ledger: SqliteLedger | None = None,
     *,
     steered: Control | None = None,
     **options: Any,
 ) -> list[Result]:
     """Runs to the end; without a ledger, one in memory."""
-    with ledger or Ledger(None) as own:
+    with ledger or SqliteLedger(None) as own:
         results = pipeline.run(
             items, lambda _: PLAN, send, own, engines.load("threads"), steered or control(), **options
         )
@@ -125,8 +125,9 @@ def test_whatever_becomes_of_rows_each_has_exactly_one_outcome() -> None:
     for outcome in results[:500]:
         failed = outcome.record.index % 5 in {1, 2}
         assert outcome.status is (Status.ERROR if failed else Status.SUCCESS)
-    assert results[500].provenance["error"]["class"] == "TemplateError"
-    assert results[2].provenance["attempts"] == 5
+    assert (error := results[500].provenance.error) is not None
+    assert error.class_ == "TemplateError"
+    assert results[2].provenance.attempts == 5
 
 
 def test_what_is_no_record_passes() -> None:
@@ -147,7 +148,7 @@ def test_identical_rows_share_one_call_however_far_apart_they_are(concurrency: i
     assert set(endpoint.calls.values()) == {1}
     assert len(endpoint.calls) == 7
     assert len(results) == 2000
-    assert sum(not outcome.provenance["cached"] for outcome in results) == 7
+    assert sum(not outcome.provenance.cached for outcome in results) == 7
 
 
 def test_identical_rows_share_a_call_that_is_still_on_its_way() -> None:
@@ -184,7 +185,7 @@ def test_rows_that_wait_for_one_reply_are_bounded(monkeypatch: pytest.MonkeyPatc
         return answered(body)
 
     done = 0
-    results = pipeline.run(items(), lambda _: PLAN, answer, Ledger(None), engines.load("threads"), control())
+    results = pipeline.run(items(), lambda _: PLAN, answer, SqliteLedger(None), engines.load("threads"), control())
     for result in results:
         if result is IDLE and not go_on.is_set():
             assert taken < 1500
@@ -206,16 +207,16 @@ def test_a_failed_row_fails_the_rows_that_share_its_call() -> None:
 
 def test_what_the_ledger_knows_is_not_called_for(path: Path) -> None:
     first, second = Endpoint(), Endpoint()
-    run(records(range(300)), first, Ledger(path))
-    results = outcomes(run(records(range(400)), second, Ledger(path)))
+    run(records(range(300)), first, SqliteLedger(path))
+    results = outcomes(run(records(range(400)), second, SqliteLedger(path)))
     assert len(first.calls) == 300
     assert len(second.calls) == 100
-    assert [outcome.provenance["cached"] for outcome in results] == [True] * 300 + [False] * 100
+    assert [outcome.provenance.cached for outcome in results] == [True] * 300 + [False] * 100
 
 
 def test_a_known_reply_is_mapped_as_a_new_one_is(path: Path) -> None:
-    new = outcomes(run(records("ab"), answered, Ledger(path)))
-    known = outcomes(run(records("ab"), answered, Ledger(path)))
+    new = outcomes(run(records("ab"), answered, SqliteLedger(path)))
+    known = outcomes(run(records("ab"), answered, SqliteLedger(path)))
     assert [outcome.columns for outcome in new] == [outcome.columns for outcome in known]
 
 
@@ -224,26 +225,26 @@ def test_refused_rows_are_called_for_again_only_on_request(path: Path) -> None:
         return refused(body) if b'"odd' in body else answered(body)
 
     rows = records(["odd", "even"] * 150)
-    run(rows, answer, Ledger(path))
+    run(rows, answer, SqliteLedger(path))
     not_again, again = Endpoint(), Endpoint()
-    assert outcomes(run(rows, not_again, Ledger(path)))[0].status is Status.ERROR
+    assert outcomes(run(rows, not_again, SqliteLedger(path)))[0].status is Status.ERROR
     assert not not_again.calls
-    results = outcomes(run(rows, again, Ledger(path), retry_failed=True))
+    results = outcomes(run(rows, again, SqliteLedger(path), retry_failed=True))
     assert [outcome.status for outcome in results] == [Status.SUCCESS] * 300
     assert list(again.calls.values()) == [1]
 
 
 def test_a_row_that_fails_again_is_called_for_once_all_the_same(path: Path) -> None:
     rows = records(["odd"] * 1000)
-    run(rows, refused, Ledger(path))
+    run(rows, refused, SqliteLedger(path))
     again = Endpoint(refused)
-    run(rows, again, Ledger(path), retry_failed=True, steered=control(1))
+    run(rows, again, SqliteLedger(path), retry_failed=True, steered=control(1))
     assert list(again.calls.values()) == [1]
 
 
 def test_a_reply_is_stored_before_its_outcome_is_seen(path: Path) -> None:
     """Another connection would see it, so a kill at this moment would not lose it."""
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         stored: set[bytes] = set()
         put = ledger.put
 
@@ -257,7 +258,7 @@ def test_a_reply_is_stored_before_its_outcome_is_seen(path: Path) -> None:
             records(range(500)), lambda _: PLAN, answered, ledger, engines.load("threads"), control()
         ):
             if isinstance(result, Outcome):
-                assert bytes.fromhex(result.provenance["prompt_hash"]) in stored
+                assert bytes.fromhex(result.provenance.prompt_hash or "") in stored
 
 
 def test_replies_are_stored_and_seen_soon_though_others_take_long(path: Path) -> None:
@@ -269,7 +270,7 @@ def test_replies_are_stored_and_seen_soon_though_others_take_long(path: Path) ->
         return answered(body)
 
     seen = 0
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         for result in pipeline.run(
             records(range(10)), lambda _: PLAN, answer, ledger, engines.load("threads"), control()
         ):
@@ -285,7 +286,7 @@ def test_replies_are_stored_and_seen_soon_though_others_take_long(path: Path) ->
 def stopped_by(error: type[BaseException], items: Iterable[Item], send: Send, **options: Any) -> list[Outcome]:
     """Runs until it raises `error`, and returns the outcomes until then."""
     seen: list[Result] = []
-    with Ledger(options.pop("path", None)) as ledger:
+    with SqliteLedger(options.pop("path", None)) as ledger:
         steered = options.pop("steered", None) or control()
         results = pipeline.run(items, lambda _: PLAN, send, ledger, engines.load("threads"), steered, **options)
         with pytest.raises(error):
@@ -305,8 +306,8 @@ def test_a_fatal_error_yields_what_is_in_flight_and_is_raised_then(path: Path) -
 
     seen = stopped_by(AuthenticationError, records(range(1000)), answer, steered=control(4), path=path)
     assert [outcome.record.index for outcome in seen] == [1, 2, 3]
-    with Ledger(path) as ledger:
-        keys = [PLAN.key(PLAN.request({"text": str(number)})) for number in range(1000)]
+    with SqliteLedger(path) as ledger:
+        keys = [PLAN.requests.key(PLAN.requests.body({"text": str(number)})) for number in range(1000)]
         assert len(ledger.get(keys)) == 3
 
 
@@ -320,24 +321,24 @@ def test_an_error_of_the_input_loses_nothing_that_was_paid_for(path: Path) -> No
     seen = stopped_by(ValueError, items(), endpoint, path=path)
     assert len(seen) == len(endpoint.calls) > 0
     again = Endpoint()
-    run(records(range(500)), again, Ledger(path))
+    run(records(range(500)), again, SqliteLedger(path))
     assert not endpoint.calls.keys() & again.calls.keys()
 
 
 def test_an_error_nobody_expected_loses_nothing_that_was_paid_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = Endpoint()
-    outcome_of = PLAN.outcome
+    outcome_of = PLAN.outcomes.of
 
     def faulty(record: Record, *arguments: Any, **options: Any) -> Outcome:
         if record.index == 100:
             raise ZeroDivisionError
         return outcome_of(record, *arguments, **options)
 
-    monkeypatch.setattr(PLAN, "outcome", faulty)
+    monkeypatch.setattr(PLAN.outcomes, "of", faulty)
     stopped_by(ZeroDivisionError, records(range(500)), endpoint, path=path)
     monkeypatch.undo()
     again = Endpoint()
-    run(records(range(500)), again, Ledger(path))
+    run(records(range(500)), again, SqliteLedger(path))
     assert not endpoint.calls.keys() & again.calls.keys()
 
 
@@ -347,15 +348,15 @@ def test_a_budget_stops_the_run_and_the_next_one_goes_on_from_there(path: Path) 
         BudgetError, records(range(1000)), first, steered=control(4), path=path, budget=Budget(max_cost_usd=100)
     )
     assert 100 <= len(seen) == len(first.calls) < 200
-    results = outcomes(run(records(range(1000)), second, Ledger(path), budget=Budget()))
+    results = outcomes(run(records(range(1000)), second, SqliteLedger(path), budget=Budget()))
     assert len(results) == 1000
     assert not first.calls.keys() & second.calls.keys()
 
 
 def test_known_replies_do_not_count_against_the_budget(path: Path) -> None:
-    run(records(range(200)), answered, Ledger(path))
+    run(records(range(200)), answered, SqliteLedger(path))
     budget = Budget(max_cost_usd=100)
-    assert len(outcomes(run(records(range(250)), answered, Ledger(path), budget=budget))) == 250
+    assert len(outcomes(run(records(range(250)), answered, SqliteLedger(path), budget=budget))) == 250
     assert budget.cost_usd == 50
 
 
@@ -371,7 +372,7 @@ def test_an_outage_stops_the_run_and_the_next_one_goes_on_from_there(path: Path)
     steered = control(4, Breaker(tries=1))
     seen = stopped_by(OutageError, records(range(1000)), first, steered=steered, path=path)
     assert [outcome.status for outcome in seen] == [Status.SUCCESS] * 50
-    assert len(outcomes(run(records(range(1000)), second, Ledger(path)))) == 1000
+    assert len(outcomes(run(records(range(1000)), second, SqliteLedger(path)))) == 1000
     assert len(second.calls) == 950
 
 
@@ -384,7 +385,7 @@ def test_rows_that_are_all_refused_stop_the_run() -> None:
 def test_a_ledger_that_cannot_be_written_stops_the_run_at_once() -> None:
     endpoint = Endpoint()
 
-    class Full(Ledger):
+    class Full(SqliteLedger):
         def put(self, _replies: Iterable[tuple[bytes, Reply]]) -> None:
             raise StorageError("the disk is full")
 
@@ -405,7 +406,7 @@ def test_when_answers_cannot_be_stored_no_call_begins_any_more() -> None:
             gate.wait(10)  # in flight while the ledger fails, with other calls queued behind
         return answered(body)
 
-    class Full(Ledger):
+    class Full(SqliteLedger):
         at_failure = 0
 
         def put(self, _replies: Iterable[tuple[bytes, Reply]]) -> None:
@@ -432,20 +433,20 @@ def test_closing_it_early_stores_what_is_in_flight(path: Path) -> None:
         return answered(body)
 
     endpoint = Endpoint(answer)
-    with Ledger(path) as ledger:
+    with SqliteLedger(path) as ledger:
         results = pipeline.run(
             records(range(1000)), lambda _: PLAN, endpoint, ledger, engines.load("threads"), control(4)
         )
         next(result for result in results if isinstance(result, Outcome))
         results.close()
-        known = ledger.get([PLAN.key(body) for body in endpoint.calls])
+        known = ledger.get([PLAN.requests.key(body) for body in endpoint.calls])
     assert len(known) == len(endpoint.calls) >= 1
 
 
 def test_a_run_that_ended_early_does_not_stop_the_next_one() -> None:
     steered = control()
     results = pipeline.run(
-        records(range(100)), lambda _: PLAN, answered, Ledger(None), engines.load("threads"), steered
+        records(range(100)), lambda _: PLAN, answered, SqliteLedger(None), engines.load("threads"), steered
     )
     next(results)
     results.close()
@@ -507,7 +508,7 @@ def test_no_checkpoint_overtakes_a_record_before_it(kinds: list[str], random: Ra
             index += 1
     seen: set[int] = set()
     checkpoints = []
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         for result in pipeline.run(items, lambda _: PLAN, answered, ledger, engine_in_any_order(random), control()):
             if isinstance(result, Outcome):
                 assert result.record.index not in seen
@@ -543,7 +544,7 @@ def killed_run() -> None:
         sleep(_LATENCY)
         return answered(body)
 
-    with Ledger(Path(sys.argv[1])) as ledger:
+    with SqliteLedger(Path(sys.argv[1])) as ledger:
         for _ in pipeline.run(
             records(range(3000)), lambda _: PLAN, send, ledger, engines.load("threads"), control(_CONCURRENCY)
         ):

@@ -31,7 +31,7 @@ def reply(content: str | None, finish_reason: str = "stop", **more: Any) -> Repl
 
 
 def test_a_prompt_becomes_a_conversation() -> None:
-    body = json.loads(plan(system_prompt="Be brief.").request({"text": "hello"}))
+    body = json.loads(plan(system_prompt="Be brief.").requests.body({"text": "hello"}))
     assert body == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}],
@@ -39,30 +39,30 @@ def test_a_prompt_becomes_a_conversation() -> None:
 
 
 def test_a_number_in_a_prompt_is_text_and_a_null_an_error() -> None:
-    assert json.loads(plan().request({"text": 7}))["messages"][0]["content"] == "7"
+    assert json.loads(plan().requests.body({"text": 7}))["messages"][0]["content"] == "7"
     with pytest.raises(TemplateError, match='column "text" is null'):
-        plan().request({"text": None})
+        plan().requests.body({"text": None})
 
 
 def test_a_stream_is_asked_for_with_its_usage() -> None:
-    body = json.loads(plan(is_stream=True).request({"text": "a"}))
+    body = json.loads(plan(is_stream=True).requests.body({"text": "a"}))
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
 
 
 def test_a_schema_is_sent_as_a_strict_response_format() -> None:
-    sent = json.loads(plan(output_schema=SCHEMA).request({"text": "a"}))["response_format"]
+    sent = json.loads(plan(output_schema=SCHEMA).requests.body({"text": "a"}))["response_format"]
     assert sent["type"] == "json_schema"
     assert (sent["json_schema"]["strict"], sent["json_schema"]["schema"]) == (True, SCHEMA)
 
 
 def test_a_description_in_a_schema_is_no_template() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "description": "{{ text }} {% raw %}"}}}
-    assert "{{ text }} {% raw %}" in plan(output_schema=schema).request({"text": "a"}).decode()
+    assert "{{ text }} {% raw %}" in plan(output_schema=schema).requests.body({"text": "a"}).decode()
 
 
 def test_half_a_character_is_refused_naming_the_place() -> None:
     with pytest.raises(TemplateError, match=r"request_format\.messages\[0\]\.content: .*lone surrogate"):
-        plan().request({"text": "\ud800"})
+        plan().requests.body({"text": "\ud800"})
 
 
 def test_an_expression_makes_a_typed_column() -> None:
@@ -72,42 +72,46 @@ def test_an_expression_makes_a_typed_column() -> None:
         "t": {"type": ["null", "integer"]},
         "s": {"type": ["null", "string"]},
     }
-    assert made.outcome(RECORD, reply("x"), b"k").columns == {"a": "x", "t": 9, "s": "got x"}
+    assert made.outcomes.of(RECORD, reply("x"), b"k").columns == {"a": "x", "t": 9, "s": "got x"}
 
 
 def test_what_a_reply_lacks_is_null() -> None:
     made = plan(response_format={"a": "{{ nowhere.at.all }}", "b": "{{ choices[5].message.content }}"})
-    assert made.outcome(RECORD, reply("x"), b"k").columns == {"a": None, "b": None}
+    assert made.outcomes.of(RECORD, reply("x"), b"k").columns == {"a": None, "b": None}
 
 
 def test_a_sample_body_gives_its_keys_from_the_actual_reply() -> None:
     made = plan(response_format='{"model": "gpt", "choices": [{"index": 0}], "usage": {"total_tokens": 1}}')
     assert list(made.columns) == ["model", "choices", "usage"]
     assert made.columns["model"] == {"type": ["null", "string"]}
-    columns = made.outcome(RECORD, reply("x"), b"k").columns
+    columns = made.outcomes.of(RECORD, reply("x"), b"k").columns
     assert (columns["model"], columns["usage"]["total_tokens"]) == ("m-1", 9)
 
 
 def test_a_schema_gives_typed_columns_and_is_checked_locally() -> None:
     made = plan(output_schema=SCHEMA)
     assert made.columns["label"] == {"type": ["null", "string"], "enum": ["good", "bad", None]}
-    assert made.outcome(RECORD, reply('{"label": "good", "score": 3}'), b"k").columns == {"label": "good", "score": 3}
+    assert made.outcomes.of(RECORD, reply('{"label": "good", "score": 3}'), b"k").columns == {
+        "label": "good",
+        "score": 3,
+    }
     for content in ('{"label": "great"}', "[]", "no JSON", '{"label": "good", "more": 1}'):
-        outcome = made.outcome(RECORD, reply(content), b"k")
+        outcome = made.outcomes.of(RECORD, reply(content), b"k")
         assert outcome.status is Status.INVALID_OUTPUT
         assert outcome.columns == {"label": None, "score": None}
-        assert outcome.provenance["error"]["content"] == content
+        assert (error := outcome.provenance.error) is not None
+        assert error.content == content
 
 
 def test_a_reply_that_is_nested_too_deeply_to_be_written_is_no_output() -> None:
     made = plan(output_schema={"type": "object", "properties": {"a": {}}})
-    outcome = made.outcome(RECORD, reply('{"a": ' + "[" * 200 + "]" * 200 + "}"), b"k")
+    outcome = made.outcomes.of(RECORD, reply('{"a": ' + "[" * 200 + "]" * 200 + "}"), b"k")
     assert (outcome.status, outcome.columns) == (Status.INVALID_OUTPUT, {"a": None})
 
 
 def test_json_inside_a_code_fence_is_json() -> None:
     made = plan(output_schema=SCHEMA)
-    assert made.outcome(RECORD, reply('```json\n{"label": "bad"}\n```'), b"k").columns["label"] == "bad"
+    assert made.outcomes.of(RECORD, reply('```json\n{"label": "bad"}\n```'), b"k").columns["label"] == "bad"
 
 
 @pytest.mark.parametrize(
@@ -122,14 +126,15 @@ def test_json_inside_a_code_fence_is_json() -> None:
     ],
 )
 def test_what_is_no_answer_is_never_a_success(given: Reply, status: Status) -> None:
-    outcome = plan().outcome(RECORD, given, b"k")
-    assert (outcome.status, outcome.provenance["status"]) == (status, status.value)
+    outcome = plan().outcomes.of(RECORD, given, b"k")
+    assert (outcome.status, outcome.provenance.status) == (status, status)
     assert outcome.columns == {"content": None}
-    assert outcome.provenance["error"]["message"]
+    assert outcome.provenance.error is not None
+    assert outcome.provenance.error.message
 
 
 def test_provenance_tells_where_an_answer_comes_from() -> None:
-    told = plan(prices={"input": 1, "output": 10}).outcome(RECORD, reply("x"), b"\x01\x02").provenance
+    told = plan(prices={"input": 1, "output": 10}).outcomes.of(RECORD, reply("x"), b"\x01\x02").group["_llm"]
     assert told == {
         "status": "success",
         "error": None,
@@ -151,7 +156,7 @@ def test_provenance_tells_where_an_answer_comes_from() -> None:
 @pytest.mark.parametrize(("metadata", "names"), [("full", 14), ("status", 2), ("none", 0)])
 def test_metadata_chooses_how_much_provenance_a_row_gets(metadata: str, names: int) -> None:
     made = plan(metadata=metadata)
-    row = made.outcome(RECORD, reply("x"), b"k").row
+    row = made.outcomes.of(RECORD, reply("x"), b"k").row
     assert len(row.get("_llm", {})) == names
     assert list(made.added) == list(row)[1:]
 
@@ -177,13 +182,13 @@ def test_a_column_with_a_default_may_be_missing() -> None:
 
 
 def test_the_model_of_all_requests_is_known_where_it_is_constant() -> None:
-    assert plan().model == "m"
-    assert plan(request_format={"model": "{{ text }}", "messages": []}).model is None
+    assert plan().requests.model == "m"
+    assert plan(request_format={"model": "{{ text }}", "messages": []}).requests.model is None
 
 
 def test_the_headers_that_choose_who_answers_make_another_request() -> None:
     def key(headers: dict[str, str]) -> bytes:
-        return Plan(Config(url="http://h/v1", model="m", prompt="x", headers=headers)).key(b"{}")
+        return Plan(Config(url="http://h/v1", model="m", prompt="x", headers=headers)).requests.key(b"{}")
 
     assert key({"x-portkey-provider": "openai"}) != key({"X-Portkey-Provider": "groq"}) != key({})
     assert key({"X-Portkey-Provider": "openai"}) == key({"x-portkey-provider": "openai", "x-portkey-api-key": "k"})
@@ -194,10 +199,10 @@ def test_the_headers_that_choose_who_answers_make_another_request() -> None:
 def test_a_request_is_known_by_whatever_name_a_gateway_has_for_its_id(name: str) -> None:
     plan = Plan(Config(url="http://h/v1", model="m", prompt="x"))
     reply = Reply(200, {"choices": [{"message": {"content": "a"}}]}, {name: "r1"})
-    assert plan.outcome(Record(0, {}), reply, b"").provenance["request_id"] == "r1"
+    assert plan.outcomes.of(Record(0, {}), reply, b"").provenance.request_id == "r1"
 
 
 def test_a_refusal_that_the_ledger_knew_says_so() -> None:
     plan = Plan(Config(url="http://h/v1", model="m", prompt="x"))
     known = Reply(400, {"error": {"message": "no"}}, {}, cached=True)
-    assert plan.outcome(Record(0, {}), known, b"").provenance["cached"] is True
+    assert plan.outcomes.of(Record(0, {}), known, b"").provenance.cached is True

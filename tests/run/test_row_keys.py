@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.records import IDLE, Checkpoint, Outcome, Record, Status
+from connector.base.records import IDLE, Checkpoint, Outcome, Provenance, Record, Status
 from connector.run.row_keys import ROW_KEY, RowKeys
 
 Row = dict[str, Any]
@@ -15,7 +15,7 @@ ROWS = st.lists(st.fixed_dictionaries({"id": st.integers(0, 3), "text": st.sampl
 
 
 def outcome(record: Record) -> Outcome:
-    return Outcome(record, Status.SUCCESS, {"content": "x"}, {"_llm": {}}, {})
+    return Outcome(record, Status.SUCCESS, {"content": "x"}, {"_llm": {}}, Provenance(Status.SUCCESS))
 
 
 def keyed(rows: list[Row], first: int = 0) -> list[str]:

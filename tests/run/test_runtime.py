@@ -14,7 +14,7 @@ from connector.base.masking import Masker
 from connector.base.records import Record, Reply
 from connector.config.config import Config
 from connector.engines import Stop
-from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite import SqliteLedger
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, is_loopback, transport_of
 
@@ -99,10 +99,10 @@ def test_a_stop_ends_the_waiting_for_a_ledger(tmp_path: Path, caplog: pytest.Log
 
     plan = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}"))
     path = tmp_path / "run.ledger"
-    with Ledger(path), pytest.raises(Interrupted):
+    with SqliteLedger(path), pytest.raises(Interrupted):
         Runtime(plan, path, stop=Later())
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"another run uses the ledger {path}; waiting for it to end"]
+    assert told == [f"another run uses the ledger {path}: waiting for it to end"]
 
 
 @pytest.mark.parametrize("first", [4096, 8192], ids=["where it begins", "amid the replies"])
@@ -113,14 +113,16 @@ def test_a_ledger_that_is_damaged_inside_is_set_aside_so_that_the_same_command_g
     path = tmp_path / "run.ledger"
     plan = Plan(Config(url="http://127.0.0.1:1/v1", model="m", prompt="{{ x }}"))
     records = [Record(number, {"x": number}) for number in range(500)]
-    with Ledger(path) as ledger:
-        ledger.put([(plan.key(plan.request(record.data)), Reply(200, {"a": 1}, {})) for record in records])
+    with SqliteLedger(path) as ledger:
+        ledger.put(
+            [(plan.requests.key(plan.requests.body(record.data)), Reply(200, {"a": 1}, {})) for record in records]
+        )
     content = path.read_bytes()
     path.write_bytes(content[:first] + b"\xff" * (len(content) - first))
 
     def run() -> None:
         with Runtime(plan, path) as runtime:
-            runtime.ledger.get([plan.key(plan.request(record.data)) for record in records])
+            runtime.ledger.get([plan.requests.call(record).key for record in records])
 
     with suppress(StorageError):
         run()

@@ -17,7 +17,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Call, Control, Gauge, Stop
-from connector.ledger.sqlite import Ledger
+from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.plan import Plan
 from connector.run.sharing import Packer, halves
@@ -30,8 +30,7 @@ def plan(rows_per_call: int = 4) -> Plan:
 
 
 def call(asked: Plan, text: str, index: int = 0) -> Call:
-    body = asked.request({"text": text})
-    return Call(asked.key(body), body, [Record(index, {"text": text})])
+    return asked.requests.call(Record(index, {"text": text}))
 
 
 def answered(content: str) -> Reply:
@@ -77,7 +76,7 @@ def test_each_row_has_one_outcome_and_it_is_its_own(kinds: list[str], most: int,
         items += [IDLE] * (index in pauses)
         items.append(Record(index, {"text": f"{kind} {index}"}))
     control = Control(Limits(4), Backoff(base=0.001), Breaker(tries=100), Stop(), Gauge(), NOW)
-    with Ledger(None) as ledger:
+    with SqliteLedger(None) as ledger:
         results = list(pipeline.run(iter(items), lambda _: asked, Endpoint(), ledger, engines.load("threads"), control))
     outcomes = sorted((each for each in results if isinstance(each, Outcome)), key=lambda each: each.record.index)
     assert [outcome.record.index for outcome in outcomes] == list(range(len(kinds)))
@@ -107,8 +106,9 @@ def test_a_shared_call_holds_no_more_bytes_than_it_may() -> None:
     shared = [each for number in range(20) for each in packer.add(call(asked, f"{number} {text}"))]
     shared += packer.flush()
     assert sum(len(each.parts) or 1 for each in shared) == 20
-    assert asked.packing is not None
-    assert all(sum(len(part.body) for part in each.parts) <= asked.packing.most_bytes for each in shared)
+    packing = asked.requests.packing
+    assert packing is not None
+    assert all(sum(len(part.body) for part in each.parts) <= packing.most_bytes for each in shared)
 
 
 def test_a_row_that_is_too_large_to_share_goes_alone() -> None:
@@ -130,9 +130,11 @@ def test_without_packing_every_call_goes_at_once() -> None:
 
 def test_halves_hold_every_row_once_and_single_ones_go_as_they_are() -> None:
     asked = plan()
+    packing = asked.requests.packing
+    assert packing is not None
     calls = [call(asked, str(number), number) for number in range(5)]
-    first, second = halves(asked, calls)
+    first, second = halves(packing, calls)
     assert [*first.parts, *second.parts] == calls
-    assert halves(asked, calls[:2]) == calls[:2]
-    assert halves(asked, calls[:1]) == calls[:1]
-    assert halves(asked, []) == []
+    assert halves(packing, calls[:2]) == calls[:2]
+    assert halves(packing, calls[:1]) == calls[:1]
+    assert halves(packing, []) == []

@@ -74,10 +74,10 @@ def test_every_gained_column_admits_null() -> None:
         ({"streams": [1]}, "streams: is neither a list of stream names nor an object"),
         ({"streams": {"a": 1}}, "streams: the options of 'a' are no object"),
         ({"streams": "[a"}, "streams: is not JSON"),
-        ({"streams": {"a": {"concurrency": 1}}}, "streams.a: concurrency: is no option that a stream can have"),
+        ({"streams": {"a": {"concurrency": 1}}}, "streams.a: concurrency: is not an option that a stream can have"),
         ({"streams": {"a": {"prompt": "{{"}, "b": {"metadata": "x"}}}, r"streams.a: prompt[^$]*\nstreams.b: metadata"),
         ({"streams": ["a"], "prompt": None}, "streams.a: request_format: is missing"),
-        ({"streams": {"a": {"model": "x"}}, "request_format": REQUEST}, "streams.a: model: says nothing beside"),
+        ({"streams": {"a": {"model": "x"}}, "request_format": REQUEST}, "streams.a: model: has no effect beside"),
     ],
 )
 def test_what_is_wrong_with_a_stream_s_options_is_told_at_once(config: dict[str, Any], told: str) -> None:

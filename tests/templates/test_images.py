@@ -169,7 +169,7 @@ def test_a_row_s_error_names_where_and_why() -> None:
     chosen = plan(model="m", prompt="What is it?", image_columns="photo")
     for row, told in (({"photo": None}, "the value is null"), ({"photo": "no.png"}, "no file"), ({}, 'column "photo"')):
         with pytest.raises(Exception, match=told) as caught:
-            chosen.request(row)
+            chosen.requests.body(row)
         assert "request_format.messages[0].content[1].image_url.url" in str(caught.value)
 
 
@@ -183,18 +183,18 @@ def test_an_image_column_that_is_not_there_is_told_before_any_row() -> None:
 def test_many_large_images_of_one_row_are_too_much() -> None:
     chosen = plan(request_format={"all": "{% for i in range(50) %}{{ photo | image }}{% endfor %}"})
     with pytest.raises(Exception, match="larger than one row may make them"):
-        chosen.request({"photo": PNG[:8] + bytes(4 << 20)})
+        chosen.requests.body({"photo": PNG[:8] + bytes(4 << 20)})
 
 
 def test_four_large_images_of_one_row_are_not() -> None:
     parts = {name: f"{{{{ {name} | image }}}}" for name in "abcd"}
     photo = PNG[:8] + bytes(15 << 20)
-    assert len(plan(request_format=parts).request(dict.fromkeys("abcd", photo))) > 4 * len(photo)
+    assert len(plan(request_format=parts).requests.body(dict.fromkeys("abcd", photo))) > 4 * len(photo)
 
 
 def test_a_list_of_images_is_mapped() -> None:
     chosen = plan(request_format={"images": "{{ photos | map('image') | list }}"})
-    assert chosen.request({"photos": [PNG]}) == b'{"images":["' + url("image/png", PNG).encode() + b'"]}'
+    assert chosen.requests.body({"photos": [PNG]}) == b'{"images":["' + url("image/png", PNG).encode() + b'"]}'
 
 
 def test_no_reply_gets_to_name_a_file() -> None:
@@ -202,9 +202,10 @@ def test_no_reply_gets_to_name_a_file() -> None:
     with pytest.raises(ConfigError, match="there is no filter 'image'"):
         plan(prompt="x", response_format={"a": "{{ content | image }}"})
     sly = plan(prompt="x", response_format={"a": "{{ choices | map('image') | list }}"})
-    outcome = sly.outcome(Record(0, {}), Reply(200, body_for("chat", {}, "x"), {}), b"")
+    outcome = sly.outcomes.of(Record(0, {}), Reply(200, body_for("chat", {}, "x"), {}), b"")
     assert outcome.status is Status.INVALID_OUTPUT
-    assert "there is no filter 'image'" in outcome.provenance["error"]["message"]
+    assert outcome.provenance.error is not None
+    assert "there is no filter 'image'" in outcome.provenance.error.message
 
 
 # --- End to end ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from connector.base.schemas import nullable, plain
+from connector.base.schemas import nullable, portable
 from connector.templates.expression import Leaf
 from connector.templates.inference import of_expression, of_value
 from connector.templates.template import Template
@@ -132,13 +132,13 @@ def test_every_column_admits_null(schema: dict[str, Any], expected: dict[str, An
     ],
 )
 def test_a_schema_is_cut_down_to_what_every_platform_understands(schema: dict[str, Any], expected: object) -> None:
-    assert plain(schema, {"$defs": {"A": COUNT, "a/b": TEXT}}) == expected
+    assert portable(schema, {"$defs": {"A": COUNT, "a/b": TEXT}}) == expected
 
 
 def test_what_refers_to_itself_may_be_anything_there() -> None:
     names = "abcdefgh"
     tree = {"type": "object", "properties": {name: {"$ref": "#"} for name in names} | {"value": COUNT}}
-    found = plain(tree, tree)
+    found = portable(tree, tree)
     inner = found["properties"].pop("a")
     assert found["properties"].pop("value") == COUNT
     assert inner == {"type": "object", "properties": {name: {} for name in names} | {"value": COUNT}}
@@ -161,6 +161,6 @@ schemas: st.SearchStrategy[Any] = st.deferred(
 
 @given(schemas)
 def test_whatever_a_schema_says_what_is_left_is_plain(schema: Any) -> None:
-    found = plain(schema, schema)
+    found = portable(schema, schema)
     Draft7Validator.check_schema(found)
     assert not {"$ref", "anyOf"} & set(re.findall(r"[$\w]+", json.dumps(found)))

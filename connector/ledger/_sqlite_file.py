@@ -1,4 +1,4 @@
-"""The ledger's file: readable by its owner alone, had by one run at a time, and set aside where it is damaged."""
+"""The ledger's file: readable by its owner alone, opened by one run at a time, and set aside where it is damaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from connector.base.errors import StorageError
-from connector.ledger.sqlite_format import APPLICATION, VERSION, lay_out, tables_of, transaction, version_of
+from connector.ledger import DamageError
+from connector.ledger._sqlite_format import APPLICATION, VERSION, make_tables, tables_of, transaction, version_of
 
 _CACHE: Final = 2_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
 _CHECKPOINT: Final = 2_000  # pages of journal after which it is written back, which waits for the disk; so does the end
@@ -19,21 +20,17 @@ _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY: Final = 0.5  # seconds between two looks at a file that another run has
 
 
-class DamageError(StorageError):
-    """The ledger's file is damaged, so a run sets it aside."""
-
-
 def open_in_memory() -> sqlite3.Connection:
-    """An empty ledger that leaves no file."""
+    """Opens an empty ledger that leaves no file."""
     db = sqlite3.connect(":memory:", isolation_level=None)
-    lay_out(db)
+    make_tables(db)
     return db
 
 
 def open_file(path: Path, waiting: Callable[[], None]) -> tuple[sqlite3.Connection, Path | None]:
     """Opens a ledger's file for this process alone; it is made (0600) where it does not exist.
 
-    Returns the connection, and where a file was moved to that is no database (any more).
+    Returns the connection, and where a file was moved to that is not a database (any more).
 
     Raises:
         StorageError: It comes from a newer version, or is another program's.
@@ -52,7 +49,7 @@ def open_file(path: Path, waiting: Callable[[], None]) -> tuple[sqlite3.Connecti
 
 
 def identity(path: Path | None) -> tuple[int, int] | None:
-    """Which file is at a path; `None` where there is none."""
+    """Returns device and inode of the file at a path; `None` where there is no file."""
     try:
         found = path.stat() if path is not None else None
     except OSError:
@@ -61,7 +58,7 @@ def identity(path: Path | None) -> tuple[int, int] | None:
 
 
 def must_be(file: tuple[int, int] | None, path: Path | None) -> None:
-    """Raises `StorageError` where a file is no longer at its path: SQLite would go on with what nobody can open."""
+    """Raises `StorageError` where a file is no longer at its path: SQLite would go on with one that nobody can open."""
     if identity(path) != file:
         raise StorageError(
             f"the ledger {path} is gone: it was moved or deleted during the run. Put it back if you can, then run the "
@@ -70,8 +67,8 @@ def must_be(file: tuple[int, int] | None, path: Path | None) -> None:
 
 
 @contextmanager
-def telling(path: Path | None, what: str) -> Iterator[None]:
-    """Tells that a ledger cannot be `read` or `written`: a full disk needs room, a damaged file is set aside by runs.
+def explained(path: Path | None, what: str) -> Iterator[None]:
+    """Turns SQLite's errors into ours: `what` cannot be done, "read" or "written", and what to do about it.
 
     Raises:
         DamageError: For what SQLite says of a damaged file, and a `ValueError` of a reply that cannot be decoded.
@@ -80,16 +77,16 @@ def telling(path: Path | None, what: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, ValueError) as error:
-        told = f"the ledger {path} cannot be {what} ({error})"
+        problem = f"the ledger {path} cannot be {what} ({error})"
         if isinstance(error, ValueError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             advice = "it is damaged. A run sets it aside at its end, and the same command then begins a new one"
-            raise DamageError(f"{told}: {advice}", detail=repr(error)) from error
+            raise DamageError(f"{problem}: {advice}", detail=repr(error)) from error
         advice = "move it away" if what == "read" else "make room"
-        raise StorageError(f"{told}: {advice}, then run the same command again", detail=repr(error)) from error
+        raise StorageError(f"{problem}: {advice}, then run the same command again", detail=repr(error)) from error
 
 
 def _make(path: Path) -> None:
-    """Makes the file, for its owner alone. One that exists is not even opened: closing it would end SQLite's locks."""
+    """Makes the file, for its owner alone. One that exists is not opened: closing it would release SQLite's locks."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
@@ -97,7 +94,7 @@ def _make(path: Path) -> None:
 def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
     """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
     while True:
-        # A new connection for each try: one that has got half of the lock would keep the others from the whole.
+        # A new connection for each try: one that holds a part of the lock would keep the others from all of it.
         db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
         try:
             _prepare(db)
@@ -124,9 +121,9 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute(f"PRAGMA cache_size=-{_CACHE}")
     db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
-    with transaction(db):  # which takes the lock, and only then is sure that nobody else has laid it out
+    with transaction(db):  # takes the lock: only then is it sure that nobody else has made the tables
         if not tables_of(db):
-            lay_out(db)
+            make_tables(db)
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
@@ -134,7 +131,7 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Moves a file that is no database (any more) out of the way, with its journal, and keeps it."""
+    """Moves a file that is not a database (any more) out of the way, with its journal; returns where it is kept."""
     names = (path.with_name(f"{path.name}.corrupt{number}") for number in chain([""], count(2)))
     aside = next(name for name in names if not name.exists())
     for suffix in ("", "-wal", "-shm"):

@@ -1,7 +1,7 @@
 """The ledger's format: its tables, and a reply as a row.
 
-Replies are only ever appended, so storing one costs the same however many there are. Where each one is, by its key, is
-written down for many at once: keys are random, and one by one they would touch a page each.
+Replies are only ever appended, so storing one costs the same however many there are. The index from key to reply is
+written for many at once: keys are random, and one by one they would touch a page each.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from connector.base.cost import COST_HEADER
 from connector.base.records import Reply
 
 VERSION: Final = 2
-"""`PRAGMA user_version` of the files that this version writes; it takes over those of version 1."""
+"""`PRAGMA user_version` of the files that this version writes; it migrates those of version 1."""
 
 APPLICATION: Final = int.from_bytes(b"OACL")
-"""`PRAGMA application_id` of a ledger, so that no other program's database is taken for one."""
+"""`PRAGMA application_id` of a ledger, so that another program's database is not taken for one."""
 
 COLUMNS: Final = "reply.key, status, body, headers, latency_ms, attempts"
-"""What `decoded` reads a reply from; `stored_at` comes behind it in a row."""
+"""What `decoded` reads a reply from; in a row, `stored_at` follows."""
 
 _KEPT: Final = (
     "x-request-id",
@@ -53,19 +53,20 @@ _SCHEMA: Final = (
     f"PRAGMA application_id={APPLICATION}",
     f"PRAGMA user_version={VERSION}",
 )
-"""`place` finds a reply by the first bytes of its key, as far as `placed`: the last reply that is in it."""
+"""`place` is the index: from the first eight bytes of a key to a reply. `placed` is the last reply that it has."""
 
 
 def mark_of(key: bytes) -> int:
-    """What a reply is found by. Only its whole key says that it is the one: of a billion, two might share a mark.
+    """Returns the number by which a reply is found: the first eight bytes of its key.
 
-    The later of those two would be kept, and the earlier one be asked for again.
+    Of a billion replies, two might share a mark. The later one is then kept, and the earlier one is asked for again,
+    since the whole key is compared.
     """
     return int.from_bytes(key[:8], signed=True)
 
 
 def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, int]:
-    """A reply as `COLUMNS`, with those headers that are worth keeping: what names it to support, and what it cost."""
+    """Returns a reply as `COLUMNS`, with the headers that are kept: its ID for support requests, and what it cost."""
     headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
     try:
         body = orjson.dumps(reply.body)
@@ -75,7 +76,7 @@ def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, in
 
 
 def decoded(row: tuple[Any, ...]) -> Reply:
-    """The reply of a row that starts with `COLUMNS`; raises `ValueError` for what is none."""
+    """Returns the reply of a row that starts with `COLUMNS`; raises `ValueError` where it cannot be decoded."""
     try:
         body = orjson.loads(row[2])
     except orjson.JSONDecodeError:  # one that only the standard library could write
@@ -83,12 +84,12 @@ def decoded(row: tuple[Any, ...]) -> Reply:
     return Reply(row[1], body, orjson.loads(row[3]), row[4], row[5], cached=True)
 
 
-def take_over(db: sqlite3.Connection) -> None:
-    """Brings a file of version 1 up to this one, whole or not at all: its unique index was touched by every reply."""
+def migrate(db: sqlite3.Connection) -> None:
+    """Migrates a file of version 1, all or nothing. Its unique index was touched by every reply."""
     if version_of(db) == 1:
         with transaction(db):
             db.execute("ALTER TABLE reply RENAME TO old")
-            lay_out(db)
+            make_tables(db)
             columns = "id, key, status, body, headers, latency_ms, attempts, stored_at"
             db.execute(f"INSERT INTO reply SELECT {columns} FROM old ORDER BY id")  # noqa: S608 - names from above
             db.execute("DROP TABLE old")
@@ -96,7 +97,7 @@ def take_over(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """What is done inside is done whole, or not at all."""
+    """While entered, changes belong to one transaction: all of them are made, or none."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -107,19 +108,19 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def lay_out(db: sqlite3.Connection) -> None:
-    """Makes the tables, and says in the file what it is."""
+def make_tables(db: sqlite3.Connection) -> None:
+    """Makes the tables, and marks the file as a ledger."""
     for statement in _SCHEMA:
         db.execute(statement)
 
 
 def tables_of(db: sqlite3.Connection) -> int:
-    """How many tables there are: none in a new file."""
+    """Returns how many tables there are: 0 in a new file."""
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return int(tables)
 
 
 def version_of(db: sqlite3.Connection) -> int:
-    """The version of the format."""
+    """Returns the version of the format."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     return int(version)

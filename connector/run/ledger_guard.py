@@ -1,0 +1,36 @@
+"""Refuses what would wait for ever: two generators of one thread that want the same ledger."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from connector.base.errors import ConfigError
+
+_IN_USE: Final[set[tuple[int, Path]]] = set()
+
+
+@contextmanager
+def used(ledger: Path | None) -> Iterator[None]:
+    """While entered, this thread uses a ledger; `None` is one in memory, which nobody else can use.
+
+    Raises:
+        ConfigError: Another generator of this thread uses it. It could not end while this one waited for it.
+    """
+    if ledger is None:
+        yield
+        return
+    mine = (threading.get_ident(), ledger.expanduser().resolve())
+    if mine in _IN_USE:
+        raise ConfigError(
+            f"{ledger}: another enrich() of this thread uses this ledger and has not ended: take all of its rows "
+            "first, with list() for example, or close() it"
+        )
+    _IN_USE.add(mine)
+    try:
+        yield
+    finally:
+        _IN_USE.discard(mine)

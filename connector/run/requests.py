@@ -1,0 +1,124 @@
+"""The request half of a plan: a row becomes a call with its body and key, which may share a call or be asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from connector import endpoints
+from connector.base.decoding import loads
+from connector.base.errors import ConfigError, Problem, TemplateError
+from connector.base.records import JSON, Outcome, Record, Status
+from connector.base.values import dumps, unsendable
+from connector.config.config import Config
+from connector.config.shorthands import chosen_model, constants_of, shorthand_of
+from connector.engines import Call
+from connector.ledger import keys_of
+from connector.templates.template import Template
+
+REPAIRED: Final = "repaired"
+"""The revision of a request that shows the model its reply and what is wrong with it."""
+
+RAISED: Final = "raised"
+"""The revision of a request that has a higher token limit."""
+
+
+class Requests:
+    """How the rows of a config become requests. Thread-safe: nothing in it changes.
+
+    Args:
+        config: The checked config.
+
+    Attributes:
+        key: Returns the ledger's key of a rendered body.
+        packing: How requests share calls; `None` for one row per call.
+
+    Raises:
+        ConfigError: No request is described, or a template is wrong.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._endpoint = endpoints.load(config.kind)
+        self._template = Template(_format_of(config), "request_format", constants=constants_of(config))
+        self._schema = config.output_schema
+        self._is_stream = config.is_stream
+        self._repairs = config.max_repairs if self._schema is not None else 0
+        self.key = keys_of(config.endpoint_url + config.routing)
+        self.packing = self._endpoint.packing(config.batch_size, config.rows_per_call, self._schema)
+
+    @property
+    def structure(self) -> JSON:
+        """The request format, parsed, its strings still templates."""
+        return self._template.structure
+
+    @property
+    def model(self) -> str | None:
+        """The model that every request names; `None` where it differs by row, or is left to the endpoint."""
+        structure = self.structure
+        model = structure.get("model") if isinstance(structure, dict) else self._config.model
+        if isinstance(model, str) and "{" not in model:
+            return model
+        chosen = chosen_model(self._config)
+        return chosen.id if chosen else None
+
+    def required(self) -> Mapping[str, str]:
+        """Returns the columns that the templates need, each with the path of a template that needs it."""
+        return self._template.required()
+
+    def call(self, record: Record) -> Call:
+        """Renders the call that a row needs. Raises `TemplateError` as `body` does."""
+        body = self.body(record.data)
+        return Call(self.key(body), body, [record])
+
+    def body(self, row: Mapping[str, Any]) -> bytes:
+        """Renders the request body for a row.
+
+        Raises:
+            TemplateError: The row cannot be rendered.
+        """
+        body = self._template.render(row)
+        if not isinstance(body, dict):
+            raise TemplateError("request_format: the rendered request is not a JSON object")
+        if self._schema is not None:
+            body = self._endpoint.structured(body, self._schema)
+        if self._is_stream:
+            body = self._endpoint.streamed(body)
+        try:
+            return dumps(body)
+        except TypeError as error:
+            raise TemplateError(unsendable(body, "request_format", error)) from None
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether a reply that does not fit `output_schema` may be asked for again."""
+        return self._repairs > 0
+
+    def revised(self, body: bytes, outcome: Outcome, revisions: Sequence[str]) -> tuple[str, bytes] | None:
+        """Returns how to ask again for a reply that was cut or does not fit its schema: the revision's name and body.
+
+        Args:
+            body: The request that got the reply.
+            outcome: What the reply came to.
+            revisions: The names of the revisions made so far.
+
+        Returns `None` where asking again cannot help, or may not be done any more.
+        """
+        if outcome.status is Status.TRUNCATED and RAISED not in revisions:
+            name, changed = RAISED, self._endpoint.raised(loads(body))
+        elif outcome.status is Status.INVALID_OUTPUT and revisions.count(REPAIRED) < self._repairs:
+            error = outcome.provenance.error
+            if error is None or not error.content:
+                return None
+            name, changed = REPAIRED, self._endpoint.repaired(loads(body), error.content, error.message)
+        else:
+            return None
+        return None if changed is None else (name, dumps(changed))
+
+
+def _format_of(config: Config) -> JSON:
+    if config.request_format is not None:
+        return config.request_format
+    if config.prompt is None:
+        raise ConfigError([Problem("request_format", "is missing: describe the request, or give a prompt")])
+    return endpoints.load(config.kind).request_format(shorthand_of(config))
