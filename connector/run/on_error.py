@@ -11,38 +11,43 @@ Policy = Literal["record", "skip", "fail"]
 
 
 class FailedRows:
-    """Applies the policy to the outcomes of a run, and counts those that failed."""
+    """Applies the policy to the outcomes of a run, and counts those that fail it.
 
-    def __init__(self) -> None:
-        self._failing = 0
+    Args:
+        at_once: Whether `fail` ends the run at the first failed row, not after the last row: for consumers that must
+            not take what comes after it.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
+        self._count = 0
 
     def keeps(self, outcome: Outcome, policy: Policy) -> bool:
-        """Returns whether a row belongs in the output. Every outcome of the run is asked about once."""
+        """Returns whether a row belongs in the output; it is asked once about every outcome of the run.
+
+        Raises:
+            RecordError: The row failed, its policy is `fail`, and that ends the run at once.
+        """
         if outcome.status is Status.SUCCESS:
             return True
-        self._failing += policy == "fail"
+        if policy == "fail":
+            self._count += 1
+            if self._at_once:
+                error = outcome.provenance.error
+                problem = error.message if error else outcome.status
+                raise RecordError(f'stream "{outcome.record.stream}": a row failed, and on_error is "fail": {problem}')
         return policy != "skip"
 
     @property
     def fail_the_run(self) -> bool:
         """Whether a row has failed whose policy is `fail`."""
-        return self._failing > 0
+        return self._count > 0
 
     def check(self) -> None:
-        """Ends a run whose rows are all out.
+        """Ends a run whose rows have all been taken.
 
         Raises:
             RecordError: A row failed, and its policy is `fail`.
         """
-        if self._failing:
-            raise RecordError(f"{self._failing:,} rows failed, and on_error is fail: each says why in its provenance")
-
-    def check_at_once(self, outcome: Outcome) -> None:
-        """Ends a run at the row that has just been asked about, for consumers that cannot take rows back later.
-
-        Raises:
-            RecordError: It failed, and its policy is `fail`.
-        """
-        if self._failing and outcome.provenance.error is not None:
-            stream, problem = outcome.record.stream, outcome.provenance.error.message
-            raise RecordError(f'stream "{stream}": a row failed, and on_error is "fail": {problem}')
+        if self._count:
+            raise RecordError(f"{self._count:,} rows failed, and on_error is fail: each says why in its provenance")

@@ -126,11 +126,10 @@ class Transform:
 
     def _kept(self, results: Iterator[Result]) -> Iterator[Outcome | Message | Idle]:
         """Applies `on_error` of each row's stream; a row that is left out becomes an empty message."""
-        failed = FailedRows()
+        failed = FailedRows(at_once=True)
         for result in results:
             if isinstance(result, Outcome):
                 is_kept = failed.keeps(result, self._plan_of(result.record).config.on_error)
-                failed.check_at_once(result)
                 yield result if is_kept else Message(result.record.index, b"")
             elif isinstance(result, Message | Idle):
                 yield result

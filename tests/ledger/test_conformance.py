@@ -1,0 +1,110 @@
+"""What every ledger does, by the contract of `connector.ledger.Ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Final
+
+import pytest
+
+from connector import ledger as ledgers
+from connector.base.records import Reply
+from connector.ledger import Ledger
+
+NAMES: Final = [module.name for module in iter_modules(ledgers.__path__) if not module.name.startswith("_")]
+PLACES: Final[dict[str, Callable[[Path], Path | None]]] = {
+    "sqlite": lambda directory: directory / "run.ledger",
+    "sqlite, in memory": lambda _directory: None,
+}
+"""A location for each member, by what it is called here: its name, and what else sets it apart."""
+
+
+@pytest.fixture(params=PLACES)
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return PLACES[request.param](tmp_path)
+
+
+def reply(text: str, status: int = 200) -> Reply:
+    return Reply(status, {"text": text}, {"x-request-id": text}, 12, 3)
+
+
+def filled(location: Path | None, number: int = 10) -> Ledger:
+    ledger = ledgers.opened(location)
+    ledger.put([(key(index), reply(str(index), 400 if index == 0 else 200)) for index in range(number)])
+    return ledger
+
+
+def key(number: int) -> bytes:
+    return number.to_bytes(2) * 8
+
+
+def test_every_member_is_held_to_the_contract() -> None:
+    assert {name.partition(",")[0] for name in PLACES} == set(NAMES)
+
+
+def test_what_was_put_is_got_and_marked_as_cached(location: Path | None) -> None:
+    with filled(location) as ledger:
+        found = ledger.get([key(3), key(99), key(0)])
+        assert found == {
+            key(3): reply("3")._replace(cached=True),
+            key(0): reply("0", 400)._replace(cached=True),
+        }
+        assert ledger.get([]) == {}
+
+
+def test_the_last_reply_to_a_key_counts(location: Path | None) -> None:
+    with filled(location) as ledger:
+        ledger.put([(key(3), reply("new"))])
+        ledger.put([(key(4), reply("old")), (key(4), reply("new"))])
+        assert [each.body for each in ledger.get([key(3), key(4)]).values()] == [{"text": "new"}] * 2
+        assert ledger.stats().entries == 10
+
+
+def test_entries_come_in_the_order_of_their_storing(location: Path | None) -> None:
+    with filled(location) as ledger:
+        entries = list(ledger.entries())
+        assert [entry.key for entry in entries] == list(map(key, range(10)))
+        stats = ledger.stats()
+        assert (stats.entries, stats.statuses) == (10, {200: 9, 400: 1})
+        assert stats.oldest == entries[0].stored_at
+        assert stats.newest == entries[-1].stored_at
+
+
+def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Path | None) -> None:
+    with filled(location) as ledger:
+        newest = ledger.stats().newest or 0
+        assert ledger.prune(before=newest - 3600) == 0
+        assert ledger.prune(failed=True) == 1
+        assert ledger.get([key(0)]) == {}
+        assert ledger.prune(before=newest + 1) == 9
+        assert list(ledger.entries()) == []
+
+
+def test_housekeeping_loses_nothing(location: Path | None) -> None:
+    with filled(location, 2_000) as ledger:
+        ledger.rest()
+        assert len(ledger.get(list(map(key, range(2_000))))) == 2_000
+
+
+def test_what_was_put_is_there_for_the_next_run(tmp_path: Path) -> None:
+    for place in PLACES.values():
+        location = place(tmp_path)
+        if location is not None:
+            filled(location).close()
+            with ledgers.opened(location) as ledger:
+                assert ledger.get([key(3)]) == {key(3): reply("3")._replace(cached=True)}
+
+
+def test_a_run_that_may_not_wait_for_another_one_is_told(tmp_path: Path) -> None:
+    class BusyError(Exception):
+        pass
+
+    def refuse() -> None:
+        raise BusyError
+
+    location = tmp_path / "run.ledger"
+    with filled(location), pytest.raises(BusyError):
+        ledgers.opened(location, waiting=refuse)
+    ledgers.opened(location, waiting=refuse).close()
