@@ -1,4 +1,4 @@
-"""What a reply cost: as the gateway says, else by the config's prices, else unknown (never zero)."""
+"""What a reply cost: as the gateway reports it, else by the config's prices, else unknown (never zero)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.base.errors import BudgetError
 from connector.base.records import Outcome, Reply, Status, Usage
 
 COST_HEADER: Final = "x-litellm-response-cost"
-"""What LiteLLM says a reply cost, in USD."""
+"""The header in which LiteLLM reports what a reply cost, in USD."""
 
 _MILLION: Final = 1_000_000
 
@@ -29,7 +29,7 @@ class Prices(BaseModel):
 
 
 def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
-    """USD that a reply cost: OpenRouter's `usage.cost`, LiteLLM's cost header, or the prices times its tokens."""
+    """Returns what a reply cost in USD: OpenRouter's `usage.cost`, LiteLLM's header, or the prices times its tokens."""
     usage_body = reply.body.get("usage")
     reported = usd(usage_body.get("cost")) if isinstance(usage_body, dict) else None
     if reported is None:
@@ -56,11 +56,11 @@ def usd(reported: object) -> float | None:
 
 
 class Budget:
-    """What a run has spent, and may spend.
+    """What a run has spent, and what it may spend.
 
     Args:
-        max_cost_usd: USD; `None` for no bound.
-        max_total_tokens: Input and output tokens together; `None` for no bound.
+        max_cost_usd: USD; `None` for no limit.
+        max_total_tokens: Input and output tokens together; `None` for no limit.
     """
 
     def __init__(self, max_cost_usd: float | None = None, max_total_tokens: int | None = None) -> None:
@@ -70,23 +70,27 @@ class Budget:
         self.tokens = 0
 
     def spend(self, outcome: Outcome) -> BudgetError | None:
-        """Counts a paid reply. Returns the reason to stop once a bound is reached, or cannot be watched."""
+        """Counts a paid reply. Returns the reason to stop once a limit is reached, or cannot be kept."""
         provenance = outcome.provenance
         is_answer = outcome.status not in (Status.ERROR, Status.FILTERED)
         cost, tokens = provenance.cost_usd, provenance.input_tokens
         self.cost_usd += cost or 0.0
         self.tokens += (tokens or 0) + (provenance.output_tokens or 0)
-        again = "raise it, then run the same command again: what is paid for is kept"
+        again = "raise it, then run the same command again; what is paid for is kept"
         if self._max_cost is not None:
             if cost is None and is_answer:
                 return BudgetError(
-                    "max_cost_usd cannot be watched: the endpoint does not say what a call costs; set prices"
+                    "max_cost_usd: the limit cannot be kept, since the endpoint does not report costs: set prices"
                 )
             if self.cost_usd >= self._max_cost:
-                return BudgetError(f"max_cost_usd is reached: {self.cost_usd:.6g} of {self._max_cost:.6g} USD; {again}")
+                return BudgetError(f"max_cost_usd: {self.cost_usd:.6g} of {self._max_cost:.6g} USD are spent: {again}")
         if self._max_tokens is not None:
             if tokens is None and is_answer:
-                return BudgetError("max_total_tokens cannot be watched: the endpoint does not count tokens")
+                return BudgetError(
+                    "max_total_tokens: the limit cannot be kept, since the endpoint counts no tokens: remove it"
+                )
             if self.tokens >= self._max_tokens:
-                return BudgetError(f"max_total_tokens is reached: {self.tokens:,} of {self._max_tokens:,}; {again}")
+                return BudgetError(
+                    f"max_total_tokens: {self.tokens:,} of {self._max_tokens:,} tokens are used: {again}"
+                )
         return None

@@ -18,7 +18,7 @@
     └── RecordError              this row only
         ├── TemplateError            the row cannot be rendered into a request
         ├── BadRequestError          the endpoint refuses this request
-        └── ReplyError               the reply is not one that can be read
+        └── ReplyError               the reply cannot be used
 
 `message` is for the user and says what to do; `detail` is technical and may be empty. Neither ever holds a secret.
 """
@@ -41,7 +41,7 @@ class Problem(NamedTuple):
 
 
 class ConnectorError(Exception):
-    """Any error that this package raises on purpose."""
+    """An error that this package raises on purpose."""
 
     def __init__(self, message: str, *, detail: str = "", http_status: int | None = None) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class OutageError(FatalError):
 
 
 class BudgetError(FatalError):
-    """The run has spent what it may spend."""
+    """The run has spent all that it may spend."""
 
 
 class StorageError(FatalError):
@@ -129,11 +129,11 @@ class BadRequestError(RecordError):
 
 
 class ReplyError(RecordError):
-    """A final reply that is no answer: not JSON, not an object, or of another kind than was asked for."""
+    """A final reply that does not answer the row: not JSON, not an object, or of another kind than was asked for."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a request of the user's, not an error
-    """The user, or the platform, asked the run to stop, by the signal of this number."""
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """The user, or the platform, asked the run to stop by the signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {Signals(number).name}")

@@ -1,4 +1,4 @@
-"""What replies used, added up over the attempts of a row, or shared out among the rows of a call."""
+"""The tokens and cost of replies: added up over the attempts of a row, or divided among the rows of a call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connector.base.records import JSON, Reply
 
 
 def summed(replies: Sequence[Reply]) -> Reply:
-    """The last of several replies to the same row, its `usage` and cost those of all of them."""
+    """Returns the last of several replies to the same row, with the `usage` and cost of all of them."""
     last = replies[-1]
     if len(replies) == 1:
         return last
@@ -24,9 +24,9 @@ def summed(replies: Sequence[Reply]) -> Reply:
 
 
 def shared(reply: Reply, weights: Sequence[int]) -> list[tuple[dict[str, Any], dict[str, str]]]:
-    """The `usage` (in an object, or nothing) and headers of each row that shares `reply`, by weight.
+    """Returns `usage` (in an object, or an empty one) and headers of each row that shares `reply`, by weight.
 
-    Whole numbers are shared out so that they add up to the reply's own.
+    Whole numbers are divided so that they add up to the reply's own.
     """
     usage, cost = reply.body.get("usage"), usd(reply.headers.get(COST_HEADER))
     total = sum(weights) or len(weights)
@@ -46,7 +46,7 @@ def _is_number(value: JSON) -> bool:
 
 
 def _sum(one: JSON, other: JSON) -> JSON:
-    """Numbers are added, objects by their keys; of anything else the later one counts."""
+    """Returns the sum of two numbers, or of two objects key by key; of anything else, the later one."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one | {name: _sum(one.get(name), value) for name, value in other.items()}
     if _is_number(one) and _is_number(other):

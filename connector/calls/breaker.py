@@ -1,6 +1,6 @@
-"""Tells an outage from bad luck: when call after call fails, it lets one at a time try, and in the end stops the run.
+"""The circuit breaker: when call after call fails, it lets one call at a time try, and in the end stops the run.
 
-In an outage the rows are not failed one after the other: they wait, so that the same command finishes them later.
+In an outage the rows do not fail one after the other: they wait, so that the same command finishes them later.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from connector.base.errors import OutageError, RateLimitError, RetryableError
 from connector.base.records import Outcome, Status
 
 STREAK: Final = 10
-"""Failures in a row, at least, from which on it looks like an outage."""
+"""So many failures in a row, at least, look like an outage."""
 
 SAME: Final = 25
-"""Rows refused in the same words, before any success, from which on it is the request and not the rows."""
+"""So many rows refused in the same words, before any success, mean that the request is wrong and not the rows."""
 
 _PAUSE: Final = 0.5  # seconds before the first try of an outage; each further one waits twice as long
-_LIMITED: Final = 3  # further tries where a rate limit is met: it may be counted by the minute
+_LIMITED: Final = 3  # further tries after a rate limit, which may be counted by the minute
 _VARYING: Final = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
 
 
@@ -28,7 +28,7 @@ class Breaker:
 
     Args:
         tries: How many single tries may fail before the run is stopped: 5 take 16 seconds.
-        max_wait: Seconds; an endpoint that asks to wait longer is not waited for.
+        max_wait: Seconds; a run whose endpoint asks for a longer wait is stopped.
 
     Attributes:
         failures: Calls that have failed since the last one that did not.
@@ -53,32 +53,33 @@ class Breaker:
         self.was_answered = False
 
     def answered(self) -> None:
-        """Some call got a final reply, so it is no outage."""
+        """Takes note of a final reply: this is not an outage."""
         self.failures = self._failed_tries = 0
         self._missed = 0
         self.is_open = False
         self.was_answered = True
 
     def missed(self) -> bool:
-        """A call found no such model, or nothing at its URL (404). Whether that ends the run, or is that row's error.
+        """Takes note of a 404: no such model, or nothing at the URL. Returns whether that ends the run.
 
-        Some servers tell a single failure so. It is the run's where nothing else was answered yet, or not for long.
+        Some servers answer a single bad row this way. It ends the run if no call was answered yet, or none of the last
+        25; else it is that row's error.
         """
         self._missed += 1
         return not self.was_answered or self._missed >= SAME
 
     def trying(self) -> None:
-        """While open: a call starts, and no other until it has ended."""
+        """Takes note, while open, that a call starts: no other one does until it has ended."""
         self.try_at = math.inf
 
     def failed(
         self, error: RetryableError, started: float, now: float, in_flight: int, *, is_first: bool
     ) -> OutageError | None:
-        """A call that began at `started` failed, while `in_flight` others did not (yet).
+        """Takes note that a call which began at `started` failed, while `in_flight` others had not (yet).
 
-        Opens once as many have failed as were in flight together. Once anything has been answered, only rows' first
-        attempts count: some bad rows, tried again and again, are no outage. Returns the reason to stop after the last
-        try.
+        Opens once as many have failed as were in flight together. Once any call has been answered, only the first
+        attempts of rows count: some bad rows, tried again and again, are not an outage. Returns the reason to stop
+        after the last try.
         """
         if not (is_first or self.is_open or not self.was_answered):
             return None
@@ -96,8 +97,8 @@ class Breaker:
         tries = self._tries + (_LIMITED if isinstance(error, RateLimitError) else 0)
         if self._failed_tries >= tries or asked > self._max_wait:
             return OutageError(
-                f"{self.failures} calls in a row failed, the last one so: {error.message}. "
-                "Nothing is lost: run the same command again once the endpoint is back",
+                f"{self.failures} calls in a row failed, the last one with: {error.message}: "
+                "nothing is lost, run the same command again once the endpoint is back",
                 detail=error.detail,
                 http_status=error.http_status,
             )
@@ -105,7 +106,7 @@ class Breaker:
         return None
 
     def judged(self, outcome: Outcome) -> OutageError | None:
-        """A row is done. Returns the reason to stop where so far every row was refused in the same words."""
+        """Takes note of an outcome. Returns the reason to stop if every row so far was refused in the same words."""
         if self._has_succeeded or outcome.status is Status.SUCCESS:
             self._has_succeeded = True
             return None

@@ -33,7 +33,7 @@ _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
 
 
 class Client:
-    """Calls one endpoint; where it refuses a key of which there may be another, once more. Thread-safe.
+    """Calls one endpoint, twice where it refuses a key and another one can be had. Thread-safe: nothing in it changes.
 
     Args:
         transport: What carries the calls.
@@ -55,7 +55,7 @@ class Client:
         Raises:
             RetryableError: It may work at another time.
             FatalError: No call of this run can work.
-            RecordError: The request cannot be sent, or its reply is final, but nothing that can be read.
+            RecordError: The request cannot be sent, or its reply is final, but cannot be read.
         """
         content_type, data = self._endpoint.encode(body)
         return self._transport.auth.attempt(partial(self._call, data, content_type))
@@ -107,7 +107,7 @@ class Client:
         return _storable(body)
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
-        """The refusal as a final reply; raises what the run has to act on."""
+        """Returns the refusal as a final reply; raises what the run has to act on."""
         refusal = content if is_ok(response.status) else content["error"]
         error = error_of(response.status, response.headers, refusal, now=self._clock.time(), mask=self._mask)
         latency = int((self._clock.monotonic() - started) * 1000)
@@ -117,7 +117,7 @@ class Client:
 class _Stream:
     """The JSON objects of a stream, read to its very end so that the connection can be used again.
 
-    `is_done`: `[DONE]` has come. `failure`: an error object has. `broken`: the last event is no JSON, so it was cut.
+    `is_done`: `[DONE]` has come. `failure`: the error object that came. `broken`: the last event, if it is not JSON.
     """
 
     def __init__(self, chunks: Iterator[bytes], mask: Masker) -> None:
@@ -148,18 +148,18 @@ class _Stream:
 
 
 def error_in(frame: dict[str, Any]) -> dict[str, Any]:
-    """The error body that an event is, or an empty one: the Responses API has an event that is the error itself."""
+    """Returns the error body that an event is, or an empty one: in the Responses API the event is the error itself."""
     if frame.get("error"):
         return frame
     return {"error": frame} if frame.get("type") == "error" else {}
 
 
 def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
-    """The object that the body of a reply, or one event of it, is. Halves of a character are let through.
+    """Returns the JSON object that the body of a reply is, or one of its events. Halves of a character are kept.
 
     Raises:
         CutError: Its JSON ends too early.
-        ReplyError: It is no JSON object.
+        ReplyError: It is not a JSON object.
     """
     try:
         content = orjson.loads(data)
@@ -171,7 +171,7 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
 
 
 def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
-    """Decodes what plain UTF-8 JSON is not: another charset, a BOM, halves of a surrogate pair.
+    """Decodes a body that is not plain UTF-8 JSON: another charset, a BOM, halves of a surrogate pair.
 
     Raises:
         CutError: The JSON ends too early.
@@ -192,7 +192,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
 
 
 def _head(chunks: Iterator[bytes]) -> bytes:
-    """A stream up to the first chunk that is not blank: events never begin with a brace, JSON labelled so does."""
+    """Returns a stream up to the first chunk that is not blank: JSON begins with a brace, events never do."""
     head: list[bytes] = []
     for chunk in chunks:
         head.append(chunk)
@@ -202,12 +202,12 @@ def _head(chunks: Iterator[bytes]) -> bytes:
 
 
 def _text(data: bytes, content_type: str) -> str:
-    """The text of a body: as its byte order mark says, else its charset, else UTF-8."""
+    """Returns the text of a body: decoded by its byte order mark, else its charset, else as UTF-8."""
     named = content_type.lower().partition("charset=")[2].split(";")[0].strip("\"' ")
     marked = next((charset for mark, charset in _MARKS if data.startswith(mark)), named)
     try:
         return data.decode(marked or "utf-8", "replace")
-    except (LookupError, ValueError):  # nobody knows it, or Python does, but not as text: `base64`, `idna`
+    except (LookupError, ValueError):  # an unknown charset, or a codec that gives no text: `base64`, `idna`
         return data.decode("utf-8", "replace")
 
 

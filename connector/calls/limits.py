@@ -1,7 +1,7 @@
 """How fast to go: smooth pacing under the configured limits, and a concurrency that finds out what the endpoint admits.
 
 Nothing here waits. `Limits.delay` says how long to wait before the next call may start, and `Limits.concurrency` how
-many may be in flight; one thread asks and tells, so there are no locks.
+many may be in flight. Only one thread uses it, so there are no locks.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from connector.http.retry_after import empty_wait
 
 _MINUTE: Final = 60.0
 _LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
-_PAUSE: Final = 4.0  # seconds of rest at most where the rate is too high and the endpoint does not say for how long
-_SPARE: Final = 0.01  # of the tokens, since what a call takes is known only afterwards
+_PAUSE: Final = 4.0  # seconds without calls, at most, where the rate is too high and the endpoint names no wait
+_SPARE: Final = 0.01  # the part of the tokens that is left free: what a call takes is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
 _BYTES_PER_TOKEN: Final = 4.0  # where replies do not count them
-_HOT: Final = 10  # refusals count 2, answers -1; from here on it is no bad luck
-_SLOW: Final = 0.1  # of the calls; with more of them timing out, too many are in flight
+_HOT: Final = 10  # refusals count 2, answers -1; from here on refusals are more than bad luck
+_SLOW: Final = 0.1  # the part of the calls that may time out; with more, too many are in flight
 
 
 class Pace:
@@ -37,16 +37,16 @@ class Pace:
         self._next = -math.inf
 
     def cost(self, units: float = 1.0) -> float:
-        """Seconds that a call of so many units stands for: a minute holds as many such calls as fit in whole."""
+        """Returns the seconds of a minute that a call of so many units takes; a minute holds whole calls only."""
         calls = self._per_minute // max(units, 1.0)
         return self._minute / calls if calls else self._minute * units / self._per_minute
 
     def delay(self, now: float) -> float:
-        """Seconds until the next call may start; zero or less means at once."""
+        """Returns the seconds until the next call may start; zero or less means at once."""
         return self._next - now
 
     def charge(self, now: float, cost: float) -> None:
-        """A call starts: its cost has to pass before the next one may. A negative cost is given back."""
+        """Takes note that a call starts: `cost` seconds must pass before the next; a negative cost is given back."""
         self._next = max(self._next, now - _LATE) + cost
 
 
@@ -77,24 +77,24 @@ class Adaptive:
         self._round = most  # answers until the limit is judged
 
     def answered(self) -> None:
-        """A call was admitted and has ended."""
+        """Takes note of a call that was admitted and has ended."""
         self._answered += 1
         self._heat = max(0, self._heat - 1)
         if self._answered + self._late >= self._round:
             self._judge()
 
     def timed_out(self) -> None:
-        """A call took too long. A few may be long answers; many mean that too many calls share the endpoint."""
+        """Takes note of a time-out. A few may be long answers; many mean that too many calls share the endpoint."""
         self._late += 1
         if self._answered + self._late >= self._round:
             self._judge()
 
     def refused(self, epoch: int, in_flight: int) -> bool:
-        """A call that began in `epoch` was turned away while `in_flight` others were not.
+        """Takes note that a call which began in `epoch` was turned away while `in_flight` others were not.
 
-        Returns whether it is the rate that is too high and not the number: calls are refused though none is in flight.
+        Returns whether the rate is too high and not the number: calls are refused though no other one is in flight.
         """
-        if self.limit > self._proven:  # it was a try
+        if self.limit > self._proven:  # the limit was being tried
             self._fall(max(self._proven, min(self.limit - 1, in_flight)), patience=10)
         elif epoch < self._fell:  # it began before the limit fell
             self._fall(min(self.limit, in_flight), patience=10)
@@ -106,7 +106,7 @@ class Adaptive:
         return self._heat == _HOT and self.limit == 1
 
     def _judge(self) -> None:
-        """A round is over: decides how many may be in flight in the next."""
+        """Ends a round: decides how many calls may be in flight in the next."""
         late = self._late / (self._answered + self._late)
         if late > _SLOW:
             self._fall(int(self.limit * (1 - late / 2)))
@@ -120,7 +120,7 @@ class Adaptive:
             self._change(self.limit)
 
     def _fall(self, limit: int, patience: int = 1) -> None:
-        """Lowers the limit; the more patience, the later is the next try to raise it."""
+        """Lowers the limit; the more patience, the later the next try to raise it."""
         limit = max(1, limit)
         self._change(limit, max(min(patience, 2) * limit, min(100, patience * limit)))
         self._tested, self._step = limit, 1
@@ -173,7 +173,7 @@ class Limits:
         return self._requests is not None or self._tokens is not None
 
     def delay(self, now: float) -> float:
-        """Seconds until the next call may start; zero or less means at once."""
+        """Returns the seconds until the next call may start; zero or less means at once."""
         delay = self._paused_until - now
         if self._requests:
             delay = max(delay, self._requests.delay(now))
@@ -182,9 +182,9 @@ class Limits:
         return delay
 
     def started(self, now: float, size: int) -> Ticket:
-        """A call whose body has `size` bytes starts.
+        """Takes note that a call starts, whose body has `size` bytes.
 
-        The first one is charged a whole minute of tokens: until it has shown what a call takes, it is alone.
+        The first one is charged a whole minute of tokens: it goes alone until it has shown what a call takes.
         """
         if self._requests:
             self._requests.charge(now, self._requests.cost())
@@ -196,7 +196,7 @@ class Limits:
         return Ticket(self._adaptive.epoch, charged)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
-        """A call ended with a reply. Where its headers say that a bucket is empty, everything waits for it to fill."""
+        """Takes note of a reply. Where its headers say that a rate limit is used up, all calls wait until it is not."""
         self._adaptive.answered()
         self._pause /= 2
         wait = empty_wait(reply.headers)
@@ -211,7 +211,7 @@ class Limits:
             self._tokens_per_byte = seen if known is None else known + (seen - known) * 0.1
 
     def failed(self, now: float, ticket: Ticket, in_flight: int, wait: float, error: RetryableError) -> None:
-        """A call failed in a way that may pass, while `in_flight` others did not; its row waits for `wait` seconds."""
+        """Takes note of a failure that may pass, while `in_flight` calls had none; its row waits `wait` seconds."""
         if self._tokens:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:

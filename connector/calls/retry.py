@@ -28,7 +28,7 @@ class Backoff(NamedTuple):
     cap: float = 30.0
 
     def wait(self, error: RetryableError, attempt: int, elapsed: float, random: Callable[[], float]) -> float | None:
-        """Seconds to wait after attempt number `attempt` (from 1) failed; `None` where the row has to fail.
+        """Returns the seconds to wait after attempt number `attempt` (from 1) failed; `None` where the row has to fail.
 
         `random` gives numbers from 0 up to 1.
         """

@@ -1,4 +1,4 @@
-"""Checkpoints behind work that finishes out of order: one is let through once all records before it have left."""
+"""The watermark: lets a checkpoint through once all records before it have left, in whatever order they do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connector.base.records import Checkpoint
 
 
 class Watermark:
-    """Knows up to where everything that entered has left. Indices enter consecutively and leave in any order."""
+    """The index up to which all records have left. Indices enter one after the other and leave in any order."""
 
     def __init__(self) -> None:
         self._entered = 0
@@ -19,13 +19,13 @@ class Watermark:
         self._held: deque[tuple[int, Checkpoint]] = deque()
 
     def enter(self, index: int) -> None:
-        """Record number `index` enters."""
+        """Takes note that record number `index` enters."""
         if self._next is None:
             self._next = index
         self._entered = index + 1
 
     def leave(self, index: int) -> None:
-        """The outcome of record number `index` leaves."""
+        """Takes note that the outcome of record number `index` leaves."""
         if index == self._next and not self._left:
             self._next = index + 1
             return

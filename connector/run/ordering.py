@@ -1,4 +1,4 @@
-"""Puts outcomes back into input order, within bounds: the input is held back while too many wait for a slow one."""
+"""Puts outcomes back into input order. Where too many wait for a slow one, no more input is taken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connector.run.pipeline import Item, Result
 Results = Generator[Result, None, None]
 
 WINDOW: Final = 10_000
-"""Outcomes that may wait for an earlier one."""
+"""How many outcomes may wait for an earlier one."""
 
 
 def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) -> Results:

@@ -1,7 +1,7 @@
-"""Keys for the rows of an input that names none: the same input gives the same keys, and no two rows share one.
+"""Keys for the rows of an input without a primary key: the same input gives the same keys, and no two rows share one.
 
-A key is a hash of what the row holds, and behind it, from the second on, the number of rows before it that hold the
-same. So rows that come, go or move elsewhere in the input leave it as it is; a row that changes is another row.
+A key is a hash of the row's content. Rows with the same content get a number behind it, from the second one on. So a
+key stays the same when other rows come, go or move; a row that changes is another row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import orjson
 from connector.base.records import Outcome, Record, Schema
 
 ROW_KEY: Final = "_llm_row_key"
-"""The column."""
+"""The column that holds the key."""
 
 SCHEMA: Final[Schema] = {"type": "string", "description": "Identifies the row, where no primary key is configured."}
 
@@ -27,7 +27,7 @@ class RowKeys:
     It remembers eight bytes of each row (about 70 MB for a million rows): configure a `primary_key` to save them.
 
     Args:
-        earlier: The records of the input from its very beginning, to be asked for where reading goes on in its middle.
+        earlier: Returns the records of the input from its beginning; used where reading continues in the middle.
     """
 
     def __init__(self, earlier: Callable[[], Iterable[Any]]) -> None:
@@ -47,7 +47,7 @@ class RowKeys:
             yield item
 
     def leaving(self, results: Iterable[Any]) -> Iterator[Any]:
-        """Passes results on, in any order; each outcome's group has the key in front."""
+        """Passes results on, in any order; each outcome's group begins with the key."""
         for result in results:
             if isinstance(result, Outcome):
                 yield result._replace(group={ROW_KEY: self._keys.pop(result.record.index), **result.group})
@@ -55,7 +55,7 @@ class RowKeys:
                 yield result
 
     def _begin(self, first: int) -> None:
-        """Counts the rows that an earlier read has handed out: what comes may hold the same."""
+        """Counts the rows that an earlier read has handed out: later ones may have the same content."""
         self._has_begun = True
         for item in self._earlier() if first else ():
             if isinstance(item, Record):

@@ -87,7 +87,7 @@ def test_a_bound_in_tokens_stops_the_run_once_it_is_reached() -> None:
 def test_a_bound_that_cannot_be_watched_stops_the_run_rather_than_let_it_spend(budget: Budget) -> None:
     reason = budget.spend(outcome())
     assert isinstance(reason, BudgetError)
-    assert "cannot be watched" in reason.message
+    assert "the limit cannot be kept" in reason.message
 
 
 @pytest.mark.parametrize("status", [Status.ERROR, Status.FILTERED])

@@ -85,3 +85,15 @@ def test_there_too_the_endpoint_is_asked_as_it_is_known_to_want(monkeypatch: pyt
         (call,) = endpoint.journal.calls
     assert call.body["max_completion_tokens"] == 5
     assert "max_tokens" not in call.body
+
+
+def test_there_too_a_key_is_made_by_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = len(KEY) // 2
+    command = [sys.executable, "-c", f"print('{KEY[:half]}' + '{KEY[half:]}')"]
+    with Endpoint() as endpoint:
+        plan = Plan(Config.load({"url": endpoint.url, "model": "m", "prompt": "x", "api_key_command": command}))
+        pickled = handed(plan, monkeypatch)
+        assert KEY.encode() not in pickled
+        elsewhere(pickled)
+        (call,) = endpoint.journal.calls
+    assert call.headers["authorization"] == f"Bearer {KEY}"

@@ -189,7 +189,7 @@ def test_the_budget_stops_the_run_and_raising_it_goes_on(tmp_path: Path, endpoin
     stopped = run("enrich", source, "-c", config, "-o", output, *options(endpoint))
     calls = len(endpoint.journal.calls)
     assert (stopped.returncode, calls < 60) == (4, True)
-    assert "max_total_tokens is reached" in stopped.stderr
+    assert "are used: raise it" in stopped.stderr
     config.write_text("{}")
     assert run("enrich", source, "-c", config, "-o", output, *options(endpoint)).returncode == 0
     assert len(endpoint.journal.calls) == 100
