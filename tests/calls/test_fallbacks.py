@@ -112,7 +112,7 @@ def test_the_schema_is_told_whatever_the_conversation(messages: list[Any]) -> No
     assert len(found[1]["messages"]) >= len(messages)
 
 
-def test_a_concession_that_changes_nothing_is_none() -> None:
+def test_a_fallback_that_changes_nothing_is_none() -> None:
     assert conceded("max_completion_tokens, response_format", {"model": "m", "messages": []}) is None
 
 
@@ -126,7 +126,7 @@ def test_what_worked_is_asked_for_at_once_from_then_on_by_model() -> None:
     assert known.fitted(other) == other
 
 
-def test_a_concession_is_made_at_once_and_dropped_where_it_does_not_help(tmp_path: Path) -> None:
+def test_a_fallback_is_made_at_once_and_dropped_where_it_does_not_help(tmp_path: Path) -> None:
     known = fallbacks(tmp_path / "known.json")
     known.expect(dumps(ASKED), "max_completion_tokens")
     assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))

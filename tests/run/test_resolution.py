@@ -1,4 +1,4 @@
-"""Asking again for a better reply, conceding what is refused, and rows that share a call: over a real socket."""
+"""Asking again for a better reply, falling back where it refuses, and rows that share a call: over a real socket."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_repaired_reply_is_known_to_the_next_run(tmp_path: Any) -> None:
     assert again[0]["_llm"]["input_tokens"] == first[0]["_llm"]["input_tokens"]
 
 
-# Concessions
+# Fallbacks
 
 
 def needs(refused: Callable[[Any], bool], message: str, code: int = 400) -> Callable[[Call], Action | None]:
@@ -155,7 +155,7 @@ def test_a_schema_that_is_refused_goes_down_to_json_mode_and_then_into_the_promp
     assert all("JSON Schema" in body["messages"][-1]["content"] for body in bodies(endpoint)[-3:])
 
 
-def test_what_no_concession_helps_is_the_row_s_error() -> None:
+def test_what_no_fallback_helps_is_the_row_s_error() -> None:
     with Endpoint(needs(lambda _: True, "response_format is not supported")) as endpoint:
         (row,) = enriched(endpoint, output_schema=SCHEMA)
     assert row["_llm"]["status"] == "error"
