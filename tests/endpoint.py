@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from email.parser import Parser
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
@@ -49,6 +49,7 @@ _REFUSALS: Final = {
     429: {"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded", "param": None}},
 }
 _ELSEWHERE: Final = "/redirected"
+_PATIENCE: Final = 60.0  # seconds after which a test that waits for calls has failed
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, no seconds: close() sends RST
 
 
@@ -94,7 +95,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None, calls: Iterable[Call] = ()) -> None:
         self._calls = list(calls)
-        self._lock = threading.Lock()
+        self._news = threading.Condition()
         self._file = path.open("ab") if path else None
 
     @classmethod
@@ -103,11 +104,20 @@ class Journal:
         return cls(calls=(Call(**json.loads(line)) for line in path.read_bytes().splitlines()))
 
     def add(self, call: Call) -> None:
-        with self._lock:
+        with self._news:
             self._calls.append(call)
             if self._file:
                 self._file.write(dump(call._asdict()) + b"\n")
                 self._file.flush()
+            self._news.notify_all()
+
+    def wait_for(self, *, calls: int = 1, prompts: int = 0) -> None:
+        """Waits until so many calls have come, with so many different prompts. Fails after `_PATIENCE` seconds."""
+        with self._news:
+            have_come = self._news.wait_for(
+                lambda: len(self._calls) >= calls and len({call.prompt for call in self._calls}) >= prompts, _PATIENCE
+            )
+        assert have_come, f"only {len(self.calls)} calls have come"
 
     def close(self) -> None:
         if self._file:
@@ -116,7 +126,7 @@ class Journal:
     @property
     def calls(self) -> list[Call]:
         """A snapshot."""
-        with self._lock:
+        with self._news:
             return list(self._calls)
 
     @property
@@ -570,6 +580,26 @@ class Ration:
             "x-ratelimit-remaining-requests": str(left),
             "x-ratelimit-reset-requests": f"{reset // 1000}s{reset % 1000}ms",
         }
+
+
+@contextmanager
+def swallowing() -> Iterator[int]:
+    """A port that swallows connections: its queue is full, and is emptied only once a client waits for too long."""
+
+    def give_in() -> None:
+        for _ in held:
+            full.accept()
+
+    held = [socket.socket() for _ in range(4)]
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for each in held:
+            stack.enter_context(each).setblocking(False)
+            each.connect_ex(full.getsockname())
+        patience = threading.Timer(10, give_in)
+        patience.start()
+        yield full.getsockname()[1]
+        patience.cancel()
+        patience.join()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +172,7 @@ def test_the_key_is_not_on_the_command_line_of_any_process(tmp_path: Path) -> No
         config = project(tmp_path, endpoint, ["a", "b"])
         command = [sys.executable, "-m", "connector", "enrich", "in.jsonl", "-c", str(config), "-o", "out.jsonl"]
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
-            deadline = time.monotonic() + 20
-            while not endpoint.journal.calls and time.monotonic() < deadline:
-                time.sleep(0.01)
+            endpoint.journal.wait_for(calls=1)
             shown = subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True).stdout
             process.wait(20)
     assert CANARY not in shown

@@ -27,6 +27,7 @@ MAX_FUEL: Final = 32 * 2**20
 STEP: Final = 32
 """What an item, a call, or a node in the body of a loop takes."""
 
+_LOOK_UP: Final = 8 * STEP  # a part of a dotted attribute: one that is missing raises and catches several errors
 _SPLIT: Final = 8  # a byte of a text that is cut up, since each piece is an object of its own
 _SPLITTING: Final = frozenset("indent rsplit split splitlines striptags title urlencode wordcount".split())
 _ITERATING: Final = frozenset(
@@ -76,7 +77,7 @@ def growth(name: str, value: Any, *args: Any, **options: Any) -> float:
 def looked_into(context: Context, name: str, value: Any, args: Iterable[object]) -> Any:
     """The same value; if the filter `name` looks for a long `attribute` of each item, each item pays for its length."""
     parts = sum(len(_PATH.findall(arg)) for arg in args if isinstance(arg, str)) if name in _ITERATING else 0
-    return counted(context, value, STEP * parts) if parts else value
+    return counted(context, value, _LOOK_UP * parts) if parts else value
 
 
 def operation(operator: str, left: object, right: object) -> int:

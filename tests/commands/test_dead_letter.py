@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +137,7 @@ def test_a_stopped_run_leaves_none_and_going_on_writes_it(tmp_path: Path) -> Non
     with Endpoint(latency=0.05) as endpoint:
         line = command("enrich", source, "-o", output, "--dead-letter", dead, *options(endpoint))
         with subprocess.Popen(line, stderr=subprocess.DEVNULL) as process:
-            deadline = time.monotonic() + 30
-            while len(endpoint.journal.calls) < 50 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            endpoint.journal.wait_for(calls=50)
             process.send_signal(signal.SIGTERM)
         assert not dead.exists()
         assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl.ledger"}

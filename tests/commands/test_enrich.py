@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +88,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     with Endpoint(latency=0.02) as endpoint:
         line = command("enrich", source, "-o", output, *options(endpoint, "--concurrency", 8))
         with subprocess.Popen(line, stderr=subprocess.DEVNULL) as killed:
-            deadline = time.monotonic() + 30
-            while len(endpoint.journal.calls) < 150 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            endpoint.journal.wait_for(calls=150)
             killed.kill()
         assert not output.exists()
         done = run("enrich", source, "-o", output, *options(endpoint, "--concurrency", 8))
@@ -108,9 +105,7 @@ def test_a_signal_finishes_what_is_in_flight_and_says_how_to_go_on(tmp_path: Pat
     with Endpoint(latency=0.05) as endpoint:
         line = command("enrich", source, "-o", output, *options(endpoint))
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 30
-            while len(endpoint.journal.calls) < 50 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            endpoint.journal.wait_for(calls=50)
             process.send_signal(number)
             _, told = process.communicate(timeout=20)
         assert process.returncode == -number

@@ -50,6 +50,7 @@ class Realtime:
         self.events: list[Event] = []
         self.asked = Counter[str]()
         self.over = threading.Event()
+        self.ended = threading.Semaphore(0)  # released by each session that has ended
         self._refusal = refusal
         self._server = serve(
             self._serve,
@@ -107,6 +108,8 @@ class Realtime:
                     self._respond(connection, items)
         except (ConnectionClosed, OSError):
             pass  # the client has left
+        finally:
+            self.ended.release()
 
     def _respond(self, connection: ServerConnection, items: dict[str, Event]) -> None:
         seen = "|".join(part["text"] for item in items.values() for part in item["content"])
@@ -143,8 +146,11 @@ class Realtime:
             connection.close(1011, "it broke")
         elif fault == "policy":
             connection.close(4000, "invalid_request_error.beta_api_shape_disabled")
-        while fault == "trickle" and not self.over.wait(0.02):
-            _send(connection, {"type": "response.output_text.delta", "delta": "x"})
+        elif fault == "trickle":
+            for _ in range(500):  # ten seconds: a client that is still there then has no deadline
+                self.over.wait(0.02)
+                _send(connection, {"type": "response.output_text.delta", "delta": "x"})
+            _drop(connection)
 
 
 def _response(item: Event, content: str, spent: int, fault: str) -> list[Event]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pkgutil import iter_modules
 from queue import SimpleQueue
 from random import Random
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -329,9 +328,8 @@ def test_the_end_of_a_stopped_run_is_not_waited_for_longer_than_the_grace(engine
             steered.stop.request(KeyboardInterrupt())
         return ANSWER
 
-    began = monotonic()
     assert rows(finished(engine, iter(calls(2)), send, steered)) == [1]
-    assert monotonic() - began < 10
+    assert not ended.is_set()
     ended.set()
 
 

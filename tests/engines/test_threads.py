@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from time import monotonic
+from collections.abc import Iterator
 
 import pytest
 
@@ -31,18 +30,18 @@ def workers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("call-")]
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
-    end = monotonic() + 10
-    while not condition() and monotonic() < end:
-        threading.Event().wait(0.001)
-    return condition()
+def have_ended() -> bool:
+    """Whether all workers come to an end by themselves."""
+    for worker in workers():
+        worker.join(30)
+    return not workers()
 
 
 @pytest.fixture(autouse=True)
 def _no_worker_is_left_behind() -> Iterator[None]:
-    assert eventually(lambda: not workers())
+    assert have_ended()
     yield
-    assert eventually(lambda: not workers())
+    assert have_ended()
 
 
 def test_it_starts_no_more_threads_than_there_are_calls() -> None:
@@ -68,7 +67,7 @@ def test_closing_it_early_ends_the_threads_and_begins_nothing() -> None:
     running = run(calls(10_000), send, control(4))
     next(item for item in running if isinstance(item, Done))
     running.close()
-    assert eventually(lambda: not workers())
+    assert have_ended()
     assert len(sent) < 200
 
 
@@ -81,7 +80,7 @@ def test_a_consumer_that_forgets_it_leaves_no_thread_behind() -> None:
     running = run(calls(10_000), lambda _body: ANSWER, control(4))
     next(running)
     del running
-    assert eventually(lambda: not workers())
+    assert have_ended()
 
 
 def test_an_error_in_the_consumer_leaves_no_thread_behind() -> None:
@@ -91,7 +90,7 @@ def test_an_error_in_the_consumer_leaves_no_thread_behind() -> None:
 
     with pytest.raises(ZeroDivisionError):
         consume()
-    assert eventually(lambda: not workers())
+    assert have_ended()
 
 
 def test_with_a_wrong_key_no_more_calls_are_made_than_were_on_their_way() -> None:

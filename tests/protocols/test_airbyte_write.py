@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,9 +167,7 @@ def test_a_state_comes_out_while_the_source_pauses_and_what_came_before_it_outli
 def test_a_state_behind_rows_that_overwrite_waits_for_the_end(sync: Sync, endpoint: Endpoint) -> None:
     with sync.running(record(1), state(1), mode="overwrite") as process:
         assert process.stdout
-        deadline = time.monotonic() + 30
-        while not endpoint.journal.calls and time.monotonic() < deadline:
-            time.sleep(0.01)  # until it runs
+        endpoint.journal.wait_for(calls=1)
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
         assert process.wait(30) == -signal.SIGTERM

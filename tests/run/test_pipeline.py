@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -294,14 +293,27 @@ def stopped_by(error: type[BaseException], items: Iterable[Item], send: Send, **
         return outcomes(seen)
 
 
-def test_a_fatal_error_yields_what_is_in_flight_and_is_raised_then(path: Path) -> None:
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a run has been asked to stop."""
+    event, request = threading.Event(), Stop.request
+
+    def requested(stop: Stop, reason: BaseException) -> None:
+        request(stop, reason)
+        event.set()
+
+    monkeypatch.setattr(Stop, "request", requested)
+    return event
+
+
+def test_a_fatal_error_yields_what_is_in_flight_and_is_raised_then(path: Path, stopping: threading.Event) -> None:
     all_begun = threading.Barrier(4)
 
     def answer(body: bytes) -> Reply:
         all_begun.wait(10)
         if b'"0"' in body:
             raise AuthenticationError("wrong key")
-        sleep(0.05)
+        assert stopping.wait(30)
         return answered(body)
 
     seen = stopped_by(AuthenticationError, records(range(1000)), answer, steered=control(4), path=path)
@@ -423,13 +435,13 @@ def test_when_answers_cannot_be_stored_no_call_begins_any_more() -> None:
     assert 20 < ledger.at_failure <= len(begun) <= ledger.at_failure + 4
 
 
-def test_closing_it_early_stores_what_is_in_flight(path: Path) -> None:
+def test_closing_it_early_stores_what_is_in_flight(path: Path, stopping: threading.Event) -> None:
     begun = threading.Barrier(4)
 
     def answer(body: bytes) -> Reply:
         if int(body.split(b'"content":"')[1].split(b'"')[0]) in range(1, 5):
             begun.wait(10)
-            sleep(0.05)
+            stopping.wait(30)
         return answered(body)
 
     endpoint = Endpoint(answer)
@@ -536,17 +548,25 @@ _CONCURRENCY = 4
 
 
 def killed_run() -> None:
-    """In another process: 3,000 rows, each call written down before it is answered."""
+    """In another process: 3,000 rows, each call written down and told before it is answered. Calls move the clock."""
     journal = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    sent: list[bytes] = []
+    clock = Clock(monotonic=lambda: len(sent) * _LATENCY / _CONCURRENCY)
 
     def send(body: bytes) -> Reply:
+        sent.append(body)
         os.write(journal, body + b"\n")
-        sleep(_LATENCY)
+        os.write(sys.stdout.fileno(), b".")
         return answered(body)
 
     with SqliteLedger(Path(sys.argv[1])) as ledger:
         for _ in pipeline.run(
-            records(range(3000)), lambda _: PLAN, send, ledger, engines.load("threads"), control(_CONCURRENCY)
+            records(range(3000)),
+            lambda _: PLAN,
+            send,
+            ledger,
+            engines.load("threads"),
+            control(_CONCURRENCY)._replace(clock=clock),
         ):
             pass
 
@@ -556,21 +576,13 @@ def test_after_a_kill_only_what_was_in_flight_or_not_yet_committed_is_called_for
     random, journal = Random(seed), path.with_name("journal")
     program = "from tests.run.test_pipeline import killed_run; killed_run()"
     command = [sys.executable, "-c", program, str(path), str(journal)]
-    kills = 0
-    while True:
-        process = subprocess.Popen(command)
-        began = monotonic()
-        while not journal.exists() and monotonic() - began < 20:
-            sleep(0.01)
-        try:
-            process.wait(random.uniform(0.3, 1.2) if kills < 2 else 60)
-            break
-        except subprocess.TimeoutExpired:
+    kills = 2
+    for moment in [random.randrange(1, 1200) for _ in range(kills)]:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert len(process.stdout.read(moment)) == moment
             process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert process.returncode == 0
-    assert kills
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=False).returncode == 0
     calls = Counter(journal.read_bytes().splitlines())
     assert len(calls) == 3000
     uncommitted = 2 * 0.05 / _LATENCY * _CONCURRENCY
