@@ -1,4 +1,4 @@
-"""The executable: argv → verb → exit code. Platforms' verbs go to their dialect, people's commands to theirs."""
+"""The program: from arguments to exit code. A platform's verb goes to its dialect, a person's command to its module."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from connector.base.errors import BudgetError, ConfigError, ConnectorError, Inte
 from connector.base.masking import Masker
 from connector.base.version import __version__
 from connector.commands import ExitCode
-from connector.protocols import Arguments, Output, singer
+from connector.protocols import Arguments, MessageWriter, singer
 from connector.signals import end_by, interruptible
 
 PROGRAM: Final = "openai-compatible"
-_ALLOCATIONS: Final = 200_000  # modules stay, and rows come and go without cycles: looking for some costs CPU
+_ALLOCATIONS: Final = (
+    200_000  # objects between two collections: rows make no cycles, so looking for some only costs CPU
+)
 _BUFFER: Final = 2**16
-_SWITCH_SECONDS: Final = 0.05  # threads here wait for sockets, not for each other: fewer forced switches, less CPU
+_SWITCH_SECONDS: Final = 0.05  # threads wait for sockets, not for each other: fewer forced switches take less CPU
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -38,19 +40,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         end_by(signal.SIGINT)
     finally:
-        gc.freeze()  # the end of the process gives all memory back: to look for cycles before it takes 40 ms
+        gc.freeze()  # the process is about to end: a last collection would only take 40 ms
 
 
 def run(argv: Sequence[str]) -> int:
-    """Runs the program and returns its exit code; people are spoken to on stderr.
+    """Runs the program and returns its exit code; prints errors on stderr.
 
     Raises:
-        Interrupted: A signal stopped the run, in good order.
+        Interrupted: A signal stopped the run, and it ended in good order.
     """
     parser = _parser(argv)
     parsed = parser.parse_args(argv)
     if not (parsed.verb or parsed.flag or parsed.config):
-        parser.error("say a VERB, or --config FILE for a Singer mapper")
+        parser.error("give a VERB, or --config FILE for a Singer mapper")
     try:
         return (
             _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
@@ -61,20 +63,20 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         _leave_stdout()
         reads = parsed.verb not in (None, "write")
-        return ExitCode.DONE if reads else ExitCode.ENDPOINT  # what is written, whoever went wanted all of it
-    except OSError as error:  # every file has its own errors: what is left are the standard streams
+        return ExitCode.DONE if reads else ExitCode.ENDPOINT  # a destination's reader needs every message
+    except OSError as error:  # files raise errors of their own: this is a standard stream
         _leave_stdout()
-        sys.stderr.write(f"{PROGRAM}: standard output takes no more: {error.strerror or error}\n")
+        sys.stderr.write(f"{PROGRAM}: standard output cannot be written: {error.strerror or error}\n")
         return ExitCode.ENDPOINT
     except Interrupted:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold a secret, so Python must not show it
+    except Exception as error:  # noqa: BLE001 - its text may hold a secret, so Python must not print it
         sys.stderr.write(_unforeseen(error))
         return ExitCode.UNFORESEEN
 
 
 def _is_person(parsed: argparse.Namespace) -> bool:
-    """Whether a verb that platforms and people share is asked for by a person: `check`, which then tells a table."""
+    """Returns whether a person runs a verb that platforms have, too: `check`, which then prints a table."""
     given = (parsed.form, parsed.url, parsed.api_key_command)
     asks = parsed.capabilities or any(value is not None for value in given)
     on_terminal = parsed.protocol == "airbyte" and sys.stdout.isatty()
@@ -82,17 +84,17 @@ def _is_person(parsed: argparse.Namespace) -> bool:
 
 
 def _unforeseen(error: BaseException | None) -> str:
-    """Of what kind an error is and where it came from, with its causes; not what it says, nor what anything held."""
-    told = f"{PROGRAM}: this is a fault of the program; please report it with these lines\n"
+    """Returns the class and traceback of an error and its causes, without their texts or the values of variables."""
+    text = f"{PROGRAM}: this is a fault of the program; please report it with these lines\n"
     while error is not None:
-        told += f"{type(error).__qualname__} (its text is left out, since it may hold a secret), from\n"
-        told += "".join(traceback.format_tb(error.__traceback__))
+        text += f"{type(error).__qualname__} (its text is left out, since it may hold a secret), from\n"
+        text += "".join(traceback.format_tb(error.__traceback__))
         error = error.__cause__ or error.__context__
-    return told
+    return text
 
 
 def _leave_stdout() -> None:
-    """Nobody reads it any more, so the interpreter must not try to flush it at the end."""
+    """Redirects stdout to nowhere: its reader has gone, and the interpreter would fail to flush it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -105,26 +107,28 @@ def _code(error: ConnectorError) -> ExitCode:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    """Speaks a platform's protocol on stdout. For `spec` nothing of the connector itself has to be loaded."""
+    """Speaks a platform's protocol on stdout. `spec` does without loading the connector."""
     dialect = protocols.load(parsed.protocol) if parsed.verb else singer
     if parsed.verb and parsed.verb not in dialect.VERBS:
-        raise ConfigError(f"{parsed.protocol} has no verb {parsed.verb!r}")
+        raise ConfigError(
+            f'the protocol {parsed.protocol} has no verb "{parsed.verb}": use one of {", ".join(dialect.VERBS)}'
+        )
     verb = parsed.verb or parsed.flag or "map"
     arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config)
-    # A buffer of our own: PYTHONUNBUFFERED, which images of platforms set, would cost a system call for each record.
+    # Buffered here, since platforms' images set PYTHONUNBUFFERED, which would cost a system call for each record.
     with open(sys.stdout.fileno(), "wb", _BUFFER, closefd=False) as stdout:
-        output = Output(stdout.write, stdout.flush)
+        output = MessageWriter(stdout.write, stdout.flush)
         if verb in ("spec", "about"):
             return dialect.serve(arguments, import_module("connector.config.spec"), output)
-        platform = import_module("connector.connector").Connector(is_shared=True)
-        with interruptible(platform.stop):
-            return dialect.serve(arguments, platform, output)
+        connector = import_module("connector.connector").Connector(is_shared=True)
+        with interruptible(connector.stop):
+            return dialect.serve(arguments, connector, output)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes whole names of options alone: `--api-key KEY` must not run the key as a command.
+    """Takes only whole names of options, so that `--api-key KEY` never runs the key as a command.
 
-    It quotes what it does not understand, so what looks like a key is masked.
+    Masks keys in its errors, which quote the arguments.
     """
 
     def __init__(self, prog: str | None = None, **settings: Any) -> None:
@@ -135,23 +139,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of the verb at hand. Other commands are loaded only where help lists them."""
+    """Returns the parser for these arguments. Loads the other commands only if the help lists them."""
     parser = _Parser(PROGRAM, description="Turns any OpenAI-compatible endpoint into columns of any data pipeline.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument(
         "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
     )
-    mapper = parser.add_argument_group("without a VERB, a Singer mapper: messages on stdin and stdout")
-    mapper.add_argument("--config", metavar="FILE", help="config, JSON or YAML")
+    mapper = parser.add_argument_group("without a VERB, the program is a Singer mapper: messages on stdin and stdout")
+    mapper.add_argument("--config", metavar="FILE", help="the config, as JSON or YAML")
     for name, about in singer.FLAGS.items():
         mapper.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
-    mapper.add_argument("--format", choices=["json"], default="json", help="of --about")
+    mapper.add_argument("--format", choices=["json"], default="json", help="the format of --about")
     parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
     parser.set_defaults(form=None, capabilities=False, fresh=False)
     parser.set_defaults(url=None, model=None, api_key_command=None)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
-        verb = verbs.add_parser(name, help="for platforms: one JSON message a line on stdout")
+        verb = verbs.add_parser(name, help="for platforms: prints one JSON message a line on stdout")
         verb.set_defaults(is_platform=True, config=None, catalog=None, state=None)
         verb.add_argument("-c", "--config", metavar="FILE")
         for option in ("catalog", "state", "sync-config"):

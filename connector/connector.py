@@ -145,7 +145,7 @@ class Connector:
             opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen))
             asked = selection._replace(is_incremental=incremental)
             with closing(reading.read(source, position, asked, opened)) as results:
-                yield from _kept(results, chosen)
+                yield from _on_error(results, chosen)
 
     def transform(self, config: AnyConfig | None = None) -> Transform:
         """What enriches the records of other programs in flight, stream by stream.
@@ -187,14 +187,14 @@ class Connector:
         """
         chosen = self._chosen(None)
         path = ledger_path(chosen) if chosen.cache else None
-        with closing(tables.opened(rows)) as table:
+        with closing(tables.open_table(rows)) as table:
             plan = Plan(chosen, table.columns)
             with (
                 ledger_guard.used(path),
                 self._runtime(plan, path) as runtime,
                 closing(in_order(table.records(), runtime.run)) as results,
             ):
-                yield from table.enriched(results, plan.added, partial(_kept, config=chosen))
+                yield from table.enriched(results, plan.added, partial(_on_error, config=chosen))
 
     def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
         """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.
@@ -237,7 +237,7 @@ def _first_row(config: Config, source: Source) -> dict[str, Any] | None:
     return next((item.data for item in source.read() if isinstance(item, Record)), None)
 
 
-def _kept(results: Iterator[Result], config: Config) -> Iterator[Result]:
+def _on_error(results: Iterator[Result], config: Config) -> Iterator[Result]:
     """Leaves failed rows out where `on_error` says so, or fails after the last row."""
     failed = FailedRows()
     for result in results:

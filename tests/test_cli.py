@@ -56,7 +56,7 @@ def test_an_error_that_nobody_foresaw_shows_where_it_was_and_never_what_it_says(
         key = "canary-5f0c7d21e9"
         raise RuntimeError(f"a header holds {key}") from ValueError(key)
 
-    monkeypatch.setattr(enrich, "config_of", fails)
+    monkeypatch.setattr(enrich, "config_from", fails)
     assert cli.run(["enrich", "in.csv", "-o", "out.csv"]) == 70
     told = capsys.readouterr().err
     assert "canary" not in told

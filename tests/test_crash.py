@@ -191,7 +191,7 @@ def test_a_ledger_or_a_folder_that_vanishes_stops_the_run(tmp_path: Path, what: 
             _, told = process.communicate(timeout=30)
         assert (process.returncode, len(endpoint.journal.calls) < rows) == (3, True), told
         assert f"the ledger {output}.ledger is gone" in told
-        assert "the answers so far are in" not in told
+        assert "the replies so far are in" not in told
         assert "Traceback" not in told
         assert not output.exists()
         folder.mkdir(exist_ok=True)

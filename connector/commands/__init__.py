@@ -1,6 +1,7 @@
-"""The commands for people. One module is one command, complete: its arguments, what it does, how it ends.
+"""The commands for people. One module is one command: its arguments, what it does, and its exit code.
 
-A verb that only platforms use belongs in `protocols`; what several commands share is in `_shorthands`.
+Options that several commands share are in `_options`. Verbs that only platforms use belong in
+`protocols`, not here.
 """
 
 from __future__ import annotations
@@ -16,32 +17,32 @@ COMMANDS = tuple(sorted(module.name for module in iter_modules(__path__) if not 
 
 
 class ExitCode(IntEnum):
-    """How the program ends. A run that a signal stopped ends by that signal instead."""
+    """The exit codes. A run that a signal stopped ends by that signal instead."""
 
     DONE = 0
-    """Done; rows that failed are in the output with their status."""
+    """Done; failed rows are in the output with their status."""
     FAILED_ROWS = 1
     """Done, with failed rows, under `--strict` or `on_error: fail`."""
     USAGE = 2
-    """The command, the config or the input cannot work as it stands."""
+    """The command line, the config or the input has to be changed."""
     ENDPOINT = 3
-    """Stopped by the endpoint (key, quota, everything failing) or because nothing can be stored."""
+    """Stopped by the endpoint (key, quota, every call fails), or because nothing can be stored."""
     BUDGET = 4
     """Stopped by the budget."""
     UNFORESEEN = 70
-    """An error that nobody foresaw, which is a fault of this program (EX_SOFTWARE of sysexits.h)."""
+    """An unexpected error, which is a fault of this program (EX_SOFTWARE of sysexits.h)."""
 
 
 class Command(Protocol):
-    """What a command module consists of; the first line of its docstring is its help."""
+    """What each command offers; the first line of its docstring is its help."""
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Adds what it takes."""
+        """Adds its arguments."""
 
     def run(self, arguments: argparse.Namespace) -> ExitCode:
-        """Does it. Raises `ConnectorError`, which the program says on stderr."""
+        """Runs it. Raises `ConnectorError`, which the program prints on stderr."""
 
 
 def load(name: str) -> Command:
-    """Opens a command by its name, so that what only it needs is imported only then."""
+    """Imports a command by its name, and with it what only this command needs."""
     return cast("Command", import_module(f"{__name__}.{name}"))

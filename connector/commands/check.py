@@ -1,4 +1,4 @@
-"""Say what is wrong with a config and what to change; with --capabilities, what the endpoint can do."""
+"""Check a config: say what is wrong and what to change; with --capabilities, also what the endpoint can do."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from connector.base.streams import Diagnosis
 from connector.check import capabilities, invalid_config
 from connector.check.probe import Probe
 from connector.commands import ExitCode
-from connector.commands._shorthands import add_endpoint, endpoint_of
+from connector.commands._options import add_endpoint, endpoint_from
 from connector.config.config import Config
 from connector.connector import Connector
 from connector.run.transform import Transform
 
 _WIDEST: Final = 120
 _NARROWEST: Final = 60
-_FILL: Final = "ping"  # asked for where no request is described yet
+_PROMPT: Final = "ping"  # sent if the config describes no request yet
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +32,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_endpoint(parser)
     parser.add_argument("--model", metavar="NAME", help="the model, in place of the config's")
     parser.add_argument(
-        "--capabilities", action="store_true", help="find out what the endpoint can do (some ten small requests)"
+        "--capabilities", action="store_true", help="find out what the endpoint can do, with about ten small requests"
     )
-    parser.add_argument("--fresh", action="store_true", help="find it out anew, even if it is known")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="with --capabilities: send the requests again, though the results are known",
+    )
     parser.add_argument(
         "--format",
         dest="form",
         choices=["table", "json"],
-        help="how to tell it to a person (default on a terminal: table)",
+        help="the format for a person (default on a terminal: table)",
     )
 
 
@@ -61,10 +65,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    """The config, or what the command line and the environment say; then a request need not be described yet."""
-    given = endpoint_of(arguments) | ({"model": arguments.model} if arguments.model else {})
+    """Returns the config file's config, or one from the command line and the environment, with a sample prompt."""
+    given = endpoint_from(arguments) | ({"model": arguments.model} if arguments.model else {})
     if arguments.config is None:
-        given["prompt"] = _FILL
+        given["prompt"] = _PROMPT
     return Config.load(arguments.config, **given)
 
 
@@ -91,7 +95,7 @@ def _lines(diagnosis: Diagnosis, table: capabilities.Table | None, bill: str) ->
 
 
 def _table(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """Aligned columns, the last one folded to the width of the terminal."""
+    """Yields aligned columns, the last one folded to the width of the terminal."""
     first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
     width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
     for name, verdict, finding in rows:

@@ -1,4 +1,4 @@
-"""Turn the config of another tool into ours: `config import FILE` prints it as JSON."""
+"""Convert the config of another tool: `config import FILE` prints it as ours, in JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from connector.config.importing import imported
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    about = "print the config that FILE (JSON or TOML of a coding tool, or .env) amounts to"
+    about = "convert FILE (JSON or TOML of a coding tool, or .env) and print the config"
     action = actions.add_parser("import", help=about, description=about)
-    action.add_argument("file", metavar="FILE", type=Path, help="JSON, TOML or .env")
-    action.add_argument("--provider", metavar="NAME", help="the provider to take, where FILE holds several")
-    action.add_argument("--literal-key", action="store_true", help="print the key itself, if it stands in FILE")
+    action.add_argument("file", metavar="FILE", type=Path, help="a JSON, TOML or .env file")
+    action.add_argument("--provider", metavar="NAME", help="the provider to convert, if FILE has several")
+    action.add_argument(
+        "--literal-key", action="store_true", help="print the key itself if FILE has it, rather than ${NAME}"
+    )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:

@@ -1,4 +1,4 @@
-"""Run a table through the endpoint and write it with its new columns."""
+"""Enrich a table: call the endpoint for each row and write the rows with their new columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connector import stores
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema, Status
 from connector.commands import ExitCode
-from connector.commands._shorthands import STANDARD, add, config_of, store_of
+from connector.commands._options import STANDARD, add_arguments, config_from, store_from
 from connector.engines import Stop
 from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
@@ -28,33 +28,39 @@ from connector.stores import DEAD_LETTER, Sink, Source
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
-    add(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="output file, or - for JSONL on stdout")
-    parser.add_argument("--ledger", metavar="PATH", help="where replies are kept (default: OUT.ledger)")
-    parser.add_argument("--retry-failed", action="store_true", help="call again for rows whose reply was no success")
+    add_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the output file, or - for JSONL on stdout"
+    )
+    parser.add_argument(
+        "--ledger",
+        metavar="PATH",
+        help="the file that keeps every reply, so that none is paid for twice (default: OUT.ledger)",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="call again for rows that failed in an earlier run")
     parser.add_argument(
         "--dead-letter",
         metavar="PATH",
-        help="a file for the failed rows as they were, with what went wrong; it can be the INPUT of another run",
+        help="a file for the failed rows as they were, with their errors; it can be the INPUT of another run",
     )
     parser.add_argument(
         "--csv-safe",
         action="store_true",
-        help="in a CSV output, put ' before cells that a spreadsheet would take for formulas",
+        help="in a CSV output, put ' before cells that a spreadsheet would run as formulas",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with 1 if any row failed")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no live line and no summary")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 if any row failed")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    config = config_of(arguments)
+    config = config_from(arguments)
     if arguments.ledger:
         config = config.model_copy(update={"cache": arguments.ledger})
     beside = None if arguments.output == STANDARD else Path(arguments.output)
     path = ledger_path(config, beside)
     _differ(arguments.output, arguments.dead_letter, path)
-    given, stop = store_of(arguments.input), Stop()
+    given, stop = store_from(arguments.input), Stop()
     with ExitStack() as stack:
         source = stack.enter_context(stores.load(given.type).source(given, limit=arguments.limit))
         plan = Plan(config, source.columns or None)
@@ -72,17 +78,17 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 dead.commit()
             sink.commit()
         except (FatalError, Interrupted):
-            _tell(progress.summary())
+            _print_stderr(progress.summary())
             if path is not None and path.exists():
-                _tell(f"the answers so far are in {path}: run the same command again to go on from there")
+                _print_stderr(f"the replies so far are in {path}: run the same command again to continue from there")
             raise
         finally:
             progress.close()
     if not arguments.quiet:
-        _tell(progress.summary())
-        _tell(f"written to {arguments.output}" if beside else "written to standard output")
+        _print_stderr(progress.summary())
+        _print_stderr(f"written to {arguments.output}" if beside else "written to standard output")
         if dead is not None:
-            _tell(f"failed rows, written to {arguments.dead_letter}: {progress.failed:,}")
+            _print_stderr(f"{progress.failed:,} failed rows written to {arguments.dead_letter}")
     is_failed = failed.fail_the_run or (arguments.strict and progress.failed > 0)
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
@@ -91,16 +97,16 @@ _FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": d
 
 
 def _differ(*paths: str | Path | None) -> None:
-    """Output, dead letter and ledger each have a file of their own: the last to be written would be all there is."""
+    """Raises `ConfigError` if output, dead letter or ledger share a file: the last one would overwrite the others."""
     named = [os.path.realpath(path) for path in paths if path is not None]
     for path in {path for path in named if named.count(path) > 1}:
-        raise ConfigError(f"{path}: output, dead letter and ledger must not be the same file. Name another one.")
+        raise ConfigError(f"{path}: output, dead letter and ledger cannot be the same file: name another one")
 
 
 def _sink(
     path: str, added: Mapping[str, Schema], source: Source, *, csv_safe: bool = False
 ) -> AbstractContextManager[Sink]:
-    options: Any = store_of(path)
+    options: Any = store_from(path)
     if csv_safe and options.type == "files":
         options = options.model_copy(update={"csv_safe": True})
     return stores.load(options.type).sink(options, added, source=source)
@@ -118,5 +124,5 @@ def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, failed: Fai
             sink.flush()
 
 
-def _tell(text: str) -> None:
+def _print_stderr(text: str) -> None:
     sys.stderr.write(text + "\n")

@@ -1,4 +1,4 @@
-"""Look into a ledger: what it holds (stats), what may go (prune), and all replies as JSON lines (export)."""
+"""Look into a ledger: count its replies (stats), delete some (prune), or print them as JSON lines (export)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ _UNITS: Final = ("bytes", "kB", "MB", "GB")
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    stats = actions.add_parser("stats", help="how many replies there are, of when, and what they cost")
-    prune = actions.add_parser("prune", help="delete replies and give their space back; their rows are paid for again")
-    prune.add_argument("--older-than", type=float, metavar="DAYS", help="those that were stored so long ago")
-    prune.add_argument("--failed", action="store_true", help="those that are refusals (an HTTP status other than 2xx)")
-    export = actions.add_parser("export", help="all replies as JSON lines on stdout, in the order of their storing")
-    export.add_argument("--no-body", action="store_true", help="leave the replies' bodies out")
+    stats = actions.add_parser("stats", help="show how many replies there are, how old they are, and what they cost")
+    prune = actions.add_parser("prune", help="delete replies and free their space; their rows are paid for again")
+    prune.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="delete replies that are older than this many days"
+    )
+    prune.add_argument(
+        "--failed", action="store_true", help="delete refusals: replies with an HTTP status other than 2xx"
+    )
+    export = actions.add_parser("export", help="print all replies as JSON lines on stdout, oldest first")
+    export.add_argument("--no-body", action="store_true", help="leave out the bodies of the replies")
     for action in (stats, prune, export):
-        action.add_argument("path", metavar="PATH", type=Path, help="the ledger, as OUT.ledger beside an output")
+        action.add_argument("path", metavar="PATH", type=Path, help="the ledger, such as OUT.ledger beside an output")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -48,23 +52,23 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         "export": _export,
     }
     if arguments.action == "prune" and arguments.older_than is None and not arguments.failed:
-        raise ConfigError("say what to prune: --older-than DAYS, --failed, or both")
-    with _opened(arguments.path) as ledger:
+        raise ConfigError("nothing to prune: give --older-than DAYS, --failed, or both")
+    with _open(arguments.path) as ledger:
         actions[arguments.action](ledger, arguments)
     return ExitCode.DONE
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Ledger]:
-    """Opens a ledger that is there, whole, and in nobody's use.
+def _open(path: Path) -> Iterator[Ledger]:
+    """Opens a ledger that exists, is undamaged and not in use.
 
     Raises:
-        ConfigError: There is no such file, it is no ledger, or a run has it.
+        ConfigError: There is no such file, it is not a ledger, or a run uses it.
         StorageError: It is damaged, or cannot be written.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file. A run's ledger is OUT.ledger beside its output OUT.")
-    _look(path)
+        raise ConfigError(f"{path}: there is no such file: the ledger of a run is OUT.ledger beside its output OUT")
+    _require_ledger(path)
 
     def refuse() -> None:
         raise ConfigError(_IN_USE.format(path))
@@ -75,14 +79,14 @@ def _opened(path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-_IN_USE: Final = "{}: a run uses this ledger. Wait for its end, or stop it (Ctrl-C keeps what it has), and try again."
+_IN_USE: Final = "{}: a run uses this ledger: wait until it ends, or stop it with Ctrl-C, which keeps its replies"
 
 
-def _look(path: Path) -> None:
-    """Looks at a file before it is opened as a ledger: a run may set a damaged one aside, whoever looks may not."""
+def _require_ledger(path: Path) -> None:
+    """Reads a file before it is opened as a ledger: only a run may set a damaged one aside, not these commands."""
     try:
         if not path.stat().st_size:
-            raise ConfigError(f"{path}: this is not a ledger: it is empty.")
+            raise ConfigError(f"{path}: this is not a ledger: the file is empty")
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=0)) as db:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
@@ -90,10 +94,9 @@ def _look(path: Path) -> None:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise ConfigError(_IN_USE.format(path)) from None
         if code == sqlite3.SQLITE_NOTADB:
-            raise ConfigError(f"{path}: this is not a ledger, or its beginning is damaged.") from None
+            raise ConfigError(f"{path}: this is not a ledger, or its beginning is damaged") from None
         raise StorageError(
-            f"{path}: this ledger cannot be read ({error}). It is left as it is; the next run that uses it sets it "
-            "aside if it is damaged.",
+            f"{path}: this ledger cannot be read: {error}: if it is damaged, the next run sets it aside",
             detail=repr(error),
         ) from None
 
@@ -111,15 +114,15 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
         if paid is not None:
             priced += 1
             cost += paid
-    _say("ledger", str(arguments.path))
-    _say("entries", f"{stats.entries:,}")
-    _say("size", _size(stats.bytes))
+    _print("ledger", str(arguments.path))
+    _print("entries", f"{stats.entries:,}")
+    _print("size", _size(stats.bytes))
     for status, count in sorted(stats.statuses.items()):
-        _say(f"status {status}", f"{count:,}")
-    _say("tokens", f"{tokens_in:,} in, {tokens_out:,} out (told by {counted:,} replies)" if counted else "not told")
-    _say("cost", f"${cost:,.6f} (told by {priced:,} replies)" if priced else "not told")
-    _say("oldest", _moment(stats.oldest) or "none")
-    _say("newest", _moment(stats.newest) or "none")
+        _print(f"status {status}", f"{count:,}")
+    _print("tokens", f"{tokens_in:,} in, {tokens_out:,} out (from {counted:,} replies)" if counted else "unknown")
+    _print("cost", f"${cost:,.6f} (from {priced:,} replies)" if priced else "unknown")
+    _print("oldest", _moment(stats.oldest) or "none")
+    _print("newest", _moment(stats.newest) or "none")
 
 
 def _prune(ledger: Ledger, arguments: argparse.Namespace) -> None:
@@ -127,8 +130,8 @@ def _prune(ledger: Ledger, arguments: argparse.Namespace) -> None:
     size = ledger.stats().bytes
     gone = ledger.prune(before=before, failed=arguments.failed)
     left = ledger.stats()
-    _say("deleted", f"{gone:,} entries ({_size(size - left.bytes)} given back)")
-    _say("left", f"{left.entries:,} entries ({_size(left.bytes)})")
+    _print("deleted", f"{gone:,} entries ({_size(size - left.bytes)} freed)")
+    _print("left", f"{left.entries:,} entries ({_size(left.bytes)})")
 
 
 def _export(ledger: Ledger, arguments: argparse.Namespace) -> None:
@@ -157,12 +160,12 @@ def _encoded(line: dict[str, Any]) -> bytes:
         return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def _say(name: str, value: str) -> None:
+def _print(name: str, value: str) -> None:
     sys.stdout.write(f"{name:<12}{value}\n")
 
 
 def _size(size: float) -> str:
-    """Bytes as people read them."""
+    """Returns a number of bytes in a unit that people read."""
     for unit in _UNITS[:-1]:
         if size < _UNIT:
             return f"{size:,.0f} {unit}" if unit == _UNITS[0] else f"{size:,.1f} {unit}"
@@ -171,5 +174,5 @@ def _size(size: float) -> str:
 
 
 def _moment(seconds: int | None) -> str | None:
-    """An epoch second as ISO 8601 text, in UTC."""
+    """Returns epoch seconds as ISO 8601 text in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""List the models that the endpoint offers: id, owner and when it was created. Free."""
+"""List the models that the endpoint offers, with owner and date of creation. This is free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 from connector.base.masking import Masker
 from connector.commands import ExitCode
-from connector.commands._shorthands import add_endpoint, endpoint_of
+from connector.commands._options import add_endpoint, endpoint_from
 from connector.config.config import Config
 from connector.run.model_list import Model, models
 from connector.run.runtime import transport_of
@@ -22,16 +22,20 @@ _UNKNOWN: Final = "-"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
-    parser.add_argument("-c", "--config", metavar="FILE", help="config, JSON or YAML")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the config, as JSON or YAML")
     add_endpoint(parser)
     parser.add_argument(
-        "--format", dest="form", choices=["table", "json"], default="table", help="how to list them (default: table)"
+        "--format",
+        dest="form",
+        choices=["table", "json"],
+        default="table",
+        help="the format of the list (default: table)",
     )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    config = Config.load(arguments.config, **endpoint_of(arguments))
+    config = Config.load(arguments.config, **endpoint_from(arguments))
     mask = Masker(config.secrets)
     with closing(transport_of(config, mask)) as transport:
         found = models(transport, config.models_url, mask)

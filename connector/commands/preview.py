@@ -1,4 +1,4 @@
-"""Show the requests that rows make, without calling anything; with --call, the replies and columns as well."""
+"""Show the requests for the first rows without sending them; with --call, also the replies and columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.records import Outcome, Record
 from connector.commands import ExitCode
-from connector.commands._shorthands import add, config_of, store_of
+from connector.commands._options import add_arguments, config_from, store_from
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path
 
@@ -24,15 +24,15 @@ _HOUR: Final = 3600
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
-    add(parser)
+    add_arguments(parser)
     parser.add_argument("--rows", type=int, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
-    parser.add_argument("--call", action="store_true", help="call the endpoint for these rows (this is paid for)")
+    parser.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    config = config_of(arguments)
-    options = store_of(arguments.input)
+    config = config_from(arguments)
+    options = store_from(arguments.input)
     with stores.load(options.type).source(options, limit=arguments.limit) as source:
         plan = Plan(config, source.columns or None)
         records = list(islice((item for item in source.read() if isinstance(item, Record)), arguments.rows))
@@ -51,7 +51,7 @@ def _request(plan: Plan, record: Record) -> Any:
 
 
 def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
-    """Calls for the rows, shows what comes back, and projects the whole table from it."""
+    """Calls for the rows, shows the replies and columns, and projects tokens, cost and time for the whole table."""
     with Runtime(plan, ledger_path(plan.config)) as runtime:
         outcomes = sorted(
             (item for item in runtime.run(records) if isinstance(item, Outcome)), key=lambda each: each.record.index
@@ -66,7 +66,7 @@ def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
 
 
 def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterator[str]:
-    """What the whole table would take, if its rows are like these."""
+    """Yields lines on what the whole table would take if its rows are like these."""
     known = [outcome.provenance for outcome in outcomes if outcome.provenance.latency_ms is not None]
     if not known or rows is None:
         return

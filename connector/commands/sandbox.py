@@ -1,4 +1,4 @@
-"""Serve a small deterministic endpoint on loopback, to try things out without a key. It is no model."""
+"""Serve a small endpoint on loopback to try things out without a key. It replies by fixed rules, not by a model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from connector.commands import ExitCode
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="the port (default 8000; 0 for a free one)")
-    parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="the address to listen on")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds that each reply takes")
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="the port (default: 8000; 0: any free port)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="the address to listen on (default: 127.0.0.1)"
+    )
+    parser.add_argument(
+        "--latency", type=float, default=0.0, metavar="S", help="the seconds that each reply takes (default: 0)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:

@@ -41,7 +41,7 @@ from connector.endpoints._images import (
     values,
 )
 from connector.endpoints._prompt import as_text, image_of
-from connector.templates.images import SUFFIXES, ImageError, contained, media_type
+from connector.templates.images import SUFFIXES, ImageError, bytes_of, media_type
 
 PATH: Final = "/images/edits"
 
@@ -88,7 +88,7 @@ def _file(name: str, image: JSON) -> bytes:
             f"{name}: an edit needs the image itself: a data URL, as the filter image makes of a file"
         )
     try:
-        data = contained(image)
+        data = bytes_of(image)
     except ImageError as error:
         raise BadRequestError(f"{name}: {error}") from None
     kind = media_type(data) or "image/png"

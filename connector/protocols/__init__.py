@@ -1,9 +1,9 @@
-"""The dialects: how platforms say `spec`, `check`, `discover` and `read`. One module is one dialect, by its file name.
+"""The message protocols of platforms. One module is one dialect, named by its file.
 
-A dialect turns a platform's command into calls of the connector that it is handed, and what comes back into lines on
-stdout. Whatever differs between platforms (names, casing, units of time, exit codes) is in its file alone.
+A dialect turns a platform's verb (`spec`, `check`, `discover`, `read`, …) into calls of the connector, and the results
+into messages on stdout. Its file holds all that differs between platforms: names, casing, units of time, exit codes.
 
-What people type belongs in `commands`.
+Commands for people belong in `commands`, not here.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ DIALECTS = tuple(sorted(module.name for module in iter_modules(__path__) if not 
 
 
 class Transform(Protocol):
-    """What enriches streams in flight, as a dialect sees it (`connector.run.transform.Transform`)."""
+    """The part of `connector.run.transform.Transform` that dialects use: it enriches streams in flight."""
 
     summary: str
-    """What became of the run, for a person; empty before it."""
+    """The summary of the run for a person; empty until it ends."""
 
     def open(self, stream: str, columns: Iterable[str] | None = None) -> dict[str, Schema] | None:
-        """The columns that a stream gains; `None` where it passes through."""
+        """Returns the columns that a stream gains, with their schemas; `None` if it passes through."""
 
     def run(self, items: Iterable[Record | Message | Idle]) -> Generator[Outcome | Message | Idle, None, None]:
-        """One result for each record and message, in input order."""
+        """Yields one result for each record and message, in input order."""
 
 
 class Destination(Protocol):
-    """What keeps the rows of streams, as a dialect sees it (`connector.run.destination.Destination`)."""
+    """The part of `connector.run.destination.Destination` that dialects use: it stores the rows of streams."""
 
     @property
     def written(self) -> int:
@@ -51,58 +51,58 @@ class Destination(Protocol):
 
     @property
     def durable(self) -> int:
-        """How many of them, counted from the first, are in the output without a gap."""
+        """How many rows, counted from the first, are in the output without a gap."""
 
     @property
     def stored(self) -> Mapping[str, int]:
-        """Rows that are in the output, by stream."""
+        """The number of rows in the output, by stream."""
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to commit again, if somebody waits for it."""
+        """Whether it is time for another commit, if a state waits for one."""
 
     def write(self, stream: str, row: dict[str, Any]) -> None:
-        """Takes a row, to be put into the output by the next commit."""
+        """Stages a row; the next commit puts it into the output."""
 
     def commit(self, *, unfinished: Iterable[str] | None = None) -> None:
-        """Puts rows into the output; of streams that replace all there is, at the end alone.
+        """Puts the staged rows into the output; those of streams that overwrite, only at the end.
 
-        `unfinished`: It is the end, and these streams are not whole. `None`: it is not.
+        `unfinished` names the incomplete streams at the end of the run; `None` means that the run goes on.
         """
 
 
-class Platform(Protocol):
-    """The connector, as a dialect sees it."""
+class ConnectorAPI(Protocol):
+    """The part of `connector.connector.Connector` that dialects use."""
 
     def spec(self) -> Schema:
-        """The JSON Schema of the config."""
+        """Returns the JSON Schema of the config."""
 
     def check(self, config: Any = None) -> Diagnosis:
-        """Whether the config works."""
+        """Checks the config and the endpoint."""
 
     def discover(self, config: Any = None) -> list[Stream]:
-        """The streams there are."""
+        """Returns the streams of the input."""
 
     def read(
         self, config: Any = None, catalog: Iterable[Selection] | None = None, state: Mapping[str, JSON] | None = None
     ) -> Iterator[Any]:
-        """Outcomes, checkpoints and pauses."""
+        """Yields outcomes, checkpoints and pauses."""
 
     def transform(self, config: Any = None) -> Transform:
-        """Enrichment in flight."""
+        """Returns what enriches streams in flight."""
 
     def destination(self, config: Any, targets: Iterable[Target]) -> AbstractContextManager[Destination]:
-        """The configured output."""
+        """Opens the configured output."""
 
     def call(self, config: Any, payload: JSON) -> dict[str, Any]:
-        """The body of the reply to one request, which is sent as it is."""
+        """Sends one request as it is and returns the body of the reply."""
 
     def events(self, config: Any, payload: JSON) -> Iterator[dict[str, Any]]:
-        """The same, streamed: each event as it arrives."""
+        """Sends one request as it is and yields the events of the reply as they arrive."""
 
 
 class Arguments(NamedTuple):
-    """What the platform passes on the command line: paths of JSON files."""
+    """The command line of a platform: a verb, and paths of JSON files."""
 
     verb: str
     config: str | None = None
@@ -111,15 +111,15 @@ class Arguments(NamedTuple):
     sync_config: str | None = None
 
 
-class Output(NamedTuple):
-    """Where messages go: `write` takes whole lines, `flush` makes them visible."""
+class MessageWriter(NamedTuple):
+    """Where messages go, as a rule stdout: `write` takes whole lines, `flush` makes them visible."""
 
     write: Callable[[bytes], object]
     flush: Callable[[], object]
 
 
 class LogHandler(logging.Handler):
-    """While it is open, what the package logs goes out as the platform's own messages: `send` takes level and text."""
+    """Sends what the package logs as messages of the platform while it is open; `send` takes level and text."""
 
     def __init__(self, send: Callable[[str, str], object]) -> None:
         super().__init__()
@@ -131,33 +131,47 @@ class LogHandler(logging.Handler):
         self._send(record.levelname, record.getMessage())
 
     def close(self) -> None:
-        """Ends it."""
+        """Stops sending."""
         _LOG.removeHandler(self)
         super().close()
 
 
 class Dialect(Protocol):
-    """What a dialect module consists of."""
+    """What each dialect offers."""
 
     VERBS: tuple[str, ...]
-    """The first arguments that it answers to."""
+    """The verbs that it answers, as they stand first on the command line."""
 
-    def serve(self, arguments: Arguments, platform: Platform, output: Output) -> int:
+    def serve(self, arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
         """Carries out one verb and returns the exit code that the platform expects."""
 
 
-def converse(
-    messages: Iterable[dict[str, Any] | bytes | Idle],
-    output: Output,
-    log: Callable[[str, str], dict[str, Any]],
-    failure: Callable[[ConnectorError], dict[str, Any]],
-) -> int:
-    """Writes messages as lines of JSON, and what is logged meanwhile; bytes are a line as it is.
+PlatformMessage = dict[str, Any]
+"""A message as its platform spells it."""
 
-    Returns 0, or 1 after a last message that tells the error which ended them. What nobody foresaw is told and raised.
+Verb = Callable[[Arguments, ConnectorAPI], Iterator[PlatformMessage | bytes | Idle]]
+"""What a dialect does for one verb: yields the messages that answer it; bytes are a line as it is."""
+
+
+def serve_verb(
+    verb: Verb,
+    arguments: Arguments,
+    connector: ConnectorAPI,
+    output: MessageWriter,
+    *,
+    log: Callable[[str, str], PlatformMessage],
+    failure: Callable[[ConnectorError], PlatformMessage],
+) -> int:
+    """Writes the messages that answer a verb as lines of JSON, and among them what is logged meanwhile.
+
+    Args:
+        log: Makes a message of a level (a name of Python's logging) and a text.
+        failure: Makes the last message of the error that ended the verb.
+
+    Returns 0, or 1 if an error ended it. Raises what nobody foresaw, after a message about it.
     """
 
-    def put(message: dict[str, Any] | bytes) -> None:
+    def put(message: PlatformMessage | bytes) -> None:
         if isinstance(message, bytes):
             output.write(message + b"\n")
         else:
@@ -165,7 +179,7 @@ def converse(
 
     handler = LogHandler(lambda level, text: put(log(level, text)))
     try:
-        for message in messages:
+        for message in verb(arguments, connector):
             if isinstance(message, Idle):
                 output.flush()
             else:
@@ -177,7 +191,7 @@ def converse(
         raise
     except Exception as error:
         kind = type(error).__qualname__  # its text may hold a secret
-        put(failure(ConnectorError(f"a fault of the program ({kind}): please report it with what is on stderr")))
+        put(failure(ConnectorError(f"a fault of the program ({kind}): please report it with the text on stderr")))
         raise
     finally:
         handler.close()
@@ -186,21 +200,21 @@ def converse(
 
 
 def load(name: str) -> Dialect:
-    """Opens a dialect by its name."""
+    """Imports a dialect by its name."""
     return cast("Dialect", import_module(f"{__name__}.{name}"))
 
 
 def json_file(path: str | None, name: str) -> JSON:
-    """What a file holds that the platform passes as option `name`.
+    """Reads the JSON file that the platform passes as option `name`.
 
     Raises:
-        ConfigError: There is none, or it cannot be read.
+        ConfigError: The option is missing, or the file cannot be read.
     """
     if path is None:
-        raise ConfigError(f"--{name} is missing")
+        raise ConfigError(f"--{name} is missing: pass it the path of a JSON file")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # PowerShell writes a byte order mark
     except OSError as error:
-        raise ConfigError(f"the {name} {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: the {name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"the {name} {path} is not JSON: {error}") from None
+        raise ConfigError(f"{path}: the {name} is not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""Airbyte's catalogues and states: what `discover` tells of streams, and what a platform hands back to be read."""
+"""Airbyte's catalogs and states: describes streams for `discover`, and parses what a platform passes to `read`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SYNC_MODES: Final[Mapping[str, Mode]] = {
     "append": "append",
     "append_dedup": "append_dedup",
 }
-"""What a destination does with the rows that there are."""
+"""What a destination does with the rows that are already there, by Airbyte's name."""
 
 _STATES: Final = ("STREAM", "GLOBAL", "LEGACY", "STATE")
 
 
-def described(stream: Stream) -> dict[str, Any]:
-    """A stream of the catalogue. One without a primary key gets a column that is one, which `read` fills."""
+def catalog_stream(stream: Stream) -> dict[str, Any]:
+    """Returns a stream for the catalog. One without a primary key gets a key column, which `read` fills."""
     schema, key = _opened(stream.schema), stream.primary_key
     if not key:
         schema["properties"] = {ROW_KEY: KEY, **schema["properties"]}
@@ -40,7 +40,7 @@ def described(stream: Stream) -> dict[str, Any]:
 
 
 def _opened(schema: Any) -> Any:
-    """A schema whose objects admit further properties of any kind: Airbyte knows no other."""
+    """Returns the schema without `additionalProperties`: in Airbyte every object may have more properties."""
     if not isinstance(schema, dict):
         return schema
     kept = {name: value for name, value in schema.items() if name != "additionalProperties"}
@@ -52,10 +52,10 @@ def _opened(schema: Any) -> Any:
 
 
 def selections(catalog: JSON) -> list[Selection]:
-    """The streams that a configured catalogue asks for.
+    """Returns the streams that a configured catalog asks for.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is not a configured catalog.
     """
     return [_selection(configured) for configured in _configured(catalog)]
 
@@ -73,16 +73,16 @@ def _selection(configured: Mapping[str, Any]) -> Selection:
 
 
 def targets(catalog: JSON) -> list[Target]:
-    """The streams that a configured catalogue sends, and what is to become of the rows that there are.
+    """Returns the streams that a configured catalog sends, and what to do with the rows that are already there.
 
     Raises:
-        ConfigError: It is none, or asks for what cannot be done.
+        ConfigError: It is not a configured catalog, or asks for something that cannot be done.
     """
     found = [_target(configured) for configured in _configured(catalog)]
     names = [target.name for target in found]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f'the catalog has two streams "{name}": send each by a connection of its own')
+            raise ConfigError(f'the catalog has two streams "{name}": send each through its own connection')
     return found
 
 
@@ -91,10 +91,10 @@ def _target(configured: Mapping[str, Any]) -> Target:
     name, asked = stream["name"], configured.get("destination_sync_mode") or "append"
     mode = SYNC_MODES.get(str(asked))
     if mode is None:
-        raise ConfigError(f'stream "{name}": there is no sync mode {asked!r} here; there are: {", ".join(SYNC_MODES)}')
+        raise ConfigError(f'stream "{name}": there is no sync mode "{asked}": use one of {", ".join(SYNC_MODES)}')
     paths = configured.get("primary_key") or stream.get("source_defined_primary_key") or []
     if mode == "append_dedup" and not (paths and all(map(_is_column, paths))):
-        raise ConfigError(f'stream "{name}": append_dedup needs a primary key of columns, none of them nested')
+        raise ConfigError(f'stream "{name}": append_dedup needs a primary key: set one of columns that are not nested')
     schema = stream.get("json_schema") or {}
     columns: dict[str, Schema] = {column: _typed(each, schema) for column, each in _properties(stream).items()}
     key = tuple(path[0] for path in paths) if mode == "append_dedup" else ()
@@ -106,7 +106,7 @@ def _is_column(path: JSON) -> bool:
 
 
 def _typed(schema: Any, root: Schema) -> Schema:
-    """What a column's schema says in the few words that the stores know."""
+    """Returns the schema of a column, reduced to the keywords that the stores know."""
     found = portable(schema, root)
     kind = schema.get("airbyte_type") if isinstance(schema, dict) else None
     return {**found, "airbyte_type": kind} if isinstance(kind, str) and found else found
@@ -118,11 +118,11 @@ def _properties(stream: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _configured(catalog: JSON) -> list[Mapping[str, Any]]:
-    """The streams of a configured catalogue, each with what its readers take for granted."""
+    """Returns the streams of a configured catalog, after checking that they have a name and a schema."""
     match catalog:
         case {"streams": [*streams]} if all(map(_is_configured, streams)):
             return streams
-    raise ConfigError("the catalog is not a configured catalog of Airbyte's: it has no streams, or one without a name")
+    raise ConfigError("this is not a configured catalog of Airbyte: it has no streams, or one without a name")
 
 
 def _is_configured(stream: JSON) -> bool:
@@ -134,10 +134,10 @@ def _is_configured(stream: JSON) -> bool:
 
 
 def states(state: JSON) -> dict[str, JSON]:
-    """The states by stream, from all forms that platforms pass or have passed.
+    """Returns the states by stream, from every shape that platforms pass or have passed.
 
-    They are a list of state messages (by stream, global, or with legacy `data`), one message alone, in its envelope or
-    without, and the object by stream that came before them. Nothing is an empty state.
+    These are a list of state messages (by stream, global, or with legacy `data`), a single message, with or without its
+    envelope, and the older object keyed by stream. `None` is an empty state.
 
     Raises:
         ConfigError: It is none of these.

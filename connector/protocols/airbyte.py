@@ -1,17 +1,17 @@
-"""Airbyte's protocol, as a source and as a destination: one JSON message a line (Airbyte Protocol, version 0.2)."""
+"""Airbyte's protocol, version 0.2, as a source and as a destination: one JSON message a line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import JSON, Checkpoint, Idle, Outcome
 from connector.base.streams import Estimate, Limited, Selection
-from connector.protocols import Arguments, Output, Platform, converse, json_file
-from connector.protocols._airbyte_catalog import SYNC_MODES, described, selections, states
+from connector.protocols import Arguments, ConnectorAPI, MessageWriter, PlatformMessage, Verb, json_file, serve_verb
+from connector.protocols._airbyte_catalog import SYNC_MODES, catalog_stream, selections, states
+from connector.protocols._airbyte_destination import write
 from connector.protocols._airbyte_messages import (
-    Message,
     estimate,
     failure,
     limited,
@@ -21,7 +21,6 @@ from connector.protocols._airbyte_messages import (
     state,
     status,
 )
-from connector.protocols._airbyte_write import write
 
 __all__ = ["VERBS", "selections", "serve"]
 
@@ -30,34 +29,34 @@ PROTOCOL_VERSION: Final = "0.2.0"
 DOCUMENTATION: Final = "https://docs.airbyte.com/integrations/custom-connectors"
 
 
-def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
-    """See `connector.protocols.Dialect.serve`. A failed check is no failure of the program: it exits 0."""
-    verbs: Mapping[str, Callable[[Arguments, Platform], Iterator[Message | bytes | Idle]]] = {
+def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
+    """See `connector.protocols.Dialect.serve`. A failed check exits 0: the program has not failed."""
+    verbs: Mapping[str, Verb] = {
         "spec": _spec,
         "check": _check,
         "discover": _discover,
         "read": _read,
         "write": _write,
     }
-    return converse(verbs[arguments.verb](arguments, platform), output, log, failure)
+    return serve_verb(verbs[arguments.verb], arguments, connector, output, log=log, failure=failure)
 
 
-def _spec(_arguments: Arguments, platform: Platform) -> Iterator[Message]:
+def _spec(_arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     yield {
         "type": "SPEC",
         "spec": {
             "documentationUrl": DOCUMENTATION,
             "protocol_version": PROTOCOL_VERSION,
-            "connectionSpecification": platform.spec(),
+            "connectionSpecification": connector.spec(),
             "supportsIncremental": True,
             "supported_destination_sync_modes": list(SYNC_MODES),
         },
     }
 
 
-def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
+def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     try:
-        diagnosis = platform.check(_config(arguments))
+        diagnosis = connector.check(_config(arguments))
         ok, message = diagnosis.ok, diagnosis.message
     except ConnectorError as error:
         ok, message = False, error.message
@@ -67,25 +66,27 @@ def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
     }
 
 
-def _discover(arguments: Arguments, platform: Platform) -> Iterator[Message]:
-    streams = platform.discover(_config(arguments))
-    yield {"type": "CATALOG", "catalog": {"streams": [described(stream) for stream in streams]}}
+def _discover(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
+    streams = connector.discover(_config(arguments))
+    yield {"type": "CATALOG", "catalog": {"streams": [catalog_stream(stream) for stream in streams]}}
 
 
-def _read(arguments: Arguments, platform: Platform) -> Iterator[Message | Idle]:
+def _read(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage | Idle]:
     config = _config(arguments)
     known = states(json_file(arguments.state, "state") if arguments.state else None)
     for selection in selections(json_file(arguments.catalog, "catalog")):
-        yield from _read_stream(platform, config, selection, known)
+        yield from _read_stream(connector, config, selection, known)
 
 
-def _read_stream(platform: Platform, config: JSON, selection: Selection, known: Mapping[str, JSON]) -> Iterator[Any]:
-    """One stream, between its statuses. Every state counts the records since the one before it."""
+def _read_stream(
+    connector: ConnectorAPI, config: JSON, selection: Selection, known: Mapping[str, JSON]
+) -> Iterator[Any]:
+    """Yields the messages of one stream. Every state counts the records since the state before it."""
     name, count, is_running = selection.name, 0, False
     limit: Limited | None = None
     yield status(name, "STARTED")
     try:
-        for result in platform.read(config, [selection], known):
+        for result in connector.read(config, [selection], known):
             if not is_running and isinstance(result, Outcome | Checkpoint):
                 is_running = True
                 yield status(name, "RUNNING")
@@ -102,7 +103,7 @@ def _read_stream(platform: Platform, config: JSON, selection: Selection, known: 
                 yield status(name, "RUNNING", limited(limit))
             else:
                 yield result
-    except GeneratorExit:  # nobody reads any more
+    except GeneratorExit:  # the reader has gone
         raise
     except BaseException as error:
         yield status(name, "INCOMPLETE", reasons(error, limit))
@@ -110,8 +111,8 @@ def _read_stream(platform: Platform, config: JSON, selection: Selection, known: 
     yield status(name, "COMPLETE")
 
 
-def _write(arguments: Arguments, platform: Platform) -> Iterator[Message | bytes | Idle]:
-    yield from write(platform, _config(arguments), json_file(arguments.catalog, "catalog"))
+def _write(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage | bytes | Idle]:
+    yield from write(connector, _config(arguments), json_file(arguments.catalog, "catalog"))
 
 
 def _config(arguments: Arguments) -> str:

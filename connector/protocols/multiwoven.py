@@ -1,7 +1,7 @@
-"""AI Squared's protocol (Multiwoven), as a source: one JSON message a line on stdout, named as in its `protocol.rb`.
+"""AI Squared's protocol (Multiwoven), as a source: one JSON message a line, named as in its `protocol.rb`.
 
-There, a model's query is the request itself (`query_type: ai_ml`), made by the server: it is sent as it is, and the
-reply's body is the record, or each of its events if it is streamed. A config with an `input` enriches a table instead.
+A model with `query_type: ai_ml` has a whole request as its query: it is sent as it is, and the record is the reply's
+body or, if it is streamed, each of its events. A config with an `input` enriches a table instead.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ from typing import Any, Final
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.records import IDLE, JSON, Idle, Outcome, Schema
 from connector.base.streams import Stream
-from connector.protocols import Arguments, Output, Platform, _flat, converse, json_file
+from connector.protocols import (
+    Arguments,
+    ConnectorAPI,
+    MessageWriter,
+    PlatformMessage,
+    Verb,
+    _flat_columns,
+    json_file,
+    serve_verb,
+)
 
 VERBS: Final = ("spec", "check", "discover", "read")
 
 DOCUMENTATION: Final = "https://docs.squared.ai/activation/ai-ml-sources/generic_open_ai-endpoint"
 REQUIRED: Final = ("url", "api_key", "request_format", "response_format")
-FORM: Final[Mapping[str, Schema]] = {
+SERVER_FIELDS: Final[Mapping[str, Schema]] = {
     "url": {
         "description": "The full URL of an endpoint that speaks OpenAI's API; requests go to it as it stands.",
         "order": 0,
@@ -47,43 +56,39 @@ FORM: Final[Mapping[str, Schema]] = {
         "order": 4,
     },
 }
-"""The six fields of the server's own connector: what it says of them where that differs from what we say."""
+"""The six fields of the server's own connector, with its words where they differ from ours."""
 
-FURTHER: Final = ("headers", "max_retries", "proxy", "ca_bundle", "max_response_bytes")
-"""Our options that matter to a single request. Its form would fill in an `input` by itself, so that is none of them."""
+MORE_FIELDS: Final = ("headers", "max_retries", "proxy", "ca_bundle", "max_response_bytes")
+"""Our options that matter to a single request. `input` is left out: the server's form would fill it in by itself."""
 
 RATES: Final = {"request_rate_limit": 600, "request_rate_limit_unit": "minute", "request_rate_concurrency": 10}
 
-_DRAWN: Final = frozenset(
+_FORM_KEYWORDS: Final = frozenset(
     "type title description default order pattern minimum maximum multiwoven_secret x-request-format "
     "x-response-format".split()
 )
 _SAMPLES: Final = ("request_format", "response_format")
-Message = dict[str, Any]
 
 
-def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
+def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
     """See `connector.protocols.Dialect.serve`. An error is a log message and exit code 1; a failed check exits 0."""
-    verbs: Mapping[str, Callable[[Arguments, Platform], Iterator[Message | Idle]]] = {
-        "spec": _spec,
-        "check": _check,
-        "discover": _discover,
-        "read": _read,
-    }
+    verbs: Mapping[str, Verb] = {"spec": _spec, "check": _check, "discover": _discover, "read": _read}
 
-    def log(level: str, text: str) -> Message:
+    def log(level: str, text: str) -> PlatformMessage:
         known = {"WARNING": "warn", "CRITICAL": "fatal"}.get(level, level.lower())
         name = f"OPENAI COMPATIBLE:{arguments.verb.upper()}"
         return {"type": "log", "log": {"name": name, "level": known, "message": text}}
 
-    messages = verbs[arguments.verb](arguments, platform)
-    return converse(messages, output, log, lambda error: log("ERROR", error.message))
+    def failure(error: ConnectorError) -> PlatformMessage:
+        return log("ERROR", error.message)
+
+    return serve_verb(verbs[arguments.verb], arguments, connector, output, log=log, failure=failure)
 
 
-def _spec(_arguments: Arguments, platform: Platform) -> Iterator[Message]:
-    ours = platform.spec()
-    fields = {name: _field(ours["properties"][name], form) for name, form in FORM.items()}
-    for order, name in enumerate(FURTHER, len(FORM) - 1):
+def _spec(_arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
+    ours = connector.spec()
+    fields = {name: _field(ours["properties"][name], theirs) for name, theirs in SERVER_FIELDS.items()}
+    for order, name in enumerate(MORE_FIELDS, len(SERVER_FIELDS) - 1):
         fields[name] = _field(ours["properties"][name], {"order": order})
     specification = {
         "$schema": ours["$schema"],
@@ -105,45 +110,45 @@ def _spec(_arguments: Arguments, platform: Platform) -> Iterator[Message]:
     }
 
 
-def _field(ours: Schema, form: Schema) -> Schema:
-    """A field of the form: what the form can draw of ours, and the server's own words over it."""
-    field = {key: value for key, value in {**ours, **form}.items() if key in _DRAWN}
+def _field(ours: Schema, theirs: Schema) -> Schema:
+    """Returns a field of the form: those of our keywords that the form knows, overridden by the server's own."""
+    field = {key: value for key, value in {**ours, **theirs}.items() if key in _FORM_KEYWORDS}
     if "properties" in ours:
-        inner = form.get("properties", {})
+        inner = theirs.get("properties", {})
         field["properties"] = {name: _field(each, inner.get(name, {})) for name, each in ours["properties"].items()}
     return field
 
 
-def _check(arguments: Arguments, platform: Platform) -> Iterator[Message]:
-    """Sends the sample request once. Unlike the server's own class it fails a 200 that is an error or no JSON."""
+def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
+    """Sends the sample request once. Unlike the server's own class, fails a 200 that is an error or not JSON."""
     try:
         config, _ = _inputs(arguments)
         if config.get("input"):
-            diagnosis = platform.check(config)
-            is_well, told = diagnosis.ok, diagnosis.message
+            diagnosis = connector.check(config)
+            ok, message = diagnosis.ok, diagnosis.message
         else:
             request = _parsed(config.get("request_format"), "request_format")
-            platform.call({**_connection(config), "max_retries": 0}, request)
-            is_well, told = True, "the endpoint answers"
+            connector.call({**_connection(config), "max_retries": 0}, request)
+            ok, message = True, "the endpoint answers"
     except ConnectorError as error:
-        is_well, told = False, error.message
-    status = {"status": "succeeded" if is_well else "failed", "message": told}
+        ok, message = False, error.message
+    status = {"status": "succeeded" if ok else "failed", "message": message}
     yield {"type": "connection_status", "connection_status": status}
 
 
-def _discover(arguments: Arguments, platform: Platform) -> Iterator[Message]:
+def _discover(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     config = _inputs(arguments)[0] if arguments.config or arguments.sync_config else {}
-    found = platform.discover(config)[:1] if config.get("input") else []  # a sync reads the input's stream alone
+    found = connector.discover(config)[:1] if config.get("input") else []  # a sync reads only the stream of the input
     streams = [_catalogued(stream) for stream in found]
     catalog = {"streams": streams, **RATES, "schema_mode": "schema", "source_defined_cursor": False}
     yield {"type": "catalog", "catalog": catalog}
 
 
-def _catalogued(stream: Stream) -> Message:
+def _catalogued(stream: Stream) -> PlatformMessage:
     return {
         "name": stream.name,
         "action": "fetch",
-        "json_schema": {**stream.schema, "properties": _flat.columns(stream.schema["properties"])},
+        "json_schema": {**stream.schema, "properties": _flat_columns.columns(stream.schema["properties"])},
         "supported_sync_modes": ["full_refresh"],
         "source_defined_cursor": False,
         "source_defined_primary_key": [[name] for name in stream.primary_key],
@@ -153,35 +158,37 @@ def _catalogued(stream: Stream) -> Message:
     }
 
 
-def _read(arguments: Arguments, platform: Platform) -> Iterator[Message | Idle]:
+def _read(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage | Idle]:
     config, model = _inputs(arguments)
     if model.get("query_type") == "ai_ml":
         connection, request = _connection(config), _parsed(model.get("query"), "model.query")
-        replies = platform.events if config.get("is_stream") else _only(platform.call)
+        replies = connector.events if config.get("is_stream") else _only(connector.call)
         for data in replies(connection, request):
             yield _record(data)
             yield IDLE
     elif config.get("input"):
-        for result in platform.read(config):
+        for result in connector.read(config):
             if isinstance(result, Outcome):
-                yield _record(_flat.row(result))
+                yield _record(_flat_columns.row(result))
             elif isinstance(result, Idle):
                 yield result
     else:
-        raise ConfigError([Problem("model.query_type", "is not ai_ml, and the config has no input to read instead")])
+        raise ConfigError(
+            [Problem("model.query_type", "is not ai_ml, and the config has no input: set one of the two")]
+        )
 
 
 def _only(call: Callable[[Any, JSON], dict[str, Any]]) -> Callable[[Any, JSON], Iterator[dict[str, Any]]]:
-    """The same call as a stream of its one reply."""
+    """Returns the same call as a stream of its one reply."""
     return lambda config, request: iter([call(config, request)])
 
 
-def _record(data: dict[str, Any]) -> Message:
+def _record(data: dict[str, Any]) -> PlatformMessage:
     return {"type": "record", "record": {"data": data, "emitted_at": int(time.time())}}
 
 
 def _inputs(arguments: Arguments) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config, and the model of the sync config: its source's options count over those of `--config`."""
+    """Returns the config and the model of the sync config, whose source's options override those of `--config`."""
     if arguments.sync_config is None:
         return _object(json_file(arguments.config, "config"), "the config"), {}
     config = _object(json_file(arguments.config, "config"), "the config") if arguments.config else {}
@@ -198,7 +205,7 @@ def _object(value: JSON, path: str) -> dict[str, Any]:
 
 
 def _connection(config: dict[str, Any]) -> dict[str, Any]:
-    """What a single request needs of a config: its formats are samples here, no templates; a null is no time-out."""
+    """Returns what a single request needs of a config: neither the formats, which are samples here, nor nulls."""
     connection = {name: value for name, value in config.items() if name not in _SAMPLES}
     if isinstance(connection.get("config"), dict):
         connection["config"] = {name: value for name, value in connection["config"].items() if value is not None}
@@ -206,7 +213,7 @@ def _connection(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parsed(text: JSON, path: str) -> JSON:
-    """A request body, as JSON text or as an object."""
+    """Returns a request body that is given as JSON text or as an object."""
     if text is None:
         raise ConfigError([Problem(path, "is missing: it is the request to send")])
     try:

@@ -1,8 +1,8 @@
-"""Singer's protocol, as an inline mapper: messages on stdin, the same ones with their new columns on stdout.
+"""Singer's protocol, as an inline mapper: messages on stdin, the same messages with the new columns on stdout.
 
-Meltano runs it between a tap and a target, with `--config FILE` alone. It takes Airbyte's messages as well, between a
-source and a destination; the first message tells which. The Singer specification (version 0.3), and what Meltano's SDK
-adds to it, say what a message is.
+Meltano runs it between a tap and a target, with only `--config FILE`. It also takes Airbyte's messages, between a
+source and a destination; the first message tells which. For the messages see the Singer specification (version 0.3) and
+what Meltano's SDK adds to it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from connector.base.errors import ConfigError
 from connector.base.lines import lines
 from connector.base.records import Idle
 from connector.base.version import __version__
-from connector.protocols import Arguments, Output, Platform
-from connector.protocols._inline import Form, Inlet, Object, Open
+from connector.protocols import Arguments, ConnectorAPI, MessageWriter
+from connector.protocols._inline_mapper import InlineMapper, MessageFormat, Object, OpenStream
 
 VERBS: Final = ()
 FLAGS: Final = {
-    "about": "say what this plugin is and which settings it has, as JSON",
-    "test": "check config and connection",
-    "discover": "print an empty catalog, since a mapper has no streams of its own",
+    "about": "print what this plugin is and its settings, as JSON",
+    "test": "check the config and the connection",
+    "discover": "print an empty catalog: a mapper has no streams of its own",
 }
-"""What takes the place of a verb, beside `--config` alone, with its help."""
+"""The flags that take the place of a verb, with their help."""
 
 NAME: Final = "map-openai-compatible"
 _DONE, _FAILED = 0, 1
@@ -36,70 +36,70 @@ _TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
 _AIRBYTE_ALONE: Final = frozenset({"CATALOG", "CONNECTION_STATUS", "CONTROL", "LOG", "SPEC", "TRACE"})
 
 
-def serve(arguments: Arguments, platform: Platform, output: Output) -> int:
+def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
     """See `connector.protocols.Dialect.serve`; the verb is `map`, or one of `FLAGS`."""
-    faces: Mapping[str, Callable[[Arguments, Platform, Output], int]] = {
+    verbs: Mapping[str, Callable[[Arguments, ConnectorAPI, MessageWriter], int]] = {
         "map": _map,
         "about": _about,
         "test": _test,
         "discover": _discover,
     }
     try:
-        return faces[arguments.verb](arguments, platform, output)
+        return verbs[arguments.verb](arguments, connector, output)
     finally:
         output.flush()
 
 
-def _map(arguments: Arguments, platform: Platform, output: Output) -> int:
-    transform = platform.transform(arguments.config)
-    inlet = Inlet(transform, _form_of)
+def _map(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
+    transform = connector.transform(arguments.config)
+    mapper = InlineMapper(transform, _format_of)
     try:
-        with closing(transform.run(inlet.items(lines(sys.stdin.buffer)))) as results:
+        with closing(transform.run(mapper.items(lines(sys.stdin.buffer)))) as results:
             for result in results:
                 if isinstance(result, Idle):
                     output.flush()
                 else:
-                    output.write(inlet.written(result))
+                    output.write(mapper.written(result))
     finally:
         if transform.summary:
             sys.stderr.write(f"{transform.summary}\n")
     return _DONE
 
 
-def _about(_arguments: Arguments, platform: Platform, output: Output) -> int:
+def _about(_arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
     about = {
         "name": NAME,
         "description": "Turns any OpenAI-compatible endpoint into columns of a stream",
         "version": __version__,
         "capabilities": ["about"],
-        "settings": platform.spec(),
+        "settings": connector.spec(),
     }
     output.write(orjson.dumps(about, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return _DONE
 
 
-def _test(arguments: Arguments, platform: Platform, _output: Output) -> int:
+def _test(arguments: Arguments, connector: ConnectorAPI, _output: MessageWriter) -> int:
     if arguments.config is None:
-        raise ConfigError("--config is missing")
-    diagnosis = platform.check(arguments.config)
+        raise ConfigError("--config is missing: pass it the path of the config")
+    diagnosis = connector.check(arguments.config)
     for step in diagnosis.steps:
         sys.stderr.write(f"{'ok' if step.ok else 'failed'}: {step.finding}\n")
     return _DONE if diagnosis.ok else _FAILED
 
 
-def _discover(_arguments: Arguments, _platform: Platform, output: Output) -> int:
+def _discover(_arguments: Arguments, _connector: ConnectorAPI, output: MessageWriter) -> int:
     output.write(b'{"streams": []}\n')
     return _DONE
 
 
-def _declare_schema(message: Object, opened: Open) -> bool:
+def _declare_schema(message: Object, opened: OpenStream) -> bool:
     stream, schema = message.get("stream"), message.get("schema")
     if not isinstance(stream, str) or not isinstance(schema, dict):
         raise ConfigError("the SCHEMA has no stream, or no schema")
     return _gains(stream, schema, opened)
 
 
-def _declare_catalog(message: Object, opened: Open) -> bool:
+def _declare_catalog(message: Object, opened: OpenStream) -> bool:
     match message.get("catalog"):
         case {"streams": [*streams]}:
             gaining = [_gains(*_described(stream), opened) for stream in streams]
@@ -114,11 +114,14 @@ def _described(stream: Any) -> tuple[str, Object]:
     raise ConfigError("the CATALOG has a stream without name or json_schema")
 
 
-def _gains(stream: str, schema: Object, opened: Open) -> bool:
-    """Puts the columns that a stream gains into its schema; without any columns, the schema tells nothing of them."""
+def _gains(stream: str, schema: Object, opened: OpenStream) -> bool:
+    """Adds the columns that a stream gains to its schema; returns whether it gains any.
+
+    A schema without properties leaves the columns of the stream open.
+    """
     properties = schema.get("properties") or {}
     if not isinstance(properties, dict):
-        raise ConfigError(f'the schema of stream "{stream}" has properties that are no object')
+        raise ConfigError(f'the schema of stream "{stream}" has properties that are not an object')
     gained = opened(stream, list(properties) or None)
     if gained is None:
         return False
@@ -126,7 +129,7 @@ def _gains(stream: str, schema: Object, opened: Open) -> bool:
     return True
 
 
-_SINGER: Final = Form(
+_SINGER: Final = MessageFormat(
     head=re.compile(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"record"\s*:\s*(?=\{)'),
     path=("record",),
     stream_of=lambda message: message.get("stream"),
@@ -135,7 +138,7 @@ _SINGER: Final = Form(
     is_strict=True,
     refused=frozenset({"BATCH"}),
 )
-_AIRBYTE: Final = Form(
+_AIRBYTE: Final = MessageFormat(
     head=re.compile(
         rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"record"\s*:\s*\{\s*(?:"namespace"\s*:\s*(?:null|"[^"\\]*")\s*,\s*)?'
         rb'"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"data"\s*:\s*(?=\{)'
@@ -147,8 +150,8 @@ _AIRBYTE: Final = Form(
 )
 
 
-def _form_of(message: Object) -> Form:
-    """Airbyte's messages have types that Singer lacks; its RECORD and STATE hold what Singer's have outside."""
+def _format_of(message: Object) -> MessageFormat:
+    """Tells the protocol by a message: Airbyte has types of its own, and nests the content of RECORD and STATE."""
     kind = message["type"]
     nested = {"RECORD": "stream", "STATE": "value"}.get(kind)
     return _AIRBYTE if kind in _AIRBYTE_ALONE or (nested and nested not in message) else _SINGER

@@ -19,7 +19,7 @@ from connector.config.shorthands import prices_of
 from connector.replies.refusals import is_filtered, refusal
 from connector.run.image_files import kept
 from connector.run.provenance import column, failure, group, of_error, of_reply
-from connector.templates import inference
+from connector.templates import schema_inference
 from connector.templates.template import Template
 
 
@@ -44,7 +44,7 @@ class Outcomes:
         self._schema = config.output_schema
         self._validator = Draft7Validator(self._schema) if self._schema else None
         self._response = Template(self._format(config), "response_format", lenient=True)
-        self._is_sample = not self._response.leaves
+        self._is_sample = not self._response.strings
         self._values = self._endpoint.value_types(request)
         self._reads_parsed = self._schema is not None or "parsed" in self._response.names
         self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
@@ -111,7 +111,8 @@ class Outcomes:
             raise ConfigError([Problem("response_format", "is not a JSON object whose keys are the output columns")])
         if self._is_sample:
             return {
-                name: schemas.nullable(inference.of_value(value)) for name, value in self._response.structure.items()
+                name: schemas.nullable(schema_inference.schema_of_value(value))
+                for name, value in self._response.structure.items()
             }
         reply = self._endpoint.REPLY
         parsed = schemas.portable(self._schema, self._schema) if self._schema else ANY

@@ -95,7 +95,7 @@ class Progress:
         calls = [
             f"{gauge.calls:,} calls",
             f"{gauge.retries:,} retries",
-            f"{self._cached:,} cached rows",
+            f"{self._cached:,} rows answered without a new call",
         ]
         nothing = "no row was finished" if gauge.calls else "nothing to do"
         first = f"{self.done:,} rows in {_duration(seconds)}{rate}: {statuses or nothing}"

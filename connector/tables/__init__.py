@@ -1,8 +1,8 @@
-"""How Python code hands rows over and gets them back, enriched. One module is one form of rows.
+"""Tables that Python code hands over and gets back enriched. One module is one format: dicts, Arrow.
 
-Arrow's form needs pyarrow, which is no dependency of this package: its module is imported only where Arrow comes in.
+Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow.
 
-Files and databases belong in `stores`.
+Files and databases belong in `stores`, not here.
 """
 
 from __future__ import annotations
@@ -16,72 +16,74 @@ from connector.base.errors import ConfigError
 from connector.base.records import Record, Schema
 from connector.run.pipeline import Result
 
-Kept = Callable[[Iterator[Result]], Iterator[Result]]
-"""Does about failed rows what the config says."""
+OnError = Callable[[Iterator[Result]], Iterator[Result]]
+"""Does what the config's `on_error` says about failed rows: keeps them, leaves them out, or raises at the end."""
 
 _STREAM: Final = "__arrow_c_stream__"
 _ARRAY: Final = "__arrow_c_array__"
 
 
 class ArrowStream(Protocol):
-    """A table that can be taken as a stream of record batches, by Arrow's PyCapsule interface."""
+    """A table that is exported as a stream of record batches by Arrow's PyCapsule interface."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Hands the stream over."""
+        """Exports the stream."""
 
 
 class ArrowArray(Protocol):
-    """A record batch, by the same interface."""
+    """A record batch that is exported by the same interface."""
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
-        """Hands schema and columns over."""
+        """Exports schema and columns."""
 
 
-class Rows(Protocol):
-    """Rows that are open for reading."""
+class OpenTable(Protocol):
+    """A table that is open for reading."""
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """The names of their columns; `None` where only reading can tell."""
+        """The names of its columns; `None` if only reading can tell."""
         ...
 
     def records(self) -> Iterator[Record]:
-        """The rows, taken as they are needed, counted from 0."""
+        """Yields the rows as they are needed, numbered from 0."""
         ...
 
-    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema], kept: Kept) -> Iterator[Any]:
-        """What came of the records, in their order, in the form that they came in; `added` are the new columns."""
+    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError) -> Iterator[Any]:
+        """Yields the results in the format of the input, in input order; `added` has the schemas of the new columns."""
         ...
 
     def close(self) -> None:
-        """Lets go of the rows."""
+        """Releases the rows."""
         ...
 
 
-def opened(rows: ArrowStream | ArrowArray | Iterable[Any]) -> Rows:
-    """Opens rows in the form that they have, for which the first of them is looked at.
+def open_table(rows: ArrowStream | ArrowArray | Iterable[Any]) -> OpenTable:
+    """Opens rows in whichever format they have, judged by the first of them.
 
     Raises:
-        ConfigError: They are Arrow's and pyarrow is not installed, or they are no table.
+        ConfigError: They are Arrow's and pyarrow is not installed, or they are not a table.
     """
     if hasattr(rows, _STREAM) or hasattr(rows, _ARRAY):
-        return _load("arrow").opened(rows)
+        return _load_format("arrow").open_table(rows)
     items = iter(rows)
     first = list(islice(items, 1))
     is_arrow = any(hasattr(item, _STREAM) or hasattr(item, _ARRAY) for item in first)
-    return _load("arrow" if is_arrow else "dicts").opened(chain(first, items))
+    return _load_format("arrow" if is_arrow else "dicts").open_table(chain(first, items))
 
 
-class Form(Protocol):
-    """What a module of this package consists of."""
+class TableFormat(Protocol):
+    """What each module of this folder offers."""
 
-    def opened(self, rows: Any) -> Rows:
-        """Opens rows of this form."""
+    def open_table(self, rows: Any) -> OpenTable:
+        """Opens rows of this format."""
         ...
 
 
-def _load(name: str) -> Form:
+def _load_format(name: str) -> TableFormat:
     try:
-        return cast("Form", import_module(f"{__name__}.{name}"))
+        return cast("TableFormat", import_module(f"{__name__}.{name}"))
     except ModuleNotFoundError as error:
-        raise ConfigError(f"Rows of Arrow need {error.name}: pip install {error.name}", detail=str(error)) from error
+        raise ConfigError(
+            f"tables of Arrow need {error.name}: run pip install {error.name}", detail=str(error)
+        ) from error

@@ -1,4 +1,4 @@
-"""From JSON Schema to Arrow: the type of a column, and what makes a JSON value fit it."""
+"""From JSON Schema to Arrow: the type of a column, and the function that converts a JSON value to it."""
 
 from __future__ import annotations
 
@@ -16,40 +16,39 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 class MisfitError(ValueError):
-    """A value is not of the type that its schema declares."""
+    """A value does not have the type that its schema declares."""
 
 
-class Column(NamedTuple):
-    """An Arrow type, and the function that turns a JSON value (not null) into one that fits.
+class ArrowColumn(NamedTuple):
+    """An Arrow type, and the function that converts a JSON value (not null) to it.
 
-    Raises:
-        MisfitError: By `fit`, where that would change the value's meaning.
+    `fit` raises `MisfitError` if that would change the value's meaning.
     """
 
     type: pa.DataType
     fit: Callable[[JSON], Any]
 
 
-def column(schema: Schema) -> Column:
-    """The type of values of a schema. Where it leaves the type open: text, of JSON for all that is no text.
+def arrow_column(schema: Schema) -> ArrowColumn:
+    """Returns the column for a schema. If the schema leaves the type open: text, with other values as JSON.
 
-    An object has the keys that its schema declares, and no others.
+    An object keeps the keys that its schema declares, and no others.
     """
     kinds = schema.get("type", [])
     match sorted({kinds} - {"null"} if isinstance(kinds, str) else set(kinds) - {"null"}):
         case ["boolean"]:
-            return Column(pa.bool_(), _boolean)
+            return ArrowColumn(pa.bool_(), _boolean)
         case ["integer"]:
-            return Column(pa.int64(), _integer)
+            return ArrowColumn(pa.int64(), _integer)
         case ["number"] | ["integer", "number"]:
-            return Column(pa.float32() if schema.get("format") == "float" else pa.float64(), _number)
+            return ArrowColumn(pa.float32() if schema.get("format") == "float" else pa.float64(), _number)
         case ["array"] if isinstance(schema.get("items", {}), dict):
-            item = column(schema.get("items", {}))
-            return Column(pa.list_(item.type), _numbers if item.fit is _number else _list(item))
+            item = arrow_column(schema.get("items", {}))
+            return ArrowColumn(pa.list_(item.type), _numbers if item.fit is _number else _list(item))
         case ["object"] if schema.get("properties"):
-            parts = {name: column(part) for name, part in schema["properties"].items()}
-            return Column(pa.struct([(name, part.type) for name, part in parts.items()]), _struct(parts))
-    return Column(pa.string(), _text)
+            parts = {name: arrow_column(part) for name, part in schema["properties"].items()}
+            return ArrowColumn(pa.struct([(name, part.type) for name, part in parts.items()]), _struct(parts))
+    return ArrowColumn(pa.string(), _text)
 
 
 def _boolean(value: JSON) -> bool:
@@ -75,13 +74,13 @@ def _number(value: JSON) -> float:
 
 
 def _numbers(value: JSON) -> Any:
-    """A vector of floats is long, and most often fits as it is."""
+    """Returns a list of numbers; a long vector of floats, as most are, is not copied."""
     if isinstance(value, list) and set(map(type, value)) == {float}:
         return value
     return [None if each is None else _number(each) for each in _items(value)]
 
 
-def _list(item: Column) -> Callable[[JSON], list[Any]]:
+def _list(item: ArrowColumn) -> Callable[[JSON], list[Any]]:
     return lambda value: [None if each is None else item.fit(each) for each in _items(value)]
 
 
@@ -91,7 +90,7 @@ def _items(value: JSON) -> Sequence[Any]:
     return value
 
 
-def _struct(parts: Mapping[str, Column]) -> Callable[[JSON], dict[str, Any]]:
+def _struct(parts: Mapping[str, ArrowColumn]) -> Callable[[JSON], dict[str, Any]]:
     def fit(value: JSON) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise _misfit(value, "object")
@@ -102,10 +101,10 @@ def _struct(parts: Mapping[str, Column]) -> Callable[[JSON], dict[str, Any]]:
 
 
 def _text(value: JSON) -> str:
-    # Arrow's text is UTF-8, which has no halves of characters: they become U+FFFD.
+    # Arrow's text is UTF-8, which cannot hold lone surrogates: they become U+FFFD.
     return joined([value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)])
 
 
 def _misfit(value: JSON, kind: str) -> MisfitError:
     shown = json.dumps(value)
-    return MisfitError(f"{shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}…'} is no {kind}")
+    return MisfitError(f"{shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}…'} is not a valid {kind}")

@@ -1,6 +1,6 @@
-"""Rows as Arrow's record batches: the same batches come out with further columns, every type exact.
+"""Tables of Arrow: the same record batches come out with the new columns, every type exact.
 
-Whatever library has made them: they are taken by Arrow's PyCapsule interface
+Any library's tables are taken by Arrow's PyCapsule interface
 (https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html), which pandas, Polars and DuckDB speak.
 """
 
@@ -16,21 +16,21 @@ from connector.base.errors import ConfigError
 from connector.base.records import Outcome, Record, Schema, Status
 from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
-from connector.tables import Kept
-from connector.tables._arrow_types import Column, MisfitError, column
+from connector.tables import OnError
+from connector.tables._arrow_types import ArrowColumn, MisfitError, arrow_column
 
-_ROWS: Final = 1_000  # of a batch that comes out, at the most: so many does a consumer wait for
+_ROWS: Final = 1_000  # the most rows of a batch that comes out: a consumer waits for all of them
 
 
 class _Waiting(NamedTuple):
-    """Rows whose outcomes are awaited: a batch as it came in, and the index of the row behind its last."""
+    """A batch whose outcomes are awaited, and the index of the row behind its last one."""
 
     batch: pa.RecordBatch
     end: int
 
 
-class Batches:
-    """See `connector.tables.Rows`. Input columns are handed on as they are, without a copy."""
+class ArrowTable:
+    """See `connector.tables.OpenTable`. Input columns are handed on as they are, without a copy."""
 
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], close: Callable[[], None]) -> None:
         self._schema = schema
@@ -41,10 +41,10 @@ class Batches:
         self.columns: tuple[str, ...] = tuple(schema.names)
         twice = [name for name in self.columns if self.columns.count(name) > 1]
         if twice:
-            raise ConfigError(f'the column "{twice[0]}" is there twice. Rename one of them.')
+            raise ConfigError(f'the table has two columns "{twice[0]}": rename one of them')
 
     def records(self) -> Iterator[Record]:
-        """See `connector.tables.Rows.records`."""
+        """See `connector.tables.OpenTable.records`."""
         end = 0
         for batch in self._batches:
             for start in range(0, batch.num_rows, _ROWS):
@@ -54,18 +54,20 @@ class Batches:
                 self._waiting.append(_Waiting(part, end))
                 for index, row in rows:
                     yield Record(index, row)
-        if not end:  # one batch without rows tells at least the columns
+        if not end:  # a batch without rows still shows the columns
             self._waiting.append(_Waiting(pa.RecordBatch.from_pylist([], schema=self._schema), 0))
 
-    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema], kept: Kept) -> Iterator[pa.RecordBatch]:
-        """See `connector.tables.Rows.enriched`. A reply's value that does not fit its column's type fails the row.
+    def enriched(
+        self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError
+    ) -> Iterator[pa.RecordBatch]:
+        """See `connector.tables.OpenTable.enriched`. A reply's value that does not fit its column's type fails the row.
 
-        A batch comes out once all of its rows are done. One that an error cuts short comes out first, with those.
+        A batch comes out once all of its rows are done. If an error cuts it short, its finished rows come out first.
         """
-        columns = {name: column(schema) for name, schema in added.items()}
+        columns = {name: arrow_column(schema) for name, schema in added.items()}
         fitted = (_fitted(result, columns) if isinstance(result, Outcome) else result for result in results)
         try:
-            for result in kept(fitted):
+            for result in on_error(fitted):
                 if not isinstance(result, Outcome):
                     continue
                 while result.record.index >= self._waiting[0].end:  # the last rows of a batch have been left out
@@ -80,8 +82,8 @@ class Batches:
         while self._waiting:
             yield self._next(columns)
 
-    def _next(self, columns: Mapping[str, Column]) -> pa.RecordBatch:
-        """The batch that has waited longest, as far as its rows are kept, with their new columns."""
+    def _next(self, columns: Mapping[str, ArrowColumn]) -> pa.RecordBatch:
+        """Returns the batch that has waited longest, without the rows that are left out, with the new columns."""
         batch, end = self._waiting.popleft()
         done, self._done = self._done, []
         inputs = batch.columns
@@ -96,23 +98,23 @@ class Batches:
 
 
 def _picked(batch: pa.RecordBatch, places: list[int]) -> list[pa.Array]:
-    """The columns with these rows alone. Arrow's own `take` knows not every type, such as Polars' texts."""
+    """Returns the columns with only these rows. Arrow's own `take` lacks some types, such as Polars' string views."""
     rows = [batch.slice(place, 1) for place in places] or [batch.slice(0, 0)]
     return [pa.concat_arrays([row.column(number) for row in rows]) for number in range(batch.num_columns)]
 
 
-def opened(rows: Any) -> Batches:
-    """See `connector.tables.Form`.
+def open_table(rows: Any) -> ArrowTable:
+    """See `connector.tables.TableFormat`.
 
     Raises:
-        ConfigError: This is no table: a single column, or one of which Arrow can make none.
+        ConfigError: This is not a table, such as a single column, or Arrow cannot read it.
     """
     if hasattr(rows, "__arrow_c_stream__"):
         reader = _taken(pa.RecordBatchReader.from_stream, rows)
-        return Batches(reader.schema, reader, reader.close)
+        return ArrowTable(reader.schema, reader, reader.close)
     items = iter([rows] if hasattr(rows, "__arrow_c_array__") else rows)
     first = _taken(pa.table, next(items))
-    return Batches(first.schema, _batches(first, items), lambda: None)
+    return ArrowTable(first.schema, _batches(first, items), lambda: None)
 
 
 def _batches(first: pa.Table, items: Iterator[Any]) -> Iterator[pa.RecordBatch]:
@@ -120,7 +122,7 @@ def _batches(first: pa.Table, items: Iterator[Any]) -> Iterator[pa.RecordBatch]:
     for number, item in enumerate(items, 2):
         table = _taken(pa.table, item)
         if table.schema != first.schema:
-            raise ConfigError(f"batch {number} has other columns, or other types, than the first one")
+            raise ConfigError(f"batch {number} has other columns or types than the first one")
         yield from table.to_batches()
 
 
@@ -128,17 +130,17 @@ def _taken(take: Callable[[Any], Any], rows: Any) -> Any:
     try:
         return take(rows)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise ConfigError(f"Arrow can make no table of this {type(rows).__name__}", detail=str(error)) from error
+        raise ConfigError(f"Arrow cannot make a table of this {type(rows).__name__}", detail=str(error)) from error
 
 
-def _fitted(outcome: Outcome, columns: Mapping[str, Column]) -> Outcome:
-    """The outcome with values that fit the types of the columns, failed where a value of the reply does not."""
+def _fitted(outcome: Outcome, columns: Mapping[str, ArrowColumn]) -> Outcome:
+    """Returns the outcome with its values converted to the columns' types; a failed one if a value does not fit."""
     fitted: dict[str, Any] = {}
     for name, value in outcome.columns.items():
         try:
             fitted[name] = None if value is None else columns[name].fit(value)
         except MisfitError as error:
-            outcome = _failed(outcome, f'the column "{name}" cannot hold what the reply gives: {error}')
+            outcome = _failed(outcome, f'the column "{name}" cannot hold a value of the reply: {error}')
             fitted = dict.fromkeys(outcome.columns)
             break
     group = {name: columns[name].fit(value) for name, value in outcome.group.items()}

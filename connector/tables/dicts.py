@@ -1,4 +1,4 @@
-"""Rows as dicts, one for each."""
+"""Rows as dicts, one for each row."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from typing import Any, NamedTuple
 
 from connector.base.records import Outcome, Record, Schema
 from connector.run.pipeline import Result
-from connector.tables import Kept
+from connector.tables import OnError
 
 
-class Dicts(NamedTuple):
-    """See `connector.tables.Rows`."""
+class DictTable(NamedTuple):
+    """See `connector.tables.OpenTable`."""
 
     rows: Iterable[Mapping[str, Any]]
     columns: None = None
 
     def records(self) -> Iterator[Record]:
-        """See `connector.tables.Rows.records`."""
+        """See `connector.tables.OpenTable.records`."""
         return (Record(index, dict(row)) for index, row in enumerate(self.rows))
 
-    def enriched(self, results: Iterator[Result], _added: Mapping[str, Schema], kept: Kept) -> Iterator[dict[str, Any]]:
-        """See `connector.tables.Rows.enriched`."""
-        return (result.row for result in kept(results) if isinstance(result, Outcome))
+    def enriched(
+        self, results: Iterator[Result], _added: Mapping[str, Schema], on_error: OnError
+    ) -> Iterator[dict[str, Any]]:
+        """See `connector.tables.OpenTable.enriched`."""
+        return (result.row for result in on_error(results) if isinstance(result, Outcome))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: there is nothing to release."""
 
 
-def opened(rows: Iterable[Mapping[str, Any]]) -> Dicts:
-    """See `connector.tables.Form`."""
-    return Dicts(rows)
+def open_table(rows: Iterable[Mapping[str, Any]]) -> DictTable:
+    """See `connector.tables.TableFormat`."""
+    return DictTable(rows)

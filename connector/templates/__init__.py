@@ -1,4 +1,4 @@
-"""Templates, compiled once and rendered for each row: sandboxed Jinja2 inside JSON, bounded in time and memory.
+"""Templates, compiled once and rendered for each row: sandboxed Jinja2 inside JSON, bounded in steps and memory.
 
-What a request consists of belongs in `endpoints`; this folder only turns a template and a row into a value.
+This folder turns a template and a row into a value. What a request consists of belongs in `endpoints`, not here.
 """

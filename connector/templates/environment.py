@@ -18,7 +18,15 @@ from jinja2.visitor import NodeTransformer
 
 from connector.base.values import text
 from connector.templates.filters import FILTERS, INTERNAL, READING, TESTS, join, percent
-from connector.templates.metering import STEP, charge, growth, made, operation, reading, weight
+from connector.templates.metering import (
+    STEP,
+    charge,
+    charged,
+    cost_of_growth,
+    cost_of_operation,
+    cost_of_reading,
+    weight,
+)
 
 MAX_DEPTH: Final = 100
 """How deep a template may be nested. Python itself refuses 200 open parentheses, and takes long to find that out."""
@@ -49,12 +57,12 @@ _ATTRIBUTES: Final[Mapping[type, frozenset[str]]] = {
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Looks into a row before anything else, so that `record.items` is the column; knows no private attributes."""
+    """Jinja2's sandbox, narrowed. It looks a name up in the row first, so that `record.items` is the column."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, undefined: type[Undefined] = StrictUndefined) -> None:
-        # Not optimized: constants would be reckoned when the template is compiled, where nothing pays for them.
+        # Not optimized: constants would be computed when the template is compiled, where nothing pays for them.
         super().__init__(undefined=undefined, finalize=text, keep_trailing_newline=True, cache_size=0, optimized=False)
         reads = undefined is StrictUndefined
         self.offered = {name: each for name, each in FILTERS.items() if reads or name not in READING}
@@ -62,7 +70,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals = {"range": self.globals["range"]}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A row's own key first, then what is safe of the object."""
+        """Returns a row's own key first, then a safe attribute of the object."""
         if type(obj) is dict:
             try:
                 return obj[attribute]
@@ -71,17 +79,17 @@ class Environment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002 - Jinja2's signature
-        """What is on the allow-list for the object's type."""
+        """Returns whether the allow-list has the attribute for the object's type."""
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES.items())
 
     def is_safe_callable(self, obj: Any) -> bool:
-        """The allowed methods, and `range`."""
+        """Returns whether this is an allowed method, or `range`."""
         return obj is self.globals["range"] or self.is_safe_attribute(
             getattr(obj, "__self__", None), getattr(obj, "__name__", ""), obj
         )
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls a method, which pays for what it reads and makes."""
+        """Calls a method, and charges for what it reads and makes."""
         if isinstance(obj, ChainableUndefined):
             return obj
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
@@ -89,24 +97,24 @@ class Environment(ImmutableSandboxedEnvironment):
             return super().call(context, obj, *args, **kwargs)
         if isinstance(owner, str) and name == "join":
             return join(context, owner, *args)
-        charge(context, STEP + reading(name, owner) + growth(name, owner, *args, **kwargs))
-        return made(context, super().call(context, obj, *args, **kwargs))
+        charge(context, STEP + cost_of_reading(name, owner) + cost_of_growth(name, owner, *args, **kwargs))
+        return charged(context, super().call(context, obj, *args, **kwargs))
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What `map` calls by a name that comes from the template."""
+        """Calls a filter for `map`, by a name that may come from a row."""
         if name not in self.offered:
-            raise SecurityError(f"there is no filter {name!r}")
+            raise SecurityError(f'there is no filter "{name}"')
         return super().call_filter(name, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Reckons `left operator right`, which pays for what it reads and makes."""
+        """Computes `left operator right`, and charges for what it reads and makes."""
         if operator == "%" and isinstance(left, str | bytes):
             return percent(context, left, right)
-        charge(context, operation(operator, left, right))
-        return made(context, super().call_binop(context, operator, left, right))
+        charge(context, cost_of_operation(operator, left, right))
+        return charged(context, super().call_binop(context, operator, left, right))
 
-    def checked(self, source: str) -> nodes.Template:
-        """Parses `source` and refuses what is not on the allow-list; what has no hook to pay by comes back with one.
+    def parse_checked(self, source: str) -> nodes.Template:
+        """Parses `source`, refuses what is not on the allow-list, and adds charges where Jinja2 has no hook for them.
 
         Raises `jinja2.TemplateSyntaxError` or `SecurityError`.
         """
@@ -118,49 +126,49 @@ class Environment(ImmutableSandboxedEnvironment):
                 raise SecurityError(TOO_DEEP)
         except RecursionError:
             raise SecurityError(TOO_DEEP) from None
-        paying: nodes.Template = _Paying().visit(tree)
-        return paying
+        metered: nodes.Template = _Metering().visit(tree)
+        return metered
 
     def _check(self, node: nodes.Node) -> None:
         kind = type(node).__name__
         if kind not in _NODES:
-            raise SecurityError(f"a template may not use {kind.lower()!r} here")
+            raise SecurityError(f'a template may not use "{kind.lower()}" here')
         for role, there_is in ((nodes.Filter, self.offered), (nodes.Test, TESTS)):
             if isinstance(node, role) and node.name not in there_is:
                 known = ", ".join(sorted(name for name in there_is if name.isalpha()))
-                raise SecurityError(f"there is no {kind.lower()} {node.name!r}; there are: {known}")
+                raise SecurityError(f'there is no {kind.lower()} "{node.name}"; there are: {known}')
         name = node.name if isinstance(node, nodes.Name) else node.attr if isinstance(node, nodes.Getattr) else ""
         if name.startswith("__") or (name == "self" and isinstance(node, nodes.Name)):
-            raise SecurityError(f'{name!r} is a private name; a column that is called so is record["{name}"]')
+            raise SecurityError(f'"{name}" is a private name: write record["{name}"] if it is a column')
 
 
-def filtered(expression: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
-    """The expression with a filter put on it."""
+def apply_filter(expression: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
+    """Returns the expression with a filter applied to it."""
     return nodes.Filter(expression, name, list(args), [], None, None, lineno=expression.lineno)
 
 
 def depth(node: nodes.Node) -> int:
-    """How many nodes are in one another."""
+    """Returns how deep the nodes are nested."""
     return 1 + max(map(depth, node.iter_child_nodes()), default=0)
 
 
-class _Paying(NodeTransformer):
-    """Makes pay what Jinja2 has no hook for: loops, concatenations, displays, comparisons and slices."""
+class _Metering(NodeTransformer):
+    """Adds charges where Jinja2 has no hook: to loops, concatenations, displays, comparisons and slices."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - Jinja2's name for it, as are those below
         inside = node.find_all(nodes.Node)
         cost = sum(weight(each.data) if isinstance(each, nodes.TemplateData) else STEP for each in inside)
         self.generic_visit(node)
-        node.iter = filtered(node.iter, "_loop", nodes.Const(cost))  # type: ignore[arg-type]  # typed too widely
+        node.iter = apply_filter(node.iter, "_loop", nodes.Const(cost))  # type: ignore[arg-type]  # typed too widely
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
-        return filtered(nodes.List(node.nodes, lineno=node.lineno), "_concat")
+        return apply_filter(nodes.List(node.nodes, lineno=node.lineno), "_concat")
 
     def visit_List(self, node: nodes.Expr) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
-        return filtered(node, "_display")
+        return apply_filter(node, "_display")
 
     visit_Dict = visit_List  # noqa: N815
 
@@ -169,9 +177,9 @@ class _Paying(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802
         self.generic_visit(node)
-        node.expr = filtered(node.expr, "_read")
+        node.expr = apply_filter(node.expr, "_read")
         for operand in node.ops:
-            operand.expr = filtered(operand.expr, "_read")
+            operand.expr = apply_filter(operand.expr, "_read")
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
@@ -179,4 +187,4 @@ class _Paying(NodeTransformer):
         if not isinstance(node.arg, nodes.Slice):
             return node
         bounds = (node.arg.start, node.arg.stop, node.arg.step)
-        return filtered(node.node, "_slice", *(bound or nodes.Const(None) for bound in bounds))
+        return apply_filter(node.node, "_slice", *(bound or nodes.Const(None) for bound in bounds))

@@ -1,7 +1,7 @@
-"""Templates of nothing but columns and the text between them, as most are: filled in directly, without Jinja2.
+"""Templates that consist of columns and the text between them, as most do: filled in directly, without Jinja2.
 
-What else a row may bring (a column that it lacks, a null or a number inside a text) raises one of `UNFIT`; then Jinja2
-renders the row, or says why it cannot.
+A row that needs more (it lacks a column, or has a null or a number inside a text) raises one of `NEEDS_JINJA`; then
+Jinja2 renders the row, or explains why it cannot.
 """
 
 from __future__ import annotations
@@ -14,24 +14,31 @@ from jinja2 import nodes
 
 from connector.base.records import JSON
 from connector.base.values import native
-from connector.templates.expression import ROW, Leaf
+from connector.templates.template_string import ROW, TemplateString
 
 Fill = Callable[[Mapping[str, Any]], Any]
+"""Makes the value of one row."""
 
-UNFIT: Final = (LookupError, TypeError)
+NEEDS_JINJA: Final = (LookupError, TypeError)
+"""Raised by a filling function for a row that it cannot handle."""
 
 _LONG: Final = 2**22  # characters of all texts; longer ones are for Jinja2, where they are paid for
 _KEYS: Final[Mapping[type, type]] = {dict: str, list: int}
 
 
 class _OtherError(Exception):
-    """It is more than columns and text."""
+    """The template has more than columns and text."""
 
 
-def plain(structure: JSON, path: str, leaves: Sequence[Leaf], constants: Mapping[str, Any]) -> Fill | None:
-    """What fills a structure in for a row, given its templated strings in order; `None` where that needs Jinja2."""
-    known, most = {ROW, *constants}, _LONG // max(1, len(leaves))
-    left = iter(leaves)
+def compile_fill(
+    structure: JSON, path: str, strings: Sequence[TemplateString], constants: Mapping[str, Any]
+) -> Fill | None:
+    """Returns a function that fills a structure in for a row; `None` if that needs Jinja2.
+
+    `strings` are the templated strings of the structure, in order.
+    """
+    known, most = {ROW, *constants}, _LONG // max(1, len(strings))
+    left = iter(strings)
 
     def node(value: JSON, at: str) -> Fill:
         if isinstance(value, dict):
@@ -43,10 +50,10 @@ def plain(structure: JSON, path: str, leaves: Sequence[Leaf], constants: Mapping
             items = [node(item, f"{at}[{i}]") for i, item in enumerate(value)]
             return lambda row: [fill(row) for fill in items]
         if isinstance(value, str) and "{" in value:
-            leaf = next(left, None)
-            if leaf is None or (leaf.path, leaf.source) != (at, value):  # a text with a brace, but no template
+            string = next(left, None)
+            if string is None or (string.path, string.source) != (at, value):  # a text with a brace, but no template
                 raise _OtherError
-            return _leaf(leaf, known, most)
+            return _string(string, known, most)
         return lambda _: value
 
     try:
@@ -55,12 +62,12 @@ def plain(structure: JSON, path: str, leaves: Sequence[Leaf], constants: Mapping
         return None
 
 
-def _leaf(leaf: Leaf, known: set[str], most: int) -> Fill:
-    if leaf.expression is not None:
-        get = _getter(leaf.expression, known)
+def _string(string: TemplateString, known: set[str], most: int) -> Fill:
+    if string.expression is not None:
+        get = _getter(string.expression, known)
         return lambda row: native(get(row))
     parts: list[str | Fill] = []
-    for output in leaf.tree.body:
+    for output in string.tree.body:
         if not isinstance(output, nodes.Output):
             raise _OtherError
         parts += [part.data if isinstance(part, nodes.TemplateData) else _getter(part, known) for part in output.nodes]
@@ -75,7 +82,7 @@ def _leaf(leaf: Leaf, known: set[str], most: int) -> Fill:
 
 
 def _getter(node: nodes.Node, known: set[str]) -> Fill:
-    """What gets a column, or what stands in it under keys and indices that are told."""
+    """Returns a function that gets a column, or the value in it under constant keys and indices."""
     keys: list[Any] = []
     while isinstance(node, nodes.Getattr | nodes.Getitem):
         if isinstance(node, nodes.Getattr):

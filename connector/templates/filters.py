@@ -1,7 +1,7 @@
-"""The filters and tests that a template may use: Jinja2's, without the ones that nobody asks an endpoint for.
+"""The filters and tests that a template may use: Jinja2's, without those that requests have no use for.
 
-Each pays for what it reads and makes. One that makes a text of its value has no text for null: that is an error, as it
-is in a text, and `default` says what to send instead.
+Each is charged for what it reads and makes. A filter that makes a text refuses null, as a text does: `default` says
+what to send instead.
 """
 
 from __future__ import annotations
@@ -32,14 +32,23 @@ from connector.base.values import (
     without_tags,
 )
 from connector.templates.images import url_of
-from connector.templates.metering import STEP, charge, counted, growth, looked_into, made, reading, weight
+from connector.templates.metering import (
+    STEP,
+    charge,
+    charged,
+    charged_items,
+    charged_look_ups,
+    cost_of_growth,
+    cost_of_reading,
+    weight,
+)
 
-_USUAL: Final = frozenset(
+_FROM_JINJA: Final = frozenset(
     "abs batch capitalize center count dictsort e escape first float forceescape format groupby indent int items join "
     "last length list lower map max min reject rejectattr replace reverse round safe select selectattr slice sort "
     "string striptags sum title trim truncate unique upper urlencode wordcount".split()
 )
-_TEXTS: Final = frozenset(
+_OF_TEXT: Final = frozenset(
     "capitalize center e escape forceescape format indent lower replace string striptags title trim truncate upper "
     "wordcount".split()
 )
@@ -50,14 +59,14 @@ _IMAGE: Final = 4  # bytes for a unit of fuel: images are large, and only handed
 
 
 def join(context: Context, separator: object, values: Iterable[Any]) -> str:
-    """The texts of the values, with the separator between them."""
+    """Returns the texts of the values with the separator between them."""
     between, parts = text(separator), _texts(context, values)
     charge(context, sum(map(getsizeof, parts)) + len(parts) * 4 * len(between))
     return between.join(parts)
 
 
 def percent(context: Context, template: Any, values: Any) -> Any:
-    """What `template % values` makes. Raises `NullError` where that is the text of a null."""
+    """Returns `template % values`. Raises `NullError` if one of the values is null."""
     template = text(template)
     if _WIDE.search(template):
         raise SecurityError(f"a format makes a value wider than {_WIDEST - 1}")
@@ -128,11 +137,11 @@ def _read(context: Context, value: Any) -> Any:
 
 @pass_context
 def _slice(context: Context, value: Any, start: int | None, stop: int | None, step: int | None) -> Any:
-    return None if _is_let_through(context, value) else made(context, value[start:stop:step])
+    return None if _is_let_through(context, value) else charged(context, value[start:stop:step])
 
 
 def _paid(function: Callable[..., str]) -> Callable[..., str]:
-    """What makes a text of anything, paying for the text."""
+    """Returns a filter that makes a text of anything, charged for the text."""
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **options: Any) -> str:
@@ -144,24 +153,24 @@ def _paid(function: Callable[..., str]) -> Callable[..., str]:
 
 
 def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter `name`, paying its way. In a lenient environment it makes null of null."""
+    """Returns the filter `name`, charged for its work. In a lenient environment it turns null into null."""
     passed = _passed(function)
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **options: Any) -> Any:
         if _is_let_through(context, value):
             return None
-        if name in _TEXTS and not isinstance(value, str):
+        if name in _OF_TEXT and not isinstance(value, str):
             value = text(value)
-        charge(context, STEP + reading(name, value) + growth(name, value, *args, **options))
-        value = looked_into(context, name, value, (*args, *options.values()))
-        return made(context, function(*passed(context), value, *args, **options))
+        charge(context, STEP + cost_of_reading(name, value) + cost_of_growth(name, value, *args, **options))
+        value = charged_look_ups(context, name, value, (*args, *options.values()))
+        return charged(context, function(*passed(context), value, *args, **options))
 
     return call
 
 
 def _comparing(function: Callable[..., bool]) -> Callable[..., bool]:
-    """A test that reads its arguments, paying for that."""
+    """Returns a test that is charged for reading its arguments."""
 
     @pass_context
     def call(context: Context, *values: Any) -> bool:
@@ -177,7 +186,7 @@ def _is_let_through(context: Context, value: object) -> bool:
 
 
 def _passed(function: Callable[..., Any]) -> Callable[[Context], tuple[Any, ...]]:
-    """What Jinja2 passes to a filter before its value."""
+    """Returns a function for the arguments that Jinja2 passes to a filter before its value."""
     match getattr(getattr(function, "jinja_pass_arg", None), "name", None):
         case "context":
             return lambda context: (context,)
@@ -201,16 +210,16 @@ _OWN: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    **{name: _metered(name, _OWN.get(name, jinja2.filters.FILTERS[name])) for name in _USUAL},
+    **{name: _metered(name, _OWN.get(name, jinja2.filters.FILTERS[name])) for name in _FROM_JINJA},
     "default": default,
     "d": default,
     "image": _image,
     "tojson": _paid(tojson),
 }
-"""What a template may use, by name."""
+"""The filters that a template may use, by name."""
 
 READING: Final = frozenset({"image"})
-"""Those that may read a file, which the names in a reply must never lead to: they are for requests alone."""
+"""Filters that may read a file. Only requests have them: a reply must never be able to name a file."""
 
 INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
     "_text": text,
@@ -222,12 +231,12 @@ INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
     "_display": _display,
     "_read": _read,
     "_slice": _slice,
-    "_loop": counted,
+    "_loop": charged_items,
 }
-"""What only the compiler may use."""
+"""Filters that only the compiler may use."""
 
 _ALL_TESTS: Final[Mapping[str, Any]] = jinja2.tests.TESTS
 TESTS: Final[Mapping[str, Callable[..., Any]]] = {
     name: _comparing(test) if name in _COMPARING else test for name, test in _ALL_TESTS.items()
 }
-"""By name."""
+"""The tests that a template may use, by name."""

@@ -1,7 +1,7 @@
-"""Images on their way into a request: whatever a row has one as becomes a URL, or a data URL.
+"""Images for requests: a URL, data URL, path or bytes of a row becomes a URL or a data URL.
 
-A path is opened only because the config says that a column holds images, so what it leads to has to be one: nothing
-else of this machine ever gets into a request, nor into an error.
+A path is opened only because the config says that a column holds images, so the file has to be one: no other file of
+this machine ever gets into a request or an error.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 from connector.base.values import is_null
 
 LARGEST: Final = 20 * 2**20
-"""Bytes of an image at the most, as OpenAI's vision guide has it."""
+"""The most bytes of an image (OpenAI's vision guide)."""
 
 SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
-"""The media types that are known, with the ending of their files."""
+"""The supported media types, with the suffix of their files."""
 
-_HEAD: Final = 12  # bytes by which they are told apart
+_HEAD: Final = 12  # the first bytes, which say what type of image it is
 _STARTS: Final = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -33,21 +33,21 @@ _SHOWN: Final = 100
 
 
 class ImageError(ValueError):
-    """A value that is no image, or none that can be sent; says why without a word of its content."""
+    """A value that is not an image, or cannot be sent; the message holds nothing of its content."""
 
 
 def media_type(data: bytes) -> str | None:
-    """The media type of an image by its first bytes: PNG, JPEG, GIF or WebP; `None` for anything else."""
+    """Returns the media type of an image by its first bytes: PNG, JPEG, GIF or WebP; `None` for anything else."""
     if data[:4] == b"RIFF" and data[8:_HEAD] == b"WEBP":
         return "image/webp"
     return next((kind for start, kind in _STARTS.items() if data.startswith(start)), None)
 
 
 def url_of(value: object) -> str:
-    """The URL of an image: an http URL as it is, a data URL checked; one is made of bytes, base64 and local paths.
+    """Returns the URL of an image: an http URL as it is, a data URL checked, and anything else made into one.
 
     Raises:
-        ImageError: It is null, no image, too large, or a file that cannot be read.
+        ImageError: The value is null, not an image, too large, or a file that cannot be read.
     """
     if isinstance(value, bytes | bytearray | memoryview):
         return _data_url(bytes(value), "these bytes are")
@@ -60,7 +60,7 @@ def url_of(value: object) -> str:
     if start.startswith(("http://", "https://")):
         return text
     if start.startswith("data:"):
-        return _data_url(contained(text), "the data URL is")
+        return _data_url(bytes_of(text), "the data URL is")
     if text.startswith(_BASE64_STARTS):
         try:
             return _data_url(_decoded(text), "the base64 text is")
@@ -69,11 +69,11 @@ def url_of(value: object) -> str:
     return _data_url(_read(text), f"{text[:_SHOWN]!r} is")
 
 
-def contained(data_url: str) -> bytes:
-    """The bytes in a data URL (RFC 2397) in base64.
+def bytes_of(data_url: str) -> bytes:
+    """Returns the bytes of a data URL in base64 (RFC 2397).
 
     Raises:
-        ImageError: It is none, or larger than an image may be.
+        ImageError: It is not one, or larger than an image may be.
     """
     head, comma, data = data_url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
@@ -81,7 +81,7 @@ def contained(data_url: str) -> bytes:
     try:
         return _decoded(data)
     except binascii.Error:
-        raise ImageError("the data URL is cut, or its base64 is none") from None
+        raise ImageError("the data URL is cut short, or not valid base64") from None
 
 
 def _decoded(text: str) -> bytes:
@@ -93,28 +93,28 @@ def _decoded(text: str) -> bytes:
 def _data_url(data: bytes, what: str) -> str:
     kind = media_type(data)
     if kind is None:
-        raise ImageError(f"{what} no image of a kind that can be sent: PNG, JPEG, GIF and WebP can")
+        raise ImageError(f"{what} not an image that can be sent: send PNG, JPEG, GIF or WebP")
     if len(data) > LARGEST:
         raise _too_large("the image")
     return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 def _read(path: str) -> bytes:
-    """The file, whole if it begins as an image does. Neither a pipe nor a device is waited for."""
+    """Returns the content of a file, or only its first bytes if it does not begin as an image. Waits for no pipe."""
     shown = repr(path[:_SHOWN])
     if not path or "\0" in path:
-        raise ImageError(f"{shown} is no image, nor where one is")
+        raise ImageError(f"{shown} is not an image, and not the path of one")
     try:
         found = Path(path).stat()
         if not S_ISREG(found.st_mode):
-            raise ImageError(f"{shown} is no file: name an image")
+            raise ImageError(f"{shown} is not a file: name an image")
         if found.st_size > LARGEST:
             raise _too_large(shown)
         with open(path, "rb", opener=_opened) as file:
             head = file.read(_HEAD)
             return head + file.read(LARGEST) if media_type(head) else head
     except FileNotFoundError:
-        raise ImageError(f"{shown} is no URL, no image in base64, and no file that there is") from None
+        raise ImageError(f"{shown} is not a URL, not an image in base64, and there is no such file") from None
     except OSError as error:
         raise ImageError(f"the image {shown} cannot be read: {error.strerror}") from None
 

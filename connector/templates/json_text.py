@@ -1,7 +1,6 @@
-"""Templates around JSON: text that is JSON only once it is rendered, such as a list of messages made by a loop.
+"""Templates that are JSON only once they are rendered, such as a list of messages made by a loop.
 
-Every expression in it is escaped for where it stands, which is read off the text before it: inside a JSON string or
-outside.
+The text before an expression says whether it stands inside a JSON string or outside; it is escaped accordingly.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from typing import Final
 
 from jinja2 import nodes
 
-from connector.templates.environment import filtered
+from connector.templates.environment import apply_filter
 
 _IN_STRING: Final = "_in_string"
 _VALUE: Final = "_value"
@@ -26,9 +25,9 @@ def escape(body: list[nodes.Node], *, in_string: bool = False) -> bool:
             case nodes.Output():
                 in_string = _escape_output(node, in_string=in_string)
             case nodes.AssignBlock():
-                as_text(node)  # it is no part of the JSON until it is put there
+                as_text(node)  # it is not part of the JSON until it is used there
             case nodes.FilterBlock():
-                raise ValueError(f"line {node.lineno}: a filter block would change the JSON: filter the values in it")
+                raise ValueError(f"line {node.lineno}: a filter block would change the JSON: filter the values instead")
             case _:
                 branches = [getattr(node, name, None) or [] for name in ("body", "else_")]
                 branches += [branch.body for branch in getattr(node, "elif_", [])]
@@ -42,20 +41,20 @@ def _escape_output(node: nodes.Output, *, in_string: bool) -> bool:
         if isinstance(part, nodes.TemplateData):
             in_string = _ends_in_string(part.data, in_string=in_string)
         elif in_string or not _is_separator(part):
-            node.nodes[i] = filtered(part, _IN_STRING if in_string else _VALUE)
+            node.nodes[i] = apply_filter(part, _IN_STRING if in_string else _VALUE)
     return in_string
 
 
 def as_text(block: nodes.Node) -> None:
-    """Puts every expression inside as the text of its value, paid for."""
+    """Makes every expression inside yield the text of its value, charged for."""
     for output in block.find_all(nodes.Output):
         output.nodes = [
-            part if isinstance(part, nodes.TemplateData) else filtered(part, "_spend") for part in output.nodes
+            part if isinstance(part, nodes.TemplateData) else apply_filter(part, "_spend") for part in output.nodes
         ]
 
 
 def example(body: list[nodes.Node]) -> str:
-    """What an escaped body could render to, every value an empty text; just `null` where that depends on the row."""
+    """Returns what an escaped body could render to, every value an empty text; `null` if that depends on the row."""
     rendered = ""
     for part in (part for node in body for part in (node.nodes if isinstance(node, nodes.Output) else [node])):
         if isinstance(part, nodes.TemplateData):
@@ -68,7 +67,7 @@ def example(body: list[nodes.Node]) -> str:
 
 
 def _is_separator(part: nodes.Expr) -> bool:
-    """Whether it is punctuation that the template itself writes, as in `{{ "," if not loop.last }}`."""
+    """Returns whether the template itself writes punctuation here, as in `{{ "," if not loop.last }}`."""
     if isinstance(part, nodes.CondExpr):
         return _is_separator(part.expr1) and (part.expr2 is None or _is_separator(part.expr2))
     return isinstance(part, nodes.Const) and part.value in ("", ",", ", ")

@@ -1,8 +1,8 @@
-"""What a rendering may use up: every operation of a template pays for what it reads and makes.
+"""Bounds what a rendering may use up: every operation of a template is charged for what it reads and makes.
 
 A config may be written by someone else than the owner of the machine, and `{{ "x" * 10**9 }}` would fill its memory.
-So each rendering has fuel: a byte that is read or made takes one unit, anything else that takes time takes `STEP`. What
-makes far more than it is given pays beforehand.
+So each rendering has fuel: a byte that is read or made takes one unit, anything else that takes time takes `STEP`. An
+operation that makes far more than it is given is charged before it runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FUEL: Final = "__fuel__"
 """The context's name for what is left: `[units]`."""
 
 MAX_FUEL: Final = 32 * 2**20
-"""The units of one rendering: so many bytes, or a million steps. The slowest operations make a second of it."""
+"""The units of one rendering: 32 MiB read or made, or a million steps. The slowest operations take a second."""
 
 STEP: Final = 32
 """What an item, a call, or a node in the body of a loop takes."""
@@ -40,7 +40,7 @@ _WIDTH: Final = 4  # bytes of a character, at most
 
 
 def charge(context: Context, cost: float) -> None:
-    """Pays for an operation. Raises `SecurityError` where the fuel does not suffice."""
+    """Takes `cost` units of fuel. Raises `SecurityError` if fewer are left."""
     fuel = context.parent[FUEL]
     fuel[0] -= cost
     if fuel[0] < 0:
@@ -48,7 +48,7 @@ def charge(context: Context, cost: float) -> None:
 
 
 def weight(value: object) -> int:
-    """The bytes of a value with all that is in it, as often as it is in it. Beyond `MAX_FUEL` it stops counting."""
+    """Returns the bytes of a value and of everything in it, as often as it occurs; stops counting at `MAX_FUEL`."""
     if isinstance(value, str):
         return getsizeof(value)
     total, rest = 0, [value]
@@ -61,27 +61,27 @@ def weight(value: object) -> int:
     return total
 
 
-def reading(name: str, value: object) -> int:
-    """What it costs the filter or method `name` to read `value`."""
+def cost_of_reading(name: str, value: object) -> int:
+    """Returns the units that the filter or method `name` takes to read `value`."""
     if not isinstance(value, str):
         return 0 if name in _CHEAP else weight(value)
     return getsizeof(value) * (STEP if name in _ITERATING else _SPLIT if name in _SPLITTING else 1)
 
 
-def growth(name: str, value: Any, *args: Any, **options: Any) -> float:
-    """What the filter or method `name` makes, where its arguments can make it large."""
+def cost_of_growth(name: str, value: Any, *args: Any, **options: Any) -> float:
+    """Returns the units of what the filter or method `name` makes, if its arguments can make that large."""
     grows = _GROWTH.get(name)
     return max(0, grows(value, *args, **options)) if grows else 0  # 0 for NaN as well
 
 
-def looked_into(context: Context, name: str, value: Any, args: Iterable[object]) -> Any:
-    """The same value; if the filter `name` looks for a long `attribute` of each item, each item pays for its length."""
+def charged_look_ups(context: Context, name: str, value: Any, args: Iterable[object]) -> Any:
+    """Returns the same value; each item is charged for a dotted `attribute` that the filter looks up in it."""
     parts = sum(len(_PATH.findall(arg)) for arg in args if isinstance(arg, str)) if name in _ITERATING else 0
-    return counted(context, value, _LOOK_UP * parts) if parts else value
+    return charged_items(context, value, _LOOK_UP * parts) if parts else value
 
 
-def operation(operator: str, left: object, right: object) -> int:
-    """What it costs to reckon `left operator right`."""
+def cost_of_operation(operator: str, left: object, right: object) -> int:
+    """Returns the units that `left operator right` takes."""
     if operator == "+":
         return weight(left) + weight(right)
     for value, times in ((left, right), (right, left)):
@@ -92,20 +92,20 @@ def operation(operator: str, left: object, right: object) -> int:
     return 0
 
 
-def made(context: Context, value: Any) -> Any:
-    """The same value, paid for: an iterator's items as they are taken."""
+def charged(context: Context, value: Any) -> Any:
+    """Returns the same value, charged for; an iterator's items are charged for as they are taken."""
     if isinstance(value, str | list | tuple | dict):
         charge(context, weight(value))
     elif isinstance(value, Iterator):
-        return counted(context, value)
+        return charged_items(context, value)
     elif isinstance(value, int) and value.bit_length() > _MAX_BITS:
         raise SecurityError(f"a whole number has more than {_MAX_BITS} bits")
     return value
 
 
 @pass_context
-def counted(context: Context, values: Iterable[Any], cost: int = STEP) -> Iterator[Any]:
-    """The same values, each paid for as it is taken."""
+def charged_items(context: Context, values: Iterable[Any], cost: int = STEP) -> Iterator[Any]:
+    """Yields the same values, each charged for as it is taken."""
     for value in values:
         charge(context, cost)
         yield value

@@ -1,7 +1,7 @@
-"""JSON whose string leaves are templates: parsed once, compiled once into ONE Jinja2 template, rendered for each row.
+"""JSON whose strings are templates: parsed once, compiled once into ONE Jinja2 template, rendered for each row.
 
-The compiled template builds the structure itself (a dict display whose leaves are expressions), so a row's text can
-never break or change the JSON around it, and a leaf that is one whole `{{ expression }}` keeps its native type.
+The compiled template builds the structure itself (a dict display with expressions in place of its strings), so a row's
+text can never break or change the JSON around it, and a string that is just one `{{ expression }}` keeps its type.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jinja2.runtime import Context
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Schema
-from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, depth, filtered
-from connector.templates.expression import ROW, Leaf, said, shortened
-from connector.templates.fast_fill import UNFIT, plain
-from connector.templates.inference import of_expression, of_value
+from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, apply_filter, depth
+from connector.templates.fast_fill import NEEDS_JINJA, compile_fill
 from connector.templates.json_text import as_text, escape, example
 from connector.templates.metering import FUEL, MAX_FUEL
+from connector.templates.schema_inference import schema_of_expression, schema_of_value
+from connector.templates.template_string import ROW, TemplateString, error_text, quoted_source
 
 _RESULT: Final = "__result__"
 _STRICT: Final = Environment()
@@ -37,12 +37,12 @@ class Template:
 
     Args:
         source: The structure, or its JSON text. Text that is JSON only once rendered is a template as a whole.
-        path: What the user calls it, for messages: `request_format`.
-        lenient: What is missing is null, rather than an error: a reply need not have every field.
+        path: The option that it comes from, for messages: `request_format`.
+        lenient: Whether a missing value is null rather than an error: a reply need not have every field.
         constants: Names that are the same for every row. A row's own column of that name comes first.
 
     Raises:
-        ConfigError: It is neither JSON nor a template, or uses what templates may not; lists every bad leaf.
+        ConfigError: It is neither JSON nor a template, or uses what templates may not; lists all bad strings.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Template:
         self.path = path
         self._constants = dict(constants or {})
         self._environment = _LENIENT if lenient else _STRICT
-        self.leaves: list[Leaf] = []
+        self.strings: list[TemplateString] = []
         self._problems: list[Problem] = []
         structure, is_text = _parsed(source, path)
         self.structure = None if is_text else structure
@@ -61,38 +61,38 @@ class Template:
         except RecursionError:
             self._problems.append(Problem(path, TOO_DEEP))
         except (SyntaxError, TemplateSyntaxError) as error:  # by Python, on the code that Jinja2 made, or by Jinja2
-            self._problems.append(Problem(path, f"is no template that can run: {error}"))
+            self._problems.append(Problem(path, f"is not a valid template: {error}"))
         if self._problems:
             raise ConfigError(self._problems)
         self.evaluate: Callable[[Mapping[str, Any]], Any] = compiled
-        self._fill = None if is_text else plain(structure, path, self.leaves, self._constants)
+        self._fill = None if is_text else compile_fill(structure, path, self.strings, self._constants)
 
     @property
     def names(self) -> set[str]:
-        """Every name that it reads."""
-        return set().union(*(leaf.names() for leaf in self.leaves))
+        """All names that it reads."""
+        return set().union(*(string.names() for string in self.strings))
 
     def required(self) -> dict[str, str]:
-        """The names it cannot do without, each with the path of the first leaf that needs it."""
+        """Returns the names that a row must have, each with the path of the first string that needs it."""
         found: dict[str, str] = {}
-        for leaf in self.leaves:
-            for name in leaf.required():
+        for string in self.strings:
+            for name in string.required():
                 if name not in self._constants:
-                    found.setdefault(name, leaf.path)
+                    found.setdefault(name, string.path)
         return found
 
     def columns(self, names: Schema) -> dict[str, Schema]:
-        """The schema of each key of the structure, over the names that `names`, an object schema, describes."""
-        leaves = {leaf.path: leaf for leaf in self.leaves}
+        """Returns the schema of each key of the structure; `names`, an object schema, describes what they read."""
+        strings = {string.path: string for string in self.strings}
 
         def schema_of(value: JSON, path: str) -> Schema:
             if isinstance(value, dict):
                 properties = {key: schema_of(each, f"{path}.{key}") for key, each in value.items()}
                 return {"type": "object", "properties": properties}
-            if isinstance(value, str) and path in leaves:
-                expression = leaves[path].expression
-                return {"type": "string"} if expression is None else of_expression(expression, names)
-            return of_value(value)
+            if isinstance(value, str) and path in strings:
+                expression = strings[path].expression
+                return {"type": "string"} if expression is None else schema_of_expression(expression, names)
+            return schema_of_value(value)
 
         return {key: schema_of(value, f"{self.path}.{key}") for key, value in (self.structure or {}).items()}
 
@@ -100,16 +100,16 @@ class Template:
         """Renders for one row. About 2 µs for a usual chat request, the encoding included.
 
         Raises:
-            TemplateError: The row lacks a column, holds a null where a text stands, or an expression fails on it.
+            TemplateError: The row lacks a column, has a null inside a text, or makes an expression fail.
         """
         if self._fill is not None:
             try:
                 return self._fill(row)
-            except UNFIT:
-                pass  # Jinja2 knows what to make of it, or what to say
+            except NEEDS_JINJA:
+                pass  # Jinja2 renders the row, or explains why it cannot
         try:
             return self.evaluate(row)
-        except Exception as error:  # noqa: BLE001 - an expression can fail in any way on a row's values
+        except Exception as error:  # noqa: BLE001 - a row's values can make an expression raise anything
             raise self._explained(row, error) from None
 
     def _body(self, structure: JSON) -> list[nodes.Node]:
@@ -121,7 +121,7 @@ class Template:
         if isinstance(value, dict):
             return nodes.Dict(
                 [
-                    nodes.Pair(self._leaf(str(key), at, blocks, key=True), self._node(item, at, blocks))
+                    nodes.Pair(self._string(str(key), at, blocks, key=True), self._node(item, at, blocks))
                     for key, item in value.items()
                     for at in (f"{path}.{key}",)
                 ]
@@ -129,12 +129,12 @@ class Template:
         if isinstance(value, list):
             return nodes.List([self._node(item, f"{path}[{i}]", blocks) for i, item in enumerate(value)])
         if isinstance(value, str):
-            return self._leaf(value, path, blocks)
+            return self._string(value, path, blocks)
         if not (value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))):
             self._problems.append(Problem(path, f"{value!r} is not JSON"))
         return nodes.Const(value)
 
-    def _leaf(self, source: str, path: str, blocks: list[nodes.Node], *, key: bool = False) -> nodes.Expr:
+    def _string(self, source: str, path: str, blocks: list[nodes.Node], *, key: bool = False) -> nodes.Expr:
         if "{" not in source:
             return nodes.Const(source)
         tree = self._tree(source, path)
@@ -142,11 +142,11 @@ class Template:
         if parts is not None and all(isinstance(part, nodes.TemplateData) for part in parts):
             return nodes.Const("".join(part.as_const() for part in parts))
         expression = parts[0] if parts is not None and len(parts) == 1 and "{#" not in source else None
-        self.leaves.append(Leaf(path, source, tree, None if key else expression))
+        self.strings.append(TemplateString(path, source, tree, None if key else expression))
         if expression is not None:
-            return filtered(expression, "_text" if key else "_native")
+            return apply_filter(expression, "_text" if key else "_native")
         if parts is not None:
-            return filtered(nodes.List(parts, lineno=1), "_concat")
+            return apply_filter(nodes.List(parts, lineno=1), "_concat")
         as_text(tree)
         name = f"__leaf{len(blocks)}__"
         blocks.append(nodes.AssignBlock(nodes.Name(name, "store"), None, tree.body))
@@ -154,7 +154,7 @@ class Template:
 
     def _text_body(self, source: str) -> list[nodes.Node]:
         tree = self._tree(source, self.path)
-        self.leaves.append(Leaf(self.path, source, tree, None))
+        self.strings.append(TemplateString(self.path, source, tree, None))
         try:
             escape(tree.body)
             loads(example(tree.body) if tree.body else "null")
@@ -164,23 +164,23 @@ class Template:
 
     def _tree(self, source: str, path: str) -> nodes.Template:
         try:
-            return self._environment.checked(source)
+            return self._environment.parse_checked(source)
         except (TemplateSyntaxError, SecurityError) as error:
-            self._problems.append(Problem(path, f"{shortened(source)} is no template that can run: {error.message}"))
+            self._problems.append(Problem(path, f"{quoted_source(source)} is not a valid template: {error.message}"))
             return nodes.Template([])
 
     def _explained(self, row: Mapping[str, Any], error: Exception) -> TemplateError:
-        """Finds the leaf that fails, by rendering them one at a time, and says what is wrong in the user's words."""
+        """Returns an error that names the string that fails, found by rendering them one at a time."""
         lenient = self._environment is _LENIENT
-        for leaf in self.leaves:
+        for string in self.strings:
             try:
-                _alone(leaf.source, is_text=leaf.expression is None, lenient=lenient).evaluate(
+                _alone(string.source, is_text=string.expression is None, lenient=lenient).evaluate(
                     {**self._constants, **row}
                 )
             except Exception as inner:  # noqa: BLE001 - as in render
-                return TemplateError(f"{leaf.path}: {leaf.reason(inner, row)}")
+                return TemplateError(f"{string.path}: {string.reason(inner, row)}")
         found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
-        return TemplateError(f"{self.path}: {found}{said(error)}")
+        return TemplateError(f"{self.path}: {found}{error_text(error)}")
 
 
 @lru_cache(maxsize=256)
@@ -200,7 +200,7 @@ def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:
 
 
 class _Context(Context):
-    """What a template runs in, made for every row: without what Jinja2 sets up for inheritance, which is not there."""
+    """The context of one rendering, without what Jinja2 sets up for template inheritance, which is not allowed here."""
 
     def __init__(self, environment: Environment, parent: dict[str, Any], evaluation: nodes.EvalContext) -> None:
         self.environment = environment
@@ -234,7 +234,7 @@ def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[
 
 
 def _parts(tree: nodes.Template) -> list[nodes.Expr] | None:
-    """The texts and expressions that make up a template; `None` where it has control blocks."""
+    """Returns the texts and expressions that make up a template; `None` if it has control blocks."""
     if not all(isinstance(node, nodes.Output) for node in tree.body):
         return None
     return [part for node in tree.body for part in node.nodes]  # type: ignore[attr-defined]

@@ -58,8 +58,8 @@ def test_stats_tell_how_much_there_is_and_what_it_cost(path: Path) -> None:
         "entries": "4",
         "status 200": "3",
         "status 400": "1",
-        "tokens": "3,000 in, 60 out (told by 3 replies)",
-        "cost": "$0.750000 (told by 2 replies)",
+        "tokens": "3,000 in, 60 out (from 3 replies)",
+        "cost": "$0.750000 (from 2 replies)",
         "oldest": "2023-11-14T22:13:20Z",
         "newest": "2038-01-19T03:14:08Z",
     }
@@ -70,7 +70,7 @@ def test_stats_tell_how_much_there_is_and_what_it_cost(path: Path) -> None:
 def test_stats_of_an_empty_ledger_are_empty_and_claim_no_cost(tmp_path: Path) -> None:
     SqliteLedger(tmp_path / "run.ledger").close()
     told = shown(tmp_path / "run.ledger")
-    assert (told["entries"], told["tokens"], told["cost"], told["oldest"]) == ("0", "not told", "not told", "none")
+    assert (told["entries"], told["tokens"], told["cost"], told["oldest"]) == ("0", "unknown", "unknown", "none")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from airbyte_protocol.models import (  # type: ignore[import-untyped]  # it has 
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, OutageError, RateLimitError, StorageError
 from connector.base.records import IDLE
 from connector.base.streams import Selection
-from connector.protocols import Arguments, Output, airbyte
+from connector.protocols import Arguments, MessageWriter, airbyte
 from connector.protocols._airbyte_catalog import states
 from tests.endpoint import Action, Call, Endpoint, act
 from tests.protocols.test_airbyte import Project, run
@@ -193,7 +193,7 @@ def test_a_failure_says_whose_it_is_and_whether_a_rate_limit_ended_the_stream(
     lines: list[bytes] = []
     arguments = Arguments("read", str(project.file("config", {})), str(project.catalog()))
     platform: Any = Failing(error)
-    assert airbyte.serve(arguments, platform, Output(lines.append, lambda: None)) == 1
+    assert airbyte.serve(arguments, platform, MessageWriter(lines.append, lambda: None)) == 1
     messages = [AirbyteMessage.model_validate_json(line) for line in lines]
     assert values(messages) == ["STARTED", "INCOMPLETE", kind]
     status = messages[-2].trace

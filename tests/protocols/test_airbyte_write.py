@@ -192,7 +192,7 @@ def test_sigterm_stores_and_tells_what_is_whole(sync: Sync) -> None:
 
 BROKEN: list[tuple[str | Message, str]] = [
     ('{"type": "RECORD", "record"', "line 3: it is not JSON"),
-    ("[1]", "line 3: it is no message"),
+    ("[1]", "line 3: it is not a message"),
     ({"type": "RECORD"}, "line 3: the RECORD has no stream"),
     ({"type": "RECORD", "record": {"stream": "reviews", "data": [1]}}, "line 3: the RECORD has no stream, or no data"),
     (record(2, "nowhere"), 'line 3: there is no stream "nowhere" in the catalog; there is: reviews, others'),
@@ -283,7 +283,7 @@ def test_a_row_that_fails_is_kept_left_out_or_the_end(sync: Sync, on_error: str,
 @pytest.mark.parametrize(
     ("stream", "changes", "told"),
     [
-        ({"destination_sync_mode": "INVALID"}, {}, "there is no sync mode 'INVALID'"),
+        ({"destination_sync_mode": "INVALID"}, {}, 'there is no sync mode "INVALID"'),
         ({"destination_sync_mode": "append_dedup"}, {}, "append_dedup needs a primary key"),
         ({"destination_sync_mode": "append_dedup", "primary_key": [["a", "b"]]}, {}, "none of them nested"),
         ({}, {"output": None}, "output: is missing"),

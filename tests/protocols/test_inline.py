@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from connector import ConfigError, Connector
 from connector.base.records import IDLE, Idle
 from connector.protocols import singer
-from connector.protocols._cut import guessed, walked
-from connector.protocols._inline import Inlet
+from connector.protocols._inline_mapper import InlineMapper
+from connector.protocols._record_lines import split_exactly, split_quickly
 from tests.endpoint import Endpoint, answer_to, shuffled
 from tests.protocols.messages import Message, record, schema, state
 
-form_of = singer._form_of  # noqa: SLF001 - the table of forms that is under test
+format_of = singer._format_of  # noqa: SLF001 - the table of forms that is under test
 Line = Message | str | None
 """A message, a line as it is, or a pause."""
 
@@ -45,14 +45,14 @@ class Flight:
         self.lines: list[str] = []
         self.error = ""
         transform = Connector({**base, **config}).transform()
-        inlet = Inlet(transform, form_of)
+        mapper = InlineMapper(transform, format_of)
         encoded = (
             None if each is None else (each if isinstance(each, str) else json.dumps(each)).encode() for each in given
         )
         try:
-            with closing(transform.run(inlet.items(encoded))) as results:
+            with closing(transform.run(mapper.items(encoded))) as results:
                 for each in results:
-                    self.lines += [] if isinstance(each, Idle) else inlet.written(each).decode().split("\n")[:-1]
+                    self.lines += [] if isinstance(each, Idle) else mapper.written(each).decode().split("\n")[:-1]
         except ConfigError as error:
             self.error = error.message
 
@@ -126,12 +126,12 @@ def test_a_schema_without_columns_tells_nothing_of_them(busy: Endpoint) -> None:
         ('{"type": "RECORD", "stream": "reviews", "record": {"id": 1}, }', "it is not JSON"),
         ('{"type": "RECORD", "stream": "reviews", "record": {"id": 1}', "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
-        ("[1]", "it is no message"),
-        ('{"stream": "reviews"}', "it is no message"),
+        ("[1]", "it is not a message"),
+        ('{"stream": "reviews"}', "it is not a message"),
         ('{"type": "RECORD", "stream": "other", "record": {}}', 'a RECORD of stream "other" comes before its SCHEMA'),
         ('{"record": {}, "type": "RECORD", "stream": "other"}', 'a RECORD of stream "other" comes before its SCHEMA'),
-        ('{"type": "RECORD", "stream": "reviews", "record": 1}', "the RECORD has no record, or it is no object"),
-        ('{"type": "RECORD", "stream": "reviews"}', "the RECORD has no record, or it is no object"),
+        ('{"type": "RECORD", "stream": "reviews", "record": 1}', "the RECORD has no record, or it is not an object"),
+        ('{"type": "RECORD", "stream": "reviews"}', "the RECORD has no record, or it is not an object"),
         ('{"type": "RECORD", "record": {}}', "the RECORD has no stream"),
         ('{"type": "RECORD", "stream": "a\tb", "record": {}}', "it is not JSON"),
         ('{"type": "BATCH", "stream": "reviews", "manifest": []}', "a BATCH message cannot be enriched"),
@@ -139,11 +139,11 @@ def test_a_schema_without_columns_tells_nothing_of_them(busy: Endpoint) -> None:
         ('{"type": "SCHEMA", "stream": "other"}', "the SCHEMA has no stream, or no schema"),
         (
             '{"type": "SCHEMA", "stream": "other", "schema": {"properties": [1]}}',
-            'the schema of stream "other" has properties that are no object',
+            'the schema of stream "other" has properties that are not an object',
         ),
         (
             '{"type": "RECORD", "stream": "reviews", "record": {"text": "", "label": 1}}',
-            'the record of stream "reviews" has "label" already',
+            'the record of stream "reviews" already has "label"',
         ),
     ],
 )
@@ -166,7 +166,7 @@ def test_the_input_waits_while_64_mib_are_on_their_way(busy: Endpoint) -> None:
     transform = Connector({"url": busy.base_url, "model": "m", "prompt": "x", "cache": "none"}).transform()
     line = json.dumps({"type": "STATE", "value": "x" * (1 << 20)}).encode()
     taken = 0
-    for item in Inlet(transform, form_of).items(line for _ in range(200)):
+    for item in InlineMapper(transform, format_of).items(line for _ in range(200)):
         if item is IDLE:
             break
         taken += 1
@@ -222,7 +222,7 @@ def test_airbyte_s_catalog_gains_the_columns(busy: Endpoint) -> None:
         ({"type": "CATALOG", "catalog": {"streams": ["x"]}}, "the CATALOG has a stream without name"),
         ({"type": "CATALOG", "catalog": {"streams": [{"name": [], "json_schema": {}}]}}, "the CATALOG has a stream"),
         ({"type": "CATALOG", "catalog": {"streams": [{"name": "a", "json_schema": None}]}}, "the CATALOG has a stream"),
-        ({"type": "RECORD", "record": {"stream": "reviews"}}, "the RECORD has no record.data, or it is no object"),
+        ({"type": "RECORD", "record": {"stream": "reviews"}}, "the RECORD has no record.data, or it is not an object"),
         ({"type": "RECORD", "record": {"data": {}}}, "the RECORD has no stream"),
         ({"type": "RECORD"}, "the RECORD has no stream"),
     ],
@@ -248,7 +248,7 @@ def test_the_row_of_any_record_is_found_wherever_it_is(row: Message, more: Messa
     members = list((more | {"type": "RECORD", "stream": "s", "record": row}).items())
     order.shuffle(members)
     line = json.dumps(dict(members), separators=spaces).encode()
-    cut = walked(line, ("record",))
+    cut = split_exactly(line, ("record",))
     assert json.dumps(cut.row) == json.dumps(row)
     assert cut.head + cut.tail == line
     gained = cut.head + (b"," if row else b"") + b'"\\u0000new":1' + cut.tail
@@ -260,9 +260,9 @@ def test_the_row_of_any_record_is_found_wherever_it_is(row: Message, more: Messa
 def test_a_guess_is_right_or_none_is_made(row: Message, more: Message, spaces: Any, path: tuple[str, ...]) -> None:
     inner = {name: value for name, value in more.items() if name not in path}
     line = json.dumps({"record": {"data": row, **inner} if len(path) > 1 else row, **inner}, separators=spaces).encode()
-    exact = walked(line, path)
+    exact = split_exactly(line, path)
     start = line.index(b"{", 1 if len(path) == 1 else line.index(b"{", 1) + 1)
-    cut = guessed(line, start, len(path))
+    cut = split_quickly(line, start, len(path))
     assert cut is None or (cut.head, cut.tail) == (exact.head, exact.tail)
 
 

@@ -19,7 +19,7 @@ from connector import Connector, Status
 from connector.base.clock import Clock
 from connector.endpoints import chat
 from connector.endpoints._choices_stream import fold
-from connector.protocols import Arguments, Output, multiwoven
+from connector.protocols import Arguments, MessageWriter, multiwoven
 from tests.endpoint import Call, Endpoint, act, answer_to
 from tests.faults import FAULTS, Fault
 
@@ -92,7 +92,7 @@ class Server:
         """One verb, answered in this process."""
         lines: list[bytes] = []
         platform = Connector(clock=Clock(random=lambda: 0.0))
-        output = Output(lines.append, lambda: None)
+        output = MessageWriter(lines.append, lambda: None)
         code = multiwoven.serve(Arguments(verb, **files), platform, output)
         assert KEY.encode() not in b"".join(lines)
         return code, [json.loads(line) for line in lines]
@@ -163,7 +163,7 @@ def test_spec_has_the_defaults_of_the_server_s_own_connector() -> None:
 def test_further_options_are_optional_and_of_types_that_the_server_s_form_draws() -> None:
     fields = multiwoven_spec()["properties"]
     further = {name: field for name, field in fields.items() if name not in TITLES}
-    assert set(further) == set(multiwoven.FURTHER)
+    assert set(further) == set(multiwoven.MORE_FIELDS)
     assert {field["type"] for field in further.values()} <= {"string", "integer", "boolean"}
     assert min(field["order"] for field in further.values()) > max(ORDERS.values())
     assert all(fields[name]["multiwoven_secret"] for name in ("headers", "proxy"))
@@ -177,7 +177,7 @@ def test_a_saved_connection_fits_the_spec_and_a_wrong_time_out_does_not(server: 
 
 def multiwoven_spec() -> dict[str, Any]:
     lines: list[bytes] = []
-    multiwoven.serve(Arguments("spec"), Connector(), Output(lines.append, lambda: None))
+    multiwoven.serve(Arguments("spec"), Connector(), MessageWriter(lines.append, lambda: None))
     spec: dict[str, Any] = json.loads(lines[0])["connector_spec"]["connection_specification"]
     return spec
 
@@ -345,7 +345,7 @@ def test_a_file_that_cannot_be_read_is_an_error(server: Server, verb: str) -> No
         code, (message,) = server.says(verb, config=str(path))
         assert code == 1
         assert str(path) in message["log"]["message"]
-    assert server.says("read")[1][0]["log"]["message"] == "--config is missing"
+    assert server.says("read")[1][0]["log"]["message"] == "--config is missing: pass it the path of a JSON file"
 
 
 def test_the_sync_config_s_connection_counts_over_the_config(server: Server, endpoint: Endpoint) -> None:

@@ -320,7 +320,7 @@ def test_a_full_disk_behind_stdout_is_told(mapper: Mapper) -> None:
             timeout=60,
         )
     assert done.returncode == 3
-    assert b"standard output takes no more" in done.stderr
+    assert b"standard output cannot be written" in done.stderr
     assert b"Traceback" not in done.stderr
 
 

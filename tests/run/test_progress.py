@@ -49,5 +49,5 @@ def test_the_summary_counts_every_status() -> None:
     told = watched.summary()
     assert "3 rows" in told
     assert "2 success, 1 truncated" in told
-    assert "1 cached rows" in told
+    assert "1 rows answered without a new call" in told
     assert watched.failed == 1

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import AuthenticationError, ConfigError, Connector, RecordError
-from connector.tables._arrow_types import MisfitError, column
+from connector.tables._arrow_types import MisfitError, arrow_column
 from tests.endpoint import Action, Call, Endpoint, act, answer_to, good
 from tests.faults import play, render
 
@@ -193,7 +193,7 @@ def test_a_value_that_does_not_fit_its_column_fails_its_row_and_says_so() -> Non
     told = result["_llm"].to_pylist()
     assert [each["status"] for each in told] == ["success", "invalid_output", "invalid_output"]
     assert told[1]["error"]["message"] == (
-        'the column "tokens" cannot hold what the reply gives: "seven" is no integer of 64 bits'
+        'the column "tokens" cannot hold a value of the reply: "seven" is not a valid integer of 64 bits'
     )
     assert left["tokens"].to_pylist() == [7]
 
@@ -203,11 +203,11 @@ def test_a_value_that_does_not_fit_its_column_fails_its_row_and_says_so() -> Non
     [
         (pa.table({"review": ["a"]}), {}, 'no column "text" in the input; there are: review'),
         (pa.table({"text": ["a"], "content": ["b"]}), {}, 'the column "content" is in the input already'),
-        (pa.table([["a"], ["b"]], ["text", "text"]), {}, 'the column "text" is there twice'),
-        (pa.chunked_array([["a"]]), {}, "Arrow can make no table of this ChunkedArray"),
-        (pl.Series("text", ["a"]), {}, "Arrow can make no table of this Series"),
-        (pd.DataFrame({"text": ["a", 1]}), {}, "Arrow can make no table of this DataFrame"),
-        ([pa.array(["a"])], {}, "Arrow can make no table of this StringArray"),
+        (pa.table([["a"], ["b"]], ["text", "text"]), {}, 'the table has two columns "text"'),
+        (pa.chunked_array([["a"]]), {}, "Arrow cannot make a table of this ChunkedArray"),
+        (pl.Series("text", ["a"]), {}, "Arrow cannot make a table of this Series"),
+        (pd.DataFrame({"text": ["a", 1]}), {}, "Arrow cannot make a table of this DataFrame"),
+        ([pa.array(["a"])], {}, "Arrow cannot make a table of this StringArray"),
     ],
 )
 def test_a_table_that_cannot_work_is_refused_before_any_call(
@@ -220,7 +220,7 @@ def test_a_table_that_cannot_work_is_refused_before_any_call(
 
 def test_a_batch_that_differs_from_the_first_ends_the_run(endpoint: Endpoint) -> None:
     batches = [pa.record_batch({"text": ["a"]}), pa.record_batch({"text": [1]})]
-    with pytest.raises(ConfigError, match="batch 2 has other columns, or other types, than the first one"):
+    with pytest.raises(ConfigError, match="batch 2 has other columns or types than the first"):
         enriched(batches, endpoint)
 
 
@@ -251,7 +251,7 @@ def test_where_pyarrow_is_missing_its_absence_is_told(endpoint: Endpoint) -> Non
         "except Exception as error:\n    print(type(error).__name__, error)\n"
     )
     done = run(code, endpoint)
-    assert (done.stdout, done.stderr) == ("ConfigError Rows of Arrow need pyarrow: pip install pyarrow\n", "")
+    assert (done.stdout, done.stderr) == ("ConfigError tables of Arrow need pyarrow: run pip install pyarrow\n", "")
 
 
 # --- Types -----------------------------------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ VALUES = st.recursive(
 
 @given(SCHEMAS, VALUES)
 def test_any_value_either_fits_its_type_as_arrow_sees_it_or_is_a_misfit(schema: dict[str, Any], value: Any) -> None:
-    kind = column(schema)
+    kind = arrow_column(schema)
     with suppress(MisfitError):
         assert pa.array([kind.fit(value), None], kind.type).null_count == 1
 
@@ -299,7 +299,7 @@ def test_any_value_either_fits_its_type_as_arrow_sees_it_or_is_a_misfit(schema: 
     ],
 )
 def test_a_value_keeps_its_meaning(schema: dict[str, Any], value: Any, expected: Any) -> None:
-    kind = column(schema)
+    kind = arrow_column(schema)
     assert pa.array([kind.fit(value)], kind.type).to_pylist() == [expected]
 
 
@@ -318,5 +318,5 @@ def test_a_value_keeps_its_meaning(schema: dict[str, Any], value: Any, expected:
     ],
 )
 def test_nothing_is_bent_into_a_type(kind: str, value: Any) -> None:
-    with pytest.raises(MisfitError, match=f"is no {kind}"):
-        column({"type": kind}).fit(value)
+    with pytest.raises(MisfitError, match=f"is not a valid {kind}"):
+        arrow_column({"type": kind}).fit(value)

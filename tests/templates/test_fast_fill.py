@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.errors import TemplateError
-from connector.templates.fast_fill import UNFIT, plain
+from connector.templates.fast_fill import NEEDS_JINJA, compile_fill
 from connector.templates.template import Template
 
 NAMES = st.sampled_from(["a", "b", "items", "Größe"])
@@ -50,7 +50,7 @@ def outcome(template: Template, row: dict[str, Any]) -> str:
 @given(STRUCTURES, ROWS, st.booleans())
 def test_nobody_can_tell_which_way_a_row_was_rendered(structure: Any, row: dict[str, Any], lenient: bool) -> None:
     template = Template([structure], "request_format", lenient=lenient, constants={"k": "constant"})
-    with patch("connector.templates.template.plain", return_value=None):
+    with patch("connector.templates.template.compile_fill", return_value=None):
         slowly = Template([structure], "request_format", lenient=lenient, constants={"k": "constant"})
     assert outcome(template, row) == outcome(slowly, row)
 
@@ -65,7 +65,7 @@ def test_nobody_can_tell_which_way_a_row_was_rendered(structure: Any, row: dict[
     ],
 )
 def test_what_is_plain_is_filled_in(structure: Any, row: dict[str, Any], body: Any) -> None:
-    fill = plain(structure, "request_format", Template(structure, "request_format").leaves, {})
+    fill = compile_fill(structure, "request_format", Template(structure, "request_format").strings, {})
     assert fill is not None
     assert fill(row) == body
 
@@ -74,7 +74,7 @@ def test_what_is_plain_is_filled_in(structure: Any, row: dict[str, Any], body: A
     "source", ["{{ a | upper }}", "{% if a %}x{% endif %}", "{{ a + b }}", "{{ record }}", "{{ 1 }}"]
 )
 def test_what_is_more_needs_jinja(source: str) -> None:
-    assert plain([source], "request_format", Template([source], "request_format").leaves, {}) is None
+    assert compile_fill([source], "request_format", Template([source], "request_format").strings, {}) is None
 
 
 def test_a_constant_needs_jinja_since_a_row_may_have_a_column_of_its_name() -> None:
@@ -86,7 +86,7 @@ def test_a_constant_needs_jinja_since_a_row_may_have_a_column_of_its_name() -> N
 @pytest.mark.parametrize("row", [{}, {"a": None}, {"a": 1}, {"a": ["x"]}, {"a": b"x"}, {"a": "x" * 2**22}])
 def test_a_row_that_does_not_fit_is_left_to_jinja(row: dict[str, Any]) -> None:
     structure = ["{{ a }}!", "{{ a }}?"]
-    fill = plain(structure, "request_format", Template(structure, "request_format").leaves, {})
+    fill = compile_fill(structure, "request_format", Template(structure, "request_format").strings, {})
     assert fill is not None
-    with pytest.raises(UNFIT):
+    with pytest.raises(NEEDS_JINJA):
         fill(row)

@@ -71,18 +71,18 @@ def test_a_path_may_look_like_base64(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (math.nan, "null"),
         (7, "int"),
         ({"url": "https://example.com/a.png"}, "dict"),
-        ("", "no image"),
-        (b"", "no image"),
-        (b"%PDF-1.7", "PNG, JPEG, GIF and WebP"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "PNG, JPEG, GIF and WebP"),
-        ("nowhere.png", "no file that there is"),
-        ("a\0b.png", "no image"),
+        ("", "not an image"),
+        (b"", "not an image"),
+        (b"%PDF-1.7", "PNG, JPEG, GIF or WebP"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "PNG, JPEG, GIF or WebP"),
+        ("nowhere.png", "there is no such file"),
+        ("a\0b.png", "not an image"),
         ("x" * 5000, "cannot be read"),
         ("data:image/png,abc", "not in base64"),
         ("data:image/png;base64", "not in base64"),
         ("data:image/png;base64,%%%", "cut"),
-        ("data:text/html;base64,PGI+", "PNG, JPEG, GIF and WebP"),
-        ("ftp://example.com/a.png", "no file that there is"),
+        ("data:text/html;base64,PGI+", "PNG, JPEG, GIF or WebP"),
+        ("ftp://example.com/a.png", "there is no such file"),
     ],
 )
 def test_what_is_no_image_is_refused_with_a_reason(value: Any, told: str) -> None:
@@ -124,12 +124,12 @@ def test_a_secret_of_the_row_s_owner_stays_where_it_is(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    with pytest.raises(ImageError, match="no file"):
+    with pytest.raises(ImageError, match="is not a file"):
         url_of(str(pipe))
 
 
 def test_a_directory_is_no_image(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no file"):
+    with pytest.raises(ImageError, match="is not a file"):
         url_of(str(tmp_path))
 
 
@@ -167,7 +167,11 @@ def plan(**options: Any) -> Plan:
 
 def test_a_row_s_error_names_where_and_why() -> None:
     chosen = plan(model="m", prompt="What is it?", image_columns="photo")
-    for row, told in (({"photo": None}, "the value is null"), ({"photo": "no.png"}, "no file"), ({}, 'column "photo"')):
+    for row, told in (
+        ({"photo": None}, "the value is null"),
+        ({"photo": "no.png"}, "no such file"),
+        ({}, 'column "photo"'),
+    ):
         with pytest.raises(Exception, match=told) as caught:
             chosen.requests.body(row)
         assert "request_format.messages[0].content[1].image_url.url" in str(caught.value)
@@ -199,13 +203,13 @@ def test_a_list_of_images_is_mapped() -> None:
 
 def test_no_reply_gets_to_name_a_file() -> None:
     """A model could else read any image of the machine into a column by naming it."""
-    with pytest.raises(ConfigError, match="there is no filter 'image'"):
+    with pytest.raises(ConfigError, match='there is no filter "image"'):
         plan(prompt="x", response_format={"a": "{{ content | image }}"})
     sly = plan(prompt="x", response_format={"a": "{{ choices | map('image') | list }}"})
     outcome = sly.outcomes.of(Record(0, {}), Reply(200, body_for("chat", {}, "x"), {}), b"")
     assert outcome.status is Status.INVALID_OUTPUT
     assert outcome.provenance.error is not None
-    assert "there is no filter 'image'" in outcome.provenance.error.message
+    assert 'there is no filter "image"' in outcome.provenance.error.message
 
 
 # --- End to end ------------------------------------------------------------------------------------------------------

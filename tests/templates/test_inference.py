@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from connector.base.schemas import nullable, portable
-from connector.templates.expression import Leaf
-from connector.templates.inference import of_expression, of_value
+from connector.templates.schema_inference import schema_of_expression, schema_of_value
 from connector.templates.template import Template
+from connector.templates.template_string import TemplateString
 
 TEXT: Final = {"type": "string"}
 COUNT: Final = {"type": "integer"}
@@ -30,10 +30,10 @@ NAMES: Final = {
 
 
 def inferred(source: str) -> Any:
-    leaf: Leaf
-    (leaf,) = Template([source], "t", lenient=True).leaves
+    leaf: TemplateString
+    (leaf,) = Template([source], "t", lenient=True).strings
     assert leaf.expression is not None
-    return of_expression(leaf.expression, NAMES)
+    return schema_of_expression(leaf.expression, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def inferred(source: str) -> Any:
     ],
 )
 def test_a_sample_shows_its_type(value: object, schema: object) -> None:
-    assert of_value(value) == schema
+    assert schema_of_value(value) == schema
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ schemas: st.SearchStrategy[Any] = st.deferred(
 
 
 @given(schemas)
-def test_whatever_a_schema_says_what_is_left_is_plain(schema: Any) -> None:
+def test_whatever_a_schema_says_what_is_left_is_portable(schema: Any) -> None:
     found = portable(schema, schema)
     Draft7Validator.check_schema(found)
     assert not {"$ref", "anyOf"} & set(re.findall(r"[$\w]+", json.dumps(found)))

@@ -19,7 +19,7 @@ ENVIRONMENT = Environment()
 
 def parts(source: str) -> str:
     """The filters that its expressions get, in order: s for one in a string, v for one outside, - for none."""
-    tree = ENVIRONMENT.checked(source)
+    tree = ENVIRONMENT.parse_checked(source)
     escape(tree.body)
     names = {"_in_string": "s", "_value": "v"}
     found = [part for output in tree.find_all(nodes.Output) for part in output.nodes]
@@ -62,7 +62,7 @@ def test_an_expression_is_escaped_for_where_it_stands(source: str, expected: str
 )
 def test_a_block_that_would_break_the_json_is_refused_with_its_line(source: str) -> None:
     with pytest.raises(ValueError, match="line 3: "):
-        escape(ENVIRONMENT.checked("\n\n" + source).body)
+        escape(ENVIRONMENT.parse_checked("\n\n" + source).body)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_block_that_would_break_the_json_is_refused_with_its_line(source: str)
     ],
 )
 def test_a_text_without_control_blocks_has_an_example(source: str, expected: str) -> None:
-    body = ENVIRONMENT.checked(source).body
+    body = ENVIRONMENT.parse_checked(source).body
     escape(body)
     assert example(body) == expected
 

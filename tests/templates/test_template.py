@@ -268,13 +268,13 @@ def test_a_value_is_escaped_for_where_it_stands(source: str, expected: Any) -> N
     ("source", "match"),
     [
         ('{"a": {% if x %}"b{% endif %}"}', "must end as it begins"),
-        ('{"a": "{% for x in xs %}", "b": "{% endfor %}"}', "no template that can run"),
+        ('{"a": "{% for x in xs %}", "b": "{% endfor %}"}', "not a valid template"),
         ('{% filter upper %}{"a": {{ x }}}{% endfilter %}', "filter block"),
         ('{"a": "{{ x }}",}', "is not JSON"),
         ('{"a": "{{ x }}" "b": 1}', "is not JSON"),
         ("{'a': {{ x }}}", "is not JSON"),
         ('{"a": {{ x }}', "is not JSON"),
-        ('{"a": {{ x }', "no template that can run"),
+        ('{"a": {{ x }', "not a valid template"),
         ("no JSON at all", "is not JSON"),
         ('{"a": NaN}', "is not JSON"),
         ('{"a": 1e999}', "is not JSON"),
@@ -396,7 +396,7 @@ def test_all_bad_leaves_are_told_at_once_and_long_ones_shortened() -> None:
     assert [problem.split(": ")[0] for problem in found] == [
         f"request_format.{name}" for name in ("a", "b[0]", "c", "d")
     ]
-    assert all("is no template that can run" in problem for problem in found)
+    assert all("is not a valid template" in problem for problem in found)
     assert "…" in found[3]
 
 
@@ -458,7 +458,7 @@ def test_whatever_a_template_is_it_runs_or_says_why_not(tokens: list[str], lenie
 )
 def test_what_only_the_compiler_finds_is_told_as_well(source: str, match: str) -> None:
     (problem,) = problems([source])
-    assert problem.startswith("request_format: is no template that can run: ")
+    assert problem.startswith("request_format: is not a valid template: ")
     assert match in problem
 
 

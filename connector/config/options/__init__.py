@@ -227,7 +227,7 @@ class Http(BaseModel):
         default=None,
         gt=0,
         title="Connect timeout",
-        description="Seconds that connecting may take; by default only the HTTP timeout bounds it.",
+        description="Seconds that connecting may take; by default only the HTTP timeout limits it.",
         examples=["5"],
         json_schema_extra={"order": 1},
     )

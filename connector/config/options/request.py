@@ -31,14 +31,14 @@ class RequestOptions(BaseModel):
     url: Url = Field(
         default=DEFAULT_URL,
         title="Endpoint URL",
-        description="The URL of the endpoint, or its base URL (…/v1). Absent: OPENAI_BASE_URL.",
+        description="The URL of the endpoint, or its base URL (…/v1). Default: OPENAI_BASE_URL.",
         examples=[DEFAULT_URL, "http://localhost:8000/v1"],
     )
     api_key: ApiKey | None = Field(
         default=None,
         repr=False,
         title="API key",
-        description="Sent as a bearer token. ${NAME} refers to the environment. Absent: OPENAI_API_KEY, or no key.",
+        description="Sent as a bearer token. ${NAME} is read from the environment. Default: OPENAI_API_KEY, or no key.",
         json_schema_extra=SECRET,
     )
     api_key_command: SkipJsonSchema[Command] = Field(
@@ -63,7 +63,7 @@ class RequestOptions(BaseModel):
     request_format: JsonTemplate = Field(
         default=None,
         title="Request format",
-        description="The request body as JSON. Its texts are templates: {{ column }} is the row's value.",
+        description="The request body as JSON. Its strings are templates: {{ column }} is the row's value.",
         examples=['{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Classify: {{ review }}"}]}'],
         json_schema_extra={"x-request-format": True},
     )
@@ -79,8 +79,7 @@ class RequestOptions(BaseModel):
     model: str | None = Field(
         default=None,
         title="Model",
-        description="The model, for a request made from a prompt; by its id, or by a name in Models. Absent: "
-        "OPENAI_MODEL.",
+        description="The model of a request made from a prompt: its id, or a name from Models. Default: OPENAI_MODEL.",
         examples=["gpt-4o-mini"],
     )
     models: Models | None = Field(
@@ -88,7 +87,7 @@ class RequestOptions(BaseModel):
         title="Models",
         description="The models to choose from, as gateways list them: a JSON array of objects with `name`, `id`, "
         "`kind`, `region`, `description`, `max_tokens`, `temperature`, `input_price` and `output_price` (USD per 1M "
-        "tokens). A request format reads those of the chosen one as {{ model.id }}.",
+        "tokens). A request format reads the fields of the chosen model, as in {{ model.id }}.",
         examples=[
             '[{"name": "fast", "id": "gpt-4o-mini", "max_tokens": 500, "input_price": 0.15, "output_price": 0.6}]'
         ],
@@ -96,13 +95,13 @@ class RequestOptions(BaseModel):
     system_prompt: TextTemplate = Field(
         default=None,
         title="System prompt",
-        description="With Prompt, in place of a request format: what the model is told first. A template.",
+        description="The system message that goes with Prompt, in place of a request format. A template.",
         json_schema_extra={"multiline": True},
     )
     prompt: TextTemplate = Field(
         default=None,
         title="Prompt",
-        description="In place of a request format: what the model is asked for each row. A template.",
+        description="The user message of each row, in place of a request format. A template.",
         examples=["Classify this review: {{ review }}"],
         json_schema_extra={"multiline": True},
     )
@@ -117,26 +116,26 @@ class RequestOptions(BaseModel):
         ge=0,
         le=3,
         title="Repairs",
-        description="How often a reply that does not fit the output schema is asked for again, its error shown to the "
-        "model. One that was cut at the token limit gets four times the limit instead, once.",
+        description="How often to ask again for a reply that does not fit the output schema, with the error shown to "
+        "the model. A reply that was cut at the token limit is asked for again once, with four times the limit.",
     )
     tools: JsonArray | None = Field(
         default=None,
         title="Tools",
-        description="Functions that the model may call, as a JSON array, for a request made from a prompt. Their names "
+        description="Functions that the model may call in a request made from a prompt, as a JSON array. Their names "
         "and arguments become columns: {{ tool_name }}, {{ arguments.city }}.",
         examples=['[{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]'],
     )
     tool_choice: ToolChoice | None = Field(
         default=None,
         title="Tool choice",
-        description="Whether a tool has to be called: `auto`, `required`, `none`, or a JSON object that names one.",
+        description="Whether the model must call a tool: `auto`, `required`, `none`, or a JSON object that names one.",
         examples=["required"],
     )
     image_columns: str | None = Field(
         default=None,
         title="Image columns",
-        description="Input columns with images that go with the prompt: a URL, a data URL, a local path or the bytes. "
+        description="Input columns with images to send with the prompt: a URL, a data URL, a local path or the bytes. "
         "Several: separate them by commas. In a request format, the filter `image` does the same.",
         examples=["photo"],
     )
@@ -146,7 +145,7 @@ class RequestOptions(BaseModel):
     image_dir: str | None = Field(
         default=None,
         title="Image directory",
-        description="Where generated images are written as files; their paths become a column.",
+        description="The directory to write generated images to; their paths become a column.",
         examples=["images"],
     )
     batch_size: int | None = Field(
@@ -154,7 +153,7 @@ class RequestOptions(BaseModel):
         ge=1,
         le=2048,
         title="Batch size",
-        description="Rows per call at the most, where an endpoint takes many inputs at once: embeddings (64 by "
+        description="The most rows per call, for endpoints that take many inputs at once: embeddings (64 by "
         "default) and completions (1 by default).",
     )
     rows_per_call: int | None = Field(
@@ -162,12 +161,12 @@ class RequestOptions(BaseModel):
         ge=1,
         le=1000,
         title="Rows per call",
-        description="Chat completions: packs so many rows into one call, which answers each by its number. Saves the "
-        "prompt's tokens, may cost accuracy. Absent: one row per call.",
+        description="Chat completions only: how many rows to pack into one call. Saves the tokens of the prompt, but "
+        "may cost accuracy. Default: one row per call.",
     )
     endpoint: str | None = Field(
         default=None,
         title="Endpoint kind",
-        description="What the endpoint does, where its URL does not say so.",
+        description="The kind of endpoint, if its URL does not show it.",
         json_schema_extra={"enum": list(endpoints.KINDS)},
     )

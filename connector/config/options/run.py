@@ -12,44 +12,49 @@ from connector.http.auth import SCHEMES
 class RunOptions(BaseModel):
     """The options of a run: limits, retries, money, the network and the ledger."""
 
-    concurrency: int = Field(default=8, ge=1, le=4096, title="Concurrency", description="Calls in flight at the most.")
+    concurrency: int = Field(default=8, ge=1, le=4096, title="Concurrency", description="The most calls in flight.")
     max_requests_per_minute: int | None = Field(
-        default=None, ge=1, title="Requests per minute", description="Calls a minute at the most, spread evenly."
+        default=None, ge=1, title="Requests per minute", description="The most calls a minute, spread evenly."
     )
     max_tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
         title="Tokens per minute",
-        description="Tokens a minute at the most, request and reply together.",
+        description="The most tokens a minute, requests and replies together.",
     )
     max_retries: int = Field(
-        default=4, ge=0, le=100, title="Retries", description="Further attempts after a failed call."
+        default=4, ge=0, le=100, title="Retries", description="The most further attempts after a failed call."
     )
     max_retry_wait: float = Field(
-        default=120, gt=0, title="Longest wait", description="Seconds; a row that is asked to wait longer fails."
+        default=120,
+        gt=0,
+        title="Longest wait",
+        description="In seconds: a row that the endpoint asks to wait longer fails.",
     )
     max_row_seconds: float = Field(
-        default=600, gt=0, title="Longest row", description="Seconds that a row may take in all, retries included."
+        default=600, gt=0, title="Longest row", description="The most seconds for a row, retries included."
     )
     max_cost_usd: float | None = Field(
         default=None,
         gt=0,
         title="Budget in USD",
-        description="The run stops, resumable, once its calls have cost this much.",
+        description="The run stops once its calls have cost this much, and can be resumed.",
     )
     max_total_tokens: int | None = Field(
         default=None,
         ge=1,
         title="Budget in tokens",
-        description="The run stops, resumable, once it has used this many tokens.",
+        description="The run stops once it has used this many tokens, and can be resumed.",
     )
     prices: Prices | None = Field(
-        default=None, title="Prices", description="USD per 1M tokens, for endpoints that do not tell what a call cost."
+        default=None,
+        title="Prices",
+        description="USD per 1M tokens, for endpoints that do not report the cost of a call.",
     )
     headers: HeadersOption = Field(
         default_factory=dict,
         title="Headers",
-        description="Further HTTP headers, as a JSON object. Values may refer to the environment: ${NAME}.",
+        description="Further HTTP headers, as a JSON object. Values may use variables of the environment: ${NAME}.",
         examples=['{"HTTP-Referer": "https://example.com"}'],
         json_schema_extra=SECRET,
     )
@@ -57,7 +62,7 @@ class RunOptions(BaseModel):
         default="bearer",
         title="Authentication",
         description=f"How the key is sent: {', '.join(f'`{name}`' for name in SCHEMES)}, or the name of a header that "
-        "holds nothing else, as Azure's `api-key`.",
+        "holds only the key, such as Azure's `api-key`.",
         examples=["api-key"],
     )
     query: QueryOption = Field(
@@ -67,37 +72,37 @@ class RunOptions(BaseModel):
         examples=['{"api-version": "2024-10-21"}'],
     )
     organization: str | None = Field(
-        default=None, title="Organization", description="Sent as OpenAI-Organization. Absent: OPENAI_ORG_ID."
+        default=None, title="Organization", description="Sent as OpenAI-Organization. Default: OPENAI_ORG_ID."
     )
     project: str | None = Field(
-        default=None, title="Project", description="Sent as OpenAI-Project. Absent: OPENAI_PROJECT."
+        default=None, title="Project", description="Sent as OpenAI-Project. Default: OPENAI_PROJECT."
     )
     proxy: str | None = Field(
         default=None,
         title="Proxy",
-        description="The URL of an HTTP proxy. Proxies of the environment are not used.",
+        description="The URL of an HTTP proxy. Proxy variables of the environment are ignored.",
         examples=["http://proxy.example.com:3128"],
         json_schema_extra=SECRET,
     )
     ca_bundle: str | None = Field(
         default=None,
         title="CA bundle",
-        description="The path of a PEM file with certificates to trust in place of the usual.",
+        description="The path of a PEM file with certificates to trust in place of the usual ones.",
     )
     client_certificate: str | None = Field(
         default=None,
         title="Client certificate",
-        description="The path of a PEM file with the certificate and the key that the server asks its clients for.",
+        description="The path of a PEM file with the certificate and key to present to a server that asks for them.",
     )
     max_response_bytes: int = Field(
         default=16 * 2**20,
         ge=1024,
         title="Largest reply",
-        description="Bytes of a decoded reply at the most; for images and embeddings, four times as many.",
+        description="The most bytes of a decoded reply; four times as many for images and embeddings.",
     )
     cache: str | None = Field(
         default=None,
         title="Ledger",
         description="The path of the ledger, which keeps every reply so that none is paid for twice; `none` keeps it "
-        "in memory. Absent: a file beside the output, or in the user's cache directory.",
+        "in memory. Default: a file beside the output, or in the user's cache directory.",
     )

@@ -16,14 +16,14 @@ class TableOptions(BaseModel):
     output: OutputOption = Field(
         default=None,
         title="Output",
-        description="Where `write` puts the rows of the streams that it is sent; `{stream}` in the name of the file or "
-        "table is the stream's name.",
+        description="Where `write` puts the rows of the streams it receives; `{stream}` in the name of the file or "
+        "table stands for the name of the stream.",
     )
     streams: StreamsOption | None = Field(
         default=None,
         title="Streams",
-        description="In flight: the streams to enrich, as a list of names and globs, or as an object of them, each "
-        "with options of its own. Others pass through. Absent: all streams.",
+        description="For mappers and `write`: the streams to enrich, as a list of names and globs, or as an object "
+        "with options for each. Other streams pass through. Default: all streams.",
         examples=['["reviews", "support_*"]', '{"reviews": {"prompt": "Classify: {{ text }}"}}'],
     )
     primary_key: str | None = Field(
@@ -41,7 +41,7 @@ class TableOptions(BaseModel):
     metadata: Literal["full", "status", "none"] = Field(
         default="full",
         title="Provenance",
-        description="How much of the `_llm` group each row gets: all of it, status and error alone, or none.",
+        description="How much of `_llm` each row gets: all of it, only status and error, or nothing.",
     )
     on_error: Literal["record", "skip", "fail"] = Field(
         default="record",

@@ -1,6 +1,6 @@
-"""Messages in flight: lines of another program's messages become items of a run, and its results become lines again.
+"""Maps streams inline: lines of another program's messages become items of a run, and the results become lines again.
 
-Every line comes out once, at its place. One that nothing happens to is not parsed beyond the name of its stream.
+Every line comes out once and in order. The line of a stream that gains no columns is parsed only up to its name.
 """
 
 from __future__ import annotations
@@ -16,46 +16,50 @@ import orjson
 from connector.base.errors import ConfigError
 from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema
 from connector.protocols import Transform
-from connector.protocols._cut import Cut, guessed, loads, walked
+from connector.protocols._record_lines import SplitLine, loads, split_exactly, split_quickly
 
-_TOGETHER: Final = 1 << 16  # bytes of neighbouring lines that pass as one message
-_ROOM: Final = 1 << 26  # bytes that may be on their way between input and output
+_TOGETHER: Final = 1 << 16  # bytes of neighbouring lines that pass through as one message
+_ROOM: Final = 1 << 26  # the most bytes between input and output
 _NOTHING: Final = re.compile(rb"(?!)()")
 
 Object = dict[str, Any]
-Open = Callable[[str, Iterable[str] | None], dict[str, Schema] | None]
+OpenStream = Callable[[str, Iterable[str] | None], dict[str, Schema] | None]
 """`Transform.open`."""
 
 
-class Form(NamedTuple):
-    """How a dialect's messages look.
+class MessageFormat(NamedTuple):
+    """How a protocol writes its messages.
 
-    `head` matches a RECORD as it usually is written, up to its row, with the stream's name as its group; `path` leads
-    to the row of any RECORD, and `stream_of` tells its stream. `declares` is the type of the messages that declare
-    columns: `declare` puts into one what its streams gain, and returns whether that is anything. If `is_strict`, no
-    RECORD comes before that. `refused` are the types of messages whose rows cannot be reached.
+    Attributes:
+        head: Matches a RECORD as it is usually written, up to its row; its group is the name of the stream.
+        path: Leads to the row of any RECORD.
+        stream_of: Returns the stream of a RECORD.
+        declares: The type of the messages that declare columns.
+        declare: Adds the columns that streams gain to such a message; returns whether there are any.
+        is_strict: Whether a RECORD before that message is an error.
+        refused: The types of messages whose rows are not in the message.
     """
 
     head: re.Pattern[bytes]
     path: tuple[str, ...]
     stream_of: Callable[[Object], Any]
     declares: str
-    declare: Callable[[Object, Open], bool]
+    declare: Callable[[Object, OpenStream], bool]
     is_strict: bool = False
     refused: frozenset[str] = frozenset()
 
 
-class Inlet:
-    """The way of lines into a run, and out of it.
+class InlineMapper:
+    """Turns lines into items of a run, and its results into lines.
 
     Args:
-        form_of: Tells the dialect by the first message.
+        format_of: Tells the format by the first message.
     """
 
-    def __init__(self, transform: Transform, form_of: Callable[[Object], Form]) -> None:
+    def __init__(self, transform: Transform, format_of: Callable[[Object], MessageFormat]) -> None:
         self._transform = transform
-        self._form_of = form_of
-        self._form: Form | None = None
+        self._format_of = format_of
+        self._format: MessageFormat | None = None
         self._head = _NOTHING.match
         self._gained: dict[str, frozenset[str] | None] = {}
         self._names: dict[bytes, str | None] = {}
@@ -64,10 +68,10 @@ class Inlet:
         self._held = 0
 
     def items(self, lines: Iterable[bytes | None]) -> Iterator[Record | Message | Idle]:
-        """Records of streams that gain columns, messages of all other lines, `IDLE` for each pause.
+        """Yields records of streams that gain columns, messages for all other lines, `IDLE` for each pause.
 
         Raises:
-            ConfigError: A line is no message, or one that cannot be enriched; it tells the line's number.
+            ConfigError: A line is not a message, or cannot be enriched; the error names the line.
         """
         passing: list[bytes] = []
         size = 0
@@ -91,7 +95,7 @@ class Inlet:
                 yield IDLE
 
     def written(self, result: Outcome | Message) -> bytes:
-        """The lines of a result, with their ends. Results come in the order of their items, one for each."""
+        """Returns the lines of a result, with line ends. Takes one result for each item, in order."""
         head, tail = self._places.popleft()
         self._held -= len(head) + len(tail)
         if isinstance(result, Message):
@@ -106,8 +110,8 @@ class Inlet:
         self._index += 1
         return self._index - 1
 
-    def _told(self, lines: Iterable[bytes | None]) -> Iterator[bytes | tuple[str, Cut] | None]:
-        """What passes as it is, a row of a stream that gains columns, or `None` for a pause and the end."""
+    def _told(self, lines: Iterable[bytes | None]) -> Iterator[bytes | tuple[str, SplitLine] | None]:
+        """Yields lines that pass through, rows of streams that gain columns, and `None` for a pause and the end."""
         number = 0
         for line in lines:
             if line is None:
@@ -123,9 +127,9 @@ class Inlet:
                 yield told
         yield None
 
-    def _read(self, line: bytes) -> bytes | tuple[str, Cut]:
+    def _read(self, line: bytes) -> bytes | tuple[str, SplitLine]:
         match = self._head(line)
-        if match is None or self._form is None:
+        if match is None or self._format is None:
             return self._parsed(line)
         name: bytes = match[1]
         if name not in self._names:
@@ -133,43 +137,45 @@ class Inlet:
         stream = self._names[name]
         if stream is None:
             return line
-        cut = guessed(line, match.end(), len(self._form.path))
+        cut = split_quickly(line, match.end(), len(self._format.path))
         return self._row(stream, cut) if cut else self._parsed(line)
 
-    def _parsed(self, line: bytes) -> bytes | tuple[str, Cut]:
-        """The same for any line: blank ones are left out."""
+    def _parsed(self, line: bytes) -> bytes | tuple[str, SplitLine]:
+        """Reads any line, however it is written; a blank one is left out."""
         if not line.strip():
             return b""
         message = loads(line)
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            raise ConfigError("it is no message: a message is a JSON object with a type")
-        if self._form is None:
-            self._form = self._form_of(message)
-            self._head = self._form.head.match
-        form, kind = self._form, message["type"]
-        if kind == form.declares:
-            return json.dumps(message).encode() if form.declare(message, self._open) else line
-        if kind in form.refused and self._gained.get(str(message.get("stream")), ()) is not None:
-            raise ConfigError(f"a {kind} message cannot be enriched, since its rows are elsewhere: have RECORDs sent")
+            raise ConfigError("it is not a message: a message is a JSON object with a type")
+        if self._format is None:
+            self._format = self._format_of(message)
+            self._head = self._format.head.match
+        format_, kind = self._format, message["type"]
+        if kind == format_.declares:
+            return json.dumps(message).encode() if format_.declare(message, self._open) else line
+        if kind in format_.refused and self._gained.get(str(message.get("stream")), ()) is not None:
+            raise ConfigError(
+                f"a {kind} message cannot be enriched, since its rows are in files: set the tap to send RECORD messages"
+            )
         if kind != "RECORD":
             return line
-        stream = form.stream_of(message)
+        stream = format_.stream_of(message)
         if not isinstance(stream, str):
             raise ConfigError("the RECORD has no stream")
-        return line if self._enriched(stream) is None else self._row(stream, walked(line, form.path))
+        return line if self._enriched(stream) is None else self._row(stream, split_exactly(line, format_.path))
 
-    def _row(self, stream: str, cut: Cut) -> tuple[str, Cut]:
+    def _row(self, stream: str, cut: SplitLine) -> tuple[str, SplitLine]:
         gained = self._gained[stream] or frozenset()
         if not gained.isdisjoint(cut.row):
             names = ", ".join(f'"{name}"' for name in cut.row if name in gained)
-            raise ConfigError(f'the record of stream "{stream}" has {names} already: give the new column another name')
+            raise ConfigError(f'the record of stream "{stream}" already has {names}: rename the new column')
         return stream, cut
 
     def _enriched(self, stream: str) -> str | None:
-        """The stream's name if it gains columns."""
+        """Returns the name of the stream if it gains columns."""
         if stream not in self._gained:
-            if self._form is None or self._form.is_strict:
-                raise ConfigError(f'a RECORD of stream "{stream}" comes before its SCHEMA')
+            if self._format is None or self._format.is_strict:
+                raise ConfigError(f'a RECORD of stream "{stream}" comes before its SCHEMA: send the SCHEMA first')
             self._open(stream, None)
         return None if self._gained[stream] is None else stream
 

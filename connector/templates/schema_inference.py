@@ -1,4 +1,4 @@
-"""What type a column has: read off the expression that makes it and the schema of what the expression reads."""
+"""Infers the type of a column from the expression that makes it and the schema of what the expression reads."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FILTERS: Final[dict[str, Schema]] = {
 _SAME: Final = frozenset({"abs", "d", "default", "first", "last", "max", "min", "_slice"})
 
 
-def of_value(value: JSON) -> Schema:
-    """The schema of a sample value: `31` is an integer, `{"a": "b"}` an object with a text."""
+def schema_of_value(value: JSON) -> Schema:
+    """Returns the schema of a sample value: `31` is an integer, `{"a": "b"}` an object with a string."""
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, int):
@@ -34,34 +34,37 @@ def of_value(value: JSON) -> Schema:
     if isinstance(value, str):
         return {"type": "string"}
     if isinstance(value, list):
-        items = [of_value(item) for item in value]
+        items = [schema_of_value(item) for item in value]
         return {"type": "array", "items": items[0] if items and all(item == items[0] for item in items) else ANY}
     if isinstance(value, dict):
-        return {"type": "object", "properties": {key: of_value(item) for key, item in value.items()}}
+        return {"type": "object", "properties": {key: schema_of_value(item) for key, item in value.items()}}
     return ANY
 
 
-def of_expression(node: nodes.Node, names: Schema) -> Schema:
-    """The schema of an expression over names that `names`, an object schema, describes; `{}` where it cannot tell."""
+def schema_of_expression(node: nodes.Node, names: Schema) -> Schema:
+    """Returns the schema of an expression; `{}` if it cannot be told.
+
+    `names`, an object schema, describes the names that the expression reads.
+    """
     match node:
         case nodes.Const(value=value):
-            return of_value(value)
+            return schema_of_value(value)
         case nodes.Name(name=name):
             return _property(names, name)
         case nodes.Getattr(node=owner, attr=name):
-            return _property(of_expression(owner, names), name)
+            return _property(schema_of_expression(owner, names), name)
         case nodes.Getitem(node=owner, arg=nodes.Const(value=key)):
-            schema = of_expression(owner, names)
+            schema = schema_of_expression(owner, names)
             found: Schema = schema.get("items", ANY) if isinstance(key, int) else _property(schema, str(key))
             return found
         case nodes.Filter(name=name, node=inner) if name in _SAME and inner is not None:
-            schema = of_expression(inner, names)
+            schema = schema_of_expression(inner, names)
             return schema.get("items", ANY) if name in ("first", "last", "max", "min") else schema
         case nodes.Filter(name=name):
             return _FILTERS.get(name, ANY)
         case nodes.CondExpr(expr1=first, expr2=second):
-            schema = of_expression(first, names)
-            return schema if second is None or of_expression(second, names) == schema else ANY
+            schema = schema_of_expression(first, names)
+            return schema if second is None or schema_of_expression(second, names) == schema else ANY
         case nodes.Compare() | nodes.Not() | nodes.Test():
             return {"type": "boolean"}
         case nodes.Div():

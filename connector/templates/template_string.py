@@ -1,4 +1,4 @@
-"""One templated string: what it reads of a row, and why it fails on one, in the user's words."""
+"""One templated string: which columns it reads, and why it fails on a row, in words for the user."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
 
 
-class Leaf(NamedTuple):
-    """Where it stands (a dotted path), its source, and its expression where it is one alone."""
+class TemplateString(NamedTuple):
+    """A string of a template's JSON.
+
+    `path` says where it stands (`request_format.messages[0].content`); `expression` is set if the string is nothing but
+    one expression, whose value then keeps its type.
+    """
 
     path: str
     source: str
@@ -28,14 +32,14 @@ class Leaf(NamedTuple):
     expression: nodes.Expr | None
 
     def names(self) -> set[str]:
-        """The columns that it reads by their names."""
+        """Returns the columns that it reads by name."""
         tracker = TrackingCodeGenerator(cast("Environment", self.tree.environment))
-        tracker.optimizer = None  # it would reckon constants, which is for a rendering to pay for
+        tracker.optimizer = None  # it would compute constants here, where nothing pays for them
         tracker.visit(self.tree)
         return tracker.undeclared_identifiers - _GLOBALS
 
     def required(self) -> list[str]:
-        """Those of them that it cannot do without: `default` or a test for `defined` says how to."""
+        """Returns those of its names that a row must have: no `default` and no test for `defined` guards them."""
         guarded = (
             node.node
             for node in self.tree.find_all((nodes.Filter, nodes.Test))
@@ -47,18 +51,18 @@ class Leaf(NamedTuple):
         return sorted(self.names() - optional)
 
     def reason(self, error: Exception, row: Mapping[str, Any]) -> str:
-        """Why it fails on this row, and what to do about it."""
+        """Returns why it fails on this row, and what to do about it."""
         if isinstance(error, NullError):
             name = next((name for name in self.required() if is_null(row.get(name))), None)
-            null = shortened(self.source) if name is None else f'column "{name}"'
+            null = quoted_source(self.source) if name is None else f'column "{name}"'
             return f'{null} is null; {{{{ {name or "…"} | default("…") }}}} says what to send instead'
         missing = next((name for name in (*self.required(), *self._keys()) if name not in row), None)
         if isinstance(error, UndefinedError) and missing:
             return f'there is no column "{missing}"; there are: {", ".join(map(str, row)) or "none"}'
-        return f"{shortened(self.source)} fails on this row: {said(error)}"
+        return f"{quoted_source(self.source)} fails on this row: {error_text(error)}"
 
     def _keys(self) -> list[str]:
-        """The columns that it reads off the whole row: `record.name`, `record["name"]`."""
+        """Returns the columns that it reads from the whole row: `record.name`, `record["name"]`."""
         called = [call.node for call in self.tree.find_all(nodes.Call)]
         attributes = [node for node in self.tree.find_all(nodes.Getattr) if node not in called]
         keys = [node.attr for node in attributes if _is_row(node.node)]
@@ -70,11 +74,11 @@ def _is_row(node: nodes.Expr) -> bool:
     return isinstance(node, nodes.Name) and node.name == ROW
 
 
-def said(error: Exception) -> str:
-    """What an error says, or at least what it is called. It may quote a whole cell, so it is cut."""
+def error_text(error: Exception) -> str:
+    """Returns the error's message, or its class where it has none, cut to length: it may quote a whole cell."""
     return (str(error) or type(error).__name__)[:_QUOTED]
 
 
-def shortened(source: str) -> str:
-    """A template as it is quoted in a message."""
+def quoted_source(source: str) -> str:
+    """Returns a template as messages quote it: in quotes, cut to length."""
     return repr(source if len(source) <= _SHOWN else source[: _SHOWN - 1] + "…")

@@ -1,6 +1,6 @@
-"""Finds the row in the line of a RECORD message and cuts the line before the row's end, where new columns go.
+"""Splits the line of a RECORD message before the end of its row, where the new columns go.
 
-What is around the cut is never written anew, so it stays as it is: numbers to the last digit, spelling and all.
+The rest of the line is never encoded again, so every byte of it stays: digits of numbers, escapes, white space.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import orjson
 
 from connector.base.errors import ConfigError
 
-_GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the row's own
+_GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the end of the row
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder()
 
 
-class Cut(NamedTuple):
-    """A row, and the two parts of its line; the second begins with the brace that ends the row."""
+class SplitLine(NamedTuple):
+    """A row, and the two parts of its line: `tail` begins with the brace that ends the row."""
 
     row: dict[str, Any]
     head: bytes
@@ -27,7 +27,7 @@ class Cut(NamedTuple):
 
 
 def loads(line: bytes) -> Any:
-    """Decodes a line. What Python's taps write beyond JSON (NaN, half a character) is let through.
+    """Decodes a line. Accepts what Python's taps write beyond JSON (NaN, lone surrogates).
 
     Raises:
         ConfigError: It is not JSON.
@@ -41,10 +41,10 @@ def loads(line: bytes) -> Any:
             raise ConfigError(f"it is not JSON: {error}") from None
 
 
-def guessed(line: bytes, start: int, depth: int) -> Cut | None:
-    """Cuts a line whose row begins at `start`, `depth` objects deep, if its end is among the last braces.
+def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:
+    """Splits a line whose row begins at `start`, `depth` objects deep; `None` if its end is not among the last braces.
 
-    An object of JSON ends where it is whole for the first time: what can be parsed up to a brace is the row.
+    A JSON object ends at the first brace up to which it can be parsed.
     """
     end = len(line)
     for brace in range(depth + _GUESSES):
@@ -58,12 +58,12 @@ def guessed(line: bytes, start: int, depth: int) -> Cut | None:
             orjson.loads(b'{"":' * depth + b"0" + line[end + 1 :])
         except ValueError:
             continue
-        return Cut(row, line[:end], line[end:])
+        return SplitLine(row, line[:end], line[end:])
     return None
 
 
-def walked(line: bytes, path: tuple[str, ...]) -> Cut:
-    """Cuts the line of any RECORD, an object of JSON, whose row is at `path`; it walks member by member.
+def split_exactly(line: bytes, path: tuple[str, ...]) -> SplitLine:
+    """Splits the line of any RECORD, a JSON object, whose row is at `path`: goes through it member by member.
 
     Raises:
         ConfigError: There is no object at `path`.
@@ -76,12 +76,12 @@ def walked(line: bytes, path: tuple[str, ...]) -> Cut:
     except ValueError:
         pass  # a member is missing
     if not isinstance(row, dict):
-        raise ConfigError(f"the RECORD has no {'.'.join(path)}, or it is no object")
-    return Cut(row, text[: at - 1].encode(), text[at - 1 :].encode())
+        raise ConfigError(f"the RECORD has no {'.'.join(path)}, or it is not an object")
+    return SplitLine(row, text[: at - 1].encode(), text[at - 1 :].encode())
 
 
 def _member(text: str, at: int, name: str) -> int:
-    """Where the value of `name` begins, in the object that begins at `at`. Raises `ValueError` if it is not there."""
+    """Returns where the value of `name` begins in the object at `at`. Raises `ValueError` if it is missing."""
     at = _skipped(text, at)
     while True:
         key, at = _DECODER.raw_decode(text, _skipped(text, at + 1))
@@ -93,6 +93,6 @@ def _member(text: str, at: int, name: str) -> int:
 
 
 def _skipped(text: str, at: int) -> int:
-    """Where the white space that begins at `at` ends."""
+    """Returns where the white space that begins at `at` ends."""
     found = _SPACE.match(text, at)
     return found.end() if found else at

@@ -1,0 +1,104 @@
+"""The options that several commands share: the endpoint, the input, and those that make a config without a file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+from connector import stores
+from connector.base.errors import ConfigError
+from connector.base.records import Schema
+from connector.config.config import Config
+
+STANDARD: Final = "-"
+"""The path that stands for standard input or output."""
+
+_TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the input and the options that describe the request."""
+    parser.add_argument(
+        "input", metavar="INPUT", help="a CSV, TSV, JSONL or Parquet file, a glob of files, or - for JSONL on stdin"
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="the config, as JSON or YAML")
+    parser.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")
+    parser.add_argument("--system-prompt", metavar="TEXT", help="the system prompt")
+    parser.add_argument("--model", metavar="NAME", help="the model (default: OPENAI_MODEL)")
+    add_endpoint(parser)
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=TYPE",
+        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; can be repeated",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="process only the first N rows")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="the most calls in flight (default: 8)")
+
+
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say where to call, and with which key."""
+    parser.add_argument(
+        "--url", metavar="URL", help="the URL of the endpoint, or its base URL (default: OPENAI_BASE_URL)"
+    )
+    parser.add_argument(
+        "--api-key-command",
+        metavar="COMMAND",
+        help="a program that prints the key, with its arguments, quoted as for a shell (which does not run it)",
+    )
+
+
+def endpoint_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns these options as options of a config. A command takes the place of the config's key."""
+    given = {} if arguments.url is None else {"url": arguments.url}
+    command = arguments.api_key_command
+    return given if command is None else {**given, "api_key_command": command, "api_key": None}
+
+
+def config_from(arguments: argparse.Namespace) -> Config:
+    """Returns the config of the options, on top of the config file if there is one.
+
+    Raises:
+        ConfigError: Something is wrong with the options or the file.
+    """
+    given = endpoint_from(arguments) | {
+        name: getattr(arguments, name)
+        for name in ("prompt", "system_prompt", "model", "concurrency")
+        if getattr(arguments, name) is not None
+    }
+    if arguments.column:
+        given["output_schema"] = schema_from(arguments.column)
+    if "prompt" in given or "system_prompt" in given:
+        given["request_format"] = None
+    return Config.load(arguments.config, **given)
+
+
+def store_from(path: str) -> Any:
+    """Returns the store options for a path on the command line."""
+    kind = "stdio" if path == STANDARD else "files"
+    options = stores.load(kind).Options
+    return options() if kind == "stdio" else options(path=path)
+
+
+def schema_from(columns: list[str]) -> Schema:
+    """Returns the output schema of `NAME=TYPE` options."""
+    properties = dict(_column(column) for column in columns)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _column(column: str) -> tuple[str, Schema]:
+    name, _, kind = (part.strip() for part in column.partition("="))
+    kind = kind or "string"
+    if name and "|" in kind:
+        return name, {"type": "string", "enum": [value.strip() for value in kind.split("|")]}
+    if name and kind.endswith("[]") and kind[:-2] in _TYPES:
+        return name, {"type": "array", "items": {"type": kind[:-2]}}
+    if name and kind in _TYPES:
+        return name, {"type": kind}
+    raise ConfigError(f"--column {column}: write NAME=TYPE with a type of {', '.join(_TYPES)}, or NAME=a|b|c")
