@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             bill = probe.bill
     except ConfigError as error:
         diagnosis = invalid_config(error)
-    told = _as_json(diagnosis, table, bill) if arguments.form == "json" else "\n".join(_lines(diagnosis, table, bill))
-    sys.stdout.write(told + "\n")
+    text = _as_json(diagnosis, table, bill) if arguments.form == "json" else "\n".join(_lines(diagnosis, table, bill))
+    sys.stdout.write(text + "\n")
     return ExitCode.DONE if diagnosis.ok else ExitCode.USAGE
 
 
@@ -80,10 +80,10 @@ def _offered(probe: Probe) -> list[str]:
 
 
 def _as_json(diagnosis: Diagnosis, table: capabilities.Table | None, bill: str) -> str:
-    told: dict[str, Any] = {"ok": diagnosis.ok, "steps": [step._asdict() for step in diagnosis.steps]}
+    content: dict[str, Any] = {"ok": diagnosis.ok, "steps": [step._asdict() for step in diagnosis.steps]}
     if table is not None:
-        told |= {"capabilities": [row._asdict() for row in table.rows], "known_since": _date(table), "paid": bill}
-    return json.dumps(told, indent=2, ensure_ascii=False)
+        content |= {"capabilities": [row._asdict() for row in table.rows], "known_since": _date(table), "paid": bill}
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _lines(diagnosis: Diagnosis, table: capabilities.Table | None, bill: str) -> Iterator[str]:

@@ -157,10 +157,10 @@ class _Inbox:
 
     def _traced(self, trace: Any) -> None:
         """Notes a stream that the source reports as incomplete."""
-        told = trace.get("stream_status") if isinstance(trace, dict) else None
-        if isinstance(told, dict) and isinstance(told.get("stream_descriptor"), dict):
-            name, status = told["stream_descriptor"].get("name"), told.get("status")
-            if status == "INCOMPLETE" and isinstance(name, str):
+        status = trace.get("stream_status") if isinstance(trace, dict) else None
+        if isinstance(status, dict) and isinstance(status.get("stream_descriptor"), dict):
+            name = status["stream_descriptor"].get("name")
+            if status.get("status") == "INCOMPLETE" and isinstance(name, str):
                 self.unfinished.add(name)
 
     def _place(self, pending: _Pending) -> int:

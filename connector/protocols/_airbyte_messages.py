@@ -60,8 +60,8 @@ def estimate(stream: str, rows: int) -> PlatformMessage:
 
 def limited(limit: Limited) -> list[JSON]:
     """Returns the reason of a stream that waits for the endpoint. `quota_reset` is in milliseconds since 1970."""
-    told = {} if limit.until is None else {"rate_limited": {"quota_reset": int(limit.until * 1000)}}
-    return [{"type": "RATE_LIMITED", **told}]
+    quota = {} if limit.until is None else {"rate_limited": {"quota_reset": int(limit.until * 1000)}}
+    return [{"type": "RATE_LIMITED", **quota}]
 
 
 def reasons(error: BaseException, last: Limited | None) -> list[JSON]:

@@ -75,10 +75,10 @@ class InlineMapper:
         """
         passing: list[bytes] = []
         size = 0
-        for told in self._told(lines):
-            if isinstance(told, bytes):
-                passing.append(told)
-                size += len(told)
+        for part in self._parts(lines):
+            if isinstance(part, bytes):
+                passing.append(part)
+                size += len(part)
                 if size < _TOGETHER:
                     continue
             if passing:
@@ -86,10 +86,10 @@ class InlineMapper:
                 yield Message(self._placed(line), line)
                 passing.clear()
                 size = 0
-            if isinstance(told, tuple):
-                stream, cut = told
+            if isinstance(part, tuple):
+                stream, cut = part
                 yield Record(self._placed(cut.head, cut.tail), cut.row, stream)
-            elif told is None:
+            elif part is None:
                 yield IDLE
             while self._held > _ROOM:
                 yield IDLE
@@ -110,7 +110,7 @@ class InlineMapper:
         self._index += 1
         return self._index - 1
 
-    def _told(self, lines: Iterable[bytes | None]) -> Iterator[bytes | tuple[str, SplitLine] | None]:
+    def _parts(self, lines: Iterable[bytes | None]) -> Iterator[bytes | tuple[str, SplitLine] | None]:
         """Yields lines that pass through, rows of streams that gain columns, and `None` for a pause and the end."""
         number = 0
         for line in lines:
@@ -119,12 +119,12 @@ class InlineMapper:
                 continue
             number += 1
             try:
-                told = self._read(line)
+                part = self._read(line)
             except ConfigError as error:
                 yield None
                 raise ConfigError(f"standard input, line {number}: {error.message}") from None
-            if told:
-                yield told
+            if part:
+                yield part
         yield None
 
     def _read(self, line: bytes) -> bytes | tuple[str, SplitLine]:

@@ -128,7 +128,7 @@ _GROWTH: Final[dict[str, Callable[..., float]]] = {
     "center": lambda _, width=80: _WIDTH * width,
     "indent": _indented,
     "replace": _replaced,
-    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),  # 10 to the power of it is reckoned
+    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),  # 10 to the power of it is computed
     "slice": lambda _, slices, *__, **___: 64 * slices,
     "strftime": lambda _, *args, **options: 256 * weight([*args, *options.values()]),  # what C's strftime may fill
     **dict.fromkeys(("lstrip", "rstrip", "strip", "trim"), _trimmed),
