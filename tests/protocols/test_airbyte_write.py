@@ -195,8 +195,8 @@ BROKEN: list[tuple[str | Message, str]] = [
     ("[1]", "line 3: it is not a message"),
     ({"type": "RECORD"}, "line 3: the RECORD has no stream"),
     ({"type": "RECORD", "record": {"stream": "reviews", "data": [1]}}, "line 3: the RECORD has no stream, or no data"),
-    (record(2, "nowhere"), 'line 3: there is no stream "nowhere" in the catalog; there is: reviews, others'),
-    (record(2, content="mine"), 'line 3: the record of stream "reviews" has "content" already'),
+    (record(2, "nowhere"), 'line 3: there is no stream "nowhere" in the catalog; there are: reviews, others'),
+    (record(2, content="mine"), 'line 3: the record of stream "reviews" already has "content"'),
     (json.dumps(record(2, deep=0)).replace("0", "[" * 300 + "]" * 300, 1), "line 3: the RECORD is nested too deeply"),
 ]
 
@@ -285,7 +285,7 @@ def test_a_row_that_fails_is_kept_left_out_or_the_end(sync: Sync, on_error: str,
     [
         ({"destination_sync_mode": "INVALID"}, {}, 'there is no sync mode "INVALID"'),
         ({"destination_sync_mode": "append_dedup"}, {}, "append_dedup needs a primary key"),
-        ({"destination_sync_mode": "append_dedup", "primary_key": [["a", "b"]]}, {}, "none of them nested"),
+        ({"destination_sync_mode": "append_dedup", "primary_key": [["a", "b"]]}, {}, "columns that are not nested"),
         ({}, {"output": None}, "output: is missing"),
         ({}, {"output": {"type": "stdio"}}, "output"),
         ({}, {"prompt": "{{ nowhere }}"}, 'there is no column "nowhere"'),
