@@ -3,24 +3,35 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
+
+# `make fast`: the tests that are not marked slow (tests/conftest.py marks them), with few examples for each property.
+FAST := --quiet --numprocesses=auto -m "not slow" --hypothesis-profile=fast
 
 # The marker is newer than the project file for as long as what is installed fits it.
 $(VENV)/.base: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(PIP) --editable .
 	@$(BIN)/python -m compileall -q connector  # as pip does with what it installs otherwise: a third of a start
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(PIP) --editable ".[test]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(PIP) --editable ".[bench]"
 	@touch $@
 
-.PHONY: help demo test check format lint types spec bench profile clean
+.venv-lowest/.test: pyproject.toml tests/lowest.py
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m tests.lowest > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint .venv-lowest/constraints.txt --editable ".[test]"
+	@touch $@
+
+.PHONY: help demo fast test check format lint types drift spec picture lowest pythons bench profile build clean
 
 help:  ## list what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -28,7 +39,10 @@ help:  ## list what there is to make
 demo: $(VENV)/.base  ## enrich a sample table (OPENAI_BASE_URL, OPENAI_API_KEY, OPENAI_MODEL: at a real endpoint)
 	@$(BIN)/python sample_configs/demo.py
 
-test: $(VENV)/.test  ## run the tests
+fast: $(VENV)/.test  ## the tests that are not marked slow (tests/conftest.py), in under a minute
+	$(BIN)/python -m pytest $(FAST)
+
+test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.test  ## ruff, strict
@@ -38,14 +52,28 @@ lint: $(VENV)/.test  ## ruff, strict
 types: $(VENV)/.test  ## mypy, strict
 	$(BIN)/mypy
 
-check: lint types test  ## lint, types, tests and drift of generated files
+drift: $(VENV)/.test  ## are the generated files what `make spec` would write?
+	$(BIN)/python -m spec.generate --check
+	$(BIN)/python -m tests.pages --check
+
+check: lint types drift test  ## lint, types, drift of generated files, all tests: what CI runs
 
 format: $(VENV)/.test  ## format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-spec: $(VENV)/.base  ## generate the spec from the config's model
+spec: $(VENV)/.test  ## generate the spec, the page of options, and the parts of docs that follow from the code
 	$(BIN)/python -m spec.generate
+	$(BIN)/python -m tests.pages
+
+picture: $(VENV)/.base  ## draw the README's terminal anew, from a real run
+	$(BIN)/python -m tests.terminal
+
+lowest: .venv-lowest/.test  ## the quick tests with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest $(FAST)
+
+pythons:  ## the quick tests on each supported Python that is installed here
+	@.ci/pythons
 
 bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS="langchain litellm", ARGS=--quick)
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers $(PEERS)) $(ARGS)
@@ -54,5 +82,9 @@ profile: $(VENV)/.bench  ## what each stage of a row costs, and whether it keeps
 	$(BIN)/python -m tests.bench --only stages
 	$(BIN)/python -m pytest tests/bench/budgets.py --quiet --benchmark-columns=min,median,rounds
 
+build: $(VENV)/.base  ## build the wheel and the source archive into dist/
+	$(PIP) build
+	$(BIN)/python -m build --outdir dist
+
 clean:  ## remove what was made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from tests.endpoint import Endpoint
+
+HERE: Final = Path(__file__).parent
+SLOW: Final = (
+    *("bench", "commands", "protocols", "servers"),
+    *("calls/test_breaker.py", "calls/test_limits.py", "check/test_broken.py", "ledger/test_sqlite.py"),
+    *("endpoints/test_conformance.py", "endpoints/test_kinds_by_command.py", "endpoints/test_realtime.py"),
+    *("http/test_transport.py", "replies/test_every_fault.py", "run/test_destination.py", "run/test_pipeline.py"),
+    *("stores/test_csv.py", "stores/test_cursor.py", "stores/test_json_lines.py", "stores/test_memory.py"),
+    *("stores/test_output.py", "stores/test_parquet.py", "stores/test_shapes.py", "tables/test_arrow.py"),
+    *("templates/test_images.py", "test_cli.py", "test_check.py", "test_connector.py", "test_crash.py"),
+    *("test_docs_python.py", "test_endpoint.py", "test_secrets.py", "test_wheel.py"),
+)
+"""Tests that take seconds (other processes, real faults, big tables): `make fast` leaves them out."""
+
+settings.register_profile("fast", max_examples=10)  # for `make fast`: an answer soon; `make test` has all examples
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.path.relative_to(HERE).as_posix()
+        if path.startswith(SLOW):
+            item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)

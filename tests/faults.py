@@ -489,222 +489,319 @@ _FAILED_RESPONSE: Final = {
 _Rows: TypeAlias = dict[str, Fault]
 
 _GOOD: Final[_Rows] = {
-    "100": Fault("a 100 before the answer", on_wire(lambda sent: [head(100, {}), *sent])),
-    "103": Fault("a 103 before the answer", on_wire(lambda sent: [head(103, {"link": "</a>"}), *sent])),
+    "100": Fault("a status line `100 Continue` before the answer", on_wire(lambda sent: [head(100, {}), *sent])),
+    "103": Fault(
+        "a status line `103 Early Hints` before the answer", on_wire(lambda sent: [head(103, {"link": "</a>"}), *sent])
+    ),
     "246": Fault(
-        "a gateway's guardrail failed", on_wire(lambda sent: [sent[0].replace(b"200 OK", b"246 "), *sent[1:]])
+        "HTTP 246: answered, though a guardrail of the gateway (Portkey) failed",
+        on_wire(lambda sent: [sent[0].replace(b"200 OK", b"246 "), *sent[1:]]),
     ),
-    "307": Fault("307 within the origin, or to the URL `to`", redirect(307), {"to": ""}),
-    "308": Fault("308 within the origin, or to the URL `to`", redirect(308), {"to": ""}),
-    "bytewise": Fault("one byte per write", trickle(0), {"interval": "0"}),
-    "duplicate-keys": Fault("a key twice: the last counts", in_text(lambda sent: b'{"object": "x", ' + sent[1:])),
-    "gzip": Fault("compressed, each event by itself", in_message(zipped)),
-    "http10": Fault("HTTP/1.0: ends with the connection", until_close("1.0")),
-    "no-length": Fault("HTTP/1.1 that ends with the connection", until_close("1.1")),
-    "octet-stream": Fault("labelled application/octet-stream", typed("application/octet-stream")),
+    "307": Fault("HTTP 307, a redirect within the same origin", redirect(307), {"to": ""}),
+    "308": Fault("HTTP 308, a redirect within the same origin", redirect(308), {"to": ""}),
+    "bytewise": Fault("the reply arrives one byte at a time", trickle(0), {"interval": "0"}),
+    "duplicate-keys": Fault(
+        "the JSON has a key twice: the last one counts", in_text(lambda sent: b'{"object": "x", ' + sent[1:])
+    ),
+    "gzip": Fault("the reply is compressed, in a stream each event by itself", in_message(zipped)),
+    "http10": Fault("HTTP/1.0: the reply ends when the connection closes", until_close("1.0")),
+    "no-length": Fault(
+        "HTTP/1.1 with neither a length nor chunks: the reply ends when the connection closes", until_close("1.1")
+    ),
+    "octet-stream": Fault("the reply is labelled `application/octet-stream`", typed("application/octet-stream")),
     "slow": Fault(
-        "nothing for `seconds`", lambda good, p: [float(p["seconds"]), *wire(render(good))], {"seconds": "0.2"}
+        "the endpoint thinks for a while before it answers",
+        lambda good, p: [float(p["seconds"]), *wire(render(good))],
+        {"seconds": "0.2"},
     ),
-    "stale-close": Fault("closed behind the reply without a word", on_wire(lambda sent: [*sent, End.CLOSE])),
-    "stale-next": Fault("closed upon the next request", on_wire(lambda sent: [*sent, End.STALE])),
-    "text-plain": Fault("labelled text/plain", typed("text/plain")),
-    "untyped": Fault("no content type", in_message(lambda sent: sent._replace(headers={}))),
+    "stale-close": Fault(
+        "the connection is closed after the reply, without `Connection: close`",
+        on_wire(lambda sent: [*sent, End.CLOSE]),
+    ),
+    "stale-next": Fault(
+        "an idle connection is closed when the next request arrives on it", on_wire(lambda sent: [*sent, End.STALE])
+    ),
+    "text-plain": Fault("the reply is labelled `text/plain`", typed("text/plain")),
+    "untyped": Fault("the reply has no content type", in_message(lambda sent: sent._replace(headers={}))),
 }
 _GOOD_WHOLE: Final[_Rows] = {
     "blank-lines": Fault("blank lines before the JSON", in_text(lambda sent: b"\r\n\n" * 3 + sent)),
     "bom": Fault("a byte order mark before the JSON", in_text(lambda sent: BOM + sent)),
-    "latin-1": Fault("encoded and labelled as Latin-1", charset("iso-8859-1")),
-    "utf-16": Fault("encoded and labelled as UTF-16", charset("utf-16")),
-    "sse-unasked": Fault("events, unasked", lambda good, _: play(render(good._replace(streamed=True)))),
+    "latin-1": Fault("the reply is encoded and labelled as Latin-1", charset("iso-8859-1")),
+    "utf-16": Fault("the reply is encoded and labelled as UTF-16", charset("utf-16")),
+    "sse-unasked": Fault(
+        "a stream of events comes where JSON was asked for", lambda good, _: play(render(good._replace(streamed=True)))
+    ),
 }
 _GOOD_STREAM: Final[_Rows] = {
     "json-unasked": Fault(
-        "JSON, where events were asked for", lambda good, _: play(render(good._replace(streamed=False)))
+        "JSON comes where a stream was asked for", lambda good, _: play(render(good._replace(streamed=False)))
     ),
     "sse-bom": Fault("a byte order mark before the events", in_parts(lambda events: [BOM, *events])),
-    "sse-comments": Fault("a comment before each event", in_events(lambda event: b": keepalive\n\n" + event)),
-    "sse-cr": Fault("lines end in CR", in_events(lambda event: event.replace(b"\n", b"\r"))),
-    "sse-crlf": Fault("lines end in CRLF", in_events(lambda event: event.replace(b"\n", b"\r\n"))),
-    "sse-fields": Fault("`id:` and `retry:` beside the data", in_events(lambda event: b"id: 1\nretry: 9\n" + event)),
-    "sse-multiline": Fault("JSON over two data lines", in_events(lambda event: event.replace(b", ", b",\ndata: ", 1))),
-    "sse-no-done": Fault("no [DONE]", in_parts(lambda events: [event for event in events if event != DONE])),
-    "sse-no-space": Fault("`data:` without a space", in_events(lambda event: event.replace(b"data: ", b"data:"))),
-    "sse-one-chunk": Fault("all events in one network chunk", in_parts(lambda events: [b"".join(events)])),
+    "sse-comments": Fault(
+        "a keep-alive comment before each event", in_events(lambda event: b": keepalive\n\n" + event)
+    ),
+    "sse-cr": Fault("the lines of events end in CR", in_events(lambda event: event.replace(b"\n", b"\r"))),
+    "sse-crlf": Fault("the lines of events end in CRLF", in_events(lambda event: event.replace(b"\n", b"\r\n"))),
+    "sse-fields": Fault(
+        "events have `id:` and `retry:` lines beside their data", in_events(lambda event: b"id: 1\nretry: 9\n" + event)
+    ),
+    "sse-multiline": Fault(
+        "the JSON of an event is spread over two `data:` lines",
+        in_events(lambda event: event.replace(b", ", b",\ndata: ", 1)),
+    ),
+    "sse-no-done": Fault(
+        "the stream ends without `[DONE]`", in_parts(lambda events: [event for event in events if event != DONE])
+    ),
+    "sse-no-space": Fault(
+        "`data:` is not followed by a space", in_events(lambda event: event.replace(b"data: ", b"data:"))
+    ),
+    "sse-one-chunk": Fault("all events arrive in one network chunk", in_parts(lambda events: [b"".join(events)])),
 }
 _GOOD_DELTAS: Final[_Rows] = {
-    "finish-with-content": Fault("the finish_reason comes with the last piece", in_stream(_finish_with_content)),
-    "null-deltas": Fault("deltas of nulls, and a null for a delta", in_stream(_null_deltas)),
-    "role-repeated": Fault(
-        "the role in each delta", in_deltas(lambda c: c | {"delta": {"role": "assistant"} | c["delta"]})
+    "finish-with-content": Fault(
+        "the `finish_reason` comes with the last piece of text", in_stream(_finish_with_content)
     ),
-    "sse-event-lines": Fault("an `event:` line in each event", in_events(lambda event: b"event: message\n" + event)),
-    "sse-no-finish": Fault("[DONE], but no finish_reason", in_deltas(lambda choice: choice | {"finish_reason": None})),
-    "sse-split-utf8": Fault("a character cut in two writes", on_wire(_split_emoji), tail=TAIL),
-    "sse-surrogates": Fault("an emoji cut in two deltas", in_stream(_surrogates), tail=TAIL),
-    "usage-none": Fault("no usage, though asked for", lambda good, _: play(render(good._replace(usage=False)))),
+    "null-deltas": Fault("deltas hold nulls, or are null", in_stream(_null_deltas)),
+    "role-repeated": Fault(
+        "every delta repeats the role", in_deltas(lambda c: c | {"delta": {"role": "assistant"} | c["delta"]})
+    ),
+    "sse-event-lines": Fault("every event has an `event:` line", in_events(lambda event: b"event: message\n" + event)),
+    "sse-no-finish": Fault(
+        "the stream ends with `[DONE]` but never gave a `finish_reason`",
+        in_deltas(lambda choice: choice | {"finish_reason": None}),
+    ),
+    "sse-split-utf8": Fault("a character is split over two network chunks", on_wire(_split_emoji), tail=TAIL),
+    "sse-surrogates": Fault("an emoji is split over two deltas", in_stream(_surrogates), tail=TAIL),
+    "usage-none": Fault(
+        "no token usage comes, though it was asked for", lambda good, _: play(render(good._replace(usage=False)))
+    ),
     "usage-with-finish": Fault(
-        "the usage comes in the finish chunk",
+        "the token usage comes in the chunk with the `finish_reason`",
         in_stream(lambda sent: [*sent[:-2], sent[-2] | {"usage": sent[-1]["usage"]}], usage=True),
     ),
 }
-_GOOD_PARTS: Final[_Rows] = {"content-parts": Fault("the content comes as parts", in_choice(_in_parts))}
+_GOOD_PARTS: Final[_Rows] = {
+    "content-parts": Fault("the content is a list of parts instead of a text", in_choice(_in_parts))
+}
 _GOOD_CHOICES: Final[_Rows] = {
-    "finish-unknown": Fault("a finish_reason that nobody knows", in_choice(lambda c: c | {"finish_reason": "eos"})),
-    "two-choices": Fault("a second choice, unasked", two_choices(1)),
-    "two-choices-swapped": Fault("the second choice comes first", two_choices(-1)),
+    "finish-unknown": Fault(
+        "a `finish_reason` that is not in OpenAI's API", in_choice(lambda c: c | {"finish_reason": "eos"})
+    ),
+    "two-choices": Fault("a second choice that was not asked for", two_choices(1)),
+    "two-choices-swapped": Fault("two choices, the second one first", two_choices(-1)),
 }
 _CONNECTION: Final[_Rows] = {
     "bad-chunk": Fault(
-        "a chunk size that is none", lambda good, _: [_chunked_head(good) + b"zz\r\n{}\r\n" + LAST_CHUNK]
+        "a chunk whose size is not a number", lambda good, _: [_chunked_head(good) + b"zz\r\n{}\r\n" + LAST_CHUNK]
     ),
-    "close": Fault("closed before any byte", lambda _good, _: [End.CLOSE]),
-    "cut-body": Fault("closed in mid-body", up_to(0.5, End.CLOSE)),
-    "cut-head": Fault("closed in mid-head", on_wire(lambda sent: [sent[0][:-9], 0.02, End.CLOSE])),
-    "reset": Fault("reset before any byte", lambda _good, _: [End.RESET]),
-    "reset-body": Fault("reset in mid-body", up_to(0.5, End.RESET)),
+    "close": Fault("the connection is closed before any byte of the reply", lambda _good, _: [End.CLOSE]),
+    "cut-body": Fault("the connection is closed in the middle of the body", up_to(0.5, End.CLOSE)),
+    "cut-head": Fault(
+        "the connection is closed in the middle of the headers", on_wire(lambda sent: [sent[0][:-9], 0.02, End.CLOSE])
+    ),
+    "reset": Fault("the connection is reset before any byte of the reply", lambda _good, _: [End.RESET]),
+    "reset-body": Fault("the connection is reset in the middle of the body", up_to(0.5, End.RESET)),
 }
 _CUT_STREAM: Final[_Rows] = {
-    "sse-cut": Fault("a clean end amid the events", in_parts(lambda events: events[:3])),
-    "sse-cut-close": Fault("the same, until close", until_close("1.1", lambda events: events[:3])),
-    "sse-cut-http10": Fault("the same, over HTTP/1.0", until_close("1.0", lambda events: events[:3])),
-    "sse-empty": Fault("a stream without an event", in_parts(lambda _: [])),
+    "sse-cut": Fault("the stream ends cleanly, but in the middle of the events", in_parts(lambda events: events[:3])),
+    "sse-cut-close": Fault(
+        "the connection is closed in the middle of the events (HTTP/1.1)", until_close("1.1", lambda events: events[:3])
+    ),
+    "sse-cut-http10": Fault(
+        "the connection is closed in the middle of the events (HTTP/1.0)", until_close("1.0", lambda events: events[:3])
+    ),
+    "sse-empty": Fault("a stream without a single event", in_parts(lambda _: [])),
 }
 _ERROR_IN_STREAM: Final[_Rows] = {
-    "sse-error": Fault("an error amid the events", in_parts(lambda events: [*events[:3], _event(OVERLOADED)])),
-    "sse-error-done": Fault("then [DONE]", in_parts(lambda events: [*events[:3], _event(OVERLOADED), DONE])),
-    "sse-error-first": Fault("an error and nothing else", in_parts(lambda _: [_event(OVERLOADED)])),
+    "sse-error": Fault(
+        "an error event in the middle of the stream", in_parts(lambda events: [*events[:3], _event(OVERLOADED)])
+    ),
+    "sse-error-done": Fault(
+        "an error event in the middle of the stream, followed by `[DONE]`",
+        in_parts(lambda events: [*events[:3], _event(OVERLOADED), DONE]),
+    ),
+    "sse-error-first": Fault(
+        "a stream that holds an error event and nothing else", in_parts(lambda _: [_event(OVERLOADED)])
+    ),
 }
 _DEADLINE: Final[_Rows] = {
-    "hang": Fault("accepts, and says nothing", lambda _good, _: [HANG]),
-    "hang-body": Fault("nothing behind the head", up_to(0, HANG)),
-    "hang-mid": Fault("nothing behind half the body", up_to(0.5, HANG)),
-    "trickle": Fault("one byte per `interval`, head and all", trickle(0), {"interval": "0.05"}),
-    "trickle-body": Fault("one byte of the body per `interval`", trickle(1), {"interval": "0.05"}),
+    "hang": Fault("the endpoint accepts the call and never answers", lambda _good, _: [HANG]),
+    "hang-body": Fault("nothing comes after the headers", up_to(0, HANG)),
+    "hang-mid": Fault("nothing comes after half of the body", up_to(0.5, HANG)),
+    "trickle": Fault(
+        "headers and body trickle in so slowly that the time-out passes", trickle(0), {"interval": "0.05"}
+    ),
+    "trickle-body": Fault("the body trickles in so slowly that the time-out passes", trickle(1), {"interval": "0.05"}),
 }
 _DEADLINE_STREAM: Final[_Rows] = {
-    "endless-comments": Fault("comments for ever", endless(b"", b": keepalive\n\n"), {"interval": "0.01"}),
-    "endless-tokens": Fault("tokens for ever", endless(b"", TOKEN), {"interval": "0.01"}),
+    "endless-comments": Fault(
+        "keep-alive comments without end, and no data", endless(b"", b": keepalive\n\n"), {"interval": "0.01"}
+    ),
+    "endless-tokens": Fault("tokens without end", endless(b"", TOKEN), {"interval": "0.01"}),
 }
-_DEADLINE_WHOLE: Final[_Rows] = {"endless-blanks": Fault("blanks for ever", endless(b"", b"\n"), {"interval": "0.01"})}
+_DEADLINE_WHOLE: Final[_Rows] = {
+    "endless-blanks": Fault("blanks without end before the JSON", endless(b"", b"\n"), {"interval": "0.01"})
+}
 _TOO_MUCH: Final[_Rows] = {
-    "endless-line": Fault("a line without an end", endless(b'data: {"x": "', b"x" * 65536), {"interval": "0"}),
-    "gzip-bomb": Fault("`mib` MiB, compressed a thousandfold", gzip_bomb, {"mib": "1024"}),
-    "huge": Fault("a good reply behind `mib` MiB of nothing", huge, {"mib": "256"}),
+    "endless-line": Fault("a line without end", endless(b'data: {"x": "', b"x" * 65536), {"interval": "0"}),
+    "gzip-bomb": Fault("a small compressed reply that unpacks to a gigabyte", gzip_bomb, {"mib": "1024"}),
+    "huge": Fault("a reply larger than `max_response_bytes`", huge, {"mib": "256"}),
 }
 _RETRIED: Final[_Rows] = {
-    "200-overloaded": Fault("an error object in a 200", in_body(lambda _: OVERLOADED)),
-    "400-should-retry": Fault("a 400 that asks for a retry", status(400, REFUSED, {"x-should-retry": "true"})),
-    "408": Fault("request timeout", status(408, _error("Timed out", "timeout"))),
-    "409": Fault("conflict", status(409, _error("Conflict", "conflict"))),
-    "425": Fault("too early", status(425, _error("Too early", "too_early"))),
-    "429": Fault("slow down, without saying how long", limited({})),
-    "429-seconds": Fault("Retry-After in seconds", limited({"retry-after": "1"})),
-    "429-fraction": Fault("Retry-After with a fraction", limited({"retry-after": "0.2"})),
-    "429-date": Fault("Retry-After as a date `in` so many seconds", limited_until, {"in": "1"}),
-    "429-ms": Fault("retry-after-ms", limited({"retry-after-ms": "20", "retry-after": "60"})),
-    "429-junk": Fault("Retry-After that is none", limited({"retry-after": "soon"})),
-    "429-gateway": Fault("Retry-After under a gateway's name", limited({"llm_provider-retry-after": "0.1"})),
+    "200-overloaded": Fault(
+        "HTTP 200 whose body is an error that will pass (overloaded)", in_body(lambda _: OVERLOADED)
+    ),
+    "400-should-retry": Fault("HTTP 400 with `x-should-retry: true`", status(400, REFUSED, {"x-should-retry": "true"})),
+    "408": Fault("HTTP 408, request timeout", status(408, _error("Timed out", "timeout"))),
+    "409": Fault("HTTP 409, conflict", status(409, _error("Conflict", "conflict"))),
+    "425": Fault("HTTP 425, too early", status(425, _error("Too early", "too_early"))),
+    "429": Fault("HTTP 429 that does not say how long to wait", limited({})),
+    "429-seconds": Fault("HTTP 429 with `Retry-After` in seconds", limited({"retry-after": "1"})),
+    "429-fraction": Fault("HTTP 429 with `Retry-After` in fractions of a second", limited({"retry-after": "0.2"})),
+    "429-date": Fault("HTTP 429 with `Retry-After` as a date", limited_until, {"in": "1"}),
+    "429-ms": Fault("HTTP 429 with `retry-after-ms`", limited({"retry-after-ms": "20", "retry-after": "60"})),
+    "429-junk": Fault("HTTP 429 with a `Retry-After` that makes no sense", limited({"retry-after": "soon"})),
+    "429-gateway": Fault(
+        "HTTP 429 with `Retry-After` under a gateway's own name", limited({"llm_provider-retry-after": "0.1"})
+    ),
     "429-reset": Fault(
-        "an empty bucket and when it is full again",
+        "HTTP 429 with `x-ratelimit-reset-requests` alone",
         limited({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}),
     ),
-    "500": Fault("internal error", status(500, _error("Internal error", "server_error"))),
+    "500": Fault("HTTP 500, internal error", status(500, _error("Internal error", "server_error"))),
     "500-close": Fault(
-        "500, then closed without a word",
+        "HTTP 500, after which the connection is closed without notice",
         lambda good, params: [*status(500, OVERLOADED)(good, params), End.CLOSE],
     ),
-    "500-sse": Fault("500 as an event", status(500, _event(OVERLOADED), kind=SSE_TYPE)),
-    "502": Fault("bad gateway, as HTML", status(502, HTML, kind=HTML_TYPE)),
-    "503": Fault("unavailable, as plain text", status(503, b"no healthy upstream", kind="text/plain")),
-    "504": Fault("gateway timeout, as HTML", status(504, HTML, kind=HTML_TYPE)),
-    "529": Fault("overloaded", status(529, _error("Overloaded", "overloaded_error"))),
+    "500-sse": Fault("HTTP 500 as an event of a stream", status(500, _event(OVERLOADED), kind=SSE_TYPE)),
+    "502": Fault("HTTP 502, bad gateway, as a web page", status(502, HTML, kind=HTML_TYPE)),
+    "503": Fault("HTTP 503, unavailable, as plain text", status(503, b"no healthy upstream", kind="text/plain")),
+    "504": Fault("HTTP 504, gateway timeout, as a web page", status(504, HTML, kind=HTML_TYPE)),
+    "529": Fault("HTTP 529, overloaded", status(529, _error("Overloaded", "overloaded_error"))),
 }
 _REFUSED: Final[_Rows] = {
-    "200-refused": Fault("a 400 in a 200", in_body(lambda _: _error("Bad request", "invalid_request_error", 400))),
-    "204": Fault("no content", status(204, b"")),
-    "200-empty": Fault("200 without a body", status(200, b"")),
-    "200-html": Fault("200 with a web page", status(200, HTML, kind=HTML_TYPE)),
-    "301": Fault("301 within the origin, or to the URL `to`", redirect(301), {"to": ""}),
-    "302": Fault("302 within the origin, or to the URL `to`", redirect(302), {"to": ""}),
-    "303": Fault("303 within the origin, or to the URL `to`", redirect(303), {"to": ""}),
-    "307-away": Fault("307 to another origin", redirect(307), {"to": "http://elsewhere.invalid/v1"}),
-    "308-away": Fault("308 to another origin", redirect(308), {"to": "http://elsewhere.invalid/v1"}),
-    "400": Fault("bad request", status(400, REFUSED)),
-    "400-code-int": Fault("the code is an int", status(400, _error("Bad request", "BadRequestError", 400))),
-    "400-code-null": Fault("the code is null", status(400, _error("Bad request", "invalid_request_error"))),
-    "400-detail": Fault("FastAPI's detail", status(400, {"detail": "Bad request"})),
-    "400-echo": Fault("echoes key and prompt", status(400, {"error": "Bearer {key} may not say: {prompt}"})),
-    "400-empty": Fault("no body", status(400, b"")),
-    "400-html": Fault("a web page", status(400, HTML, kind=HTML_TYPE)),
-    "400-long": Fault("the prompt is too long", status(400, TOO_LONG)),
+    "200-refused": Fault(
+        "HTTP 200 whose body is an error 400", in_body(lambda _: _error("Bad request", "invalid_request_error", 400))
+    ),
+    "204": Fault("HTTP 204, no content", status(204, b"")),
+    "200-empty": Fault("HTTP 200 with an empty body", status(200, b"")),
+    "200-html": Fault("HTTP 200 with a web page", status(200, HTML, kind=HTML_TYPE)),
+    "301": Fault("HTTP 301, a redirect that would turn the call into a GET", redirect(301), {"to": ""}),
+    "302": Fault("HTTP 302, a redirect that would turn the call into a GET", redirect(302), {"to": ""}),
+    "303": Fault("HTTP 303, a redirect that turns the call into a GET", redirect(303), {"to": ""}),
+    "307-away": Fault(
+        "HTTP 307, a redirect to another origin: it is not followed, so the key goes nowhere",
+        redirect(307),
+        {"to": "http://elsewhere.invalid/v1"},
+    ),
+    "308-away": Fault(
+        "HTTP 308, a redirect to another origin: it is not followed, so the key goes nowhere",
+        redirect(308),
+        {"to": "http://elsewhere.invalid/v1"},
+    ),
+    "400": Fault("HTTP 400, bad request", status(400, REFUSED)),
+    "400-code-int": Fault(
+        "HTTP 400 whose error code is a number", status(400, _error("Bad request", "BadRequestError", 400))
+    ),
+    "400-code-null": Fault(
+        "HTTP 400 whose error code is null", status(400, _error("Bad request", "invalid_request_error"))
+    ),
+    "400-detail": Fault("HTTP 400 with a `detail`, as FastAPI sends it", status(400, {"detail": "Bad request"})),
+    "400-echo": Fault(
+        "HTTP 400 that repeats key and prompt: the key is masked",
+        status(400, {"error": "Bearer {key} may not say: {prompt}"}),
+    ),
+    "400-empty": Fault("HTTP 400 with an empty body", status(400, b"")),
+    "400-html": Fault("HTTP 400 with a web page", status(400, HTML, kind=HTML_TYPE)),
+    "400-long": Fault("HTTP 400 because the prompt is too long", status(400, TOO_LONG)),
     "400-problem": Fault(
-        "problem+json (RFC 9457)",
+        "HTTP 400 as problem+json (RFC 9457)",
         status(400, {"title": "Bad request", "status": 400, "detail": "No."}, kind="application/problem+json"),
     ),
-    "400-status": Fault("a status and a message", status(400, {"status": "failure", "message": "Bad request"})),
-    "400-string": Fault("the error is a string", status(400, {"error": "Bad request"})),
-    "400-text": Fault("plain text", status(400, b"Bad request", kind="text/plain")),
-    "413": Fault("too large, as HTML", status(413, HTML, kind=HTML_TYPE)),
-    "422": Fault("FastAPI's list of what is wrong", status(422, FIELDS)),
-    "503-should-not-retry": Fault("a 503 for good", status(503, OVERLOADED, {"x-should-retry": "false"})),
-    "json-array": Fault("JSON, but no object", in_text(lambda sent: b"[" + sent + b"]")),
-    "json-deep": Fault("JSON nested 20,000 deep", in_text(lambda sent: b"{" + DEEP + sent[1:])),
+    "400-status": Fault(
+        "HTTP 400 with a `status` and a `message`", status(400, {"status": "failure", "message": "Bad request"})
+    ),
+    "400-string": Fault("HTTP 400 whose `error` is a text", status(400, {"error": "Bad request"})),
+    "400-text": Fault("HTTP 400 with plain text", status(400, b"Bad request", kind="text/plain")),
+    "413": Fault("HTTP 413, too large, as a web page", status(413, HTML, kind=HTML_TYPE)),
+    "422": Fault("HTTP 422 with a list of what is wrong, as FastAPI sends it", status(422, FIELDS)),
+    "503-should-not-retry": Fault(
+        "HTTP 503 with `x-should-retry: false`", status(503, OVERLOADED, {"x-should-retry": "false"})
+    ),
+    "json-array": Fault("a JSON array instead of an object", in_text(lambda sent: b"[" + sent + b"]")),
+    "json-deep": Fault("JSON nested 20,000 levels deep", in_text(lambda sent: b"{" + DEEP + sent[1:])),
     "json-invalid": Fault("JSON that breaks off", in_text(lambda sent: sent[:-1])),
-    "json-nan": Fault("NaN, which is not JSON", in_text(lambda sent: b'{"logprob": NaN, ' + sent[1:])),
+    "json-nan": Fault("JSON with NaN, which is not JSON", in_text(lambda sent: b'{"logprob": NaN, ' + sent[1:])),
 }
 _STOPS: Final[_Rows] = {
-    "400-key": Fault("a wrong key as a 400", status(400, WRONG_KEY)),
-    "401": Fault("a wrong key, echoed", status(401, WRONG_KEY)),
-    "401-string": Fault("a wrong key, in a word", status(401, {"error": "Unauthorized"})),
-    "402": Fault("no credit", status(402, _error("Insufficient credits", "payment_required", 402))),
-    "403": Fault("the key may not do this", status(403, _error("Not allowed to sample from this model", "forbidden"))),
-    "403-html": Fault("a firewall's page", status(403, HTML, kind=HTML_TYPE)),
-    "404-model": Fault("no such model", status(404, NO_MODEL)),
-    "404-path": Fault("no such path", status(404, {"detail": "Not Found"})),
-    "412": Fault("a gateway's budget is used up", status(412, _error("Budget exhausted", "precondition_failed"))),
-    "429-quota": Fault("no quota left", status(429, NO_QUOTA, {"retry-after": "1"})),
+    "400-key": Fault("HTTP 400 that means a wrong key", status(400, WRONG_KEY)),
+    "401": Fault("HTTP 401, a wrong key that the endpoint repeats: it is masked", status(401, WRONG_KEY)),
+    "401-string": Fault("HTTP 401 whose `error` is a text", status(401, {"error": "Unauthorized"})),
+    "402": Fault("HTTP 402, no credit", status(402, _error("Insufficient credits", "payment_required", 402))),
+    "403": Fault(
+        "HTTP 403, the key may not do this", status(403, _error("Not allowed to sample from this model", "forbidden"))
+    ),
+    "403-html": Fault("HTTP 403 with a firewall's web page", status(403, HTML, kind=HTML_TYPE)),
+    "404-model": Fault("HTTP 404, no such model", status(404, NO_MODEL)),
+    "404-path": Fault("HTTP 404, no such path", status(404, {"detail": "Not Found"})),
+    "412": Fault(
+        "HTTP 412, the budget of a gateway (Portkey) is used up",
+        status(412, _error("Budget exhausted", "precondition_failed")),
+    ),
+    "429-quota": Fault(
+        "HTTP 429 that means an exhausted quota (`insufficient_quota`)", status(429, NO_QUOTA, {"retry-after": "1"})
+    ),
 }
 _DENIED: Final[_Rows] = {
     "400-filter": Fault(
-        "a filter refuses the prompt", status(400, _error("The prompt triggered it", "x", "content_filter"))
+        "HTTP 400 because a content filter refuses the prompt",
+        status(400, _error("The prompt triggered it", "x", "content_filter")),
     ),
-    "446": Fault("a gateway's guardrail denied it", status(446, _error("Denied by guardrail", "hooks_failed"))),
+    "446": Fault(
+        "HTTP 446, denied by a guardrail of the gateway (Portkey)",
+        status(446, _error("Denied by guardrail", "hooks_failed")),
+    ),
 }
 _RESPONSES_STREAM: Final[_Rows] = {
     "sse-no-event-lines": Fault(
         "events without their `event:` line", in_events(lambda event: event[event.find(b"data:") :])
     ),
-    "response-deltas": Fault("nothing but the response's pieces, then [DONE]", _deltas_then_done),
+    "response-deltas": Fault("only the pieces of the response come, then `[DONE]`", _deltas_then_done),
     "response-no-output": Fault(
-        "the last event's response has no output", in_stream(lambda events: [*events[:-1], _without_output(events[-1])])
+        "the response in the last event has no output",
+        in_stream(lambda events: [*events[:-1], _without_output(events[-1])]),
     ),
-    "response-no-places": Fault("pieces that say nothing of their place", in_stream(_without_places)),
+    "response-no-places": Fault("pieces that do not say which output they belong to", in_stream(_without_places)),
 }
 _RESPONSES_ERROR: Final[_Rows] = {
     "response-error": Fault(
-        "an event that is the error itself",
+        "an event that is itself the error",
         in_parts(lambda events: [*events[:3], _event({**OVERLOADED["error"], "type": "error"})]),
     ),
 }
 _COMPLETIONS_STREAM: Final[_Rows] = {
     "text-missing": Fault(
-        "a last chunk without a text",
+        "a last chunk without text",
         in_deltas(lambda choice: {k: v for k, v in choice.items() if k != "text" or v}),
     ),
 }
 _RESPONSES_FAILED: Final[_Rows] = {
-    "response-failed": Fault("the response's own status is failed", in_body(lambda body: body | _FAILED_RESPONSE)),
+    "response-failed": Fault("a response whose own status is `failed`", in_body(lambda body: body | _FAILED_RESPONSE)),
 }
 _EMBEDDINGS: Final[_Rows] = {
-    "vectors-swapped": Fault("the vectors in another order", in_body(lambda body: body | {"data": body["data"][::-1]})),
+    "vectors-swapped": Fault(
+        "the vectors come in another order: each goes to its own row",
+        in_body(lambda body: body | {"data": body["data"][::-1]}),
+    ),
 }
 _NO_CHOICES: Final[_Rows] = {
-    "choices-empty": Fault("no choices", in_body(lambda body: body | {"choices": []})),
-    "choices-null": Fault("null for choices", in_body(lambda body: body | {"choices": None})),
+    "choices-empty": Fault("a reply without choices", in_body(lambda body: body | {"choices": []})),
+    "choices-null": Fault("a reply with null for its choices", in_body(lambda body: body | {"choices": None})),
 }
 _NO_ANSWER: Final[_Rows] = {
-    "content-empty": Fault("an empty content", said(content="")),
-    "content-null": Fault("null for a content", said(content=None)),
+    "content-empty": Fault("an empty answer", said(content="")),
+    "content-null": Fault("null for an answer", said(content=None)),
     "message-missing": Fault("a choice without a message", in_choice(lambda c: {k: c[k] for k in c if k != "message"})),
 }
 
@@ -757,10 +854,13 @@ FAULTS: Final[dict[str, Fault]] = {
     **_expect(_NO_CHOICES, _EMPTY, _EMPTY, kinds=_CHOICES),
     **_expect(_NO_ANSWER, _EMPTY, _EMPTY, kinds=_CHAT),
     **_expect(
-        {"length": Fault("cut at the token limit", finish("length", "max_output_tokens"))}, _CUT, _CUT, kinds=_TEXT
+        {"length": Fault("cut off at the token limit", finish("length", "max_output_tokens"))}, _CUT, _CUT, kinds=_TEXT
     ),
     **_expect(
-        {"filter": Fault("filtered", finish("content_filter", "content_filter"))}, _FILTERED, _FILTERED, kinds=_TEXT
+        {"filter": Fault("the endpoint's content filter stops the answer", finish("content_filter", "content_filter"))},
+        _FILTERED,
+        _FILTERED,
+        kinds=_TEXT,
     ),
     **_expect(
         {"refusal": Fault("the model refuses", in_body(_refusal))}, _FILTERED, _FILTERED, kinds=_CHAT | _RESPONSES

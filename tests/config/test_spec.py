@@ -68,11 +68,18 @@ def test_secrets_are_flagged_for_every_platform(flag: str) -> None:
     assert {".api_key", ".headers", ".proxy"} <= flagged
 
 
-def test_every_option_of_the_config_is_in_the_spec_and_in_the_readme_but_what_no_platform_may_set() -> None:
-    readme = (generate.ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_option_that_a_platform_may_set_is_in_the_spec_and_on_the_page_of_options() -> None:
+    page = generate.OPTIONS.read_text(encoding="utf-8")
     for name in Config.model_fields.keys() - NOT_OFFERED:
         assert name in spec()["properties"]
-        assert f"| `{name}" in readme
+        assert page.count(f"| `{name}`") or page.count(f"| `{name}."), name
+
+
+def test_every_option_of_an_input_is_on_the_page_of_options() -> None:
+    page = generate.OPTIONS.read_text(encoding="utf-8")
+    for branch in spec()["properties"]["input"]["oneOf"]:
+        section = page.partition(f'"type": "{branch["properties"]["type"]["const"]}"')[2].partition("\n### ")[0]
+        assert all(f"| `{name}` |" in section for name in branch["properties"] if name != "type")
 
 
 def test_what_no_platform_may_set_is_in_no_generated_file_and_documented_for_people() -> None:

@@ -1,0 +1,36 @@
+"""Prints constraints that pin each library which the connector itself uses to the lowest version that pyproject allows.
+
+Tools of the tests (pytest, mypy, …) stay as new as they come: a user never meets them.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+PROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
+TABLES: Final = {"pandas", "polars", "pyarrow"}
+"""Libraries whose tables the connector takes, though it does not depend on them: only the tests install them."""
+
+_BOUND: Final = re.compile(r"(?P<name>[\w-]+)(\[[^]]*\])?>=(?P<version>[\d.]+)")
+
+
+def constraints() -> Iterator[str]:
+    """The lines of a constraints file, as `pip install --constraint` takes it."""
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    used = [*project["dependencies"]]
+    used += [each for name, extra in extras.items() if name not in ("test", "bench") for each in extra]
+    used += [each for each in extras["test"] if re.split(r"\W", each)[0] in TABLES]
+    for each in used:
+        bound = _BOUND.match(each)
+        if bound is None:
+            raise SystemExit(f'pyproject.toml: "{each}" has no lower bound: write NAME>=VERSION')
+        yield f"{bound['name']}=={bound['version']}"
+
+
+if __name__ == "__main__":
+    print("\n".join(constraints()))  # noqa: T201 - what it is for
