@@ -69,8 +69,9 @@ spec: $(VENV)/.test  ## generate the spec, the page of options, and the parts of
 picture: $(VENV)/.base  ## draw the README's terminal anew, from a real run
 	$(BIN)/python -m tests.terminal
 
-lowest: .venv-lowest/.test  ## the quick tests with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest $(FAST)
+lowest: .venv-lowest/.test  ## the tests that use our libraries, with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest --quiet --numprocesses=auto --hypothesis-profile=fast \
+	  $(addprefix tests/,base config endpoints http ledger run stores tables templates)
 
 pythons:  ## the quick tests on each supported Python that is installed here
 	@.ci/pythons

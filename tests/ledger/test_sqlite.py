@@ -460,9 +460,9 @@ def test_a_path_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path)
 
 
 def test_a_read_only_directory_is_an_error(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
     tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("root may write everywhere, except as .ci/run starts it")
     with pytest.raises(StorageError, match="cannot be opened"):
         SqliteLedger(tmp_path / "run.ledger")
 

@@ -253,9 +253,10 @@ def test_an_output_that_cannot_be_is_refused_at_once(given_csv: Path, tmp_path: 
             sink.__enter__()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_refused_at_once(given_csv: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
+    if os.access(tmp_path / "locked", os.W_OK):
+        pytest.skip("root may write everywhere, except as .ci/run starts it")
     with opened(given_csv) as source:
         sink = files.sink(files.Options(path=str(tmp_path / "locked" / "out.csv")), ADDED, source=source)
         with pytest.raises(ConfigError, match="nothing can be written there"):
