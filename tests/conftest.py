@@ -13,14 +13,15 @@ from tests.endpoint import Endpoint
 
 HERE: Final = Path(__file__).parent
 SLOW: Final = (
-    *("bench", "commands", "protocols", "servers"),
-    *("calls/test_breaker.py", "calls/test_limits.py", "check/test_broken.py", "ledger/test_sqlite.py"),
-    *("endpoints/test_conformance.py", "endpoints/test_kinds_by_command.py", "endpoints/test_realtime.py"),
-    *("http/test_transport.py", "replies/test_every_fault.py", "run/test_destination.py", "run/test_pipeline.py"),
-    *("stores/test_csv.py", "stores/test_cursor.py", "stores/test_json_lines.py", "stores/test_memory.py"),
+    *("bench", "commands", "protocols", "servers", "calls/test_breaker.py", "calls/test_limits.py"),
+    *("check/test_broken.py", "endpoints/test_conformance.py", "endpoints/test_kinds_by_command.py"),
+    *("endpoints/test_realtime.py", "http/test_transport.py", "ledger/test_sqlite.py"),
+    *("replies/test_every_fault.py", "run/test_destination.py", "run/test_pipeline.py", "stores/test_csv.py"),
+    *("stores/test_cursor.py", "stores/test_formats.py", "stores/test_json_lines.py", "stores/test_memory.py"),
     *("stores/test_output.py", "stores/test_parquet.py", "stores/test_shapes.py", "tables/test_arrow.py"),
-    *("templates/test_images.py", "test_cli.py", "test_check.py", "test_connector.py", "test_crash.py"),
-    *("test_docs_python.py", "test_endpoint.py", "test_secrets.py", "test_wheel.py"),
+    *("templates/test_images.py", "test_check.py", "test_cli.py", "test_connector.py", "test_crash.py"),
+    *("test_docs_python.py", "test_endpoint.py", "test_keys.py", "test_recipes.py", "test_secrets.py"),
+    *("test_wheel.py",),
 )
 """Tests that take seconds (other processes, real faults, big tables): `make fast` leaves them out."""
 
