@@ -373,7 +373,7 @@ def test_null_in_a_text_is_an_error_that_says_what_to_do(null: object) -> None:
         ("{{ x[5] }}", "has no element 5"),
         ("{{ x + 'a' }}", "unsupported operand"),
         ("{{ x.upper }}", "has no attribute 'upper'"),
-        ("{{ 'a'.upper }}", "put () behind its name"),
+        ("{{ 'a'.upper }}", "put () after its name"),
         ("{{ [1]|first|trim(1) }}", "object of type 'int' has no len"),
         ("{{ xs|first }}", "No first item, sequence was empty."),
     ],
