@@ -64,7 +64,7 @@ class RequestOptions(BaseModel):
         default=None,
         title="Request format",
         description="The request body as JSON. Its strings are templates: {{ column }} is the row's value.",
-        examples=['{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Classify: {{ review }}"}]}'],
+        examples=['{"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Classify: {{ review }}"}]}'],
         json_schema_extra={"x-request-format": True},
     )
     response_format: JsonTemplate = Field(
@@ -80,7 +80,7 @@ class RequestOptions(BaseModel):
         default=None,
         title="Model",
         description="The model of a request made from a prompt: its id, or a name from Models. Default: OPENAI_MODEL.",
-        examples=["gpt-4o-mini"],
+        examples=["gpt-6-luna"],
     )
     models: Models | None = Field(
         default=None,
@@ -89,7 +89,7 @@ class RequestOptions(BaseModel):
         "`kind`, `region`, `description`, `max_tokens`, `temperature`, `input_price` and `output_price` (USD per 1M "
         "tokens). A request format reads the fields of the chosen model, as in {{ model.id }}.",
         examples=[
-            '[{"name": "fast", "id": "gpt-4o-mini", "max_tokens": 500, "input_price": 0.15, "output_price": 0.6}]'
+            '[{"name": "fast", "id": "gpt-6-luna", "max_tokens": 500, "input_price": 1, "output_price": 4}]'
         ],
     )
     system_prompt: TextTemplate = Field(
