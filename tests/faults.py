@@ -265,6 +265,11 @@ def on_wire(steps: Callable[[list[bytes]], Iterable[Step]]) -> Make:
     return lambda good, _: steps(wire(render(good)))
 
 
+def amid(event: bytes) -> Make:
+    """The first events, then this one and `[DONE]`."""
+    return in_parts(lambda events: [*events[:3], event, DONE])
+
+
 def typed(content_type: str) -> Make:
     return in_message(lambda sent: sent._replace(headers={**sent.headers, "content-type": content_type}))
 
@@ -438,6 +443,10 @@ def _surrogates(objects: list[Body]) -> list[Body]:
     return [*objects[:at], *(objects[at] | {"choices": [half]} for half in halves), *objects[at + 1 :]]
 
 
+def _with_usage_inside(sent: Body, usage: Any) -> Body:
+    return sent | {"choices": [choice | {"usage": usage} for choice in sent["choices"]]}
+
+
 def _deltas_then_done(good: Good, _: Params) -> Iterable[Step]:
     sent = render(good, lambda events: [event for event in events if event["type"].endswith(".delta")])
     return play(sent._replace(parts=[*sent.parts, DONE]))
@@ -486,6 +495,8 @@ _FAILED_RESPONSE: Final = {
     "error": {"code": "server_error", "message": "The model failed"},
 }
 
+_CALL: Final[Body] = {"id": "call_1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+
 _Rows: TypeAlias = dict[str, Fault]
 
 _GOOD: Final[_Rows] = {
@@ -524,6 +535,15 @@ _GOOD: Final[_Rows] = {
     "text-plain": Fault("the reply is labelled `text/plain`", typed("text/plain")),
     "untyped": Fault("the reply has no content type", in_message(lambda sent: sent._replace(headers={}))),
 }
+_ERROR_OF_NOTHING: Final[_Rows] = {
+    "error-empty": Fault(
+        "an `error` that says nothing stands beside the answer",
+        in_body(lambda body: body | {"error": {"message": "", "type": "", "param": "", "code": None}}),
+    ),
+    "error-zero": Fault(
+        "the same, with the code 0", in_body(lambda body: body | {"error": {"code": 0, "message": ""}})
+    ),
+}
 _GOOD_WHOLE: Final[_Rows] = {
     "blank-lines": Fault("blank lines before the JSON", in_text(lambda sent: b"\r\n\n" * 3 + sent)),
     "bom": Fault("a byte order mark before the JSON", in_text(lambda sent: BOM + sent)),
@@ -550,6 +570,10 @@ _GOOD_STREAM: Final[_Rows] = {
         "the JSON of an event is spread over two `data:` lines",
         in_events(lambda event: event.replace(b", ", b",\ndata: ", 1)),
     ),
+    "sse-pings": Fault(
+        "a ping before each event, by name or by type",
+        in_events(lambda event: b'event: ping\ndata: {"t": 1}\n\ndata: {"type": "ping"}\n\ndata: {}\n\n' + event),
+    ),
     "sse-no-done": Fault(
         "the stream ends without `[DONE]`", in_parts(lambda events: [event for event in events if event != DONE])
     ),
@@ -575,6 +599,10 @@ _GOOD_DELTAS: Final[_Rows] = {
     "sse-surrogates": Fault("an emoji is split over two deltas", in_stream(_surrogates), tail=TAIL),
     "usage-none": Fault(
         "no token usage comes, though it was asked for", lambda good, _: play(render(good._replace(usage=False)))
+    ),
+    "usage-in-choice": Fault(
+        "the usage comes inside the last choice",
+        in_stream(lambda sent: [*sent[:-2], _with_usage_inside(sent[-2], sent[-1]["usage"])], usage=True),
     ),
     "usage-with-finish": Fault(
         "the token usage comes in the chunk with the `finish_reason`",
@@ -624,6 +652,30 @@ _ERROR_IN_STREAM: Final[_Rows] = {
     "sse-error-first": Fault(
         "a stream that holds an error event and nothing else", in_parts(lambda _: [_event(OVERLOADED)])
     ),
+    "sse-error-line": Fault(
+        "a line `error: {…}` in the middle of the stream, followed by `[DONE]`",
+        amid(b"error: " + dump(OVERLOADED["error"]) + b"\n\n"),
+    ),
+    "sse-error-line-first": Fault(
+        "a stream that holds such a line and nothing else",
+        in_parts(lambda _: [b"error: " + dump(OVERLOADED["error"]) + b"\n\n", DONE]),
+    ),
+    "sse-error-bare": Fault(
+        "an error without `data:` in the middle of the stream, followed by `[DONE]`", amid(dump(OVERLOADED) + b"\n\n")
+    ),
+    "sse-error-text": Fault(
+        "plain words of a proxy in the middle of the stream",
+        amid(b"upstream connect error: The server is overloaded\n"),
+    ),
+    "sse-error-event": Fault(
+        "an event named `error` whose data is plain text",
+        amid(b"event: error\ndata: The server is overloaded\n\n"),
+    ),
+    "sse-error-code": Fault(
+        "an event that is a code and a message", amid(_event({"code": 1302, "message": "The server is overloaded"}))
+    ),
+    "sse-error-detail": Fault("an event that is a detail", amid(_event({"detail": "The server is overloaded"}))),
+    "sse-unknown": Fault("an event of an unknown shape", amid(_event({"state": "The server is overloaded"}))),
 }
 _DEADLINE: Final[_Rows] = {
     "hang": Fault("the endpoint accepts the call and never answers", lambda _good, _: [HANG]),
@@ -803,6 +855,34 @@ _NO_ANSWER: Final[_Rows] = {
     "content-empty": Fault("an empty answer", said(content="")),
     "content-null": Fault("null for an answer", said(content=None)),
     "message-missing": Fault("a choice without a message", in_choice(lambda c: {k: c[k] for k in c if k != "message"})),
+    "call-unasked": Fault(
+        "nothing but a call of a function that was not offered", said(content=None, tool_calls=[_CALL])
+    ),
+    "call-unasked-old": Fault("the same, as it was before tools", said(content=None, function_call=_CALL["function"])),
+}
+
+
+_ENDED_BY_A_LIMIT: Final[_Rows] = {
+    "length": Fault("cut off at the token limit", finish("length", "max_output_tokens")),
+    "length-by-another-name": Fault(
+        "the same, as Anthropic calls it", finish("model_context_window_exceeded", "MAX_TOKENS")
+    ),
+}
+_CUT_BEFORE_THE_MESSAGE: Final[_Rows] = {
+    "length-no-message": Fault(
+        "cut before there was a message",
+        in_choice(lambda c: {k: c[k] for k in c if k != "message"} | {"finish_reason": "length"}),
+    ),
+}
+_ENDED_BY_A_FILTER: Final[_Rows] = {
+    "filter": Fault("the endpoint's content filter stops the answer", finish("content_filter", "content_filter")),
+    "filter-by-another-name": Fault("the same, as Zhipu and Gemini call it", finish("sensitive", "PROHIBITED_CONTENT")),
+}
+_BROKEN_OFF: Final[_Rows] = {
+    "broken-off": Fault("broken off, as vLLM calls it", finish("abort", "server_error")),
+    "broken-off-by-another-name": Fault(
+        "the same, as DeepSeek and Zhipu call it", finish("insufficient_system_resource", "network_error")
+    ),
 }
 
 
@@ -830,6 +910,7 @@ _TEXT: Final = frozenset({"chat", "completions", "responses"})
 
 FAULTS: Final[dict[str, Fault]] = {
     **_expect(_GOOD, _OK, _OK),
+    **_expect(_ERROR_OF_NOTHING, _OK, _OK),
     **_expect(_GOOD_WHOLE, _OK, None, kinds=_TEXT),
     **_expect(_GOOD_STREAM, None, _OK, kinds=_TEXT),
     **_expect(_GOOD_DELTAS, None, _OK, kinds=_CHAT),
@@ -853,15 +934,10 @@ FAULTS: Final[dict[str, Fault]] = {
     **_expect(_DENIED, _FILTERED, _FILTERED),
     **_expect(_NO_CHOICES, _EMPTY, _EMPTY, kinds=_CHOICES),
     **_expect(_NO_ANSWER, _EMPTY, _EMPTY, kinds=_CHAT),
-    **_expect(
-        {"length": Fault("cut off at the token limit", finish("length", "max_output_tokens"))}, _CUT, _CUT, kinds=_TEXT
-    ),
-    **_expect(
-        {"filter": Fault("the endpoint's content filter stops the answer", finish("content_filter", "content_filter"))},
-        _FILTERED,
-        _FILTERED,
-        kinds=_TEXT,
-    ),
+    **_expect(_ENDED_BY_A_LIMIT, _CUT, _CUT, kinds=_TEXT),
+    **_expect(_CUT_BEFORE_THE_MESSAGE, _CUT, _CUT, kinds=_CHAT),
+    **_expect(_ENDED_BY_A_FILTER, _FILTERED, _FILTERED, kinds=_TEXT),
+    **_expect(_BROKEN_OFF, _ERROR, _ERROR, retried=True, kinds=_TEXT),
     **_expect(
         {"refusal": Fault("the model refuses", in_body(_refusal))}, _FILTERED, _FILTERED, kinds=_CHAT | _RESPONSES
     ),

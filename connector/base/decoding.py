@@ -54,6 +54,24 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
     return True
 
 
+def storable(body: dict[str, Any]) -> dict[str, Any]:
+    """Makes sure that a decoded object can be kept and written again: a lone half of a character becomes U+FFFD.
+
+    Raises `DepthError` if it is nested too deeply.
+    """
+    try:
+        data = orjson.dumps(body)
+    except TypeError:
+        try:
+            body = loads(joined([json.dumps(body, ensure_ascii=False)]))
+            data = orjson.dumps(body)
+        except (TypeError, ValueError, RecursionError):
+            raise DepthError from None
+    if is_too_deep(body, data):
+        raise DepthError
+    return body
+
+
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -12,17 +11,19 @@ from typing import Any, Final
 import orjson
 
 from connector.base.clock import Clock
-from connector.base.decoding import DepthError, joined, loads
+from connector.base.decoding import DepthError, loads, storable
 from connector.base.errors import CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.endpoints import Endpoint
-from connector.http.sse import BLANK, DONE, events, is_stream
+from connector.http.sse import BLANK, DONE, ERROR, Event, events, is_stream
 from connector.http.transport import Response, Transport
+from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, final_reply, read_error, shown
 
 _HEAD: Final = 256
 _TOO_DEEP: Final = "the reply is nested too deeply to be kept"
+_SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
 _READ: Final = 2**16
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -69,7 +70,10 @@ class Client:
         response = self._transport.post(self._url, data, content_type)
         try:
             content = self._read(response)
-            if is_ok(response.status) and not content.get("error"):
+            if is_ok(response.status) and not error_in(content):
+                broken_off = self._endpoint.broken_off(content)
+                if broken_off is not None:
+                    raise CutError(shown(broken_off, self._mask))
                 latency = int((self._clock.monotonic() - started) * 1000)
                 return Reply(response.status, content, dict(response.headers), latency)
             return self._refused(response, content, started)
@@ -90,11 +94,11 @@ class Client:
             data = response.read()
             if is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]))
-        return _storable(whole(data, kind, self._mask))
+        return _kept(whole(data, kind, self._mask))
 
     def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
-        stream = _Stream(chunks, self._mask)
+        stream = _Stream(chunks, self._endpoint, self._mask)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
             return stream.failure
@@ -104,7 +108,7 @@ class Client:
             raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
         if not (stream.is_done or complete):
             raise CutError("the stream ended before the reply did")
-        return _storable(body)
+        return _kept(body)
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
         """Returns the refusal as a final reply; raises what the run has to act on."""
@@ -115,43 +119,69 @@ class Client:
 
 
 class _Stream:
-    """The JSON objects of a stream, read to its very end so that the connection can be used again.
+    """The chunks of a stream, read to its very end so that the connection can be used again.
 
-    `is_done`: `[DONE]` has come. `failure`: the error object that came. `broken`: the last event, if it is not JSON.
+    `is_done`: `[DONE]` has come. `failure`: an error has. `broken`: the last event is not JSON, so it was cut.
     """
 
-    def __init__(self, chunks: Iterator[bytes], mask: Masker) -> None:
+    def __init__(self, chunks: Iterator[bytes], endpoint: Endpoint, mask: Masker) -> None:
         self._chunks = chunks
+        self._endpoint = endpoint
         self._mask = mask
         self.is_done = False
         self.failure: dict[str, Any] = {}
         self.broken = b""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for data in filter(bytes.strip, events(self._chunks)):
+        for event in events(self._chunks):
+            data = event.data.strip()
+            if not data and event.name != ERROR:
+                continue
             if self.broken:
-                raise ReplyError("the stream holds an event that is not JSON", detail=_shown(self.broken, self._mask))
-            if self.is_done or data.strip() == DONE:
+                told = _shown(self.broken, self._mask)
+                raise ReplyError(f"the stream holds an event that is not JSON: {told}")
+            if self.is_done or data == DONE:
                 self.is_done = True
+                continue
+            if event.name == ERROR:
+                self.failure = self.failure or told_by(event)
                 continue
             try:
                 frame = loads(data)
+            except DepthError as error:
+                raise ReplyError(_TOO_DEEP, detail=str(error)) from None
             except ValueError:
                 self.broken = data
                 continue
             if not isinstance(frame, dict):
-                raise ReplyError("the stream holds an event that is not an object", detail=_shown(data, self._mask))
-            if frame.get("error") or frame.get("type") == "error":
-                self.failure = self.failure or error_in(frame)
+                raise ReplyError(f"the stream holds an event that is not an object: {_shown(data, self._mask)}")
+            failure = failure_of(frame, self._endpoint)
+            if failure:
+                self.failure = self.failure or failure
             elif not self.failure:
                 yield frame
 
 
-def error_in(frame: dict[str, Any]) -> dict[str, Any]:
-    """Returns the error body that an event is, or an empty one: in the Responses API the event is the error itself."""
-    if frame.get("error"):
-        return frame
-    return {"error": frame} if frame.get("type") == "error" else {}
+def told_by(event: Event) -> dict[str, Any]:
+    """Returns the error body that an event named `error` tells of, whatever its data are."""
+    try:
+        told = loads(event.data)
+    except ValueError:
+        told = event.data.decode("utf-8", "replace")
+    found = error_in(told) if isinstance(told, dict) else {}
+    return found or {"error": told or "an event named error, without a word"}
+
+
+def failure_of(frame: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
+    """Returns the error body that an event of a stream is; an empty one for a chunk, or a mere sign of life.
+
+    What is neither discredits the text before it: servers tell of failures as `{"code", "message"}`, `{"detail"}` and
+    in many other shapes. Its own words become the error.
+    """
+    failure = error_in(frame)
+    if failure or not frame or endpoint.is_chunk(frame) or frame.get("type") in _SIGNS_OF_LIFE:
+        return failure
+    return {"error": frame}
 
 
 def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
@@ -211,21 +241,12 @@ def _text(data: bytes, content_type: str) -> str:
         return data.decode("utf-8", "replace")
 
 
-def _storable(body: dict[str, Any]) -> dict[str, Any]:
-    """Makes sure that a body can be stored: a lone half of a character becomes the replacement character.
-
-    Raises:
-        ReplyError: It is nested too deeply.
-    """
+def _kept(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns a body that can be stored. Raises `ReplyError` if it is nested too deeply."""
     try:
-        orjson.dumps(body)
-    except TypeError:
-        try:
-            body = loads(joined([json.dumps(body, ensure_ascii=False)]))
-            orjson.dumps(body)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ReplyError(_TOO_DEEP, detail=str(error)) from None
-    return body
+        return storable(body)
+    except DepthError as error:
+        raise ReplyError(_TOO_DEEP, detail=str(error)) from None
 
 
 def _shown(data: bytes, mask: Masker) -> str:

@@ -10,11 +10,11 @@ answers like a kind in `sandbox`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from connector.base.clock import Clock
@@ -85,6 +85,10 @@ class Packing(Protocol):
         """
 
 
+Expectation: TypeAlias = Callable[[dict[str, Any]], str | None]
+"""Returns what a successful reply does not do that its request asked for; `None` if it does all."""
+
+
 class Sender(Protocol):
     """Makes calls, from any number of threads; `connector.calls.client.Client` is the one for HTTP."""
 
@@ -143,6 +147,18 @@ class Endpoint(Protocol):
 
     def fold(self, events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         """Puts the events of a stream together into a whole reply; the flag tells whether that says it is complete."""
+
+    def is_chunk(self, event: dict[str, Any]) -> bool:
+        """Returns whether an event of a stream is of a shape that `fold` knows; another one discredits the stream."""
+
+    def broken_off(self, body: dict[str, Any]) -> str | None:
+        """Returns why a whole reply says that it was broken off, which may pass; `None` if it does not say so."""
+
+    def expectation(self, request: JSON, reads: Collection[str]) -> Expectation | None:
+        """Returns what requests such as `request`, whose strings are templates, ask of a reply that is a success.
+
+        `None` if there is nothing that it could fail to do. `reads` are the names that the response format reads.
+        """
 
     def answer(self, body: dict[str, Any]) -> Answer:
         """Reads a whole reply. Raises nothing: a reply without an answer gets a status that says so."""
@@ -228,7 +244,9 @@ def usage_of(body: dict[str, Any]) -> Usage:
     """Reads the token counts, under either set of names in OpenAI's API; `None` for a count that is not given."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
-        return _UNKNOWN
+        usage = usage_elsewhere(body)
+        if usage is None:
+            return _UNKNOWN
     details_in = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     details_out = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     sent, made = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
@@ -238,6 +256,16 @@ def usage_of(body: dict[str, Any]) -> Usage:
         _count(details_in, "cached_tokens") if details_in else None,
         _count(details_out, "reasoning_tokens") if details_out else None,
     )
+
+
+def usage_elsewhere(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the usage that a reply or a chunk has at another place: Moonshot's in a choice, Groq's in `x_groq`."""
+    choices = body.get("choices")
+    for holder in (body.get("x_groq"), *(reversed(choices) if isinstance(choices, list) else ())):
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        if isinstance(usage, dict):
+            return usage
+    return None
 
 
 def _count(usage: object, name: str) -> int | None:

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from connector.base.decoding import joined
-from connector.endpoints._shapes import as_dict, as_list, index_of, text_of
+from connector.base.decoding import joined, loads
+from connector.endpoints import usage_elsewhere
+from connector.endpoints._shapes import as_dict, as_list, index_of, text_of, text_or_none
+from connector.replies.inline_errors import says_nothing
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _PIECES: Final = frozenset({"delta", "message", "index"})
+_BESIDE: Final = ("usage", "x_groq", "prompt_filter_results", "hook_results", "citations", "search_results")
+_MOST_REPEATS: Final = 8
+_OBJECTS: Final = ("chat.completion", "text_completion")
+_SAY_NOTHING: Final = frozenset({"id", "created", "model", "system_fingerprint", "service_tier", "provider", "error"})
+
+
+def is_chunk(event: dict[str, Any]) -> bool:
+    """Returns whether an event is a chunk: it has choices, or what servers send beside them, or says nothing else."""
+    if isinstance(event.get("choices"), list) or any(event.get(name) for name in _BESIDE):
+        return True
+    return str(event.get("object", "")).startswith(_OBJECTS) or event.keys() <= _SAY_NOTHING
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
@@ -29,8 +42,10 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
                     if choice is None:
                         choice = choices[index] = _Choice(index)
                     choice.add(chunk)
-            elif value is not None and value != "":
+            elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
                 body[key] = value
+        if "usage" not in body and (usage := usage_elsewhere(event)) is not None:
+            body["usage"] = usage
     if not body and not choices:
         return {}, False
     body["object"] = "chat.completion"
@@ -41,18 +56,22 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
 class _Choice:
     """One choice while its chunks arrive."""
 
-    __slots__ = ("arguments", "message", "rest", "texts", "tools")
+    __slots__ = ("calls", "function", "known", "message", "rest", "texts")
 
     def __init__(self, index: int) -> None:
         self.rest: dict[str, Any] = {"index": index, "finish_reason": None}
         self.message: dict[str, Any] = {"role": "assistant", "content": None}
         self.texts: dict[str, list[str]] = {}
-        self.tools: dict[int, dict[str, Any]] = {}
-        self.arguments: dict[int, list[str]] = {}
+        self.calls: list[_Call] = []
+        self.known: dict[tuple[int | None, str | None], _Call] = {}
+        self.function: _Call | None = None
 
     def add(self, chunk: dict[str, Any]) -> None:
         if "delta" not in chunk and "message" in chunk:  # the whole message so far, not a piece of it
             self.texts.clear()
+            self.calls.clear()
+            self.known.clear()
+            self.function = None
         for name, part in as_dict(chunk.get("delta", chunk.get("message"))).items():
             if part is not None:
                 self._add_part(name, part)
@@ -70,39 +89,103 @@ class _Choice:
         if text is not None:
             self.texts.setdefault(name, []).append(text)
         elif name == "tool_calls":
-            for position, call in enumerate(filter(as_dict, as_list(part))):
-                self._add_tool_call(self._tool_index(call, position), call)
+            before = len(self.calls)
+            for piece in filter(as_dict, as_list(part)):
+                self._call_of(piece, before).add(piece)
+        elif name == "function_call" and isinstance(part, dict):
+            self.function = self.function or _Call(None, 0)
+            self.function.add({"function": part})
         elif isinstance(part, list):
             _extend(self.message, name, part)
         else:
             self.message[name] = part
 
-    def _tool_index(self, delta: dict[str, Any], position: int) -> int:
-        """Returns a call's index; without one, that of the call with its id; without an id, that of the last call."""
-        index, name = delta.get("index"), delta.get("id")
-        if isinstance(index, int):
-            return index
-        if not name:
-            return position or max(self.tools, default=0)
-        known = (at for at, call in self.tools.items() if call["id"] == name)
-        return next(known, max(self.tools, default=-1) + 1)
+    def _call_of(self, piece: dict[str, Any], before: int) -> _Call:
+        """Returns the call that a piece belongs to; `before` is how many there were before its delta.
 
-    def _add_tool_call(self, index: int, delta: dict[str, Any]) -> None:
-        call = self.tools.setdefault(index, {"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
-        call |= {key: value for key, value in delta.items() if key not in ("index", "function") and value}
-        for key, value in as_dict(delta.get("function")).items():
-            if key == "arguments" and isinstance(value, str):
-                self.arguments.setdefault(index, []).append(value)
-            elif value:
-                call["function"][key] = value
+        Indexes alone do not tell calls apart: some servers give all calls the same one, some give none.
+        """
+        index = piece.get("index")
+        index = index if type(index) is int else None
+        name = text_or_none(piece.get("id")) or None
+        call = self.known.get((index, name)) if name else None
+        if call is None:
+            call = self.known.get((index, None))  # the last one
+            if call is None or call.is_followed_by(piece, beside=call.place >= before):
+                call = _Call(index, len(self.calls))
+                self.calls.append(call)
+        for at in {index, None}:
+            self.known[at, None] = call
+            if name:
+                self.known.setdefault((at, name), call)
+        return call
 
     def whole(self) -> dict[str, Any]:
         message = self.message | {name: joined(parts) for name, parts in self.texts.items()}
-        for index, parts in self.arguments.items():
-            self.tools[index]["function"]["arguments"] = joined(parts)
-        if self.tools:
-            message["tool_calls"] = [self.tools[index] for index in sorted(self.tools)]
+        if self.calls:
+            order = sorted(self.calls, key=lambda call: len(self.calls) if call.index is None else call.index)
+            message["tool_calls"] = [call.finished() for call in order]
+        if self.function is not None:
+            message["function_call"] = self.function.finished()["function"]
         return self.rest | {"message": message}
+
+
+class _Call:
+    """One tool call while its pieces arrive. The first id that it is given stays."""
+
+    __slots__ = ("arguments", "index", "place", "repeats", "whole")
+
+    def __init__(self, index: int | None, place: int) -> None:
+        self.index = index
+        self.place = place
+        self.repeats = 0
+        self.whole: dict[str, Any] = {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        self.arguments: list[str] = []
+
+    def add(self, piece: dict[str, Any]) -> None:
+        for key, value in piece.items():
+            if value and key not in ("index", "function") and not (key == "id" and self.whole["id"]):
+                self.whole[key] = value
+        for key, value in as_dict(piece.get("function")).items():
+            if key == "arguments" and isinstance(value, str):
+                self.arguments.append(value)
+            elif value:
+                self.whole["function"][key] = value
+
+    def is_followed_by(self, piece: dict[str, Any], *, beside: bool) -> bool:
+        """Returns whether a piece with this call's index begins another call, which takes a name.
+
+        `beside`: both came in one delta. Some servers repeat the name with each piece, or give each piece a new id.
+        """
+        name, function = _name(piece), self.whole["function"]
+        if not name:
+            return False
+        if beside or function["name"] not in ("", name):
+            return True
+        has_other_id = bool(piece.get("id") and self.whole["id"])
+        return (has_other_id or any(self.arguments) or function["arguments"] != "") and not self._is_cut()
+
+    def _is_cut(self) -> bool:
+        """Returns whether the arguments so far are not whole. After some names in vain, that is not read again."""
+        if not any(self.arguments):
+            return False
+        if self.repeats < _MOST_REPEATS:
+            try:
+                loads("".join(self.arguments))
+            except ValueError:
+                self.repeats += 1
+            else:
+                return False
+        return True
+
+    def finished(self) -> dict[str, Any]:
+        if self.arguments:
+            self.whole["function"]["arguments"] = joined(self.arguments)
+        return self.whole
+
+
+def _name(piece: dict[str, Any]) -> str | None:
+    return text_or_none(as_dict(piece.get("function")).get("name"))
 
 
 def _extend(target: dict[str, Any], name: str, items: list[Any]) -> None:

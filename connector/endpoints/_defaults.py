@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.records import JSON, Schema
-from connector.endpoints import Fallback, Packing, Sender
+from connector.endpoints import Expectation, Fallback, Packing, Sender
 from connector.http.adapter import Settings
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {}
@@ -40,6 +40,21 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     for event in events:
         body = event
     return body, bool(body)
+
+
+def is_chunk(event: dict[str, Any]) -> bool:
+    """Returns whether an event is a whole reply."""
+    return "data" in event
+
+
+def broken_off(body: dict[str, Any]) -> str | None:  # noqa: ARG001 - the contract's signature
+    """Returns `None`: replies of this kind do not say how they ended."""
+    return None
+
+
+def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  # noqa: ARG001 - the contract's signature
+    """Returns `None`: a reply of this kind that is a success does what was asked."""
+    return None
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:  # noqa: ARG001 - the contract's signature

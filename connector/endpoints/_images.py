@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Fallback, usage_of
-from connector.endpoints._shapes import as_dict, as_list, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, by_place, text_or_none
+from connector.replies.finish_reasons import Ending, ending_of
 
 COLUMNS: Final[Mapping[str, str]] = {"image": "{{ image }}"}
 REPLY_SIZE_FACTOR: Final = 4
@@ -73,9 +74,29 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     return ({**body, "data": images}, True) if body else ({}, False)
 
 
+def is_chunk(event: dict[str, Any]) -> bool:
+    """Returns whether an event is an image, or a whole reply."""
+    return isinstance(event.get("type"), str) or "data" in event
+
+
+def broken_off(body: dict[str, Any]) -> str | None:
+    """Returns why one of the images was broken off."""
+    reason = _reason(body, Ending.BROKEN_OFF)
+    return None if reason is None else f"the endpoint broke off the reply ({reason})"
+
+
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads the images: a success if there is one. There is no text."""
+    """Reads the images: a success if there is one, and none was filtered. There is no text."""
     usage, model = usage_of(body), text_or_none(body.get("model"))
+    problem = broken_off(body)
+    if problem is not None:
+        return Answer(None, None, model, usage, Status.ERROR, problem)
+    reason = _reason(body, Ending.FILTERED)
+    if reason is not None:
+        problem = f"the endpoint's content filter stopped the reply ({reason})"
+        return Answer(None, reason, model, usage, Status.FILTERED, problem)
+    if _ordered(body) is None:
+        return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply's images have wrong indexes")
     if not _images(body):
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no image")
     return Answer(None, None, model, usage)
@@ -84,8 +105,12 @@ def answer(body: dict[str, Any]) -> Answer:
 def values(body: dict[str, Any]) -> dict[str, JSON]:
     """Returns each image as base64, or else its URL, and the prompt as the model revised it."""
     images = _images(body)
-    prompts = (text_or_none(as_dict(item).get("revised_prompt")) for item in as_list(body.get("data")))
-    return {"image": images[0], "images": images, "revised_prompt": next(filter(None, prompts), None)}
+    prompts = (text_or_none(item.get("revised_prompt")) for item in _ordered(body) or ())
+    return {
+        "image": images[0] if images else None,
+        "images": images,
+        "revised_prompt": next(filter(None, prompts), None),
+    }
 
 
 def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contract's signature
@@ -93,7 +118,18 @@ def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contr
     return {"image": _TEXT, "images": {"type": "array", "items": _TEXT}, "revised_prompt": _TEXT}
 
 
+def _ordered(body: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Returns the images by their indexes, or in their order if they have none; `None` where those cannot be right."""
+    items = [item for item in as_list(body.get("data")) if isinstance(item, dict)]
+    return by_place(items, len(items))
+
+
+def _reason(body: dict[str, Any], ending: Ending) -> str | None:
+    """Returns the first finish reason that means `ending`; some servers give each image one."""
+    reasons = (text_or_none(as_dict(item).get("finish_reason")) for item in as_list(body.get("data")))
+    return next((reason for reason in reasons if reason and ending_of(reason) is ending), None)
+
+
 def _images(body: dict[str, Any]) -> list[str]:
-    items = [as_dict(item) for item in as_list(body.get("data"))]
-    found = (item.get("b64_json") or item.get("url") for item in items)
+    found = (item.get("b64_json") or item.get("url") for item in _ordered(body) or ())
     return [image for image in found if image and isinstance(image, str)]

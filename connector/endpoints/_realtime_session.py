@@ -14,15 +14,15 @@ from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
 from connector.base.clock import Clock
-from connector.base.decoding import loads
-from connector.base.errors import ConnectorError, TemplateError
+from connector.base.decoding import DepthError, loads, storable
+from connector.base.errors import ConnectorError, CutError, ReplyError, TemplateError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Reply
 from connector.endpoints._realtime_errors import ErrorEvent, refusal_of
 from connector.endpoints._realtime_socket import Dialer, Socket
 from connector.endpoints._shapes import as_dict, as_list, text_or_none
 from connector.endpoints.realtime import fold
-from connector.endpoints.responses import FALLBACKS
+from connector.endpoints.responses import FALLBACKS, broken_off
 from connector.http.adapter import Settings
 from connector.http.auth import Fields
 from connector.http.deadline import Deadline
@@ -100,6 +100,13 @@ class Session:
         self._items |= {str(item["id"]) for item in map(as_dict, as_list(body.get("output"))) if item.get("id")}
         if body.get("status") == "failed":
             raise ErrorEvent(body.get("error") or {"message": "the response failed without saying why"})
+        why = broken_off(body)
+        if why is not None:
+            raise CutError(why)
+        try:
+            body = storable(body)
+        except DepthError as error:
+            raise ReplyError("the reply is nested too deeply to be kept", detail=str(error)) from None
         return {"model": self._model, **body} if self._model else body
 
     def close(self) -> None:

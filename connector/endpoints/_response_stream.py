@@ -33,6 +33,11 @@ _Key = tuple[int | str, str]
 """An item's index (or id) and its type: some servers give one index to several items, and some give none."""
 
 
+def is_chunk(event: dict[str, Any]) -> bool:
+    """Returns whether an event has a type, or is or holds a response."""
+    return isinstance(event.get("type"), str) or event.get("object") == "response" or "response" in event
+
+
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """Puts the events together into one `response` (OpenAI API reference, "Streaming events").
 

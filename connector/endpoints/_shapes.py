@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -32,3 +33,20 @@ def text_of(value: object) -> str | None:
         return value
     texts = [part.get("text") for part in as_list(value) if isinstance(part, dict)]
     return "".join(text for text in texts if isinstance(text, str)) if texts else None
+
+
+def by_place(items: Iterable[Any], count: int, name: str = "index", first: int = 0) -> list[dict[str, Any]] | None:
+    """Returns the parts of a reply to `count` requests that share a call, in the order of the requests.
+
+    `None` unless each place, from `first` on, comes exactly once: an index outside of them, one that comes twice or a
+    missing one shows that the server counts in another way, so none of them can be trusted. Where no part has an index
+    at all, their order counts.
+    """
+    parts = [item for item in items if isinstance(item, dict)]
+    if len(parts) != count:
+        return None
+    if not any(name in part for part in parts):
+        return parts
+    found = {part[name]: part for part in parts if type(part.get(name)) is int}
+    places = range(first, first + count)
+    return [found[place] for place in places] if found.keys() == set(places) else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from connector.base.decoding import loads
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
-from connector.endpoints import Fallback, Packing, Shorthand, usage_of
-from connector.endpoints._choices_stream import fold
+from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
+from connector.endpoints._choices_stream import fold, is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
     HAS_OUTPUT_TOKENS,
@@ -23,7 +23,12 @@ from connector.endpoints._defaults import (
 )
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, image_of, schema_in_words
-from connector.endpoints._shapes import as_dict, as_list, index_of, text_of, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, by_place, index_of, text_of, text_or_none
+from connector.endpoints._tools import asked_by
+from connector.replies.finish_reasons import Ending, ending_of
+from connector.replies.inline_errors import says_nothing
+from connector.replies.json_text import json_in
+from connector.replies.refusals import read_error
 
 PATH: Final = "/chat/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
@@ -64,9 +69,6 @@ REPLY: Final[Schema] = {
 }
 
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
-# What OpenAI calls "length" and "content_filter", and the names that other servers pass through from their engines.
-_CUT: Final = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
-_FILTERED: Final = frozenset({"content_filter", "content-filter", "safety", "recitation", "blocklist", "refusal"})
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
@@ -119,23 +121,63 @@ def answer(body: dict[str, Any]) -> Answer:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
     choice = choices[0] if len(choices) == 1 else min(choices, key=index_of)
     message = choice.get("message") or choice.get("delta")
-    finish_reason = text_or_none(choice.get("finish_reason"))
-    if not isinstance(message, dict):
-        return Answer(None, finish_reason, model, usage, Status.INVALID_OUTPUT, "the reply's choice has no message")
-    content = text_of(message.get("content"))
-    status, problem = _judged(message, content, (finish_reason or "").lower())
-    return Answer(content, finish_reason, model, usage, status, problem)
+    content = text_of(as_dict(message).get("content"))
+    status, problem = _judged(choice, as_dict(message), content)
+    if status is Status.INVALID_OUTPUT and not isinstance(message, dict):
+        problem = "the reply's choice has no message"
+    return Answer(content, text_or_none(choice.get("finish_reason")), model, usage, status, problem)
 
 
-def _judged(message: dict[str, Any], content: str | None, finish_reason: str) -> tuple[Status, str | None]:
-    if finish_reason in _CUT:
+def broken_off(body: dict[str, Any]) -> str | None:
+    """Returns why one of the choices was broken off."""
+    for choice in as_list(body.get("choices")):
+        if isinstance(choice, dict) and (_ended(choice)[0] is Ending.BROKEN_OFF):
+            return _broken_off(choice)
+    return None
+
+
+def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
+    """Returns what checks that a reply calls the function that it has to, and none that is not offered."""
+    asked = asked_by(request, reads)
+    if asked is None:
+        return None
+
+    def unmet(body: dict[str, Any]) -> str | None:
+        message = _messages(body)[0]
+        calls = _calls(message) if "tool_calls" in message or "function_call" in message else []
+        if not calls and not asked.must_call:
+            return None
+        return asked.unmet(text_of(message.get("content")), [call["name"] for call in calls])
+
+    return unmet
+
+
+def _ended(choice: dict[str, Any]) -> tuple[Ending, str]:
+    """Returns how a choice ended, and the reason that says so: the engine's own one, if the usual one tells nothing."""
+    for name in ("finish_reason", "native_finish_reason"):
+        reason = choice.get(name)
+        if isinstance(reason, str) and (ending := ending_of(reason)) is not Ending.COMPLETED:
+            return ending, reason
+    if "error" in choice and not says_nothing(choice["error"]):  # OpenRouter's
+        return Ending.BROKEN_OFF, "error"
+    return Ending.COMPLETED, ""
+
+
+def _broken_off(choice: dict[str, Any]) -> str:
+    said = read_error({"error": choice["error"]}).message if choice.get("error") else ""
+    return f"the endpoint broke off the reply ({said or _ended(choice)[1]})"
+
+
+def _judged(choice: dict[str, Any], message: dict[str, Any], content: str | None) -> tuple[Status, str | None]:
+    ending, reason = _ended(choice)
+    if ending is Ending.CUT:
         return Status.TRUNCATED, "the reply was cut at the token limit: raise max_tokens"
-    if finish_reason in _FILTERED:
-        return Status.FILTERED, f"the endpoint's content filter stopped the reply ({finish_reason})"
+    if ending is Ending.FILTERED:
+        return Status.FILTERED, f"the endpoint's content filter stopped the reply ({reason})"
     if message.get("refusal"):
         return Status.FILTERED, f"the model refused: {message['refusal']}"
-    if finish_reason == "error":
-        return Status.ERROR, "the endpoint ended the reply with an error"
+    if ending is Ending.BROKEN_OFF:
+        return Status.ERROR, _broken_off(choice)
     calls = _calls(message) if "tool_calls" in message or "function_call" in message else None
     if not calls:
         empty = not (content or "").strip()
@@ -151,9 +193,8 @@ def values(body: dict[str, Any]) -> dict[str, JSON]:
 
     `tool_name` and `arguments` are those of its first tool call.
     """
-    choices = sorted((choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)), key=index_of)
-    messages = [as_dict(choice.get("message") or choice.get("delta")) for choice in choices]
-    first = messages[0] if messages else {}
+    messages = _messages(body)
+    first = messages[0]
     calls = _calls(first)
     return {
         "contents": [text_of(message.get("content")) for message in messages],
@@ -162,6 +203,12 @@ def values(body: dict[str, Any]) -> dict[str, JSON]:
         "tool_name": calls[0]["name"] if calls else None,
         "arguments": calls[0]["arguments"] if calls else None,
     }
+
+
+def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the messages of all choices, by their indexes; an empty one if there is no choice."""
+    choices = sorted((choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)), key=index_of)
+    return [as_dict(choice.get("message") or choice.get("delta")) for choice in choices] or [{}]
 
 
 def value_types(request: JSON) -> dict[str, Schema]:
@@ -183,7 +230,7 @@ def value_types(request: JSON) -> dict[str, Schema]:
 def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the tool calls of a message with their arguments parsed: `None` where they are cut or not an object."""
     given = filter(None, map(as_dict, as_list(message.get("tool_calls"))))
-    functions = [(call.get("id"), as_dict(call.get("function"))) for call in given]
+    functions = [(call.get("id"), as_dict(call.get("function") or call.get("custom"))) for call in given]
     old = as_dict(message.get("function_call"))  # the name before there were tools
     return [
         {"id": name, "name": text_or_none(function.get("name")) or "", "arguments": _arguments(function)}
@@ -355,24 +402,22 @@ class MessagePacking:
         }
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each answer as a whole completion; `None` for an id that is missing or comes twice."""
+        """Returns each answer as a whole completion, if each id comes exactly once; `None` for one of another type."""
         choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
         choice = min(choices, key=index_of, default={})
         try:
-            answers = as_dict(loads(text_of(as_dict(choice.get("message")).get("content")) or "")).get("answers")
+            value = json_in(text_of(as_dict(choice.get("message")).get("content")) or "")
         except ValueError:
             return [None] * count
-        found: dict[int, list[str]] = {}
-        for entry in as_list(answers):
-            place, answer = as_dict(entry).get("id"), as_dict(entry).get("answer")
-            if type(place) is int and answer is not None and isinstance(answer, str) >= self._is_text:
-                found.setdefault(place, []).append(answer if self._is_text else dumps(answer).decode())
-        return [self._alone(body, choice, found.get(place, [])) for place in range(1, count + 1)]
+        entries = by_place(as_list(as_dict(value).get("answers")), count, "id", first=1)
+        if entries is None or "id" not in entries[0]:
+            return [None] * count
+        return [self._alone(body, choice, entry.get("answer")) for entry in entries]
 
-    def _alone(self, body: dict[str, Any], choice: dict[str, Any], answers: list[str]) -> dict[str, Any] | None:
-        if len(answers) != 1:
+    def _alone(self, body: dict[str, Any], choice: dict[str, Any], answer: JSON) -> dict[str, Any] | None:
+        if answer is None or (self._is_text and not isinstance(answer, str)):
             return None
-        message = {"role": "assistant", "content": answers[0]}
+        message = {"role": "assistant", "content": answer if self._is_text else dumps(answer).decode()}
         rest = {name: value for name, value in body.items() if name != "usage"}
         return {**rest, "choices": [{**choice, "index": 0, "message": message}]}
 

@@ -13,6 +13,7 @@ from connector.base.records import JSON, Answer, Schema
 from connector.base.values import dumps
 from connector.endpoints import Fallback, Packing, Shorthand, chat
 from connector.endpoints._choices_stream import fold as fold_choices
+from connector.endpoints._choices_stream import is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
     HAS_OUTPUT_TOKENS,
@@ -21,11 +22,13 @@ from connector.endpoints._defaults import (
     REPLY_SIZE_FACTOR,
     dedicated_model,
     encode,
+    expectation,
     open_sender,
 )
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, schema_in_words
-from connector.endpoints._shapes import as_list
+from connector.endpoints._shapes import as_list, by_place
+from connector.endpoints.chat import broken_off
 
 PATH: Final = "/completions"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
@@ -200,13 +203,9 @@ class PromptPacking:
         return {**bodies[0], "prompt": [body["prompt"] for body in bodies]}
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each choice as a completion of its own, by its index, if there is exactly one for each prompt.
-
-        Else it returns no choice at all: a server may answer one prompt only, or give every choice the same index.
-        """
-        choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
-        found = {choice["index"]: choice for choice in choices if type(choice.get("index")) is int}
-        if len(choices) != count or found.keys() != set(range(count)):
+        """Returns each choice as a completion of its own, if each prompt has exactly one; else no choice at all."""
+        choices = by_place(as_list(body.get("choices")), count)
+        if choices is None:
             return [None] * count
         rest = {name: value for name, value in body.items() if name != "usage"}
-        return [{**rest, "choices": [{**found[place], "index": 0}]} for place in range(count)]
+        return [{**rest, "choices": [{**choice, "index": 0}]} for choice in choices]

@@ -6,19 +6,29 @@ import math
 import sys
 from array import array
 from binascii import a2b_base64
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
-from connector.endpoints import Fallback, Packing, Shorthand, usage_of
-from connector.endpoints._defaults import COSTLY, OVER_HTTP, fold, open_sender, raised, repaired, streamed, structured
+from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
+from connector.endpoints._defaults import (
+    COSTLY,
+    OVER_HTTP,
+    broken_off,
+    fold,
+    is_chunk,
+    open_sender,
+    raised,
+    repaired,
+    streamed,
+    structured,
+)
 from connector.endpoints._models import EMBEDDING, is_chat_model, purpose_of
 from connector.endpoints._prompt import as_text
-from connector.endpoints._shapes import as_dict, as_list, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, by_place, text_or_none
 
 PATH: Final = "/embeddings"
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}
@@ -47,6 +57,14 @@ _MOST_TOKENS: Final = 300_000  # OpenAI's limit on all inputs of a call together
 _EMPTY: Final = b'"input":""'
 _LARGEST: Final = 3.4028234663852886e38  # of single precision
 _FLOAT: Final = 4  # bytes
+_DOUBLE: Final = 8
+_ABSURD: Final = 1e12
+"""The length of no embedding. Float64 read as float32 is longer by far, since every second number is noise."""
+
+_SHORTEST: Final = 1e-3
+_LONGEST: Final = 1e6
+"""Lengths that embeddings have; noise read as float64 is hardly ever between them."""
+
 _NUMBERS: Final = frozenset({float, int})
 
 
@@ -91,6 +109,25 @@ def answer(body: dict[str, Any]) -> Answer:
     return Answer(None, None, model, usage)
 
 
+def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  # noqa: ARG001 - the contract's signature
+    """Returns what finds vectors of twice the `dimensions` that were asked for: they are of another type of numbers.
+
+    Vectors of any other length are those of a server that does not know the parameter.
+    """
+    asked = as_dict(request).get("dimensions")
+    if type(asked) is not int:
+        return None
+
+    def unmet(body: dict[str, Any]) -> str | None:
+        given = _first(body)
+        found = len(vector_of(given)) if isinstance(given, str) else 0
+        if found != 2 * asked:
+            return None
+        return f"the embedding's base64 holds {found} numbers for {asked} dimensions: leave out encoding_format"
+
+    return unmet
+
+
 def values(body: dict[str, Any]) -> dict[str, JSON]:
     """Returns the vector, whatever form it came in, and how many numbers it has."""
     vector = vector_of(_first(body))
@@ -129,18 +166,12 @@ class InputPacking:
         return {**bodies[0], "input": [body["input"] for body in bodies]}
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each vector by its `index`; `None` for one that is missing or comes twice.
-
-        Vectors without any index count in the order they come in, if there are as many as texts.
-        """
-        items = [item for item in as_list(body.get("data")) if isinstance(item, dict)]
-        if len(items) == count and not any("index" in item for item in items):
-            items = [{**item, "index": place} for place, item in enumerate(items)]
-        placed = [(item["index"], item) for item in items if type(item.get("index")) is int]
-        times = Counter(place for place, _ in placed)
-        found = {place: item for place, item in placed if times[place] == 1}
+        """Returns each vector by its `index`, if each text has exactly one; else no vector at all."""
+        items = by_place(as_list(body.get("data")), count)
+        if items is None:
+            return [None] * count
         rest = {name: value for name, value in body.items() if name != "usage"}
-        return [{**rest, "data": [{**found[place], "index": 0}]} if place in found else None for place in range(count)]
+        return [{**rest, "data": [{**item, "index": 0}]} for item in items]
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
@@ -165,6 +196,8 @@ def dedicated_model(offered: Sequence[str]) -> str | None:
 def vector_of(value: Any) -> list[float]:
     """Reads an embedding: a list of numbers, base64 of little-endian float32, or the list as JSON text.
 
+    Base64 of float64, as from vLLM 0.5.2, is told by its numbers, which make no sense as float32.
+
     Where there is a list for each token, it returns their mean, as most servers do by themselves.
 
     Raises:
@@ -185,10 +218,19 @@ def _decoded(text: str) -> Any:
         raise ValueError("the reply's embedding is a text that is neither base64 nor JSON") from None
     if len(data) % _FLOAT:
         raise ValueError("the reply's embedding is cut: its base64 holds no whole number of float32 values")
-    vector = array("f", data)
+    vector = _numbers("f", data)
+    if not _length(vector) < _ABSURD and len(data) % _DOUBLE == 0:
+        doubles = _numbers("d", data)
+        if _SHORTEST < _length(doubles) < _LONGEST:
+            return doubles
+    return vector
+
+
+def _numbers(kind: Literal["f", "d"], data: bytes) -> list[float]:
+    numbers: array[float] = array(kind, data)
     if sys.byteorder == "big":
-        vector.byteswap()
-    return vector.tolist()
+        numbers.byteswap()
+    return numbers.tolist()
 
 
 def _mean(vectors: list[list[float]]) -> list[float]:

@@ -27,11 +27,14 @@ from connector.endpoints._defaults import (
     streamed,
 )
 from connector.endpoints._response_stream import fold as fold_response
+from connector.endpoints._response_stream import is_chunk
 from connector.endpoints._shapes import as_dict, as_list
 from connector.endpoints.responses import (
     COLUMNS,
     REPLY,
     answer,
+    broken_off,
+    expectation,
     minimal,
     raised,
     repaired,

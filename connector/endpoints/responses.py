@@ -5,11 +5,11 @@ A response says what a chat completion says, in another shape, so it is read as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from connector.base.records import JSON, Answer, Schema, Status
-from connector.endpoints import Fallback, Shorthand, chat, usage_of
+from connector.endpoints import Expectation, Fallback, Shorthand, chat
 from connector.endpoints._defaults import (
     COSTLY,
     HAS_OUTPUT_TOKENS,
@@ -22,8 +22,11 @@ from connector.endpoints._defaults import (
 )
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, image_of, schema_in_words
-from connector.endpoints._response_stream import fold
+from connector.endpoints._response_stream import fold, is_chunk
 from connector.endpoints._shapes import as_dict, as_list, text_of, text_or_none
+from connector.endpoints._tools import asked_by
+from connector.replies.finish_reasons import Ending, ending_of
+from connector.replies.inline_errors import says_nothing
 
 PATH: Final = "/responses"
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
@@ -141,18 +144,42 @@ def answer(body: dict[str, Any]) -> Answer:
 
 def _ended(body: dict[str, Any]) -> tuple[Status, str] | None:
     """Returns the status and the problem of a response that says itself that it failed or ended early."""
-    status, error = body.get("status"), body.get("error")
-    if error or status in ("failed", "cancelled"):
+    status, error = text_or_none(body.get("status")) or "", body.get("error")
+    if not says_nothing(error) or ending_of(status) is Ending.BROKEN_OFF:
         reason = text_or_none(as_dict(error).get("message")) or text_or_none(error) or "without saying why"
-        return Status.ERROR, "the reply was cancelled" if status == "cancelled" else f"the endpoint failed: {reason}"
+        return Status.ERROR, "the reply was cancelled" if "cancel" in status else f"the endpoint failed: {reason}"
     if status in ("in_progress", "queued"):
         return Status.INVALID_OUTPUT, f"the reply is not ready ({status}): leave `background` out of the request"
     if status != "incomplete":
         return None
     reason = text_or_none(as_dict(body.get("incomplete_details")).get("reason")) or "no reason given"
-    if reason == "content_filter":
+    ending = ending_of(reason)
+    if ending is Ending.FILTERED:
         return Status.FILTERED, f"the endpoint's content filter stopped the reply ({reason})"
+    if ending is Ending.BROKEN_OFF:
+        return Status.ERROR, f"the endpoint broke off the reply ({reason})"
     return Status.TRUNCATED, f"the reply was cut ({reason}): raise max_output_tokens"
+
+
+def broken_off(body: dict[str, Any]) -> str | None:
+    """Returns why the response failed or was cancelled."""
+    ended = _ended(body)
+    return ended[1] if ended is not None and ended[0] is Status.ERROR else None
+
+
+def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
+    """Returns what checks that a reply calls the function that it has to, and none that is not offered."""
+    asked = asked_by(request, reads)
+    if asked is None:
+        return None
+
+    def unmet(body: dict[str, Any]) -> str | None:
+        names = [text_or_none(item.get("name")) or "" for item in _items(body) if item.get("type") == "function_call"]
+        if not names and not asked.must_call:
+            return None
+        return asked.unmet(chat.answer(_as_chat(body)).content, names)
+
+    return unmet
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:

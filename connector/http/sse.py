@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 DONE: Final = b"[DONE]"
 """The data by which OpenAI's streams say that nothing follows."""
@@ -14,7 +14,23 @@ STARTS: Final = (b"data:", b"event:", b":")
 BLANK: Final = b"\xef\xbb\xbf \t\r\n"
 """Bytes that may precede either."""
 
+ERROR: Final = b"error"
+"""The name of an event that tells of a failure."""
+
 _BOM: Final = b"\xef\xbb\xbf"
+_IGNORED: Final = (b":", b"id:", b"retry:")
+_NAME: Final = b"event:"
+_DATA: Final = b"data:"
+_FAILURE: Final = b"error:"
+_FIELDS: Final = (b"data", b"event", b"id", b"retry")
+_SIGNS_OF_LIFE: Final = frozenset({b"ping", b"keepalive", b"keep-alive", b"heartbeat"})
+
+
+class Event(NamedTuple):
+    """An event of a stream: its data, and its name if it has one."""
+
+    data: bytes
+    name: bytes = b""
 
 
 def is_stream(head: bytes, content_type: str) -> bool:
@@ -23,24 +39,37 @@ def is_stream(head: bytes, content_type: str) -> bool:
     return start.startswith(STARTS) or ("event-stream" in content_type.lower() and not start.startswith(b"{"))
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the data of each event as soon as its blank line has arrived; comments and other fields are dropped.
+def events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """Yields each event as soon as its blank line has arrived. Comments, `id:`, `retry:` and pings are dropped.
 
     Lines end in LF, CR or CRLF. An event that the stream's end leaves without a blank line is yielded as well: whether
     its data is whole is for the caller to see, and some servers end like that.
+
+    A line that the standard does not know is yielded as an event of its own with the name `ERROR`, where the standard
+    says to ignore it: servers and proxies tell of a failure that way, as `error: {…}` or in plain text.
     """
     data: list[bytes] = []
+    name = b""
     for line in _lines(chunks):
-        if line:
-            if line.startswith(b"data:"):
-                data.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif line == b"data":
-                data.append(b"")
-        elif data:
-            yield data[0] if len(data) == 1 else b"\n".join(data)
-            data = []
-    if data:
-        yield b"\n".join(data)
+        if not line:
+            if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
+                yield Event(data[0] if len(data) == 1 else b"\n".join(data), name)
+            data, name = [], b""
+        elif line.startswith(_DATA):
+            data.append(line[6:] if line[5:6] == b" " else line[5:])
+        elif line.startswith(_NAME):
+            name = line.removeprefix(_NAME).strip()
+        elif line == b"data":
+            data.append(b"")
+        elif not line.startswith(_IGNORED) and line.strip() and not _is_begun(line):
+            yield Event(line.removeprefix(_FAILURE).strip(), ERROR)
+    if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
+        yield Event(b"\n".join(data), name)
+
+
+def _is_begun(line: bytes) -> bool:
+    """Returns whether a line is a field without a value, or as much of one as a stream that was cut has left."""
+    return any(field.startswith(line) for field in _FIELDS)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

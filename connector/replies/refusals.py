@@ -81,8 +81,9 @@ def read_error(body: Any) -> ErrorBody:
     if isinstance(body, bytes | bytearray | str):
         text = body if isinstance(body, str) else bytes(body).decode("utf-8", "replace")
         text = text.lstrip("\ufeff \t\r\n")
-        if text.startswith(("data:", "event:")):
-            text = next(filter(bytes.strip, events([text.encode("utf-8", "replace")])), b"").decode().lstrip() or text
+        if text.startswith(("data:", "event:", "error:")):
+            found = (event.data for event in events([text.encode("utf-8", "replace")]))
+            text = next(filter(bytes.strip, found), b"").decode().lstrip() or text
         try:
             return _found(loads(text), _DEEPEST) if text.startswith(("{", "[")) else ErrorBody(_one_line(text))
         except ValueError:

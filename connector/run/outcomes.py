@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import orjson
 from jsonschema import Draft7Validator
 
 from connector import endpoints
 from connector.base import schemas
-from connector.base.decoding import is_too_deep
-from connector.base.errors import ConfigError, ConnectorError, Problem, ReplyError, TemplateError
+from connector.base.decoding import DepthError
+from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem, ReplyError, TemplateError
 from connector.base.records import ANY, JSON, Answer, Failure, Outcome, Provenance, Record, Reply, Schema, Status, is_ok
 from connector.config.config import Config
 from connector.config.shorthands import prices_of
+from connector.replies.json_text import json_in
 from connector.replies.refusals import is_filtered, refusal
 from connector.run.image_files import kept
 from connector.run.provenance import column, failure, group, of_error, of_reply
 from connector.templates import schema_inference
 from connector.templates.template import Template
+
+_VALUE_SHOWN: Final = 60  # characters
 
 
 class Outcomes:
@@ -47,6 +50,8 @@ class Outcomes:
         self._is_sample = not self._response.strings
         self._values = self._endpoint.value_types(request)
         self._reads_parsed = self._schema is not None or "parsed" in self._response.names
+        self._wants_object = self._schema is None and self._response.reads_members_of("parsed")
+        self._unmet = self._endpoint.expectation(request, self._response.names)
         self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
         self._image_dir = Path(config.image_dir) if config.image_dir and "images" in self._values else None
         self.columns = self._columns()
@@ -80,13 +85,8 @@ class Outcomes:
             status = Status.FILTERED if is_filtered(result) else Status.ERROR
             cached = cached or result.cached
             return self._failed(record, of_error(refusal(result), status, key, result.attempts, cached=cached))
-        answer = self._endpoint.answer(result.body)
-        status, problem, columns = answer.status, answer.problem, None
-        if status is Status.SUCCESS:
-            try:
-                columns = self._mapped(result.body, answer)
-            except (TemplateError, ReplyError) as error:
-                status, problem = Status.INVALID_OUTPUT, error.message
+        answer, columns = self._read(result.body)
+        status, problem = answer.status, answer.problem
         wrong: Failure | None = None
         if problem is not None:
             wrong = failure("ReplyError", problem, result.status, answer.content)
@@ -119,6 +119,25 @@ class Outcomes:
         names = {**reply, "properties": {**reply["properties"], **self._values, "parsed": parsed}}
         return {name: schemas.nullable(schema) for name, schema in self._response.columns(names).items()}
 
+    def _read(self, body: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
+        """Returns what a reply says, and its columns if it is a success.
+
+        Whatever goes wrong is this row's failure: the reply is in the ledger, so it would end every later run as well.
+        """
+        answer = Answer(None)
+        try:
+            answer = self._endpoint.answer(body)
+            problem = self._unmet(body) if self._unmet and answer.status is Status.SUCCESS else None
+            if problem is not None:
+                return answer._replace(status=Status.INVALID_OUTPUT, problem=problem), None
+            return answer, self._mapped(body, answer) if answer.status is Status.SUCCESS else None
+        except (TemplateError, ReplyError) as error:
+            return answer._replace(status=Status.INVALID_OUTPUT, problem=error.message), None
+        except FatalError:
+            raise  # a file cannot be written
+        except Exception as error:  # noqa: BLE001 - a fault of ours, in whatever reads the reply
+            return answer._replace(status=Status.ERROR, problem=_our_fault(error)), None
+
     def _mapped(self, body: dict[str, Any], answer: Answer) -> dict[str, Any]:
         if self._is_sample:
             return {name: body.get(name) for name in self.columns}
@@ -139,22 +158,25 @@ class Outcomes:
         Raises:
             ReplyError: It is not JSON, or does not fit the schema.
         """
-        text = _unfenced(content or "")
         try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
+            value = json_in(content or "")
+        except DepthError:
+            raise ReplyError("the reply is JSON that is nested too deeply") from None
+        except ValueError as error:
             raise ReplyError(f"the reply is not JSON: {error}") from None
-        if is_too_deep(value, text):
-            raise ReplyError("the reply is JSON that is nested too deeply")
+        if self._wants_object and not isinstance(value, dict):
+            raise ReplyError(f"the reply is JSON, but not an object: {(content or '')[:_VALUE_SHOWN]!r}")
         problem = next(self._validator.iter_errors(value), None) if self._validator else None
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: at {problem.json_path}, {problem.message}")
         return value
 
 
-def _unfenced(content: str) -> str:
-    """Returns the JSON inside a Markdown code fence, which models put around it where no schema is enforced."""
-    text = content.strip()
-    if text.startswith("```") and text.endswith("```"):
-        return text[3:-3].removeprefix("json").strip()
-    return text
+def _our_fault(error: Exception) -> str:
+    """Returns what tells of an error that nobody has foreseen: where it arose, without what may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return (
+        f"this program failed on the reply ({type(error).__name__}{place}): please report that line, "
+        "with the reply as `ledger export` prints it if it holds nothing private"
+    )

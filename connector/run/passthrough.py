@@ -23,13 +23,14 @@ from connector.base.decoding import joined
 from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
 from connector.base.masking import Masker
 from connector.base.records import JSON, is_ok
-from connector.calls.client import Client, error_in, whole
+from connector.calls.client import Client, failure_of, told_by, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Stop
-from connector.http.sse import BLANK, DONE, STARTS, events, is_stream
+from connector.http.sse import BLANK, DONE, ERROR, STARTS, Event, events, is_stream
 from connector.http.transport import Response, Transport
-from connector.replies.refusals import error_of
+from connector.replies.inline_errors import error_in
+from connector.replies.refusals import error_of, shown
 from connector.run.runtime import transport_of
 
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}
@@ -122,19 +123,26 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)
         chunks, is_stream = _sniffed(response)
         kind, is_empty, is_whole = response.headers.get("content-type", ""), True, not is_stream
-        for data in events(chunks) if is_stream else [b"".join(chunks)]:
-            if data.strip() == DONE:
+        for event in events(chunks) if is_stream else [Event(b"".join(chunks))]:
+            if event.data.strip() == DONE:
                 is_whole = True
                 break
-            if is_stream and not data.strip():
+            if is_stream and not event.data.strip() and event.name != ERROR:
                 continue
-            event = whole(data, kind, mask)
-            folded, is_last = endpoint.fold([event])
-            failure = error_in(event) or error_in(folded)
+            frame: dict[str, Any] = {}
+            failure = told_by(event) if event.name == ERROR else {}
+            if not failure:
+                frame = whole(event.data, kind, mask)
+                failure = failure_of(frame, endpoint) if is_stream else error_in(frame)
+            folded, is_last = endpoint.fold([frame])
+            failure = failure or error_in(folded)
             if failure:
                 raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
+            broken_off = endpoint.broken_off(folded)
+            if broken_off is not None:
+                raise CutError(shown(broken_off, mask))
             is_empty, is_whole = False, is_whole or is_last
-            yield event
+            yield frame
     if is_empty:
         raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
     if not is_whole:

@@ -72,6 +72,18 @@ class Template:
         """All names that it reads."""
         return set().union(*(string.names() for string in self.strings))
 
+    def reads_members_of(self, name: str) -> bool:
+        """Returns whether it reads members of the object `name` (`{{ name.a }}`), and `name` in no other way."""
+        found = False
+        for tree in (string.tree for string in self.strings):
+            owners = [node.node for node in tree.find_all(nodes.Getattr)]
+            owners += [node.node for node in tree.find_all(nodes.Getitem) if _is_text(node.arg)]
+            members = sum(isinstance(owner, nodes.Name) and owner.name == name for owner in owners)
+            if members != sum(each.name == name for each in tree.find_all(nodes.Name)):
+                return False
+            found = found or members > 0
+        return found
+
     def required(self) -> dict[str, str]:
         """Returns the names that a row must have, each with the path of the first string that needs it."""
         found: dict[str, str] = {}
@@ -231,6 +243,10 @@ def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[
         return orjson.loads(result) if is_text else result
 
     return render
+
+
+def _is_text(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Const) and isinstance(node.value, str)
 
 
 def _parts(tree: nodes.Template) -> list[nodes.Expr] | None:

@@ -215,6 +215,163 @@ def test_a_stream_with_nothing_but_its_end_is_an_empty_reply(canned: Canned) -> 
 def test_junk_amid_the_events_is_no_reply(canned: Canned, junk: bytes) -> None:
     error = canned.error(delta("Hel") + junk + delta("lo", "stop") + DONE, SSE)
     assert type(error) is ReplyError
+    assert error.message.endswith(f": {junk.removeprefix(b'data: ').strip().decode()}")
+
+
+UNKNOWN: Final = (
+    {"code": 1302, "message": "Too busy"},
+    {"detail": "Too busy"},
+    {"detail": [{"msg": "Too busy"}]},
+    {"status": "failure", "message": "Too busy"},
+    {"object": "error", "message": "Too busy"},
+    {"msg": "Too busy", "ret": 7, "choices": None},
+    {"base_resp": {"status_code": 1002, "status_msg": "Too busy"}},
+    {"state": "Too busy"},
+)
+
+
+@pytest.mark.parametrize("frame", UNKNOWN)
+def test_a_frame_of_unknown_shape_discredits_the_text_before_it_and_is_quoted(canned: Canned, frame: Any) -> None:
+    for stream in (
+        delta("Hello") + event(frame) + DONE,
+        delta("Hello", "stop") + event(frame) + DONE,
+        event(frame) + DONE,
+        event(frame),
+        event(frame) + delta("Hello", "stop") + DONE,
+    ):
+        error = canned.error(stream, SSE)
+        assert type(error) is ServerError
+        assert "Too busy" in error.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"error: Too busy",
+        b'error: {"code": 503, "message": "Too busy"}',
+        b'error:{"error": {"message": "Too busy"}}',
+        b'{"error": {"message": "Too busy"}}',
+        b"Too busy",
+        b"message: Too busy",
+        b"event: error\ndata: Too busy",
+        b'event: error\ndata: {"reason": "Too busy"}',
+        b'event:error\ndata:["Too busy"]',
+        b'event: error\ndata: {"choices": [], "message": "Too busy"}',
+    ],
+)
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n", b"\r\r"])
+def test_so_does_a_line_or_an_event_that_tells_of_a_failure(canned: Canned, line: bytes, end: bytes) -> None:
+    for stream in (
+        delta("Hello") + line + end + b"\n" + DONE,
+        b": first\n" + line + end + b"\n" + DONE,
+        delta("Hello", "stop") + line + end,
+    ):
+        error = canned.error(stream, SSE)
+        assert type(error) is ServerError
+        assert "Too busy" in error.message
+
+
+def test_an_event_named_error_counts_even_without_a_word(canned: Canned) -> None:
+    error = canned.error(delta("Hello") + b"event: error\n\n" + DONE, SSE)
+    assert type(error) is ServerError
+    assert "without a word" in error.message
+
+
+def test_what_a_line_says_of_the_request_is_a_refusal_of_it(canned: Canned) -> None:
+    reply = canned(b'error: {"code": 400, "message": "the context size is exceeded"}\n\n' + DONE, SSE)
+    assert (reply.status, reply.body["error"]["message"]) == (400, "the context size is exceeded")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {},
+        {"type": "ping"},
+        {"id": "c1", "model": "m"},
+        {"object": "chat.completion.chunk", "id": "c1"},
+        {"choices": []},
+        {"usage": {"prompt_tokens": 1}},
+        {"choices": None, "usage": {"prompt_tokens": 1}},
+        {"x_groq": {"id": "req_1"}},
+        {"prompt_filter_results": [{"index": 0}]},
+        {"error": None, "id": "c1"},
+    ],
+)
+def test_a_frame_that_servers_send_beside_the_text_harms_nothing(canned: Canned, frame: Any) -> None:
+    for stream in (event(frame) + STREAM, delta("café 🙂") + event(frame) + DONE):
+        assert content_of(canned(stream, SSE)) == "café 🙂"
+
+
+EMPTY: Final = (
+    {},
+    {"message": ""},
+    {"message": "", "type": "", "param": "", "code": None},
+    {"code": 0, "message": ""},
+    {"code": "0", "message": "success"},
+    {"code": 200, "message": "OK"},
+    {"message": None, "details": []},
+    {"error": {"message": ""}},
+    [],
+    [{}],
+    "",
+    " ",
+    "null",
+    0,
+    False,
+)
+
+
+@pytest.mark.parametrize("error", EMPTY)
+def test_an_error_that_says_nothing_is_none(canned: Canned, error: Any) -> None:
+    chunks = [delta("café 🙂"), delta("", "stop")]
+    mended = [event(json.loads(chunk.removeprefix(b"data: ")) | {"error": error}) for chunk in chunks]
+    assert content_of(canned(json.dumps(WHOLE | {"error": error}))) == "café 🙂"
+    assert content_of(canned(b"".join(mended) + DONE, SSE)) == "café 🙂"
+
+
+def test_but_a_reply_that_is_nothing_else_has_failed(canned: Canned) -> None:
+    for raw, kind in ((json.dumps({"error": {"message": ""}}), JSON), (event({"error": {"code": 0}}), SSE)):
+        assert type(canned.error(raw, kind)) is ServerError
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "abort"},
+        {"finish_reason": "stop", "native_finish_reason": "MALFORMED_FUNCTION_CALL"},
+        {"finish_reason": "error", "error": {"code": 502, "message": "upstream"}},
+        {"finish_reason": None, "error": {"message": "upstream"}},
+    ],
+)
+def test_a_reply_that_was_broken_off_is_a_cut_one_whole_and_streamed(canned: Canned, choice: Any) -> None:
+    message = {"index": 0, "message": {"content": "Hel"}} | choice
+    end = event({"choices": [{"index": 0, "delta": {}} | choice]})
+    for raw, kind in ((json.dumps({"choices": [message]}), JSON), (delta("Hel") + end + DONE, SSE)):
+        error = canned.error(raw, kind)
+        assert type(error) is CutError
+        assert error.message.startswith("the endpoint broke off the reply (")
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("levels", [100, 150, 250, 900, 5000])
+def test_a_reply_beyond_a_hundred_levels_is_refused_whole_and_streamed(canned: Canned, levels: int) -> None:
+    deep = b"[" * levels + b"]" * levels
+    whole = json.dumps(WHOLE).encode()[:-1] + b', "deep": ' + deep + b"}"
+    part = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}, "deep": ' + deep + b"}]}\n\n"
+    for raw, kind in ((whole, JSON), (whole, SSE), (part + delta("", "stop") + DONE, SSE)):
+        error = canned.error(raw, kind)
+        assert type(error) is ReplyError
+        assert error.message == "the reply is nested too deeply to be kept"
+
+
+def test_a_hundred_levels_are_kept(canned: Canned) -> None:
+    assert canned(json.dumps(WHOLE | {"deep": nested(99)})).body["deep"] == nested(99)
 
 
 def test_the_end_of_a_stream_is_read_so_that_the_connection_serves_again(transport: Transport) -> None:
@@ -422,6 +579,9 @@ def test_every_fault_is_what_the_table_says(
     reply = client(orjson.dumps(body))
     orjson.dumps(reply.body)
     answer = CHAT.answer(reply.body)
+    unmet = CHAT.expectation(body, ())
+    if answer.status is Status.SUCCESS and unmet is not None and unmet(reply.body):
+        answer = answer._replace(status=Status.INVALID_OUTPUT)
     assert (answer.status if reply.status < 400 else Status.FILTERED if is_filtered(reply) else None) is status
     if status is Status.SUCCESS:
         assert answer.content == answer_to(prompt) + fault.tail

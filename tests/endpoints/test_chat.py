@@ -433,3 +433,149 @@ def test_the_smallest_request_asks_for_one_token() -> None:
         "messages": [{"role": "user", "content": "ping"}],
         "max_tokens": 1,
     }
+
+
+# --- fold: tool calls as servers other than OpenAI's send them -------------------------------------------------------
+
+
+def piece(name: str | None = None, arguments: Any = None, **more: Any) -> dict[str, Any]:
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    return {**more, "function": function}
+
+
+F_AND_G: Final = [("f", '{"a":1}'), ("g", '{"b":2}')]
+F_AND_F: Final = [("f", '{"a":1}'), ("f", '{"a":2}')]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        pytest.param(
+            [[piece("f", "", id="a", index=0)], [piece("g", '{"b":2}', id="b", index=0)]],
+            [("f", ""), ("g", '{"b":2}')],
+            id="one index and ids of their own, the first without arguments",
+        ),
+        pytest.param(
+            [[piece("f", '{"a":1}', id="a", index=0)], [piece("f", '{"a":2}', id="b", index=0)]],
+            F_AND_F,
+            id="one index and ids of their own",
+        ),
+        pytest.param(
+            [[piece("f", '{"a":1}', id="a", index=0), piece("f", '{"a":2}', id="b", index=0)]],
+            F_AND_F,
+            id="the same in one delta",
+        ),
+        pytest.param(
+            [[piece("f", '{"a":1}', index=0), piece("f", '{"a":2}', index=0)]], F_AND_F, id="in one delta, without ids"
+        ),
+        pytest.param([[piece("f", ""), piece("f", "")]], [("f", ""), ("f", "")], id="twice the same, without anything"),
+        pytest.param(
+            [[piece("f", '{"a":1}', index=0)], [piece("f", '{"a":2}', index=0)]],
+            F_AND_F,
+            id="one index, without ids: a name behind whole arguments begins a call",
+        ),
+        pytest.param(
+            [[piece("f", {"a": 1})], [piece("f", {"a": 2})]],
+            [("f", {"a": 1}), ("f", {"a": 2})],
+            id="arguments as objects",
+        ),
+        pytest.param(
+            [
+                [piece("f", "", id="a", index=0)],
+                [piece(None, '{"a"', id="", index=0)],
+                [piece("", ":1}", index=0)],
+                [piece("g", "", id="b", index=0)],
+                [piece(None, '{"b":2}', index=0)],
+            ],
+            F_AND_G,
+            id="one index, in pieces",
+        ),
+        pytest.param(
+            [[piece("f", "", id="1")], [piece("", '{"a"', id="2")], [piece("", ":1}", id="3")]],
+            [("f", '{"a":1}')],
+            id="no index, no name and a new id with each piece",
+        ),
+        pytest.param(
+            [[piece("f", "", id="1", index=0)], [piece("", '{"a"', id="2", index=0)], [piece(None, ":1}", id="3")]],
+            [("f", '{"a":1}')],
+            id="an index, sometimes, and a new id with each piece",
+        ),
+        pytest.param(
+            [
+                [piece("f", "", id="1", index=0)],
+                [piece("f", '{"a"', id="2", index=0)],
+                [piece("f", ":1}", id="3", index=0)],
+            ],
+            [("f", ""), ("f", '{"a":1}')],
+            id="a new id and the name with each piece: whole arguments begin behind none",
+        ),
+        pytest.param(
+            [[piece("f", '{"a"', id="a", index=0)], [piece("f", ":1}", id="a", index=0)]],
+            [("f", '{"a":1}')],
+            id="id and name with each piece",
+        ),
+        pytest.param(
+            [[piece("f", '{"a"', index=0)], [piece("f", ":", index=0)], [piece("f", "1}", index=0)]],
+            [("f", '{"a":1}')],
+            id="the name with each piece, without ids",
+        ),
+        pytest.param(
+            [
+                [piece("f", '{"a":', id="a"), piece("g", '{"b":', id="b")],
+                [piece(None, "1}", id="a"), piece(None, "2}", id="b")],
+            ],
+            F_AND_G,
+            id="no index, and pieces by id",
+        ),
+        pytest.param(
+            [
+                [piece("g", '{"b":', id="b", index=1)],
+                [piece("f", '{"a":1}', id="a", index=0)],
+                [piece(None, "2}", index=1)],
+            ],
+            F_AND_G,
+            id="indexes alone, the later one first",
+        ),
+        pytest.param(
+            [[piece("f", '{"a":1}', id="x", index=0)], [piece("g", '{"b":2}', id="x", index=1)]],
+            F_AND_G,
+            id="one id, and indexes of their own",
+        ),
+    ],
+)
+def test_calls_are_told_apart(deltas: list[list[dict[str, Any]]], expected: list[tuple[str, Any]]) -> None:
+    found = calls(*deltas)
+    assert [(each["function"]["name"], each["function"]["arguments"]) for each in found] == expected
+
+
+def test_the_first_id_of_a_call_stays() -> None:
+    assert calls([piece("f", "{", id="1")], [piece("", "}", id="2")]) == [call("f", "{}", "1")]
+
+
+def test_the_old_function_call_comes_in_pieces_too() -> None:
+    choice = folded(
+        delta(..., function_call={"name": "f", "arguments": ""}),
+        delta(..., function_call={"arguments": '{"x": "\ud83d'}),
+        delta(..., function_call={"arguments": '\ude42"}', "name": None}),
+        delta(..., finish="function_call"),
+    )
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"x": "🙂"}'}
+
+
+def test_names_that_come_with_many_pieces_are_put_together_in_linear_steps() -> None:
+    pieces = ["{", *('"x": 1,' for _ in range(20_000)), '"y": 1}']
+    (found,) = calls(*([piece("f", each, index=0)] for each in pieces))
+    assert found["function"]["arguments"] == "".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        {"choices": [{"index": 0, "delta": {}, "usage": {"prompt_tokens": 5, "completion_tokens": 3}}]},
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 3}}},
+    ],
+)
+def test_the_usage_may_come_at_another_place(holder: dict[str, Any]) -> None:
+    assert usage_of(fold([delta("Hello"), holder])[0]) == Usage(5, 3)
+    assert usage_of(holder) == Usage(5, 3)
+    assert usage_of({**holder, "usage": {"prompt_tokens": 1}}) == Usage(1)

@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import duckdb
@@ -24,6 +25,7 @@ from connector.endpoints.embeddings import (
     InputPacking,
     answer,
     encode,
+    expectation,
     packing,
     request_format,
     values,
@@ -33,7 +35,9 @@ from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, good, vector_to
 from tests.faults import play, render, status
 
-FLOATS: Final = st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=20)
+FLOATS: Final = st.lists(st.floats(-(2.0**36), 2.0**36, width=32), min_size=1, max_size=20)
+"""Beyond, no embedding is, and base64 of float32 is read as that of float64 if that makes more sense."""
+
 _REFUSED: Final = {"error": {"message": "base64 encoding is not currently supported", "type": "BadRequestError"}}
 
 
@@ -55,6 +59,36 @@ def test_a_vector_is_the_same_in_whatever_form_it_comes(vector: list[float]) -> 
     assert vector_of(packed(vector)) == vector
     assert vector_of(json.dumps(vector)) == vector
     assert vector_of([vector]) == vector
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("dimensions", [64, 384, 1536])
+@pytest.mark.parametrize("is_single", [True, False])
+def test_base64_of_float64_is_told_by_its_numbers(seed: int, dimensions: int, *, is_single: bool) -> None:
+    random = Random(seed)
+    vector = [random.gauss(0, 1) / math.sqrt(dimensions) for _ in range(dimensions)]
+    if is_single:  # as from a server that computes in single precision and widens the result
+        vector = list(struct.unpack(f"<{dimensions}f", struct.pack(f"<{dimensions}f", *vector)))
+    assert vector_of(base64.b64encode(struct.pack(f"<{dimensions}d", *vector)).decode()) == vector
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers", "problem"),
+    [
+        (4, 8, "the embedding's base64 holds 8 numbers for 4 dimensions: leave out encoding_format"),
+        (4, 4, None),
+        (4, 6, None),
+        ("{{ n }}", 8, None),
+        (None, 8, None),
+    ],
+)
+def test_twice_as_many_numbers_as_dimensions_are_numbers_of_another_type(
+    asked: Any, numbers: int, problem: str | None
+) -> None:
+    unmet = expectation({"input": "{{ text }}", "dimensions": asked}, ())
+    told = None if unmet is None else unmet(reply(packed([0.5] * numbers)))
+    assert told == problem
+    assert unmet is None or unmet(reply([0.5] * numbers)) is None
 
 
 def test_vectors_of_tokens_become_their_mean() -> None:
@@ -161,21 +195,26 @@ def item(index: Any, vector: Any) -> dict[str, Any]:
         ([item(0, "a"), item(1, "b")], ["a", "b"]),
         ([item(1, "b"), item(0, "a")], ["a", "b"]),
         ([{"embedding": "a"}, {"embedding": "b"}], ["a", "b"]),
-        ([item(0, "a")], ["a", None]),
-        ([item(1, "b")], [None, "b"]),
+        ([item(0, "a")], [None, None]),
+        ([item(1, "b")], [None, None]),
         ([item(0, "a"), item(0, "b")], [None, None]),
-        ([item(0, "a"), item(1, "b"), item(1, "c")], ["a", None]),
-        ([item(0, "a"), item(2, "b")], ["a", None]),
-        ([item(0, "a"), item(-1, "b")], ["a", None]),
-        ([item(0, "a"), item("1", "b"), item(True, "c"), item([1], "d")], ["a", None]),
-        ([item(0, "a"), {"embedding": "b"}], ["a", None]),
+        ([item(0, "a"), item(1, "b"), item(1, "c")], [None, None]),
+        ([item(0, "a"), item(2, "b")], [None, None]),
+        ([item(1, "a"), item(2, "b")], [None, None]),
+        ([item(0, "a"), item(-1, "b")], [None, None]),
+        ([item(0, "a"), item("1", "b"), item(True, "c"), item([1], "d")], [None, None]),
+        ([item(0, "a"), item(True, "b")], [None, None]),
+        ([item(0, "a"), item(1.0, "b")], [None, None]),
+        ([item(0, "a"), {"embedding": "b"}], [None, None]),
         ([{"embedding": "a"}], [None, None]),
         ([{"embedding": "a"}, {"embedding": "b"}, {"embedding": "c"}], [None, None]),
-        ([None, 7, item(1, "b")], [None, "b"]),
+        ([None, 7, item(1, "b")], [None, None]),
         ([], [None, None]),
     ],
 )
-def test_each_row_gets_the_vector_that_is_surely_its_own(items: list[Any], vectors: list[Any]) -> None:
+def test_each_row_gets_its_own_vector_or_none_does_where_an_index_is_wrong(
+    items: list[Any], vectors: list[Any]
+) -> None:
     assert taken_apart(*items) == vectors
 
 

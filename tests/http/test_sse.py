@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connector.http.sse import DONE, events
+from connector.http.sse import DONE, ERROR, Event, events
 
 STREAM = (
     "\ufeff: a comment\n\n"
@@ -29,7 +29,7 @@ EVENTS = [
 
 
 def parsed(*chunks: bytes) -> list[bytes]:
-    return list(events(chunks))
+    return [event.data for event in events(chunks) if event.name != ERROR]
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
@@ -115,11 +115,11 @@ def test_an_event_is_handed_on_as_soon_as_its_blank_line_has_come() -> None:
             yield chunk
 
     stream = events(chunks())
-    assert next(stream) == b"a"
+    assert next(stream).data == b"a"
     assert len(taken) == 2
-    assert next(stream) == b"b"
+    assert next(stream).data == b"b"
     assert len(taken) == 3
-    assert list(stream) == [b"c"]
+    assert list(stream) == [Event(b"c")]
 
 
 def test_blank_lines_split_between_chunks_are_still_blank() -> None:
@@ -131,3 +131,38 @@ def test_blank_lines_split_between_chunks_are_still_blank() -> None:
 def test_a_long_event_in_many_small_chunks_is_put_together_in_linear_time() -> None:
     chunks = [b"data: ", *([b"x" * 10] * 200_000), b"\n\n"]
     assert parsed(*chunks) == [b"x" * 2_000_000]
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (b'error: {"code": 500}\n\n', [Event(b'{"code": 500}', ERROR)]),
+        (b"data: a\nerror: x\n\ndata: [DONE]\n\n", [Event(b"x", ERROR), Event(b"a"), Event(DONE)]),
+        (b"event: error\ndata: x\n\n", [Event(b"x", ERROR)]),
+        (b"event: error\n\n", [Event(b"", ERROR)]),
+        (b"event:error\rdata", [Event(b"", ERROR)]),
+        (b"event: message\ndata: a\n\ndata: b\n\n", [Event(b"a", b"message"), Event(b"b")]),
+        (b"event: error\n: x\n\ndata: b\n\n", [Event(b"", ERROR), Event(b"b")]),
+        (b'data: a\n\n{"error": "x"}\n', [Event(b"a"), Event(b'{"error": "x"}', ERROR)]),
+        (b"data: a\n\nupstream connect error", [Event(b"a"), Event(b"upstream connect error", ERROR)]),
+        (b"<!DOCTYPE html>\n\n<html>", [Event(b"<!DOCTYPE html>", ERROR), Event(b"<html>", ERROR)]),
+        (b"datum: a\n\n data: b\n\n", [Event(b"datum: a", ERROR), Event(b"data: b", ERROR)]),
+    ],
+)
+def test_a_line_or_an_event_that_tells_of_a_failure_is_an_event_named_error(
+    stream: bytes, expected: list[Event]
+) -> None:
+    assert list(events([stream])) == expected
+
+
+@pytest.mark.parametrize(
+    "line", [": c", "id: 7", "id", "retry: 9", "retry", "event", "event: x", " ", "d", "dat", "eve", "re", "i"]
+)
+def test_a_field_of_the_standard_or_as_much_of_it_as_a_cut_has_left_is_no_failure(line: str) -> None:
+    assert list(events([b"data: a\n\n" + line.encode()])) == [Event(b"a")]
+
+
+@pytest.mark.parametrize("name", ["ping", "keepalive", "keep-alive", "heartbeat"])
+def test_a_ping_is_dropped_whatever_its_data(name: str) -> None:
+    for data in ("", "data: {}\n", "data: pong\n", "data: 17\ndata: 18\n"):
+        assert list(events([f"event: {name}\n{data}\ndata: a\n\n".encode()])) == [Event(b"a")]

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from connector import Connector
-from tests.endpoint import Action, Call, Endpoint, good
+from tests.endpoint import Action, Call, Endpoint, answer_to, good
 from tests.faults import Good, play, render, status
 
 SCHEMA = {
@@ -192,9 +192,12 @@ def test_tokens_of_a_shared_call_add_up_over_its_rows() -> None:
     assert sum(row["_llm"]["input_tokens"] for row in rows) == body["usage"]["prompt_tokens"]
 
 
-def test_an_answer_that_is_missing_is_asked_for_again_without_the_others() -> None:
+def test_an_answer_of_another_type_is_asked_for_again_without_the_others() -> None:
     def script(call: Call) -> Action | None:
-        return packed(call, lambda place, text: None if place == 3 else f"to {text}") if is_packed(call) else None
+        if not is_packed(call):
+            return None
+        answers = [{"id": place, "answer": 7 if place == 3 else "x"} for place in range(1, 6)]
+        return said(call, json.dumps({"answers": answers}))
 
     with Endpoint(script) as endpoint:
         rows = enriched(endpoint, rows=5, rows_per_call=5)
@@ -211,22 +214,16 @@ def test_a_reply_that_cannot_be_taken_apart_is_split_until_rows_stand_alone(cont
     assert len(endpoint.journal.calls) == 1 + 2 + 4 + 8
 
 
-def test_doubled_and_foreign_ids_answer_nobody() -> None:
+@pytest.mark.parametrize("ids", [[1, 1], [1, 9], [0, 1], [2], [1, 2, 2], [1, 2, 3], ["1", "2"], [True, 2], [1, None]])
+def test_an_id_that_is_doubled_foreign_or_missing_discredits_all_answers(ids: list[Any]) -> None:
     def script(call: Call) -> Action | None:
-        if not is_packed(call):
-            return None
-        answers = [
-            {"id": 1, "answer": "a"},
-            {"id": 1, "answer": "b"},
-            {"id": 9, "answer": "c"},
-            {"id": 2, "answer": "d"},
-        ]
-        return said(call, json.dumps({"answers": answers}))
+        answers = [{"id": place, "answer": "of somebody"} for place in ids]
+        return said(call, json.dumps({"answers": answers})) if is_packed(call) else None
 
     with Endpoint(script) as endpoint:
         rows = enriched(endpoint, rows=2, rows_per_call=2)
-    assert rows[1]["content"] == "d"
-    assert [call.prompt for call in endpoint.journal.calls][1:] == ["row 0"]
+    assert [row["content"] for row in rows] == [answer_to("row 0"), answer_to("row 1")]
+    assert [call.prompt for call in endpoint.journal.calls][1:] == ["row 0", "row 1"]
 
 
 def test_a_bad_row_ends_up_alone_and_its_neighbours_are_answered() -> None:

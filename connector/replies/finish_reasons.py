@@ -1,0 +1,75 @@
+"""What a finish reason means, by whatever name: OpenAI's own, and those that servers pass through from their engines.
+
+A name is judged by the words in it, without case and separators, since engines and gateways spell the same reason in
+many ways: `MAX_TOKENS`, `maxTokens`, `max-tokens`, `FINISH_REASON_MAX_TOKENS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+
+class Ending(Enum):
+    """How a reply ended."""
+
+    COMPLETED = "completed"
+    """The model was done, or nobody knows the reason."""
+
+    CUT = "cut"
+    """A limit on tokens was reached."""
+
+    FILTERED = "filtered"
+    """A filter, a guardrail or the model itself stopped it."""
+
+    BROKEN_OFF = "broken off"
+    """The server, the network or somebody else ended it. The same request may well succeed at another time."""
+
+
+_NOT_A_LETTER: Final = re.compile(r"[^a-z]")
+_LONGEST: Final = 100  # characters of a name that are looked at
+
+_NAMES: Final[Mapping[str, Ending]] = {
+    **dict.fromkeys(("limit", "errorlimit", "incomplete", "max", "partial"), Ending.CUT),
+    **dict.fromkeys(("filter", "block", "language", "spii", "errortoxic"), Ending.FILTERED),
+    **dict.fromkeys(("pauseturn", "unload", "time"), Ending.BROKEN_OFF),
+}
+"""Names that mean something as a whole, where their words would mislead or mean nothing."""
+
+_LIMITS: Final = "ratelimit timelimit maxtime timeout quota malformed resource"
+_FILTERS: Final = """
+    filter safety unsafe sensitive moderat guardrail prohibit blocklist blocked recitation refus toxic policy violation
+    censor armor inspection jailbreak harmful profanity privacy pii copyright riskcontrol
+"""
+_LENGTHS: Final = """
+    length maxtoken maxoutput maxcompletion maxnew maxpredicted maxcontext tokenlimit tokenbudget outoftokens
+    contextwindow contextlimit contextsize contextfull contextoverflow truncat exceed overflow
+"""
+_FAILURES: Final = """
+    error abort fail cancel interrupt network disconnect connection insufficient overload unavailable unload preempt
+    evict crash unexpected toomany missing repetition userstop stoppedbyuser kill shutdown exception internal terminat
+"""
+_WORDS: Final = tuple(
+    (ending, tuple(words.split()))
+    for ending, words in (
+        (Ending.BROKEN_OFF, _LIMITS),
+        (Ending.FILTERED, _FILTERS),
+        (Ending.CUT, _LENGTHS),
+        (Ending.BROKEN_OFF, _FAILURES),
+    )
+)
+"""Words that tell, the more telling ones first: `content_filter_error` is about a filter, `rate_limit` is no limit on
+tokens. Names with these words were seen at OpenAI, Azure, Anthropic, Gemini and Vertex, Bedrock, Cohere, Mistral,
+DeepSeek, Zhipu, Moonshot, vLLM, SGLang, TGI, llama.cpp, LM Studio, and as OpenRouter's `native_finish_reason`."""
+
+
+@lru_cache(maxsize=256)
+def ending_of(reason: str) -> Ending:
+    """Returns what a finish reason means. One that nobody knows counts as completed, and is shown to the user."""
+    name = _NOT_A_LETTER.sub("", reason[:_LONGEST].lower()).removeprefix("finishreason")
+    if name in _NAMES:
+        return _NAMES[name]
+    return next((ending for ending, words in _WORDS if any(word in name for word in words)), Ending.COMPLETED)

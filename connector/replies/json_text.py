@@ -1,0 +1,52 @@
+"""The JSON in a model's text: behind thoughts that a server did not take out, inside a Markdown code fence."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from connector.base.decoding import DepthError, is_too_deep
+
+_THOUGHTS: Final = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection"
+_OPENED: Final = re.compile(rf"\s*(?:<(?:{_THOUGHTS})>|◁think▷|\[think\])", re.IGNORECASE)
+_CLOSED: Final = re.compile(rf"</(?:{_THOUGHTS})>|◁/think▷|\[/think\]", re.IGNORECASE)
+_FENCE: Final = "```"
+_LANGUAGE: Final = re.compile(r"(?:json|[a-z]\w*(?=\s))?", re.IGNORECASE)
+
+
+def json_in(content: str) -> Any:
+    """Returns the value of a text that is JSON, or has thoughts before it or a code fence around it.
+
+    Chat templates often put the opening tag into the prompt, so the closing one alone ends the thoughts, too.
+
+    Raises:
+        ValueError: It is not JSON. `DepthError`: it is nested too deeply.
+    """
+    text = content.strip()
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        text = _unfenced(_without_thoughts(text))
+        value = orjson.loads(text)
+    if is_too_deep(value, text):
+        raise DepthError
+    return value
+
+
+def _without_thoughts(text: str) -> str:
+    """Returns what follows the thoughts, of which there may be several; an answer in JSON that follows ends them."""
+    end = 0
+    closed = _CLOSED.search(text)
+    while closed is not None:
+        end = closed.end()
+        closed = _CLOSED.search(text, end) if _OPENED.match(text, end) else None
+    return text[end:].strip()
+
+
+def _unfenced(text: str) -> str:
+    if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
+        return text
+    inner = text.removeprefix(_FENCE).removesuffix(_FENCE)
+    return inner[_LANGUAGE.match(inner).end() :].strip()  # type: ignore[union-attr]  # it matches the empty text
