@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from connector.base.cost import COST_HEADER, usd
@@ -50,7 +51,8 @@ def _sum(one: JSON, other: JSON) -> JSON:
     if isinstance(one, dict) and isinstance(other, dict):
         return one | {name: _sum(one.get(name), value) for name, value in other.items()}
     if _is_number(one) and _is_number(other):
-        return one + other
+        with suppress(OverflowError):  # an endpoint may count anything
+            return one + other
     return one if other is None else other
 
 

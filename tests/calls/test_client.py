@@ -302,7 +302,7 @@ def test_a_frame_that_servers_send_beside_the_text_harms_nothing(canned: Canned,
         assert content_of(canned(stream, SSE)) == "café 🙂"
 
 
-EMPTY: Final = (
+EMPTY: Final[tuple[Any, ...]] = (
     {},
     {"message": ""},
     {"message": "", "type": "", "param": "", "code": None},
