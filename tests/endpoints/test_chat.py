@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.records import Status, Usage
-from connector.endpoints import Shorthand
+from connector.endpoints import Shorthand, usage_of
 from connector.endpoints._choices_stream import fold
 from connector.endpoints.chat import answer, minimal, request_format, streamed, structured
 
@@ -507,7 +507,7 @@ F_AND_F: Final = [("f", '{"a":1}'), ("f", '{"a":2}')]
                 [piece("f", ":1}", id="3", index=0)],
             ],
             [("f", ""), ("f", '{"a":1}')],
-            id="a new id and the name with each piece: whole arguments begin behind none",
+            id="a new id and the name with each piece: behind none at all, a call begins",
         ),
         pytest.param(
             [[piece("f", '{"a"', id="a", index=0)], [piece("f", ":1}", id="a", index=0)]],

@@ -249,12 +249,12 @@ def test_whatever_a_reply_is_it_becomes_the_outcome_of_its_row(kind: str, has_sc
     for body in replies(kind):
         reply = Reply(200, body, {})
         for plan in plans:
-            outcome = plan.outcome(record, reply, b"key")
+            outcome = plan.outcomes.of(record, reply, b"key")
             assert outcome.record is record
             assert set(outcome.columns) == set(plan.columns)
-            error = outcome.provenance["error"]
+            error = outcome.provenance.error
             assert (error is None) == (outcome.status is Status.SUCCESS)
-            assert error is None or "this program failed" not in error["message"], error
+            assert error is None or "this program failed" not in error.message, error
 
 
 @each_kind
