@@ -11,6 +11,9 @@ import orjson
 _DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
 
+TOO_DEEP: Final = "the reply is nested too deeply to be kept"
+"""What a row is told whose reply raises `DepthError`."""
+
 
 class DepthError(ValueError):
     """JSON that is nested too deeply to be written again."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from connector.base.clock import Clock
-from connector.base.decoding import DepthError, loads, storable
+from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
 from connector.base.errors import CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
@@ -22,7 +22,6 @@ from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, final_reply, read_error, shown
 
 _HEAD: Final = 256
-_TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
 _READ: Final = 2**16
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
@@ -149,7 +148,7 @@ class _Stream:
             try:
                 frame = loads(data)
             except DepthError as error:
-                raise ReplyError(_TOO_DEEP, detail=str(error)) from None
+                raise ReplyError(TOO_DEEP, detail=str(error)) from None
             except ValueError:
                 self.broken = data
                 continue
@@ -211,7 +210,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
     try:
         return loads(text.removeprefix("\ufeff"))
     except DepthError as error:
-        raise ReplyError(_TOO_DEEP, detail=str(error)) from None
+        raise ReplyError(TOO_DEEP, detail=str(error)) from None
     except ValueError as error:
         if text.lstrip()[:1] == "{" and text.rstrip()[-1:] != "}":
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
@@ -246,7 +245,7 @@ def _kept(body: dict[str, Any]) -> dict[str, Any]:
     try:
         return storable(body)
     except DepthError as error:
-        raise ReplyError(_TOO_DEEP, detail=str(error)) from None
+        raise ReplyError(TOO_DEEP, detail=str(error)) from None
 
 
 def _shown(data: bytes, mask: Masker) -> str:

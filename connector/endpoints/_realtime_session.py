@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
 from connector.base.clock import Clock
-from connector.base.decoding import DepthError, loads, storable
+from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError, TemplateError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Reply
@@ -106,7 +106,7 @@ class Session:
         try:
             body = storable(body)
         except DepthError as error:
-            raise ReplyError("the reply is nested too deeply to be kept", detail=str(error)) from None
+            raise ReplyError(TOO_DEEP, detail=str(error)) from None
         return {"model": self._model, **body} if self._model else body
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from connector.base.clock import Clock
-from connector.base.decoding import loads
+from connector.base.decoding import TOO_DEEP, DepthError, loads
 from connector.base.errors import ConfigError, ConnectorError, NotFoundError, Problem, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
@@ -101,6 +101,8 @@ class Socket:
         data = self._messages.popleft()
         try:
             event = loads(data)
+        except DepthError as error:
+            raise ReplyError(TOO_DEEP, detail=str(error)) from None
         except ValueError as error:
             raise ReplyError("the session holds an event that is not JSON", detail=str(error)) from None
         if not isinstance(event, dict):

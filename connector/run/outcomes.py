@@ -165,7 +165,7 @@ class Outcomes:
         except ValueError as error:
             raise ReplyError(f"the reply is not JSON: {error}") from None
         if self._wants_object and not isinstance(value, dict):
-            raise ReplyError(f"the reply is JSON, but not an object: {(content or '')[:_VALUE_SHOWN]!r}")
+            raise ReplyError(f"the reply is JSON, but not an object: {(content or '')[:_VALUE_SHOWN]}")
         problem = next(self._validator.iter_errors(value), None) if self._validator else None
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: at {problem.json_path}, {problem.message}")

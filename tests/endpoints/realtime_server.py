@@ -167,6 +167,10 @@ def _response(item: Event, content: str, spent: int, fault: str) -> list[Event]:
     response |= {"output": output, "usage": usage}
     if fault == "cut":
         response |= {"status": "incomplete", "status_details": {"type": "incomplete", "reason": "max_output_tokens"}}
+    if fault == "cancelled":
+        response |= {"status": "cancelled", "status_details": {"type": "cancelled", "reason": "turn_detected"}}
+    if fault == "deep":
+        response["metadata"] = json.loads("[" * 150 + "]" * 150)
     limit: Event = {"name": "requests", "limit": 10, "remaining": 0, "reset_seconds": 0.01}
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
     return [

@@ -280,6 +280,8 @@ def test_closing_ends_every_session(server: Realtime, dialed: Dial) -> None:
         ("drop", CutError, "the connection was lost before the reply was complete"),
         ("away", ServerError, "it broke"),
         ("policy", BadRequestError, "beta_api_shape_disabled"),
+        ("cancelled", CutError, "the reply was cancelled"),
+        ("deep", ReplyError, "the reply is nested too deeply to be kept"),
         ("large", ReplyError, "larger than max_response_bytes = 50000"),
     ],
 )
