@@ -21,7 +21,9 @@ NOT_F: Final = 'does not call "f", as tool_choice asks'
 def reply(kind: str, content: str | None, *names: str) -> dict[str, Any]:
     if kind != "chat":
         said = [{"type": "message", "content": [{"type": "output_text", "text": content}]}] if content else []
-        calls = [{"type": "function_call", "call_id": "a", "name": name, "arguments": "{}"} for name in names]
+        calls: list[dict[str, Any]] = [
+            {"type": "function_call", "call_id": "a", "name": name, "arguments": "{}"} for name in names
+        ]
         return {"status": "completed", "output": [*said, *calls]}
     calls = [{"id": "a", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in names]
     return {"choices": [{"index": 0, "message": {"content": content, "tool_calls": calls}, "finish_reason": "stop"}]}
