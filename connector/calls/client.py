@@ -154,6 +154,8 @@ class _Stream:
                 continue
             if not isinstance(frame, dict):
                 raise ReplyError(f"the stream holds an event that is not an object: {_shown(data, self._mask)}")
+            if is_sign_of_life(frame):
+                continue
             failure = failure_of(frame, self._endpoint)
             if failure:
                 self.failure = self.failure or failure
@@ -172,15 +174,17 @@ def told_by(event: Event) -> dict[str, Any]:
 
 
 def failure_of(frame: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
-    """Returns the error body that an event of a stream is; an empty one for a chunk, or a mere sign of life.
+    """Returns the error body that an event of a stream is; an empty one for a chunk.
 
     What is neither discredits the text before it: servers tell of failures as `{"code", "message"}`, `{"detail"}` and
     in many other shapes. Its own words become the error.
     """
-    failure = error_in(frame)
-    if failure or not frame or endpoint.is_chunk(frame) or frame.get("type") in _SIGNS_OF_LIFE:
-        return failure
-    return {"error": frame}
+    return error_in(frame) or ({} if endpoint.is_chunk(frame) else {"error": frame})
+
+
+def is_sign_of_life(frame: dict[str, Any]) -> bool:
+    """Returns whether an event only says that the server still lives: an empty object, or a ping by its type."""
+    return not frame or frame.get("type") in _SIGNS_OF_LIFE
 
 
 def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:

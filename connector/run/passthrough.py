@@ -23,7 +23,7 @@ from connector.base.decoding import joined
 from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
 from connector.base.masking import Masker
 from connector.base.records import JSON, is_ok
-from connector.calls.client import Client, failure_of, told_by, whole
+from connector.calls.client import Client, failure_of, is_sign_of_life, told_by, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Stop
@@ -133,6 +133,8 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             failure = told_by(event) if event.name == ERROR else {}
             if not failure:
                 frame = whole(event.data, kind, mask)
+                if is_stream and is_sign_of_life(frame):
+                    continue
                 failure = failure_of(frame, endpoint) if is_stream else error_in(frame)
             folded, is_last = endpoint.fold([frame])
             failure = failure or error_in(folded)

@@ -18,10 +18,11 @@ from connector.run import passthrough
 from tests.endpoint import PATHS, Endpoint, answer_to
 from tests.faults import FAULTS, KINDS, Fault
 
+KINDS_OF_TEXT = ("completions", "responses")
 PATH = {kind: path for path, kind in PATHS.items()}
 CASES = [
     pytest.param(kind, fault, streamed, id=f"{kind}-{name}-{'streamed' if streamed else 'whole'}")
-    for kind in ("completions", "responses")
+    for kind in KINDS_OF_TEXT
     for name, fault in FAULTS.items()
     for streamed in (False, True)
     if kind in fault.kinds != KINDS and (fault.streamed if streamed else fault.whole) is not None
@@ -96,6 +97,13 @@ def test_the_events_of_a_stream_are_handed_on_to_its_end(shared: Endpoint, kind:
     [
         ("completions", "sse-cut", CutError),
         ("completions", "sse-error", ServerError),
+        *(
+            (kind, f"sse-error-{name}", ServerError)
+            for kind in KINDS_OF_TEXT
+            for name in ("line", "text", "event", "code")
+        ),
+        *((kind, "sse-unknown", ServerError) for kind in KINDS_OF_TEXT),
+        *((kind, "broken-off", CutError) for kind in KINDS_OF_TEXT),
         ("responses", "sse-cut", CutError),
         ("responses", "sse-error", ServerError),
         ("responses", "response-error", ServerError),
