@@ -16,7 +16,7 @@ from connector.base.errors import CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.endpoints import Endpoint
-from connector.http.sse import BLANK, DONE, ERROR, Event, events, is_stream
+from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, final_reply, read_error, shown
@@ -132,43 +132,43 @@ class _Stream:
         self.broken = b""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for event in events(self._chunks):
-            data = event.data.strip()
-            if not data and event.name != ERROR:
+        is_chunk = self._endpoint.is_chunk
+        for data, name in events(self._chunks):
+            content = data.strip()
+            if not content and name != ERROR:
                 continue
             if self.broken:
                 told = _shown(self.broken, self._mask)
                 raise ReplyError(f"the stream holds an event that is not JSON: {told}")
-            if self.is_done or data == DONE:
+            if self.is_done or content == DONE:
                 self.is_done = True
                 continue
-            if event.name == ERROR:
-                self.failure = self.failure or told_by(event)
+            if name == ERROR:
+                self.failure = self.failure or told_by(content)
                 continue
             try:
-                frame = loads(data)
+                frame = loads(content)
             except DepthError as error:
                 raise ReplyError(TOO_DEEP, detail=str(error)) from None
             except ValueError:
-                self.broken = data
+                self.broken = content
                 continue
             if not isinstance(frame, dict):
-                raise ReplyError(f"the stream holds an event that is not an object: {_shown(data, self._mask)}")
-            if is_sign_of_life(frame):
-                continue
-            failure = failure_of(frame, self._endpoint)
-            if failure:
-                self.failure = self.failure or failure
-            elif not self.failure:
+                raise ReplyError(f"the stream holds an event that is not an object: {_shown(content, self._mask)}")
+            if "error" in frame or not is_chunk(frame) or frame.get("type") == "error":
+                if is_sign_of_life(frame):
+                    continue
+                self.failure = self.failure or failure_of(frame, self._endpoint)
+            if not self.failure:
                 yield frame
 
 
-def told_by(event: Event) -> dict[str, Any]:
-    """Returns the error body that an event named `error` tells of, whatever its data are."""
+def told_by(data: bytes) -> dict[str, Any]:
+    """Returns the error body that the data of an event named `error` are, whatever their shape."""
     try:
-        told = loads(event.data)
+        told = loads(data)
     except ValueError:
-        told = event.data.decode("utf-8", "replace")
+        told = data.decode("utf-8", "replace")
     found = error_in(told) if isinstance(told, dict) else {}
     return found or {"error": told or "an event named error, without a word"}
 

@@ -68,6 +68,10 @@ REPLY: Final[Schema] = {
     },
 }
 
+_REASONS: Final = ("finish_reason", "native_finish_reason")
+_USUAL: Final = ("stop", "tool_calls")
+_TELLING: Final = ("native_finish_reason", "error")
+_COMPLETED: Final = (Ending.COMPLETED, "")
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
 
 
@@ -116,10 +120,9 @@ def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
 def answer(body: dict[str, Any]) -> Answer:
     """Reads the choice with the lowest index. It is no success if it was cut, filtered or refused, or is empty."""
     usage, model = usage_of(body), text_or_none(body.get("model"))
-    choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
-    if not choices:
+    choice = _first(body)
+    if choice is None:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
-    choice = choices[0] if len(choices) == 1 else min(choices, key=index_of)
     message = choice.get("message") or choice.get("delta")
     content = text_of(as_dict(message).get("content"))
     status, problem = _judged(choice, as_dict(message), content)
@@ -131,7 +134,7 @@ def answer(body: dict[str, Any]) -> Answer:
 def broken_off(body: dict[str, Any]) -> str | None:
     """Returns why one of the choices was broken off."""
     for choice in as_list(body.get("choices")):
-        if isinstance(choice, dict) and (_ended(choice)[0] is Ending.BROKEN_OFF):
+        if isinstance(choice, dict) and _ended(choice)[0] is Ending.BROKEN_OFF:
             return _broken_off(choice)
     return None
 
@@ -143,7 +146,8 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
         return None
 
     def unmet(body: dict[str, Any]) -> str | None:
-        message = _messages(body)[0]
+        choice = _first(body) or {}
+        message = as_dict(choice.get("message") or choice.get("delta"))
         calls = _calls(message) if "tool_calls" in message or "function_call" in message else []
         if not calls and not asked.must_call:
             return None
@@ -152,15 +156,23 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
     return unmet
 
 
+def _first(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns the choice with the lowest index."""
+    choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
+    return choices[0] if len(choices) == 1 else min(choices, key=index_of, default=None)
+
+
 def _ended(choice: dict[str, Any]) -> tuple[Ending, str]:
     """Returns how a choice ended, and the reason that says so: the engine's own one, if the usual one tells nothing."""
-    for name in ("finish_reason", "native_finish_reason"):
+    if choice.get("finish_reason") in _USUAL and choice.keys().isdisjoint(_TELLING):
+        return _COMPLETED
+    for name in _REASONS:
         reason = choice.get(name)
-        if isinstance(reason, str) and (ending := ending_of(reason)) is not Ending.COMPLETED:
+        if type(reason) is str and (ending := ending_of(reason)) is not Ending.COMPLETED:
             return ending, reason
     if "error" in choice and not says_nothing(choice["error"]):  # OpenRouter's
         return Ending.BROKEN_OFF, "error"
-    return Ending.COMPLETED, ""
+    return _COMPLETED
 
 
 def _broken_off(choice: dict[str, Any]) -> str:

@@ -52,9 +52,12 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
     name = b""
     for line in _lines(chunks):
         if not line:
-            if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
+            if name in _SIGNS_OF_LIFE:
+                data = []
+            elif data or name == ERROR:
                 yield Event(data[0] if len(data) == 1 else b"\n".join(data), name)
-            data, name = [], b""
+                data = []
+            name = b""
         elif line.startswith(_DATA):
             data.append(line[6:] if line[5:6] == b" " else line[5:])
         elif line.startswith(_NAME):

@@ -130,7 +130,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             if is_stream and not event.data.strip() and event.name != ERROR:
                 continue
             frame: dict[str, Any] = {}
-            failure = told_by(event) if event.name == ERROR else {}
+            failure = told_by(event.data) if event.name == ERROR else {}
             if not failure:
                 frame = whole(event.data, kind, mask)
                 if is_stream and is_sign_of_life(frame):
