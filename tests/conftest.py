@@ -28,10 +28,18 @@ SLOW: Final = (
 settings.register_profile("fast", max_examples=10)  # for `make fast`: an answer soon; `make test` has all examples
 
 
+def is_slow(path: Path) -> bool:
+    return path.relative_to(HERE).as_posix().startswith(SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Reading the slow tests takes longer than many of the others run: they are not even read where none is wanted."""
+    return True if config.getoption("markexpr") == "not slow" and is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        path = item.path.relative_to(HERE).as_posix()
-        if path.startswith(SLOW):
+        if is_slow(item.path):
             item.add_marker("slow")
 
 
