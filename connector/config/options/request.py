@@ -88,7 +88,7 @@ class RequestOptions(BaseModel):
         description="The models to choose from, as gateways list them: a JSON array of objects with `name`, `id`, "
         "`kind`, `region`, `description`, `max_tokens`, `temperature`, `input_price` and `output_price` (USD per 1M "
         "tokens). A request format reads the fields of the chosen model, as in {{ model.id }}.",
-        examples=['[{"name": "fast", "id": "gpt-6-luna", "max_tokens": 500, "input_price": 1, "output_price": 4}]'],
+        examples=['[{"name": "fast", "id": "vendor/fast-1", "max_tokens": 500, "input_price": 1, "output_price": 4}]'],
     )
     system_prompt: TextTemplate = Field(
         default=None,
