@@ -41,7 +41,12 @@ class Problem(NamedTuple):
 
 
 class ConnectorError(Exception):
-    """An error that this package raises on purpose."""
+    """An error that this package raises on purpose.
+
+    `sends` is how often the request of a failed attempt was sent: twice where a kept connection had died.
+    """
+
+    sends = 1
 
     def __init__(self, message: str, *, detail: str = "", http_status: int | None = None) -> None:
         super().__init__(message)

@@ -12,7 +12,7 @@ import orjson
 
 from connector.base.clock import Clock
 from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
-from connector.base.errors import CutError, ReplyError
+from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.endpoints import Endpoint
@@ -74,8 +74,11 @@ class Client:
                 if broken_off is not None:
                     raise CutError(shown(broken_off, self._mask))
                 latency = int((self._clock.monotonic() - started) * 1000)
-                return Reply(response.status, content, dict(response.headers), latency)
+                return Reply(response.status, content, dict(response.headers), latency, response.sends)
             return self._refused(response, content, started)
+        except ConnectorError as error:
+            error.sends = response.sends
+            raise
         finally:
             response.close()
 
@@ -114,7 +117,7 @@ class Client:
         refusal = content if is_ok(response.status) else content["error"]
         error = error_of(response.status, response.headers, refusal, now=self._clock.time(), mask=self._mask)
         latency = int((self._clock.monotonic() - started) * 1000)
-        return final_reply(error, refusal, response.headers, latency, self._mask)
+        return final_reply(error, refusal, response.headers, latency, self._mask)._replace(attempts=response.sends)
 
 
 class _Stream:

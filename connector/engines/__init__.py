@@ -34,7 +34,8 @@ class Call:
         revisions: In which ways the request was changed since the first attempt, by name, so that none is tried twice.
         paid: Replies, or shares of one, that were paid for and did not answer the row.
         attempts: Its own.
-        shared_attempts: Attempts of calls that its rows shared before.
+        other_attempts: Those for its rows that are not its own: of calls that they shared before, and where a request
+            was sent again at once because a kept connection had died.
         first_started: When the first attempt for its rows began, in monotonic seconds.
     """
 
@@ -43,11 +44,11 @@ class Call:
         "body",
         "first_started",
         "key",
+        "other_attempts",
         "paid",
         "parts",
         "records",
         "revisions",
-        "shared_attempts",
         "ticket",
     )
 
@@ -59,7 +60,7 @@ class Call:
         self.revisions: tuple[str, ...] = ()
         self.paid: tuple[Reply, ...] = ()
         self.attempts = 0
-        self.shared_attempts = 0
+        self.other_attempts = 0
         self.first_started = 0.0
         self.ticket = _NOT_STARTED
 
@@ -71,12 +72,12 @@ class Call:
 
     def split_from(self, shared: Call) -> None:
         """Goes on without the call that its rows shared, whose attempts count for them."""
-        self.shared_attempts, self.first_started = shared.total_attempts, shared.first_started
+        self.other_attempts, self.first_started = shared.total_attempts, shared.first_started
 
     @property
     def total_attempts(self) -> int:
         """All attempts that have been made for its rows."""
-        return self.shared_attempts + self.attempts
+        return self.other_attempts + self.attempts
 
 
 class Done(NamedTuple):

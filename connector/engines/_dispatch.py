@@ -170,17 +170,20 @@ class _Loop:
         control = self._control
         if result is None:
             return None
+        sends = result.attempts if isinstance(result, Reply) else getattr(result, "sends", 1)
+        is_first = not call.total_attempts
         call.attempts += 1
-        control.gauge.calls += 1
-        control.gauge.retries += call.attempts > 1
+        call.other_attempts += sends - 1
+        control.gauge.calls += sends
+        control.gauge.retries += sends - 1 + (call.attempts > 1)
         if isinstance(result, Reply):
             control.breaker.answered()
             control.limits.answered(now, call.ticket, len(call.body), result)
             self._recall(now)
             attempts = call.total_attempts
-            return self._resolved(call, result if attempts == 1 else result._replace(attempts=attempts), now)
+            return self._resolved(call, result if attempts == sends else result._replace(attempts=attempts), now)
         if isinstance(result, RetryableError):
-            self._failed(call, started, result, now)
+            self._failed(call, started, result, now, is_first=is_first)
             return None
         if isinstance(result, NotFoundError) and not control.breaker.missed():
             return self._resolved(call, result, now)
@@ -196,14 +199,14 @@ class _Loop:
             self._hold(each, now)
         return resolution.done
 
-    def _failed(self, call: Call, started: float, error: RetryableError, now: float) -> None:
+    def _failed(self, call: Call, started: float, error: RetryableError, now: float, *, is_first: bool) -> None:
         """Holds a call until it is due again. One that may not be retried waits too: in an outage, no row fails."""
         control, in_flight = self._control, self._workers.in_flight
         wait = control.backoff.wait(error, call.attempts, now - call.first_started, control.clock.random)
         pause = control.backoff.base if wait is None else wait
         control.gauge.rate_notice.failed(error, control.clock.time())
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        outage = control.breaker.failed(error, started, now, in_flight, is_first=call.total_attempts == 1)
+        outage = control.breaker.failed(error, started, now, in_flight, is_first=is_first)
         if outage is not None:
             control.stop.request(outage)
         elif wait is None:

@@ -50,8 +50,8 @@ class Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is open and has nothing to read: otherwise the peer closed it, or sent bytes nobody asked for."""
-        return self.sock is not None and not self._silence.poll(0)
+        """Whether it is open, with nothing to read in any layer: else the peer closed it, or sent too much."""
+        return self.sock is not None and not _has_pending(self.sock) and not self._silence.poll(0)
 
     def exchange(self, method: str, head: bytes, body: bytes) -> Answer:
         """Sends a request and reads its answer up to the body.
@@ -183,7 +183,9 @@ class Connection(HTTPConnection):
 class TlsConnection(Connection, HTTPSConnection):
     """The same over TLS."""
 
-    @property
-    def is_connected(self) -> bool:
-        """As above; in a tunnel through a TLS proxy, `poll` does not see bytes that are decrypted already."""
-        return super().is_connected and not (isinstance(self.sock, SSLTransport) and self.sock.incoming.pending)
+
+def _has_pending(sock: object) -> bool:
+    """Returns whether TLS holds bytes that `poll` does not see: it decrypts whole records, whoever reads less."""
+    if isinstance(sock, SSLTransport):  # TLS within the TLS of a proxy
+        return bool(sock.incoming.pending or sock.sslobj.pending()) or _has_pending(sock.socket)
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

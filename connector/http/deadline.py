@@ -11,7 +11,12 @@ from connector.base.errors import APITimeoutError
 
 
 class Deadline(Timeout):
-    """The end of a whole call: `total` seconds from now, at most `connect` of them for each connection."""
+    """The end of a whole call: `total` seconds from now, at most `connect` of them for each connection.
+
+    Attributes:
+        doing: What the call is doing, for the error where time runs out.
+        resent: How often its request was sent again, because a kept connection had died.
+    """
 
     def __init__(
         self, total: float, connect: float | None = None, *, monotonic: Callable[[], float] = time.monotonic
@@ -19,6 +24,7 @@ class Deadline(Timeout):
         super().__init__(total=total, connect=connect)
         self.message = "no complete reply within {:.3g} s: raise config.timeout, or ask for a shorter reply"
         self.doing = "starting"
+        self.resent = 0
         self._seconds = total
         self._for_connection = connect or total
         self._monotonic = monotonic

@@ -61,18 +61,27 @@ class Pool(HTTPConnectionPool):
     def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
         self, method: str, url: str, body: bytes | None, headers: Headers, timeout: Deadline, **_: object
     ) -> RawResponse:
-        """Makes one exchange; if it fails before a byte of its answer, once more on a new connection."""
+        """Makes one exchange; if a kept connection dies before a byte of its answer, once more on a new one.
+
+        A server may close a connection that is idle just when it is used again: the request was then most probably not
+        read (RFC 9112, section 9.3.1). On a new connection the request may have been carried out, so whether to repeat
+        it is for the caller to decide (RFC 9110, section 9.2.2). `timeout.resent` counts what was sent again.
+        """
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
         head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
         conn: Connection = self._get_conn()  # type: ignore[assignment]  # of `ConnectionCls`
         conn.deadline = timeout
         try:
-            if conn.is_closed:
+            is_new = conn.is_closed
+            if is_new:
                 self._open(conn, tunnel=url.startswith("/"))
             try:
                 status, fields, content, reusable = conn.exchange(method, head, body or b"")
             except ConnectionError:
+                if is_new:
+                    raise
                 conn.close()
+                timeout.resent += 1
                 self._open(conn, tunnel=url.startswith("/"))
                 status, fields, content, reusable = conn.exchange(method, head, body or b"")
         except BaseException:

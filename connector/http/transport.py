@@ -31,14 +31,22 @@ _FRAMING: Final = {"content-length", "transfer-encoding"}
 
 
 class Response:
-    """A response: its status, its headers (lower-case names), and its body, to be read once with `read` or `chunks`."""
+    """A response: its status, its headers (lower-case names), and its body, to be read once with `read` or `chunks`.
 
-    __slots__ = ("_explain", "_limit", "_raw", "headers", "status")
+    `sends` is how often its request was sent: twice where a kept connection had died.
+    """
+
+    __slots__ = ("_explain", "_limit", "_raw", "headers", "sends", "status")
 
     def __init__(
-        self, raw: RawResponse | BaseHTTPResponse, limit: int, explain: Callable[[Exception], ConnectorError]
+        self,
+        raw: RawResponse | BaseHTTPResponse,
+        limit: int,
+        explain: Callable[[Exception], ConnectorError],
+        sends: int = 1,
     ) -> None:
         self.status = raw.status
+        self.sends = sends
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
         self._raw = raw
         self._limit = limit
@@ -149,5 +157,10 @@ class Transport:
             call = prepared.with_body(body)
             raw = self._adapter.send(call, stream=True, timeout=deadline).raw  # type: ignore[arg-type]  # as urllib3's
         except (OSError, UnicodeError, urllib3_errors.HTTPError) as error:
-            raise translate(error) from error
-        return Response(raw, self._settings.max_response_bytes, translate)
+            told = translate(error)
+            told.sends += deadline.resent
+            raise told from error
+        except ConnectorError as error:
+            error.sends += deadline.resent
+            raise
+        return Response(raw, self._settings.max_response_bytes, translate, 1 + deadline.resent)

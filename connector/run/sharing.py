@@ -118,5 +118,5 @@ def _packed(group: _Group) -> Call:
     if len(group.calls) == 1:
         return first
     together = Call(b"", dumps(group.packing.packed(group.bodies)), [], group.calls)
-    together.shared_attempts, together.first_started = first.shared_attempts, first.first_started  # of an earlier call
+    together.other_attempts, together.first_started = first.other_attempts, first.first_started  # of an earlier call
     return together
