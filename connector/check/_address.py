@@ -12,7 +12,7 @@ from connector.check._providers import provider_of_host
 from connector.check.probe import Probe
 from connector.endpoints import KINDS, address_of
 
-_VERSION: Final = re.compile(r"(.*?/v\d+(?:alpha|beta)?\d*(?:/openai)?)(?:/|$)")
+_VERSION: Final = re.compile(r"(.*?/v\d+(?:(?:alpha|beta)\d*)?(?:/openai)?)(?:/|$)")
 _DEPLOYMENT: Final = "/openai/deployments/"
 _PREFIXES: Final = ("/v1", "/api/v1", "/openai/v1")
 

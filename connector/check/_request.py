@@ -32,7 +32,7 @@ _CUT: Final = (
     "max_tokens or model output limit was reached"  # OpenAI's reply where a reasoning model may write one token
 )
 _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
-_QUOTED: Final = re.compile(r"\((HTTP \d+.*)\)", re.DOTALL)
+_QUOTED: Final = re.compile(r"\(HTTP \d")
 _OPTIONS: Final = {
     "stream": "set is_stream to false",
     "stream_options": "set is_stream to false",
@@ -150,8 +150,8 @@ def own_words(result: Reply | ConnectorError) -> str:
     """Returns the endpoint's own words, without those that this program adds."""
     if isinstance(result, Reply):
         return all_words(result)
-    quoted = _QUOTED.search(result.message)
-    return quoted[1] if quoted else ""
+    begin, end = _QUOTED.search(result.message), result.message.rfind(")")
+    return result.message[begin.start() + 1 : max(end, begin.end())] if begin and end >= 0 else ""
 
 
 def is_answer(result: Reply | ConnectorError) -> bool:

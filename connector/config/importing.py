@@ -30,9 +30,9 @@ _ENVIRONMENT: Final = {
     "OPENAI_PROJECT_ID": "project",
 }
 _PLAIN: Final = ("url", "api_key", "model", "endpoint", "organization", "project")
-_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*")
+_LINE: Final = re.compile(r"\s*+(?:export\s++)?([A-Za-z_]\w*+)\s*+=(.*)")
 _REFERENCE: Final = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{env:(\w+)\}|\{\{\s*(?:env|secrets)\.(\w+)\s*\}\}|env:(\w+)")
-_COMMENT: Final = re.compile(r"(?m)^\s*//.*$")
+_COMMENT: Final = re.compile(r"(?m)^[ \t]*//.*")
 _DEEPEST: Final = 4
 _DEFAULT: Final = "OPENAI_API_KEY"
 
@@ -100,7 +100,7 @@ def _from_env(text: str) -> dict[str, Any]:
     for match in map(_LINE.fullmatch, text.splitlines()):
         if match is None or match[1] not in _ENVIRONMENT:
             continue
-        value = _unquoted(match[2])
+        value = _unquoted(match[2].strip())
         if value:
             found.setdefault(_ENVIRONMENT[match[1]], value)
     return found | ({"variable": _DEFAULT} if "api_key" in found else {})
@@ -108,7 +108,7 @@ def _from_env(text: str) -> dict[str, Any]:
 
 def _unquoted(value: str) -> str:
     quoted = re.match(r"(['\"])(.*?)\1", value)
-    return quoted[2] if quoted else re.sub(r"\s+#.*", "", value).strip()
+    return quoted[2] if quoted else re.split(r"\s#", value, maxsplit=1)[0].strip()
 
 
 def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> dict[str, Any]:

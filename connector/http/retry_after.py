@@ -20,6 +20,7 @@ _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m":
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _DURATION: Final = re.compile(rf"({_NUMBER.pattern})({'|'.join(_UNITS)})")
 _LONGEST: Final = 1e9  # seconds; a larger number is a date in disguise (Unix time), not a wait
+_READ: Final = 100  # characters of a header: no date and no duration is longer
 
 
 def seconds(duration: str) -> float | None:
@@ -28,12 +29,16 @@ def seconds(duration: str) -> float | None:
     `None` for anything else.
     """
     duration = duration.strip()
+    if not duration or len(duration) > _READ:
+        return None
     if _NUMBER.fullmatch(duration):
         value = float(duration)
-    elif duration and not _DURATION.sub("", duration):
-        value = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration))
     else:
-        return None
+        value, end = 0.0, 0
+        while part := _DURATION.match(duration, end):
+            value, end = value + float(part[1]) * _UNITS[part[2]], part.end()
+        if end < len(duration):
+            return None
     return value if value < _LONGEST else None
 
 
@@ -43,9 +48,9 @@ def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
     Without these, the reset time of a bucket that is empty (`x-ratelimit-remaining-*: 0`).
     `None` where it asks for nothing, or for what cannot be read. `now` is the wall clock in seconds.
     """
-    milliseconds = headers.get("retry-after-ms", "").strip()
-    if _NUMBER.fullmatch(milliseconds):
-        return float(milliseconds) / 1000
+    milliseconds = seconds(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
     for name in _WAITS:
         if name in headers:
             wait = seconds(headers[name])
@@ -67,6 +72,8 @@ def empty_wait(headers: Mapping[str, str]) -> float | None:
 
 def _until(date: str, now: float) -> float | None:
     """Returns the seconds until an HTTP date (RFC 9110, section 5.6.7); one without a zone is in GMT."""
+    if len(date) > _READ:
+        return None
     try:
         parsed = parsedate_to_datetime(date)
         return max(0.0, (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() - now)

@@ -53,9 +53,9 @@ _DENIED: Final = 446  # Portkey: a guardrail denied the request
 _HEADERS: Final = re.compile(r"\bx-portkey-|^invalid (?:provider|config|custom host)\b", re.IGNORECASE)
 _MODEL: Final = frozenset({"model_not_found", "model_not_available", "invalid_model"})
 _NO_MODEL: Final = "invalid model name passed in model="  # LiteLLM has no code for it
-_ABSENT: Final = re.compile(
-    r"(?<!/)\bmodels?\b.*(?:\bnot (?:found|exist)|n.t exist)|\b(?:no such|unknown) model\b", re.IGNORECASE
-)
+_NAMES_MODEL: Final = re.compile(r"(?<!/)\bmodels?\b", re.IGNORECASE)
+_MISSING: Final = re.compile(r"\bnot (?:found|exist)|n.t exist", re.IGNORECASE)
+_NO_SUCH: Final = re.compile(r"\b(?:no such|unknown) model\b", re.IGNORECASE)
 _NOWHERE: Final = re.compile(r"(?:not found|method not allowed)?\W*", re.IGNORECASE)  # messages that say nothing
 _HTML: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _STATUS: Final = re.compile(r"[45][0-9]{2}")
@@ -221,11 +221,18 @@ def _fatal(status: int, error: ErrorBody, quoted: str) -> ConnectorError | None:
 
 
 def _not_found(error: ErrorBody, quoted: str) -> str:
-    if _ABSENT.search(error.message):
+    if _lacks_model(error.message):
         return f"the endpoint does not have this model ({quoted}): change model"
     is_nothing = _NOWHERE.fullmatch(error.message)
     what = "nothing answers at this URL" if is_nothing else "the endpoint does not have what is asked for"
     return f"{what} ({quoted}): check url, its /v1 and the model"
+
+
+def _lacks_model(message: str) -> bool:
+    """Returns whether a message says that there is no such model."""
+    named = _NAMES_MODEL.search(message)
+    is_missing = named is not None and _MISSING.search(message, named.end()) is not None
+    return is_missing or _NO_SUCH.search(message) is not None
 
 
 def shown(text: str, mask: Callable[[str], str]) -> str:

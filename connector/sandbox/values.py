@@ -35,7 +35,7 @@ _LEAD_INS: Final = (
     re.compile(r"(?s)\A[^\n:]*:\s+(\S.*)"),
 )
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
-TOKEN: Final = re.compile(r"\s*\S{1,4}|\s+")
+TOKEN: Final = re.compile(r"\s+\S{0,4}|\S{1,4}")
 
 # Beginnings of words that speak for a label, in the languages of sample_configs/reviews.csv.
 # Every label is a cue for itself too.

@@ -35,7 +35,9 @@ from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.shapes import Shape, check_names
 from connector.stores.staging.spool import Spool
 
-_READS: Final = re.compile(r"(\s|\(|--[^\n]*\n|/\*.*?\*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL)
+_READS: Final = re.compile(
+    r"(\s|\(|--[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL
+)
 _FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r"(?<![:\w\\]):(?=\w)")
 """A colon that SQLAlchemy would take for a parameter."""
