@@ -1,10 +1,32 @@
-"""JSON Schemas changed: made to admit null, and cut down to what every platform understands."""
+"""JSON Schemas: made to admit null, cut down to what every platform understands, opened to hold values to them."""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from itertools import count
+from typing import Any, Final, Protocol
 
 from connector.base.records import ANY, JSON, Schema
+
+_MOST: Final = 10_000  # schemas within one: definitions that refer to each other twice unfold to any number
+
+
+class Checker(Protocol):
+    """Holds values to one schema; see `connector.base.reply_schema.ReplySchema`."""
+
+    def problem(self, value: JSON, size: int) -> str | None:
+        """Returns where and how a value of `size` characters does not fit; `None` if it fits."""
+
+
+def checker_of(schema: Schema) -> Checker:
+    """Opens what holds values to a schema. Its library is large, so it is imported only where one is given.
+
+    Raises:
+        ValueError: The schema is wrong; the text says where and what.
+    """
+    opened: Any = import_module("connector.base.reply_schema")
+    checker: Checker = opened.ReplySchema(schema)
+    return checker
 
 
 def nullable(schema: Schema) -> Schema:
@@ -24,19 +46,19 @@ def portable(schema: Schema, root: Schema) -> Schema:
 
     `$ref`s are resolved. What has no such form (unions of anything but null, recursion) admits anything.
     """
-    return _portable(schema, root, frozenset())
+    return _portable(schema, root, frozenset(), count())
 
 
-def _portable(schema: JSON, root: Schema, inside: frozenset[str]) -> Schema:
-    if not isinstance(schema, dict):
+def _portable(schema: JSON, root: Schema, inside: frozenset[str], seen: count[int]) -> Schema:
+    if not isinstance(schema, dict) or next(seen) >= _MOST:
         return ANY
     if "$ref" in schema:
         name = str(schema["$ref"])
-        return ANY if name in inside else _portable(_target(name, root), root, inside | {name})
+        return ANY if name in inside else _portable(_target(name, root), root, inside | {name}, seen)
     branches = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key, ())]
     some = [each for each in branches if each != {"type": "null"}]
     if len(some) == 1:
-        found = _portable(some[0], root, inside)
+        found = _portable(some[0], root, inside, seen)
         return nullable(found) if len(branches) > 1 else found
     kind = schema.get("type")
     kinds = [each for each in kind if each != "null"] if isinstance(kind, list) else [kind]
@@ -46,9 +68,9 @@ def _portable(schema: JSON, root: Schema, inside: frozenset[str]) -> Schema:
     result |= {name: schema[name] for name in ("enum", "format", "description") if name in schema}
     if kinds[0] == "object":
         properties = schema.get("properties", {})
-        result["properties"] = {name: _portable(each, root, inside) for name, each in properties.items()}
+        result["properties"] = {name: _portable(each, root, inside, seen) for name, each in properties.items()}
     if kinds[0] == "array":
-        result["items"] = _portable(schema.get("items"), root, inside)
+        result["items"] = _portable(schema.get("items"), root, inside, seen)
     return result
 
 

@@ -61,7 +61,10 @@ class Config(RunOptions, TableOptions, RequestOptions):
             raise ConfigError([Problem("api_key_command", "makes the key, and api_key is set as well: remove one")])
         for warning in unknown(given, cls.model_fields):
             _LOG.warning("%s", warning)
-        problems = of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))
+        try:
+            problems = of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))
+        except RecursionError:
+            raise ConfigError("the config is nested too deeply: write it with fewer levels") from None
         wrong = {problem.path.partition(".")[0].partition("[")[0] for problem in problems}
         try:
             config = handler({name: value for name, value in given.items() if name not in wrong})

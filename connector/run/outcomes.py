@@ -7,8 +7,6 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-from jsonschema import Draft7Validator
-
 from connector import endpoints
 from connector.base import schemas
 from connector.base.decoding import DepthError
@@ -45,7 +43,7 @@ class Outcomes:
         self._metadata = config.metadata
         self._prices = prices_of(config)
         self._schema = config.output_schema
-        self._validator = Draft7Validator(self._schema) if self._schema else None
+        self._checker = schemas.checker_of(self._schema) if self._schema else None
         self._response = Template(self._format(config), "response_format", lenient=True)
         self._is_sample = not self._response.strings
         self._values = self._endpoint.value_types(request)
@@ -166,9 +164,9 @@ class Outcomes:
             raise ReplyError(f"the reply is not JSON: {error}") from None
         if self._wants_object and not isinstance(value, dict):
             raise ReplyError(f"the reply is JSON, but not an object: {(content or '')[:_VALUE_SHOWN]}")
-        problem = next(self._validator.iter_errors(value), None) if self._validator else None
+        problem = self._checker.problem(value, len(content or "")) if self._checker else None
         if problem is not None:
-            raise ReplyError(f"the reply does not fit output_schema: at {problem.json_path}, {problem.message}")
+            raise ReplyError(f"the reply does not fit output_schema: {problem}")
         return value
 
 

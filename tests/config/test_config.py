@@ -90,6 +90,15 @@ def test_a_config_is_frozen() -> None:
         Config().url = "http://elsewhere"
 
 
+def test_a_config_of_any_depth_is_refused_and_ends_nothing() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(5_000):
+        deep = {"a": deep}
+    for name in ("output_schema", "request_format", "prices", "unheard_of", "input"):
+        with pytest.raises(ConfigError):
+            Config.load({"url": "http://localhost/v1", "prompt": 3, name: deep})
+
+
 def test_the_key_never_shows() -> None:
     config = Config.load(api_key="sk-canary", headers={"x-key": "canary-header"})
     assert "canary" not in repr(config) + str(config) + config.model_dump_json()

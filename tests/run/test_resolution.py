@@ -53,7 +53,7 @@ def test_a_reply_that_does_not_fit_is_asked_for_again_with_its_error() -> None:
     assert row["_llm"]["attempts"] == 2
     assert second["messages"][:-2] == first["messages"]
     assert second["messages"][-2] == {"role": "assistant", "content": '{"n": "seven"}'}
-    assert "'seven' is not of type 'integer'" in second["messages"][-1]["content"]
+    assert '"seven" is not of type "integer"' in second["messages"][-1]["content"]
 
 
 def test_both_replies_are_counted() -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from jsonschema import Draft7Validator
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from connector import stores
+from connector.base import schemas
 from connector.base.errors import ConfigError
 from connector.base.masking import looks_secret
 from connector.base.records import JSON, Schema
@@ -138,8 +138,7 @@ def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
 def _is_schema(value: Schema) -> Schema:
     if value.get("type") != "object":
         raise ValueError('is not the schema of an object: it needs "type": "object"')
-    for error in Draft7Validator(Draft7Validator.META_SCHEMA).iter_errors(value):
-        raise ValueError(f"is not a JSON Schema: at {error.json_path}, {error.message}")
+    schemas.checker_of(value)
     return value
 
 

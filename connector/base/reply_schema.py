@@ -1,0 +1,239 @@
+"""Holds replies to the JSON Schema of a config: in bounded work, whatever both are, and without fetching anything.
+
+Needs a library of its own, so it is imported only where a schema is given. Regular expressions are ECMA 262's, as JSON
+Schema wants them, and take linear time; those that look around or back cannot, so that replies to them are bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote
+
+import jsonschema_rs
+
+from connector.base.records import JSON, Schema
+
+_DRAFTS: Final = {
+    "http://json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
+    "https://json-schema.org/draft/2019-09/schema": jsonschema_rs.Draft201909Validator,
+    "https://json-schema.org/draft/2020-12/schema": jsonschema_rs.Draft202012Validator,
+}
+_LINEAR: Final = jsonschema_rs.RegexOptions()
+_BACKTRACKING: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=2_000)
+_MOST_LOOKED_AROUND: Final = 1 << 16  # characters: each may cost as many steps as the limit above
+_MOST_UNFOLDED: Final = 10_000  # schemas that one value may be held to; an explanation costs as much
+_MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
+
+_TOO_DEEP: Final = "is nested too deeply: write it with fewer levels"
+
+_LISTS: Final = ("allOf", "anyOf", "oneOf")
+_SINGLE: Final = ("not", "if", "then", "else")
+_NAMED: Final = ("dependentSchemas", "dependencies")
+_BELOW: Final = (
+    *("items", "prefixItems", "additionalItems", "contains", "unevaluatedItems"),
+    *("additionalProperties", "unevaluatedProperties", "propertyNames"),
+)
+_NAMED_BELOW: Final = ("properties", "patternProperties")
+_DEFINITIONS: Final = ("definitions", "$defs")
+
+
+class ReplySchema:
+    """A schema that has been checked, ready to hold values to it. Thread-safe.
+
+    Raises:
+        ValueError: The schema is wrong, or refers to what it does not hold; the text says where and what.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        try:
+            self._graph = _Graph(schema)
+            self._validator = self._compiled(schema)
+        except RecursionError:
+            raise ValueError(_TOO_DEEP) from None
+
+    def _compiled(self, schema: Schema) -> jsonschema_rs.Validator:
+        make = _DRAFTS.get(str(schema.get("$schema", "")).removesuffix("#"), jsonschema_rs.Draft7Validator)
+        known = schema if make is not jsonschema_rs.Draft7Validator else {**schema, "$schema": next(iter(_DRAFTS))}
+        self._looks_around = False
+        try:
+            return make(known, retriever=_refused, pattern_options=_LINEAR)
+        except jsonschema_rs.ValidationError:
+            self._looks_around = True
+        except ValueError:  # the library's own bound
+            raise ValueError(_TOO_DEEP) from None
+        try:
+            return make(known, retriever=_refused, pattern_options=_BACKTRACKING)
+        except jsonschema_rs.ValidationError as error:
+            raise ValueError(self._graph.told(error)) from None
+
+    def problem(self, value: JSON, size: int) -> str | None:
+        """Returns where and how a value does not fit, in bounded length; `None` if it fits.
+
+        Args:
+            value: The value, nested at most as deeply as replies may be.
+            size: The characters that it has as JSON.
+        """
+        if self._looks_around and size > _MOST_LOOKED_AROUND:
+            return (
+                f"at $, it has {size:,} characters, and a pattern that looks around or back takes at most "
+                f"{_MOST_LOOKED_AROUND:,}: write the pattern without (?=…), (?!…), (?<=…), (?<!…) and \\1"
+            )
+        try:
+            if self._validator.is_valid(value):
+                return None
+            if not self._graph.is_explainable(value):
+                return "at $, it fits none of the ways in which the schema refers to itself"
+            error = next(self._validator.iter_errors(value), None)
+        except ValueError:
+            return "at $, it holds half of a character"
+        return "at $, it does not fit" if error is None else f"at {_path(error.instance_path)}, {_cut(error.message)}"
+
+
+class _Graph:
+    """The schemas within a schema, and how one leads to another."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._outside: list[tuple[str, str]] = []
+        self._sizes: dict[int, int] = {}
+        self._is_recursive = False
+        for node, path in self._all(root, "$"):
+            if isinstance(ref := node.get("$ref"), str):
+                self._check(ref, path)
+        self._widest = max(self._unfolded(node, path) for node, path in self._all(root, "$"))
+        self._total = self._whole(root, {}, set())
+
+    def is_explainable(self, value: JSON) -> bool:
+        """Whether finding what is wrong with a value is bounded: it tries each way again at each level."""
+        if not self._is_recursive:
+            return self._total <= _MOST_UNFOLDED
+        ways, level = 1, [value]
+        while level and ways <= _MOST_UNFOLDED:
+            ways *= self._widest
+            parts = [
+                each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)
+            ]
+            level = list(chain.from_iterable(parts))
+        return ways <= _MOST_UNFOLDED
+
+    def told(self, error: jsonschema_rs.ValidationError) -> str:
+        """Returns why a schema was refused."""
+        if self._outside and not error.instance_path:
+            path, ref = self._outside[0]
+            return (
+                f'is not a JSON Schema: at {path}, "{_cut(ref)}" is not within it, and nothing is fetched: '
+                'copy what it means into "definitions"'
+            )
+        return f"is not a JSON Schema: at {_path(error.instance_path)}, {_cut(error.message)}"
+
+    def _all(self, node: Any, path: str) -> Iterator[tuple[Schema, str]]:
+        """Yields every schema with its path, those that nothing refers to as well."""
+        if not isinstance(node, dict):
+            return
+        yield node, path
+        for name in (*_LISTS, *_SINGLE, *_BELOW):
+            inner = node.get(name)
+            each = enumerate(inner) if isinstance(inner, list) else [("", inner)]
+            for number, part in each:
+                yield from self._all(part, f"{path}.{name}{f'[{number}]' if number != '' else ''}")
+        for name in (*_NAMED, *_NAMED_BELOW, *_DEFINITIONS):
+            inner = node.get(name)
+            for key, part in inner.items() if isinstance(inner, dict) else ():
+                yield from self._all(part, f"{path}.{name}{_step(key)}")
+
+    def _check(self, ref: str, path: str) -> None:
+        if not ref.startswith("#"):
+            self._outside.append((f"{path}.$ref", ref))
+        elif (ref == "#" or ref.startswith("#/")) and self._target(ref) is None:
+            raise ValueError(
+                f'is not a JSON Schema: at {path}.$ref, "{_cut(ref)}" points to nothing: '
+                'correct it, or add what it names to "definitions"'
+            )
+
+    def _target(self, ref: str) -> Any:
+        """Returns what a pointer into the schema leads to (RFC 6901); `None` for what is none, or leads nowhere."""
+        found: Any = self._root
+        for part in unquote(ref[2:]).split("/") if ref != "#" else ():
+            name = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, list):
+                found = found[int(name)] if name.isdecimal() and int(name) < len(found) else None
+            else:
+                found = found.get(name) if isinstance(found, Mapping) else None
+        return found if isinstance(found, dict | bool) else None
+
+    def _beside(self, node: Schema) -> Iterator[Any]:
+        """Yields the schemas that the same value is held to."""
+        if isinstance(ref := node.get("$ref"), str) and (ref == "#" or ref.startswith("#/")):
+            yield self._target(ref)
+        for name in _LISTS:
+            if isinstance(inner := node.get(name), list):
+                yield from inner
+        for name in _SINGLE:
+            yield node.get(name)
+        for name in _NAMED:
+            if isinstance(inner := node.get(name), dict):
+                yield from inner.values()
+
+    def _below(self, node: Schema) -> Iterator[Any]:
+        """Yields the schemas that its parts are held to."""
+        for name in _BELOW:
+            inner = node.get(name)
+            yield from inner if isinstance(inner, list) else [inner]
+        for name in _NAMED_BELOW:
+            if isinstance(inner := node.get(name), dict):
+                yield from inner.values()
+
+    def _unfolded(self, node: Any, path: str, *outer: int) -> int:
+        """Returns how many schemas one value is held to. Raises `ValueError` for a loop, and for far too many."""
+        if not isinstance(node, dict):
+            return 1
+        if id(node) in outer:
+            raise ValueError(
+                f'is not a JSON Schema: at {path}, "$ref" leads back to itself: '
+                "let it pass a property or an item, or remove it"
+            )
+        if id(node) not in self._sizes:
+            size = 1 + sum(self._unfolded(each, path, *outer, id(node)) for each in self._beside(node))
+            if size > _MOST_UNFOLDED:
+                raise ValueError(
+                    f"is too large: at {path}, its branches unfold to more than {_MOST_UNFOLDED:,} schemas: use fewer"
+                )
+            self._sizes[id(node)] = size
+        return self._sizes[id(node)]
+
+    def _whole(self, node: Any, known: dict[int, int], outer: set[int]) -> int:
+        """Returns how many schemas a value and all its parts are held to; notes whether that has no end."""
+        if not isinstance(node, dict):
+            return 1
+        if id(node) in outer:
+            self._is_recursive = True
+            return 1
+        if id(node) not in known:
+            inner = outer | {id(node)}
+            known[id(node)] = 1 + sum(
+                self._whole(each, known, inner) for each in chain(self._beside(node), self._below(node))
+            )
+        return known[id(node)]
+
+
+def _refused(uri: str) -> NoReturn:
+    raise ValueError(f"{uri} is not fetched")
+
+
+def _path(parts: list[str | int]) -> str:
+    return _cut(f"${''.join(map(_step, parts))}")
+
+
+def _step(part: str | int) -> str:
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f".{part}" if part.isidentifier() else f"[{json.dumps(part, ensure_ascii=False)}]"
+
+
+def _cut(text: str) -> str:
+    """Returns a text of bounded length: its beginning and its end, which says what is wrong."""
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]}…{text[-half:]}"
