@@ -3,8 +3,8 @@
 Python's engine tries one way after another. It takes more than linear time if, and only if, some text can be read in
 ever more ways: there are two states p and q and a word that leads from p to p, from p to q and from q to q, or that
 leads from p to p in two ways (Weber and Seidl, "On the degree of ambiguity of finite automata", 1991). A search that
-begins anew at each place is a loop before the pattern. Look-around counts as the empty word, so that a pattern may be
-suspected wrongly, but none is missed for it.
+begins anew at each place is a loop before the pattern. Conditions (anchors, look-around) count as met, so a pattern may
+be suspected wrongly, but none is missed for it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ class Automaton:
             return _Part(*([each for part in parts for each in getattr(part, name)] for name in _ENDS))
         if code in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
             return self._repeated(*value, is_possessive=code is op.POSSESSIVE_REPEAT)
-        return _Part(empty=[frozenset()])  # anchors and look-around
+        if code in (op.ASSERT, op.ASSERT_NOT):
+            return _Part(first=self._sequence(value[1]).first, empty=[frozenset()])  # is read, and leads nowhere
+        return _Part(empty=[frozenset()])  # an anchor
 
     def _atom(self, chars: frozenset[str]) -> _Part:
         self.chars.append(chars)

@@ -121,6 +121,7 @@ def test_it_takes_linear_time(found: Found) -> None:
         (r"\s*=\s*(.*?)\s*", False, True),
         (r"(?i)(Kx|kx)*y", False, False),
         (r"a(b+b+c)?", False, False),
+        (r"(?=[^0-9]*[0-9])\w", True, False),
     ],
 )
 def test_a_pattern_that_takes_more_is_found(pattern: str, is_search: bool, is_full: bool) -> None:

@@ -1,20 +1,38 @@
-"""Keeps secrets out of everything that is shown or stored: endpoints echo keys in their errors, in part or whole."""
+"""Keeps secrets out of everything that is shown or stored: endpoints echo keys, in part or whole, in many spellings."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
-from typing import Final
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape
+from typing import Any, Final
 from urllib.parse import quote, quote_plus
+
+import orjson
+
+from connector.base.errors import ConnectorError
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
+_SHORTEST_ENCODED: Final = 8  # characters of Base64 or hex: fewer are in many a text by chance
 _KEY_LIKE: Final = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}"
 )
-
 _SECRET_NAME: Final = re.compile(r"(?:key|token|secret|signature|password)$|^(?:sig|code|auth)$", re.IGNORECASE)
+_SECRET_HEADER: Final = re.compile(
+    r"(?:^|[-_])(?:auth|authorization|(?:api)?key|(?:access|auth)?token|secret|signature|password|cookie|credentials?)"
+    r"(?:$|[-_])",
+    re.IGNORECASE,
+)
+_DENSE: Final = 16  # characters, at least, of letters and digits without a blank that are no word
+_SEPARATOR: Final = re.compile(r"[\s;,=]+")
+_ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
+_WORD: Final = 6  # letters, at most, of what is a word and no secret
+_PLACEHOLDERS: Final = frozenset(
+    {"not-needed", "no-key", "no-key-required", "sk-no-key-required", "lm-studio", "placeholder", "anything"}
+)
 
 
 def looks_secret(name: str, value: str) -> bool:
@@ -22,39 +40,132 @@ def looks_secret(name: str, value: str) -> bool:
     return bool(_SECRET_NAME.search(name) or _KEY_LIKE.search(value))
 
 
-def encoded(secret: str) -> list[str]:
-    """Returns how a secret is written in a URL, in the two ways there are."""
-    return [quote(secret, safe=""), quote_plus(secret)]
+def secrets_of_header(name: str, value: str) -> Iterator[str]:
+    """Yields what is secret in a header: all of it, and its parts, if it is called or looks so; else nothing."""
+    parts = _SEPARATOR.split(value)
+    is_secret = _SECRET_HEADER.search(name) is not None
+    if is_secret or _KEY_LIKE.search(value) or any(map(_is_dense, parts)):
+        yield value
+        yield from (part for part in parts if is_secret and len(part) >= _SHORTEST_ENCODED)
+
+
+def _is_dense(text: str) -> bool:
+    return len(text) >= _DENSE and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+
+
+def is_word(secret: str) -> bool:
+    """Returns whether a key is none: a server without keys takes any, and people write `ollama`, `none` or `EMPTY`."""
+    return len(secret) < _SHORTEST or (len(secret) <= _WORD and secret.isalpha()) or secret.lower() in _PLACEHOLDERS
+
+
+def spellings(secret: str) -> set[str]:
+    """Returns a secret as servers and proxies write it: plain, in URLs, JSON, HTML, Base64 and hex."""
+    data = secret.encode("utf-8", "replace")
+    in_json = _escaped(secret)
+    quoted = [form(secret, safe="", errors="replace") for form in (quote, quote_plus)]
+    found = {secret, in_json, _escaped(in_json), escape(secret), *quoted}
+    found |= {_ESCAPE.sub(lambda match: match[0].lower(), text) for text in quoted}
+    encoded = [data.hex(), data.hex().upper()]
+    for before in range(3):  # wherever it begins within what is encoded: the characters that it fills alone
+        begin, end = -(-before * 8 // 6), (before + len(data)) * 8 // 6
+        encoded += [form(b"\0" * before + data).decode()[begin:end] for form in (b64encode, urlsafe_b64encode)]
+    return found | {text for text in encoded if len(text) >= _SHORTEST_ENCODED}
+
+
+def _escaped(text: str) -> str:
+    try:
+        return orjson.dumps(text).decode()[1:-1]
+    except TypeError:  # half of a surrogate pair, which no key holds
+        return text
 
 
 class Masker:
-    """Replaces known secrets, and whatever looks like a key, by `***`. Thread-safe."""
+    """Replaces known secrets in all their spellings, and whatever looks like a key, by `***`. Thread-safe.
+
+    What is a word is not masked, whoever calls it a key: it would be missing from ordinary sentences.
+    """
 
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:
-        self._secrets: set[str] = set()
+        self._secrets: frozenset[str] = frozenset()
+        self._in_text: tuple[str, ...] = ()
+        self._in_bytes: tuple[bytes, ...] = ()
+        self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
-        self._known: re.Pattern[str] | None = None
         self._add(secrets)
-
-    def learn(self, secret: str) -> None:
-        """Masks a secret that has come up just now as well, also as a URL would hold it."""
-        with self._lock:
-            self._add([secret, *encoded(secret)])
-
-    def __call__(self, text: str) -> str:
-        """Returns `text` without secrets."""
-        known = self._known
-        if known:
-            text = known.sub(MASK, text)
-        return _KEY_LIKE.sub(MASK, text)
-
-    def __repr__(self) -> str:
-        return "Masker()"
 
     def __reduce__(self) -> tuple[type[Masker], tuple[list[str]]]:  # its lock does not pickle
         return Masker, (sorted(self._secrets),)
 
+    def learn(self, secret: str) -> None:
+        """Masks a secret that has come up just now as well."""
+        with self._lock:
+            self._add([secret])
+
+    def __call__(self, text: str) -> str:
+        """Returns `text` without secrets."""
+        return _KEY_LIKE.sub(MASK, self._known(text))
+
+    def cut(self, text: str, most: int) -> str:
+        """Returns the first `most` characters of a text without secrets, also without one that the cut would halve."""
+        longest = max(map(len, self._in_text), default=0)
+        if len(text) <= most + longest:
+            return self(text)[:most]
+        masked = self(text[: most + longest])
+        return masked[: max(0, len(masked) - longest)][:most]
+
+    def value(self, value: Any, data: bytes | None = None) -> Any:
+        """Returns a JSON value without known secrets; what merely looks like a key may be what a model was asked for.
+
+        Args:
+            value: The value.
+            data: The same as JSON by orjson, where that is at hand.
+        """
+        if not self._in_bytes:
+            return value
+        if data is None:
+            try:
+                data = orjson.dumps(value)
+            except TypeError:  # a number or a text that orjson does not write
+                return self._masked(value)
+        return self._masked(value) if any(each in data for each in self._in_bytes) else value
+
+    def fields(self, fields: Mapping[str, str]) -> dict[str, str]:
+        """Returns header fields without known secrets."""
+        values = "\n".join(fields.values())
+        if not any(each in values for each in self._in_text):
+            return dict(fields)
+        return {name: self._known(value) for name, value in fields.items()}
+
+    def error(self, error: ConnectorError) -> None:
+        """Takes the secrets out of an error."""
+        error.message, error.detail = self(error.message), self(error.detail)
+        error.args = (error.message,)
+
+    def __repr__(self) -> str:
+        return "Masker()"
+
+    def _known(self, text: str) -> str:
+        pattern = self._pattern
+        if pattern is None or not any(each in text for each in self._in_text):
+            return text
+        return pattern.sub(MASK, text)
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._known(value)
+        if isinstance(value, list):
+            return [self._masked(each) for each in value]
+        if isinstance(value, dict):
+            return {self._known(name): self._masked(each) for name, each in value.items()}
+        return value
+
     def _add(self, secrets: Iterable[str | None]) -> None:
-        self._secrets.update(each for each in secrets if each and len(each) >= _SHORTEST)
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._secrets = self._secrets.union(each for each in secrets if each and not is_word(each))
+        every = set().union(*map(spellings, self._secrets))
+        longest_first = sorted(every, key=lambda text: (-len(text), text))
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        # A text that holds none of the shortest ones holds none that they are part of.
+        self._in_text = tuple(
+            text for text in longest_first if not any(other != text and other in text for other in longest_first)
+        )
+        self._in_bytes = tuple(text.encode("utf-8", "replace") for text in self._in_text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -65,22 +66,23 @@ class Client:
         self._transport.close()
 
     def _call(self, data: bytes, content_type: str) -> Reply:
-        started = self._clock.monotonic()
-        response = self._transport.post(self._url, data, content_type)
+        started, sends = self._clock.monotonic(), 0
         try:
-            content = self._read(response)
-            if is_ok(response.status) and not error_in(content):
+            response = self._transport.post(self._url, data, content_type)
+            sends = response.sends
+            with closing(response):
+                content = self._read(response)
+                if not is_ok(response.status) or error_in(content):
+                    return self._refused(response, content, started)
                 broken_off = self._endpoint.broken_off(content)
                 if broken_off is not None:
                     raise CutError(shown(broken_off, self._mask))
                 latency = int((self._clock.monotonic() - started) * 1000)
-                return Reply(response.status, content, dict(response.headers), latency, response.sends)
-            return self._refused(response, content, started)
+                return Reply(response.status, content, self._mask.fields(response.headers), latency, sends)
         except ConnectorError as error:
-            error.sends = response.sends
+            error.sends = sends or error.sends
+            self._mask.error(error)
             raise
-        finally:
-            response.close()
 
     def _read(self, response: Response) -> dict[str, Any]:
         if not is_ok(response.status):
@@ -96,28 +98,43 @@ class Client:
             data = response.read()
             if is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]))
-        return _kept(whole(data, kind, self._mask))
+        return self._kept(whole(data, kind, self._mask), data)
 
     def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
         stream = _Stream(chunks, self._endpoint, self._mask)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
-            return stream.failure
+            return self._kept(stream.failure)
         if stream.broken:
             raise CutError("the stream was cut in the middle of an event", detail=_shown(stream.broken, self._mask))
         if not body and not stream.is_done:
             raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
         if not (stream.is_done or complete):
             raise CutError("the stream ended before the reply did")
-        return _kept(body)
+        return self._kept(body)
+
+    def _kept(self, body: dict[str, Any], data: bytes = b"\\u") -> dict[str, Any]:
+        """Returns a body that can be stored, without secrets; `data` is the JSON that it was decoded from.
+
+        Raises:
+            ReplyError: It is nested too deeply.
+        """
+        try:
+            body = storable(body)
+        except DepthError as error:
+            raise ReplyError(TOO_DEEP, detail=str(error)) from None
+        is_plain = b"\\u" not in data and b"\\/" not in data  # else a secret may be escaped in it
+        masked: dict[str, Any] = self._mask.value(body, data if is_plain else None)
+        return masked
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
         """Returns the refusal as a final reply; raises what the run has to act on."""
         refusal = content if is_ok(response.status) else content["error"]
         error = error_of(response.status, response.headers, refusal, now=self._clock.time(), mask=self._mask)
         latency = int((self._clock.monotonic() - started) * 1000)
-        return final_reply(error, refusal, response.headers, latency, self._mask)._replace(attempts=response.sends)
+        headers = self._mask.fields(response.headers)
+        return final_reply(error, refusal, headers, latency, self._mask)._replace(attempts=response.sends)
 
 
 class _Stream:
@@ -247,13 +264,5 @@ def _text(data: bytes, content_type: str) -> str:
         return data.decode("utf-8", "replace")
 
 
-def _kept(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns a body that can be stored. Raises `ReplyError` if it is nested too deeply."""
-    try:
-        return storable(body)
-    except DepthError as error:
-        raise ReplyError(TOO_DEEP, detail=str(error)) from None
-
-
 def _shown(data: bytes, mask: Masker) -> str:
-    return shown(data[:_READ].decode("utf-8", "replace"), mask)
+    return shown(mask.cut(data[: 2 * _READ].decode("utf-8", "replace"), _READ), mask)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jsonschema import Draft7Validator
 from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
+from requests.utils import get_auth_from_url
 
 from connector import endpoints
 from connector.base.errors import ConfigError, Problem
-from connector.base.masking import encoded, looks_secret
+from connector.base.masking import looks_secret, secrets_of_header
 from connector.config.files import as_text, from_environment, read
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
@@ -132,12 +133,25 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def secrets(self) -> list[str]:
-        """Every secret in it, as it is and as a URL would hold it, to be kept out of what is shown and stored."""
-        hidden = [self.api_key, *self.headers.values(), *self.query.values()]
-        in_url = [value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)]
-        found = [*(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)), *in_url]
-        in_urls = [spelling for each in found for spelling in encoded(each)]
-        return [*found, *dict.fromkeys(each for each in in_urls if each not in found)]
+        """Every secret in it, to be kept out of what is shown and stored."""
+        hidden = [self.api_key, *self.query.values()]
+        return [
+            *(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)),
+            *(
+                text
+                for name, value in self.headers.items()
+                for text in secrets_of_header(name, value.get_secret_value())
+            ),
+            *(value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)),
+            *_credentials(self.proxy),
+        ]
+
+
+def _credentials(proxy: str | None) -> Iterator[str]:
+    """Yields what a proxy is told of its user: as it is sent, and the password alone."""
+    if proxy and urlsplit(proxy).password:
+        user, password = get_auth_from_url(proxy)
+        yield from (f"{user}:{password}", password)
 
 
 def _with_query(url: str, parameters: Mapping[str, str]) -> str:

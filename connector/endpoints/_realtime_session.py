@@ -158,7 +158,11 @@ class Sessions:
             FatalError: No call of this run can work.
             RecordError: The request cannot be sent, or its reply is final but cannot be read.
         """
-        return self._settings.auth.attempt(partial(self._ask, SessionRequest.of(loads(body))))
+        try:
+            return self._settings.auth.attempt(partial(self._ask, SessionRequest.of(loads(body))))
+        except ConnectorError as error:
+            self._mask.error(error)
+            raise
 
     def _ask(self, request: SessionRequest) -> Reply:
         identity = self._settings.auth.fields()
@@ -174,14 +178,16 @@ class Sessions:
         except ErrorEvent as event:
             session.close()
             took = self._since(started)
-            return refusal_of(event.error, session.headers, took, now=self._clock.time(), mask=self._mask)
+            headers = self._mask.fields(session.headers)
+            return refusal_of(event.error, headers, took, now=self._clock.time(), mask=self._mask)
         except BaseException:
             session.close()
             raise
         self._idle.append(session)
         if self._is_closed:
             self.close()
-        return Reply(200, response, dict(session.headers), self._since(started))
+        headers = self._mask.fields(session.headers)
+        return Reply(200, self._mask.value(response), headers, self._since(started))
 
     def close(self) -> None:
         """Ends all sessions; one that is answering a row ends after that."""

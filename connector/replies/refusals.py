@@ -29,6 +29,7 @@ from connector.http.sse import events
 
 _LONGEST: Final = 500
 _READ: Final = 2**16
+_MOST_READ: Final = 2**20  # of a raw body
 _DEEPEST: Final = 5
 _RETRYABLE: Final = frozenset({408, 409, 425})
 _QUOTA: Final = frozenset(
@@ -76,11 +77,14 @@ class ErrorBody(NamedTuple):
         return {self.code.lower(), self.type.lower()}
 
 
-def read_error(body: Any) -> ErrorBody:
-    """Reads an error body of any shape: OpenAI's, FastAPI's, problem+json, server-sent events, plain text, HTML."""
+def read_error(body: Any, mask: Callable[[str], str] = str) -> ErrorBody:
+    """Reads an error body of any shape: OpenAI's, FastAPI's, problem+json, server-sent events, plain text, HTML.
+
+    Raw text is masked as a whole, before a part of it is taken: that part could hold half of a secret.
+    """
     if isinstance(body, bytes | bytearray | str):
-        text = body if isinstance(body, str) else bytes(body).decode("utf-8", "replace")
-        text = text.lstrip("\ufeff \t\r\n")
+        text = body if isinstance(body, str) else bytes(body[:_MOST_READ]).decode("utf-8", "replace")
+        text = mask(text[:_MOST_READ]).lstrip("\ufeff \t\r\n")
         if text.startswith(("data:", "event:", "error:")):
             found = (event.data for event in events([text.encode("utf-8", "replace")]))
             text = next(filter(bytes.strip, found), b"").decode().lstrip() or text
@@ -126,7 +130,7 @@ def error_of(
     An error inside a 200 has `status` 200. Its code decides if that is an HTTP status or a known name; else the server
     is taken to have failed. One that is due to the request counts as a 400.
     """
-    error = read_error(body)
+    error = read_error(body, mask)
     if 200 <= status < 400 and _STATUS.fullmatch(error.code):  # noqa: PLR2004 - HTTP's classes of status
         status = int(error.code)
     should_retry = headers.get("x-should-retry", "").lower()
@@ -166,7 +170,7 @@ def final_reply(
     """
     if isinstance(error, FatalError | RetryableError):
         raise error
-    message, code, kind = (shown(text, mask) for text in read_error(body))
+    message, code, kind = (shown(text, mask) for text in read_error(body, mask))
     kept = {"message": message or error.message, "type": kind, "code": code}
     return Reply(error.http_status or _BAD_REQUEST, {"error": kept}, dict(headers), latency_ms)
 

@@ -67,7 +67,7 @@ def models(transport: Transport, url: str, mask: Masker) -> list[Model]:
         if not is_ok(response.status):
             raise error_of(response.status, response.headers, data, mask=mask)
         try:
-            return loads(data)
+            return mask.value(loads(data))
         except ValueError:
             raise BadRequestError("the list of models is not JSON: does url point to an API?") from None
 

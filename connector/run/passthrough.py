@@ -132,7 +132,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             frame: dict[str, Any] = {}
             failure = told_by(event.data) if event.name == ERROR else {}
             if not failure:
-                frame = whole(event.data, kind, mask)
+                frame = mask.value(whole(event.data, kind, mask))
                 if is_stream and is_sign_of_life(frame):
                     continue
                 failure = failure_of(frame, endpoint) if is_stream else error_in(frame)

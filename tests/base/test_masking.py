@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from base64 import b64encode, urlsafe_b64encode
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connector.base.masking import MASK, Masker
+from connector.base.masking import MASK, Masker, is_word, secrets_of_header, spellings
 
 KEY = "a1b2c3-Very.Secret/+=key"
 
@@ -19,12 +22,12 @@ def test_a_known_secret_is_masked_wherever_it_is() -> None:
 
 @given(st.text(min_size=4), st.text(), st.text())
 def test_no_known_secret_is_ever_left(secret: str, before: str, after: str) -> None:
-    assume(secret not in MASK * 3)
+    assume(secret not in MASK * 3 and not is_word(secret))
     assert secret not in Masker([secret])(f"{before}{secret}{after}").replace(MASK, "")
 
 
 def test_of_secrets_within_one_another_the_longest_counts() -> None:
-    assert Masker(["secret", "secret-and-more"])("secret-and-more secret") == f"{MASK} {MASK}"
+    assert Masker(["secret7", "secret7-and-more"])("secret7-and-more secret7") == f"{MASK} {MASK}"
 
 
 def test_what_is_too_short_to_be_a_secret_or_none_masks_nothing() -> None:
@@ -80,3 +83,59 @@ def test_other_words_stay(text: str) -> None:
 
 def test_what_it_knows_is_not_in_its_repr() -> None:
     assert KEY not in repr(Masker([KEY]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secrets"),
+    [
+        ("x-portkey-provider", "openai", []),
+        ("anthropic-version", "2023-06-01", []),
+        ("HTTP-Referer", "https://example.com", []),
+        ("X-Title", "Reviews of our customers", []),
+        ("Authorization", "Bearer abcd1234efgh", ["Bearer abcd1234efgh", "abcd1234efgh"]),
+        ("X-Api-Key", "abcd1234", ["abcd1234", "abcd1234"]),
+        ("Cookie", "session=abcd1234efgh; theme=dark", ["session=abcd1234efgh; theme=dark", "abcd1234efgh"]),
+        ("X-Team", "a1b2c3d4e5f6g7h8i9", ["a1b2c3d4e5f6g7h8i9"]),
+        ("X-Team", "team sk-abcd1234", ["team sk-abcd1234"]),
+    ],
+)
+def test_a_header_is_secret_by_what_it_is_called_or_looks_like(name: str, value: str, secrets: list[str]) -> None:
+    assert list(secrets_of_header(name, value)) == secrets
+
+
+@pytest.mark.parametrize("word", ["ollama", "EMPTY", "none", "openai", "lm-studio", "sk-no-key-required"])
+def test_a_word_that_is_sent_as_a_key_is_still_a_word(word: str) -> None:
+    sentence = f"the {word} error came from {word}.com"
+    assert Masker([word])(sentence) == Masker()(sentence)
+    assert Masker([word]).value({"content": sentence}) == {"content": sentence}
+
+
+def test_a_known_secret_is_masked_in_every_spelling() -> None:
+    mask = Masker([KEY])
+    for spelling in spellings(KEY):
+        assert mask(f"<{spelling}>") == f"<{MASK}>"
+        assert mask.value({spelling: ["x", spelling, 1]}) == {MASK: ["x", MASK, 1]}
+        assert mask.fields({"a": f"b {spelling}", "c": "d"}) == {"a": f"b {MASK}", "c": "d"}
+
+
+@given(st.binary(max_size=9), st.binary(max_size=9))
+def test_a_known_secret_is_masked_within_whatever_is_encoded_with_it(before: bytes, after: bytes) -> None:
+    for encode in (b64encode, urlsafe_b64encode, bytes.hex):
+        text = encode(before + KEY.encode() + after)
+        assert MASK in Masker([KEY])(text if isinstance(text, str) else text.decode())
+
+
+@given(st.text("ab-", max_size=40), st.integers(0, 60), st.integers(1, 5))
+def test_no_cut_leaves_half_a_secret(before: str, most: int, times: int) -> None:
+    cut = Masker([KEY]).cut(before + KEY * times + "and so on", most)
+    assert len(cut) <= most
+    assert KEY[:3] not in cut
+
+
+def test_masking_leaves_a_value_without_secrets_as_it_is() -> None:
+    value = {"content": "fine", "big": 2**80, "list": [1.5, None, True]}
+    assert Masker([KEY]).value(value) == value
+
+
+def test_a_copy_in_another_process_masks_the_same() -> None:
+    assert pickle.loads(pickle.dumps(Masker([KEY])))(f"{KEY}") == MASK

@@ -27,7 +27,7 @@ from connector.base.errors import (
     RetryableError,
     ServerError,
 )
-from connector.base.masking import Masker
+from connector.base.masking import Masker, spellings
 from connector.base.records import Reply, Status
 from connector.calls.client import Client
 from connector.http.transport import Settings, Transport
@@ -591,3 +591,80 @@ def refused(reply: Reply) -> RecordError:
     """What a final reply that is no answer means to its row."""
     assert reply.status >= 300
     return RecordError(str(reply.body))
+
+
+# --- The key comes back in nothing that is kept or shown -------------------------------------------------------------
+
+CANARY: Final = "cn4-Very+Secret/canary=5f0c7d21e9"
+CHOICE: Final = {"index": 0, "message": {"role": "assistant", "content": "fine"}, "finish_reason": "stop"}
+BODIES: Final[dict[str, Any]] = {
+    "content": {"choices": [CHOICE | {"message": {"role": "assistant", "content": "it is {}"}}]},
+    "model": {"model": "m-{}", "choices": [CHOICE]},
+    "finish reason": {"choices": [CHOICE | {"finish_reason": "{}"}]},
+    "refusal": {"choices": [CHOICE | {"message": {"role": "assistant", "refusal": "no: {}"}}]},
+    "tool call": {
+        "choices": [CHOICE | {"message": {"tool_calls": [{"function": {"name": "f", "arguments": '{"a": "{}"}'}}]}}]
+    },
+    "name of a field": {"{}": 1, "choices": [CHOICE]},
+    "id": {"id": "{}", "choices": [CHOICE]},
+    "error in a 200": {"error": {"message": "bad {}", "code": "{}", "type": "invalid_request_error"}},
+}
+ERRORS: Final = {
+    "message": '{"error": {"message": "wrong: {}", "code": "{}", "type": "{}"}}',
+    "text": "wrong: {}",
+    "page": "<html><body>{}</body></html>",
+    "cut at the most that is read": "x" * (2**16 - 20) + "{}",
+    "cut behind many": "{} " * 3_000,
+    "stream": 'data: {"error": {"message": "{}"}}',
+}
+HEADERS: Final = ("x-request-id", "x-litellm-call-id", "x-litellm-response-cost", "retry-after", "location")
+
+
+def kept_of(mask: Masker, mock: responses.RequestsMock, **answer: Any) -> str:
+    """All that is kept, or shown, of one answer."""
+    mock.upsert(responses.POST, URL, **answer)
+    transport = Transport(Settings(timeout=10))
+    try:
+        return repr(Client(transport, CHAT, URL, mask, Clock())(b"{}"))
+    except ConnectorError as error:
+        return f"{error!r} {error} {error.message} {error.detail}"
+    finally:
+        transport.close()
+
+
+def filled(value: Any, spelling: str) -> Any:
+    """The value with a spelling of the key in each of its blanks."""
+    if isinstance(value, dict):
+        return {filled(name, spelling): filled(each, spelling) for name, each in value.items()}
+    if isinstance(value, list):
+        return [filled(each, spelling) for each in value]
+    return value.replace("{}", spelling) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("spelling", sorted(spellings(CANARY)))
+def test_no_spelling_of_the_key_comes_back_in_any_part_of_a_reply(spelling: str) -> None:
+    mask = Masker([CANARY])
+    hidden = (*spellings(CANARY), CANARY[:12])
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for name, body in BODIES.items():
+            kept = kept_of(mask, mock, body=json.dumps(filled(body, spelling)), content_type=JSON)
+            assert "***" in kept, name
+            assert not [each for each in hidden if each in kept], name
+        for name, text in ERRORS.items():
+            for status in (400, 401, 404, 429, 500):
+                kept = kept_of(mask, mock, body=text.replace("{}", spelling), status=status, content_type="text/plain")
+                assert not [each for each in hidden if each in kept], name
+        for name in HEADERS:
+            for status in (200, 302, 400, 500):
+                kept = kept_of(mask, mock, body=json.dumps(WHOLE), status=status, headers={name: f"a {spelling}"})
+                assert not [each for each in hidden if each in kept], name
+
+
+@pytest.mark.parametrize("spelling", sorted(spellings(CANARY)))
+def test_no_key_comes_back_in_the_pieces_of_a_stream(spelling: str) -> None:
+    middle = len(spelling) // 2
+    body = delta(spelling[:middle]) + delta(spelling[middle:]) + delta("", "stop") + DONE
+    with responses.RequestsMock() as mock:
+        kept = kept_of(Masker([CANARY]), mock, body=body, content_type=SSE)
+    assert "***" in kept
+    assert spelling not in kept
