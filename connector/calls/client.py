@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -25,6 +26,8 @@ from connector.replies.refusals import error_of, final_reply, read_error, shown
 _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
 _READ: Final = 2**16
+_ESCAPES: Final = (b"\\u", b"\\/", b"\0")  # the last is in UTF-16 and UTF-32
+_UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -124,7 +127,7 @@ class Client:
             body = storable(body)
         except DepthError as error:
             raise ReplyError(TOO_DEEP, detail=str(error)) from None
-        is_plain = b"\\u" not in data and b"\\/" not in data  # else a secret may be escaped in it
+        is_plain = not any(each in data for each in _ESCAPES)  # else a secret may be written otherwise in it
         masked: dict[str, Any] = self._mask.value(body, data if is_plain else None)
         return masked
 
@@ -224,15 +227,15 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
 
 
 def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
-    """Decodes a body that is not plain UTF-8 JSON: another charset, a BOM, halves of a surrogate pair.
+    """Decodes JSON that is not plain UTF-8: another charset, a BOM, halves of a surrogate pair.
 
     Raises:
         CutError: The JSON ends too early.
-        ReplyError: It is not JSON.
+        ReplyError: It is not JSON, or its letters are not known.
     """
-    text = _text(data, content_type)
+    text, is_sure = _text(data, content_type)
     try:
-        return loads(text.removeprefix("\ufeff"))
+        value = loads(text.removeprefix("\ufeff"))
     except DepthError as error:
         raise ReplyError(TOO_DEEP, detail=str(error)) from None
     except ValueError as error:
@@ -240,8 +243,12 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
         if not text.strip():
             raise ReplyError("the reply is empty") from None
-        said = shown(read_error(text).message, mask)
-        raise ReplyError(f"the reply is not JSON but {said!r}: does url point to an API?", detail=str(error)) from None
+        message = shown(read_error(text, mask).message, mask)
+        told = f"the reply is not JSON but {message!r}: does url point to an API?"
+        raise ReplyError(told, detail=str(error)) from None
+    if not is_sure:
+        raise ReplyError("the reply holds bytes that its charset does not have: have the server send UTF-8")
+    return value
 
 
 def _head(chunks: Iterator[bytes]) -> bytes:
@@ -254,14 +261,18 @@ def _head(chunks: Iterator[bytes]) -> bytes:
     return b"".join(head)
 
 
-def _text(data: bytes, content_type: str) -> str:
-    """Returns the text of a body: decoded by its byte order mark, else its charset, else as UTF-8."""
+def _text(data: bytes, content_type: str) -> tuple[str, bool]:
+    """Returns the text of a body, and whether every letter is sure.
+
+    Its byte order mark counts, then its charset, then UTF-8. A body that does not say what it is, and has bytes above
+    ASCII but not one letter of UTF-8, is Windows-1252, which holds Latin-1 (WHATWG Encoding, section 4.2).
+    """
     named = content_type.lower().partition("charset=")[2].split(";")[0].strip("\"' ")
     marked = next((charset for mark, charset in _MARKS if data.startswith(mark)), named)
-    try:
-        return data.decode(marked or "utf-8", "replace")
-    except (LookupError, ValueError):  # an unknown charset, or a codec that gives no text: `base64`, `idna`
-        return data.decode("utf-8", "replace")
+    for charset in filter(None, (marked, "utf-8", "" if _UTF_8_LETTER.search(data) else "cp1252")):
+        with suppress(LookupError, ValueError):  # nobody knows it, or Python does, but not as text: `base64`, `idna`
+            return data.decode(charset), True
+    return data.decode("utf-8", "replace"), False
 
 
 def _shown(data: bytes, mask: Masker) -> str:

@@ -19,7 +19,7 @@ from connector.base.clock import Clock
 from connector.base.decoding import loads
 from connector.base.errors import ConnectorError
 from connector.base.records import Reply
-from connector.base.user_cache import cached
+from connector.base.user_cache import cached, make_private_directory
 from connector.base.values import dumps
 from connector.endpoints import Fallback
 
@@ -125,7 +125,7 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(path.parent)
         with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # 0600, as `tempfile` makes it
             json.dump(content, file)
         Path(file.name).replace(path)

@@ -16,6 +16,7 @@ from connector import endpoints
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
 from connector.base.records import Reply, Schema, is_ok
+from connector.base.user_cache import make_private_directory
 from connector.base.values import dumps
 from connector.calls.fallbacks import Fallbacks, path_of
 from connector.check._request import lists_of, own_words
@@ -236,7 +237,7 @@ def _write(path: Path | None, tables: Mapping[str, Table]) -> None:
     if path is None:
         return
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_directory(path.parent)
         with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # made with mode 0600
             json.dump({model: {"at": table.at, "rows": table.rows} for model, table in tables.items()}, file)
         Path(file.name).replace(path)

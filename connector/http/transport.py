@@ -130,17 +130,28 @@ class Transport:
         """
         return self._call("POST", url, content_type, body)
 
-    def get(self, url: str) -> Response:
-        """Sends a GET, without a body; otherwise as `post`."""
-        return self._call("GET", url, "", None)
+    def get(self, url: str, deadline: Deadline | None = None) -> Response:
+        """Sends a GET, without a body, that ends at `deadline`, by default that of a call; otherwise as `post`."""
+        return self._call("GET", url, "", None, deadline)
+
+    def deadline(self) -> Deadline:
+        """Returns the deadline of a call that begins now."""
+        return Deadline(self._settings.timeout, self._settings.connect_timeout, monotonic=self._monotonic)
+
+    @property
+    def max_response_bytes(self) -> int:
+        """The size that no reply may exceed."""
+        return self._settings.max_response_bytes
 
     def close(self) -> None:
         """Close the connections that are kept open."""
         self._adapter.close()
 
-    def _call(self, method: str, url: str, content_type: str, body: bytes | None) -> Response:
+    def _call(
+        self, method: str, url: str, content_type: str, body: bytes | None, deadline: Deadline | None = None
+    ) -> Response:
         identity = self.auth.fields()
-        deadline = Deadline(self._settings.timeout, self._settings.connect_timeout, monotonic=self._monotonic)
+        deadline = deadline or self.deadline()
         response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
         for _ in range(MAX_REDIRECTS):
             target = _next_url(response, method, url)

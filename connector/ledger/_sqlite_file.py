@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from connector.base.errors import StorageError
+from connector.base.user_cache import make_private_directory
 from connector.ledger import DamageError
 from connector.ledger._sqlite_format import APPLICATION, VERSION, make_tables, tables_of, transaction, version_of
 
 _CACHE: Final = 2_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
 _CHECKPOINT: Final = 2_000  # pages of journal after which it is written back, which waits for the disk; so does the end
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OTHERS: Final = 0o077  # the bits of a mode that are not its owner's
+_LOG = logging.getLogger(__name__)
 _BUSY: Final = 0.5  # seconds between two looks at a file that another run has
 
 
@@ -36,8 +40,9 @@ def open_file(path: Path, waiting: Callable[[], None]) -> tuple[sqlite3.Connecti
         StorageError: It comes from a newer version, or is another program's.
         OSError, sqlite3.Error: It cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_directory(path.parent)
     _make(path)
+    _make_private(path)
     try:
         return _owned(path, waiting), None
     except sqlite3.OperationalError:
@@ -83,6 +88,26 @@ def explained(path: Path | None, what: str) -> Iterator[None]:
             raise DamageError(f"{problem}: {advice}", detail=repr(error)) from error
         advice = "move it away" if what == "read" else "make room"
         raise StorageError(f"{problem}: {advice}, then run the same command again", detail=repr(error)) from error
+
+
+def _make_private(path: Path) -> None:
+    """Makes a ledger that others can read, or write, one for its owner alone. SQLite gives its journal the same mode.
+
+    Raises:
+        StorageError: It is a link that leads nowhere, or its mode cannot be changed.
+    """
+    if path.is_symlink() and not path.exists():
+        raise StorageError(f"the ledger {path} is a link that leads nowhere: remove it, or name another file")
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        if file.exists() and file.stat().st_mode & _OTHERS:
+            try:
+                file.chmod(0o600)
+            except OSError as error:
+                raise StorageError(
+                    f"the ledger {file} can be read by others, and its mode cannot be changed ({error.strerror}): "
+                    "run chmod 600 on it as its owner, or name another file"
+                ) from error
+            _LOG.warning("the ledger %s could be read by others: its mode is 0600 now", file)
 
 
 def _make(path: Path) -> None:

@@ -15,6 +15,7 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 
 from connector.base.errors import FatalError, ReplyError
+from connector.base.user_cache import make_private_directory
 from connector.templates.images import SUFFIXES, media_type
 
 _URLS: Final = ("http://", "https://")
@@ -46,7 +47,7 @@ def _written(data: bytes, directory: Path) -> Path:
     path = directory / f"{blake2b(data, digest_size=16).hexdigest()}{SUFFIXES[kind]}"
     try:
         if not _is_whole(path, len(data)):
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private_directory(directory)
             _write(path, data)
     except OSError as error:
         raise FatalError(

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from connector.base.decoding import loads
-from connector.base.errors import BadRequestError
+from connector.base.errors import BadRequestError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Outcome, Provenance, Record, Schema, Status, is_ok
 from connector.base.streams import Stream
@@ -51,19 +51,26 @@ class Model(NamedTuple):
 def models(transport: Transport, url: str, mask: Masker) -> list[Model]:
     """Returns all models that the server lists at `url`, page after page, each once, in its order.
 
+    All pages together may take as long, and be as large, as one call may.
+
     Raises:
         ConnectorError: There is no list.
     """
+    deadline, left = transport.deadline(), transport.max_response_bytes
 
     def get(page: str) -> JSON:
         return transport.auth.attempt(partial(got, page))
 
     def got(page: str) -> JSON:
-        response = transport.get(page)
+        nonlocal left
+        response = transport.get(page, deadline)
         try:
             data = response.read()
         finally:
             response.close()
+        left -= len(data)
+        if left < 0:
+            raise ReplyError(f"the list of models is larger than max_response_bytes = {transport.max_response_bytes}")
         if not is_ok(response.status):
             raise error_of(response.status, response.headers, data, mask=mask)
         try:

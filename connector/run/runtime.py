@@ -34,6 +34,10 @@ _WAITING: Final = "another run uses the ledger %s: waiting for it to end"
 _PLAIN_HTTP: Final = (
     "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
 )
+_PLAIN_PROXY: Final = (
+    "the key and headers go to %s over http:// through the proxy %s, which can read them: "
+    "use https:// where the server has it"
+)
 _KEPT: Final = "the ledger %s is damaged and kept as %s: the next run begins a new one, and calls again"
 _SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
 
@@ -83,14 +87,19 @@ def is_loopback(host: str) -> bool:
 
 def _warn_if_readable(config: Config) -> None:
     url = urlsplit(config.endpoint_url)
-    if url.scheme == "http" and (config.secrets or config.makes_key) and not is_loopback(url.hostname or ""):
-        _warn_of_plain_http(url.hostname)
+    if url.scheme != "http" or not (config.secrets or config.makes_key):
+        return
+    proxy = urlsplit(config.proxy or "").hostname
+    if proxy is not None:
+        _warn_once(_PLAIN_PROXY, url.hostname, proxy)
+    elif not is_loopback(url.hostname or ""):
+        _warn_once(_PLAIN_HTTP, url.hostname)
 
 
 @cache
-def _warn_of_plain_http(host: str | None) -> None:
-    """Once for each host in the life of the program, however many runs it makes."""
-    _LOG.warning(_PLAIN_HTTP, host)
+def _warn_once(message: str, *hosts: str | None) -> None:
+    """Warns once for the same hosts in the life of the program, however many runs it makes."""
+    _LOG.warning(message, *hosts)
 
 
 def _patience(ledger: Path | None, stop: engines.Stop) -> Callable[[], None]:

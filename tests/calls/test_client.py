@@ -153,7 +153,20 @@ def test_a_letter_in_the_encoding_that_the_header_names_is_that_letter(canned: C
     body = {"choices": [{"message": {"content": "café"}}]}
     raw = json.dumps(body, ensure_ascii=False).encode("iso-8859-1")
     assert content_of(canned(raw, f"{JSON}; charset=iso-8859-1")) == "café"
-    assert content_of(canned(raw, JSON)) == "caf\ufffd"
+    assert content_of(canned(raw, JSON)) == "café"
+    assert content_of(canned(raw, f"{JSON}; charset=utf-8")) == "café"
+
+
+def test_windows_letters_come_out_right_too(canned: Canned) -> None:
+    raw = json.dumps(WHOLE, ensure_ascii=False).replace("café 🙂", "“Grüße” für 5 €").encode("cp1252")
+    assert content_of(canned(raw, JSON)) == "“Grüße” für 5 €"
+
+
+@pytest.mark.parametrize("broken", [b"Gr\xc3\xbc\xc3\x9fe \xf0\x9f", b"Gr\xc3\xbc\xc3\x9fe \xff", b"\x81 \x8d"])
+def test_letters_that_nobody_knows_are_no_success(canned: Canned, broken: bytes) -> None:
+    raw = json.dumps(WHOLE).replace("caf\\u00e9 \\ud83d\\ude42", "{}").encode().replace(b"{}", broken)
+    for charset in ("", "; charset=utf-8"):
+        assert isinstance(canned.error(raw, f"{JSON}{charset}"), ReplyError)
 
 
 def test_a_reply_carries_what_is_known_of_the_call(transport: Transport) -> None:

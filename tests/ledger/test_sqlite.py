@@ -524,3 +524,53 @@ def test_at_rest_much_is_written_back_and_little_is_left_for_later(path: Path) -
         assert len(ledger.get([key(number) for number in range(2_000)])) == 2_000
     with SqliteLedger(path) as ledger:
         assert ledger.stats().entries == 2_000
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_folders_that_are_made_for_it_are_for_their_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(0o755)
+    (tmp_path / "there").chmod(0o755)
+    before = os.umask(0)
+    try:
+        SqliteLedger(tmp_path / "there" / "one" / "two" / "run.ledger").close()
+    finally:
+        os.umask(before)
+    assert [mode(tmp_path / part) for part in ("there", "there/one", "there/one/two")] == [0o755, 0o700, 0o700]
+
+
+@pytest.mark.parametrize("given", [0o666, 0o644, 0o640, 0o606])
+@pytest.mark.parametrize("linked", [False, True])
+def test_one_that_others_could_read_is_for_its_owner_alone_and_that_is_said(
+    tmp_path: Path, given: int, linked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, target = tmp_path / "run.ledger", tmp_path / ("target.ledger" if linked else "run.ledger")
+    target.touch()
+    target.chmod(given)
+    if linked:
+        path.symlink_to(target)
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+        made = [file for file in tmp_path.iterdir() if not file.is_symlink()]
+        assert {file.name: mode(file) for file in made} == dict.fromkeys([file.name for file in made], 0o600)
+    assert "could be read by others: its mode is 0600 now" in caplog.text
+
+
+def test_a_journal_that_lies_ready_for_others_to_read_is_too(tmp_path: Path) -> None:
+    SqliteLedger(tmp_path / "run.ledger").close()
+    journal = tmp_path / "run.ledger-wal"
+    journal.touch()
+    journal.chmod(0o666)
+    with SqliteLedger(tmp_path / "run.ledger") as ledger:
+        ledger.put([(key(1), REPLY)])
+        assert mode(journal) == 0o600
+
+
+def test_a_link_that_leads_nowhere_is_refused_and_nothing_is_made_there(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageError, match="is a link that leads nowhere: remove it, or name another file"):
+        SqliteLedger(path)
+    assert not (tmp_path / "elsewhere").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import cli
-from connector.base.errors import BadRequestError
-from connector.run.model_list import Model, models_in, paged
+from connector.base.errors import APITimeoutError, BadRequestError, ReplyError
+from connector.base.masking import Masker
+from connector.http.transport import Settings, Transport
+from connector.run.model_list import Model, models, models_in, paged
 from tests.check.helpers import answer
-from tests.endpoint import Call, Endpoint
+from tests.endpoint import Action, Call, Endpoint
 
 
 @pytest.mark.parametrize(
@@ -100,3 +103,24 @@ def test_a_server_without_a_list_is_told(capsys: pytest.CaptureFixture[str]) -> 
     with Endpoint(lambda _: answer(404, {"detail": "Not Found"})) as endpoint:
         assert cli.run(["models", "--url", endpoint.url]) == 3
     assert "nothing answers at this URL" in capsys.readouterr().err
+
+
+def test_all_pages_share_one_deadline_and_one_size() -> None:
+    """A server that always has another page, each in time and small enough by itself."""
+    now = [0.0]
+
+    def another(call: Call) -> Action:
+        now[0] += 4.0
+        page = {"data": [{"id": f"{call.path}-{now[0]}-{number}"} for number in range(100)], "has_more": True}
+        return answer(200, {**page, "last_id": f"{now[0]}"})
+
+    def listed(settings: Settings) -> list[Model]:
+        with closing(Transport(settings, monotonic=lambda: now[0])) as transport:
+            return models(transport, f"{endpoint.base_url}/models", Masker())
+
+    with Endpoint(script=another) as endpoint:
+        with pytest.raises(APITimeoutError):
+            listed(Settings(timeout=10))
+        assert len(endpoint.journal.calls) <= 3
+        with pytest.raises(ReplyError, match="the list of models is larger than max_response_bytes = 20000"):
+            listed(Settings(timeout=1e6, max_response_bytes=20_000))

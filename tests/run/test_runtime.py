@@ -131,3 +131,12 @@ def test_a_ledger_that_is_damaged_inside_is_set_aside_so_that_the_same_command_g
     assert aside.exists()
     run()
     assert not path.with_name("run.ledger.corrupt2").exists()
+
+
+def test_a_key_that_goes_through_a_proxy_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        opened("http://127.0.0.1:8000/v1", api_key=KEY, proxy="http://me:pw@proxy.example:3128")
+        opened("https://tunnelled.example/v1", api_key=KEY, proxy="http://proxy.example:3128")
+    (told,) = [record.getMessage() for record in caplog.records if "proxy" in record.getMessage()]
+    assert "127.0.0.1 over http:// through the proxy proxy.example, which can read them" in told
+    assert "pw" not in told
