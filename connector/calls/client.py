@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from functools import partial
 from itertools import chain
@@ -27,6 +27,9 @@ _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
 _READ: Final = 2**16
 _ESCAPES: Final = (b"\\u", b"\\/", b"\0")  # the last is in UTF-16 and UTF-32
+_SMALL: Final = 2**16  # bytes of JSON that cost little, whatever they hold
+_OBJECT, _ITEM = 72, 32  # bytes of memory that an object or a list, and a value in it, take at least
+_COSTLIER: Final = 4  # times the bytes of the largest reply: that much a reply may cost
 _UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -101,11 +104,12 @@ class Client:
             data = response.read()
             if is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]))
+        self._affordable(data)
         return self._kept(whole(data, kind, self._mask), data)
 
     def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
-        stream = _Stream(chunks, self._endpoint, self._mask)
+        stream = _Stream(chunks, self._endpoint, self._mask, self._affordable)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
             return self._kept(stream.failure)
@@ -116,6 +120,12 @@ class Client:
         if not (stream.is_done or complete):
             raise CutError("the stream ended before the reply did")
         return self._kept(body)
+
+    def _affordable(self, data: bytes) -> None:
+        """Raises `ReplyError` for JSON that would take far more memory than it has bytes, as `[{},{},{},…]` does."""
+        most = _COSTLIER * self._transport.max_response_bytes
+        if len(data) > _SMALL and _cost(data) > most:
+            raise ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
 
     def _kept(self, body: dict[str, Any], data: bytes = b"\\u") -> dict[str, Any]:
         """Returns a body that can be stored, without secrets; `data` is the JSON that it was decoded from.
@@ -146,9 +156,12 @@ class _Stream:
     `is_done`: `[DONE]` has come. `failure`: an error has. `broken`: the last event is not JSON, so it was cut.
     """
 
-    def __init__(self, chunks: Iterator[bytes], endpoint: Endpoint, mask: Masker) -> None:
+    def __init__(
+        self, chunks: Iterator[bytes], endpoint: Endpoint, mask: Masker, check: Callable[[bytes], None]
+    ) -> None:
         self._chunks = chunks
         self._endpoint = endpoint
+        self._check = check
         self._mask = mask
         self.is_done = False
         self.failure: dict[str, Any] = {}
@@ -166,6 +179,7 @@ class _Stream:
             if self.is_done or content == DONE:
                 self.is_done = True
                 continue
+            self._check(content)
             if name == ERROR:
                 self.failure = self.failure or told_by(content)
                 continue
@@ -184,6 +198,11 @@ class _Stream:
                 self.failure = self.failure or failure_of(frame, self._endpoint)
             if not self.failure:
                 yield frame
+
+
+def _cost(data: bytes) -> int:
+    """Returns about how many bytes of memory JSON takes; brackets and commas in texts count too, but are rare there."""
+    return _OBJECT * (data.count(b"{") + data.count(b"[")) + _ITEM * data.count(b",")
 
 
 def told_by(data: bytes) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Session:
         if self._settings - settings.keys():
             return False  # a setting can be changed, but not removed
         self._settings = frozenset(settings)
-        self._socket.deadline = deadline
+        self._socket.begin(deadline)
         deletions = [{"type": "conversation.item.delete", "item_id": item} for item in self._items]
         self._socket.send(*deletions, {"type": "session.update", "session": settings})
         while (event := self._next())["type"] != "session.updated":
@@ -92,7 +92,7 @@ class Session:
 
     def ask(self, items: list[dict[str, JSON]], deadline: Deadline) -> dict[str, Any]:
         """Returns the response to these items, in the shape of the Responses API."""
-        self._socket.deadline = deadline
+        self._socket.begin(deadline)
         self._items = {str(item["id"]) for item in items}
         creations = [{"type": "conversation.item.create", "item": item} for item in items]
         self._socket.send(*creations, {"type": "response.create"})

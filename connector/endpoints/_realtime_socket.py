@@ -54,7 +54,7 @@ _GOODBYE: Final = 0.2  # seconds for sending the close frame
 
 
 class Socket:
-    """An open WebSocket that carries JSON objects. Set `deadline` anew for each call; it bounds every wait.
+    """An open WebSocket that carries JSON objects. Each call is begun with `begin`, which bounds its time and its size.
 
     Attributes:
         headers: The header fields of the server's answer to the handshake, with names in lower case.
@@ -68,7 +68,6 @@ class Socket:
         translate: Callable[[Exception], ConnectorError],
         error_of_close: Callable[[int, str], ConnectorError],
     ) -> None:
-        self.deadline = connection.deadline
         self.headers: Mapping[str, str] = {}
         self._connection = connection
         self._protocol = protocol
@@ -77,6 +76,12 @@ class Socket:
         self._error_of_close = error_of_close
         self._messages: deque[bytes] = deque()
         self._parts: list[bytes] = []
+        self.begin(connection.deadline)
+
+    def begin(self, deadline: Deadline) -> None:
+        """Begins a call: `deadline` bounds every wait of it, and the limit all that is received in it."""
+        self.deadline = deadline
+        self._left = self._limit
 
     def send(self, *events: Mapping[str, Any]) -> None:
         """Sends events. If the server has gone, `receive` raises why, since it may have said so before."""
@@ -93,12 +98,15 @@ class Socket:
         Raises:
             APITimeoutError: The deadline has passed.
             ConnectorError: The server closed the socket; its close code tells which error that is.
-            ReplyError: What came is not an event.
+            ReplyError: What came is not an event, or all events of the call are larger than the limit.
         """
         while not self._messages:
             self._check()
             self._feed(self.read())
         data = self._messages.popleft()
+        self._left -= len(data)
+        if self._left < 0:
+            raise self._too_large()
         try:
             event = loads(data)
         except DepthError as error:
@@ -166,11 +174,14 @@ class Socket:
         if close is not None:
             raise self._error_of_close(close.code, close.reason)
         if isinstance(protocol.parser_exc, PayloadTooBig):
-            raise ReplyError(f"the reply is larger than max_response_bytes = {self._limit}")
+            raise self._too_large()
         if isinstance(protocol.parser_exc, EOFError):
             raise cut("the peer closed the connection")
         if protocol.parser_exc is not None:
             raise ReplyError("the server breaks the WebSocket protocol", detail=str(protocol.parser_exc))
+
+    def _too_large(self) -> ReplyError:
+        return ReplyError(f"the reply is larger than max_response_bytes = {self._limit}")
 
     def _feed(self, data: bytes) -> None:
         if data:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from connector.base.errors import ConfigError
 from connector.base.lines import lines
 
 
@@ -51,3 +52,16 @@ def test_a_line_may_be_longer_than_any_buffer() -> None:
         writer.join()
         target.close()
         assert whole(found) == [b"end"]
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
+    sent = b"short\n" + b"x" * 5_000
+    read, write = os.pipe()
+    os.write(write, sent)  # and is left open: more may come
+    with open(read, "rb") as stream:  # noqa: PTH123 - a descriptor
+        for each in (stream, io.BytesIO(sent)):
+            found = lines(each, most=1_000)
+            assert next(found) == b"short"
+            with pytest.raises(ConfigError, match="a line of more than 1,000 bytes"):
+                next(found)
+    os.close(write)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -604,6 +605,26 @@ def refused(reply: Reply) -> RecordError:
     """What a final reply that is no answer means to its row."""
     assert reply.status >= 300
     return RecordError(str(reply.body))
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "0", '{"a":0}'])
+def test_a_reply_that_would_take_far_more_memory_than_it_has_bytes_is_refused(canned: Canned, value: str) -> None:
+    many = ",".join([value] * (900_000 // (len(value) + 1)))
+    body = f'{{"choices": [], "more": [{many}]}}'
+    tracemalloc.start()
+    try:
+        for sent, kind in ((body, JSON), (f"data: {body}\n\n{DONE.decode()}", SSE)):
+            assert "too many values" in canned.error(sent, kind).message
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 15_000_000
+
+
+def test_a_large_reply_of_text_or_numbers_is_no_such(canned: Canned) -> None:
+    choice = {"message": {"content": "One, two; {three} and four, said the fox to the hen. " * 15_000}}
+    vectors = [{"embedding": [0.123456789012345678 + number for number in range(1000)]} for _ in range(8)]
+    assert canned(json.dumps({"choices": [choice], "data": vectors})).status == 200
 
 
 # --- The key comes back in nothing that is kept or shown -------------------------------------------------------------

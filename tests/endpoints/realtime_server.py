@@ -130,7 +130,7 @@ class Realtime:
         for event in events:
             if event["type"] == "conversation.item.added":
                 items[item["id"]] = event["item"]
-            if event["type"] == "response.done" and fault in ("drop", "away", "policy", "trickle"):
+            if event["type"] == "response.done" and fault in ("drop", "away", "policy", "trickle", "flood"):
                 return self._fail(connection, fault)
             if fault == "fragments":
                 text = json.dumps(event)
@@ -146,6 +146,9 @@ class Realtime:
             connection.close(1011, "it broke")
         elif fault == "policy":
             connection.close(4000, "invalid_request_error.beta_api_shape_disabled")
+        elif fault == "flood":
+            for _ in range(1000):
+                _send(connection, {"type": "response.output_text.delta", "delta": "x" * 100})
         elif fault == "trickle":
             for _ in range(500):  # ten seconds: a client that is still there then has no deadline
                 self.over.wait(0.02)

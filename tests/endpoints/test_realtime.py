@@ -314,6 +314,13 @@ def test_the_deadline_bounds_the_row_however_its_reply_trickles(server: Realtime
         dialed(server.url, timeout=0.3)(body("[[trickle]]"))
 
 
+def test_all_events_of_a_reply_together_are_bounded(server: Realtime, dialed: Dial) -> None:
+    sender = dialed(server.url, max_response_bytes=20_000)
+    with pytest.raises(ReplyError, match="the reply is larger than max_response_bytes = 20000"):
+        sender(body("[[flood]]"))
+    assert all(sender(body(f"row {number}")).status == 200 for number in range(20))  # each has the whole size
+
+
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 101 Switching Protocols\r\nX: "])
 def test_the_deadline_bounds_the_handshake(serve: Serve, dialed: Dial, head: bytes) -> None:
     def script(peer: Peer) -> None:
