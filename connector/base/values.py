@@ -1,20 +1,56 @@
-"""Values in text and in JSON: as text inside a text, with their own type alone, and the encoding of both."""
+"""Values in text and in JSON: every type has one text and one JSON form, the same wherever a value comes from.
+
+    null: None, NaN of any width, pandas' NaT and NA, a masked value     null; in a text, an error
+    integers                                                             a number; beyond 64 bits a text
+    Decimal                                                              a number that holds all its digits, else a text
+    bytes                                                                base64
+    dates and times, of Python, pandas and NumPy                         ISO 8601, in UTC with "Z", else with the offset
+    durations                                                            ISO 8601: P1DT2H3.5S
+    ranges and intervals                                                 as their database or pandas writes them: [1,10)
+    UUID, Enum                                                           its text, its value
+    arrays, sets, iterators                                              lists
+    mappings, dataclasses                                                objects whose keys are texts
+    all else that has a text of its own                                  that text
+    functions, and what would show its address in memory                 an error
+
+Inside a text, a list, an object or a boolean is JSON, and a Decimal keeps its last zeros. NumPy, pandas and Arrow are
+told by the names of their types: nothing here imports them.
+"""
 
 from __future__ import annotations
 
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping
+from binascii import b2a_base64
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Final
 
 import orjson
 from jinja2 import ChainableUndefined, TemplateRuntimeError
 from jinja2.runtime import Undefined
 
+NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+"""The options with which orjson leaves to `json_form` what it would write in another form."""
+
 _NATIVE: Final = frozenset({str, int, bool, list, dict, type(None)})
+_NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
+_INTEGERS: Final = range(-(1 << 63), 1 << 64)  # that orjson writes
+_LONGEST: Final = 20  # digits of these integers
+_MOST_DIGITS: Final = 100  # of a Decimal in plain notation
 _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
+_FRACTION: Final = re.compile(r"\.(\d*?)0*(?=\D|\Z)")
+_UNIT: Final = re.compile(r"\[(\d*)(\w+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
+_LAST_YEAR: Final = 9999  # of four digits
+_DAY: Final = 86_400  # seconds
+_SECONDS: Final = {"W": 7 * _DAY, "D": _DAY, "h": 3600, "m": 60}
+_DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9, "ps": 12, "fs": 15, "as": 18}
+_MONTHS: Final = {"Y": 12, "M": 1}
+_ENDS: Final = {"left": "[)", "right": "(]", "both": "[]", "neither": "()"}
 
 
 class Json(str):
@@ -28,46 +64,57 @@ class NullError(TemplateRuntimeError):
 
 
 def is_null(value: object) -> bool:
-    """Returns whether `value` is null: `None`, or NaN, which data frames use for it."""
+    """Returns whether `value` is null: `None`, or what data frames use for it."""
+    kind = type(value)
+    if kind in _NATIVE:
+        return value is None
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, Decimal) and value.is_nan())
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    if kind.__name__ in _NULLS:
+        return True
+    if _library(value) == "numpy":
+        return getattr(value, "ndim", 1) == 0 and (_is_unequal_to_itself(value) or _is_null_inside(value))
+    return _library(value) == "pyarrow" and getattr(value, "is_valid", True) is False
+
+
+def _is_unequal_to_itself(value: Any) -> bool:
+    return value.dtype.kind in "fcmM" and bool(value != value)  # noqa: PLR0124 - true of NaN and NaT alone
+
+
+def _is_null_inside(value: Any) -> bool:
+    return value.dtype.kind == "O" and is_null(value.item())
 
 
 def text(value: object) -> str:
-    """Returns a value as it is written inside a text: JSON for lists, objects and booleans; a null is an error."""
+    """Returns a value as it is written inside a text.
+
+    Raises:
+        NullError: It is null.
+        TypeError: It has no text.
+    """
     if type(value) is str:
         return value
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
     if is_null(value) or isinstance(value, ChainableUndefined):
         raise NullError("a text has no place for null")
-    if isinstance(value, Undefined):
-        return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("bytes are neither text nor JSON: encode them as base64 first")
-    if isinstance(value, bool | Iterable):
-        return dumps(value).decode()
-    if callable(value):
-        raise TypeError("it is a method, not a value: put () after its name")
-    return str(value)
+    if isinstance(value, Decimal):
+        return _plain_notation(value)
+    form = json_form(value)
+    return dumps(form).decode() if isinstance(form, bool | list | dict) else str(form)
 
 
 def native(value: object) -> Any:
-    """Returns a value as it is alone in JSON: with its own type; NaN and infinities, which JSON lacks, become null."""
+    """Returns a value as it is alone in JSON: with its own type; NaN and infinities, which JSON lacks, become null.
+
+    Lists and objects are passed on as they are: walking them would cost more than encoding them.
+    """
     if type(value) in _NATIVE:
         return value
-    if isinstance(value, ChainableUndefined):
-        return None
-    if isinstance(value, Undefined):
-        return str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, bytes | bytearray | memoryview) or callable(value):
-        return text(value)  # which says why it cannot
-    if isinstance(value, Iterable) and not isinstance(value, str | Mapping):
-        return native_list(value)
-    return value
+    form = json_form(value)
+    if isinstance(form, float):
+        return form if math.isfinite(form) else None
+    return native_list(form) if isinstance(form, list) else form
 
 
 def native_list(values: Iterable[Any]) -> list[Any]:
@@ -75,22 +122,267 @@ def native_list(values: Iterable[Any]) -> list[Any]:
     return [native(value) for value in values]
 
 
-def dumps(value: object) -> bytes:
-    """Encodes as compact JSON (UTF-8). Raises `TypeError` on what is not JSON, lone surrogates included."""
-    return orjson.dumps(value, default=_json_form, option=orjson.OPT_NON_STR_KEYS)
+def computable(value: object) -> object:
+    """Returns a value as templates compute with it: a null is `None`, and NumPy's values are Python's own."""
+    if type(value) in _NATIVE:
+        return value
+    if is_null(value):
+        return None
+    if _library(value) == "numpy" and getattr(getattr(value, "dtype", None), "kind", "M") not in "mM":
+        return json_form(value)
+    return value
 
 
-def _json_form(value: object) -> object:
-    """Returns a value that orjson does not know as one that it does. Raises `TypeError` on what is not JSON."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+def json_form(value: Any) -> Any:
+    """Returns the JSON form of a value, of which lists and objects may hold values that need it, too.
+
+    Raises:
+        TypeError: It has none.
+    """
     if isinstance(value, Undefined):
-        return native(value)
-    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | memoryview):
+        return None if isinstance(value, ChainableUndefined) else str(value)  # which raises
+    if is_null(value):
+        return None
+    if isinstance(value, Enum):
+        return json_form(value.value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return value if isinstance(value, bool) else _integer(int(value))
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Decimal):
+        return _number(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _base64(value)
+    if isinstance(value, datetime | date | time):
+        return _iso(value.isoformat())
+    if isinstance(value, timedelta):
+        ticks = (value.days * _DAY + value.seconds) * 1_000_000 + value.microseconds
+        return _elapsed(ticks * 1000 + getattr(value, "nanoseconds", 0), 9)  # which pandas' own have
+    if callable(value):
+        raise TypeError("it is a method, not a value: put () after its name")
+    convert = _LIBRARIES.get(_library(value))
+    return convert(value) if convert else _other(value)
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "lower_inc") or (hasattr(value, "bounds") and hasattr(value, "lower")):
+        return _range(value)
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if type(value).__name__ == "MonthDayNano":
+        return duration_text(value.months, value.days, value.nanoseconds, 9)
+    for convert in ("tolist", "item"):  # tensors and series; what is like a NumPy scalar
+        if hasattr(value, convert):
+            return getattr(value, convert)()
+    if isinstance(value, Collection | Iterator):
         return list(value)
-    if hasattr(value, "item"):  # a NumPy scalar, as data frames hand them out
-        return value.item()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    shown = str(value)
+    if " at 0x" in shown:
+        raise TypeError(f"{type(value).__name__} is neither text nor JSON")
+    return shown
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as JSON alone: `None`, booleans, integers of 64 bits, finite floats, texts, lists and objects.
+
+    Raises:
+        TypeError: It, or a part of it, has no JSON form.
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        return _integer(value)
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if kind is list:
+        return [plain(each) for each in value]
+    if kind is dict:
+        return {key if type(key) is str else _key(key): plain(each) for key, each in value.items()}
+    return plain(json_form(value))
+
+
+def dumps(value: object, option: int = 0) -> bytes:
+    """Encodes as compact JSON (UTF-8). Raises `TypeError` on what is not JSON, lone surrogates included."""
+    try:
+        return orjson.dumps(value, default=json_form, option=NATIVE | option)
+    except TypeError:  # mostly a key that is not a text, or a long integer
+        return orjson.dumps(_walked(value), option=option)
+
+
+def _walked(value: object) -> Any:
+    try:
+        return plain(value)
+    except RecursionError:
+        raise TypeError("it is nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 - a value's own code can raise anything
+        raise TypeError(str(error)) from None
+
+
+def _key(key: object) -> str:
+    return "null" if is_null(key) else text(key)
+
+
+def _library(value: object) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+# --- Numbers and bytes ---
+
+
+def _integer(value: int) -> int | str:
+    return value if value in _INTEGERS else str(value)
+
+
+def _number(value: Decimal) -> int | float | str:
+    if not value.is_finite():
+        return float(value)
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and exponent >= 0:
+        return int(value) if value.adjusted() < _LONGEST and int(value) in _INTEGERS else _plain_notation(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else _plain_notation(value)
+
+
+def _plain_notation(value: Decimal) -> str:
+    if not value.is_finite():
+        return str(float(value))
+    exponent = value.as_tuple().exponent
+    is_short = isinstance(exponent, int) and abs(exponent) <= _MOST_DIGITS
+    return format(value, "f") if is_short else str(value)
+
+
+def _base64(value: bytes | bytearray | memoryview) -> str:
+    return b2a_base64(bytes(value), newline=False).decode()
+
+
+# --- Times ---
+
+
+def date_text(days: int) -> str:
+    """Returns a date, given in days since 1970-01-01, in ISO 8601. Years beyond 9999 have a sign, as it asks for."""
+    era, day = divmod(days + 719_468, 146_097)  # days since 0000-03-01, in eras of 400 years
+    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153  # since March
+    number = era * 400 + year + month // 10
+    return f"{_year(number)}-{(month + 2) % 12 + 1:02}-{day - (153 * month + 2) // 5 + 1:02}"
+
+
+def _year(number: int) -> str:
+    sign = "-" if number < 0 else "+" if number > _LAST_YEAR else ""
+    return f"{sign}{abs(number):04}"
+
+
+def timestamp_text(ticks: int, digits: int, suffix: str = "") -> str:
+    """Returns a time in ISO 8601, given in ticks since 1970-01-01, of which a second has 10 to the power of `digits`.
+
+    `suffix` is its zone: "Z" if it has one.
+    """
+    days, rest = divmod(ticks, _DAY * 10**digits)
+    return f"{date_text(days)}T{time_text(rest, digits)}{suffix}"
+
+
+def time_text(ticks: int, digits: int) -> str:
+    """Returns a time of day in ISO 8601, given in such ticks since midnight."""
+    seconds, fraction = divmod(ticks, 10**digits)
+    return _iso(f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:0{digits}}")
+
+
+def duration_text(months: int, days: int, ticks: int, digits: int) -> str:
+    """Returns a duration in ISO 8601. A part whose sign is not that of the whole has its own (ISO 8601-2)."""
+    if min(months, days, ticks) < 0 and max(months, days, ticks) <= 0:
+        return "-" + duration_text(-months, -days, -ticks, digits)
+    seconds, fraction = divmod(abs(ticks), 10**digits)
+    hours, rest = divmod(seconds, 3600)
+    exact = f"{rest % 60}.{fraction:0{digits}}".rstrip("0").rstrip(".") if fraction else f"{rest % 60}"
+    dates = ((abs(months) // 12, "Y", months), (abs(months) % 12, "M", months), (abs(days), "D", days))
+    times = ((hours, "H", ticks), (rest // 60, "M", ticks), (exact, "S", ticks))
+    first, second = (
+        "".join(f"{'-' if whole < 0 else ''}{part}{unit}" for part, unit, whole in parts if part not in (0, "0"))
+        for parts in (dates, times)
+    )
+    return f"P{first}{'T' if second else ''}{second}" if first or second else "PT0S"
+
+
+def _elapsed(ticks: int, digits: int) -> str:
+    days, rest = divmod(abs(ticks), _DAY * 10**digits)
+    return duration_text(0, days, rest, digits) if ticks >= 0 else duration_text(0, -days, -rest, digits)
+
+
+def _iso(value: str) -> str:
+    """Returns a time that Python or pandas has written in the one form that times get here."""
+    value = _FRACTION.sub(lambda found: f".{found[1]}" if found[1] else "", value, count=1)
+    return f"{value[:-6]}Z" if value.endswith("+00:00") else value
+
+
+# --- Libraries ---
+
+
+def _of_numpy(value: Any) -> Any:
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:  # not a value, but something else of NumPy's
+        return _other(value)
+    if getattr(value, "ndim", 0):
+        return value.tolist() if dtype.kind in "biuSUO" or dtype == "float64" else list(value)
+    if dtype.kind in "mM":
+        count, unit = int(value.astype("int64")), _UNIT.search(dtype.str)
+        convert = _numpy_time if dtype.kind == "M" else _numpy_duration
+        return convert(count * int(unit[1] or 1), unit[2]) if unit else count
+    # A float of another width than Python's has the fewest digits that tell it from its neighbours.
+    return float(str(value)) if dtype.kind == "f" else value.item()
+
+
+def _numpy_time(count: int, unit: str) -> str:
+    if unit in _MONTHS:
+        year, month = divmod(count * _MONTHS[unit], 12)
+        return _year(1970 + year) + (f"-{month + 1:02}" if unit == "M" else "")
+    seconds = count * _SECONDS.get(unit, 1)
+    return date_text(seconds // _DAY) if unit in "WD" else timestamp_text(seconds, _DIGITS.get(unit, 0))
+
+
+def _numpy_duration(count: int, unit: str) -> str:
+    if unit in _MONTHS:
+        return duration_text(count * _MONTHS[unit], 0, 0, 0)
+    return _elapsed(count * _SECONDS.get(unit, 1), _DIGITS.get(unit, 0))
+
+
+def _of_pandas(value: Any) -> Any:
+    if hasattr(value, "closed"):
+        ends = _ENDS[value.closed]
+        return f"{ends[0]}{text(value.left)}, {text(value.right)}{ends[1]}"
+    return _other(value)
+
+
+def _of_arrow(value: Any) -> Any:
+    """Returns the value of a scalar, the list of an array, the text of anything else."""
+    convert = getattr(value, "as_py", None) or getattr(value, "to_pylist", None) or value.__str__
+    return convert()
+
+
+def _range(value: Any) -> str:
+    """Returns a range of a database as PostgreSQL writes it; psycopg, asyncpg and SQLAlchemy have a class each."""
+    if getattr(value, "isempty", False) or getattr(value, "is_empty", False):
+        return "empty"
+    opened, closed = getattr(value, "bounds", None) or ("(["[value.lower_inc], ")]"[value.upper_inc])
+    lower, upper = ("" if is_null(end) else text(end) for end in (value.lower, value.upper))
+    return f"{opened}{lower},{upper}{closed}"
+
+
+_LIBRARIES: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "numpy": _of_numpy,
+    "pandas": _of_pandas,
+    "pyarrow": _of_arrow,
+    "polars": lambda value: value.to_list() if hasattr(value, "to_list") else str(value),
+    "ipaddress": str,  # a network is a collection of its addresses
+}
+
+
+# --- In templates ---
 
 
 def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
@@ -102,8 +394,7 @@ def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
 
 def tojson(value: object, indent: int | None = None) -> Json:
     """Returns a value as JSON text. Unlike Jinja2's own filter it does not escape for HTML: this is not a web page."""
-    option = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
-    return Json(orjson.dumps(native(value), default=_json_form, option=option).decode())
+    return Json(dumps(native(value), orjson.OPT_INDENT_2 if indent else 0).decode())
 
 
 def in_string(value: object) -> str:
@@ -121,12 +412,10 @@ def unsendable(body: Any, name: str, error: TypeError) -> str:
     for path, value in _leaves(body, name):
         try:
             dumps(value)
-        except TypeError:
+        except TypeError as inner:
             if isinstance(value, str):
                 return f"{path}: the text holds half of a character (a lone surrogate), which is not valid Unicode"
-            if isinstance(value, int):
-                return f"{path}: the number has more than 64 bits; make it a text"
-            return f"{path}: {type(value).__name__} is not JSON"
+            return f"{path}: {inner}"
     return f"{name}: {error}"
 
 

@@ -44,10 +44,6 @@ JSON = st.recursive(
 )
 
 
-class Data(bytes):
-    """Bytes of a kind of their own."""
-
-
 @pytest.mark.parametrize("null", [None, NAN, Decimal("NaN"), Decimal("sNaN"), type("float64", (float,), {})("nan")])
 def test_null_and_every_nan_count_as_null(null: object) -> None:
     assert is_null(null)
@@ -80,7 +76,7 @@ def test_nothing_else_does(value: object) -> None:
         ({"a": 1}.keys(), '["a"]'),
         (Decimal("1.50"), "1.50"),
         (date(2024, 5, 17), "2024-05-17"),
-        (datetime(2024, 5, 17, 1, 2, 3, tzinfo=UTC), "2024-05-17 01:02:03+00:00"),
+        (datetime(2024, 5, 17, 1, 2, 3, tzinfo=UTC), "2024-05-17T01:02:03Z"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (Markup("<b>"), "<b>"),
         (Json("[1]"), "[1]"),
@@ -92,7 +88,9 @@ def test_the_text_of_a_value_is_what_a_person_would_write(value: object, expecte
 
 
 @pytest.mark.parametrize("function", [text, native])
-@pytest.mark.parametrize(("value", "match"), [(b"x", "base64"), (Data(b"x"), "base64"), ("x".upper, r"put \(\)")])
+@pytest.mark.parametrize(
+    ("value", "match"), [("x".upper, r"put \(\)"), (len, r"put \(\)"), (object(), "object is neither")]
+)
 def test_what_has_no_text_is_refused_with_what_to_do(function: Any, value: object, match: str) -> None:
     with pytest.raises(TypeError, match=match):
         function(value)
@@ -152,11 +150,11 @@ def test_json_comes_back_as_it_was(value: object) -> None:
     [
         ({"a": NAN}, b'{"a":null}'),
         (Decimal("12.50"), b"12.5"),
-        (Decimal("3.00"), b"3"),
+        (Decimal("3.00"), b"3.0"),
         (Decimal("NaN"), b"null"),
         ({1: {2}}, b'{"1":[2]}'),
         (date(2024, 5, 17), b'"2024-05-17"'),
-        (datetime(2024, 5, 17, tzinfo=UTC), b'"2024-05-17T00:00:00+00:00"'),
+        (datetime(2024, 5, 17, tzinfo=UTC), b'"2024-05-17T00:00:00Z"'),
         ([ChainableUndefined()], b"[null]"),
         (Markup("é"), '"é"'.encode()),
     ],
@@ -166,7 +164,7 @@ def test_what_tables_hold_besides_is_encoded_as_what_it_means(value: object, exp
 
 
 @pytest.mark.parametrize(
-    "value", ["\ud83d", {"\ud83d": 1}, [b"x"], [object()], ["x".upper], 2**64, [StrictUndefined()]]
+    "value", ["\ud83d", {"\ud83d": 1}, [object()], ["x".upper], {"a": {1: len}}, [StrictUndefined()]]
 )
 def test_what_is_not_json_is_a_type_error(value: object) -> None:
     with pytest.raises(TypeError):
