@@ -333,8 +333,10 @@ def _of_numpy(value: Any) -> Any:
         count, unit = int(value.astype("int64")), _UNIT.search(dtype.str)
         convert = _numpy_time if dtype.kind == "M" else _numpy_duration
         return convert(count * int(unit[1] or 1), unit[2]) if unit else count
-    # A float of another width than Python's has the fewest digits that tell it from its neighbours.
-    return float(str(value)) if dtype.kind == "f" else value.item()
+    if dtype.kind == "f":
+        number = float(value)
+        return number if number == value else str(value)  # which has more digits than Python's
+    return value.item()
 
 
 def _numpy_time(count: int, unit: str) -> str:

@@ -68,9 +68,12 @@ def _number(value: JSON) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _misfit(value, "number")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         raise _misfit(value, "number of double precision") from None
+    if number != value:
+        raise _misfit(value, "number of double precision, which would lose its last digits")
+    return number
 
 
 def _numbers(value: JSON) -> Any:

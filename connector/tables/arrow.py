@@ -18,6 +18,7 @@ from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
 from connector.tables import OnError
 from connector.tables._arrow_types import ArrowColumn, MisfitError, arrow_column
+from connector.tables._arrow_values import rows_of
 
 _ROWS: Final = 1_000  # the most rows of a batch that comes out: a consumer waits for all of them
 
@@ -49,7 +50,7 @@ class ArrowTable:
         for batch in self._batches:
             for start in range(0, batch.num_rows, _ROWS):
                 part = batch.slice(start, _ROWS)
-                rows = enumerate(part.to_pylist(), end)
+                rows = enumerate(rows_of(part), end)
                 end += part.num_rows
                 self._waiting.append(_Waiting(part, end))
                 for index, row in rows:
