@@ -8,11 +8,13 @@ from typing import Any, Final
 from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.records import Schema
+from connector.base.schemas import nullable
 from connector.config.config import Config
 
 STANDARD: Final = "-"
 """The path that stands for standard input or output."""
 
+_NULL: Final = "null"
 _TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
 
 
@@ -31,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=TYPE",
-        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; can be repeated",
+        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
+        "can be repeated",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="process only the first N rows")
     parser.add_argument("--concurrency", type=int, metavar="N", help="the most calls in flight (default: 8)")
@@ -95,10 +98,26 @@ def schema_from(columns: list[str]) -> Schema:
 def _column(column: str) -> tuple[str, Schema]:
     name, _, kind = (part.strip() for part in column.partition("="))
     kind = kind or "string"
-    if name and "|" in kind:
-        return name, {"type": "string", "enum": [value.strip() for value in kind.split("|")]}
-    if name and kind.endswith("[]") and kind[:-2] in _TYPES:
-        return name, {"type": "array", "items": {"type": kind[:-2]}}
-    if name and kind in _TYPES:
-        return name, {"type": kind}
-    raise ConfigError(f"--column {column}: write NAME=TYPE with a type of {', '.join(_TYPES)}, or NAME=a|b|c")
+    words = [word.strip() for word in kind.split("|")]
+    values = [word for word in words if word != _NULL]
+    schema = _schema(values) if len(words) > 1 or words[0].removesuffix("[]") in _TYPES else None
+    if not name or schema is None:
+        known = ", ".join(_TYPES)
+        raise ConfigError(f"--column {column}: write NAME=TYPE with a type of {known}, or NAME=a|b|c, or TYPE|null")
+    return name, schema if values == words else nullable(schema)
+
+
+def _schema(words: list[str]) -> Schema | None:
+    """Returns the schema of types if all words are types, else of the words as the allowed values."""
+    if not words or not all(words):
+        return None
+    if any(word.removesuffix("[]") not in _TYPES for word in words):
+        return {"type": "string", "enum": words}
+    items = [word.removesuffix("[]") for word in words if word.endswith("[]")]
+    kinds = _one_or_all(["array" if word.endswith("[]") else word for word in words])
+    return {"type": kinds, "items": {"type": _one_or_all(items)}} if items else {"type": kinds}
+
+
+def _one_or_all(kinds: list[str]) -> str | list[str]:
+    different = list(dict.fromkeys(kinds))
+    return different[0] if len(different) == 1 else different

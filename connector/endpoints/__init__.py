@@ -132,6 +132,12 @@ class Endpoint(Protocol):
     def request_format(self, shorthand: Shorthand) -> dict[str, JSON]:
         """Returns the request format that the shorthand options stand for. Raises `ConfigError` where they cannot."""
 
+    def missing_text(self, body: dict[str, JSON]) -> str | None:
+        """Returns the path of a null where the API wants a text, as in `messages[0].content`; `None` where all is well.
+
+        A null of which the API makes something, such as no instructions, is no such null.
+        """
+
     def structured(self, body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
         """Returns the request, asking for a reply that fits `schema`."""
 

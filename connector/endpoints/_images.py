@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Fallback, usage_of
-from connector.endpoints._shapes import as_dict, as_list, by_place, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
 from connector.replies.finish_reasons import Ending, ending_of
 
 COLUMNS: Final[Mapping[str, str]] = {"image": "{{ image }}"}
@@ -54,6 +54,11 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
 def inline(files: bool) -> dict[str, JSON]:
     """Asks for the image itself where it will be written to a file, since URLs of images expire."""
     return {"response_format": "b64_json"} if files else {}
+
+
+def missing_text(body: dict[str, JSON]) -> str | None:
+    """Returns the path of a prompt that is null."""
+    return null_in(body.get("prompt", ""), "prompt")
 
 
 def streamed(body: dict[str, JSON]) -> dict[str, JSON]:

@@ -16,6 +16,18 @@ def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def null_in(value: object, path: str, key: str = "") -> str | None:
+    """Returns the path of a null: the value itself, at `path`, an item of a list, or an item's part called `key`."""
+    if value is None:
+        return path
+    for place, item in enumerate(value) if isinstance(value, list) else ():
+        if item is None:
+            return f"{path}[{place}]"
+        if key and isinstance(item, dict) and key in item and item[key] is None:
+            return f"{path}[{place}].{key}"
+    return None
+
+
 def index_of(item: dict[str, Any]) -> int:
     """Returns the `index` of a choice or an item; 0 where it has none."""
     index = item.get("index")

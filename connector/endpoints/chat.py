@@ -23,7 +23,7 @@ from connector.endpoints._defaults import (
 )
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, image_of, schema_in_words
-from connector.endpoints._shapes import as_dict, as_list, by_place, index_of, text_of, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, by_place, index_of, null_in, text_of, text_or_none
 from connector.endpoints._tools import asked_by
 from connector.replies.finish_reasons import Ending, ending_of
 from connector.replies.inline_errors import says_nothing
@@ -72,6 +72,7 @@ _REASONS: Final = ("finish_reason", "native_finish_reason")
 _USUAL: Final = ("stop", "tool_calls")
 _TELLING: Final = ("native_finish_reason", "error")
 _COMPLETED: Final = (Ending.COMPLETED, "")
+_CALLS: Final = frozenset({"tool_calls", "function_call"})
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
 
 
@@ -95,6 +96,16 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
         "temperature": shorthand.temperature,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def missing_text(body: dict[str, JSON]) -> str | None:
+    """Returns the first null content or text of a message. A message with tool calls may have none."""
+    for place, message in enumerate(as_list(body.get("messages"))):
+        if isinstance(message, dict) and "content" in message and _CALLS.isdisjoint(message):
+            found = null_in(message["content"], f"messages[{place}].content", "text")
+            if found is not None:
+                return found
+    return None
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:

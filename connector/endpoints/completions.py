@@ -27,7 +27,7 @@ from connector.endpoints._defaults import (
 )
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, schema_in_words
-from connector.endpoints._shapes import as_list, by_place
+from connector.endpoints._shapes import as_list, by_place, null_in
 from connector.endpoints.chat import broken_off
 
 PATH: Final = "/completions"
@@ -78,6 +78,11 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
         "temperature": shorthand.temperature,
     }
     return {name: value for name, value in body.items() if value is not None}
+
+
+def missing_text(body: dict[str, JSON]) -> str | None:
+    """Returns the path of a prompt that is null."""
+    return null_in(body.get("prompt", ""), "prompt")
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:

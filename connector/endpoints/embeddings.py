@@ -28,7 +28,7 @@ from connector.endpoints._defaults import (
 )
 from connector.endpoints._models import EMBEDDING, is_chat_model, purpose_of
 from connector.endpoints._prompt import as_text
-from connector.endpoints._shapes import as_dict, as_list, by_place, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
 
 PATH: Final = "/embeddings"
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}
@@ -84,6 +84,11 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
     """Returns a request to embed the prompt as base64: a quarter of the bytes, on the wire and in the ledger."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     return {**model, "input": as_text(shorthand.prompt or ""), "encoding_format": "base64"}
+
+
+def missing_text(body: dict[str, JSON]) -> str | None:
+    """Returns the path of an input that is null."""
+    return null_in(body.get("input", ""), "input")
 
 
 def encode(body: bytes) -> tuple[str, bytes]:

@@ -39,6 +39,7 @@ from connector.endpoints._images import (
     fold,
     inline,
     is_chunk,
+    missing_text,
     streamed,
     value_types,
     values,

@@ -30,6 +30,7 @@ from connector.endpoints._images import (
     fold,
     inline,
     is_chunk,
+    missing_text,
     streamed,
     value_types,
     values,

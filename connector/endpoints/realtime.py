@@ -36,6 +36,7 @@ from connector.endpoints.responses import (
     broken_off,
     expectation,
     minimal,
+    missing_text,
     raised,
     repaired,
     request_format,

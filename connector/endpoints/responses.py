@@ -23,7 +23,7 @@ from connector.endpoints._defaults import (
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, image_of, schema_in_words
 from connector.endpoints._response_stream import fold, is_chunk
-from connector.endpoints._shapes import as_dict, as_list, text_of, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, null_in, text_of, text_or_none
 from connector.endpoints._tools import asked_by
 from connector.replies.finish_reasons import Ending, ending_of
 from connector.replies.inline_errors import says_nothing
@@ -97,6 +97,16 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
         "temperature": shorthand.temperature,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def missing_text(body: dict[str, JSON]) -> str | None:
+    """Returns the first input, content or text that is null. Instructions may be."""
+    given = body.get("input", "")
+    found = null_in(given, "input", "content")
+    for place, item in enumerate(as_list(given)):
+        if found is None and isinstance(item, dict):
+            found = null_in(item.get("content", ""), f"input[{place}].content", "text")
+    return found
 
 
 def _tool(tool: JSON) -> JSON:

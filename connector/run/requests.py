@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from connector import endpoints
@@ -15,6 +17,8 @@ from connector.config.shorthands import chosen_model, constants_of, shorthand_of
 from connector.engines import Call
 from connector.ledger import keys_of
 from connector.templates.template import Template
+
+_LOG: Final = logging.getLogger(__name__)
 
 REPAIRED: Final = "repaired"
 """The revision of a request that shows the model its reply and what is wrong with it."""
@@ -40,7 +44,9 @@ class Requests:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._endpoint = endpoints.load(config.kind)
-        self._template = Template(_format_of(config), "request_format", constants=constants_of(config))
+        constants = constants_of(config)
+        self._template = Template(_format_of(config), "request_format", constants=constants)
+        self._constants = self._template.names & constants.keys()
         self._schema = config.output_schema
         self._is_stream = config.is_stream
         self._repairs = config.max_repairs if self._schema is not None else 0
@@ -77,9 +83,15 @@ class Requests:
         Raises:
             TemplateError: The row cannot be rendered.
         """
+        for name in self._constants:
+            if name in row:
+                _warn_of_clash(name)
         body = self._template.render(row)
         if not isinstance(body, dict):
             raise TemplateError("request_format: the rendered request is not a JSON object")
+        missing = self._endpoint.missing_text(body)
+        if missing is not None:
+            raise self._template.null_at(missing, row)
         if self._schema is not None:
             body = self._endpoint.structured(body, self._schema)
         if self._is_stream:
@@ -114,6 +126,18 @@ class Requests:
         else:
             return None
         return None if changed is None else (name, dumps(changed))
+
+
+@cache
+def _warn_of_clash(name: str) -> None:
+    """Once for each name in the life of the program."""
+    _LOG.warning(
+        'the input has a column "%s", and request_format reads %s: that is the config\'s; write record["%s"] for the '
+        "column",
+        name,
+        name,
+        name,
+    )
 
 
 def _format_of(config: Config) -> JSON:

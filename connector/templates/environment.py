@@ -97,6 +97,8 @@ class Environment(ImmutableSandboxedEnvironment):
             return super().call(context, obj, *args, **kwargs)
         if isinstance(owner, str) and name == "join":
             return join(context, owner, *args)
+        if isinstance(owner, str):
+            args, kwargs = tuple(map(_argument, args)), {key: _argument(each) for key, each in kwargs.items()}
         charge(context, STEP + cost_of_reading(name, owner) + cost_of_growth(name, owner, *args, **kwargs))
         return charged(context, super().call(context, obj, *args, **kwargs))
 
@@ -150,6 +152,13 @@ def apply_filter(expression: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.
 def depth(node: nodes.Node) -> int:
     """Returns how deep the nodes are nested."""
     return 1 + max(map(depth, node.iter_child_nodes()), default=0)
+
+
+def _argument(value: Any) -> Any:
+    """Returns an argument for a method of a text: texts as they are, since an escaped text would take any object's."""
+    if isinstance(value, tuple):
+        return tuple(map(text, value))
+    return value if value is None or isinstance(value, str | int) else text(value)
 
 
 class _Metering(NodeTransformer):

@@ -21,6 +21,7 @@ from jinja2.runtime import Context, Undefined
 
 from connector.base.values import (
     NullError,
+    computable,
     default,
     in_string,
     is_null,
@@ -49,8 +50,8 @@ _FROM_JINJA: Final = frozenset(
     "string striptags sum title trim truncate unique upper urlencode wordcount".split()
 )
 _OF_TEXT: Final = frozenset(
-    "capitalize center e escape forceescape format indent lower replace string striptags title trim truncate upper "
-    "wordcount".split()
+    "capitalize center e escape forceescape format indent lower replace safe string striptags title trim truncate "
+    "upper wordcount".split()
 )
 _COMPARING: Final = frozenset("== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper".split())
 _WIDE: Final = re.compile(r"\*|\d{4}")
@@ -68,6 +69,13 @@ def join(context: Context, separator: object, values: Iterable[Any]) -> str:
 def percent(context: Context, template: Any, values: Any) -> Any:
     """Returns `template % values`. Raises `NullError` if one of the values is null."""
     template = text(template)
+    charge(context, weight(values))
+    if isinstance(values, dict):
+        values = {name: _printable(value) for name, value in values.items()}
+    elif isinstance(values, tuple):
+        values = tuple(map(_printable, values))
+    else:
+        values = _printable(values)
     if _WIDE.search(template):
         raise SecurityError(f"a format makes a value wider than {_WIDEST - 1}")
     charge(context, template.count("%") * (_WIDEST + weight(values)))
@@ -76,6 +84,12 @@ def percent(context: Context, template: Any, values: Any) -> Any:
     elif any(map(is_null, values if isinstance(values, tuple) else [values])):
         raise NullError("a format has no place for null")
     return template % values
+
+
+def _printable(value: Any) -> Any:
+    """Returns a value as a format prints it: a number or a null as it is, anything else as its text."""
+    value = computable(value)
+    return value if isinstance(value, str | int | float | Decimal) or is_null(value) else text(value)
 
 
 @pass_context
@@ -99,6 +113,13 @@ def _join(context: Context, values: Iterable[Any], d: object = "", attribute: st
 @pass_context
 def _format(context: Context, template: str, *args: Any, **options: Any) -> Any:
     return percent(context, template, options or args)
+
+
+def _urlencode(value: Any) -> str:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return jinja2.filters.do_urlencode(text(value))
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return jinja2.filters.do_urlencode([(text(name), text(each)) for name, each in pairs])
 
 
 def _replace(value: str, old: object, new: object, count: int | None = None) -> str:
@@ -207,6 +228,7 @@ _OWN: Final[Mapping[str, Callable[..., Any]]] = {
     "string": text,
     "striptags": without_tags,
     "sum": _sum,
+    "urlencode": _urlencode,
 }
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -235,7 +257,7 @@ INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
 }
 """Filters that only the compiler may use."""
 
-_ALL_TESTS: Final[Mapping[str, Any]] = jinja2.tests.TESTS
+_ALL_TESTS: Final[Mapping[str, Any]] = {**jinja2.tests.TESTS, "none": is_null}
 TESTS: Final[Mapping[str, Callable[..., Any]]] = {
     name: _comparing(test) if name in _COMPARING else test for name, test in _ALL_TESTS.items()
 }

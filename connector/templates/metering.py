@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 from connector.base.values import text
 
 FUEL: Final = "__fuel__"
-"""The context's name for what is left: `[units]`."""
+"""The context's name for what is left of a row's fuel: `[units]`."""
 
 MAX_FUEL: Final = 32 * 2**20
 """The units of one rendering: 32 MiB read or made, or a million steps. The slowest operations take a second."""

@@ -20,6 +20,7 @@ from jinja2.runtime import Context
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Schema
+from connector.base.values import NullError, computable
 from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, apply_filter, depth
 from connector.templates.fast_fill import NEEDS_JINJA, compile_fill
 from connector.templates.json_text import as_text, escape, example
@@ -39,7 +40,7 @@ class Template:
         source: The structure, or its JSON text. Text that is JSON only once rendered is a template as a whole.
         path: The option that it comes from, for messages: `request_format`.
         lenient: Whether a missing value is null rather than an error: a reply need not have every field.
-        constants: Names that are the same for every row. A row's own column of that name comes first.
+        constants: Names that are the same for every row. A row's own column of that name is `record["name"]`.
 
     Raises:
         ConfigError: It is neither JSON nor a template, or uses what templates may not; lists all bad strings.
@@ -64,7 +65,7 @@ class Template:
             self._problems.append(Problem(path, f"is not a valid template: {error}"))
         if self._problems:
             raise ConfigError(self._problems)
-        self.evaluate: Callable[[Mapping[str, Any]], Any] = compiled
+        self.evaluate: Callable[[Mapping[str, Any], list[float]], Any] = compiled
         self._fill = None if is_text else compile_fill(structure, path, self.strings, self._constants)
 
     @property
@@ -120,9 +121,17 @@ class Template:
             except NEEDS_JINJA:
                 pass  # Jinja2 renders the row, or explains why it cannot
         try:
-            return self.evaluate(row)
+            return self.evaluate(row, [MAX_FUEL])
         except Exception as error:  # noqa: BLE001 - a row's values can make an expression raise anything
             raise self._explained(row, error) from None
+
+    def null_at(self, path: str, row: Mapping[str, Any]) -> TemplateError:
+        """Returns the error for a null that a row has left at a path of the rendered structure."""
+        path = f"{self.path}.{path}"
+        string = next((string for string in self.strings if string.path == path), None)
+        if string is None:
+            return TemplateError(f"{path} is null, and the endpoint wants a text there: write one, or leave it out")
+        return TemplateError(f"{path}: {string.reason(NullError(), row)}")
 
     def _body(self, structure: JSON) -> list[nodes.Node]:
         blocks: list[nodes.Node] = []
@@ -182,13 +191,16 @@ class Template:
             return nodes.Template([])
 
     def _explained(self, row: Mapping[str, Any], error: Exception) -> TemplateError:
-        """Returns an error that names the string that fails, found by rendering them one at a time."""
+        """Returns an error that names the string that fails, found by rendering them one at a time.
+
+        All of them together have the fuel of one rendering, which they use up where that did.
+        """
         lenient = self._environment is _LENIENT
+        fuel: list[float] = [MAX_FUEL]
         for string in self.strings:
             try:
-                _alone(string.source, is_text=string.expression is None, lenient=lenient).evaluate(
-                    {**self._constants, **row}
-                )
+                alone = _alone(string.source, is_text=string.expression is None, lenient=lenient)
+                alone.evaluate({**row, **self._constants}, fuel)
             except Exception as inner:  # noqa: BLE001 - as in render
                 return TemplateError(f"{string.path}: {string.reason(inner, row)}")
         found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
@@ -234,10 +246,11 @@ def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[
         node.lineno = node.lineno or 1
     code = environment.compile(tree, "template", "template")
     root = environment.template_class.from_code(environment, code, {}).root_render_func
-    shared, evaluation = {**environment.globals, **constants}, nodes.EvalContext(environment)
+    reserved, evaluation = environment.globals, nodes.EvalContext(environment)
 
-    def render(row: Mapping[str, Any]) -> Any:
-        context = _Context(environment, {**shared, ROW: row, **row, FUEL: [MAX_FUEL]}, evaluation)
+    def render(row: Mapping[str, Any], fuel: list[float]) -> Any:
+        values = {name: computable(value) for name, value in row.items()}
+        context = _Context(environment, {**reserved, ROW: values, **values, **constants, FUEL: fuel}, evaluation)
         deque(root(context), maxlen=0)
         result = context.vars[_RESULT]
         return orjson.loads(result) if is_text else result

@@ -78,9 +78,12 @@ def test_a_request_format_may_refer_to_the_chosen_model() -> None:
     assert plan.requests.model == "gpt-4o"
 
 
-def test_a_column_called_model_comes_before_the_chosen_one() -> None:
-    plan = Plan(config(model="big", request_format={"model": "{{ model }}"}), ["model"])
-    assert json.loads(plan.requests.body({"model": "of the row"})) == {"model": "of the row"}
+def test_a_column_called_model_comes_after_the_chosen_one() -> None:
+    """A row must not choose what is paid for: its column is in `record`, for those who write that."""
+    plan = Plan(
+        config(model="big", request_format={"model": "{{ model.id }}", "user": "{{ record.model }}"}), ["model"]
+    )
+    assert json.loads(plan.requests.body({"model": "of the row"})) == {"model": "gpt-4o", "user": "of the row"}
 
 
 def test_prices_are_those_of_the_chosen_model_unless_configured() -> None:
