@@ -74,7 +74,9 @@ def config_from(arguments: argparse.Namespace) -> Config:
         given["output_schema"] = schema_from(arguments.column)
     if "prompt" in given or "system_prompt" in given:
         given["request_format"] = None
-    return Config.load(arguments.config, **given)
+    config = Config.load(arguments.config, **given)
+    folder = config.image_root or getattr(store_from(arguments.input), "folder", None)
+    return config.model_copy(update={"image_root": folder and str(folder)})
 
 
 def store_from(path: str) -> Any:

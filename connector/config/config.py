@@ -93,6 +93,13 @@ class Config(RunOptions, TableOptions, RequestOptions):
         return _with_query(f"{base}/models", dict(parse_qsl(urlsplit(self.url).query)))
 
     @property
+    def image_folder(self) -> Path | None:
+        """The folder that rows may name images in: as configured, else that of the input's files, else none."""
+        if self.image_root is not None:
+            return Path(self.image_root)
+        return getattr(self.input, "folder", None)
+
+    @property
     def is_full_url(self) -> bool:
         """Whether `url` is the full URL of an endpoint, not a base URL that has to be completed."""
         return self._address.url == self.url

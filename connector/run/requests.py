@@ -45,7 +45,9 @@ class Requests:
         self._config = config
         self._endpoint = endpoints.load(config.kind)
         constants = constants_of(config)
-        self._template = Template(_format_of(config), "request_format", constants=constants)
+        self._template = Template(
+            _format_of(config), "request_format", constants=constants, image_root=config.image_folder
+        )
         self._constants = self._template.names & constants.keys()
         self._schema = config.output_schema
         self._is_stream = config.is_stream

@@ -67,6 +67,13 @@ class Options(BaseModel):
     name: str = Field(
         default="", title="Stream name", description="The name of the stream. Default: the name of the file."
     )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the files; of a glob, the part before its first wildcard."""
+        parent = Path(self.path).parent
+        return next((each for each in (parent, *parent.parents) if not glob.has_magic(str(each))), parent)
+
     csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
         default=False,
         title="Safe CSV",

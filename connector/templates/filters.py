@@ -56,6 +56,9 @@ _OF_TEXT: Final = frozenset(
 _COMPARING: Final = frozenset("== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper".split())
 _WIDE: Final = re.compile(r"\*|\d{4}")
 _WIDEST: Final = 1000
+IMAGE_ROOT: Final = "__image_root__"
+"""The context's name for the folder of images."""
+
 _IMAGE: Final = 4  # bytes for a unit of fuel: images are large, and only handed on
 
 
@@ -137,7 +140,7 @@ def _sum(environment: Environment, values: Iterable[Any], attribute: str | int |
 def _image(context: Context, value: object) -> str:
     if isinstance(value, Undefined):
         text(value)  # which says what is missing
-    url = url_of(value)
+    url = url_of(value, context.parent[IMAGE_ROOT])
     charge(context, STEP + len(url) // _IMAGE)
     return url
 

@@ -1,7 +1,7 @@
 """Images for requests: a URL, data URL, path or bytes of a row becomes a URL or a data URL.
 
-A path is opened only because the config says that a column holds images, so the file has to be one: no other file of
-this machine ever gets into a request or an error.
+A path is opened only because the config says that a column holds images, only within one folder, and the file has to
+be an image in whole: no other file of this machine ever gets into a request or an error.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stat import S_ISREG
 from typing import Final
 
 from connector.base.values import is_null
+from connector.templates.image_structure import end_of
 
 LARGEST: Final = 20 * 2**20
 """The most bytes of an image (OpenAI's vision guide)."""
@@ -28,6 +29,7 @@ _STARTS: Final = {
     b"GIF87a": "image/gif",
     b"GIF89a": "image/gif",
 }
+_WITH_MORE: Final = "image/jpeg"  # cameras put more pictures and data behind it, which are not sent
 _BASE64_STARTS: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 _SHOWN: Final = 100
 
@@ -43,8 +45,12 @@ def media_type(data: bytes) -> str | None:
     return next((kind for start, kind in _STARTS.items() if data.startswith(start)), None)
 
 
-def url_of(value: object) -> str:
+def url_of(value: object, folder: Path | None = None) -> str:
     """Returns the URL of an image: an http URL as it is, a data URL checked, and anything else made into one.
+
+    Args:
+        value: What a row has.
+        folder: The folder that files may be in, and relative paths begin at; `None` if no file may be read.
 
     Raises:
         ImageError: The value is null, not an image, too large, or a file that cannot be read.
@@ -66,7 +72,7 @@ def url_of(value: object) -> str:
             return _data_url(_decoded(text), "the base64 text is")
         except binascii.Error:
             pass  # a path can begin so, too
-    return _data_url(_read(text), f"{text[:_SHOWN]!r} is")
+    return _data_url(_read(text, folder), f"{text[:_SHOWN]!r} is")
 
 
 def bytes_of(data_url: str) -> bytes:
@@ -96,31 +102,56 @@ def _data_url(data: bytes, what: str) -> str:
         raise ImageError(f"{what} not an image that can be sent: send PNG, JPEG, GIF or WebP")
     if len(data) > LARGEST:
         raise _too_large("the image")
-    return f"data:{kind};base64,{b64encode(data).decode()}"
+    end = end_of(data, kind)
+    if end is None:
+        raise ImageError(f"{what} not a whole image, though it begins as one: send PNG, JPEG, GIF or WebP")
+    if end < len(data) and kind != _WITH_MORE:
+        raise ImageError(f"{what} an image with other data behind it: save it again")
+    return f"data:{kind};base64,{b64encode(data[:end]).decode()}"
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, folder: Path | None) -> bytes:
     """Returns the content of a file, or only its first bytes if it does not begin as an image. Waits for no pipe."""
     shown = repr(path[:_SHOWN])
     if not path or "\0" in path:
         raise ImageError(f"{shown} is not an image, and not the path of one")
+    if folder is None:
+        raise ImageError(f"{shown} is not a URL and not an image in base64, and image_root names no folder of images")
     try:
-        found = Path(path).stat()
+        place = _within(folder, path, shown)
+        found = place.stat()
         if not S_ISREG(found.st_mode):
             raise ImageError(f"{shown} is not a file: name an image")
         if found.st_size > LARGEST:
             raise _too_large(shown)
-        with open(path, "rb", opener=_opened) as file:
+        with open(place, "rb", opener=_opened) as file:
             head = file.read(_HEAD)
             return head + file.read(LARGEST) if media_type(head) else head
     except FileNotFoundError:
-        raise ImageError(f"{shown} is not a URL, not an image in base64, and there is no such file") from None
+        raise ImageError(
+            f"{shown} is not a URL, not an image in base64, and there is no such file in {folder}"
+        ) from None
     except OSError as error:
         raise ImageError(f"the image {shown} cannot be read: {error.strerror}") from None
 
 
+def _within(folder: Path, path: str, shown: str) -> Path:
+    """Returns a path without symbolic links. One that leads out of the folder is an error, whatever there is."""
+    root, named = folder.resolve(), Path(os.path.normpath(folder.absolute() / path))
+    is_named_within = named.is_relative_to(root) or named.is_relative_to(os.path.normpath(folder.absolute()))
+    try:
+        place = named.resolve() if is_named_within else named
+    except RuntimeError:  # before Python 3.13, for links that lead to themselves
+        raise ImageError(f"the image {shown} cannot be read: its symbolic links lead nowhere") from None
+    if not (is_named_within and place.is_relative_to(root)):
+        raise ImageError(
+            f"{shown} is outside of {folder}, where images are read from: move it there, or set image_root"
+        )
+    return place
+
+
 def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _too_large(what: str) -> ImageError:

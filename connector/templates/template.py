@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -23,6 +24,7 @@ from connector.base.records import JSON, Schema
 from connector.base.values import NullError, computable
 from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, apply_filter, depth
 from connector.templates.fast_fill import NEEDS_JINJA, compile_fill
+from connector.templates.filters import IMAGE_ROOT
 from connector.templates.json_text import as_text, escape, example
 from connector.templates.metering import FUEL, MAX_FUEL
 from connector.templates.schema_inference import schema_of_expression, schema_of_value
@@ -41,16 +43,24 @@ class Template:
         path: The option that it comes from, for messages: `request_format`.
         lenient: Whether a missing value is null rather than an error: a reply need not have every field.
         constants: Names that are the same for every row. A row's own column of that name is `record["name"]`.
+        image_root: The folder that a row may name images in; `None` if it may name none.
 
     Raises:
         ConfigError: It is neither JSON nor a template, or uses what templates may not; lists all bad strings.
     """
 
     def __init__(
-        self, source: JSON, path: str, *, lenient: bool = False, constants: Mapping[str, Any] | None = None
+        self,
+        source: JSON,
+        path: str,
+        *,
+        lenient: bool = False,
+        constants: Mapping[str, Any] | None = None,
+        image_root: Path | None = None,
     ) -> None:
         self.path = path
         self._constants = dict(constants or {})
+        self._image_root = image_root
         self._environment = _LENIENT if lenient else _STRICT
         self.strings: list[TemplateString] = []
         self._problems: list[Problem] = []
@@ -65,7 +75,7 @@ class Template:
             self._problems.append(Problem(path, f"is not a valid template: {error}"))
         if self._problems:
             raise ConfigError(self._problems)
-        self.evaluate: Callable[[Mapping[str, Any], list[float]], Any] = compiled
+        self.evaluate: Callable[[Mapping[str, Any], Mapping[str, Any]], Any] = compiled
         self._fill = None if is_text else compile_fill(structure, path, self.strings, self._constants)
 
     @property
@@ -121,9 +131,13 @@ class Template:
             except NEEDS_JINJA:
                 pass  # Jinja2 renders the row, or explains why it cannot
         try:
-            return self.evaluate(row, [MAX_FUEL])
+            return self.evaluate(row, self._resources())
         except Exception as error:  # noqa: BLE001 - a row's values can make an expression raise anything
             raise self._explained(row, error) from None
+
+    def _resources(self) -> dict[str, Any]:
+        """Returns what one rendering may use."""
+        return {FUEL: [MAX_FUEL], IMAGE_ROOT: self._image_root}
 
     def null_at(self, path: str, row: Mapping[str, Any]) -> TemplateError:
         """Returns the error for a null that a row has left at a path of the rendered structure."""
@@ -195,12 +209,11 @@ class Template:
 
         All of them together have the fuel of one rendering, which they use up where that did.
         """
-        lenient = self._environment is _LENIENT
-        fuel: list[float] = [MAX_FUEL]
+        lenient, resources = self._environment is _LENIENT, self._resources()
         for string in self.strings:
             try:
                 alone = _alone(string.source, is_text=string.expression is None, lenient=lenient)
-                alone.evaluate({**row, **self._constants}, fuel)
+                alone.evaluate({**row, **self._constants}, resources)
             except Exception as inner:  # noqa: BLE001 - as in render
                 return TemplateError(f"{string.path}: {string.reason(inner, row)}")
         found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
@@ -248,9 +261,9 @@ def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[
     root = environment.template_class.from_code(environment, code, {}).root_render_func
     reserved, evaluation = environment.globals, nodes.EvalContext(environment)
 
-    def render(row: Mapping[str, Any], fuel: list[float]) -> Any:
+    def render(row: Mapping[str, Any], resources: Mapping[str, Any]) -> Any:
         values = {name: computable(value) for name, value in row.items()}
-        context = _Context(environment, {**reserved, ROW: values, **values, **constants, FUEL: fuel}, evaluation)
+        context = _Context(environment, {**reserved, ROW: values, **values, **constants, **resources}, evaluation)
         deque(root(context), maxlen=0)
         result = context.vars[_RESULT]
         return orjson.loads(result) if is_text else result

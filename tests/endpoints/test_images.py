@@ -22,9 +22,8 @@ from connector.run.image_files import kept
 from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, Request, good, image_to
 from tests.faults import status
+from tests.images import JPEG, PNG
 
-PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
-JPEG: Final = b"\xff\xd8\xff\xe0" + bytes(64)
 _UNKNOWN: Final = {"error": {"message": "Unknown parameter: 'response_format'.", "param": "response_format"}}
 
 
@@ -258,8 +257,10 @@ def test_a_streamed_image_is_the_same(kind: str, endpoint: Endpoint) -> None:
 
 def test_an_edit_of_a_row_s_image_makes_another(tmp_path: Path, endpoint: Endpoint) -> None:
     (tmp_path / "in.png").write_bytes(PNG)
-    chosen = config(endpoint, "image_edits", image_columns="photo", image_dir=str(tmp_path / "made"))
-    row = one(chosen, photo=str(tmp_path / "in.png"))
+    chosen = config(
+        endpoint, "image_edits", image_columns="photo", image_dir=str(tmp_path / "made"), image_root=str(tmp_path)
+    )
+    row = one(chosen, photo="in.png")
     assert Path(row["image"]).read_bytes() == image_to("a dot")
     (call,) = endpoint.journal.calls
     assert call.headers["content-type"].startswith("multipart/form-data; boundary=")

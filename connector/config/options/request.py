@@ -137,6 +137,13 @@ class RequestOptions(BaseModel):
         "Several: separate them by commas. In a request format, the filter `image` does the same.",
         examples=["photo"],
     )
+    image_root: str | None = Field(
+        default=None,
+        title="Image folder",
+        description="The folder that image files are read from: a row's path begins there, and cannot lead out of it. "
+        "Default: the folder of the input file; where the input is no file, rows can name no files.",
+        examples=["photos"],
+    )
     image_detail: Literal["auto", "low", "high"] | None = Field(
         default=None, title="Image detail", description="How closely the model looks at the images."
     )
