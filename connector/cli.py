@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 from connector import commands, protocols
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
 from connector.base.masking import Masker
+from connector.base.terminal import printable, show_logs, write
 from connector.base.version import __version__
 from connector.commands import ExitCode
 from connector.protocols import Arguments, MessageWriter, singer
@@ -49,7 +50,11 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         Interrupted: A signal stopped the run, and it ended in good order.
     """
+    show_logs()
     parser = _parser(argv)
+    for place, word in enumerate(argv, 1):
+        if "\0" in word or not _is_utf8(word):
+            parser.error(f"argument {place} is not text in UTF-8: write it in UTF-8, or rename the file")
     parsed = parser.parse_args(argv)
     if not (parsed.verb or parsed.flag or parsed.config):
         parser.error("give a VERB, or --config FILE for a Singer mapper")
@@ -58,21 +63,33 @@ def run(argv: Sequence[str]) -> int:
             _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
         )
     except ConnectorError as error:
-        sys.stderr.write(f"{PROGRAM}: {error.message}\n")
+        write(sys.stderr, f"{PROGRAM}: {error.message}\n")
         return _code(error)
     except BrokenPipeError:
         _leave_stdout()
         reads = parsed.verb not in (None, "write")
         return ExitCode.DONE if reads else ExitCode.ENDPOINT  # a destination's reader needs every message
-    except OSError as error:  # files raise errors of their own: this is a standard stream
+    except OSError as error:
+        if error.filename is not None:  # a path of the command line or the config that the system refuses
+            write(sys.stderr, f"{PROGRAM}: {error.filename}: {error.strerror}: name another file\n")
+            return ExitCode.USAGE
         _leave_stdout()
-        sys.stderr.write(f"{PROGRAM}: standard output cannot be written: {error.strerror or error}\n")
+        write(sys.stderr, f"{PROGRAM}: standard output cannot be written: {error.strerror or error}\n")
         return ExitCode.ENDPOINT
     except Interrupted:
         raise
     except Exception as error:  # noqa: BLE001 - its text may hold a secret, so Python must not print it
-        sys.stderr.write(_unforeseen(error))
+        write(sys.stderr, _unforeseen(error))
         return ExitCode.UNFORESEEN
+
+
+def _is_utf8(word: str) -> bool:
+    """Returns whether Python could decode an argument: it keeps bytes that it cannot as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_person(parsed: argparse.Namespace) -> bool:
@@ -135,7 +152,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(prog, **settings, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        super().error(Masker()(message))
+        super().error(printable(Masker()(message)))
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:

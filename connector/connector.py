@@ -219,7 +219,10 @@ class Connector:
         return self._config
 
     def _loaded(self, given: AnyConfig) -> Config:
-        config = given if isinstance(given, Config) else Config.load(given)
+        if isinstance(given, Config):
+            config = given
+        else:
+            config = Config.from_platform(given) if self._is_shared else Config.load(given)
         if self._is_shared and config.api_key_command:
             raise ConfigError([Problem("api_key_command", _NOT_ON_A_PLATFORM)])
         return config

@@ -20,6 +20,8 @@ _SHORTEST_ENCODED: Final = 8  # characters of Base64 or hex: fewer are in many a
 _KEY_LIKE: Final = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}"
 )
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:?/+")
+_PARAMETERS: Final = re.compile(r"([?#]).*", re.DOTALL)
 _SECRET_NAME: Final = re.compile(r"(?:key|token|secret|signature|password)$|^(?:sig|code|auth)$", re.IGNORECASE)
 _SECRET_HEADER: Final = re.compile(
     r"(?:^|[-_])(?:auth|authorization|(?:api)?key|(?:access|auth)?token|secret|signature|password|cookie|credentials?)"
@@ -77,6 +79,15 @@ def _escaped(text: str) -> str:
         return orjson.dumps(text).decode()[1:-1]
     except TypeError:  # half of a surrogate pair, which no key holds
         return text
+
+
+def bare_url(url: str) -> str:
+    """Returns a URL, or what was meant as one, without the parts that may hold a key: user, query, fragment."""
+    scheme = _SCHEME.match(url)
+    head = scheme[0] if scheme else ""
+    _, has_user, place = url[len(head) :].rpartition("@")
+    place = _PARAMETERS.sub(rf"\1{MASK}", place)
+    return head + (f"{MASK}@" if has_user else "") + place
 
 
 class Masker:

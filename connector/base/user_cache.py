@@ -6,11 +6,19 @@ import os
 from hashlib import blake2b
 from pathlib import Path
 
+from connector.base.errors import ConfigError
+
 
 def cached(subject: str, suffix: str) -> Path:
-    """The file that is kept about `subject`, which is only hashed."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return home / "openai-compatible" / f"{blake2b(subject.encode(), digest_size=8).hexdigest()}.{suffix}"
+    """Returns the file that is kept about `subject`, which is only hashed.
+
+    Raises:
+        ConfigError: This user has no home directory.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path raises without one
+    if home.startswith("~"):
+        raise ConfigError("this user has no home directory: set HOME or XDG_CACHE_HOME to a folder of yours")
+    return Path(home) / "openai-compatible" / f"{blake2b(subject.encode(), digest_size=8).hexdigest()}.{suffix}"
 
 
 def make_private_directory(directory: Path) -> None:

@@ -9,6 +9,7 @@ from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.base.schemas import nullable
+from connector.commands._types import count, file_path
 from connector.config.config import Config
 
 STANDARD: Final = "-"
@@ -21,9 +22,12 @@ _TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the input and the options that describe the request."""
     parser.add_argument(
-        "input", metavar="INPUT", help="a CSV, TSV, JSONL or Parquet file, a glob of files, or - for JSONL on stdin"
+        "input",
+        metavar="INPUT",
+        type=file_path,
+        help="a CSV, TSV, JSONL or Parquet file, a glob of files, or - for JSONL on stdin",
     )
-    parser.add_argument("-c", "--config", metavar="FILE", help="the config, as JSON or YAML")
+    parser.add_argument("-c", "--config", metavar="FILE", type=file_path, help="the config, as JSON or YAML")
     parser.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")
     parser.add_argument("--system-prompt", metavar="TEXT", help="the system prompt")
     parser.add_argument("--model", metavar="NAME", help="the model (default: OPENAI_MODEL)")
@@ -36,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
         "can be repeated",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="process only the first N rows")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="the most calls in flight (default: 8)")
+    parser.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
+    parser.add_argument("--concurrency", type=count, metavar="N", help="the most calls in flight (default: 8)")
 
 
 def add_endpoint(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.streams import Diagnosis
+from connector.base.terminal import write
 from connector.check import capabilities, invalid_config
 from connector.check.probe import Probe
 from connector.commands import ExitCode
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     except ConfigError as error:
         diagnosis = invalid_config(error)
     text = _as_json(diagnosis, table, bill) if arguments.form == "json" else "\n".join(_lines(diagnosis, table, bill))
-    sys.stdout.write(text + "\n")
+    write(sys.stdout, text + "\n")
     return ExitCode.DONE if diagnosis.ok else ExitCode.USAGE
 
 

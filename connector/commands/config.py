@@ -7,7 +7,9 @@ import json
 import sys
 from pathlib import Path
 
+from connector.base.terminal import write
 from connector.commands import ExitCode
+from connector.commands._types import file_path
 from connector.config.importing import imported
 
 
@@ -16,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     about = "convert FILE (JSON or TOML of a coding tool, or .env) and print the config"
     action = actions.add_parser("import", help=about, description=about)
-    action.add_argument("file", metavar="FILE", type=Path, help="a JSON, TOML or .env file")
+    action.add_argument("file", metavar="FILE", type=file_path, help="a JSON, TOML or .env file")
     action.add_argument("--provider", metavar="NAME", help="the provider to convert, if FILE has several")
     action.add_argument(
         "--literal-key", action="store_true", help="print the key itself if FILE has it, rather than ${NAME}"
@@ -25,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    config, notes = imported(arguments.file, arguments.provider, literal=arguments.literal_key)
-    sys.stdout.write(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    sys.stderr.writelines(f"{note}\n" for note in notes)
+    config, notes = imported(Path(arguments.file), arguments.provider, literal=arguments.literal_key)
+    write(sys.stdout, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    write(sys.stderr, "".join(f"{note}\n" for note in notes))
     return ExitCode.DONE

@@ -13,8 +13,10 @@ from typing import Any
 from connector import stores
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema, Status
+from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import STANDARD, add_arguments, config_from, store_from
+from connector.commands._types import new_file_path
 from connector.engines import Stop
 from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
@@ -30,16 +32,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
     add_arguments(parser)
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="the output file, or - for JSONL on stdout"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        type=new_file_path,
+        help="the output file, or - for JSONL on stdout",
     )
     parser.add_argument(
         "--ledger",
+        type=new_file_path,
         metavar="PATH",
         help="the file that keeps every reply, so that none is paid for twice (default: OUT.ledger)",
     )
     parser.add_argument("--retry-failed", action="store_true", help="call again for rows that failed in an earlier run")
     parser.add_argument(
         "--dead-letter",
+        type=new_file_path,
         metavar="PATH",
         help="a file for the failed rows as they were, with their errors; it can be the INPUT of another run",
     )
@@ -125,4 +134,4 @@ def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, failed: Fai
 
 
 def _print_stderr(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    write(sys.stderr, text + "\n")

@@ -18,7 +18,9 @@ import orjson
 from connector import ledger as ledgers
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError, StorageError
+from connector.base.terminal import write
 from connector.commands import ExitCode
+from connector.commands._types import days, file_path
 from connector.endpoints import usage_of
 from connector.ledger import Entry, Ledger
 
@@ -33,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     stats = actions.add_parser("stats", help="show how many replies there are, how old they are, and what they cost")
     prune = actions.add_parser("prune", help="delete replies and free their space; their rows are paid for again")
     prune.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="delete replies that are older than this many days"
+        "--older-than", type=days, metavar="DAYS", help="delete replies that are older than this many days"
     )
     prune.add_argument(
         "--failed", action="store_true", help="delete refusals: replies with an HTTP status other than 2xx"
@@ -41,7 +43,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     export = actions.add_parser("export", help="print all replies as JSON lines on stdout, oldest first")
     export.add_argument("--no-body", action="store_true", help="leave out the bodies of the replies")
     for action in (stats, prune, export):
-        action.add_argument("path", metavar="PATH", type=Path, help="the ledger, such as OUT.ledger beside an output")
+        action.add_argument(
+            "path", metavar="PATH", type=file_path, help="the ledger, such as OUT.ledger beside an output"
+        )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -53,7 +57,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     }
     if arguments.action == "prune" and arguments.older_than is None and not arguments.failed:
         raise ConfigError("nothing to prune: give --older-than DAYS, --failed, or both")
-    with _open(arguments.path) as ledger:
+    with _open(Path(arguments.path)) as ledger:
         actions[arguments.action](ledger, arguments)
     return ExitCode.DONE
 
@@ -161,7 +165,7 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 
 def _print(name: str, value: str) -> None:
-    sys.stdout.write(f"{name:<12}{value}\n")
+    write(sys.stdout, f"{name:<12}{value}\n")
 
 
 def _size(size: float) -> str:

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from connector.base.masking import Masker
+from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import add_endpoint, endpoint_from
+from connector.commands._types import file_path
 from connector.config.config import Config
 from connector.run.model_list import Model, models
 from connector.run.runtime import transport_of
@@ -22,7 +24,7 @@ _UNKNOWN: Final = "-"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
-    parser.add_argument("-c", "--config", metavar="FILE", help="the config, as JSON or YAML")
+    parser.add_argument("-c", "--config", metavar="FILE", type=file_path, help="the config, as JSON or YAML")
     add_endpoint(parser)
     parser.add_argument(
         "--format",
@@ -40,9 +42,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     with closing(transport_of(config, mask)) as transport:
         found = models(transport, config.models_url, mask)
     if arguments.form == "json":
-        sys.stdout.write(json.dumps([each._asdict() for each in found], indent=2, ensure_ascii=False) + "\n")
+        write(sys.stdout, json.dumps([each._asdict() for each in found], indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _table(found))
+        write(sys.stdout, "".join(f"{line}\n" for line in _table(found)))
     return ExitCode.DONE
 
 

@@ -13,8 +13,10 @@ from connector import stores
 from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.records import Outcome, Record
+from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import add_arguments, config_from, store_from
+from connector.commands._types import count
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path
 
@@ -25,7 +27,9 @@ _HOUR: Final = 3600
 def arguments(parser: argparse.ArgumentParser) -> None:
     """See `connector.commands.Command`."""
     add_arguments(parser)
-    parser.add_argument("--rows", type=int, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
+    parser.add_argument(
+        "--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})"
+    )
     parser.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
 
 
@@ -62,7 +66,7 @@ def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
                 _show(f"{row}: reply", reply.body)
             _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group})
     for line in _projection(outcomes, plan, rows):
-        sys.stdout.write(line + "\n")
+        write(sys.stdout, line + "\n")
 
 
 def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterator[str]:
@@ -95,4 +99,4 @@ def _time(seconds: float) -> str:
 
 
 def _show(title: str, value: Any) -> None:
-    sys.stdout.write(f"── {title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")
+    write(sys.stdout, f"── {title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")

@@ -20,14 +20,15 @@ from requests.utils import get_auth_from_url
 from connector import endpoints
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import looks_secret, secrets_of_header
-from connector.config.files import as_text, from_environment, read
+from connector.config.files import as_text, from_environment, read, undecodable
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
-from connector.config.problems import of_schema, of_validation, unknown
+from connector.config.problems import known, of_schema, of_validation, unknown
 from connector.config.spec import spec
 
 _LOG = logging.getLogger(__name__)
+_TOO_DEEP: Final = "the config is nested too deeply: write it with fewer levels"
 _DEPLOYMENT: Final = re.compile(r"/deployments/[^/]+$")
 
 _ROUTING: Final = frozenset({"x-portkey-provider", "x-portkey-config", "x-portkey-custom-host"})
@@ -49,23 +50,34 @@ class Config(RunOptions, TableOptions, RequestOptions):
         Raises:
             ConfigError: The file cannot be read, or the config is wrong.
         """
-        data = dict(source) if isinstance(source, Mapping) else read(Path(source)) if source is not None else {}
-        return cls(**{**data, **overrides})
+        return cls(**{**_read(source), **overrides})
+
+    @classmethod
+    def from_platform(cls, source: Mapping[str, Any] | str | Path, /) -> Self:
+        """Loads a config that a platform has made: fields that are no options may be its own, so they are left out.
+
+        Raises:
+            ConfigError: As `load` does.
+        """
+        data = _read(source)
+        _require_texts(data)
+        for problem in unknown(data, cls):
+            _LOG.warning("%s", problem)
+        return cls(**known(data, cls))
 
     @model_validator(mode="wrap")
     @classmethod
     def _checked(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
         if not isinstance(data, Mapping):
             raise ConfigError("the config is not an object of options")
+        _require_texts(data)
         given = from_environment({name: value for name, value in data.items() if value not in (None, "")})
         if given.get("api_key_command") and given.get("api_key"):
             raise ConfigError([Problem("api_key_command", "makes the key, and api_key is set as well: remove one")])
-        for warning in unknown(given, cls.model_fields):
-            _LOG.warning("%s", warning)
         try:
-            problems = of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))
+            problems = [*unknown(given, cls), *of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))]
         except RecursionError:
-            raise ConfigError("the config is nested too deeply: write it with fewer levels") from None
+            raise ConfigError(_TOO_DEEP) from None
         wrong = {problem.path.partition(".")[0].partition("[")[0] for problem in problems}
         try:
             config = handler({name: value for name, value in given.items() if name not in wrong})
@@ -159,6 +171,20 @@ def _credentials(proxy: str | None) -> Iterator[str]:
     if proxy and urlsplit(proxy).password:
         user, password = get_auth_from_url(proxy)
         yield from (f"{user}:{password}", password)
+
+
+def _read(source: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
+    return dict(source) if isinstance(source, Mapping) else {} if source is None else read(Path(source))
+
+
+def _require_texts(data: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for what can neither be sent nor shown."""
+    try:
+        odd = next(undecodable(data), None)
+    except RecursionError:
+        raise ConfigError(_TOO_DEEP) from None
+    if odd is not None:
+        raise ConfigError([Problem(odd, "holds half of a surrogate pair, which is no text: remove it")])
 
 
 def _with_query(url: str, parameters: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ from pydantic import BaseModel, SecretStr
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError
 
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 _REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
 _VARIABLES: Final = {
     "url": "OPENAI_BASE_URL",
@@ -57,18 +59,40 @@ def from_environment(data: dict[str, Any]) -> dict[str, Any]:
     """Adds options that the config leaves out, and resolves `${NAME}` in the key. A command replaces OPENAI_API_KEY."""
     given = {*data, "api_key"} if data.get("api_key_command") else data.keys()
     for name, variable in _VARIABLES.items():
-        if name not in given and os.environ.get(variable):
-            data[name] = os.environ[variable]
+        if name not in given and (value := _variable(variable)):
+            data[name] = value
     if isinstance(data.get("api_key"), str):
         data["api_key"] = expanded(data["api_key"])
     return data
+
+
+def _variable(name: str) -> str | None:
+    """Returns a variable of the environment; Python keeps bytes in it that are not UTF-8 as lone surrogates."""
+    value = os.environ.get(name)
+    if value is not None and _HALF.search(value):
+        raise ConfigError(f"the environment variable {name} is not text in UTF-8: set it again")
+    return value
+
+
+def undecodable(value: Any, path: str = "") -> Iterator[str]:
+    """Yields the path of each text in a config that UTF-8 cannot hold."""
+    if isinstance(value, str):
+        if _HALF.search(value):
+            yield path
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from (path for _ in undecodable(name))
+            yield from undecodable(each, f"{path}.{name}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for place, each in enumerate(value):
+            yield from undecodable(each, f"{path}[{place}]")
 
 
 def expanded(value: str) -> str:
     """Returns `value` with each `${NAME}` replaced from the environment. Raises `ConfigError` where one is not set."""
 
     def named(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1])
+        found = _variable(match[1])
         if found is None:
             raise ConfigError(f"the environment variable {match[1]}, which the config refers to, is not set")
         return found

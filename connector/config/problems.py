@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from jsonschema.exceptions import ValidationError as SchemaError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from connector.base.errors import Problem
 
@@ -38,19 +38,43 @@ def of_validation(error: ValidationError) -> list[Problem]:
     found: list[Problem] = []
     for each in error.errors(include_url=False, include_input=False):
         inner = each.get("ctx", {}).get("problems")
-        found += inner or [Problem(_path(each["loc"]), each["msg"].removeprefix("Value error, "))]
+        is_unknown = each["type"] == "extra_forbidden"
+        said = "there is no such option: remove it" if is_unknown else each["msg"].removeprefix("Value error, ")
+        found += inner or [Problem(_path(each["loc"]), said)]
     return found
 
 
-def unknown(data: Mapping[str, Any], known: Iterable[str]) -> list[str]:
-    """Returns a warning for each unknown option, with the one that was probably meant."""
-    names = list(known)
-    found = []
-    for name in data:
-        if name not in names:
-            near = get_close_matches(str(name), names, n=1)
-            found.append(f'there is no option "{name}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+def unknown(data: Mapping[str, Any], model: type[BaseModel], where: str = "") -> list[Problem]:
+    """Returns one problem for each option that a model lacks, those inside options too, with the nearest name."""
+    found: list[Problem] = []
+    for name, value in data.items():
+        field = model.model_fields.get(name)
+        if field is None:
+            near = get_close_matches(str(name), model.model_fields, n=1)
+            meant = f'did you mean "{near[0]}"?' if near else "remove it"
+            found.append(Problem(f"{where}{name}", f"there is no such option: {meant}"))
+        elif (inner := _model_in(field.annotation)) is not None:
+            parts = {"": value} if not isinstance(value, list) else {f"[{at}]": each for at, each in enumerate(value)}
+            for place, part in parts.items():
+                found += unknown(part, inner, f"{where}{name}{place}.") if isinstance(part, Mapping) else []
     return found
+
+
+def known(data: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """Returns the options that a model has, without the others."""
+    return {
+        name: known(value, inner) if isinstance(value, Mapping) and inner is not None else value
+        for name, value in data.items()
+        if (field := model.model_fields.get(name)) is not None
+        for inner in (_model_in(field.annotation),)
+    }
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Returns the model of an option that is an object of options, or a list of such."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def _problem(error: SchemaError) -> Problem:

@@ -18,6 +18,7 @@ import orjson
 from connector.base.errors import ConfigError
 from connector.base.lines import lines
 from connector.base.records import Idle
+from connector.base.terminal import write
 from connector.base.version import __version__
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter
 from connector.protocols._inline_mapper import InlineMapper, MessageFormat, Object, OpenStream
@@ -62,7 +63,7 @@ def _map(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -
                     output.write(mapper.written(result))
     finally:
         if transform.summary:
-            sys.stderr.write(f"{transform.summary}\n")
+            write(sys.stderr, f"{transform.summary}\n")
     return _DONE
 
 
@@ -83,7 +84,7 @@ def _test(arguments: Arguments, connector: ConnectorAPI, _output: MessageWriter)
         raise ConfigError("--config is missing: pass it the path of the config")
     diagnosis = connector.check(arguments.config)
     for step in diagnosis.steps:
-        sys.stderr.write(f"{'ok' if step.ok else 'failed'}: {step.finding}\n")
+        write(sys.stderr, f"{'ok' if step.ok else 'failed'}: {step.finding}\n")
     return _DONE if diagnosis.ok else _FAILED
 
 

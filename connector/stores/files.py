@@ -177,7 +177,8 @@ def _readable(path: Path) -> Path:
 
 def _place(options: Options, source: Source | None) -> File:
     """Returns the file to write, once it is sure that it can be written."""
-    place = recognise(Path(os.path.realpath(Path(options.path).expanduser())), options.format)
+    path = os.path.expanduser(options.path)  # noqa: PTH111 - Path raises where there is no home
+    place = recognise(Path(os.path.realpath(path)), options.format)
     if place.path.exists() and not place.path.is_file():
         raise ConfigError(f"{options.path}: this is not a file: name the file to write")
     if not place.path.parent.is_dir():

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from connector import Config, ConfigError
+from connector import Config, ConfigError, Connector
+from connector.base.errors import Problem
 
 SAVED_BY_AI_SQUARED: dict[str, Any] = {
     "url": "https://api.openai.com/v1/chat/completions",
@@ -145,9 +146,95 @@ def test_a_url_is_the_endpoint_or_its_base(url: str, endpoint: str, base: str) -
     assert (config.endpoint_url, config.base_url) == (endpoint, base)
 
 
-def test_an_unknown_option_is_a_warning_with_what_was_probably_meant(caplog: pytest.LogCaptureFixture) -> None:
-    assert Config.load({"concurency": 3}).concurrency == 8
-    assert caplog.messages == ['there is no option "concurency"; did you mean "concurrency"?']
+@pytest.mark.parametrize(
+    ("options", "path", "meant"),
+    [
+        ({"max_cost_usdd": 1}, "max_cost_usdd", "max_cost_usd"),
+        ({"concurency": 3}, "concurency", "concurrency"),
+        ({"config": {"timeot": "5"}}, "config.timeot", "timeout"),
+        ({"prices": {"inptu": 1}}, "prices.inptu", "input"),
+        (
+            {"models": [{"name": "a", "id": "b"}, {"name": "c", "id": "d", "inputprice": 1}]},
+            "models[1].inputprice",
+            "input_price",
+        ),
+        ({"input": {"type": "files", "path": "x.csv", "frmat": "csv"}}, "input.frmat", "format"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_name(options: dict[str, Any], path: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.load(options)
+    assert caught.value.problems == [Problem(path, f'there is no such option: did you mean "{meant}"?')]
+
+
+def test_fields_of_a_platform_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"concurrency": 3, "__injected": {"a": 1}, "config": {"timeout": "5", "retries": 2}}
+    config = Config.from_platform(given)
+    assert (config.concurrency, config.config.timeout) == (3, 5)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["__injected", "config.retries"]
+    assert Connector(is_shared=True).check({"concurency": 3, "url": "x"}).message.startswith("url: ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "htps://host.example/v1?key=canary",
+        "https//user:canary@host.example/v1",
+        "htps://user:ca@n@ary@host.example/v1#canary",
+        "user:canary@host.example/v1",
+        "host.example/v1?x=1&sig=canary",
+    ],
+)
+def test_a_mistyped_url_is_shown_without_what_may_be_a_key(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(url=url)
+    diagnosis = Connector().check({"url": url, "prompt": "x", "model": "m"})
+    for told in (caught.value.message, diagnosis.message):
+        assert "canary" not in told
+        assert "ary@" not in told
+        assert "host.example/v1" in told or "must not hold a user name" in told
+
+
+@pytest.mark.parametrize(
+    "proxy", ["htp://me:canary@proxy:1", "http://me:canary/x@proxy:1", "http://[canary", "proxy:canary"]
+)
+def test_a_mistyped_proxy_is_not_shown(proxy: str) -> None:
+    with pytest.raises(ConfigError, match="must look like http://host:port") as caught:
+        Config(proxy=proxy)
+    assert "canary" not in caught.value.message
+
+
+def test_the_password_of_a_proxy_is_a_secret() -> None:
+    assert "ca/nary" in Config(proxy="http://me:ca%2Fnary@proxy:3128").secrets
+
+
+def test_a_home_is_expanded_in_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    names = ("cache", "ca_bundle", "client_certificate", "image_dir")
+    config = Config.load(dict.fromkeys(names, "~/x"))
+    assert {getattr(config, name) for name in names} == {"/home/me/x"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": "a\ud800"},
+        {"url": "http://\udc80/v1"},
+        {"models": '[{"name": "\\ud800", "id": "x"}]'},
+        {"request_format": '{"a": "\\udc80{{ t }}"}'},
+        {"headers": {"\ud800": "x"}},
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="half of a surrogate pair"):
+        Config(**options)
+
+
+def test_a_variable_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary\udc80")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not text in UTF-8") as caught:
+        Config()
+    assert "canary" not in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -25,9 +26,10 @@ from pydantic_core import PydanticCustomError
 from connector import stores
 from connector.base import schemas
 from connector.base.errors import ConfigError
-from connector.base.masking import looks_secret
+from connector.base.masking import bare_url, looks_secret
 from connector.base.records import JSON, Schema
-from connector.config.files import expanded
+from connector.config.files import expanded, undecodable
+from connector.config.problems import unknown
 from connector.http.auth import SCHEMES
 from connector.templates.template import Template
 
@@ -41,15 +43,26 @@ STREAM_OPTIONS: Final = (
 SECRET_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "writeOnly": True, "format": "password"}
 JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
 
+_NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")  # RFC 3986, section 2
+
 
 def _json(value: JSON) -> JSON:
     """Parses JSON text; returns any other value as it is."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except ValueError as error:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON: {error}") from None
+    _are_texts(parsed)
+    return parsed
+
+
+def _are_texts(value: JSON, path: str = "") -> None:
+    """Raises `ValueError` for an escape in JSON text that makes half of a surrogate pair."""
+    odd = next(undecodable(value, path), None)
+    if odd is not None:
+        raise ValueError(f"holds half of a surrogate pair{f' at {odd}' if odd else ''}: remove it")
 
 
 def _is_array(value: JSON) -> JSON:
@@ -114,8 +127,28 @@ def _is_url(url: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("a URL must not hold a user name or password: use api_key or headers")
     if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
-        raise ValueError(f"{url!r} is not an http:// or https:// URL, nor a ws:// or wss:// one")
+        raise ValueError(f"{bare_url(url)!r} is not an http:// or https:// URL, nor a ws:// or wss:// one")
+    if odd := _NOT_IN_URL.search(url):
+        raise ValueError(f"holds the character U+{ord(odd[0]):04X}, which no URL has: remove it")
     return url
+
+
+def _is_proxy(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_proxy = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text may quote a part of the password
+        is_proxy = False
+    if not is_proxy or _NOT_IN_URL.search(url):
+        raise ValueError("must look like http://host:port")
+    return url
+
+
+def _is_path(path: str) -> str:
+    """Expands `~`, as a shell does."""
+    if "\0" in path:
+        raise ValueError("holds a NUL character: remove it")
+    return os.path.expanduser(path)  # noqa: PTH111 - Path raises where there is no home
 
 
 def _is_template(value: JSON, info: ValidationInfo) -> JSON:
@@ -128,10 +161,12 @@ def _is_text_template(value: str | None, info: ValidationInfo) -> str | None:
 
 def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
     """Returns `value` if `source` compiles as a template; each bad leaf is a problem of its own."""
+    name = info.field_name or ""
     try:
-        Template(source, info.field_name or "")
+        structure = Template(source, name).structure
     except ConfigError as error:
         raise PydanticCustomError("template", "{problems}", {"problems": error.problems}) from None
+    _are_texts(structure, name)
     return value
 
 
@@ -161,10 +196,13 @@ def _are_streams(value: Any) -> dict[str, dict[str, Any]]:
     return {name: overrides or {} for name, overrides in value.items()}
 
 
-def _is_store(value: Any) -> Any:
+def _is_store(value: Any, info: ValidationInfo) -> Any:
     if value is None or isinstance(value, BaseModel):
         return value
-    return stores.load(value["type"]).Options.model_validate(value)
+    options = stores.load(value["type"]).Options
+    if problems := unknown(value, options, f"{info.field_name}."):
+        raise PydanticCustomError("options", "{problems}", {"problems": problems})
+    return options.model_validate(value)
 
 
 class Model(BaseModel):
@@ -183,6 +221,8 @@ class Model(BaseModel):
     output_price: float | None = Field(default=None, ge=0)
 
 
+ProxyUrl = Annotated[str, AfterValidator(_is_proxy)]
+FilePath = Annotated[str, AfterValidator(_is_path)]
 Url = Annotated[str, AfterValidator(_is_url)]
 JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]

@@ -12,6 +12,7 @@ from connector.config.options import (
     SECRET,
     ApiKey,
     Command,
+    FilePath,
     Http,
     JsonArray,
     JsonTemplate,
@@ -147,7 +148,7 @@ class RequestOptions(BaseModel):
     image_detail: Literal["auto", "low", "high"] | None = Field(
         default=None, title="Image detail", description="How closely the model looks at the images."
     )
-    image_dir: str | None = Field(
+    image_dir: FilePath | None = Field(
         default=None,
         title="Image directory",
         description="The directory to write generated images to; their paths become a column.",

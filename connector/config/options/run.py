@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from connector.base.cost import Prices
-from connector.config.options import SECRET, AuthOption, HeadersOption, QueryOption
+from connector.config.options import SECRET, AuthOption, FilePath, HeadersOption, ProxyUrl, QueryOption
 from connector.http.auth import SCHEMES
 
 
@@ -77,19 +77,19 @@ class RunOptions(BaseModel):
     project: str | None = Field(
         default=None, title="Project", description="Sent as OpenAI-Project. Default: OPENAI_PROJECT."
     )
-    proxy: str | None = Field(
+    proxy: ProxyUrl | None = Field(
         default=None,
         title="Proxy",
         description="The URL of an HTTP proxy. Proxy variables of the environment are ignored.",
         examples=["http://proxy.example.com:3128"],
         json_schema_extra=SECRET,
     )
-    ca_bundle: str | None = Field(
+    ca_bundle: FilePath | None = Field(
         default=None,
         title="CA bundle",
         description="The path of a PEM file with certificates to trust in place of the usual ones.",
     )
-    client_certificate: str | None = Field(
+    client_certificate: FilePath | None = Field(
         default=None,
         title="Client certificate",
         description="The path of a PEM file with the certificate and key to present to a server that asks for them.",
@@ -100,7 +100,7 @@ class RunOptions(BaseModel):
         title="Largest reply",
         description="The most bytes of a decoded reply; four times as many for images and embeddings.",
     )
-    cache: str | None = Field(
+    cache: FilePath | None = Field(
         default=None,
         title="Ledger",
         description="The path of the ledger, which keeps every reply so that none is paid for twice; `none` keeps it "

@@ -1,0 +1,44 @@
+"""Writes what people read. Text from outside (names, replies, errors) is shown as text, and never steers a terminal."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final, TextIO
+
+_ACTIVE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls (ECMA-48), without tab and line feed
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing (Unicode, UAX 9)
+    "\u2028\u2029\ud800-\udfff]"  # further line breaks, and halves of surrogate pairs
+)
+
+
+def printable(text: str) -> str:
+    """Returns a text with every character that a terminal would obey as JSON's escape: JSON stays the same JSON."""
+    return _ACTIVE.sub(_escape, text)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Writes a text for people. A character that the stream's encoding lacks is escaped, too."""
+    shown = printable(text)
+    try:
+        shown.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        shown = re.sub(r"[^\x00-\x7f]", _escape, shown)
+    stream.write(shown)
+
+
+def show_logs() -> None:
+    """Makes warnings that no handler takes, and which therefore go to stderr, printable."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Formatter())
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _escape(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
