@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from connector import endpoints
@@ -204,18 +203,5 @@ def _by_trial(probe: Probe, body: Mapping[str, Any], names: list[str]) -> Iterat
 
 
 def unknown_names(plan: Plan, reply: Reply) -> str | None:
-    """Returns the problem of a response_format that reads a name which neither this reply nor its kind has."""
-    if plan.config.response_format is None:
-        return None
-    values = plan.endpoint.value_types(_template(plan).structure)
-    known = sorted({*reply.body, *plan.endpoint.REPLY["properties"], *values, "content", "parsed"})
-    fields = (plan.config.output_schema or {}).get("properties", {})
-    for name, path in Template(plan.config.response_format, "response_format", lenient=True).required().items():
-        if name in known:
-            continue
-        if name in fields:
-            return f'{path}: "{name}" is a part of the structured reply: write {{{{ parsed.{name} }}}}'
-        near = get_close_matches(name, known, n=1, cutoff=0.6)
-        change = f'change it to "{near[0]}"' if near else f"change it to one of {', '.join(known)}"
-        return f'{path}: a reply has no "{name}": {change}, or write {{{{ {name} | default(none) }}}}'
-    return None
+    """Returns the problems of a response_format that reads names which neither this reply nor its kind has."""
+    return "\n".join(map(str, plan.outcomes.lacking(reply).values())) or None

@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from typing import Final
 
 _MOST: Final = 2**31 - 1
-_DAY: Final = 86_400  # seconds; SQLite and clocks count them in 32 bits at least
+_MOST_DAYS: Final = 10**6
 
 
 def file_path(text: str) -> str:
@@ -43,6 +43,6 @@ def days(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not abs(number) <= _MOST / _DAY:  # also where it is no number
+    if not abs(number) <= _MOST_DAYS:  # also where it is no number
         raise ArgumentTypeError(f'"{text}" is not a number of days: write one')
     return number

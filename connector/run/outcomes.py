@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 import traceback
 from pathlib import Path
 from typing import Any, Final
@@ -16,10 +18,12 @@ from connector.config.config import Config
 from connector.config.shorthands import prices_of
 from connector.replies.json_text import json_in
 from connector.replies.refusals import is_filtered, refusal
+from connector.run import reply_names
 from connector.run.image_files import kept
 from connector.run.provenance import column, failure, group, of_error, of_reply
 from connector.templates import schema_inference
 from connector.templates.template import Template
+from connector.templates.template_string import Path as NamePath
 
 _VALUE_SHOWN: Final = 60  # characters
 
@@ -52,7 +56,9 @@ class Outcomes:
         self._unmet = self._endpoint.expectation(request, self._response.names)
         self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
         self._image_dir = Path(config.image_dir) if config.image_dir and "images" in self._values else None
+        self._names = self._schema_of_names()
         self.columns = self._columns()
+        self._reads = self._own_reads(config)
 
     @property
     def added(self) -> dict[str, Schema]:
@@ -112,9 +118,8 @@ class Outcomes:
                 name: schemas.nullable(schema_inference.schema_of_value(value))
                 for name, value in self._response.structure.items()
             }
-        reply = self._endpoint.REPLY
         parsed = schemas.portable(self._schema, self._schema) if self._schema else ANY
-        names = {**reply, "properties": {**reply["properties"], **self._values, "parsed": parsed}}
+        names = {**self._names, "properties": {**self._names["properties"], "parsed": parsed}}
         return {name: schemas.nullable(schema) for name, schema in self._response.columns(names).items()}
 
     def _read(self, body: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
@@ -135,6 +140,46 @@ class Outcomes:
             raise  # a file cannot be written
         except Exception as error:  # noqa: BLE001 - a fault of ours, in whatever reads the reply
             return answer._replace(status=Status.ERROR, problem=_our_fault(error)), None
+
+    def _schema_of_names(self) -> Schema:
+        """Returns the schema of the object whose names the response format may read."""
+        reply = self._endpoint.REPLY
+        return {**reply, "properties": {**reply["properties"], **self._values, "parsed": self._schema or ANY}}
+
+    def _own_reads(self, config: Config) -> dict[str, list[NamePath]]:
+        """Returns what each expression of the user's own response format reads, by its place in it.
+
+        Raises:
+            ConfigError: A name is certainly wrong.
+        """
+        if config.response_format is None:
+            return {}
+        if problems := reply_names.misspelt(self._response, self._names):
+            raise ConfigError(problems)
+        return {string.path: string.reads() for string in self._response.strings}
+
+    def lacking(self, reply: Reply, columns: Mapping[str, JSON] | None = None) -> dict[str, Problem]:
+        """Returns what the response format reads and a reply lacks, by the place of the expression.
+
+        Args:
+            columns: Only those that are null here count; `None` for every expression.
+        """
+        if not self._reads:
+            return {}
+        answer = self._endpoint.answer(reply.body)
+        values = self._endpoint.values(reply.body) if self._reads_values else {}
+        context = {**reply.body, **values, "content": answer.content}
+        if self._reads_parsed:
+            with suppress(ReplyError):
+                context["parsed"] = self._parsed(answer.content)
+        nulls = None if columns is None else {f"response_format.{name}" for name in columns if columns[name] is None}
+        places = self._reads if nulls is None else self._reads.keys() & nulls
+        return {
+            place: Problem(place, reply_names.unguarded(found, path))
+            for place in places
+            for path in self._reads[place]
+            if (found := reply_names.absent(path, context, self._names)) is not None
+        }
 
     def _mapped(self, body: dict[str, Any], answer: Answer) -> dict[str, Any]:
         if self._is_sample:

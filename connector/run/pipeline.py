@@ -20,6 +20,7 @@ from connector.calls.fallbacks import Fallbacks
 from connector.engines import Call, Control, Done, Engine, Stop
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
+from connector.run.null_columns import NullColumns
 from connector.run.plan import Plan
 from connector.run.resolution import Resolver, paid_reply
 from connector.run.sharing import InFlight, Packer
@@ -68,11 +69,13 @@ def run(
     control = control._replace(stop=Stop(control.stop), resolve=resolver)
     in_flight = InFlight()
     watermark = Watermark()
-    entered = _entered(iter(items), plan_of, ledger, control, in_flight, watermark, retry_failed=retry_failed)
+    nulls = NullColumns()
+    entered = _entered(iter(items), plan_of, ledger, control, in_flight, watermark, nulls, retry_failed=retry_failed)
     answered = engine.run(entered, send, control)
-    settled = _settled(answered, plan_of, ledger, control, in_flight, budget or Budget())
+    settled = _settled(answered, plan_of, ledger, control, in_flight, budget or Budget(), nulls)
     with closing(settled):
         yield from _released(settled, watermark)
+    nulls.warn()
     if control.stop.reason is not None:
         raise control.stop.reason
 
@@ -84,6 +87,7 @@ def _entered(
     control: Control,
     in_flight: InFlight,
     watermark: Watermark,
+    nulls: NullColumns,
     *,
     retry_failed: bool,
 ) -> Iterator[Call | Ready | Idle]:
@@ -109,6 +113,8 @@ def _entered(
                 if outcome.status is Status.SUCCESS or not retry_failed or call.key in asked_again:
                     if outcome.status is Status.SUCCESS:
                         control.breaker.judged(outcome)
+                        if (reason := nulls.judged(outcome, plan_of(record).outcomes, known[call.key])) is not None:
+                            control.stop.request(reason)
                     batch.ready.append(outcome)
                     continue
                 asked_again.add(call.key)
@@ -161,7 +167,13 @@ def _rendered(items: Iterator[Item], plan_of: PlanOf, watermark: Watermark) -> _
 
 
 def _settled(
-    answered: Generator[Any], plan_of: PlanOf, ledger: Ledger, control: Control, in_flight: InFlight, budget: Budget
+    answered: Generator[Any],
+    plan_of: PlanOf,
+    ledger: Ledger,
+    control: Control,
+    in_flight: InFlight,
+    budget: Budget,
+    nulls: NullColumns,
 ) -> Generator[Outcome | Ready | Idle, None, None]:
     """Maps replies to outcomes, one for each record that waits; each leaves once its reply is stored.
 
@@ -191,7 +203,10 @@ def _settled(
             if isinstance(item, Done):
                 batch.append(item)
                 firsts.append(item.outcome or outcome_of(item.call.records[0], item))
-                reason = budget.spend(firsts[-1]) or control.breaker.judged(firsts[-1])
+                first, outcomes = firsts[-1], plan_of(item.call.records[0]).outcomes
+                reason = (
+                    budget.spend(first) or control.breaker.judged(first) or nulls.judged(first, outcomes, item.result)
+                )
                 if reason is not None:
                     control.stop.request(reason)
             elif item is not IDLE:

@@ -18,6 +18,9 @@ _QUOTED: Final = 300
 _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
 
+Path = tuple[str | int, ...]
+"""A name, and the keys and places behind it."""
+
 
 class TemplateString(NamedTuple):
     """A string of a template's JSON.
@@ -50,6 +53,31 @@ class TemplateString(NamedTuple):
         }
         return sorted(self.names() - optional)
 
+    def reads(self) -> list[Path]:
+        """Returns the paths, such as `("choices", 0, "message")`, that it reads without a guard.
+
+        A guard is `default` behind it, or a condition anywhere that tests it.
+        """
+        names, found, guarded = self.names() | {ROW}, dict[Path, None](), set[Path]()
+
+        def visit(node: nodes.Node, *, is_guarded: bool = False) -> None:
+            path = _path(node)
+            if path is not None:
+                if path[0] in names:
+                    path = path[1:] if path[0] == ROW else path
+                    guarded.add(path) if is_guarded else found.setdefault(path)
+                return
+            is_test = isinstance(node, nodes.Filter | nodes.Test) and node.name in _GUARDS
+            for field, child in node.iter_fields():
+                for each in child if isinstance(child, list) else (child,):
+                    if isinstance(each, nodes.Node):
+                        tested = field == "test" or (is_test and field == "node")
+                        called = isinstance(node, nodes.Call) and field == "node" and isinstance(each, nodes.Getattr)
+                        visit(each.node if called else each, is_guarded=is_guarded or tested)  # type: ignore[attr-defined]  # of a Getattr
+
+        visit(self.tree)
+        return [path for path in found if path and not any(path[: len(each)] == each for each in guarded)]
+
     def reason(self, error: Exception, row: Mapping[str, Any]) -> str:
         """Returns why it fails on this row, and what to do about it."""
         if isinstance(error, NullError):
@@ -68,6 +96,20 @@ class TemplateString(NamedTuple):
         keys = [node.attr for node in attributes if _is_row(node.node)]
         items = [node for node in self.tree.find_all(nodes.Getitem) if _is_row(node.node)]
         return keys + [node.arg.value for node in items if isinstance(node.arg, nodes.Const)]
+
+
+def _path(node: nodes.Node) -> Path | None:
+    """Returns a name and the constant keys behind it; `None` for any other expression."""
+    match node:
+        case nodes.Name(name=name, ctx="load"):
+            return (name,)
+        case (
+            nodes.Getattr(node=owner, attr=key) | nodes.Getitem(node=owner, arg=nodes.Const(value=str() | int() as key))
+        ):
+            path = _path(owner)
+            return None if path is None else (*path, key)
+        case _:
+            return None
 
 
 def _is_row(node: nodes.Expr) -> bool:
