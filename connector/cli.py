@@ -63,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
             _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
         )
     except ConnectorError as error:
-        write(sys.stderr, f"{PROGRAM}: {error.message}\n")
+        write(sys.stderr, f"{PROGRAM}: {Masker()(error.message)}\n")
         return _code(error)
     except BrokenPipeError:
         _leave_stdout()

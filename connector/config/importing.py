@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 from connector.base.errors import ConfigError
 from connector.base.masking import looks_secret
@@ -33,6 +34,11 @@ _PLAIN: Final = ("url", "api_key", "model", "endpoint", "organization", "project
 _LINE: Final = re.compile(r"\s*+(?:export\s++)?([A-Za-z_]\w*+)\s*+=(.*)")
 _REFERENCE: Final = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{env:(\w+)\}|\{\{\s*(?:env|secrets)\.(\w+)\s*\}\}|env:(\w+)")
 _COMMENT: Final = re.compile(r"(?m)^[ \t]*//.*")
+_PUBLIC: Final = frozenset(
+    "accept accept-language anthropic-beta anthropic-version api-version api_version content-type http-referer "
+    "openai-beta openai-organization openai-project user-agent version x-title".split()
+)  # headers and parameters that never hold a secret
+_LEFT_OUT: Final = "{} is left out, since it may be a secret: add it as ${{NAME}}"
 _DEEPEST: Final = 4
 _DEFAULT: Final = "OPENAI_API_KEY"
 
@@ -197,12 +203,32 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
             f"the key is left out: the config refers to {variable or _DEFAULT}, so set that to it "
             "(or say --literal-key, to have the key itself in the config)"
         )
+    if "url" in config and not literal:
+        config["url"], left_out = _public_url(config["url"])
+        notes += [_LEFT_OUT.format(f"{part} of url") for part in left_out]
+    for name in ("model", "organization", "project", "url"):
+        if not literal and looks_secret("", str(config.get(name, ""))):
+            del config[name]
+            notes.append(_LEFT_OUT.format(name))
     for name in ("headers", "query"):
         given = {key: _reference(str(value)) for key, value in found.get(name, {}).items()}
         hidden = [] if literal else [key for key, value in given.items() if _is_hidden(key, value)]
         config |= {name: kept} if (kept := {key: given[key] for key in given if key not in hidden}) else {}
-        notes += [f"{name}.{key} is left out, since it may be a secret: add it as ${{NAME}}" for key in hidden]
+        notes += [_LEFT_OUT.format(f"{name}.{key}") for key in hidden]
     return Imported(config, tuple(notes))
+
+
+def _public_url(url: str) -> tuple[str, list[str]]:
+    """Returns a URL without what may be a secret, and the names of the parts that are left out."""
+    head, has_user, place = url.rpartition("@")
+    scheme = head.partition("://")[0] + "://" if has_user else ""
+    rest, _, fragment = (scheme + place).partition("#")
+    base, _, query = rest.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    kept = [(name, value) for name, value in pairs if not _is_hidden(name, value)]
+    left_out = [*(["user"] if has_user else []), *(name for name, value in pairs if (name, value) not in kept)]
+    left_out += ["fragment"] if fragment else []
+    return base + (f"?{urlencode(kept, safe='${}')}" if kept else ""), left_out
 
 
 def _reference(value: str) -> str:
@@ -212,4 +238,6 @@ def _reference(value: str) -> str:
 
 
 def _is_hidden(name: str, value: str) -> bool:
-    return not value.startswith("${") and (looks_secret(name, value) or "auth" in name.lower())
+    """Returns whether a header or parameter may hold a secret: each does that is neither well known nor a reference."""
+    is_reference = not _REFERENCE.sub("", value).removeprefix("Bearer").strip()
+    return not is_reference and (name.lower() not in _PUBLIC or looks_secret(name, value))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-import traceback
 from pathlib import Path
 from typing import Any, Final
 

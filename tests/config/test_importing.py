@@ -75,7 +75,7 @@ def test_a_responses_endpoint_headers_and_parameters_come_along(tmp_path: Path) 
     text = (
         'model_provider = "azure"\n[model_providers.azure]\nbase_url = "https://r/openai"\nenv_key = "K"\n'
         'wire_api = "responses"\nquery_params = { api-version = "v", sig = "canary" }\n'
-        'http_headers = { X-Team = "a", Authorization = "canary" }\nenv_http_headers = { X-Id = "TEAM_ID" }\n'
+        'http_headers = { X-Title = "a", Authorization = "canary" }\nenv_http_headers = { X-Id = "TEAM_ID" }\n'
     )
     path = tmp_path / "c.toml"
     path.write_text(text)
@@ -84,7 +84,7 @@ def test_a_responses_endpoint_headers_and_parameters_come_along(tmp_path: Path) 
         "url": "https://r/openai",
         "api_key": "${K}",
         "endpoint": "responses",
-        "headers": {"X-Team": "a", "X-Id": "${TEAM_ID}"},
+        "headers": {"X-Title": "a", "X-Id": "${TEAM_ID}"},
         "query": {"api-version": "v"},
     }
     assert [note.partition(" ")[0] for note in notes] == ["headers.Authorization", "query.sig"]
@@ -100,6 +100,43 @@ def test_a_key_in_the_file_is_printed_only_when_asked_for(tmp_path: Path, capsys
     assert KEY not in out + err
     assert cli.run(["config", "import", str(path), "--literal-key"]) == 0
     assert json.loads(capsys.readouterr().out)["api_key"] == KEY
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        {"baseURL": "https://me:canary@g/v1"},
+        {"baseURL": "https://me:ca@nary/canary@g/v1"},
+        {"baseURL": "https://g/v1?api-version=1&sig=canary&x=canary#canary"},
+        {"baseURL": "https://g/sk-canary-1234567890/v1"},
+        {"baseURL": "https://g/v1", "headers": {"Cookie": "session=canary"}},
+        {"baseURL": "https://g/v1", "headers": {"X-Whatever": "canary"}},
+        {"baseURL": "https://g/v1", "headers": {"X-Mixed": "${A}canary"}},
+        {"baseURL": "https://g/v1", "headers": {"User-Agent": "sk-canary-1234567890"}},
+        {"baseURL": "https://g/v1", "query_params": {"anything": "canary"}},
+        {"baseURL": "https://g/v1", "model": "sk-canary-1234567890"},
+        {"baseURL": "https://g/v1", "api_key": "canary"},
+        {"provider": {"sk-canary-1234567890": {"baseURL": "https://g"}, "b": {"baseURL": "https://h"}}},
+    ],
+    ids=str,
+)
+def test_no_secret_is_printed_wherever_it_stands(tmp_path: Path, text: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(text))
+    code = cli.run(["config", "import", str(path)])
+    out, err = capsys.readouterr()
+    assert "canary" not in out + err
+    assert "nary" not in out + err
+    if code == 0:
+        assert "left out" in err
+        assert cli.run(["config", "import", str(path), "--literal-key"]) == 0
+        assert "canary" in capsys.readouterr().out
+
+
+def test_references_in_headers_and_urls_stay(tmp_path: Path) -> None:
+    headers = {"Authorization": "Bearer ${KEY}", "Accept-Language": "de"}
+    text = {"baseURL": "https://g/v1?key=${KEY}&api-version=1", "headers": headers}
+    assert read(tmp_path, "c.json", text) == {"url": "https://g/v1?key=${KEY}&api-version=1", "headers": headers}
 
 
 def test_what_comes_out_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
