@@ -11,7 +11,7 @@ endpoint is like in `endpoints`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from connector.base.clock import Clock
 from connector.base.errors import (
@@ -31,6 +31,9 @@ from connector.check import _address, _key, _model, _reach, _refusal, _request
 from connector.check._config import advised
 from connector.check.probe import Probe, ProbeResponse
 from connector.run.plan import Plan
+
+_PATIENCE: Final = 3.0  # seconds
+_SHORT: Final = 4 * _PATIENCE  # a diagnosis with less time than this asks once
 
 
 def diagnose(
@@ -83,7 +86,7 @@ def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] |
     offered: list[str] = []
     listing: ConnectorError | None = None
     try:
-        offered = [each.id for each in probe.models()]
+        offered = _offered(probe)
     except ConfigError:
         raise
     except ConnectorError as error:
@@ -103,6 +106,21 @@ def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] |
             yield _failed(*_address.missing_endpoint(probe, missing.summary, missing.target, lists_models=False))
             return
     yield from _asked(probe, listing or offered, columns, row)
+
+
+def _offered(probe: Probe) -> list[str]:
+    """Returns the models that the server lists.
+
+    A server that waits for the end of a TLS handshake that it takes for a request, or the other way round, is silent:
+    so a silent one is soon asked with the other scheme, before the list gets all the time that there is.
+    """
+    if probe.left() > _SHORT:
+        try:
+            return [each.id for each in probe.models(seconds=_PATIENCE)]
+        except APITimeoutError as error:
+            if _reach.other_scheme(probe) is not None:
+                raise APIConnectionError(error.message) from error
+    return [each.id for each in probe.models()]
 
 
 def _asked(
@@ -144,6 +162,10 @@ def _asked(
     yield Step(
         "model", True, _model.answered(model, offered, plan.config.kind, plan.endpoint.answer(_body_of(result)).model)
     )
+    if probe.config.max_cost_usd is not None and probe.cost is None:
+        told = "max_cost_usd cannot be kept, since the endpoint reports no cost: set prices, or use max_total_tokens"
+        yield Step("budget", False, told)
+        return
     otherwise = f"; asked in another way, which is remembered: {', '.join(fallbacks)}" if fallbacks else ""
     yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
 

@@ -24,7 +24,7 @@ _CHANGES: Final = {
 _URL: Final = re.compile(r"'([^']*)'")
 _SCHEMES: Final = ("http", "https")
 _HAS_CHANGE: Final = re.compile(
-    r": (?:use|did you|write|set|remove|add|describe|give|pick|expected|there are)\b|is missing"
+    r": (?:use|change it|did you|write|set|remove|add|describe|give|pick|expected|there are)\b|is missing"
 )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from connector.base.decoding import loads
 from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
 from connector.check._providers import PROVIDERS
 from connector.check.probe import Probe
@@ -19,6 +20,7 @@ from connector.run.runtime import is_loopback
 
 _TRY_SECONDS: Final = 1.0  # seconds for each further address
 _LOCAL_PORTS: Final = (8000, 8080, 11434, 1234, 4000)  # vLLM, llama.cpp, Ollama, LM Studio, LiteLLM
+_SHOWN: Final = 3  # models
 _PORTS: Final = {"http": 80, "https": 443}
 # OpenSSL's verification errors (X509_V_ERR_…), as in `SSLCertVerificationError.verify_code`
 _CERTIFICATES: Final = {
@@ -77,10 +79,16 @@ def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
     others = _others(parts)
     if isinstance(error, APITimeoutError):  # a host that is silent at one port is silent at the others
         others = islice(others, 1)
-    meant = next((url for url in others if _speaks(probe, url, sure=urlsplit(url).netloc == parts.netloc)), None)
-    if meant is not None:
-        warning = "" if meant.startswith("https") else " (unencrypted: anyone on the way can read the key)"
-        return "url", f"{error.message}. {meant} answers: set url to that{warning}"
+    for url in others:
+        is_same = urlsplit(url).netloc == parts.netloc
+        found = _found(probe, url, sure=is_same)
+        if found is None:
+            continue
+        warning = "" if url.startswith("https") else " (unencrypted: anyone on the way can read the key)"
+        if is_same:
+            return "url", f"{error.message}. {url} answers: set url to that{warning}"
+        other = f"{url} answers, which may be another program ({found}): set url to that if you mean it{warning}"
+        return "url", f"{error.message}. {other}"
     silent = f"{parts.netloc} does not answer: " if isinstance(error, APITimeoutError) else ""
     return "reachability", silent + error.message
 
@@ -105,8 +113,14 @@ def _others(parts: SplitResult) -> Iterator[str]:
             yield parts._replace(scheme="http", netloc=f"{host}:{port}").geturl()
 
 
-def _speaks(probe: Probe, url: str, *, sure: bool) -> bool:
-    """Returns whether an API answers there, asked for a second without key, headers or parameters.
+def other_scheme(probe: Probe) -> str | None:
+    """Returns the URL with https in place of http, or the other way round, if that answers."""
+    url = next(_others(urlsplit(probe.config.url)))
+    return url if _found(probe, url, sure=True) is not None else None
+
+
+def _found(probe: Probe, url: str, *, sure: bool) -> str | None:
+    """Returns what answers there, asked for a second without key, headers or parameters; `None` where no API does.
 
     Any answer counts where it is `sure` that the server is the right one.
     """
@@ -121,11 +135,26 @@ def _speaks(probe: Probe, url: str, *, sure: bool) -> bool:
     transport = Transport(settings)
     try:
         response = transport.get(parts._replace(path=f"{path}/models", query="").geturl())
-        response.read()
+        body = response.read()
     except (APITimeoutError, CutError, ReplyError):
-        return False
+        return None
     except APIConnectionError as error:
-        return any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(error))
+        is_tls = any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(error))
+        return "a TLS server with another certificate" if is_tls else None
     finally:
         transport.close()
-    return sure or "json" in response.headers.get("content-type", "")
+    if not sure and "json" not in response.headers.get("content-type", ""):
+        return None
+    return _described(response.status, response.headers, body)
+
+
+def _described(status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """Returns what a server is, by the models that it lists, or else by what it calls itself."""
+    try:
+        listed = loads(body)["data"]
+        names = [str(each["id"]) for each in listed[:_SHOWN]]
+    except (ValueError, TypeError, KeyError):
+        names = []
+    if names:
+        return f"it lists {', '.join(names)}{', …' if len(listed) > len(names) else ''}"
+    return f"HTTP {status}" + (f" of {headers['server']}" if headers.get("server") else "")

@@ -26,6 +26,7 @@ from connector.check.probe import Probe
 
 _TOO_LONG: Final = re.compile(r"context[ _]?(?:length|window|size)")
 _UNREACHED: Final = re.compile(r"fetch failed|econn|enotfound|connection (?:error|refused|reset)|upstream|timed? ?out")
+_PICTURES: Final = re.compile(r"\bimages?\b|image_url|input_image|\bvision\b|multi-?modal|content types?\b|mmproj")
 _BUSY: Final = re.compile(r"overload|at capacity|\bbusy\b|temporarily|\bloading\b|starting up")
 _WALL: Final = re.compile(r"cloudflare|you have been blocked|access denied|firewall|request blocked")
 _GATEWAY: Final = re.compile(r"\blitellm: model group .*", re.DOTALL)  # LiteLLM adds it to every reason
@@ -41,6 +42,9 @@ def explained(
     """Returns the failed step and its finding; `listing` is what models the server lists, or why it lists none."""
     if type(result) is FatalError:  # its message has the change to make
         return "request", result.message
+    found = _by_cause(probe, body, result)
+    if found is not None:
+        return found
     if isinstance(listing, ConnectorError) and _is_alike(listing, result):
         return _alike(probe, result)
     offered = listing if isinstance(listing, list) else []
@@ -91,6 +95,23 @@ def explained(
         "request",
         f"{summary}: this is what the smallest request gets too: ask whoever runs the server, or try later",
     )
+
+
+def _by_cause(probe: Probe, body: Mapping[str, Any], result: Reply | ConnectorError) -> tuple[str, str] | None:
+    """Returns the step and finding of a cause that statuses hide: a server behind, pictures, or streams."""
+    if isinstance(result, AuthenticationError | QuotaError | RateLimitError):
+        return None
+    words, summary = _request.own_words(result).lower(), _request.summary(result)
+    named = [name for name, value in probe.config.headers.items() if "://" in value.get_secret_value()]
+    if named and _UNREACHED.search(words):
+        return "request", f"{summary}: the gateway cannot reach the server that headers.{named[0]} names: check that"
+    if _request.has_picture(body) and _PICTURES.search(words):
+        return "model", f"this model takes no images ({summary}): set model to one that does, or remove the images"
+    if body.get("stream"):
+        whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        if _request.is_answer(_request.asked(probe, whole)[0]):
+            return "parameters", f'the endpoint works, but refuses "stream" ({summary}): set is_stream to false'
+    return None
 
 
 def _names_parameter(probe: Probe, body: Mapping[str, Any], words: str) -> bool:

@@ -30,6 +30,12 @@ _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CUT: Final = (
     "max_tokens or model output limit was reached"  # OpenAI's reply where a reasoning model may write one token
 )
+PICTURE: Final = (  # a red square of 64 x 64 pixels, since some servers refuse smaller ones
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0"
+    "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC"
+)
+"""A red square as a data URL."""
+
 _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 _QUOTED: Final = re.compile(r"\(HTTP \d")
 _OPTIONS: Final = {
@@ -42,9 +48,11 @@ _OPTIONS: Final = {
 
 
 def sample(plan: Plan, columns: Mapping[str, Schema]) -> dict[str, Any]:
-    """Returns a made-up row: a value of each column's type, and a word where the type is not known."""
-    names = {**dict.fromkeys(_template(plan).required(), ANY), **columns}
-    return {name: _value(schema) for name, schema in names.items()}
+    """Returns a made-up row: a value of each column's type, a small picture for images, a word where it is unknown."""
+    template = _template(plan)
+    names = {**dict.fromkeys(template.required(), ANY), **columns}
+    pictures = dict.fromkeys(template.columns_through("image"), PICTURE)
+    return {name: _value(schema) for name, schema in names.items()} | pictures
 
 
 def _template(plan: Plan) -> Template:
@@ -67,6 +75,13 @@ def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
     if "max_completion_tokens" in body and "max_tokens" in caps:
         caps = {"max_completion_tokens": caps["max_tokens"]}
     return {**body, **caps}
+
+
+def has_picture(value: Any) -> bool:
+    """Returns whether a request holds an image part, of chat completions or of responses."""
+    if isinstance(value, Mapping):
+        return value.get("type") in ("image_url", "input_image") or any(map(has_picture, value.values()))
+    return isinstance(value, list) and any(map(has_picture, value))
 
 
 def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:

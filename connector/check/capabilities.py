@@ -19,7 +19,7 @@ from connector.base.records import Reply, Schema, is_ok
 from connector.base.user_cache import make_private_directory
 from connector.base.values import dumps
 from connector.calls.fallbacks import Fallbacks, path_of
-from connector.check._request import lists_of, own_words
+from connector.check._request import PICTURE, lists_of, own_words
 from connector.check.probe import Probe
 from connector.endpoints import DEFAULT_KIND, KINDS, address_of, usage_of
 from connector.run.runtime import IN_MEMORY
@@ -30,10 +30,6 @@ _LASTS: Final = 7 * 86_400  # seconds: servers are upgraded
 _CAP: Final = 16  # tokens
 _STRUCTURED_CAP: Final = 64  # tokens
 _SHOWN: Final = 120
-_PIXELS: Final = (  # a red square of 64 x 64 pixels, since some servers refuse smaller ones
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0"
-    "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC"
-)
 _SCHEMA: Final[Schema] = {
     "type": "object",
     "properties": {"greeting": {"type": "string"}},
@@ -124,7 +120,7 @@ def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
     calling = ask.chat("Greet Ada.", _STRUCTURED_CAP, tools=[_TOOL], tool_choice="required")
     yield _judged("tools", calling, lambda body: bool(_message(body).get("tool_calls")))
     text = ask.chat("ping")
-    seen = ask.chat([{"type": "text", "text": "ping"}, {"type": "image_url", "image_url": {"url": _PIXELS}}])
+    seen = ask.chat([{"type": "text", "text": "ping"}, {"type": "image_url", "image_url": {"url": PICTURE}}])
     yield _judged("vision", seen, lambda body: _reads_more(body, text))
     yield _judged("logprobs", ask.chat("ping", logprobs=True), lambda body: bool(_choice(body).get("logprobs")))
     for kind in KINDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -101,9 +102,9 @@ class Probe:
             return error.message
         return None
 
-    def models(self, url: str | None = None) -> list[Model]:
-        """Returns the models that the server lists, which is free. Raises `ConnectorError`."""
-        with closing(self._transport(url or self.config.models_url, free=True)) as transport:
+    def models(self, url: str | None = None, *, seconds: float = math.inf) -> list[Model]:
+        """Returns the models that the server lists, which is free, within so many seconds. Raises `ConnectorError`."""
+        with closing(self._transport(url or self.config.models_url, free=True, seconds=seconds)) as transport:
             return models(transport, url or self.config.models_url, self.mask)
 
     def get(self, url: str) -> ProbeResponse:
@@ -165,14 +166,14 @@ class Probe:
             with closing(response):
                 return ProbeResponse(response.status, response.headers, response.read())
 
-    def _transport(self, url: str, *, free: bool = False) -> Transport:
-        return Transport(self._settings(url, free=free))
+    def _transport(self, url: str, *, free: bool = False, seconds: float = math.inf) -> Transport:
+        return Transport(self._settings(url, free=free, seconds=seconds))
 
-    def _settings(self, url: str, *, free: bool = False) -> Settings:
+    def _settings(self, url: str, *, free: bool = False, seconds: float = math.inf) -> Settings:
         """Returns settings for the time left. Key, headers and parameters go only to the configured origin."""
         settings = self._given
         if self.keyless or urlsplit(url)[:2] != urlsplit(self.plan.url)[:2]:
             settings = replace(settings, auth=KEYLESS, headers={}, query={})
-        left = self.left() * (_FREE if free else 1)
+        left = min(seconds, self.left() * (_FREE if free else 1))
         connect = min(left, settings.connect_timeout or left)
         return replace(settings, timeout=left, connect_timeout=connect, connections=1)

@@ -28,7 +28,7 @@ from connector.templates.filters import IMAGE_ROOT
 from connector.templates.json_text import as_text, escape, example
 from connector.templates.metering import FUEL, MAX_FUEL
 from connector.templates.schema_inference import schema_of_expression, schema_of_value
-from connector.templates.template_string import ROW, TemplateString, error_text, quoted_source
+from connector.templates.template_string import ROW, TemplateString, error_text, path_of, quoted_source
 
 _RESULT: Final = "__result__"
 _STRICT: Final = Environment()
@@ -103,6 +103,15 @@ class Template:
                 if name not in self._constants:
                     found.setdefault(name, string.path)
         return found
+
+    def columns_through(self, name: str) -> set[str]:
+        """Returns the names whose values go through the filter `name`."""
+        return {
+            str(path[0])
+            for string in self.strings
+            for node in string.tree.find_all(nodes.Filter)
+            if node.name == name and node.node is not None and (path := path_of(node.node))
+        }
 
     def columns(self, names: Schema) -> dict[str, Schema]:
         """Returns the schema of each key of the structure; `names`, an object schema, describes what they read."""

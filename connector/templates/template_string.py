@@ -98,8 +98,13 @@ class TemplateString(NamedTuple):
         return keys + [node.arg.value for node in items if isinstance(node.arg, nodes.Const)]
 
 
+def path_of(node: nodes.Node) -> Path | None:
+    """Returns a name and the constant keys behind it, without `record` before them; `None` for anything else."""
+    path = _path(node)
+    return path[1:] if path is not None and path[0] == ROW else path
+
+
 def _path(node: nodes.Node) -> Path | None:
-    """Returns a name and the constant keys behind it; `None` for any other expression."""
     match node:
         case nodes.Name(name=name, ctx="load"):
             return (name,)

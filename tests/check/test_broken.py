@@ -37,7 +37,7 @@ def fails(diagnosis: Any, step: str, *told: str) -> None:
         ({"config": {"timeout": "abc"}}, ["config.timeout", '"abc" is not a number of seconds', 'such as "30"']),
         ({"config": {"timeout": 0}}, ["config.timeout", "more than 0", 'such as "30"']),
         ({"request_format": '{"model": "m", "messages": ['}, ["request_format", "is not JSON", "write JSON such as"]),
-        ({"request_format": '{"a": "{{ b"}'}, ["request_format.a", "is no template", "write JSON such as"]),
+        ({"request_format": '{"a": "{{ b"}'}, ["request_format.a", "is not a valid template", "write JSON such as"]),
         ({"request_format": '{"a": "{{ b | shout }}"}'}, ["request_format.a", "shout", "one of Jinja2's filters"]),
         ({"prompt": None}, ["request_format", "is missing", "give a prompt"]),
         ({"response_format": '{"a": '}, ["response_format", "is not JSON", "write JSON such as"]),
@@ -534,18 +534,20 @@ def test_a_schema_that_is_refused_in_every_form_is_asked_for_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "step", "told"),
     [
-        ("{{ contnet }}", 'change it to "content"'),
-        ("{{ nothing_like_it }}", "change it to one of "),
-        ("{{ label }}", "write {{ parsed.label }}"),
+        ("{{ contnet }}", "config", 'change it to "content"'),
+        ("{{ choices[0].message.contnet }}", "config", 'change it to "choices[0].message.content"'),
+        ("{{ nothing_like_it }}", "response_format", "change it to one of "),
+        ("{{ usage.nothing_like_it }}", "response_format", "total_tokens"),
+        ("{{ label }}", "config", 'change it to "parsed.label"'),
     ],
 )
-def test_a_name_that_a_reply_does_not_have_is_told(expression: str, told: str) -> None:
+def test_a_name_that_a_reply_does_not_have_is_told(expression: str, step: str, told: str) -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}}
     with Endpoint(offering()) as endpoint:
         diagnosis = check(endpoint, output_schema=schema, response_format={"a": expression})
-    fails(diagnosis, "response_format", "response_format.a: ", told)
+    fails(diagnosis, step, "response_format.a: ", told)
 
 
 def test_a_first_row_that_cannot_be_sent_is_told(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -560,3 +562,87 @@ def test_an_endpoint_that_fails_is_told(fault: str, told: str) -> None:
         offering(lambda call: act(call, fault) if call.method == "POST" and call.prompt else None)
     ) as endpoint:
         fails(check(endpoint), "request", told)
+
+
+# Causes that a status hides
+
+PHOTO: Final = {"image_columns": "photo", "prompt": "What is in it?"}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, "No endpoints found that support image input"),
+        (404, "Unknown content type: image_url"),
+        (400, "At most 0 image(s) may be provided in one prompt."),
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj"),
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (422, "messages[0].content: multimodal content is not supported"),
+    ],
+)
+def test_a_model_without_eyes_is_no_wrong_model(status: int, words: str) -> None:
+    def script(body: dict[str, Any]) -> Any:
+        return refusing(status, words) if "image_url" in str(body) else None
+
+    with Endpoint(posted(script)) as endpoint:
+        fails(check(endpoint, **PHOTO), "model", "takes no images", words[:20], "set model to one that does")
+
+
+def test_a_picture_is_sent_where_images_are_configured() -> None:
+    with Endpoint(offering()) as endpoint:
+        assert check(endpoint, **PHOTO).ok
+        part = {"type": "image_url", "image_url": {"url": "{{ p | image }}"}}
+        filtered = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
+        assert check(endpoint, prompt=None, request_format=filtered).ok
+        asked = [str(call.body) for call in endpoint.journal.calls if call.method == "POST"]
+        assert sum("data:image/png;base64," in body for body in asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(500, "Invalid API key"), (500, "boom"), (502, "unauthorized"), (400, "bad")]
+)
+def test_a_server_that_fails_on_streams_is_no_wrong_key(status: int, words: str) -> None:
+    def script(call: Call) -> Any:
+        if call.method == "GET":
+            return refusing(status, words)
+        return refusing(status, words) if call.body.get("stream") else None
+
+    with Endpoint(script) as endpoint:
+        fails(check(endpoint, is_stream=True), "parameters", 'works, but refuses "stream"', "set is_stream to false")
+
+
+@pytest.mark.parametrize("words", ["fetch failed", "connect ECONNREFUSED 127.0.0.1:1", "upstream connect error"])
+def test_a_dead_server_behind_a_gateway_is_found_in_the_header_that_names_it(words: str) -> None:
+    headers = {"x-title": "a", "x-portkey-custom-host": "http://127.0.0.1:1/v1"}
+    with Endpoint(posted(lambda _: refusing(500, words))) as endpoint:
+        fails(check(endpoint, headers=headers), "request", "headers.x-portkey-custom-host", "cannot reach")
+
+
+def test_another_program_at_another_port_is_described_before_it_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Endpoint(offering(models=["llama", "b", "c", "d"])) as other, refusing_port() as url:
+        monkeypatch.setattr(_reach, "_LOCAL_PORTS", (int(other.origin.rpartition(":")[2]),))
+        fails(check(url=url), "url", "may be another program (it lists llama, b, c, …)", "if you mean it")
+
+
+def test_a_plain_server_that_waits_for_more_of_the_handshake_is_soon_asked_in_plain() -> None:
+    heard: list[bytes] = []
+
+    def serve(peer: socket.socket) -> None:
+        heard.append(peer.recv(4))
+        if heard[-1] == b"GET ":
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            return
+        while peer.recv(4096):  # takes the handshake for the beginning of a long request
+            pass
+
+    with served(serve) as port:
+        diagnosis = check(url=f"https://127.0.0.1:{port}/v1", config={"timeout": 300})
+        fails(diagnosis, "url", f"http://127.0.0.1:{port}/v1 answers: set url to that")
+    assert [each[:1] for each in heard[:2]] == [b"\x16", b"G"]
+    assert sum(each[:1] == b"\x16" for each in heard) == 1
+
+
+def test_a_budget_without_prices_is_told(endpoint: Endpoint) -> None:
+    fails(check(endpoint, max_cost_usd=1), "budget", "max_cost_usd", "reports no cost", "set prices")
+    assert check(endpoint, max_cost_usd=1, prices={"input": 1, "output": 1}).ok
+    assert check(endpoint, max_total_tokens=100).ok
