@@ -178,6 +178,9 @@ def _hidden_problem(probe: Probe, reply: Reply, row: Mapping[str, Any] | None) -
     cap = None if row is None else _request.refused_cap(probe, row)
     if cap is not None:
         return Step("parameters", False, cap)
+    misfit = None if row is None else _request.misfit(probe.plan, reply)
+    if misfit is not None:
+        return Step("output_schema", False, misfit)
     unknown = _request.unknown_names(probe.plan, reply)
     return None if unknown is None else Step("response_format", False, unknown)
 

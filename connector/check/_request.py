@@ -16,7 +16,7 @@ from connector.base.errors import (
     FatalError,
     RateLimitError,
 )
-from connector.base.records import ANY, Reply, Schema, is_ok
+from connector.base.records import ANY, Record, Reply, Schema, Status, is_ok
 from connector.base.values import dumps
 from connector.check.probe import Probe
 from connector.config.shorthands import constants_of, shorthand_of
@@ -25,6 +25,7 @@ from connector.run.plan import Plan
 from connector.templates.template import Template
 
 _TRIES: Final = 8  # the most requests to find a parameter that is refused without being named
+_STRUCTURED_CAP: Final = 512  # tokens of a structured reply
 _USUAL_CAP: Final = 4096  # tokens of a reply that every model allows
 _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CUT: Final = (
@@ -69,9 +70,14 @@ def _value(schema: Schema) -> Any:
 
 
 def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the request for a row with the lowest token limit that the kind allows. Raises `TemplateError`."""
+    """Returns the request for a row, with a low token limit. Raises `TemplateError`.
+
+    It is the lowest one that the kind allows, or one that leaves room for a structured reply, which is judged.
+    """
     body: dict[str, Any] = loads(plan.requests.body(row))
     caps = {name: value for name, value in plan.endpoint.minimal(body).items() if type(value) is int}
+    if plan.config.output_schema is not None:
+        caps = dict.fromkeys(caps, _STRUCTURED_CAP)
     if "max_completion_tokens" in body and "max_tokens" in caps:
         caps = {"max_completion_tokens": caps["max_tokens"]}
     return {**body, **caps}
@@ -215,6 +221,20 @@ def _by_trial(probe: Probe, body: Mapping[str, Any], names: list[str]) -> Iterat
     for name in names[:_TRIES]:
         if is_answer(probe.ask({key: value for key, value in body.items() if key != name})):
             yield name
+
+
+def misfit(plan: Plan, reply: Reply) -> str | None:
+    """Returns why a structured reply does not fit the schema; `None` also where it is cut, or there is no schema."""
+    if plan.config.output_schema is None:
+        return None
+    outcome = plan.outcomes.of(Record(0, {}), reply)
+    failure = outcome.provenance.error
+    if outcome.status is not Status.INVALID_OUTPUT or failure is None:
+        return None
+    return (
+        f"the endpoint works, but {failure.message.removeprefix('the ')}: set model to one that keeps to a schema, "
+        "or describe the columns in the prompt"
+    )
 
 
 def unknown_names(plan: Plan, reply: Reply) -> str | None:

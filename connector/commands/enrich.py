@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             if dead is not None:
                 dead.commit()
             sink.commit()
-        except (FatalError, Interrupted):
+        except (ConfigError, FatalError, Interrupted):  # the input, or the response format, proves wrong amid the run
             _print_stderr(progress.summary())
             if path is not None and path.exists():
                 _print_stderr(f"the replies so far are in {path}: run the same command again to continue from there")

@@ -524,7 +524,9 @@ def test_a_key_in_a_header_that_nobody_reads_is_told() -> None:
 
 def test_a_schema_that_is_refused_in_every_form_is_asked_for_in_words() -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}}
-    with Endpoint(posted(unsupported("response_format"))) as endpoint:
+    refused = unsupported("response_format")
+    fitting = {"object": "x", "choices": [{"message": {"content": '{"label": "a"}'}, "finish_reason": "stop"}]}
+    with Endpoint(posted(lambda body: refused(body) or answer(200, fitting))) as endpoint:
         diagnosis = check(endpoint, output_schema=schema)
         assert diagnosis.ok
         assert "asked in another way, which is remembered: json_object, prompt" in diagnosis.message
@@ -646,3 +648,26 @@ def test_a_budget_without_prices_is_told(endpoint: Endpoint) -> None:
     fails(check(endpoint, max_cost_usd=1), "budget", "max_cost_usd", "reports no cost", "set prices")
     assert check(endpoint, max_cost_usd=1, prices={"input": 1, "output": 1}).ok
     assert check(endpoint, max_total_tokens=100).ok
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("no JSON", "is not JSON"),
+        ('{"label": 1}', "at $.label, 1 is not of type"),
+        ("[]", "is not of type"),
+        ("{}", "required"),
+    ],
+)
+def test_a_reply_that_does_not_fit_the_schema_is_told(content: str, told: str) -> None:
+    schema = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+
+    def script(reason: str, text: str) -> Any:
+        body = {"object": "x", "choices": [{"message": {"content": text}, "finish_reason": reason}]}
+        return posted(lambda _: answer(200, body))
+
+    with Endpoint(script("stop", content)) as endpoint:
+        fails(check(endpoint, output_schema=schema), "output_schema", told, "set model to one")
+    for reason, text in (("length", content), ("stop", '{"label": "a"}')):
+        with Endpoint(script(reason, text)) as endpoint:
+            assert check(endpoint, output_schema=schema).ok
