@@ -128,7 +128,7 @@ class Connector:
     ) -> Generator[Result | Estimate | Limited, None, None]:
         is_list = selection is not None and selection.name == model_list.STREAM.name
         if is_list and chosen.input is None:
-            yield from model_list.records(chosen)
+            yield from model_list.records(chosen, self._clock)
             return
         # PyAirbyte asks for an incremental read of every stream, also of those that admit none.
         incremental = selection is not None and selection.is_incremental and chosen.cursor_field is not None
@@ -136,7 +136,7 @@ class Connector:
             if selection is None:
                 selection = Selection(source.name)
             elif is_list and selection.name != source.name:
-                yield from model_list.records(chosen)
+                yield from model_list.records(chosen, self._clock)
                 return
             elif selection.name != source.name:
                 names = f"{source.name}, {model_list.STREAM.name}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn
 
 from connector.base.errors import Interrupted
 from connector.engines import Stop
 
+_ENDING: Final = b"stopping: the calls in flight are finished and kept; a second Ctrl-C, or signal, ends at once\n"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,6 +24,8 @@ def interruptible(stop: Stop) -> Iterator[None]:
         if stop.reason is not None:
             end_by(number)
         stop.request(Interrupted(number))
+        with suppress(OSError):  # not by `print`, which the signal may have interrupted
+            os.write(2, _ENDING)
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

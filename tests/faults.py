@@ -704,6 +704,14 @@ _RETRIED: Final[_Rows] = {
     "200-overloaded": Fault(
         "HTTP 200 whose body is an error that will pass (overloaded)", in_body(lambda _: OVERLOADED)
     ),
+    "200-vendor-limit": Fault(
+        "HTTP 200 whose body is a vendor's own rate limit",
+        in_body(lambda _: {"error_code": 18, "error_msg": "qps limit reached"}),
+    ),
+    "200-vendor-busy": Fault(
+        "HTTP 200 whose body is a code and a message, and no reply",
+        in_body(lambda _: {"code": 50505, "message": "Model service overloaded", "data": None}),
+    ),
     "400-should-retry": Fault("HTTP 400 with `x-should-retry: true`", status(400, REFUSED, {"x-should-retry": "true"})),
     "408": Fault("HTTP 408, request timeout", status(408, _error("Timed out", "timeout"))),
     "409": Fault("HTTP 409, conflict", status(409, _error("Conflict", "conflict"))),
@@ -720,6 +728,9 @@ _RETRIED: Final[_Rows] = {
     "429-reset": Fault(
         "HTTP 429 with `x-ratelimit-reset-requests` alone",
         limited({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}),
+    ),
+    "498": Fault(
+        "HTTP 498, no room for a flexible tier", status(498, _error("Capacity exceeded", "x", "capacity_exceeded"))
     ),
     "500": Fault("HTTP 500, internal error", status(500, _error("Internal error", "server_error"))),
     "500-close": Fault(
@@ -778,6 +789,10 @@ _REFUSED: Final[_Rows] = {
     "400-text": Fault("HTTP 400 with plain text", status(400, b"Bad request", kind="text/plain")),
     "413": Fault("HTTP 413, too large, as a web page", status(413, HTML, kind=HTML_TYPE)),
     "422": Fault("HTTP 422 with a list of what is wrong, as FastAPI sends it", status(422, FIELDS)),
+    "404-media": Fault(
+        "HTTP 404 about content types", status(404, {"error": "Only 'text' content type is supported."})
+    ),
+    "500-parameter": Fault("HTTP 500 that refuses a parameter", status(500, _error("tools is not supported", "x"))),
     "503-should-not-retry": Fault(
         "HTTP 503 with `x-should-retry: false`", status(503, OVERLOADED, {"x-should-retry": "false"})
     ),
@@ -794,6 +809,7 @@ _STOPS: Final[_Rows] = {
     "403": Fault(
         "HTTP 403, the key may not do this", status(403, _error("Not allowed to sample from this model", "forbidden"))
     ),
+    "501": Fault("HTTP 501, not implemented", status(501, _error("This server has no such endpoint", "x"))),
     "403-html": Fault("HTTP 403 with a firewall's web page", status(403, HTML, kind=HTML_TYPE)),
     "404-model": Fault("HTTP 404, no such model", status(404, NO_MODEL)),
     "404-path": Fault("HTTP 404, no such path", status(404, {"detail": "Not Found"})),
@@ -809,6 +825,14 @@ _DENIED: Final[_Rows] = {
     "400-filter": Fault(
         "HTTP 400 because a content filter refuses the prompt",
         status(400, _error("The prompt triggered it", "x", "content_filter")),
+    ),
+    "403-moderation": Fault(
+        "HTTP 403, since a moderation flags the prompt",
+        status(403, _error("It requires moderation and your input was flagged", "x", 403)),
+    ),
+    "200-filter": Fault(
+        "HTTP 200 whose body is the refusal of a vendor's content filter",
+        in_body(lambda _: {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}),
     ),
     "446": Fault(
         "HTTP 446, denied by a guardrail of the gateway (Portkey)",

@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from connector.base.errors import BudgetError
-from connector.base.records import Outcome, Reply, Status, Usage
+from connector.base.records import Outcome, Provenance, Reply, Status, Usage
 
 COST_HEADER: Final = "x-litellm-response-cost"
 """The header in which LiteLLM reports what a reply cost, in USD."""
@@ -36,12 +36,19 @@ def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
         reported = usd(reply.headers.get(COST_HEADER))
     if reported is not None:
         return reported
-    if prices is None or usage.input_tokens is None:
+    return priced(usage.input_tokens, usage.cached_tokens, usage.output_tokens, prices)
+
+
+def priced(
+    input_tokens: int | None, cached_tokens: int | None, output_tokens: int | None, prices: Prices | None
+) -> float | None:
+    """Returns what so many tokens cost by the config's prices, in USD; `None` without prices or tokens."""
+    if prices is None or input_tokens is None:
         return None
-    cached = min(usage.cached_tokens or 0, usage.input_tokens)
+    cached = min(cached_tokens or 0, input_tokens)
     cached_price = prices.input if prices.cached_input is None else prices.cached_input
-    fresh = (usage.input_tokens - cached) * prices.input
-    return (fresh + cached * cached_price + (usage.output_tokens or 0) * prices.output) / _MILLION
+    fresh = (input_tokens - cached) * prices.input
+    return (fresh + cached * cached_price + (output_tokens or 0) * prices.output) / _MILLION
 
 
 def usd(reported: object) -> float | None:
@@ -56,41 +63,87 @@ def usd(reported: object) -> float | None:
 
 
 class Budget:
-    """What a run has spent, and what it may spend.
+    """What a run has spent, and what a job, with the earlier runs whose replies it finds again, may spend.
+
+    Where the endpoint reports a cost and the config has prices, the higher one counts: gateways report 0 for what they
+    do not know.
 
     Args:
         max_cost_usd: USD; `None` for no limit.
         max_total_tokens: Input and output tokens together; `None` for no limit.
+        prices: Those of the config.
+
+    Attributes:
+        cost_usd: What this run has spent, in USD.
+        tokens: What this run has used.
     """
 
-    def __init__(self, max_cost_usd: float | None = None, max_total_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        max_cost_usd: float | None = None,
+        max_total_tokens: int | None = None,
+        prices: Prices | None = None,
+    ) -> None:
         self._max_cost = max_cost_usd
         self._max_tokens = max_total_tokens
+        self._prices = prices
+        self._is_limited = max_cost_usd is not None or max_total_tokens is not None
+        self._counted: set[int] = set()  # replies, by the beginning of their keys
+        self._earlier_cost = 0.0
+        self._earlier_tokens = 0
         self.cost_usd = 0.0
         self.tokens = 0
+
+    def recall(self, outcome: Outcome) -> None:
+        """Counts a reply that an earlier run has paid for; each counts once, however many rows it answers."""
+        if self._is_limited and self._is_new(outcome.provenance):
+            cost, tokens = self._used(outcome.provenance)
+            self._earlier_cost += cost or 0.0
+            self._earlier_tokens += tokens
 
     def spend(self, outcome: Outcome) -> BudgetError | None:
         """Counts a paid reply. Returns the reason to stop once a limit is reached, or cannot be kept."""
         provenance = outcome.provenance
         is_answer = outcome.status not in (Status.ERROR, Status.FILTERED)
-        cost, tokens = provenance.cost_usd, provenance.input_tokens
+        cost, used = self._used(provenance)
         self.cost_usd += cost or 0.0
-        self.tokens += (tokens or 0) + (provenance.output_tokens or 0)
+        self.tokens += used
+        if not self._is_limited:
+            return None
+        self._is_new(provenance)
+        if self._max_cost is not None and cost is None and is_answer:
+            return BudgetError(
+                "max_cost_usd: the limit cannot be kept, since the endpoint does not report costs: set prices"
+            )
+        if self._max_tokens is not None and provenance.input_tokens is None and is_answer:
+            return BudgetError(
+                "max_total_tokens: the limit cannot be kept, since the endpoint counts no tokens: remove it"
+            )
+        return self.reached()
+
+    def reached(self) -> BudgetError | None:
+        """Returns the reason to make no further call, once the job has spent all that it may spend."""
+        cost, tokens = self.cost_usd + self._earlier_cost, self.tokens + self._earlier_tokens
         again = "raise it, then run the same command again; what is paid for is kept"
-        if self._max_cost is not None:
-            if cost is None and is_answer:
-                return BudgetError(
-                    "max_cost_usd: the limit cannot be kept, since the endpoint does not report costs: set prices"
-                )
-            if self.cost_usd >= self._max_cost:
-                return BudgetError(f"max_cost_usd: {self.cost_usd:.6g} of {self._max_cost:.6g} USD are spent: {again}")
-        if self._max_tokens is not None:
-            if tokens is None and is_answer:
-                return BudgetError(
-                    "max_total_tokens: the limit cannot be kept, since the endpoint counts no tokens: remove it"
-                )
-            if self.tokens >= self._max_tokens:
-                return BudgetError(
-                    f"max_total_tokens: {self.tokens:,} of {self._max_tokens:,} tokens are used: {again}"
-                )
+        if self._max_cost is not None and cost >= self._max_cost:
+            earlier = f" ({self._earlier_cost:.6g} by earlier runs)" if self._earlier_cost else ""
+            return BudgetError(f"max_cost_usd: {cost:.6g} of {self._max_cost:.6g} USD are spent{earlier}: {again}")
+        if self._max_tokens is not None and tokens >= self._max_tokens:
+            earlier = f" ({self._earlier_tokens:,} by earlier runs)" if self._earlier_tokens else ""
+            return BudgetError(
+                f"max_total_tokens: {tokens:,} of {self._max_tokens:,} tokens are used{earlier}: {again}"
+            )
         return None
+
+    def _is_new(self, provenance: Provenance) -> bool:
+        """Returns whether a reply was not counted yet, and takes note of it."""
+        key = int((provenance.prompt_hash or "0")[:16], 16)
+        is_new = not key or key not in self._counted
+        self._counted.add(key)
+        return is_new
+
+    def _used(self, provenance: Provenance) -> tuple[float | None, int]:
+        """Returns what a reply cost, at the higher one of two prices, and its tokens."""
+        sent, made = provenance.input_tokens, provenance.output_tokens
+        costs = (provenance.cost_usd, priced(sent, provenance.cached_tokens, made, self._prices))
+        return max((cost for cost in costs if cost is not None), default=None), (sent or 0) + (made or 0)

@@ -4,6 +4,7 @@
     ├── ConfigError              stop before the first call; lists every problem
     ├── FatalError               stop the run; what was paid for is in the ledger
     │   ├── AuthenticationError      the key is missing, wrong or not allowed
+    │   │   └── PermissionDeniedError    403: this row's alone, where other rows are answered
     │   ├── QuotaError               the account has no credit left
     │   ├── NotFoundError            the URL or the model does not exist
     │   ├── OutageError              everything fails in the same way
@@ -69,6 +70,10 @@ class FatalError(ConnectorError):
 
 class AuthenticationError(FatalError):
     """The key is missing, wrong or not allowed to do this (401, 403)."""
+
+
+class PermissionDeniedError(AuthenticationError):
+    """The key may not do this, or a firewall stopped the call (403): this row's alone, where others are answered."""
 
 
 class QuotaError(FatalError):

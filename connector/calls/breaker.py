@@ -9,7 +9,7 @@ import math
 import re
 from typing import Final
 
-from connector.base.errors import OutageError, RateLimitError, RetryableError
+from connector.base.errors import ConnectorError, NotFoundError, OutageError, RateLimitError, RetryableError
 from connector.base.records import Outcome, Status
 
 STREAK: Final = 10
@@ -20,6 +20,7 @@ SAME: Final = 25
 
 _PAUSE: Final = 0.5  # seconds before the first try of an outage; each further one waits twice as long
 _LIMITED: Final = 3  # further tries after a rate limit, which may be counted by the minute
+_FORBIDDEN: Final = 3  # answers of 403, before any other answer, that end the run: one row may be what a firewall stops
 _VARYING: Final = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
 
 
@@ -34,7 +35,7 @@ class Breaker:
         failures: Calls that have failed since the last one that did not.
         is_open: Whether an outage is suspected.
         was_answered: Whether any call has got a final reply.
-        try_at: While open, when the next call may start; infinite while one is on its way.
+        try_at: While open, when the next single call may start.
     """
 
     def __init__(self, tries: int = 5, max_wait: float = 120.0) -> None:
@@ -59,21 +60,18 @@ class Breaker:
         self.is_open = False
         self.was_answered = True
 
-    def missed(self) -> bool:
-        """Takes note of a 404: no such model, or nothing at the URL. Returns whether that ends the run.
+    def missed(self, error: ConnectorError) -> bool:
+        """Takes note of a 404 (no such model, nothing at the URL) or a 403 (a firewall, a key without a right).
 
-        Some servers answer a single bad row this way. It ends the run if no call was answered yet, or none of the last
-        25; else it is that row's error.
+        Some servers answer a single bad row this way. Returns whether that ends the run: after the first 404, or the
+        third 403, if no call was answered yet, and else after 25 without an answer between; else it is that row's.
         """
         self._missed += 1
-        return not self.was_answered or self._missed >= SAME
-
-    def trying(self) -> None:
-        """Takes note, while open, that a call starts: no other one does until it has ended."""
-        self.try_at = math.inf
+        unanswered = 1 if isinstance(error, NotFoundError) else _FORBIDDEN
+        return self._missed >= (SAME if self.was_answered else unanswered)
 
     def failed(
-        self, error: RetryableError, started: float, now: float, in_flight: int, *, is_first: bool
+        self, error: ConnectorError, started: float, now: float, in_flight: int, *, is_first: bool
     ) -> OutageError | None:
         """Takes note that a call which began at `started` failed, while `in_flight` others had not (yet).
 
@@ -93,7 +91,7 @@ class Breaker:
             self.is_open, self._opened = True, now
         else:
             return None
-        asked = error.wait or 0.0
+        asked = (error.wait or 0.0) if isinstance(error, RetryableError) else 0.0
         tries = self._tries + (_LIMITED if isinstance(error, RateLimitError) else 0)
         if self._failed_tries >= tries or asked > self._max_wait:
             return OutageError(
@@ -108,7 +106,7 @@ class Breaker:
     def judged(self, outcome: Outcome) -> OutageError | None:
         """Takes note of an outcome. Returns the reason to stop if every row so far was refused in the same words."""
         if self._has_succeeded or outcome.status is Status.SUCCESS:
-            self._has_succeeded = True
+            self._has_succeeded = self.was_answered = True  # be it in an earlier run
             return None
         failure = outcome.provenance.error
         if outcome.status is not Status.ERROR or failure is None or not outcome.provenance.attempts:

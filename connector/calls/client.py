@@ -143,7 +143,7 @@ class Client:
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
         """Returns the refusal as a final reply; raises what the run has to act on."""
-        refusal = content if is_ok(response.status) else content["error"]
+        refusal = error_in(content) or content if is_ok(response.status) else content["error"]
         error = error_of(response.status, response.headers, refusal, now=self._clock.time(), mask=self._mask)
         latency = int((self._clock.monotonic() - started) * 1000)
         headers = self._mask.fields(response.headers)

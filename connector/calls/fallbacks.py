@@ -1,13 +1,15 @@
 """Fallbacks: other ways to ask for the same, learned from an endpoint's refusals, and remembered.
 
-A fallback that a refusal asks for is applied at once to all further calls to the same model, and dropped again where it
-does not help. One that made a call succeed is kept in a file in the user's cache directory, so that the next run is not
-refused first.
+A fallback that a refusal asks for, by words about a parameter, is applied at once to all further calls to the same
+model, and dropped again where it does not help. One that made a call succeed is kept in a file in the user's cache
+directory, so that the next run is not refused first. A server that fails with a bare 500 may mean the same: then
+another way is tried for that row, and what helps is never written down. Each fallback is logged once.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -22,8 +24,15 @@ from connector.base.records import Reply
 from connector.base.user_cache import cached, make_private_directory
 from connector.base.values import dumps
 from connector.endpoints import Fallback
+from connector.replies.refusals import fails_at_the_request, parameter_words
 
-_INTERNAL_ERROR: Final = 500
+_LOG = logging.getLogger(__name__)
+_SAID: Final = 'the endpoint is asked in another way ("%s") for model "%s", since %s'
+_REMEMBERED: Final = "an earlier run has found that it needs it"
+_SHOWN: Final = 200
+_SUSPECTS: Final = "json_schema stream is not supported"
+"""The words that a server might have meant that fails and says nothing."""
+
 _LASTS: Final = 7 * 86_400  # seconds for which a fallback is remembered; servers are upgraded
 
 
@@ -46,6 +55,7 @@ class Fallbacks:
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, ...]] = {}
+        self._said: set[tuple[str, str]] = set()
         for model, entry in _read(path).items():
             if self._clock.time() - entry["at"] < _LASTS:
                 self._known[model] = tuple(name for name in offered if name in entry["names"])
@@ -57,18 +67,40 @@ class Fallbacks:
         content = loads(body)
         changed = content
         for name in self._known.get(_model(content), ()):
-            changed = self._offered[name].apply(changed) or changed
+            applied = self._offered[name].apply(changed)
+            if applied is not None:
+                changed = applied
+                self._say(name, content, _REMEMBERED)
         return body if changed is content else dumps(changed)
 
     def next(self, body: bytes, tried: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
-        """Returns the name of an untried fallback that a refusal asks for, and the request with it applied."""
-        words = _words(result).lower()
+        """Returns the name of an untried fallback that a refusal asks for, and the request with it applied.
+
+        A failure that says nothing asks for what a server may have failed at.
+        """
+        words = parameter_words(result) if isinstance(result, Reply) else ""
+        if not words and isinstance(result, ConnectorError) and fails_at_the_request(result):
+            words = f"{result.message.lower()} {_SUSPECTS}"
+        if not words:
+            return None
+        content = loads(body)
         for name, fallback in self._offered.items():
             if name not in tried and fallback.matches(words):
-                changed = fallback.apply(loads(body))
+                changed = fallback.apply(content)
                 if changed is not None:
+                    said = result.body["error"]["message"] if isinstance(result, Reply) else result.message
+                    self._say(name, content, f"it says: {str(said)[:_SHOWN]}")
                     return name, dumps(changed)
         return None
+
+    def helpless(self, names: Iterable[str], refusal: Reply) -> list[str]:
+        """Returns those of the fallbacks that were made which did not help: the refusal asks for them again."""
+        words = parameter_words(refusal)
+        return [name for name in names if words and self._offered[name].matches(words)]
+
+    def names(self, body: bytes) -> tuple[str, ...]:
+        """Returns the fallbacks that apply to a request from the start, as far as is known."""
+        return self._of(body)
 
     def expect(self, body: bytes, name: str) -> None:
         """Applies a fallback to all calls to the same model from now on, before it is known to help."""
@@ -92,6 +124,15 @@ class Fallbacks:
         if self._path is not None and kept.get(model, {}).get("names") != known:
             _write(self._path, {**kept, model: {"at": int(self._clock.time()), "names": known}})
 
+    def _say(self, name: str, content: Mapping[str, Any], why: str) -> None:
+        """Logs a fallback, once for each model."""
+        model = _model(content)
+        with self._lock:
+            is_new = (name, model) not in self._said
+            self._said.add((name, model))
+        if is_new:
+            _LOG.warning(_SAID, name, model, why)
+
     def _of(self, body: bytes) -> tuple[str, ...]:
         return self._known.get(_model(loads(body)), ())
 
@@ -102,13 +143,6 @@ class Fallbacks:
                 **self._known,
                 _model(loads(body)): ordered,
             }  # a new dict: other threads may read the old one
-
-
-def _words(result: Reply | ConnectorError) -> str:
-    """Returns the words of a refusal. A server that fails at a schema often says no more than 500."""
-    if isinstance(result, Reply):
-        return " ".join(str(value) for value in result.body["error"].values())
-    return f"{result.message}{' json_schema' if result.http_status == _INTERNAL_ERROR else ''}"
 
 
 def _model(body: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ many may be in flight. Only one thread uses it, so there are no locks.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final, NamedTuple
 
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError
@@ -24,6 +25,17 @@ _HOT: Final = 10  # refusals count 2, answers -1; from here on refusals are more
 _SLOW: Final = 0.1  # the part of the calls that may time out; with more, too many are in flight
 
 
+_WINDOW: Final = 5.0  # seconds in which answers are counted
+_LEAST: Final = 0.5  # of these, at least, to tell a rate from
+_CREDIT: Final = 0.01  # seconds by which a call may start late without its share being lost, where a rate was learned
+_FEW: Final = 10  # answers, at least
+_BELOW: Final = 0.98  # the part of the rate that a refusal shows that is kept to
+_STEP: Final = 0.01  # by which part a rate without refusals grows first; each further step is twice as large
+_CALM: Final = 1.0  # seconds, and
+_CALM_CALLS: Final = 20  # answers without a refusal before a rate grows
+_FORGOTTEN: Final = 4.0  # a rate that has grown so many times is none any more
+
+
 class Pace:
     """Spreads `per_minute` units evenly over the minute, so that no window of 60 seconds holds more of them.
 
@@ -32,14 +44,14 @@ class Pace:
     """
 
     def __init__(self, per_minute: float, spare: float = 0.0) -> None:
-        self._per_minute = per_minute
+        self.per_minute = per_minute
         self._minute = (_MINUTE + 2 * _LATE) * (1 + spare)
         self._next = -math.inf
 
     def cost(self, units: float = 1.0) -> float:
         """Returns the seconds of a minute that a call of so many units takes; a minute holds whole calls only."""
-        calls = self._per_minute // max(units, 1.0)
-        return self._minute / calls if calls else self._minute * units / self._per_minute
+        calls = self.per_minute // max(units, 1.0)
+        return self._minute / calls if calls else self._minute * units / self.per_minute
 
     def delay(self, now: float) -> float:
         """Returns the seconds until the next call may start; zero or less means at once."""
@@ -135,11 +147,87 @@ class Adaptive:
         self._answered = self._late = 0
 
 
+class LearnedRate:
+    """The rate that an endpoint admits, found out from its refusals, for one that limits the rate and not the number.
+
+    Once a call is refused, what is admitted from then on is what flows into the endpoint's bucket. So the first rate is
+    that of the calls that began after the first refusal. Without refusals it grows, slowly first, and after the next
+    one the rate before it grew counts again; a limit that is gone is soon forgotten. Times are seconds of a monotonic
+    clock.
+    """
+
+    def __init__(self) -> None:
+        self._answered: deque[float] = deque()
+        self._since = math.inf  # when it began to count answers
+        self._rate = math.inf  # calls a second
+        self._first = 0.0  # the rate when it was found
+        self._base = 0.0  # the rate after the last refusal
+        self._proven = 0.0  # the rate before it last grew
+        self._next = -math.inf
+        self._grows_at = math.inf
+        self._step = _STEP
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a rate to keep to."""
+        return self._rate < math.inf
+
+    def watch(self, now: float) -> None:
+        """Begins to count answers, once a first call was refused."""
+        self._since = min(self._since, now)
+
+    def answered(self, now: float, started: float) -> None:
+        """Takes note of a call that was admitted; one that began before the first refusal says nothing of the rate."""
+        if started < self._since:
+            return
+        self._answered.append(started)
+        self._trim(now)
+        if now >= self._grows_at:
+            self._proven = self._rate
+            self._rate *= 1 + self._step
+            self._step = min(2 * self._step, 1.0)
+            self._grows_at = now + max(_CALM, _CALM_CALLS / self._rate)
+            if self._rate > _FORGOTTEN * self._base:
+                self._rate = self._grows_at = math.inf
+
+    def refused(self, now: float) -> None:
+        """Takes note that a call was refused because of the rate."""
+        self._trim(now)
+        seconds = max(self._answered) - min(self._answered) if len(self._answered) >= _FEW else 0.0
+        if seconds < _LEAST:
+            return
+        shown = (len(self._answered) - 1) / seconds * _BELOW
+        if not self.is_known:
+            self._first, self._next = shown, now
+        elif shown < self._first / 2:  # to go slower does not help: it is not the rate
+            self._rate = self._grows_at = self._since = math.inf
+            self._answered.clear()
+            return
+        has_grown = self._proven < self._rate < math.inf
+        self._rate = self._base = self._proven if has_grown else min(self._rate, shown)
+        self._proven = self._rate
+        self._step, self._grows_at = _STEP, now + max(2 * _CALM, _CALM_CALLS / self._rate)
+
+    def delay(self, now: float) -> float:
+        """Returns the seconds until the next call may start; zero or less means at once."""
+        return self._next - now if self.is_known else -math.inf
+
+    def started(self, now: float) -> None:
+        """Takes note that a call starts."""
+        if self.is_known:
+            self._next = max(self._next, now - _CREDIT) + 1 / self._rate
+
+    def _trim(self, now: float) -> None:
+        while self._answered and self._answered[0] < now - _WINDOW:
+            self._answered.popleft()
+
+
 class Ticket(NamedTuple):
     """What a call started with, to hand back when it has ended."""
 
     epoch: int
     charged: float
+    started: float = -math.inf
 
 
 class Limits:
@@ -159,6 +247,7 @@ class Limits:
         self._requests = Pace(requests_per_minute) if requests_per_minute else None
         self._tokens = Pace(tokens_per_minute, _SPARE) if tokens_per_minute else None
         self._tokens_per_byte: float | None = None
+        self._rate = LearnedRate()
         self._paused_until = -math.inf
         self._pause = 0.0
 
@@ -170,11 +259,11 @@ class Limits:
     @property
     def is_paced(self) -> bool:
         """Whether calls are spread over time."""
-        return self._requests is not None or self._tokens is not None
+        return self._requests is not None or self._tokens is not None or self._rate.is_known
 
     def delay(self, now: float) -> float:
         """Returns the seconds until the next call may start; zero or less means at once."""
-        delay = self._paused_until - now
+        delay = max(self._paused_until - now, self._rate.delay(now))
         if self._requests:
             delay = max(delay, self._requests.delay(now))
         if self._tokens:
@@ -186,18 +275,20 @@ class Limits:
 
         The first one is charged a whole minute of tokens: it goes alone until it has shown what a call takes.
         """
+        self._rate.started(now)
         if self._requests:
             self._requests.charge(now, self._requests.cost())
         charged = 0.0
         if self._tokens:
             known = self._tokens_per_byte
-            charged = _MINUTE if known is None else self._tokens.cost(size * known)
+            charged = _MINUTE if known is None else self._tokens.cost(min(size * known, self._tokens.per_minute))
             self._tokens.charge(now, charged)
-        return Ticket(self._adaptive.epoch, charged)
+        return Ticket(self._adaptive.epoch, charged, now)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
         """Takes note of a reply. Where its headers say that a rate limit is used up, all calls wait until it is not."""
         self._adaptive.answered()
+        self._rate.answered(now, ticket.started)
         self._pause /= 2
         wait = empty_wait(reply.headers)
         if wait is not None:
@@ -205,7 +296,9 @@ class Limits:
         if self._tokens:
             usage = reply.body.get("usage")
             total = usage.get("total_tokens") if isinstance(usage, dict) else None
-            tokens = total if isinstance(total, int) else size / _BYTES_PER_TOKEN
+            # A number that no minute has room for is no count: it would only stop the run.
+            is_count = type(total) is int and 0 <= total <= self._tokens.per_minute
+            tokens: float = total if is_count else min(size / _BYTES_PER_TOKEN, self._tokens.per_minute)  # type: ignore[assignment]  # just checked
             self._tokens.charge(now, self._tokens.cost(tokens) - ticket.charged)
             known, seen = self._tokens_per_byte, tokens / max(size, 1)
             self._tokens_per_byte = seen if known is None else known + (seen - known) * 0.1
@@ -215,9 +308,12 @@ class Limits:
         if self._tokens:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:
-            if self._adaptive.refused(ticket.epoch, in_flight):
-                self._pause = min(max(wait, self._pause * 2), max(wait, _PAUSE))
-                self._wait(now, self._pause)
+            self._rate.watch(now)
+            if self._rate.is_known or self._adaptive.refused(ticket.epoch, in_flight):
+                self._rate.refused(now)
+                if not self._rate.is_known:  # too little was answered to tell it from
+                    self._pause = min(max(wait, self._pause * 2), max(wait, _PAUSE))
+                    self._wait(now, self._pause)
         elif isinstance(error, APITimeoutError) or error.http_status in _TIMED_OUT:
             self._adaptive.timed_out()
 

@@ -6,13 +6,15 @@ Nothing here sleeps or looks at a clock: times come in as numbers of seconds, an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from connector.base.errors import RetryableError
 
+_SPREAD: Final = 0.05  # the part of a long wait that is asked for by which it is exceeded at most
+
 
 class Backoff(NamedTuple):
-    """How a row's call is tried again: exponential, with full jitter, and never before the endpoint allows it.
+    """How a row's call is tried again: exponential, with full jitter, and above what the endpoint asks for.
 
     Attributes:
         max_retries: Attempts after the first.
@@ -34,6 +36,10 @@ class Backoff(NamedTuple):
         """
         if attempt > self.max_retries or (error.wait or 0.0) > self.max_wait:
             return None
-        own = random() * min(self.cap, self.max_wait, self.base * 2 ** (attempt - 1))
-        wait = own if error.wait is None else min(max(own, error.wait + own * 0.1), self.max_wait)
+        chance = random()
+        own = chance * min(self.cap, self.max_wait, self.base * 2 ** (attempt - 1))
+        wait = own
+        if error.wait is not None:  # all are asked to wait as long, so they come back spread over a time behind it
+            spread = chance * max(min(2 * self.base, error.wait), _SPREAD * error.wait)
+            wait = min(max(own, error.wait + spread), max(error.wait, self.max_wait))
         return wait if elapsed + wait <= self.max_elapsed else None

@@ -27,6 +27,7 @@ from connector.base.errors import (
 )
 from connector.base.records import Reply, Schema, is_ok
 from connector.base.streams import Diagnosis, Step
+from connector.base.values import dumps
 from connector.check import _address, _key, _model, _reach, _refusal, _request
 from connector.check._config import advised
 from connector.check.probe import Probe, ProbeResponse
@@ -166,7 +167,8 @@ def _asked(
         told = "max_cost_usd cannot be kept, since the endpoint reports no cost: set prices, or use max_total_tokens"
         yield Step("budget", False, told)
         return
-    otherwise = f"; asked in another way, which is remembered: {', '.join(fallbacks)}" if fallbacks else ""
+    remembered = ", which is remembered" if set(fallbacks) <= set(probe.fallbacks.names(dumps(body))) else ""
+    otherwise = f"; asked in another way{remembered}: {', '.join(fallbacks)}" if fallbacks else ""
     yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
 
 

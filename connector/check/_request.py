@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from connector import endpoints
@@ -38,6 +39,9 @@ PICTURE: Final = (  # a red square of 64 x 64 pixels, since some servers refuse 
 """A red square as a data URL."""
 
 _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
+_FOR_RUNS: Final = ("whole",)
+"""Fallbacks that a run makes do with, and a check does not: the option to change is named instead."""
+
 _QUOTED: Final = re.compile(r"\(HTTP \d")
 _OPTIONS: Final = {
     "stream": "set is_stream to false",
@@ -139,22 +143,24 @@ def _content_names(body: Mapping[str, Any]) -> set[str]:
 
 
 def asked(probe: Probe, body: Mapping[str, Any]) -> tuple[Reply | ConnectorError, list[str]]:
-    """Makes a request, with fallbacks where it is refused; returns the result and the names of the fallbacks.
+    """Makes a request, with fallbacks where it is refused; returns the result and the names of the fallbacks in use.
 
-    What worked is remembered for later runs.
+    What worked is remembered for later runs, unless the server failed without saying why.
     """
+    known, is_doubtful = probe.fallbacks.names(dumps(body)), False
     data, made = probe.fallbacks.fitted(dumps(body)), list[str]()
     while True:
         result = probe.ask(data)
         if isinstance(result, Reply) and is_ok(result.status):
-            if made:
+            if made and not is_doubtful:
                 probe.fallbacks.learn(data, made)
-            return result, made
+            return result, [*known, *made]
         if isinstance(result, FatalError | RateLimitError | APITimeoutError | APIConnectionError):
             return result, made
-        step = probe.fallbacks.next(data, made, result)
+        step = probe.fallbacks.next(data, [*made, *_FOR_RUNS], result)
         if step is None:
             return result, made
+        is_doubtful |= not isinstance(result, Reply) or result.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         made.append(step[0])
         data = step[1]
 

@@ -105,7 +105,7 @@ class Probe:
     def models(self, url: str | None = None, *, seconds: float = math.inf) -> list[Model]:
         """Returns the models that the server lists, which is free, within so many seconds. Raises `ConnectorError`."""
         with closing(self._transport(url or self.config.models_url, free=True, seconds=seconds)) as transport:
-            return models(transport, url or self.config.models_url, self.mask)
+            return models(transport, url or self.config.models_url, self.mask, self.clock)
 
     def get(self, url: str) -> ProbeResponse:
         """Makes a free GET request. The key is sent only to the configured origin. Raises `ConnectorError`."""

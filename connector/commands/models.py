@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
+from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.terminal import write
 from connector.commands import ExitCode
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     config = Config.load(arguments.config, **endpoint_from(arguments))
     mask = Masker(config.secrets)
     with closing(transport_of(config, mask)) as transport:
-        found = models(transport, config.models_url, mask)
+        found = models(transport, config.models_url, mask, Clock())
     if arguments.form == "json":
         write(sys.stdout, json.dumps([each._asdict() for each in found], indent=2, ensure_ascii=False) + "\n")
     else:

@@ -294,6 +294,7 @@ def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | 
 
 _SCHEMA_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "structured", "grammar", "guided")
 _VALUE: Final = re.compile(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")
+_STREAM: Final = re.compile(r"\bstream(?:ing|ed|s)?\b")
 _STRICT_WORDS: Final = ("strict", "additionalproperties", "invalid schema", "'required' is required")
 
 
@@ -352,6 +353,13 @@ def _without_usage(body: dict[str, JSON]) -> dict[str, JSON] | None:
     return {name: value for name, value in body.items() if name != "stream_options"}
 
 
+def _whole(body: dict[str, JSON]) -> dict[str, JSON] | None:
+    """Asks for the whole reply at once: some gateways fail at every stream."""
+    if not body.get("stream"):
+        return None
+    return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+
+
 FALLBACKS: Final[Mapping[str, Fallback]] = {
     "max_completion_tokens": Fallback(
         lambda words: ("max_tokens" in words or "max_completion_tokens" in words) and not _VALUE.search(words),
@@ -365,6 +373,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "json_object": Fallback(lambda words: any(word in words for word in _SCHEMA_WORDS), _as_json_object),
     "prompt": Fallback(lambda words: any(word in words for word in _SCHEMA_WORDS), _as_prompt),
     "no_usage": Fallback(lambda words: "stream_options" in words or "include_usage" in words, _without_usage),
+    "whole": Fallback(lambda words: _STREAM.search(words) is not None, _whole),
 }
 """Under the names that the table of capabilities learns them by, in the order in which they are tried."""
 

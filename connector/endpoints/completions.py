@@ -181,6 +181,7 @@ def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
 FALLBACKS: Final[Mapping[str, Fallback]] = {
     "prompt": Fallback(chat.FALLBACKS["prompt"].matches, _as_prompt),
     "no_usage": chat.FALLBACKS["no_usage"],
+    "whole": chat.FALLBACKS["whole"],
 }
 """Under the names that the table of capabilities learns them by, in the order in which they are tried."""
 

@@ -336,5 +336,6 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "loose_schema": Fallback(chat.FALLBACKS["loose_schema"].matches, _without_strict),
     "json_object": Fallback(_is_about_the_schema, _as_json_object),
     "prompt": Fallback(_is_about_the_schema, _as_prompt),
+    "whole": chat.FALLBACKS["whole"],
 }
 """Under the names that the table of capabilities learns them by, in the order in which they are tried."""

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from connector.base.clock import Clock
-from connector.base.errors import ConnectorError, FatalError, NotFoundError
+from connector.base.errors import ConnectorError, FatalError, NotFoundError, PermissionDeniedError, RetryableError
 from connector.base.records import Outcome, Record, Reply
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits, Ticket
@@ -32,17 +32,25 @@ class Call:
     Attributes:
         parts: The calls of rows that share this one; it then has neither a key nor records of its own.
         revisions: In which ways the request was changed since the first attempt, by name, so that none is tried twice.
+        helpless: The fallbacks among them that did not help: they were refused in the same way.
+        is_doubtful: Whether a fallback was made on suspicion, since the endpoint failed without a reason.
+        is_untried: Whether it has not failed as it stands now.
         paid: Replies, or shares of one, that were paid for and did not answer the row.
         attempts: Its own.
         other_attempts: Those for its rows that are not its own: of calls that they shared before, and where a request
             was sent again at once because a kept connection had died.
+        error: What it failed with last.
         first_started: When the first attempt for its rows began, in monotonic seconds.
     """
 
     __slots__ = (
         "attempts",
         "body",
+        "error",
         "first_started",
+        "helpless",
+        "is_doubtful",
+        "is_untried",
         "key",
         "other_attempts",
         "paid",
@@ -58,6 +66,10 @@ class Call:
         self.records = records
         self.parts = parts
         self.revisions: tuple[str, ...] = ()
+        self.helpless: tuple[str, ...] = ()
+        self.error: ConnectorError | None = None
+        self.is_doubtful = False
+        self.is_untried = True
         self.paid: tuple[Reply, ...] = ()
         self.attempts = 0
         self.other_attempts = 0
@@ -68,6 +80,7 @@ class Call:
         """Changes the request, in the way called `name`, and returns the call."""
         self.revisions = (*self.revisions, name)
         self.body = body
+        self.is_untried = True
         return self
 
     def split_from(self, shared: Call) -> None:
@@ -101,6 +114,16 @@ Resolve = Callable[[Call, Reply | ConnectorError], Resolution]
 def as_it_stands(call: Call, result: Reply | ConnectorError) -> Resolution:
     """Takes every result as final."""
     return Resolution((Done(call, result),))
+
+
+Otherwise = Callable[[Call, RetryableError], Sequence[Call]]
+"""What to make instead of a call that failed, before it is tried again as it stands; empty where there is nothing."""
+
+
+def nothing_else(call: Call, error: RetryableError) -> Sequence[Call]:
+    """Tries every call again as it stands."""
+    del call, error
+    return ()
 
 
 class Stop:
@@ -138,7 +161,7 @@ class Control(NamedTuple):
     """What an engine decides by.
 
     `grace`: for how many seconds it waits for calls in flight once a stop is asked for. `resolve`: says what follows
-    from a result that needs no retry.
+    from a result that needs no retry. `otherwise`: says what to make instead of a call that failed more than once.
     """
 
     limits: Limits
@@ -149,10 +172,13 @@ class Control(NamedTuple):
     clock: Clock = Clock()
     grace: float = 10.0
     resolve: Resolve = as_it_stands
+    otherwise: Otherwise = nothing_else
 
 
 def ends_run(error: BaseException, breaker: Breaker) -> bool:
     """Whether no further call makes sense after `error`: it is fatal, or nobody expected it."""
+    if isinstance(error, PermissionDeniedError):
+        return False  # only the deciding thread knows how many there were
     if isinstance(error, NotFoundError):
         return not breaker.was_answered
     return isinstance(error, FatalError) or not isinstance(error, ConnectorError)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, Final, Protocol
 
-from connector.base.errors import ConnectorError, FatalError, NotFoundError, RetryableError
+from connector.base.errors import ConnectorError, FatalError, NotFoundError, PermissionDeniedError, RetryableError
 from connector.base.records import IDLE, Reply
 from connector.engines import Call, Control, Done
 
@@ -56,17 +56,19 @@ class _Loop:
         self._items = items
         self._workers = workers
         self._control = control
-        self._ahead = 0 if control.limits.is_paced else _AHEAD
         self._held: list[tuple[float, int, Call]] = []  # by the time at which they are due
         self._ready: list[tuple[int, int, Call]] = []  # those that are due; what has failed most often comes first
         self._order = count()
-        self._doomed: list[tuple[Call, RetryableError]] = []
+        self._doomed: list[tuple[Call, ConnectorError]] = []
+        self._try: Call | None = None  # the single call that is on its way while an outage is suspected
         self._has_ended = False
         self._is_dry = False
+        self._is_slow = False  # the input took longer than a tick: what is finished goes on before it is asked again
 
     def run(self) -> Iterator[Any]:
         workers, stop, clock = self._workers, self._control.stop, self._control.clock.monotonic
-        ends, quiet = math.inf, clock() + _TICK
+        ends, looked = math.inf, clock()
+        quiet = looked + _TICK
         while True:
             now = clock()
             if stop.reason is not None:
@@ -75,7 +77,9 @@ class _Loop:
                 if not workers.outstanding or now >= ends:
                     return
             else:
-                while self._has_room(now) and (item := self._next(now)) is not None:
+                while not self._is_slow and self._has_room(now) and (item := self._next(now)) is not None:
+                    now = clock()
+                    self._is_slow = now - looked > _TICK
                     if isinstance(item, Call):
                         self._begin(item, now)
                         continue
@@ -84,11 +88,13 @@ class _Loop:
                     if item is IDLE or stop.reason is not None:
                         break
                 if self._is_dry and not (self._held or self._ready or workers.outstanding):
+                    if self._end_of_the_missed():
+                        continue
                     yield from self._released()
                     if self._has_ended and not self._held:
                         return
-            result = workers.next(self._patience(now))
-            now = clock()
+            result = workers.next(_SOON if self._is_slow else self._patience(now))
+            now = looked = clock()
             self._control.gauge.in_flight = workers.in_flight
             if result is not None:
                 quiet = now + _TICK
@@ -96,31 +102,33 @@ class _Loop:
                 if done is not None:
                     yield from self._released()
                     yield from done
-            elif now >= quiet:
-                quiet = now + _TICK
+            elif self._is_slow or now >= quiet:
+                quiet, self._is_slow = now + _TICK, False
                 yield IDLE
 
     def _has_room(self, now: float) -> bool:
         breaker, limits = self._control.breaker, self._control.limits
         if breaker.is_open:
-            return now >= breaker.try_at
+            return self._try is None and now >= breaker.try_at
         return self._workers.outstanding < self._room() and limits.delay(now) <= 0
 
     def _room(self) -> int:
         limits = self._control.limits
-        return limits.concurrency + (self._ahead if limits.concurrency == limits.most else 0)
+        return limits.concurrency + (_AHEAD if limits.concurrency == limits.most and not limits.is_paced else 0)
 
     def _next(self, now: float) -> Any:
         """Returns the call that is due again, or the next item; `None` where there is neither.
 
-        While an outage is suspected it is the other way round: only a row that has not failed yet shows if it is over.
+        While an outage is suspected it is the other way round: only a call that has not failed yet shows if it is over,
+        the one of the fewest rows first.
         """
         while self._held and self._held[0][0] <= now:
             call = heapq.heappop(self._held)[2]
             heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
         if not self._control.breaker.is_open:
             return self._again() or self._fresh()
-        untried = next((entry for entry in self._ready if not entry[2].attempts), None)
+        fresh = (entry for entry in self._ready if entry[2].is_untried)
+        untried = min(fresh, key=lambda entry: len(entry[2].parts), default=None)
         if untried is None:
             return self._fresh() or self._again()
         self._ready.remove(untried)
@@ -128,7 +136,14 @@ class _Loop:
         return untried[2]
 
     def _again(self) -> Call | None:
-        return heapq.heappop(self._ready)[2] if self._ready else None
+        """Returns the call that is due again. One whose row has had its time, for pace or outage, is tried no more."""
+        now, longest = self._control.clock.monotonic(), self._control.backoff.max_elapsed
+        while self._ready:
+            call = heapq.heappop(self._ready)[2]
+            if call.error is None or now - call.first_started <= longest:
+                return call
+            self._doomed.append((call, call.error))
+        return None
 
     def _fresh(self) -> Any:
         """Returns the next item, unless too many calls wait already."""
@@ -147,7 +162,7 @@ class _Loop:
         call.first_started = call.first_started or now
         call.ticket = self._control.limits.started(now, len(call.body))
         if self._control.breaker.is_open:
-            self._control.breaker.trying()
+            self._try = call
         self._workers.start(call)
 
     def _patience(self, now: float) -> float:
@@ -168,6 +183,8 @@ class _Loop:
     ) -> Sequence[Done] | None:
         """Returns the calls that a result makes done; `None` where the call is tried again, or the run has to end."""
         control = self._control
+        if call is self._try:
+            self._try = None
         if result is None:
             return None
         sends = result.attempts if isinstance(result, Reply) else getattr(result, "sends", 1)
@@ -185,13 +202,46 @@ class _Loop:
         if isinstance(result, RetryableError):
             self._failed(call, started, result, now, is_first=is_first)
             return None
-        if isinstance(result, NotFoundError) and not control.breaker.missed():
-            return self._resolved(call, result, now)
+        if isinstance(result, NotFoundError | PermissionDeniedError):
+            return self._missed(call, started, result, now)
         if not isinstance(result, ConnectorError) or isinstance(result, FatalError):
             control.stop.request(result)
             return None
         control.breaker.answered()
         return self._resolved(call, result, now)
+
+    def _missed(
+        self, call: Call, started: float, error: NotFoundError | PermissionDeniedError, now: float
+    ) -> Sequence[Done] | None:
+        """Takes a 404 or 403 as the row's own, unless it ends the run, or an outage is suspected and it shows nothing.
+
+        Before any answer nobody knows whose it is: the row waits for one.
+        """
+        control = self._control
+        if control.breaker.is_open:
+            in_flight, is_first = self._workers.in_flight, call.total_attempts == 1
+            outage = control.breaker.failed(error, started, now, in_flight, is_first=is_first)
+            if outage is not None:
+                control.stop.request(outage)
+            self._tried(call, error, now + control.backoff.base)
+            return None
+        if control.breaker.missed(error):
+            control.stop.request(error)
+            return None
+        if control.breaker.was_answered:
+            return self._resolved(call, error, now)
+        self._doomed.append((call, error))
+        return None
+
+    def _end_of_the_missed(self) -> bool:
+        """Ends a run in which nothing was answered and some calls got a 403 or 404. Returns whether it did."""
+        if self._control.breaker.was_answered:
+            return False
+        missed = (error for _, error in self._doomed if isinstance(error, FatalError))
+        error = next(missed, None)
+        if error is not None:
+            self._control.stop.request(error)
+        return error is not None
 
     def _resolved(self, call: Call, result: Reply | ConnectorError, now: float) -> Sequence[Done]:
         resolution = self._control.resolve(call, result)
@@ -206,20 +256,31 @@ class _Loop:
         pause = control.backoff.base if wait is None else wait
         control.gauge.rate_notice.failed(error, control.clock.time())
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        outage = control.breaker.failed(error, started, now, in_flight, is_first=is_first)
-        if outage is not None:
-            control.stop.request(outage)
-        elif wait is None:
-            self._doomed.append((call, error))
-        else:
-            self._hold(call, now + wait)
+        others = control.otherwise(call, error) if call.attempts > 1 or control.breaker.is_open else ()
+        for each in others:
+            self._hold(each, now)
+        if not others:
+            outage = control.breaker.failed(error, started, now, in_flight, is_first=is_first)
+            if outage is not None:
+                control.stop.request(outage)
+            elif wait is None:
+                self._doomed.append((call, error))
+            else:
+                self._tried(call, error, now + wait)
         self._recall(now)
+
+    def _tried(self, call: Call, error: ConnectorError, due: float) -> None:
+        """Holds a call that failed as it stands until it is due again."""
+        call.is_untried, call.error = False, error
+        self._hold(call, due)
 
     def _recall(self, now: float) -> None:
         """Takes back the calls that have not begun, where they must not begin now."""
         limits = self._control.limits
         if self._control.breaker.is_open or limits.concurrency < limits.most or limits.delay(now) > 0:
             for call in self._workers.recall():
+                if call is self._try:
+                    self._try = None
                 self._hold(call, now)
 
     def _hold(self, call: Call, due: float) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from connector.base.errors import FatalError
 from connector.base.records import Reply
 from connector.engines import Call, Control, ends_run
 from connector.engines._dispatch import Ended, dispatch
@@ -43,9 +44,26 @@ class _Threads:
     def start(self, call: Call) -> None:
         self.outstanding += 1
         if self._threads < self._most and self._threads < self.outstanding:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"call-{self._threads}", daemon=True).start()
+            self._grow()
         self._todo.put(call)
+
+    def _grow(self) -> None:
+        """Starts one more thread; where the system allows no more, those that there are make all calls.
+
+        Raises:
+            FatalError: There is not even one.
+        """
+        try:
+            threading.Thread(target=self._work, name=f"call-{self._threads + 1}", daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            if not self._threads:
+                self.outstanding -= 1
+                raise FatalError(
+                    f"no thread can be started ({error}): allow this process more threads or memory"
+                ) from error
+            self._most = self._threads
+        else:
+            self._threads += 1
 
     def next(self, timeout: float) -> Ended | None:
         try:

@@ -26,7 +26,7 @@ _BUSY: Final = 0.5  # seconds between two looks at a file that another run has
 
 def open_in_memory() -> sqlite3.Connection:
     """Opens an empty ledger that leaves no file."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
+    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     make_tables(db)
     return db
 
@@ -120,7 +120,8 @@ def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
     """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
     while True:
         # A new connection for each try: one that holds a part of the lock would keep the others from all of it.
-        db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY)
+        # Whoever consumes a run may do so from changing threads, though from one at a time.
+        db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY, check_same_thread=False)
         try:
             _prepare(db)
         except sqlite3.OperationalError as error:

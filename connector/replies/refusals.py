@@ -1,13 +1,15 @@
 """What a failed reply means: an HTTP status and a body, in any shape that servers use, become one error.
 
-Statuses alone mislead: an empty account comes as 429, a wrong key as 400, a client's mistake as 500. So the code and
-the message in the body count first, where they are unambiguous.
+Statuses alone mislead: an empty account comes as 429, a wrong key as 400, a client's mistake as 500, a rate
+limit inside a 200. So the code and the message in the body count first, where they are unambiguous; `About` names what
+they mean.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from connector.base.decoding import loads
@@ -17,6 +19,7 @@ from connector.base.errors import (
     ConnectorError,
     FatalError,
     NotFoundError,
+    PermissionDeniedError,
     QuotaError,
     RateLimitError,
     RetryableError,
@@ -26,42 +29,122 @@ from connector.base.records import Reply
 from connector.base.values import dumps
 from connector.http.retry_after import asked_wait
 from connector.http.sse import events
+from connector.replies.inline_errors import CODES, MESSAGES
 
 _LONGEST: Final = 500
 _READ: Final = 2**16
 _MOST_READ: Final = 2**20  # of a raw body
+_JUDGED: Final = 1000  # characters of a message that are searched for words; the patterns are fast on so few
 _DEEPEST: Final = 5
-_RETRYABLE: Final = frozenset({408, 409, 425})
-_QUOTA: Final = frozenset(
-    {"insufficient_quota", "billing_hard_limit_reached", "insufficient_credits", "credit_limit", "budget_exceeded"}
-)
-_KEY: Final = frozenset(
-    {"invalid_api_key", "invalid_authentication", "account_deactivated", "authentication_error"}
-    | {"no_db_connection", "token_not_found_in_db", "expired_key"}  # LiteLLM; the first where no key but its own exists
-)
-_UPSTREAM_KEY: Final = "litellm.authenticationerror"  # the provider refuses the gateway's own key
-_FILTERED: Final = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
-_FILTER: Final = "litellm.contentpolicyviolationerror"  # LiteLLM passes no code on
-_LIMITED: Final = "rate_limit_exceeded"
-_REFUSED: Final = _FILTERED | {"invalid_request_error", "context_length_exceeded"}
-_FINAL: Final = (
-    "invalid_",
-    "image_",
-)  # beginnings of the codes of a failed response: `invalid_prompt`, `image_too_large`, …
-_BAD_REQUEST: Final = 400
-_BUDGET: Final = 412  # Portkey: its own budget is used up
-_DENIED: Final = 446  # Portkey: a guardrail denied the request
-_HEADERS: Final = re.compile(r"\bx-portkey-|^invalid (?:provider|config|custom host)\b", re.IGNORECASE)
-_MODEL: Final = frozenset({"model_not_found", "model_not_available", "invalid_model"})
-_NO_MODEL: Final = "invalid model name passed in model="  # LiteLLM has no code for it
-_NAMES_MODEL: Final = re.compile(r"(?<!/)\bmodels?\b", re.IGNORECASE)
-_MISSING: Final = re.compile(r"\bnot (?:found|exist)|n.t exist", re.IGNORECASE)
-_NO_SUCH: Final = re.compile(r"\b(?:no such|unknown) model\b", re.IGNORECASE)
-_NOWHERE: Final = re.compile(r"(?:not found|method not allowed)?\W*", re.IGNORECASE)  # messages that say nothing
 _HTML: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _STATUS: Final = re.compile(r"[45][0-9]{2}")
-_MESSAGES: Final = ("message", "error", "detail", "msg", "title", "error_message", "html-message")
 _REASONS: Final = ("errors", "validation", "invalid_params")  # RFC 9457, section 3, and what servers have added
+
+# --- Codes and types, in lower case without separators ---
+_ACCOUNT: Final = frozenset(
+    {"insufficientquota", "billinghardlimitreached", "insufficientcredits", "creditlimit", "budgetexceeded"}
+    | {"arrearage", "insufficientbalance", "paymentrequired", "1113", "1008"}  # DashScope, Zhipu, MiniMax
+)
+_KEY: Final = frozenset(
+    {"invalidapikey", "invalidauthentication", "accountdeactivated", "authenticationerror"}
+    | {"nodbconnection", "tokennotfoundindb", "expiredkey"}  # LiteLLM; the first where no key but its own exists
+)
+_MODEL: Final = frozenset({"modelnotfound", "modelnotavailable", "invalidmodel"})
+_LIMITED: Final = frozenset(
+    {"ratelimitexceeded", "ratelimiterror", "toomanyrequests", "requestlimitexceeded", "limitexceeded"}
+    | {"resourceexhausted", "userratelimitexceeded", "capacityexceeded"}  # Google; Groq
+)
+_THROTTLED: Final = "throttling"  # the beginning of AWS's and DashScope's codes
+_SAMPLE: Final = frozenset({"jsonvalidatefailed", "toolusefailed", "outputparsefailed"})  # Groq
+_TOO_LONG: Final = frozenset({"contextlengthexceeded", "stringabovemaxlength"})
+_REFUSED: Final = _TOO_LONG | {"invalidrequesterror"}
+_FINAL: Final = (
+    "invalid",
+    "image",
+)  # beginnings of the codes of a failed response: `invalid_prompt`, `image_too_large`
+_FILTER_CODE: Final = re.compile(
+    "contentfilter|contentpolicy|contentmoderation|moderationblocked|datainspection|responsibleai|sensitivecontent"
+    "|riskdetection|guardrail|prohibitedcontent|unsafecontent|safetyviolation|contentblocked"
+)
+
+# --- Words. A 400 may quote the row, so its words alone never end a run. ---
+_FILTER: Final = re.compile(
+    r"content.?(?:filter|policy|management policy|moderation|safety)|contentpolicyviolation|content exists risk"
+    r"|inappropriate content|(?:unsafe|sensitive|prohibited|harmful) (?:or (?:unsafe|sensitive) )?(?:content|words)"
+    r"|(?:input|prompt|output|content|request|text|message) (?:was|is|has been|were|are) flagged|requires moderation"
+    r"|(?:blocked|rejected|denied|flagged|intervened|stopped)(?: \w+){0,3} (?:guardrail|moderation|safety)"
+    r"|guardrail (?:intervened|blocked|denied|violat)|our safety system|safety (?:filter|check|polic)"
+    r"|responsible ai|considered high risk|usage (?:polic|guideline)|new_sensitive|\u654f\u611f|\u8fdd\u89c4",
+)
+_SAMPLE_WORDS: Final = re.compile(
+    r"generated json does not match|failed to (?:generate (?:valid )?json|call a function)"
+)
+_PARAMETER: Final = re.compile(
+    r"response_?format|json_?(?:schema|object)|schema|grammar|guided|structured|stream|max_(?:completion_)?tokens|tool"
+    r"|temperature|top_[pk]|logprobs|dimensions|encoding_format|parameter|argument|extra_body|stop\b|seed|\bn\b|modalit"
+)
+_REFUSES: Final = re.compile(
+    r"un-?supported|not (?:yet )?(?:supported|implemented|permitted|allowed|available)|(?:not|n.t) support"
+    r"|un(?:recognized|known)|unexpected"
+    r"|extra (?:inputs|fields)|input should be|literal_error|validation error|invalid|must be|not a valid"
+    r"|failed to (?:parse|initialize|compile)|cannot be used|only supports?\b"
+)
+_MEDIA: Final = re.compile(
+    r"content.?types?\b|(?:image|audio|video|file|multi-?modal|vision)s? (?:input|content|url)|modalit"
+    r"|support \w+ (?:use|input)"
+)
+_NAMES_MODEL: Final = re.compile(r"(?<!/)\bmodels?\b")
+_MISSING: Final = re.compile(r"\bnot (?:found|exist)|n.t exist")
+_NO_SUCH: Final = re.compile(r"\b(?:no such|unknown) model\b|not a valid model identifier")
+_NO_MODEL: Final = "invalid model name passed in model="  # LiteLLM has no code for it
+_UPSTREAM_KEY: Final = "litellm.authenticationerror"  # the provider refuses the gateway's own key
+_HEADERS: Final = re.compile(r"\bx-portkey-|^invalid (?:provider|config|custom host)\b")
+_NOWHERE: Final = re.compile(r"(?:not found|method not allowed)?\W*", re.IGNORECASE)  # messages that say nothing
+_LIMIT: Final = re.compile(
+    r"rate.?limit|too many (?:requests|tokens)|\b(?:qps|rpm|tpm|rps)\b|throttl|requests? limit|concurrency|slow down"
+    r"|\u9650\u6d41|\u9891\u7387|\u901f\u7387|\u5e76\u53d1"
+)
+_NO_CREDIT: Final = re.compile(
+    r"insufficient (?:account )?(?:balance|quota|credit|fund)|out of credits?|no credits? left"
+    r"|not enough (?:balance|credit)|balance (?:is )?(?:not enough|insufficient|exhausted)"
+    r"|arrear|\u4f59\u989d|\u6b20\u8d39"
+)
+_WRONG_KEY: Final = re.compile(
+    r"(?:invalid|incorrect|wrong|expired|missing|unauthorized|no) (?:api.?key|access.?token|token|authorization)"
+    r"|(?:api.?key|token) (?:is )?(?:not valid|invalid|incorrect|expired)"
+    r"|unauthorized|login fail|authentication fail"
+)
+_ROW: Final = re.compile(
+    r"invalid (?:param|request|input|prompt|message|image)|too long|context (?:length|window|size)|token limit"
+    r"|exceeds? the max"
+)
+
+# --- Statuses ---
+_BAD_REQUEST: Final = 400
+_BUDGET: Final = 412  # Portkey: its own budget is used up
+_DENIED: Final = (446, 451)  # Portkey: a guardrail denied the request; StepFun: the content is blocked
+_RETRYABLE: Final = frozenset({408, 409, 425, 498})  # 498: Groq has no room for its flexible tier
+_BROKEN: Final = 500
+_NOT_IMPLEMENTED: Final = 501
+_SPEAKING: Final = (_BROKEN, _NOT_IMPLEMENTED)  # a server's own failure as well as a client's mistake: its words decide
+
+
+class About(Enum):
+    """What a refusal is about, and so what follows from it."""
+
+    ACCOUNT = "no credit is left: no call works"
+    GATEWAY_KEY = "the gateway's own key is refused: no call works"
+    KEY = "the key is refused: no call works"
+    ACCESS = "the key may not do this, or something before the endpoint stops the call: this row's, if others work"
+    GATEWAY = "the gateway does not understand its headers: no call works"
+    MODEL = "there is no such model: this row's, if others work"
+    ADDRESS = "nothing is there: this row's, if others work"
+    CONTENT = "a content filter refuses this row"
+    SAMPLE = "what the model wrote for this row did not pass the endpoint's own check"
+    REQUEST = "this row, or a parameter of the request, as its words say"
+    RATE = "too many calls: it passes"
+    HEALTH = "the endpoint failed: it passes"
+    ELSEWHERE = "the endpoint is at another URL"
 
 
 class ErrorBody(NamedTuple):
@@ -73,8 +156,8 @@ class ErrorBody(NamedTuple):
 
     @property
     def names(self) -> set[str]:
-        """The code and the type in lower case."""
-        return {self.code.lower(), self.type.lower()}
+        """The code and the type in lower case, without separators: `RateLimitExceeded` is `rate_limit_exceeded`."""
+        return {_plain(self.code), _plain(self.type)} - {""}
 
 
 def read_error(body: Any, mask: Callable[[str], str] = str) -> ErrorBody:
@@ -106,7 +189,7 @@ def _found(body: Any, depth: int) -> ErrorBody:
     if error and isinstance(error, dict):
         inner = _found({key: value for key, value in error.items() if key != "error"}, depth - 1)
         return inner if inner.message else inner._replace(message=_as_json(error))
-    message = next((body[key] for key in _MESSAGES if body.get(key)), None)
+    message = next((body[key] for key in MESSAGES if body.get(key)), None)
     if isinstance(message, dict | list):
         return _found(message, depth - 1)
     reasons: list[Any] = next((body[key] for key in _REASONS if isinstance(body.get(key), list)), [])
@@ -114,45 +197,142 @@ def _found(body: Any, depth: int) -> ErrorBody:
     text = text if reason in text else f"{text.rstrip('.')}: {reason}".removeprefix(": ")
     loc = body.get("loc")
     where = ".".join(str(part) for part in loc if isinstance(part, str | int)) + ": " if isinstance(loc, list) else ""
-    code, kind = body.get("code"), body.get("type")
-    return ErrorBody(
-        _one_line(where + text) if text else "",
-        str(code) if isinstance(code, str | int) else "",
-        kind if isinstance(kind, str) else "",
-    )
+    code = next((body[name] for name in CODES if isinstance(body.get(name), str | int)), "")
+    kind = body.get("type")
+    if not isinstance(kind, str) and isinstance(status := body.get("status"), str) and status.isupper():
+        kind = status  # Google: `RESOURCE_EXHAUSTED`
+    return ErrorBody(_one_line(where + text) if text else "", str(code), kind if isinstance(kind, str) else "")
 
 
 def error_of(
-    status: int, headers: Mapping[str, str], body: Any, *, now: float = 0.0, mask: Callable[[str], str] = str
+    status: int, headers: Mapping[str, str], body: Any, *, now: float, mask: Callable[[str], str] = str
 ) -> ConnectorError:
     """Returns the error for a failed reply; `now` is the wall clock in seconds, for a Retry-After date.
 
-    An error inside a 200 has `status` 200. Its code decides if that is an HTTP status or a known name; else the server
-    is taken to have failed. One that is due to the request counts as a 400.
+    An error inside a 200 has `status` 200. Its code decides if that is an HTTP status; else its code and its words, and
+    where they say nothing the server is taken to have failed. One that is due to the request counts as a 400.
     """
     error = read_error(body, mask)
     if 200 <= status < 400 and _STATUS.fullmatch(error.code):  # noqa: PLR2004 - HTTP's classes of status
         status = int(error.code)
-    should_retry = headers.get("x-should-retry", "").lower()
-    if status < 300 and (should_retry == "false" or _is_final(error)):  # noqa: PLR2004 - HTTP's class of success
-        status = 400
+    about = about_of(status, error, headers.get("x-should-retry", "").lower())
+    if status < 300 and about in (About.REQUEST, About.CONTENT, About.SAMPLE):  # noqa: PLR2004 - HTTP's class of success
+        status = _BAD_REQUEST
     quoted = f"HTTP {status}" + (f": {shown(error.message, mask)}" if error.message else "")
-    wait = asked_wait(headers, now=now)
-    fatal = _fatal(status, error, quoted)
+    if about is About.RATE:
+        message = f"the endpoint's rate limit is reached ({quoted})"
+        return RateLimitError(message, http_status=status, wait=asked_wait(headers, now=now))
+    if about is About.HEALTH:
+        return ServerError(f"the endpoint failed ({quoted})", http_status=status, wait=asked_wait(headers, now=now))
+    if about is About.ADDRESS:
+        return NotFoundError(_not_found(error, quoted), http_status=status)
+    if about is About.ELSEWHERE:
+        quoted = shown(headers.get("location", "nowhere"), mask)
+    kind, message = _ERRORS.get(about, _ERRORS[About.REQUEST])
+    return kind(message.format(quoted), http_status=status)
+
+
+_ERRORS: Final[Mapping[About, tuple[type[ConnectorError], str]]] = {
+    About.ACCOUNT: (
+        QuotaError,
+        "the account has no credit left ({}): add credit, then run the same command again",
+    ),
+    About.GATEWAY_KEY: (
+        AuthenticationError,
+        "the gateway's own key for this model is refused ({}): have it changed there, or change model",
+    ),
+    About.KEY: (AuthenticationError, "the endpoint refuses the key ({}): set api_key or OPENAI_API_KEY"),
+    About.ACCESS: (PermissionDeniedError, "the key may not do this ({}): use another key, model or region"),
+    About.GATEWAY: (
+        FatalError,
+        'the gateway does not understand its headers ({}): set headers, as {{"x-portkey-provider": "openai"}}',
+    ),
+    About.MODEL: (NotFoundError, "the endpoint does not have this model ({}): change model"),
+    About.ELSEWHERE: (BadRequestError, "the endpoint redirects to {}, where no key is sent: change url"),
+    About.REQUEST: (BadRequestError, "the endpoint refuses this request ({})"),
+}
+
+
+def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
+    """Returns what a refusal is about: by its code and type where they are known, else by its status and its words.
+
+    Args:
+        status: The HTTP status; one below 300 where the body alone tells of an error.
+        error: What the body says.
+        should_retry: The header by which OpenAI's servers say whether a further attempt makes sense.
+    """
+    names, words = error.names, error.message[:_JUDGED].lower()
+    is_client = status < _BROKEN
+    fatal = _for_the_run(status, names, words) if is_client else None
     if fatal is not None:
         return fatal
+    if _is_filtered(status, names, words):
+        return About.CONTENT
+    if names & _SAMPLE or (status in (_BAD_REQUEST, 422) and _SAMPLE_WORDS.search(words)):
+        return About.SAMPLE
     if should_retry == "false":
-        return BadRequestError(quoted, http_status=status)
-    if status == 429 or _LIMITED in error.names:  # noqa: PLR2004 - Too Many Requests
-        return RateLimitError(f"the endpoint's rate limit is reached ({quoted})", http_status=status, wait=wait)
-    if _is_retryable(status) or should_retry == "true":
-        return ServerError(f"the endpoint failed ({quoted})", http_status=status, wait=wait)
-    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's class of redirects
-        target = shown(headers.get("location", "nowhere"), mask)
-        return BadRequestError(
-            f"the endpoint redirects to {target}, where no key is sent: change url", http_status=status
-        )
-    return BadRequestError(f"the endpoint refuses this request ({quoted})", http_status=status)
+        return About.REQUEST
+    if status == 429 or _is_limited(status, names, words):  # noqa: PLR2004 - Too Many Requests
+        return About.RATE
+    if status < 300:  # noqa: PLR2004 - HTTP's class of success
+        return _inside(error, names, words)
+    if status == 403:  # noqa: PLR2004 - Forbidden
+        return About.ACCESS
+    if is_client and (names & _MODEL or _NO_MODEL in words):
+        return About.MODEL
+    if status in (404, 405):
+        is_about_media = _MEDIA.search(words) and not _lacks_model(words)
+        return About.REQUEST if is_about_media else About.ADDRESS
+    if status in _SPEAKING and should_retry != "true":
+        if _lacks_model(words):
+            return About.ADDRESS
+        if _PARAMETER.search(words) and _REFUSES.search(words):
+            return About.REQUEST
+        if status == _NOT_IMPLEMENTED:
+            return About.ADDRESS
+    if status in _RETRYABLE or status >= _BROKEN or should_retry == "true":
+        return About.HEALTH
+    return About.ELSEWHERE if status < _BAD_REQUEST else About.REQUEST
+
+
+def _for_the_run(status: int, names: set[str], words: str) -> About | None:
+    """Returns what ends the run, whatever the row, judged by what no row can bring about."""
+    is_speaking = status < 300 or status in (402, 403)  # noqa: PLR2004 - where words are about account and key
+    if names & _ACCOUNT or status == 402 or (status == _BUDGET and "budget" in words):  # noqa: PLR2004 - Payment Required
+        return About.ACCOUNT
+    if is_speaking and _NO_CREDIT.search(words):
+        return About.ACCOUNT
+    if _UPSTREAM_KEY in words:
+        return About.GATEWAY_KEY
+    if status == 401 or names & _KEY or (status < 300 and _WRONG_KEY.search(words)):  # noqa: PLR2004 - Unauthorized
+        return About.KEY
+    return About.GATEWAY if status == _BAD_REQUEST and _HEADERS.search(words) else None
+
+
+def _inside(error: ErrorBody, names: set[str], words: str) -> About:
+    """Returns what an error inside a 200 is about, if neither filter, account, key nor rate."""
+    if names & _MODEL or _NO_MODEL in words or _lacks_model(words):
+        return About.MODEL
+    is_final = _plain(error.code).startswith(_FINAL) or names & _REFUSED
+    is_refused = _ROW.search(words) or (_PARAMETER.search(words) and _REFUSES.search(words))
+    return About.REQUEST if is_final or is_refused else About.HEALTH
+
+
+def _is_filtered(status: int, names: set[str], words: str) -> bool:
+    if status in _DENIED or any(map(_FILTER_CODE.search, names)):
+        return True
+    has_words = _FILTER.search(words) is not None
+    return has_words and status not in (404, 405, 429) and status <= _BROKEN
+
+
+def _is_limited(status: int, names: set[str], words: str) -> bool:
+    if names & _LIMITED or any(name.startswith(_THROTTLED) for name in names):
+        return True
+    return (status < 300 or status == 403 or status >= _BROKEN) and _LIMIT.search(words) is not None  # noqa: PLR2004 - HTTP's statuses
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def refusal(reply: Reply) -> BadRequestError:
@@ -176,67 +356,45 @@ def final_reply(
 
 
 def is_filtered(reply: Reply) -> bool:
-    """Returns whether a content filter refused, by the signs of Azure, OpenAI, Portkey and LiteLLM."""
+    """Returns whether a content filter refused, by the codes and the words of many vendors."""
+    return _about(reply) is About.CONTENT
+
+
+def parameter_words(result: Reply | ConnectorError) -> str:
+    """Returns the words, in lower case, of a refusal that may be about a parameter; empty for every other failure.
+
+    Only such a refusal may change how other rows are asked.
+    """
+    if not isinstance(result, Reply) or _about(result) is not About.REQUEST:
+        return ""
+    error = result.body["error"]
+    is_too_long = _plain(str(error.get("code"))) in _TOO_LONG
+    return "" if is_too_long else " ".join(map(str, error.values())).lower()
+
+
+def fails_at_the_request(error: ConnectorError) -> bool:
+    """Returns whether a failure may be due to the request, though it says nothing of it: a bare 500."""
+    return isinstance(error, ServerError) and error.http_status == _BROKEN
+
+
+def _about(reply: Reply) -> About:
     error = reply.body["error"]
-    is_named = not _FILTERED.isdisjoint((error.get("code"), error.get("type")))
-    return is_named or reply.status == _DENIED or _FILTER in error["message"].lower()
-
-
-def _is_final(error: ErrorBody) -> bool:
-    """Returns whether an error inside a 200 is due to the request and not to the server."""
-    is_refused = error.code.startswith(_FINAL) or not _REFUSED.isdisjoint(error.names)
-    return is_refused and _LIMITED not in error.names
-
-
-def _is_retryable(status: int) -> bool:
-    return status in _RETRYABLE or status >= 500 or status < 300  # noqa: PLR2004 - HTTP's classes of status
-
-
-def _fatal(status: int, error: ErrorBody, quoted: str) -> ConnectorError | None:
-    if error.names & _QUOTA or status == 402 or (status == _BUDGET and "budget" in error.message.lower()):  # noqa: PLR2004 - Payment Required
-        return QuotaError(
-            f"the account has no credit left ({quoted}): add credit, then run the same command again",
-            http_status=status,
-        )
-    if _UPSTREAM_KEY in error.message.lower() and status < 500:  # noqa: PLR2004 - HTTP's class of server errors
-        return AuthenticationError(
-            f"the gateway's own key for this model is refused ({quoted}): have it changed there, or change model",
-            http_status=status,
-        )
-    if status == 401 or (error.names & _KEY and status < 500):  # noqa: PLR2004 - Unauthorized
-        return AuthenticationError(
-            f"the endpoint refuses the key ({quoted}): set api_key or OPENAI_API_KEY", http_status=status
-        )
-    if status == 403:  # noqa: PLR2004 - Forbidden
-        return AuthenticationError(
-            f"the key may not do this ({quoted}): use another key, model or region", http_status=status
-        )
-    if status == 400 and _HEADERS.search(error.message):  # noqa: PLR2004 - Bad Request
-        return FatalError(
-            f"the gateway does not understand its headers ({quoted}): "
-            'set headers, as {"x-portkey-provider": "openai"}',
-            http_status=status,
-        )
-    if (error.names & _MODEL or _NO_MODEL in error.message.lower()) and status < 500:  # noqa: PLR2004 - HTTP's class of server errors
-        return NotFoundError(f"the endpoint does not have this model ({quoted}): change model", http_status=status)
-    if status in (404, 405):
-        return NotFoundError(_not_found(error, quoted), http_status=status)
-    return None
+    return about_of(reply.status, ErrorBody(str(error["message"]), str(error.get("code")), str(error.get("type"))))
 
 
 def _not_found(error: ErrorBody, quoted: str) -> str:
-    if _lacks_model(error.message):
+    if _lacks_model(error.message[:_JUDGED].lower()):
         return f"the endpoint does not have this model ({quoted}): change model"
     is_nothing = _NOWHERE.fullmatch(error.message)
     what = "nothing answers at this URL" if is_nothing else "the endpoint does not have what is asked for"
     return f"{what} ({quoted}): check url, its /v1 and the model"
 
 
-def _lacks_model(message: str) -> bool:
-    """Returns whether a message says that there is no such model."""
-    named = _NAMES_MODEL.search(message)
-    is_missing = named is not None and _MISSING.search(message, named.end()) is not None
-    return is_missing or _NO_SUCH.search(message) is not None
+def _lacks_model(words: str) -> bool:
+    """Returns whether the words of an error say that there is no such model."""
+    named = _NAMES_MODEL.search(words)
+    is_missing = named is not None and _MISSING.search(words, named.end()) is not None
+    return is_missing or _NO_SUCH.search(words) is not None
 
 
 def shown(text: str, mask: Callable[[str], str]) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
+from connector.base.clock import Clock
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError, ReplyError
 from connector.base.masking import Masker
@@ -48,7 +49,7 @@ class Model(NamedTuple):
     object: str | None = None
 
 
-def models(transport: Transport, url: str, mask: Masker) -> list[Model]:
+def models(transport: Transport, url: str, mask: Masker, clock: Clock) -> list[Model]:
     """Returns all models that the server lists at `url`, page after page, each once, in its order.
 
     All pages together may take as long, and be as large, as one call may.
@@ -72,7 +73,7 @@ def models(transport: Transport, url: str, mask: Masker) -> list[Model]:
         if left < 0:
             raise ReplyError(f"the list of models is larger than max_response_bytes = {transport.max_response_bytes}")
         if not is_ok(response.status):
-            raise error_of(response.status, response.headers, data, mask=mask)
+            raise error_of(response.status, response.headers, data, now=clock.time(), mask=mask)
         try:
             return mask.value(loads(data))
         except ValueError:
@@ -81,7 +82,7 @@ def models(transport: Transport, url: str, mask: Masker) -> list[Model]:
     return list(paged(get, url))
 
 
-def records(config: Config) -> Iterator[Outcome]:
+def records(config: Config, clock: Clock) -> Iterator[Outcome]:
     """Yields the models as the outcomes of a stream.
 
     Raises:
@@ -89,7 +90,7 @@ def records(config: Config) -> Iterator[Outcome]:
     """
     mask = Masker(config.secrets)
     with closing(transport_of(config, mask)) as transport:
-        found = models(transport, config.models_url, mask)
+        found = models(transport, config.models_url, mask, clock)
     for index, each in enumerate(found):
         yield Outcome(Record(index, each._asdict(), STREAM.name), Status.SUCCESS, {}, {}, Provenance(Status.SUCCESS))
 

@@ -52,7 +52,7 @@ def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str
         client = Client(transport, endpoints.load(config.kind), config.url, mask, clock)
         reply = _tried(partial(client, _encoded(payload)), config, clock, stop)
     if not is_ok(reply.status):
-        raise error_of(reply.status, {}, reply.body)
+        raise error_of(reply.status, {}, reply.body, now=clock.time())
     return reply.body
 
 

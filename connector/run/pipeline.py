@@ -26,6 +26,7 @@ from connector.run.resolution import Resolver, paid_reply
 from connector.run.sharing import InFlight, Packer
 
 _BATCH: Final = 200  # records that are looked up in the ledger at once
+_BATCH_SECONDS: Final = 0.02  # and seconds that the input may take for them
 _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold images
 _WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
 _COMMIT: Final = 500  # replies, or
@@ -65,14 +66,17 @@ def run(
         FatalError: The endpoint, the budget or the ledger ended the run.
         Exception: Whatever else `control.stop` was given as the reason, or a stage did not expect.
     """
+    budget = budget or Budget()
     resolver = Resolver(plan_of, fallbacks or Fallbacks({}))
-    control = control._replace(stop=Stop(control.stop), resolve=resolver)
+    control = control._replace(stop=Stop(control.stop), resolve=resolver, otherwise=resolver.otherwise)
     in_flight = InFlight()
     watermark = Watermark()
     nulls = NullColumns()
-    entered = _entered(iter(items), plan_of, ledger, control, in_flight, watermark, nulls, retry_failed=retry_failed)
+    entered = _entered(
+        iter(items), plan_of, ledger, control, in_flight, watermark, nulls, budget, retry_failed=retry_failed
+    )
     answered = engine.run(entered, send, control)
-    settled = _settled(answered, plan_of, ledger, control, in_flight, budget or Budget(), nulls)
+    settled = _settled(answered, plan_of, ledger, control, in_flight, budget, nulls)
     with closing(settled):
         yield from _released(settled, watermark)
     nulls.warn()
@@ -88,17 +92,20 @@ def _entered(
     in_flight: InFlight,
     watermark: Watermark,
     nulls: NullColumns,
+    budget: Budget,
     *,
     retry_failed: bool,
 ) -> Iterator[Call | Ready | Idle]:
     """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once.
+
+    What the known replies cost counts for the budget: it is the job's, however many runs that takes.
 
     Nothing is yielded between looking a batch up and joining its records to the calls in flight: a reply that came in
     between would be in neither, and paid for again.
     """
     asked_again: set[bytes] = set()
     packer = Packer(plan_of)
-    while batch := _rendered(items, plan_of, watermark):
+    while batch := _rendered(items, plan_of, watermark, control.clock.monotonic):
         while in_flight.records >= _WAITING:
             yield from packer.flush()
             yield IDLE
@@ -110,6 +117,7 @@ def _entered(
             if call.key in known:
                 record = call.records[0]
                 outcome = plan_of(record).outcomes.of(record, known[call.key], call.key)
+                budget.recall(outcome)
                 if outcome.status is Status.SUCCESS or not retry_failed or call.key in asked_again:
                     if outcome.status is Status.SUCCESS:
                         control.breaker.judged(outcome)
@@ -122,6 +130,9 @@ def _entered(
             to_make.append(call)
         if batch.ready:
             yield batch.ready
+        if to_make and (spent := budget.reached()) is not None:
+            control.stop.request(spent)
+            return
         for call in to_make:
             yield from packer.add(call)
         if batch.has_paused:
@@ -139,9 +150,15 @@ class _Batch(NamedTuple):
     has_paused: bool = False
 
 
-def _rendered(items: Iterator[Item], plan_of: PlanOf, watermark: Watermark) -> _Batch | None:
-    """Returns the next batch; the input's pauses end it early, so that nothing is held back. `None` after the last."""
+def _rendered(
+    items: Iterator[Item], plan_of: PlanOf, watermark: Watermark, clock: Callable[[], float]
+) -> _Batch | None:
+    """Returns the next batch; an input that pauses, or is slow, ends it early, so that nothing is held back.
+
+    `None` after the last.
+    """
     batch, count, size = _Batch([], []), 0, 0
+    ends = clock() + _BATCH_SECONDS
     for item in items:
         count += 1
         if isinstance(item, Record):
@@ -161,7 +178,7 @@ def _rendered(items: Iterator[Item], plan_of: PlanOf, watermark: Watermark) -> _
             watermark.hold(item)
         else:
             return batch._replace(has_paused=True)
-        if count >= _BATCH or size >= _BATCH_BYTES:
+        if count >= _BATCH or size >= _BATCH_BYTES or clock() >= ends:
             return batch
     return batch if count else None
 

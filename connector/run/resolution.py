@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from connector.base.errors import ConnectorError
+from connector.base.errors import APIConnectionError, ConnectorError, CutError, RetryableError, ServerError
 from connector.base.records import Record, Reply, is_ok
 from connector.base.usage import summed
 from connector.calls.fallbacks import Fallbacks
 from connector.endpoints import Packing
 from connector.engines import Call, Done, Resolution
+from connector.replies.refusals import fails_at_the_request
 from connector.run.plan import Plan
 from connector.run.requests import RAISED, REPAIRED
 from connector.run.sharing import halves, unpacked
 
 _FOR_THE_ROW: Final = (RAISED, REPAIRED)
 """Revisions for the sake of one row's reply; all others are fallbacks, which the endpoint has asked for."""
+
+
+_FAILED: Final = 500
+_OVERLOADED: Final = (429, 498, 503, 529)
+_PROOF: Final = 3  # answers by a fallback, and none without it, show that it is needed
 
 
 def paid_reply(call: Call) -> Reply | None:
@@ -34,14 +40,46 @@ class Resolver:
     def __init__(self, plan_of: Callable[[Record], Plan], fallbacks: Fallbacks) -> None:
         self._plan_of = plan_of
         self._fallbacks = fallbacks
+        self._is_answered_as_asked = False
+        self._doubtful = 0  # answers that came by fallbacks made on suspicion
 
     def __call__(self, call: Call, result: Reply | ConnectorError) -> Resolution:
         """Returns every row of the call exactly once: as done, or in a call to make."""
         if isinstance(result, Reply) and is_ok(result.status):
-            if names := _fallbacks_of(call):
-                self._fallbacks.learn(call.body, names)
+            self._helped(call)
             return self._split(call, result) if call.parts else self._answered(call, result)
         return self._refused(call, result)
+
+    def otherwise(self, call: Call, error: RetryableError) -> Sequence[Call]:
+        """Returns what to make instead of a call that failed: another way to ask, or halves of what rows share.
+
+        A server that fails may mean the request, whatever its status; one that is overloaded, or slow, does not. See
+        `connector.engines.Otherwise`.
+        """
+        if fails_at_the_request(error):
+            fallback = self._fallbacks.next(call.body, call.revisions, error)
+            if fallback is not None:
+                call.is_doubtful = True
+                return (call.revise(*fallback),)
+        is_broken = isinstance(error, ServerError | APIConnectionError | CutError)
+        return self._halves(call) if call.parts and is_broken and error.http_status not in _OVERLOADED else ()
+
+    def _helped(self, call: Call) -> None:
+        """Learns from a call that was answered which fallbacks its endpoint needs.
+
+        Those that were made on suspicion hold for this run alone, and only where no call was answered without them.
+        """
+        made = _fallbacks_of(call)
+        names = [name for name in made if name not in call.helpless]
+        if not call.is_doubtful:
+            if names:
+                self._fallbacks.learn(call.body, names)
+            self._is_answered_as_asked |= not made
+        elif not self._is_answered_as_asked:
+            self._doubtful += 1
+            if self._doubtful == _PROOF:
+                for name in names:
+                    self._fallbacks.expect(call.body, name)
 
     def _answered(self, call: Call, reply: Reply) -> Resolution:
         """Asks again where the reply does not fit its schema, and takes it as final otherwise."""
@@ -75,17 +113,25 @@ class Resolver:
 
     def _refused(self, call: Call, result: Reply | ConnectorError) -> Resolution:
         fallback = self._fallbacks.next(call.body, call.revisions, result)
-        if fallback is not None:
-            if isinstance(result, Reply):  # of a server that merely failed, only the next answer shows whether it helps
+        made = _fallbacks_of(call)
+        if isinstance(result, Reply):
+            helpless = self._fallbacks.helpless(made, result)
+            if helpless:
+                self._fallbacks.drop(call.body, helpless)
+                call.helpless = (*call.helpless, *helpless)
+            if fallback is not None:
                 self._fallbacks.expect(call.body, fallback[0])
+        if fallback is not None:
+            call.is_doubtful |= not isinstance(result, Reply) or result.status >= _FAILED
             return Resolution((), (call.revise(*fallback),))
-        if names := _fallbacks_of(call):
-            self._fallbacks.drop(call.body, names)
         if call.parts:
-            for part in call.parts:
-                part.split_from(call)
-            return Resolution((), halves(self._packing_of(call), call.parts))
+            return Resolution((), self._halves(call))
         return Resolution((Done(call, paid_reply(call) or result),))
+
+    def _halves(self, call: Call) -> list[Call]:
+        for part in call.parts:
+            part.split_from(call)
+        return halves(self._packing_of(call), call.parts)
 
     def _packing_of(self, call: Call) -> Packing:
         """Returns how the parts of a call share it."""

@@ -23,6 +23,7 @@ from connector.calls.fallbacks import Fallbacks, path_of
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
+from connector.config.shorthands import prices_of
 from connector.http.auth import auth_of
 from connector.http.transport import Settings, Transport
 from connector.ledger import DamageError, Ledger
@@ -40,6 +41,11 @@ _PLAIN_PROXY: Final = (
 )
 _KEPT: Final = "the ledger %s is damaged and kept as %s: the next run begins a new one, and calls again"
 _SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
+
+_NO_PRICES: Final = (
+    "max_cost_usd is set and prices is not: the limit holds only where the endpoint reports what a reply cost, and the "
+    "run stops at the first reply that does not: set prices"
+)
 
 IN_MEMORY: Final = "none"
 """The value of `cache` that keeps the ledger in memory."""
@@ -160,7 +166,7 @@ class Runtime:
         config = plan.config
         self.plan = plan
         self.mask = Masker(config.secrets)
-        self.budget = Budget(config.max_cost_usd, config.max_total_tokens)
+        self.budget = Budget(config.max_cost_usd, config.max_total_tokens, prices_of(config))
         self.control = engines.Control(
             Limits(config.concurrency, config.max_requests_per_minute, config.max_tokens_per_minute),
             Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
@@ -168,7 +174,10 @@ class Runtime:
             stop or engines.Stop(),
             engines.Gauge(),
             clock or Clock(),
+            grace=config.config.timeout,
         )
+        if config.max_cost_usd is not None and prices_of(config) is None:
+            _LOG.warning(_NO_PRICES)
         _warn_if_readable(config)
         settings = settings_of(config, self.mask, self.control.clock)
         self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock))

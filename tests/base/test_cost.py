@@ -75,6 +75,13 @@ def test_a_bound_in_usd_stops_the_run_once_it_is_reached() -> None:
     assert "1.2 of 1 USD" in reason.message
 
 
+@pytest.mark.parametrize(("reported", "counted"), [(0.0, 3.0), (0.5, 3.0), (5.0, 5.0), (None, 3.0)])
+def test_of_a_reported_cost_and_the_configured_prices_the_higher_counts(reported: float | None, counted: float) -> None:
+    budget = Budget(max_cost_usd=100, prices=Prices(input=1, output=2))
+    assert budget.spend(outcome(reported, 1_000_000, 1_000_000)) is None
+    assert budget.cost_usd == counted
+
+
 def test_a_bound_in_tokens_stops_the_run_once_it_is_reached() -> None:
     budget = Budget(max_total_tokens=1000)
     assert budget.spend(outcome(tokens=900, output=99)) is None

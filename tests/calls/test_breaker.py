@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from connector import Connector
 from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
+    BadRequestError,
+    ConnectorError,
+    FatalError,
     NotFoundError,
     OutageError,
+    PermissionDeniedError,
     RateLimitError,
     RetryableError,
     ServerError,
@@ -136,8 +142,6 @@ def test_while_it_is_open_each_try_waits_longer_and_not_less_than_asked() -> Non
     for _ in range(3):
         waits.append(breaker.try_at - now)
         now = breaker.try_at
-        breaker.trying()
-        assert breaker.try_at == float("inf")
         breaker.failed(RateLimitError("slow", wait=3.0), now, now, 0, is_first=True)
     waits.append(breaker.try_at - now)
     assert waits == [0.5, 3.0, 3.0, 4.0]
@@ -187,19 +191,97 @@ def test_refusals_that_may_be_the_rows_own_fault_do_not(others: list[Outcome]) -
     assert all(breaker.judged(each) is None for each in [*rows, *others, *rows])
 
 
-# Answers of 404
+# Answers of 404 and 403
+
+NOWHERE = NotFoundError("nothing answers at this URL", http_status=404)
+FORBIDDEN = PermissionDeniedError("request blocked", http_status=403)
 
 
 def test_a_404_before_any_answer_ends_the_run() -> None:
-    assert Breaker().missed()
+    assert Breaker().missed(NOWHERE)
 
 
 def test_a_404_after_an_answer_is_its_row_s_own_unless_nothing_else_comes_any_more() -> None:
     breaker = Breaker()
     breaker.answered()
-    assert [breaker.missed() for _ in range(SAME)] == [False] * (SAME - 1) + [True]
+    assert [breaker.missed(NOWHERE) for _ in range(SAME)] == [False] * (SAME - 1) + [True]
     breaker.answered()
-    assert not breaker.missed()
+    assert not breaker.missed(NOWHERE)
+
+
+def test_a_403_before_any_answer_may_be_one_row_s_own_but_three_are_not() -> None:
+    breaker = Breaker()
+    assert [breaker.missed(FORBIDDEN) for _ in range(3)] == [False, False, True]
+
+
+def test_a_success_of_an_earlier_run_is_an_answer() -> None:
+    breaker = Breaker()
+    breaker.judged(outcome(Status.SUCCESS))
+    assert not breaker.missed(NOWHERE)
+    assert not breaker.missed(FORBIDDEN)
+
+
+@pytest.mark.parametrize("error", [NOWHERE, FORBIDDEN], ids=["404", "403"])
+@pytest.mark.parametrize("concurrency", [1, 8, 64])
+@pytest.mark.parametrize("bad", [0, 1, 17, 300])
+def test_one_row_that_a_firewall_or_a_404_stops_is_the_only_one_that_fails(
+    error: ConnectorError, concurrency: int, bad: int
+) -> None:
+    if isinstance(error, NotFoundError) and bad < concurrency:
+        return  # before any answer, a 404 ends the run
+
+    def arrive(_now: float, body: bytes) -> Ending:
+        return 0.1, error if body == b"%d" % bad else Reply(200, {}, {})
+
+    simulated = run(500, arrive, concurrency=concurrency, body=lambda row: b"%d" % row)
+    assert simulated.stop.reason is None
+    assert (len(simulated.done), simulated.failed) == (500, [error])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1000])
+@pytest.mark.parametrize("error", [NOWHERE, FORBIDDEN], ids=["404", "403"])
+def test_where_nothing_else_comes_they_end_the_run_and_no_row_fails(error: ConnectorError, rows: int) -> None:
+    simulated = run(rows, lambda _now, _body: (0.1, error), concurrency=2)
+    assert simulated.stop.reason is error
+    assert simulated.done == []
+
+
+@pytest.mark.parametrize(
+    "error", [NOWHERE, FORBIDDEN, BadRequestError("no"), ServerError("500", http_status=500)], ids=str
+)
+@pytest.mark.parametrize("concurrency", [1, 8, 64])
+@pytest.mark.parametrize("begins", [0.0, 3.0])
+def test_whatever_the_single_try_of_an_outage_gets_the_run_goes_on(
+    error: ConnectorError, concurrency: int, begins: float
+) -> None:
+    """A balancer without servers answers 503 to most and, now and then, something else."""
+    random = Random(7)
+
+    def arrive(now: float, _body: bytes) -> Ending:
+        if begins <= now - 1000 < begins + 6:
+            odd = now - 1000 > begins + 0.5 and random.random() < 0.7
+            return 0.1, error if odd else ServerError("no servers", http_status=503)
+        return 0.2, Reply(200, {}, {})
+
+    simulated = run(60 * concurrency, arrive, concurrency=concurrency, body=lambda row: b"%d" % row)
+    assert simulated.stop.reason is None or isinstance(simulated.stop.reason, OutageError | NotFoundError | FatalError)
+    assert simulated.seconds < 600
+    if simulated.stop.reason is None:
+        assert len(simulated.done) == 60 * concurrency
+
+
+def test_a_try_that_is_taken_back_before_it_began_is_made_again() -> None:
+    """The workers are busy with slow calls of before, each of which fails while the single try waits for one."""
+
+    def arrive(now: float, _body: bytes) -> Ending:
+        if now < 1000.1:
+            return 0.1 + random.random() * 5, ServerError("503", http_status=503)
+        return 0.2, Reply(200, {}, {})
+
+    random = Random(7)
+    simulated = run(200, arrive, concurrency=16, body=lambda row: b"%d" % row)
+    assert simulated.stop.reason is None
+    assert len(simulated.done) == 200
 
 
 def test_some_servers_tell_a_single_failure_by_404_and_the_other_rows_go_on(endpoint: Endpoint) -> None:

@@ -21,6 +21,7 @@ from connector.base.errors import (
     CutError,
     FatalError,
     NotFoundError,
+    PermissionDeniedError,
     QuotaError,
     RateLimitError,
     RecordError,
@@ -441,7 +442,7 @@ def test_a_refusal_inside_a_200_is_a_final_reply(canned: Canned) -> None:
     [
         (401, AuthenticationError),
         (402, QuotaError),
-        (403, AuthenticationError),
+        (403, PermissionDeniedError),
         (404, NotFoundError),
         (408, ServerError),
         (409, ServerError),
@@ -465,7 +466,7 @@ def test_a_failing_status_is_the_error_that_it_stands_for(
 def test_a_refusal_of_this_request_is_a_final_reply_that_can_be_told_again(canned: Canned, status: int) -> None:
     reply = canned(json.dumps({"error": {"message": "No.", "type": "t", "code": "c"}}), JSON, status)
     assert (reply.status, reply.body) == (status, {"error": {"message": "No.", "type": "t", "code": "c"}})
-    again = error_of(reply.status, {}, reply.body)
+    again = error_of(reply.status, {}, reply.body, now=0.0)
     assert isinstance(again, BadRequestError)
     assert again.message == f"the endpoint refuses this request (HTTP {status}: No.)"
 

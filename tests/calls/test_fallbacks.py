@@ -11,6 +11,7 @@ import pytest
 
 from connector.base.clock import Clock
 from connector.base.decoding import loads
+from connector.base.errors import ServerError
 from connector.base.records import Reply
 from connector.base.values import dumps
 from connector.calls.fallbacks import Fallbacks, path_of
@@ -180,3 +181,39 @@ def test_each_endpoint_has_a_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert path_of("http://a/v1") != path_of("http://b/v1")
     assert path_of("http://a/v1").is_relative_to(tmp_path)
+
+
+def test_a_sample_of_the_model_that_was_refused_asks_for_nothing() -> None:
+    message = "Generated JSON does not match the expected schema."
+    refusal = Reply(400, {"error": {"message": message, "type": "x", "code": "json_validate_failed"}}, {})
+    assert fallbacks().next(dumps(ASKED), (), refusal) is None
+
+
+def test_a_bare_failure_asks_for_what_it_may_mean_and_one_with_another_status_for_nothing() -> None:
+    found = fallbacks().next(dumps(ASKED), (), ServerError("the endpoint failed (HTTP 500)", http_status=500))
+    assert found is not None
+    assert found[0] == "json_object"
+    streamed = dumps({"model": "m", "messages": [], "stream": True, "stream_options": {}})
+    found = fallbacks().next(streamed, (), ServerError("the endpoint failed (HTTP 500)", http_status=500))
+    assert found is not None
+    assert (found[0], list(loads(found[1]))) == ("whole", ["model", "messages"])
+    for status in (502, 503, 504, 529):
+        assert fallbacks().next(dumps(ASKED), (), ServerError("json_schema", http_status=status)) is None
+
+
+def test_each_fallback_is_logged_once_for_a_model(caplog: pytest.LogCaptureFixture) -> None:
+    known = fallbacks()
+    for _ in range(3):
+        known.next(dumps(ASKED), (), refused("use max_completion_tokens"))
+    known.learn(dumps(ASKED), ["max_completion_tokens"])
+    known.fitted(dumps(ASKED))
+    (message,) = caplog.messages
+    assert '"max_completion_tokens"' in message
+    assert "use max_completion_tokens" in message
+
+
+def test_a_remembered_fallback_is_logged_too(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    fallbacks(tmp_path / "known.json").learn(dumps(ASKED), ["max_completion_tokens"])
+    for known in [fallbacks(tmp_path / "known.json")] * 2:
+        known.fitted(dumps(ASKED))
+    assert len(caplog.messages) == 1

@@ -226,6 +226,35 @@ def test_an_endpoint_that_limits_the_rate_loses_no_row(per_minute: int, concurre
     assert simulated.seconds < 5 * 60 * 1.15
 
 
+@pytest.mark.parametrize("latency", [0.005, 0.02, 0.05])
+@pytest.mark.parametrize("concurrency", [8, 64, 256])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_rate_that_is_limited_is_learned_from_plain_refusals(latency: float, concurrency: int, seed: int) -> None:
+    """Thirty calls a second, eight at once, and 429 without a word on when to come back."""
+    endpoint = refills(30 * 60, 8, answers(jittered(latency, seed)), tells=False)
+    simulated = run(1800, endpoint, concurrency=concurrency, time=Time(seed))
+    last = max({call.row: call.time for call in reversed(simulated.sent)}.values())
+    sent = [call for call in simulated.sent if 10 < call.time <= last]
+    assert (len(simulated.done), simulated.failed) == (1800, [])
+    assert sum(call.is_refused for call in sent) / len(sent) < 0.05
+    assert sum(10 < at <= last for at, _ in simulated.done) / (last - 10) >= 0.95 * 30
+
+
+def test_a_rate_that_is_no_longer_limited_is_forgotten() -> None:
+    slow, fast = refills(30 * 60, 8, answers(0.02), tells=False), answers(0.02)
+    simulated = run(6000, lambda now, body: (slow if now < 1020 else fast)(now, body), concurrency=8, time=Time())
+    assert not simulated.failed
+    assert simulated.seconds < 60
+
+
+@pytest.mark.parametrize("total", [10**15, 10**400, -5, True, "9", 1.5, None])
+def test_a_count_that_cannot_be_does_not_stop_a_paced_run(total: object) -> None:
+    reply = Reply(200, {"usage": {"total_tokens": total}}, {})
+    simulated = run(100, answers(0.1, reply), concurrency=8, tokens_per_minute=100_000, body=lambda _: b"x" * 400)
+    assert len(simulated.done) == 100
+    assert simulated.seconds < 60
+
+
 # Waits that the endpoint asks for
 
 

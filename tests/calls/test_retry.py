@@ -162,3 +162,13 @@ def test_rows_that_are_asked_to_wait_alike_do_not_come_back_all_at_once() -> Non
     waits = {Backoff().wait(asked(20), 3, 0, Random(seed).random) for seed in range(100)}
     assert len(waits) == 100
     assert max(wait or 0 for wait in waits) < 21
+
+
+@pytest.mark.parametrize("asked", [1.0, 5.0, 60.0])
+def test_rows_that_are_asked_to_wait_come_back_spread_over_a_second_or_more(asked: float) -> None:
+    random = Random(7).random
+    waits = [Backoff().wait(RateLimitError("slow", wait=asked), 1, 0.0, random) for _ in range(24)]
+    found = sorted(wait for wait in waits if wait is not None)
+    assert len(found) == 24
+    assert found[0] >= asked
+    assert found[-1] - found[0] > 0.7

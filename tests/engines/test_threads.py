@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from connector.base.errors import AuthenticationError
+from connector.base.errors import AuthenticationError, FatalError
 from connector.base.records import Record, Reply
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
@@ -107,3 +107,31 @@ def test_with_a_wrong_key_no_more_calls_are_made_than_were_on_their_way() -> Non
     assert [item for item in run(calls(1000), send, steered) if isinstance(item, Done)] == []
     assert isinstance(steered.stop.reason, AuthenticationError)
     assert len(sent) <= 15
+
+
+def test_where_no_more_threads_can_be_started_those_that_there_are_make_all_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts = 0
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal starts
+        starts += 1
+        if starts > 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    done = [item for item in run(calls(300), lambda _body: ANSWER, control(64)) if isinstance(item, Done)]
+    assert len(done) == 300
+    assert starts == 3
+
+
+def test_where_not_one_thread_can_be_started_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(FatalError, match="no thread can be started"):
+        list(run(calls(3), lambda _body: ANSWER, control(64)))

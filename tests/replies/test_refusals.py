@@ -15,6 +15,7 @@ from connector.base.errors import (
     ConnectorError,
     FatalError,
     NotFoundError,
+    PermissionDeniedError,
     QuotaError,
     RateLimitError,
     RetryableError,
@@ -22,7 +23,8 @@ from connector.base.errors import (
 )
 from connector.base.masking import Masker
 from connector.base.records import Reply
-from connector.replies.refusals import error_of, is_filtered, read_error
+from connector.replies.inline_errors import error_in
+from connector.replies.refusals import error_of, final_reply, is_filtered, parameter_words, read_error
 
 KEY: Final = "sk-very-secret-key-0123456789"
 
@@ -32,7 +34,7 @@ def openai(message: str = "No.", kind: Any = "invalid_request_error", code: Any 
 
 
 def error(status: int, body: Any = b"", headers: dict[str, str] | None = None) -> ConnectorError:
-    return error_of(status, headers or {}, body, mask=Masker([KEY]))
+    return error_of(status, headers or {}, body, now=0.0, mask=Masker([KEY]))
 
 
 # --- Bodies ----------------------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ values = st.recursive(
     st.integers(200, 599), values, st.dictionaries(st.sampled_from(["location", "x-should-retry"]), st.text(max_size=5))
 )
 def test_no_body_is_too_odd(status: int, body: Any, headers: dict[str, str]) -> None:
-    found = error_of(status, headers, body)
+    found = error_of(status, headers, body, now=0.0)
     assert isinstance(found, ConnectorError)
     assert found.message
 
@@ -149,7 +151,8 @@ def test_no_body_is_too_odd(status: int, body: Any, headers: dict[str, str]) -> 
 @given(st.binary())
 def test_nor_are_any_bytes(body: bytes) -> None:
     assert isinstance(
-        error_of(400, {}, body), BadRequestError | AuthenticationError | NotFoundError | QuotaError | RateLimitError
+        error_of(400, {}, body, now=0.0),
+        BadRequestError | AuthenticationError | NotFoundError | QuotaError | RateLimitError,
     )
 
 
@@ -191,7 +194,7 @@ def test_a_page_of_megabytes_is_read_in_no_time(part: bytes) -> None:
         (401, b"", AuthenticationError),
         (401, {"error": "Unauthorized"}, AuthenticationError),
         (402, b"", QuotaError),
-        (403, b"<html>Forbidden</html>", AuthenticationError),
+        (403, b"<html>Forbidden</html>", PermissionDeniedError),
         (404, openai("No such model", code="model_not_found"), NotFoundError),
         (404, {"detail": "Not Found"}, NotFoundError),
         (405, b"", NotFoundError),
@@ -276,7 +279,6 @@ def test_a_message_says_what_to_do(status: int, hint: str) -> None:
         (openai("The model `x` does not exist.", "NotFoundError", "404"), "does not have this model"),
         ({"error": "model 'x' not found"}, "does not have this model"),
         ({"detail": "The model x doesn't exist"}, "does not have this model"),
-        ({"error": "Only 'text' content type is supported."}, "does not have what is asked for"),
         ({"message": "Route POST:/v1/models/chat not found"}, "does not have what is asked for"),
         ({"detail": "Method Not Allowed"}, "nothing answers at this URL"),
         (b"Not Found", "nothing answers at this URL"),
@@ -317,6 +319,200 @@ def test_a_redirect_tells_where_to_and_that_no_key_went_there() -> None:
     assert "nowhere" in error(308).message
 
 
+# --- What a refusal is about: its words and its status together ---
+
+FIELD: Final = {"type": "literal_error", "loc": ["body", "response_format", "type"], "msg": "Input should be 'text'"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        pytest.param(
+            500, openai("response_format json_schema is not supported"), BadRequestError, id="llama-cpp-python"
+        ),
+        pytest.param(500, openai(str([FIELD]), "internal_server_error"), BadRequestError, id="a pydantic error as 500"),
+        pytest.param(500, {"detail": [FIELD]}, BadRequestError, id="FastAPI's list as 500"),
+        pytest.param(500, openai("Failed to parse grammar"), BadRequestError, id="a grammar"),
+        pytest.param(
+            500, openai("create() got an unexpected keyword argument 'tools'"), BadRequestError, id="TypeError"
+        ),
+        pytest.param(500, openai("Internal error: out of memory"), ServerError, id="the server's own failure"),
+        pytest.param(500, b"Internal Server Error", ServerError, id="no words at all"),
+        pytest.param(
+            500,
+            {
+                "detail": "x/y is not a local folder and is not a valid model identifier listed on 'https://hf.co/models'"
+            },
+            NotFoundError,
+            id="transformers: a wrong model",
+        ),
+        pytest.param(500, openai("litellm.RateLimitError: slow down"), RateLimitError, id="a rate limit as 500"),
+        pytest.param(
+            501, openai("This server does not support embeddings"), NotFoundError, id="llama.cpp: no embeddings"
+        ),
+        pytest.param(501, b"Not Implemented", NotFoundError, id="501 and nothing else"),
+        pytest.param(501, openai("json_schema is not implemented"), BadRequestError, id="501 for a parameter"),
+        pytest.param(498, openai("capacity exceeded", "x", "capacity_exceeded"), RateLimitError, id="Groq's flex"),
+        pytest.param(498, b"", ServerError, id="498 and nothing else"),
+        pytest.param(403, openai("Rate Limit Exceeded", "x", "rateLimitExceeded"), RateLimitError, id="Google's 403"),
+        pytest.param(403, openai("Insufficient balance"), QuotaError, id="an empty account as 403"),
+        pytest.param(403, openai("Wrong key", code="invalid_api_key"), AuthenticationError, id="a wrong key as 403"),
+        pytest.param(403, b"<title>Attention Required! | Cloudflare</title>", PermissionDeniedError, id="a firewall"),
+        pytest.param(
+            404, openai("No endpoints found that support image input"), BadRequestError, id="OpenRouter: images"
+        ),
+        pytest.param(404, openai("No endpoints found that support tool use"), BadRequestError, id="OpenRouter: tools"),
+        pytest.param(404, {"error": "Only 'text' content type is supported."}, BadRequestError, id="a text-only model"),
+        pytest.param(404, openai("The image model x does not exist"), NotFoundError, id="a model with a word of media"),
+        pytest.param(400, openai("Rate exceeded", "ThrottlingException"), RateLimitError, id="Bedrock's throttling"),
+        pytest.param(400, openai("x", "y", "Throttling.RateQuota"), RateLimitError, id="DashScope's throttling"),
+        pytest.param(400, openai("say: insufficient balance"), BadRequestError, id="a 400 that quotes the row"),
+        pytest.param(400, openai("say: invalid api key"), BadRequestError, id="a 400 that quotes a key error"),
+        pytest.param(
+            400, openai("Does not match", "x", "json_validate_failed"), BadRequestError, id="Groq: one sample"
+        ),
+    ],
+)
+def test_words_and_status_together_say_what_a_refusal_is_about(
+    status: int, body: Any, expected: type[ConnectorError]
+) -> None:
+    found = error(status, body)
+    assert type(found) is expected
+    assert found.http_status == status
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(400, openai("Input data may contain …", "x", "data_inspection_failed"), id="DashScope"),
+        pytest.param(
+            400, openai("Output data may contain inappropriate content.", "DataInspectionFailed"), id="DashScope 2"
+        ),
+        pytest.param(400, openai("The input may contain unsafe or sensitive content.", None, "1301"), id="Zhipu"),
+        pytest.param(400, openai("Content Exists Risk", code="invalid_request_error"), id="DeepSeek"),
+        pytest.param(
+            400, openai("triggering Azure OpenAI's content management policy", "x", "content_filter"), id="Azure"
+        ),
+        pytest.param(400, openai("x", "y", "ResponsibleAIPolicyViolation"), id="Azure's inner code"),
+        pytest.param(400, openai("Input blocked by guardrail."), id="Bedrock"),
+        pytest.param(400, openai("Output blocked by content filtering policy"), id="Anthropic"),
+        pytest.param(400, openai("sensitive words that violate Google's Responsible AI practices"), id="Vertex"),
+        pytest.param(400, openai("rejected because it was considered high risk", "content_filter"), id="Moonshot"),
+        pytest.param(400, openai("x", "y", "InputTextSensitiveContentDetected"), id="Volcengine"),
+        pytest.param(400, openai("Your request was rejected as a result of our safety system."), id="OpenAI's images"),
+        pytest.param(400, openai("your prompt was flagged as potentially violating our usage policy"), id="OpenAI"),
+        pytest.param(
+            403, openai("Your chosen model requires moderation and your input was flagged", code=403), id="OpenRouter"
+        ),
+        pytest.param(403, openai("Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE"), id="xAI"),
+        pytest.param(451, openai("The content you provided is blocked."), id="StepFun"),
+        pytest.param(500, openai("litellm.ContentPolicyViolationError: No."), id="LiteLLM as 500"),
+        pytest.param(200, {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}, id="MiniMax"),
+    ],
+)
+def test_a_content_filter_is_known_whoever_it_belongs_to(status: int, body: Any) -> None:
+    body = error_in(body) if status == 200 else body
+    found = error(status, body)
+    assert type(found) is BadRequestError
+    assert is_filtered(final_reply(found, body, {}, 0, str))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Unsupported parameter: 'moderation'",
+        "the prompt is too long",
+        "Invalid 'messages[0].content'",
+        "tools[0].function.description: unsafe characters",
+    ],
+)
+def test_a_refusal_of_something_else_is_not_filtered(message: str) -> None:
+    assert not is_filtered(Reply(400, openai(message), {}))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "told"),
+    [
+        (
+            {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}},
+            RateLimitError,
+            "rate limit",
+        ),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, AuthenticationError, "login fail"),
+        ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, QuotaError, "balance"),
+        ({"base_resp": {"status_code": 1013, "status_msg": "unknown"}}, ServerError, "unknown"),
+        ({"base_resp": {"status_code": 2013, "status_msg": "invalid params"}}, BadRequestError, "invalid params"),
+        ({"code": 50505, "message": "Model service overloaded.", "data": None}, ServerError, "overloaded"),
+        ({"code": 20012, "message": "Model does not exist."}, NotFoundError, "does not exist"),
+        ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, RateLimitError, "qps"),
+        ({"error_code": 110, "error_msg": "Access token invalid"}, AuthenticationError, "token"),
+        ({"error_code": 336003, "error_msg": "invalid param: messages"}, BadRequestError, "messages"),
+        ({"status": "449", "msg": "You exceeded your current rate limit", "body": None}, RateLimitError, "rate limit"),
+        ({"header": {"code": 11202, "message": "qps exceeded"}}, RateLimitError, "qps"),
+        ({"Response": {"Error": {"Code": "LimitExceeded", "Message": "Try later"}}}, RateLimitError, "Try later"),
+        ({"ResponseMetadata": {"Error": {"Code": "InternalError", "Message": "Oops"}}}, ServerError, "Oops"),
+        ({"object": "error", "message": "context length exceeded", "code": 40303}, BadRequestError, "context"),
+        ({"detail": "Too Many Requests"}, RateLimitError, "Too Many"),
+        ({"success": False, "errors": [{"code": 7, "message": "Overloaded"}]}, ServerError, "Overloaded"),
+        ({"message": "Internal failure"}, ServerError, "Internal failure"),
+        ({"type": "error", "message": "Overloaded"}, ServerError, "Overloaded"),
+    ],
+)
+def test_a_200_with_a_vendor_s_own_error_is_that_error(
+    body: dict[str, Any], expected: type[ConnectorError], told: str
+) -> None:
+    found = error(200, error_in(body))
+    assert type(found) is expected
+    assert told in found.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop", "error": None}], "error": {}},
+        {"choices": [{"message": {"content": "Hi"}}], "error": {"code": None, "message": ""}},
+        {"choices": [{"message": {"content": "Hi"}}], "base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"choices": [], "object": "chat.completion", "model": "m"},
+        {"choices": None},
+        {"data": [], "object": "list"},
+        {"code": 0, "message": "success", "data": [{"embedding": [1]}]},
+        {"object": "response", "status": "completed", "output": []},
+        {"type": "response.output_text.delta", "delta": "x"},
+        {"type": "response.created", "response": {"error": None}},
+        {"status": "success"},
+        {},
+    ],
+)
+def test_a_reply_is_not_taken_for_an_error(body: dict[str, Any]) -> None:
+    assert error_in(body) == {}
+
+
+@given(
+    st.dictionaries(st.sampled_from("error choices base_resp header code status message Response type".split()), values)
+)
+def test_whatever_a_200_holds_it_is_a_reply_or_an_error_with_a_body(body: dict[str, Any]) -> None:
+    found = error_in(body)
+    assert not found or isinstance(error(200, found), ConnectorError)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(400, openai("response_format is not supported"), {}), True),
+        (Reply(500, openai("response_format is not supported"), {}), True),
+        (Reply(400, openai("The schema: content policy", code="content_filter"), {}), False),
+        (Reply(400, openai("does not match the expected schema", code="json_validate_failed"), {}), False),
+        (Reply(400, openai("context exceeded by max_tokens", code="context_length_exceeded"), {}), False),
+        (ServerError("the endpoint failed (HTTP 500: json_schema)", http_status=500), False),
+        (RateLimitError("json_schema"), False),
+    ],
+)
+def test_only_a_refusal_about_a_parameter_may_change_how_other_rows_are_asked(
+    reply: Reply | ConnectorError, expected: bool
+) -> None:
+    assert bool(parameter_words(reply)) is expected
+
+
 # --- Secrets ---------------------------------------------------------------------------------------------------------
 
 
@@ -342,5 +538,5 @@ def test_a_key_is_never_left_in_a_message_not_even_half(status: int, before: int
 def test_a_key_of_no_known_look_is_masked_as_well() -> None:
     secret = "0123456789abcdef" * 2
     for before in range(470, 500):
-        message = error_of(400, {}, {"error": "." * before + secret}, mask=Masker([secret])).message
+        message = error_of(400, {}, {"error": "." * before + secret}, now=0.0, mask=Masker([secret])).message
         assert "0123" not in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import cli
-from connector.base.errors import APITimeoutError, BadRequestError, ReplyError
+from connector.base.clock import Clock
+from connector.base.errors import APITimeoutError, BadRequestError, RateLimitError, ReplyError
 from connector.base.masking import Masker
+from connector.config.config import Config
 from connector.http.transport import Settings, Transport
 from connector.run.model_list import Model, models, models_in, paged
+from connector.run.runtime import transport_of
 from tests.check.helpers import answer
 from tests.endpoint import Action, Call, Endpoint
 
@@ -116,7 +120,7 @@ def test_all_pages_share_one_deadline_and_one_size() -> None:
 
     def listed(settings: Settings) -> list[Model]:
         with closing(Transport(settings, monotonic=lambda: now[0])) as transport:
-            return models(transport, f"{endpoint.base_url}/models", Masker())
+            return models(transport, f"{endpoint.base_url}/models", Masker(), Clock())
 
     with Endpoint(script=another) as endpoint:
         with pytest.raises(APITimeoutError):
@@ -124,3 +128,13 @@ def test_all_pages_share_one_deadline_and_one_size() -> None:
         assert len(endpoint.journal.calls) <= 3
         with pytest.raises(ReplyError, match="the list of models is larger than max_response_bytes = 20000"):
             listed(Settings(timeout=1e6, max_response_bytes=20_000))
+
+
+def test_a_list_that_is_limited_until_a_date_says_how_long_from_now() -> None:
+    until = f"retry-after: {formatdate(1_700_000_030, usegmt=True)}"
+    clock = Clock(time=lambda: 1_700_000_000.0)
+    with Endpoint(lambda _: answer(429, {"error": "slow down"}, "application/json", until)) as endpoint:
+        config = Config.load({"url": endpoint.url, "model": "m", "prompt": "x"})
+        with closing(transport_of(config, Masker())) as transport, pytest.raises(RateLimitError) as limited:
+            models(transport, config.models_url, Masker(), clock)
+    assert limited.value.wait == 30

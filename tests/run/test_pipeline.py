@@ -365,11 +365,48 @@ def test_a_budget_stops_the_run_and_the_next_one_goes_on_from_there(path: Path) 
     assert not first.calls.keys() & second.calls.keys()
 
 
-def test_known_replies_do_not_count_against_the_budget(path: Path) -> None:
+def test_what_earlier_runs_of_a_job_spent_counts_for_its_budget(path: Path) -> None:
+    first, second, third = Endpoint(), Endpoint(), Endpoint()
+    outcomes(run(records(range(200)), first, SqliteLedger(path)))
+    budget = Budget(max_cost_usd=230)
+    stopped_by(BudgetError, records(range(2000)), second, steered=control(1), path=path, budget=budget)
+    assert 30 <= budget.cost_usd == len(second.calls) < 300, "and what lay ready for the worker"
+    stopped_by(BudgetError, records(range(2000)), third, path=path, budget=Budget(max_cost_usd=230))
+    assert not third.calls
+
+
+def test_a_job_whose_budget_is_spent_and_that_needs_no_call_ends_well(path: Path) -> None:
     run(records(range(200)), answered, SqliteLedger(path))
-    budget = Budget(max_cost_usd=100)
-    assert len(outcomes(run(records(range(250)), answered, SqliteLedger(path), budget=budget))) == 250
-    assert budget.cost_usd == 50
+    found = outcomes(run(records(range(200)), answered, SqliteLedger(path), budget=Budget(max_cost_usd=100)))
+    assert len(found) == 200
+
+
+def test_a_reply_that_answers_many_rows_counts_once(path: Path) -> None:
+    rows = [record for _ in range(3) for record in records(range(150))]
+    numbered = [Record(index, record.data) for index, record in enumerate(rows)]
+    budget = Budget(max_cost_usd=151)
+    assert len(outcomes(run(numbered, answered, SqliteLedger(path), budget=budget))) == 450
+    assert budget.reached() is None
+
+
+def test_a_slow_input_does_not_keep_outcomes_back() -> None:
+    """Each row takes as long as the clock says: outcomes come between them, and not after two hundred."""
+    now = [0.0]
+    taken = 0
+
+    def slowly() -> Iterator[Record]:
+        nonlocal taken
+        for record in records(range(400)):
+            now[0] += 0.2
+            taken += 1
+            threading.Event().wait(0.001)  # lets the workers answer
+            yield record
+
+    steered = control(4)._replace(clock=Clock(monotonic=lambda: now[0]))
+    results = pipeline.run(slowly(), lambda _: PLAN, Endpoint(), SqliteLedger(None), engines.load("threads"), steered)
+    assert isinstance(next(item for item in results if isinstance(item, Outcome)), Outcome)
+    assert taken < 10
+    results.close()
 
 
 def test_an_outage_stops_the_run_and_the_next_one_goes_on_from_there(path: Path) -> None:

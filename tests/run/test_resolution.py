@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 import pytest
 
 from connector import Connector
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
-from tests.faults import Good, play, render, status
+from tests.faults import FAULTS, Good, play, render, status
 
 SCHEMA = {
     "type": "object",
@@ -276,3 +279,87 @@ def test_a_cap_is_one_for_each_row() -> None:
     with Endpoint(lambda call: packed(call, lambda _, text: text) if is_packed(call) else None) as endpoint:
         enriched(endpoint, rows=4, request_format=request, rows_per_call=4)
     assert bodies(endpoint)[0]["max_tokens"] == 40
+
+
+# Failures that may be due to the request
+
+
+def fails(call: Call, *names: str) -> Action | None:
+    """A bare 500 for a request that has one of these parameters."""
+    return Action("500", status(500, b"Internal Server Error")(Good({}), {})) if set(names) & set(call.body) else None
+
+
+def test_a_server_that_fails_at_every_schema_is_asked_in_another_way_in_this_run_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with Endpoint(lambda call: fails(call, "response_format") or said(call, '{"n": 7}')) as endpoint:
+        rows = enriched(endpoint, 40, output_schema=SCHEMA, concurrency=4, max_retries=4)
+    assert [row["n"] for row in rows] == [7] * 40
+    assert sum("response_format" in body for body in bodies(endpoint)) < 60, "after three rows it is known"
+    assert not any(b"prompt" in path.read_bytes() for path in tmp_path.rglob("*.endpoint.json"))
+
+
+def test_a_gateway_that_fails_at_every_stream_is_asked_for_whole_replies() -> None:
+    with Endpoint(lambda call: fails(call, "stream")) as endpoint:
+        rows = enriched(endpoint, 20, is_stream=True, concurrency=4, max_retries=4)
+    assert [row["_llm"]["status"] for row in rows] == ["success"] * 20
+
+
+def test_one_row_at_which_a_server_fails_changes_nothing_for_the_others() -> None:
+    def script(call: Call) -> Action:
+        return (fails(call, "response_format") if call.prompt == "row 5" else None) or said(call, '{"n": 7}')
+
+    with Endpoint(script) as endpoint:
+        rows = enriched(endpoint, 20, output_schema=SCHEMA, concurrency=1)
+    assert [row["n"] for row in rows] == [7] * 20
+    others = [call.body for call in endpoint.journal.calls if call.prompt != "row 5"]
+    assert all("json_schema" in body["response_format"] for body in others[:-1])
+
+
+@pytest.mark.parametrize("failure", ["500", "502", "close", "reset"])
+def test_a_list_of_prompts_at_which_a_server_fails_is_halved(failure: str) -> None:
+    def script(call: Call) -> Action | None:
+        prompts = call.body["prompt"]
+        return Action(failure, FAULTS[failure].make(good(call), {})) if isinstance(prompts, list) else None
+
+    with Endpoint(script) as endpoint:
+        url = f"{endpoint.base_url}/completions"
+        config = {"url": url, "model": "m", "prompt": "row {{ id }}", "max_retries": 2, "batch_size": 8}
+        rows = list(Connector({**config, "concurrency": 2}).enrich({"id": index} for index in range(16)))
+    assert [row["_llm"]["status"] for row in rows] == ["success"] * 16
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+@pytest.mark.parametrize("fault", ["403-html", "403-moderation"])
+def test_one_row_that_a_firewall_or_a_moderation_stops_stops_no_other_in_any_run(
+    bad: int, fault: str, tmp_path: Path
+) -> None:
+    texts = [f"row {n}" + (f" [[fault:{fault}]]" if n == bad else "") for n in range(6)]
+    expected = ["success"] * 6
+    expected[bad] = str(FAULTS[fault].whole)
+    with Endpoint() as endpoint:
+        config = {
+            "url": endpoint.url,
+            "model": "m",
+            "prompt": "{{ t }}",
+            "concurrency": 1,
+            "cache": str(tmp_path / "l"),
+        }
+        for _ in range(2):
+            rows = list(Connector(config).enrich({"t": text} for text in texts))
+            assert [row["_llm"]["status"] for row in rows] == expected
+
+
+def test_the_rows_of_a_run_may_be_taken_by_changing_threads(endpoint: Endpoint, tmp_path: Path) -> None:
+    config = {"url": endpoint.url, "model": "m", "prompt": "row {{ id }}", "cache": str(tmp_path / "ledger")}
+    rows = Connector(config).enrich({"id": index} for index in range(50))
+    taken: list[Any] = []
+    for _ in range(10):
+        thread = Thread(target=lambda: taken.extend(islice(rows, 5)))
+        thread.start()
+        thread.join(30)
+    assert [row["_llm"]["status"] for row in taken] == ["success"] * 50
+    closing = Thread(target=rows.close)
+    closing.start()
+    closing.join(30)

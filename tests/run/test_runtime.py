@@ -140,3 +140,22 @@ def test_a_key_that_goes_through_a_proxy_in_the_clear_is_warned_of(caplog: pytes
     (told,) = [record.getMessage() for record in caplog.records if "proxy" in record.getMessage()]
     assert "127.0.0.1 over http:// through the proxy proxy.example, which can read them" in told
     assert "pw" not in told
+
+
+@pytest.mark.parametrize("seconds", [5.0, 90.0])
+def test_a_stop_waits_for_calls_in_flight_as_long_as_a_call_may_take(seconds: float) -> None:
+    config = Config.load({"url": "http://localhost/v1", "model": "m", "prompt": "x", "config": {"timeout": seconds}})
+    with Runtime(Plan(config), None) as runtime:
+        assert runtime.control.grace == seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [({"max_cost_usd": 1}, True), ({"max_cost_usd": 1, "prices": {"input": 1}}, False), ({}, False)],
+)
+def test_a_budget_without_prices_is_warned_of_before_the_first_call(
+    options: dict[str, object], caplog: pytest.LogCaptureFixture, *, is_told: bool
+) -> None:
+    config = Config.load({"url": "http://localhost/v1", "model": "m", "prompt": "x", **options})
+    with Runtime(Plan(config), None):
+        assert any("max_cost_usd" in message for message in caplog.messages) is is_told
