@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.endpoint import Endpoint
 
@@ -25,7 +25,9 @@ SLOW: Final = (
 )
 """Tests that take seconds (other processes, real faults, big tables): `make fast` leaves them out."""
 
-settings.register_profile("fast", max_examples=10)  # for `make fast`: an answer soon; `make test` has all examples
+settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test watches a clock
+settings.register_profile("fast", settings.get_profile("all"), max_examples=10)  # `make fast`: an answer soon
+settings.load_profile("all")
 
 
 def is_slow(path: Path) -> bool:
