@@ -34,10 +34,13 @@ import orjson
 from jinja2 import ChainableUndefined, TemplateRuntimeError
 from jinja2.runtime import Undefined
 
+from connector.base import numbers
+
 NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 """The options with which orjson leaves to `json_form` what it would write in another form."""
 
 _NATIVE: Final = frozenset({str, int, bool, list, dict, type(None)})
+_SCALARS: Final = frozenset({str, bool, int, type(None)})
 _NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
 _INTEGERS: Final = range(-(1 << 63), 1 << 64)  # that orjson writes
 _LONGEST: Final = 20  # digits of these integers
@@ -148,9 +151,9 @@ def json_form(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
-        return value if isinstance(value, bool) else _integer(int(value))
+        return value if isinstance(value, bool) else int(value)
     if isinstance(value, float):
-        return float(value)
+        return value if isinstance(value, numbers.Number) else float(value)
     if isinstance(value, Decimal):
         return _number(value)
     if isinstance(value, bytes | bytearray | memoryview):
@@ -187,16 +190,14 @@ def _other(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON alone: `None`, booleans, integers of 64 bits, finite floats, texts, lists and objects.
+    """Returns a value as JSON alone: `None`, booleans, integers, finite floats, texts, lists and objects.
 
     Raises:
         TypeError: It, or a part of it, has no JSON form.
     """
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind in _SCALARS or isinstance(value, numbers.Number):
         return value
-    if kind is int:
-        return _integer(value)
     if kind is float:
         return value if math.isfinite(value) else None
     if kind is list:
@@ -209,9 +210,9 @@ def plain(value: Any) -> Any:
 def dumps(value: object, option: int = 0) -> bytes:
     """Encodes as compact JSON (UTF-8). Raises `TypeError` on what is not JSON, lone surrogates included."""
     try:
-        return orjson.dumps(value, default=json_form, option=NATIVE | option)
-    except TypeError:  # mostly a key that is not a text, or a long integer
-        return orjson.dumps(_walked(value), option=option)
+        return numbers.dumps(value, json_form, NATIVE | option)
+    except TypeError:  # mostly a key that is not a text
+        return numbers.dumps(_walked(value), None, option)
 
 
 def _walked(value: object) -> Any:
@@ -232,10 +233,6 @@ def _library(value: object) -> str:
 
 
 # --- Numbers and bytes ---
-
-
-def _integer(value: int) -> int | str:
-    return value if value in _INTEGERS else str(value)
 
 
 def _number(value: Decimal) -> int | float | str:

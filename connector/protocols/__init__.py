@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import orjson
 
+from connector.base import numbers
 from connector.base.errors import ConfigError, ConnectorError, Interrupted
 from connector.base.records import JSON, Idle, Message, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Selection, Stream, Target
@@ -175,7 +176,7 @@ def serve_verb(
         if isinstance(message, bytes):
             output.write(message + b"\n")
         else:
-            output.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+            output.write(numbers.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
     handler = LogHandler(lambda level, text: put(log(level, text)))
     try:

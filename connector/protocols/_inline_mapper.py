@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-import orjson
-
+from connector.base import numbers
 from connector.base.errors import ConfigError
 from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema
 from connector.protocols import Transform
@@ -101,7 +100,7 @@ class InlineMapper:
         if isinstance(result, Message):
             return result.line and result.line + b"\n"
         comma = b"," if result.record.data else b""
-        return b"%b%b%b%b\n" % (head, comma, orjson.dumps({**result.columns, **result.group})[1:-1], tail)
+        return b"%b%b%b%b\n" % (head, comma, numbers.dumps({**result.columns, **result.group})[1:-1], tail)
 
     def _placed(self, head: bytes, tail: bytes = b"") -> int:
         """Keeps the parts of a line until its result comes; returns its index."""

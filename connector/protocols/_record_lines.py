@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from connector.base import numbers
 from connector.base.errors import ConfigError
 
 _GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the end of the row
@@ -33,7 +34,7 @@ def loads(line: bytes) -> Any:
         ConfigError: It is not JSON.
     """
     try:
-        return orjson.loads(line)
+        return numbers.loads(line)
     except ValueError:
         try:
             return json.loads(line)
@@ -54,7 +55,7 @@ def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:
         if brace < depth:
             continue
         try:
-            row = orjson.loads(line[start : end + 1])
+            row = numbers.loads(line[start : end + 1])
             orjson.loads(b'{"":' * depth + b"0" + line[end + 1 :])
         except ValueError:
             continue

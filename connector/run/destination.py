@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 
-import orjson
-
 from connector import stores
+from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Record, Schema
@@ -158,7 +157,7 @@ class _Staged:
 
     def read(self, state: JSON = None) -> Iterator[Record]:  # noqa: ARG002 - the contract's; it is always read from the start
         for index, line in enumerate(self._spool.lines()):
-            yield Record(index, orjson.loads(line), self.name)
+            yield Record(index, numbers.loads(line), self.name)
 
     def close(self) -> None:
         self._spool.close()

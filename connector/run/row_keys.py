@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from connector.base import numbers
 from connector.base.records import Outcome, Record, Schema
 
 ROW_KEY: Final = "_llm_row_key"
@@ -64,7 +65,7 @@ class RowKeys:
                 self._key(item.data)
 
     def _key(self, data: dict[str, Any]) -> str:
-        digest = blake2b(orjson.dumps(data, default=str, option=orjson.OPT_SORT_KEYS), digest_size=8)
+        digest = blake2b(numbers.dumps(data, str, orjson.OPT_SORT_KEYS), digest_size=8)
         number = int.from_bytes(digest.digest())
         if number not in self._seen:
             self._seen.add(number)

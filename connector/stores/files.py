@@ -37,6 +37,13 @@ def _is_format(value: str) -> str:
     return value
 
 
+def _is_delimiter(value: str) -> str:
+    mark = "\t" if value.lower() in ("tab", "\\t") else value
+    if len(mark) > 1 or mark in ('"', "\r", "\n", "\0") or not mark.isascii():
+        raise ValueError('is not a delimiter: write one character such as ";", or "tab"')
+    return mark
+
+
 def _or(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -74,6 +81,13 @@ class Options(BaseModel):
         parent = Path(self.path).parent
         return next((each for each in (parent, *parent.parents) if not glob.has_magic(str(each))), parent)
 
+    delimiter: Annotated[str, AfterValidator(_is_delimiter)] = Field(
+        default="",
+        title="CSV delimiter",
+        description="What separates the cells of CSV files: one character, or `tab`. Default: found by what all rows "
+        "agree on.",
+        examples=[";"],
+    )
     csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
         default=False,
         title="Safe CSV",
@@ -85,7 +99,7 @@ class Options(BaseModel):
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Opens files for reading, see `Store.source`. With a `limit` the types come from these rows only."""
-    files = find(options.path, options.format)
+    files = [file._replace(delimiter=options.delimiter) for file in find(options.path, options.format)]
     name = options.name or stem(options.path)
     with private_directory() as directory:
         given = FileInput(name, files, directory, limit, cursor_field, is_dead_letter)
@@ -178,7 +192,7 @@ def _readable(path: Path) -> Path:
 def _place(options: Options, source: Source | None) -> File:
     """Returns the file to write, once it is sure that it can be written."""
     path = os.path.expanduser(options.path)  # noqa: PTH111 - Path raises where there is no home
-    place = recognise(Path(os.path.realpath(path)), options.format)
+    place = recognise(Path(os.path.realpath(path)), options.format)._replace(delimiter=options.delimiter)
     if place.path.exists() and not place.path.is_file():
         raise ConfigError(f"{options.path}: this is not a file: name the file to write")
     if not place.path.parent.is_dir():

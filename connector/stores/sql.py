@@ -13,10 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-import orjson
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from connector.base import numbers
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.base.streams import Target
@@ -113,7 +113,7 @@ class Query:
                 if self.rows < start.rows:
                     raise state_mismatch(state, None)
             left = None if self._limit is None else max(self._limit - start.rows, 0)
-            rows = islice(_unread(map(orjson.loads, spool.lines()), start), left)
+            rows = islice(_unread(map(numbers.loads, spool.lines()), start), left)
             yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
 
     def _look(self) -> tuple[list[str], list[Any]]:
@@ -180,7 +180,7 @@ class Appender:
         """See `Sink.commit`."""
         learned = self._spool.shape.columns if self._spool.shape else {}
         columns = {**learned, **self._columns}
-        rows = map(orjson.loads, self._spool.lines())
+        rows = map(numbers.loads, self._spool.lines())
         insert = sa.insert(existing_table(self._options.table, *columns))
         with masked(self._options.url, StorageError), self._engine.begin() as connection:
             new_table(self._options.table, columns).create(connection, checkfirst=True)

@@ -15,7 +15,7 @@ from connector.base.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
 from connector.base.streams import Target
 from connector.stores import DEAD_LETTER, Source
 from connector.stores.staging.position import INTERVAL, Position, state_mismatch
-from connector.stores.staging.spool import UINT64, decode, encode
+from connector.stores.staging.spool import decode, encode
 
 WINDOW: Final = 50_000
 """How many rows wait for an earlier one at most. If it takes longer, it comes after them."""
@@ -92,7 +92,7 @@ class Writer:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        line = b"" if added is None else encode({**record.data, **added}, UINT64)[0]
+        line = b"" if added is None else encode({**record.data, **added})[0]
         if record.index < self._next:
             self._put([line])
             return

@@ -18,6 +18,7 @@ from jinja2 import ChainableUndefined, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 
+from connector.base import numbers
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Schema
@@ -275,7 +276,7 @@ def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[
         context = _Context(environment, {**reserved, ROW: values, **values, **constants, **resources}, evaluation)
         deque(root(context), maxlen=0)
         result = context.vars[_RESULT]
-        return orjson.loads(result) if is_text else result
+        return numbers.loads(result) if is_text else result
 
     return render
 

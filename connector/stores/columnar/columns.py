@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from connector.base.records import Schema
+from connector.base.records import JSON, Schema
+from connector.stores.staging.shapes import DECIMAL
 
 Structure: TypeAlias = str | list[Any] | dict[str, Any] | None
 """A type as `from_json` reads it: a name, `[item]` or `{key: value}`; `None` where all values are null."""
@@ -61,7 +62,7 @@ class SnapshotColumn(NamedTuple):
         json: SQL of a value that JSON can hold, for records.
         text: SQL of the text in a CSV cell.
         cursor_type: DuckDB's type of the values if they have an order, else empty.
-        is_parsed: Whether `json` gives JSON text that has to be parsed.
+        parse: Makes the value of a record of what `json` gives, which then is text; raises `ValueError`.
     """
 
     name: str
@@ -70,7 +71,7 @@ class SnapshotColumn(NamedTuple):
     json: str
     text: str
     cursor_type: str = ""
-    is_parsed: bool = False
+    parse: Callable[[str], JSON] | None = None
 
 
 def identifier(name: str) -> str:
@@ -189,6 +190,8 @@ def orderable(type_: DuckType) -> str:
 
 def structure(schema: Schema) -> Structure:
     """Returns the type in which `from_json` reads values of a schema: JSON where the schema says too little."""
+    if schema.get("format") == DECIMAL:
+        return "VARCHAR"
     types = schema.get("type", [])
     kinds = sorted({types} if isinstance(types, str) else set(types)) if types else []
     match [kind for kind in kinds if kind != "null"]:

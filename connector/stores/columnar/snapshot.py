@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
-import orjson
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Checkpoint, Record, Schema
@@ -77,23 +76,23 @@ class Snapshot(FromFiles):
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
         names = list(self.columns)
-        parsed = [field.name for field in self.fields if field.is_parsed]
+        parsed = [(field.name, field.parse) for field in self.fields if field.parse]
         cells = ", ".join(field.json for field in self.fields) or "NULL"
         for rows in self.database.stream(lambda first: f"FROM input SELECT {cells} WHERE rowid >= {first}", start):
             batch = [dict(zip(names, row, strict=False)) for row in rows]
-            for name in parsed:
+            for name, parse in parsed:
                 for data in batch:
                     if data[name] is not None:
-                        data[name] = self._parsed(name, data[name])
+                        data[name] = self._parsed(name, parse, data[name])
             yield batch
 
-    def _parsed(self, name: str, text: str) -> JSON:
+    def _parsed(self, name: str, parse: Callable[[str], JSON], text: str) -> JSON:
         try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError as error:
+            return parse(text)
+        except ValueError as error:
             where = ", ".join(str(file.path) for file in self.files)
             raise ConfigError(
-                f'{where}: the column "{name}" holds a value that is not JSON ({error.msg}): write it as text'
+                f'{where}: the column "{name}" holds a value that is not JSON ({error}): write it as text'
             ) from error
 
 

@@ -76,6 +76,7 @@ class ColumnarWriter:
             self._directory / "rows.jsonl",
             self._shape,
             columns_of=None if self._known else self._place,
+            is_typed=True,
             gap=_LEFT_OUT if self._snapshot else b"",
         )
         self._stack = ExitStack()

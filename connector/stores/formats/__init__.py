@@ -78,11 +78,12 @@ class Format(Protocol):
 
 
 class File(NamedTuple):
-    """A file, its format and its compression."""
+    """A file, its format and its compression; `delimiter` separates the cells of a CSV file where it is told."""
 
     path: Path
     format: Format
     compression: Compression
+    delimiter: str = ""
 
 
 class FileInput(NamedTuple):

@@ -1,7 +1,8 @@
 """CSV and TSV (RFC 4180): a header, and cells in double quotes if they hold separators, quotes or line ends.
 
-Reading takes every cell as the text that it is; a column has the first type that all of its texts fit. An empty cell is
-null, `""` an empty text. The separator of a CSV file is a comma; if the header has none, a semicolon, tab or bar.
+Reading takes every cell as the text that it is, and inside a text it stays that, byte for byte; a column has the first
+type that all of its texts fit. An empty cell is null, `""` an empty text. The separator is the one by which all rows
+have as many cells as the header, or what a first line like `sep=;` says, as spreadsheets write and read it.
 
 Writing gives input columns from CSV their very texts. With `csv_safe`, spreadsheets take no cell for a formula, as
 OWASP advises ("CSV Injection", ASVS 1.2.10): a cell that begins like one gets a single quote in front. Spreadsheets
@@ -14,14 +15,15 @@ import csv
 import io
 import re
 from codecs import BOM_UTF8, getincrementaldecoder
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, NamedTuple, cast
 
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Schema
+from connector.base.numbers import Number, Truth
+from connector.base.records import GROUP, JSON, Schema
 from connector.stores import DEAD_LETTER, Sink, Source, columnar
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase, Structure, literal, scalar
 from connector.stores.columnar.scans import csv_options, path_list
@@ -31,24 +33,75 @@ from connector.stores.staging.shapes import check_names
 
 _CHUNK: Final = 1 << 20
 
-_DAY: Final = "[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}"
-_MINUTE: Final = "[ T][0-9]{{2}}:[0-9]{{2}}"
-_SECOND: Final = ":[0-9]{{2}}([.][0-9]{{1,6}})?"
-_ZONE: Final = "(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"
+_DAY: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME: Final = f"{_DAY}[ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]{{1,6}})?)?"
+_ZONED: Final = f"{_DAY}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,6}})?(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"
+_INTEGER: Final = "0|-?[1-9][0-9]*"
+_DECIMAL: Final = "-?(0|[1-9][0-9]*)[.]"
 
-_TYPES: Final = {
-    # A type is taken only if it gives every text back: an identifier like 007 is no number, a long number stays whole.
-    "BIGINT": "regexp_full_match({0}, '0|-?[1-9][0-9]{{0,17}}')",
-    "DOUBLE": "CASE WHEN length({0}) <= 15 AND regexp_full_match({0}, '-?(0|[1-9][0-9]*)([.][0-9]+)?') THEN true"
-    " ELSE coalesce(isfinite(TRY_CAST({0} AS DOUBLE)) AND CAST(TRY_CAST({0} AS DOUBLE) AS VARCHAR) = {0}, false) END",
-    "BOOLEAN": "lower({0}) IN ('true', 'false')",
-    "DATE": f"regexp_full_match({{0}}, '{_DAY}') AND TRY_CAST({{0}} AS DATE) IS NOT NULL",
-    "TIMESTAMP": f"regexp_full_match({{0}}, '{_DAY}{_MINUTE}({_SECOND})?')"
-    " AND TRY_CAST({0} AS TIMESTAMP) IS NOT NULL",
-    "TIMESTAMP WITH TIME ZONE": f"regexp_full_match({{0}}, '{_DAY}{_MINUTE}{_SECOND}{_ZONE}')"
-    " AND TRY_CAST({0} AS TIMESTAMP WITH TIME ZONE) IS NOT NULL",
+
+class _Kind(NamedTuple):
+    """A type that a column can have: DuckDB's `name` of it, and what all of the column's texts have to be.
+
+    Each text fully matches `pattern`, a regular expression to Python and to DuckDB; `test` is SQL, an
+    aggregate over all texts `v`. `parse` makes the values of records of the texts; without it they stay texts.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    test: str = "true"
+    parse: Callable[[str], JSON] | None = None
+
+
+def _number(text: str) -> JSON:
+    """Returns a number that keeps its text: `1.50` is not `1.5` to who reads it."""
+    if "." not in text:
+        return int(text)
+    value = float(text)
+    return value if repr(value) == text else Number(text)
+
+
+def _truth(text: str) -> JSON:
+    return True if text == "true" else False if text == "false" else Truth(text)
+
+
+def _all(pattern: str) -> str:
+    return f"bool_and(regexp_full_match(v, {literal(pattern)}))"
+
+
+_SHORT: Final = (
+    "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE) AS VARCHAR) = v, false))"
+)
+_SCALE: Final = "length(v) - instr(v, '.')"
+_KINDS: Final = (
+    # A type is taken only if it gives every text back: 007 is no number, and where 1.1 and 1.10 are two texts, they are.
+    _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,17}"), parse=int),
+    _Kind(
+        "DOUBLE",
+        re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]+"),
+        f"{_SHORT} AND ({_all(f'{_INTEGER}|{_DECIMAL}[0-9]*[1-9]')} OR {_all(f'{_DECIMAL}([0-9]*[1-9]|0)')}"
+        f" OR {_all(f'{_DECIMAL}[0-9]+')} AND min({_SCALE}) = max({_SCALE}))",
+        _number,
+    ),
+    _Kind("BOOLEAN", re.compile("(?i)true|false"), parse=_truth),
+    _Kind("DATE", re.compile(_DAY), "bool_and(TRY_CAST(v AS DATE) IS NOT NULL)"),
+    _Kind("TIMESTAMP", re.compile(_TIME), "bool_and(TRY_CAST(v AS TIMESTAMP) IS NOT NULL)"),
+    _Kind(
+        "TIMESTAMP WITH TIME ZONE",
+        re.compile(_ZONED),
+        "bool_and(TRY_CAST(v AS TIMESTAMP WITH TIME ZONE) IS NOT NULL)",
+    ),
+)
+"""The first type that all texts of a column fit is the column's."""
+
+_SAMPLE: Final = 20_000
+"""Cells that are looked at first: they rule most types out."""
+
+_ISO: Final = {
+    "TIMESTAMP": f"{_DAY}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]+)?",
+    "TIMESTAMP WITH TIME ZONE": f"{_DAY}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]+)?(Z|[+-][0-9]{{2}}:[0-9]{{2}})",
 }
-"""What a text must be to have a type. The first type that all texts of a column have is the column's."""
+"""How texts have to look to be declared as ISO 8601."""
 
 _NOT_UTF8: Final = "is not UTF-8: save the file as UTF-8"
 _REASONS: Final = {
@@ -58,6 +111,11 @@ _REASONS: Final = {
     "[Ii]nvalid unicode|not utf-8": _NOT_UTF8,
     "invalid state": "is not CSV (RFC 4180): use one kind of line end, and quote the cells that hold others",
 }
+
+_HINT: Final = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
+"""The line by which spreadsheets tell the separator."""
+
+_SHOWN: Final = {"\t": "tab"}
 
 _GROUPS: Final = (GROUP, DEAD_LETTER)
 """The added columns that become several, one for each property: `_llm_status`, `_llm_model`, and so on."""
@@ -69,7 +127,7 @@ _NUMBER: Final = r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infin
 
 @dataclass(frozen=True)
 class Csv:
-    """A `Format`. The separator is the first of `separators` that the header has; the first of all is written."""
+    """A `Format`. `separators` are those that a file may have; the first is written."""
 
     name: str
     extensions: tuple[str, ...]
@@ -95,8 +153,7 @@ class Csv:
             left = None if limit is None else limit - database.count("input")
             if sheet.names and left != 0:
                 _insert(database, sheet, [cells[name] for name in sheet.names], left)
-        types = _infer(database, list(cells.values()))
-        return [_column(name, cells[name], type_) for name, type_ in zip(names, types, strict=True)]
+        return list(_typed(database, cells))
 
     def explain(self, text: str) -> str | None:
         """See `Format.explain`."""
@@ -111,7 +168,7 @@ class Csv:
         self, output: FileOutput, added: Mapping[str, Schema], source: Source | None
     ) -> AbstractContextManager[Sink]:
         """See `Format.sink`."""
-        layout = _Layout(self.separators[0], added, is_safe=output.csv_safe)
+        layout = _Layout(output.file.delimiter or self.separators[0], added, is_safe=output.csv_safe)
         writer = columnar.load("writer").ColumnarWriter(output, added, source, layout)
         return cast("AbstractContextManager[Sink]", writer)
 
@@ -164,19 +221,60 @@ def _safe_cell(sql: str) -> str:
 
 
 class _Sheet(NamedTuple):
-    """A file, the separator of its cells, the names of its columns, and the bytes of its longest row at most."""
+    """A file, the separator of its cells, the names of its columns, the bytes of its longest row at most, and the lines
+    before the header."""
 
     file: File
     separator: str
     names: list[str]
     longest: int
+    skipped: int
 
 
 def _sheet(file: File, separators: str) -> _Sheet:
-    head = _head(file)
-    headers = {separator: _header(file, head, separator) for separator in separators}
-    separator = max(headers, key=lambda mark: (len(headers[mark]) > 1, -separators.index(mark)))
-    return _Sheet(file, separator, headers[separator], _survey(file, separator, len(headers[separator])))
+    head, is_whole = _head(file)
+    hint = _HINT.match(head)
+    head = head[hint.end() :] if hint else head
+    separator = file.delimiter or (hint[1] if hint else _separator(file, head, separators, is_whole=is_whole))
+    names = _header(file, head, separator)
+    return _Sheet(file, separator, names, _survey(file, separator, len(names)), skipped=1 if hint else 0)
+
+
+def _separator(file: File, head: str, separators: str, *, is_whole: bool) -> str:
+    """Returns the separator by which all rows have as many cells as the header, which has more than one.
+
+    Raises:
+        ConfigError: There are several, or none although the header has several.
+    """
+    several = [each for each in separators if _cells(head, each) > 1]
+    if len(several) < 2:  # noqa: PLR2004 - one is no choice
+        return (several or [separators[0]])[0]
+    found = [each for each in several if _agree(head, each, is_whole=is_whole)]
+    if len(found) == 1:
+        return found[0]
+    choice = ", ".join(f'"{_SHOWN.get(each, each)}"' for each in found or several)
+    why = "all rows agree with each of them" if found else "the rows agree with none of them"
+    raise ConfigError(
+        f"{file.path}: its cells may be separated by {choice}, and {why}: choose one, with --csv-delimiter or "
+        "`delimiter` in the input"
+    )
+
+
+def _cells(head: str, separator: str) -> int:
+    """Returns how many cells the header has; none where it is no header."""
+    try:
+        return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=separator), []))
+    except csv.Error:
+        return 0
+
+
+def _agree(head: str, separator: str, *, is_whole: bool) -> bool:
+    """Returns whether all rows have as many cells as the header."""
+    try:
+        sizes = [len(row) for row in csv.reader(io.StringIO(head, newline=""), delimiter=separator) if row]
+    except csv.Error:
+        return False
+    return len(set(sizes if is_whole else sizes[:-1])) <= 1
 
 
 def _chunks(file: File) -> Iterator[bytes]:
@@ -187,11 +285,11 @@ def _chunks(file: File) -> Iterator[bytes]:
             yield chunk
 
 
-def _head(file: File) -> str:
-    """Returns the beginning of a file, which holds its header."""
-    head = next(_chunks(file), b"")
+def _head(file: File) -> tuple[str, bool]:
+    """Returns the beginning of a file, which holds its header, and whether that is the whole file."""
+    head, *rest = (*islice(_chunks(file), 2), b"")
     try:
-        return getincrementaldecoder("utf-8")().decode(head)
+        return getincrementaldecoder("utf-8")().decode(head), not any(rest)
     except UnicodeDecodeError as error:
         line = 1 + head.count(b"\n", 0, error.start)
         raise ConfigError(f"{file.path}: line {line} {_NOT_UTF8}", detail=error.reason) from error
@@ -263,31 +361,45 @@ def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], lim
     database.run(
         f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([path])}, header = true, "
         f"columns = {{{columns}}}, delim = {literal(sheet.separator)}, quote = '\"', escape = '\"', "
-        f"allow_quoted_nulls = false, {csv_options(sheet.longest, compression)})"
+        f"allow_quoted_nulls = false, skip = {sheet.skipped}, {csv_options(sheet.longest, compression)})"
         + ("" if limit is None else f" LIMIT {limit}")
     )
 
 
-def _infer(database: SnapshotDatabase, cells: Sequence[str]) -> list[str]:
-    """Returns the type of each column: the first thousand rows rule most types out, all rows decide."""
-    candidates = {cell: list(_TYPES) for cell in cells}
-    for rows, unseen in (("(FROM input LIMIT 1000)", "true"), ("input", "false")):
-        tests = [(cell, kind) for cell, kinds in candidates.items() for kind in kinds]
-        if not tests:
-            break
-        fits = ", ".join(
-            f"coalesce(bool_and({_TYPES[kind].format(cell)}) FILTER (WHERE {cell} IS NOT NULL), {unseen})"
-            for cell, kind in tests
-        )
-        (verdicts,) = database.run(f"FROM {rows} SELECT {fits}")
-        candidates = {cell: [] for cell in cells}
-        for (cell, kind), fit in zip(tests, verdicts, strict=True):
-            if fit:
-                candidates[cell].append(kind)
-    return [next(iter(candidates[cell]), "VARCHAR") for cell in cells]
+def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:
+    """Yields the columns of `cells`, the cell of each by its name, typed by all of their texts."""
+    columns, kinds = list(cells.values()), dict[str, _Kind]()
+    rows = database.run(f"FROM input SELECT {', '.join(columns) or 1} LIMIT {_SAMPLE // max(len(columns), 1) + 1}")
+    samples = {cell: set(texts) - {None} for cell, texts in zip(columns, zip(*rows, strict=True), strict=False)}
+    for kind in _KINDS:
+        open_ = [cell for cell in columns if cell not in kinds]
+        likely = [cell for cell in open_ if all(map(kind.pattern.fullmatch, samples.get(cell, ())))]
+        fitting = _fitting(database, likely, f"{_all(kind.pattern.pattern)} AND {kind.test}")
+        kinds |= dict.fromkeys(fitting, kind)
+    iso = {
+        cell
+        for name, pattern in _ISO.items()
+        for cell in _fitting(database, [cell for cell in kinds if kinds[cell].name == name], _all(pattern))
+    }
+    for name, cell in cells.items():
+        yield _column(name, cell, kinds.get(cell), is_iso=cell in iso)
 
 
-def _column(name: str, cell: str, type_: str) -> SnapshotColumn:
-    exact = cell if type_ == "VARCHAR" else f"CAST({cell} AS {type_})"
-    json, schema = scalar(exact, type_.lower())
-    return SnapshotColumn(name, schema, exact, json, text=cell, cursor_type=type_)
+def _fitting(database: SnapshotDatabase, cells: Sequence[str], test: str) -> list[str]:
+    """Returns the columns that have texts, of which a test is true: one list of texts, however many columns."""
+    if not cells:
+        return []
+    places = ", ".join(map(str, range(len(cells))))
+    texts = f"FROM input SELECT unnest([{', '.join(cells)}]) AS v, unnest([{places}]) AS place"
+    verdicts = database.run(f"FROM ({texts}) SELECT place WHERE v IS NOT NULL GROUP BY place HAVING {test}")
+    return [cells[place] for (place,) in verdicts]
+
+
+def _column(name: str, cell: str, kind: _Kind | None, *, is_iso: bool) -> SnapshotColumn:
+    if kind is None:
+        return SnapshotColumn(name, {"type": ["null", "string"]}, cell, cell, text=cell, cursor_type="VARCHAR")
+    exact = f"CAST({cell} AS {kind.name})"
+    _, schema = scalar(exact, kind.name.lower())
+    if kind.name in _ISO and not is_iso:
+        schema = {"type": schema["type"]}
+    return SnapshotColumn(name, schema, exact, cell, text=cell, cursor_type=kind.name, parse=kind.parse)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
 
 import orjson
 
+from connector.base import numbers
 from connector.base.decoding import is_too_deep
 from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.stores import Sink, Source, columnar
@@ -35,12 +36,11 @@ from connector.stores.staging.compression import BROKEN, compressed, native
 from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.publish import publish, writing
-from connector.stores.staging.shapes import Shape, check_names
-from connector.stores.staging.spool import UINT64, Spool, decode, encode
+from connector.stores.staging.shapes import DECIMAL, Shape, check_names
+from connector.stores.staging.spool import Spool, decode, encode
 
 _AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
 _LONGEST_ITEM: Final = 1 << 24  # bytes of an item of an array at most
-_NUMBER: Final = ["null", "number"]
 _TEXT: Final[Schema] = {"type": ["null", "string"]}
 
 
@@ -72,7 +72,7 @@ class JsonObjects:
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
         """See `Format.load`. Nested values are kept as the JSON that they are."""
         rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(database, file) for file in files)
-        copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files)
+        copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files, is_typed=True)
         database.run(_create(copy))
         copy.path.unlink()
         return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(copy.columns.items())]
@@ -110,7 +110,6 @@ class JsonLines(FromFiles):
         self.columns = {column: schema for column, schema in copy.columns.items() if not given.leaves_out(column)}
         self._path = copy.path
         self._is_wide = copy.longest * INTERVAL > _AT_ONCE
-        self._numbers = [column for column, schema in self.columns.items() if schema["type"] == _NUMBER]
 
     @classmethod
     def opened(cls, given: FileInput) -> Self:
@@ -131,15 +130,11 @@ class JsonLines(FromFiles):
         return numbered(self._batches(position.rows), position, self.name)
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
-        columns, loads = list(self.columns), orjson.loads
+        columns = list(self.columns)
         with self._path.open("rb") as lines:
             deque(islice(lines, start), maxlen=0)
-            while batch := [loads(line) for line in (_some(lines) if self._is_wide else islice(lines, INTERVAL))]:
+            while batch := _decoded(list(_some(lines) if self._is_wide else islice(lines, INTERVAL))):
                 rows = [row if list(row) == columns else {name: row.get(name) for name in columns} for row in batch]
-                for name in self._numbers:  # a whole number among others is written like them
-                    for row in rows:
-                        if type(row[name]) is int:
-                            row[name] = float(row[name])
                 yield rows
 
 
@@ -156,7 +151,7 @@ class JsonWriter:
         self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
         check_names(self._names or added, str(output.place))
         shape = None if self._names else Shape.of_table()
-        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=output.place, below=UINT64)
+        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=output.place)
 
     def __enter__(self) -> Self:
         return self
@@ -189,8 +184,8 @@ class JsonWriter:
         """Yields rows whose columns are known only now that all have come, null where one lacks a column."""
         names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
         with path.open("rb") as lines:
-            for row in map(orjson.loads, lines):
-                yield encode({name: row.get(name) for name in names}, UINT64)[0]
+            for row in map(numbers.loads, lines):
+                yield encode({name: row.get(name) for name in names})[0]
 
 
 def _written(path: Path, lines: Iterable[bytes]) -> Path:
@@ -207,6 +202,12 @@ def _some(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield line
         if size > _AT_ONCE:
             return
+
+
+def _decoded(lines: Sequence[bytes]) -> list[Any]:
+    """Decodes lines, every number exactly. Raises `ValueError`."""
+    loads = numbers.loads if numbers.may_be_long(b"".join(lines)) else orjson.loads
+    return list(map(loads, lines))
 
 
 def _is_lines(file: File) -> bool:
@@ -243,8 +244,8 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
 def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     """Returns the objects in lines, parsed all at once; `None` where a line has to be looked at by itself."""
     try:
-        rows = list(map(orjson.loads, lines))
-    except orjson.JSONDecodeError:
+        rows = _decoded(lines)
+    except ValueError:
         return None
     usual = all(type(row) is dict and not is_too_deep(row, line) for row, line in zip(rows, lines, strict=True))
     return rows if usual else None
@@ -268,7 +269,9 @@ def _opened(file: File) -> Iterator[BinaryIO]:
         raise unreadable([file], error) from error
 
 
-def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File]) -> _Copy:
+def _copied(
+    rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *, is_typed: bool = False
+) -> _Copy:
     """Writes what has been read from `files` to `path`, a file in a private directory.
 
     Raises:
@@ -276,7 +279,7 @@ def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File]) -
         StorageError: The disk is full.
     """
     shape = Shape.of_table()
-    with Spool(path, shape) as spool:
+    with Spool(path, shape, is_typed=is_typed) as spool:
         for index, row in enumerate(rows):
             spool.write(index, row)
         spool.finish()
@@ -301,9 +304,12 @@ def _type(schema: Schema) -> str:
 
 def _column(name: str, cell: str, schema: Schema) -> SnapshotColumn:
     type_ = _type(schema)
+    if schema.get("format") == DECIMAL:
+        schema = {"type": schema["type"]}
+        return SnapshotColumn(name, schema, cell, cell, text=cell, parse=numbers.loads)
     if type_ != "JSON":
         json, nullable = scalar(cell, type_.lower())
         return SnapshotColumn(name, nullable, cell, json, text=f"CAST({json} AS VARCHAR)", cursor_type=type_)
     nested = structure(schema)
     exact = cell if nested == "JSON" else f"from_json({cell}, {literal(orjson.dumps(settle(nested, None)).decode())})"
-    return SnapshotColumn(name, schema, exact, cell, text=f"{cell} ->> '$'", is_parsed=True)
+    return SnapshotColumn(name, schema, exact, cell, text=f"{cell} ->> '$'", parse=numbers.loads)

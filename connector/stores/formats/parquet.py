@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
+from connector.base import numbers
 from connector.base.records import Schema
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
@@ -111,7 +112,7 @@ def _scan(files: Sequence[File]) -> str:
 
 def _column(database: SnapshotDatabase, name: str, cell: str, type_: DuckType) -> SnapshotColumn:
     if str(type_) == "JSON":
-        return SnapshotColumn(name, {}, cell, cell, text=f"CAST({cell} AS VARCHAR)", is_parsed=True)
+        return SnapshotColumn(name, {}, cell, cell, text=f"CAST({cell} AS VARCHAR)", parse=numbers.loads)
     if type_.id == "decimal":
         json, schema = _decimal(database, cell, **{part: int(size) for part, size in type_.children})
     else:

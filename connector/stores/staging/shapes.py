@@ -5,17 +5,49 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from connector.base.errors import ConfigError
+from connector.base.numbers import Number, Truth
 from connector.base.records import Schema
 
 _PROPERTIES: Final = 200
 """An object with more keys than this, over all rows, is a dictionary and not a structure."""
 
 _SIGNATURES: Final = 1_000
+
+DECIMAL: Final = "decimal"
+"""The format of numbers that no type of a column holds with all their digits (OpenAPI Format Registry)."""
+
 _NESTED: Final = {dict, list}
-_NAMES: Final = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", list: "array"}
+
+class Wide(int):
+    """An integer of 64 bits that a double does not hold: in a column with broken numbers, too, it has to be a text."""
+
+
+class Digits(str):
+    """The digits of a number that neither 64 bits nor a double hold."""
+
+    __slots__ = ()
+
+    def __new__(cls, number: object) -> Self:
+        """Makes a text of a number."""
+        return super().__new__(cls, str(number))
+
+
+_NAMES: Final = {
+    bool: "boolean",
+    Truth: "boolean",
+    int: "integer",
+    Wide: "integer",
+    float: "number",
+    Number: "number",
+    Digits: "number",
+    str: "string",
+    dict: "object",
+    list: "array",
+}
+_NUMBERS: Final = {int, float, Number, Wide, Digits, NoneType}
 
 
 class Shape:
@@ -86,6 +118,10 @@ class Shape:
         if not kinds:
             return {"type": "null"}
         schema: Schema = {"type": ["null", *kinds]}
+        if Digits in self.types or {Wide, float} <= self.types:
+            if self.types <= _NUMBERS:
+                return {**schema, "format": DECIMAL}
+            schema["type"] = ["null", *{*kinds, "string"}]
         if kinds == ["array"]:
             schema["items"] = self.items.schema if self.items else {"type": "null"}
         elif kinds == ["object"] and 0 < len(self.fields) <= self.most and not clash(self.fields):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import chain
@@ -11,31 +12,34 @@ from typing import Any, Final, Self
 
 import orjson
 
+from connector.base import numbers
 from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, StorageError
+from connector.base.numbers import Number, Truth
 from connector.stores.staging.ordered import Ordered
-from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.shapes import Digits, Shape, Wide, check_names
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-_STRICT: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER
+_TYPED: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER  # which refuses integers that a double does not hold
+_INT53: Final = 1 << 53
 _INT64: Final = 1 << 63
-UINT64: Final = 1 << 64
-"""One more than the largest integer that orjson writes."""
 
 _FULL: Final = ("No space left", "Disk quota", "File too large")
 
 
-def encode(row: Mapping[str, Any], below: int = _INT64) -> tuple[bytes, Mapping[str, Any]]:
+def encode(row: Mapping[str, Any], *, is_typed: bool = False) -> tuple[bytes, Mapping[str, Any]]:
     """Returns a row as a line of JSON, and the values that the line holds.
 
-    Times become ISO 8601 text, bytes base64, NaN null, decimals numbers if a number holds all their digits, else text.
-    Integers that are not `below` become text, halves of surrogate pairs U+FFFD: other readers could not take them.
+    Times become ISO 8601 text, bytes base64, NaN null, halves of surrogate pairs U+FFFD. Numbers keep their digits. If
+    `is_typed`, those that neither 64 bits nor a double hold become text: columns with types have no room for them.
     """
     try:
-        return orjson.dumps(row, default=_json_value, option=_STRICT if below == _INT64 else _OPTIONS), row
+        if is_typed:
+            return orjson.dumps(row, _typed_value, _TYPED), row
+        return numbers.dumps(row, _json_value, _OPTIONS), row
     except TypeError:
-        tidy = {_tidy(key, below): _tidy(value, below) for key, value in row.items()}
-        return orjson.dumps(tidy, default=_json_value, option=_OPTIONS), tidy
+        tidy = {_text(str(key)): _tidy(value, is_typed=is_typed) for key, value in row.items()}
+        return numbers.dumps(tidy, _json_value, _OPTIONS), tidy
 
 
 def is_full(error: Exception) -> bool:
@@ -59,13 +63,15 @@ def decode(text: bytes | str, place: str, number: int) -> dict[str, Any]:
         ConfigError: It is not a JSON object.
     """
     try:
-        row = orjson.loads(text)
+        row = numbers.loads(text)
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
             raise ConfigError(f"{place} {number}: this is not UTF-8: save it as UTF-8") from error
         raise ConfigError(
             f"{place} {number}, column {error.colno}: this is not JSON ({error.msg}): write one object a line"
         ) from error
+    except ValueError as error:
+        raise ConfigError(f"{place} {number}: {error}") from error
     if is_too_deep(row, text):
         raise ConfigError(f"{place} {number}: it is nested too deeply: write the inner objects and lists as texts")
     if not isinstance(row, dict):
@@ -73,31 +79,51 @@ def decode(text: bytes | str, place: str, number: int) -> dict[str, Any]:
     return row
 
 
-def _tidy(value: Any, below: int) -> Any:
-    if isinstance(value, Mapping):
-        return {_tidy(str(key), below): _tidy(item, below) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_tidy(item, below) for item in value]
-    if isinstance(value, int) and not -_INT64 <= value < below:
-        return str(value)
+def _tidy(value: Any, *, is_typed: bool) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _tidy(item, is_typed=is_typed) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_tidy(item, is_typed=is_typed) for item in value]
+    if isinstance(value, dt.time):
+        return value.isoformat()  # orjson takes none with a time zone
+    if isinstance(value, Truth):
+        return bool(value)
+    if not is_typed or isinstance(value, bool):
+        return value
+    if isinstance(value, Decimal):
+        value = _json_value(value)
+    if isinstance(value, Number):
+        return float(value) if value.is_double else Digits(value)
+    if isinstance(value, int) and not -_INT53 < value < _INT53:
+        return Wide(value) if -_INT64 <= value < _INT64 else Digits(value)
     return value
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _json_value(value: Any) -> Any:
     """Returns a value of a type that JSON has, for one of a type that it lacks."""
     if isinstance(value, Decimal):
-        if not value.is_finite():
-            return None
-        if value.as_tuple().exponent == 0:
-            return int(value) if -_INT64 <= value < _INT64 else str(value)
-        return float(value) if Decimal(repr(float(value))) == value else str(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
+        try:
+            return numbers.of_decimal(value)
+        except ValueError:  # beyond the range of any number
+            return str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode()
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, set | frozenset):
         return list(value)
     return str(value)
+
+
+def _typed_value(value: Any) -> Any:
+    """The same for a column with a type; raises `TypeError` for what has to be tidied first."""
+    if isinstance(value, Number | Decimal):
+        raise TypeError
+    return _json_value(value)
 
 
 class Spool:
@@ -109,7 +135,7 @@ class Spool:
         path: The file, in a private directory.
         shape: Learns what the rows look like.
         columns_of: The output in which the keys become columns; keys that cannot are then refused at once.
-        below: Integers from here on become text.
+        is_typed: The lines are for columns with types, as in `encode`.
         gap: The line of a row that is left out.
     """
 
@@ -119,12 +145,12 @@ class Spool:
         shape: Shape | None = None,
         *,
         columns_of: Path | None = None,
-        below: int = _INT64,
+        is_typed: bool = False,
         gap: bytes = b"",
     ) -> None:
         self.shape = shape
         self._columns_of = columns_of
-        self._below = below
+        self._is_typed = is_typed
         self._width = 0
         self._place = path.parent.parent  # of the private directory
         self._lines = Ordered(path, gap)
@@ -155,7 +181,7 @@ class Spool:
             if row is None:
                 self._lines.leave_out(index)
                 return
-            line, row = encode(row, self._below)
+            line, row = encode(row, is_typed=self._is_typed)
             if self.shape is not None:
                 self._learn(self.shape, row)
             self._lines.put(index, line)
