@@ -111,15 +111,15 @@ def loads(text: bytes | str) -> Any:
     Raises:
         ValueError: It is not JSON, or holds a number out of range. `orjson.JSONDecodeError` says where.
     """
+    encoded = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
         value = orjson.loads(text)
+        if not may_be_long(encoded):
+            return value
     except orjson.JSONDecodeError as error:
         if "infinity" not in error.msg:  # so it calls an integer of hundreds of digits, too
             raise
         value = None
-    encoded = text if isinstance(text, bytes) else text.encode()
-    if len(encoded) < len(_LONG) - 1 or not may_be_long(encoded):
-        return value
     try:
         return json.loads(encoded, parse_float=exact)
     except RecursionError:  # orjson reads more levels; no caller keeps that many

@@ -214,7 +214,8 @@ def json_file(path: str | None, name: str) -> JSON:
     if path is None:
         raise ConfigError(f"--{name} is missing: pass it the path of a JSON file")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # PowerShell writes a byte order mark
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(text, parse_float=numbers.exact)  # PowerShell writes a byte order mark
     except OSError as error:
         raise ConfigError(f"{path}: the {name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

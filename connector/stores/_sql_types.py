@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
-import orjson
 import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
+from connector.base import numbers
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import Schema
+from connector.stores.staging.shapes import DECIMAL
 
 _SCHEMAS: Final[Mapping[type, Schema]] = {
     bool: {"type": ["null", "boolean"]},
@@ -48,13 +49,23 @@ _CURSORS: Final[Mapping[type, Callable[[Any], Any]]] = {
 _SQL: Final = {"boolean": sa.Boolean, "integer": sa.BigInteger, "number": sa.Double}
 
 
-def column_schema(sample: Any) -> Schema:
-    """Returns the schema of a column, taken from one of its values; `{}` for `None`."""
-    if isinstance(sample, dt.datetime) and sample.tzinfo:
-        return dict(_ZONED)
-    if isinstance(sample, Decimal) and sample.as_tuple().exponent == 0:
-        return dict(_SCHEMAS[int])
-    return dict(_SCHEMAS.get(type(sample), _TEXT))
+def kind_of(value: Any) -> Any:
+    """Returns what decides the schema of a value: its type, and of a time whether it has a zone."""
+    kind = type(value)
+    return (kind, True) if kind is dt.datetime and value.tzinfo else kind
+
+
+def column_schema(kinds: Iterable[Any]) -> Schema:
+    """Returns the schema of a column whose values are of these kinds; `{}` if all are null."""
+    schemas: list[Schema] = []
+    for kind in kinds:
+        schema = _ZONED if isinstance(kind, tuple) else _SCHEMAS.get(kind, _TEXT)
+        if schema and schema not in schemas:
+            schemas.append(schema)
+    if len(schemas) < 2:  # noqa: PLR2004 - all are alike
+        return dict(schemas[0]) if schemas else {}
+    types = {kind for schema in schemas for kind in schema["type"]} - {"null"}
+    return {"type": ["null", *sorted(types - {"integer"} if "number" in types else types)]}
 
 
 def cursor_of(sample: Any, value: Any) -> Any:
@@ -69,7 +80,7 @@ def cursor_of(sample: Any, value: Any) -> Any:
 
 def sql_value(value: Any) -> Any:
     """Returns a JSON value as a database takes it: objects and lists as JSON text."""
-    return orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value
+    return numbers.dumps(value).decode() if isinstance(value, dict | list) else value
 
 
 def existing_table(name: str, *columns: str) -> sa.TableClause:
@@ -126,6 +137,8 @@ def _secrets(url: str) -> Iterator[str]:
 
 
 def _column_type(schema: Schema) -> type[sa.types.TypeEngine[Any]]:
+    if schema.get("format") == DECIMAL:
+        return sa.Text
     kinds = schema.get("type", ())
     kind = {kinds} if isinstance(kinds, str) else set(kinds)
     return _SQL.get("".join(kind - {"null"}), sa.Text)

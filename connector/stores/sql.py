@@ -6,6 +6,7 @@ keeps a cursor or a transaction open that long. Output rows wait, too, and enter
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from connector.stores._sql_types import (
     column_schema,
     cursor_of,
     existing_table,
+    kind_of,
     masked,
     new_table,
     sql_value,
@@ -32,16 +34,13 @@ from connector.stores._sql_types import (
 )
 from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.private_directory import private_directory
-from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.shapes import DECIMAL, Shape, check_names
 from connector.stores.staging.spool import Spool
 
 _READS: Final = re.compile(
     r"(\s|\(|--[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL
 )
 _FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
-_PARAMETER: Final = re.compile(r"(?<![:\w\\]):(?=\w)")
-"""A colon that SQLAlchemy would take for a parameter."""
-
 _STREAMING: Final = {"stream_results": True, "max_row_buffer": INTERVAL}
 
 
@@ -89,14 +88,13 @@ class Query:
         self.rows: int | None = None
         found = _FROM.search(options.query)
         self.name = options.name or options.table or (found[1] if found else "query")
-        names, rows = self._look()
-        check_names(names, "query")
-        if cursor_field is not None and cursor_field not in names:
-            raise ConfigError(f'cursor_field: there is no column "{cursor_field}": name one of {", ".join(names)}')
-        self._samples = {
-            name: next((row[place] for row in rows if row[place] is not None), None) for place, name in enumerate(names)
-        }
-        self.columns = {name: column_schema(sample) for name, sample in self._samples.items()}
+        self._samples: dict[str, Any] = {}
+        self.columns: dict[str, Schema] = {}
+        self._look()
+        if cursor_field is not None and cursor_field not in self.columns:
+            raise ConfigError(
+                f'cursor_field: there is no column "{cursor_field}": name one of {", ".join(self.columns)}'
+            )
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
         """See `Source.read`. Of rows with one cursor value, those that the database returns first count as read."""
@@ -105,7 +103,7 @@ class Query:
     def _read(self, start: Position, state: JSON) -> Iterator[Record | Checkpoint]:
         with private_directory() as directory, Spool(Path(directory) / "rows.jsonl") as spool:
             with masked(self._options.url, ConfigError), self._engine.connect() as connection:
-                result = connection.execution_options(**_STREAMING).execute(self._statement(start))
+                result = self._rows(connection, start)
                 for index, row in enumerate(islice(result, self._limit and self._limit + start.ties)):
                     spool.write(index, dict(zip(self.columns, row, strict=True)))
             if self._cursor_field is None:
@@ -116,33 +114,52 @@ class Query:
             rows = islice(_unread(map(numbers.loads, spool.lines()), start), left)
             yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
 
-    def _look(self) -> tuple[list[str], list[Any]]:
-        """Returns the names of the columns, and the first rows."""
+    def _look(self) -> None:
+        """Learns the columns: from the server if it tells types, else from the first rows, or all of a local file."""
         with masked(self._options.url, ConfigError), self._engine.connect() as connection:
-            result = connection.execution_options(**_STREAMING).execute(self._whole())
-            return list(result.keys()), list(result.fetchmany(INTERVAL))
+            result = self._rows(connection, Position())
+            names = list(result.keys())
+            check_names(names, "query")
+            told = [each[1] for each in result.cursor.description] if result.cursor else []
+            samples: list[Any] = [None] * len(names)
+            kinds: list[dict[Any, None]] = [{} for _ in names]
+            for row in result if self._engine.dialect.name == "sqlite" else islice(result, INTERVAL):
+                for place, value in enumerate(row):
+                    if value is not None:
+                        samples[place] = value if samples[place] is None else samples[place]
+                        kinds[place][kind_of(value)] = None
+            if _is_psycopg(self._engine):
+                columns = [_psycopg().schema(connection.connection.dbapi_connection, oid) for oid in told]
+            else:
+                columns = [column_schema(each) for each in kinds]
+        self._samples = dict(zip(names, samples, strict=True))
+        self.columns = dict(zip(names, columns, strict=True))
 
-    def _whole(self) -> sa.Executable:
-        if self._options.query:
-            return sa.text(_PARAMETER.sub(r"\\:", self._options.query.rstrip().rstrip(";")))
-        return sa.select(sa.literal_column("*")).select_from(existing_table(self._options.table))
+    def _rows(self, connection: sa.Connection, start: Position) -> sa.CursorResult[Any]:
+        """Runs the query as it is written, or with a cursor the query of what comes from there on, nulls first."""
+        connection = connection.execution_options(**_STREAMING)
+        query = self._options.query.rstrip().rstrip(";")
+        if start.field is None and query:
+            return connection.execution_options(no_parameters=True).exec_driver_sql(query)
+        return connection.execute(self._statement(start, query))
 
-    def _statement(self, start: Position) -> sa.Executable:
-        """Returns the query as it is, or with a cursor the query of what comes from there on, nulls first."""
-        whole = self._whole()
-        if start.field is None:
-            return whole
-        if isinstance(whole, sa.TextClause):
-            rows: sa.FromClause = whole.columns(*map(sa.column, self.columns)).subquery("t")
+    def _statement(self, start: Position, query: str) -> sa.Select[Any]:
+        if query:
+            if self._engine.dialect.paramstyle in ("format", "pyformat"):
+                query = query.replace("%", "%%")
+            rows = sa.table(sa.quoted_name(f"({query}\n) t", quote=False))
         else:
-            rows = existing_table(self._options.table, *self.columns)
-        cursor = rows.c[start.field]
-        chosen = sa.select(rows)
+            rows = existing_table(self._options.table)
+        chosen = sa.select(sa.literal_column("*")).select_from(rows)
+        if start.field is None:
+            return chosen
+        cursor: sa.ColumnElement[Any] = sa.column(start.field)
         if start.cursor is not None:
             try:
-                chosen = chosen.where(cursor >= cursor_of(self._samples[start.field], start.cursor))
+                value = cursor_of(self._samples[start.field], start.cursor)
             except (ArithmeticError, TypeError, ValueError):
                 raise state_mismatch(start.state, start.field) from None
+            chosen = chosen.where(cursor >= (_psycopg().cursor(value) if _is_psycopg(self._engine) else value))
         return chosen.order_by(sa.case((cursor.is_(None), 0), else_=1), cursor)
 
 
@@ -180,6 +197,7 @@ class Appender:
         """See `Sink.commit`."""
         learned = self._spool.shape.columns if self._spool.shape else {}
         columns = {**learned, **self._columns}
+        columns |= {name: schema for name, schema in learned.items() if schema.get("format") == DECIMAL}
         rows = map(numbers.loads, self._spool.lines())
         insert = sa.insert(existing_table(self._options.table, *columns))
         with masked(self._options.url, StorageError), self._engine.begin() as connection:
@@ -216,11 +234,10 @@ def sink(
     """Opens a table for writing, see `Store.sink`. Objects and lists become JSON text, times ISO 8601 text."""
     if not options.table:
         raise ConfigError("output.query: a query cannot be written to: name the `table` that the rows go into")
-    shape = None if source and source.columns else Shape.of_table()
     with _connected(options) as engine, private_directory() as directory:
         with masked(options.url, ConfigError), engine.connect():
             pass
-        with Spool(Path(directory) / "rows.jsonl", shape) as spool:
+        with Spool(Path(directory) / "rows.jsonl", Shape.of_table(), is_typed=True) as spool:
             yield Appender(options, engine, spool, {**(source.columns if source else {}), **added}, target)
 
 
@@ -228,10 +245,22 @@ def sink(
 def _connected(options: Options) -> Iterator[sa.Engine]:
     with masked(options.url, ConfigError):
         engine = sa.create_engine(options.url.get_secret_value(), poolclass=sa.NullPool, hide_parameters=True)
+    if _is_psycopg(engine):
+        sa.event.listen(engine, "connect", lambda connection, _: _psycopg().prepare(connection))
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+def _is_psycopg(engine: sa.Engine) -> bool:
+    """Returns whether values come from PostgreSQL by way of psycopg."""
+    return engine.dialect.name == "postgresql" and engine.dialect.driver == "psycopg"
+
+
+def _psycopg() -> Any:
+    """Returns the module that needs psycopg."""
+    return importlib.import_module("connector.stores._postgresql")
 
 
 def _unread(rows: Iterator[dict[str, Any]], start: Position) -> Iterator[dict[str, Any]]:

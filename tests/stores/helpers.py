@@ -16,8 +16,8 @@ from connector.stores import Source, files
 
 
 def opened(path: Path | str, **more: Any) -> Any:
-    """A files source: `format` and `name` are options, the rest is `source`'s own."""
-    options = {name: more.pop(name) for name in ("format", "name") if name in more}
+    """A files source: `format`, `name` and `delimiter` are options, the rest is `source`'s own."""
+    options = {name: more.pop(name) for name in ("format", "name", "delimiter") if name in more}
     return files.source(files.Options(path=str(path), **options), **more)
 
 

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import jsonschema
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from connector.base import numbers
 from connector.base.errors import ConfigError
+from connector.base.values import text
+from connector.stores import files
+from connector.stores.columnar.database import Database
 from tests.stores.helpers import opened, rows_of, table
 
 
@@ -65,7 +72,15 @@ def test_a_file_without_rows_has_the_columns_of_its_header(tmp_path: Path, conte
     [
         (["1", "-20", "0"], [1, -20, 0], "integer"),
         (["123456789012345678"], [123456789012345678], "integer"),
-        (["1.50", "2", "-0.25"], [1.5, 2.0, -0.25], "number"),
+        (["1.5", "2", "-0.25"], [1.5, 2, -0.25], "number"),
+        (["1.50", "2.00", "-0.25"], [1.5, 2.0, -0.25], "number"),
+        (["1.0", "2.25", "10.0"], [1.0, 2.25, 10.0], "number"),
+        (["1.50", "2", "-0.25"], ["1.50", "2", "-0.25"], "string"),
+        (["1.1", "1.10"], ["1.1", "1.10"], "string"),
+        (["1", "1.0"], ["1", "1.0"], "string"),
+        (["01.50", "12.25"], ["01.50", "12.25"], "string"),
+        (["-0", "1"], ["-0", "1"], "string"),
+        ([".5", "1.5"], [".5", "1.5"], "string"),
         (["0.30000000000000004"], [0.30000000000000004], "number"),
         (["true", "FALSE"], [True, False], "boolean"),
         (["007", "123"], ["007", "123"], "string"),
@@ -87,22 +102,90 @@ def test_a_column_has_a_type_only_if_the_type_gives_every_text_back(
     cells = "".join(f'"{text}",x\n' if text else ",x\n" for text in texts)
     with opened(file(tmp_path, f"a,b\n{cells}")) as source:
         assert source.columns["a"] == {"type": ["null", kind]}
-        assert [row["a"] for row in rows_of(source)] == values
+        rows = rows_of(source)
+        assert [row["a"] for row in rows] == values
+        assert [row["a"] is None or text(row["a"]).lower() for row in rows] == [each.lower() or True for each in texts]
 
 
-def test_dates_and_times_are_typed_and_told_in_iso_8601(tmp_path: Path) -> None:
-    header = "d,t,z\n"
-    path = file(tmp_path, header + "2024-01-31,2024-01-31 10:00,2024-01-31T10:00:00+02:00\n,2024-01-31T10:00:00.5,\n")
+def test_dates_and_times_keep_their_text_and_are_declared_where_it_is_iso_8601(tmp_path: Path) -> None:
+    header = "d,t,z,s\n"
+    first = "2024-01-31,2024-01-31T10:00:00,2024-01-31T10:00:00+02:00,2024-01-31 10:00\n"
+    path = file(tmp_path, f"{header}{first},2024-01-31T10:00:00.5,,2024-01-31T10:00:00\n")
     with opened(path) as source:
         assert source.columns == {
             "d": {"type": ["null", "string"], "format": "date"},
             "t": {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_without_timezone"},
             "z": {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_with_timezone"},
+            "s": {"type": ["null", "string"]},
         }
         assert rows_of(source) == [
-            {"d": "2024-01-31", "t": "2024-01-31T10:00:00", "z": "2024-01-31T08:00:00Z"},
-            {"d": None, "t": "2024-01-31T10:00:00.5", "z": None},
+            {
+                "d": "2024-01-31",
+                "t": "2024-01-31T10:00:00",
+                "z": "2024-01-31T10:00:00+02:00",
+                "s": "2024-01-31 10:00",
+            },
+            {"d": None, "t": "2024-01-31T10:00:00.5", "z": None, "s": "2024-01-31T10:00:00"},
         ]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("sep=;\nid;name\n00123;Ann\n", [{"id": "00123", "name": "Ann"}]),
+        ("\ufeffsep=;\r\nid;name\r\n00123;Ann\r\n", [{"id": "00123", "name": "Ann"}]),
+        ('"sep=|"\na|b,c\n1|2\n', [{"a": 1, "b,c": 2}]),
+        ("sep=\t\na\tb\n1\tx,y\n", [{"a": 1, "b": "x,y"}]),
+        (
+            "id;price (net, EUR)\n1;2.50\n2;3.10\n",
+            [{"id": 1, "price (net, EUR)": 2.5}, {"id": 2, "price (net, EUR)": 3.1}],
+        ),
+        ("a|b;c\n1;2|3\n4|5\n", [{"a": "1;2", "b;c": 3}, {"a": 4, "b;c": 5}]),
+        ("a\tb, c\n1\t2\n", [{"a": 1, "b, c": 2}]),
+    ],
+)
+def test_the_separator_is_what_a_first_line_says_or_all_rows_agree_on(
+    tmp_path: Path, content: str, rows: list[dict[str, Any]]
+) -> None:
+    assert table(file(tmp_path, content)) == rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["id;price (EUR, net);note\n1;2,50;x\n", 'id;"Name, first";price (EUR, net)\n1;Ann;2,50,\n', "a,b;c\n1\n"],
+)
+def test_a_file_whose_separator_stays_doubtful_is_refused_with_the_choice_to_make(tmp_path: Path, content: str) -> None:
+    path = file(tmp_path, content)
+    with pytest.raises(ConfigError, match='may be separated by ",", ";".* --csv-delimiter or `delimiter` in the input'):
+        table(path)
+    if "\n1;" in content:
+        assert len(table(path, delimiter=";")[0]) == 3
+
+
+@pytest.mark.parametrize("delimiter", ["ab", '"', "\n", "é"])
+def test_a_delimiter_that_is_none_is_refused(delimiter: str) -> None:
+    with pytest.raises(ValidationError, match="is not a delimiter"):
+        files.Options(path="x.csv", delimiter=delimiter)
+
+
+def test_typing_takes_as_many_statements_for_a_thousand_columns_as_for_ten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+    run = Database.run
+    monkeypatch.setattr(
+        Database, "run", lambda self, sql, *more: (statements.append(str(sql)), run(self, sql, *more))[1]
+    )
+    counts = {}
+    for columns in (10, 1_000):
+        cells = ["1", "2.5", "true", "2024-01-31", "x"] * (columns // 5)
+        path = file(tmp_path, f"{','.join(f'q{i}' for i in range(columns))}\n{','.join(cells)}\n")
+        statements.clear()
+        with opened(path) as source:
+            assert len(source.columns) == columns
+        counts[columns] = len(statements)
+        assert max(map(len, statements)) < 40 * columns + 1_000
+    assert counts[10] == counts[1_000]
 
 
 def test_types_come_from_the_whole_file(tmp_path: Path) -> None:
@@ -179,7 +262,7 @@ def test_a_limit_ends_the_reading_over_all_files(tmp_path: Path) -> None:
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(CELLS, CELLS), max_size=20), st.sampled_from(["\n", "\r\n"]))
 def test_whatever_text_a_csv_writer_wrote_is_read(rows: list[tuple[str, str]], end: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -188,3 +271,23 @@ def test_whatever_text_a_csv_writer_wrote_is_read(rows: list[tuple[str, str]], e
             writer = csv.writer(stream, lineterminator=end, quoting=csv.QUOTE_ALL)
             writer.writerows([("first column", "second column"), *((f"x{a}", f"x{b}") for a, b in rows)])
         assert [tuple(row.values()) for row in table(path)] == [(f"x{a}", f"x{b}") for a, b in rows]
+
+
+NUMBERS = st.one_of(
+    st.integers(-(10**20), 10**20).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=2).map(lambda value: format(value, "f")),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(["", "007", "1.10", "1.1", "-0", "TRUE", "true", "2024-01-31", "2024-01-31 10:00", "x"]),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(NUMBERS, min_size=1, max_size=6))
+def test_whatever_type_a_column_has_each_cell_inside_a_text_is_its_own_text(texts: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = file(Path(folder), "a,b\n" + "".join(f"{each},x\n" for each in texts))
+        with opened(path) as source:
+            rows = rows_of(source)
+            for row in rows:
+                jsonschema.validate(orjson.loads(numbers.dumps(row["a"])), source.columns["a"])
+        assert ["" if row["a"] is None else text(row["a"]) for row in rows] == texts

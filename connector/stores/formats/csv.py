@@ -69,12 +69,10 @@ def _all(pattern: str) -> str:
     return f"bool_and(regexp_full_match(v, {literal(pattern)}))"
 
 
-_SHORT: Final = (
-    "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE) AS VARCHAR) = v, false))"
-)
+_SHORT: Final = "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE) AS VARCHAR) = v, false))"
 _SCALE: Final = "length(v) - instr(v, '.')"
 _KINDS: Final = (
-    # A type is taken only if it gives every text back: 007 is no number, and where 1.1 and 1.10 are two texts, they are.
+    # A type is taken only if it gives every text back: 007 is no number, and 1.1 is not 1.10.
     _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,17}"), parse=int),
     _Kind(
         "DOUBLE",
@@ -222,7 +220,8 @@ def _safe_cell(sql: str) -> str:
 
 class _Sheet(NamedTuple):
     """A file, the separator of its cells, the names of its columns, the bytes of its longest row at most, and the lines
-    before the header."""
+    before the header.
+    """
 
     file: File
     separator: str

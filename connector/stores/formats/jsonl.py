@@ -269,9 +269,7 @@ def _opened(file: File) -> Iterator[BinaryIO]:
         raise unreadable([file], error) from error
 
 
-def _copied(
-    rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *, is_typed: bool = False
-) -> _Copy:
+def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *, is_typed: bool = False) -> _Copy:
     """Writes what has been read from `files` to `path`, a file in a private directory.
 
     Raises:
@@ -298,18 +296,21 @@ def _create(copy: _Copy) -> str:
 
 
 def _type(schema: Schema) -> str:
+    """Returns the type of a cell. Numbers wait as text: a whole one among others stays whole."""
     type_ = settle(structure(schema), None)
-    return type_ if isinstance(type_, str) else "JSON"
+    return "JSON" if not isinstance(type_, str) else "VARCHAR" if type_ == "DOUBLE" else type_
 
 
 def _column(name: str, cell: str, schema: Schema) -> SnapshotColumn:
-    type_ = _type(schema)
+    nested = structure(schema)
     if schema.get("format") == DECIMAL:
-        schema = {"type": schema["type"]}
-        return SnapshotColumn(name, schema, cell, cell, text=cell, parse=numbers.loads)
+        return SnapshotColumn(name, {"type": schema["type"]}, cell, cell, text=cell, parse=numbers.loads)
+    if nested == "DOUBLE":
+        exact = f"CAST({cell} AS DOUBLE)"
+        return SnapshotColumn(name, schema, exact, cell, text=cell, cursor_type="DOUBLE", parse=numbers.loads)
+    type_ = _type(schema)
     if type_ != "JSON":
         json, nullable = scalar(cell, type_.lower())
         return SnapshotColumn(name, nullable, cell, json, text=f"CAST({json} AS VARCHAR)", cursor_type=type_)
-    nested = structure(schema)
     exact = cell if nested == "JSON" else f"from_json({cell}, {literal(orjson.dumps(settle(nested, None)).decode())})"
     return SnapshotColumn(name, schema, exact, cell, text=f"{cell} ->> '$'", parse=numbers.loads)

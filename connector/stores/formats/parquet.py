@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, cast
+from itertools import islice
+from typing import Any, Final, cast
 
 from connector.base import numbers
+from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
+    NESTED,
     DuckType,
     SnapshotColumn,
     SnapshotDatabase,
     Structure,
-    decimal,
+    has_decimals,
     identifier,
     json_value,
     orderable,
     settle,
     structure,
+    with_numbers,
 )
 from connector.stores.columnar.scans import path_list
 from connector.stores.formats import File, FileInput, FileOutput, Format
+from connector.stores.staging.shapes import check_names
 
+_WIDEST: Final = 38  # digits of a decimal
 _GROUP_ROWS: Final = 20_480
 _FEWEST_ROWS: Final = 2_048
 
@@ -44,6 +50,7 @@ class Parquet:
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
         """See `Format.load`."""
+        _check(database, files)
         table = _together(database, files)
         names = list(database.types(table))
         cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
@@ -113,20 +120,41 @@ def _scan(files: Sequence[File]) -> str:
 def _column(database: SnapshotDatabase, name: str, cell: str, type_: DuckType) -> SnapshotColumn:
     if str(type_) == "JSON":
         return SnapshotColumn(name, {}, cell, cell, text=f"CAST({cell} AS VARCHAR)", parse=numbers.loads)
-    if type_.id == "decimal":
-        json, schema = _decimal(database, cell, **{part: int(size) for part, size in type_.children})
-    else:
-        json, schema = json_value(cell, type_)
-    nested = type_.id in ("list", "array", "struct", "map")
-    text = f"CAST({f'to_json({json})' if nested else json} AS VARCHAR)"
-    return SnapshotColumn(name, schema, cell, json, text, cursor_type=orderable(type_))
+    json, schema = json_value(cell, type_)
+    text = f"CAST({f'to_json({json})' if type_.id in NESTED else json} AS VARCHAR)"
+    parse = with_numbers if has_decimals(type_) else None
+    return SnapshotColumn(name, schema, cell, json, text, cursor_type=orderable(type_), parse=parse)
 
 
-def _decimal(database: SnapshotDatabase, cell: str, *, precision: int, scale: int) -> tuple[str, dict[str, object]]:
-    """Makes a wide decimal, such as every number of some warehouses, a number if all of its values fit one."""
-    if scale == 0:
-        fit = f"{cell} BETWEEN -9223372036854775808 AND 9223372036854775807"
-    else:
-        fit = f"TRY_CAST(CAST({cell} AS DOUBLE) AS DECIMAL({precision}, {scale})) IS NOT DISTINCT FROM {cell}"
-    ((fits,),) = database.run(f"FROM input SELECT coalesce(bool_and({fit}), true)")
-    return decimal(cell, precision=precision, scale=scale, fits=bool(fits))
+def _check(database: SnapshotDatabase, files: Sequence[File]) -> None:
+    """Refuses what DuckDB would change silently: it renames names that differ only in case, and cuts wide decimals.
+
+    Raises:
+        ConfigError: A file has such a column.
+    """
+    columns: dict[str, None] = {}
+    for file in files:
+        rows = iter(
+            database.run(
+                f"FROM parquet_schema({path_list([file.path])}) "
+                "SELECT name, coalesce(num_children, 0), CAST(coalesce(precision, 0) AS INT)"
+            )
+        )
+        names = _checked(rows, str(file.path), next(rows, ("", 0, 0))[1])
+        columns |= dict.fromkeys(names)
+    check_names(columns, ", ".join(str(file.path) for file in files))
+
+
+def _checked(rows: Iterator[tuple[Any, ...]], where: str, children: int) -> list[str]:
+    """Returns the names of a group's fields, of which there are so many, after it has checked all that is in them."""
+    names: list[str] = []
+    for name, inner, precision in islice(rows, children):
+        if precision > _WIDEST:
+            raise ConfigError(
+                f'{where}: the column "{name}" holds decimals of {precision} digits, more than the {_WIDEST} that can '
+                "be read: write them as texts"
+            )
+        names.append(name)
+        _checked(rows, f'{where}: the column "{name}"', inner)
+    check_names(names, where)
+    return names

@@ -21,6 +21,7 @@ DECIMAL: Final = "decimal"
 
 _NESTED: Final = {dict, list}
 
+
 class Wide(int):
     """An integer of 64 bits that a double does not hold: in a column with broken numbers, too, it has to be a text."""
 
@@ -35,6 +36,12 @@ class Digits(str):
         return super().__new__(cls, str(number))
 
 
+class LongInteger(Digits):
+    """The digits of an integer."""
+
+    __slots__ = ()
+
+
 _NAMES: Final = {
     bool: "boolean",
     Truth: "boolean",
@@ -43,11 +50,12 @@ _NAMES: Final = {
     float: "number",
     Number: "number",
     Digits: "number",
+    LongInteger: "integer",
     str: "string",
     dict: "object",
     list: "array",
 }
-_NUMBERS: Final = {int, float, Number, Wide, Digits, NoneType}
+_NUMBERS: Final = {int, float, Number, Wide, Digits, LongInteger, NoneType}
 
 
 class Shape:
@@ -118,7 +126,7 @@ class Shape:
         if not kinds:
             return {"type": "null"}
         schema: Schema = {"type": ["null", *kinds]}
-        if Digits in self.types or {Wide, float} <= self.types:
+        if self.types & {Digits, LongInteger} or {Wide, float} <= self.types:
             if self.types <= _NUMBERS:
                 return {**schema, "format": DECIMAL}
             schema["type"] = ["null", *{*kinds, "string"}]

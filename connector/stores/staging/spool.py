@@ -12,12 +12,12 @@ from typing import Any, Final, Self
 
 import orjson
 
-from connector.base import numbers
+from connector.base import durations, numbers
 from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, StorageError
 from connector.base.numbers import Number, Truth
 from connector.stores.staging.ordered import Ordered
-from connector.stores.staging.shapes import Digits, Shape, Wide, check_names
+from connector.stores.staging.shapes import Digits, LongInteger, Shape, Wide, check_names
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _TYPED: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER  # which refuses integers that a double does not hold
@@ -97,7 +97,7 @@ def _tidy(value: Any, *, is_typed: bool) -> Any:
     if isinstance(value, Number):
         return float(value) if value.is_double else Digits(value)
     if isinstance(value, int) and not -_INT53 < value < _INT53:
-        return Wide(value) if -_INT64 <= value < _INT64 else Digits(value)
+        return Wide(value) if -_INT64 <= value < _INT64 else LongInteger(value)
     return value
 
 
@@ -114,6 +114,8 @@ def _json_value(value: Any) -> Any:
             return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode()
+    if isinstance(value, dt.timedelta):
+        return durations.iso(value)
     if isinstance(value, set | frozenset):
         return list(value)
     return str(value)
