@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from connector import stores
 from connector.base.errors import ConfigError
@@ -26,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         type=file_path,
         help="a CSV, TSV, JSONL or Parquet file, a glob of files, or - for JSONL on stdin",
+    )
+    parser.add_argument(
+        "--csv-delimiter", metavar="CHAR", help="the separator of the cells of a CSV input, such as ; or tab"
     )
     parser.add_argument("-c", "--config", metavar="FILE", type=file_path, help="the config, as JSON or YAML")
     parser.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")
@@ -83,11 +89,22 @@ def config_from(arguments: argparse.Namespace) -> Config:
     return config.model_copy(update={"image_root": folder and str(folder)})
 
 
-def store_from(path: str) -> Any:
-    """Returns the store options for a path on the command line."""
+def store_from(path: str, *, delimiter: str | None = None) -> Any:
+    """Returns the store options for a path on the command line.
+
+    Raises:
+        ConfigError: It is empty, or the delimiter is not one character.
+    """
     kind = "stdio" if path == STANDARD else "files"
     options = stores.load(kind).Options
-    return options() if kind == "stdio" else options(path=path)
+    try:
+        return options() if kind == "stdio" else options(path=path, delimiter=delimiter or "")
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        name = "--csv-delimiter" if "delimiter" in first["loc"] else "the path"
+        raise ConfigError(
+            f"{name} {json.dumps(str(first['input']))}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
 
 
 def schema_from(columns: list[str]) -> Schema:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -21,6 +23,8 @@ from connector.stores.staging.spool import Spool
 STREAM: Final = "{stream}"
 """Is replaced by the name of the stream, in a path or in the name of a table."""
 
+_LONGEST: Final = 200  # bytes of a file's name; most file systems take 255, and names beside it are longer
+_SHOWN: Final = 60
 _EVERY: Final = 2.0  # seconds between two commits, at least
 _SHARE: Final = 10  # and as many times as long as the last one took
 
@@ -132,7 +136,7 @@ class _Staged:
         self.first = first
         self._path = directory / f"{first}.jsonl"
         self._shape = Shape.of_table()
-        self._spool = Spool(self._path, self._shape)
+        self._spool = Spool(self._path, self._shape, columns_of=f'stream "{self.name}"')
 
     @property
     def rows(self) -> int:
@@ -172,8 +176,14 @@ def _options_of(options: Any, stream: str) -> Any:
         raise ConfigError(
             f'output.path: "{STREAM}" stands in the name of a folder: put it into the name of the file alone'
         )
-    if (STREAM in path and "/" in stream) or (STREAM in table and "." in stream):
+    is_path = STREAM in path and (
+        "/" in stream or stream.startswith("~") or len(os.fsencode(Path(update["path"]).name)) > _LONGEST
+    )
+    is_table = STREAM in table and "." in stream
+    if is_path or is_table or ((STREAM in path or STREAM in table) and not stream.isprintable()):
+        shown = stream if len(stream) <= _SHOWN else f"{stream[:_SHOWN]}…"
         raise ConfigError(
-            f'output: the stream "{stream}" cannot give its name to a file or a table: write a name without "{STREAM}"'
+            f"output: the stream {json.dumps(shown)} cannot give its name to a file or a table: write a name without "
+            f'"{STREAM}"'
         )
     return options.model_copy(update=update)

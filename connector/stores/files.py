@@ -37,6 +37,12 @@ def _is_format(value: str) -> str:
     return value
 
 
+def _is_path(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a NUL character: remove it")
+    return value
+
+
 def _is_delimiter(value: str) -> str:
     mark = "\t" if value.lower() in ("tab", "\\t") else value
     if len(mark) > 1 or mark in ('"', "\r", "\n", "\0") or not mark.isascii():
@@ -58,7 +64,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="Files")
 
     type: Literal["files"] = Field(default="files", title="Type")
-    path: str = Field(
+    path: Annotated[str, AfterValidator(_is_path)] = Field(
         min_length=1,
         title="Path",
         description="A file, or a glob like reviews/*.parquet: the files are one table, in the order of their names.",
@@ -191,8 +197,17 @@ def _readable(path: Path) -> Path:
 
 def _place(options: Options, source: Source | None) -> File:
     """Returns the file to write, once it is sure that it can be written."""
-    path = os.path.expanduser(options.path)  # noqa: PTH111 - Path raises where there is no home
-    place = recognise(Path(os.path.realpath(path)), options.format)._replace(delimiter=options.delimiter)
+    try:
+        return _writable(options, source)
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a home that is not there
+        raise ConfigError(f"{options.path}: it cannot be written ({error}): name another file") from error
+
+
+def _writable(options: Options, source: Source | None) -> File:
+    path = Path(os.path.realpath(os.path.expanduser(options.path)))  # noqa: PTH111 - Path raises where there is no home
+    if path.is_dir():
+        raise ConfigError(f"{options.path}: this is a folder: name the file to write")
+    place = recognise(path, options.format)._replace(delimiter=options.delimiter)
     if place.path.exists() and not place.path.is_file():
         raise ConfigError(f"{options.path}: this is not a file: name the file to write")
     if not place.path.parent.is_dir():

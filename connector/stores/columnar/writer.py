@@ -75,7 +75,7 @@ class ColumnarWriter:
         self._spool = Spool(
             self._directory / "rows.jsonl",
             self._shape,
-            columns_of=None if self._known else self._place,
+            columns_of=None if self._known else str(self._place),
             is_typed=True,
             gap=_LEFT_OUT if self._snapshot else b"",
         )

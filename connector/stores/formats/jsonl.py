@@ -151,7 +151,7 @@ class JsonWriter:
         self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
         check_names(self._names or added, str(output.place))
         shape = None if self._names else Shape.of_table()
-        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=output.place)
+        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=str(output.place))
 
     def __enter__(self) -> Self:
         return self
@@ -276,13 +276,12 @@ def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *
         ConfigError: Keys cannot be columns.
         StorageError: The disk is full.
     """
-    shape = Shape.of_table()
-    with Spool(path, shape, is_typed=is_typed) as spool:
+    shape, where = Shape.of_table(), ", ".join(str(file.path) for file in files)
+    with Spool(path, shape, columns_of=where, is_typed=is_typed) as spool:
         for index, row in enumerate(rows):
             spool.write(index, row)
         spool.finish()
     columns = {name: _TEXT if schema == {"type": "null"} else schema for name, schema in shape.columns.items()}
-    check_names(columns, ", ".join(str(file.path) for file in files))
     return _Copy(path, len(spool), spool.longest, columns)
 
 

@@ -15,6 +15,8 @@ _PROPERTIES: Final = 200
 """An object with more keys than this, over all rows, is a dictionary and not a structure."""
 
 _SIGNATURES: Final = 1_000
+_COLUMNS: Final = 1_000  # of which any table may have so many, however few of its cells are filled
+_SPARSE: Final = 20  # cells for each that is filled, at the most
 
 DECIMAL: Final = "decimal"
 """The format of numbers that no type of a column holds with all their digits (OpenAPI Format Registry)."""
@@ -137,20 +139,56 @@ class Shape:
         return schema
 
 
+class Table:
+    """The columns of a table that its rows make while they come; each costs no more than what is in it.
+
+    A table has a cell for each column in each row. Where every row brings keys of its own, almost all cells are empty,
+    and a few kilobytes of rows become a table of gigabytes: such rows are refused.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._seen: dict[str, str] = {}
+        self._rows = 0
+        self._cells = 0
+
+    def take(self, row: Mapping[str, Any], columns: int) -> None:
+        """Takes a row; there are so many `columns` with it.
+
+        Raises:
+            ConfigError: Its keys cannot be columns beside those of the other rows.
+        """
+        self._rows += 1
+        self._cells += len(row)
+        if columns != len(self._seen):
+            for name in row:
+                if self._seen.get(name.casefold()) != name and (problem := _clash(name, self._seen)):
+                    raise ConfigError(f"{self._where}: {problem}: rename the column")
+        if columns > _COLUMNS and columns * self._rows > _SPARSE * self._cells:
+            raise ConfigError(
+                f"{self._where}: {columns:,} different keys in {self._rows:,} rows are no columns of a table: put them "
+                "into one object, under one key"
+            )
+
+
+def _clash(name: str, seen: dict[str, str]) -> str | None:
+    """Takes a name in, or returns in words why it cannot be beside those `seen`."""
+    if not name or "\0" in name:
+        return f"a column has no name that can be written ({name!r})"
+    other = seen.setdefault(name.casefold(), name)
+    if other != name:
+        return f'"{other}" and "{name}" differ only in case'
+    return None
+
+
 def clash(names: Iterable[str]) -> str | None:
     """Returns in words why these cannot be the columns of one table; `None` if they can."""
     seen: dict[str, str] = {}
     for name in names:
-        if not name or "\0" in name:
-            return f"a column has no name that can be written ({name!r})"
-        other = seen.get(name.casefold())
-        if other is not None:
-            return (
-                f'the column "{name}" is there twice'
-                if other == name
-                else f'"{other}" and "{name}" differ only in case'
-            )
-        seen[name.casefold()] = name
+        if name == seen.get(name.casefold()):
+            return f'the column "{name}" is there twice'
+        if problem := _clash(name, seen):
+            return problem
     return None
 
 

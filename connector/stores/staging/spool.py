@@ -17,7 +17,7 @@ from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, StorageError
 from connector.base.numbers import Number, Truth
 from connector.stores.staging.ordered import Ordered
-from connector.stores.staging.shapes import Digits, LongInteger, Shape, Wide, check_names
+from connector.stores.staging.shapes import Digits, LongInteger, Shape, Table, Wide
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 _TYPED: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER  # which refuses integers that a double does not hold
@@ -136,7 +136,7 @@ class Spool:
     Args:
         path: The file, in a private directory.
         shape: Learns what the rows look like.
-        columns_of: The output in which the keys become columns; keys that cannot are then refused at once.
+        columns_of: The file or table in which the keys become columns; keys that cannot are then refused at once.
         is_typed: The lines are for columns with types, as in `encode`.
         gap: The line of a row that is left out.
     """
@@ -146,14 +146,13 @@ class Spool:
         path: Path,
         shape: Shape | None = None,
         *,
-        columns_of: Path | None = None,
+        columns_of: str | None = None,
         is_typed: bool = False,
         gap: bytes = b"",
     ) -> None:
         self.shape = shape
-        self._columns_of = columns_of
+        self._table = None if columns_of is None else Table(columns_of)
         self._is_typed = is_typed
-        self._width = 0
         self._place = path.parent.parent  # of the private directory
         self._lines = Ordered(path, gap)
         self.longest = len(gap)
@@ -193,9 +192,8 @@ class Spool:
 
     def _learn(self, shape: Shape, row: Mapping[str, Any]) -> None:
         shape.learn(row)
-        if self._columns_of and len(shape.fields) != self._width:
-            self._width = len(shape.fields)
-            check_names(shape.fields, str(self._columns_of))
+        if self._table is not None:
+            self._table.take(row, len(shape.fields))
 
     def finish(self) -> Path:
         """Returns the file with all lines in order.
