@@ -230,7 +230,10 @@ class Connector:
     def _source(self, config: Config, cursor_field: str | None) -> AbstractContextManager[Source]:
         if config.input is None:
             raise ConfigError([Problem("input", "is missing: say where the records are")])
-        return stores.load(config.input.type).source(config.input, cursor_field=cursor_field)
+        given = config.input
+        if config.on_bad_input != "fail" and "on_bad_input" in type(given).model_fields:
+            given = given.model_copy(update={"on_bad_input": config.on_bad_input})
+        return stores.load(given.type).source(given, cursor_field=cursor_field)
 
 
 def _first_row(config: Config, source: Source) -> dict[str, Any] | None:

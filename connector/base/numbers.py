@@ -41,6 +41,12 @@ class Number(float):
         return self.digits
 
     __repr__ = __str__
+    __hash__ = float.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Number) and self.json != other.json:
+            return float.__eq__(self, other) and Decimal(self.json) == Decimal(other.json)
+        return float.__eq__(self, other)
 
     @property
     def json(self) -> str:
@@ -87,6 +93,20 @@ def exact(literal: str) -> float:
     return Number(literal)
 
 
+def written(digits: str) -> int | float:
+    """Returns the number that is written so, without an exponent: what its text is, is part of it, as in 1.50.
+
+    Raises:
+        ValueError: It is beyond the range of a double, and not a whole number.
+    """
+    if "." not in digits:
+        return int(digits)
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {digits[:40]} is out of range: write it as a text")
+    return value if repr(value) == digits else Number(digits)
+
+
 def of_decimal(value: Decimal) -> int | float | None:
     """Returns a decimal as a JSON number with the same digits; `None` for NaN and infinity.
 
@@ -95,8 +115,7 @@ def of_decimal(value: Decimal) -> int | float | None:
     """
     if not value.is_finite():
         return None
-    digits = format(value, "f")
-    return exact(digits) if "." in digits else int(digits)
+    return written(format(value, "f"))
 
 
 def may_be_long(text: bytes) -> bool:

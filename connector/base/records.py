@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 JSON: TypeAlias = Any
 """A value that `json.loads` can return."""
@@ -15,8 +16,38 @@ Schema: TypeAlias = dict[str, Any]
 GROUP: Final = "_llm"
 """The column that holds a row's provenance."""
 
+ROW_KEY: Final = "_llm_row_key"
+"""The column that identifies a row, where no primary key is configured."""
+
+_PARTS: Final = f"{GROUP}_"
+
+
+def is_earlier(column: str) -> bool:
+    """Returns whether a column of an input holds the provenance of an earlier run: the group, or its parts in CSV."""
+    return column.startswith(GROUP) and (column == GROUP or (column.startswith(_PARTS) and column != ROW_KEY))
+
+
+def merged(row: Mapping[str, JSON], added: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Returns a row with `added` columns, or new values for them; new provenance replaces that of an earlier run."""
+    if GROUP in added and any(map(is_earlier, row)):
+        row = {name: value for name, value in row.items() if not is_earlier(name)}
+    return {**row, **added}
+
+
+def remaining(columns: Mapping[str, Schema], added: Collection[str]) -> dict[str, Schema]:
+    """Returns the columns of an input that `merged` keeps."""
+    return {name: schema for name, schema in columns.items() if GROUP not in added or not is_earlier(name)}
+
+
 ANY: Final[Schema] = {}
 """The schema of what may be anything."""
+
+
+BAD_INPUT: Final = "_bad_input"
+"""The key, in a row of a private copy, of what is wrong with it; never a column."""
+
+OnBadInput = Literal["fail", "record"]
+"""What a broken line of JSON does: it ends the run, or it fails its own row."""
 
 
 @dataclass(slots=True)  # a frozen one takes three times as long to make, and there is one for every row
@@ -26,6 +57,7 @@ class Record:
     index: int
     data: dict[str, Any]
     stream: str = ""
+    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -159,4 +191,4 @@ class Outcome(NamedTuple):
     @property
     def row(self) -> dict[str, Any]:
         """The output row: the input's columns, then the mapped ones, then the provenance."""
-        return {**self.record.data, **self.columns, **self.group}
+        return merged(self.record.data, {**self.columns, **self.group})

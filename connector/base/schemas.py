@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
 from importlib import import_module
 from itertools import count
 from typing import Any, Final, Protocol
@@ -80,3 +82,16 @@ def _target(name: str, root: Schema) -> Any:
     for part in filter(None, name.removeprefix("#").split("/")):
         target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
     return target
+
+
+def conformed(value: JSON, schema: Schema) -> JSON:
+    """Returns a value that is valid under a portable schema, with 5.0 as 5 where the schema says integer."""
+    kinds = schema.get("type", ())
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    if isinstance(value, float) and "integer" in kinds and "number" not in kinds and value.is_integer():
+        return int(Decimal(str(value)))
+    if isinstance(value, dict) and schema.get("properties"):
+        return {key: conformed(each, schema["properties"].get(key, ANY)) for key, each in value.items()}
+    if isinstance(value, list) and schema.get("items"):
+        return [conformed(each, schema["items"]) for each in value]
+    return value

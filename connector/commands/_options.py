@@ -89,7 +89,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
     return config.model_copy(update={"image_root": folder and str(folder)})
 
 
-def store_from(path: str, *, delimiter: str | None = None) -> Any:
+def store_from(path: str, *, delimiter: str | None = None, on_bad_input: str = "fail") -> Any:
     """Returns the store options for a path on the command line.
 
     Raises:
@@ -98,7 +98,9 @@ def store_from(path: str, *, delimiter: str | None = None) -> Any:
     kind = "stdio" if path == STANDARD else "files"
     options = stores.load(kind).Options
     try:
-        return options() if kind == "stdio" else options(path=path, delimiter=delimiter or "")
+        if kind == "stdio":
+            return options(on_bad_input=on_bad_input)
+        return options(path=path, delimiter=delimiter or "", on_bad_input=on_bad_input)
     except ValidationError as error:
         (first, *_) = error.errors()
         name = "--csv-delimiter" if "delimiter" in first["loc"] else "the path"

@@ -69,7 +69,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     beside = None if arguments.output == STANDARD else Path(arguments.output)
     path = ledger_path(config, beside)
     _differ(arguments.output, arguments.dead_letter, path)
-    given, stop = store_from(arguments.input, delimiter=arguments.csv_delimiter), Stop()
+    given, stop = (
+        store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input),
+        Stop(),
+    )
     with ExitStack() as stack:
         source = stack.enter_context(stores.load(given.type).source(given, limit=arguments.limit))
         plan = Plan(config, source.columns or None)

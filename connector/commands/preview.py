@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     config = config_from(arguments)
-    options = store_from(arguments.input, delimiter=arguments.csv_delimiter)
+    options = store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input)
     with stores.load(options.type).source(options, limit=arguments.limit) as source:
         plan = Plan(config, source.columns or None)
         records = list(islice((item for item in source.read() if isinstance(item, Record)), arguments.rows))

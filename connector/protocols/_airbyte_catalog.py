@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connector.base.errors import ConfigError
-from connector.base.records import JSON, Schema
+from connector.base.records import JSON, ROW_KEY, Schema
 from connector.base.schemas import portable
 from connector.base.streams import Mode, Selection, Stream, Target
-from connector.run.row_keys import ROW_KEY
 from connector.run.row_keys import SCHEMA as KEY
 
 SYNC_MODES: Final[Mapping[str, Mode]] = {

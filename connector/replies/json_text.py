@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from connector.base import numbers
 from connector.base.decoding import DepthError, is_too_deep
 
 _THOUGHTS: Final = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection"
@@ -26,10 +27,10 @@ def json_in(content: str) -> Any:
     """
     text = content.strip()
     try:
-        value = orjson.loads(text)
+        value = numbers.loads(text)
     except orjson.JSONDecodeError:
         text = _unfenced(_without_thoughts(text))
-        value = orjson.loads(text)
+        value = numbers.loads(text)
     if is_too_deep(value, text):
         raise DepthError
     return value

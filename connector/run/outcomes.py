@@ -48,6 +48,7 @@ class Outcomes:
         self._prices = prices_of(config)
         self._schema = config.output_schema
         self._checker = schemas.checker_of(self._schema) if self._schema else None
+        self._portable = schemas.portable(self._schema, self._schema) if self._schema else ANY
         self._response = Template(self._format(config), "response_format", lenient=True)
         self._is_sample = not self._response.strings
         self._values = self._endpoint.value_types(request)
@@ -118,8 +119,7 @@ class Outcomes:
                 name: schemas.nullable(schema_inference.schema_of_value(value))
                 for name, value in self._response.structure.items()
             }
-        parsed = schemas.portable(self._schema, self._schema) if self._schema else ANY
-        names = {**self._names, "properties": {**self._names["properties"], "parsed": parsed}}
+        names = {**self._names, "properties": {**self._names["properties"], "parsed": self._portable}}
         return {name: schemas.nullable(schema) for name, schema in self._response.columns(names).items()}
 
     def _read(self, body: dict[str, Any]) -> tuple[Answer, dict[str, Any] | None]:
@@ -212,7 +212,7 @@ class Outcomes:
         problem = self._checker.problem(value, len(content or "")) if self._checker else None
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: {problem}")
-        return value
+        return schemas.conformed(value, self._portable)
 
 
 def _our_fault(error: Exception) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from typing import Final
 
 from connector import endpoints
 from connector.base.errors import ConfigError, Problem
-from connector.base.records import GROUP
+from connector.base.records import GROUP, is_earlier
 from connector.config.config import Config
 from connector.config.shorthands import names_of
 from connector.run.outcomes import Outcomes
 from connector.run.requests import Requests
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Plan:
@@ -51,10 +55,13 @@ class Plan:
             if name not in columns
         ]
         for name in self.added:
-            if name in columns:
+            if name in columns and name != GROUP:
                 side = "response_format" if name in self.columns else "metadata"
                 problems.append(Problem(side, f'the column "{name}" is in the input already: give it another name'))
         if GROUP in self.columns:
             problems.append(Problem("response_format", f'"{GROUP}" is the name of the provenance group'))
         if problems:
             raise ConfigError(problems)
+        if GROUP in self.added and (earlier := [name for name in columns if is_earlier(name)]):
+            names = ", ".join(earlier)
+            _LOG.warning("%s: the provenance of an earlier run is replaced: rename the columns to keep it", names)

@@ -7,9 +7,9 @@ from contextlib import closing
 from itertools import chain
 from typing import Any, Final
 
-from connector.base.records import JSON, Checkpoint, Record
+from connector.base.records import JSON, ROW_KEY, Checkpoint, Record
 from connector.base.streams import Estimate, Selection
-from connector.run.row_keys import ROW_KEY, RowKeys
+from connector.run.row_keys import RowKeys
 from connector.run.runtime import Runtime
 from connector.stores import Source
 

@@ -75,7 +75,9 @@ class Requests:
         return self._template.required()
 
     def call(self, record: Record) -> Call:
-        """Renders the call that a row needs. Raises `TemplateError` as `body` does."""
+        """Renders the call that a row needs. Raises `TemplateError` as `body`, and for a row that cannot be read."""
+        if record.problem:
+            raise TemplateError(record.problem)
         body = self.body(record.data)
         return Call(self.key(body), body, [record])
 

@@ -14,10 +14,7 @@ from typing import Any, Final
 import orjson
 
 from connector.base import numbers
-from connector.base.records import Outcome, Record, Schema
-
-ROW_KEY: Final = "_llm_row_key"
-"""The column that holds the key."""
+from connector.base.records import ROW_KEY, Outcome, Record, Schema
 
 SCHEMA: Final[Schema] = {"type": "string", "description": "Identifies the row, where no primary key is configured."}
 

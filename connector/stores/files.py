@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError
-from connector.base.records import Schema
+from connector.base.records import OnBadInput, Schema
 from connector.base.streams import Target
 from connector.stores import Sink, Source, columnar, is_dead_letter
 from connector.stores.formats import File, FileInput, FileOutput, FromFiles, formats
@@ -94,6 +94,7 @@ class Options(BaseModel):
         "agree on.",
         examples=[";"],
     )
+    on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
     csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
         default=False,
         title="Safe CSV",
@@ -105,7 +106,10 @@ class Options(BaseModel):
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Opens files for reading, see `Store.source`. With a `limit` the types come from these rows only."""
-    files = [file._replace(delimiter=options.delimiter) for file in find(options.path, options.format)]
+    files = [
+        file._replace(delimiter=options.delimiter, on_bad_input=options.on_bad_input)
+        for file in find(options.path, options.format)
+    ]
     name = options.name or stem(options.path)
     with private_directory() as directory:
         given = FileInput(name, files, directory, limit, cursor_field, is_dead_letter)

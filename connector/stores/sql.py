@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from connector.base import numbers
 from connector.base.errors import ConfigError, StorageError
-from connector.base.records import JSON, Checkpoint, Record, Schema
+from connector.base.records import JSON, Checkpoint, Record, Schema, merged, remaining
 from connector.base.streams import Target
 from connector.stores import Source
 from connector.stores._sql_types import (
@@ -102,22 +103,28 @@ class Query:
 
     def _read(self, start: Position, state: JSON) -> Iterator[Record | Checkpoint]:
         with private_directory() as directory, Spool(Path(directory) / "rows.jsonl") as spool:
-            with masked(self._options.url, ConfigError), self._engine.connect() as connection:
-                result = self._rows(connection, start)
+            with (
+                masked(self._options.url, ConfigError),
+                self._engine.connect() as connection,
+                closing(self._rows(connection, start)) as result,
+            ):
                 for index, row in enumerate(islice(result, self._limit and self._limit + start.ties)):
-                    spool.write(index, dict(zip(self.columns, row, strict=True)))
+                    spool.write(index, _with_texts(dict(zip(self.columns, row, strict=True))))
             if self._cursor_field is None:
                 self.rows = len(spool)
                 if self.rows < start.rows:
                     raise state_mismatch(state, None)
             left = None if self._limit is None else max(self._limit - start.rows, 0)
-            rows = islice(_unread(map(numbers.loads, spool.lines()), start), left)
+            rows = islice(_unread(map(_with_numbers, spool.lines()), start), left)
             yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
 
     def _look(self) -> None:
         """Learns the columns: from the server if it tells types, else from the first rows, or all of a local file."""
-        with masked(self._options.url, ConfigError), self._engine.connect() as connection:
-            result = self._rows(connection, Position())
+        with (
+            masked(self._options.url, ConfigError),
+            self._engine.connect() as connection,
+            closing(self._rows(connection, Position())) as result,
+        ):
             names = list(result.keys())
             check_names(names, "query")
             told = [each[1] for each in result.cursor.description] if result.cursor else []
@@ -150,7 +157,7 @@ class Query:
             rows = sa.table(sa.quoted_name(f"({query}\n) t", quote=False))
         else:
             rows = existing_table(self._options.table)
-        chosen = sa.select(sa.literal_column("*")).select_from(rows)
+        chosen: sa.Select[Any] = sa.select(sa.literal_column("*")).select_from(rows)
         if start.field is None:
             return chosen
         cursor: sa.ColumnElement[Any] = sa.column(start.field)
@@ -159,7 +166,9 @@ class Query:
                 value = cursor_of(self._samples[start.field], start.cursor)
             except (ArithmeticError, TypeError, ValueError):
                 raise state_mismatch(start.state, start.field) from None
-            chosen = chosen.where(cursor >= (_psycopg().cursor(value) if _is_psycopg(self._engine) else value))
+            if _is_psycopg(self._engine):  # the server knows the type, which is not that of a text
+                value = sa.bindparam("cursor", _psycopg().cursor(value), type_=sa.types.NullType())
+            chosen = chosen.where(cursor >= value)
         return chosen.order_by(sa.case((cursor.is_(None), 0), else_=1), cursor)
 
 
@@ -188,7 +197,7 @@ class Appender:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        self._spool.write(record.index, None if added is None else {**record.data, **added})
+        self._spool.write(record.index, None if added is None else merged(record.data, added))
 
     def flush(self) -> None:
         """Does nothing: the rows enter the table together."""
@@ -238,7 +247,9 @@ def sink(
         with masked(options.url, ConfigError), engine.connect():
             pass
         with Spool(Path(directory) / "rows.jsonl", Shape.of_table(), is_typed=True) as spool:
-            yield Appender(options, engine, spool, {**(source.columns if source else {}), **added}, target)
+            yield Appender(
+                options, engine, spool, {**remaining(source.columns if source else {}, added), **added}, target
+            )
 
 
 @contextmanager
@@ -261,6 +272,22 @@ def _is_psycopg(engine: sa.Engine) -> bool:
 def _psycopg() -> Any:
     """Returns the module that needs psycopg."""
     return importlib.import_module("connector.stores._postgresql")
+
+
+_DECIMALS: Final = "\0decimals"
+"""The key, in a waiting row, of the columns whose texts are decimals: JSON's numbers have no zeros at their end."""
+
+
+def _with_texts(row: dict[str, Any]) -> dict[str, Any]:
+    decimals = [name for name, value in row.items() if isinstance(value, Decimal) and value.is_finite()]
+    return {**row, **{name: format(row[name], "f") for name in decimals}, _DECIMALS: decimals} if decimals else row
+
+
+def _with_numbers(line: bytes) -> dict[str, Any]:
+    row: dict[str, Any] = numbers.loads(line)
+    for name in row.pop(_DECIMALS, ()):
+        row[name] = numbers.of_decimal(Decimal(row[name]))
+    return row
 
 
 def _unread(rows: Iterator[dict[str, Any]], start: Position) -> Iterator[dict[str, Any]]:

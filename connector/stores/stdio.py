@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError, StorageError
 from connector.base.lines import lines
-from connector.base.records import IDLE, JSON, Checkpoint, Idle, Record, Schema
+from connector.base.records import BAD_INPUT, IDLE, JSON, Checkpoint, Idle, OnBadInput, Record, Schema, merged
 from connector.base.streams import Target
 from connector.stores import DEAD_LETTER, Source
 from connector.stores.staging.position import INTERVAL, Position, state_mismatch
@@ -28,6 +29,7 @@ class Options(BaseModel):
 
     type: Literal["stdio"] = Field(default="stdio", title="Type")
     name: str = Field(default="", title="Stream name", description="The name of the stream. Default: stdin.")
+    on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
 
 
 class Reader:
@@ -35,11 +37,12 @@ class Reader:
 
     rows: int | None = None
 
-    def __init__(self, name: str, stream: BinaryIO, limit: int | None) -> None:
+    def __init__(self, name: str, stream: BinaryIO, limit: int | None, on_bad: OnBadInput = "fail") -> None:
         self.name = name
         self.columns: dict[str, Schema] = {}
         self._stream = stream
         self._limit = limit
+        self._on_bad = on_bad
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """See `Source.read`. Rows that `state` covers are skipped; yields `IDLE` while the producer pauses."""
@@ -55,7 +58,7 @@ class Reader:
                 yield IDLE
                 continue
             if index >= start:
-                yield Record(index, row, self.name)
+                yield Record(index, row, self.name, row.pop(BAD_INPUT, ""))
             index += 1
             if index >= told + INTERVAL:
                 told = index
@@ -74,7 +77,7 @@ class Reader:
                 continue
             number += 1
             if line.strip():
-                row = decode(line, "standard input, line", number)
+                row = decode(line, "standard input, line", number, self._on_bad)
                 row.pop(DEAD_LETTER, None)
                 yield row
                 rows += 1
@@ -92,7 +95,7 @@ class Writer:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        line = b"" if added is None else encode({**record.data, **added})[0]
+        line = b"" if added is None else encode(merged(record.data, added))[0]
         if record.index < self._next:
             self._put([line])
             return
@@ -131,7 +134,7 @@ def source(
         raise ConfigError(f'cursor_field: standard input comes in its own order: leave out "{cursor_field}"')
     if stream is None and sys.stdin is None:
         raise ConfigError("standard input: it is closed: pipe records into it, or name a file")
-    yield Reader(options.name or "stdin", stream or sys.stdin.buffer, limit)
+    yield Reader(options.name or "stdin", stream or sys.stdin.buffer, limit, options.on_bad_input)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from connector.base.errors import ConfigError
-from connector.base.records import Outcome, Record, Schema, Status
+from connector.base.records import GROUP, Outcome, Record, Schema, Status, is_earlier
 from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
 from connector.tables import OnError
@@ -87,15 +87,16 @@ class ArrowTable:
         """Returns the batch that has waited longest, without the rows that are left out, with the new columns."""
         batch, end = self._waiting.popleft()
         done, self._done = self._done, []
-        inputs = batch.columns
+        inputs, given = batch.columns, self._schema
         if len(done) < batch.num_rows:
             start = end - batch.num_rows
             inputs = _picked(batch, [outcome.record.index - start for outcome in done])
         gained = [{**outcome.columns, **outcome.group} for outcome in done]
         arrays = [pa.array([row[name] for row in gained], each.type) for name, each in columns.items()]
         fields = [pa.field(name, each.type) for name, each in columns.items()]
-        schema = pa.schema([*self._schema, *fields], metadata=self._schema.metadata)
-        return pa.RecordBatch.from_arrays([*inputs, *arrays], schema=schema)
+        kept = [place for place, name in enumerate(given.names) if GROUP not in columns or not is_earlier(name)]
+        schema = pa.schema([*(given.field(place) for place in kept), *fields], metadata=given.metadata)
+        return pa.RecordBatch.from_arrays([*(inputs[place] for place in kept), *arrays], schema=schema)
 
 
 def _picked(batch: pa.RecordBatch, places: list[int]) -> list[pa.Array]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from connector.base.records import Outcome, Record, Schema
+from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier
 from connector.run.pipeline import Result
 from connector.tables import OnError
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class DictTable(NamedTuple):
@@ -21,10 +24,16 @@ class DictTable(NamedTuple):
         return (Record(index, dict(row)) for index, row in enumerate(self.rows))
 
     def enriched(
-        self, results: Iterator[Result], _added: Mapping[str, Schema], on_error: OnError
+        self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError
     ) -> Iterator[dict[str, Any]]:
         """See `connector.tables.OpenTable.enriched`."""
-        return (result.row for result in on_error(results) if isinstance(result, Outcome))
+        is_said = GROUP not in added
+        for result in on_error(results):
+            if isinstance(result, Outcome):
+                if not is_said and any(map(is_earlier, result.record.data)):
+                    is_said = True
+                    _LOG.warning('the provenance of an earlier run, "%s", is replaced: rename it to keep it', GROUP)
+                yield result.row
 
     def close(self) -> None:
         """Does nothing: there is nothing to release."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from connector.run.row_keys import ROW_KEY
+from connector.base.records import ROW_KEY
 from tests.endpoint import Endpoint, answer_to
 from tests.stores.helpers import parquet
 

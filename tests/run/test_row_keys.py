@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.records import IDLE, Checkpoint, Outcome, Provenance, Record, Status
-from connector.run.row_keys import ROW_KEY, RowKeys
+from connector.base.records import IDLE, ROW_KEY, Checkpoint, Outcome, Provenance, Record, Status
+from connector.run.row_keys import RowKeys
 
 Row = dict[str, Any]
 ROWS = st.lists(st.fixed_dictionaries({"id": st.integers(0, 3), "text": st.sampled_from(["", "a", None])}), max_size=20)

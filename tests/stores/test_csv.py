@@ -156,7 +156,9 @@ def test_the_separator_is_what_a_first_line_says_or_all_rows_agree_on(
 )
 def test_a_file_whose_separator_stays_doubtful_is_refused_with_the_choice_to_make(tmp_path: Path, content: str) -> None:
     path = file(tmp_path, content)
-    with pytest.raises(ConfigError, match='may be separated by ",", ";".* --csv-delimiter or `delimiter` in the input'):
+    with pytest.raises(
+        ConfigError, match=r'may be separated by ",", ";".* --csv-delimiter or `delimiter` in the input'
+    ):
         table(path)
     if "\n1;" in content:
         assert len(table(path, delimiter=";")[0]) == 3
@@ -173,9 +175,12 @@ def test_typing_takes_as_many_statements_for_a_thousand_columns_as_for_ten(
 ) -> None:
     statements: list[str] = []
     run = Database.run
-    monkeypatch.setattr(
-        Database, "run", lambda self, sql, *more: (statements.append(str(sql)), run(self, sql, *more))[1]
-    )
+
+    def counted(self: Database, statement: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
+        statements.append(str(statement))
+        return run(self, statement, parameters)
+
+    monkeypatch.setattr(Database, "run", counted)
     counts = {}
     for columns in (10, 1_000):
         cells = ["1", "2.5", "true", "2024-01-31", "x"] * (columns // 5)

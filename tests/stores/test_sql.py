@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Record
 from connector.stores import files, sql
-from connector.stores._sql_types import column_schema, kind_of, cursor_of, masked
+from connector.stores._sql_types import column_schema, cursor_of, kind_of, masked
 from tests.stores.helpers import rows_of, states_of, types
 
 
@@ -185,12 +185,12 @@ def test_a_column_of_sqlite_with_values_of_several_types_is_declared_with_all_of
             jsonschema.validate(row["a"], source.columns["a"])
 
 
-@pytest.mark.parametrize("literal", [r"'a\:b'", r"'a\: b'", "'a:b'", "'10%'", "'%s %(x)s'", r"'\::x:y'", "'a' -- x"])
+@pytest.mark.parametrize("literal", [r"'a\:b'", r"'a\: b'", "'a:b'", "'10%'", "'%s %(x)s'", r"'\::x:y'"])
 def test_a_query_is_run_as_it_is_written_with_a_cursor_too(base: Base, literal: str) -> None:
     query = base.options(f"SELECT {literal} AS c, 1 AS n")
     for cursor in (None, "n"):
         with sql.source(query, cursor_field=cursor) as source:
-            assert rows_of(source) == [{"c": literal.partition(" --")[0].strip("'"), "n": 1}] or "--" in literal
+            assert rows_of(source) == [{"c": literal.strip("'"), "n": 1}]
 
 
 def test_times_tell_whether_they_have_a_zone() -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from connector.base.records import OnBadInput
 from connector.config.options import InputOption, OutputOption, StreamsOption
 
 
@@ -42,6 +43,12 @@ class TableOptions(BaseModel):
         default="full",
         title="Provenance",
         description="How much of `_llm` each row gets: all of it, only status and error, or nothing.",
+    )
+    on_bad_input: OnBadInput = Field(
+        default="fail",
+        title="On bad input",
+        description="What a broken line of a JSON input does: `fail` ends the run before the first call, `record` "
+        "fails its row alone.",
     )
     on_error: Literal["record", "skip", "fail"] = Field(
         default="record",

@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from connector.base.numbers import Number
+from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.stores.staging.shapes import DECIMAL
 
@@ -214,8 +214,7 @@ def has_decimals(type_: DuckType) -> bool:
 def with_numbers(value: Any) -> JSON:
     """Returns a value with JSON's numbers, digit for digit, in place of decimals."""
     if isinstance(value, Decimal):
-        digits = format(value, "f")
-        return Number(digits) if "." in digits else int(digits)
+        return numbers.of_decimal(value)
     if isinstance(value, list):
         return [with_numbers(each) for each in value]
     if isinstance(value, dict):

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from connector.base.errors import ConfigError
-from connector.base.records import JSON, Checkpoint, Record, Schema
+from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record, Schema
 from connector.stores.columnar.columns import SnapshotColumn
 from connector.stores.columnar.database import Database
 from connector.stores.formats import File, FileInput, FromFiles, unreadable
@@ -26,7 +26,7 @@ class Snapshot(FromFiles):
         self.files = files
         self.database = database
         self.fields = fields
-        self.columns: dict[str, Schema] = {field.name: field.schema for field in fields}
+        self.columns: dict[str, Schema] = {field.name: field.schema for field in fields if field.name != BAD_INPUT}
         self.rows = database.count("input")
         self._cursor: SnapshotColumn | None = None
 
@@ -56,7 +56,8 @@ class Snapshot(FromFiles):
             position = position._replace(rows=self._resume(self._cursor, position, state))
         elif position.rows > self.rows:
             raise state_mismatch(state, None)
-        return numbered(self._batches(position.rows), position, self.name)
+        has_bad = len(self.columns) < len(self.fields)
+        return numbered(self._batches(position.rows), position, self.name, has_bad=has_bad)
 
     def _resume(self, cursor: SnapshotColumn, position: Position, state: JSON) -> int:
         """Returns how many rows come before those that have not been read."""
@@ -76,7 +77,7 @@ class Snapshot(FromFiles):
         return int(nulls + less + min(position.ties, equal))
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
-        names = list(self.columns)
+        names = [field.name for field in self.fields]
         parsed = [(field.name, field.parse) for field in self.fields if field.parse]
         cells = ", ".join(field.json for field in self.fields) or "NULL"
         for rows in self.database.stream(lambda first: f"FROM input SELECT {cells} WHERE rowid >= {first}", start):

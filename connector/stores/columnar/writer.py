@@ -10,7 +10,7 @@ from typing import Final, Protocol, Self
 import duckdb
 import orjson
 
-from connector.base.records import JSON, Record, Schema
+from connector.base.records import JSON, Record, Schema, merged, remaining
 from connector.stores import Source
 from connector.stores.columnar.columns import SnapshotColumn, Structure, identifier, literal
 from connector.stores.columnar.database import Database, Statement
@@ -68,7 +68,7 @@ class ColumnarWriter:
         self._layout = layout
         self._added = added
         self._snapshot = source if isinstance(source, Snapshot) else None
-        self._inputs = dict(source.columns) if source else {}
+        self._inputs = remaining(source.columns, added) if source else {}
         check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
         self._known = self._snapshot is not None or bool(self._inputs)
         self._shape = Shape.of_table() if layout.is_typed or not self._known else None
@@ -93,7 +93,7 @@ class ColumnarWriter:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        row = added if added is None or self._snapshot else {**record.data, **added}
+        row = added if added is None or self._snapshot else merged(record.data, added)
         self._spool.write(record.index, row)
 
     def flush(self) -> None:
@@ -140,6 +140,8 @@ class ColumnarWriter:
         """Returns the columns of the file and the SQL of each."""
         cells: dict[str, str] = {}
         for field in self._snapshot.fields if self._snapshot else ():
+            if field.name not in self._inputs:
+                continue
             cells |= self._layout.cells(field.name, None, self._layout.input_cell(field))
         for name, structure in structures.items():
             cell = f"struct_extract(v, {literal(name)})"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from connector.base.errors import ConfigError
-from connector.base.records import Schema
+from connector.base.records import OnBadInput, Schema
 from connector.stores import Sink, Source
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase
 from connector.stores.staging.compression import Compression, UnreadableTextError, is_broken
@@ -78,12 +78,16 @@ class Format(Protocol):
 
 
 class File(NamedTuple):
-    """A file, its format and its compression; `delimiter` separates the cells of a CSV file where it is told."""
+    """A file, its format and its compression; `delimiter` separates the cells of a CSV file where it is told.
+
+    `on_bad_input` says what a broken line of JSON does.
+    """
 
     path: Path
     format: Format
     compression: Compression
     delimiter: str = ""
+    on_bad_input: OnBadInput = "fail"
 
 
 class FileInput(NamedTuple):

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, NamedTuple, cast
 
+from connector.base import numbers
 from connector.base.errors import ConfigError
-from connector.base.numbers import Number, Truth
+from connector.base.numbers import Truth
 from connector.base.records import GROUP, JSON, Schema
 from connector.stores import DEAD_LETTER, Sink, Source, columnar
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase, Structure, literal, scalar
@@ -53,14 +54,6 @@ class _Kind(NamedTuple):
     parse: Callable[[str], JSON] | None = None
 
 
-def _number(text: str) -> JSON:
-    """Returns a number that keeps its text: `1.50` is not `1.5` to who reads it."""
-    if "." not in text:
-        return int(text)
-    value = float(text)
-    return value if repr(value) == text else Number(text)
-
-
 def _truth(text: str) -> JSON:
     return True if text == "true" else False if text == "false" else Truth(text)
 
@@ -79,7 +72,7 @@ _KINDS: Final = (
         re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]+"),
         f"{_SHORT} AND ({_all(f'{_INTEGER}|{_DECIMAL}[0-9]*[1-9]')} OR {_all(f'{_DECIMAL}([0-9]*[1-9]|0)')}"
         f" OR {_all(f'{_DECIMAL}[0-9]+')} AND min({_SCALE}) = max({_SCALE}))",
-        _number,
+        numbers.written,
     ),
     _Kind("BOOLEAN", re.compile("(?i)true|false"), parse=_truth),
     _Kind("DATE", re.compile(_DAY), "bool_and(TRY_CAST(v AS DATE) IS NOT NULL)"),
@@ -219,9 +212,7 @@ def _safe_cell(sql: str) -> str:
 
 
 class _Sheet(NamedTuple):
-    """A file, the separator of its cells, the names of its columns, the bytes of its longest row at most, and the lines
-    before the header.
-    """
+    """A file, what separates its cells, its columns, its longest row in bytes, and the lines before its header."""
 
     file: File
     separator: str

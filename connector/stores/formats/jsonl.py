@@ -20,7 +20,8 @@ import orjson
 
 from connector.base import numbers
 from connector.base.decoding import is_too_deep
-from connector.base.records import JSON, Checkpoint, Record, Schema
+from connector.base.errors import ConfigError
+from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record, Schema, merged, remaining
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
     SnapshotColumn,
@@ -107,7 +108,9 @@ class JsonLines(FromFiles):
         self.name = given.name
         self.files = given.files
         self.rows = copy.rows
-        self.columns = {column: schema for column, schema in copy.columns.items() if not given.leaves_out(column)}
+        self._has_bad = BAD_INPUT in copy.columns
+        kept = {column: schema for column, schema in copy.columns.items() if not given.leaves_out(column)}
+        self.columns = {column: schema for column, schema in kept.items() if column != BAD_INPUT}
         self._path = copy.path
         self._is_wide = copy.longest * INTERVAL > _AT_ONCE
 
@@ -127,10 +130,10 @@ class JsonLines(FromFiles):
         position = Position.of(state, None)
         if position.rows > self.rows:
             raise state_mismatch(state, None)
-        return numbered(self._batches(position.rows), position, self.name)
+        return numbered(self._batches(position.rows), position, self.name, has_bad=self._has_bad)
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
-        columns = list(self.columns)
+        columns = [*self.columns, *([BAD_INPUT] if self._has_bad else [])]
         with self._path.open("rb") as lines:
             deque(islice(lines, start), maxlen=0)
             while batch := _decoded(list(_some(lines) if self._is_wide else islice(lines, INTERVAL))):
@@ -147,7 +150,7 @@ class JsonWriter:
         self._output = output
         self._added = list(added)
         self._framing = framing
-        columns = list(source.columns) if source else []
+        columns = list(remaining(source.columns, added)) if source else []
         self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
         check_names(self._names or added, str(output.place))
         shape = None if self._names else Shape.of_table()
@@ -161,7 +164,7 @@ class JsonWriter:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        row = None if added is None else {**record.data, **added}
+        row = None if added is None else merged(record.data, added)
         names = self._names
         if row and names and list(row) != names:
             row = {name: row.get(name) for name in names}
@@ -228,6 +231,7 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
         ConfigError: A line is not an object, or cannot be decompressed; it names the line.
     """
     place, number = f"{file.path}, line", 0
+    broken: list[ConfigError] = []
     with _opened(file) as stream:
         while lines := stream.readlines(BUFFER):
             if number == 0:
@@ -235,10 +239,19 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
             rows = _parsed(lines)
             if rows is None:
                 texts = ((at, line.strip()) for at, line in enumerate(lines, number + 1))
-                yield from (decode(text, place, at) for at, text in texts if text)
-            else:
+                for at, text in texts:
+                    try:
+                        row = decode(text, place, at, file.on_bad_input) if text else None
+                    except ConfigError as error:
+                        broken.append(error)
+                    if row is not None and not broken:
+                        yield row
+            elif not broken:
                 yield from rows
             number += len(lines)
+    if broken:
+        count = f"; lines that are broken: {len(broken):,}" if len(broken) > 1 else ""
+        raise ConfigError(f'{broken[0].message}, or let it fail alone with on_bad_input "record"{count}')
 
 
 def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
@@ -257,7 +270,7 @@ def _items(database: SnapshotDatabase, file: File) -> Iterator[dict[str, Any]]:
     batches = database.stream(lambda start: f"{item_scan(path, _LONGEST_ITEM, compression)} OFFSET {start}")
     for number, (text,) in enumerate(chain.from_iterable(batches), 1):
         if stripped := text.strip():
-            yield decode(stripped, f"{file.path}, item", number)
+            yield decode(stripped, f"{file.path}, item", number, file.on_bad_input)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Parquet:
         last = "" if limit is None else f" LIMIT {limit}"
         database.run(f"CREATE TABLE input AS FROM {table} SELECT {cells}{last}")
         types = database.types("input")
-        return [_column(database, name, cell, type_) for name, (cell, type_) in zip(names, types.items(), strict=True)]
+        return [_column(name, cell, type_) for name, (cell, type_) in zip(names, types.items(), strict=True)]
 
     def explain(self, text: str) -> str | None:  # noqa: ARG002 - DuckDB's words about Parquet are plain enough
         """See `Format.explain`."""
@@ -117,7 +117,7 @@ def _scan(files: Sequence[File]) -> str:
     return f"read_parquet({path_list([file.path for file in files])}, union_by_name = true, hive_partitioning = false)"
 
 
-def _column(database: SnapshotDatabase, name: str, cell: str, type_: DuckType) -> SnapshotColumn:
+def _column(name: str, cell: str, type_: DuckType) -> SnapshotColumn:
     if str(type_) == "JSON":
         return SnapshotColumn(name, {}, cell, cell, text=f"CAST({cell} AS VARCHAR)", parse=numbers.loads)
     json, schema = json_value(cell, type_)

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from connector.base.errors import ConfigError
-from connector.base.records import JSON, Checkpoint, Record
+from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record
 
 INTERVAL = 1_000
 """Records between two checkpoints, and rows that are fetched at a time."""
@@ -86,9 +86,17 @@ def state_mismatch(state: JSON, field: str | None) -> ConfigError:
 
 
 def numbered(
-    batches: Iterable[list[dict[str, Any]]], start: Position, stream: str, now: Callable[[], float] = monotonic
+    batches: Iterable[list[dict[str, Any]]],
+    start: Position,
+    stream: str,
+    now: Callable[[], float] = monotonic,
+    *,
+    has_bad: bool = False,
 ) -> Iterator[Record | Checkpoint]:
-    """Yields the rows as records, with a checkpoint after each batch, or every `SECONDS`, and at least one."""
+    """Yields the rows as records, with a checkpoint after each batch, or every `SECONDS`, and at least one.
+
+    `has_bad` says that rows may have the key `BAD_INPUT`.
+    """
     position, told = start, now()
     for batch in batches:
         begun = 0
@@ -96,7 +104,8 @@ def numbered(
             if place > begun and now() - told >= SECONDS:
                 position, begun, told = position.after(batch[begun:place]), place, now()
                 yield Checkpoint(position.state)
-            yield Record(position.rows + place - begun, data, stream)
+            problem = data.pop(BAD_INPUT, None) or "" if has_bad else ""
+            yield Record(position.rows + place - begun, data, stream, problem)
         position, told = position.after(batch[begun:]), now()
         yield Checkpoint(position.state)
     if position is start:

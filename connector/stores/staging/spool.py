@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import chain
@@ -16,6 +17,7 @@ from connector.base import durations, numbers
 from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, StorageError
 from connector.base.numbers import Number, Truth
+from connector.base.records import BAD_INPUT, OnBadInput
 from connector.stores.staging.ordered import Ordered
 from connector.stores.staging.shapes import Digits, LongInteger, Shape, Table, Wide
 
@@ -56,12 +58,37 @@ def no_room(error: Exception, directory: Path) -> StorageError:
     )
 
 
-def decode(text: bytes | str, place: str, number: int) -> dict[str, Any]:
+def decode(text: bytes | str, place: str, number: int, on_bad: OnBadInput = "fail") -> dict[str, Any]:
     """Returns the object that a text is. It stands in `place` with this number, as in `reviews.jsonl, line` 7.
+
+    A row that cannot be sent has the key `BAD_INPUT`, which says why: one that holds half of a character, which JSON
+    can write and no text can hold; and with `record`, whatever is no JSON object.
 
     Raises:
         ConfigError: It is not a JSON object.
     """
+    try:
+        return _object(text, place, number)
+    except ConfigError as error:
+        if (halved := _halved(text)) is not None:
+            what = "a text holds half of a character (a lone surrogate), which is no valid Unicode"
+            return {**halved, BAD_INPUT: f"{place} {number}: {what}: write the whole character"}
+        if on_bad == "fail":
+            raise
+        return {BAD_INPUT: error.message}
+
+
+def _halved(text: bytes | str) -> dict[str, Any] | None:
+    """Returns the object that a text is but for halves of characters, with U+FFFD in their place; else `None`."""
+    try:
+        row = json.loads(text, parse_float=numbers.exact)
+    except (ValueError, RecursionError):
+        return None
+    line, tidy = encode(row) if isinstance(row, dict) else (b"", {})
+    return dict(tidy) if tidy is not row and line and not is_too_deep(tidy, line) else None
+
+
+def _object(text: bytes | str, place: str, number: int) -> dict[str, Any]:
     try:
         row = numbers.loads(text)
     except orjson.JSONDecodeError as error:
