@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -89,6 +90,22 @@ def config_from(arguments: argparse.Namespace) -> Config:
     return config.model_copy(update={"image_root": folder and str(folder)})
 
 
+def check_output(option: str, path: str | None) -> None:
+    """Refuses an option for a file to write whose value names none.
+
+    Raises:
+        ConfigError: It is empty, or a folder.
+    """
+    if path is None or path == STANDARD:
+        return
+    try:
+        what = "it is empty" if not path else "this is a folder" if not Path(path).name or Path(path).is_dir() else ""
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
+        what = f"it cannot be written ({getattr(error, 'strerror', None) or error})"
+    if what:
+        raise ConfigError(f"{option} {json.dumps(path)}: {what}: name the file to write")
+
+
 def store_from(path: str, *, delimiter: str | None = None, on_bad_input: str = "fail") -> Any:
     """Returns the store options for a path on the command line.
 
@@ -103,10 +120,10 @@ def store_from(path: str, *, delimiter: str | None = None, on_bad_input: str = "
         return options(path=path, delimiter=delimiter or "", on_bad_input=on_bad_input)
     except ValidationError as error:
         (first, *_) = error.errors()
-        name = "--csv-delimiter" if "delimiter" in first["loc"] else "the path"
-        raise ConfigError(
-            f"{name} {json.dumps(str(first['input']))}: {first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        if "delimiter" in first["loc"]:
+            raise ConfigError(f"--csv-delimiter {json.dumps(delimiter)}: {first['ctx']['error']}") from None
+        what = str(first["ctx"]["error"]) if path else "it is empty"
+        raise ConfigError(f"the path {json.dumps(path)}: {what}: name a file, or - for standard input") from None
 
 
 def schema_from(columns: list[str]) -> Schema:

@@ -15,7 +15,7 @@ from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema, Status
 from connector.base.terminal import write
 from connector.commands import ExitCode
-from connector.commands._options import STANDARD, add_arguments, config_from, store_from
+from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
 from connector.commands._types import new_file_path
 from connector.engines import Stop
 from connector.run.on_error import FailedRows, Policy
@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     config = config_from(arguments)
     if arguments.ledger:
         config = config.model_copy(update={"cache": arguments.ledger})
+    for option in ("output", "dead_letter", "ledger"):
+        check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
     beside = None if arguments.output == STANDARD else Path(arguments.output)
     path = ledger_path(config, beside)
     _differ(arguments.output, arguments.dead_letter, path)
