@@ -162,8 +162,12 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
 
     try:
         return orjson.dumps(value, other, option)
-    except TypeError:
-        if not _has_big(value):
+    except TypeError as error:
+        try:
+            has_big = _has_big(value)
+        except RecursionError:  # a list within itself
+            raise error from None
+        if not has_big:
             raise
     return orjson.dumps(_packed(value), other, option)
 

@@ -140,7 +140,7 @@ def test_dates_and_times_keep_their_text_and_are_declared_where_it_is_iso_8601(t
             "id;price (net, EUR)\n1;2.50\n2;3.10\n",
             [{"id": 1, "price (net, EUR)": 2.5}, {"id": 2, "price (net, EUR)": 3.1}],
         ),
-        ("a|b;c\n1;2|3\n4|5\n", [{"a": "1;2", "b;c": 3}, {"a": 4, "b;c": 5}]),
+        ("a|b;c\n1;2|3\n4|5\n", [{"a": "1;2", "b;c": 3}, {"a": "4", "b;c": 5}]),
         ("a\tb, c\n1\t2\n", [{"a": 1, "b, c": 2}]),
     ],
 )

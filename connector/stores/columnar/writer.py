@@ -145,7 +145,11 @@ class ColumnarWriter:
             cells |= self._layout.cells(field.name, None, self._layout.input_cell(field))
         for name, structure in structures.items():
             cell = f"struct_extract(v, {literal(name)})"
-            date = _date(self._inputs.get(name, {})) if dates and name not in self._added else None
+            date = (
+                _date(self._inputs.get(name, {}))
+                if dates and self._layout.is_typed and name not in self._added
+                else None
+            )
             if structure == "VARCHAR" and date:
                 cell = f"CAST({cell} AS {date})"
             cells |= self._layout.cells(name, structure, cell)
