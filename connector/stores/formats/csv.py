@@ -66,7 +66,7 @@ _SHORT: Final = "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE)
 _SCALE: Final = "length(v) - instr(v, '.')"
 _KINDS: Final = (
     # A type is taken only if it gives every text back: 007 is no number, and 1.1 is not 1.10.
-    _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,17}"), parse=int),
+    _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,17}")),
     _Kind(
         "DOUBLE",
         re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]+"),
@@ -392,4 +392,5 @@ def _column(name: str, cell: str, kind: _Kind | None, *, is_iso: bool) -> Snapsh
     _, schema = scalar(exact, kind.name.lower())
     if kind.name in _ISO and not is_iso:
         schema = {"type": schema["type"]}
-    return SnapshotColumn(name, schema, exact, cell, text=cell, cursor_type=kind.name, parse=kind.parse)
+    json = exact if kind.name == "BIGINT" else cell
+    return SnapshotColumn(name, schema, exact, json, text=cell, cursor_type=kind.name, parse=kind.parse)

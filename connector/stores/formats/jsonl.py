@@ -244,7 +244,7 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
                         row = decode(text, place, at, file.on_bad_input) if text else None
                     except ConfigError as error:
                         broken.append(error)
-                    if row is not None and not broken:
+                    if not broken and row is not None:
                         yield row
             elif not broken:
                 yield from rows
