@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 from importlib import import_module
 from itertools import count
 from typing import Any, Final, Protocol

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector import endpoints
-from connector.base import schemas
+from connector.base import numbers, schemas
 from connector.base.decoding import DepthError
 from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem, ReplyError, TemplateError
 from connector.base.records import ANY, JSON, Answer, Failure, Outcome, Provenance, Record, Reply, Schema, Status, is_ok
@@ -209,7 +209,7 @@ class Outcomes:
             raise ReplyError(f"the reply is not JSON: {error}") from None
         if self._wants_object and not isinstance(value, dict):
             raise ReplyError(f"the reply is JSON, but not an object: {(content or '')[:_VALUE_SHOWN]}")
-        problem = self._checker.problem(value, len(content or "")) if self._checker else None
+        problem = self._checker.problem(numbers.doubles(value), len(content or "")) if self._checker else None
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: {problem}")
         return schemas.conformed(value, self._portable)
