@@ -107,8 +107,8 @@ SCALARS: Final[dict[str, tuple[Any, str, Any]]] = {
     "int of NumPy": (np.int8(-7), "-7", -7),
     "unsigned": (np.uint64(2**64 - 1), "18446744073709551615", 2**64 - 1),
     "largest of 64 bits": (2**64 - 1, "18446744073709551615", 2**64 - 1),
-    "more than 64 bits": (10**30 + 1, "1000000000000000000000000000001", "1000000000000000000000000000001"),
-    "far below zero": (-(2**63) - 1, "-9223372036854775809", "-9223372036854775809"),
+    "more than 64 bits": (10**30 + 1, "1000000000000000000000000000001", 10**30 + 1),
+    "far below zero": (-(2**63) - 1, "-9223372036854775809", -(2**63) - 1),
     "float": (0.1, "0.1", 0.1),
     "float of 64 bits": (np.float64(0.1), "0.1", 0.1),
     "float of 32 bits": (np.float32(0.1), "0.10000000149011612", 0.10000000149011612),
@@ -237,7 +237,7 @@ NESTED: Final[dict[str, tuple[Any, Any]]] = {
         [{"a": [{"b": pd.NaT, "c": np.float32("nan"), "d": b"x"}]}],
         [{"a": [{"b": None, "c": None, "d": "eA=="}]}],
     ),
-    "a long integer, deep": ({"a": [2**70]}, {"a": [str(2**70)]}),
+    "a long integer, deep": ({"a": [2**70]}, {"a": [2**70]}),
 }
 
 NO_VALUES: Final[dict[str, Any]] = {
@@ -275,8 +275,7 @@ def test_every_scalar_has_one_text_and_one_json_form(value: Any, shown: str, for
         assert json.loads(made) == form
     assert json.loads(dumps([{"a": value}])) == [{"a": form}]
     for found in (native(value), plain(value), plain([value])[0], plain({"a": (value,)})["a"][0]):
-        if type(value) is not int or type(form) is int:  # a long one stays one until it is encoded
-            assert (found, type(found)) == (form, type(form))
+        assert (found, type(found)) == (form, type(form))
     assert text(computable(value)) == shown
 
 

@@ -32,11 +32,18 @@ def both_ways(path: Path) -> tuple[Any, Any]:
     """Columns and rows of a file, by Python alone and by DuckDB; as text, since 1 and 1.0 are equal."""
     with tempfile.TemporaryDirectory() as folder:
         lines = JsonLines.opened(FileInput("in", [recognise(path)], Path(folder)))
-        found = repr((lines.columns, rows_of(lines)))
+        found = repr((without_format(lines.columns), rows_of(lines)))
     with tempfile.TemporaryDirectory() as folder:
         given = FileInput("in", [recognise(path)], Path(folder))
         with snapshot.opened(given) as columns:
-            return found, repr((columns.columns, rows_of(columns)))
+            return found, repr((without_format(columns.columns), rows_of(columns)))
+
+
+def without_format(schema: Any) -> Any:
+    """A schema without the format "decimal", by which a copy with types says what its columns cannot hold."""
+    if not isinstance(schema, dict):
+        return schema
+    return {name: without_format(each) for name, each in schema.items() if (name, each) != ("format", "decimal")}
 
 
 @settings(max_examples=60, deadline=None)
