@@ -42,8 +42,8 @@ demo: $(VENV)/.base  ## enrich a sample table (OPENAI_BASE_URL, OPENAI_API_KEY, 
 fast: $(VENV)/.test  ## the tests that are not marked slow (tests/conftest.py), in under a minute
 	$(BIN)/python -m pytest $(FAST)
 
-test: $(VENV)/.test  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## all tests, a process for each core
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: $(VENV)/.test  ## ruff, strict
 	$(BIN)/ruff check

@@ -46,8 +46,8 @@ _INTEGERS: Final = range(-(1 << 63), 1 << 64)  # that orjson writes
 _LONGEST: Final = 20  # digits of these integers
 _MOST_DIGITS: Final = 100  # of a Decimal in plain notation
 _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
-_FRACTION: Final = re.compile(r"\.(\d*?)0*(?=\D|\Z)")
-_UNIT: Final = re.compile(r"\[(\d*)(\w+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
+_FRACTION: Final = re.compile(r"\.(\d+)")
+_UNIT: Final = re.compile(r"\[(\d*)([A-Za-z]+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
 _LAST_YEAR: Final = 9999  # of four digits
 _DAY: Final = 86_400  # seconds
 _SECONDS: Final = {"W": 7 * _DAY, "D": _DAY, "h": 3600, "m": 60}
@@ -313,7 +313,7 @@ def _elapsed(ticks: int, digits: int) -> str:
 
 def _iso(value: str) -> str:
     """Returns a time that Python or pandas has written in the one form that times get here."""
-    value = _FRACTION.sub(lambda found: f".{found[1]}" if found[1] else "", value, count=1)
+    value = _FRACTION.sub(lambda found: f".{found[1]}".rstrip("0").rstrip("."), value, count=1)
     return f"{value[:-6]}Z" if value.endswith("+00:00") else value
 
 

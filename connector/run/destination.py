@@ -113,7 +113,9 @@ class Destination:
     def _at(self, stream: str) -> _Staged:
         staged = self._staged.get(stream)
         if staged is None:
-            staged = self._staged[stream] = _Staged(self._targets[stream], self._directory, self.written)
+            staged = self._staged[stream] = _Staged(
+                self._targets[stream], self._directory, self.written, _place_of(self._options[stream])
+            )
         return staged
 
     def _commit(self, name: str, staged: _Staged) -> None:
@@ -128,15 +130,18 @@ class Destination:
 
 
 class _Staged:
-    """The waiting rows of one stream, as a `Source`. `first` is the number of rows of all streams before them."""
+    """The waiting rows of one stream, as a `Source`, on their way to `place`.
 
-    def __init__(self, target: Target, directory: Path, first: int) -> None:
+    `first` is the number of rows of all streams before them.
+    """
+
+    def __init__(self, target: Target, directory: Path, first: int, place: str) -> None:
         self.target = target
         self.name = target.name
         self.first = first
         self._path = directory / f"{first}.jsonl"
         self._shape = Shape.of_table()
-        self._spool = Spool(self._path, self._shape, columns_of=f'stream "{self.name}"')
+        self._spool = Spool(self._path, self._shape, columns_of=place)
 
     @property
     def rows(self) -> int:
@@ -166,6 +171,12 @@ class _Staged:
     def close(self) -> None:
         self._spool.close()
         self._path.unlink(missing_ok=True)
+
+
+def _place_of(options: Any) -> str:
+    """Returns the file, as an error names it, or the table that rows go into."""
+    path = getattr(options, "path", "")
+    return str(Path(path).expanduser().resolve()) if path else str(getattr(options, "table", ""))
 
 
 def _options_of(options: Any, stream: str) -> Any:

@@ -12,7 +12,7 @@ from struct import unpack_from
 from typing import Final
 from zlib import crc32
 
-_SCAN_END: Final = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # a marker that is none of those within a scan
+_SCAN_END: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that is none of those within a scan
 _PNG_START: Final = 8
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length

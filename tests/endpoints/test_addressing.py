@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from connector import Config, Connector
+from connector.base.masking import Masker
 from tests.check.helpers import answer, check, tls_server
 from tests.endpoint import Call, Endpoint
 
@@ -121,7 +122,9 @@ def test_a_secret_parameter_is_sent_but_never_shown(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_key_in_the_url_is_a_secret() -> None:
-    assert Config(url="https://h/v1/chat/completions?key=abc%2Fdefg&alt=x").secrets == ["abc/defg", "abc%2Fdefg"]
+    secrets = Config(url="https://h/v1/chat/completions?key=abc%2Fdefg&alt=x").secrets
+    assert secrets == ["abc/defg"]
+    assert Masker(secrets)("abc/defg, abc%2Fdefg and x") == "***, *** and x"
 
 
 def test_a_client_certificate_is_shown_to_a_server_that_asks_for_one(tmp_path: Path) -> None:

@@ -61,7 +61,11 @@ USES: Final = (
     "{{ t | truncate(3, true, %s) }}",
     "{{ t | trim(%s) }}",
     "{{ t | indent(%s) }}",
-    *("{{ (%s) | " + name + " }}" for name in FILTERS if name not in ("batch", "slice", "groupby", "map", "image")),
+    *(
+        "{{ (%s) | " + name + " }}"
+        for name in sorted(FILTERS)
+        if name not in ("batch", "slice", "groupby", "map", "image")
+    ),
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,12 @@ from typing import Any, Final, Self
 
 import orjson
 
-from connector.base import durations, numbers
+from connector.base import numbers
 from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, StorageError
 from connector.base.numbers import Number, Truth
 from connector.base.records import BAD_INPUT, OnBadInput
+from connector.base.values import json_form
 from connector.stores.staging.ordered import Ordered
 from connector.stores.staging.shapes import Digits, LongInteger, Shape, Table, Wide
 
@@ -133,19 +133,11 @@ def _text(value: str) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """Returns a value of a type that JSON has, for one of a type that it lacks."""
-    if isinstance(value, Decimal):
-        try:
-            return numbers.of_decimal(value)
-        except ValueError:  # beyond the range of any number
-            return str(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return base64.b64encode(value).decode()
-    if isinstance(value, dt.timedelta):
-        return durations.iso(value)
-    if isinstance(value, set | frozenset):
-        return list(value)
-    return str(value)
+    """Returns a value of a type that JSON has, for one of a type that it lacks. What has no form becomes its text."""
+    try:
+        return numbers.of_decimal(value) if isinstance(value, Decimal) else json_form(value)
+    except Exception:  # noqa: BLE001 - a value's own code can raise anything, and no value ends a run
+        return str(value)
 
 
 def _typed_value(value: Any) -> Any:
