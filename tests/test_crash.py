@@ -170,9 +170,11 @@ def test_what_a_killed_run_left_beside_the_output_goes_with_the_next_run_but_not
             assert not any(path.exists() for path in left)
             held = set(hidden(tmp_path))
             assert held
+            process.send_signal(signal.SIGSTOP)  # it still runs, however long the other one takes
             small = [*enrich(source, tmp_path / "small.jsonl", endpoint), "--limit", "1"]
             assert subprocess.run(small, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
             assert set(hidden(tmp_path)) == held
+            process.send_signal(signal.SIGCONT)
             assert process.wait(60) == 0
     assert is_right(tmp_path / "running.jsonl", 40)
     assert not hidden(tmp_path)

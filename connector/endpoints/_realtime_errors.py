@@ -21,6 +21,7 @@ _STATUSES: Final = {
     "invalid_api_key": 401,
     "permission_error": 403,
     "not_found_error": 404,
+    "insufficient_quota": 429,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "requests": 429,

@@ -20,6 +20,7 @@ MODULES: Final = {
 OTHER_MEANINGS: Final = {
     "config/importing.py": {"chat", "responses"},  # values of `wire_api` in the configs of coding tools
     "config/options/request.py": {"images"},  # an example of a directory's name
+    "replies/inline_errors.py": {"embeddings", "images"},  # keys by which a reply shows that it answers
     "run/outcomes.py": {"images"},  # a name that values have in templates, not the kind
 }
 """Texts that happen to be a kind's name, by the module that holds them."""

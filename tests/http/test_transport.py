@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple, NoReturn
 
 import pytest
@@ -1048,13 +1049,16 @@ def test_no_byte_behind_a_reply_over_tls_is_taken_for_the_next_one(
         head = reply(b"", "200 OK").replace(b"Content-Length: 0", b"Content-Length: %d" % (size - 100))
         head = head.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * (100 - len(head) - 5) + b"\r\n\r\n")
         peer.send(head + b"x" * (size - 100) + surplus)
+        sent.put(size)
         peer.request()
         peer.hang()
 
+    sent: SimpleQueue[int] = SimpleQueue()
     server = serve(script, authority.context)
     transport = connect(ca_bundle=authority.path)
     for size in sizes:
         assert transport.post(server.url, b"%d" % size).read() == b"x" * (size - 100)
+        assert sent.get() == size  # what comes later still, nobody can tell from the next answer
     assert [int(sent.body) for sent in server.requests] == list(sizes)
     assert server.connections == len(sizes)
 

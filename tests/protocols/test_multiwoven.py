@@ -431,7 +431,7 @@ CASES = [
 ]
 
 
-DENIED = {"400-filter", "446"}
+DENIED = {"400-filter", "446", "403-moderation", "200-filter"}
 """A filter's refusals: a row's own status, but no reply that could be handed on."""
 
 
