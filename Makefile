@@ -71,7 +71,8 @@ picture: $(VENV)/.base  ## draw the README's terminal anew, from a real run
 
 lowest: .venv-lowest/.test  ## the tests that use our libraries, with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest --quiet --numprocesses=auto --hypothesis-profile=fast \
-	  $(addprefix tests/,base config endpoints http ledger run stores tables templates)
+	  $(addprefix tests/,base config endpoints http ledger run tables templates) \
+	  $(addprefix tests/stores/test_,conformance.py csv.py formats.py json.py json_lines.py)
 
 pythons:  ## the quick tests on each supported Python that is installed here
 	@.ci/pythons

@@ -89,7 +89,7 @@ class Requests:
         """
         for name in self._constants:
             if name in row:
-                _warn_of_clash(name)
+                warn_of_clash(name)
         body = self._template.render(row)
         if not isinstance(body, dict):
             raise TemplateError("request_format: the rendered request is not a JSON object")
@@ -133,7 +133,7 @@ class Requests:
 
 
 @cache
-def _warn_of_clash(name: str) -> None:
+def warn_of_clash(name: str) -> None:
     """Once for each name in the life of the program."""
     _LOG.warning(
         'the input has a column "%s", and request_format reads %s: that is the config\'s; write record["%s"] for the '
