@@ -22,6 +22,7 @@ _HOMES = {
         "FatalError",
         "NotFoundError",
         "OutageError",
+        "PermissionDeniedError",
         "QuotaError",
         "RateLimitError",
         "RecordError",

@@ -32,6 +32,9 @@ from connector.base.errors import (
     OutageError as OutageError,
 )
 from connector.base.errors import (
+    PermissionDeniedError as PermissionDeniedError,
+)
+from connector.base.errors import (
     QuotaError as QuotaError,
 )
 from connector.base.errors import (

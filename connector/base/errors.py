@@ -65,11 +65,11 @@ class ConfigError(ConnectorError):
 
 
 class FatalError(ConnectorError):
-    """No further call makes sense in this run."""
+    """No further call makes sense in this run; a 403 or 404 counts only as its row's, once others were answered."""
 
 
 class AuthenticationError(FatalError):
-    """The key is missing, wrong or not allowed to do this (401, 403)."""
+    """The key is missing or wrong (401)."""
 
 
 class PermissionDeniedError(AuthenticationError):

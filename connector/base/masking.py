@@ -28,10 +28,10 @@ _SECRET_HEADER: Final = re.compile(
     r"(?:$|[-_])",
     re.IGNORECASE,
 )
-_DENSE: Final = 16  # characters, at least, of letters and digits without a blank that are no word
+_DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
 _SEPARATOR: Final = re.compile(r"[\s;,=]+")
 _ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
-_WORD: Final = 6  # letters, at most, of what is a word and no secret
+_WORD: Final = 6  # letters: a text of so few is an ordinary word
 _PLACEHOLDERS: Final = frozenset(
     {"not-needed", "no-key", "no-key-required", "sk-no-key-required", "lm-studio", "placeholder", "anything"}
 )
@@ -56,7 +56,7 @@ def _is_dense(text: str) -> bool:
 
 
 def is_word(secret: str) -> bool:
-    """Returns whether a key is none: a server without keys takes any, and people write `ollama`, `none` or `EMPTY`."""
+    """Returns whether a key is only a placeholder: where a server checks none, people write `ollama` or `EMPTY`."""
     return len(secret) < _SHORTEST or (len(secret) <= _WORD and secret.isalpha()) or secret.lower() in _PLACEHOLDERS
 
 

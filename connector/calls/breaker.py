@@ -75,9 +75,9 @@ class Breaker:
     ) -> OutageError | None:
         """Takes note that a call which began at `started` failed, while `in_flight` others had not (yet).
 
-        Opens once as many have failed as were in flight together. Once any call has been answered, only the first
-        attempts of rows count: some bad rows, tried again and again, are not an outage. Returns the reason to stop
-        after the last try.
+        It opens once as many calls have failed as were in flight at the same time, and at least ten. Once any call has
+        been answered, only the first attempts of rows count: some bad rows, tried again and again, are not an outage.
+        Returns the reason to stop after the last try.
         """
         if not (is_first or self.is_open or not self.was_answered):
             return None

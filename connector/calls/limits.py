@@ -273,7 +273,7 @@ class Limits:
     def started(self, now: float, size: int) -> Ticket:
         """Takes note that a call starts, whose body has `size` bytes.
 
-        The first one is charged a whole minute of tokens: it goes alone until it has shown what a call takes.
+        The first call is charged a whole minute of tokens, so it runs alone until its usage is known.
         """
         self._rate.started(now)
         if self._requests:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from connector.base.errors import RetryableError
 
-_SPREAD: Final = 0.05  # the part of a long wait that is asked for by which it is exceeded at most
+_SPREAD: Final = 0.05  # of a wait that the endpoint asks for: calls come back spread over so much more
 
 
 class Backoff(NamedTuple):

@@ -21,7 +21,7 @@ from connector.calls.rate_notice import RateNotice
 from connector.calls.retry import Backoff
 
 DEFAULT: Final = "threads"
-"""The engine of a run that names none."""
+"""The engine that runs use. To use another one, name it here."""
 
 _NOT_STARTED: Final = Ticket(0, 0.0)
 
@@ -32,13 +32,13 @@ class Call:
     Attributes:
         parts: The calls of rows that share this one; it then has neither a key nor records of its own.
         revisions: In which ways the request was changed since the first attempt, by name, so that none is tried twice.
-        helpless: The fallbacks among them that did not help: they were refused in the same way.
+        helpless: The revisions that did not help: the request was refused in the same way again.
         is_doubtful: Whether a fallback was made on suspicion, since the endpoint failed without a reason.
         is_untried: Whether it has not failed as it stands now.
         paid: Replies, or shares of one, that were paid for and did not answer the row.
         attempts: Its own.
-        other_attempts: Those for its rows that are not its own: of calls that they shared before, and where a request
-            was sent again at once because a kept connection had died.
+        other_attempts: Further attempts for its rows: by calls that they shared before, and requests sent again at once
+            because a kept connection had died.
         error: What it failed with last.
         first_started: When the first attempt for its rows began, in monotonic seconds.
     """

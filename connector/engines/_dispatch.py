@@ -213,9 +213,9 @@ class _Loop:
     def _missed(
         self, call: Call, started: float, error: NotFoundError | PermissionDeniedError, now: float
     ) -> Sequence[Done] | None:
-        """Takes a 404 or 403 as the row's own, unless it ends the run, or an outage is suspected and it shows nothing.
+        """Decides whether a 404 or 403 fails this row or ends the run; `None` while that is not known.
 
-        Before any answer nobody knows whose it is: the row waits for one.
+        Once any row has been answered, the failure is the row's own. Before that, the row waits.
         """
         control = self._control
         if control.breaker.is_open:
@@ -250,7 +250,7 @@ class _Loop:
         return resolution.done
 
     def _failed(self, call: Call, started: float, error: RetryableError, now: float, *, is_first: bool) -> None:
-        """Holds a call until it is due again. One that may not be retried waits too: in an outage, no row fails."""
+        """Holds a call until it is due again, also one with no retry left: in an outage, rows do not fail."""
         control, in_flight = self._control, self._workers.in_flight
         wait = control.backoff.wait(error, call.attempts, now - call.first_started, control.clock.random)
         pause = control.backoff.base if wait is None else wait

@@ -39,7 +39,7 @@ _NAMES: Final[Mapping[str, Ending]] = {
 }
 """Names that mean something as a whole, where their words would mislead or mean nothing."""
 
-_LIMITS: Final = "ratelimit timelimit maxtime timeout quota malformed resource"
+_INTERRUPTIONS: Final = "ratelimit timelimit maxtime timeout quota malformed resource"
 _FILTERS: Final = """
     filter safety unsafe sensitive moderat guardrail prohibit blocklist blocked recitation refus toxic policy violation
     censor armor inspection jailbreak harmful profanity privacy pii copyright riskcontrol
@@ -55,7 +55,7 @@ _FAILURES: Final = """
 _WORDS: Final = tuple(
     (ending, tuple(words.split()))
     for ending, words in (
-        (Ending.BROKEN_OFF, _LIMITS),
+        (Ending.BROKEN_OFF, _INTERRUPTIONS),
         (Ending.FILTERED, _FILTERS),
         (Ending.CUT, _LENGTHS),
         (Ending.BROKEN_OFF, _FAILURES),

@@ -28,7 +28,7 @@ _PROOF: Final = 3  # answers by a fallback, and none without it, show that it is
 def paid_reply(call: Call) -> Reply | None:
     """Returns the reply that stands unless a better one comes, its usage that of all that were paid for.
 
-    `None` where no better one was asked for: what is in `paid` then is the share of a reply that left the row out.
+    `None` where no better reply was asked for; `paid` then only holds the row's share of a reply that skipped it.
     """
     has_reply = any(name in _FOR_THE_ROW for name in call.revisions)
     return summed(call.paid)._replace(attempts=call.total_attempts) if has_reply else None
