@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         stack.enter_context(interruptible(stop))
         runtime = Runtime(plan, path, stop=stop)
         live = sys.stderr.isatty() and not arguments.quiet
-        progress = Progress(runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
+        progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
         try:
             with runtime, closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
@@ -92,18 +92,18 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 dead.commit()
             sink.commit()
         except (ConfigError, FatalError, Interrupted):  # the input, or the response format, proves wrong amid the run
-            _print_stderr(progress.summary())
+            _print_stderr(str(runtime.summary))
             if path is not None and path.exists():
                 _print_stderr(f"the replies so far are in {path}: run the same command again to continue from there")
             raise
         finally:
             progress.close()
     if not arguments.quiet:
-        _print_stderr(progress.summary())
+        _print_stderr(str(runtime.summary))
         _print_stderr(f"written to {arguments.output}" if beside else "written to standard output")
         if dead is not None:
-            _print_stderr(f"{progress.failed:,} failed rows written to {arguments.dead_letter}")
-    is_failed = failed.fail_the_run or (arguments.strict and progress.failed > 0)
+            _print_stderr(f"{runtime.summary.failed:,} failed rows written to {arguments.dead_letter}")
+    is_failed = failed.fail_the_run or (arguments.strict and runtime.summary.failed > 0)
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
 

@@ -33,8 +33,9 @@ DIALECTS = tuple(sorted(module.name for module in iter_modules(__path__) if not 
 class Transform(Protocol):
     """The part of `connector.run.transform.Transform` that dialects use: it enriches streams in flight."""
 
-    summary: str
-    """The summary of the run for a person; empty until it ends."""
+    @property
+    def summary(self) -> object:
+        """What the run came to: its text is for a person, and it is false while there is nothing to tell."""
 
     def open(self, stream: str, columns: Iterable[str] | None = None) -> dict[str, Schema] | None:
         """Returns the columns that a stream gains, with their schemas; `None` if it passes through."""

@@ -82,7 +82,7 @@ def _stored_rows(destination: Destination, transform: Transform | None) -> Itera
     rows = ", ".join(f'{count:,} of "{stream}"' for stream, count in destination.stored.items())
     yield log("INFO", f"rows stored: {rows or 'none'}")
     if transform and transform.summary:
-        yield log("INFO", transform.summary)
+        yield log("INFO", str(transform.summary))
 
 
 class _Pending(NamedTuple):

@@ -29,6 +29,7 @@ from connector.http.transport import Settings, Transport
 from connector.ledger import DamageError, Ledger
 from connector.run import pipeline
 from connector.run.plan import Plan
+from connector.run.summary import Summary
 
 _LOG = logging.getLogger(__name__)
 _WAITING: Final = "another run uses the ledger %s: waiting for it to end"
@@ -147,7 +148,7 @@ def fallbacks_of(plan: Plan, clock: Clock) -> Fallbacks:
 
 
 class Runtime:
-    """Everything open that one run needs; a context manager.
+    """Everything open that one run needs; a context manager. Whoever takes the outcomes counts them in `summary`.
 
     Args:
         ledger: The ledger's path; `None` keeps it in memory.
@@ -182,6 +183,7 @@ class Runtime:
         settings = settings_of(config, self.mask, self.control.clock)
         self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock))
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
+        self.summary = Summary(self.control.gauge, self.control.clock)
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False

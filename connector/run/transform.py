@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
@@ -21,8 +20,8 @@ from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
-from connector.run.progress import Progress
 from connector.run.runtime import Runtime, ledger_path
+from connector.run.summary import Summary
 
 _REPLACES: Final = {"prompt": "request_format", "output_schema": "response_format"}
 _OF_A_PROMPT: Final = ("model", "system_prompt")
@@ -45,7 +44,7 @@ class Transform:
         self._unused = set(config.streams or ())
         self._stop = stop
         self._clock = clock
-        self.summary = ""
+        self.summary = Summary()
 
     @property
     def plan(self) -> Plan:
@@ -95,13 +94,10 @@ class Transform:
                 broken = error
 
         with self._runtime() as runtime:
-            progress = Progress(runtime.control, runtime.budget, sys.stderr, rows=None, live=False)
+            self.summary = runtime.summary
             results = in_order(until_broken(), lambda given: runtime.run(given, plan_of=self._plan_of))
-            try:
-                with closing(results):
-                    yield from self._kept(progress.watched(results))
-            finally:
-                self.summary = progress.summary() if progress.done else ""
+            with closing(results):
+                yield from self._kept(runtime.summary.watched(results))
         if broken is not None:
             raise broken
         for name in self._unused:

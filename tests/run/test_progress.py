@@ -1,4 +1,4 @@
-"""What people are told: a line while a run goes on, a summary at its end."""
+"""What people are told while a run goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.engines import Control, Gauge, Stop
 from connector.run.progress import Progress
+from connector.run.summary import Summary
 
 
 def outcome(number: int, status: Status = Status.SUCCESS) -> Outcome:
@@ -24,7 +25,7 @@ def progress(out: io.StringIO, *, live: bool) -> Progress:
     control = Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge(), clock)
     budget = Budget()
     budget.cost_usd, budget.tokens = 0.5, 1200
-    return Progress(control, budget, out, rows=10, live=live)
+    return Progress(Summary(control.gauge, clock), control, budget, out, rows=10, live=live)
 
 
 def test_the_line_tells_rows_rate_flight_retries_tokens_cost_and_time_left() -> None:
@@ -41,13 +42,3 @@ def test_nothing_is_drawn_where_nobody_looks() -> None:
     list(watched.watched(iter([outcome(0)])))
     watched.close()
     assert out.getvalue() == ""
-
-
-def test_the_summary_counts_every_status() -> None:
-    watched = progress(io.StringIO(), live=False)
-    list(watched.watched(iter([outcome(0), outcome(1), outcome(2, Status.TRUNCATED)])))
-    told = watched.summary()
-    assert "3 rows" in told
-    assert "2 success, 1 truncated" in told
-    assert "1 rows answered without a new call" in told
-    assert watched.failed == 1

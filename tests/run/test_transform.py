@@ -108,7 +108,7 @@ def test_an_error_of_the_input_is_told_behind_everything_before_it(endpoint: End
         found.extend(each for each in made.run(given()) if not isinstance(each, Idle))
     assert [each.index if isinstance(each, Message) else each.record.index for each in found] == list(range(30))
     assert all(each.columns["content"] == answer_to(f"row {i}") for i, each in enumerate(found) if i % 3 == 0)  # type: ignore[union-attr]
-    assert made.summary.startswith("10 rows")
+    assert str(made.summary).startswith("10 rows")
 
 
 def test_a_stream_that_never_comes_is_told(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
