@@ -46,7 +46,11 @@ class Requests:
         self._endpoint = endpoints.load(config.kind)
         constants = constants_of(config)
         self._template = Template(
-            _format_of(config), "request_format", constants=constants, image_root=config.image_folder
+            _format_of(config),
+            "request_format",
+            constants=constants,
+            image_root=config.image_folder,
+            options=_options_of(config),
         )
         self._constants = self._template.names & constants.keys()
         self._schema = config.output_schema
@@ -150,3 +154,10 @@ def _format_of(config: Config) -> JSON:
     if config.prompt is None:
         raise ConfigError([Problem("request_format", "is missing: describe the request, or give a prompt")])
     return endpoints.load(config.kind).request_format(shorthand_of(config))
+
+
+def _options_of(config: Config) -> dict[str, str]:
+    """Returns the options that a request format made from a prompt has its texts from, by the text."""
+    if config.request_format is not None:
+        return {}
+    return {text: name for name in ("system_prompt", "prompt") if (text := getattr(config, name)) is not None}

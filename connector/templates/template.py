@@ -29,7 +29,7 @@ from connector.templates.filters import IMAGE_ROOT
 from connector.templates.json_text import as_text, escape, example
 from connector.templates.metering import FUEL, MAX_FUEL
 from connector.templates.schema_inference import schema_of_expression, schema_of_value
-from connector.templates.template_string import ROW, TemplateString, error_text, path_of, quoted_source
+from connector.templates.template_string import AS_TEXT, ROW, TemplateString, error_text, path_of, quoted_source
 
 _RESULT: Final = "__result__"
 _STRICT: Final = Environment()
@@ -45,6 +45,7 @@ class Template:
         lenient: Whether a missing value is null rather than an error: a reply need not have every field.
         constants: Names that are the same for every row. A row's own column of that name is `record["name"]`.
         image_root: The folder that a row may name images in; `None` if it may name none.
+        options: The options that strings of it were written in, by their text, for messages.
 
     Raises:
         ConfigError: It is neither JSON nor a template, or uses what templates may not; lists all bad strings.
@@ -58,8 +59,10 @@ class Template:
         lenient: bool = False,
         constants: Mapping[str, Any] | None = None,
         image_root: Path | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
+        self._options = dict(options or {})
         self._constants = dict(constants or {})
         self._image_root = image_root
         self._environment = _LENIENT if lenient else _STRICT
@@ -97,12 +100,12 @@ class Template:
         return found
 
     def required(self) -> dict[str, str]:
-        """Returns the names that a row must have, each with the path of the first string that needs it."""
+        """Returns the names that a row must have, each with the place of the first string that needs it."""
         found: dict[str, str] = {}
         for string in self.strings:
             for name in string.required():
                 if name not in self._constants:
-                    found.setdefault(name, string.path)
+                    found.setdefault(name, string.place)
         return found
 
     def columns_through(self, name: str) -> set[str]:
@@ -155,7 +158,7 @@ class Template:
         string = next((string for string in self.strings if string.path == path), None)
         if string is None:
             return TemplateError(f"{path} is null, and the endpoint wants a text there: write one, or leave it out")
-        return TemplateError(f"{path}: {string.reason(NullError(), row)}")
+        return TemplateError(f"{string.place}: {string.reason(NullError(), row)}")
 
     def _body(self, structure: JSON) -> list[nodes.Node]:
         blocks: list[nodes.Node] = []
@@ -187,7 +190,7 @@ class Template:
         if parts is not None and all(isinstance(part, nodes.TemplateData) for part in parts):
             return nodes.Const("".join(part.as_const() for part in parts))
         expression = parts[0] if parts is not None and len(parts) == 1 and "{#" not in source else None
-        self.strings.append(TemplateString(path, source, tree, None if key else expression))
+        self.strings.append(TemplateString(path, source, tree, None if key else expression, self._place(source, path)))
         if expression is not None:
             return apply_filter(expression, "_text" if key else "_native")
         if parts is not None:
@@ -199,7 +202,7 @@ class Template:
 
     def _text_body(self, source: str) -> list[nodes.Node]:
         tree = self._tree(source, self.path)
-        self.strings.append(TemplateString(self.path, source, tree, None))
+        self.strings.append(TemplateString(self.path, source, tree, None, self.path))
         try:
             escape(tree.body)
             loads(example(tree.body) if tree.body else "null")
@@ -211,8 +214,13 @@ class Template:
         try:
             return self._environment.parse_checked(source)
         except (TemplateSyntaxError, SecurityError) as error:
-            self._problems.append(Problem(path, f"{quoted_source(source)} is not a valid template: {error.message}"))
+            place = self._place(source, path)
+            self._problems.append(Problem(place, f"{quoted_source(source)} is not a valid template: {error.message}"))
             return nodes.Template([])
+
+    def _place(self, source: str, path: str) -> str:
+        """Returns what messages call the place of a string."""
+        return self._options.get(source.removesuffix(AS_TEXT), path)
 
     def _explained(self, row: Mapping[str, Any], error: Exception) -> TemplateError:
         """Returns an error that names the string that fails, found by rendering them one at a time.
@@ -225,14 +233,14 @@ class Template:
                 alone = _alone(string.source, is_text=string.expression is None, lenient=lenient)
                 alone.evaluate({**row, **self._constants}, resources)
             except Exception as inner:  # noqa: BLE001 - as in render
-                return TemplateError(f"{string.path}: {string.reason(inner, row)}")
+                return TemplateError(f"{string.place}: {string.reason(inner, row)}")
         found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
         return TemplateError(f"{self.path}: {found}{error_text(error)}")
 
 
 @lru_cache(maxsize=256)
 def _alone(source: str, *, is_text: bool, lenient: bool) -> Template:
-    return Template([source + "{# text #}" * is_text], "", lenient=lenient)
+    return Template([source + AS_TEXT * is_text], "", lenient=lenient)
 
 
 def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:

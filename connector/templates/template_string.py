@@ -10,6 +10,9 @@ from jinja2.meta import TrackingCodeGenerator
 
 from connector.base.values import NullError, is_null
 
+AS_TEXT: Final = "{# text #}"
+"""Stands behind a prompt that is one expression, so that it is a text whatever its value is."""
+
 ROW: Final = "record"
 """The name by which a template reaches the whole row: `{{ record["Order No."] }}`."""
 
@@ -25,14 +28,16 @@ Path = tuple[str | int, ...]
 class TemplateString(NamedTuple):
     """A string of a template's JSON.
 
-    `path` says where it stands (`request_format.messages[0].content`); `expression` is set if the string is nothing but
-    one expression, whose value then keeps its type.
+    `path` says where it stands (`request_format.messages[0].content`), `place` how messages call that: by the option
+    that it was written in. `expression` is set if the string is nothing but one expression, whose value then keeps its
+    type.
     """
 
     path: str
     source: str
     tree: nodes.Template
     expression: nodes.Expr | None
+    place: str
 
     def names(self) -> set[str]:
         """Returns the columns that it reads by name."""
@@ -128,4 +133,5 @@ def error_text(error: Exception) -> str:
 
 def quoted_source(source: str) -> str:
     """Returns a template as messages quote it: in quotes, cut to length."""
+    source = source.removesuffix(AS_TEXT)
     return repr(source if len(source) <= _SHOWN else source[: _SHOWN - 1] + "…")
