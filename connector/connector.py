@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, overload
@@ -11,6 +11,7 @@ from typing import Any, Final, overload
 from connector import check, stores, tables
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, Problem
+from connector.base.masking import Masker, bare_url
 from connector.base.records import JSON, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
 from connector.config.config import Config
@@ -25,9 +26,13 @@ from connector.run.ordering import in_order
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path
+from connector.run.summary import Summary
 from connector.run.transform import Transform
 from connector.stores import Source
 from connector.tables import ArrowArray, ArrowStream
+from connector.tables.progress import Bar
+
+_SHOWN: Final = 60  # characters of a value in the repr
 
 AnyConfig = Config | Mapping[str, Any] | str | Path
 
@@ -45,6 +50,10 @@ class Connector:
         is_shared: Whether configs come from a platform, where others may write them: those that name a program to run
             are refused.
 
+    Attributes:
+        summary: What the last `read` or `enrich` came to, as far as its rows were taken: statuses, causes of failures,
+            tokens, cost. As text it is what the command prints.
+
     Raises:
         ConfigError: The config is wrong.
     """
@@ -61,6 +70,23 @@ class Connector:
         self._config = None if config is None else self._loaded(config)
         self._clock = clock or Clock()
         self.stop = stop or Stop()
+        self.summary = Summary(clock=self._clock)
+
+    def __repr__(self) -> str:
+        config = self._config
+        if config is None:
+            return "Connector()"
+        mask = Masker(config.secrets)
+        told = {
+            "url": bare_url(config.endpoint_url),
+            "model": config.model,
+            "prompt": config.prompt,
+            "columns": list(Plan(config).columns) if config.streams is None else None,
+            "streams": list(config.streams or ()) or None,
+            "cache": config.cache,
+        }
+        parts = (f"{name}={_short(mask(repr(value)))}" for name, value in told.items() if value is not None)
+        return f"Connector({', '.join(parts)})"
 
     @staticmethod
     def spec() -> Schema:
@@ -126,6 +152,7 @@ class Connector:
     def _read_stream(
         self, chosen: Config, selection: Selection | None, state: Mapping[str, JSON]
     ) -> Generator[Result | Estimate | Limited, None, None]:
+        summary = self._new_summary()
         is_list = selection is not None and selection.name == model_list.STREAM.name
         if is_list and chosen.input is None:
             yield from model_list.records(chosen, self._clock)
@@ -142,10 +169,10 @@ class Connector:
                 names = f"{source.name}, {model_list.STREAM.name}"
                 raise ConfigError([Problem("catalog", f'there is no stream "{selection.name}"; there are: {names}')])
             position = reading.resumed(state.get(source.name), is_incremental=incremental)
-            opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen))
+            opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen), summary)
             asked = selection._replace(is_incremental=incremental)
             with closing(reading.read(source, position, asked, opened)) as results:
-                yield from _on_error(results, chosen)
+                yield from _counted(results, chosen, summary)
 
     def transform(self, config: AnyConfig | None = None) -> Transform:
         """What enriches the records of other programs in flight, stream by stream.
@@ -167,12 +194,21 @@ class Connector:
         return Destination(chosen.output, targets, self._clock)
 
     @overload
-    def enrich(self, rows: ArrowStream | Iterable[ArrowStream | ArrowArray]) -> Generator[Any, None, None]: ...
+    def enrich(
+        self, rows: ArrowStream | Iterable[ArrowStream | ArrowArray], *, into: None = None, progress: bool = False
+    ) -> Generator[Any, None, None]: ...
 
     @overload
-    def enrich(self, rows: Iterable[Mapping[str, Any]]) -> Generator[dict[str, Any], None, None]: ...
+    def enrich(
+        self, rows: Iterable[Mapping[str, Any]], *, into: None = None, progress: bool = False
+    ) -> Generator[dict[str, Any], None, None]: ...
 
-    def enrich(self, rows: ArrowStream | Iterable[Any]) -> Generator[Any, None, None]:
+    @overload
+    def enrich(self, rows: ArrowStream | Iterable[Any], *, into: tables.Library, progress: bool = False) -> Any: ...
+
+    def enrich(
+        self, rows: ArrowStream | Iterable[Any], *, into: tables.Library | None = None, progress: bool = False
+    ) -> Any:
         """Yields each row with its new columns, in input order. Lazy: rows are taken as they are needed.
 
         Closing the generator, or no longer using it, finishes the calls in flight and ends it.
@@ -180,21 +216,32 @@ class Connector:
         Args:
             rows: Dicts; or a table of Arrow, pandas, Polars or DuckDB, or an iterable of their record batches, for
                 which `pyarrow.RecordBatch`es of at most 1,000 rows come out, with the types that `discover` tells.
+            into: The library whose table to return instead, once all rows are done: `"pandas"`, `"polars"`,
+                `"duckdb"`; `"arrow"` is a `pyarrow.RecordBatchReader`, still lazy; `"same"` is that of `rows`.
+            progress: Whether to draw a bar, in a terminal or a notebook. It needs `tqdm`.
 
         Raises:
             ConfigError: The config is wrong, the rows do not fit it, or this thread uses its ledger already.
             FatalError: The run had to stop.
         """
+        tables.require_rows(rows)
+        bar = Bar(tables.length(rows)) if progress else None
+        results = self._enriched(rows, bar)
+        return results if into is None else tables.into(into, results, rows)
+
+    def _enriched(self, rows: ArrowStream | Iterable[Any], bar: Bar | None) -> Generator[Any, None, None]:
         chosen = self._chosen(None)
         path = ledger_path(chosen) if chosen.cache else None
         with closing(tables.open_table(rows)) as table:
             plan = Plan(chosen, table.columns)
             with (
                 ledger_guard.used(path),
-                self._runtime(plan, path) as runtime,
-                closing(in_order(table.records(), runtime.run)) as results,
+                self._runtime(plan, path, self._new_summary()) as runtime,
+                bar or nullcontext(),
+                closing(in_order(table.records(), partial(_drawn, runtime.run, bar))) as results,
             ):
-                yield from table.enriched(results, plan.added, partial(_on_error, config=chosen))
+                counted = partial(_counted, config=chosen, summary=runtime.summary)
+                yield from table.enriched(results, plan.added, counted)
 
     def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
         """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.
@@ -208,8 +255,12 @@ class Connector:
         """The same for a payload that asks for a stream: yields each event as it arrives. Raises as `call` does."""
         return passthrough.stream(self._chosen(config), payload, clock=self._clock, stop=self.stop)
 
-    def _runtime(self, plan: Plan, path: Path | None) -> Runtime:
-        return Runtime(plan, path, clock=self._clock, stop=self.stop)
+    def _runtime(self, plan: Plan, path: Path | None, summary: Summary) -> Runtime:
+        return Runtime(plan, path, clock=self._clock, stop=self.stop, summary=summary)
+
+    def _new_summary(self) -> Summary:
+        self.summary = Summary(clock=self._clock)
+        return self.summary
 
     def _chosen(self, config: AnyConfig | None) -> Config:
         if config is not None:
@@ -236,6 +287,21 @@ class Connector:
         return stores.load(given.type).source(given, cursor_field=cursor_field)
 
 
+def _drawn(
+    run: Callable[[Iterator[Any]], Generator[Result, None, None]], bar: Bar | None, items: Iterator[Any]
+) -> Generator[Result, None, None]:
+    """Runs items; the bar follows the outcomes as they are finished, not as they are handed on."""
+    with closing(run(items)) as results:
+        for result in results:
+            if bar is not None and isinstance(result, Outcome):
+                bar.add(result)
+            yield result
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 2]}…{text[-1]}"
+
+
 def _first_row(config: Config, source: Source) -> dict[str, Any] | None:
     """The first row of an input that can be read again; what comes on standard input is left for the run."""
     if config.input.type == "stdio":
@@ -243,10 +309,10 @@ def _first_row(config: Config, source: Source) -> dict[str, Any] | None:
     return next((item.data for item in source.read() if isinstance(item, Record)), None)
 
 
-def _on_error(results: Iterator[Result], config: Config) -> Iterator[Result]:
-    """Leaves failed rows out where `on_error` says so, or fails after the last row."""
+def _counted(results: Iterator[Result], config: Config, summary: Summary) -> Iterator[Result]:
+    """Counts outcomes, then leaves failed rows out where `on_error` says so, or fails after the last row."""
     failed = FailedRows()
-    for result in results:
+    for result in summary.watched(results):
         if not isinstance(result, Outcome) or failed.keeps(result, config.on_error):
             yield result
     failed.check()

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import polars as pl
 import pytest
+from pydantic import BaseModel
 
-from connector import AuthenticationError, Checkpoint, ConfigError, Connector, Outcome, RecordError, Selection
+from connector import (
+    AuthenticationError,
+    Checkpoint,
+    Config,
+    ConfigError,
+    Connector,
+    Outcome,
+    RecordError,
+    Selection,
+    Status,
+)
+from connector.base import schemas
 from tests.endpoint import Endpoint, act, answer_to, shuffled
 
 
@@ -145,3 +159,118 @@ def test_an_input_called_models_is_read_as_what_it_is(endpoint: Endpoint, tmp_pa
     (row,) = [item.row for item in connector.read(catalog=[Selection("models")]) if isinstance(item, Outcome)]
     assert row["text"] == "a"
     assert "content" in stream.schema["properties"]
+
+
+def test_what_a_run_came_to_is_known_afterwards(endpoint: Endpoint) -> None:
+    connector = Connector(config(endpoint, prices={"input": 1, "output": 2}))
+    list(connector.enrich([{"text": "a"}, {"text": "[[fault:400]]"}, {"text": "a"}]))
+    summary = connector.summary
+    assert summary.statuses == {Status.SUCCESS: 2, Status.ERROR: 1}
+    assert (summary.rows, summary.failed, summary.cached, summary.calls) == (3, 1, 1, 2)
+    assert summary.tokens > 0
+    assert summary.cost_usd
+    (cause,) = summary.causes
+    assert (cause.count, cause.error, cause.rows) == (1, "BadRequestError", (2,))
+    assert "1 row failed" in str(summary)
+
+
+def test_a_run_that_was_left_early_has_counted_the_rows_that_were_taken(slow: Endpoint) -> None:
+    connector = Connector(config(slow))
+    rows = connector.enrich({"text": f"row {number}"} for number in range(1000))
+    next(rows)
+    rows.close()
+    assert 0 < connector.summary.rows < 1000
+
+
+def test_each_run_has_a_summary_of_its_own(endpoint: Endpoint) -> None:
+    connector = Connector(config(endpoint))
+    first = connector.enrich([{"text": "a"}, {"text": "b"}])
+    next(first)
+    list(connector.enrich([{"text": "c"}]))
+    one = connector.summary
+    list(first)
+    assert (one.rows, connector.summary) == (1, one)
+
+
+def test_a_connector_shows_what_it_does_and_no_secret() -> None:
+    secret = "sk-" + "9" * 30
+    shown = repr(
+        Connector(
+            {
+                "url": f"https://llm.example/v1?key={secret}",
+                "api_key": secret,
+                "headers": {"x-api-key": secret},
+                "model": "small",
+                "prompt": f"Is this good? {{{{ text }}}} {secret} " + "word " * 100,
+                "response_format": {"label": "{{ content }}"},
+                "cache": "a.ledger",
+            }
+        )
+    )
+    assert secret not in shown
+    assert shown.startswith("Connector(url='https://")
+    for part in ("llm.example", "model='small'", "columns=['label']", "prompt='Is this good?", "a.ledger"):
+        assert part in shown
+    assert len(shown) < 400
+    assert repr(Connector()) == "Connector()"
+
+
+ODD_ROWS: list[tuple[Any, str]] = [
+    ({"y": 1}, r"a dict is one row.*pass a list of dicts"),
+    ({"text": ["a", "b"]}, r"a dict is one row, or columns without rows"),
+    ("reviews.csv", r"a str is no table: read the file first"),
+    (Path("reviews.csv"), r"Path is no table: read the file first"),
+    (b"text", r"a bytes is no table"),
+    (7, r"a int is no table: pass a list of dicts"),
+    (None, r"a NoneType is no table"),
+    (pl.LazyFrame({"text": ["a"]}), r"a LazyFrame has no rows yet: pass what its collect\(\) returns"),
+]
+
+
+@pytest.mark.parametrize(("rows", "told"), ODD_ROWS)
+def test_what_is_no_table_is_refused_at_once_with_what_to_pass(endpoint: Endpoint, rows: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Connector(config(endpoint)).enrich(rows)
+    assert not endpoint.journal.calls
+
+
+@pytest.mark.parametrize("row", ["text", 5, None, ("a", "b"), b"x"])
+def test_a_row_that_is_no_dict_is_named_by_its_number(endpoint: Endpoint, row: Any) -> None:
+    with pytest.raises(ConfigError, match=r"row 2 is a \w+: make a dict of it"):
+        list(Connector(config(endpoint)).enrich([{"text": "a"}, row]))
+
+
+class Sentiment(BaseModel):
+    """What a review says."""
+
+    label: Literal["good", "bad"]
+    words: list[str]
+    score: int | None = None
+
+
+def test_a_pydantic_model_is_an_output_schema(endpoint: Endpoint) -> None:
+    given = config(endpoint, output_schema=Sentiment)
+    connector = Connector(given)
+    (row,) = connector.enrich([{"text": '{"label": "good", "words": ["a"]}'}])
+    asked = endpoint.journal.calls[0].body["response_format"]["json_schema"]
+    assert asked["schema"]["additionalProperties"] is False
+    assert asked["schema"]["properties"]["label"]["enum"] == ["good", "bad"]
+    assert list(row) == ["text", "label", "words", "score", "_llm"]
+    assert (
+        Config(**given).output_schema
+        == Config(**config(endpoint, output_schema=schemas.of_model(Sentiment))).output_schema
+    )
+
+
+def test_a_bar_follows_the_rows_and_says_what_failed(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [{"text": f"row {number}"} for number in range(9)] + [{"text": "[[fault:400]]"}]
+    list(Connector(config(endpoint, prices={"input": 1, "output": 2})).enrich(given, progress=True))
+    line = capsys.readouterr().err.split("\r")[-1]
+    for part in ("100%", "10.0/10.0", "failed=1", "cost=$"):
+        assert part in line
+
+
+def test_the_bar_says_what_to_install(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.raises(ConfigError, match="run pip install tqdm"):
+        Connector(config(endpoint)).enrich([{"text": "a"}], progress=True)

@@ -30,6 +30,15 @@ def checker_of(schema: Schema) -> Checker:
     return checker
 
 
+def of_model(model: Any) -> Schema:
+    """Returns the JSON Schema of a pydantic model class, as an endpoint's strict mode wants it: without other keys."""
+    schema: Schema = model.model_json_schema()
+    for each in (schema, *schema.get("$defs", {}).values()):
+        if each.get("type") == "object" and "properties" in each:
+            each.setdefault("additionalProperties", False)
+    return schema
+
+
 def nullable(schema: Schema) -> Schema:
     """Returns the schema, admitting null: every mapped column is null where its row failed."""
     kind: Any = schema.get("type")

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
 from requests.utils import get_auth_from_url
 
 from connector import endpoints
+from connector.base import schemas
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import looks_secret, secrets_of_header
 from connector.config.files import as_text, from_environment, read, undecodable
@@ -72,6 +73,8 @@ class Config(RunOptions, TableOptions, RequestOptions):
             raise ConfigError("the config is not an object of options")
         _require_texts(data)
         given = from_environment({name: value for name, value in data.items() if value not in (None, "")})
+        if hasattr(model := given.get("output_schema"), "model_json_schema"):
+            given["output_schema"] = schemas.of_model(model)
         if given.get("api_key_command") and given.get("api_key"):
             raise ConfigError([Problem("api_key_command", "makes the key, and api_key is set as well: remove one")])
         try:

@@ -76,6 +76,10 @@ class Destination(Protocol):
 class ConnectorAPI(Protocol):
     """The part of `connector.connector.Connector` that dialects use."""
 
+    @property
+    def summary(self) -> object:
+        """What the last read came to: its text is for a person, and it is false while there is nothing to tell."""
+
     def spec(self) -> Schema:
         """Returns the JSON Schema of the config."""
 

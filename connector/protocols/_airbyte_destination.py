@@ -45,7 +45,7 @@ def write(connector: ConnectorAPI, config: JSON, catalog: JSON) -> Iterator[Plat
                         yield from outbox.covered()
             destination.commit(unfinished=inbox.unfinished)
         except Exception as error:  # whatever the error, the finished rows are paid for
-            yield from _rescued(destination, outbox, error)
+            yield from _rescued(destination, outbox, transform, error)
             raise
         yield from outbox.covered()
         yield from _stored_rows(destination, transform)
@@ -67,7 +67,9 @@ def _opened(target: Target, transform: Transform) -> Target:
     return target._replace(added=transform.open(target.name, list(target.columns) or None) or {})
 
 
-def _rescued(destination: Destination, outbox: _Outbox, error: Exception) -> Iterator[PlatformMessage | bytes | Idle]:
+def _rescued(
+    destination: Destination, outbox: _Outbox, transform: Transform, error: Exception
+) -> Iterator[PlatformMessage | bytes | Idle]:
     """Stores what it can after an error, and logs it. Replies that cannot be stored now are still in the ledger."""
     try:
         destination.commit()
@@ -75,14 +77,14 @@ def _rescued(destination: Destination, outbox: _Outbox, error: Exception) -> Ite
         if second is not error and not isinstance(error, type(second)):
             yield log("ERROR", second.message)
     yield from outbox.covered()
-    yield from _stored_rows(destination, None)
+    yield from _stored_rows(destination, transform)
 
 
-def _stored_rows(destination: Destination, transform: Transform | None) -> Iterator[PlatformMessage]:
+def _stored_rows(destination: Destination, transform: Transform) -> Iterator[PlatformMessage]:
+    if transform.summary:
+        yield log("INFO", str(transform.summary))
     rows = ", ".join(f'{count:,} of "{stream}"' for stream, count in destination.stored.items())
     yield log("INFO", f"rows stored: {rows or 'none'}")
-    if transform and transform.summary:
-        yield log("INFO", str(transform.summary))
 
 
 class _Pending(NamedTuple):

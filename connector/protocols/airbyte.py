@@ -107,8 +107,15 @@ def _read_stream(
         raise
     except BaseException as error:
         yield status(name, "INCOMPLETE", reasons(error, limit))
+        yield from _summary(connector)
         raise
+    yield from _summary(connector)
     yield status(name, "COMPLETE")
+
+
+def _summary(connector: ConnectorAPI) -> Iterator[PlatformMessage]:
+    if connector.summary:
+        yield log("INFO", str(connector.summary))
 
 
 def _write(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage | bytes | Idle]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from connector.base.errors import ConfigError, ConnectorError, Problem
@@ -74,15 +75,17 @@ def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) 
     """See `connector.protocols.Dialect.serve`. An error is a log message and exit code 1; a failed check exits 0."""
     verbs: Mapping[str, Verb] = {"spec": _spec, "check": _check, "discover": _discover, "read": _read}
 
-    def log(level: str, text: str) -> PlatformMessage:
-        known = {"WARNING": "warn", "CRITICAL": "fatal"}.get(level, level.lower())
-        name = f"OPENAI COMPATIBLE:{arguments.verb.upper()}"
-        return {"type": "log", "log": {"name": name, "level": known, "message": text}}
+    log = partial(_log, arguments.verb)
 
     def failure(error: ConnectorError) -> PlatformMessage:
         return log("ERROR", error.message)
 
     return serve_verb(verbs[arguments.verb], arguments, connector, output, log=log, failure=failure)
+
+
+def _log(verb: str, level: str, text: str) -> PlatformMessage:
+    known = {"WARNING": "warn", "CRITICAL": "fatal"}.get(level, level.lower())
+    return {"type": "log", "log": {"name": f"OPENAI COMPATIBLE:{verb.upper()}", "level": known, "message": text}}
 
 
 def _spec(_arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
@@ -167,15 +170,25 @@ def _read(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMes
             yield _record(data)
             yield IDLE
     elif config.get("input"):
-        for result in connector.read(config):
-            if isinstance(result, Outcome):
-                yield _record(_flat_columns.row(result))
-            elif isinstance(result, Idle):
-                yield result
+        try:
+            for result in connector.read(config):
+                if isinstance(result, Outcome):
+                    yield _record(_flat_columns.row(result))
+                elif isinstance(result, Idle):
+                    yield result
+        except ConnectorError:
+            yield from _summary(connector)
+            raise
+        yield from _summary(connector)
     else:
         raise ConfigError(
             [Problem("model.query_type", "is not ai_ml, and the config has no input: set one of the two")]
         )
+
+
+def _summary(connector: ConnectorAPI) -> Iterator[PlatformMessage]:
+    if connector.summary:
+        yield _log("read", "INFO", str(connector.summary))
 
 
 def _only(call: Callable[[Any, JSON], dict[str, Any]]) -> Callable[[Any, JSON], Iterator[dict[str, Any]]]:

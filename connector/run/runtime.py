@@ -153,6 +153,7 @@ class Runtime:
     Args:
         ledger: The ledger's path; `None` keeps it in memory.
         waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
+        summary: What counts the outcomes; by default a new one.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class Runtime:
         stop: engines.Stop | None = None,
         clock: Clock | None = None,
         waiting: Callable[[], None] | None = None,
+        summary: Summary | None = None,
     ) -> None:
         config = plan.config
         self.plan = plan
@@ -183,7 +185,8 @@ class Runtime:
         settings = settings_of(config, self.mask, self.control.clock)
         self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock))
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
-        self.summary = Summary(self.control.gauge, self.control.clock)
+        self.summary = Summary(clock=self.control.clock) if summary is None else summary
+        self.summary.gauge = self.control.gauge
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False

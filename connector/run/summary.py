@@ -180,9 +180,10 @@ class Summary:
     """Counts outcomes as they pass. Its text is what a person is told at the end of a run.
 
     Args:
-        gauge: What the engine has counted; `None` where the outcomes are all that is known.
+        gauge: What the engine counts; `None` where the outcomes are all that is known.
 
     Attributes:
+        gauge: The same. It may come later than the summary.
         statuses: Rows by status.
         cached: Rows that were answered without a new call: by the ledger, or by the call of another row.
         attempts: Calls for the other rows, all tries counted.
@@ -193,7 +194,7 @@ class Summary:
     """
 
     def __init__(self, gauge: Gauge | None = None, clock: Clock | None = None) -> None:
-        self._gauge = gauge
+        self.gauge = gauge
         self._now = (clock or Clock()).monotonic
         self._began = self._now()
         self._ended: float | None = None
@@ -267,12 +268,12 @@ class Summary:
     @property
     def calls(self) -> int:
         """Calls that this run has made, retries included."""
-        return self._gauge.calls if self._gauge else self.attempts
+        return self.gauge.calls if self.gauge else self.attempts
 
     @property
     def retries(self) -> int:
         """Calls that were made again."""
-        return self._gauge.retries if self._gauge else 0
+        return self.gauge.retries if self.gauge else 0
 
     @property
     def causes(self) -> list[Cause]:

@@ -1,16 +1,18 @@
 """Tables that Python code hands over and gets back enriched. One module is one format: dicts, Arrow.
 
-Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow.
+Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow. The libraries
+of what is asked for besides (`_into`: a data frame, `progress`: a bar) are imported where it is asked for.
 
 Files and databases belong in `stores`, not here.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import chain, islice
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from connector.base.errors import ConfigError
 from connector.base.records import Record, Schema
@@ -18,6 +20,9 @@ from connector.run.pipeline import Result
 
 OnError = Callable[[Iterator[Result]], Iterator[Result]]
 """Does what the config's `on_error` says about failed rows: keeps them, leaves them out, or raises at the end."""
+
+Library = Literal["arrow", "duckdb", "pandas", "polars", "same"]
+"""The libraries whose tables `enrich` can return; `same` is that of the table that it was given."""
 
 _STREAM: Final = "__arrow_c_stream__"
 _ARRAY: Final = "__arrow_c_array__"
@@ -70,6 +75,46 @@ def open_table(rows: ArrowStream | ArrowArray | Iterable[Any]) -> OpenTable:
     first = list(islice(items, 1))
     is_arrow = any(hasattr(item, _STREAM) or hasattr(item, _ARRAY) for item in first)
     return _load_format("arrow" if is_arrow else "dicts").open_table(chain(first, items))
+
+
+_WANTED: Final = 'pass a list of dicts, such as [{"review": "…"}], a data frame, or a table of Arrow'
+
+
+def require_rows(rows: object) -> None:
+    """Refuses what looks like a table and is none.
+
+    Raises:
+        ConfigError: It is a single row, a path or another text, or something without rows.
+    """
+    if isinstance(rows, Mapping):
+        raise ConfigError(f"rows: a dict is one row, or columns without rows: {_WANTED}")
+    if isinstance(rows, str | bytes | os.PathLike):
+        raise ConfigError(f"rows: a {type(rows).__name__} is no table: read the file first, then {_WANTED}")
+    if hasattr(rows, "collect") and hasattr(rows, "lazy"):
+        raise ConfigError(f"rows: a {type(rows).__name__} has no rows yet: pass what its collect() returns")
+    if not (isinstance(rows, Iterable) or hasattr(rows, _STREAM) or hasattr(rows, _ARRAY)):
+        raise ConfigError(f"rows: a {type(rows).__name__} is no table: {_WANTED}")
+
+
+def length(rows: Any) -> int | None:
+    """Returns how many rows there are, where that costs nothing to find out."""
+    if isinstance(known := getattr(rows, "num_rows", None), int):
+        return known
+    if isinstance(rows, list | tuple):
+        parts = [length(each) if hasattr(each, _STREAM) or hasattr(each, _ARRAY) else 1 for each in rows]
+        return None if None in parts else sum(cast("list[int]", parts))
+    is_frame = type(rows).__module__.partition(".")[0] in ("pandas", "polars")
+    return len(rows) if is_frame else None  # DuckDB would run the query
+
+
+def into(library: Library, pieces: Iterator[Any], rows: object) -> Any:
+    """Returns what `enrich` yields of `rows` as a table of a library.
+
+    Raises:
+        ConfigError: There is no such library, or it is not installed.
+    """
+    made: Any = import_module(f"{__name__}._into")
+    return made.converter(made.library_of(rows) if library == "same" else library)(pieces)
 
 
 class TableFormat(Protocol):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from connector.base.errors import ConfigError
 from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier
 from connector.run.pipeline import Result
 from connector.tables import OnError
@@ -21,7 +22,13 @@ class DictTable(NamedTuple):
 
     def records(self) -> Iterator[Record]:
         """See `connector.tables.OpenTable.records`."""
-        return (Record(index, dict(row)) for index, row in enumerate(self.rows))
+        for index, row in enumerate(self.rows):
+            try:
+                yield Record(index, dict(row))
+            except (TypeError, ValueError):
+                raise ConfigError(
+                    f"row {index + 1} is a {type(row).__name__}: make a dict of it, with its columns by their names"
+                ) from None
 
     def enriched(
         self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError

@@ -141,8 +141,16 @@ def test_read_gives_every_row_once_and_a_state_behind_them(project: Project) -> 
     assert code == 0
     assert sorted(record["data"]["id"] for record in records) == list(range(25))
     assert all(record["data"]["content"] == answer_to(record["data"]["text"]) for record in records)
-    assert messages[-2]["type"] == "STATE"
+    assert [message["type"] for message in messages[-3:]] == ["STATE", "LOG", "TRACE"]
     assert statuses_of(messages) == ["STARTED", "RUNNING", "COMPLETE"]
+
+
+def test_a_read_logs_what_it_came_to_and_why_rows_failed(project: Project) -> None:
+    _, messages, _ = project.read(prompt="{{ text }} {{ 1 / (id % 5) }}")
+    (said,) = (each["message"] for each in of_type(messages, "LOG"))
+    assert said.splitlines()[0].endswith("20 success, 5 error")
+    assert "  5 × prompt: " in said
+    assert "division by zero" in said
 
 
 def test_every_record_fits_the_discovered_schema(project: Project) -> None:

@@ -171,7 +171,7 @@ def test_a_state_behind_rows_that_overwrite_waits_for_the_end(sync: Sync, endpoi
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
         assert process.wait(30) == -signal.SIGTERM
-    assert [json.loads(line)["type"] for line in rest.splitlines()] == ["LOG"]
+    assert [json.loads(line)["type"] for line in rest.splitlines()] == ["LOG", "LOG"]
     assert sync.rows() == []
 
 

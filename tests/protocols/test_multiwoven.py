@@ -478,7 +478,8 @@ def table(server: Server) -> Server:
 def test_a_config_with_an_input_enriches_it_one_record_for_each_row(table: Server) -> None:
     code, messages, _ = run("read", "--config", table.config())
     rows = sorted((record["data"] for record in of_type(messages, "record")), key=lambda row: row["id"])
-    assert (code, len(messages)) == (0, 3)
+    assert (code, [message["type"] for message in messages]) == (0, ["record"] * 3 + ["log"])
+    assert "1 × the endpoint refuses this request" in messages[-1]["log"]["message"]
     assert [row["label"] for row in rows] == [answer_to("fine"), None, answer_to("bad")]
     assert [row["_llm_status"] for row in rows] == ["success", "error", "success"]
 

@@ -1,0 +1,52 @@
+"""A bar that shows how far a table is, in a terminal or a notebook. Its library is imported only where it is drawn."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Self
+
+from connector.base.errors import ConfigError
+from connector.base.records import Outcome, Status
+
+
+class Bar:
+    """A bar of tqdm; a context manager.
+
+    Args:
+        rows: Rows in all; `None` where they are not known.
+
+    Raises:
+        ConfigError: tqdm is not installed.
+    """
+
+    def __init__(self, rows: int | None) -> None:
+        try:
+            draw: Any = import_module("tqdm.auto")
+        except ModuleNotFoundError as error:
+            raise ConfigError("progress: the bar needs tqdm: run pip install tqdm", detail=str(error)) from error
+        self._open = draw.tqdm
+        self._rows = rows
+        self._failed = 0
+        self._cost = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar = self._open(total=self._rows, unit="row", unit_scale=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Shows that a row is done."""
+        provenance = outcome.provenance
+        if not provenance.cached and provenance.cost_usd:
+            self._cost += provenance.cost_usd
+            self._show()
+        if outcome.status not in (Status.SUCCESS, Status.SKIPPED):
+            self._failed += 1
+            self._show()
+        self._bar.update()
+
+    def _show(self) -> None:
+        told = {"failed": self._failed} if self._failed else {}
+        self._bar.set_postfix({**told, "cost": f"${self._cost:,.4f}"} if self._cost else told, refresh=False)

@@ -1,0 +1,126 @@
+"""Tables come back as tables of whichever library is asked for: the same rows, whatever library they came from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from connector import ConfigError, Connector, tables
+from tests.endpoint import Endpoint, answer_to
+
+ROWS = [{"id": number, "text": f"row {number}"} for number in range(5)]
+EXPECTED = [{**row, "content": answer_to(str(row["text"]))} for row in ROWS]
+GIVEN: dict[str, Callable[[], Any]] = {
+    "dicts": lambda: ROWS,
+    "generator": lambda: iter(ROWS),
+    "arrow": lambda: pa.Table.from_pylist(ROWS),
+    "pandas": lambda: pd.DataFrame(ROWS),
+    "polars": lambda: pl.DataFrame(ROWS),
+    "duckdb": lambda: duckdb.sql("SELECT range AS id, 'row ' || range AS text FROM range(5) ORDER BY id"),
+}
+KINDS: dict[tables.Library, tuple[type, Callable[[Any], list[dict[str, Any]]]]] = {
+    "arrow": (pa.RecordBatchReader, lambda table: table.read_all().to_pylist()),
+    "pandas": (pd.DataFrame, lambda table: table.to_dict("records")),
+    "polars": (pl.DataFrame, lambda table: table.to_dicts()),
+    "duckdb": (duckdb.DuckDBPyRelation, lambda table: table.to_arrow_table().to_pylist()),
+}
+
+
+def connector(endpoint: Endpoint, **more: Any) -> Connector:
+    given = {"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", "metadata": "none", **more}
+    return Connector(given)
+
+
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize("library", KINDS)
+def test_every_table_comes_back_as_one_of_every_library(
+    given: str, library: tables.Library, endpoint: Endpoint
+) -> None:
+    kind, rows = KINDS[library]
+    found = connector(endpoint).enrich(GIVEN[given](), into=library)
+    assert isinstance(found, kind)
+    assert rows(found) == EXPECTED
+
+
+@pytest.mark.parametrize("library", KINDS)
+def test_the_same_kind_comes_back_where_that_is_asked_for(library: str, endpoint: Endpoint) -> None:
+    found = connector(endpoint).enrich(GIVEN[library](), into="same")
+    assert isinstance(found, KINDS[library][0])  # type: ignore[index]  # the same names
+
+
+def test_a_data_frame_keeps_its_index(endpoint: Endpoint) -> None:
+    frame = pd.DataFrame({"text": ["a", "b"]}, index=pd.Index(["x", "y"], name="key"))
+    found = connector(endpoint).enrich(frame, into="pandas")
+    assert (found.index.name, list(found.index), list(found.columns)) == ("key", ["x", "y"], ["text", "content"])
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_an_empty_table_has_its_columns(library: tables.Library, endpoint: Endpoint) -> None:
+    found = connector(endpoint).enrich(pa.table({"text": pa.array([], pa.string())}), into=library)
+    assert list(found.columns) == ["text", "content"]
+
+
+def test_no_rows_at_all_are_a_table_without_columns(endpoint: Endpoint) -> None:
+    assert list(connector(endpoint).enrich([], into="pandas").columns) == []
+    assert connector(endpoint).enrich([], into="polars").shape == (0, 0)
+    assert connector(endpoint).enrich([], into="arrow").read_all().num_rows == 0
+
+
+def test_a_reader_takes_rows_only_as_they_are_needed(endpoint: Endpoint) -> None:
+    batches = pa.Table.from_pylist([{"text": str(number)} for number in range(20_000)]).to_batches(100)
+    reader = connector(endpoint).enrich(iter(batches), into="arrow")
+    assert reader.read_next_batch().num_rows == 100
+    reader.close()
+    assert len(endpoint.journal.calls) < 5_000
+
+
+def test_nested_values_arrive_as_the_library_has_them(endpoint: Endpoint) -> None:
+    found = connector(endpoint, metadata="full").enrich(pl.DataFrame(ROWS), into="same")
+    assert found["_llm"].struct.field("status").unique().to_list() == ["success"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "library", "told"),
+    [
+        (ROWS, "same", r'into: "same" needs a table of "arrow", "duckdb", .* this is a list'),
+        (ROWS, "spark", r'into: there is no "spark": use one of "arrow"'),
+    ],
+)
+def test_what_cannot_be_returned_is_told_before_any_call(
+    rows: Any, library: Any, told: str, endpoint: Endpoint
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        connector(endpoint).enrich(rows, into=library)
+    assert not endpoint.journal.calls
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_library_that_is_missing_is_named(library: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    name: Any = {"pyarrow": "arrow"}.get(library, library)
+    with pytest.raises(ConfigError, match=f"run pip install {library}"):
+        connector(endpoint).enrich(ROWS, into=name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "count"),
+    [
+        (ROWS, 5),
+        (pa.Table.from_pylist(ROWS), 5),
+        (pa.Table.from_pylist(ROWS).to_batches(2), 5),
+        (pd.DataFrame(ROWS), 5),
+        (pl.DataFrame(ROWS), 5),
+        (iter(ROWS), None),
+        (duckdb.sql("SELECT 1 AS text"), None),
+        (pa.Table.from_pylist(ROWS).to_reader(), None),
+    ],
+)
+def test_the_length_is_known_where_it_costs_nothing(rows: Any, count: int | None) -> None:
+    assert tables.length(rows) == count
