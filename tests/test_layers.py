@@ -20,7 +20,7 @@ FLOORS: Final = (
     "calls config sandbox",
     "engines",
     "run",
-    "check protocols tables",
+    "check protocols report tables",
     "connector signals",
     "commands",
     "cli",

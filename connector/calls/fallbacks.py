@@ -98,6 +98,12 @@ class Fallbacks:
         words = parameter_words(refusal)
         return [name for name in names if words and self._offered[name].matches(words)]
 
+    @property
+    def made(self) -> list[tuple[str, str]]:
+        """The fallbacks that requests of this run were made with, each with its model."""
+        with self._lock:
+            return sorted(self._said)
+
     def names(self, body: bytes) -> tuple[str, ...]:
         """Returns the fallbacks that apply to a request from the start, as far as is known."""
         return self._of(body)

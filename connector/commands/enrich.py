@@ -18,6 +18,7 @@ from connector.commands import ExitCode
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
 from connector.commands._types import new_file_path
 from connector.engines import Stop
+from connector.report.recorder import Recorder, renderer
 from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
@@ -57,6 +58,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in a CSV output, put ' before cells that a spreadsheet would run as formulas",
     )
+    parser.add_argument(
+        "--report",
+        type=new_file_path,
+        metavar="PATH",
+        help="a file for the figures of the run: a page (.html) or the figures alone (.json)",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with code 1 if any row failed")
     parser.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary")
 
@@ -66,11 +73,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     config = config_from(arguments)
     if arguments.ledger:
         config = config.model_copy(update={"cache": arguments.ledger})
-    for option in ("output", "dead_letter", "ledger"):
+    for option in ("output", "dead_letter", "ledger", "report"):
         check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
     beside = None if arguments.output == STANDARD else Path(arguments.output)
     path = ledger_path(config, beside)
-    _differ(arguments.output, arguments.dead_letter, path)
+    _differ(arguments.output, arguments.dead_letter, path, arguments.report)
+    if arguments.report:
+        renderer(arguments.report)
     given, stop = (
         store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input),
         Stop(),
@@ -83,11 +92,16 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         stack.enter_context(interruptible(stop))
         runtime = Runtime(plan, path, stop=stop)
         live = sys.stderr.isatty() and not arguments.quiet
+        report: Recorder | None = None
+        if arguments.report:
+            names = {"source": arguments.input, "output": arguments.output}
+            report = stack.enter_context(Recorder(arguments.report, plan, runtime, **names))
         progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
         try:
             with runtime, closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
-                _write(progress.watched(results), sink, dead, failed, config.on_error)
+                passing = progress.watched(results)
+                _write(report.watched(passing) if report else passing, sink, dead, failed, config.on_error)
             if dead is not None:
                 dead.commit()
             sink.commit()
@@ -103,6 +117,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         _print_stderr(f"written to {arguments.output}" if beside else "written to standard output")
         if dead is not None:
             _print_stderr(f"{runtime.summary.failed:,} failed rows written to {arguments.dead_letter}")
+        if report is not None:
+            _print_stderr(f"report written to {arguments.report}")
     is_failed = failed.fail_the_run or (arguments.strict and runtime.summary.failed > 0)
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
@@ -111,10 +127,10 @@ _FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": d
 
 
 def _differ(*paths: str | Path | None) -> None:
-    """Raises `ConfigError` if output, dead letter or ledger share a file: the last one would overwrite the others."""
+    """Raises `ConfigError` if output, dead letter, ledger or report share a file: one would overwrite another."""
     named = [os.path.realpath(path) for path in paths if path is not None]
     for path in {path for path in named if named.count(path) > 1}:
-        raise ConfigError(f"{path}: output, dead letter and ledger cannot be the same file: name another one")
+        raise ConfigError(f"{path}: output, dead letter, ledger and report cannot be the same file: name another one")
 
 
 def _sink(

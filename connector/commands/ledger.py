@@ -57,13 +57,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     }
     if arguments.action == "prune" and arguments.older_than is None and not arguments.failed:
         raise ConfigError("nothing to prune: give --older-than DAYS, --failed, or both")
-    with _open(Path(arguments.path)) as ledger:
+    with open_ledger(Path(arguments.path)) as ledger:
         actions[arguments.action](ledger, arguments)
     return ExitCode.DONE
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Ledger]:
+def open_ledger(path: Path) -> Iterator[Ledger]:
     """Opens a ledger that exists, is undamaged and not in use.
 
     Raises:

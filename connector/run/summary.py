@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -116,6 +116,11 @@ class _Message(NamedTuple):
         constant, varying = _parts(error.class_, error.message[:_LONGEST], outcome.record.data)
         return cls(status, error.class_, error.http_status, stream, tuple(constant), tuple(varying))
 
+    @classmethod
+    def other(cls, outcome: Outcome) -> _Message:
+        """Returns what stands for every cause beyond the first thousand."""
+        return cls(outcome.status, "", None, "", (_OTHER,), ())
+
 
 class _Group:
     """The rows of one cause: how many, the first of them, and the parts of their messages that vary."""
@@ -160,20 +165,29 @@ class Causes:
         message = _Message.of(outcome)
         group = self._groups.get(message.key)
         if group is None and len(self._groups) >= _MOST_CAUSES:
-            message = _Message(outcome.status, "", None, "", (_OTHER,), ())
+            message = _Message.other(outcome)
             group = self._groups.get(message.key)
         if group is None:
             group = self._groups[message.key] = _Group(message)
         group.add(outcome.record.index + 1, message.varying)
+
+    def key(self, outcome: Outcome) -> Hashable:
+        """Returns the key of the cause that a failed row was counted for."""
+        key = _Message.of(outcome).key
+        return key if key in self._groups else _Message.other(outcome).key
+
+    def items(self) -> Iterator[tuple[Hashable, Cause]]:
+        """Yields the causes, each with its key, those of the most rows first."""
+        groups = sorted(self._groups.items(), key=lambda each: (-each[1].count, each[1].rows))
+        names_stream = len({group.stream for _, group in groups}) > 1
+        return ((key, group.cause(names_stream=names_stream)) for key, group in groups)
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def __iter__(self) -> Iterator[Cause]:
         """Yields the causes, those of the most rows first."""
-        groups = sorted(self._groups.values(), key=lambda each: (-each.count, each.rows))
-        names_stream = len({each.stream for each in groups}) > 1
-        return (each.cause(names_stream=names_stream) for each in groups)
+        return (cause for _, cause in self.items())
 
 
 class Summary:
@@ -279,6 +293,11 @@ class Summary:
     def causes(self) -> list[Cause]:
         """Why rows failed, the cause of the most rows first."""
         return list(self._causes)
+
+    @property
+    def cause_counts(self) -> Causes:
+        """The same, each with the key that tells the rows of one cause from those of another."""
+        return self._causes
 
     def __bool__(self) -> bool:
         return self.rows > 0

@@ -1,0 +1,313 @@
+"""Collects the figures of a run from its outcomes as they pass."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from connector.base.masking import Masker, bare_url
+from connector.base.records import Outcome, Schema, Status
+from connector.base.values import is_null
+from connector.base.version import __version__
+from connector.config.config import Config
+from connector.report import figures
+from connector.report.figures import Column, Concession, Figures, Outcomes, Row, Run, Spending
+from connector.report.sketches import Sample, Timeline, Top, Values
+from connector.run.summary import Summary
+
+_TOP: Final = 10  # rows among the slowest, and among the most expensive
+_EXAMPLES: Final = 3  # rows of a cause
+_MOST_CAUSES: Final = 100  # causes with examples
+_MOST_COLUMNS: Final = 200
+_SHOWN_COLUMNS: Final = 12  # columns of an example
+_SHOWN: Final = 300  # characters of a value in an example
+_BARS: Final = 12
+_CATEGORIES: Final = 40  # so many different values are shown one by one, if they come again and again
+_DISCRETE: Final = 12  # different whole numbers that are shown one by one
+_HIDDEN: Final = frozenset({"api_key", "api_key_command"})
+_UNITS: Final = {"texts": "characters", "lists": "items", "numbers": ""}
+
+
+class Collector:
+    """Takes outcomes and gives figures; its memory is bounded, however many there are.
+
+    Args:
+        summary: What counts the same outcomes: `add` expects each of them to be counted there before.
+        columns: The columns that rows gain, with their schemas; others that come are taken as well.
+        mask: Takes secrets out of texts.
+        seconds: What the times that it gets are rounded to.
+    """
+
+    def __init__(self, summary: Summary, columns: Mapping[str, Schema], mask: Masker, *, seconds: float = 0.1) -> None:
+        self._summary = summary
+        self._mask = mask
+        self._columns = {name: _Column(schema) for name, schema in columns.items()}
+        self._models: Counter[str] = Counter()
+        self._attempts: Counter[int] = Counter()
+        self._timeline = Timeline(seconds)
+        self._latencies = Sample()
+        self._slowest = Top(_TOP)
+        self._dearest = Top(_TOP)
+        self._examples: dict[object, list[Row]] = {}
+        self._costly = 0
+
+    def add(self, outcome: Outcome, at: float | None) -> None:
+        """Takes an outcome that came `at` seconds after the start; `None` where that is not known."""
+        provenance = outcome.provenance
+        is_success = outcome.status is Status.SUCCESS
+        if is_success:
+            for name, value in outcome.columns.items():
+                column = self._columns.get(name)
+                if column is None:
+                    if len(self._columns) >= _MOST_COLUMNS:
+                        continue
+                    column = self._columns[name] = _Column({})
+                column.add(value)
+        elif outcome.status is not Status.SKIPPED:
+            self._keep_example(outcome)
+        if provenance.model:
+            self._models[provenance.model[:_SHOWN]] += 1
+        if provenance.cached or not provenance.attempts:
+            return
+        self._attempts[provenance.attempts] += 1
+        latency = provenance.latency_ms
+        if at is not None:
+            self._timeline.add(at, latency, is_failed=not is_success)
+        if latency is not None:
+            self._latencies.add(latency)
+            self._slowest.add(latency, lambda: self._row(outcome))
+        if provenance.cost_usd is not None:
+            self._costly += 1
+            self._dearest.add(provenance.cost_usd, lambda: self._row(outcome))
+
+    def replied(self, at: float, latency_ms: float | None, *, is_failed: bool) -> None:
+        """Counts a reply in the timeline alone: one that a ledger knows the time of."""
+        self._timeline.add(at, latency_ms, is_failed=is_failed)
+
+    def _keep_example(self, outcome: Outcome) -> None:
+        key = self._summary.cause_counts.key(outcome)
+        examples = self._examples.get(key)
+        if examples is None:
+            if len(self._examples) >= _MOST_CAUSES:
+                return
+            examples = self._examples[key] = []
+        if len(examples) < _EXAMPLES:
+            examples.append(self._row(outcome))
+
+    def _row(self, outcome: Outcome) -> Row:
+        provenance, error = outcome.provenance, outcome.provenance.error
+        return Row(
+            outcome.record.index + 1,
+            outcome.status.value,
+            self._shown(error.message) if error else None,
+            provenance.latency_ms,
+            provenance.cost_usd,
+            provenance.attempts,
+            provenance.input_tokens,
+            provenance.output_tokens,
+            self._excerpt(outcome.record.data),
+            self._excerpt({name: value for name, value in outcome.columns.items() if value is not None}),
+            self._shown(error.content) if error and error.content else None,
+        )
+
+    def _excerpt(self, values: Mapping[str, Any]) -> dict[str, str]:
+        names = list(values)[:_SHOWN_COLUMNS]
+        return {self._shown(name): self._shown(values[name]) for name in names}
+
+    def _shown(self, value: Any) -> str:
+        """Returns the beginning of a value, as text, without secrets."""
+        return self._mask.cut(_text(value), _SHOWN) + ("…" if len(_text(value)) > _SHOWN else "")
+
+    def figures(self, run: Run, concessions: Iterable[tuple[str, str]] = (), timing: str = "") -> Figures:
+        """Returns the figures of everything that has come so far."""
+        summary = self._summary
+        causes = [
+            figures.Cause(
+                cause.count,
+                cause.status.value,
+                cause.error,
+                self._mask(cause.reason),
+                self._mask(cause.change),
+                list(cause.rows),
+                cause.stream,
+                sorted(self._examples.get(key, ()), key=lambda row: row.number),
+            )
+            for key, cause in summary.cause_counts.items()
+        ]
+        return Figures(
+            run,
+            Outcomes(
+                summary.rows,
+                summary.failed,
+                summary.cached,
+                {status.value: count for status, count in summary.statuses.most_common()},
+            ),
+            Spending(
+                summary.calls,
+                summary.retries if summary.gauge else None,
+                self._attempts.total(),
+                self._costly,
+                summary.input_tokens,
+                summary.output_tokens,
+                summary.cached_tokens,
+                summary.reasoning_tokens,
+                summary.cost_usd,
+                summary.saved_usd,
+            ),
+            [column.figures(self._mask(name)) for name, column in self._columns.items()],
+            causes,
+            self._timeline.intervals(),
+            timing,
+            self._latencies.distribution(),
+            self._slowest.items(),
+            self._dearest.items(),
+            {str(attempts): self._attempts[attempts] for attempts in sorted(self._attempts)},
+            [Concession(name, self._mask(model)) for name, model in concessions],
+        )
+
+    @property
+    def models(self) -> dict[str, int]:
+        """The models that answered, with the rows of each."""
+        return {self._mask(model): count for model, count in self._models.most_common(_TOP)}
+
+
+class _Column:
+    """What the answered rows have in one column."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._enum = [_text(value) for value in schema.get("enum", ()) if value is not None]
+        self._rows = 0
+        self._nulls = 0
+        self._types: Counter[str] = Counter()
+        self._values = Values()
+        self._sample = Sample()
+
+    def add(self, value: Any) -> None:
+        """Takes the value of one row."""
+        self._rows += 1
+        kind = type(value)
+        if kind is str:
+            self._types["text"] += 1
+            self._values.add(value)
+            self._sample.add(len(value))
+        elif is_null(value):
+            self._nulls += 1
+        elif kind is bool:
+            self._types["boolean"] += 1
+            self._values.add("true" if value else "false")
+        elif isinstance(value, int | float | Decimal):
+            self._types["number"] += 1
+            self._values.add(_text(value))
+            if math.isfinite(number := _float(value)):
+                self._sample.add(number)
+        elif isinstance(value, list | tuple):
+            self._types["list"] += 1
+            self._sample.add(len(value))
+        elif isinstance(value, Mapping):
+            self._types["object"] += 1
+        else:
+            self._types["text"] += 1
+            self._values.add(_text(value))
+            self._sample.add(len(_text(value)))
+
+    def figures(self, name: str) -> Column:
+        """Returns what to show of it: the values where they come again and again, else how large they are."""
+        kinds, distinct = set(self._types), self._values.distinct
+        types = dict(self._types.most_common())
+        if not kinds:
+            return Column(name, "nothing", self._rows, self._nulls, types)
+        if len(kinds) > 1 or kinds == {"object"}:
+            return Column(name, "other", self._rows, self._nulls, types)
+        (kind,) = kinds
+        if kind == "boolean" or (kind != "list" and self._are_categories(kind, distinct)):
+            top = self._values.most_common(_BARS, self._enum)
+            others = self._types[kind] - sum(each.count for each in top)
+            if kind == "number":
+                top = sorted(top, key=lambda each: float(each.value))
+            return Column(name, "values", self._rows, self._nulls, types, distinct, top, others)
+        shown: figures.Kind = "numbers" if kind == "number" else "lists" if kind == "list" else "texts"
+        known = self._sample.distribution()
+        distinct = None if kind == "list" else distinct
+        return Column(name, shown, self._rows, self._nulls, types, distinct, [], 0, _UNITS[shown], known)
+
+    def _are_categories(self, kind: str, distinct: int | None) -> bool:
+        if self._enum:
+            return True
+        if distinct is None or distinct > (_DISCRETE if kind == "number" else _CATEGORIES):
+            return False
+        return distinct == 1 or 2 * distinct <= self._types[kind]
+
+
+def _float(value: float | Decimal) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float | Decimal):
+        return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)  # noqa: PLR2004 - where %g turns to powers
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def run_of(
+    config: Config | None,
+    mask: Masker,
+    models: Mapping[str, int],
+    *,
+    input: str,  # noqa: A002 - the name that it has in the figures
+    output: str,
+    started: float | None = None,
+    ended: float | None = None,
+    stopped_by: str | None = None,
+) -> Run:
+    """Returns what ran; times are in seconds since 1970."""
+    return Run(
+        f"openai-compatible {__version__}",
+        mask(input),
+        mask(output),
+        None if config is None else mask(bare_url(config.endpoint_url)),
+        dict(models),
+        {} if config is None else shown_config(config, mask),
+        _iso(started),
+        _iso(ended),
+        None if started is None or ended is None else round(ended - started, 3),
+        None if stopped_by is None else mask(stopped_by),
+    )
+
+
+def shown_config(config: Config, mask: Masker) -> dict[str, Any]:
+    """Returns the options that are set, without secrets: of headers and the query the names alone."""
+    given = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=set(_HIDDEN))
+    given["url"] = bare_url(config.url)
+    for name in ("headers", "query"):
+        if name in given:
+            given[name] = dict.fromkeys(given[name], "***")
+    return {name: _masked(value, mask) for name, value in given.items()}
+
+
+def _masked(value: Any, mask: Masker) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {mask(str(name)): _masked(each, mask) for name, each in value.items()}
+    return [_masked(each, mask) for each in value] if isinstance(value, list) else value
+
+
+def _iso(seconds: float | None) -> str | None:
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )

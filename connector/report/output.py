@@ -1,0 +1,94 @@
+"""Reads the outcomes of a run back from its output: a row's provenance is in `_llm`, or in the columns of its parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, get_args, get_type_hints
+
+from connector.base.errors import ConfigError
+from connector.base.records import GROUP, Failure, Outcome, Provenance, Record, Status, is_earlier
+from connector.stores import Source
+
+_PARTS: Final = f"{GROUP}_"
+_STATUS: Final = "status"
+_NUMBERS: Final = {
+    name: kind for name, hint in get_type_hints(Provenance).items() for kind in get_args(hint) if kind in (int, float)
+}
+
+
+def outcomes(source: Source, added: Collection[str] | None) -> Iterator[Outcome]:
+    """Yields the outcome of each row of an output.
+
+    Args:
+        source: The output, opened as an input.
+        added: The columns that the run has added; `None` where they are not known: then all columns count as such.
+
+    Raises:
+        ConfigError: A row does not say what became of it.
+    """
+    for item in source.read():
+        if not isinstance(item, Record):
+            continue
+        if item.problem:
+            raise ConfigError(item.problem)
+        provenance = _provenance(item)
+        row = {name: value for name, value in item.data.items() if not is_earlier(name)}
+        given = row if added is None else {name: value for name, value in row.items() if name not in added}
+        columns = row if added is None else {name: row.get(name) for name in added}
+        yield Outcome(Record(item.index, given), provenance.status, columns, {}, provenance)
+
+
+def _provenance(record: Record) -> Provenance:
+    group = record.data.get(GROUP)
+    parts = group if isinstance(group, Mapping) else _flat(record.data)
+    try:
+        status = Status(str(parts.get(_STATUS)))
+    except ValueError:
+        raise ConfigError(
+            f"row {record.index + 1} has no {GROUP}.{_STATUS}, which says what became of it: name an output of enrich, "
+            'whose config has metadata "full"'
+        ) from None
+    known = {name: _value(name, parts.get(name)) for name in Provenance._fields}
+    return Provenance(**{**known, "status": status, "error": _failure(parts.get("error")), "cached": _is_true(parts)})
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(_PARTS): value for name, value in row.items() if name.startswith(_PARTS)}
+
+
+def _is_true(parts: Mapping[str, Any]) -> bool:
+    return str(parts.get("cached")).lower() == "true"
+
+
+def _value(name: str, value: Any) -> Any:
+    """Returns a part in its type; CSV has lost it where a column looks like another one."""
+    if name == "attempts":
+        return _number(value, int) or 0
+    kind = _NUMBERS.get(name)
+    return _number(value, kind) if kind else None if value is None else str(value)
+
+
+def _number(value: Any, kind: type) -> Any:
+    try:
+        return None if value is None else kind(float(value))
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _failure(value: Any) -> Failure | None:
+    """Returns an error, which is an object, or a text of JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return Failure("", value)
+    if not isinstance(value, Mapping) or value.get("message") is None:
+        return None
+    content = value.get("content")
+    return Failure(
+        str(value.get("class") or ""),
+        str(value["message"]),
+        _number(value.get("http_status"), int),
+        None if content is None else str(content),
+    )
