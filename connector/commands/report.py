@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         config,
         mask,
         collector.models,
-        input="a finished run",
+        source=None,
         output=arguments.output,
         started=began,
         ended=ended,

@@ -111,7 +111,13 @@ class Collector:
             provenance.input_tokens,
             provenance.output_tokens,
             self._excerpt(outcome.record.data),
-            self._excerpt({name: value for name, value in outcome.columns.items() if value is not None}),
+            self._excerpt(
+                {
+                    name: value
+                    for name, value in outcome.columns.items()
+                    if value is not None and name not in outcome.record.data
+                }
+            ),
             self._shown(error.content) if error and error.content else None,
         )
 
@@ -266,7 +272,7 @@ def run_of(
     mask: Masker,
     models: Mapping[str, int],
     *,
-    input: str,  # noqa: A002 - the name that it has in the figures
+    source: str | None,
     output: str,
     started: float | None = None,
     ended: float | None = None,
@@ -275,7 +281,7 @@ def run_of(
     """Returns what ran; times are in seconds since 1970."""
     return Run(
         f"openai-compatible {__version__}",
-        mask(input),
+        None if source is None else mask(source),
         mask(output),
         None if config is None else mask(bare_url(config.endpoint_url)),
         dict(models),

@@ -15,10 +15,13 @@ and types, or nothing at all."""
 
 @dataclass(frozen=True)
 class Run:
-    """What ran. `config` has no secrets; `started` and `ended` are ISO 8601, in UTC."""
+    """What ran. `config` has no secrets; `started` and `ended` are ISO 8601, in UTC.
+
+    Made of an output, a report does not know the input.
+    """
 
     program: str
-    input: str
+    input: str | None
     output: str
     url: str | None
     models: dict[str, int]

@@ -45,7 +45,7 @@ def page(figures: Figures) -> str:
     """Returns the page as HTML."""
     return _TEMPLATE.render(
         f=figures,
-        title=f"{figures.run.input} → {figures.run.output}",
+        title=f"{figures.run.input} → {figures.run.output}" if figures.run.input else figures.run.output,
         columns=[(column, _picture(column), _words(column)) for column in figures.columns],
         rates=charts.rates(figures.timeline, _rates_label(figures)) if figures.timeline else None,
         latencies=charts.latencies(figures.timeline, _latency_label(figures)) if _has_latency(figures) else None,

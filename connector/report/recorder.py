@@ -118,7 +118,7 @@ class Recorder:
             self._plan.config,
             self._runtime.mask,
             self._collector.models,
-            input=self._source,
+            source=self._source,
             output=self._output,
             started=self._started,
             ended=self._clock.time(),
