@@ -16,7 +16,7 @@ from connector.base.values import is_null
 from connector.base.version import __version__
 from connector.config.config import Config
 from connector.report import figures
-from connector.report.figures import Column, Concession, Figures, Outcomes, Row, Run, Spending
+from connector.report.figures import Column, Concession, Figures, Outcomes, Row, Run, Spending, ValueCount
 from connector.report.sketches import Sample, Timeline, Top, Values
 from connector.run.summary import Summary
 
@@ -28,6 +28,7 @@ _SHOWN_COLUMNS: Final = 12  # columns of an example
 _SHOWN: Final = 300  # characters of a value in an example
 _BARS: Final = 12
 _CATEGORIES: Final = 40  # so many different values are shown one by one, if they come again and again
+_FEW: Final = 3  # and so few in any case where one of them comes twice
 _DISCRETE: Final = 12  # different whole numbers that are shown one by one
 _HIDDEN: Final = frozenset({"api_key", "api_key_command"})
 _UNITS: Final = {"texts": "characters", "lists": "items", "numbers": ""}
@@ -51,8 +52,8 @@ class Collector:
         self._attempts: Counter[int] = Counter()
         self._timeline = Timeline(seconds)
         self._latencies = Sample()
-        self._slowest = Top(_TOP)
-        self._dearest = Top(_TOP)
+        self._slowest: Top[Outcome] = Top(_TOP)
+        self._dearest: Top[Outcome] = Top(_TOP)
         self._examples: dict[object, list[Row]] = {}
         self._costly = 0
 
@@ -80,10 +81,10 @@ class Collector:
             self._timeline.add(at, latency, is_failed=not is_success)
         if latency is not None:
             self._latencies.add(latency)
-            self._slowest.add(latency, lambda: self._row(outcome))
+            self._slowest.add(latency, outcome)
         if provenance.cost_usd is not None:
             self._costly += 1
-            self._dearest.add(provenance.cost_usd, lambda: self._row(outcome))
+            self._dearest.add(provenance.cost_usd, outcome)
 
     def replied(self, at: float, latency_ms: float | None, *, is_failed: bool) -> None:
         """Counts a reply in the timeline alone: one that a ledger knows the time of."""
@@ -165,13 +166,13 @@ class Collector:
                 summary.cost_usd,
                 summary.saved_usd,
             ),
-            [column.figures(self._mask(name)) for name, column in self._columns.items()],
+            [column.figures(self._mask(name), self._mask) for name, column in self._columns.items()],
             causes,
             self._timeline.intervals(),
             timing,
             self._latencies.distribution(),
-            self._slowest.items(),
-            self._dearest.items(),
+            [self._row(outcome) for outcome in self._slowest.items()],
+            [self._row(outcome) for outcome in self._dearest.items()],
             {str(attempts): self._attempts[attempts] for attempts in sorted(self._attempts)},
             [Concession(name, self._mask(model)) for name, model in concessions],
         )
@@ -221,7 +222,7 @@ class _Column:
             self._values.add(_text(value))
             self._sample.add(len(_text(value)))
 
-    def figures(self, name: str) -> Column:
+    def figures(self, name: str, mask: Masker) -> Column:
         """Returns what to show of it: the values where they come again and again, else how large they are."""
         kinds, distinct = set(self._types), self._values.distinct
         types = dict(self._types.most_common())
@@ -235,18 +236,20 @@ class _Column:
             others = self._types[kind] - sum(each.count for each in top)
             if kind == "number":
                 top = sorted(top, key=lambda each: float(each.value))
-            return Column(name, "values", self._rows, self._nulls, types, distinct, top, others)
-        shown: figures.Kind = "numbers" if kind == "number" else "lists" if kind == "list" else "texts"
+            shown = [ValueCount(mask(each.value), each.count) for each in top]
+            return Column(name, "values", self._rows, self._nulls, types, distinct, shown, others)
+        by: figures.Kind = "numbers" if kind == "number" else "lists" if kind == "list" else "texts"
         known = self._sample.distribution()
         distinct = None if kind == "list" else distinct
-        return Column(name, shown, self._rows, self._nulls, types, distinct, [], 0, _UNITS[shown], known)
+        return Column(name, by, self._rows, self._nulls, types, distinct, [], 0, _UNITS[by], known)
 
     def _are_categories(self, kind: str, distinct: int | None) -> bool:
         if self._enum:
             return True
         if distinct is None or distinct > (_DISCRETE if kind == "number" else _CATEGORIES):
             return False
-        return distinct == 1 or 2 * distinct <= self._types[kind]
+        count = self._types[kind]
+        return distinct == 1 or distinct <= max(count // 2, min(_FEW, count - 1))
 
 
 def _float(value: float | Decimal) -> float:

@@ -7,8 +7,8 @@ import math
 import random
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from connector.report.figures import Bin, Distribution, Interval, ValueCount
 
@@ -17,11 +17,14 @@ _SEED: Final = 20_261_129  # the same rows give the same report
 _BINS: Final = 24
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 _FAR: Final = 3  # times as far as most values: such a tail is counted in the last bin
+_HUGE: Final = 1e300  # beyond which there is no room for edges
 _MOST: Final = 0.99
 _MOST_VALUES: Final = 1_000
 _LONGEST_VALUE: Final = 80  # characters; what is longer is no category
 _INTERVALS: Final = 60
 _PER_OCTAVE: Final = 16  # bins of latencies: about 4 % wide
+
+Item = TypeVar("Item")
 
 
 class Sample:
@@ -90,7 +93,9 @@ def _bins(ordered: list[float], least: float, most: float, count: int) -> tuple[
     top = nearly if most - least > _FAR * (nearly - least) > 0 else most
     step = _step((top - least) / _BINS, are_whole=are_whole)
     low = math.floor(least / step) * step
-    if not (math.isfinite(low) and low + step > low and (top - low) / step < 2 * _BINS):  # no room for edges
+    if not (
+        max(abs(least), abs(top)) < _HUGE and low + step > low and (top - low) / step < 2 * _BINS
+    ):  # no room for edges
         return [Bin(least, most, count)], 0
     number = max(1, math.floor((top - low) / step) + 1)
     counts = Counter(min(int((value - low) / step), number - 1) for value in ordered)
@@ -139,26 +144,27 @@ class Values:
         """Returns the most frequent values, and of `also` those that never came."""
         counts = self._counts or Counter()
         never = [ValueCount(value, 0) for value in also if value not in counts]
-        return [*(ValueCount(value, count) for value, count in counts.most_common(number)), *never][:number]
+        ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))  # the same in whatever order rows end
+        return [*(ValueCount(value, count) for value, count in ordered[:number]), *never][:number]
 
 
-class Top:
+class Top(Generic[Item]):
     """The items with the highest marks; of equal ones the earlier."""
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._heap: list[tuple[float, int, Any]] = []
+        self._heap: list[tuple[float, int, Item]] = []
         self._seen = 0
 
-    def add(self, mark: float, make: Callable[[], Any]) -> None:
-        """Keeps what `make` returns if its mark is among the highest so far."""
+    def add(self, mark: float, item: Item) -> None:
+        """Keeps an item if its mark is among the highest so far."""
         self._seen += 1
         if len(self._heap) < self._number:
-            heapq.heappush(self._heap, (mark, -self._seen, make()))
+            heapq.heappush(self._heap, (mark, -self._seen, item))
         elif mark > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (mark, -self._seen, make()))
+            heapq.heapreplace(self._heap, (mark, -self._seen, item))
 
-    def items(self) -> list[Any]:
+    def items(self) -> list[Item]:
         """Returns them, the highest mark first."""
         return [item for _, _, item in sorted(self._heap, reverse=True)]
 

@@ -1,0 +1,198 @@
+"""`--report` and `report`: the same figures from a run and from its output, in any format."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.test_enrich import asked, command, options, run
+from tests.endpoint import Endpoint, act
+
+ROWS = [{"id": n, "text": "[[fault:400]]" if n % 5 == 0 else None if n == 3 else f"row {n % 7}"} for n in range(1, 41)]
+FAILED = 9
+FORMATS = ("jsonl", "csv", "tsv", "parquet", "jsonl.gz")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def figures(path: Path) -> dict[str, Any]:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_report_made_later_has_the_figures_of_the_run(
+    tmp_path: Path, source: Path, endpoint: Endpoint, ending: str
+) -> None:
+    output, now, later = tmp_path / f"out.{ending}", tmp_path / "now.json", tmp_path / "later.json"
+    config = tmp_path / "c.json"
+    given = {"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", "prices": {"input": 1, "output": 2}}
+    config.write_text(json.dumps(given))
+    done = run("enrich", source, "-o", output, "-c", config, "--report", now)
+    assert done.returncode == 0, done.stderr
+    assert f"report written to {now}" in done.stderr
+    again = run("report", output, "-c", config, "-r", later)
+    assert again.returncode == 0, again.stderr
+    first, second = figures(now), figures(later)
+    assert first["outcomes"] == {
+        "rows": 40,
+        "failed": FAILED,
+        "cached": first["outcomes"]["cached"],
+        "statuses": {"success": 40 - FAILED, "error": FAILED},
+    }
+    assert first["outcomes"]["cached"] > 0
+    for name in ("outcomes", "columns", "attempts"):
+        assert first[name] == second[name], name
+    money = ("input_tokens", "output_tokens", "cost_usd", "saved_usd", "paid_rows", "costly_rows")
+    assert [first["spending"][name] for name in money] == pytest.approx([second["spending"][name] for name in money])
+    told = ("count", "status", "reason", "change", "rows")
+    assert [[each[name] for name in told] for each in first["causes"]] == [
+        [each[name] for name in told] for each in second["causes"]
+    ]
+    assert [cause["reason"] for cause in first["causes"] if cause["count"] == 1] == ["text is null in prompt"]
+    assert first["columns"][0]["name"] == "content"
+    assert sum(each["answered"] + each["failed"] for each in second["timeline"]) == len(endpoint.journal.calls)
+
+
+def test_without_a_config_all_columns_are_shown(tmp_path: Path, source: Path, endpoint: Endpoint) -> None:
+    output = tmp_path / "out.jsonl"
+    run("enrich", source, "-o", output, *options(endpoint))
+    (tmp_path / "out.jsonl.ledger").unlink()
+    report = tmp_path / "r.json"
+    assert run("report", output, "-r", report).returncode == 0
+    found = figures(report)
+    assert [column["name"] for column in found["columns"]] == ["id", "text", "content"]
+    assert (found["timeline"], found["run"]["config"]) == ([], {})
+
+
+def test_the_page_is_written_beside_the_output_by_default(tmp_path: Path, source: Path, endpoint: Endpoint) -> None:
+    output = tmp_path / "out.jsonl"
+    run("enrich", source, "-o", output, *options(endpoint))
+    done = run("report", output)
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "out.jsonl.html"
+    assert f"report written to {page}" in done.stderr
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_page_is_written_at_the_end_of_a_run_and_no_key_is_in_it(
+    tmp_path: Path, source: Path, endpoint: Endpoint
+) -> None:
+    page = tmp_path / "r.html"
+    done = run("enrich", source, "-o", tmp_path / "out.jsonl", "--report", page, *options(endpoint))
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "text is null in prompt" in text
+    assert "sk-" not in text
+    assert not list(tmp_path.glob(".r.html*"))
+
+
+def test_a_run_that_was_stopped_has_a_report_that_says_so(tmp_path: Path, source: Path) -> None:
+    with Endpoint(lambda call: act(call, "401")) as endpoint:
+        report = tmp_path / "r.json"
+        done = run("enrich", source, "-o", tmp_path / "out.jsonl", "--report", report, *options(endpoint))
+    assert done.returncode == 3
+    assert "refuses the key" in figures(report)["run"]["stopped_by"]
+
+
+def test_a_run_that_ctrl_c_stopped_has_a_report_of_what_was_done(tmp_path: Path) -> None:
+    source, report = tmp_path / "in.jsonl", tmp_path / "r.json"
+    source.write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(5_000)))
+    with Endpoint(latency=lambda _: 0.02) as endpoint:
+        line = command("enrich", source, "-o", tmp_path / "out.jsonl", "--report", report, *options(endpoint))
+        with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+            endpoint.journal.wait_for(calls=20)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGINT
+    found = figures(report)
+    assert found["run"]["stopped_by"] == "stopped by SIGINT"
+    assert 0 < found["outcomes"]["rows"] < 5_000
+
+
+WRONG = {
+    "another ending": ("r.txt", "end its name in .html for a page, or .json"),
+    "no folder": ("nowhere/r.json", "there is no folder"),
+    "the output": ("out.json", "cannot be the same file"),
+    "a folder": (".", "name the file to write"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_report_that_cannot_be_written_is_told_before_the_first_call(
+    tmp_path: Path, source: Path, endpoint: Endpoint, case: str
+) -> None:
+    name, told = WRONG[case]
+    done = run("enrich", source, "-o", tmp_path / "out.json", "--report", tmp_path / name, *options(endpoint))
+    assert (done.returncode, len(endpoint.journal.calls)) == (2, 0)
+    assert told in done.stderr
+
+
+def test_what_draws_the_page_is_told_to_be_installed_before_the_first_call(
+    tmp_path: Path, source: Path, endpoint: Endpoint
+) -> None:
+    (tmp_path / "vl_convert.py").write_text("raise ModuleNotFoundError('no', name='vl_convert')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    for ending, code in (("html", 2), ("json", 0)):
+        report = tmp_path / f"r.{ending}"
+        line = command("enrich", source, "-o", tmp_path / "out.jsonl", "--report", report, *options(endpoint))
+        done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, timeout=60)
+        assert done.returncode == code, done.stderr
+        if ending == "html":
+            assert 'pip install "openai-compatible-connector[report]"' in done.stderr
+            assert not endpoint.journal.calls
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"id": 1}\n', "row 1 has no _llm.status"),
+        ('{"id": 1, "_llm": {"status": "great"}}\n', "row 1 has no _llm.status"),
+        ('{"id": 1, "_llm": null}\n', "row 1 has no _llm.status"),
+    ],
+)
+def test_what_is_no_output_of_a_run_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text(text)
+    done = run("report", path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "out.jsonl.html").exists()
+
+
+def test_nothing_is_imported_for_a_report_that_nobody_asked_for(
+    tmp_path: Path, source: Path, endpoint: Endpoint
+) -> None:
+    code = (
+        "import sys, atexit\n"
+        "from connector.cli import run\n"
+        f"run({['enrich', str(source), '-o', str(tmp_path / 'out.jsonl'), *map(str, options(endpoint))]!r})\n"
+        "assert not {'vl_convert', 'tqdm', 'connector.report.page'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_summary_on_stderr_says_why_rows_failed(tmp_path: Path, source: Path, endpoint: Endpoint) -> None:
+    done = run("enrich", source, "-o", tmp_path / "out.jsonl", *options(endpoint))
+    lines = done.stderr.splitlines()
+    at = lines.index(f"{FAILED} rows failed:")
+    assert lines[at + 1].startswith("  8 × the endpoint refuses this request")
+    assert lines[at + 1].endswith("(rows 5, 10, 15, …)")
+    assert lines[at + 2] == '  1 × text is null in prompt → use {{ text | default("…") }} (row 3)'
+    assert asked("row 1") in (tmp_path / "out.jsonl").read_text()

@@ -1,0 +1,135 @@
+"""Figures of a run: the right ones for every type of column, without secrets, in bounded memory."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.report.samples import HOSTILE, SECRET, answered, config, failed, figures_of, usual
+
+
+def test_figures_are_plain_json_and_nothing_is_counted_twice() -> None:
+    figures = figures_of(usual(200))
+    told = json.loads(json.dumps(figures.to_dict(), allow_nan=False))
+    assert told["outcomes"] == {
+        "rows": 200,
+        "failed": 20,
+        "cached": 20,
+        "statuses": {"success": 180, "invalid_output": 20},
+    }
+    spending = told["spending"]
+    assert (spending["paid_rows"], spending["costly_rows"], spending["input_tokens"]) == (180, 160, 1600)
+    assert spending["cost_usd"] == pytest.approx(sum(n for n in range(1, 201) if n % 5) * 1e-6)
+    assert told["attempts"] == {"1": 160, "2": 20}
+    assert sum(each["answered"] + each["failed"] for each in told["timeline"]) == 180
+    assert told["concessions"] == [{"name": "json_object", "model": "small"}]
+    assert told["version"] == 1
+
+
+def test_each_column_is_shown_by_what_it_holds() -> None:
+    columns = {column.name: column for column in figures_of(usual(400)).columns}
+    assert {name: column.kind for name, column in columns.items()} == {
+        "label": "values",
+        "score": "values",
+        "price": "numbers",
+        "words": "texts",
+        "tags": "lists",
+        "sure": "values",
+        "more": "other",
+    }
+    assert [(each.value, each.count) for each in columns["label"].values] == [("good", 240), ("bad", 120), ("mixed", 0)]
+    assert [each.value for each in columns["score"].values] == ["1", "2", "3", "4", "5"]
+    assert (columns["sure"].nulls, columns["sure"].rows) == (sum(n % 6 == 0 and n % 10 > 0 for n in range(1, 401)), 360)
+    assert columns["tags"].distribution
+    assert (columns["tags"].distribution.minimum, columns["tags"].distribution.maximum) == (0, 3)
+
+
+ODD_VALUES: list[tuple[list[Any], str]] = [
+    ([], "nothing"),
+    ([None, None], "nothing"),
+    ([1, "a"], "other"),
+    ([{}, {"a": 1}], "other"),
+    ([float("nan"), 1.5, 2.5, 3.5, 4.5], "numbers"),
+    ([Decimal("1.5")] * 4, "values"),
+    ([10**400, 1, 2, 3], "numbers"),
+    ([date(2026, 1, 1)] * 3, "values"),
+    (["x" * 5000, "y"], "texts"),
+    (["", "", "a"], "values"),
+    ([True, False], "values"),
+    ([[0.0] * 1536] * 3, "lists"),
+    (list(range(500)), "numbers"),
+    ([f"text {number}" for number in range(2000)], "texts"),
+]
+
+
+@pytest.mark.parametrize(("values", "kind"), ODD_VALUES)
+def test_no_value_is_too_odd(values: list[Any], kind: str) -> None:
+    figures = figures_of(answered(n, {}, {"x": value}) for n, value in enumerate(values, 1))
+    column = {each.name: each for each in figures.columns}.get("x")
+    json.dumps(figures.to_dict(), allow_nan=False)
+    assert (column.kind if column else "nothing") == kind
+
+
+def test_examples_show_the_row_the_reply_and_the_error_of_each_cause() -> None:
+    rows = [failed(n, {"text": f"row {n}"}, f'"{n}" is no label', f"reply {n}") for n in range(1, 9)]
+    (cause,) = figures_of(rows).causes
+    assert (cause.count, cause.reason, cause.rows) == (8, "… is no label", [1, 2, 3, 4, 5])
+    assert [(each.number, each.input, each.reply) for each in cause.examples] == [
+        (n, {"text": f"row {n}"}, f"reply {n}") for n in (1, 2, 3)
+    ]
+
+
+def test_the_slowest_and_the_most_expensive_rows_are_told() -> None:
+    figures = figures_of(usual(300))
+    assert [row.latency_ms for row in figures.slowest] == sorted(
+        (100 + n for n in range(1, 301) if n % 5), reverse=True
+    )[:10]
+    assert [row.number for row in figures.dearest][:3] == [299, 298, 297]
+    assert figures.slowest[0].input["text"].startswith("review 299")
+    assert figures.slowest[0].output["label"] == "good"
+
+
+def test_no_secret_is_in_the_figures() -> None:
+    given = config(
+        headers={"x-key": SECRET + "h"},
+        query={"api-version": "1", "code": SECRET + "q"},
+        system_prompt=f"use {SECRET}",
+        url=f"https://llm.example/v1?key={SECRET}u",
+    )
+    row = {"text": SECRET, SECRET: 1}
+    outcomes = [
+        answered(1, row, {"label": SECRET}, model=SECRET),
+        failed(2, row, f"bad {SECRET}", f"I know {'x' * 290}{SECRET}"),
+    ]
+    told = json.dumps(
+        figures_of(outcomes, given, source=SECRET, output=SECRET, stopped_by=f"stopped: {SECRET}").to_dict()
+    )
+    assert SECRET[:20] not in told
+    assert "***" in told
+
+
+def test_what_is_hostile_stays_text_in_the_figures() -> None:
+    for text in HOSTILE:
+        figures = figures_of([answered(n, {"text": text}, {"words": text}) for n in range(4)])
+        assert text in {each.value for column in figures.columns for each in column.values}
+
+
+def test_memory_does_not_grow_with_the_rows() -> None:
+    used = []
+    for count in (4_000, 40_000):
+        tracemalloc.start()
+        figures_of(usual(count))
+        used.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert used[1] < 3 * used[0]  # samples are full at 10,000 rows
+    assert used[1] < 12_000_000
+
+
+def test_columns_that_nobody_declared_are_shown_but_not_without_end() -> None:
+    figures = figures_of([answered(1, {}, {f"c{number}": 1 for number in range(5_000)})])
+    assert len(figures.columns) == 200
