@@ -105,6 +105,7 @@ def in_parquet(script: Script, _said: str) -> Rows:
 
 LIBRARIES: dict[str, tuple[Callable[[Script, str], Rows], Mapping[int, str]]] = {
     "Plain Python": (printed, INLINE),
+    "After a run": (printed, INLINE),
     "pandas": (in_csv, FILES),
     "Arrow": (in_parquet, FILES),
     "Polars": (in_parquet, FILES),

@@ -20,7 +20,6 @@ _ROW: Final = 24
 _HEIGHT: Final = 140
 _LABEL: Final = 118
 _LONGEST: Final = 40  # characters of a label
-_ROOT: Final = re.compile(r"<svg[^>]* viewBox=\"([^\"]*)\"[^>]*>")
 _ID: Final = re.compile(r' (id|clip-path)="[^"]*"')  # would be the same in every chart of the page
 _ROLES: Final = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')  # a chart is one picture, and its label says what it shows
 _CONFIG: Final[dict[str, Any]] = {
@@ -204,7 +203,7 @@ def _drawn(spec: dict[str, Any], label: str) -> Markup:
         **spec,
     }
     svg = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
-    svg = _ROLES.sub("", _ID.sub("", svg))
+    root, _, drawn = _ROLES.sub("", _ID.sub("", svg)).partition(">")
+    box = root.partition(' viewBox="')[2].partition('"')[0]
     head = Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="{}" role="img" aria-label="{}">')
-    box = _ROOT.match(svg)
-    return head.format("0 0 340 140" if box is None else box[1], printable(label)) + Markup(_ROOT.sub("", svg, count=1))  # noqa: S704 - Vega escapes texts
+    return head.format(box, printable(label)) + Markup(drawn)  # noqa: S704 - Vega escapes texts

@@ -31,30 +31,28 @@ _GAP: Final = "…"
 _MINUTE: Final = 60
 
 _VARIES: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*"(?: is a required property)?|"[^"]*\Z'
-    r"|(?<!\w)'(?:[^'\\]|\\.)*'(?!\w)|`[^`]*`|\u201c[^\u201d]*\u201d"
-    r"|\b(?:https?|data|file|s3|gs)://?[^\s\"')]+"
-    r"|(?<!\w)(?=[\w.:/+-]*\d)\w+(?:(?:[.:/+-]+|,(?=\d))\w+)*"  # numbers, dates, ids
+    r'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)(?P<name> is a required property)?'  # a quote that was cut goes on to the end
+    r"|(?<!\w)'(?:[^']|'\w)*+(?:'|\Z)|`[^`]*+(?:`|\Z)|\u201c[^\u201d]*+(?:\u201d|\Z)"
+    r"|(?:https?|data|file|s3|gs):[^\s\"')]++"
+    r"|\w++(?:(?:[.:/+-]|,(?=\d))++\w++)*+",  # words, of which those with a digit are numbers, dates or ids
+    re.DOTALL,
 )
-_MISSING: Final = " is a required property"  # the name before it is the schema's
-_SPOKEN: Final = re.compile(
-    r"(?:there are: |but not an object: |the model refused: |not valid JSON: )(?P<said>.+)\Z", re.DOTALL
-)
+"""What may differ from row to row. The name of a property that is missing does not: it is the schema's."""
+
+_SPOKEN: Final = re.compile(r"there are: |but not an object: |the model refused: |not valid JSON: ")
 """Introduces what a row or a model says, up to the end."""
 
 _IN_TEMPLATE: Final = re.compile(r" fails on this row: |not JSON: ")
 """What stands in a template error behind the template itself, and is different for each row."""
 
 _TEMPLATES: Final = ("request_format", "prompt", "system_prompt")
-
-_NULL: Final = re.compile(
-    r'(?P<where>[^:\s]+): (?:column )?["\'](?P<what>.*)["\'] is null; (?P<change>\{\{.*\}\}) says what to send instead'
-)
+_IS_NULL: Final = " is null; "
+_INSTEAD: Final = " says what to send instead"
+_QUOTES: Final = "\"'"
 _CHANGE: Final = re.compile(
-    r"(?:: |; )(?P<change>(?:add|ask|change|check|give|have|leave|name|raise|remove|rename|report|set|use|wait|write)\b"
-    r"[^()]*)\Z"
+    r"(?:: |; )(?=(?:add|ask|change|check|give|have|leave|name|raise|remove|rename|report|set|use|wait|write)\b)"
 )
-"""The end of an error of this program, which says what to change; an endpoint's own words stand in parentheses."""
+"""Introduces what to change, at the end of an error of this program; an endpoint's words stand in parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,16 +377,16 @@ def _parts(kind: str, message: str, row: Mapping[str, Any]) -> tuple[list[str], 
 def _spans(kind: str, message: str, row: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
     """Yields where a message has what varies: in order, apart from each other."""
     spoken = _SPOKEN.search(message)
-    stop = len(message) if spoken is None else spoken.start("said")
+    stop = len(message) if spoken is None else spoken.end()
     begin = 0
     if kind == "TemplateError" and message.startswith(_TEMPLATES):  # the column and the template are the cause
         behind = _IN_TEMPLATE.search(message)
         begin = stop if behind is None else behind.end()
-    found = [each.span() for each in _VARIES.finditer(message, begin, stop) if not each[0].endswith(_MISSING)]
+    found = [each.span() for each in _VARIES.finditer(message, begin, stop) if _is_of_the_row(each)]
     cells = [value[:_LONGEST] for value in row.values() if isinstance(value, str) and len(value) >= _SHORTEST_VALUE]
     found += [(at, at + len(cell)) for cell in cells if (at := message.find(cell, begin, stop)) >= 0]
-    if spoken is not None:
-        found.append(spoken.span("said"))
+    if stop < len(message):
+        found.append((stop, len(message)))
     end = 0
     for start, behind_it in sorted(found, key=lambda span: (span[0], -span[1])):
         if start >= end:
@@ -396,10 +394,22 @@ def _spans(kind: str, message: str, row: Mapping[str, Any]) -> Iterator[tuple[in
             end = behind_it
 
 
+def _is_of_the_row(found: re.Match[str]) -> bool:
+    """Returns whether what was found differs from row to row: a quote, a URL, or a word with a digit."""
+    if found["name"]:
+        return False
+    word = found[0]
+    return not (word[0].isalnum() or word[0] == "_") or any(map(str.isdigit, word)) or ":/" in word
+
+
 def _told(message: str) -> tuple[str, str]:
     """Returns what is wrong and what to change."""
-    null = _NULL.fullmatch(message)
-    if null is not None:
-        return f"{null['what']} is null in {null['where']}", f"use {null['change']}"
-    change = _CHANGE.search(message)
-    return (message[: change.start()], change["change"]) if change is not None else (message, "")
+    where, _, rest = message.partition(": ")
+    what, is_null, change = rest.partition(_IS_NULL)
+    if is_null and change.endswith(_INSTEAD):
+        return (
+            f"{what.removeprefix('column ').strip(_QUOTES)} is null in {where}",
+            f"use {change.removesuffix(_INSTEAD)}",
+        )
+    found = _CHANGE.search(message, 1 + max(message.rfind("("), message.rfind(")")))
+    return (message[: found.start()], message[found.end() :]) if found is not None else (message, "")

@@ -107,6 +107,7 @@ SAME: list[tuple[str, list[str], str]] = [
      'at $.label, … is not one of ["a","b"]'),
     ("escaped quotes", [r'got "a \" 5" here', 'got "" here'], "got … here"),
     ("single quotes", ["no model 'x y'", "no model 'z'"], "no model …"),
+    ("an apostrophe within a quote", ["no model 'it's x'", "no model 'that's y'"], "no model …"),
     ("backticks", ["`alpha` is unknown", "`beta` is unknown"], "… is unknown"),
     ("a quote that was cut", ['it is "abc', 'it is "d e f'], "it is …"),
     ("refusals", ["the model refused: I can't, sorry", "the model refused: No."], "the model refused: …"),
