@@ -7,18 +7,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from connector import stores
-from connector.base.errors import ConfigError, FatalError, Interrupted
+from connector.base.errors import AuthenticationError, ConfigError, FatalError, Interrupted, NotFoundError
 from connector.base.records import IDLE, Outcome, Schema, Status
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
 from connector.commands._types import new_file_path
 from connector.engines import Stop
-from connector.report.recorder import Recorder, renderer
 from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
@@ -78,8 +78,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     beside = None if arguments.output == STANDARD else Path(arguments.output)
     path = ledger_path(config, beside)
     _differ(arguments.output, arguments.dead_letter, path, arguments.report)
-    if arguments.report:
-        renderer(arguments.report)
+    recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
+    if recorder is not None:
+        recorder.renderer(arguments.report)
     given, stop = (
         store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input),
         Stop(),
@@ -92,10 +93,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         stack.enter_context(interruptible(stop))
         runtime = Runtime(plan, path, stop=stop)
         live = sys.stderr.isatty() and not arguments.quiet
-        report: Recorder | None = None
-        if arguments.report:
+        report: Any = None
+        if recorder is not None:
             names = {"source": arguments.input, "output": arguments.output}
-            report = stack.enter_context(Recorder(arguments.report, plan, runtime, **names))
+            report = stack.enter_context(recorder.Recorder(arguments.report, plan, runtime, **names))
         progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
         try:
@@ -105,10 +106,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             if dead is not None:
                 dead.commit()
             sink.commit()
-        except (ConfigError, FatalError, Interrupted):  # the input, or the response format, proves wrong amid the run
+        except (ConfigError, FatalError, Interrupted) as error:  # also an input that proves wrong amid the run
             _print_stderr(str(runtime.summary))
-            if path is not None and path.exists():
-                _print_stderr(f"the replies so far are in {path}: run the same command again to continue from there")
+            if path is not None and path.exists() and runtime.kept:
+                _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
         finally:
             progress.close()
@@ -121,6 +122,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             _print_stderr(f"report written to {arguments.report}")
     is_failed = failed.fail_the_run or (arguments.strict and runtime.summary.failed > 0)
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
+
+
+def _going_on(error: BaseException) -> str:
+    """Returns what becomes of the replies of a run that was stopped. The same command helps only if nothing is wrong."""
+    if isinstance(error, ConfigError | AuthenticationError | NotFoundError):
+        return "once that is changed, they are not paid for again"
+    return "run the same command again to continue from there"
 
 
 _FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": dict(SCHEMA)}}

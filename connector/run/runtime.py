@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +15,7 @@ from connector import endpoints, engines
 from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.cost import Budget
+from connector.base.errors import StorageError
 from connector.base.masking import Masker
 from connector.base.user_cache import cached
 from connector.calls.breaker import Breaker
@@ -154,6 +155,9 @@ class Runtime:
         ledger: The ledger's path; `None` keeps it in memory.
         waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
         summary: What counts the outcomes; by default a new one.
+
+    Attributes:
+        kept: How many replies the ledger holds after a run that an error ended.
     """
 
     def __init__(
@@ -187,6 +191,7 @@ class Runtime:
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
+        self.kept = 0
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
@@ -215,6 +220,9 @@ class Runtime:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            with suppress(StorageError):
+                self.kept = self.ledger.stats().entries
         self.close()
         if isinstance(error, DamageError) and self.ledger.path is not None:
             path = self.ledger.path

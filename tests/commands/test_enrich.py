@@ -213,3 +213,24 @@ def test_a_gone_reader_ends_it_quietly(endpoint: Endpoint) -> None:
     )
     assert json.loads(done.stdout)["text"] == "0"
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_got_no_reply_says_nothing_of_replies(tmp_path: Path) -> None:
+    with Endpoint(lambda call: act(call, "401")) as endpoint:
+        done = run("enrich", table(tmp_path / "in.csv", 3), "-o", tmp_path / "out.jsonl", *options(endpoint))
+    assert done.returncode == 3
+    assert "refuses the key" in done.stderr
+    assert "replies so far" not in done.stderr
+
+
+def test_the_same_command_is_advised_only_where_it_can_help(tmp_path: Path) -> None:
+    source, output = table(tmp_path / "in.csv", 30), tmp_path / "out.jsonl"
+    with Endpoint() as endpoint:
+        run("enrich", source, "-o", output, *options(endpoint), "--limit", 5)
+    with Endpoint(lambda call: act(call, "401")) as endpoint:
+        line = ["--url", endpoint.base_url, "--model", "m", "--prompt", "now: {{ text }}"]
+        done = run("enrich", source, "-o", output, *line)
+    assert (
+        f"the replies so far are in {output}.ledger: once that is changed, they are not paid for again" in done.stderr
+    )
+    assert "run the same command again" not in done.stderr
