@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _going_on(error: BaseException) -> str:
-    """Returns what becomes of the replies of a run that was stopped. The same command helps only if nothing is wrong."""
+    """Returns what becomes of the replies of a stopped run. The same command helps only where nothing is wrong."""
     if isinstance(error, ConfigError | AuthenticationError | NotFoundError):
         return "once that is changed, they are not paid for again"
     return "run the same command again to continue from there"
