@@ -70,7 +70,6 @@ REPLY: Final[Schema] = {
 
 _REASONS: Final = ("finish_reason", "native_finish_reason")
 _USUAL: Final = ("stop", "tool_calls")
-_TELLING: Final = ("native_finish_reason", "error")
 _COMPLETED: Final = (Ending.COMPLETED, "")
 _CALLS: Final = frozenset({"tool_calls", "function_call"})
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
@@ -175,7 +174,7 @@ def _first(body: dict[str, Any]) -> dict[str, Any] | None:
 
 def _ended(choice: dict[str, Any]) -> tuple[Ending, str]:
     """Returns how a choice ended, and the reason that says so: the engine's own one, if the usual one tells nothing."""
-    if choice.get("finish_reason") in _USUAL and choice.keys().isdisjoint(_TELLING):
+    if choice.get("finish_reason") in _USUAL and "error" not in choice and "native_finish_reason" not in choice:
         return _COMPLETED
     for name in _REASONS:
         reason = choice.get(name)
