@@ -29,7 +29,7 @@ def is_earlier(column: str) -> bool:
 
 def merged(row: Mapping[str, JSON], added: Mapping[str, JSON]) -> dict[str, JSON]:
     """Returns a row with `added` columns, or new values for them; new provenance replaces that of an earlier run."""
-    if GROUP in added and any(map(is_earlier, row)):
+    if GROUP in added and GROUP in "".join(row):  # quick, and true a little too often
         row = {name: value for name, value in row.items() if not is_earlier(name)}
     return {**row, **added}
 

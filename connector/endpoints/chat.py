@@ -100,7 +100,7 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 def missing_text(body: dict[str, JSON]) -> str | None:
     """Returns the first null content or text of a message. A message with tool calls may have none."""
     for place, message in enumerate(as_list(body.get("messages"))):
-        if isinstance(message, dict) and "content" in message and _CALLS.isdisjoint(message):
+        if isinstance(message, dict) and type(message.get("content", "")) is not str and _CALLS.isdisjoint(message):
             found = null_in(message["content"], f"messages[{place}].content", "text")
             if found is not None:
                 return found
@@ -168,8 +168,10 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
 
 def _first(body: dict[str, Any]) -> dict[str, Any] | None:
     """Returns the choice with the lowest index."""
-    choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
-    return choices[0] if len(choices) == 1 else min(choices, key=index_of, default=None)
+    choices = as_list(body.get("choices"))
+    if len(choices) == 1 and isinstance(choices[0], dict):
+        return choices[0]
+    return min((choice for choice in choices if isinstance(choice, dict)), key=index_of, default=None)
 
 
 def _ended(choice: dict[str, Any]) -> tuple[Ending, str]:

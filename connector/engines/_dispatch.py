@@ -114,7 +114,8 @@ class _Loop:
 
     def _room(self) -> int:
         limits = self._control.limits
-        return limits.concurrency + (_AHEAD if limits.concurrency == limits.most and not limits.is_paced else 0)
+        most = limits.concurrency
+        return most + _AHEAD if most == limits.most and not limits.is_paced else most
 
     def _next(self, now: float) -> Any:
         """Returns the call that is due again, or the next item; `None` where there is neither.
