@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -130,6 +130,7 @@ class Answer(NamedTuple):
     """What a reply says, whatever the endpoint kind: the assembled text, why it ended, and what it cost in tokens.
 
     `status` is `SUCCESS` unless the reply itself says that it is not, and `problem` then says why in plain words.
+    `called` are the names of the functions that it calls.
     """
 
     content: str | None
@@ -138,6 +139,7 @@ class Answer(NamedTuple):
     usage: Usage = Usage()
     status: Status = Status.SUCCESS
     problem: str | None = None
+    called: Sequence[str] = ()
 
 
 class Failure(NamedTuple):
