@@ -308,7 +308,7 @@ def _survey(file: File, separator: str, columns: int) -> int:
     """
     mark = separator.encode()
     longest = start = place = separators = 0
-    quoted, opens = False, True
+    quoted, opens, ends = False, True, (mark, b"\n")
     for chunk in _chunks(file):
         begins = place
         for number, part in enumerate(chunk.replace(b"\r", b"\n").split(b'"')):
@@ -322,7 +322,9 @@ def _survey(file: File, separator: str, columns: int) -> int:
                         longest = max(longest, place + part.find(b"\n") - start)
                     start, separators = place + end, 0
                 separators += part.count(mark, end)
-                opens = part.rstrip(b" ")[-1:] in (mark, b"\n", b"" if opens else mark)
+                opens = part.endswith(ends) or (
+                    part.endswith(b" ") and part.rstrip(b" ")[-1:] in (*ends, b"" if opens else mark)
+                )
             place += len(part)
     if quoted:
         raise ConfigError(f"{file.path}: line {_line(file, start)} {_REASONS['unterminated quote']}")
