@@ -127,7 +127,7 @@ class _Loop:
             call = heapq.heappop(self._held)[2]
             heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
         if not self._control.breaker.is_open:
-            return self._again() or self._fresh()
+            return (self._again() if self._ready else None) or self._fresh()
         fresh = (entry for entry in self._ready if entry[2].is_untried)
         untried = min(fresh, key=lambda entry: len(entry[2].parts), default=None)
         if untried is None:
