@@ -42,7 +42,8 @@ class RawResponse:
 
     def close(self) -> None:
         """Gives up what has not been read, and the connection with it."""
-        self._finish(clean=False)
+        if self._release is not None:
+            self._finish(clean=False)
 
     def _pieces(self) -> Iterator[bytes]:
         clean = yield from self._body
