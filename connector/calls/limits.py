@@ -210,11 +210,11 @@ class LearnedRate:
 
     def delay(self, now: float) -> float:
         """Returns the seconds until the next call may start; zero or less means at once."""
-        return self._next - now if self._rate < math.inf else -math.inf
+        return self._next - now if self.is_known else -math.inf
 
     def started(self, now: float) -> None:
         """Takes note that a call starts."""
-        if self._rate < math.inf:
+        if self.is_known:
             self._next = max(self._next, now - _CREDIT) + 1 / self._rate
 
     def _trim(self, now: float) -> None:

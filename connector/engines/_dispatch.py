@@ -114,8 +114,7 @@ class _Loop:
 
     def _room(self) -> int:
         limits = self._control.limits
-        most = limits.concurrency
-        return most + _AHEAD if most == limits.most and not limits.is_paced else most
+        return limits.concurrency + (_AHEAD if limits.concurrency == limits.most and not limits.is_paced else 0)
 
     def _next(self, now: float) -> Any:
         """Returns the call that is due again, or the next item; `None` where there is neither.
@@ -127,7 +126,7 @@ class _Loop:
             call = heapq.heappop(self._held)[2]
             heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
         if not self._control.breaker.is_open:
-            return (self._again() if self._ready else None) or self._fresh()
+            return self._again() or self._fresh()
         fresh = (entry for entry in self._ready if entry[2].is_untried)
         untried = min(fresh, key=lambda entry: len(entry[2].parts), default=None)
         if untried is None:
