@@ -24,8 +24,11 @@ _FULL: Final = "fullmatch"
 LINEAR: Final = {
     "connector.base.values:_TAG": "a comment ends at the text's end at the latest, so no search begins within one",
     "connector.replies.refusals:_HTML": "so does a script",
-    "connector.stores.formats.csv:_KINDS[1].pattern": "only whole cells are matched, from their beginning",
     "connector.run.summary:_VARIES": "a quote goes on to the text's end at the latest, so no search begins within one",
+    **{
+        f"connector.stores.formats.csv:_KINDS[{place}].pattern": "only whole cells are matched, from their beginning"
+        for place in (1, 2, 3)
+    },
     "connector.sandbox.values:_SENTENCE_END": "blanks are taken behind the end of a sentence alone, so once",
 }
 """Patterns that are suspected wrongly, and why."""

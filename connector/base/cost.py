@@ -145,5 +145,7 @@ class Budget:
     def _used(self, provenance: Provenance) -> tuple[float | None, int]:
         """Returns what a reply cost, at the higher one of two prices, and its tokens."""
         sent, made = provenance.input_tokens, provenance.output_tokens
-        costs = (provenance.cost_usd, priced(sent, provenance.cached_tokens, made, self._prices))
-        return max((cost for cost in costs if cost is not None), default=None), (sent or 0) + (made or 0)
+        cost, by_prices = provenance.cost_usd, priced(sent, provenance.cached_tokens, made, self._prices)
+        if cost is None or (by_prices is not None and by_prices > cost):
+            cost = by_prices
+        return cost, (sent or 0) + (made or 0)

@@ -57,19 +57,23 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
     return True
 
 
-def storable(body: dict[str, Any]) -> dict[str, Any]:
+def storable(body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
     """Makes sure that a decoded object can be kept and written again: a lone half of a character becomes U+FFFD.
 
-    Raises `DepthError` if it is nested too deeply.
+    `data` is the JSON that orjson decoded it from, if it did: it lets no such half through, and writes what it reads
+    unless that is nested too deeply.
+
+    Raises `DepthError` if it is.
     """
-    try:
-        data = orjson.dumps(body)
-    except TypeError:
+    if data is None:
         try:
-            body = loads(joined([json.dumps(body, ensure_ascii=False)]))
             data = orjson.dumps(body)
-        except (TypeError, ValueError, RecursionError):
-            raise DepthError from None
+        except TypeError:
+            try:
+                body = loads(joined([json.dumps(body, ensure_ascii=False)]))
+                data = orjson.dumps(body)
+            except (TypeError, ValueError, RecursionError):
+                raise DepthError from None
     if is_too_deep(body, data):
         raise DepthError
     return body

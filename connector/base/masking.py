@@ -99,7 +99,7 @@ class Masker:
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:
         self._secrets: frozenset[str] = frozenset()
         self._in_text: tuple[str, ...] = ()
-        self._in_bytes: tuple[bytes, ...] = ()
+        self._in_json: tuple[str, ...] = ()  # the same as bytes of UTF-8, each written as the character of its number
         self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
         self._add(secrets)
@@ -129,21 +129,21 @@ class Masker:
 
         Args:
             value: The value.
-            data: The same as JSON by orjson, where that is at hand.
+            data: The JSON in UTF-8 that it was decoded from, where that is at hand.
         """
-        if not self._in_bytes:
+        if not self._in_json:
             return value
-        if data is None:
+        text = None if data is None else data.decode("latin-1")  # bytes take three times as long to search
+        if text is None or ("\\" in text and ("\\u" in text or "\\/" in text)):  # a secret may hide behind these
             try:
-                data = orjson.dumps(value)
+                text = orjson.dumps(value).decode("latin-1")
             except TypeError:  # a number or a text that orjson does not write
                 return self._masked(value)
-        return self._masked(value) if any(each in data for each in self._in_bytes) else value
+        return self._masked(value) if _holds(text, self._in_json) else value
 
     def fields(self, fields: Mapping[str, str]) -> dict[str, str]:
         """Returns header fields without known secrets."""
-        values = "\n".join(fields.values())
-        if not any(each in values for each in self._in_text):
+        if not _holds("\n".join(fields.values()), self._in_text):
             return dict(fields)
         return {name: self._known(value) for name, value in fields.items()}
 
@@ -157,7 +157,7 @@ class Masker:
 
     def _known(self, text: str) -> str:
         pattern = self._pattern
-        if pattern is None or not any(each in text for each in self._in_text):
+        if pattern is None or not _holds(text, self._in_text):
             return text
         return pattern.sub(MASK, text)
 
@@ -179,4 +179,12 @@ class Masker:
         self._in_text = tuple(
             text for text in longest_first if not any(other != text and other in text for other in longest_first)
         )
-        self._in_bytes = tuple(text.encode("utf-8", "replace") for text in self._in_text)
+        self._in_json = tuple(text.encode("utf-8", "replace").decode("latin-1") for text in self._in_text)
+
+
+def _holds(text: str, parts: tuple[str, ...]) -> bool:
+    """Returns whether a text has any of the parts in it. A plain loop: it runs twice for every reply."""
+    for part in parts:  # noqa: SIM110 - `any` over a generator takes twice as long
+        if part in text:
+            return True
+    return False

@@ -94,12 +94,12 @@ def _target(name: str, root: Schema) -> Any:
 
 def conformed(value: JSON, schema: Schema) -> JSON:
     """Returns a value that is valid under a portable schema, with 5.0 as 5 where the schema says integer."""
-    kinds = schema.get("type", ())
-    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
-    if isinstance(value, float) and "integer" in kinds and "number" not in kinds and value.is_integer():
-        return int(Decimal(str(value)))
     if isinstance(value, dict) and schema.get("properties"):
         return {key: conformed(each, schema["properties"].get(key, ANY)) for key, each in value.items()}
     if isinstance(value, list) and schema.get("items"):
         return [conformed(each, schema["items"]) for each in value]
+    if isinstance(value, float) and value.is_integer():
+        kinds = schema.get("type", ())
+        kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+        return int(Decimal(str(value))) if "integer" in kinds and "number" not in kinds else value
     return value

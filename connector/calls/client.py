@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -26,7 +26,6 @@ from connector.replies.refusals import error_of, final_reply, read_error, shown
 _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
 _READ: Final = 2**16
-_ESCAPES: Final = (b"\\u", b"\\/", b"\0")  # the last is in UTF-16 and UTF-32
 _SMALL: Final = 2**16  # bytes of JSON that cost little, whatever they hold
 _OBJECT, _ITEM = 72, 32  # bytes of memory that an object or a list, and a value in it, take at least
 _COSTLIER: Final = 4  # times the bytes of the largest reply: that much a reply may cost
@@ -72,23 +71,25 @@ class Client:
         self._transport.close()
 
     def _call(self, data: bytes, content_type: str) -> Reply:
-        started, sends = self._clock.monotonic(), 0
+        started = self._clock.monotonic()
+        response: Response | None = None
         try:
             response = self._transport.post(self._url, data, content_type)
-            sends = response.sends
-            with closing(response):
-                content = self._read(response)
-                if not is_ok(response.status) or error_in(content):
-                    return self._refused(response, content, started)
-                broken_off = self._endpoint.broken_off(content)
-                if broken_off is not None:
-                    raise CutError(shown(broken_off, self._mask))
-                latency = int((self._clock.monotonic() - started) * 1000)
-                return Reply(response.status, content, self._mask.fields(response.headers), latency, sends)
+            content = self._read(response)
+            if not is_ok(response.status) or error_in(content):
+                return self._refused(response, content, started)
+            broken_off = self._endpoint.broken_off(content)
+            if broken_off is not None:
+                raise CutError(shown(broken_off, self._mask))
+            latency = int((self._clock.monotonic() - started) * 1000)
+            return Reply(response.status, content, self._mask.fields(response.headers), latency, response.sends)
         except ConnectorError as error:
-            error.sends = sends or error.sends
+            error.sends = response.sends if response else error.sends
             self._mask.error(error)
             raise
+        finally:
+            if response:
+                response.close()
 
     def _read(self, response: Response) -> dict[str, Any]:
         if not is_ok(response.status):
@@ -102,10 +103,14 @@ class Client:
             data = b"".join((head, *chunks))
         else:
             data = response.read()
-            if is_stream(data[:_HEAD], kind):
+            if not data.startswith(b"{") and is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]))
         self._affordable(data)
-        return self._kept(whole(data, kind, self._mask), data)
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            body = None
+        return self._kept(body, data) if isinstance(body, dict) else self._kept(whole(data, kind, self._mask))
 
     def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
@@ -123,22 +128,20 @@ class Client:
 
     def _affordable(self, data: bytes) -> None:
         """Raises `ReplyError` for JSON that would take far more memory than it has bytes, as `[{},{},{},…]` does."""
-        most = _COSTLIER * self._transport.max_response_bytes
-        if len(data) > _SMALL and _cost(data) > most:
+        if len(data) > _SMALL and _cost(data) > _COSTLIER * self._transport.max_response_bytes:
             raise ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
 
-    def _kept(self, body: dict[str, Any], data: bytes = b"\\u") -> dict[str, Any]:
-        """Returns a body that can be stored, without secrets; `data` is the JSON that it was decoded from.
+    def _kept(self, body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
+        """Returns a body that can be stored, without secrets; `data` is the JSON that orjson decoded it from, if any.
 
         Raises:
             ReplyError: It is nested too deeply.
         """
         try:
-            body = storable(body)
+            body = storable(body, data)
         except DepthError as error:
             raise ReplyError(TOO_DEEP, detail=str(error)) from None
-        is_plain = not any(each in data for each in _ESCAPES)  # else a secret may be written otherwise in it
-        masked: dict[str, Any] = self._mask.value(body, data if is_plain else None)
+        masked: dict[str, Any] = self._mask.value(body, data)
         return masked
 
     def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:

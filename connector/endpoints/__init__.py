@@ -85,8 +85,8 @@ class Packing(Protocol):
         """
 
 
-Expectation: TypeAlias = Callable[[dict[str, Any]], str | None]
-"""Returns what a successful reply does not do that its request asked for; `None` if it does all."""
+Expectation: TypeAlias = Callable[[dict[str, Any], Answer], str | None]
+"""Returns what a successful reply, and what was read of it, does not do that its request asked for; `None` if all."""
 
 
 class Sender(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -36,20 +37,21 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     for event in events:
         for key, value in event.items():
             if key == "choices":
-                for chunk in filter(as_dict, as_list(value)):
-                    index = index_of(chunk)
-                    choice = choices.get(index)
-                    if choice is None:
-                        choice = choices[index] = _Choice(index)
-                    choice.add(chunk)
+                for chunk in as_list(value):
+                    if chunk and isinstance(chunk, dict):
+                        index = index_of(chunk)
+                        choice = choices.get(index)
+                        if choice is None:
+                            choice = choices[index] = _Choice(index)
+                        choice.add(chunk)
             elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
                 body[key] = value
-        if "usage" not in body and (usage := usage_elsewhere(event)) is not None:
-            body["usage"] = usage
     if not body and not choices:
         return {}, False
     body["object"] = "chat.completion"
     body["choices"] = [choices[index].whole() for index in sorted(choices)]
+    if "usage" not in body and (usage := usage_elsewhere(body)) is not None:
+        body["usage"] = usage
     return body, any(choice.rest.get("finish_reason") for choice in choices.values())
 
 
@@ -61,7 +63,7 @@ class _Choice:
     def __init__(self, index: int) -> None:
         self.rest: dict[str, Any] = {"index": index, "finish_reason": None}
         self.message: dict[str, Any] = {"role": "assistant", "content": None}
-        self.texts: dict[str, list[str]] = {}
+        self.texts: defaultdict[str, list[str]] = defaultdict(list)
         self.calls: list[_Call] = []
         self.known: dict[tuple[int | None, str | None], _Call] = {}
         self.function: _Call | None = None
@@ -72,8 +74,10 @@ class _Choice:
             self.calls.clear()
             self.known.clear()
             self.function = None
-        for name, part in as_dict(chunk.get("delta", chunk.get("message"))).items():
-            if part is not None:
+        for name, part in as_dict(chunk["delta"] if "delta" in chunk else chunk.get("message")).items():
+            if type(part) is str and name in _TEXT_FIELDS:
+                self.texts[name].append(part)
+            elif part is not None:
                 self._add_part(name, part)
         for key, value in chunk.items():
             if value is None or key in _PIECES:
@@ -87,7 +91,7 @@ class _Choice:
     def _add_part(self, name: str, part: Any) -> None:
         text = text_of(part) if name in _TEXT_FIELDS else None
         if text is not None:
-            self.texts.setdefault(name, []).append(text)
+            self.texts[name].append(text)
         elif name == "tool_calls":
             before = len(self.calls)
             for piece in filter(as_dict, as_list(part)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
-from connector.base.records import JSON
+from connector.base.records import JSON, Answer
 from connector.endpoints._shapes import as_dict, text_or_none
 
 _READS_CALLS: Final = frozenset({"tool_calls", "tool_name", "arguments", "choices", "output"})
@@ -21,14 +21,18 @@ class Asked(NamedTuple):
     must_call: bool = False
     named: str | None = None
 
-    def unmet(self, content: str | None, called: Collection[str]) -> str | None:
-        """Returns what is wrong with a reply that has this text and calls these functions; `None` if nothing is."""
+    def unmet(self, body: dict[str, Any], answer: Answer) -> str | None:
+        """Returns what is wrong with the calls of a reply, if anything. See `connector.endpoints.Expectation`."""
+        del body
+        called = answer.called
+        if not called and not self.must_call:
+            return None
         known = called if self.offered is None else [name for name in called if name in self.offered]
         if self.must_call and self.named is not None and self.named not in called:
             return f'the reply does not call "{self.named}", as tool_choice asks'
         if self.must_call and not known:
             return "the reply does not call a function that is offered, as tool_choice asks"
-        if called and not known and not (content or "").strip():
+        if called and not known and not (answer.content or "").strip():
             names = ", ".join(f'"{name}"' for name in called)
             return f"the reply is nothing but a call of {names}, which the request does not offer"
         return None

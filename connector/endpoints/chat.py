@@ -70,7 +70,6 @@ REPLY: Final[Schema] = {
 
 _REASONS: Final = ("finish_reason", "native_finish_reason")
 _USUAL: Final = ("stop", "tool_calls")
-_TELLING: Final = ("native_finish_reason", "error")
 _COMPLETED: Final = (Ending.COMPLETED, "")
 _CALLS: Final = frozenset({"tool_calls", "function_call"})
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
@@ -101,7 +100,7 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 def missing_text(body: dict[str, JSON]) -> str | None:
     """Returns the first null content or text of a message. A message with tool calls may have none."""
     for place, message in enumerate(as_list(body.get("messages"))):
-        if isinstance(message, dict) and "content" in message and _CALLS.isdisjoint(message):
+        if isinstance(message, dict) and type(message.get("content", "")) is not str and _CALLS.isdisjoint(message):
             found = null_in(message["content"], f"messages[{place}].content", "text")
             if found is not None:
                 return found
@@ -134,12 +133,15 @@ def answer(body: dict[str, Any]) -> Answer:
     choice = _first(body)
     if choice is None:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
-    message = choice.get("message") or choice.get("delta")
-    content = text_of(as_dict(message).get("content"))
-    status, problem = _judged(choice, as_dict(message), content)
-    if status is Status.INVALID_OUTPUT and not isinstance(message, dict):
+    given = choice.get("message") or choice.get("delta")
+    message = as_dict(given)
+    content = text_of(message.get("content"))
+    calls = _calls(message) if "tool_calls" in message or "function_call" in message else []
+    status, problem = _judged(choice, message, content, calls)
+    if status is Status.INVALID_OUTPUT and message is not given:
         problem = "the reply's choice has no message"
-    return Answer(content, text_or_none(choice.get("finish_reason")), model, usage, status, problem)
+    called = [call["name"] for call in calls] if calls else ()
+    return Answer(content, text_or_none(choice.get("finish_reason")), model, usage, status, problem, called)
 
 
 def broken_off(body: dict[str, Any]) -> str | None:
@@ -153,29 +155,20 @@ def broken_off(body: dict[str, Any]) -> str | None:
 def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
     """Returns what checks that a reply calls the function that it has to, and none that is not offered."""
     asked = asked_by(request, reads)
-    if asked is None:
-        return None
-
-    def unmet(body: dict[str, Any]) -> str | None:
-        choice = _first(body) or {}
-        message = as_dict(choice.get("message") or choice.get("delta"))
-        calls = _calls(message) if "tool_calls" in message or "function_call" in message else []
-        if not calls and not asked.must_call:
-            return None
-        return asked.unmet(text_of(message.get("content")), [call["name"] for call in calls])
-
-    return unmet
+    return None if asked is None else asked.unmet
 
 
 def _first(body: dict[str, Any]) -> dict[str, Any] | None:
     """Returns the choice with the lowest index."""
-    choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
-    return choices[0] if len(choices) == 1 else min(choices, key=index_of, default=None)
+    choices = as_list(body.get("choices"))
+    if len(choices) == 1 and isinstance(choices[0], dict):
+        return choices[0]
+    return min((choice for choice in choices if isinstance(choice, dict)), key=index_of, default=None)
 
 
 def _ended(choice: dict[str, Any]) -> tuple[Ending, str]:
     """Returns how a choice ended, and the reason that says so: the engine's own one, if the usual one tells nothing."""
-    if choice.get("finish_reason") in _USUAL and choice.keys().isdisjoint(_TELLING):
+    if choice.get("finish_reason") in _USUAL and "error" not in choice and "native_finish_reason" not in choice:
         return _COMPLETED
     for name in _REASONS:
         reason = choice.get(name)
@@ -191,7 +184,9 @@ def _broken_off(choice: dict[str, Any]) -> str:
     return f"the endpoint broke off the reply ({said or _ended(choice)[1]})"
 
 
-def _judged(choice: dict[str, Any], message: dict[str, Any], content: str | None) -> tuple[Status, str | None]:
+def _judged(
+    choice: dict[str, Any], message: dict[str, Any], content: str | None, calls: Sequence[dict[str, Any]]
+) -> tuple[Status, str | None]:
     ending, reason = _ended(choice)
     if ending is Ending.CUT:
         return Status.TRUNCATED, "the reply was cut at the token limit: raise max_tokens"
@@ -201,7 +196,6 @@ def _judged(choice: dict[str, Any], message: dict[str, Any], content: str | None
         return Status.FILTERED, f"the model refused: {message['refusal']}"
     if ending is Ending.BROKEN_OFF:
         return Status.ERROR, _broken_off(choice)
-    calls = _calls(message) if "tool_calls" in message or "function_call" in message else None
     if not calls:
         empty = not (content or "").strip()
         return (Status.INVALID_OUTPUT, "the reply is empty") if empty else (Status.SUCCESS, None)

@@ -123,7 +123,8 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  #
     if type(asked) is not int:
         return None
 
-    def unmet(body: dict[str, Any]) -> str | None:
+    def unmet(body: dict[str, Any], answer: Answer) -> str | None:
+        del answer
         given = _first(body)
         found = len(vector_of(given)) if isinstance(given, str) else 0
         if found != 2 * asked:

@@ -180,16 +180,7 @@ def broken_off(body: dict[str, Any]) -> str | None:
 def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
     """Returns what checks that a reply calls the function that it has to, and none that is not offered."""
     asked = asked_by(request, reads)
-    if asked is None:
-        return None
-
-    def unmet(body: dict[str, Any]) -> str | None:
-        names = [text_or_none(item.get("name")) or "" for item in _items(body) if item.get("type") == "function_call"]
-        if not names and not asked.must_call:
-            return None
-        return asked.unmet(chat.answer(_as_chat(body)).content, names)
-
-    return unmet
+    return None if asked is None else asked.unmet
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from queue import Empty, Full
 from typing import Final
 
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -41,7 +42,8 @@ class RawResponse:
 
     def close(self) -> None:
         """Gives up what has not been read, and the connection with it."""
-        self._finish(clean=False)
+        if self._release is not None:
+            self._finish(clean=False)
 
     def _pieces(self) -> Iterator[bytes]:
         clean = yield from self._body
@@ -53,10 +55,41 @@ class RawResponse:
             release(clean)
 
 
+class _Idle:
+    """The connections of a pool that are not in use, as a `queue.LifoQueue` that nobody waits at: it needs no locks.
+
+    Python's own takes a tenth of what a call costs.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._connections: list[object] = []  # whose `pop` and `append` are atomic
+        self._most = maxsize
+
+    def get(self, block: bool = False, timeout: float | None = None) -> object:
+        """Returns the connection that was used last. Raises `queue.Empty` if there is none."""
+        del block, timeout
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise Empty from None
+
+    def put(self, item: object, block: bool = False) -> None:
+        """Adds a connection. Raises `queue.Full` if there are enough."""
+        del block
+        if len(self._connections) >= self._most:
+            raise Full
+        self._connections.append(item)
+
+    def qsize(self) -> int:
+        """Returns how many there are."""
+        return len(self._connections)
+
+
 class Pool(HTTPConnectionPool):
     """urllib3's pool with this module's exchange in place of its own."""
 
     ConnectionCls = Connection
+    QueueCls = _Idle  # type: ignore[assignment]  # what urllib3 calls of it
 
     def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
         self, method: str, url: str, body: bytes | None, headers: Headers, timeout: Deadline, **_: object

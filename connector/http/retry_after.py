@@ -62,12 +62,12 @@ def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
 
 def empty_wait(headers: Mapping[str, str]) -> float | None:
     """Returns the seconds until all empty rate-limit buckets are full again; `None` where none is empty."""
-    waits = [
-        wait
-        for remaining, reset in _BUCKETS
-        if headers.get(remaining) == "0" and (wait := seconds(headers.get(reset, ""))) is not None
-    ]
-    return max(waits, default=None)
+    longest: float | None = None
+    for remaining, reset in _BUCKETS:
+        if headers.get(remaining) == "0":
+            wait = seconds(headers.get(reset, ""))
+            longest = wait if longest is None or (wait is not None and wait > longest) else longest
+    return longest
 
 
 def _until(date: str, now: float) -> float | None:

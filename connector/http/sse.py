@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 DONE: Final = b"[DONE]"
 """The data by which OpenAI's streams say that nothing follows."""
@@ -18,6 +18,7 @@ ERROR: Final = b"error"
 """The name of an event that tells of a failure."""
 
 _BOM: Final = b"\xef\xbb\xbf"
+_CR: Final = ord("\r")
 _IGNORED: Final = (b":", b"id:", b"retry:")
 _NAME: Final = b"event:"
 _DATA: Final = b"data:"
@@ -26,11 +27,8 @@ _FIELDS: Final = (b"data", b"event", b"id", b"retry")
 _SIGNS_OF_LIFE: Final = frozenset({b"ping", b"keepalive", b"keep-alive", b"heartbeat"})
 
 
-class Event(NamedTuple):
-    """An event of a stream: its data, and its name if it has one."""
-
-    data: bytes
-    name: bytes = b""
+Event: TypeAlias = tuple[bytes, bytes]
+"""An event of a stream: its data and its name, empty where it has none. A plain tuple: a reply has hundreds."""
 
 
 def is_stream(head: bytes, content_type: str) -> bool:
@@ -52,11 +50,9 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
     name = b""
     for line in _lines(chunks):
         if not line:
-            if name in _SIGNS_OF_LIFE:
-                data = []
-            elif data or name == ERROR:
-                yield Event(data[0] if len(data) == 1 else b"\n".join(data), name)
-                data = []
+            if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
+                yield data[0] if len(data) == 1 else b"\n".join(data), name
+            data.clear()
             name = b""
         elif line.startswith(_DATA):
             data.append(line[6:] if line[5:6] == b" " else line[5:])
@@ -65,9 +61,9 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
         elif line == b"data":
             data.append(b"")
         elif not line.startswith(_IGNORED) and line.strip() and not _is_begun(line):
-            yield Event(line.removeprefix(_FAILURE).strip(), ERROR)
+            yield line.removeprefix(_FAILURE).strip(), ERROR
     if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
-        yield Event(b"\n".join(data), name)
+        yield b"\n".join(data), name
 
 
 def _is_begun(line: bytes) -> bool:
@@ -83,7 +79,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         after_cr = chunk[-1:] == b"\r"
         if is_shared:
             chunk = chunk[1:]  # noqa: PLW2901 - the LF of a CRLF that two chunks share
-        if b"\r" in chunk:
+        if _CR in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901 - one kind of line end from here
         lines = chunk.split(b"\n")
         if len(lines) > 1:

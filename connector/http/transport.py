@@ -47,7 +47,9 @@ class Response:
     ) -> None:
         self.status = raw.status
         self.sends = sends
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
+        self.headers: Mapping[str, str] = raw.headers  # whose names are in lower case already, if they are ours
+        if not isinstance(raw, RawResponse):
+            self.headers = {name.lower(): value for name, value in raw.headers.items()}
         self._raw = raw
         self._limit = limit
         self._explain = explain

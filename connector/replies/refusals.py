@@ -169,7 +169,7 @@ def read_error(body: Any, mask: Callable[[str], str] = str) -> ErrorBody:
         text = body if isinstance(body, str) else bytes(body[:_MOST_READ]).decode("utf-8", "replace")
         text = mask(text[:_MOST_READ]).lstrip("\ufeff \t\r\n")
         if text.startswith(("data:", "event:", "error:")):
-            found = (event.data for event in events([text.encode("utf-8", "replace")]))
+            found = (data for data, _ in events([text.encode("utf-8", "replace")]))
             text = next(filter(bytes.strip, found), b"").decode().lstrip() or text
         try:
             return _found(loads(text), _DEEPEST) if text.startswith(("{", "[")) else ErrorBody(_one_line(text))

@@ -49,6 +49,7 @@ class Outcomes:
         self._schema = config.output_schema
         self._checker = schemas.checker_of(self._schema) if self._schema else None
         self._portable = schemas.portable(self._schema, self._schema) if self._schema else ANY
+        self._has_integers = '"integer"' in json.dumps(self._portable, default=str)
         self._response = Template(self._format(config), "response_format", lenient=True)
         self._is_sample = not self._response.strings
         self._values = self._endpoint.value_types(request)
@@ -130,7 +131,7 @@ class Outcomes:
         answer = Answer(None)
         try:
             answer = self._endpoint.answer(body)
-            problem = self._unmet(body) if self._unmet and answer.status is Status.SUCCESS else None
+            problem = self._unmet(body, answer) if self._unmet and answer.status is Status.SUCCESS else None
             if problem is not None:
                 return answer._replace(status=Status.INVALID_OUTPUT, problem=problem), None
             return answer, self._mapped(body, answer) if answer.status is Status.SUCCESS else None
@@ -212,7 +213,7 @@ class Outcomes:
         problem = self._checker.problem(numbers.doubles(value), len(content or "")) if self._checker else None
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: {problem}")
-        return schemas.conformed(value, self._portable)
+        return schemas.conformed(value, self._portable) if self._has_integers else value
 
 
 def _our_fault(error: Exception) -> str:

@@ -27,7 +27,7 @@ from connector.calls.client import Client, failure_of, is_sign_of_life, told_by,
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Stop
-from connector.http.sse import BLANK, DONE, ERROR, STARTS, Event, events, is_stream
+from connector.http.sse import BLANK, DONE, ERROR, STARTS, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, shown
@@ -123,16 +123,16 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)
         chunks, is_stream = _sniffed(response)
         kind, is_empty, is_whole = response.headers.get("content-type", ""), True, not is_stream
-        for event in events(chunks) if is_stream else [Event(b"".join(chunks))]:
-            if event.data.strip() == DONE:
+        for data, name in events(chunks) if is_stream else [(b"".join(chunks), b"")]:
+            if data.strip() == DONE:
                 is_whole = True
                 break
-            if is_stream and not event.data.strip() and event.name != ERROR:
+            if is_stream and not data.strip() and name != ERROR:
                 continue
             frame: dict[str, Any] = {}
-            failure = told_by(event.data) if event.name == ERROR else {}
+            failure = told_by(data) if name == ERROR else {}
             if not failure:
-                frame = mask.value(whole(event.data, kind, mask))
+                frame = mask.value(whole(data, kind, mask))
                 if is_stream and is_sign_of_life(frame):
                     continue
                 failure = failure_of(frame, endpoint) if is_stream else error_in(frame)

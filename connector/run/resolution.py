@@ -69,6 +69,9 @@ class Resolver:
 
         Those that were made on suspicion hold for this run alone, and only where no call was answered without them.
         """
+        if not call.revisions:
+            self._is_answered_as_asked = True
+            return
         made = _fallbacks_of(call)
         names = [name for name in made if name not in call.helpless]
         if not call.is_doubtful:

@@ -29,6 +29,7 @@ from connector.run.plan import Plan
 from connector.run.runtime import Runtime, transport_of
 from connector.stores.staging.position import INTERVAL
 from tests.bench.harness import EVENTS, Bench
+from tests.bench.peers import KEY
 from tests.bench.processes import Stub
 from tests.bench.stub import streamer, whole
 
@@ -45,9 +46,13 @@ class Canned(Transport):
         headers = dict(line.split(": ", 1) for line in lines if line)
         self._raw: Any = SimpleNamespace(status=200, headers=headers, stream=lambda: iter([body]), close=lambda: None)
 
+    @property
+    def max_response_bytes(self) -> int:
+        return 1 << 24
+
     def post(self, url: str, body: bytes, content_type: str = "") -> Response:
         del url, body, content_type
-        return Response(self._raw, 1 << 24, RuntimeError)  # type: ignore[arg-type]  # never asked
+        return Response(self._raw, self.max_response_bytes, RuntimeError)  # type: ignore[arg-type]  # never asked
 
 
 class Sample:
@@ -73,10 +78,10 @@ class Sample:
         ]
         self._transport = transport_of(config, Masker())
         kind = endpoints.load(config.kind)
-        self._client = Client(Canned(head, body), kind, self.plan.url, Masker(), Clock())
+        self._client = Client(Canned(head, body), kind, self.plan.url, Masker([KEY]), Clock())
         head, _, body = streamer(EVENTS)(b"a reply of a few words").partition(b"\r\n\r\n")
         events = b"".join(chunked(body, bytes))
-        self._streaming = Client(Canned(head, events), kind, self.plan.url, Masker(), Clock())
+        self._streaming = Client(Canned(head, events), kind, self.plan.url, Masker([KEY]), Clock())
 
     def __enter__(self) -> Self:
         self._stack.callback(self._transport.close)

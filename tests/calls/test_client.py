@@ -595,7 +595,7 @@ def test_every_fault_is_what_the_table_says(
     orjson.dumps(reply.body)
     answer = CHAT.answer(reply.body)
     unmet = CHAT.expectation(body, ())
-    if answer.status is Status.SUCCESS and unmet is not None and unmet(reply.body):
+    if answer.status is Status.SUCCESS and unmet is not None and unmet(reply.body, answer):
         answer = answer._replace(status=Status.INVALID_OUTPUT)
     assert (answer.status if reply.status < 400 else Status.FILTERED if is_filtered(reply) else None) is status
     if status is Status.SUCCESS:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.records import Status, Usage
-from connector.endpoints import Shorthand, usage_of
+from connector.base.records import Answer, Status, Usage
+from connector.endpoints import Shorthand, _choices_stream, usage_elsewhere, usage_of
 from connector.endpoints._choices_stream import fold
 from connector.endpoints.chat import answer, minimal, request_format, streamed, structured
 
@@ -280,18 +280,26 @@ def test_content_and_calls_may_come_together() -> None:
     assert choice["message"]["tool_calls"] == [call("", "", "a")]
 
 
+def test_a_stream_is_searched_for_usage_at_an_odd_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def noted(body: dict[str, Any]) -> dict[str, Any] | None:
+        searched.append(len(body["choices"]))
+        return usage_elsewhere(body)
+
+    monkeypatch.setattr(_choices_stream, "usage_elsewhere", noted)
+    chunk = {"choices": [{"index": 0, "delta": {"content": "a"}}]}
+    last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3}}]}
+    assert fold([*[chunk] * 100, last])[0]["usage"] == {"prompt_tokens": 3}
+    assert searched == [1]
+
+
 # --- answer ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_reply_that_stopped_by_itself_is_a_success() -> None:
-    assert answer(whole({"role": "assistant", "content": "Hello"})) == (
-        "Hello",
-        "stop",
-        "m",
-        Usage(3, 2),
-        Status.SUCCESS,
-        None,
-    )
+    found = answer(whole({"role": "assistant", "content": "Hello"}))
+    assert found == Answer("Hello", "stop", "m", Usage(3, 2), Status.SUCCESS)
 
 
 @pytest.mark.parametrize("finish", ["stop", "eos", None, "STOP", 7, "tool_calls", ""])

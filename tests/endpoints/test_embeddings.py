@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import BadRequestError, Connector
-from connector.base.records import Status, Usage
+from connector.base.records import Answer, Status, Usage
 from connector.base.values import dumps
 from connector.endpoints import Shorthand
 from connector.endpoints.embeddings import (
@@ -86,9 +86,10 @@ def test_twice_as_many_numbers_as_dimensions_are_numbers_of_another_type(
     asked: Any, numbers: int, problem: str | None
 ) -> None:
     unmet = expectation({"input": "{{ text }}", "dimensions": asked}, ())
-    told = None if unmet is None else unmet(reply(packed([0.5] * numbers)))
+    body, plain = reply(packed([0.5] * numbers)), reply([0.5] * numbers)
+    told = None if unmet is None else unmet(body, answer(body))
     assert told == problem
-    assert unmet is None or unmet(reply([0.5] * numbers)) is None
+    assert unmet is None or unmet(plain, answer(plain)) is None
 
 
 def test_vectors_of_tokens_become_their_mean() -> None:
@@ -131,7 +132,7 @@ def test_what_is_no_vector_fails_its_row_and_says_why(value: Any, told: str) -> 
 
 def test_a_reply_is_read_with_its_usage_and_has_no_text() -> None:
     said = answer(reply([0.5, 0.25]))
-    assert said == (None, None, "m", Usage(3), Status.SUCCESS, None)
+    assert said == Answer(None, None, "m", Usage(3), Status.SUCCESS)
     assert values(reply([0.5, 0.25])) == {"embedding": [0.5, 0.25], "dimensions": 2}
 
 

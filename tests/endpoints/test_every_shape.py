@@ -217,7 +217,7 @@ def test_whatever_a_reply_is_its_answer_is_read_and_its_parts_are_told_apart(kin
         if answer.status is Status.SUCCESS:
             assert endpoint.values(body).keys() <= {"content", *endpoint.value_types(REQUEST)}
             for check in filter(None, checks):
-                assert isinstance(check(body), str | None)
+                assert isinstance(check(body, answer), str | None)
         for count in (1, 2, 3):
             for packing in filter(None, packings):
                 assert len(packing.unpacked(body, count)) == count

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import BadRequestError, Connector, FatalError
-from connector.base.records import Status, Usage
+from connector.base.records import Answer, Status, Usage
 from connector.base.values import dumps
 from connector.endpoints import Shorthand, load
 from connector.endpoints._images import answer, fold, values
@@ -46,13 +46,13 @@ def text(data: bytes) -> str:
 )
 def test_images_are_base64_where_they_are_there_and_urls_elsewhere(data: Any, images: list[str]) -> None:
     body = {"created": 1, "data": data, "usage": {"input_tokens": 3, "output_tokens": 9}}
-    assert answer(body) == (None, None, None, Usage(3, 9), Status.SUCCESS, None)
+    assert answer(body) == Answer(None, None, None, Usage(3, 9), Status.SUCCESS)
     assert values(body) == {"image": images[0], "images": images, "revised_prompt": None}
 
 
 @pytest.mark.parametrize("data", [None, [], [{}], [{"url": ""}], "image", [{"b64_json": 7}]])
 def test_a_reply_without_an_image_is_no_success(data: Any) -> None:
-    assert answer({"data": data})[4:] == (Status.INVALID_OUTPUT, "the reply has no image")
+    assert answer({"data": data})[4:6] == (Status.INVALID_OUTPUT, "the reply has no image")
 
 
 def test_what_the_model_made_of_the_prompt_can_be_a_column() -> None:

@@ -73,7 +73,8 @@ def test_a_reply_calls_what_it_has_to_and_nothing_that_was_not_offered(
     kind: str, request_: dict[str, Any], content: str | None, names: tuple[str, ...], problem: str | None
 ) -> None:
     unmet = load(kind).expectation({"model": "m", **request_}, {"content"})
-    found = None if unmet is None else unmet(reply(kind, content, *names))
+    body = reply(kind, content, *names)
+    found = None if unmet is None else unmet(body, load(kind).answer(body))
     assert found == (None if problem is None else f"the reply {problem if problem[0] == 'd' else 'is ' + problem}")
 
 

@@ -29,7 +29,7 @@ EVENTS = [
 
 
 def parsed(*chunks: bytes) -> list[bytes]:
-    return [event.data for event in events(chunks) if event.name != ERROR]
+    return [data for data, name in events(chunks) if name != ERROR]
 
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
@@ -115,11 +115,11 @@ def test_an_event_is_handed_on_as_soon_as_its_blank_line_has_come() -> None:
             yield chunk
 
     stream = events(chunks())
-    assert next(stream).data == b"a"
+    assert next(stream)[0] == b"a"
     assert len(taken) == 2
-    assert next(stream).data == b"b"
+    assert next(stream)[0] == b"b"
     assert len(taken) == 3
-    assert list(stream) == [Event(b"c")]
+    assert list(stream) == [(b"c", b"")]
 
 
 def test_blank_lines_split_between_chunks_are_still_blank() -> None:
@@ -136,17 +136,17 @@ def test_a_long_event_in_many_small_chunks_is_put_together_in_linear_time() -> N
 @pytest.mark.parametrize(
     ("stream", "expected"),
     [
-        (b'error: {"code": 500}\n\n', [Event(b'{"code": 500}', ERROR)]),
-        (b"data: a\nerror: x\n\ndata: [DONE]\n\n", [Event(b"x", ERROR), Event(b"a"), Event(DONE)]),
-        (b"event: error\ndata: x\n\n", [Event(b"x", ERROR)]),
-        (b"event: error\n\n", [Event(b"", ERROR)]),
-        (b"event:error\rdata", [Event(b"", ERROR)]),
-        (b"event: message\ndata: a\n\ndata: b\n\n", [Event(b"a", b"message"), Event(b"b")]),
-        (b"event: error\n: x\n\ndata: b\n\n", [Event(b"", ERROR), Event(b"b")]),
-        (b'data: a\n\n{"error": "x"}\n', [Event(b"a"), Event(b'{"error": "x"}', ERROR)]),
-        (b"data: a\n\nupstream connect error", [Event(b"a"), Event(b"upstream connect error", ERROR)]),
-        (b"<!DOCTYPE html>\n\n<html>", [Event(b"<!DOCTYPE html>", ERROR), Event(b"<html>", ERROR)]),
-        (b"datum: a\n\n data: b\n\n", [Event(b"datum: a", ERROR), Event(b"data: b", ERROR)]),
+        (b'error: {"code": 500}\n\n', [(b'{"code": 500}', ERROR)]),
+        (b"data: a\nerror: x\n\ndata: [DONE]\n\n", [(b"x", ERROR), (b"a", b""), (DONE, b"")]),
+        (b"event: error\ndata: x\n\n", [(b"x", ERROR)]),
+        (b"event: error\n\n", [(b"", ERROR)]),
+        (b"event:error\rdata", [(b"", ERROR)]),
+        (b"event: message\ndata: a\n\ndata: b\n\n", [(b"a", b"message"), (b"b", b"")]),
+        (b"event: error\n: x\n\ndata: b\n\n", [(b"", ERROR), (b"b", b"")]),
+        (b'data: a\n\n{"error": "x"}\n', [(b"a", b""), (b'{"error": "x"}', ERROR)]),
+        (b"data: a\n\nupstream connect error", [(b"a", b""), (b"upstream connect error", ERROR)]),
+        (b"<!DOCTYPE html>\n\n<html>", [(b"<!DOCTYPE html>", ERROR), (b"<html>", ERROR)]),
+        (b"datum: a\n\n data: b\n\n", [(b"datum: a", ERROR), (b"data: b", ERROR)]),
     ],
 )
 def test_a_line_or_an_event_that_tells_of_a_failure_is_an_event_named_error(
@@ -159,10 +159,10 @@ def test_a_line_or_an_event_that_tells_of_a_failure_is_an_event_named_error(
     "line", [": c", "id: 7", "id", "retry: 9", "retry", "event", "event: x", " ", "d", "dat", "eve", "re", "i"]
 )
 def test_a_field_of_the_standard_or_as_much_of_it_as_a_cut_has_left_is_no_failure(line: str) -> None:
-    assert list(events([b"data: a\n\n" + line.encode()])) == [Event(b"a")]
+    assert list(events([b"data: a\n\n" + line.encode()])) == [(b"a", b"")]
 
 
 @pytest.mark.parametrize("name", ["ping", "keepalive", "keep-alive", "heartbeat"])
 def test_a_ping_is_dropped_whatever_its_data(name: str) -> None:
     for data in ("", "data: {}\n", "data: pong\n", "data: 17\ndata: 18\n"):
-        assert list(events([f"event: {name}\n{data}\ndata: a\n\n".encode()])) == [Event(b"a")]
+        assert list(events([f"event: {name}\n{data}\ndata: a\n\n".encode()])) == [(b"a", b"")]

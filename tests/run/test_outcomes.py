@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,29 @@ def outcome(content: str | None, **options: Any) -> Outcome:
     message = {"role": "assistant", "content": content}
     body = {"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
     return Outcomes(config, {"model": "m"}).of(Record(0, {"text": "a"}), Reply(200, body, {}), b"key")
+
+
+class Counted(dict[str, Any]):
+    """A reply's body that counts what is asked of it."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__(body)
+        self.reads = Counter[str]()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.reads[key] += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("request_", [{"model": "m"}, {"model": "m", "tools": [], "tool_choice": "auto"}])
+def test_the_choices_of_a_reply_are_read_once_for_a_row(request_: dict[str, Any]) -> None:
+    config = Config.load({"model": "m", "prompt": "{{ text }}"})
+    message = {"role": "assistant", "content": "Hello"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    body = Counted({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
+    found = Outcomes(config, request_).of(Record(0, {"text": "a"}), Reply(200, body, {}), b"key")
+    assert found.status is Status.SUCCESS
+    assert body.reads["choices"] == 1
 
 
 @pytest.mark.parametrize("content", ['"{\\"label\\": \\"good\\"}"', '[{"label": "good"}]', "7", "true", "null"])

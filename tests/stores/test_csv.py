@@ -55,6 +55,34 @@ def test_a_csv_file_is_read_by_rfc_4180(tmp_path: Path, content: str, rows: list
     assert table(file(tmp_path, content)) == rows
 
 
+@pytest.mark.parametrize("texts", [("7", "12"), ("1.5", "2.25"), ("1.0", "2.5"), ("1.50", "2.00"), ("true", "False")])
+def test_all_texts_of_a_column_are_looked_at_once_for_its_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, str]
+) -> None:
+    assert looks(tmp_path, monkeypatch, "\n".join(("a", *texts, ""))) == 1
+
+
+@pytest.mark.parametrize("time", ["2026-01-31", "2026-01-31T10:00:00", "2026-01-31 10:00", "2026-01-31T10:00:00.5Z"])
+def test_all_times_of_a_column_are_looked_at_once_for_its_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time: str
+) -> None:
+    assert looks(tmp_path, monkeypatch, f"a\n{time}\n") == 1
+
+
+def looks(folder: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> int:
+    """How often all texts are asked for a type."""
+    statements: list[str] = []
+    run = Database.run
+
+    def noted(self: Database, statement: Any, parameters: object = None) -> list[tuple[Any, ...]]:
+        statements.append(str(statement))
+        return run(self, statement, parameters)
+
+    monkeypatch.setattr(Database, "run", noted)
+    with opened(file(folder, content)):
+        return sum("regexp_full_match" in statement for statement in statements)
+
+
 def test_an_empty_cell_is_null_and_a_quoted_empty_one_is_an_empty_text(tmp_path: Path) -> None:
     assert table(file(tmp_path, 'a,b\n,""\nNA,null\n')) == [{"a": None, "b": ""}, {"a": "NA", "b": "null"}]
 

@@ -35,8 +35,8 @@ from connector.stores.staging.shapes import check_names
 _CHUNK: Final = 1 << 20
 
 _DAY: Final = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME: Final = f"{_DAY}[ T][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]{{1,6}})?)?"
-_ZONED: Final = f"{_DAY}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]{{1,6}})?(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"
+_MINUTE: Final = "[0-9]{2}:[0-9]{2}"
+_SECOND: Final = f"{_MINUTE}:[0-9]{{2}}([.][0-9]{{1,6}})?"
 _INTEGER: Final = "0|-?[1-9][0-9]*"
 _DECIMAL: Final = "-?(0|[1-9][0-9]*)[.]"
 
@@ -46,12 +46,14 @@ class _Kind(NamedTuple):
 
     Each text fully matches `pattern`, a regular expression to Python and to DuckDB; `test` is SQL, an
     aggregate over all texts `v`. `parse` makes the values of records of the texts; without it they stay texts.
+    `is_iso`: times look as ISO 8601 has them, so that the schema may say so.
     """
 
     name: str
     pattern: re.Pattern[str]
     test: str = "true"
     parse: Callable[[str], JSON] | None = None
+    is_iso: bool = True
 
 
 def _truth(text: str) -> JSON:
@@ -62,37 +64,31 @@ def _all(pattern: str) -> str:
     return f"bool_and(regexp_full_match(v, {literal(pattern)}))"
 
 
+def _is(name: str) -> str:
+    return f"bool_and(TRY_CAST(v AS {name}) IS NOT NULL)"
+
+
 _SHORT: Final = "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE) AS VARCHAR) = v, false))"
 _SCALE: Final = "length(v) - instr(v, '.')"
+_ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _KINDS: Final = (
-    # A type is taken only if it gives every text back: 007 is no number, and 1.1 is not 1.10.
+    # A type is taken only if it gives every text back: 007 is no number, and 1.1 is not 1.10. So decimals have no zeros
+    # at their ends, or one that a whole number gets, or all as many digits.
     _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,17}")),
-    _Kind(
-        "DOUBLE",
-        re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]+"),
-        f"{_SHORT} AND ({_all(f'{_INTEGER}|{_DECIMAL}[0-9]*[1-9]')} OR {_all(f'{_DECIMAL}([0-9]*[1-9]|0)')}"
-        f" OR {_all(f'{_DECIMAL}[0-9]+')} AND min({_SCALE}) = max({_SCALE}))",
-        numbers.written,
-    ),
+    _Kind("DOUBLE", re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]*[1-9]"), _SHORT, numbers.written),
+    _Kind("DOUBLE", re.compile(f"{_DECIMAL}([0-9]*[1-9]|0)"), _SHORT, numbers.written),
+    _Kind("DOUBLE", re.compile(f"{_DECIMAL}[0-9]+"), f"{_SHORT} AND min({_SCALE}) = max({_SCALE})", numbers.written),
     _Kind("BOOLEAN", re.compile("(?i)true|false"), parse=_truth),
-    _Kind("DATE", re.compile(_DAY), "bool_and(TRY_CAST(v AS DATE) IS NOT NULL)"),
-    _Kind("TIMESTAMP", re.compile(_TIME), "bool_and(TRY_CAST(v AS TIMESTAMP) IS NOT NULL)"),
-    _Kind(
-        "TIMESTAMP WITH TIME ZONE",
-        re.compile(_ZONED),
-        "bool_and(TRY_CAST(v AS TIMESTAMP WITH TIME ZONE) IS NOT NULL)",
-    ),
+    _Kind("DATE", re.compile(_DAY), _is("DATE")),
+    _Kind("TIMESTAMP", re.compile(f"{_DAY}T{_SECOND}"), _is("TIMESTAMP")),
+    _Kind("TIMESTAMP", re.compile(f"{_DAY}[ T]({_MINUTE}|{_SECOND})"), _is("TIMESTAMP"), is_iso=False),
+    _Kind(_ZONED, re.compile(f"{_DAY}T{_SECOND}(Z|[+-]{_MINUTE})"), _is(_ZONED)),
+    _Kind(_ZONED, re.compile(f"{_DAY}[ T]{_SECOND}(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"), _is(_ZONED), is_iso=False),
 )
-"""The first type that all texts of a column fit is the column's."""
+"""The first one that all texts of a column fit is the column's. Each costs a look at all texts, so each asks little."""
 
 _SAMPLE: Final = 20_000
 """Cells that are looked at first: they rule most types out."""
-
-_ISO: Final = {
-    "TIMESTAMP": f"{_DAY}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]+)?",
-    "TIMESTAMP WITH TIME ZONE": f"{_DAY}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}([.][0-9]+)?(Z|[+-][0-9]{{2}}:[0-9]{{2}})",
-}
-"""How texts have to look to be declared as ISO 8601."""
 
 _NOT_UTF8: Final = "is not UTF-8: save the file as UTF-8"
 _REASONS: Final = {
@@ -312,8 +308,9 @@ def _survey(file: File, separator: str, columns: int) -> int:
     """
     mark = separator.encode()
     longest = start = place = separators = 0
-    quoted, opens = False, True
+    quoted, opens, ends = False, True, (mark, b"\n")
     for chunk in _chunks(file):
+        begins = place
         for number, part in enumerate(chunk.replace(b"\r", b"\n").split(b'"')):
             if number:
                 place += 1
@@ -321,10 +318,13 @@ def _survey(file: File, separator: str, columns: int) -> int:
             if part and not quoted:
                 end = part.rfind(b"\n") + 1
                 if end:
-                    longest = max(longest, place + part.find(b"\n") - start)
+                    if start < begins:
+                        longest = max(longest, place + part.find(b"\n") - start)
                     start, separators = place + end, 0
                 separators += part.count(mark, end)
-                opens = part.rstrip(b" ")[-1:] in (mark, b"\n", b"" if opens else mark)
+                opens = part.endswith(ends) or (
+                    part.endswith(b" ") and part.rstrip(b" ")[-1:] in (*ends, b"" if opens else mark)
+                )
             place += len(part)
     if quoted:
         raise ConfigError(f"{file.path}: line {_line(file, start)} {_REASONS['unterminated quote']}")
@@ -366,13 +366,8 @@ def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[Sna
         likely = [cell for cell in open_ if all(map(kind.pattern.fullmatch, samples.get(cell, ())))]
         fitting = _fitting(database, likely, f"{_all(kind.pattern.pattern)} AND {kind.test}")
         kinds |= dict.fromkeys(fitting, kind)
-    iso = {
-        cell
-        for name, pattern in _ISO.items()
-        for cell in _fitting(database, [cell for cell in kinds if kinds[cell].name == name], _all(pattern))
-    }
     for name, cell in cells.items():
-        yield _column(name, cell, kinds.get(cell), is_iso=cell in iso)
+        yield _column(name, cell, kinds.get(cell))
 
 
 def _fitting(database: SnapshotDatabase, cells: Sequence[str], test: str) -> list[str]:
@@ -385,12 +380,12 @@ def _fitting(database: SnapshotDatabase, cells: Sequence[str], test: str) -> lis
     return [cells[place] for (place,) in verdicts]
 
 
-def _column(name: str, cell: str, kind: _Kind | None, *, is_iso: bool) -> SnapshotColumn:
+def _column(name: str, cell: str, kind: _Kind | None) -> SnapshotColumn:
     if kind is None:
         return SnapshotColumn(name, {"type": ["null", "string"]}, cell, cell, text=cell, cursor_type="VARCHAR")
     exact = f"CAST({cell} AS {kind.name})"
     _, schema = scalar(exact, kind.name.lower())
-    if kind.name in _ISO and not is_iso:
+    if not kind.is_iso:
         schema = {"type": schema["type"]}
     json = exact if kind.name == "BIGINT" else cell
     return SnapshotColumn(name, schema, exact, json, text=cell, cursor_type=kind.name, parse=kind.parse)
