@@ -91,17 +91,23 @@ def _bins(ordered: list[float], least: float, most: float, count: int) -> tuple[
     are_whole = all(value.is_integer() for value in ordered)
     nearly = _at(ordered, _MOST)
     top = nearly if most - least > _FAR * (nearly - least) > 0 else most
-    step = _step((top - least) / _BINS, are_whole=are_whole)
-    low = math.floor(least / step) * step
-    if not (
-        max(abs(least), abs(top)) < _HUGE and low + step > low and (top - low) / step < 2 * _BINS
-    ):  # no room for edges
+    step = float(_step((top - least) / _BINS, are_whole=are_whole))
+    digits = 2 - math.floor(math.log10(step))  # of edges: adding steps makes more, which mean nothing
+    low = round(math.floor(least / step) * step, digits)
+    if low > least:  # the quotient was rounded up, to a whole number or from a tiny one to zero
+        low = round(low - step, digits)
+    largest = max(abs(least), abs(top))
+    if largest >= _HUGE or step <= 4 * math.ulp(largest) or (top - low) / step >= 2 * _BINS:  # no room for edges
         return [Bin(least, most, count)], 0
     number = max(1, math.floor((top - low) / step) + 1)
+    edges = [round(low + place * step, digits) for place in range(number + 1)]
+    if edges[-1] < top:  # as with the first one
+        edges.append(round(low + (number + 1) * step, digits))
+        number += 1
     counts = Counter(min(int((value - low) / step), number - 1) for value in ordered)
     beyond = sum(value >= low + number * step for value in ordered)
     scale = count / len(ordered)
-    bins = [Bin(_clean(low + i * step), _clean(low + (i + 1) * step), round(counts[i] * scale)) for i in range(number)]
+    bins = [Bin(edges[place], edges[place + 1], round(counts[place] * scale)) for place in range(number)]
     return bins, round(beyond * scale)
 
 
