@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 
@@ -14,3 +15,10 @@ class Clock(NamedTuple):
     monotonic: Callable[[], float] = time.monotonic
     time: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
+
+
+def moment(seconds: float | None) -> str | None:
+    """Returns seconds since 1970 as text in UTC, to the second (ISO 8601)."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -93,6 +93,11 @@ class Status(StrEnum):
     FILTERED = "filtered"
     SKIPPED = "skipped"
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether the row was to have an answer and has none."""
+        return self is not Status.SUCCESS and self is not Status.SKIPPED
+
 
 _OK: Final = range(200, 300)
 

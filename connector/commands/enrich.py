@@ -79,8 +79,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     path = ledger_path(config, beside)
     _differ(arguments.output, arguments.dead_letter, path, arguments.report)
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
-    if recorder is not None:
-        recorder.renderer(arguments.report)
+    render = recorder.renderer(arguments.report) if recorder else None
     given, stop = (
         store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input),
         Stop(),
@@ -96,7 +95,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         report: Any = None
         if recorder is not None:
             names = {"source": arguments.input, "output": arguments.output}
-            report = stack.enter_context(recorder.Recorder(arguments.report, plan, runtime, **names))
+            report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
         progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
         try:

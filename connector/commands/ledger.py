@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from connector import ledger as ledgers
+from connector.base.clock import moment
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError, StorageError
 from connector.base.terminal import write
@@ -125,8 +125,8 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
         _print(f"status {status}", f"{count:,}")
     _print("tokens", f"{tokens_in:,} in, {tokens_out:,} out (from {counted:,} replies)" if counted else "unknown")
     _print("cost", f"${cost:,.6f} (from {priced:,} replies)" if priced else "unknown")
-    _print("oldest", _moment(stats.oldest) or "none")
-    _print("newest", _moment(stats.newest) or "none")
+    _print("oldest", moment(stats.oldest) or "none")
+    _print("newest", moment(stats.newest) or "none")
 
 
 def _prune(ledger: Ledger, arguments: argparse.Namespace) -> None:
@@ -151,7 +151,7 @@ def _line(entry: Entry) -> dict[str, Any]:
     return {
         "key": entry.key.hex(),
         "status": entry.reply.status,
-        "stored_at": _moment(entry.stored_at),
+        "stored_at": moment(entry.stored_at),
         "usage": usage_of(entry.reply.body)._asdict(),
         "body": entry.reply.body,
     }
@@ -175,8 +175,3 @@ def _size(size: float) -> str:
             return f"{size:,.0f} {unit}" if unit == _UNITS[0] else f"{size:,.1f} {unit}"
         size /= _UNIT
     return f"{size:,.1f} {_UNITS[-1]}"
-
-
-def _moment(seconds: int | None) -> str | None:
-    """Returns epoch seconds as ISO 8601 text in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

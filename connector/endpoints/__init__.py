@@ -60,6 +60,9 @@ class Fallback(NamedTuple):
     apply: Callable[[dict[str, JSON]], dict[str, JSON] | None]
     """Returns the changed request; `None` where there is nothing to change."""
 
+    about: str
+    """What requests that are made in this way, or their replies, are like, for people."""
+
 
 class Packing(Protocol):
     """How the requests of several rows share one call."""

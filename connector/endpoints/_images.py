@@ -47,7 +47,9 @@ def _without_format(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {
-    "usual_format": Fallback(lambda words: "response_format" in words, _without_format)
+    "usual_format": Fallback(
+        lambda words: "response_format" in words, _without_format, "pictures come in the endpoint's usual format"
+    )
 }
 
 

@@ -179,7 +179,7 @@ def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {
-    "prompt": Fallback(chat.FALLBACKS["prompt"].matches, _as_prompt),
+    "prompt": chat.FALLBACKS["prompt"]._replace(apply=_as_prompt),
     "no_usage": chat.FALLBACKS["no_usage"],
     "whole": chat.FALLBACKS["whole"],
 }

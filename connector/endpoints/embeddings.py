@@ -76,7 +76,9 @@ def _as_floats(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {
-    "plain_floats": Fallback(lambda words: "encoding" in words or "base64" in words, _as_floats)
+    "plain_floats": Fallback(
+        lambda words: "encoding" in words or "base64" in words, _as_floats, "vectors come as numbers, not packed"
+    )
 }
 
 

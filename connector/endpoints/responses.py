@@ -319,14 +319,16 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "max_output_tokens": Fallback(
         lambda words: _is_unknown(words, *_OLD_CAPS),
         lambda body: _capped(_OLD_CAPS, "max_output_tokens", body),
+        "the limit of tokens is called max_output_tokens",
     ),
     "max_tokens": Fallback(
         lambda words: _is_unknown(words, "max_output_tokens"),
         lambda body: _capped(("max_output_tokens",), "max_tokens", body),
+        chat.FALLBACKS["max_tokens"].about,
     ),
-    "loose_schema": Fallback(chat.FALLBACKS["loose_schema"].matches, _without_strict),
-    "json_object": Fallback(_is_about_the_schema, _as_json_object),
-    "prompt": Fallback(_is_about_the_schema, _as_prompt),
+    "loose_schema": chat.FALLBACKS["loose_schema"]._replace(apply=_without_strict),
+    "json_object": Fallback(_is_about_the_schema, _as_json_object, chat.FALLBACKS["json_object"].about),
+    "prompt": Fallback(_is_about_the_schema, _as_prompt, chat.FALLBACKS["prompt"].about),
     "whole": chat.FALLBACKS["whole"],
 }
 """Under the names that the table of capabilities learns them by, in the order in which they are tried."""

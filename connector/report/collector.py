@@ -6,10 +6,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from connector.base.clock import moment
 from connector.base.masking import Masker, bare_url
 from connector.base.records import Outcome, Schema, Status
 from connector.base.values import is_null
@@ -69,7 +69,7 @@ class Collector:
                         continue
                     column = self._columns[name] = _Column({})
                 column.add(value)
-        elif outcome.status is not Status.SKIPPED:
+        elif outcome.status.is_failure:
             self._keep_example(outcome)
         if provenance.model:
             self._models[provenance.model[:_SHOWN]] += 1
@@ -128,7 +128,8 @@ class Collector:
 
     def _shown(self, value: Any) -> str:
         """Returns the beginning of a value, as text, without secrets."""
-        return self._mask.cut(_text(value), _SHOWN) + ("…" if len(_text(value)) > _SHOWN else "")
+        text = _text(value)
+        return self._mask.cut(text, _SHOWN) + ("…" if len(text) > _SHOWN else "")
 
     def figures(self, run: Run, concessions: Iterable[tuple[str, str]] = (), timing: str = "") -> Figures:
         """Returns the figures of everything that has come so far."""
@@ -219,8 +220,9 @@ class _Column:
             self._types["object"] += 1
         else:
             self._types["text"] += 1
-            self._values.add(_text(value))
-            self._sample.add(len(_text(value)))
+            text = _text(value)
+            self._values.add(text)
+            self._sample.add(len(text))
 
     def figures(self, name: str, mask: Masker) -> Column:
         """Returns what to show of it: the values where they come again and again, else how large they are."""
@@ -289,8 +291,8 @@ def run_of(
         None if config is None else mask(bare_url(config.endpoint_url)),
         dict(models),
         {} if config is None else shown_config(config, mask),
-        _iso(started),
-        _iso(ended),
+        moment(started),
+        moment(ended),
         None if started is None or ended is None else round(ended - started, 3),
         None if stopped_by is None else mask(stopped_by),
     )
@@ -312,11 +314,3 @@ def _masked(value: Any, mask: Masker) -> Any:
     if isinstance(value, dict):
         return {mask(str(name)): _masked(each, mask) for name, each in value.items()}
     return [_masked(each, mask) for each in value] if isinstance(value, list) else value
-
-
-def _iso(seconds: float | None) -> str | None:
-    return (
-        None
-        if seconds is None
-        else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    )

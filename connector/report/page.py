@@ -10,6 +10,7 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from connector import endpoints
 from connector.base.terminal import printable
 from connector.report import charts
 from connector.report.figures import Column, Figures
@@ -23,18 +24,6 @@ _MEANINGS: Final = {
     "truncated": "the reply was cut",
     "filtered": "refused by a content filter or the model",
     "skipped": "not to be asked",
-}
-_CONCESSIONS: Final = {
-    "max_completion_tokens": "the limit of tokens is called max_completion_tokens",
-    "max_tokens": "the limit of tokens is called max_tokens",
-    "max_output_tokens": "the limit of tokens is called max_output_tokens",
-    "loose_schema": "the schema is a hint: the endpoint does not enforce it",
-    "json_object": "replies are JSON, but no schema is sent to the endpoint's own check",
-    "prompt": "the schema is written into the prompt",
-    "no_usage": "streams are not asked to count their tokens",
-    "whole": "replies are not streamed",
-    "usual_format": "pictures come in the endpoint's usual format",
-    "plain_floats": "vectors come as numbers, not packed",
 }
 _CENTS: Final = 10  # USD from which cents are all that matters
 _SMALL: Final = 0.01  # USD below which two digits of them are shown
@@ -54,8 +43,14 @@ def page(figures: Figures) -> str:
         else None,
         config={name: _option(value) for name, value in figures.run.config.items()},
         meanings=_MEANINGS,
-        concessions=_CONCESSIONS,
+        concessions=_concessions() if figures.concessions else {},
     )
+
+
+def _concessions() -> dict[str, str]:
+    """Returns what each fallback is about; kinds mean the same by the same name."""
+    kinds = map(endpoints.load, endpoints.KINDS)
+    return {name: fallback.about for kind in kinds for name, fallback in kind.FALLBACKS.items()}
 
 
 def _picture(column: Column) -> Markup | None:

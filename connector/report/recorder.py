@@ -86,13 +86,14 @@ class Recorder:
 
     Args:
         path: Where to write it.
+        render: What writes it: the `renderer` of that path.
         source: The name of the input.
         output: The name of the output.
     """
 
-    def __init__(self, path: str, plan: Plan, runtime: Runtime, *, source: str, output: str) -> None:
+    def __init__(self, path: str, render: Render, plan: Plan, runtime: Runtime, *, source: str, output: str) -> None:
         self._path = path
-        self._render = renderer(path)
+        self._render = render
         self._plan = plan
         self._runtime = runtime
         self._source = source

@@ -231,7 +231,7 @@ class Summary:
                 self.saved_usd = (self.saved_usd or 0.0) + provenance.cost_usd
         else:
             self._count(provenance)
-        if status is not Status.SUCCESS and status is not Status.SKIPPED:
+        if status.is_failure:
             self._causes.add(outcome)
 
     def _count(self, paid: Provenance) -> None:
@@ -270,7 +270,7 @@ class Summary:
     @property
     def failed(self) -> int:
         """Rows that were to be answered and were not."""
-        return self.rows - self.statuses[Status.SUCCESS] - self.statuses[Status.SKIPPED]
+        return sum(count for status, count in self.statuses.items() if status.is_failure)
 
     @property
     def tokens(self) -> int:

@@ -22,29 +22,25 @@ def to_arrow(pieces: Iterator[Any]) -> Any:
 def to_pandas(pieces: Iterator[Any]) -> Any:
     """Returns a data frame; the index that a data frame came with is its index again."""
     pd: Any = import_module("pandas")
-    first, rest = _split(pieces)
+    first = next(pieces, None)
     if isinstance(first, dict):
-        return pd.DataFrame([first, *rest])
-    return pd.DataFrame() if first is None else to_arrow(chain([first], rest)).read_pandas()
+        return pd.DataFrame([first, *pieces])
+    return pd.DataFrame() if first is None else to_arrow(chain([first], pieces)).read_pandas()
 
 
 def to_polars(pieces: Iterator[Any]) -> Any:
     """Returns a data frame."""
     pl: Any = import_module("polars")
-    first, rest = _split(pieces)
+    first = next(pieces, None)
     if isinstance(first, dict):
-        return pl.DataFrame([first, *rest], infer_schema_length=None)
-    return pl.DataFrame() if first is None else pl.from_arrow(to_arrow(chain([first], rest)).read_all())
+        return pl.DataFrame([first, *pieces], infer_schema_length=None)
+    return pl.DataFrame() if first is None else pl.from_arrow(to_arrow(chain([first], pieces)).read_all())
 
 
 def to_duckdb(pieces: Iterator[Any]) -> Any:
     """Returns a relation over all rows. DuckDB reads in threads of its own, so none is left to be made."""
     duckdb: Any = import_module("duckdb")
     return duckdb.from_arrow(to_arrow(pieces).read_all())
-
-
-def _split(pieces: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-    return next(pieces, None), pieces
 
 
 LIBRARIES: Final[Mapping[str, Callable[[Iterator[Any]], Any]]] = {

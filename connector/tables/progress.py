@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any, Self
 
 from connector.base.errors import ConfigError
-from connector.base.records import Outcome, Status
+from connector.base.records import Outcome
 
 
 class Bar:
@@ -42,7 +42,7 @@ class Bar:
         if not provenance.cached and provenance.cost_usd:
             self._cost += provenance.cost_usd
             self._show()
-        if outcome.status not in (Status.SUCCESS, Status.SKIPPED):
+        if outcome.status.is_failure:
             self._failed += 1
             self._show()
         self._bar.update()
