@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, Final
 
 import orjson
 
 _DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
+
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 """What a row is told whose reply raises `DepthError`."""
@@ -31,10 +34,10 @@ def loads(data: bytes | str) -> Any:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        try:
-            value = json.loads(data, parse_constant=_finite, parse_float=_finite)
-        except RecursionError:
+        text = data if isinstance(data, str) else str(data, "utf-8")
+        if _is_written_too_deep(text):
             raise DepthError from None
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     if len(data) > _SHORT and is_too_deep(value, data):
         raise DepthError
     return value
@@ -46,8 +49,10 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
         opened = source.count(b"[") + source.count(b"{")
     else:
         opened = source.count("[") + source.count("{")
-    if opened <= _DEEPEST:
-        return False
+    return opened > _DEEPEST and _is_too_deep(value)
+
+
+def _is_too_deep(value: Any) -> bool:
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(_DEEPEST):
         parts = (each.values() if isinstance(each, dict) else each for each in level)
@@ -55,6 +60,25 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
         if not level:
             return False
     return True
+
+
+def _is_written_too_deep(text: str) -> bool:
+    """Returns whether JSON is nested too deeply, without reading it.
+
+    A reader that recurses until Python stops it may be stopped inside the finalizer of any object.
+    """
+    if text.count("[") + text.count("{") <= _DEEPEST:
+        return False
+    depth = 0
+    for found in _STRING_OR_BRACKET.finditer(text):
+        bracket = found[0]
+        if bracket in "[{":
+            depth += 1
+            if depth > _DEEPEST:
+                return True
+        elif bracket in "]}":
+            depth -= 1
+    return False
 
 
 def storable(body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
@@ -69,10 +93,12 @@ def storable(body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
         try:
             data = orjson.dumps(body)
         except TypeError:
+            if _is_too_deep(body):
+                raise DepthError from None
             try:
                 body = loads(joined([json.dumps(body, ensure_ascii=False)]))
                 data = orjson.dumps(body)
-            except (TypeError, ValueError, RecursionError):
+            except (TypeError, ValueError):
                 raise DepthError from None
     if is_too_deep(body, data):
         raise DepthError
