@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
         "can be repeated",
     )
+    parser.add_argument(
+        "--where", metavar="TEXT", help="call only for rows for which this is true, such as '{{ rating < 3 }}'"
+    )
     parser.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
     parser.add_argument("--concurrency", type=count, metavar="N", help="the most calls in flight (default: 8)")
 
@@ -78,7 +81,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
     """
     given = endpoint_from(arguments) | {
         name: getattr(arguments, name)
-        for name in ("prompt", "system_prompt", "model", "concurrency")
+        for name in ("prompt", "system_prompt", "model", "where", "concurrency")
         if getattr(arguments, name) is not None
     }
     if arguments.column:

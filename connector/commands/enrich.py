@@ -13,7 +13,7 @@ from typing import Any
 
 from connector import stores
 from connector.base.errors import AuthenticationError, ConfigError, FatalError, Interrupted, NotFoundError
-from connector.base.records import IDLE, Outcome, Schema, Status
+from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
@@ -155,8 +155,8 @@ def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, failed: Fai
             is_kept = failed.keeps(result, policy)
             sink.write(result.record, {**result.columns, **result.group} if is_kept else None)
             if dead is not None:
-                is_success = result.status is Status.SUCCESS
-                dead.write(result.record, None if is_success else {DEAD_LETTER: as_column(result.provenance)})
+                reason = {DEAD_LETTER: as_column(result.provenance)} if result.status.is_failure else None
+                dead.write(result.record, reason)
         elif result is IDLE:
             sink.flush()
 

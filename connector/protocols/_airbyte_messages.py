@@ -15,7 +15,7 @@ from connector.base.errors import (
     RetryableError,
     StorageError,
 )
-from connector.base.records import JSON, Outcome, Status
+from connector.base.records import JSON, Outcome
 from connector.base.streams import Limited, Selection
 from connector.protocols import PlatformMessage
 
@@ -31,7 +31,7 @@ def record(outcome: Outcome, selection: Selection) -> PlatformMessage:
         "data": selection.keeps(outcome.row),
         "emitted_at": time.time_ns() // 1_000_000,
     }
-    if outcome.status is not Status.SUCCESS:
+    if outcome.status.is_failure:
         nulled = [name for name in outcome.columns if selection.fields is None or name in selection.fields]
         changes = [{"field": name, "change": "NULLED", "reason": "SOURCE_RETRIEVAL_ERROR"} for name in nulled]
         content["meta"] = {"changes": changes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from connector.base.errors import RecordError
-from connector.base.records import Outcome, Status
+from connector.base.records import Outcome
 
 Policy = Literal["record", "skip", "fail"]
 
@@ -28,7 +28,7 @@ class FailedRows:
         Raises:
             RecordError: The row failed, its policy is `fail`, and that ends the run at once.
         """
-        if outcome.status is Status.SUCCESS:
+        if not outcome.status.is_failure:
             return True
         if policy == "fail":
             self._count += 1

@@ -86,11 +86,11 @@ class Outcomes:
             cached: Whether another row, or an earlier run, has paid for the reply.
         """
         if not isinstance(result, Reply):
-            return self._failed(record, of_error(result, Status.ERROR, key, attempts, cached=cached))
+            return self._unanswered(record, of_error(result, Status.ERROR, key, attempts, cached=cached))
         if not is_ok(result.status):
             status = Status.FILTERED if is_filtered(result) else Status.ERROR
             cached = cached or result.cached
-            return self._failed(record, of_error(refusal(result), status, key, result.attempts, cached=cached))
+            return self._unanswered(record, of_error(refusal(result), status, key, result.attempts, cached=cached))
         answer, columns = self._read(result.body)
         status, problem = answer.status, answer.problem
         wrong: Failure | None = None
@@ -98,10 +98,14 @@ class Outcomes:
             wrong = failure("ReplyError", problem, result.status, answer.content)
         provenance = of_reply(result, answer, status, wrong, key, self._prices, cached=cached)
         if columns is None:
-            return self._failed(record, provenance)
+            return self._unanswered(record, provenance)
         return Outcome(record, status, columns, group(provenance, self._metadata), provenance)
 
-    def _failed(self, record: Record, provenance: Provenance) -> Outcome:
+    def skipped(self, record: Record) -> Outcome:
+        """Returns the outcome of a row that needs no call."""
+        return self._unanswered(record, Provenance(Status.SKIPPED))
+
+    def _unanswered(self, record: Record, provenance: Provenance) -> Outcome:
         columns = dict.fromkeys(self.columns)
         return Outcome(record, provenance.status, columns, group(provenance, self._metadata), provenance)
 

@@ -165,12 +165,15 @@ def _rendered(
             watermark.enter(item.index)
             plan = plan_of(item)
             try:
-                call = plan.requests.call(item)
+                call = plan.requests.call(item) if plan.requests.wants(item) else None
             except TemplateError as error:
                 batch.ready.append(plan.outcomes.of(item, error))
             else:
-                batch.calls.append(call)
-                size += len(call.body)
+                if call is None:
+                    batch.ready.append(plan.outcomes.skipped(item))
+                else:
+                    batch.calls.append(call)
+                    size += len(call.body)
         elif isinstance(item, Message):
             watermark.enter(item.index)
             batch.ready.append(item)

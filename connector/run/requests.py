@@ -16,6 +16,7 @@ from connector.config.config import Config
 from connector.config.shorthands import chosen_model, constants_of, shorthand_of
 from connector.engines import Call
 from connector.ledger import keys_of
+from connector.run.where import Where
 from connector.templates.template import Template
 
 _LOG: Final = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Requests:
             options=_options_of(config),
         )
         self._constants = self._template.names & constants.keys()
+        self._where = None if config.where is None else Where(config.where, constants)
         self._schema = config.output_schema
         self._is_stream = config.is_stream
         self._repairs = config.max_repairs if self._schema is not None else 0
@@ -76,7 +78,16 @@ class Requests:
 
     def required(self) -> Mapping[str, str]:
         """Returns the columns that the templates need, each with the path of a template that needs it."""
-        return self._template.required()
+        condition = {} if self._where is None else self._where.required()
+        return {**condition, **self._template.required()}
+
+    def wants(self, record: Record) -> bool:
+        """Returns whether a row is worth a call. One that cannot be read is not skipped: it fails.
+
+        Raises:
+            TemplateError: `where` cannot judge it.
+        """
+        return self._where is None or bool(record.problem) or self._where.holds(record.data)
 
     def call(self, record: Record) -> Call:
         """Renders the call that a row needs. Raises `TemplateError` as `body`, and for a row that cannot be read."""

@@ -45,7 +45,7 @@ _SPOKEN: Final = re.compile(r"there are: |but not an object: |the model refused:
 _IN_TEMPLATE: Final = re.compile(r" fails on this row: |not JSON: ")
 """What stands in a template error behind the template itself, and is different for each row."""
 
-_TEMPLATES: Final = ("request_format", "prompt", "system_prompt")
+_TEMPLATES: Final = ("request_format", "prompt", "system_prompt", "where")
 _IS_NULL: Final = " is null; "
 _INSTEAD: Final = " says what to send instead"
 _QUOTES: Final = "\"'"

@@ -36,7 +36,7 @@ from connector.templates.template import Template
 SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
 STREAM_OPTIONS: Final = (
     *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema", "max_repairs"),
-    *("tools", "tool_choice", "image_columns", "image_detail", "is_stream", "metadata", "on_error", "prices"),
+    *("tools", "tool_choice", "image_columns", "image_detail", "is_stream", "metadata", "on_error", "prices", "where"),
 )
 """The options that a stream can override; all others are the same for all calls of a run."""
 
@@ -159,6 +159,12 @@ def _is_text_template(value: str | None, info: ValidationInfo) -> str | None:
     return None if value is None else _compiling(value, [value], info)
 
 
+def _is_condition(value: str | None, info: ValidationInfo) -> str | None:
+    if value is not None and "{" not in value:
+        raise ValueError(f"is the same for every row: write an expression over its columns, such as {{{{ {value} }}}}")
+    return _is_text_template(value, info)
+
+
 def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
     """Returns `value` if `source` compiles as a template; each bad leaf is a problem of its own."""
     name = info.field_name or ""
@@ -226,6 +232,7 @@ FilePath = Annotated[str, AfterValidator(_is_path)]
 Url = Annotated[str, AfterValidator(_is_url)]
 JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
+Condition = Annotated[str | None, AfterValidator(_is_condition)]
 OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
 HeadersOption = Annotated[
     dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from connector.base.records import OnBadInput
-from connector.config.options import InputOption, OutputOption, StreamsOption
+from connector.config.options import Condition, InputOption, OutputOption, StreamsOption
 
 
 class TableOptions(BaseModel):
@@ -26,6 +26,13 @@ class TableOptions(BaseModel):
         description="For mappers and `write`: the streams to enrich, as a list of names and globs, or as an object "
         "with options for each. Other streams pass through. Default: all streams.",
         examples=['["reviews", "support_*"]', '{"reviews": {"prompt": "Classify: {{ text }}"}}'],
+    )
+    where: Condition = Field(
+        default=None,
+        title="Where",
+        description="Only rows for which this template is true are sent; the others are `skipped`. False are false, "
+        "null, 0, what is empty, and the texts `false`, `no`, `0`, `null` and `none`.",
+        examples=["{{ rating < 3 and review != '' }}"],
     )
     primary_key: str | None = Field(
         default=None,
