@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     DONE = 0
     """Done; failed rows are in the output with their status."""
     FAILED_ROWS = 1
-    """Done, with failed rows, under `--strict` or `on_error: fail`."""
+    """Done, but no row was answered; or rows failed, under `--strict` or `on_error: fail`."""
     USAGE = 2
     """The command line, the config or the input has to be changed."""
     ENDPOINT = 3

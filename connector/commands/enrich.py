@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from connector import stores
-from connector.base.errors import AuthenticationError, ConfigError, FatalError, Interrupted, NotFoundError
+from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
 from connector.commands import ExitCode
@@ -119,15 +119,17 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             _print_stderr(f"{runtime.summary.failed:,} failed rows written to {arguments.dead_letter}")
         if report is not None:
             _print_stderr(f"report written to {arguments.report}")
-    is_failed = failed.fail_the_run or (arguments.strict and runtime.summary.failed > 0)
+    is_failed = (
+        failed.fail_the_run or runtime.summary.nothing_answered or (arguments.strict and runtime.summary.failed > 0)
+    )
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
 
 def _going_on(error: BaseException) -> str:
-    """Returns what becomes of the replies of a stopped run. The same command helps only where nothing is wrong."""
-    if isinstance(error, ConfigError | AuthenticationError | NotFoundError):
-        return "once that is changed, they are not paid for again"
-    return "run the same command again to continue from there"
+    """Returns what becomes of the replies of a stopped run. What stopped it says itself what to change, if anything."""
+    if isinstance(error, Interrupted):
+        return "run the same command again to continue from there"
+    return "none of them is paid for again"
 
 
 _FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": dict(SCHEMA)}}

@@ -17,6 +17,7 @@ from connector.base.clock import Clock
 from connector.base.cost import Budget
 from connector.base.errors import StorageError
 from connector.base.masking import Masker
+from connector.base.records import is_ok
 from connector.base.user_cache import cached
 from connector.calls.breaker import Breaker
 from connector.calls.caller import Caller, Remote
@@ -157,7 +158,7 @@ class Runtime:
         summary: What counts the outcomes; by default a new one.
 
     Attributes:
-        kept: How many replies the ledger holds after a run that an error ended.
+        kept: How many replies, refusals aside, the ledger holds after a run that an error ended.
     """
 
     def __init__(
@@ -222,7 +223,7 @@ class Runtime:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             with suppress(StorageError):
-                self.kept = self.ledger.stats().entries
+                self.kept = sum(count for status, count in self.ledger.stats().statuses.items() if is_ok(status))
         self.close()
         if isinstance(error, DamageError) and self.ledger.path is not None:
             path = self.ledger.path

@@ -273,6 +273,11 @@ class Summary:
         return sum(count for status, count in self.statuses.items() if status.is_failure)
 
     @property
+    def nothing_answered(self) -> bool:
+        """Whether rows were to be answered, and none of them was."""
+        return self.failed > 0 and not self.statuses[Status.SUCCESS]
+
+    @property
     def tokens(self) -> int:
         """Input and output tokens that this run has paid for."""
         return self.input_tokens + self.output_tokens
@@ -326,7 +331,8 @@ class Summary:
             return []
         rest = causes[_TOP:]
         more = f"  {sum(each.count for each in rest):,} × for {len(rest):,} further reasons"
-        head = f"{self.failed:,} {'row' if self.failed == 1 else 'rows'} failed:"
+        every = "all " if self.failed == self.rows > 1 else ""
+        head = f"{every}{self.failed:,} {'row' if self.failed == 1 else 'rows'} failed:"
         return [head, *(f"  {each}" for each in causes[:_TOP]), *([more] if rest else [])]
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from connector.commands import ExitCode
 from tests.endpoint import Endpoint, act, answer_to, shuffled
 
 PROMPT = "Classify: {{ text }}"
@@ -230,7 +231,41 @@ def test_the_same_command_is_advised_only_where_it_can_help(tmp_path: Path) -> N
     with Endpoint(lambda call: act(call, "401")) as endpoint:
         line = ["--url", endpoint.base_url, "--model", "m", "--prompt", "now: {{ text }}"]
         done = run("enrich", source, "-o", output, *line)
-    assert (
-        f"the replies so far are in {output}.ledger: once that is changed, they are not paid for again" in done.stderr
-    )
+    assert f"the replies so far are in {output}.ledger: none of them is paid for again" in done.stderr
     assert "run the same command again" not in done.stderr
+
+
+def test_refusals_alone_are_no_replies_to_come_back_to(tmp_path: Path) -> None:
+    with Endpoint(lambda call: act(call, "400")) as endpoint:
+        done = run("enrich", table(tmp_path / "in.csv", 60), "-o", tmp_path / "out.jsonl", *options(endpoint))
+    assert done.returncode == 3
+    assert "replies so far" not in done.stderr
+
+
+@pytest.mark.parametrize("policy", ["record", "skip", "fail"])
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("400", "error"), ("content-empty", "invalid_output"), ("filter", "filtered"), ("length", "truncated")],
+)
+def test_a_run_in_which_no_row_was_answered_ends_with_1_and_says_why(
+    tmp_path: Path, fault: str, status: str, policy: str
+) -> None:
+    source, config, output = table(tmp_path / "in.csv", 7), tmp_path / "c.json", tmp_path / "out.jsonl"
+    config.write_text(json.dumps({"on_error": policy}))
+    with Endpoint(lambda call: act(call, fault)) as endpoint:
+        for _ in range(2):  # the second time from the ledger
+            done = run("enrich", source, "-c", config, "-o", output, *options(endpoint))
+            assert done.returncode == ExitCode.FAILED_ROWS
+            at = done.stderr.splitlines().index("all 7 rows failed:")
+            assert done.stderr.splitlines()[at + 1].startswith("  7 × ")
+            assert f"7 {status}" in done.stderr
+            assert "run the same command again" not in done.stderr
+            assert len(lines(output)) == (0 if policy == "skip" else 7)
+
+
+def test_a_run_of_which_one_row_was_answered_or_that_had_none_ends_with_0(tmp_path: Path) -> None:
+    with Endpoint(lambda call: act(call, "400") if "row 1" in call.prompt else None) as endpoint:
+        for rows in (2, 0):
+            done = run("enrich", table(tmp_path / "in.csv", rows), "-o", tmp_path / "out.jsonl", *options(endpoint))
+            assert done.returncode == ExitCode.DONE
+            assert "all " not in done.stderr
