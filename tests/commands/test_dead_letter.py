@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from connector.commands import ExitCode
 from tests.commands.test_enrich import asked, command, lines, options, run
 from tests.endpoint import Endpoint, act
 
@@ -85,11 +86,11 @@ def test_it_is_an_input_as_it_is_and_its_rows_are_the_same_requests(
     run("enrich", source, "-o", output, "--dead-letter", dead, *options(endpoint))
     calls = len(endpoint.journal.calls)
     told = run("enrich", dead, "-o", again, "--ledger", ledger, *options(endpoint))
-    assert told.returncode == 0, told.stderr
+    assert told.returncode == ExitCode.FAILED_ROWS, told.stderr  # none of its rows is answered
     assert len(endpoint.journal.calls) == calls
     further = tmp_path / f"further.{ending}"
     retried = ["--retry-failed", "--dead-letter", further, "--ledger", ledger]
-    assert run("enrich", dead, "-o", again, *retried, *options(endpoint)).returncode == 0
+    assert run("enrich", dead, "-o", again, *retried, *options(endpoint)).returncode == ExitCode.FAILED_ROWS
     assert len(endpoint.journal.calls) == calls + 1  # the row with a null text makes no request
     assert endpoint.journal.by_prompt["Classify: [[fault:400]]"] == 2
     rows = lines(again)
