@@ -77,7 +77,8 @@ class Workers:
         while self._todo and len(self._begun) < self._most:
             call, now = self._todo.popleft(), self._time.now
             seconds, ending = self._endpoint(now, call.body)
-            heapq.heappush(self._begun, (now + seconds, next(self._order), (call, now, ending)))
+            call.started = now
+            heapq.heappush(self._begun, (now + seconds, next(self._order), (call, ending)))
             self.log.append((now, len(self._begun), call, ending))
 
 
@@ -117,15 +118,20 @@ def run(
     backoff: Backoff | None = None,
     body: Callable[[int], bytes] = lambda _: b"x" * 100,
     time: Time | None = None,
+    watch: Callable[[Control], None] = lambda _: None,
 ) -> Run:
-    """Sends so many rows through the engine's decisions."""
+    """Sends so many rows through the engine's decisions; `watch` is called whenever anything comes out of them."""
     time = time or Time()
     limits = Limits(concurrency, requests_per_minute, tokens_per_minute)
     control = Control(limits, backoff or Backoff(), Breaker(), Stop(), Gauge(), time.clock)
     workers = Workers(concurrency, time, endpoint)
     items: Iterator[Any] = (Call(b"%d" % row, body(row), [Record(row, {})]) for row in range(rows))
     began = time.now
-    done = [(time.now - began, item) for item in dispatch(items, workers, control) if isinstance(item, Done)]
+    done: list[tuple[float, Done]] = []
+    for item in dispatch(items, workers, control):
+        watch(control)
+        if isinstance(item, Done):
+            done.append((time.now - began, item))
     sent = [Sent(at - began, open_, call.records[0].index, ending) for at, open_, call, ending in workers.log]
     return Run(done, sent, control.stop, time.now - began)
 

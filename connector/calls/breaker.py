@@ -11,6 +11,7 @@ from typing import Final
 
 from connector.base.errors import ConnectorError, NotFoundError, OutageError, RateLimitError, RetryableError
 from connector.base.records import Outcome, Status
+from connector.calls.waiting import Waiting, kind_of
 
 STREAK: Final = 10
 """So many failures in a row, at least, look like an outage."""
@@ -46,6 +47,8 @@ class Breaker:
         self._max_wait = max_wait
         self._failed_tries = 0
         self._opened = 0.0
+        self._since = 0.0  # when the first call of those that failed in a row did
+        self._error: ConnectorError | None = None  # the last of theirs
         self._round = 0
         self._refusals = 0
         self._words = ""
@@ -81,7 +84,9 @@ class Breaker:
         """
         if not (is_first or self.is_open or not self.was_answered):
             return None
-        self._round = in_flight if self.failures == 0 else self._round
+        if self.failures == 0:
+            self._round, self._since = in_flight, now
+        self._error = error
         self.failures += 1
         if self.is_open and started <= self._opened:
             return None
@@ -102,6 +107,16 @@ class Breaker:
             )
         self.try_at = now + max(asked, _PAUSE * 2**self._failed_tries)
         return None
+
+    def waiting(self, now: float) -> Waiting | None:
+        """Returns what a run waits for while an outage is suspected, and until when; `None` while it is not."""
+        if not self.is_open or self._error is None:
+            return None
+        if isinstance(self._error, RateLimitError):
+            return Waiting(f"{kind_of(self._error)}: next call", max(0.0, self.try_at - now))
+        lasts = int(now - self._since)
+        reason = kind_of(self._error) + (f" for {lasts} s" if lasts else "")
+        return Waiting(f"{reason}: trying again", self.try_at - now if self.try_at > now else None)
 
     def judged(self, outcome: Outcome) -> OutageError | None:
         """Takes note of an outcome. Returns the reason to stop if every row so far was refused in the same words."""

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError
 from connector.base.records import Reply
+from connector.calls.waiting import Waiting, kind_of, paced
 from connector.http.retry_after import empty_wait
 
 _MINUTE: Final = 60.0
@@ -20,6 +21,7 @@ _PAUSE: Final = 4.0  # seconds without calls, at most, where the rate is too hig
 _SPARE: Final = 0.01  # the part of the tokens that is left free: what a call takes is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
+_USED_UP: Final = "the endpoint's rate limit is used up"
 _BYTES_PER_TOKEN: Final = 4.0  # where replies do not count them
 _HOT: Final = 10  # refusals count 2, answers -1; from here on refusals are more than bad luck
 _SLOW: Final = 0.1  # the part of the calls that may time out; with more, too many are in flight
@@ -172,6 +174,11 @@ class LearnedRate:
         """Whether there is a rate to keep to."""
         return self._rate < math.inf
 
+    @property
+    def per_second(self) -> float:
+        """Calls a second; infinite where no rate is known."""
+        return self._rate
+
     def watch(self, now: float) -> None:
         """Begins to count answers, once a first call was refused."""
         self._since = min(self._since, now)
@@ -249,6 +256,7 @@ class Limits:
         self._tokens_per_byte: float | None = None
         self._rate = LearnedRate()
         self._paused_until = -math.inf
+        self._paused_by = ""
         self._pause = 0.0
 
     @property
@@ -269,6 +277,18 @@ class Limits:
         if self._tokens:
             delay = max(delay, self._tokens.delay(now))
         return delay
+
+    def waiting(self, now: float) -> Waiting | None:
+        """Returns what keeps the next call from starting: what the endpoint asks, or a pace; `None` if nothing does."""
+        paces = [(self._rate.delay(now), f"{self._rate.per_second:,.3g} calls a second, as refused calls have shown")]
+        if self._requests:
+            paces.append((self._requests.delay(now), f"{self._requests.per_minute:,.0f} requests a minute"))
+        if self._tokens:
+            paces.append((self._tokens.delay(now), f"{self._tokens.per_minute:,.0f} tokens a minute"))
+        pause, (seconds, rate) = self._paused_until - now, max(paces)
+        if max(pause, seconds) <= 0:
+            return None
+        return Waiting(f"{self._paused_by}: next call", pause) if pause >= seconds else paced(rate, seconds)
 
     def started(self, now: float, size: int) -> Ticket:
         """Takes note that a call starts, whose body has `size` bytes.
@@ -292,7 +312,7 @@ class Limits:
         self._pause /= 2
         wait = empty_wait(reply.headers)
         if wait is not None:
-            self._wait(now, min(wait, _MINUTE))
+            self._wait(now, min(wait, _MINUTE), _USED_UP)
         if self._tokens:
             usage = reply.body.get("usage")
             total = usage.get("total_tokens") if isinstance(usage, dict) else None
@@ -313,9 +333,10 @@ class Limits:
                 self._rate.refused(now)
                 if not self._rate.is_known:  # too little was answered to tell it from
                     self._pause = min(max(wait, self._pause * 2), max(wait, _PAUSE))
-                    self._wait(now, self._pause)
+                    self._wait(now, self._pause, kind_of(error))
         elif isinstance(error, APITimeoutError) or error.http_status in _TIMED_OUT:
             self._adaptive.timed_out()
 
-    def _wait(self, now: float, wait: float) -> None:
-        self._paused_until = max(self._paused_until, now + wait)
+    def _wait(self, now: float, wait: float, reason: str) -> None:
+        if now + wait > self._paused_until:
+            self._paused_until, self._paused_by = now + wait, reason

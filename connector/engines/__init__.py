@@ -13,12 +13,20 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from connector.base.clock import Clock
-from connector.base.errors import ConnectorError, FatalError, NotFoundError, PermissionDeniedError, RetryableError
+from connector.base.errors import (
+    ConnectorError,
+    FatalError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RetryableError,
+)
 from connector.base.records import Outcome, Record, Reply
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits, Ticket
 from connector.calls.rate_notice import RateNotice
 from connector.calls.retry import Backoff
+from connector.calls.waiting import Waiting, kind_of
 
 DEFAULT: Final = "threads"
 """The engine that runs use. To use another one, name it here."""
@@ -41,6 +49,7 @@ class Call:
             because a kept connection had died.
         error: What it failed with last.
         first_started: When the first attempt for its rows began, in monotonic seconds.
+        started: When the attempt that is on its way began, by the same clock; `None` before a worker has begun it.
     """
 
     __slots__ = (
@@ -57,6 +66,7 @@ class Call:
         "parts",
         "records",
         "revisions",
+        "started",
         "ticket",
     )
 
@@ -74,6 +84,7 @@ class Call:
         self.attempts = 0
         self.other_attempts = 0
         self.first_started = 0.0
+        self.started: float | None = None
         self.ticket = _NOT_STARTED
 
     def revise(self, name: str, body: bytes) -> Call:
@@ -148,13 +159,35 @@ class Stop:
 
 
 class Gauge:
-    """What an engine is doing: calls in flight now, calls and retries so far, and rate limits that it met."""
+    """What an engine is doing: calls in flight now, calls and retries so far, and rate limits that it met.
+
+    Attributes:
+        given: Calls that were given to workers, the oldest first.
+        held: Calls that wait to be tried again, with when they are due: a heap.
+    """
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.calls = 0
         self.retries = 0
         self.rate_notice = RateNotice()
+        self.given: dict[Call, None] = {}
+        self.held: list[tuple[float, int, Call]] = []
+
+    def oldest(self, now: float) -> float | None:
+        """Returns for how many seconds the oldest call has been in flight; `None` while none is."""
+        call = next(iter(self.given), None)
+        return None if call is None or call.started is None else now - call.started
+
+    def waiting(self, now: float) -> Waiting | None:
+        """Returns the failure that all calls there are wait to be tried again after; `None` while one is in flight."""
+        if self.given or not self.held:
+            return None
+        due, _, call = self.held[0]
+        if call.error is None or due <= now:
+            return None
+        verb = "next call" if isinstance(call.error, RateLimitError) else "trying again"
+        return Waiting(f"{kind_of(call.error)}: {verb}", due - now)
 
 
 class Control(NamedTuple):
@@ -173,6 +206,17 @@ class Control(NamedTuple):
     grace: float = 10.0
     resolve: Resolve = as_it_stands
     otherwise: Otherwise = nothing_else
+
+    def waiting(self) -> Waiting | None:
+        """Returns what keeps the next call from starting; `None` where nothing does, or only the calls in flight.
+
+        To be read at any time, in the iterating thread.
+        """
+        now = self.clock.monotonic()
+        outage = self.breaker.waiting(now)
+        if outage is not None or self.gauge.in_flight >= self.limits.concurrency:
+            return outage
+        return self.limits.waiting(now) or self.gauge.waiting(now)
 
 
 def ends_run(error: BaseException, breaker: Breaker) -> bool:

@@ -20,8 +20,8 @@ _TICK: Final = 0.05  # seconds without a result after which `IDLE` lets go whate
 _SOON: Final = 0.0005  # seconds to wait at least
 _AHEAD: Final = 64  # calls given to workers beyond those in flight, so that no worker waits for the deciding thread
 
-Ended = tuple[Call, float, Reply | BaseException | None]
-"""A call that has ended, when it began, and its result; `None` if the run was stopped before it began."""
+Ended = tuple[Call, Reply | BaseException | None]
+"""A call that has ended, and its result; `None` if the run was stopped before it began."""
 
 
 class Workers(Protocol):
@@ -35,7 +35,7 @@ class Workers(Protocol):
         """Outstanding calls that have begun."""
 
     def start(self, call: Call) -> None:
-        """Gives them a call; it begins as soon as one of them is free."""
+        """Gives them a call; the oldest begins as soon as one of them is free, and `started` says when."""
 
     def next(self, timeout: float) -> Ended | None:
         """Returns a call that has ended; `None` if none does for `timeout` seconds."""
@@ -56,7 +56,9 @@ class _Loop:
         self._items = items
         self._workers = workers
         self._control = control
+        self._given: dict[Call, None] = {}  # the calls that workers have, the oldest first
         self._held: list[tuple[float, int, Call]] = []  # by the time at which they are due
+        control.gauge.given, control.gauge.held = self._given, self._held
         self._ready: list[tuple[int, int, Call]] = []  # those that are due; what has failed most often comes first
         self._order = count()
         self._doomed: list[tuple[Call, ConnectorError]] = []
@@ -72,7 +74,8 @@ class _Loop:
         while True:
             now = clock()
             if stop.reason is not None:
-                workers.recall()
+                for call in workers.recall():
+                    del self._given[call]
                 ends = min(ends, now + self._control.grace)
                 if not workers.outstanding or now >= ends:
                     return
@@ -163,6 +166,8 @@ class _Loop:
         call.ticket = self._control.limits.started(now, len(call.body))
         if self._control.breaker.is_open:
             self._try = call
+        call.started = None
+        self._given[call] = None
         self._workers.start(call)
 
     def _patience(self, now: float) -> float:
@@ -178,11 +183,11 @@ class _Loop:
             wait = self._held[0][0] - now if self._held else _TICK
         return max(_SOON, min(wait, _TICK))
 
-    def _judged(
-        self, call: Call, started: float, result: Reply | BaseException | None, now: float
-    ) -> Sequence[Done] | None:
+    def _judged(self, call: Call, result: Reply | BaseException | None, now: float) -> Sequence[Done] | None:
         """Returns the calls that a result makes done; `None` where the call is tried again, or the run has to end."""
         control = self._control
+        started = now if call.started is None else call.started
+        del self._given[call]
         if call is self._try:
             self._try = None
         if result is None:
@@ -279,6 +284,7 @@ class _Loop:
         limits = self._control.limits
         if self._control.breaker.is_open or limits.concurrency < limits.most or limits.delay(now) > 0:
             for call in self._workers.recall():
+                del self._given[call]
                 if call is self._try:
                     self._try = None
                 self._hold(call, now)

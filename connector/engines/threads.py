@@ -89,10 +89,10 @@ class _Threads:
     def _work(self) -> None:
         get, put, send, now, stop = self._todo.get, self._done.put, self._send, self._now, self._stop
         while (call := get()) is not None:
-            started = now()
+            call.started = now()
             try:
-                put((call, started, send(call.body) if stop.reason is None else None))
+                put((call, send(call.body) if stop.reason is None else None))
             except BaseException as error:  # noqa: BLE001 - it is raised again in the deciding thread
                 if ends_run(error, self._breaker):
                     stop.request(error)  # at once, so that no further call begins
-                put((call, started, error))
+                put((call, error))
