@@ -21,7 +21,14 @@ SLOW: Final = (
     *("stores/test_output.py", "stores/test_parquet.py", "stores/test_shapes.py", "tables/test_arrow.py"),
     *("tables/test_into.py", "report"),
     *("templates/test_images.py", "test_check.py", "test_cli.py", "test_connector.py", "test_crash.py"),
-    *("test_docs_python.py", "test_endpoint.py", "test_keys.py", "test_recipes.py", "test_secrets.py"),
+    *(
+        "test_docs_python.py",
+        "test_docs_recipes.py",
+        "test_endpoint.py",
+        "test_keys.py",
+        "test_recipes.py",
+        "test_secrets.py",
+    ),
     *("templates/test_environment.py", "endpoints/test_every_shape.py", "run/test_resolution.py", "test_cli_fuzz.py"),
     *("stores/test_sql.py", "stores/test_postgresql.py", "test_patterns.py", "test_wheel.py"),
 )
