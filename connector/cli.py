@@ -15,9 +15,10 @@ from typing import Any, Final, NoReturn
 from connector import commands, protocols
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
 from connector.base.masking import Masker
-from connector.base.terminal import printable, show_logs, write
+from connector.base.terminal import show_logs, write
 from connector.base.version import __version__
 from connector.commands import ExitCode
+from connector.parser import Parser
 from connector.protocols import Arguments, MessageWriter, singer
 from connector.signals import end_by, interruptible
 
@@ -26,6 +27,9 @@ _ALLOCATIONS: Final = (
     200_000  # objects between two collections: rows make no cycles, so looking for some only costs CPU
 )
 _BUFFER: Final = 2**16
+_PLATFORMS: Final = "for platforms"
+_EXAMPLE: Final = '''  openai-compatible enrich reviews.csv --output labelled.csv \\
+    --prompt "Classify: {{ review }}" --column "label=good|bad"'''
 _SWITCH_SECONDS: Final = 0.05  # threads wait for sockets, not for each other: fewer forced switches take less CPU
 
 
@@ -57,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
             parser.error(f"argument {place} is not text in UTF-8: write it in UTF-8, or rename the file")
     parsed = parser.parse_args(argv)
     if not (parsed.verb or parsed.flag or parsed.config):
-        parser.error("give a VERB, or --config FILE for a Singer mapper")
+        parser.error("name a command, or give --config FILE for a Singer mapper")
     try:
         return (
             _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
@@ -142,51 +146,55 @@ def _serve(parsed: argparse.Namespace) -> int:
             return dialect.serve(arguments, connector, output)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Takes only whole names of options, so that `--api-key KEY` never runs the key as a command.
-
-    Masks keys in its errors, which quote the arguments.
-    """
-
-    def __init__(self, prog: str | None = None, **settings: Any) -> None:
-        super().__init__(prog, **settings, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(Masker()(message)))
-
-
-def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> Parser:
     """Returns the parser for these arguments. Loads the other commands only if the help lists them."""
-    parser = _Parser(PROGRAM, description="Turns any OpenAI-compatible endpoint into columns of any data pipeline.")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.add_argument(
+    parser = Parser(
+        PROGRAM,
+        usage=f"{PROGRAM} COMMAND [options]",
+        description="Turns any OpenAI-compatible endpoint into columns of any data pipeline.",
+        example=_EXAMPLE,
+    )
+    verbs = parser.add_subparsers(title="commands", dest="verb", metavar="COMMAND", prog=PROGRAM)
+    platform = list(dict.fromkeys(verb for each in protocols.DIALECTS for verb in protocols.load(each).VERBS))
+    words = [word for word in argv if not word.startswith("-")]
+    chosen = next((word for word in words if word in (*platform, *commands.COMMANDS)), words[0] if words else None)
+    for name in commands.COMMANDS:
+        if chosen in (None, name):
+            module = commands.load(name)
+            about, example = commands.help_of(module)
+            module.arguments(verb := verbs.add_parser(name, help=about, description=about, example=example))
+        else:
+            verb = verbs.add_parser(name)
+        verb.set_defaults(is_platform=name in platform)
+        if name in platform:
+            _add_files(verb.group(_PLATFORMS))
+    for name in platform:
+        if name not in verbs.choices:
+            verb = verbs.add_parser(name, description="For platforms: prints one JSON message a line on stdout.")
+            verb.set_defaults(is_platform=True)
+            verb.add_argument("-c", "--config", metavar="FILE", default=argparse.SUPPRESS, help="the config, as JSON")
+            _add_files(verb)
+    group = parser.add_argument_group(
+        _PLATFORMS,
+        f"{', '.join(platform)} speak a platform's protocol, one JSON message a line. Without a command, the program "
+        "is a Singer mapper: messages on stdin and stdout.",
+    )
+    group.add_argument(
         "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
     )
-    mapper = parser.add_argument_group("without a VERB, the program is a Singer mapper: messages on stdin and stdout")
-    mapper.add_argument("--config", metavar="FILE", help="the config, as JSON or YAML")
+    group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
     for name, about in singer.FLAGS.items():
-        mapper.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
-    mapper.add_argument("--format", choices=["json"], default="json", help="the format of --about")
+        group.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
+    group.add_argument("--format", choices=["json"], default="json", help="the format of --about")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
     parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
     parser.set_defaults(form=None, capabilities=False, fresh=False)
     parser.set_defaults(url=None, model=None, api_key_command=None)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    for name in dict.fromkeys(verb for dialect in protocols.DIALECTS for verb in protocols.load(dialect).VERBS):
-        verb = verbs.add_parser(name, help="for platforms: prints one JSON message a line on stdout")
-        verb.set_defaults(is_platform=True, config=None, catalog=None, state=None)
-        verb.add_argument("-c", "--config", metavar="FILE")
-        for option in ("catalog", "state", "sync-config"):
-            verb.add_argument(f"--{option}", metavar="FILE")
-    words = [word for word in argv if not word.startswith("-")]
-    chosen = next((word for word in words if word in (*verbs.choices, *commands.COMMANDS)), words[0] if words else None)
-    for name in commands.COMMANDS:
-        is_shared = name in verbs.choices
-        if chosen in (None, name):
-            module = commands.load(name)
-            about = (module.__doc__ or "").partition("\n")[0]
-            verb = verbs.choices[name] if is_shared else verbs.add_parser(name, help=about, description=about)
-            module.arguments(verb)
-        elif not is_shared:
-            verb = verbs.add_parser(name)
-        verb.set_defaults(is_platform=is_shared)
     return parser
+
+
+def _add_files(group: Any) -> None:
+    """Adds the files that platforms hand over beside the config."""
+    group.add_argument("--catalog", metavar="FILE", help="the streams to read, as the platform has chosen them")
+    group.add_argument("--state", metavar="FILE", help="where the last sync ended")
+    group.add_argument("--sync-config", metavar="FILE", help="the streams to read, as AI Squared has them")

@@ -14,6 +14,7 @@ from connector.base.errors import ConfigError, Problem
 from connector.base.masking import Masker, bare_url
 from connector.base.records import JSON, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
+from connector.base.suggestions import there_are
 from connector.config.config import Config
 from connector.config.shorthands import names_of
 from connector.config.spec import spec
@@ -166,8 +167,8 @@ class Connector:
                 yield from model_list.records(chosen, self._clock)
                 return
             elif selection.name != source.name:
-                names = f"{source.name}, {model_list.STREAM.name}"
-                raise ConfigError([Problem("catalog", f'there is no stream "{selection.name}"; there are: {names}')])
+                there = there_are(selection.name, (source.name, model_list.STREAM.name))
+                raise ConfigError([Problem("catalog", f'there is no stream "{selection.name}"; {there}')])
             position = reading.resumed(state.get(source.name), is_incremental=incremental)
             opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen), summary)
             asked = selection._replace(is_incremental=incremental)
@@ -323,7 +324,7 @@ def _stream(config: Config, source: Source, plan: Plan) -> Stream:
     schema: Schema = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": columns}
     keys = names_of(config.primary_key)
     problems = [
-        Problem(option, f'there is no column "{name}" in the input; there are: {", ".join(source.columns)}')
+        Problem(option, f'there is no column "{name}" in the input; {there_are(name, source.columns)}')
         for option, names in (("primary_key", keys), ("cursor_field", (config.cursor_field,)))
         for name in names
         if name and source.columns and name not in source.columns

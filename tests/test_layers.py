@@ -21,7 +21,7 @@ FLOORS: Final = (
     "engines",
     "run",
     "check protocols report tables",
-    "connector signals",
+    "connector parser signals",
     "commands",
     "cli",
     "__init__ __main__",

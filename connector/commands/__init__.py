@@ -10,10 +10,19 @@ import argparse
 from enum import IntEnum
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
-COMMANDS = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
-"""The names of all commands."""
+from connector.parser import Parser
+
+_ORDER: Final = ("enrich", "preview", "check", "models", "report", "ledger", "config", "sandbox")
+
+COMMANDS = tuple(
+    sorted(
+        (module.name for module in iter_modules(__path__) if not module.name.startswith("_")),
+        key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name),
+    )
+)
+"""The names of all commands, in the order in which people need them."""
 
 
 class ExitCode(IntEnum):
@@ -34,9 +43,9 @@ class ExitCode(IntEnum):
 
 
 class Command(Protocol):
-    """What each command offers; the first line of its docstring is its help."""
+    """What each command offers; its docstring is its help, see `help_of`."""
 
-    def arguments(self, parser: argparse.ArgumentParser) -> None:
+    def arguments(self, parser: Parser) -> None:
         """Adds its arguments."""
 
     def run(self, arguments: argparse.Namespace) -> ExitCode:
@@ -46,3 +55,9 @@ class Command(Protocol):
 def load(name: str) -> Command:
     """Imports a command by its name, and with it what only this command needs."""
     return cast("Command", import_module(f"{__name__}.{name}"))
+
+
+def help_of(command: Command) -> tuple[str, str]:
+    """Returns a command's help, the first line of its docstring, and its example, the lines there that are indented."""
+    about, *lines = (command.__doc__ or "").splitlines()
+    return about, "\n".join(line.removeprefix("  ") for line in lines if line.startswith("    "))

@@ -13,33 +13,49 @@ from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.base.schemas import nullable
+from connector.base.suggestions import nearest
 from connector.commands._types import count, file_path
 from connector.config.config import Config
+from connector.parser import Parser
 
 STANDARD: Final = "-"
 """The path that stands for standard input or output."""
 
 _NULL: Final = "null"
 _TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
+_ALIASES: Final = {
+    "str": "string",
+    "text": "string",
+    "varchar": "string",
+    "int": "integer",
+    "bigint": "integer",
+    "float": "number",
+    "double": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
+"""The names that types have elsewhere."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Adds the input and the options that describe the request."""
-    parser.add_argument(
+    given = parser.group("input")
+    given.add_argument(
         "input",
         metavar="INPUT",
         type=file_path,
         help="a CSV, TSV, JSONL or Parquet file, a glob of files, or - for JSONL on stdin",
     )
-    parser.add_argument(
+    given.add_argument(
         "--csv-delimiter", metavar="CHAR", help="the separator of the cells of a CSV input, such as ; or tab"
     )
-    parser.add_argument("-c", "--config", metavar="FILE", type=file_path, help="the config, as JSON or YAML")
-    parser.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")
-    parser.add_argument("--system-prompt", metavar="TEXT", help="the system prompt")
-    parser.add_argument("--model", metavar="NAME", help="the model (default: OPENAI_MODEL)")
-    add_endpoint(parser)
-    parser.add_argument(
+    given.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
+    request = parser.group("request")
+    add_config(request)
+    request.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")
+    request.add_argument("--system-prompt", metavar="TEXT", help="the system prompt")
+    request.add_argument(
         "--column",
         action="append",
         default=[],
@@ -47,19 +63,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
         "can be repeated",
     )
-    parser.add_argument(
+    request.add_argument(
         "--where", metavar="TEXT", help="call only for rows for which this is true, such as '{{ rating < 3 }}'"
     )
-    parser.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
-    parser.add_argument("--concurrency", type=count, metavar="N", help="the most calls in flight (default: 8)")
+    add_endpoint(parser)
+    parser.group("output")
+    parser.group("run").add_argument(
+        "--concurrency", type=count, metavar="N", help="the most calls in flight (default: 8)"
+    )
 
 
-def add_endpoint(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say where to call, and with which key."""
-    parser.add_argument(
+def add_config(group: Any) -> None:
+    """Adds the config. One that stands before the command counts as well."""
+    group.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=file_path,
+        default=argparse.SUPPRESS,
+        help="the config, as JSON or YAML",
+    )
+
+
+def add_endpoint(parser: Parser, *, model: bool = True) -> None:
+    """Adds the options that say where to call, with which key, and which `model`."""
+    group = parser.group("endpoint")
+    group.add_argument(
         "--url", metavar="URL", help="the URL of the endpoint, or its base URL (default: OPENAI_BASE_URL)"
     )
-    parser.add_argument(
+    if model:
+        group.add_argument("--model", metavar="NAME", help="the model (default: the config's, then OPENAI_MODEL)")
+    group.add_argument(
         "--api-key-command",
         metavar="COMMAND",
         help="a program that prints the key, with its arguments, quoted as for a shell (which does not run it)",
@@ -141,15 +175,22 @@ def schema_from(columns: list[str]) -> Schema:
 
 
 def _column(column: str) -> tuple[str, Schema]:
-    name, _, kind = (part.strip() for part in column.partition("="))
-    kind = kind or "string"
-    words = [word.strip() for word in kind.split("|")]
+    name, is_typed, kind = (part.strip() for part in column.partition("="))
+    words = [word.strip() for word in (kind or _TYPES[0]).split("|")]
     values = [word for word in words if word != _NULL]
     schema = _schema(values) if len(words) > 1 or words[0].removesuffix("[]") in _TYPES else None
-    if not name or schema is None:
-        known = ", ".join(_TYPES)
-        raise ConfigError(f"--column {column}: write NAME=TYPE with a type of {known}, or NAME=a|b|c, or TYPE|null")
+    slip = _meant_type(values[0]) if len(values) == 1 else ""
+    if not name or schema is None or slip or not (is_typed or name.isidentifier() or set(name).isdisjoint("|:")):
+        advice = f"write NAME=TYPE with a type of {', '.join(_TYPES)}, or NAME=a|b|c, or TYPE|null"
+        raise ConfigError(f"--column {column}: {advice}{slip}")
     return name, schema if values == words else nullable(schema)
+
+
+def _meant_type(word: str) -> str:
+    """Returns `; did you mean "TYPE"?` for the one word of a column that is no type but like one, or nothing."""
+    plain = word.removesuffix("[]")
+    meant = None if plain in _TYPES else _ALIASES.get(plain.lower()) or nearest(plain, _TYPES)
+    return f'; did you mean "{meant}{word[len(plain) :]}"?' if meant else ""
 
 
 def _schema(words: list[str]) -> Schema | None:

@@ -1,4 +1,8 @@
-"""Check a config: say what is wrong and what to change; with --capabilities, also what the endpoint can do."""
+"""Check a config: say what is wrong and what to change; with --capabilities, also what the endpoint can do.
+
+Example:
+    openai-compatible check --config config.json --format table
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,10 @@ from connector.base.terminal import write
 from connector.check import capabilities, invalid_config
 from connector.check.probe import Probe
 from connector.commands import ExitCode
-from connector.commands._options import add_endpoint, endpoint_from
+from connector.commands._options import add_config, add_endpoint, endpoint_from
 from connector.config.config import Config
 from connector.connector import Connector
+from connector.parser import Parser
 from connector.run.transform import Transform
 
 _WIDEST: Final = 120
@@ -28,10 +33,11 @@ _NARROWEST: Final = 60
 _PROMPT: Final = "ping"  # sent if the config describes no request yet
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
+    parser.usage = "%(prog)s [options]"
+    add_config(parser.group("endpoint"))
     add_endpoint(parser)
-    parser.add_argument("--model", metavar="NAME", help="the model, in place of the config's")
     parser.add_argument(
         "--capabilities", action="store_true", help="find out what the endpoint can do, with about ten small requests"
     )

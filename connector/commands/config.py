@@ -1,4 +1,8 @@
-"""Convert the config of another tool: `config import FILE` prints it as ours, in JSON."""
+"""Convert the config of another tool: `config import FILE` prints it as ours, in JSON.
+
+Example:
+    openai-compatible config import .env > config.json
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,12 @@ from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._types import file_path
 from connector.config.importing import imported
+from connector.parser import Parser
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     about = "convert FILE (JSON or TOML of a coding tool, or .env) and print the config"
     action = actions.add_parser("import", help=about, description=about)
     action.add_argument("file", metavar="FILE", type=file_path, help="a JSON, TOML or .env file")

@@ -1,4 +1,9 @@
-"""Enrich a table: call the endpoint for each row and write the rows with their new columns."""
+r"""Enrich a table: call the endpoint for each row, and write the rows with their new columns.
+
+Example:
+    openai-compatible enrich reviews.csv --output labelled.csv \
+      --prompt "Classify: {{ review }}" --column "label=good|bad"
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,7 @@ from connector.commands import ExitCode
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
 from connector.commands._types import new_file_path
 from connector.engines import Stop
+from connector.parser import Parser
 from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
@@ -29,10 +35,12 @@ from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
+    parser.usage = "%(prog)s INPUT --output OUT [options]"
     add_arguments(parser)
-    parser.add_argument(
+    output, ways = parser.group("output"), parser.group("run")
+    output.add_argument(
         "-o",
         "--output",
         required=True,
@@ -40,32 +48,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=new_file_path,
         help="the output file, or - for JSONL on stdout",
     )
-    parser.add_argument(
+    ways.add_argument(
         "--ledger",
         type=new_file_path,
         metavar="PATH",
         help="the file that keeps every reply, so that none is paid for twice (default: OUT.ledger)",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="call again for rows that failed in an earlier run")
-    parser.add_argument(
+    ways.add_argument("--retry-failed", action="store_true", help="call again for rows that failed in an earlier run")
+    output.add_argument(
         "--dead-letter",
         type=new_file_path,
         metavar="PATH",
         help="a file for the failed rows as they were, with their errors; it can be the INPUT of another run",
     )
-    parser.add_argument(
+    output.add_argument(
         "--csv-safe",
         action="store_true",
         help="in a CSV output, put ' before cells that a spreadsheet would run as formulas",
     )
-    parser.add_argument(
+    output.add_argument(
         "--report",
         type=new_file_path,
         metavar="PATH",
         help="a file for the figures of the run: a page (.html) or the figures alone (.json)",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with code 1 if any row failed")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary")
+    ways.add_argument("--strict", action="store_true", help="exit with code 1 if any row failed")
+    output.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:

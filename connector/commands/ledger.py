@@ -1,4 +1,8 @@
-"""Look into a ledger: count its replies (stats), delete some (prune), or print them as JSON lines (export)."""
+"""Look into a ledger: count its replies (stats), delete some (prune), or print them as JSON lines (export).
+
+Example:
+    openai-compatible ledger stats labelled.csv.ledger
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,31 @@ from connector.commands import ExitCode
 from connector.commands._types import days, file_path
 from connector.endpoints import usage_of
 from connector.ledger import Entry, Ledger
+from connector.parser import Parser
 
+_ACTIONS: Final = {
+    "stats": "show how many replies there are, how old they are, and what they cost",
+    "prune": "delete replies and free their space; their rows are paid for again",
+    "export": "print all replies as JSON lines on stdout, oldest first",
+}
 _DAY: Final = 86_400
 _UNIT: Final = 1000
 _UNITS: Final = ("bytes", "kB", "MB", "GB")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    stats = actions.add_parser("stats", help="show how many replies there are, how old they are, and what they cost")
-    prune = actions.add_parser("prune", help="delete replies and free their space; their rows are paid for again")
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    stats, prune, export = (
+        actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        for name, about in _ACTIONS.items()
+    )
     prune.add_argument(
         "--older-than", type=days, metavar="DAYS", help="delete replies that are older than this many days"
     )
     prune.add_argument(
         "--failed", action="store_true", help="delete refusals: replies with an HTTP status other than 2xx"
     )
-    export = actions.add_parser("export", help="print all replies as JSON lines on stdout, oldest first")
     export.add_argument("--no-body", action="store_true", help="leave out the bodies of the replies")
     for action in (stats, prune, export):
         action.add_argument(

@@ -1,4 +1,8 @@
-"""List the models that the endpoint offers, with owner and date of creation. This is free."""
+"""List the models that the endpoint offers, with owner and date of creation. This is free.
+
+Example:
+    openai-compatible models --url http://localhost:8000/v1
+"""
 
 from __future__ import annotations
 
@@ -14,19 +18,20 @@ from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.terminal import write
 from connector.commands import ExitCode
-from connector.commands._options import add_endpoint, endpoint_from
-from connector.commands._types import file_path
+from connector.commands._options import add_config, add_endpoint, endpoint_from
 from connector.config.config import Config
+from connector.parser import Parser
 from connector.run.model_list import Model, models
 from connector.run.runtime import transport_of
 
 _UNKNOWN: Final = "-"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
-    parser.add_argument("-c", "--config", metavar="FILE", type=file_path, help="the config, as JSON or YAML")
-    add_endpoint(parser)
+    parser.usage = "%(prog)s [options]"
+    add_config(parser.group("endpoint"))
+    add_endpoint(parser, model=False)
     parser.add_argument(
         "--format",
         dest="form",

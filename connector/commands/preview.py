@@ -1,4 +1,8 @@
-"""Show the requests for the first rows without sending them; with --call, also the replies and columns."""
+"""Show the requests for the first rows without sending them; with --call, also the replies and columns.
+
+Example:
+    openai-compatible preview reviews.csv --prompt "Classify: {{ review }}"
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import add_arguments, config_from, store_from
 from connector.commands._types import count
+from connector.parser import Parser
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path
 
@@ -24,13 +29,13 @@ _ROWS: Final = 5
 _HOUR: Final = 3600
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
+    parser.usage = "%(prog)s INPUT [options]"
     add_arguments(parser)
-    parser.add_argument(
-        "--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})"
-    )
-    parser.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
+    ways = parser.group("run")
+    ways.add_argument("--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
+    ways.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:

@@ -1,4 +1,8 @@
-"""Make the report of a finished run from its output and its ledger: a page, or the figures as JSON."""
+"""Make the report of a finished run from its output and its ledger: a page, or the figures as JSON.
+
+Example:
+    openai-compatible report labelled.csv --config config.json
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from connector.commands._options import STANDARD, check_output, store_from
 from connector.commands._types import file_path, new_file_path
 from connector.commands.ledger import open_ledger
 from connector.config.config import Config
+from connector.parser import Parser
 from connector.report.collector import Collector, run_of
 from connector.report.output import outcomes
 from connector.report.recorder import renderer, save
@@ -26,7 +31,7 @@ from connector.run.summary import Summary
 _WITHIN: Final = 0.99  # of a second
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
     parser.add_argument("output", metavar="OUTPUT", type=file_path, help="an output of enrich, in any format")
     parser.add_argument(
@@ -47,6 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         metavar="FILE",
         type=file_path,
+        default=argparse.SUPPRESS,
         help="the config of the run, which tells its columns from those of the input",
     )
 

@@ -1,4 +1,8 @@
-"""Serve a small endpoint on loopback to try things out without a key. It replies by fixed rules, not by a model."""
+"""Serve a small endpoint on loopback to try things out without a key. It replies by fixed rules, not by a model.
+
+Example:
+    openai-compatible sandbox --port 8000
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import argparse
 
 from connector import sandbox
 from connector.commands import ExitCode
+from connector.parser import Parser
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
     parser.add_argument(
         "--port", type=int, default=8000, metavar="N", help="the port (default: 8000; 0: any free port)"

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from connector.base.errors import ConfigError
 from connector.base.masking import looks_secret
+from connector.base.suggestions import there_are
 
 _URL: Final = ("base_url", "baseurl", "api_base", "apibase", "base", "endpoint", "url", "api_url", "apiurl", "host")
 _KEY: Final = ("api_key", "apikey", "key", "token", "auth_token", "access_token")
@@ -129,7 +130,7 @@ def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> d
         raise ConfigError(f"{path} holds several providers: say --provider with one of {', '.join(groups)}")
     if chosen is not None and groups:
         if provider is not None and provider not in groups:
-            raise ConfigError(f"{path} has no provider {provider!r}; there are: {', '.join(groups)}")
+            raise ConfigError(f"{path} has no provider {provider!r}; {there_are(provider, groups)}")
         own = groups.get(chosen, {})  # a provider that the tool knows need not be described
     else:
         own = next(iter(groups.values()), {})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, get_args
 
 from jsonschema.exceptions import ValidationError as SchemaError
 from pydantic import BaseModel, ValidationError
 
 from connector.base.errors import Problem
+from connector.base.suggestions import did_you_mean
 
 _TYPES: Final = {
     "array": "a list",
@@ -50,8 +50,7 @@ def unknown(data: Mapping[str, Any], model: type[BaseModel], where: str = "") ->
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is None:
-            near = get_close_matches(str(name), model.model_fields, n=1)
-            meant = f'did you mean "{near[0]}"?' if near else "remove it"
+            meant = did_you_mean(str(name), model.model_fields) or "remove it"
             found.append(Problem(f"{where}{name}", f"there is no such option: {meant}"))
         elif (inner := _model_in(field.annotation)) is not None:
             parts = {"": value} if not isinstance(value, list) else {f"[{at}]": each for at, each in enumerate(value)}
@@ -89,7 +88,7 @@ def _branch_problem(error: SchemaError, path: str) -> Problem:
     kinds = [branch["properties"]["type"]["const"] for branch in error.schema["oneOf"]]  # type: ignore[index]
     found = error.instance.get("type") if isinstance(error.instance, dict) else None
     if found not in kinds:
-        return Problem(f"{path}.type", f"{_shown(found)} is not one of {', '.join(kinds)}")
+        return Problem(f"{path}.type", _no_choice(found, kinds))
     inner = [each for each in error.context or () if each.schema_path[0] == kinds.index(found)]
     return _problem(inner[0]) if inner else Problem(path, error.message)
 
@@ -104,7 +103,7 @@ def _said(error: SchemaError) -> str:
     if error.validator == "type":
         return f"{found} is not {_TYPES.get(str(value), value)}"
     if error.validator == "enum":
-        return f"{found} is not one of {', '.join(map(str, value))}"
+        return _no_choice(error.instance, list(map(str, value)))
     if error.validator in _BOUNDS:
         return f"{found} is not {_BOUNDS[error.validator]} {value}"
     if error.validator == "required":
@@ -112,6 +111,11 @@ def _said(error: SchemaError) -> str:
         missing = [name for name in value if name not in present]
         return f"{', '.join(missing)} is missing"
     return str(error.message)
+
+
+def _no_choice(found: object, choices: Sequence[str]) -> str:
+    meant = did_you_mean(found, choices) if isinstance(found, str) else ""
+    return f"{_shown(found)} is not one of {', '.join(choices)}{meant and f': {meant}'}"
 
 
 def _shown(value: object) -> str:

@@ -16,6 +16,7 @@ from connector.base.errors import ConfigError, ConnectorError
 from connector.base.lines import lines
 from connector.base.records import IDLE, JSON, Idle, Message, Outcome, Record
 from connector.base.streams import Target
+from connector.base.suggestions import there_are
 from connector.protocols import ConnectorAPI, Destination, PlatformMessage, Transform
 from connector.protocols._airbyte_catalog import targets
 from connector.protocols._airbyte_messages import log
@@ -150,7 +151,7 @@ class _Inbox:
             raise ConfigError("the RECORD has no stream, or no data that is an object")
         target = self._targets.get(stream)
         if target is None:
-            raise ConfigError(f'there is no stream "{stream}" in the catalog; there are: {", ".join(self._targets)}')
+            raise ConfigError(f'there is no stream "{stream}" in the catalog; {there_are(stream, self._targets)}')
         if not target.added:
             return Message(self._place(_Pending(stream, size, row)), b"")
         if clash := [name for name in target.added if name in row]:

@@ -9,6 +9,7 @@ from typing import Final
 from connector import endpoints
 from connector.base.errors import ConfigError, Problem
 from connector.base.records import GROUP, is_earlier
+from connector.base.suggestions import there_are
 from connector.config.config import Config
 from connector.config.shorthands import names_of
 from connector.run.outcomes import Outcomes
@@ -47,10 +48,9 @@ class Plan:
 
     def _fit(self, columns: list[str]) -> None:
         """Checks the templates against the input's columns, before anything is paid for."""
-        given = ", ".join(columns) or "none"
         images = names_of(self.config.image_columns) if self.config.request_format is None else ()
         problems = [
-            Problem(path, f'there is no column "{name}" in the input; there are: {given}')
+            Problem(path, f'there is no column "{name}" in the input; {there_are(name, columns)}')
             for name, path in {**self.requests.required(), **dict.fromkeys(images, "image_columns")}.items()
             if name not in columns
         ]

@@ -13,6 +13,7 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.records import Idle, Message, Outcome, Record, Schema
 from connector.base.schemas import nullable
+from connector.base.suggestions import there_are
 from connector.config.config import Config
 from connector.config.options import STREAM_OPTIONS
 from connector.engines import Stop
@@ -160,8 +161,8 @@ def _overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
     """Returns the config with a stream's own options. Its own prompt or schema replaces what would take precedence."""
     unknown = [name for name in overrides if name not in STREAM_OPTIONS]
     if unknown:
-        problem = f"is not an option that a stream can have of its own; there are: {', '.join(STREAM_OPTIONS)}"
-        raise ConfigError([Problem(name, problem) for name in unknown])
+        problem = "is not an option that a stream can have of its own"
+        raise ConfigError([Problem(name, f"{problem}; {there_are(name, STREAM_OPTIONS)}") for name in unknown])
     update: dict[str, Any] = {other: None for name, other in _REPLACES.items() if overrides.get(name)}
     checked = Config.load(overrides)
     own = config.model_copy(update=update | {name: getattr(checked, name) for name in overrides})

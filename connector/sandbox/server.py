@@ -209,10 +209,12 @@ def serve(host: str = "127.0.0.1", port: int = 8000, *, api_key: str = KEY, late
     before = [signal.signal(number, signal.default_int_handler) for number in ends]
     try:
         with suppress(KeyboardInterrupt), _Server(host, port, api_key, latency) as server:
-            key = KEY if api_key == KEY else "(the key that you chose)"
+            key = f" OPENAI_API_KEY={KEY}" if api_key == KEY else ""
+            own = "" if key else ", and set OPENAI_API_KEY to the key that you chose"
             sys.stderr.write(
                 "A sandbox, no model: replies are made up from your own text by fixed rules. Ctrl-C ends it.\n"
-                f"OPENAI_BASE_URL={server.url} OPENAI_API_KEY={key} OPENAI_MODEL={MODEL}\n"
+                f"In another terminal, paste this line{own}:\n"
+                f"export OPENAI_BASE_URL={server.url}{key} OPENAI_MODEL={MODEL}\n"
             )
             server.serve_forever()
     finally:

@@ -22,6 +22,7 @@ from connector.base import numbers
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import JSON, Checkpoint, Record, Schema, merged, remaining
 from connector.base.streams import Target
+from connector.base.suggestions import there_are
 from connector.stores import Source
 from connector.stores._sql_types import (
     column_schema,
@@ -94,7 +95,7 @@ class Query:
         self._look()
         if cursor_field is not None and cursor_field not in self.columns:
             raise ConfigError(
-                f'cursor_field: there is no column "{cursor_field}": name one of {", ".join(self.columns)}'
+                f'cursor_field: there is no column "{cursor_field}"; {there_are(cursor_field, self.columns)}'
             )
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:

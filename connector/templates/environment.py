@@ -16,6 +16,7 @@ from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from connector.base.suggestions import there_are
 from connector.base.values import text
 from connector.templates.filters import FILTERS, INTERNAL, READING, TESTS, join, percent
 from connector.templates.metering import (
@@ -137,8 +138,8 @@ class Environment(ImmutableSandboxedEnvironment):
             raise SecurityError(f'a template may not use "{kind.lower()}" here')
         for role, there_is in ((nodes.Filter, self.offered), (nodes.Test, TESTS)):
             if isinstance(node, role) and node.name not in there_is:
-                known = ", ".join(sorted(name for name in there_is if name.isalpha()))
-                raise SecurityError(f'there is no {kind.lower()} "{node.name}"; there are: {known}')
+                known = sorted(name for name in there_is if name.isalpha())
+                raise SecurityError(f'there is no {kind.lower()} "{node.name}"; {there_are(node.name, known)}')
         name = node.name if isinstance(node, nodes.Name) else node.attr if isinstance(node, nodes.Getattr) else ""
         if name.startswith("__") or (name == "self" and isinstance(node, nodes.Name)):
             raise SecurityError(f'"{name}" is a private name: write record["{name}"] if it is a column')

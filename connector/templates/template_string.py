@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, cast
 from jinja2 import Environment, UndefinedError, nodes
 from jinja2.meta import TrackingCodeGenerator
 
+from connector.base.suggestions import there_are
 from connector.base.values import NullError, is_null
 
 AS_TEXT: Final = "{# text #}"
@@ -91,7 +92,7 @@ class TemplateString(NamedTuple):
             return f'{null} is null; {{{{ {name or "…"} | default("…") }}}} says what to send instead'
         missing = next((name for name in (*self.required(), *self._keys()) if name not in row), None)
         if isinstance(error, UndefinedError) and missing:
-            return f'there is no column "{missing}"; there are: {", ".join(map(str, row)) or "none"}'
+            return f'there is no column "{missing}"; {there_are(missing, map(str, row))}'
         return f"{quoted_source(self.source)} fails on this row: {error_text(error)}"
 
     def _keys(self) -> list[str]:

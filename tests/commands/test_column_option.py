@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -38,10 +39,19 @@ def test_words_are_types_if_all_of_them_are_else_the_allowed_values(words: str, 
     assert of(words) == schema
 
 
-@pytest.mark.parametrize("column", ["a=null", "a=text", "a=null|null", "a=x|", "=string", "=a|b", "a=text[]"])
+@pytest.mark.parametrize("column", ["a=null", "a=text", "a=null|null", "a=x|", "=string", "=a|b", "a=text[]", "a: x|y"])
 def test_what_is_neither_is_refused(column: str) -> None:
     with pytest.raises(ConfigError, match="write NAME=TYPE"):
         schema_from([column])
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("strng", "string"), ("text|null", "string"), ("int", "integer"), ("float[]", "number[]"), ("Bool", "boolean")],
+)
+def test_a_type_by_another_name_is_told_with_ours(words: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f'; did you mean "{meant}"?')):
+        of(words)
 
 
 def of(words: str) -> Any:

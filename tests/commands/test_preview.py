@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
 from connector import commands
+from connector.parser import Parser
 from tests.endpoint import Endpoint, answer_to
 
 
 def preview(source: Path, *words: str) -> int:
     command = commands.load("preview")
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.arguments(parser)
     return command.run(parser.parse_args([str(source), *words]))
 

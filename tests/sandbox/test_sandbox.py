@@ -6,6 +6,9 @@ import base64
 import csv
 import http.client
 import json
+import os
+import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -700,17 +703,35 @@ def test_a_client_that_goes_away_leaves_no_noise(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_that_it_prints_works_when_pasted(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    program = [sys.executable, "-m", "connector"]
+    with subprocess.Popen([*program, "sandbox", "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        _, advice, line = (process.stderr.readline() for _ in range(3))
+        pasted = f"{line}\n{shlex.join([*program, 'models'])}\n"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+        environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd())}
+        done = subprocess.run([shell], input=pasted, capture_output=True, text=True, check=False, env=environment)
+        process.send_signal(signal.SIGINT)
+    assert advice == "In another terminal, paste this line:\n"
+    assert (done.returncode, done.stdout.split()[3]) == (0, sandbox.MODEL), done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_says_that_it_is_no_model_and_ends_quietly(number: signal.Signals) -> None:
     code = "from connector import sandbox; sandbox.serve(port=0, api_key='sk-secret')"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
-        said, settings = process.stderr.readline(), process.stderr.readline()
-        url = settings.split()[0].removeprefix("OPENAI_BASE_URL=")
+        said, advice, settings = (process.stderr.readline() for _ in range(3))
+        url = settings.split()[1].removeprefix("OPENAI_BASE_URL=")
         reply = requests.get(f"{url}/models", headers={"Authorization": "Bearer sk-secret"}, timeout=30)
         process.send_signal(number)
         rest = process.stderr.read()
     assert "no model" in said
+    assert "the key that you chose" in advice
     assert "sk-secret" not in settings
     assert (reply.status_code, process.returncode, rest) == (200, 0, "")
 

@@ -10,6 +10,7 @@ import duckdb
 
 from connector.base.errors import ConfigError
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record, Schema
+from connector.base.suggestions import there_are
 from connector.stores.columnar.columns import SnapshotColumn
 from connector.stores.columnar.database import Database
 from connector.stores.formats import File, FileInput, FromFiles, unreadable
@@ -39,7 +40,7 @@ class Snapshot(FromFiles):
         self._cursor = next((field for field in self.fields if field.name == cursor_field), None)
         if self._cursor is None:
             raise ConfigError(
-                f'cursor_field: there is no column "{cursor_field}": name one of {", ".join(self.columns)}'
+                f'cursor_field: there is no column "{cursor_field}"; {there_are(cursor_field, self.columns)}'
             )
         if not self._cursor.cursor_type:
             raise ConfigError(f'cursor_field: the values of "{cursor_field}" have no order: name another column')

@@ -1,0 +1,31 @@
+"""What was meant by a word that is not known: the nearest of those that are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+_ALIKE: Final = 0.6  # as `reviw` is like `review`, and `text` not like `title`
+_SHOWN: Final = 100  # names that a person still looks through
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Returns the known word that one with a slip most probably stands for, `None` if none is near."""
+    by_lower = {name.lower(): name for name in reversed(list(known))}
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=_ALIKE)
+    return by_lower[near[0]] if near else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns `did you mean "x"?` for a word that is not known, or nothing."""
+    near = nearest(word, known)
+    return "" if near is None else f'did you mean "{near}"?'
+
+
+def there_are(word: str, known: Iterable[str]) -> str:
+    """Returns what there is in place of a word that is not known: `there are: review, date; did you mean "review"?`."""
+    names = list(known)
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    meant = did_you_mean(word, names)
+    return f"there are: {', '.join(names[:_SHOWN]) or 'none'}{more}{f'; {meant}' if meant else ''}"
