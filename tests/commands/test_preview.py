@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from connector import commands
-from connector.parser import Parser
+from connector import cli
 from tests.endpoint import Endpoint, answer_to
 
 
 def preview(source: Path, *words: str) -> int:
-    command = commands.load("preview")
-    parser = Parser()
-    command.arguments(parser)
-    return command.run(parser.parse_args([str(source), *words]))
+    return cli.run(["preview", str(source), *words])
 
 
 @pytest.fixture
