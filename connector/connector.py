@@ -10,7 +10,7 @@ from typing import Any, Final, overload
 
 from connector import check, stores, tables
 from connector.base.clock import Clock
-from connector.base.errors import ConfigError, Problem
+from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem
 from connector.base.masking import Masker, bare_url
 from connector.base.records import JSON, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
@@ -108,6 +108,8 @@ class Connector:
                 return check.diagnose(plan, self._clock, columns=source.columns, row=_first_row(chosen, source))
         except ConfigError as error:
             return check.invalid_config(error)
+        except DatabaseUnavailableError as error:
+            return check.invalid_config(ConfigError(error.message))
 
     def discover(self, config: AnyConfig | None = None) -> list[Stream]:
         """The streams that `read` can give: one for the configured input, with the schema of every column it emits.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,7 +31,7 @@ SLOW: Final = (
         "test_secrets.py",
     ),
     *("templates/test_environment.py", "endpoints/test_every_shape.py", "run/test_resolution.py", "test_cli_fuzz.py"),
-    *("stores/test_sql.py", "stores/test_postgresql.py", "test_patterns.py", "test_wheel.py"),
+    *("stores/test_sql.py", "stores/test_postgresql.py", "stores/databases", "test_patterns.py", "test_wheel.py"),
 )
 """Tests that take seconds (other processes, real faults, big tables): `make fast` leaves them out."""
 
@@ -65,3 +66,9 @@ def _no_settings_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
 def endpoint() -> Iterator[Endpoint]:
     with Endpoint() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(params=("postgresql", "mariadb", "sqlite", "duckdb"))
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """An empty database of each kind: `tests.databases.Base`."""
+    return import_module("tests.databases").base(request.param, tmp_path)  # SQLAlchemy takes a while

@@ -9,6 +9,7 @@
     │   ├── NotFoundError            the URL or the model does not exist
     │   ├── OutageError              everything fails in the same way
     │   ├── BudgetError              `max_cost_usd` or `max_total_tokens` is reached
+    │   ├── DatabaseUnavailableError a database does not answer, or no longer, however often it is tried
     │   └── StorageError             the ledger or the output cannot be written
     ├── RetryableError           try again, after `wait` seconds where the endpoint said so
     │   ├── RateLimitError           429
@@ -94,6 +95,10 @@ class BudgetError(FatalError):
 
 class StorageError(FatalError):
     """The ledger or the output cannot be written, so paying has to stop."""
+
+
+class DatabaseUnavailableError(FatalError):
+    """A database does not answer, or no longer, or is too busy; that passes, so the same run can go on later."""
 
 
 class RetryableError(ConnectorError):

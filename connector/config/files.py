@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +10,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr
 
+from connector.base import environment
 from connector.base.decoding import loads
+from connector.base.environment import HALF
 from connector.base.errors import ConfigError
 
-_HALF: Final = re.compile(r"[\ud800-\udfff]")
-_REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
 _VARIABLES: Final = {
     "url": "OPENAI_BASE_URL",
     "api_key": "OPENAI_API_KEY",
@@ -59,25 +57,17 @@ def from_environment(data: dict[str, Any]) -> dict[str, Any]:
     """Adds options that the config leaves out, and resolves `${NAME}` in the key. A command replaces OPENAI_API_KEY."""
     given = {*data, "api_key"} if data.get("api_key_command") else data.keys()
     for name, variable in _VARIABLES.items():
-        if name not in given and (value := _variable(variable)):
+        if name not in given and (value := environment.variable(variable)):
             data[name] = value
     if isinstance(data.get("api_key"), str):
-        data["api_key"] = expanded(data["api_key"])
+        data["api_key"] = environment.expanded(data["api_key"])
     return data
-
-
-def _variable(name: str) -> str | None:
-    """Returns a variable of the environment; Python keeps bytes in it that are not UTF-8 as lone surrogates."""
-    value = os.environ.get(name)
-    if value is not None and _HALF.search(value):
-        raise ConfigError(f"the environment variable {name} is not text in UTF-8: set it again")
-    return value
 
 
 def undecodable(value: Any, path: str = "") -> Iterator[str]:
     """Yields the path of each text in a config that UTF-8 cannot hold."""
     if isinstance(value, str):
-        if _HALF.search(value):
+        if HALF.search(value):
             yield path
     elif isinstance(value, Mapping):
         for name, each in value.items():
@@ -86,18 +76,6 @@ def undecodable(value: Any, path: str = "") -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for place, each in enumerate(value):
             yield from undecodable(each, f"{path}[{place}]")
-
-
-def expanded(value: str) -> str:
-    """Returns `value` with each `${NAME}` replaced from the environment. Raises `ConfigError` where one is not set."""
-
-    def named(match: re.Match[str]) -> str:
-        found = _variable(match[1])
-        if found is None:
-            raise ConfigError(f"the environment variable {match[1]}, which the config refers to, is not set")
-        return found
-
-    return _REFERENCE.sub(named, value)
 
 
 def as_text(data: dict[str, Any]) -> dict[str, Any]:

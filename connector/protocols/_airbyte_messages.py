@@ -8,6 +8,7 @@ from typing import Final
 from connector.base.errors import (
     ConfigError,
     ConnectorError,
+    DatabaseUnavailableError,
     FatalError,
     OutageError,
     RateLimitError,
@@ -91,7 +92,7 @@ def _failure_type(error: ConnectorError) -> str:
     match error:
         case OutageError(http_status=int(code)) if code in _REFUSALS:
             return "config_error"
-        case OutageError() | RetryableError():
+        case OutageError() | RetryableError() | DatabaseUnavailableError():
             return "transient_error"
         case ConfigError() | FatalError() | RecordError() if not isinstance(error, StorageError):
             return "config_error"

@@ -1,21 +1,16 @@
-"""The values of a database in JSON, JSON's types in a database, and a database's errors without its secrets."""
+"""The values of a database in JSON, and JSON's types in a database."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
 from uuid import UUID
 
 import sqlalchemy as sa
-from pydantic import SecretStr
-from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base import numbers
-from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import Schema
 from connector.stores.staging.shapes import DECIMAL
 
@@ -106,34 +101,6 @@ def widen(connection: sa.Connection, name: str, columns: Mapping[str, Schema]) -
             kind = column.type.compile(connection.dialect)
             add = f"ALTER TABLE {quoted.format_table(wanted)} ADD COLUMN {quoted.format_column(column)} {kind}"
             connection.exec_driver_sql(add)
-
-
-@contextmanager
-def masked(url: SecretStr, kind: type[ConnectorError]) -> Iterator[None]:
-    """Raises what the database says as an error of this kind, without the secrets of its URL."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"url: the database needs the driver {error.name}, which is not installed: pip install it"
-        ) from None
-    except SQLAlchemyError as error:
-        text = str(getattr(error, "orig", None) or error)
-        for secret in _secrets(url.get_secret_value()):
-            text = text.replace(secret, "***")
-        raise kind(f"the database says: {text}") from None
-
-
-def _secrets(url: str) -> Iterator[str]:
-    """Yields the secrets of a URL: the password, the values of its options, or all of it if it cannot be parsed."""
-    try:
-        parts = sa.make_url(url)
-    except SQLAlchemyError:
-        yield url
-        return
-    for value in (parts.password, *parts.query.values()):
-        for secret in (value,) if isinstance(value, str) else value or ():
-            yield from filter(None, (secret, quote(secret, safe=""), quote_plus(secret)))
 
 
 def _column_type(schema: Schema) -> type[sa.types.TypeEngine[Any]]:

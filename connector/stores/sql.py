@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -29,11 +29,11 @@ from connector.stores._sql_types import (
     cursor_of,
     existing_table,
     kind_of,
-    masked,
     new_table,
     sql_value,
     widen,
 )
+from connector.stores.databases.connection import Database, opened, persistent
 from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.shapes import DECIMAL, Shape, check_names
@@ -54,8 +54,9 @@ class Options(BaseModel):
     type: Literal["sql"] = Field(default="sql", title="Type")
     url: SecretStr = Field(
         title="Database URL",
-        description="The database as an SQLAlchemy URL; its driver has to be installed.",
-        examples=["postgresql+psycopg://user:password@host/database", "sqlite:///reviews.db"],
+        description="The database as a URL; its driver is an extra: `postgresql`, `mariadb`, `duckdb`. "
+        "`${NAME}` is read from the environment.",
+        examples=["postgresql://user:${DB_PASSWORD}@host/database", "sqlite:///reviews.db"],
         json_schema_extra={"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True},
     )
     query: str = Field(
@@ -82,9 +83,10 @@ class Options(BaseModel):
 class Query:
     """A `Source` over the rows of a query. `rows` is known once they have been read."""
 
-    def __init__(self, options: Options, engine: sa.Engine, limit: int | None, cursor_field: str | None) -> None:
+    def __init__(self, options: Options, database: Database, limit: int | None, cursor_field: str | None) -> None:
         self._options = options
-        self._engine = engine
+        self._database = database
+        self._engine = database.engine
         self._limit = limit
         self._cursor_field = cursor_field
         self.rows: int | None = None
@@ -103,14 +105,8 @@ class Query:
         return self._read(Position.of(state, self._cursor_field), state)
 
     def _read(self, start: Position, state: JSON) -> Iterator[Record | Checkpoint]:
-        with private_directory() as directory, Spool(Path(directory) / "rows.jsonl") as spool:
-            with (
-                masked(self._options.url, ConfigError),
-                self._engine.connect() as connection,
-                closing(self._rows(connection, start)) as result,
-            ):
-                for index, row in enumerate(islice(result, self._limit and self._limit + start.ties)):
-                    spool.write(index, _with_texts(dict(zip(self.columns, row, strict=True))))
+        with private_directory() as directory, ExitStack() as stack:
+            spool = persistent(lambda: self._spooled(stack, directory, start))
             if self._cursor_field is None:
                 self.rows = len(spool)
                 if self.rows < start.rows:
@@ -119,11 +115,18 @@ class Query:
             rows = islice(_unread(map(_with_numbers, spool.lines()), start), left)
             yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
 
+    def _spooled(self, stack: ExitStack, directory: Path, start: Position) -> Spool:
+        """Returns all rows from `start` on; after an attempt that broke off, all of them anew."""
+        spool = stack.enter_context(Spool(directory / "rows.jsonl"))
+        with self._database.connect() as connection, closing(self._rows(connection, start)) as result:
+            for index, row in enumerate(islice(result, self._limit and self._limit + start.ties)):
+                spool.write(index, _with_texts(dict(zip(self.columns, row, strict=True))))
+        return spool
+
     def _look(self) -> None:
         """Learns the columns: from the server if it tells types, else from the first rows, or all of a local file."""
         with (
-            masked(self._options.url, ConfigError),
-            self._engine.connect() as connection,
+            self._database.connect() as connection,
             closing(self._rows(connection, Position())) as result,
         ):
             names = list(result.keys())
@@ -182,13 +185,13 @@ class Appender:
     def __init__(
         self,
         options: Options,
-        engine: sa.Engine,
+        database: Database,
         spool: Spool,
         columns: Mapping[str, Schema],
         target: Target | None,
     ) -> None:
         self._options = options
-        self._engine = engine
+        self._database = database
         self._spool = spool
         self._columns = columns
         self._widens = target is not None
@@ -210,7 +213,7 @@ class Appender:
         columns |= {name: schema for name, schema in learned.items() if schema.get("format") == DECIMAL}
         rows = map(numbers.loads, self._spool.lines())
         insert = sa.insert(existing_table(self._options.table, *columns))
-        with masked(self._options.url, StorageError), self._engine.begin() as connection:
+        with self._database.connect(StorageError) as connection, connection.begin():
             new_table(self._options.table, columns).create(connection, checkfirst=True)
             if self._widens:
                 widen(connection, self._options.table, columns)
@@ -233,8 +236,9 @@ class Appender:
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Query]:
     """Opens a query for reading, see `Store.source`; its types come from its first rows."""
-    with _connected(options) as engine:
-        yield Query(options, engine, limit, cursor_field)
+    with _connected(options) as database:
+        database.require_file()
+        yield Query(options, database, limit, cursor_field)
 
 
 @contextmanager
@@ -244,25 +248,21 @@ def sink(
     """Opens a table for writing, see `Store.sink`. Objects and lists become JSON text, times ISO 8601 text."""
     if not options.table:
         raise ConfigError("output.query: a query cannot be written to: name the `table` that the rows go into")
-    with _connected(options) as engine, private_directory() as directory:
-        with masked(options.url, ConfigError), engine.connect():
+    with _connected(options) as database, private_directory() as directory:
+        with database.connect():
             pass
         with Spool(Path(directory) / "rows.jsonl", Shape.of_table(), is_typed=True) as spool:
             yield Appender(
-                options, engine, spool, {**remaining(source.columns if source else {}, added), **added}, target
+                options, database, spool, {**remaining(source.columns if source else {}, added), **added}, target
             )
 
 
 @contextmanager
-def _connected(options: Options) -> Iterator[sa.Engine]:
-    with masked(options.url, ConfigError):
-        engine = sa.create_engine(options.url.get_secret_value(), poolclass=sa.NullPool, hide_parameters=True)
-    if _is_psycopg(engine):
-        sa.event.listen(engine, "connect", lambda connection, _: _psycopg().prepare(connection))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+def _connected(options: Options) -> Iterator[Database]:
+    with opened(options.url) as database:
+        if _is_psycopg(database.engine):
+            sa.event.listen(database.engine, "connect", lambda connection, _: _psycopg().prepare(connection))
+        yield database
 
 
 def _is_psycopg(engine: sa.Engine) -> bool:

@@ -25,10 +25,11 @@ from pydantic_core import PydanticCustomError
 
 from connector import stores
 from connector.base import schemas
+from connector.base.environment import expanded
 from connector.base.errors import ConfigError
 from connector.base.masking import bare_url, looks_secret
 from connector.base.records import JSON, Schema
-from connector.config.files import expanded, undecodable
+from connector.config.files import undecodable
 from connector.config.problems import unknown
 from connector.http.auth import SCHEMES
 from connector.templates.template import Template

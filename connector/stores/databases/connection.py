@@ -1,0 +1,265 @@
+"""Connections to databases: by URL, through the drivers of our extras, with errors that say what to do and no secret.
+
+What a URL leaves out comes from where the database's own programs take it: PostgreSQL's variables, `~/.pgpass` and
+services; MariaDB's `~/.my.cnf` and `MYSQL_PWD`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, quote, unquote
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from connector.base.environment import expanded
+from connector.base.errors import ConfigError, ConnectorError, DatabaseUnavailableError
+from connector.base.masking import Masker, looks_secret
+
+T = TypeVar("T")
+
+_DRIVERS: Final = {
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+"""What a URL without a driver means. A URL with one, such as `postgresql+psycopg2`, is taken at its word."""
+
+EXTRAS: Final = {
+    "postgresql": "postgresql",
+    "mysql": "mariadb",
+    "mariadb": "mariadb",
+    "duckdb": "duckdb",
+}
+"""The extra that installs the driver of a database."""
+
+_URL: Final = re.compile(r"(?P<name>\w[\w+.-]*)://(?P<place>[^/?#]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.DOTALL)
+_LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
+_IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
+_FILES: Final = ("sqlite", "duckdb")
+_WAITS: Final = (0.5, 2.0)  # seconds before a second and a third attempt
+_CONNECT: Final = 10  # seconds
+_FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql://…, sqlite:///file or duckdb:///file"
+
+_PASSING: Final = re.compile(
+    r"connection (?:refused|reset|timed out|timeout)|closed the connection|connection (?:is|was) (?:lost|closed)"
+    r"|timeout expired|network is unreachable|no route to host|is (?:starting up|shutting down)|in recovery mode"
+    r"|too many (?:clients|connections)|remaining connection slots|database (?:table )?is locked|could not set lock"
+    r"|terminating connection|write-write conflict|conflict on (?:update|tuple)|broken pipe|eof detected|timed out",
+    re.IGNORECASE,
+)
+_NEVER: Final = re.compile(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
+_STATES: Final = ("08", "53", "57P", "40001", "40P01", "55P03")
+"""SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, resources, shutdown, conflicts, locks."""
+_MARIADB: Final = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055})
+"""Numbers of MariaDB's errors that pass: connections, shutdown, network, lock waits, deadlocks."""
+
+
+class Database:
+    """A database that a URL names; each connection is made when it is asked for.
+
+    Attributes:
+        kind: `postgresql`, `mariadb` (MySQL, too), `sqlite`, `duckdb`, or what SQLAlchemy calls it.
+        engine: SQLAlchemy's engine, without a pool.
+        place: The database in messages: without the user, the password and the options.
+    """
+
+    def __init__(self, url: SecretStr) -> None:
+        text = with_variables(url.get_secret_value())
+        self._mask = Masker(_secrets(text))
+        try:
+            parts = parsed(text)
+            self.engine = _engine(parts)
+        except SQLAlchemyError as error:
+            raise ConfigError(f"url: {self._mask(str(error))}: {_FORM}") from None
+        name = self.engine.dialect.name
+        self.kind = "mariadb" if name == "mysql" else name
+        name = parts.database or ""
+        self.file = Path(name) if self.kind in _FILES and name and not name.startswith((":memory:", "file:")) else None
+        port = f":{parts.port}" if parts.port else ""
+        server = f"{parts.host or 'on this machine'}{port}/{parts.database or ''}"
+        self.place = f"{self.kind} {self.file or server}"
+
+    @contextmanager
+    def connect(self, otherwise: type[ConnectorError] = ConfigError) -> Iterator[sa.Connection]:
+        """Opens a connection; what goes wrong until it is closed is raised as by `errors`."""
+        with self.errors(otherwise):
+            try:
+                connection = self.engine.connect()
+            except (TypeError, ValueError) as error:
+                why = "a text has characters that it cannot send" if isinstance(error, UnicodeError) else str(error)
+                raise ConfigError(f"url: the driver refuses what the URL says: {self._mask(why)}") from None
+            with connection:
+                yield connection
+
+    @contextmanager
+    def errors(self, otherwise: type[ConnectorError] = ConfigError) -> Iterator[None]:
+        """Raises what SQLAlchemy or the driver raises as ours, with what the database says, without its secrets.
+
+        Raises:
+            DatabaseUnavailableError: It does not answer, or no longer, or is too busy: that passes.
+            ConnectorError: Anything else, as the class `otherwise`.
+        """
+        driver: Any = getattr(self.engine.dialect.loaded_dbapi, "Error", SQLAlchemyError)
+        try:
+            yield
+        except (SQLAlchemyError, driver) as error:
+            said: Any = getattr(error, "orig", None) or error
+            text = self._mask(_text_of(said))
+            if _passes(said) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+                raise DatabaseUnavailableError(
+                    f"{self.place} does not answer as it should: {text}: is it running, and are host and port right?"
+                ) from None
+            raise otherwise(f"the database says: {text}") from None
+
+    def require_file(self) -> None:
+        """Refuses a file that is not there, which SQLite and DuckDB would make.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if self.file is not None and not self.file.is_file():
+            raise ConfigError(f"url: there is no database {self.file}: name the file of one")
+
+
+@contextmanager
+def opened(url: SecretStr) -> Iterator[Database]:
+    """Opens the database that a URL names; nothing is connected yet.
+
+    `${NAME}` in it is taken from the environment; in front of the `@` it stands for its value as it is, which needs no
+    percent signs there.
+
+    Raises:
+        ConfigError: The URL is not one, a variable is not set, or the driver is not installed.
+    """
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        database.engine.dispose()
+
+
+def persistent(act: Callable[[], T], wait: Callable[[float], None] = time.sleep) -> T:
+    """Returns what `act` does, which is tried three times if a database does not answer.
+
+    `act` has to begin anew each time, and to leave nothing behind where it fails.
+
+    Raises:
+        DatabaseUnavailableError: Nor did it answer the last time.
+    """
+    for seconds in _WAITS:
+        try:
+            return act()
+        except DatabaseUnavailableError:
+            wait(seconds)
+    return act()
+
+
+def with_variables(text: str) -> str:
+    """Returns the URL with its variables: those of user and password are percent-encoded, others stand as they are.
+
+    Raises:
+        ConfigError: One is not set.
+    """
+    login = found[0] if (found := _LOGIN.match(text)) else ""
+    return expanded(login, lambda value: quote(value, safe="")) + expanded(text[len(login) :])
+
+
+def parsed(text: str) -> sa.URL:
+    """Returns the parts of a URL. An `@` within the password needs no percent sign: the last one ends it.
+
+    Raises:
+        ConfigError: It is not the URL of a database; the message holds nothing of it.
+    """
+    found = _URL.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"url: this is not the URL of a database: {_FORM}")
+    name = found["name"].lower()
+    login, _, host = found["place"].rpartition("@")
+    user, _, password = login.partition(":")
+    address = _IPV6.fullmatch(host)
+    host, port = address.groups() if address else host.rpartition(":")[::2] if ":" in host else (host, None)
+    path, query = (found["path"] or "")[1:], found["query"] or ""
+    is_cut = "@" in path or "@" in query.partition("=")[0]  # a password whose / or ? has ended it
+    is_odd = is_cut or (":" in host and not address) or (port and not port.isdigit())
+    if is_odd and not name.startswith(_FILES):
+        raise ConfigError(
+            "url: where its password ends, or its host, cannot be told: in a user name, a password and the name of a "
+            "database write @ as %40, / as %2F, ? as %3F, or put ${NAME} there"
+        )
+    return sa.URL.create(
+        _DRIVERS.get(name, name),
+        unquote(user) or None,
+        unquote(password) or None,
+        unquote(host) or None,
+        int(port) if port else None,
+        (path if name.startswith(_FILES) else unquote(path)) or None,
+        dict(parse_qsl(query, keep_blank_values=True)),
+    )
+
+
+def _secrets(text: str) -> Iterator[str]:
+    """Yields what is secret in a URL: what stands between the user and the last `@`, and what its options call so."""
+    _, _, rest = text.partition("://")
+    login, has_login, place = rest.rpartition("@")
+    if has_login:
+        _, _, password = login.partition(":")
+        yield from (password, unquote(password), *re.split(r"[@/?#]", password))
+    for name, value in parse_qsl(place.partition("?")[2]):
+        if looks_secret(name, value):
+            yield value
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    backend, _, driver = url.drivername.partition("+")
+    more: dict[str, Any] = {}
+    if driver == "psycopg" and "connect_timeout" not in url.query and "PGCONNECT_TIMEOUT" not in os.environ:
+        more["connect_timeout"] = _CONNECT
+    if driver == "pymysql":
+        settings = Path.home() / ".my.cnf"
+        if settings.is_file():
+            more["read_default_file"] = str(settings)
+        password = url.password or os.environ.get("MYSQL_PWD")
+        if password is not None:  # as bytes, or it can only be of Latin-1
+            more["password"] = password.encode()
+    try:
+        return sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=more)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        is_ours = not driver or _DRIVERS.get(backend) == url.drivername
+        if is_ours and backend in EXTRAS:
+            install = f"pip install 'openai-compatible-connector[{EXTRAS[backend]}]'"
+        elif isinstance(error, ModuleNotFoundError):
+            install = f"pip install {error.name}"
+        else:
+            install = "install the package that SQLAlchemy lists for it under External Dialects, or write another URL"
+        raise ConfigError(f"url: the driver of {url.drivername} is not installed: {install}") from None
+
+
+def _text_of(error: BaseException) -> str:
+    """Returns what a driver says. PyMySQL puts a number before it."""
+    match error.args:
+        case (int(), str(text)):
+            return text
+    return str(error).strip() or type(error).__name__
+
+
+def _passes(error: Any) -> bool:
+    """Returns whether an error of a driver is about the moment, not about what was asked for."""
+    state = getattr(error, "sqlstate", None)
+    if isinstance(state, str):
+        return state.startswith(_STATES)
+    text = str(error)
+    if _NEVER.search(text):
+        return False
+    number = error.args[0] if error.args else None
+    if type(number) is int:
+        return number in _MARIADB or (number == 0 and not any(error.args[1:]))
+    return bool(_PASSING.search(text))
