@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from typing import Any, Final
 
 import orjson
+
+from connector.base import numbers
 
 _DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
@@ -37,7 +37,7 @@ def loads(data: bytes | str) -> Any:
         text = data if isinstance(data, str) else str(data, "utf-8")
         if _is_written_too_deep(text):
             raise DepthError from None
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = numbers.exactly(text)
     if len(data) > _SHORT and is_too_deep(value, data):
         raise DepthError
     return value
@@ -91,25 +91,23 @@ def storable(body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
     """
     if data is None:
         try:
-            data = orjson.dumps(body)
+            data = numbers.dumps(body)
         except TypeError:
             if _is_too_deep(body):
                 raise DepthError from None
-            try:
-                body = loads(joined([json.dumps(body, ensure_ascii=False)]))
-                data = orjson.dumps(body)
-            except (TypeError, ValueError):
-                raise DepthError from None
+            body = _joined(body)
+            data = numbers.dumps(body)
     if is_too_deep(body, data):
         raise DepthError
     return body
 
 
-def _finite(number: str) -> float:
-    value = float(number)
-    if not math.isfinite(value):
-        raise ValueError(f"{number} is not JSON")
-    return value
+def _joined(value: Any) -> Any:
+    if isinstance(value, str):
+        return joined([value])
+    if isinstance(value, dict):
+        return {joined([key]): _joined(each) for key, each in value.items()}
+    return [_joined(each) for each in value] if isinstance(value, list) else value
 
 
 def joined(parts: list[str]) -> str:

@@ -1,15 +1,18 @@
 """JSON whose numbers keep their digits: integers of any size, and decimals with more digits than a double holds.
 
 orjson reads and writes almost all of it. It makes a float of an integer beyond 64 bits and of every decimal, so text
-that may hold a longer number is found first, and read by the standard library, which hands numbers over as text.
+that may hold a longer number, or one with zeros at its end, is found first. Where orjson would not write the same
+digits again, the standard library reads it, which hands numbers over as text.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Self
 
 import orjson
@@ -21,7 +24,10 @@ _LOOKS: Final = bytes.maketrans(b"123456789.E+", b"000000000" + b"0e-")
 _IDLE: Final = bytes(set(range(256)) - set(b'0123456789.eE+-",:[]{}\\\n'))
 _LONG: Final = b"0" * 17
 """Sixteen digits and a point: shorter decimals come back from a double as they were, and shorter integers anyway."""
-_EXPONENTS: Final = (b"0e000", b"0e-000")
+_EXPONENT, _NEGATIVE_EXPONENT = b"0e000", b"0e-000"
+_ZEROS: Final = re.compile(rb"\.[0-9]+0(?![0-9])")  # 1.0 is what orjson writes, too
+_ALL_BUT_NUMBERS: Final = bytes(set(range(256)) - set(b"0123456789.eE+-"))
+_WIDEST: Final = 10_000  # zeros that a decimal may be written with, instead of an exponent
 
 
 class Number(float):
@@ -45,7 +51,7 @@ class Number(float):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Number) and self.json != other.json:
-            return float.__eq__(self, other) and Decimal(self.json) == Decimal(other.json)
+            return float.__eq__(self, other) and _are_same(self.json, other.json)
         return float.__eq__(self, other)
 
     @property
@@ -56,7 +62,7 @@ class Number(float):
     @property
     def is_double(self) -> bool:
         """Whether the double nearest to it is the same number."""
-        return Decimal(float.__repr__(self)) == Decimal(self.digits)
+        return math.isfinite(self) and _are_same(float.__repr__(self), self.digits)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
         return type(self), (self.digits,)
@@ -82,67 +88,105 @@ class Truth(Number):
 def exact(literal: str) -> float:
     """Returns the number that a JSON literal with a point or an exponent is: a float where that is the same number.
 
-    Raises:
-        ValueError: It is beyond the range of a double.
+    Zeros at the end of a decimal are part of it, as in prices and versions: 1.10. What is beyond the range of a double
+    counts as infinity, and keeps its digits.
     """
     value = float(literal)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {literal[:40]} is out of range: write it as a text")
-    if repr(value) == literal or Decimal(repr(value)) == Decimal(literal):
+    if repr(value) == literal:
+        return value
+    has_zeros = literal.endswith("0") and "." in literal and not literal.endswith(".0") and "e" not in literal.lower()
+    if not has_zeros and math.isfinite(value) and _are_same(repr(value), literal):
         return value
     return Number(literal)
 
 
-def written(digits: str) -> int | float:
-    """Returns the number that is written so, without an exponent: what its text is, is part of it, as in 1.50.
+def whole(literal: str) -> int | float:
+    """Returns the integer that a JSON literal is; as a `Number` where it has more digits than Python converts."""
+    try:
+        return int(literal)
+    except ValueError:
+        return Number(literal)
 
-    Raises:
-        ValueError: It is beyond the range of a double, and not a whole number.
-    """
+
+def written(digits: str) -> int | float:
+    """Returns the number that is written so, without an exponent: what its text is, is part of it, as in 1.50."""
     if "." not in digits:
-        return int(digits)
+        return whole(digits)
     value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {digits[:40]} is out of range: write it as a text")
     return value if repr(value) == digits else Number(digits)
 
 
 def of_decimal(value: Decimal) -> int | float | None:
-    """Returns a decimal as a JSON number with the same digits; `None` for NaN and infinity.
-
-    Raises:
-        ValueError: It is beyond the range of a double, and not a whole number.
-    """
+    """Returns a decimal as a JSON number with the same digits; `None` for NaN and infinity."""
     if not value.is_finite():
         return None
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and abs(exponent) > _WIDEST:
+        return Number(str(value))
     return written(format(value, "f"))
 
 
+def _are_same(left: str, right: str) -> bool:
+    try:
+        return Decimal(left) == Decimal(right)
+    except InvalidOperation:  # an exponent of twenty digits
+        return left == right
+
+
 def may_be_long(text: bytes) -> bool:
-    """Returns whether JSON may hold a number that a double or 64 bits do not: quick, and true a little too often."""
+    """Returns whether JSON may hold a number that orjson would write in another way: quick, true a little too often."""
     looks = text.translate(_LOOKS, _IDLE)
-    return _LONG in looks or any(exponent in looks for exponent in _EXPONENTS)
+    return _LONG in looks or _EXPONENT in looks or _NEGATIVE_EXPONENT in looks or _ZEROS.search(text) is not None
+
+
+def is_kept(text: bytes, value: Any) -> bool:
+    """Returns whether orjson, which has decoded `value` from this JSON, would write all of its numbers the same way."""
+    try:
+        again = orjson.dumps(value)
+    except TypeError:  # nested too deeply for it
+        return False
+    return _numbers_in(text) == _numbers_in(again)
+
+
+def _numbers_in(text: bytes) -> bytes:
+    """Returns what numbers are made of, in all of a JSON text; an exponent of one digit as orjson writes it."""
+    found = text.translate(None, _ALL_BUT_NUMBERS)
+    return found.replace(b"e-0", b"e-") if b"e-0" in found else found
 
 
 def loads(text: bytes | str) -> Any:
     """Decodes JSON, every number exactly.
 
     Raises:
-        ValueError: It is not JSON, or holds a number out of range. `orjson.JSONDecodeError` says where.
+        ValueError: It is not JSON. `orjson.JSONDecodeError` says where.
     """
     encoded = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
         value = orjson.loads(text)
-        if not may_be_long(encoded):
+        if not may_be_long(encoded) or is_kept(encoded, value):
             return value
     except orjson.JSONDecodeError as error:
         if "infinity" not in error.msg:  # so it calls an integer of hundreds of digits, too
             raise
         value = None
     try:
-        return json.loads(encoded, parse_float=exact)
+        return exactly(encoded)
     except RecursionError:  # orjson reads more levels; no caller keeps that many
         return value
+
+
+def exactly(text: bytes | str) -> Any:
+    """Decodes JSON by the standard library, every number exactly, and half of a character as it is.
+
+    Raises:
+        ValueError: It is not JSON, as NaN and infinity are not.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, parse_float=exact, parse_int=whole, parse_constant=_refused)
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int = 0) -> bytes:
@@ -173,9 +217,9 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
 
 
 def doubles(value: Any) -> Any:
-    """Returns a value with each `Number` as the double nearest to it, for libraries that know no other."""
+    """Returns a value with each `Number` as the finite double nearest to it, for libraries that know no other."""
     if isinstance(value, Number):
-        return float(value)
+        return max(-sys.float_info.max, min(float(value), sys.float_info.max))
     if isinstance(value, dict):
         return {key: doubles(each) for key, each in value.items()}
     return [doubles(each) for each in value] if isinstance(value, list) else value

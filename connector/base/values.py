@@ -116,7 +116,7 @@ def native(value: object) -> Any:
         return value
     form = json_form(value)
     if isinstance(form, float):
-        return form if math.isfinite(form) else None
+        return form if math.isfinite(form) or isinstance(form, numbers.Number) else None
     return native_list(form) if isinstance(form, list) else form
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError
@@ -107,8 +108,8 @@ class Client:
                 return self._folded(iter([data]))
         self._affordable(data)
         try:
-            body = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            body = numbers.loads(data) if self._endpoint.HAS_EXACT_NUMBERS else orjson.loads(data)
+        except ValueError:
             body = None
         return self._kept(body, data) if isinstance(body, dict) else self._kept(whole(data, kind, self._mask))
 
@@ -240,8 +241,8 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
         ReplyError: It is not a JSON object.
     """
     try:
-        content = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        content = numbers.loads(data)
+    except ValueError:
         content = _decoded(data, content_type, mask)
     if isinstance(content, dict):
         return content

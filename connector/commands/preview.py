@@ -7,13 +7,15 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
+import orjson
+
 from connector import stores
+from connector.base import numbers
 from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.records import Outcome, Record
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 def _request(plan: Plan, record: Record) -> Any:
     try:
-        return json.loads(plan.requests.body(record.data))
+        return numbers.loads(plan.requests.body(record.data))
     except TemplateError as error:
         return f"cannot be rendered: {error.message}"
 
@@ -104,4 +106,4 @@ def _time(seconds: float) -> str:
 
 
 def _show(title: str, value: Any) -> None:
-    write(sys.stdout, f"── {title}\n{json.dumps(value, indent=2, ensure_ascii=False)}\n")
+    write(sys.stdout, f"── {title}\n{numbers.dumps(value, option=orjson.OPT_INDENT_2).decode()}\n")

@@ -120,6 +120,9 @@ class Endpoint(Protocol):
     REPLY_SIZE_FACTOR: int
     """How many times `max_response_bytes` a reply may be long: texts are short, images and vectors are not."""
 
+    HAS_EXACT_NUMBERS: bool
+    """Whether a number in a reply means all of its digits. Those of a vector, of which there are many, do not."""
+
     HAS_OUTPUT_TOKENS: bool
     """Whether replies have output tokens, which have a price of their own."""
 

@@ -13,6 +13,7 @@ from connector.http.adapter import Settings
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {}
 REPLY_SIZE_FACTOR: Final = 1
+HAS_EXACT_NUMBERS: Final = True
 HAS_OUTPUT_TOKENS: Final = True
 OVER_HTTP: Final = True
 COSTLY: Final = ""

@@ -13,6 +13,7 @@ from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage
 from connector.endpoints._choices_stream import fold, is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
+    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_CAPABILITIES,
     OVER_HTTP,

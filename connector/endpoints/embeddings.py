@@ -33,6 +33,7 @@ from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, tex
 PATH: Final = "/embeddings"
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}
 REPLY_SIZE_FACTOR: Final = 4
+HAS_EXACT_NUMBERS: Final = False
 HAS_OUTPUT_TOKENS: Final = False
 IN_CAPABILITIES: Final = True
 

@@ -16,6 +16,7 @@ from connector.base.records import JSON
 from connector.base.values import dumps
 from connector.endpoints import Shorthand
 from connector.endpoints._defaults import (
+    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_CAPABILITIES,
     OVER_HTTP,

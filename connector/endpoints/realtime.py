@@ -17,6 +17,7 @@ from connector.endpoints import Sender
 from connector.endpoints._defaults import (
     COSTLY,
     FALLBACKS,
+    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_CAPABILITIES,
     REPLY_SIZE_FACTOR,

@@ -12,6 +12,7 @@ from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Expectation, Fallback, Shorthand, chat
 from connector.endpoints._defaults import (
     COSTLY,
+    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     OVER_HTTP,
     REPLY_SIZE_FACTOR,

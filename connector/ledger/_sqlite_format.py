@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from connector.base import numbers
 from connector.base.cost import COST_HEADER
 from connector.base.records import Reply
 
@@ -25,6 +26,9 @@ APPLICATION: Final = int.from_bytes(b"OACL")
 
 COLUMNS: Final = "reply.key, status, body, headers, latency_ms, attempts"
 """What `decoded` reads a reply from; in a row, `stored_at` follows."""
+
+_EXACT: Final = b" "
+"""What a body begins with that holds numbers which orjson would read with fewer digits."""
 
 _KEPT: Final = (
     "x-request-id",
@@ -70,15 +74,18 @@ def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, in
     headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
     try:
         body = orjson.dumps(reply.body)
-    except TypeError:  # an integer of more than 64 bits, or half of a surrogate pair
-        body = json.dumps(reply.body).encode()
+    except TypeError:
+        try:
+            body = _EXACT + numbers.dumps(reply.body)
+        except TypeError:  # half of a character
+            body = json.dumps(reply.body).encode()
     return key, reply.status, body, headers, reply.latency_ms, reply.attempts
 
 
 def decoded(row: tuple[Any, ...]) -> Reply:
     """Returns the reply of a row that starts with `COLUMNS`; raises `ValueError` where it cannot be decoded."""
     try:
-        body = orjson.loads(row[2])
+        body = numbers.loads(row[2]) if row[2][:1] == _EXACT else orjson.loads(row[2])
     except orjson.JSONDecodeError:  # one that only the standard library could write
         body = json.loads(row[2])
     return Reply(row[1], body, orjson.loads(row[3]), row[4], row[5], cached=True)

@@ -8,7 +8,6 @@ Commands for people belong in `commands`, not here.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -220,7 +219,7 @@ def json_file(path: str | None, name: str) -> JSON:
         raise ConfigError(f"--{name} is missing: pass it the path of a JSON file")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        return json.loads(text, parse_float=numbers.exact)  # PowerShell writes a byte order mark
+        return numbers.exactly(text)  # PowerShell writes a byte order mark
     except OSError as error:
         raise ConfigError(f"{path}: the {name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

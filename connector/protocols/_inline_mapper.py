@@ -5,7 +5,6 @@ Every line comes out once and in order. The line of a stream that gains no colum
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from connector.base import numbers
 from connector.base.errors import ConfigError
 from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema
 from connector.protocols import Transform
-from connector.protocols._record_lines import SplitLine, loads, split_exactly, split_quickly
+from connector.protocols._record_lines import SplitLine, dumps, loads, split_exactly, split_quickly
 
 _TOGETHER: Final = 1 << 16  # bytes of neighbouring lines that pass through as one message
 _ROOM: Final = 1 << 26  # the most bytes between input and output
@@ -151,7 +150,7 @@ class InlineMapper:
             self._head = self._format.head.match
         format_, kind = self._format, message["type"]
         if kind == format_.declares:
-            return json.dumps(message).encode() if format_.declare(message, self._open) else line
+            return dumps(message) if format_.declare(message, self._open) else line
         if kind in format_.refused and self._gained.get(str(message.get("stream")), ()) is not None:
             raise ConfigError(
                 f"a {kind} message cannot be enriched, since its rows are in files: set the tap to send RECORD messages"

@@ -16,7 +16,7 @@ from connector.base.errors import ConfigError
 
 _GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the end of the row
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_DECODER: Final = json.JSONDecoder()
+_DECODER: Final = json.JSONDecoder(parse_float=numbers.exact, parse_int=numbers.whole)
 
 
 class SplitLine(NamedTuple):
@@ -37,9 +37,17 @@ def loads(line: bytes) -> Any:
         return numbers.loads(line)
     except ValueError:
         try:
-            return json.loads(line)
+            return json.loads(line, parse_float=numbers.exact, parse_int=numbers.whole)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"it is not JSON: {error}") from None
+
+
+def dumps(message: Any) -> bytes:
+    """Encodes what `loads` has decoded."""
+    try:
+        return numbers.dumps(message)
+    except TypeError:  # half of a character
+        return json.dumps(message).encode()
 
 
 def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:

@@ -6,12 +6,12 @@ body or, if it is streamed, each of its events. A config with an `input` enriche
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from connector.base import numbers
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.records import IDLE, JSON, Idle, Outcome, Schema
 from connector.base.streams import Stream
@@ -230,6 +230,6 @@ def _parsed(text: JSON, path: str) -> JSON:
     if text is None:
         raise ConfigError([Problem(path, "is missing: it is the request to send")])
     try:
-        return json.loads(text) if isinstance(text, str) else text
+        return numbers.exactly(text) if isinstance(text, str) else text
     except (ValueError, RecursionError) as error:
         raise ConfigError([Problem(path, f"is not JSON: {error}")]) from None

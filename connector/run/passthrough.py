@@ -18,6 +18,7 @@ import orjson
 from pydantic import SecretStr
 
 from connector import endpoints
+from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.decoding import joined
 from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
@@ -78,9 +79,9 @@ def _transport(config: Config, mask: Masker) -> Transport:
 
 
 def _encoded(payload: JSON) -> bytes:
-    """Unlike orjson, the standard library keeps integers of any size."""
     try:
-        return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        json.dumps(payload, allow_nan=False)  # which orjson would write as null
+        return numbers.dumps(payload)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the payload cannot be sent as JSON: {error}") from None
 

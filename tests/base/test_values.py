@@ -202,7 +202,6 @@ def test_tojson_stands_for_itself_outside_of_strings_and_is_text_in_them() -> No
         b"NaN",
         b"[Infinity]",
         b'{"a": -Infinity}',
-        b"1e999",
         b"[" * 100_000,
         b"[" * 101 + b"]" * 101,
         '{"a": [' * 51 + "]}" * 51,

@@ -31,8 +31,10 @@ from connector.base.errors import (
 )
 from connector.base.masking import Masker, spellings
 from connector.base.records import Reply, Status
+from connector.base.values import text
 from connector.calls.client import Client
 from connector.http.transport import Settings, Transport
+from connector.ledger.sqlite import SqliteLedger
 from connector.replies.refusals import error_of, is_filtered
 from tests.endpoint import Endpoint, answer_to
 from tests.faults import FAULTS, Fault
@@ -149,6 +151,16 @@ OVERLOADED: Final = {"error": {"message": "Overloaded", "type": "server_error", 
 )
 def test_the_reply_is_read_as_what_it_is(canned: Canned, raw: bytes, content_type: str | None) -> None:
     assert content_of(canned(raw, content_type)) == "café 🙂"
+
+
+@pytest.mark.parametrize("raw", ["25227143063332189585438", "1.10", "0.12345678901234567890123", "1e400", "9" * 5_000])
+@pytest.mark.parametrize("around", ['{{"score": {}}}', '{{"half": "\\ud83d", "score": {}}}'])
+def test_numbers_keep_their_digits(canned: Canned, raw: str, around: str) -> None:
+    body = canned(around.format(raw)).body
+    assert text(body["score"]) == raw
+    with SqliteLedger(None) as ledger:
+        ledger.put([(b"k", Reply(200, body, {}))])
+        assert text(ledger.get([b"k"])[b"k"].body["score"]) == raw
 
 
 def test_a_letter_in_the_encoding_that_the_header_names_is_that_letter(canned: Canned) -> None:

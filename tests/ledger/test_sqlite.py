@@ -97,7 +97,7 @@ def test_any_json_comes_back_as_it_was_stored(body: dict[str, Any]) -> None:
         assert ledger.get([b"k"])[b"k"].body == body
 
 
-@pytest.mark.parametrize(("body", "stored"), [({"n": 10**30}, {"n": 1e30}), ({"half": "\ud83c"},) * 2])
+@pytest.mark.parametrize(("body", "stored"), [({"n": 10**30},) * 2, ({"half": "\ud83c"},) * 2])
 def test_what_is_hardly_json_is_stored_all_the_same(body: dict[str, Any], stored: dict[str, Any]) -> None:
     with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, body, {}))])

@@ -51,7 +51,7 @@ def test_a_whole_character_written_as_two_escapes_is_no_error(way: Any) -> None:
     assert way(b'{"a": 1, "t": "\\ud83d\\ude00"}\n') == [({"a": 1, "t": "😀"}, "")]
 
 
-@pytest.mark.parametrize("line", [BROKEN, b"[1]\n", b"x\n", b'{"a": 1e999}\n', b'{"a": "\xff"}\n', b'{"a": NaN}\n'])
+@pytest.mark.parametrize("line", [BROKEN, b"[1]\n", b"x\n", b'{"a": "\xff"}\n', b'{"a": NaN}\n'])
 def test_a_broken_line_fails_its_row_alone_if_it_is_asked_to(way: Any, line: bytes) -> None:
     rows = way(GOOD + line + GOOD, on_bad_input="record")
     assert [data.get("a") for data, _ in rows if data.get("a")] == [1, 1]

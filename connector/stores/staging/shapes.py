@@ -128,10 +128,11 @@ class Shape:
         if not kinds:
             return {"type": "null"}
         schema: Schema = {"type": ["null", *kinds]}
-        if self.types & {Digits, LongInteger} or {Wide, float} <= self.types:
-            if self.types <= _NUMBERS:
-                return {**schema, "format": DECIMAL}
-            schema["type"] = ["null", *{*kinds, "string"}]
+        has_digits = not self.types.isdisjoint({Digits, LongInteger})
+        if self.types <= _NUMBERS and (has_digits or {Wide, float} <= self.types):
+            return {**schema, "format": DECIMAL}
+        if has_digits:
+            schema["type"] = ["null", *sorted({*kinds, "string"})]
         if kinds == ["array"]:
             schema["items"] = self.items.schema if self.items else {"type": "null"}
         elif kinds == ["object"] and 0 < len(self.fields) <= self.most and not clash(self.fields):

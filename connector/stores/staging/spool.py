@@ -227,7 +227,7 @@ class Spool:
 
     def names(self) -> list[str]:
         """Returns the keys of all rows, in the order of the first row that has each."""
-        return list(dict.fromkeys(chain.from_iterable(map(orjson.loads, self.lines()))))
+        return list(dict.fromkeys(chain.from_iterable(map(numbers.loads, self.lines()))))
 
     def lines(self) -> Iterator[bytes]:
         """Yields all lines in order. Raises as `finish`."""
