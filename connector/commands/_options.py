@@ -115,8 +115,8 @@ def config_from(arguments: argparse.Namespace) -> Config:
     """
     given = endpoint_from(arguments) | {
         name: getattr(arguments, name)
-        for name in ("prompt", "system_prompt", "model", "where", "concurrency")
-        if getattr(arguments, name) is not None
+        for name in ("prompt", "system_prompt", "model", "where", "concurrency", "max_template_error_percent")
+        if getattr(arguments, name, None) is not None
     }
     if arguments.column:
         given["output_schema"] = schema_from(arguments.column)

@@ -8,6 +8,7 @@ from argparse import ArgumentTypeError
 from typing import Final
 
 _MOST: Final = 2**31 - 1
+_ALL: Final = 100
 _MOST_DAYS: Final = 10**6
 
 
@@ -34,6 +35,17 @@ def count(text: str) -> int:
         number = -1
     if not 0 <= number <= _MOST:
         raise ArgumentTypeError(f'"{text}" is not a whole number from 0 to {_MOST}: write one')
+    return number
+
+
+def percent(text: str) -> float:
+    """Returns a number of percent, from 0 to 100."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= _ALL:
+        raise ArgumentTypeError(f'"{text}" is not a number of percent, from 0 to {_ALL}: write one')
     return number
 
 

@@ -21,8 +21,9 @@ from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
 from connector.commands import ExitCode
+from connector.commands._beforehand import check_rows, dry_run
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
-from connector.commands._types import new_file_path
+from connector.commands._types import new_file_path, percent
 from connector.engines import Stop
 from connector.parser import Parser
 from connector.run.on_error import FailedRows, Policy
@@ -53,6 +54,15 @@ def arguments(parser: Parser) -> None:
         type=new_file_path,
         metavar="PATH",
         help="the file that keeps every reply, so that none is paid for twice (default: OUT.ledger)",
+    )
+    ways.add_argument(
+        "--dry-run", action="store_true", help="say what the run would call and cost, without a call or an output"
+    )
+    ways.add_argument(
+        "--max-template-error-percent",
+        type=percent,
+        metavar="P",
+        help="the most rows that may lack what a template needs, or nothing is called (default: 1)",
     )
     ways.add_argument("--retry-failed", action="store_true", help="call again for rows that failed in an earlier run")
     output.add_argument(
@@ -95,9 +105,12 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     with ExitStack() as stack:
         source = stack.enter_context(stores.load(given.type).source(given, limit=arguments.limit))
         plan = Plan(config, source.columns or None)
+        stack.enter_context(interruptible(stop))
+        if arguments.dry_run:
+            return dry_run(source, plan, path, stop, retry_failed=arguments.retry_failed)
         sink = stack.enter_context(_sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe))
         dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
-        stack.enter_context(interruptible(stop))
+        check_rows(source, plan, stop, quiet=arguments.quiet)
         runtime = Runtime(plan, path, stop=stop)
         live = sys.stderr.isatty() and not arguments.quiet
         report: Any = None

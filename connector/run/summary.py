@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -326,14 +326,8 @@ class Summary:
 
     def failures(self) -> list[str]:
         """Returns why rows failed, as lines: how many did, then the causes of the most rows."""
-        causes = self.causes
-        if not causes:
-            return []
-        rest = causes[_TOP:]
-        more = f"  {sum(each.count for each in rest):,} × for {len(rest):,} further reasons"
         every = "all " if self.failed == self.rows > 1 else ""
-        head = f"{every}{self.failed:,} {'row' if self.failed == 1 else 'rows'} failed:"
-        return [head, *(f"  {each}" for each in causes[:_TOP]), *([more] if rest else [])]
+        return failures(self.causes, f"{every}{self.failed:,} {'row' if self.failed == 1 else 'rows'} failed")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as JSON values, for programs."""
@@ -353,6 +347,15 @@ class Summary:
             "saved_usd": self.saved_usd,
             "causes": [each.to_dict() for each in self._causes],
         }
+
+
+def failures(causes: Sequence[Cause], head: str) -> list[str]:
+    """Returns why rows fail, as lines: `head`, then the causes of the most rows; nothing if none does."""
+    if not causes:
+        return []
+    rest = causes[_TOP:]
+    more = f"  {sum(each.count for each in rest):,} × for {len(rest):,} further reasons"
+    return [f"{head}:", *(f"  {each}" for each in causes[:_TOP]), *([more] if rest else [])]
 
 
 def spent(tokens: int, cost_usd: float | None) -> list[str]:

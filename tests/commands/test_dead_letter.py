@@ -14,7 +14,8 @@ import duckdb
 import pytest
 
 from connector.commands import ExitCode
-from tests.commands.test_enrich import asked, command, lines, options, run
+from tests.commands import test_enrich
+from tests.commands.test_enrich import SENDS_THE_REST, asked, command, lines, run
 from tests.endpoint import Endpoint, act
 
 ROWS = [
@@ -24,6 +25,10 @@ ROWS = [
     {"id": 4, "zip": "010", "text": None, "note": "y"},
 ]
 FAILED = [row for row in ROWS if row["id"] in (2, 4)]
+
+
+def options(endpoint: Endpoint, *more: object) -> list[object]:
+    return test_enrich.options(endpoint, *SENDS_THE_REST, *more)
 
 
 @pytest.fixture

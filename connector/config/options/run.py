@@ -51,6 +51,14 @@ class RunOptions(BaseModel):
         title="Prices",
         description="USD per 1M tokens, for endpoints that do not report the cost of a call.",
     )
+    max_template_error_percent: float = Field(
+        default=1,
+        ge=0,
+        le=100,
+        title="Most template errors",
+        description="`enrich` stops before its first call if a template fails on more than this share of the rows, in "
+        "percent; 100: it never does.",
+    )
     headers: HeadersOption = Field(
         default_factory=dict,
         title="Headers",
