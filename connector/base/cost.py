@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from functools import cached_property
+from typing import Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,51 @@ COST_HEADER: Final = "x-litellm-response-cost"
 _MILLION: Final = 1_000_000
 
 
+class Rates(NamedTuple):
+    """What tokens cost, in USD per 1,000,000, and a call besides them, in USD.
+
+    `None`: what was read from the endpoint's cache, or written to it, costs as other input does; output has no price.
+    """
+
+    input: float
+    cached_input: float | None = None
+    cache_write: float | None = None
+    output: float | None = 0
+    call: float = 0
+
+    def cost(self, usage: Usage) -> float | None:
+        """Returns what a reply cost in USD; `None` where that is not known."""
+        sent, made = usage.input_tokens, usage.output_tokens or 0
+        if sent is None or (made and self.output is None):
+            return None
+        cached = min(usage.cached_tokens or 0, sent)
+        written = min(usage.cache_write_tokens or 0, sent - cached)
+        total = (sent - cached - written) * self.input
+        total += cached * (self.input if self.cached_input is None else self.cached_input)
+        total += written * (self.input if self.cache_write is None else self.cache_write)
+        return (total + made * (self.output or 0)) / _MILLION + self.call
+
+
+class Pricing(Protocol):
+    """What says what replies cost."""
+
+    def cost(self, usage: Usage, model: str | None = None, tier: str | None = None) -> float | None:
+        """Returns what a reply cost in USD; `None` where that is not known, never zero instead.
+
+        Args:
+            usage: Its tokens.
+            model: The model that it names.
+            tier: The service tier that it names, such as `flex`.
+        """
+
+    def knows(self, model: str | None) -> bool:
+        """Returns whether it has a price for a model; `None` is one that only replies will name."""
+
+    @property
+    def source(self) -> str:
+        """What to say of the costs it has told: whose estimates they are. Empty where they are the user's own."""
+
+
 class Prices(BaseModel):
     """Prices in USD per 1,000,000 tokens."""
 
@@ -25,30 +71,42 @@ class Prices(BaseModel):
     cached_input: float | None = Field(
         default=None, ge=0, title="Cached input", description="USD per 1M input tokens that the endpoint had cached."
     )
+    cache_write: float | None = Field(
+        default=None, ge=0, title="Cache writes", description="USD per 1M input tokens that the endpoint caches anew."
+    )
     output: float = Field(default=0, ge=0, title="Output", description="USD per 1M output tokens.")
 
+    def knows(self, model: str | None) -> bool:
+        """See `Pricing.knows`."""
+        del model
+        return True
 
-def cost_of(reply: Reply, usage: Usage, prices: Prices | None) -> float | None:
+    @property
+    def source(self) -> str:
+        """See `Pricing.source`."""
+        return ""
+
+    @cached_property
+    def rates(self) -> Rates:
+        """The same for every reply."""
+        return Rates(self.input, self.cached_input, self.cache_write, self.output)
+
+    def cost(self, usage: Usage, model: str | None = None, tier: str | None = None) -> float | None:
+        """See `Pricing.cost`: whatever the model, these prices hold."""
+        del model, tier
+        return self.rates.cost(usage)
+
+
+def cost_of(reply: Reply, usage: Usage, prices: Pricing | None) -> float | None:
     """Returns what a reply cost in USD: OpenRouter's `usage.cost`, LiteLLM's header, or the prices times its tokens."""
     usage_body = reply.body.get("usage")
     reported = usd(usage_body.get("cost")) if isinstance(usage_body, dict) else None
     if reported is None:
         reported = usd(reply.headers.get(COST_HEADER))
-    if reported is not None:
+    if reported is not None or prices is None:
         return reported
-    return priced(usage.input_tokens, usage.cached_tokens, usage.output_tokens, prices)
-
-
-def priced(
-    input_tokens: int | None, cached_tokens: int | None, output_tokens: int | None, prices: Prices | None
-) -> float | None:
-    """Returns what so many tokens cost by the config's prices, in USD; `None` without prices or tokens."""
-    if prices is None or input_tokens is None:
-        return None
-    cached = min(cached_tokens or 0, input_tokens)
-    cached_price = prices.input if prices.cached_input is None else prices.cached_input
-    fresh = (input_tokens - cached) * prices.input
-    return (fresh + cached * cached_price + (output_tokens or 0) * prices.output) / _MILLION
+    model, tier = reply.body.get("model"), reply.body.get("service_tier")
+    return prices.cost(usage, model if isinstance(model, str) else None, tier if isinstance(tier, str) else None)
 
 
 def usd(reported: object) -> float | None:
@@ -145,7 +203,8 @@ class Budget:
     def _used(self, provenance: Provenance) -> tuple[float | None, int]:
         """Returns what a reply cost, at the higher one of two prices, and its tokens."""
         sent, made = provenance.input_tokens, provenance.output_tokens
-        cost, by_prices = provenance.cost_usd, priced(sent, provenance.cached_tokens, made, self._prices)
+        by_prices = self._prices.cost(Usage(sent, made, provenance.cached_tokens)) if self._prices else None
+        cost = provenance.cost_usd
         if cost is None or (by_prices is not None and by_prices > cost):
             cost = by_prices
         return cost, (sent or 0) + (made or 0)

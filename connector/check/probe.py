@@ -16,7 +16,6 @@ from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.base.values import dumps
 from connector.calls.caller import sender_of
-from connector.config.shorthands import prices_of
 from connector.endpoints import Endpoint, usage_of
 from connector.http.auth import KEYLESS
 from connector.http.transport import Settings, Transport
@@ -147,7 +146,7 @@ class Probe:
         usage = usage_of(reply.body)
         self.paid += 1
         self.tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        cost = cost_of(reply, usage, prices_of(self.config))
+        cost = cost_of(reply, usage, self.plan.pricing)
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost
 

@@ -18,6 +18,7 @@ from connector import stores
 from connector.base import numbers
 from connector.base.errors import TemplateError
 from connector.base.masking import Masker
+from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Record
 from connector.base.terminal import write
 from connector.commands import ExitCode
@@ -89,7 +90,7 @@ def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterat
         mean = _mean(counts)
         yield f"  {label}: " + ("unknown" if mean is None else f"{mean * rows:,.0f}")
     cost = _mean([each.cost_usd for each in known])
-    yield "  cost: " + ("unknown (set prices)" if cost is None else f"${cost * rows:,.4f}")
+    yield "  cost: " + (f"unknown (set prices, or {EXTRA})" if cost is None else f"${cost * rows:,.4f}")
     seconds = (_mean([each.latency_ms for each in known]) or 0) / 1000 * rows / plan.config.concurrency
     if plan.config.max_requests_per_minute:
         seconds = max(seconds, rows / plan.config.max_requests_per_minute * 60)

@@ -267,6 +267,7 @@ def usage_of(body: dict[str, Any]) -> Usage:
         _count(usage, "output_tokens") if made is None else made,
         _count(details_in, "cached_tokens") if details_in else None,
         _count(details_out, "reasoning_tokens") if details_out else None,
+        _count(details_in, "cache_write_tokens") if details_in else None,
     )
 
 

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from connector.base.cost import Prices, priced
+from connector.base.cost import Pricing
 from connector.base.errors import ConfigError, TemplateError
-from connector.base.records import Outcome, Provenance, Record, Status
-from connector.config.shorthands import prices_of
+from connector.base.price_list import EXTRA
+from connector.base.records import Outcome, Provenance, Record, Status, Usage
 from connector.engines import Call, Stop
 from connector.ledger import Ledger
 from connector.run.plan import Plan
@@ -42,6 +42,7 @@ class Forecast:
         input_tokens, output_tokens: Those of the calls, estimated by the replies in the ledger; without any, those of
             the requests by their length, and `None`.
         cost_usd: What the calls would cost, estimated likewise; `None` where that is not known.
+        cost_source: Whose prices these are; empty for those of the config or the endpoint.
         is_whole: Whether `cost_usd` has the replies in it, not the requests alone.
         seconds: How long the calls would take, estimated by the replies in the ledger and the config's limits; `None`
             where nothing is known of either.
@@ -59,6 +60,7 @@ class Forecast:
     output_tokens: int | None
     cost_usd: float | None
     is_whole: bool
+    cost_source: str
     seconds: float | None
 
     def __str__(self) -> str:
@@ -77,8 +79,10 @@ class Forecast:
         cost = None if self.cost_usd is None else f"about {_usd(self.cost_usd)}"
         if self.is_whole:
             time = None if self.seconds is None else duration(self.seconds)
-            return f", {cost or 'cost unknown (set prices)'}{f' and {time}' if time else ''}"
+            told = f", {cost or f'cost unknown (set prices, or {EXTRA})'}{f' and {time}' if time else ''}"
+            return f"{told} ({self.cost_source})" if cost and self.cost_source else told
         tokens = f"about {self.input_tokens:,} input tokens{f' ({_usd(self.cost_usd)})' if self.cost_usd else ''}"
+        tokens += f", {self.cost_source}" if self.cost_usd and self.cost_source else ""
         return f", {tokens}; no reply is known yet that tells the rest: `preview --call` asks for a few"
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,7 +163,7 @@ def forecast(
     tally.look_up()
     distinct = tally.missing.count()
     most = plan.requests.packing.most if plan.requests.packing else 1
-    estimate = _Estimate.of(tally, distinct, prices_of(plan.config))
+    estimate = _Estimate.of(tally, distinct, plan.pricing)
     calls = -(-distinct // most)
     return Forecast(
         rows=rows,
@@ -174,6 +178,7 @@ def forecast(
         output_tokens=estimate.output_tokens,
         cost_usd=estimate.cost_usd,
         is_whole=estimate.is_whole,
+        cost_source=plan.pricing.source,
         seconds=_seconds(plan, calls, estimate),
     )
 
@@ -257,12 +262,13 @@ class _Estimate:
     latency: float | None
 
     @classmethod
-    def of(cls, tally: _Tally, calls: int, prices: Prices | None) -> _Estimate:
+    def of(cls, tally: _Tally, calls: int, pricing: Pricing) -> _Estimate:
         """Projects the mean of the known replies; for lack of any, the length of the requests."""
         size = tally.bytes * calls / (len(tally.missing) or 1)
         if not tally.sample:
             tokens = round(size / _BYTES_PER_TOKEN)
-            return cls(tokens, None, priced(tokens, 0, 0, prices), is_whole=False, latency=None)
+            each = pricing.cost(Usage(round(tokens / (calls or 1)), 0))  # a price may depend on a request's length
+            return cls(tokens, None, None if each is None else each * calls, is_whole=False, latency=None)
         known = [each for each, _ in tally.sample]
         ratio = mean((each.input_tokens or 0) / bytes_ for each, bytes_ in tally.sample if each.input_tokens)
         made = mean(each.output_tokens for each in known)

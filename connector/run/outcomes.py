@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from connector import endpoints
 from connector.base import numbers, schemas
+from connector.base.cost import Pricing
 from connector.base.decoding import DepthError
 from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem, ReplyError, TemplateError
 from connector.base.records import ANY, JSON, Answer, Failure, Outcome, Provenance, Record, Reply, Schema, Status, is_ok
 from connector.config.config import Config
-from connector.config.shorthands import prices_of
 from connector.replies.json_text import json_in
 from connector.replies.refusals import is_filtered, refusal
 from connector.run import reply_names
@@ -34,6 +34,7 @@ class Outcomes:
     Args:
         config: The checked config.
         request: The request format, parsed: what a reply holds may depend on it.
+        pricing: What says what a reply cost, where the endpoint does not.
 
     Attributes:
         columns: The mapped columns with their schemas, as far as the expressions say.
@@ -42,10 +43,10 @@ class Outcomes:
         ConfigError: The response format is wrong.
     """
 
-    def __init__(self, config: Config, request: JSON) -> None:
+    def __init__(self, config: Config, request: JSON, pricing: Pricing | None = None) -> None:
         self._endpoint = endpoints.load(config.kind)
         self._metadata = config.metadata
-        self._prices = prices_of(config)
+        self._pricing = pricing
         self._schema = config.output_schema
         self._checker = schemas.checker_of(self._schema) if self._schema else None
         self._portable = schemas.portable(self._schema, self._schema) if self._schema else ANY
@@ -96,7 +97,7 @@ class Outcomes:
         wrong: Failure | None = None
         if problem is not None:
             wrong = failure("ReplyError", problem, result.status, answer.content)
-        provenance = of_reply(result, answer, status, wrong, key, self._prices, cached=cached)
+        provenance = of_reply(result, answer, status, wrong, key, self._pricing, cached=cached)
         if columns is None:
             return self._unanswered(record, provenance)
         return Outcome(record, status, columns, group(provenance, self._metadata), provenance)

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from connector import endpoints
+from connector.base.cost import Pricing
 from connector.base.errors import ConfigError, Problem
+from connector.base.price_list import PriceList
 from connector.base.records import GROUP, is_earlier
 from connector.base.suggestions import there_are
 from connector.config.config import Config
-from connector.config.shorthands import names_of
+from connector.config.shorthands import names_of, prices_of
 from connector.run.outcomes import Outcomes
 from connector.run.requests import Requests
 
@@ -27,6 +29,7 @@ class Plan:
 
     Attributes:
         requests: Row to request.
+        pricing: What says what a reply cost, where the endpoint does not: the config's prices, else a list of prices.
         outcomes: Reply to outcome.
         columns: The mapped columns with their schemas.
         added: Every column that a row gains, with its schema: the mapped ones, then the provenance.
@@ -40,7 +43,8 @@ class Plan:
         self.url = config.endpoint_url
         self.endpoint = endpoints.load(config.kind)
         self.requests = Requests(config)
-        self.outcomes = Outcomes(config, self.requests.structure)
+        self.pricing: Pricing = prices_of(config) or PriceList(self.url, self.requests.model)
+        self.outcomes = Outcomes(config, self.requests.structure, self.pricing)
         self.columns = self.outcomes.columns
         self.added = self.outcomes.added
         if columns is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args, get_type_hints
 
-from connector.base.cost import Prices, cost_of
+from connector.base.cost import Pricing, cost_of
 from connector.base.errors import ConnectorError
 from connector.base.records import GROUP, Answer, Failure, Provenance, Reply, Schema, Status
 
@@ -85,7 +85,7 @@ def of_reply(
     status: Status,
     error: Failure | None,
     key: bytes,
-    prices: Prices | None,
+    pricing: Pricing | None,
     *,
     cached: bool,
 ) -> Provenance:
@@ -101,7 +101,7 @@ def of_reply(
         usage.output_tokens,
         usage.cached_tokens,
         usage.reasoning_tokens,
-        cost_of(reply, usage, prices),
+        cost_of(reply, usage, pricing),
         reply.latency_ms,
         _request_id(reply.headers),
         key.hex() or None,

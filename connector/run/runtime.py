@@ -17,6 +17,7 @@ from connector.base.clock import Clock
 from connector.base.cost import Budget
 from connector.base.errors import StorageError
 from connector.base.masking import Masker
+from connector.base.price_list import EXTRA
 from connector.base.records import is_ok
 from connector.base.user_cache import cached
 from connector.calls.breaker import Breaker
@@ -46,8 +47,8 @@ _KEPT: Final = "the ledger %s is damaged and kept as %s: the next run begins a n
 _SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"
 
 _NO_PRICES: Final = (
-    "max_cost_usd is set and prices is not: the limit holds only where the endpoint reports what a reply cost, and the "
-    "run stops at the first reply that does not: set prices"
+    "max_cost_usd is set and no price of the model is known: the limit holds only where the endpoint reports what a "
+    f"reply cost, and the run stops at the first reply that does not: set prices, or run {EXTRA}"
 )
 
 IN_MEMORY: Final = "none"
@@ -184,7 +185,7 @@ class Runtime:
             clock or Clock(),
             grace=config.config.timeout,
         )
-        if config.max_cost_usd is not None and prices_of(config) is None:
+        if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
         _warn_if_readable(config)
         settings = settings_of(config, self.mask, self.control.clock)
@@ -192,6 +193,7 @@ class Runtime:
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
+        self.summary.pricing = plan.pricing
         self.kept = 0
 
     def run(

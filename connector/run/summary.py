@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from connector.base.clock import Clock
+from connector.base.cost import Pricing
 from connector.base.records import Outcome, Provenance, Status
 from connector.engines import Gauge
 from connector.run.pipeline import Result
@@ -196,6 +197,7 @@ class Summary:
 
     Attributes:
         gauge: The same. It may come later than the summary.
+        pricing: What says what replies cost, where the endpoint does not. It may come later, too.
         statuses: Rows by status.
         cached: Rows that were answered without a new call: by the ledger, or by the call of another row.
         attempts: Calls for the other rows, all tries counted.
@@ -207,6 +209,7 @@ class Summary:
 
     def __init__(self, gauge: Gauge | None = None, clock: Clock | None = None) -> None:
         self.gauge = gauge
+        self.pricing: Pricing | None = None
         self._now = (clock or Clock()).monotonic
         self._began = self._now()
         self._ended: float | None = None
@@ -283,6 +286,11 @@ class Summary:
         return self.input_tokens + self.output_tokens
 
     @property
+    def cost_source(self) -> str:
+        """Whose estimate the cost is; empty where it is the endpoint's, by the config's prices, or not known."""
+        return self.pricing.source if self.cost_usd and self.pricing else ""
+
+    @property
     def calls(self) -> int:
         """Calls that this run has made, retries included."""
         return self.gauge.calls if self.gauge else self.attempts
@@ -322,6 +330,8 @@ class Summary:
             f"{self.cached:,} rows answered without a new call",
             *spent(self.tokens, self.cost_usd),
         ]
+        if self.cost_source:
+            calls[-1] += f" ({self.cost_source})"
         return f"{rows:,} rows in {duration(seconds)}{rate}: {statuses or nothing}\n{', '.join(calls)}"
 
     def failures(self) -> list[str]:
@@ -344,6 +354,7 @@ class Summary:
             "cached_tokens": self.cached_tokens,
             "reasoning_tokens": self.reasoning_tokens,
             "cost_usd": self.cost_usd,
+            "cost_source": self.cost_source,
             "saved_usd": self.saved_usd,
             "causes": [each.to_dict() for each in self._causes],
         }

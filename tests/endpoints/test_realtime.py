@@ -90,7 +90,7 @@ def test_a_row_gets_the_text_that_answers_it(server: Realtime, dialed: Dial) -> 
     reply = dialed(server.url)(body("Hello", instructions="Be brief.", max_output_tokens=9, temperature=0.7))
     answer = load("realtime").answer(reply.body)
     assert (answer.content, answer.status, answer.model) == (answer_to("Hello"), Status.SUCCESS, "gpt-realtime-2")
-    assert answer.usage == (tokens_in("Hello"), tokens_in(answer_to("Hello")), 1, None)
+    assert answer.usage == (tokens_in("Hello"), tokens_in(answer_to("Hello")), 1, None, None)
     (update,) = server.of("session.update")
     assert update["session"] == {
         "type": "realtime",
