@@ -188,6 +188,13 @@ def test_add_a_ledger(house: House, endpoint: Endpoint) -> None:
     assert house.python(program.format("'x'")) == "connector.ledger.sqlite"
 
 
+def test_add_a_database_that_is_written_to(house: House) -> None:
+    house.follow("Add a database that is written to")
+    program = "import json; from connector.stores import writers; print(json.dumps(writers.load({}).__module__))"
+    assert house.python(program.format("'libsql'")) == "connector.stores.writers.sqlite"
+    assert house.python(program.format("'nosuch'")) == "connector.stores.writers.generic"
+
+
 def test_add_a_store(house: House) -> None:
     store = (house.path / "connector" / "stores" / "stdio.py").read_text()
     (house.path / "connector" / "stores" / "pipe.py").write_text(store)

@@ -41,7 +41,7 @@ class Target(NamedTuple):
     """A stream that `write` has rows for.
 
     `columns` are those that are known, rows may have others; `added` are those that its rows gain. `primary_key` says
-    which rows replace which.
+    which rows replace which. `is_open`: the output was found to take them, and is not to be tried again.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Target(NamedTuple):
     columns: Mapping[str, Schema] = {}
     added: Mapping[str, Schema] = {}
     primary_key: tuple[str, ...] = ()
+    is_open: bool = False
 
 
 class Estimate(NamedTuple):

@@ -113,13 +113,18 @@ class Destination:
     def _at(self, stream: str) -> _Staged:
         staged = self._staged.get(stream)
         if staged is None:
-            staged = self._staged[stream] = _Staged(
-                self._targets[stream], self._directory, self.written, _place_of(self._options[stream])
+            options = self._options[stream]
+            spool = Spool(
+                self._directory / f"{self.written}.jsonl",
+                Shape.of_table(),
+                columns_of=_place_of(options),
+                keeps_case=getattr(options, "KEEPS_CASE", False),
             )
+            staged = self._staged[stream] = _Staged(self._targets[stream], self.written, spool)
         return staged
 
     def _commit(self, name: str, staged: _Staged) -> None:
-        target = staged.target
+        target = staged.target._replace(is_open=True)
         with self._store.sink(self._options[name], target.added, source=staged, target=target) as sink:
             for record in staged.read():
                 sink.write(record, {})
@@ -130,18 +135,13 @@ class Destination:
 
 
 class _Staged:
-    """The waiting rows of one stream, as a `Source`, on their way to `place`.
+    """The waiting rows of one stream, as a `Source`. `first` is the number of rows of all streams before them."""
 
-    `first` is the number of rows of all streams before them.
-    """
-
-    def __init__(self, target: Target, directory: Path, first: int, place: str) -> None:
+    def __init__(self, target: Target, first: int, spool: Spool) -> None:
         self.target = target
         self.name = target.name
         self.first = first
-        self._path = directory / f"{first}.jsonl"
-        self._shape = Shape.of_table()
-        self._spool = Spool(self._path, self._shape, columns_of=place)
+        self._spool = spool
 
     @property
     def rows(self) -> int:
@@ -156,7 +156,7 @@ class _Staged:
             **self.target.columns,
             **{
                 name: schema
-                for name, schema in self._shape.columns.items()
+                for name, schema in (self._spool.shape.columns.items() if self._spool.shape else ())
                 if name not in added and name not in self.target.columns
             },
         }
@@ -170,7 +170,7 @@ class _Staged:
 
     def close(self) -> None:
         self._spool.close()
-        self._path.unlink(missing_ok=True)
+        self._spool.path.unlink(missing_ok=True)
 
 
 def _place_of(options: Any) -> str:

@@ -10,9 +10,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from connector.base import numbers
 from connector.base.records import Schema
-from connector.stores.staging.shapes import DECIMAL
 
 _SCHEMAS: Final[Mapping[type, Schema]] = {
     bool: {"type": ["null", "boolean"]},
@@ -73,39 +71,7 @@ def cursor_of(sample: Any, value: Any) -> Any:
     return convert(value) if convert else value
 
 
-def sql_value(value: Any) -> Any:
-    """Returns a JSON value as a database takes it: objects and lists as JSON text."""
-    return numbers.dumps(value).decode() if isinstance(value, dict | list) else value
-
-
 def existing_table(name: str, *columns: str) -> sa.TableClause:
     """Returns a table that exists, by its name or `schema.name`."""
     schema, _, table = name.rpartition(".")
     return sa.table(table, *map(sa.column, columns), schema=schema or None)
-
-
-def new_table(name: str, columns: Mapping[str, Schema]) -> sa.Table:
-    """Returns a table to be made: booleans, integers and numbers in their types, everything else as text."""
-    schema, _, table = name.rpartition(".")
-    made = [sa.Column(column, _column_type(type_)) for column, type_ in columns.items()]
-    return sa.Table(table, sa.MetaData(), *made, schema=schema or None)
-
-
-def widen(connection: sa.Connection, name: str, columns: Mapping[str, Schema]) -> None:
-    """Adds the columns that an existing table lacks; names that differ only in case are one column."""
-    wanted = new_table(name, columns)
-    known = {each["name"].casefold() for each in sa.inspect(connection).get_columns(wanted.name, wanted.schema)}
-    quoted = connection.dialect.identifier_preparer
-    for column in wanted.columns:
-        if column.name.casefold() not in known:
-            kind = column.type.compile(connection.dialect)
-            add = f"ALTER TABLE {quoted.format_table(wanted)} ADD COLUMN {quoted.format_column(column)} {kind}"
-            connection.exec_driver_sql(add)
-
-
-def _column_type(schema: Schema) -> type[sa.types.TypeEngine[Any]]:
-    if schema.get("format") == DECIMAL:
-        return sa.Text
-    kinds = schema.get("type", ())
-    kind = {kinds} if isinstance(kinds, str) else set(kinds)
-    return _SQL.get("".join(kind - {"null"}), sa.Text)

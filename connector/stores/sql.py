@@ -1,7 +1,10 @@
-"""SQL databases, by way of SQLAlchemy 2: a query or a table is read, and a table is appended to.
+"""SQL databases, by way of SQLAlchemy 2: a query or a table is read, and rows are brought into a table.
 
 The rows of a query are read all at once and wait in a private file: an endpoint takes them over hours, and no server
 keeps a cursor or a transaction open that long. Output rows wait, too, and enter their table in one transaction.
+
+What `sink` does with the rows that the table has, is the mode of its `Target`: `append` adds to them, `overwrite` puts
+the new rows in their place, `append_dedup` (an upsert) those of the same `primary_key`. Without a target it appends.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from connector.base import numbers
-from connector.base.errors import ConfigError, StorageError
-from connector.base.records import JSON, Checkpoint, Record, Schema, merged, remaining
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Checkpoint, Record, Schema, remaining
 from connector.base.streams import Target
 from connector.base.suggestions import there_are
 from connector.stores import Source
@@ -29,14 +32,12 @@ from connector.stores._sql_types import (
     cursor_of,
     existing_table,
     kind_of,
-    new_table,
-    sql_value,
-    widen,
 )
 from connector.stores.databases.connection import Database, opened, persistent
+from connector.stores.loading.table import Appender
 from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.private_directory import private_directory
-from connector.stores.staging.shapes import DECIMAL, Shape, check_names
+from connector.stores.staging.shapes import check_names
 from connector.stores.staging.spool import Spool
 
 _READS: Final = re.compile(
@@ -50,6 +51,9 @@ class Options(BaseModel):
     """A table of a database, or a query."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="SQL database", hide_input_in_errors=True)
+
+    KEEPS_CASE: ClassVar[bool] = True
+    """Names that differ only in case are columns of their own."""
 
     type: Literal["sql"] = Field(default="sql", title="Type")
     url: SecretStr = Field(
@@ -176,63 +180,6 @@ class Query:
         return chosen.order_by(sa.case((cursor.is_(None), 0), else_=1), cursor)
 
 
-class Appender:
-    """A `Sink` that puts rows into a table, which it makes if there is none.
-
-    They are appended, or, as `target` says, replace all rows that are there, or those of the same key.
-    """
-
-    def __init__(
-        self,
-        options: Options,
-        database: Database,
-        spool: Spool,
-        columns: Mapping[str, Schema],
-        target: Target | None,
-    ) -> None:
-        self._options = options
-        self._database = database
-        self._spool = spool
-        self._columns = columns
-        self._widens = target is not None
-        self._overwrites = target is not None and target.mode == "overwrite"
-        self._key = target.primary_key if target else ()
-        check_names(columns, options.table)
-
-    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
-        """See `Sink.write`."""
-        self._spool.write(record.index, None if added is None else merged(record.data, added))
-
-    def flush(self) -> None:
-        """Does nothing: the rows enter the table together."""
-
-    def commit(self) -> None:
-        """See `Sink.commit`."""
-        learned = self._spool.shape.columns if self._spool.shape else {}
-        columns = {**learned, **self._columns}
-        columns |= {name: schema for name, schema in learned.items() if schema.get("format") == DECIMAL}
-        rows = map(numbers.loads, self._spool.lines())
-        insert = sa.insert(existing_table(self._options.table, *columns))
-        with self._database.connect(StorageError) as connection, connection.begin():
-            new_table(self._options.table, columns).create(connection, checkfirst=True)
-            if self._widens:
-                widen(connection, self._options.table, columns)
-            if self._overwrites:
-                connection.execute(sa.delete(insert.table))
-            while batch := [{name: sql_value(row.get(name)) for name in columns} for row in islice(rows, INTERVAL)]:
-                connection.execute(insert, self._replacing(connection, insert.table, batch) if self._key else batch)
-
-    def _replacing(self, connection: sa.Connection, table: Any, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Deletes rows whose keys come again; returns the last row of each key, and all rows without one."""
-        keys = [tuple(row.get(name) for name in self._key) for row in batch]
-        last = {key: number for number, key in enumerate(keys) if None not in key}
-        if last:
-            same = sa.and_(*(table.c[name] == sa.bindparam(f"key_{place}") for place, name in enumerate(self._key)))
-            values = [{f"key_{place}": value for place, value in enumerate(key)} for key in last]
-            connection.execute(sa.delete(table).where(same), values)
-        return [row for number, row in enumerate(batch) if last.get(keys[number], number) == number]
-
-
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Query]:
     """Opens a query for reading, see `Store.source`; its types come from its first rows."""
@@ -245,16 +192,23 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Appender]:
-    """Opens a table for writing, see `Store.sink`. Objects and lists become JSON text, times ISO 8601 text."""
+    """Opens a table for writing, see `Store.sink`. It is made, or its columns widened, so that it holds the values.
+
+    Raises:
+        ConfigError: A commit would be refused, as far as can be found out without rows: no right, no schema, no key.
+    """
     if not options.table:
         raise ConfigError("output.query: a query cannot be written to: name the `table` that the rows go into")
-    with _connected(options) as database, private_directory() as directory:
-        with database.connect():
-            pass
-        with Spool(Path(directory) / "rows.jsonl", Shape.of_table(), is_typed=True) as spool:
-            yield Appender(
-                options, database, spool, {**remaining(source.columns if source else {}, added), **added}, target
-            )
+    given = source.columns if source else target.columns if target else {}
+    with (
+        _connected(options) as database,
+        private_directory() as directory,
+        Spool(Path(directory) / "rows.jsonl") as spool,
+    ):
+        appender = Appender(database, options.table, spool, {**remaining(given, added), **added}, target)
+        if target is None or not target.is_open:
+            appender.rehearse()
+        yield appender
 
 
 @contextmanager

@@ -242,7 +242,7 @@ def test_a_run_that_the_endpoint_ends_stores_what_is_answered_and_goes_on_withou
     assert sum(call.prompt == "row 1" for call in endpoint.journal.calls) == 1
 
 
-def test_an_output_that_fails_is_a_system_error_and_no_state(sync: Sync) -> None:
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_paid_for(sync: Sync) -> None:
     url = f"sqlite:///{sync.path}/out.db"
     output = {"type": "sql", "url": url, "table": "{stream}"}
     sync.write(record(1), output=output)
@@ -253,7 +253,7 @@ def test_an_output_that_fails_is_a_system_error_and_no_state(sync: Sync) -> None
         sqlite(sync.path / "out.db", "DROP TABLE reviews", "CREATE VIEW reviews AS SELECT 1 AS id, '' AS text")
     code, _, messages = sync.write(record(1), state(1), output=output)
     assert (code, of_type(messages, "STATE")) == (1, [])
-    assert error_of(messages)["failure_type"] == "system_error"
+    assert error_of(messages)["failure_type"] == "config_error"
     assert "the database says" in error_of(messages)["message"]
 
 

@@ -85,7 +85,11 @@ def test_overwriting_with_nothing_leaves_no_rows_and_the_columns(place: Place) -
 def test_of_the_rows_with_one_key_the_last_stays_at_its_place(place: Place) -> None:
     place.sync(row(1, "old"), row(2), row(2, "b"), mode="append_dedup")
     place.sync(row(3), row(1, "new"), row(1, "newer"), mode="append_dedup")
-    assert place.rows() == [row(2, "b"), row(3), row(1, "newer")]
+    expected = [row(2, "b"), row(3), row(1, "newer")]
+    if place.kind == "sql":  # a table has no order
+        assert sorted(place.rows(), key=str) == sorted(expected, key=str)
+    else:
+        assert place.rows() == expected
 
 
 def test_rows_without_a_key_replace_none(place: Place) -> None:

@@ -147,8 +147,9 @@ class Table:
     and a few kilobytes of rows become a table of gigabytes: such rows are refused.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, *, keeps_case: bool = False) -> None:
         self._where = where
+        self._keeps_case = keeps_case
         self._seen: dict[str, str] = {}
         self._rows = 0
         self._cells = 0
@@ -161,7 +162,7 @@ class Table:
         """
         self._rows += 1
         self._cells += len(row)
-        if columns != len(self._seen):
+        if columns != len(self._seen) and not self._keeps_case:
             for name in row:
                 if self._seen.get(name.casefold()) != name and (problem := _clash(name, self._seen)):
                     raise ConfigError(f"{self._where}: {problem}: rename the column")

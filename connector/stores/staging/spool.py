@@ -156,6 +156,7 @@ class Spool:
         path: The file, in a private directory.
         shape: Learns what the rows look like.
         columns_of: The file or table in which the keys become columns; keys that cannot are then refused at once.
+        keeps_case: Whether that gives every key a column, also those that differ only in case.
         is_typed: The lines are for columns with types, as in `encode`.
         gap: The line of a row that is left out.
     """
@@ -166,12 +167,14 @@ class Spool:
         shape: Shape | None = None,
         *,
         columns_of: str | None = None,
+        keeps_case: bool = False,
         is_typed: bool = False,
         gap: bytes = b"",
     ) -> None:
         self.shape = shape
-        self._table = None if columns_of is None else Table(columns_of)
+        self._table = None if columns_of is None else Table(columns_of, keeps_case=keeps_case)
         self._is_typed = is_typed
+        self.path = path
         self._place = path.parent.parent  # of the private directory
         self._lines = Ordered(path, gap)
         self.longest = len(gap)

@@ -1,0 +1,237 @@
+"""What is common to all databases that rows are written to: the contract, and the steps that most of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.base.errors import StorageError
+from connector.base.streams import Mode
+from connector.stores.loading.kinds import Kind
+from connector.stores.loading.names import Rules, shortened
+
+PATIENCE: Final = 600
+"""Seconds that a sync waits for another one that writes into the same table."""
+
+Batch = Sequence[Sequence[Any]]
+"""Rows as columns: the values of each column in the form of `kinds.converter`, or `None`."""
+
+
+class Column(NamedTuple):
+    """A column of a table. `is_required`: it takes no null, and has no default."""
+
+    name: str
+    kind: Kind
+    is_required: bool = False
+
+
+class Table(NamedTuple):
+    """What is known of an existing table: its columns by name."""
+
+    columns: Mapping[str, Column]
+
+
+class Plan(NamedTuple):
+    """What to do to a table: its columns as they are to be, and which of them are made, or get another kind.
+
+    `key` are the columns that decide which row replaces which; without them rows are appended.
+    """
+
+    mode: Mode
+    columns: Sequence[Column]
+    added: Sequence[Column] = ()
+    changed: Sequence[tuple[Column, Kind]] = ()
+    key: Sequence[str] = ()
+
+    @property
+    def others(self) -> list[str]:
+        """The columns that are not part of the key."""
+        return [column.name for column in self.columns if column.name not in self.key]
+
+
+class Writer(ABC):
+    """One table of one database, over one connection. Made for one commit: `began`, then `table`, `write`, `end`.
+
+    Attributes:
+        has_nul: Whether texts may hold the character NUL.
+    """
+
+    RULES: ClassVar[Rules] = Rules()
+    has_nul: ClassVar[bool] = True
+
+    def __init__(self, connection: sa.Connection, name: str) -> None:
+        self.connection = connection
+        schema, _, table = name.rpartition(".")
+        self.schema = schema
+        self.name = shortened(table, self.RULES)
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        self.quote = quote
+        self.place = f"{quote(schema)}.{quote(self.name)}" if schema else quote(self.name)
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Runs a statement as it is written, and returns its rows."""
+        result = self.connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    def ask(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Runs a query of a catalogue with `:name` for values, and returns its rows."""
+        return [tuple(row) for row in self.connection.execute(sa.text(statement), values)]
+
+    def list_of(self, names: Iterable[str], before: str = "") -> str:
+        """Returns names as SQL, with commas."""
+        return ", ".join(before + self.quote(name) for name in names)
+
+    def table_beside(self, ending: str) -> str:
+        """Returns the name of another table in the same schema, as SQL."""
+        name = self.quote(shortened(self.name + ending, self.RULES))
+        return f"{self.quote(self.schema)}.{name}" if self.schema else name
+
+    def begin(self, waiting: Callable[[], None]) -> None:
+        """Begins a transaction, alone: another sync of the same table is waited for, which `waiting` is told.
+
+        Raises:
+            StorageError: It did not end.
+        """
+        if not self.attempt():
+            waiting()
+            if not self.wait():
+                raise StorageError(
+                    f"{self.name}: another sync has been writing there for {PATIENCE} s: run it again when it has ended"
+                )
+
+    @abstractmethod
+    def attempt(self) -> bool:
+        """Begins at once, and returns whether no other sync writes into the table."""
+
+    def wait(self) -> bool:
+        """Waits at most `PATIENCE` for another sync; returns whether it has ended."""
+        return False
+
+    def end(self) -> None:
+        """Makes all that was done visible."""
+        self.connection.commit()
+
+    def undo(self) -> None:
+        """Undoes all that was done since it began."""
+        self.connection.rollback()
+
+    @abstractmethod
+    def table(self) -> Table | None:
+        """Returns the table as it is now; `None` if there is none."""
+
+    @abstractmethod
+    def native(self, kind: Kind) -> str:
+        """Returns the type of a column, as SQL."""
+
+    def supported(self, kind: Kind) -> Kind:
+        """Returns the kind that stands for one which the database lacks; others as they are."""
+        return kind
+
+    def in_key(self, kind: Kind) -> Kind:
+        """Returns the kind for a column of a key."""
+        return kind
+
+    def create(self, plan: Plan) -> None:
+        """Makes the table."""
+        self.run(f"CREATE TABLE {self.place} ({', '.join(self.definition(column, plan) for column in plan.columns)})")
+
+    def definition(self, column: Column, plan: Plan) -> str:  # noqa: ARG002 - for members whose keys need more
+        """Returns the definition of a column, as SQL."""
+        return f"{self.quote(column.name)} {self.native(column.kind)}"
+
+    def add(self, column: Column, plan: Plan) -> None:
+        """Adds a column."""
+        self.run(f"ALTER TABLE {self.place} ADD COLUMN {self.definition(column, plan)}")
+
+    @abstractmethod
+    def change(self, column: Column, kind: Kind, plan: Plan) -> None:
+        """Gives a column another kind, its values unchanged."""
+
+    def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
+        """The same; returns why it is not possible, else an empty text, and leaves everything as it was then."""
+        try:
+            with self.connection.begin_nested():
+                self.change(column, kind, plan)
+        except SQLAlchemyError as error:
+            return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        return ""
+
+    @abstractmethod
+    def is_unique(self, key: Sequence[str]) -> bool:
+        """Returns whether the table has a unique index over just these columns, compared as bytes."""
+
+    @abstractmethod
+    def make_unique(self, key: Sequence[str]) -> None:
+        """Makes such an index."""
+
+    def require_key(self, plan: Plan) -> None:
+        """Makes the key unique, if it is not.
+
+        Raises:
+            StorageError: The table has rows with the same key.
+        """
+        if not self.is_unique(plan.key):
+            self.check_key(plan.key)
+            self.make_unique(plan.key)
+
+    def check_key(self, key: Sequence[str]) -> None:
+        """Refuses a key that several rows of the table have.
+
+        Raises:
+            StorageError: They are there.
+        """
+        if found := self.duplicate(key):
+            raise StorageError(
+                f"{self.name}: the table has several rows with {found}, so {', '.join(key)} cannot be its key: "
+                "remove all but one of them, or choose another key"
+            )
+
+    def duplicate(self, key: Sequence[str]) -> str:
+        """Returns a key that several rows of the table have, as text; an empty text if there is none."""
+        whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in key)
+        names = ", ".join(f"MIN({self.quote(name)})" for name in key)
+        found = self.run(
+            f"SELECT {names} FROM {self.place} WHERE {whole} "
+            f"GROUP BY {', '.join(map(self.as_bytes, key))} HAVING COUNT(*) > 1 LIMIT 1"
+        )
+        return ", ".join(f"{name} = {value}" for name, value in zip(key, found[0], strict=True)) if found else ""
+
+    def as_bytes(self, name: str) -> str:
+        """Returns a column of a key, as SQL, so that texts are compared as bytes."""
+        return self.quote(name)
+
+    @abstractmethod
+    def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
+        """Brings rows into the table: appended, in place of all rows (`overwrite`), or of those with the same key.
+
+        With a key, the last of several rows that have the same one counts. Rows whose key has a null are appended.
+        """
+
+    def rehearse(self, plan: Plan, *, exists: bool) -> None:
+        """Does what a commit would do, without rows, and undoes it: what is forbidden is found before any call."""
+        try:
+            if not self.attempt():
+                return  # another sync is allowed to do it all
+            if not exists:
+                self.create(plan)
+            for column in plan.added if exists else ():
+                self.add(column, plan)
+            self.probe(plan)
+        finally:
+            self.undo()
+
+    def probe(self, plan: Plan) -> None:
+        """Runs the statements of a commit for no row at all."""
+        names = self.list_of(column.name for column in plan.columns)
+        if not names:
+            return
+        self.run(f"INSERT INTO {self.place} ({names}) SELECT {names} FROM {self.place} WHERE 1 = 0")
+        if plan.mode == "overwrite":
+            self.run(f"DELETE FROM {self.place} WHERE 1 = 0")
+        if plan.key and (others := plan.others):
+            name = self.quote(others[0])
+            self.run(f"UPDATE {self.place} SET {name} = {name} WHERE 1 = 0")

@@ -1,0 +1,436 @@
+"""The kinds of columns: which values each holds unchanged, and which kind holds the values of two.
+
+A kind says what a column means; how a database calls it is a matter of that database's module.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import re
+import struct
+import uuid
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from types import NoneType
+from typing import Any, Final, NamedTuple
+
+from connector.base import numbers
+from connector.base.numbers import Number
+from connector.base.records import JSON, Schema
+from connector.stores.staging.shapes import DECIMAL as DECIMAL_FORMAT
+
+
+class Kind(NamedTuple):
+    """What a column holds.
+
+    `size` is the most characters of a text, the bits of an integer or of a float's fraction, the numbers of a vector,
+    or the digits before a decimal's point; `scale` those after it. 0 is no limit. `item` is what an array consists of.
+    """
+
+    name: str
+    size: int = 0
+    scale: int = 0
+    item: Any = None  # a Kind
+
+    def __str__(self) -> str:
+        return f"{self.item} array" if self.name == "array" else self.name
+
+
+NULL: Final = Kind("null")
+BOOLEAN: Final = Kind("boolean")
+INTEGER: Final = Kind("integer", 64)
+SHORT: Final = Kind("integer", 54)
+"""Integers that a double holds, too."""
+DOUBLE: Final = Kind("double", 53)
+FLOAT: Final = Kind("double", 24)
+DECIMAL: Final = Kind("decimal")
+DIGIT: Final = Kind("decimal", 1)
+"""Decimals whose values tell how many digits they have."""
+TEXT: Final = Kind("text")
+ASCII: Final = Kind("ascii")
+JSON_TEXT: Final = Kind("json")
+DATE: Final = Kind("date")
+TIME: Final = Kind("time")
+TIME_TZ: Final = Kind("time_tz")
+TIMESTAMP: Final = Kind("timestamp")
+TIMESTAMP_TZ: Final = Kind("timestamp_tz")
+DATETIME: Final = Kind("datetime")
+"""A timestamp in a database that has no zones: one with a zone is stored in UTC."""
+VECTOR: Final = Kind("vector")
+"""An embedding; the values tell how many numbers it has. Its numbers have 32 bits, whatever the values have."""
+FLOATS: Final = Kind("array", item=DOUBLE)
+UUID: Final = Kind("uuid")
+BYTES: Final = Kind("bytes")
+ANY: Final = Kind("any")
+"""A column of SQLite without a type: it keeps each number and text as it is."""
+NUMERIC: Final = Kind("numeric")
+"""A column of SQLite of a type that makes numbers of texts that look like numbers."""
+OTHER: Final = Kind("other")
+"""A type that we never make, such as an enumeration: it is given text, and its database decides."""
+
+_NUMBERS: Final = ("integer", "double", "decimal")
+SCALARS: Final = ("boolean", "text", *_NUMBERS)
+_EXACT: Final = 1 << 53
+_INT64: Final = 1 << 63
+_SIX: Final = "%.6g"  # digits that a float of 32 bits always keeps
+_DAY: Final = r"(?!0000)\d{4}-\d\d-\d\d"
+_CLOCK: Final = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
+_ZONE: Final = r"(?:Z|[+-]\d\d:\d\d)"
+_PATTERNS: Final = {
+    "date": re.compile(_DAY),
+    "time": re.compile(_CLOCK),
+    "time_tz": re.compile(_CLOCK + _ZONE),
+    "timestamp": re.compile(f"{_DAY}[T ]{_CLOCK}"),
+    "timestamp_tz": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
+    "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
+}
+_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
+    "date": dt.date.fromisoformat,
+    "time": dt.time.fromisoformat,
+    "time_tz": dt.time.fromisoformat,
+}
+
+
+def of_schema(schema: Schema) -> Kind:
+    """Returns the kind that a JSON Schema asks for; `NULL` where only the values can tell."""
+    types = schema.get("type", ())
+    match sorted(({types} if isinstance(types, str) else set(types)) - {"null"}):
+        case ["boolean"]:
+            return BOOLEAN
+        case ["integer"]:
+            return DIGIT if schema.get("airbyte_type") == "big_integer" else INTEGER
+        case ["number"] | ["integer", "number"]:
+            is_long = schema.get("format") == DECIMAL_FORMAT or schema.get("airbyte_type") in ("integer", "big_number")
+            return DIGIT if is_long else DOUBLE
+        case ["string"]:
+            return _of_string(schema)
+        case ["object"]:
+            return JSON_TEXT
+        case ["array"]:
+            items = schema.get("items")
+            item = of_schema(items) if isinstance(items, dict) else NULL
+            if item == DOUBLE and isinstance(items, dict) and items.get("format") == "float":
+                return VECTOR
+            return Kind("array", item=item) if item.name in SCALARS or item == NULL else JSON_TEXT
+    return NULL
+
+
+def _of_string(schema: Schema) -> Kind:
+    is_plain = str(schema.get("airbyte_type", "")).endswith("_without_timezone")
+    if schema.get("contentEncoding") == "base64":
+        return BYTES
+    match schema.get("format"):
+        case "date-time":
+            return TIMESTAMP if is_plain else TIMESTAMP_TZ
+        case "time":
+            return TIME_TZ if str(schema.get("airbyte_type", "")).endswith("_with_timezone") else TIME
+        case "date":
+            return DATE
+        case "uuid":
+            return UUID
+    return TEXT
+
+
+def natural(values: Sequence[JSON]) -> Kind:
+    """Returns the narrowest kind that holds these values, as JSON types tell; `NULL` where all are null."""
+    types = set(map(type, values)) - {NoneType}
+    if not types:
+        return NULL
+    if types == {bool}:
+        return BOOLEAN
+    if types == {str}:
+        return TEXT
+    if types <= {int, float, Number}:
+        if types == {int} and fits(INTEGER, values):
+            return SHORT if fits(SHORT, values) else INTEGER
+        if Number not in types and float in types and fits(DOUBLE, values):
+            return DOUBLE
+        return decimal_of(values)
+    if types == {list}:
+        item = natural([each for value in values if value is not None for each in value])
+        return Kind("array", item=item) if item.name in SCALARS or item == NULL else JSON_TEXT
+    return JSON_TEXT if types & {dict, list} else TEXT
+
+
+def decimal_of(values: Sequence[JSON]) -> Kind:
+    """Returns the decimals that hold these numbers."""
+    sizes = [_digits(value) for value in values if value is not None]
+    return Kind("decimal", max(1, *(before for before, _ in sizes)), max(after for _, after in sizes))
+
+
+def _digits(value: float) -> tuple[int, int]:
+    """Returns how many digits a number has before and after its point."""
+    _, digits, exponent = Decimal(str(value)).as_tuple()
+    after = max(-int(exponent), 0)
+    return max(len(digits) + int(exponent), 0), after
+
+
+def merged(one: Kind, other: Kind) -> Kind:
+    """Returns the narrowest kind that holds the values of both."""
+    if other in (one, NULL):
+        return one
+    if one == NULL:
+        return other
+    if one.name == "unsigned":
+        return merged(INTEGER if one.size < INTEGER.size else Kind("decimal", 20), other)
+    names = {one.name, other.name}
+    if len(names) == 1 and one.name in ("integer", "double", "text", "ascii"):
+        return one if one.size == 0 or one.size >= other.size > 0 else other
+    if names <= set(_NUMBERS):
+        return _merged_numbers(one, other)
+    if names == {"array"}:
+        item = merged(one.item, other.item)
+        same = {one.item.name, other.item.name}
+        is_array = "null" in same or same <= set(_NUMBERS) or len(same) == 1
+        return Kind("array", item=item) if is_array and item.name in SCALARS else JSON_TEXT
+    if names <= {"array", "vector"}:
+        return Kind("array", item=DOUBLE)
+    if "json" in names or "array" in names:
+        return JSON_TEXT
+    return TEXT
+
+
+def _merged_numbers(one: Kind, other: Kind) -> Kind:
+    wholes = [Kind("decimal", 19) if each.name == "integer" else each for each in (one, other)]
+    if "double" in (one.name, other.name):
+        return DOUBLE if max(_bits(one), _bits(other)) <= SHORT.size else DECIMAL
+    if DECIMAL in wholes:
+        return DECIMAL
+    return Kind("decimal", max(each.size for each in wholes), max(each.scale for each in wholes))
+
+
+def _bits(kind: Kind) -> int:
+    """Returns how many bits exact numbers have, more than a double holds for decimals."""
+    return kind.size if kind.name in ("integer", "double") else INTEGER.size
+
+
+def fits(kind: Kind, values: Sequence[JSON]) -> bool:
+    """Returns whether a column of this kind holds all of these values unchanged."""
+    types = set(map(type, values)) - {NoneType}
+    match kind.name:
+        case "null":
+            return not types
+        case "text" if types <= {str}:
+            return kind.size == 0 or all(value is None or len(value) <= kind.size for value in values)
+        case "integer" if types <= {int}:
+            most = 1 << (kind.size - 1)
+            some = [value for value in values if value is not None]
+            return not some or (-most <= min(some) and max(some) < most)
+        case "double" if types <= {float} and kind.size > FLOAT.size:
+            return True
+        case "boolean":
+            return types <= {bool}
+        case "json":
+            return True
+    convert = converter(kind)
+    try:
+        for value in values:
+            if value is not None:
+                convert(value)
+    except ValueError:
+        return False
+    return True
+
+
+def converter(kind: Kind) -> Callable[[JSON], Any]:
+    """Returns what makes of a JSON value, not null, the one form that all databases are handed for a kind.
+
+    Booleans, integers, floats and lists stay; decimals become digits, objects JSON, bytes `bytes`; all others are text.
+    What it returns raises `ValueError`, with the reason, for a value that the kind does not hold unchanged.
+    """
+    if kind.name in _PATTERNS:
+        return _moment(kind.name)
+    if kind.name == "array":
+        return _array(converter(kind.item))
+    if kind.name == "vector":
+        return _vector(kind.size)
+    if kind.name in ("text", "ascii"):
+        return _text(kind)
+    if kind.name == "integer":
+        return _integer(-1 << (kind.size - 1), 1 << (kind.size - 1))
+    if kind.name == "unsigned":
+        return _integer(0, 1 << kind.size)
+    if kind.name == "double":
+        return _double if kind.size > FLOAT.size else _float
+    if kind.name == "decimal":
+        return _exact(kind)
+    return _CONVERTERS[kind.name]
+
+
+def shown(value: JSON) -> str:
+    """Returns a value as an error shows it."""
+    text = written(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"  # noqa: PLR2004 - enough to find it
+
+
+def vector_of(values: Sequence[JSON]) -> Kind:
+    """Returns the kind for embeddings: a vector if they are all of one length, else an array."""
+    lists = [value for value in values if value is not None]
+    sizes = {len(value) if type(value) is list else 0 for value in lists}
+    kind = Kind("vector", max(sizes, default=0))
+    return kind if len(sizes) == 1 and fits(kind, lists) else natural(lists)
+
+
+def base64_of(value: bytes) -> str:
+    """Returns bytes as base64."""
+    return base64.b64encode(value).decode()
+
+
+def written(value: JSON) -> str:
+    """Returns a value as JSON."""
+    return numbers.dumps(value).decode()
+
+
+def _text(kind: Kind) -> Callable[[JSON], str]:
+    def text(value: JSON) -> str:
+        result = value if type(value) is str else written(value)
+        if kind.size and len(result) > kind.size:
+            raise ValueError(f"a text of {len(result)} characters does not fit into {kind.size}")
+        if kind.name == "ascii" and not result.isascii():
+            raise ValueError(f"{shown(value)} does not fit into the character set of the column")
+        return result
+
+    return text
+
+
+def _integer(least: int, end: int) -> Callable[[JSON], int]:
+    def integer(value: JSON) -> int:
+        if type(value) is float and value.is_integer() and abs(value) <= _EXACT:
+            value = int(value)
+        if type(value) is not int or not least <= value < end:
+            raise ValueError(f"{shown(value)} is no integer from {least} to {end - 1}")
+        return value
+
+    return integer
+
+
+def _double(value: JSON) -> float:
+    if type(value) is float or (type(value) is int and -_EXACT <= value <= _EXACT):
+        return value
+    if isinstance(value, Number) and value.is_double:
+        return float(value)
+    raise ValueError(f"{shown(value)} is no number that a double holds")
+
+
+def _float(value: JSON) -> float:
+    number = _double(value)
+    try:
+        if float(_SIX % number) == number or struct.unpack("f", struct.pack("f", number))[0] == number:
+            return number
+    except OverflowError:
+        pass
+    raise ValueError(f"{shown(value)} is no number that a float of 32 bits holds")
+
+
+def _exact(kind: Kind) -> Callable[[JSON], str]:
+    def exact(value: JSON) -> str:
+        if type(value) is bool or not isinstance(value, int | float):
+            raise ValueError(f"{shown(value)} is no number")
+        if kind != DECIMAL:
+            before, after = _digits(value)
+            if before > kind.size or after > kind.scale:
+                raise ValueError(f"{shown(value)} does not fit into {kind.size}.{kind.scale} digits")
+        return format(Decimal(str(value)), "f")
+
+    return exact
+
+
+def _boolean(value: JSON) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{shown(value)} is neither true nor false")
+    return value
+
+
+def _array(convert: Callable[[JSON], Any]) -> Callable[[JSON], list[Any]]:
+    def array(value: JSON) -> list[Any]:
+        if type(value) is not list:
+            raise ValueError(f"{shown(value)} is no list")
+        return [None if each is None else convert(each) for each in value]
+
+    return array
+
+
+def _vector(size: int) -> Callable[[JSON], list[Any]]:
+    def vector(value: JSON) -> list[Any]:
+        if type(value) is not list or len(value) != size or None in value:
+            raise ValueError(f"{shown(value)} is no vector of {size} numbers")
+        return [_double(each) for each in value]
+
+    return vector
+
+
+def _moment(name: str) -> Callable[[JSON], str]:
+    matches, parse = _PATTERNS[name].fullmatch, _PARSERS.get(name, dt.datetime.fromisoformat)
+
+    def moment(value: JSON) -> str:
+        if type(value) is str and matches(value):
+            try:
+                parse(value)
+            except ValueError:
+                pass
+            else:
+                return value
+        raise ValueError(f"{shown(value)} is no {name.replace('_tz', ' with a time zone')}")
+
+    return moment
+
+
+def _uuid(value: JSON) -> str:
+    try:
+        if type(value) is str and str(uuid.UUID(value)) == value:
+            return value
+    except ValueError:
+        pass
+    raise ValueError(f"{shown(value)} is no UUID in small letters")
+
+
+def _bytes(value: JSON) -> bytes:
+    try:
+        found = base64.b64decode(value, validate=True) if type(value) is str else b""
+        if type(value) is str and base64.b64encode(found).decode() == value:
+            return found
+    except (binascii.Error, ValueError):
+        pass
+    raise ValueError(f"{shown(value)} is no base64")
+
+
+def _other(value: JSON) -> str:
+    return value if type(value) is str else written(value)
+
+
+def _any(value: JSON) -> Any:
+    if type(value) is int and not -_INT64 <= value < _INT64:
+        raise ValueError(f"{shown(value)} is no integer of 64 bits")
+    if isinstance(value, Number):
+        return _double(value)
+    return value if isinstance(value, str | int | float) else written(value)
+
+
+def _numeric(value: JSON) -> Any:
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return value
+        raise ValueError(f"{shown(value)} is a text, of which the column makes a number")
+    if isinstance(value, bool | dict | list):
+        raise ValueError(f"{shown(value)} is no number")  # noqa: TRY004 - as all converters
+    return _any(value)
+
+
+def _null(value: JSON) -> None:
+    raise ValueError(f"{shown(value)} is not null")
+
+
+_CONVERTERS: Final[dict[str, Callable[[JSON], Any]]] = {
+    "null": _null,
+    "boolean": _boolean,
+    "json": written,
+    "uuid": _uuid,
+    "bytes": _bytes,
+    "other": _other,
+    "any": _any,
+    "numeric": _numeric,
+}

@@ -1,0 +1,22 @@
+"""Databases that rows are written to. One module is one database: its types, lock, bulk loading and upserts.
+
+A member has the class `Writer`, with the contract `loading.base.Writer`. A new one is a new file here, nothing else: it
+is found by the name that SQLAlchemy has for the database. `generic` stands for all that have none. What they share does
+not belong here but in `connector.stores.loading`, and connections in `connector.stores.databases`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any, Final
+
+GENERIC: Final = "generic"
+
+MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != GENERIC))
+"""The databases with a way of their own."""
+
+
+def load(kind: str) -> Any:
+    """Returns the class `Writer` for a kind of database."""
+    return importlib.import_module(f"{__name__}.{kind if kind in MEMBERS else GENERIC}").Writer

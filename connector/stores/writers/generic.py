@@ -1,0 +1,158 @@
+"""Databases without a module of their own, warehouses above all: by way of SQLAlchemy, in standard SQL.
+
+Rows enter by INSERTs of many. An upsert goes through a table beside it: rows whose keys come again are deleted, and
+then all are inserted, in one transaction where the database has transactions.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from connector.stores.loading import base, kinds
+from connector.stores.loading.base import Batch, Column, Plan, Table
+from connector.stores.loading.kinds import Kind
+from connector.stores.loading.names import Rules
+
+_TYPES: Final[dict[str, sa.types.TypeEngine[Any]]] = {
+    "boolean": sa.Boolean(),
+    "integer": sa.BigInteger(),
+    "double": sa.Double(),
+    "text": sa.Text(),
+    "date": sa.Date(),
+    "timestamp": sa.DateTime(),
+    "bytes": sa.LargeBinary(),
+}
+_DIGITS: Final = 38
+
+
+class Writer(base.Writer):
+    """See `base.Writer`. There is no lock: let one sync at a time write into a table."""
+
+    RULES = Rules(longest=63)
+
+    def attempt(self) -> bool:
+        """See `base.Writer.attempt`."""
+        return True
+
+    def table(self) -> Table | None:
+        """See `base.Writer.table`."""
+        inspector = sa.inspect(self.connection)
+        if not inspector.has_table(self.name, self.schema or None):
+            return None
+        columns = [
+            Column(
+                each["name"],
+                _kind(each["type"]),
+                not each["nullable"] and each.get("default") is None and not each.get("identity"),
+            )
+            for each in inspector.get_columns(self.name, self.schema or None)
+        ]
+        return Table({column.name: column for column in columns})
+
+    def native(self, kind: Kind) -> str:
+        """See `base.Writer.native`."""
+        type_ = sa.Numeric(kind.size + kind.scale, kind.scale) if kind.name == "decimal" else _TYPES[kind.name]
+        return type_.compile(self.connection.dialect)
+
+    def supported(self, kind: Kind) -> Kind:
+        """See `base.Writer.supported`."""
+        match kind.name:
+            case "decimal":
+                wide = Kind("decimal", max(kind.size, min(18, _DIGITS - kind.scale)), kind.scale)
+                return wide if kind.size and wide.size + wide.scale <= _DIGITS else kinds.TEXT
+            case "null":
+                return kind
+        return kind if kind.name in _TYPES else kinds.TEXT
+
+    def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
+        """See `base.Writer.change`."""
+        self.run(f"ALTER TABLE {self.place} ALTER COLUMN {self.quote(column.name)} TYPE {self.native(kind)}")
+
+    def is_unique(self, key: Sequence[str]) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.is_unique`. Warehouses keep no key unique; the table is looked through."""
+        return False
+
+    def make_unique(self, key: Sequence[str]) -> None:
+        """Does nothing: the upsert itself keeps the key unique."""
+
+    def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
+        """See `base.Writer.write`."""
+        if plan.mode == "overwrite":
+            self.run(f"DELETE FROM {self.place}")
+            for column, kind in plan.changed:
+                self.change(column, kind, plan)
+        if not plan.key:
+            self._insert(self.place, plan, batches)
+            return
+        beside = self.table_beside("__stage")
+        self.run(f"DROP TABLE IF EXISTS {beside}")
+        row = self.quote("connector_row")
+        columns = ", ".join(f"{self.quote(column.name)} {self.native(column.kind)}" for column in plan.columns)
+        self.run(f"CREATE TABLE {beside} ({columns}, {row} {self.native(kinds.INTEGER)})")
+        numbered = plan._replace(columns=[*plan.columns, Column("connector_row", kinds.INTEGER)])
+        self._insert(beside, numbered, _numbered(batches))
+        same = " AND ".join(f"s.{self.quote(name)} = {self.place}.{self.quote(name)}" for name in plan.key)
+        later = " AND ".join(f"n.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
+        names = [column.name for column in plan.columns]
+        self.run(f"DELETE FROM {self.place} WHERE EXISTS (SELECT 1 FROM {beside} s WHERE {same})")
+        self.run(
+            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {self.list_of(names, 's.')} FROM {beside} s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {beside} n WHERE {later} AND n.{row} > s.{row})"
+        )
+        self.run(f"DROP TABLE {beside}")
+
+    def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
+        table = sa.table(sa.quoted_name(place, quote=False), *(sa.column(column.name) for column in plan.columns))
+        names = [column.name for column in plan.columns]
+        convert = [_written(column.kind) for column in plan.columns]
+        for batch in batches:
+            cells = [list(map(each, values)) for each, values in zip(convert, batch, strict=True)]
+            rows = [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+            self.connection.execute(sa.insert(table), rows)
+
+
+def _numbered(batches: Iterator[Batch]) -> Iterator[Batch]:
+    start = 0
+    for batch in batches:
+        count = len(batch[0])
+        yield [*batch, range(start, start + count)]
+        start += count
+
+
+def _kind(type_: Any) -> Kind:
+    match type_:
+        case sa.Boolean():
+            return kinds.BOOLEAN
+        case sa.SmallInteger():
+            return Kind("integer", 16)
+        case sa.BigInteger():
+            return kinds.INTEGER
+        case sa.Integer():
+            return Kind("integer", 32)
+        case sa.Float():
+            return kinds.DOUBLE
+        case sa.Numeric():
+            scale = int(type_.scale or 0)
+            return Kind("decimal", int(type_.precision or _DIGITS) - scale, scale)
+        case sa.String():
+            return Kind("text", int(type_.length or 0))
+        case sa.DateTime():
+            return kinds.OTHER if type_.timezone else kinds.TIMESTAMP
+        case sa.Date():
+            return kinds.DATE
+        case sa.LargeBinary():
+            return kinds.BYTES
+    return kinds.OTHER
+
+
+def _written(kind: Kind) -> Callable[[Any], Any]:
+    match kind.name:
+        case "timestamp":
+            return lambda value: None if value is None else dt.datetime.fromisoformat(value)
+        case "date":
+            return lambda value: None if value is None else dt.date.fromisoformat(value)
+    return lambda value: value

@@ -1,0 +1,355 @@
+"""MariaDB and MySQL: rows enter by INSERT of many, upserts by ON DUPLICATE KEY, alone under GET_LOCK.
+
+Their DDL cannot be undone, so an overwrite that changes types fills a new table, and puts it in the place of the old
+one by a RENAME, which readers see at once and as a whole.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.base.errors import StorageError
+from connector.stores.loading import base, kinds
+from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.loading.kinds import Kind
+from connector.stores.loading.names import Rules, shortened
+
+_MODE: Final = (
+    "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,"
+    "NO_AUTO_VALUE_ON_ZERO"
+)
+_NATIVE: Final = {
+    "boolean": "BOOLEAN",
+    "integer": "BIGINT",
+    "double": "DOUBLE",
+    "text": "LONGTEXT CHARACTER SET utf8mb4",
+    "json": "JSON",
+    "date": "DATE",
+    "time": "TIME(6)",
+    "datetime": "DATETIME(6)",
+    "uuid": "UUID",
+    "bytes": "LONGBLOB",
+}
+_INTEGERS: Final = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+_COLUMNS: Final = """
+SELECT column_name, data_type, column_type, character_maximum_length, character_set_name, numeric_precision,
+numeric_scale, is_nullable, column_default, extra FROM information_schema.columns
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name ORDER BY ordinal_position
+"""
+_JSON: Final = """
+SELECT check_clause FROM information_schema.check_constraints
+WHERE constraint_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+"""
+_INDEXES: Final = """
+SELECT index_name, column_name, sub_part FROM information_schema.statistics
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND non_unique = 0
+"""
+_COLLATIONS: Final = """
+SELECT column_name, column_type, collation_name, is_nullable FROM information_schema.columns
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND collation_name IS NOT NULL
+"""
+_EXACT: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary")
+_LONG: Final = 64_000  # characters of a TEXT that is no LONGTEXT, each of at most four bytes
+_KEY: Final = 255  # characters of a text in a key of MySQL
+_DIGITS: Final = 65
+_SCALE: Final = 30
+_STATEMENT: Final = 1 << 20
+_MARGIN: Final = 1 << 14
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})
+
+
+class Writer(base.Writer):
+    """See `base.Writer`."""
+
+    RULES = Rules(longest=64, is_good=lambda name: all("\0" < each <= "\uffff" for each in name) and name[-1:] != " ")
+
+    def attempt(self) -> bool:
+        """See `base.Writer.attempt`."""
+        self.run(f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', innodb_lock_wait_timeout = {PATIENCE}")
+        return self._locked(0)
+
+    def wait(self) -> bool:
+        """See `base.Writer.wait`."""
+        return self._locked(PATIENCE)
+
+    def _locked(self, seconds: int) -> bool:
+        ((database,),) = self.run("SELECT DATABASE()")
+        name = hashlib.sha256(f"{self.schema or database}.{self.name}".encode()).hexdigest()[:40]
+        return self.run(f"SELECT GET_LOCK('connector-{name}', {seconds})") == [(1,)]
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"schema": self.schema or None, "name": self.name}
+
+    @cached_property
+    def _is_mariadb(self) -> bool:
+        return bool(getattr(self.connection.dialect, "is_mariadb", False))
+
+    @property
+    def _version(self) -> tuple[Any, ...]:
+        return tuple(self.connection.dialect.server_version_info or ())
+
+    def table(self) -> Table | None:
+        """See `base.Writer.table`."""
+        found = self.ask(_COLUMNS, **self._where)
+        checks = {text for (text,) in self.ask(_JSON, **self._where)} if self._is_mariadb and found else set()
+        columns = [
+            Column(
+                row[0], self._kind(row, checks), row[7] == "NO" and row[8] is None and "auto_increment" not in row[9]
+            )
+            for row in found
+            if "GENERATED" not in row[9]
+        ]
+        return Table({column.name: column for column in columns}) if columns else None
+
+    def _kind(self, row: tuple[Any, ...], checks: set[str]) -> Kind:
+        name, type_, whole, length, charset, precision, scale, *_ = row
+        if type_ in _INTEGERS:
+            if whole == "tinyint(1)":
+                return kinds.BOOLEAN
+            return Kind("unsigned" if "unsigned" in whole else "integer", _INTEGERS[type_])
+        match type_:
+            case "decimal":
+                return Kind("decimal", precision - scale, scale)
+            case "double":
+                return kinds.DOUBLE
+            case "float":
+                return kinds.FLOAT
+            case "date" | "time" | "uuid" | "json":
+                return Kind(type_)
+            case "datetime" | "timestamp":
+                return kinds.DATETIME
+            case "blob" | "mediumblob" | "longblob" | "varbinary":
+                return kinds.BYTES
+            case "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext":
+                if f"json_valid(`{name}`)" in checks:
+                    return kinds.JSON_TEXT
+                size = 0 if type_ == "longtext" else length if "char" in type_ else length // 4
+                return Kind("text" if charset == "utf8mb4" else "ascii", size)
+        return kinds.OTHER
+
+    def native(self, kind: Kind) -> str:
+        """See `base.Writer.native`."""
+        if kind.name == "decimal":
+            return f"DECIMAL({kind.size + kind.scale}, {kind.scale})"
+        if kind.name == "text" and kind.size:
+            return f"VARCHAR({kind.size}) CHARACTER SET utf8mb4"
+        return _NATIVE[kind.name]
+
+    def supported(self, kind: Kind) -> Kind:
+        """See `base.Writer.supported`."""
+        match kind.name:
+            case "decimal":
+                wide = Kind("decimal", max(kind.size, min(18, _DIGITS - kind.scale)), kind.scale)
+                return wide if kind.size and kind.scale <= _SCALE and wide.size + wide.scale <= _DIGITS else kinds.TEXT
+            case "array" if kind.item != kinds.NULL:
+                return kinds.JSON_TEXT
+            case "vector":
+                return kinds.JSON_TEXT
+            case "timestamp" | "timestamp_tz":
+                return kinds.DATETIME
+            case "time_tz" | "ascii":
+                return kinds.TEXT
+            case "uuid" if not self._is_mariadb or self._version < (10, 7):
+                return kinds.TEXT
+        return kind
+
+    def in_key(self, kind: Kind) -> Kind:
+        """See `base.Writer.in_key`. MySQL has no index over long texts."""
+        return kind if self._is_mariadb or kind.name != "text" else Kind("text", _KEY)
+
+    def definition(self, column: Column, plan: Plan) -> str:
+        """See `base.Writer.definition`. Keys are compared as bytes, blanks at their end too."""
+        text = super().definition(column, plan)
+        is_text = column.kind.name == "text" and column.name in plan.key
+        return f"{text} COLLATE {self._collation}" if is_text else text
+
+    @property
+    def _collation(self) -> str:
+        return _EXACT[0] if self._is_mariadb else _EXACT[1]
+
+    def create(self, plan: Plan) -> None:
+        """See `base.Writer.create`."""
+        self._create(self.place, plan)
+
+    def _create(self, place: str, plan: Plan) -> None:
+        columns = ", ".join(self.definition(column, plan) for column in plan.columns)
+        self.run(f"CREATE TABLE {place} ({columns}) CHARACTER SET utf8mb4")
+
+    def change(self, column: Column, kind: Kind, plan: Plan) -> None:
+        """See `base.Writer.change`."""
+        new = Column(column.name, kind)
+        simple = ("integer", "unsigned", "decimal", "text", "ascii", "uuid")
+        if column.kind.name in simple or (column.kind.name == "boolean" and kind.name != "text"):
+            self.run(f"ALTER TABLE {self.place} MODIFY COLUMN {self.definition(new, plan)}")
+            return
+        beside = Column(shortened(f"{column.name}__new", self.RULES), kind)
+        old, made = self.quote(column.name), self.quote(beside.name)
+        self.run(f"ALTER TABLE {self.place} DROP COLUMN IF EXISTS {made}")
+        self.run(f"ALTER TABLE {self.place} ADD COLUMN {self.definition(beside, plan)} AFTER {old}")
+        self.run(f"UPDATE {self.place} SET {made} = {_converted(old, column.kind, kind)}")
+        self.run(f"ALTER TABLE {self.place} DROP COLUMN {old}, CHANGE COLUMN {made} {self.definition(new, plan)}")
+
+    def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
+        """See `base.Writer.try_change`."""
+        if kind.name == "text" and column.name in plan.key:
+            self._drop_key()
+        try:
+            self.change(column, kind, plan)
+        except SQLAlchemyError as error:
+            return str(getattr(error, "orig", None) or error)
+        return ""
+
+    @property
+    def _index(self) -> str:
+        return shortened(f"{self.name}_connector_key", self.RULES)
+
+    def _drop_key(self) -> None:
+        if any(name == self._index for name, *_ in self.ask(_INDEXES, **self._where)):
+            self.run(f"ALTER TABLE {self.place} DROP INDEX {self.quote(self._index)}")
+
+    def _unique(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for index, column, part in self.ask(_INDEXES, **self._where):
+            found.setdefault(index, set()).add(column if part is None else f"{column}\0")
+        return found
+
+    def require_key(self, plan: Plan) -> None:
+        """See `base.Writer.require_key`. ON DUPLICATE KEY is about every unique key that a table has."""
+        written = {column.name for column in plan.columns}
+        for index, names in self._unique().items():
+            if names != set(plan.key) and written & {name.rstrip("\0") for name in names}:
+                raise StorageError(
+                    f"{self.name}: the table has another unique key, {index}: an upsert by {', '.join(plan.key)} could "
+                    "replace a row of another key: take that one as the key, or leave its columns out"
+                )
+        super().require_key(plan)
+
+    def is_unique(self, key: Sequence[str]) -> bool:
+        """See `base.Writer.is_unique`."""
+        return not self._inexact(key) and set(key) in self._unique().values()
+
+    def _inexact(self, key: Sequence[str]) -> list[tuple[str, str, bool]]:
+        """Returns the columns of a key that are not compared as bytes, with their types and whether they take nulls."""
+        return [
+            (name, type_, nullable == "YES")
+            for name, type_, collation, nullable in self.ask(_COLLATIONS, **self._where)
+            if name in key and collation not in _EXACT and type_ != "json"
+        ]
+
+    def make_unique(self, key: Sequence[str]) -> None:
+        """See `base.Writer.make_unique`."""
+        for name, type_, is_nullable in self._inexact(key):
+            null = "NULL" if is_nullable else "NOT NULL"
+            self.run(
+                f"ALTER TABLE {self.place} MODIFY COLUMN {self.quote(name)} {type_} CHARACTER SET utf8mb4 "
+                f"COLLATE {self._collation} {null}"
+            )
+        if set(key) not in self._unique().values():
+            self._drop_key()
+            self.run(f"ALTER TABLE {self.place} ADD UNIQUE INDEX {self.quote(self._index)} ({self.list_of(key)})")
+
+    def as_bytes(self, name: str) -> str:
+        """See `base.Writer.as_bytes`."""
+        return f"BINARY {self.quote(name)}" if self._inexact([name]) else self.quote(name)
+
+    def rehearse(self, plan: Plan, *, exists: bool) -> None:
+        """See `base.Writer.rehearse`. What cannot be undone is tried on a table beside it, which is then dropped."""
+        if exists:
+            has = [column for column in plan.columns if column not in plan.added]
+            super().rehearse(plan._replace(columns=has, added=()), exists=True)
+            return
+        beside = self.table_beside("__check")
+        self.run(f"DROP TABLE IF EXISTS {beside}")
+        self._create(beside, plan)
+        self.run(f"DROP TABLE {beside}")
+
+    def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
+        """See `base.Writer.write`."""
+        if plan.mode != "overwrite":
+            self._insert(self.place, plan, batches)
+        elif not plan.changed:
+            self.run(f"DELETE FROM {self.place}")
+            self._insert(self.place, plan, batches)
+        else:
+            self._swap(plan, batches)
+
+    def _swap(self, plan: Plan, batches: Iterator[Batch]) -> None:
+        new, old = self.table_beside("__new"), self.table_beside("__old")
+        self.run(f"DROP TABLE IF EXISTS {new}, {old}")
+        self.run(f"CREATE TABLE {new} LIKE {self.place}")
+        for column, kind in plan.changed:
+            self.run(f"ALTER TABLE {new} MODIFY COLUMN {self.definition(Column(column.name, kind), plan)}")
+        self._insert(new, plan, batches)
+        self.connection.commit()
+        self.run(f"RENAME TABLE {self.place} TO {old}, {new} TO {self.place}")
+        self.run(f"DROP TABLE {old}")
+
+    def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
+        names = self.list_of(column.name for column in plan.columns)
+        begin, end = f"INSERT INTO {place} ({names}) VALUES ", ""
+        if plan.key:
+            values = ", ".join(f"{self.quote(name)} = VALUES({self.quote(name)})" for name in plan.others)
+            same = f"{self.quote(plan.key[0])} = {self.quote(plan.key[0])}"
+            end = f" ON DUPLICATE KEY UPDATE {values or same}"
+        convert = [_written(column.kind) for column in plan.columns]
+        raw: Any = self.connection.connection.dbapi_connection
+        with raw.cursor() as cursor:
+            rows: list[str] = []
+            size = 0
+            for batch in batches:
+                cells = [list(map(each, values)) for each, values in zip(convert, batch, strict=True)]
+                for row in zip(*cells, strict=True):
+                    text = f"({','.join(row)})"
+                    if rows and size + len(text) > _STATEMENT:
+                        cursor.execute(begin + ",".join(rows) + end)
+                        rows, size = [], 0
+                    rows.append(text)
+                    size += len(text)
+            if rows:
+                cursor.execute(begin + ",".join(rows) + end)
+
+
+def _converted(name: str, old: Kind, new: Kind) -> str:
+    """Returns the SQL of a column's values as another type, all of their digits kept."""
+    match old.name, new.name:
+        case "boolean", "text":
+            return f"CASE {name} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {name} END"
+        case "bytes", "text":
+            return f"REPLACE(TO_BASE64({name}), '\\n', '')"
+        case "datetime", "text":
+            return f"DATE_FORMAT({name}, '%Y-%m-%dT%H:%i:%s.%f')"
+        case "text", "json":
+            return f"JSON_QUOTE({name})"
+        case "boolean", "json":
+            return f"IF({name}, 'true', 'false')"
+    return name
+
+
+def _written(kind: Kind) -> Callable[[Any], str]:
+    """Returns what writes a value as a literal."""
+    match kind.name:
+        case "integer" | "unsigned" | "double":
+            return lambda value: "NULL" if value is None else repr(value)
+        case "decimal":
+            return lambda value: "NULL" if value is None else value
+        case "boolean":
+            return lambda value: "NULL" if value is None else "1" if value else "0"
+        case "bytes":
+            return lambda value: "NULL" if value is None else f"X'{value.hex()}'"
+        case "datetime":
+            return lambda value: "NULL" if value is None else f"'{_in_utc(value)}'"
+    return lambda value: "NULL" if value is None else f"'{value.translate(_ESCAPES)}'"
+
+
+def _in_utc(text: str) -> str:
+    moment = dt.datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(dt.UTC).replace(tzinfo=None)
+    return moment.isoformat(" ")

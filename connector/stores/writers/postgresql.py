@@ -1,0 +1,252 @@
+"""PostgreSQL: rows enter by COPY, upserts through a table beside it and ON CONFLICT, all in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from connector.stores.loading import base, kinds
+from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.loading.kinds import Kind
+from connector.stores.loading.names import Rules, shortened
+
+_NATIVE: Final = {
+    "boolean": "boolean",
+    "integer": "bigint",
+    "double": "double precision",
+    "decimal": "numeric",
+    "text": "text",
+    "json": "jsonb",
+    "date": "date",
+    "time": "time",
+    "time_tz": "timetz",
+    "timestamp": "timestamp",
+    "timestamp_tz": "timestamptz",
+    "uuid": "uuid",
+    "bytes": "bytea",
+}
+_KINDS: Final = {
+    "bool": kinds.BOOLEAN,
+    "int2": Kind("integer", 16),
+    "int4": Kind("integer", 32),
+    "int8": kinds.INTEGER,
+    "float4": kinds.FLOAT,
+    "float8": kinds.DOUBLE,
+    "text": kinds.TEXT,
+    "varchar": kinds.TEXT,
+    "bpchar": kinds.TEXT,
+    "json": kinds.JSON_TEXT,
+    "jsonb": kinds.JSON_TEXT,
+    "date": kinds.DATE,
+    "time": kinds.TIME,
+    "timetz": kinds.TIME_TZ,
+    "timestamp": kinds.TIMESTAMP,
+    "timestamptz": kinds.TIMESTAMP_TZ,
+    "uuid": kinds.UUID,
+    "bytea": kinds.BYTES,
+}
+_COLUMNS: Final = """
+SELECT a.attname, t.typname, e.typname, a.atttypmod, a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
+"""
+_INDEXES: Final = """
+SELECT array_agg(a.attname::text) FROM pg_index i
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid
+AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
+"""
+_ISO: Final = {"timestamp_tz": """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""}
+_ISO["timestamp"] = """to_char({0}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_QUOTES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_STAGE: Final = "connector_stage"
+_ROW: Final = "connector_row"
+
+
+class Writer(base.Writer):
+    """See `base.Writer`."""
+
+    RULES = Rules(longest=63, is_in_bytes=True, folds=False)
+    has_nul = False
+
+    @property
+    def _lock(self) -> str:
+        return f"hashtextextended(current_database() || {_literal(self.place)}, 0)"
+
+    def attempt(self) -> bool:
+        """See `base.Writer.attempt`."""
+        return self.run(f"SELECT pg_try_advisory_xact_lock({self._lock})") == [(True,)]
+
+    def wait(self) -> bool:
+        """See `base.Writer.wait`."""
+        self.run(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
+        try:
+            self.run(f"SELECT pg_advisory_xact_lock({self._lock})")
+        except SQLAlchemyError as error:
+            if getattr(getattr(error, "orig", None), "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+                raise
+            return False
+        self.run("SET LOCAL lock_timeout = 0")
+        return True
+
+    def table(self) -> Table | None:
+        """See `base.Writer.table`."""
+        found = self.ask(_COLUMNS, place=self.place)
+        columns = [Column(name, _kind(type_, item, more), required) for name, type_, item, more, required in found]
+        return Table({column.name: column for column in columns}) if columns else None
+
+    def native(self, kind: Kind) -> str:
+        """See `base.Writer.native`."""
+        if kind.name == "array":
+            return f"{self.native(kind.item)}[]"
+        return f"{self._vector}({kind.size})" if kind.name == "vector" else _NATIVE[kind.name]
+
+    def supported(self, kind: Kind) -> Kind:
+        """See `base.Writer.supported`. Numerics have as many digits as they need."""
+        match kind.name:
+            case "vector" if not self._vector:
+                return kinds.FLOATS
+            case "array" if kind.item.name == "decimal":
+                return Kind("array", item=kinds.DECIMAL)
+            case "decimal":
+                return kinds.DECIMAL
+        return kind
+
+    @cached_property
+    def _vector(self) -> str:
+        """The type of vectors, where pgvector is in the database."""
+        found = self.run(
+            "SELECT quote_ident(n.nspname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
+            "WHERE t.typname = 'vector' AND t.typcategory = 'U'"
+        )
+        return f"{found[0][0]}.vector" if found else ""
+
+    def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
+        """See `base.Writer.change`."""
+        name = self.quote(column.name)
+        value = _converted(name, column.kind, kind, self.native(kind))
+        self.run(f"ALTER TABLE {self.place} ALTER COLUMN {name} TYPE {self.native(kind)} USING {value}")
+
+    def is_unique(self, key: Sequence[str]) -> bool:
+        """See `base.Writer.is_unique`."""
+        return any(set(names) == set(key) for (names,) in self.ask(_INDEXES, place=self.place))
+
+    def make_unique(self, key: Sequence[str]) -> None:
+        """See `base.Writer.make_unique`."""
+        index = self.quote(shortened(f"{self.name}_{'_'.join(key)}_connector_key", self.RULES))
+        self.run(f"CREATE UNIQUE INDEX {index} ON {self.place} ({self.list_of(key)})")
+
+    def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
+        """See `base.Writer.write`. Rows wait beside the table only where they cannot enter it at once."""
+        names = self.list_of(column.name for column in plan.columns)
+        if not plan.key and not plan.changed:
+            if plan.mode == "overwrite":
+                self.run(f"DELETE FROM {self.place}")
+            self._copy(self.place, plan, batches)
+            return
+        self.run(f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS SELECT {names} FROM {self.place} WHERE false")
+        for column, kind in plan.changed:
+            self._retype(f"pg_temp.{_STAGE}", column, kind)
+        self.run(f"ALTER TABLE pg_temp.{_STAGE} ADD COLUMN {_ROW} bigserial")
+        self._copy(f"pg_temp.{_STAGE}", plan, batches)
+        if plan.mode == "overwrite":
+            self.run(f"DELETE FROM {self.place}")
+            for column, kind in plan.changed:
+                self._retype(self.place, column, kind)
+        rows = f"SELECT {names} FROM pg_temp.{_STAGE}"
+        if not plan.key:
+            self.run(f"INSERT INTO {self.place} ({names}) {rows} ORDER BY {_ROW}")
+            return
+        key = self.list_of(plan.key)
+        whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
+        values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
+        self.run(
+            f"INSERT INTO {self.place} ({names}) SELECT {names} FROM (SELECT DISTINCT ON ({key}) * "
+            f"FROM pg_temp.{_STAGE} WHERE {whole} ORDER BY {key}, {_ROW} DESC) s ORDER BY {_ROW} "
+            f"ON CONFLICT ({key}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
+        )
+        self.run(f"INSERT INTO {self.place} ({names}) {rows} WHERE NOT ({whole}) ORDER BY {_ROW}")
+
+    def _retype(self, place: str, column: Column, kind: Kind) -> None:
+        """Gives a column of an empty table another type."""
+        alter = f"ALTER TABLE {place} ALTER COLUMN {self.quote(column.name)}"
+        self.run(f"{alter} DROP DEFAULT")
+        self.run(f"{alter} TYPE {self.native(kind)} USING NULL")
+
+    def _copy(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
+        names = self.list_of(column.name for column in plan.columns)
+        convert = [_written(column.kind) for column in plan.columns]
+        raw: Any = self.connection.connection.dbapi_connection
+        with raw.cursor() as cursor, cursor.copy(f"COPY {place} ({names}) FROM STDIN") as copy:
+            for batch in batches:
+                cells = [list(map(each, values)) for each, values in zip(convert, batch, strict=True)]
+                copy.write("".join(["\t".join(row) + "\n" for row in zip(*cells, strict=True)]))
+
+
+def _kind(type_: str, item: str | None, more: int) -> Kind:
+    """Returns the kind of a type, which `more` tells the length of."""
+    if item is not None:
+        inner = _kind(item, None, -1)
+        return Kind("array", item=inner) if inner.name in kinds.SCALARS else kinds.OTHER
+    if type_ == "numeric":
+        packed = more - 4
+        return kinds.DECIMAL if more < 0 else Kind("decimal", (packed >> 16) - (packed & 0x7FF), packed & 0x7FF)
+    if type_ == "vector":
+        return Kind("vector", max(more, 0))
+    found = _KINDS.get(type_, kinds.OTHER)
+    return Kind("text", more - 4) if type_ in ("varchar", "bpchar") and more > 0 else found
+
+
+def _converted(name: str, old: Kind, new: Kind, type_: str) -> str:
+    """Returns the SQL of a column's values as another type, all of their digits kept."""
+    match old.name, new.name:
+        case "double", "decimal":
+            return f"{name}::text::numeric"
+        case _, "json":
+            return f"to_jsonb({name})"
+        case "bytes", "text":
+            return f"translate(encode({name}, 'base64'), E'\\n', '')"
+        case "array", "text":
+            return f"to_json({name})::text"
+        case _, "text" if old.name in _ISO:
+            return _ISO[old.name].format(name)
+    return f"{name}::{type_}"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _written(kind: Kind) -> Callable[[Any], str]:
+    """Returns what writes a value as COPY reads it (PostgreSQL, "COPY", "Text Format")."""
+    match kind.name:
+        case "integer" | "double":
+            return lambda value: "\\N" if value is None else repr(value)
+        case "boolean":
+            return lambda value: "\\N" if value is None else "t" if value else "f"
+        case "bytes":
+            return lambda value: "\\N" if value is None else f"\\\\x{value.hex()}"
+        case "vector":
+            return lambda value: "\\N" if value is None else repr(value)
+        case "array":
+            return lambda value: "\\N" if value is None else _array(value).translate(_ESCAPES)
+        case "text" | "json" | "other":
+            return lambda value: "\\N" if value is None else value.translate(_ESCAPES)
+    return lambda value: "\\N" if value is None else value
+
+
+def _array(items: list[Any]) -> str:
+    """Returns the text of an array (PostgreSQL, "Array Input and Output Syntax")."""
+    return "{" + ",".join(map(_item, items)) + "}"
+
+
+def _item(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    return f'"{value.translate(_QUOTES)}"' if isinstance(value, str) else str(value).lower()

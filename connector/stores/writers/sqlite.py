@@ -1,0 +1,164 @@
+"""SQLite: one transaction from the look at the table to its last row; numbers in their types, all else as text."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy.exc import OperationalError
+
+from connector.stores.loading import base, kinds
+from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.loading.kinds import Kind
+from connector.stores.loading.names import shortened
+
+_NATIVE: Final = {
+    "boolean": "BOOLEAN",
+    "integer": "BIGINT",
+    "double": "DOUBLE",
+    "text": "TEXT",
+    "bytes": "BLOB",
+}
+_FUNCTION: Final = "connector_text"
+
+
+class Writer(base.Writer):
+    """See `base.Writer`."""
+
+    def attempt(self) -> bool:
+        """See `base.Writer.attempt`."""
+        raw: Any = self.connection.connection.dbapi_connection
+        raw.isolation_level = None  # Python begins no transaction of its own
+        raw.create_function(_FUNCTION, 2, _text, deterministic=True)
+        return self._begun(0)
+
+    def wait(self) -> bool:
+        """See `base.Writer.wait`."""
+        return self._begun(PATIENCE)
+
+    def _begun(self, seconds: int) -> bool:
+        self.run(f"PRAGMA busy_timeout = {seconds * 1000}")
+        raw: Any = self.connection.connection.dbapi_connection
+        try:
+            self.run("BEGIN IMMEDIATE")
+        except OperationalError as error:
+            if "locked" not in str(error.orig):
+                raise
+        return bool(raw.in_transaction)
+
+    def end(self) -> None:
+        """See `base.Writer.end`."""
+        self.run("COMMIT")
+
+    def undo(self) -> None:
+        """See `base.Writer.undo`."""
+        raw: Any = self.connection.connection.dbapi_connection
+        if raw.in_transaction:
+            self.run("ROLLBACK")
+
+    def table(self) -> Table | None:
+        """See `base.Writer.table`."""
+        found = self.run(f"PRAGMA {self._schema}table_xinfo({self.quote(self.name)})")
+        columns = [
+            Column(name, _kind(type_), bool(required) and default is None)
+            for _, name, type_, required, default, _, hidden in found
+            if not hidden
+        ]
+        return Table({column.name: column for column in columns}) if columns else None
+
+    @property
+    def _schema(self) -> str:
+        return f"{self.quote(self.schema)}." if self.schema else ""
+
+    def native(self, kind: Kind) -> str:
+        """See `base.Writer.native`."""
+        return _NATIVE[kind.name]
+
+    def supported(self, kind: Kind) -> Kind:
+        """See `base.Writer.supported`. A type for decimals or times would make other values of their texts."""
+        return kind if kind.name in ("null", "boolean", "integer", "double", "bytes") else kinds.TEXT
+
+    def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
+        """See `base.Writer.change`. The column becomes the last one: SQLite changes no type in place."""
+        old, new = self.quote(column.name), self.quote(shortened(f"{column.name}__new", self.RULES))
+        for name, made in self._indexes():
+            if made:
+                self.run(f"DROP INDEX {self._schema}{self.quote(name)}")
+        self.run(f"ALTER TABLE {self.place} ADD COLUMN {new} {self.native(kind)}")
+        value = f"{_FUNCTION}({old}, '{column.kind.name}')" if kind == kinds.TEXT else old
+        self.run(f"UPDATE {self.place} SET {new} = {value}")
+        self.run(f"ALTER TABLE {self.place} DROP COLUMN {old}")
+        self.run(f"ALTER TABLE {self.place} RENAME COLUMN {new} TO {old}")
+
+    def _indexes(self) -> list[tuple[str, bool]]:
+        """Returns the unique indexes, and whether we have made each."""
+        found = self.run(f"PRAGMA {self._schema}index_list({self.quote(self.name)})")
+        return [
+            (name, name == self._index) for _, name, is_unique, _, is_partial in found if is_unique and not is_partial
+        ]
+
+    @property
+    def _index(self) -> str:
+        return shortened(f"{self.name}_connector_key", self.RULES)
+
+    def is_unique(self, key: Sequence[str]) -> bool:
+        """See `base.Writer.is_unique`."""
+        for name, _ in self._indexes():
+            found = self.run(f"PRAGMA {self._schema}index_xinfo({self.quote(name)})")
+            columns = {column: collation for _, _, column, _, collation, is_key in found if is_key}
+            if set(columns) == set(key) and set(columns.values()) == {"BINARY"}:
+                return True
+        return False
+
+    def make_unique(self, key: Sequence[str]) -> None:
+        """See `base.Writer.make_unique`."""
+        self.run(f"DROP INDEX IF EXISTS {self._schema}{self.quote(self._index)}")
+        names = ", ".join(map(self.as_bytes, key))
+        self.run(f"CREATE UNIQUE INDEX {self._schema}{self.quote(self._index)} ON {self.quote(self.name)} ({names})")
+
+    def as_bytes(self, name: str) -> str:
+        """See `base.Writer.as_bytes`."""
+        return f"{self.quote(name)} COLLATE BINARY"
+
+    def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
+        """See `base.Writer.write`."""
+        if plan.mode == "overwrite":
+            self.run(f"DELETE FROM {self.place}")
+            for column, kind in plan.changed:
+                self.change(column, kind, plan)
+        names = [column.name for column in plan.columns]
+        marks = ", ".join("?" * len(names))
+        statement = f"INSERT INTO {self.place} ({self.list_of(names)}) VALUES ({marks})"
+        if plan.key:
+            target = ", ".join(map(self.as_bytes, plan.key))
+            values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
+            statement += f" ON CONFLICT ({target}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
+        raw: Any = self.connection.connection.dbapi_connection
+        for batch in batches:
+            raw.executemany(statement, list(zip(*batch, strict=True)))
+
+
+def _kind(type_: str) -> Kind:
+    """Returns the kind of a declared type, by the rules of its affinity ("Datatypes In SQLite", section 3.1)."""
+    name = type_.upper()
+    if "INT" in name:
+        return kinds.INTEGER
+    if any(part in name for part in ("CHAR", "CLOB", "TEXT")):
+        return kinds.TEXT
+    if not name:
+        return kinds.ANY
+    if "BLOB" in name:
+        return kinds.BYTES
+    if any(part in name for part in ("REAL", "FLOA", "DOUB")):
+        return kinds.DOUBLE
+    return kinds.BOOLEAN if name in ("BOOLEAN", "BOOL") else kinds.NUMERIC
+
+
+def _text(value: Any, kind: str) -> str | None:
+    """Returns a value of a column of this kind as text, a number with all of its digits."""
+    if kind == "boolean" and value in (0, 1):
+        return "true" if value else "false"
+    if kind == "bytes" and isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return None if value is None else str(value)

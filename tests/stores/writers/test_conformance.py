@@ -1,0 +1,409 @@
+"""What every database that rows are written to has to do, run over all of them, as real ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from connector.base import numbers
+from connector.base.errors import ConfigError, ConnectorError, StorageError
+from connector.base.records import Record, Schema
+from connector.base.streams import Mode, Target
+from connector.stores import sql, writers
+from tests.databases import KINDS, Base, base
+
+STRING: Schema = {"type": ["null", "string"]}
+INTEGER: Schema = {"type": ["null", "integer"]}
+NUMBER: Schema = {"type": ["null", "number"]}
+BIG = 9_007_199_254_740_993
+"""The first integer that a double does not hold."""
+
+Row = dict[str, Any]
+
+
+class Place:
+    """A table of a real database, that syncs write to."""
+
+    def __init__(self, database: Base, table: str = "reviews") -> None:
+        self.database = database
+        self.kind = database.kind
+        self.table = table
+
+    def quoted(self, name: str) -> str:
+        return f"`{name}`" if self.kind == "mariadb" else f'"{name}"'
+
+    def sync(
+        self,
+        *rows: Row,
+        mode: Mode = "append",
+        key: Sequence[str] = (),
+        columns: dict[str, Schema] | None = None,
+    ) -> None:
+        options = sql.Options(url=self.database.secret, table=self.table)
+        target = Target("reviews", mode, columns or {}, primary_key=tuple(key))
+        with sql.sink(options, {}, target=target) as sink:
+            for index, row in enumerate(rows):
+                sink.write(Record(index, row), {})
+            sink.commit()
+
+    def upsert(self, *rows: Row, key: Sequence[str] = ("id",), **more: Any) -> None:
+        self.sync(*rows, mode="append_dedup", key=key, **more)
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.database.run(statement)
+
+    def rows(self, *names: str) -> list[tuple[Any, ...]]:
+        columns = ", ".join(map(self.quoted, names)) or "*"
+        return sorted(self.run(f"SELECT {columns} FROM {self.quoted(self.table)}"), key=repr)
+
+    def cells(self, name: str) -> list[Any]:
+        return [row[0] for row in self.run(f"SELECT {self.quoted(name)} FROM {self.quoted(self.table)}")]
+
+    def types(self) -> dict[str, str]:
+        """The types of the columns, as the database calls them."""
+        if self.kind == "sqlite":
+            return {row[1]: row[2] for row in self.run(f'PRAGMA table_info("{self.table}")')}
+        column = "column_type" if self.kind == "mariadb" else "data_type"
+        found = self.run(
+            f"SELECT column_name, {column} FROM information_schema.columns "
+            f"WHERE table_name = '{self.table}' AND table_schema = {self.schema} ORDER BY ordinal_position"
+        )
+        return {name: str(type_) for name, type_ in found}
+
+    @property
+    def schema(self) -> str:
+        return {"mariadb": "DATABASE()", "postgresql": "'public'", "duckdb": "'main'"}[self.kind]
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether the database has types for times and decimals."""
+        return self.kind != "sqlite"
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(base(request.param, tmp_path))
+
+
+def test_each_member_is_here() -> None:
+    assert set(writers.MEMBERS) == set(KINDS)
+    assert writers.load("snowflake").__module__.endswith("generic")
+
+
+def test_rows_are_added_to_a_table_that_is_made(place: Place) -> None:
+    place.sync({"id": 1, "text": "a"}, {"id": 2, "text": None})
+    place.sync({"id": 2, "text": "é😀\t\n\\'\"%s:x"}, columns={"id": INTEGER, "text": STRING})
+    assert place.rows() == [(1, "a"), (2, "é😀\t\n\\'\"%s:x"), (2, None)]
+
+
+def test_an_overwrite_replaces_all_rows(place: Place) -> None:
+    place.sync({"id": 1}, {"id": 2})
+    place.sync({"id": 3}, mode="overwrite")
+    assert place.rows() == [(3,)]
+    place.sync(mode="overwrite", columns={"id": INTEGER})
+    assert place.rows() == []
+
+
+def test_an_upsert_replaces_rows_of_the_same_key_the_last_one_counts(place: Place) -> None:
+    place.upsert({"id": 1, "text": "a"}, {"id": 2, "text": "b"}, {"id": 1, "text": "c"})
+    place.upsert({"id": 2, "text": "d"}, {"id": 3, "text": "e"}, {"id": 2, "text": "f"})
+    assert place.rows() == [(1, "c"), (2, "f"), (3, "e")]
+
+
+def test_an_upsert_of_keys_alone_keeps_one_row_of_each(place: Place) -> None:
+    place.upsert({"id": 1}, {"id": 1})
+    place.upsert({"id": 1}, {"id": 2})
+    assert place.rows() == [(1,), (2,)]
+
+
+def test_keys_are_compared_as_bytes(place: Place) -> None:
+    keys = ["Ab12", "aB12", "ab12", "é", "e", "e\u0301", "a", "a ", "a\t", "ß", "ss", "", " "]
+    place.upsert(*({"id": key, "n": 1} for key in keys))
+    place.upsert(*({"id": key, "n": 2} for key in keys))
+    assert sorted(place.cells("id")) == sorted(keys)
+    assert set(place.cells("n")) == {2}
+
+
+def test_keys_of_a_table_that_somebody_else_made_are_compared_as_bytes_too(place: Place) -> None:
+    collation = {"mariadb": "COLLATE utf8mb4_general_ci", "sqlite": "COLLATE NOCASE"}.get(place.kind, "")
+    place.run(f"CREATE TABLE reviews (id VARCHAR(20) {collation}, n BIGINT)")
+    place.run("INSERT INTO reviews VALUES ('Ab12', 0), ('aB12', 0)")
+    place.upsert({"id": "aB12", "n": 1}, {"id": "ab12", "n": 1})
+    assert place.rows() == [("Ab12", 0), ("aB12", 1), ("ab12", 1)]
+
+
+def test_a_row_without_a_key_is_added(place: Place) -> None:
+    for _ in range(2):
+        place.upsert({"a": 1, "b": None, "n": 1}, {"a": 1, "b": 2, "n": 1}, key=("a", "b"))
+    assert place.rows("a", "b", "n") == [(1, 2, 1), (1, None, 1), (1, None, 1)]
+
+
+def test_a_key_may_consist_of_several_columns_of_any_kind(place: Place) -> None:
+    columns = {"a": STRING, "at": {**STRING, "format": "date"}, "n": NUMBER, "x": INTEGER}
+    for number in (1, 2):
+        place.upsert(
+            {"a": "x", "at": "2024-01-01", "n": 1.5, "x": number},
+            {"a": "x", "at": "2024-01-02", "n": 1.5, "x": number},
+            {"a": "X", "at": "2024-01-01", "n": 1.5, "x": number},
+            {"a": "x", "at": "2024-01-01", "n": 2.5, "x": number},
+            key=("a", "at", "n"),
+            columns=columns,
+        )
+    assert sorted(place.cells("x")) == [2, 2, 2, 2]
+
+
+def test_a_key_that_becomes_text_stays_the_same_key(place: Place) -> None:
+    place.upsert({"id": 1, "n": 1}, {"id": 2, "n": 1})
+    place.upsert({"id": "x", "n": 2}, {"id": "2", "n": 2})
+    place.upsert({"id": 1, "n": 3})
+    assert place.rows("id", "n") == [("1", 3), ("2", 2), ("x", 2)]
+
+
+def test_a_table_with_rows_of_the_same_key_is_refused_before_anything_is_paid_for(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, text VARCHAR(10))")
+    place.run("INSERT INTO reviews VALUES (7, 'a'), (7, 'b'), (8, 'c')")
+    options = sql.Options(url=place.database.secret, table="reviews")
+    target = Target("reviews", "append_dedup", {"id": INTEGER, "text": STRING}, primary_key=("id",))
+    with pytest.raises(StorageError, match="several rows with id = 7, so id cannot be its key"):
+        sql.sink(options, {}, target=target).__enter__()
+    assert len(place.rows()) == 3
+
+
+def test_an_upsert_uses_the_primary_key_that_is_there(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT PRIMARY KEY, text VARCHAR(10), note VARCHAR(10) DEFAULT 'kept')")
+    place.run("INSERT INTO reviews (id, text) VALUES (1, 'a'), (2, 'b')")
+    place.upsert({"id": 2, "text": "c"}, {"id": 3, "text": "d"})
+    assert place.rows("id", "text", "note") == [(1, "a", "kept"), (2, "c", "kept"), (3, "d", "kept")]
+
+
+VALUES: list[tuple[Schema, list[Any]]] = [
+    ({"type": "boolean"}, [True, False]),
+    (INTEGER, [0, -1, 2**63 - 1, -(2**63)]),
+    (NUMBER, [0.1, 1e300, -2.5e-300, 3, 0.30000000000000004]),
+    (STRING, ["", " a ", "é😀", "x" * 70_000, "\\N", "NULL", "a\tb\r\nc\\d", "'\"`$$"]),
+    ({"type": "object"}, [{"a": [1, None, {"b": "é\\\"'"}]}, {}]),
+    ({"type": "array", "items": {"type": "integer"}}, [[1, None, 3], []]),
+    ({"type": "array", "items": {"type": "number"}}, [[1.5, 2], [0.1]]),
+    ({"type": "array", "items": {"type": "string"}}, [["a", 'b"\\,{}', "NULL", ""], [None]]),
+    ({"type": "array", "items": {"type": "boolean"}}, [[True, None, False]]),
+    ({"type": "array", "items": {"type": "object"}}, [[{"a": 1}], []]),
+    ({}, [{"a": 1}, [1, "x"], None]),
+]
+
+
+def read_back(place: Place) -> list[Any]:
+    options = sql.Options(url=place.database.secret, query=f"SELECT v FROM {place.table} ORDER BY n")
+    with sql.source(options) as source:
+        rows = [item.data["v"] for item in source.read() if isinstance(item, Record)]
+    return [json.loads(row) if isinstance(row, str) and row[:1] in ("[", "{") and row != "" else row for row in rows]
+
+
+@pytest.mark.parametrize(("schema", "values"), VALUES)
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_values_come_back_as_they_were_sent(
+    place: Place, schema: Schema, values: list[Any], *, is_declared: bool
+) -> None:
+    columns = {"n": INTEGER, "v": schema if is_declared else {}}
+    given: list[Any] = [*values, None]
+    for mode, key in (("append", ()), ("append_dedup", ("n",)), ("overwrite", ())):
+        rows = [{"n": number, "v": value} for number, value in enumerate(given)]
+        place.sync(*rows, mode=mode, key=key, columns=columns)  # type: ignore[arg-type]  # from a tuple of texts
+        found = read_back(place)
+        assert found == given
+        assert numbers.dumps(found) == numbers.dumps(given) or schema in (NUMBER, {"type": "boolean"}) or 2 in given[0]
+        if mode == "append":
+            place.run(f"DELETE FROM {place.table} WHERE n = 0")
+
+
+TIMES: list[tuple[Schema, list[str]]] = [
+    ({"format": "date"}, ["2024-02-29", "0001-01-01", "9999-12-31"]),
+    ({"format": "time", "airbyte_type": "time_without_timezone"}, ["10:00:00.123456", "23:59:59"]),
+    ({"format": "date-time", "airbyte_type": "timestamp_without_timezone"}, ["2024-02-29T10:00:00.123456"]),
+    ({"format": "date-time"}, ["2024-02-29T10:00:00.123456Z", "1969-12-31T23:59:59Z"]),
+    ({"format": "uuid"}, ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+    ({"contentEncoding": "base64"}, ["AP8=", ""]),
+]
+
+
+@pytest.mark.parametrize(("more", "values"), TIMES)
+def test_texts_of_a_declared_format_get_a_type_of_their_own(place: Place, more: Schema, values: list[str]) -> None:
+    schema = {**STRING, **more}
+    place.sync(*({"n": number, "v": value} for number, value in enumerate(values)), columns={"n": INTEGER, "v": schema})
+    query = (
+        "SELECT CAST(v AS CHAR) AS v FROM reviews ORDER BY n" if place.kind == "mariadb" else "SELECT v FROM reviews"
+    )
+    with sql.source(sql.Options(url=place.database.secret, query=query)) as source:
+        found = [item.data["v"] for item in source.read() if isinstance(item, Record)]
+    if place.kind == "mariadb":  # its times have six digits, and no zone
+        assert all(given.rstrip("Z").replace("T", " ") in (text, text[: len(given.rstrip("Z"))]) for given, text in
+                   zip(values, found, strict=True) if "contentEncoding" not in more)  # fmt: skip
+    else:
+        assert found == values
+    if place.is_typed:
+        assert place.types()["v"] != place.types().get("text")
+        place.sync({"n": 9, "v": "something else"}, columns={"n": INTEGER, "v": schema})
+        assert "something else" in place.cells("v")
+
+
+@pytest.mark.parametrize(
+    "value", ["2024-02-30", "2024-1-2", "yesterday", "2024-02-29T10:00:00.123456789Z", "24:00:00", "0000-00-00", ""]
+)
+def test_a_text_that_is_not_of_the_declared_format_is_kept_as_it_is(place: Place, value: str) -> None:
+    for schema in ({"format": "date"}, {"format": "date-time"}, {"format": "time"}, {"format": "uuid"}):
+        place.sync({"n": 1, "v": value}, mode="overwrite", columns={"n": INTEGER, "v": {**STRING, **schema}})
+        assert place.cells("v") == [value]
+
+
+def test_a_column_becomes_wider_where_a_value_needs_it_and_all_values_stay(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Any] = [1, BIG, 1.5, 0.1, 2**64, "x", True]
+    with caplog.at_level(logging.WARNING):
+        for number, value in enumerate(sent):
+            place.sync({"n": number, "v": value})
+    found = [place.run(f"SELECT v FROM reviews WHERE n = {number}")[0][0] for number in range(len(sent))]
+    assert [str(each).rstrip("0").rstrip(".") if "." in str(each) else str(each) for each in found] == [
+        "1", str(BIG), "1.5", "0.1", str(2**64), "x", "true",
+    ]  # fmt: skip
+    assert 'the column "v", of the kind integer, becomes' in caplog.text
+
+
+def test_a_column_of_doubles_becomes_exact_where_an_integer_needs_it(place: Place) -> None:
+    place.sync({"n": 1, "v": 0.30000000000000004}, {"n": 2, "v": 1e300})
+    place.sync({"n": 3, "v": BIG})
+    found = [str(value) for value in place.cells("v")]
+    assert [float(value) for value in found[:2]] == [0.30000000000000004, 1e300]
+    assert found[2].split(".")[0] == str(BIG)
+
+
+def test_one_value_that_no_column_holds_blocks_no_other_row(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "text": "a"}, {"id": 2, "text": "b\0c"}, {"id": 3, "text": "d"}, columns={"text": STRING})
+    if place.kind == "postgresql":
+        assert place.rows("id", "text") == [(1, "a"), (3, "d")]
+        assert 'rows left out: 1: "text" holds the character NUL' in caplog.text
+    else:
+        assert place.rows("id", "text") == [(1, "a"), (2, "b\0c"), (3, "d")]
+
+
+def test_a_null_where_the_table_takes_none_blocks_no_other_row(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, text VARCHAR(10) NOT NULL)")
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "text": "a"}, {"id": 2, "text": None}, {"id": 3})
+    assert place.rows() == [(1, "a")]
+    assert 'rows left out: 2: "text" is null' in caplog.text
+
+
+def test_a_text_that_is_too_long_for_its_column_widens_it(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, text VARCHAR(3))")
+    place.sync({"id": 1, "text": "abc"}, {"id": 2, "text": "abcdef "})
+    assert place.rows() == [(1, "abc"), (2, "abcdef ")]
+
+
+def test_an_overwrite_takes_new_types(place: Place) -> None:
+    place.sync({"id": "x", "v": "a"}, {"id": "y", "v": "b"})
+    before = place.types()
+    place.sync({"id": 1, "v": 1.5}, mode="overwrite", columns={"id": INTEGER, "v": NUMBER})
+    assert place.rows("id", "v") == [(1, 1.5)]
+    assert place.types()["id"] != before["id"]
+    assert place.types()["v"] not in before.values()
+
+
+def test_columns_that_come_later_are_added(place: Place) -> None:
+    place.sync({"id": 1})
+    place.sync({"id": 2, "more": {"a": 1}})
+    place.upsert({"id": 2, "even": True})
+    assert len(place.rows("id", "more", "even")) == 2
+
+
+def test_names_of_any_length_and_case_are_columns_of_their_own(place: Place) -> None:
+    long = "a" * 70
+    row = {"ID": 1, "id": 2, "Id": 3, long + "x": 4, long + "y": 5, "select": 6, 'we"ird`': 7, " ": 8, "😀": 9, "é": 10}
+    for _ in range(2):
+        place.sync(row, columns=dict.fromkeys(row, INTEGER))
+    assert len(place.types()) == len(row)
+    (found, again) = place.run("SELECT * FROM reviews")
+    assert sorted(found) == sorted(row.values())
+    assert again == found
+    place.sync({**row, "": 11})
+    assert len(place.types()) == len(row) + 1
+
+
+def test_a_table_may_have_any_name(place: Place) -> None:
+    for table in ("Reviews of 2024", "order", "t" * 80, "é😀"):
+        place.table = table
+        for _ in range(2):
+            place.upsert({"id": 1, "n": 1})
+    names = place.run(
+        "SELECT name FROM sqlite_master WHERE type = 'table'"
+        if place.kind == "sqlite"
+        else f"SELECT table_name FROM information_schema.tables WHERE table_schema = {place.schema}"
+    )
+    assert len(names) == 4
+
+
+def test_a_key_that_is_no_column_is_refused(place: Place) -> None:
+    with pytest.raises(ConfigError, match='there is no column "nowhere"'):
+        place.upsert({"id": 1}, key=("nowhere",), columns={"id": INTEGER})
+
+
+def test_nothing_is_left_of_a_look_at_what_is_allowed(place: Place) -> None:
+    options = sql.Options(url=place.database.secret, table="reviews")
+    for mode in ("append", "overwrite", "append_dedup"):
+        key = ("id",) if mode == "append_dedup" else ()
+        target = Target("reviews", mode, {"id": INTEGER, "text": STRING}, primary_key=key)
+        with sql.sink(options, {}, target=target):
+            pass
+    assert place.types() == {}
+
+
+def test_a_view_is_refused_before_anything_is_paid_for(place: Place) -> None:
+    place.run("CREATE VIEW reviews AS SELECT 1 AS id, 'a' AS text UNION ALL SELECT 2, 'b'")
+    options = sql.Options(url=place.database.secret, table="reviews")
+    with pytest.raises(ConnectorError, match="the database says"):
+        sql.sink(options, {"id": INTEGER}, target=Target("reviews")).__enter__()
+
+
+def test_a_right_that_is_missing_is_found_before_anything_is_paid_for(place: Place) -> None:
+    if place.kind not in ("postgresql", "mariadb"):
+        pytest.skip("a file has no users")
+    place.sync({"id": 1, "text": "a"})
+    name = f"reader_{place.database.url.rpartition('_')[2]}"
+    if place.kind == "postgresql":
+        place.run(f"CREATE USER {name}")
+        place.run(f"GRANT SELECT ON reviews TO {name}")
+    else:
+        place.run(f"CREATE USER {name}@'127.0.0.1'")
+        place.run(f"GRANT SELECT ON reviews TO {name}@'127.0.0.1'")
+    _, _, rest = place.database.url.partition("@")
+    url = SecretStr(f"{place.kind}://{name}@{rest}")
+    for table, mode in (("reviews", "append"), ("others", "append"), ("reviews", "overwrite")):
+        options = sql.Options(url=url, table=table)
+        with pytest.raises(ConfigError, match="denied"):
+            sql.sink(options, {"id": INTEGER}, target=Target("reviews", mode)).__enter__()  # type: ignore[arg-type]
+    place.run(f"DROP OWNED BY {name}" if place.kind == "postgresql" else f"DROP USER {name}@'127.0.0.1'")
+
+
+def test_a_schema_that_is_not_there_is_found_before_anything_is_paid_for(place: Place) -> None:
+    options = sql.Options(url=place.database.secret, table="nowhere.reviews")
+    with pytest.raises(ConfigError, match=r"(?i)nowhere"):
+        sql.sink(options, {"id": INTEGER}).__enter__()
+
+
+def test_a_table_in_another_schema_is_written_to(place: Place) -> None:
+    if place.kind == "sqlite":
+        pytest.skip("a schema of SQLite is an attached file")
+    name = f"other_{place.database.url.rpartition('_')[2].partition('.')[0]}"
+    place.run(f"CREATE SCHEMA {name}")
+    place.run("CREATE TABLE reviews (id BIGINT)")
+    place.table = f"{name}.reviews"
+    for number in (1, 2):
+        place.upsert({"id": 1, "n": number}, {"id": "x", "n": number})
+    assert sorted(place.run(f"SELECT id, n FROM {place.table}")) == [("1", 2), ("x", 2)]
+    assert place.run("SELECT * FROM reviews") == []
