@@ -17,10 +17,12 @@ from connector.base.suggestions import nearest
 from connector.commands._types import count, file_path
 from connector.config.config import Config
 from connector.parser import Parser
+from connector.stores.formats import formats
 
 STANDARD: Final = "-"
 """The path that stands for standard input or output."""
 
+_FLAGS: Final = {"format": "--input-format", "delimiter": "--csv-delimiter", "encoding": "--encoding"}
 _NULL: Final = "null"
 _TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
 _ALIASES: Final = {
@@ -42,10 +44,20 @@ def add_arguments(parser: Parser) -> None:
     """Adds the input and the options that describe the request."""
     given = parser.group("input")
     given.add_argument(
-        "input",
+        "inputs",
         metavar="INPUT",
+        nargs="+",
         type=file_path,
-        help="a CSV, TSV, JSONL or Parquet file, a glob of files, or - for JSONL on stdin",
+        help="CSV, TSV, JSONL or Parquet files, globs of files, or - for rows on stdin; several are one table",
+    )
+    given.add_argument(
+        "--input-format",
+        metavar="FORMAT",
+        choices=tuple(formats()),
+        help=f"what the input is, whatever its name: {', '.join(formats())} (default: by the name; on stdin, jsonl)",
+    )
+    given.add_argument(
+        "--encoding", metavar="NAME", help="the encoding of a text, such as latin-1 or cp1252 (default: utf-8)"
     )
     given.add_argument(
         "--csv-delimiter", metavar="CHAR", help="the separator of the cells of a CSV input, such as ; or tab"
@@ -123,7 +135,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
     if "prompt" in given or "system_prompt" in given:
         given["request_format"] = None
     config = Config.load(arguments.config, **given)
-    folder = config.image_root or getattr(store_from(arguments.input), "folder", None)
+    folder = config.image_root or getattr(input_from(arguments), "folder", None)
     return config.model_copy(update={"image_root": folder and str(folder)})
 
 
@@ -143,22 +155,39 @@ def check_output(option: str, path: str | None) -> None:
         raise ConfigError(f"{option} {json.dumps(path)}: {what}: name the file to write")
 
 
-def store_from(path: str, *, delimiter: str | None = None, on_bad_input: str = "fail") -> Any:
-    """Returns the store options for a path on the command line.
+def input_from(arguments: argparse.Namespace, *, on_bad_input: str = "fail") -> Any:
+    """Returns the store options of the inputs.
 
     Raises:
-        ConfigError: It is empty, or the delimiter is not one character.
+        ConfigError: Something is wrong with them.
+    """
+    path, *more = arguments.inputs
+    if more and STANDARD in arguments.inputs:
+        raise ConfigError("- is standard input, which stands alone: leave out the other inputs, or the -")
+    given = {
+        "format": arguments.input_format,
+        "delimiter": arguments.csv_delimiter,
+        "encoding": arguments.encoding,
+        "more": tuple(more),
+    }
+    return store_from(path, on_bad_input=on_bad_input, **{name: value for name, value in given.items() if value})
+
+
+def store_from(path: str, **given: Any) -> Any:
+    """Returns the store options for a path on the command line, with further options.
+
+    Raises:
+        ConfigError: It is empty, or an option is wrong.
     """
     kind = "stdio" if path == STANDARD else "files"
-    options = stores.load(kind).Options
+    named = {} if kind == "stdio" else {"path": path}
     try:
-        if kind == "stdio":
-            return options(on_bad_input=on_bad_input)
-        return options(path=path, delimiter=delimiter or "", on_bad_input=on_bad_input)
+        return stores.load(kind).Options(**named, **given)
     except ValidationError as error:
         (first, *_) = error.errors()
-        if "delimiter" in first["loc"]:
-            raise ConfigError(f"--csv-delimiter {json.dumps(delimiter)}: {first['ctx']['error']}") from None
+        name = str(first["loc"][0])
+        if name in _FLAGS:
+            raise ConfigError(f"{_FLAGS[name]} {json.dumps(given[name])}: {first['ctx']['error']}") from None
         what = str(first["ctx"]["error"]) if path else "it is empty"
         raise ConfigError(f"the path {json.dumps(path)}: {what}: name a file, or - for standard input") from None
 

@@ -22,7 +22,7 @@ from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._beforehand import check_rows, dry_run
-from connector.commands._options import STANDARD, add_arguments, check_output, config_from, store_from
+from connector.commands._options import STANDARD, add_arguments, check_output, config_from, input_from, store_from
 from connector.commands._types import new_file_path, percent
 from connector.engines import Stop
 from connector.parser import Parser
@@ -38,7 +38,7 @@ from connector.stores import DEAD_LETTER, Sink, Source
 
 def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
-    parser.usage = "%(prog)s INPUT --output OUT [options]"
+    parser.usage = "%(prog)s INPUT... -o OUT [options]"
     add_arguments(parser)
     output, ways = parser.group("output"), parser.group("run")
     output.add_argument(
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
     render = recorder.renderer(arguments.report) if recorder else None
     given, stop = (
-        store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input),
+        input_from(arguments, on_bad_input=config.on_bad_input),
         Stop(),
     )
     with ExitStack() as stack:
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         live = sys.stderr.isatty() and not arguments.quiet
         report: Any = None
         if recorder is not None:
-            names = {"source": arguments.input, "output": arguments.output}
+            names = {"source": ", ".join(arguments.inputs), "output": arguments.output}
             report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
         progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()

@@ -22,7 +22,7 @@ from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Record
 from connector.base.terminal import write
 from connector.commands import ExitCode
-from connector.commands._options import add_arguments, config_from, store_from
+from connector.commands._options import add_arguments, config_from, input_from
 from connector.commands._types import count
 from connector.parser import Parser
 from connector.run.plan import Plan
@@ -34,7 +34,7 @@ _HOUR: Final = 3600
 
 def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
-    parser.usage = "%(prog)s INPUT [options]"
+    parser.usage = "%(prog)s INPUT... [options]"
     add_arguments(parser)
     ways = parser.group("run")
     ways.add_argument("--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
@@ -44,7 +44,7 @@ def arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     config = config_from(arguments)
-    options = store_from(arguments.input, delimiter=arguments.csv_delimiter, on_bad_input=config.on_bad_input)
+    options = input_from(arguments, on_bad_input=config.on_bad_input)
     with stores.load(options.type).source(options, limit=arguments.limit) as source:
         plan = Plan(config, source.columns or None)
         records = list(islice((item for item in source.read() if isinstance(item, Record)), arguments.rows))

@@ -11,7 +11,8 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Final, Literal
@@ -22,18 +23,38 @@ from pydantic.json_schema import SkipJsonSchema
 from connector.base.errors import ConfigError
 from connector.base.records import OnBadInput, Schema
 from connector.base.streams import Target
+from connector.base.suggestions import did_you_mean, nearest
 from connector.stores import Sink, Source, columnar, is_dead_letter
-from connector.stores.formats import File, FileInput, FileOutput, FromFiles, formats
-from connector.stores.staging.compression import COMPRESSIONS, UNCOMPRESSED
+from connector.stores.formats import File, FileInput, FileOutput, FromFiles, formats, unreadable
+from connector.stores.staging.compression import BROKEN, COMPRESSIONS, UNCOMPRESSED
+from connector.stores.staging.encodings import is_encoding, marked, recoded
 from connector.stores.staging.private_directory import private_directory
 
-_AUTO: Final = "auto"
-_CHOICES: Final = (_AUTO, *formats())
+AUTO: Final = "auto"
+"""The format that goes by the extension of a file."""
+
+_HEAD: Final = 8
+_LOOKED_AT: Final = 1000  # files of a folder
+_SHEETS: Final = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_SIGNATURES: Final = {
+    b"PK\x03\x04": 'no text, but an Excel workbook or a ZIP file: save it as "CSV UTF-8", or unpack it',
+    b"\xd0\xcf\x11\xe0": 'no text, but a workbook of an old Excel: save it as "CSV UTF-8"',
+    **{each.magic: f"compressed with {each.name}: let its name end in {each.suffix}" for each in COMPRESSIONS},
+    b"PAR1": "a Parquet file: let its name end in .parquet, or say it with --input-format",
+    b"%PDF": "no table, but a PDF: copy its table into a CSV file",
+    b"SQLite f": "no table, but a SQLite database: read it with the store sql",
+}
+"""What files are whose names say that they are text."""
+
+CHOICES: Final = (AUTO, *formats())
+"""What `format` can be."""
 
 
-def _is_format(value: str) -> str:
-    if value not in _CHOICES:
-        raise ValueError(f"is not a format: choose one of {', '.join(_CHOICES)}")
+def is_format(value: str) -> str:
+    """Returns the name of a format. Raises `ValueError` if there is none of this name."""
+    if value not in CHOICES:
+        meant = did_you_mean(value, CHOICES)
+        raise ValueError(f"is not a format: choose one of {', '.join(CHOICES)}{meant and f'; {meant}'}")
     return value
 
 
@@ -43,7 +64,8 @@ def _is_path(value: str) -> str:
     return value
 
 
-def _is_delimiter(value: str) -> str:
+def is_delimiter(value: str) -> str:
+    """Returns a delimiter of cells. Raises `ValueError` if it is none."""
     mark = "\t" if value.lower() in ("tab", "\\t") else value
     if len(mark) > 1 or mark in ('"', "\r", "\n", "\0") or not mark.isascii():
         raise ValueError('is not a delimiter: write one character such as ";", or "tab"')
@@ -70,12 +92,12 @@ class Options(BaseModel):
         description="A file, or a glob like reviews/*.parquet: the files are one table, in the order of their names.",
         examples=["reviews.csv", "reviews/*.parquet"],
     )
-    format: Annotated[str, AfterValidator(_is_format)] = Field(
-        default=_AUTO,
+    format: Annotated[str, AfterValidator(is_format)] = Field(
+        default=AUTO,
         title="Format",
-        description=f"The format of the files. `{_AUTO}` goes by their extensions: {_or(_extensions())}, "
+        description=f"The format of the files. `{AUTO}` goes by their extensions: {_or(_extensions())}, "
         f"with {_or([each.suffix for each in COMPRESSIONS])} behind.",
-        json_schema_extra={"enum": list(_CHOICES)},
+        json_schema_extra={"enum": list(CHOICES)},
     )
     name: str = Field(
         default="", title="Stream name", description="The name of the stream. Default: the name of the file."
@@ -87,14 +109,23 @@ class Options(BaseModel):
         parent = Path(self.path).parent
         return next((each for each in (parent, *parent.parents) if not glob.has_magic(str(each))), parent)
 
-    delimiter: Annotated[str, AfterValidator(_is_delimiter)] = Field(
+    delimiter: Annotated[str, AfterValidator(is_delimiter)] = Field(
         default="",
         title="CSV delimiter",
         description="What separates the cells of CSV files: one character, or `tab`. Default: found by what all rows "
         "agree on.",
         examples=[";"],
     )
+    encoding: Annotated[str, AfterValidator(is_encoding)] = Field(
+        default="",
+        title="Encoding",
+        description="The encoding of text files, such as `cp1252` or `latin-1` for files of old Windows programs. "
+        "Default: UTF-8, or what the file's byte order mark says.",
+        examples=["latin-1"],
+    )
     on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
+    more: SkipJsonSchema[tuple[str, ...]] = ()
+    """Further paths and globs, whose files follow those of `path`. A config says it with a glob."""
     csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
         default=False,
         title="Safe CSV",
@@ -107,8 +138,8 @@ class Options(BaseModel):
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Opens files for reading, see `Store.source`. With a `limit` the types come from these rows only."""
     files = [
-        file._replace(delimiter=options.delimiter, on_bad_input=options.on_bad_input)
-        for file in find(options.path, options.format)
+        _as_utf8(file, options.encoding)._replace(delimiter=options.delimiter, on_bad_input=options.on_bad_input)
+        for file in find((options.path, *options.more), options.format)
     ]
     name = options.name or stem(options.path)
     with private_directory() as directory:
@@ -122,6 +153,8 @@ def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Sink]:
     """Opens a file for writing, see `Store.sink`. It appears in its place, for this user alone, with `commit`."""
+    if options.encoding:
+        raise ConfigError(f"{options.path}: an output is always UTF-8: leave out its encoding")
     place = _place(options, source)
     with private_directory(place.path.parent) as directory:
         adds = target is not None and target.mode != "overwrite"
@@ -133,7 +166,7 @@ def sink(
                 yield rows
 
 
-def recognise(path: Path, chosen: str = _AUTO) -> File:
+def recognise(path: Path, chosen: str = AUTO) -> File:
     """Returns a file with its compression, by its last extension, and its format, by the one before unless `chosen`.
 
     Raises:
@@ -145,31 +178,77 @@ def recognise(path: Path, chosen: str = _AUTO) -> File:
         last = suffixes[-1]
     known = formats()
     named = next((each for each in known.values() if last in each.extensions), None)
-    format_ = named if chosen == _AUTO else known[chosen]
+    format_ = named if chosen == AUTO else known[chosen]
     if format_ is None:
-        raise ConfigError(
-            f"{path}: the format cannot be told from the name: use a known extension ({_known()}), or set `format`"
-        )
+        why = "the format cannot be told from the name"
+        change = f"use a known extension ({_known()}), or say it with --input-format (`format` in the config)"
+        if last in _SHEETS:
+            why, change = "spreadsheets cannot be read or written", 'save the sheet as "CSV UTF-8", and name that file'
+        raise ConfigError(f"{path}: {why}: {change}")
     if not format_.is_compressible and compression is not UNCOMPRESSED:
         raise ConfigError(f'{path}: {format_.name} is compressed inside: leave out the "{path.suffix}"')
     return File(path, format_, compression)
 
 
-def find(path: str, chosen: str = _AUTO) -> list[File]:
-    """Returns the files that a path or a glob stands for, sorted, all of formats that are read alike.
+def find(paths: Sequence[str], chosen: str = AUTO) -> list[File]:
+    """Returns the files that paths and globs stand for: those of a glob sorted, all of formats that are read alike.
+
+    A file that several of them stand for is there once.
 
     Raises:
-        ConfigError: There is none, or one that cannot be read.
+        ConfigError: One stands for no file, or for one that cannot be read.
     """
+    files = list({file.path: file for path in paths for file in _matching(path, chosen)}.values())
+    if len(found := sorted({file.format.reads_as for file in files})) > 1:
+        raise ConfigError(
+            f"{', '.join(paths)}: these are files of several formats ({', '.join(found)}): give those of one format"
+        )
+    return files
+
+
+def _matching(path: str, chosen: str) -> list[File]:
     wanted = os.path.expanduser(path)  # noqa: PTH111 - a glob is no path
     names = [wanted] if os.path.lexists(wanted) else sorted(glob.glob(wanted, recursive=True))  # noqa: PTH207 - as above
     files = [recognise(_readable(Path(name)), chosen) for name in names if name == wanted or not Path(name).is_dir()]
     if not files:
         what = "no file matches it" if glob.has_magic(wanted) else "there is no such file"
-        raise ConfigError(f"{path}: {what}: check the path; only files of this machine can be read")
-    if len(found := sorted({file.format.reads_as for file in files})) > 1:
-        raise ConfigError(f"{path}: it matches files of several formats ({', '.join(found)}): narrow it to one of them")
+        meant = _meant(wanted) or "check the path; only files of this machine can be read"
+        raise ConfigError(f"{path}: {what}: {meant}")
     return files
+
+
+def _meant(wanted: str) -> str:
+    """Returns the file beside a missing one that was probably meant, as a question."""
+    folder, name = os.path.split(wanted)
+    with suppress(OSError, ValueError), os.scandir(folder or ".") as entries:
+        near = nearest(name, [entry.name for entry in islice(entries, _LOOKED_AT) if entry.is_file()])
+        return f'did you mean "{os.path.join(folder, near)}"?' if near else ""  # noqa: PTH118 - as it was written
+    return ""
+
+
+def _as_utf8(file: File, encoding: str) -> File:
+    """Returns a file of text such that it reads as UTF-8.
+
+    Raises:
+        ConfigError: It is no text, or cannot be read.
+    """
+    if not file.format.is_compressible:  # as all formats of text are
+        if encoding:
+            raise ConfigError(f"{file.path}: {file.format.name} has no encoding: leave out the encoding")
+        return file
+    if file.compression.is_text:
+        if encoding:
+            raise ConfigError(f"{file.path}: it is read as UTF-8: decompress it first, to read it in another encoding")
+        return file
+    try:
+        with file.compression.open(file.path) as stream:
+            head = stream.read(_HEAD)
+    except BROKEN as error:
+        raise unreadable([file], error) from error
+    for signature, what in _SIGNATURES.items():
+        if head.startswith(signature):
+            raise ConfigError(f"{file.path}: this is {what}")
+    return file._replace(compression=recoded(file.compression, encoding or marked(head)))
 
 
 def stem(path: str) -> str:

@@ -1,34 +1,63 @@
-"""Standard input and output: JSON lines, one object a line, handed on as they come."""
+"""Standard input and output: JSON lines, one object a line, handed on as they come.
+
+Input may have any other format of files, too, compressed or not. It is then read to its end before its first row: the
+types of columns come from all rows.
+"""
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, BinaryIO, Final, Literal
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError, StorageError
 from connector.base.lines import lines
 from connector.base.records import BAD_INPUT, IDLE, JSON, Checkpoint, Idle, OnBadInput, Record, Schema, merged
 from connector.base.streams import Target
-from connector.stores import DEAD_LETTER, Source
+from connector.stores import DEAD_LETTER, Source, files
+from connector.stores.staging.compression import COMPRESSIONS
+from connector.stores.staging.encodings import is_encoding
+from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.position import INTERVAL, Position, state_mismatch
-from connector.stores.staging.spool import decode, encode
+from connector.stores.staging.private_directory import private_directory
+from connector.stores.staging.spool import decode, encode, no_room
+
+_LINES: Final = "jsonl"
+_HEAD: Final = 4
+_CALLED: Final = "standard input"
+_LOG: Final = logging.getLogger(__name__)
 
 WINDOW: Final = 50_000
 """How many rows wait for an earlier one at most. If it takes longer, it comes after them."""
 
 
 class Options(BaseModel):
-    """Standard input and output, as JSON lines."""
+    """Standard input and output, as JSON lines unless the input has another format."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Standard input")
 
     type: Literal["stdio"] = Field(default="stdio", title="Type")
     name: str = Field(default="", title="Stream name", description="The name of the stream. Default: stdin.")
+    format: Annotated[str, AfterValidator(files.is_format)] = Field(
+        default=_LINES,
+        title="Format",
+        description="The format of the rows. JSON lines (`jsonl`) are handed on as they come; other formats are read "
+        "to the end first.",
+        json_schema_extra={"enum": [each for each in files.CHOICES if each != files.AUTO]},
+    )
+    delimiter: Annotated[str, AfterValidator(files.is_delimiter)] = Field(
+        default="", title="CSV delimiter", description="What separates the cells of CSV: one character, or `tab`."
+    )
+    encoding: Annotated[str, AfterValidator(is_encoding)] = Field(
+        default="", title="Encoding", description="The encoding of the text, such as `latin-1`. Default: UTF-8."
+    )
     on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
 
 
@@ -77,12 +106,21 @@ class Reader:
                 continue
             number += 1
             if line.strip():
-                row = decode(line, "standard input, line", number, self._on_bad)
+                row = self._decoded(line, number)
                 row.pop(DEAD_LETTER, None)
                 yield row
                 rows += 1
                 if rows == self._limit:
                     return
+
+    def _decoded(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            return decode(line, f"{_CALLED}, line", number, self._on_bad)
+        except ConfigError as error:
+            if number > 1:
+                raise
+            other = "or say with --input-format what it is, such as csv (`format` in the input)"
+            raise ConfigError(f"{error.message}, {other}") from error
 
 
 class Writer:
@@ -128,13 +166,52 @@ class Writer:
 @contextmanager
 def source(
     options: Options, *, limit: int | None = None, cursor_field: str | None = None, stream: BinaryIO | None = None
-) -> Iterator[Reader]:
+) -> Iterator[Source]:
     """Opens standard input, or another `stream` of bytes, see `Store.source`."""
     if cursor_field is not None:
         raise ConfigError(f'cursor_field: standard input comes in its own order: leave out "{cursor_field}"')
     if stream is None and sys.stdin is None:
         raise ConfigError("standard input: it is closed: pipe records into it, or name a file")
-    yield Reader(options.name or "stdin", stream or sys.stdin.buffer, limit, options.on_bad_input)
+    given = stream or sys.stdin.buffer
+    if given.isatty():
+        _LOG.warning("rows are read from the terminal: end them with Ctrl-D, or pipe them in")
+    if options.format == _LINES and not options.encoding:
+        yield Reader(options.name or "stdin", given, limit, options.on_bad_input)
+        return
+    with ExitStack() as stack:
+        path = _whole(given, stack.enter_context(private_directory()))
+        copied = options.model_dump(exclude={"type"}) | {"path": str(path), "name": options.name or "stdin"}
+        with _called(path):
+            opened = stack.enter_context(files.source(files.Options(**copied), limit=limit))
+        yield opened
+
+
+def _whole(stream: BinaryIO, directory: Path) -> Path:
+    """Copies a stream to a file, whose name says how it is compressed.
+
+    Raises:
+        StorageError: There is no room for it.
+    """
+    head = stream.read(_HEAD)
+    suffix = next((each.suffix for each in COMPRESSIONS if head.startswith(each.magic)), "")
+    path = directory / f"stdin{suffix}"
+    try:
+        with path.open("wb") as file:
+            file.write(head)
+            shutil.copyfileobj(stream, file, BUFFER)
+    except OSError as error:
+        raise no_room(error, directory.parent) from error
+    return path
+
+
+@contextmanager
+def _called(path: Path) -> Iterator[None]:
+    """Lets errors speak of standard input instead of its copy."""
+    try:
+        yield
+    except ConfigError as error:
+        problems = [each._replace(message=each.message.replace(str(path), _CALLED)) for each in error.problems]
+        raise ConfigError(problems, detail=error.detail) from error
 
 
 @contextmanager

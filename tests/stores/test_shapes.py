@@ -160,7 +160,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ConfigError, match=message):
-            find(path)
-    assert [file.path.name for file in find("a*")] == ["a.csv"]
+            find((path,))
+    assert [file.path.name for file in find(("a*",))] == ["a.csv"]
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert find("~/a.csv")[0].path == tmp_path / "a.csv"
+    assert find(("~/a.csv",))[0].path == tmp_path / "a.csv"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from io import BufferedReader, RawIOBase
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -14,6 +14,7 @@ from connector.stores.columnar.columns import literal
 from connector.stores.columnar.database import Database
 from connector.stores.columnar.scans import line_scan
 from connector.stores.staging.compression import BrokenCompressionError, UnreadableTextError
+from connector.stores.staging.encodings import Chunks
 from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.private_directory import private_directory
 
@@ -36,7 +37,7 @@ def opened(path: Path) -> BinaryIO:
         OSError: It cannot be read, here or at a read.
     """
     _check(path)
-    return BufferedReader(_Lines(path), BUFFER)
+    return BufferedReader(Chunks(_chunks(path)), BUFFER)
 
 
 def compress(path: Path, output: Path) -> None:
@@ -52,29 +53,6 @@ def compress(path: Path, output: Path) -> None:
             database.run(f"COPY ({line_scan(path, longest)}) TO {literal(str(output))} ({_AS_LINES}, COMPRESSION zstd)")
         except duckdb.Error as error:
             raise OSError(str(error)) from error
-
-
-class _Lines(RawIOBase):
-    """The decompressed bytes of a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._chunks = _chunks(path)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed names the wider type
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def close(self) -> None:
-        self._chunks.close()
-        super().close()
 
 
 def _chunks(path: Path) -> Generator[bytes, None, None]:
@@ -93,7 +71,7 @@ def _plainly(error: duckdb.Error) -> OSError:
     if "Maximum line size" in text:
         return UnreadableTextError(f"{where} is too long for a .zst file (32 MB at most): decompress it first")
     if "unicode" in text or "utf-8" in text:
-        return UnreadableTextError(f"{where} is not UTF-8: save the file as UTF-8")
+        return UnreadableTextError(f"{where} is not UTF-8: decompress the file, and save it as UTF-8")
     return OSError(text)
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from connector.base.errors import ConfigError
+from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import OnBadInput, Schema
 from connector.stores import Sink, Source
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase
@@ -129,11 +129,24 @@ def formats() -> Mapping[str, Format]:
     return {each.name: each for each in found}
 
 
+@contextmanager
+def about(file: File) -> Iterator[None]:
+    """Notes on an error which file it is about, for `unreadable`."""
+    try:
+        yield
+    except ConnectorError:  # names it by itself
+        raise
+    except Exception as error:
+        error.add_note(str(file.path))
+        raise
+
+
 def unreadable(files: Sequence[File], error: Exception, why: str | None = None) -> ConfigError:
     """Returns the error for files of which one is broken: `why` in plain words, or what `error` says."""
     text = str(error) or repr(error)
     names = [str(file.path) for file in files]
-    named = next((name for name in names if name in text), ", ".join(names))
+    known = getattr(error, "__notes__", [])
+    named = next((name for name in names if name in known or name in text), ", ".join(names))
     if isinstance(error, UnreadableTextError):
         why = text
     elif is_broken(error):

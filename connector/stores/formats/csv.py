@@ -28,8 +28,9 @@ from connector.base.records import GROUP, JSON, Schema
 from connector.stores import DEAD_LETTER, Sink, Source, columnar
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase, Structure, literal, scalar
 from connector.stores.columnar.scans import csv_options, path_list
-from connector.stores.formats import File, FileInput, FileOutput, Format
+from connector.stores.formats import File, FileInput, FileOutput, Format, about
 from connector.stores.staging.compression import native
+from connector.stores.staging.encodings import ADVICE
 from connector.stores.staging.shapes import check_names
 
 _CHUNK: Final = 1 << 20
@@ -90,7 +91,7 @@ _KINDS: Final = (
 _SAMPLE: Final = 20_000
 """Cells that are looked at first: they rule most types out."""
 
-_NOT_UTF8: Final = "is not UTF-8: save the file as UTF-8"
+_NOT_UTF8: Final = f"is not UTF-8: {ADVICE}"
 _REASONS: Final = {
     r"Expected Number of Columns: (\d+) Found: (\d+)": "has another number of cells ({1}) than the header ({0}): "
     "put a cell that holds the separator in double quotes",
@@ -218,12 +219,13 @@ class _Sheet(NamedTuple):
 
 
 def _sheet(file: File, separators: str) -> _Sheet:
-    head, is_whole = _head(file)
-    hint = _HINT.match(head)
-    head = head[hint.end() :] if hint else head
-    separator = file.delimiter or (hint[1] if hint else _separator(file, head, separators, is_whole=is_whole))
-    names = _header(file, head, separator)
-    return _Sheet(file, separator, names, _survey(file, separator, len(names)), skipped=1 if hint else 0)
+    with about(file):
+        head, is_whole = _head(file)
+        hint = _HINT.match(head)
+        head = head[hint.end() :] if hint else head
+        separator = file.delimiter or (hint[1] if hint else _separator(file, head, separators, is_whole=is_whole))
+        names = _header(file, head, separator)
+        return _Sheet(file, separator, names, _survey(file, separator, len(names)), skipped=1 if hint else 0)
 
 
 def _separator(file: File, head: str, separators: str, *, is_whole: bool) -> str:
@@ -346,14 +348,15 @@ def _line(file: File, place: int) -> int:
 
 
 def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], limit: int | None) -> None:
-    path, compression = native(sheet.file.path, sheet.file.compression, database.directory)
-    columns = ", ".join(f"{cell}: 'VARCHAR'" for cell in cells)
-    database.run(
-        f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([path])}, header = true, "
-        f"columns = {{{columns}}}, delim = {literal(sheet.separator)}, quote = '\"', escape = '\"', "
-        f"allow_quoted_nulls = false, skip = {sheet.skipped}, {csv_options(sheet.longest, compression)})"
-        + ("" if limit is None else f" LIMIT {limit}")
-    )
+    with about(sheet.file):
+        path, compression = native(sheet.file.path, sheet.file.compression, database.directory)
+        columns = ", ".join(f"{cell}: 'VARCHAR'" for cell in cells)
+        database.run(
+            f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([path])}, header = true, "
+            f"columns = {{{columns}}}, delim = {literal(sheet.separator)}, quote = '\"', escape = '\"', "
+            f"allow_quoted_nulls = false, skip = {sheet.skipped}, {csv_options(sheet.longest, compression)})"
+            + ("" if limit is None else f" LIMIT {limit}")
+        )
 
 
 def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:

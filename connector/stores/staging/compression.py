@@ -31,16 +31,19 @@ BROKEN: Final = (OSError, *_BROKEN)
 class Compression(NamedTuple):
     """A compression of whole files.
 
-    `open` opens a file to read its decompressed bytes, and raises `BROKEN` here or at a read. `compress` writes the
-    compressed content of the first file to the second; it raises `OSError`. `is_native` says that DuckDB reads and
-    writes the compression itself, under the same `name`.
+    `magic` begins each file. `open` opens a file to read its decompressed bytes, and raises `BROKEN` here or at a read;
+    if `is_text`, they are not the very bytes but lines of UTF-8. `compress` writes the compressed content of the first
+    file to the second; it raises `OSError`. `is_native` says that DuckDB reads and writes the compression itself, under
+    the same `name`.
     """
 
     name: str
     suffix: str
+    magic: bytes
     open: Callable[[Path], BinaryIO]
     compress: Callable[[Path, Path], None]
     is_native: bool = False
+    is_text: bool = False
 
 
 def is_broken(error: Exception) -> bool:
@@ -107,14 +110,16 @@ def _compress_zstd(path: Path, output: Path) -> None:
     _zstd().compress(path, output)
 
 
-UNCOMPRESSED: Final = Compression("uncompressed", "", _open, _copy, is_native=True)
+UNCOMPRESSED: Final = Compression("uncompressed", "", b"", _open, _copy, is_native=True)
 COMPRESSIONS: Final = (
-    Compression("gzip", ".gz", _open_gzip, _compress_gzip, is_native=True),
+    Compression("gzip", ".gz", b"\x1f\x8b", _open_gzip, _compress_gzip, is_native=True),
     Compression(
         "zstd",
         ".zst",
+        b"\x28\xb5\x2f\xfd",
         _open_zstd,
         _compress_zstd,
         is_native=True,
+        is_text=True,
     ),
 )

@@ -18,6 +18,7 @@ from connector.base.errors import ConfigError, StorageError
 from connector.base.numbers import Number, Truth
 from connector.base.records import BAD_INPUT, OnBadInput
 from connector.base.values import json_form
+from connector.stores.staging.encodings import ADVICE
 from connector.stores.staging.ordered import Ordered
 from connector.stores.staging.shapes import Digits, LongInteger, Shape, Table, Wide
 
@@ -93,7 +94,7 @@ def _object(text: bytes | str, place: str, number: int) -> dict[str, Any]:
         row = numbers.loads(text)
     except orjson.JSONDecodeError as error:
         if "UTF-8" in error.msg:
-            raise ConfigError(f"{place} {number}: this is not UTF-8: save it as UTF-8") from error
+            raise ConfigError(f"{place} {number}: this is not UTF-8: {ADVICE}") from error
         raise ConfigError(
             f"{place} {number}, column {error.colno}: this is not JSON ({error.msg}): write one object a line"
         ) from error

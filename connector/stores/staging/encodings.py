@@ -1,0 +1,99 @@
+"""The encodings of text files. Formats read UTF-8; what is written otherwise is decoded on its way in."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Generator
+from encodings.aliases import aliases
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from connector.base.suggestions import did_you_mean
+from connector.stores.staging.compression import Compression, UnreadableTextError
+from connector.stores.staging.ordered import BUFFER
+
+ADVICE: Final = (
+    'say what it is with --encoding (`encoding` in the input), such as "cp1252" for a file of an old Windows program, '
+    "or save it as UTF-8"
+)
+"""What to do about a text that is not in the encoding that it should have."""
+
+_MARKS: Final = (  # the longer one first: UTF-32's begins like UTF-16's (The Unicode Standard, 23.8)
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_UTF8: Final = ("utf-8", "utf-8-sig", "ascii")
+
+
+def is_encoding(name: str) -> str:
+    """Returns the name of an encoding of texts. Raises `ValueError` if there is none of this name."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=name or "utf-8")
+    except (LookupError, ValueError) as error:
+        known = {each.replace("_", "-") for each in (*aliases, *aliases.values())}
+        meant = did_you_mean(name, sorted(known)) or "write one such as utf-8, latin-1 or cp1252"
+        raise ValueError(f"is not an encoding of texts: {meant}") from error
+    return name
+
+
+def marked(head: bytes) -> str:
+    """Returns the encoding that the first bytes of a file name by a byte order mark, or nothing."""
+    return next((name for mark, name in _MARKS if head.startswith(mark)), "")
+
+
+def recoded(compression: Compression, encoding: str) -> Compression:
+    """Returns a compression that gives the text in UTF-8. Reading what is not in `encoding` raises `BROKEN`."""
+    if not encoding or codecs.lookup(encoding).name in _UTF8:
+        return compression
+
+    def opened(path: Path) -> BinaryIO:
+        return BufferedReader(Chunks(_recoded(path, compression, encoding)), BUFFER)
+
+    return compression._replace(open=opened, is_native=False)
+
+
+def _recoded(path: Path, compression: Compression, encoding: str) -> Generator[bytes, None, None]:
+    decoder, lines = codecs.getincrementaldecoder(encoding)(), 1
+    with compression.open(path) as stream:
+        while True:
+            chunk = stream.read(BUFFER)
+            try:
+                text = decoder.decode(chunk, final=not chunk).encode()
+            except UnicodeError as error:
+                before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+                lines += before.count(b"\n")
+                raise UnreadableTextError(f"line {lines} is not {encoding}: {ADVICE}") from error
+            lines += text.count(b"\n")
+            yield text
+            if not chunk:
+                return
+
+
+class Chunks(RawIOBase):
+    """A stream of the bytes that a generator yields, which is closed with it."""
+
+    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Returns that it can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed names the wider type
+        """Fills a buffer with the next bytes, and returns how many there are."""
+        while not self._rest and (chunk := next(self._chunks, None)) is not None:
+            self._rest = chunk
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        """Closes the generator as well."""
+        self._chunks.close()
+        super().close()
