@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from array import array
+from bisect import bisect_left
 from pathlib import Path
 from typing import Final
 
 from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
-from connector.base.records import is_ok
+from connector.base.records import Outcome, Status
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._options import STANDARD, check_output, store_from
@@ -29,6 +31,7 @@ from connector.run.plan import Plan
 from connector.run.summary import Summary
 
 _WITHIN: Final = 0.99  # of a second
+_SKIPPED: Final = "Failed rows are not counted: on_error is skip, so the output does not hold them."
 
 
 def arguments(parser: Parser) -> None:
@@ -70,12 +73,14 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     summary = Summary()
     collector = Collector(summary, added, mask, seconds=1)
     options = store_from(arguments.output)
+    paid = _Paid()
     with stores.load(options.type).source(options) as source:
         for outcome in outcomes(source, None if config is None else added):
             summary.add(outcome)
             collector.add(outcome, None)
+            paid.add(outcome)
     ledger = Path(arguments.ledger or f"{arguments.output}.ledger")
-    began, ended = _timed(ledger, collector) if arguments.ledger or ledger.is_file() else (None, None)
+    began, ended = _timed(ledger, paid, collector) if arguments.ledger or ledger.is_file() else (None, None)
     made = run_of(
         config,
         mask,
@@ -85,19 +90,49 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         started=began,
         ended=ended,
     )
-    save(path, render(collector.figures(made, timing=f"the replies in {ledger}")))
+    notes = [_SKIPPED] if config is not None and config.on_error == "skip" else []
+    save(path, render(collector.figures(made, timing=f"the replies in {ledger}", notes=notes)))
     write(sys.stderr, f"report written to {path}\n")
     return ExitCode.DONE
 
 
-def _timed(path: Path, collector: Collector) -> tuple[float | None, float | None]:
-    """Takes the times of a ledger's replies; returns the first and the last, in seconds since 1970."""
+class _Paid:
+    """The replies that a run has paid for, by 64 bits of their keys: eight bytes of memory for each."""
+
+    def __init__(self) -> None:
+        self._keys = {False: array("Q"), True: array("Q")}
+
+    def add(self, outcome: Outcome) -> None:
+        """Takes note of the reply to a row."""
+        known = outcome.provenance
+        if known.prompt_hash and known.attempts and not known.cached:
+            self._keys[outcome.status is not Status.SUCCESS].append(int(known.prompt_hash[:16], 16))
+
+    def sort(self) -> None:
+        """Makes them ready to be looked up."""
+        self._keys = {is_failed: array("Q", sorted(keys)) for is_failed, keys in self._keys.items()}
+
+    def is_failed(self, key: bytes) -> bool | None:
+        """Returns whether the row of a reply failed; `None` if the run did not pay for it."""
+        known = int.from_bytes(key[:8])
+        for is_failed, keys in self._keys.items():
+            place = bisect_left(keys, known)
+            if place < len(keys) and keys[place] == known:
+                return is_failed
+        return None
+
+
+def _timed(path: Path, paid: _Paid, collector: Collector) -> tuple[float | None, float | None]:
+    """Takes the times of a run's replies from a ledger; returns the first and the last, in seconds since 1970."""
     first = last = None
+    paid.sort()
     with open_ledger(path) as ledger:
         for entry in ledger.entries():
+            is_failed = paid.is_failed(entry.key)
+            if is_failed is None:
+                continue
             first = entry.stored_at if first is None else first
             last = entry.stored_at
-            is_failed = not is_ok(entry.reply.status)
             # They are whole seconds: a reply of second 5 came before second 6.
             collector.replied(last - first + _WITHIN, entry.reply.latency_ms, is_failed=is_failed)
     return first, last

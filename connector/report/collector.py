@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -17,13 +18,14 @@ from connector.base.version import __version__
 from connector.config.config import Config
 from connector.report import figures
 from connector.report.figures import Column, Concession, Figures, Outcomes, Row, Run, Spending, ValueCount
-from connector.report.sketches import Sample, Timeline, Top, Values
+from connector.report.sketches import Sample, Timeline, Top, Values, clean, rank_of
 from connector.run.summary import Summary
 
 _TOP: Final = 10  # rows among the slowest, and among the most expensive
 _EXAMPLES: Final = 3  # rows of a cause
 _MOST_CAUSES: Final = 100  # causes with examples
 _MOST_COLUMNS: Final = 200
+_MOST_MODELS: Final = 1_000
 _SHOWN_COLUMNS: Final = 12  # columns of an example
 _SHOWN: Final = 300  # characters of a value in an example
 _BARS: Final = 12
@@ -56,35 +58,43 @@ class Collector:
         self._dearest: Top[Outcome] = Top(_TOP)
         self._examples: dict[object, list[Row]] = {}
         self._costly = 0
+        self._counted = 0
+        self._untold = 0
+        self._left_out: set[str] = set()
 
     def add(self, outcome: Outcome, at: float | None) -> None:
         """Takes an outcome that came `at` seconds after the start; `None` where that is not known."""
-        provenance = outcome.provenance
+        provenance, number = outcome.provenance, outcome.record.index
         is_success = outcome.status is Status.SUCCESS
+        rank = rank_of(number)
         if is_success:
             for name, value in outcome.columns.items():
                 column = self._columns.get(name)
                 if column is None:
                     if len(self._columns) >= _MOST_COLUMNS:
+                        self._leave_out(name)
                         continue
                     column = self._columns[name] = _Column({})
-                column.add(value)
+                column.add(value, rank)
         elif outcome.status.is_failure:
             self._keep_example(outcome)
-        if provenance.model:
-            self._models[provenance.model[:_SHOWN]] += 1
+        model = provenance.model and provenance.model[:_SHOWN]
+        if model and (model in self._models or len(self._models) < _MOST_MODELS):
+            self._models[model] += 1
         if provenance.cached or not provenance.attempts:
+            self._untold += is_success and not provenance.cached
             return
         self._attempts[provenance.attempts] += 1
         latency = provenance.latency_ms
         if at is not None:
             self._timeline.add(at, latency, is_failed=not is_success)
         if latency is not None:
-            self._latencies.add(latency)
-            self._slowest.add(latency, outcome)
+            self._latencies.add(latency, rank)
+            self._slowest.add(latency, number, outcome)
+        self._counted += provenance.input_tokens is not None or provenance.output_tokens is not None
         if provenance.cost_usd is not None:
             self._costly += 1
-            self._dearest.add(provenance.cost_usd, outcome)
+            self._dearest.add(provenance.cost_usd, number, outcome)
 
     def replied(self, at: float, latency_ms: float | None, *, is_failed: bool) -> None:
         """Counts a reply in the timeline alone: one that a ledger knows the time of."""
@@ -97,8 +107,21 @@ class Collector:
             if len(self._examples) >= _MOST_CAUSES:
                 return
             examples = self._examples[key] = []
-        if len(examples) < _EXAMPLES:
-            examples.append(self._row(outcome))
+        if len(examples) < _EXAMPLES or outcome.record.index + 1 < examples[-1].number:  # rows are done out of order
+            insort(examples, self._row(outcome), key=lambda row: row.number)
+            del examples[_EXAMPLES:]
+
+    def _leave_out(self, column: str) -> None:
+        if len(self._left_out) < _MOST_COLUMNS:
+            self._left_out.add(column)
+
+    def _notes(self) -> Iterator[str]:
+        """Yields what the figures leave out."""
+        if self._untold:
+            yield 'Calls, tokens and cost are not known: rows tell them only where the config has metadata "full".'
+        if self._left_out:
+            more = "more than " if len(self._left_out) == _MOST_COLUMNS else ""
+            yield f"The first {_MOST_COLUMNS} columns are shown, and {more}{len(self._left_out)} further ones are not."
 
     def _row(self, outcome: Outcome) -> Row:
         provenance, error = outcome.provenance, outcome.provenance.error
@@ -116,7 +139,7 @@ class Collector:
                 {
                     name: value
                     for name, value in outcome.columns.items()
-                    if value is not None and name not in outcome.record.data
+                    if value is not None and value != outcome.record.data.get(name)
                 }
             ),
             self._shown(error.content) if error and error.content else None,
@@ -131,8 +154,10 @@ class Collector:
         text = _text(value)
         return self._mask.cut(text, _SHOWN) + ("…" if len(text) > _SHOWN else "")
 
-    def figures(self, run: Run, concessions: Iterable[tuple[str, str]] = (), timing: str = "") -> Figures:
-        """Returns the figures of everything that has come so far."""
+    def figures(
+        self, run: Run, concessions: Iterable[tuple[str, str]] = (), timing: str = "", notes: Iterable[str] = ()
+    ) -> Figures:
+        """Returns the figures of everything that has come so far; `notes` says what else they leave out."""
         summary = self._summary
         causes = [
             figures.Cause(
@@ -143,7 +168,7 @@ class Collector:
                 self._mask(cause.change),
                 list(cause.rows),
                 cause.stream,
-                sorted(self._examples.get(key, ()), key=lambda row: row.number),
+                self._examples.get(key, []),
             )
             for key, cause in summary.cause_counts.items()
         ]
@@ -152,21 +177,10 @@ class Collector:
             Outcomes(
                 summary.rows,
                 summary.failed,
-                summary.cached,
+                None if self._untold else summary.cached,
                 {status.value: count for status, count in summary.statuses.most_common()},
             ),
-            Spending(
-                summary.calls,
-                summary.retries if summary.gauge else None,
-                self._attempts.total(),
-                self._costly,
-                summary.input_tokens,
-                summary.output_tokens,
-                summary.cached_tokens,
-                summary.reasoning_tokens,
-                summary.cost_usd,
-                summary.saved_usd,
-            ),
+            self._spending(),
             [column.figures(self._mask(name), self._mask) for name, column in self._columns.items()],
             causes,
             self._timeline.intervals(),
@@ -176,6 +190,24 @@ class Collector:
             [self._row(outcome) for outcome in self._dearest.items()],
             {str(attempts): self._attempts[attempts] for attempts in sorted(self._attempts)},
             [Concession(name, self._mask(model)) for name, model in concessions],
+            [*notes, *self._notes()],
+        )
+
+    def _spending(self) -> Spending:
+        if self._untold:
+            return Spending()
+        summary, are_counted = self._summary, self._counted or not self._attempts
+        return Spending(
+            summary.calls,
+            summary.retries if summary.gauge else None,
+            self._attempts.total(),
+            self._costly,
+            summary.input_tokens if are_counted else None,
+            summary.output_tokens if are_counted else None,
+            summary.cached_tokens if are_counted else None,
+            summary.reasoning_tokens if are_counted else None,
+            _cleaned(summary.cost_usd),
+            _cleaned(summary.saved_usd),
         )
 
     @property
@@ -195,14 +227,14 @@ class _Column:
         self._values = Values()
         self._sample = Sample()
 
-    def add(self, value: Any) -> None:
+    def add(self, value: Any, rank: int) -> None:
         """Takes the value of one row."""
         self._rows += 1
         kind = type(value)
         if kind is str:
             self._types["text"] += 1
             self._values.add(value)
-            self._sample.add(len(value))
+            self._sample.add(len(value), rank)
         elif is_null(value):
             self._nulls += 1
         elif kind is bool:
@@ -212,17 +244,17 @@ class _Column:
             self._types["number"] += 1
             self._values.add(_text(value))
             if math.isfinite(number := _float(value)):
-                self._sample.add(number)
+                self._sample.add(number, rank)
         elif isinstance(value, list | tuple):
             self._types["list"] += 1
-            self._sample.add(len(value))
+            self._sample.add(len(value), rank)
         elif isinstance(value, Mapping):
             self._types["object"] += 1
         else:
             self._types["text"] += 1
             text = _text(value)
             self._values.add(text)
-            self._sample.add(len(text))
+            self._sample.add(len(text), rank)
 
     def figures(self, name: str, mask: Masker) -> Column:
         """Returns what to show of it: the values where they come again and again, else how large they are."""
@@ -254,6 +286,10 @@ class _Column:
         return distinct == 1 or distinct <= max(count // 2, min(_FEW, count - 1))
 
 
+def _cleaned(value: float | None) -> float | None:
+    return None if value is None else clean(value)
+
+
 def _float(value: float | Decimal) -> float:
     try:
         return float(value)
@@ -283,7 +319,7 @@ def run_of(
     ended: float | None = None,
     stopped_by: str | None = None,
 ) -> Run:
-    """Returns what ran; times are in seconds since 1970."""
+    """Returns what ran; times are in seconds since 1970. How long it took is not known where both are the same."""
     return Run(
         f"openai-compatible {__version__}",
         None if source is None else mask(source),
@@ -293,7 +329,7 @@ def run_of(
         {} if config is None else shown_config(config, mask),
         moment(started),
         moment(ended),
-        None if started is None or ended is None else round(ended - started, 3),
+        None if started is None or ended is None else round(ended - started, 3) or None,
         None if stopped_by is None else mask(stopped_by),
     )
 

@@ -34,11 +34,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Rows by status. `cached` ones were answered without a new call."""
+    """Rows by status. `cached` ones were answered without a new call; `None` where that is not known."""
 
     rows: int
     failed: int
-    cached: int
+    cached: int | None
     statuses: dict[str, int]
 
 
@@ -51,16 +51,16 @@ class Spending:
     the replies to the cached rows cost when they were paid for.
     """
 
-    calls: int
-    retries: int | None
-    paid_rows: int
-    costly_rows: int
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    cost_usd: float | None
-    saved_usd: float | None
+    calls: int | None = None
+    retries: int | None = None
+    paid_rows: int | None = None
+    costly_rows: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    saved_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,8 @@ class Concession:
 class Figures:
     """All figures of a run.
 
-    `attempts` counts the paid rows by how often their call was tried; `timing` says where `timeline` comes from.
+    `attempts` counts the paid rows by how often their call was tried; `timing` says where `timeline` comes from, and
+    `notes` what the figures leave out.
     """
 
     run: Run
@@ -188,6 +189,7 @@ class Figures:
     dearest: list[Row]
     attempts: dict[str, int]
     concessions: list[Concession]
+    notes: list[str] = field(default_factory=list)
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:

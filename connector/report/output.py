@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Final, get_args, get_type_hints
 
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Failure, Outcome, Provenance, Record, Status, is_earlier
+from connector.base.records import GROUP, Failure, Outcome, Provenance, Record, Schema, Status, is_earlier
 from connector.stores import Source
 
 _PARTS: Final = f"{GROUP}_"
 _STATUS: Final = "status"
+_JSON_TYPES: Final = {list: "array", dict: "object", bool: "boolean", int: "integer", float: "number"}
 _NUMBERS: Final = {
     name: kind for name, hint in get_type_hints(Provenance).items() for kind in get_args(hint) if kind in (int, float)
 }
 
 
-def outcomes(source: Source, added: Collection[str] | None) -> Iterator[Outcome]:
+def outcomes(source: Source, added: Mapping[str, Schema] | None) -> Iterator[Outcome]:
     """Yields the outcome of each row of an output.
 
     Args:
         source: The output, opened as an input.
-        added: The columns that the run has added; `None` where they are not known: then all columns count as such.
+        added: The columns that the run has added, with their schemas, whose types they get back; `None` where they are
+            not known: then all columns count as such.
 
     Raises:
         ConfigError: A row does not say what became of it.
@@ -35,7 +38,7 @@ def outcomes(source: Source, added: Collection[str] | None) -> Iterator[Outcome]
         provenance = _provenance(item)
         row = {name: value for name, value in item.data.items() if not is_earlier(name)}
         given = row if added is None else {name: value for name, value in row.items() if name not in added}
-        columns = row if added is None else {name: row.get(name) for name in added}
+        columns = row if added is None else {name: _typed(row.get(name), schema) for name, schema in added.items()}
         yield Outcome(Record(item.index, given), provenance.status, columns, {}, provenance)
 
 
@@ -51,6 +54,25 @@ def _provenance(record: Record) -> Provenance:
         ) from None
     known = {name: _value(name, parts.get(name)) for name in Provenance._fields}
     return Provenance(**{**known, "status": status, "error": _failure(parts.get("error")), "cached": _is_true(parts)})
+
+
+def _typed(value: Any, schema: Schema) -> Any:
+    """Returns a value as the run had it: a file may hold it as a text, or a text that looks like a number as one."""
+    declared = schema.get("type")
+    kinds = {*(declared if isinstance(declared, list) else [declared])} - {"null"}
+    if value is None or not kinds or None in kinds or isinstance(value, str) == ("string" in kinds):
+        return value
+    if not isinstance(value, str):
+        return json.dumps(value) if kinds == {"string"} and isinstance(value, bool | int | float) else value
+    try:
+        known = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    kind = _JSON_TYPES.get(type(known))
+    if kind not in kinds and not (kind == "integer" and "number" in kinds):
+        return value
+    exact = Decimal(value.strip()) if kind == "number" else known
+    return known if known == exact or Decimal(repr(known)) == exact else exact  # with all its digits
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

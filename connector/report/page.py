@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from importlib.resources import files
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from connector import endpoints
 from connector.base.terminal import printable
 from connector.report import charts
 from connector.report.figures import Column, Figures
-from connector.run.summary import duration
+from connector.run.summary import dollars, duration
 
 _GOOD: Final = "success"
 _MEANINGS: Final = {
@@ -25,13 +24,12 @@ _MEANINGS: Final = {
     "filtered": "refused by a content filter or the model",
     "skipped": "not to be asked",
 }
-_CENTS: Final = 10  # USD from which cents are all that matters
-_SMALL: Final = 0.01  # USD below which two digits of them are shown
 _NOTHING: Final = "n/a"
 
 
 def page(figures: Figures) -> str:
     """Returns the page as HTML."""
+    sent, made = figures.spending.input_tokens, figures.spending.output_tokens
     return _TEMPLATE.render(
         f=figures,
         title=f"{figures.run.input} → {figures.run.output}" if figures.run.input else figures.run.output,
@@ -42,6 +40,7 @@ def page(figures: Figures) -> str:
         if figures.latency_ms
         else None,
         config={name: _option(value) for name, value in figures.run.config.items()},
+        tokens=None if sent is None or made is None else sent + made,
         meanings=_MEANINGS,
         concessions=_concessions() if figures.concessions else {},
     )
@@ -115,13 +114,12 @@ def _number(value: float) -> str:
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
+def _count(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
 def _usd(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    if value == 0 or value >= _CENTS:
-        return f"${value:,.2f}"
-    digits = 4 if value >= _SMALL else min(12, 1 - math.floor(math.log10(value)))
-    return f"${value:.{digits}f}"
+    return "unknown" if value is None else dollars(value)
 
 
 def _ms(value: float | None) -> str:
@@ -157,6 +155,7 @@ _ENVIRONMENT: Final = Environment(
     autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _ENVIRONMENT.filters |= {
+    "count": _count,
     "duration": duration,
     "ms": _ms,
     "number": _number,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import random
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +12,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from connector.report.figures import Bin, Distribution, Interval, ValueCount
 
 _SAMPLED: Final = 10_000
-_SEED: Final = 20_261_129  # the same rows give the same report
+_SPARE: Final = 2_500  # further ones that are kept until the sample is drawn anew
+_ALL: Final = 2**64 - 1
 _BINS: Final = 24
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 _FAR: Final = 3  # times as far as most values: such a tail is counted in the last bin
@@ -27,46 +27,53 @@ _PER_OCTAVE: Final = 16  # bins of latencies: about 4 % wide
 Item = TypeVar("Item")
 
 
+def rank_of(number: int) -> int:
+    """Returns 64 bits that look random and are the same for the same number of a row (the finish of SplitMix64)."""
+    mixed = (number + 1) * 0x9E3779B97F4A7C15 & _ALL
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & _ALL
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & _ALL
+    return mixed ^ (mixed >> 31)
+
+
 class Sample:
-    """A uniform random sample of numbers (Li's algorithm L), with exact count, extremes and mean."""
+    """A uniform random sample of numbers, the same in whatever order they come; exact count, extremes and mean."""
 
     def __init__(self) -> None:
-        self._random = random.Random(_SEED)  # noqa: S311 - a sample, no secret
         self._kept = array("d")
-        self._skip = 0
-        self._weight = 1.0
+        self._ranks = array("Q")
+        self._limit = _ALL + 1
         self.count = 0
         self._sum = 0.0
         self._least = math.inf
         self._most = -math.inf
 
-    def add(self, value: float) -> None:
-        """Counts a finite number."""
+    def add(self, value: float, rank: int) -> None:
+        """Counts a finite number; those of the lowest ranks are the sample."""
         self.count += 1
         self._sum += value
         self._least = min(self._least, value)
         self._most = max(self._most, value)
-        if self._skip:
-            self._skip -= 1
-        elif len(self._kept) < _SAMPLED:
+        if rank < self._limit:
             self._kept.append(value)
-            if len(self._kept) == _SAMPLED:
-                self._draw()
-        else:
-            self._kept[self._random.randrange(_SAMPLED)] = value
-            self._draw()
+            self._ranks.append(rank)
+            if len(self._kept) >= _SAMPLED + _SPARE:
+                self._prune()
 
-    def _draw(self) -> None:
-        """Draws how many values to pass over until one takes the place of another."""
-        self._weight *= math.exp(math.log(1.0 - self._random.random()) / _SAMPLED)
-        self._skip = int(math.log(1.0 - self._random.random()) / math.log1p(-self._weight))
+    def _prune(self) -> None:
+        """Keeps the numbers of the lowest ranks."""
+        lowest = sorted(range(len(self._ranks)), key=self._ranks.__getitem__)[:_SAMPLED]
+        self._limit = self._ranks[lowest[-1]]
+        self._kept = array("d", [self._kept[place] for place in lowest])
+        self._ranks = array("Q", [self._ranks[place] for place in lowest])
 
     def distribution(self) -> Distribution | None:
         """Returns what is known of all values; `None` if there were none."""
         if not self.count:
             return None
+        if len(self._kept) > _SAMPLED:
+            self._prune()
         ordered = sorted(self._kept)
-        mean = self._sum / self.count
+        mean = clean(self._sum / self.count)
         bins, beyond = _bins(ordered, self._least, self._most, self.count)
         return Distribution(
             self.count,
@@ -120,8 +127,8 @@ def _step(width: float, *, are_whole: bool) -> float:
     return max(1.0, math.ceil(step)) if are_whole else step
 
 
-def _clean(value: float) -> float:
-    """Returns a number without the last digits, which adding steps has made of it."""
+def clean(value: float) -> float:
+    """Returns a number without its last digits, which depend on the order in which numbers were added."""
     return float(f"{value:.12g}")
 
 
@@ -155,24 +162,24 @@ class Values:
 
 
 class Top(Generic[Item]):
-    """The items with the highest marks; of equal ones the earlier."""
+    """The items with the highest marks; of equal ones those of the lower number, in whatever order they come."""
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._heap: list[tuple[float, int, Item]] = []
+        self._heap: list[tuple[float, int, int, Item]] = []
         self._seen = 0
 
-    def add(self, mark: float, item: Item) -> None:
+    def add(self, mark: float, number: int, item: Item) -> None:
         """Keeps an item if its mark is among the highest so far."""
         self._seen += 1
         if len(self._heap) < self._number:
-            heapq.heappush(self._heap, (mark, -self._seen, item))
-        elif mark > self._heap[0][0]:
-            heapq.heapreplace(self._heap, (mark, -self._seen, item))
+            heapq.heappush(self._heap, (mark, -number, -self._seen, item))
+        elif (mark, -number) > self._heap[0][:2]:
+            heapq.heapreplace(self._heap, (mark, -number, -self._seen, item))
 
     def items(self) -> list[Item]:
         """Returns them, the highest mark first."""
-        return [item for _, _, item in sorted(self._heap, reverse=True)]
+        return [item for *_, item in sorted(self._heap, reverse=True)]
 
 
 class _Stretch(NamedTuple):
@@ -239,7 +246,7 @@ class Timeline:
             seconds = max(rest, self._seconds / 4) if place == last else self._seconds
             start, latencies = place * self._seconds, each.latencies
             median, p95 = _latency(latencies, 0.5), _latency(latencies, 0.95)
-            found.append(Interval(_clean(start), _clean(seconds), each.answered, each.failed, median, p95))
+            found.append(Interval(clean(start), clean(seconds), each.answered, each.failed, median, p95))
         return found
 
 

@@ -6,6 +6,7 @@ what is quoted, and the row's own texts.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import insort
 from collections import Counter
@@ -30,6 +31,9 @@ _LONGEST_TOLD: Final = 240  # characters of a reason in a text
 _OTHER: Final = "other reasons, each of a few rows"
 _GAP: Final = "…"
 _MINUTE: Final = 60
+_CENTS: Final = 10  # USD from which cents are all that matters
+_SMALL: Final = 0.01  # USD below which two digits of them are shown
+_TINY: Final = 1e-9
 
 _VARIES: Final = re.compile(
     r'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)(?P<name> is a required property)?'  # a quote that was cut goes on to the end
@@ -372,7 +376,16 @@ def failures(causes: Sequence[Cause], head: str) -> list[str]:
 def spent(tokens: int, cost_usd: float | None) -> list[str]:
     """Returns tokens and cost in words; nothing about what is not known."""
     parts = [f"{tokens:,} tokens"] if tokens else []
-    return [*parts, f"${cost_usd:,.4f}"] if cost_usd else parts
+    return [*parts, dollars(cost_usd)] if cost_usd else parts
+
+
+def dollars(amount: float) -> str:
+    """Returns an amount of USD in words, with at least two digits that say something: $12.50, $0.0306, $0.0000087."""
+    if amount == 0 or amount >= _CENTS:
+        return f"${amount:,.2f}"
+    if amount < _TINY:
+        return f"${amount:.1e}"
+    return f"${amount:.{4 if amount >= _SMALL else 1 - math.floor(math.log10(amount))}f}"
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 
 from tests.commands import test_enrich
 from tests.commands.test_enrich import SENDS_THE_REST, asked, command, run
-from tests.endpoint import Endpoint, act
+from tests.endpoint import Action, Call, Endpoint, act, good
+from tests.faults import said
 
 ROWS = [{"id": n, "text": "[[fault:400]]" if n % 5 == 0 else None if n == 3 else f"row {n % 7}"} for n in range(1, 41)]
 FAILED = 9
@@ -37,6 +39,106 @@ def figures(path: Path) -> dict[str, Any]:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+LABELS = ("good", "bad", "mixed")
+TYPES: dict[str, Any] = {
+    "label": {"type": "string", "enum": [*LABELS]},
+    "code": {"type": "string"},  # looks like a number
+    "count": {"type": "integer"},
+    "price": {"type": ["number", "null"]},
+    "sure": {"type": "boolean"},
+    "tags": {"type": "array", "items": {"type": "string"}},
+    "scores": {"type": "array", "items": {"type": "number"}},
+    "more": {"type": "object", "properties": {"a": {"type": "integer"}}},
+    "note": {"type": ["string", "null"]},
+    "day": {"type": ["string", "null"], "format": "date"},
+}
+TYPED = {"type": "object", "properties": TYPES, "required": [*TYPES], "additionalProperties": False}
+
+
+def typed(number: int) -> dict[str, Any]:
+    """A structured reply, with nulls here and there."""
+    return {
+        "label": LABELS[number % 2],
+        "code": f"{number % 4}",
+        "count": number,
+        "price": None if number % 6 == 0 else 10**30 if number == 1 else number * 1.25,  # too long for a number
+        "sure": number % 3 == 0,
+        "tags": ["a", "b", "c"][: number % 4],
+        "scores": [number / 8] * (number % 3),
+        "more": {"a": number},
+        "note": None if number % 5 == 0 else 'a, "b" ' * (number % 9 + 1),
+        "day": None if number % 7 == 0 else f"2026-01-{number % 28 + 1:02}",
+    }
+
+
+def replied(call: Call) -> Action | None:
+    """Typed replies to `number N`, of which some are cut and some do not fit the schema."""
+    number = int(re.findall(r"number (\d+)", json.dumps(call.body))[0])
+    if number % 11 == 0:
+        return act(call, "length")
+    content = {"label": "other"} if number % 13 == 0 else typed(number)
+    return Action("typed", said(content=json.dumps(content))(good(call), {}))
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_typed_columns_have_the_same_figures_in_any_output(tmp_path: Path, ending: str) -> None:
+    source, output, config = tmp_path / "in.jsonl", tmp_path / f"out.{ending}", tmp_path / "c.json"
+    source.write_text("".join(f'{{"n": {n}, "id": "{n % 50}"}}\n' for n in range(1, 81)))
+    with Endpoint(replied) as endpoint:
+        given = {"url": endpoint.base_url, "model": "m", "prompt": "number {{ id }}", "output_schema": TYPED}
+        config.write_text(json.dumps({**given, "where": "{{ n % 9 }}", "prices": {"input": 3, "output": 7}}))
+        done = run("enrich", source, "-o", output, "-c", config, "--report", tmp_path / "now.json")
+        assert done.returncode == 0, done.stderr
+        calls = len(endpoint.journal.calls)
+    assert run("report", output, "-c", config, "-r", tmp_path / "later.json").returncode == 0
+    first, second = figures(tmp_path / "now.json"), figures(tmp_path / "later.json")
+    assert (first["spending"].pop("retries"), second["spending"].pop("retries")) == (3, None)  # repairs
+    assert first["spending"]["calls"] == calls
+    for name in set(first) - {"run", "timeline", "timing"}:
+        assert first[name] == second[name], name
+    columns = {column["name"]: column for column in first["columns"]}
+    assert [columns[name]["kind"] for name in TYPES] == [
+        *("values", "values", "numbers", "numbers", "values", "lists", "lists", "other", "values", "values")
+    ]
+    answers = [typed(n % 50) for n in range(1, 81) if n % 9 and n % 50 % 11 and n % 50 % 13]
+    assert first["outcomes"]["statuses"]["success"] == len(answers)
+    for name, column in columns.items():
+        assert column["nulls"] == sum(answer[name] is None for answer in answers)
+    for label in LABELS:
+        found = next(each["count"] for each in columns["label"]["values"] if each["value"] == label)
+        assert found == sum(answer["label"] == label for answer in answers)
+
+
+def test_what_an_output_does_not_tell_is_said_and_not_zero(tmp_path: Path, source: Path, endpoint: Endpoint) -> None:
+    output, config, report = tmp_path / "out.jsonl", tmp_path / "c.json", tmp_path / "r.json"
+    for option, told in (("on_error", "skip"), ("metadata", "status")):
+        config.write_text(json.dumps({"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", option: told}))
+        run("enrich", source, "-o", output, "-c", config)
+        assert run("report", output, "-c", config, "-r", report).returncode == 0
+        found = figures(report)
+        (note,) = found["notes"]
+        assert option in note
+        if option == "metadata":
+            assert set(found["spending"].values()) == {None}
+            assert found["outcomes"]["failed"] == FAILED
+
+
+def test_only_the_replies_that_a_run_has_paid_for_are_in_its_timeline(
+    tmp_path: Path, source: Path, endpoint: Endpoint
+) -> None:
+    output, report = tmp_path / "out.jsonl", tmp_path / "r.json"
+    run("enrich", source, "-o", output, *options(endpoint), "--limit", 3)
+    earlier = len(endpoint.journal.calls)
+    run("enrich", source, "-o", output, *options(endpoint))
+    assert run("report", output, "-r", report).returncode == 0
+    found = figures(report)
+    paid = len(endpoint.journal.calls) - earlier
+    assert (
+        found["spending"]["paid_rows"] == sum(each["answered"] + each["failed"] for each in found["timeline"]) == paid
+    )
+    assert found["run"]["seconds"] != 0
 
 
 @pytest.mark.parametrize("ending", FORMATS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import tracemalloc
 from datetime import date
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from connector.report.figures import Spending
 from tests.report.samples import HOSTILE, SECRET, answered, config, failed, figures_of, usual
 
 
@@ -121,15 +123,47 @@ def test_what_is_hostile_stays_text_in_the_figures() -> None:
 
 def test_memory_does_not_grow_with_the_rows() -> None:
     used = []
-    for count in (4_000, 40_000):
+    for count in (15_000, 45_000):  # samples are full at 12,500 rows
         tracemalloc.start()
         figures_of(usual(count))
         used.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert used[1] < 3 * used[0]  # samples are full at 10,000 rows
+    assert used[1] < 1.2 * used[0]
     assert used[1] < 12_000_000
 
 
-def test_columns_that_nobody_declared_are_shown_but_not_without_end() -> None:
-    figures = figures_of([answered(1, {}, {f"c{number}": 1 for number in range(5_000)})])
+@pytest.mark.parametrize(("count", "told"), [(200, []), (300, ["and 100 further ones"]), (900, ["more than 200"])])
+def test_columns_that_nobody_declared_are_shown_but_not_without_end(count: int, told: list[str]) -> None:
+    figures = figures_of([answered(1, {}, {f"c{number}": 1 for number in range(count - 7)})])  # 7 are declared
     assert len(figures.columns) == 200
+    assert len(figures.notes) == len(told)
+    assert all(words in note for words, note in zip(told, figures.notes, strict=True))
+
+
+def test_the_order_in_which_rows_are_done_changes_no_figure() -> None:
+    outcomes = list(usual(15_000))
+    in_order = figures_of(outcomes)
+    random.Random(3).shuffle(outcomes)
+    shuffled = figures_of(outcomes)
+    assert {**shuffled.to_dict(), "timeline": None} == {**in_order.to_dict(), "timeline": None}
+
+
+def test_what_nobody_has_counted_is_not_zero() -> None:
+    uncounted = [answered(n, {}, {}, input_tokens=None, output_tokens=None) for n in range(1, 4)]
+    spending = figures_of(uncounted).spending
+    assert (spending.calls, spending.input_tokens, spending.output_tokens, spending.cost_usd) == (0, None, None, None)
+    untold = figures_of([answered(1, {}, {}, attempts=0, latency_ms=None)])
+    assert untold.spending == Spending()
+    assert untold.outcomes.cached is None
+    assert 'only where the config has metadata "full"' in untold.notes[0]
+    assert figures_of([]).spending.input_tokens == 0
+
+
+def test_a_column_of_the_input_that_gets_a_new_value_is_shown_with_both() -> None:
+    (row,) = figures_of([answered(1, {"words": "old", "label": "good"}, {"words": "new", "label": "good"})]).slowest
+    assert (row.input, row.output) == ({"words": "old", "label": "good"}, {"words": "new"})
+
+
+def test_models_that_are_named_differently_in_each_reply_take_bounded_memory() -> None:
+    figures = figures_of(answered(n, {}, {}, model=f"model-{n}") for n in range(1, 3_000))
+    assert len(figures.run.models) == 10

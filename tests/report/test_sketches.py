@@ -11,15 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector.report.sketches import Sample, Timeline, Top, Values
+from connector.report.sketches import Sample, Timeline, Top, Values, rank_of
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**9), 10**9).map(float)
 
 
 def sample(values: Iterable[float]) -> Sample:
     kept = Sample()
-    for value in values:
-        kept.add(value)
+    for number, value in enumerate(values):
+        kept.add(value, rank_of(number))
     return kept
 
 
@@ -66,9 +66,25 @@ def test_a_long_stream_is_sampled_closely_in_the_same_memory(draw: Callable[[ran
     assert sys.getsizeof(kept._kept) < 200_000  # noqa: SLF001 - its memory is what is held to a bound
 
 
-def test_the_same_stream_gives_the_same_sample() -> None:
-    values = [float(number * 7919 % 100_003) for number in range(50_000)]
-    assert sample(values).distribution() == sample(values).distribution()
+def test_the_same_rows_give_the_same_sample_in_whatever_order_they_come() -> None:
+    rows = [(number, number * 7919 % 100_003 / 7) for number in range(50_000)]
+    found = []
+    for seed in range(3):
+        kept = Sample()
+        for number, value in rows:
+            kept.add(value, rank_of(number))
+        found.append(kept.distribution())
+        random.Random(seed).shuffle(rows)
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 7, 8, 13, 89, 610, 1_000])
+def test_the_sample_of_what_comes_again_and_again_is_even(period: int) -> None:
+    known = sample(float(number % period < period / 2) for number in range(100_000)).distribution()
+    assert known is not None
+    assert known.mean == pytest.approx((period + 1) // 2 / period, abs=0.001)
+    ones = sum(each.count for each in known.bins if each.low == 1)
+    assert ones / 100_000 == pytest.approx(known.mean, abs=0.02)
 
 
 def test_few_far_numbers_do_not_flatten_the_others() -> None:
@@ -101,10 +117,12 @@ def test_values_are_counted_until_there_are_too_many_or_one_is_long() -> None:
 
 
 def test_the_top_is_that_of_all_and_the_earlier_of_equals() -> None:
-    top: Top[int] = Top(3)
-    for number, mark in enumerate([5, 1, 9, 9, 2, 9, 9]):
-        top.add(mark, number)
-    assert top.items() == [2, 3, 5]
+    marks = list(enumerate([5, 1, 9, 9, 2, 9, 9]))
+    for order in (marks, marks[::-1], marks[3:] + marks[:3]):
+        top: Top[int] = Top(3)
+        for number, mark in order:
+            top.add(mark, number, number)
+        assert top.items() == [2, 3, 5]
 
 
 @pytest.mark.parametrize("seconds", [0.01, 3, 59.99, 6_000, 1e6])
