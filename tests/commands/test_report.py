@@ -115,7 +115,7 @@ def test_what_an_output_does_not_tell_is_said_and_not_zero(tmp_path: Path, sourc
     output, config, report = tmp_path / "out.jsonl", tmp_path / "c.json", tmp_path / "r.json"
     for option, told in (("on_error", "skip"), ("metadata", "status")):
         config.write_text(json.dumps({"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", option: told}))
-        run("enrich", source, "-o", output, "-c", config)
+        run("enrich", source, "-o", output, "-c", config, *SENDS_THE_REST)
         assert run("report", output, "-c", config, "-r", report).returncode == 0
         found = figures(report)
         (note,) = found["notes"]
