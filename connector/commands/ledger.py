@@ -24,6 +24,7 @@ from connector.base.cost import cost_of
 from connector.base.errors import ConfigError, StorageError
 from connector.base.terminal import write
 from connector.commands import ExitCode
+from connector.commands._excerpts import size
 from connector.commands._types import days, file_path
 from connector.endpoints import usage_of
 from connector.ledger import Entry, Ledger
@@ -35,8 +36,6 @@ _ACTIONS: Final = {
     "export": "print all replies as JSON lines on stdout, oldest first",
 }
 _DAY: Final = 86_400
-_UNIT: Final = 1000
-_UNITS: Final = ("bytes", "kB", "MB", "GB")
 
 
 def arguments(parser: Parser) -> None:
@@ -131,7 +130,7 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
             cost += paid
     _print("ledger", str(arguments.path))
     _print("entries", f"{stats.entries:,}")
-    _print("size", _size(stats.bytes))
+    _print("size", size(stats.bytes))
     for status, count in sorted(stats.statuses.items()):
         _print(f"status {status}", f"{count:,}")
     _print("tokens", f"{tokens_in:,} in, {tokens_out:,} out (from {counted:,} replies)" if counted else "unknown")
@@ -142,11 +141,11 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
 
 def _prune(ledger: Ledger, arguments: argparse.Namespace) -> None:
     before = None if arguments.older_than is None else int(time.time() - arguments.older_than * _DAY)
-    size = ledger.stats().bytes
+    before_it = ledger.stats().bytes
     gone = ledger.prune(before=before, failed=arguments.failed)
     left = ledger.stats()
-    _print("deleted", f"{gone:,} entries ({_size(size - left.bytes)} freed)")
-    _print("left", f"{left.entries:,} entries ({_size(left.bytes)})")
+    _print("deleted", f"{gone:,} entries ({size(before_it - left.bytes)} freed)")
+    _print("left", f"{left.entries:,} entries ({size(left.bytes)})")
 
 
 def _export(ledger: Ledger, arguments: argparse.Namespace) -> None:
@@ -177,12 +176,3 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 def _print(name: str, value: str) -> None:
     write(sys.stdout, f"{name:<12}{value}\n")
-
-
-def _size(size: float) -> str:
-    """Returns a number of bytes in a unit that people read."""
-    for unit in _UNITS[:-1]:
-        if size < _UNIT:
-            return f"{size:,.0f} {unit}" if unit == _UNITS[0] else f"{size:,.1f} {unit}"
-        size /= _UNIT
-    return f"{size:,.1f} {_UNITS[-1]}"

@@ -1,4 +1,4 @@
-"""Show the requests for the first rows without sending them; with --call, also the replies and columns.
+"""Show the requests for a few rows without sending them; with --call, also the replies and columns.
 
 Example:
     openai-compatible preview reviews.csv --prompt "Classify: {{ review }}"
@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
-import orjson
-
 from connector import stores
 from connector.base import numbers
 from connector.base.errors import TemplateError
@@ -22,13 +20,16 @@ from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Record
 from connector.base.terminal import write
 from connector.commands import ExitCode
+from connector.commands._excerpts import common, screen
 from connector.commands._options import add_arguments, config_from, input_from
 from connector.commands._types import count
 from connector.parser import Parser
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path
+from connector.run.sampling import candidates, sample
 
 _ROWS: Final = 5
+_REPLY: Final = 0.6  # of the screen that a row may take, beside its columns
 _HOUR: Final = 3600
 
 
@@ -38,6 +39,13 @@ def arguments(parser: Parser) -> None:
     add_arguments(parser)
     ways = parser.group("run")
     ways.add_argument("--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
+    ways.add_argument(
+        "--sample",
+        choices=("random", "head"),
+        help="which ones: from the whole table (default), or the first (default for streams, which may not end)",
+    )
+    ways.add_argument("--seed", type=count, default=0, metavar="N", help="another number gives other rows (default 0)")
+    ways.add_argument("--full", action="store_true", help="show all of each request and reply, however long it is")
     ways.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
 
 
@@ -47,22 +55,41 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     options = input_from(arguments, on_bad_input=config.on_bad_input)
     with stores.load(options.type).source(options, limit=arguments.limit) as source:
         plan = Plan(config, source.columns or None)
-        records = list(islice((item for item in source.read() if isinstance(item, Record)), arguments.rows))
-        for record in records:
-            _show(f"row {record.index + 1}: request to {Masker(plan.config.secrets)(plan.url)}", _request(plan, record))
-        if arguments.call:
-            _call(plan, records, source.rows)
+        found, rows = candidates(source.read(), plan), source.rows
+        if (arguments.sample or ("random" if source.columns else "head")) == "random":
+            records, rows = sample(found, arguments.rows, arguments.seed)
+        else:
+            records = list(islice(found, arguments.rows))
+        _show_requests(plan, records, whole=arguments.full)
+        if arguments.call and records:
+            _call(plan, records, rows, whole=arguments.full)
     return ExitCode.DONE
+
+
+def _show_requests(plan: Plan, records: list[Record], *, whole: bool) -> None:
+    """Shows what all requests share once (a schema may be long), then what is each row's own."""
+    requests = [(record, _request(plan, record)) for record in records]
+    shared = common([request for _, request in requests if isinstance(request, dict)])
+    url = Masker(plan.config.secrets)(plan.url)
+    if shared:
+        _show(f"every request to {url}", shared, whole=whole)
+    for record, request in requests:
+        own = request
+        if isinstance(request, dict):
+            own = {name: value for name, value in request.items() if name not in shared} or request
+        _show(f"row {record.index + 1}: request" + ("" if shared else f" to {url}"), own, whole=whole)
+    if not requests:
+        write(sys.stdout, "there is no row to call for: the input is empty, or where is true for none of its rows\n")
 
 
 def _request(plan: Plan, record: Record) -> Any:
     try:
-        return numbers.loads(plan.requests.body(record.data))
+        return numbers.loads(plan.requests.call(record).body)
     except TemplateError as error:
         return f"cannot be rendered: {error.message}"
 
 
-def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
+def _call(plan: Plan, records: list[Record], rows: int | None, *, whole: bool) -> None:
     """Calls for the rows, shows the replies and columns, and projects tokens, cost and time for the whole table."""
     with Runtime(plan, ledger_path(plan.config)) as runtime:
         outcomes = sorted(
@@ -71,8 +98,8 @@ def _call(plan: Plan, records: list[Record], rows: int | None) -> None:
         for outcome in outcomes:
             row = f"row {outcome.record.index + 1}"
             for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).values():
-                _show(f"{row}: reply", reply.body)
-            _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group})
+                _show(f"{row}: reply", reply.body, whole=whole, share=_REPLY)
+            _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group}, whole=whole, share=1 - _REPLY)
     for line in _projection(outcomes, plan, rows):
         write(sys.stdout, line + "\n")
 
@@ -106,5 +133,5 @@ def _time(seconds: float) -> str:
     return f"{seconds:,.0f} s" if seconds < _HOUR else f"{seconds / _HOUR:,.1f} h"
 
 
-def _show(title: str, value: Any) -> None:
-    write(sys.stdout, f"── {title}\n{numbers.dumps(value, option=orjson.OPT_INDENT_2).decode()}\n")
+def _show(title: str, value: Any, *, whole: bool, share: float = 1) -> None:
+    write(sys.stdout, f"── {title}\n{screen(value, whole=whole, share=share)}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from connector import cli
+from tests.commands.test_enrich import run
 from tests.endpoint import Endpoint, answer_to
 
 
@@ -28,7 +29,7 @@ def test_requests_are_shown_and_nothing_is_called(
     preview(source, "--url", endpoint.url, "--prompt", "Say {{ text }}", "--rows", "2")
     shown = capsys.readouterr().out
     assert shown.count("request to") == 2
-    assert "Say row 1" in shown
+    assert shown.count("Say row") == 2
     assert not endpoint.journal.calls
 
 
@@ -41,3 +42,46 @@ def test_a_call_shows_reply_and_columns_and_projects_the_whole_table(
     assert answer_to("Say row 0") in shown
     assert "for all 20 rows, if they are like these 2:" in shown
     assert len(endpoint.journal.calls) == 2
+
+
+def test_rows_come_from_the_whole_table_and_a_seed_gives_others(
+    source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rows(*words: str) -> list[int]:
+        assert preview(source, "--url", endpoint.url, "--prompt", "Say {{ text }}", *words) == 0
+        return [int(line.split()[2][:-1]) for line in capsys.readouterr().out.splitlines() if line.startswith("── row")]
+
+    assert rows("--sample", "head") == [1, 2, 3, 4, 5]
+    assert rows() == rows("--seed", "0") != rows("--seed", "1")
+    assert max(rows()) > 5
+    assert rows("--rows", "30") == list(range(1, 21))
+
+
+def test_what_all_requests_share_is_shown_once(
+    source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preview(source, "--url", endpoint.url, "--model", "m", "--prompt", "Say {{ text }}", "--column", "mood=good|bad")
+    shown = capsys.readouterr().out
+    assert shown.count("json_schema") == 2  # in one schema: the type, and the name of its content
+    assert shown.count("every request to") == 1
+    assert shown.count("Say row") == 5
+
+
+def test_rows_that_where_skips_are_not_shown(
+    source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--url", endpoint.url, "--model", "m", "--prompt", "Say {{ text }}", "--call", "--where"]
+    preview(source, *words, "{{ text in ('row 3', 'row 17') }}")
+    shown = capsys.readouterr().out
+    assert "row 4: success" in shown
+    assert "row 18: success" in shown
+    assert "for all 2 rows, if they are like these 2:" in shown
+    preview(source, *words, "{{ text == 'none' }}")
+    assert "there is no row to call for" in capsys.readouterr().out
+
+
+def test_of_standard_input_the_first_rows_are_shown(endpoint: Endpoint) -> None:
+    rows = "".join(json.dumps({"text": f"row {number}"}) + "\n" for number in range(20))
+    done = run("preview", "-", "--url", endpoint.url, "--prompt", "Say {{ text }}", "--rows", "2", stdin=rows)
+    assert "── row 1: request" in done.stdout
+    assert "── row 2: request" in done.stdout
