@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -189,7 +190,7 @@ def _parser(argv: Sequence[str]) -> Parser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
     parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
     parser.set_defaults(form=None, capabilities=False, fresh=False)
-    parser.set_defaults(url=None, model=None, api_key_command=None)
+    parser.set_defaults(url=None, model=None, api_key_command=None, whole=partial(_parser, ()))
     return parser
 
 

@@ -9,7 +9,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from connector.base.masking import Masker
@@ -65,6 +65,14 @@ class Parser(argparse.ArgumentParser):
         """Returns the group of options with a title: the one that there is, or a new one."""
         there = (each for each in self._action_groups if each.title == title)
         return next(there, None) or self.add_argument_group(title)
+
+    def actions(self) -> Iterator[argparse.Action]:
+        """Yields all options and arguments, those of commands too."""
+        for action in self._actions:
+            yield action
+            if _is_commands(action):
+                for parser in dict(action.choices or {}).values():
+                    yield from parser.actions()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse has it, but an unknown option is told before one that is missing: it may be meant for it."""

@@ -63,7 +63,8 @@ def test_every_command_has_an_example_that_its_own_parser_takes(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     example = told(f"{name} --help", capsys).partition("\nexample:\n")[2].replace("\\\n", " ")
-    program, *words = shlex.split(example.partition(" > ")[0])
+    line = example.partition(" > ")[0].strip().removeprefix('eval "$(').removesuffix(')"')
+    program, *words = shlex.split(line)
     assert program == "openai-compatible"
     ran = recorded(words[0], monkeypatch)
     assert cli.run(words) == 0

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 from connector.parser import Parser
 
-_ORDER: Final = ("enrich", "preview", "check", "models", "report", "ledger", "config", "sandbox")
+_ORDER: Final = ("enrich", "preview", "check", "models", "report", "ledger", "config", "sandbox", "completion")
 
 COMMANDS = tuple(
     sorted(
