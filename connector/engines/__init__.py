@@ -219,12 +219,10 @@ class Control(NamedTuple):
         return self.limits.waiting(now) or self.gauge.waiting(now)
 
 
-def ends_run(error: BaseException, breaker: Breaker) -> bool:
+def ends_run(error: BaseException) -> bool:
     """Whether no further call makes sense after `error`: it is fatal, or nobody expected it."""
-    if isinstance(error, PermissionDeniedError):
-        return False  # only the deciding thread knows how many there were
-    if isinstance(error, NotFoundError):
-        return not breaker.was_answered
+    if isinstance(error, PermissionDeniedError | NotFoundError):
+        return False  # only the deciding thread knows what other calls came to
     return isinstance(error, FatalError) or not isinstance(error, ConnectorError)
 
 

@@ -31,7 +31,6 @@ class _Threads:
         self._most = control.limits.most
         self._now = control.clock.monotonic
         self._stop = control.stop
-        self._breaker = control.breaker
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
         self._done: SimpleQueue[Ended] = SimpleQueue()
         self._threads = 0
@@ -93,6 +92,6 @@ class _Threads:
             try:
                 put((call, send(call.body) if stop.reason is None else None))
             except BaseException as error:  # noqa: BLE001 - it is raised again in the deciding thread
-                if ends_run(error, self._breaker):
+                if ends_run(error):
                     stop.request(error)  # at once, so that no further call begins
                 put((call, error))

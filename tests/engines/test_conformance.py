@@ -18,6 +18,7 @@ from connector.base.errors import (
     AuthenticationError,
     BadRequestError,
     ConnectorError,
+    NotFoundError,
     OutageError,
     RateLimitError,
     ReplyError,
@@ -342,6 +343,24 @@ def test_an_outage_stops_the_run_and_fails_no_row(engine: Engine) -> None:
     assert finished(engine, iter(calls(1000)), send, steered) == []
     assert isinstance(steered.stop.reason, OutageError)
     assert steered.gauge.calls < 200
+
+
+def test_a_404_behind_an_answer_is_its_rows_however_late_the_answer_is_seen(engine: Engine) -> None:
+    missed = threading.Event()
+
+    def send(body: bytes) -> Reply:
+        if body == b"1":
+            missed.set()
+            raise NotFoundError("no such model", http_status=404)
+        return ANSWER
+
+    def items() -> Iterator[Call]:
+        yield from calls(2)
+        assert missed.wait(10)  # until both have ended, nobody looks at what came of them
+        threading.Event().wait(0.01)
+        yield from calls(1, first=2)
+
+    assert rows(finished(engine, items(), send, control(1))) == [0, 1, 2]
 
 
 def test_limits_hold_for_real_calls(engine: Engine) -> None:
