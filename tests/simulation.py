@@ -177,6 +177,24 @@ def refills(per_minute: float, burst: float, endpoint: Endpoint, *, tells: bool)
     return arrive
 
 
+def window(
+    calls: int, seconds: float, endpoint: Endpoint, *, slides: bool, began: float = 0.0, refusal: float = 0.005
+) -> Endpoint:
+    """Answers as `endpoint` does, but no more than so many calls in a window of time, which slides or begins anew."""
+    admitted: deque[float] = deque()
+
+    def arrive(now: float, body: bytes) -> Ending:
+        begin = now - seconds if slides else now - (now - began) % seconds
+        while admitted and (admitted[0] <= begin if slides else admitted[0] < begin):
+            admitted.popleft()
+        if len(admitted) >= calls:
+            return refusal, RateLimitError("slow down", http_status=429)
+        admitted.append(now)
+        return endpoint(now, body)
+
+    return arrive
+
+
 def down(
     during: Iterable[tuple[float, float]], endpoint: Endpoint, *, error: ConnectorError | None = None, took: float = 0.0
 ) -> Endpoint:

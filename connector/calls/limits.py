@@ -1,41 +1,31 @@
 """How fast to go: smooth pacing under the configured limits, and a concurrency that finds out what the endpoint admits.
 
-Nothing here waits. `Limits.delay` says how long to wait before the next call may start, and `Limits.concurrency` how
-many may be in flight. Only one thread uses it, so there are no locks.
+Nothing here waits. `Limits.delay` says how long to wait before the next call may start, and `Limits.room` how many may
+be in flight. Only one thread uses it, so there are no locks.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Final, NamedTuple
 
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError
 from connector.base.records import Reply
-from connector.calls.waiting import Waiting, kind_of, paced
+from connector.calls.learned_rate import FIRST, SOON, LearnedRate, Suspicion
+from connector.calls.waiting import Waiting, paced
 from connector.http.retry_after import empty_wait
 
 _MINUTE: Final = 60.0
 _LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
-_PAUSE: Final = 4.0  # seconds without calls, at most, where the rate is too high and the endpoint names no wait
 _SPARE: Final = 0.01  # the part of the tokens that is left free: what a call takes is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
 _USED_UP: Final = "the endpoint's rate limit is used up"
 _BYTES_PER_TOKEN: Final = 4.0  # where replies do not count them
 _HOT: Final = 10  # refusals count 2, answers -1; from here on refusals are more than bad luck
+_CHRONIC: Final = 32  # refusals that a limit does not explain, from which on it is doubted
+_BEARABLE: Final = 0.12  # so many for each answer are none
 _SLOW: Final = 0.1  # the part of the calls that may time out; with more, too many are in flight
-
-
-_WINDOW: Final = 5.0  # seconds in which answers are counted
-_LEAST: Final = 0.5  # of these, at least, to tell a rate from
-_CREDIT: Final = 0.01  # seconds by which a call may start late without its share being lost, where a rate was learned
-_FEW: Final = 10  # answers, at least
-_BELOW: Final = 0.98  # the part of the rate that a refusal shows that is kept to
-_STEP: Final = 0.01  # by which part a rate without refusals grows first; each further step is twice as large
-_CALM: Final = 1.0  # seconds, and
-_CALM_CALLS: Final = 20  # answers without a refusal before a rate grows
-_FORGOTTEN: Final = 4.0  # a rate that has grown so many times is none any more
 
 
 class Pace:
@@ -86,16 +76,22 @@ class Adaptive:
         self._tested = most  # what the last round was answered with
         self._fell = 0  # the epoch that began when the limit last fell below what was proven
         self._step = 1  # of the next rise
+        self._chronic = 0.0  # refusals that the limit does not explain, and that are more than its tries bring
         self._heat = 0  # how far refusals outweigh answers
         self._answered = self._late = 0
         self._round = most  # answers until the limit is judged
 
-    def answered(self) -> None:
-        """Takes note of a call that was admitted and has ended."""
+    @property
+    def is_hot(self) -> bool:
+        """Whether refusals are more than bad luck, or go on where a limit was found."""
+        return self._heat == _HOT or self._chronic >= _CHRONIC
+
+    def answered(self) -> bool:
+        """Takes note of a call that was admitted and has ended. Returns whether a round is over without a fall."""
         self._answered += 1
         self._heat = max(0, self._heat - 1)
-        if self._answered + self._late >= self._round:
-            self._judge()
+        self._chronic = max(0.0, self._chronic - _BEARABLE)
+        return self._answered + self._late >= self._round and self._judge()
 
     def timed_out(self) -> None:
         """Takes note of a time-out. A few may be long answers; many mean that too many calls share the endpoint."""
@@ -106,8 +102,10 @@ class Adaptive:
     def refused(self, epoch: int, in_flight: int) -> bool:
         """Takes note that a call which began in `epoch` was turned away while `in_flight` others were not.
 
-        Returns whether the rate is too high and not the number: calls are refused though no other one is in flight.
+        Returns whether it is not the number that is too high: calls are refused though no other one is in flight.
         """
+        self._chronic += epoch >= self._fell
+        was_alone = self.limit == 1 and epoch >= self._fell
         if self.limit > self._proven:  # the limit was being tried
             self._fall(max(self._proven, min(self.limit - 1, in_flight)), patience=10)
         elif epoch < self._fell:  # it began before the limit fell
@@ -117,14 +115,14 @@ class Adaptive:
             if self._heat == _HOT and self.limit > 1:
                 fitting = min(self.limit - 1, in_flight)
                 self._fall(fitting - fitting // 8)
-        return self._heat == _HOT and self.limit == 1
+        return was_alone and self._heat == _HOT
 
-    def _judge(self) -> None:
+    def _judge(self) -> bool:
         """Ends a round: decides how many calls may be in flight in the next."""
         late = self._late / (self._answered + self._late)
         if late > _SLOW:
             self._fall(int(self.limit * (1 - late / 2)))
-            return
+            return False
         self._proven, self._tested = self._tested, self.limit
         if self.limit < self._most:
             self._heat = 0
@@ -132,6 +130,7 @@ class Adaptive:
             self._step *= 2
         else:
             self._change(self.limit)
+        return True
 
     def _fall(self, limit: int, patience: int = 1) -> None:
         """Lowers the limit; the more patience, the later the next try to raise it."""
@@ -149,92 +148,15 @@ class Adaptive:
         self._answered = self._late = 0
 
 
-class LearnedRate:
-    """The rate that an endpoint admits, found out from its refusals, for one that limits the rate and not the number.
-
-    Once a call is refused, what is admitted from then on is what flows into the endpoint's bucket. So the first rate is
-    that of the calls that began after the first refusal. Without refusals it grows, slowly first, and after the next
-    one the rate before it grew counts again; a limit that is gone is soon forgotten. Times are seconds of a monotonic
-    clock.
-    """
-
-    def __init__(self) -> None:
-        self._answered: deque[float] = deque()
-        self._since = math.inf  # when it began to count answers
-        self._rate = math.inf  # calls a second
-        self._first = 0.0  # the rate when it was found
-        self._base = 0.0  # the rate after the last refusal
-        self._proven = 0.0  # the rate before it last grew
-        self._next = -math.inf
-        self._grows_at = math.inf
-        self._step = _STEP
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is a rate to keep to."""
-        return self._rate < math.inf
-
-    @property
-    def per_second(self) -> float:
-        """Calls a second; infinite where no rate is known."""
-        return self._rate
-
-    def watch(self, now: float) -> None:
-        """Begins to count answers, once a first call was refused."""
-        self._since = min(self._since, now)
-
-    def answered(self, now: float, started: float) -> None:
-        """Takes note of a call that was admitted; one that began before the first refusal says nothing of the rate."""
-        if started < self._since:
-            return
-        self._answered.append(started)
-        self._trim(now)
-        if now >= self._grows_at:
-            self._proven = self._rate
-            self._rate *= 1 + self._step
-            self._step = min(2 * self._step, 1.0)
-            self._grows_at = now + max(_CALM, _CALM_CALLS / self._rate)
-            if self._rate > _FORGOTTEN * self._base:
-                self._rate = self._grows_at = math.inf
-
-    def refused(self, now: float) -> None:
-        """Takes note that a call was refused because of the rate."""
-        self._trim(now)
-        seconds = max(self._answered) - min(self._answered) if len(self._answered) >= _FEW else 0.0
-        if seconds < _LEAST:
-            return
-        shown = (len(self._answered) - 1) / seconds * _BELOW
-        if not self.is_known:
-            self._first, self._next = shown, now
-        elif shown < self._first / 2:  # to go slower does not help: it is not the rate
-            self._rate = self._grows_at = self._since = math.inf
-            self._answered.clear()
-            return
-        has_grown = self._proven < self._rate < math.inf
-        self._rate = self._base = self._proven if has_grown else min(self._rate, shown)
-        self._proven = self._rate
-        self._step, self._grows_at = _STEP, now + max(2 * _CALM, _CALM_CALLS / self._rate)
-
-    def delay(self, now: float) -> float:
-        """Returns the seconds until the next call may start; zero or less means at once."""
-        return self._next - now if self.is_known else -math.inf
-
-    def started(self, now: float) -> None:
-        """Takes note that a call starts."""
-        if self.is_known:
-            self._next = max(self._next, now - _CREDIT) + 1 / self._rate
-
-    def _trim(self, now: float) -> None:
-        while self._answered and self._answered[0] < now - _WINDOW:
-            self._answered.popleft()
-
-
 class Ticket(NamedTuple):
     """What a call started with, to hand back when it has ended."""
 
     epoch: int
     charged: float
+    number: int = 0
     started: float = -math.inf
+    others: int = 0
+    is_tried: bool = False
 
 
 class Limits:
@@ -254,24 +176,38 @@ class Limits:
         self._requests = Pace(requests_per_minute) if requests_per_minute else None
         self._tokens = Pace(tokens_per_minute, _SPARE) if tokens_per_minute else None
         self._tokens_per_byte: float | None = None
-        self._rate = LearnedRate()
+        self._number = 0  # calls that have started
+        self._admitted = 0
+        self._first = math.nan  # when the first one started
+        self._suspicion: Suspicion | None = None
+        self._rate: LearnedRate | None = None
         self._paused_until = -math.inf
         self._paused_by = ""
-        self._pause = 0.0
 
     @property
     def concurrency(self) -> int:
-        """Calls that may be in flight now."""
+        """Calls that seem to be admitted at a time."""
         return self._adaptive.limit
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether calls are likely to be turned away at the moment, whichever row they are for."""
+        return self._suspicion is not None or (self._rate is not None and self._rate.is_closed)
+
+    def room(self, now: float) -> int:
+        """Returns how many calls may be in flight now."""
+        return self.most if self._suspicion is not None and self._suspicion.is_due(now) else self._adaptive.limit
 
     @property
     def is_paced(self) -> bool:
         """Whether calls are spread over time."""
-        return self._requests is not None or self._tokens is not None or self._rate.is_known
+        return self._requests is not None or self._tokens is not None or self._rate is not None
 
     def delay(self, now: float) -> float:
         """Returns the seconds until the next call may start; zero or less means at once."""
-        delay = max(self._paused_until - now, self._rate.delay(now))
+        delay = self._paused_until - now
+        if self._rate is not None:
+            delay = max(delay, self._rate.delay(now))
         if self._requests:
             delay = max(delay, self._requests.delay(now))
         if self._tokens:
@@ -280,7 +216,10 @@ class Limits:
 
     def waiting(self, now: float) -> Waiting | None:
         """Returns what keeps the next call from starting: what the endpoint asks, or a pace; `None` if nothing does."""
-        paces = [(self._rate.delay(now), f"{self._rate.per_second:,.3g} calls a second, as refused calls have shown")]
+        paces = [(-math.inf, "")]
+        if self._rate:
+            rate = f"{self._rate.per_second:,.3g} calls a second, as refused calls have shown"
+            paces.append((self._rate.delay(now), rate))
         if self._requests:
             paces.append((self._requests.delay(now), f"{self._requests.per_minute:,.0f} requests a minute"))
         if self._tokens:
@@ -290,12 +229,23 @@ class Limits:
             return None
         return Waiting(f"{self._paused_by}: next call", pause) if pause >= seconds else paced(rate, seconds)
 
-    def started(self, now: float, size: int) -> Ticket:
-        """Takes note that a call starts, whose body has `size` bytes.
+    def started(self, now: float, size: int, others: int = 0) -> Ticket:
+        """Takes note that a call starts, whose body has `size` bytes, while `others` are in flight.
 
         The first call is charged a whole minute of tokens, so it runs alone until its usage is known.
         """
-        self._rate.started(now)
+        if not self._number:
+            self._first = now
+        self._number += 1
+        is_tried = self._suspicion is not None and others >= self._adaptive.limit
+        if self._rate is not None:
+            self._rate.started(now, self._number)
+            self._end_the_rate()
+        elif self._suspicion is not None:
+            self._suspicion.started(now, self._number, others, is_single=is_tried)
+            shown = self._suspicion.shown(now) if is_tried else None
+            if shown is not None:
+                self._adopt(LearnedRate(now, self._number, self._suspicion.delay, shown))
         if self._requests:
             self._requests.charge(now, self._requests.cost())
         charged = 0.0
@@ -303,13 +253,13 @@ class Limits:
             known = self._tokens_per_byte
             charged = _MINUTE if known is None else self._tokens.cost(min(size * known, self._tokens.per_minute))
             self._tokens.charge(now, charged)
-        return Ticket(self._adaptive.epoch, charged, now)
+        return Ticket(self._adaptive.epoch, charged, self._number, now, others, is_tried)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
         """Takes note of a reply. Where its headers say that a rate limit is used up, all calls wait until it is not."""
-        self._adaptive.answered()
-        self._rate.answered(now, ticket.started)
-        self._pause /= 2
+        self._admitted += 1
+        if self._adaptive.answered() and self._suspicion is not None and self._suspicion.is_unfounded():
+            self._suspicion = None
         wait = empty_wait(reply.headers)
         if wait is not None:
             self._wait(now, min(wait, _MINUTE), _USED_UP)
@@ -328,14 +278,35 @@ class Limits:
         if self._tokens:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:
-            self._rate.watch(now)
-            if self._rate.is_known or self._adaptive.refused(ticket.epoch, in_flight):
-                self._rate.refused(now)
-                if not self._rate.is_known:  # too little was answered to tell it from
-                    self._pause = min(max(wait, self._pause * 2), max(wait, _PAUSE))
-                    self._wait(now, self._pause, kind_of(error))
+            self._refused(now, ticket, in_flight, None if error.wait is None else min(error.wait, wait))
         elif isinstance(error, APITimeoutError) or error.http_status in _TIMED_OUT:
             self._adaptive.timed_out()
+
+    def _refused(self, now: float, ticket: Ticket, in_flight: int, wait: float | None) -> None:
+        """Finds out what is limited: the number of calls at a time, or, where that does not explain it, the rate."""
+        if self._suspicion is not None:
+            self._suspicion.refused(now, ticket.number, ticket.others)
+        if self._rate is not None:
+            self._rate.refused(now, ticket.number, ticket.started, wait)
+            self._end_the_rate()
+        elif ticket.is_tried:
+            pass
+        elif self._adaptive.refused(ticket.epoch, in_flight):
+            if self._admitted:
+                average = self._admitted / max(now - self._first, 1.0)
+                self._adopt(LearnedRate(now, self._number, now - ticket.started, max(average, FIRST)))
+                self._refused(now, ticket, in_flight, wait)
+        elif self._suspicion is None and self._adaptive.is_hot and now - ticket.started <= SOON:
+            self._suspicion = Suspicion(now, self._number, now - ticket.started, ticket.others)
+
+    def _adopt(self, rate: LearnedRate) -> None:
+        """Keeps to a rate from now on, and not to a number."""
+        self._rate, self._suspicion = rate, None
+        self._adaptive = Adaptive(self.most)
+
+    def _end_the_rate(self) -> None:
+        if self._rate is not None and self._rate.is_over:
+            self._rate = None
 
     def _wait(self, now: float, wait: float, reason: str) -> None:
         if now + wait > self._paused_until:

@@ -113,11 +113,12 @@ class _Loop:
         breaker, limits = self._control.breaker, self._control.limits
         if breaker.is_open:
             return self._try is None and now >= breaker.try_at
-        return self._workers.outstanding < self._room() and limits.delay(now) <= 0
+        return self._workers.outstanding < self._room(now) and limits.delay(now) <= 0
 
-    def _room(self) -> int:
+    def _room(self, now: float) -> int:
         limits = self._control.limits
-        return limits.concurrency + (_AHEAD if limits.concurrency == limits.most and not limits.is_paced else 0)
+        room = limits.room(now)
+        return room + (_AHEAD if room == limits.most and not limits.is_paced else 0)
 
     def _next(self, now: float) -> Any:
         """Returns the call that is due again, or the next item; `None` where there is neither.
@@ -128,6 +129,8 @@ class _Loop:
         while self._held and self._held[0][0] <= now:
             call = heapq.heappop(self._held)[2]
             heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
+        if self._control.limits.is_closed:
+            return self._fresh() or self._again(least=True)  # another refusal is no fault of its row
         if not self._control.breaker.is_open:
             return self._again() or self._fresh()
         fresh = (entry for entry in self._ready if entry[2].is_untried)
@@ -138,11 +141,17 @@ class _Loop:
         heapq.heapify(self._ready)
         return untried[2]
 
-    def _again(self) -> Call | None:
-        """Returns the call that is due again. One whose row has had its time, for pace or outage, is tried no more."""
+    def _again(self, *, least: bool = False) -> Call | None:
+        """Returns the call that is due again: that which has failed most often, or least.
+
+        One whose row has had its time, for pace or outage, is tried no more.
+        """
         now, longest = self._control.clock.monotonic(), self._control.backoff.max_elapsed
         while self._ready:
-            call = heapq.heappop(self._ready)[2]
+            entry = max(self._ready) if least else self._ready[0]
+            self._ready.remove(entry)
+            heapq.heapify(self._ready)
+            call = entry[2]
             if call.error is None or now - call.first_started <= longest:
                 return call
             self._doomed.append((call, call.error))
@@ -163,7 +172,7 @@ class _Loop:
 
     def _begin(self, call: Call, now: float) -> None:
         call.first_started = call.first_started or now
-        call.ticket = self._control.limits.started(now, len(call.body))
+        call.ticket = self._control.limits.started(now, len(call.body), len(self._given))
         if self._control.breaker.is_open:
             self._try = call
         call.started = None
@@ -175,7 +184,7 @@ class _Loop:
         limits, breaker = self._control.limits, self._control.breaker
         if breaker.is_open:
             wait = breaker.try_at - now
-        elif self._workers.outstanding >= self._room():
+        elif self._workers.outstanding >= self._room(now):
             return _TICK
         else:
             wait = limits.delay(now)

@@ -11,7 +11,7 @@ import pytest
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError, ServerError
 from connector.base.records import Reply
 from connector.calls.limits import Limits
-from tests.simulation import Ending, Endpoint, Run, Time, admits, answers, busiest_minute, refills, run
+from tests.simulation import Ending, Endpoint, Run, Time, admits, answers, busiest_minute, refills, run, window
 
 ANSWER = Reply(200, {}, {})
 
@@ -226,18 +226,58 @@ def test_an_endpoint_that_limits_the_rate_loses_no_row(per_minute: int, concurre
     assert simulated.seconds < 5 * 60 * 1.15
 
 
-@pytest.mark.parametrize("latency", [0.005, 0.02, 0.05])
+def after(simulated: Run, begin: float) -> tuple[float, float]:
+    """Answers a second, and the share of calls that were refused, from `begin` until the last row is first sent."""
+    last = max({call.row: call.time for call in reversed(simulated.sent)}.values())
+    sent = [call for call in simulated.sent if begin < call.time <= last]
+    answered = sum(begin < at <= last for at, _ in simulated.done)
+    return answered / (last - begin), sum(call.is_refused for call in sent) / len(sent)
+
+
+@pytest.mark.parametrize("latency", [0.005, 0.02, 0.05, 0.2])
 @pytest.mark.parametrize("concurrency", [8, 64, 256])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_rate_that_is_limited_is_learned_from_plain_refusals(latency: float, concurrency: int, seed: int) -> None:
     """Thirty calls a second, eight at once, and 429 without a word on when to come back."""
     endpoint = refills(30 * 60, 8, answers(jittered(latency, seed)), tells=False)
     simulated = run(1800, endpoint, concurrency=concurrency, time=Time(seed))
-    last = max({call.row: call.time for call in reversed(simulated.sent)}.values())
-    sent = [call for call in simulated.sent if 10 < call.time <= last]
     assert (len(simulated.done), simulated.failed) == (1800, [])
-    assert sum(call.is_refused for call in sent) / len(sent) < 0.05
-    assert sum(10 < at <= last for at, _ in simulated.done) / (last - 10) >= 0.95 * 30
+    rate, refused = after(simulated, 10)
+    assert rate >= 0.95 * 30
+    assert refused < 0.05
+
+
+LIMITERS: dict[str, Callable[[float, Endpoint], Endpoint]] = {
+    "a bucket without bursts": lambda rate, endpoint: refills(60 * rate, 1, endpoint, tells=False),
+    "a bucket of eight": lambda rate, endpoint: refills(60 * rate, 8, endpoint, tells=False),
+    "a bucket of three seconds": lambda rate, endpoint: refills(60 * rate, 3 * rate, endpoint, tells=False),
+    "a second that begins anew": lambda rate, endpoint: window(int(rate), 1, endpoint, slides=False),
+    "a second that slides": lambda rate, endpoint: window(int(rate), 1, endpoint, slides=True),
+    "ten seconds that begin anew": lambda rate, endpoint: window(int(10 * rate), 10, endpoint, slides=False),
+    "ten seconds that slide": lambda rate, endpoint: window(int(10 * rate), 10, endpoint, slides=True),
+}
+
+KNOWN_EXACTLY = ("a bucket of eight", "a bucket of three seconds")
+
+
+@pytest.mark.parametrize("limiter", LIMITERS)
+@pytest.mark.parametrize(
+    ("per_second", "concurrency", "latency"),
+    [(10, 8, 0.02), (10, 64, 0.02), (30, 8, 0.02), (30, 64, 0.02), (30, 64, 0.2), (100, 64, 0.2), (100, 256, 1.0)],
+)
+def test_however_an_endpoint_counts_its_rate_is_found(
+    limiter: str, per_second: float, concurrency: int, latency: float
+) -> None:
+    """Measured once every row of the first wave has come back, and the second window has begun."""
+    begin = 15 + concurrency / per_second + (10 if "ten" in limiter else 0)
+    rows = int(per_second * (begin + 60))
+    endpoint = LIMITERS[limiter](per_second, answers(jittered(latency)))
+    simulated = run(rows, endpoint, concurrency=concurrency, time=Time())
+    assert len(simulated.done) == rows
+    assert len(simulated.failed) <= rows / 1000
+    rate, refused = after(simulated, begin)
+    assert rate >= (0.95 if limiter in KNOWN_EXACTLY else 0.7) * per_second
+    assert refused < (0.05 if limiter in KNOWN_EXACTLY else 0.2)
 
 
 def test_a_rate_that_is_no_longer_limited_is_forgotten() -> None:

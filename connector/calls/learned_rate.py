@@ -1,0 +1,223 @@
+"""The rate that an endpoint admits, found out from calls that it turned away without a word on when to come back.
+
+A bucket that refills, a window that slides, a window that begins anew: however an endpoint counts, between two moments
+at which nothing was left it has admitted what its rate allows. So calls are spread over time at the rate that was
+admitted from one refusal to the next. It then grows, by little at first, until a call is refused again; where none is,
+it is soon forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+FIRST: Final = 50.0
+"""Calls a second that are tried before anything is known."""
+
+_BELOW: Final = 0.98  # the part of the rate that was shown that is kept to
+_CREDIT: Final = 0.01  # seconds by which a call may start late without its share being lost
+_PAUSE: Final = 4.0  # seconds between two tries, at most, while nothing is admitted
+_LONGER: Final = 0.33  # the part of a closed time after which it is tried again
+_STEPS: Final = (0.01, 0.5)  # by which part a rate grows, at least and at most; each step is twice as large as the last
+_FINE: Final = 0.02  # a first step so small, at most, is taken from a rate that is known well
+_CALM: Final = 8.0  # seconds without a refusal before a rate grows, at most
+_EXCESS: Final = 2.0  # calls more than before, until a rate grows again
+_MOST_EXCESS: Final = 512.0
+_OVER: Final = 1.1  # how far it grows beyond the rate where the endpoint admits bursts, which take longer to use up
+_PATIENCE: Final = 8  # times as long, at most, until the first step where growing was in vain
+_FADES: Final = 0.8  # the part of a closed time that counts after the next one
+_RISEN: Final = 1.5  # a rate that has grown so many times has risen: this is no burst
+_USED: Final = 0.8  # the part of a rate that must have been used before it may grow
+_FORGOTTEN: Final = 4.0  # a rate that has grown so many times is none any more
+_VAIN: Final = 4  # times that one fell in a row without having grown: to go slower does not help, so it was none
+_MEMORY: Final = 100  # calls after which what was measured counts half
+_PROBES: Final = 8  # calls from which a rate is told, and which show that a number is not what is limited
+SOON: Final = 0.25
+"""Seconds after which a call that was not turned away counts as admitted, where refusals do not take so long."""
+
+
+class Suspicion:
+    """Whether the rate may be what an endpoint limits, and not the number of calls at a time.
+
+    Single calls are tried beyond the number that seems to be admitted. If they get in, that is not what is limited.
+
+    Args:
+        number: The number of the last call that started: calls are counted.
+        delay: How many seconds the last refusal took.
+        others: How many calls were in flight when that call began.
+
+    Attributes:
+        delay: The same.
+    """
+
+    def __init__(self, now: float, number: int, delay: float, others: int) -> None:
+        self.delay = delay
+        self._interval = max(1 / FIRST, delay)
+        self._next = now + self._interval
+        self._lowest = others  # so many calls were in flight, at least, when one was refused
+        self._tried: dict[int, tuple[float, int]] = {}  # when single calls began that were not, with how many others
+        self._refused = 0
+        self._began, self._last = now, number
+        self._admitted = 0  # all calls that were not refused
+
+    def is_due(self, now: float) -> bool:
+        """Whether a single call may be tried."""
+        return now >= self._next
+
+    def started(self, now: float, number: int, others: int, *, is_single: bool) -> None:
+        """Takes note that a call starts while `others` are in flight."""
+        self._admitted += 1
+        if is_single:
+            self._tried[number] = now, others
+            self._next = now + self._interval
+
+    def refused(self, now: float, number: int, others: int) -> None:
+        """Takes note that a call was turned away that had begun while `others` were in flight."""
+        self._admitted -= number > self._last
+        self._lowest = min(self._lowest, others)
+        tried = self._tried.pop(number, None)
+        if tried is not None:
+            self._refused += 1
+            self.delay = now - tried[0]
+            self._interval = min(2 * self._interval, _PAUSE)
+            self._next = now + self._interval
+
+    def shown(self, now: float) -> float | None:
+        """Returns how many calls a second get in, if some do while more are in flight than when others were refused."""
+        soon, more = now - SOON - self.delay, self._lowest + max(1, self._lowest / 8)
+        admitted = sum(started < soon and others >= more for started, others in self._tried.values())
+        return self._admitted / (now - self._began) if admitted >= _PROBES else None
+
+    def is_unfounded(self) -> bool:
+        """Whether more of the single calls were turned away than got in."""
+        return self._refused > len(self._tried)
+
+
+class LearnedRate:
+    """The pace of calls to an endpoint that limits the rate. Times are seconds of a monotonic clock.
+
+    Args:
+        number: The number of the last call that started: calls are counted.
+        delay: How many seconds the last refusal took.
+        per_second: What to begin with.
+
+    Attributes:
+        per_second: Calls a second.
+        is_closed: Whether the last call was refused, so that now single ones try.
+        is_over: Whether the rate is not limited, or no longer.
+    """
+
+    def __init__(self, now: float, number: int, delay: float, per_second: float) -> None:
+        self.per_second = self._base = self._proven = per_second
+        self.is_closed = self.is_over = False
+        self._next = now
+        self._pause = 0.0
+        self._delay = delay
+        self._number = self._settled = number  # of the last call, and of the last before the rate was set
+        self._single: tuple[int, float] | None = None  # the call that shows whether any is admitted, and when it began
+        self._closed = math.inf  # when the first of the calls began that were refused last
+        self._lasted = self._longest = 0.0  # for how long nothing was admitted: then, and at the most
+        self._admitted = 0  # calls since then
+        self._calls = self._seconds = self._waited = 0.0  # what was admitted in which time, of which nothing was tried
+        self._highest = 0.0  # the highest rate that was measured
+        self._assumed = 5 * per_second  # what counts instead before one was
+        self._started = 0  # calls since the rate was set
+        self._grown = 0  # steps since it fell
+        self._fallen = 0  # how often it did without having grown
+        self._first = self._step = self._last = _STEPS[1]  # the first step, the next, and the last
+        self._excess = _EXCESS
+        self._floor = 0.0  # the rate before it grew, while that after the fall may be too high
+        self._patience = 1
+        self._rest(now)
+
+    def delay(self, now: float) -> float:
+        """Returns the seconds until the next call may start; zero or less means at once."""
+        return self._next - now
+
+    def started(self, now: float, number: int) -> None:
+        """Takes note that a call starts."""
+        self._number = number
+        self._admitted += 1
+        self._started += 1
+        interval = 1 / self.per_second
+        if not self.is_closed:
+            self._next = max(self._next, now - _CREDIT) + interval
+        elif self._single is None:
+            self._single = number, now
+            self._next = now + max(interval, min(2 * self._delay, _PAUSE))
+        else:  # the single one was not refused
+            self.is_closed = False
+            self._lasted = self._single[1] - self._closed
+            self._longest = max(_FADES * self._longest, self._lasted)
+            self._next = now + interval
+        if now >= self._grows:
+            self._grow(now)
+
+    def refused(self, now: float, number: int, started: float, wait: float | None) -> None:
+        """Takes note that a call was refused, which asks for `wait` seconds if it says anything."""
+        self._delay = now - started
+        self._admitted -= number > self._settled
+        if self.is_closed and self._single is not None and number == self._single[0]:
+            self._single = None
+            self._pause = min(max(self._pause, (now - self._closed) * _LONGER), _PAUSE)
+        elif number > self._settled:  # one that began before says nothing of the rate as it is now
+            if self._admitted > 0 and started > self._closed:
+                self._fall(started - self._closed)
+            self.is_closed, self._single = True, None
+            self._closed, self._settled, self._admitted = started, self._number, 0
+            self._pause = 1 / self.per_second
+            self._rest(now)
+        self._next = max(self._next, now + (self._pause if wait is None else wait))
+
+    def _fall(self, seconds: float) -> None:
+        """Takes the rate that was admitted between two refusals, which are so many seconds apart."""
+        if (
+            self._first <= _FINE and self.per_second > _RISEN * self._base
+        ):  # more is admitted than before: what was measured says no more
+            self._calls = self._seconds = self._waited = 0.0
+            shown = self._proven
+        else:
+            weight = 0.5 ** (self._admitted / _MEMORY)
+            self._calls = self._calls * weight + self._admitted
+            self._seconds = self._seconds * weight + seconds
+            self._waited = self._waited * weight + self._lasted
+            shown = self._calls / self._seconds * _BELOW
+        if self._calls >= _PROBES:
+            self._highest = max(self._highest, shown)
+        if self._grown:
+            if self._first <= _FINE:
+                self._patience = min(2 * self._patience, _PATIENCE)
+                if self.per_second > _OVER * shown:
+                    self._grow_slower()
+            shown, doubt, self._floor = max(shown, self._proven), self._last / 4, self._base
+        else:
+            doubt = max(1 / max(self._calls, 1.0), self._waited / max(self._seconds, seconds) / 2)
+            if self._floor:  # what had seemed to be admitted was not
+                shown, self._floor = max(shown, self._floor), 0.0
+                self._grow_slower()
+        self.per_second = self._base = self._proven = min(shown, self.per_second * _BELOW)
+        self._first = self._step = min(max(doubt, _STEPS[0]), _STEPS[1])
+        self._fallen = 0 if self._grown else self._fallen + bool(self._highest)
+        self._grown = 0
+        self.is_over = self._fallen >= _VAIN
+
+    def _grow_slower(self) -> None:
+        self._excess = min(2 * self._excess, _MOST_EXCESS)
+
+    def _grow(self, now: float) -> None:
+        if self._started >= _USED * self.per_second * (now - self._changed):
+            self.is_over = self.per_second > _FORGOTTEN * (self._highest or self._assumed)
+            self._proven = self.per_second
+            self.per_second *= 1 + self._step
+            self._last, self._step = self._step, min(2 * self._step, _STEPS[1])
+            self._grown += 1
+            if self.per_second > _RISEN * self._base:
+                self._patience = 1
+        self._rest(now)
+
+    def _rest(self, now: float) -> None:
+        """Decides when the rate grows next."""
+        calm = min(self._excess / (self._step * self.per_second), _CALM)
+        calm = max(calm, 4 * self._delay, self._longest / 2 ** max(0, self._grown - 3))
+        self._changed, self._started = now, 0
+        self._grows = now + calm * (1 if self._grown else self._patience)
