@@ -1,8 +1,8 @@
 """Values in text and in JSON: every type has one text and one JSON form, the same wherever a value comes from.
 
     null: None, NaN of any width, pandas' NaT and NA, a masked value     null; in a text, an error
-    integers                                                             a number; beyond 64 bits a text
-    Decimal                                                              a number that holds all its digits, else a text
+    integers                                                             a number, however many digits it has
+    Decimal                                                              a number with all its digits: 12.50
     bytes                                                                base64
     dates and times, of Python, pandas and NumPy                         ISO 8601, in UTC with "Z", else with the offset
     durations                                                            ISO 8601: P1DT2H3.5S
@@ -13,7 +13,7 @@
     all else that has a text of its own                                  that text
     functions, and what would show its address in memory                 an error
 
-Inside a text, a list, an object or a boolean is JSON, and a Decimal keeps its last zeros. NumPy, pandas and Arrow are
+Inside a text, a list, an object or a boolean is JSON. NumPy, pandas and Arrow are
 told by the names of their types: nothing here imports them.
 """
 
@@ -42,11 +42,10 @@ NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLA
 _NATIVE: Final = frozenset({str, int, bool, list, dict, type(None)})
 _SCALARS: Final = frozenset({str, bool, int, type(None)})
 _NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
-_INTEGERS: Final = range(-(1 << 63), 1 << 64)  # that orjson writes
-_LONGEST: Final = 20  # digits of these integers
-_MOST_DIGITS: Final = 100  # of a Decimal in plain notation
 _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 _FRACTION: Final = re.compile(r"\.(\d+)")
+_HOURS: Final = re.compile(r":.*[+-]\d\d$")
+_POSITIVE: Final = re.compile(r"[A-Z]\d")
 _UNIT: Final = re.compile(r"\[(\d*)([A-Za-z]+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
 _LAST_YEAR: Final = 9999  # of four digits
 _DAY: Final = 86_400  # seconds
@@ -101,8 +100,8 @@ def text(value: object) -> str:
         return value
     if is_null(value) or isinstance(value, ChainableUndefined):
         raise NullError("a text has no place for null")
-    if isinstance(value, Decimal):
-        return _plain_notation(value)
+    if isinstance(value, Decimal) and value.is_infinite():
+        return str(float(value))
     form = json_form(value)
     return dumps(form).decode() if isinstance(form, bool | list | dict) else str(form)
 
@@ -155,14 +154,13 @@ def json_form(value: Any) -> Any:
     if isinstance(value, float):
         return value if isinstance(value, numbers.Number) else float(value)
     if isinstance(value, Decimal):
-        return _number(value)
+        return numbers.of_decimal(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return _base64(value)
     if isinstance(value, datetime | date | time):
-        return _iso(value.isoformat())
+        return iso_time(value)
     if isinstance(value, timedelta):
-        ticks = (value.days * _DAY + value.seconds) * 1_000_000 + value.microseconds
-        return _elapsed(ticks * 1000 + getattr(value, "nanoseconds", 0), 9)  # which pandas' own have
+        return iso_duration(value)
     if callable(value):
         raise TypeError("it is a method, not a value: put () after its name")
     convert = _LIBRARIES.get(_library(value))
@@ -203,7 +201,7 @@ def plain(value: Any) -> Any:
     if kind is list:
         return [plain(each) for each in value]
     if kind is dict:
-        return {key if type(key) is str else _key(key): plain(each) for key, each in value.items()}
+        return {key if type(key) is str else key_text(key): plain(each) for key, each in value.items()}
     return plain(json_form(value))
 
 
@@ -224,7 +222,8 @@ def _walked(value: object) -> Any:
         raise TypeError(str(error)) from None
 
 
-def _key(key: object) -> str:
+def key_text(key: object) -> str:
+    """Returns a key of a mapping as objects of JSON have it."""
     return "null" if is_null(key) else text(key)
 
 
@@ -233,24 +232,6 @@ def _library(value: object) -> str:
 
 
 # --- Numbers and bytes ---
-
-
-def _number(value: Decimal) -> int | float | str:
-    if not value.is_finite():
-        return float(value)
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent >= 0:
-        return int(value) if value.adjusted() < _LONGEST and int(value) in _INTEGERS else _plain_notation(value)
-    number = float(value)
-    return number if Decimal(repr(number)) == value else _plain_notation(value)
-
-
-def _plain_notation(value: Decimal) -> str:
-    if not value.is_finite():
-        return str(float(value))
-    exponent = value.as_tuple().exponent
-    is_short = isinstance(exponent, int) and abs(exponent) <= _MOST_DIGITS
-    return format(value, "f") if is_short else str(value)
 
 
 def _base64(value: bytes | bytearray | memoryview) -> str:
@@ -309,6 +290,27 @@ def duration_text(months: int, days: int, ticks: int, digits: int) -> str:
 def _elapsed(ticks: int, digits: int) -> str:
     days, rest = divmod(abs(ticks), _DAY * 10**digits)
     return duration_text(0, days, rest, digits) if ticks >= 0 else duration_text(0, -days, -rest, digits)
+
+
+def iso_time(value: datetime | date | time) -> str:
+    """Returns a date, a time or both, of Python or pandas, in ISO 8601: in UTC with "Z", no zeros at the end."""
+    return _iso(value.isoformat())
+
+
+def iso_duration(value: timedelta) -> str:
+    """Returns a duration of Python or pandas in ISO 8601, as `duration_text` does: P1DT2H3.5S, -PT1H."""
+    ticks = (value.days * _DAY + value.seconds) * 1_000_000 + value.microseconds
+    return _elapsed(ticks * 1000 + getattr(value, "nanoseconds", 0), 9)  # which pandas' own have
+
+
+def iso_written(value: str) -> str:
+    """Returns a time or a duration that a database has written in ISO 8601 in the one form that it gets here.
+
+    An hour before UTC's may be -01, UTC +00; a negative duration may have its sign at each part.
+    """
+    if value[:1] == "P":
+        return "-" + value.replace("-", "") if "-" in value and not _POSITIVE.search(value) else value
+    return _iso(f"{value}:00" if _HOURS.search(value) else value)
 
 
 def _iso(value: str) -> str:

@@ -15,10 +15,12 @@ from psycopg.types.json import set_json_loads
 
 from connector.base import numbers
 from connector.base.records import Schema
+from connector.base.values import iso_written
 
 _SETTINGS: Final = ("datestyle = 'ISO, YMD'", "intervalstyle = 'iso_8601'", "timezone = 'UTC'")
 _MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
 _ISO: Final = re.compile(r"([+-])(\d{4,})(-\d\d-\d\d.*)")
+_QUOTED: Final = re.compile(r'"([^"]*)"')
 _RANGES: Final = ("int4", "int8", "num", "ts", "tstz", "date")
 
 
@@ -58,9 +60,9 @@ def _zone(zone: str) -> str:
     return "Z" if zone == "+00" else zone if ":" in zone else f"{zone}:00"
 
 
-def _time(text: str) -> str:
-    clock, sign, zone = re.split(r"([+-])", text, maxsplit=1)
-    return f"{clock}{sign}{zone if ':' in zone else f'{zone}:00'}"
+def _range(text: str) -> str:
+    """Returns a range of timestamps, whose ends the server quotes, as one of other values: [2024-01-01T10:00:00,)."""
+    return _QUOTED.sub(lambda found: _iso(found[1]), text)
 
 
 def _same(text: str) -> str:
@@ -72,11 +74,10 @@ _TEXTS: Final[Mapping[str, Callable[[str], str]]] = {
     "timestamp": _iso,
     "timestamptz": _iso,
     "time": _same,
-    "timetz": _time,
-    "interval": _same,
+    "timetz": iso_written,
+    "interval": iso_written,
     "record": _same,
-    **{f"{name}range": _same for name in _RANGES},
-    **{f"{name}multirange": _same for name in _RANGES},
+    **{f"{name}{kind}": _range for name in _RANGES for kind in ("range", "multirange")},
 }
 
 

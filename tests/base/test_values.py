@@ -149,8 +149,8 @@ def test_json_comes_back_as_it_was(value: object) -> None:
     ("value", "expected"),
     [
         ({"a": NAN}, b'{"a":null}'),
-        (Decimal("12.50"), b"12.5"),
-        (Decimal("3.00"), b"3.0"),
+        (Decimal("12.50"), b"12.50"),
+        (Decimal("3.00"), b"3.00"),
         ([2**64, -(2**70)], b"[18446744073709551616,-1180591620717411303424]"),
         (Decimal("NaN"), b"null"),
         ({1: {2}}, b'{"1":[2]}'),

@@ -95,9 +95,8 @@ _INTEGERS = dict.fromkeys(
     ("{0}", {"type": ["null", "integer"]}),
 )
 _FLOATS = dict.fromkeys(
-    # JSON has no NaN and no infinity.
     ("float", "double"),
-    ("CASE WHEN isfinite({0}) THEN {0} END", {"type": ["null", "number"]}),
+    ("CASE WHEN NOT isnan({0}) THEN {0} END", {"type": ["null", "number"]}),
 )
 _LOCAL: Final = _string(format="date-time", airbyte_type="timestamp_without_timezone")
 _ZONED: Final = _string(format="date-time", airbyte_type="timestamp_with_timezone")
@@ -125,7 +124,7 @@ def _finite(iso: str) -> str:
 
 
 def _interval(sql: str) -> str:
-    """Returns the SQL of an interval as ISO 8601, as PostgreSQL writes it: each part with its own sign."""
+    """Returns the SQL of an interval as ISO 8601, as `connector.base.values.duration_text` writes it."""
     parts = {
         name: f"CASE WHEN datepart('{part}', {sql}) <> 0 THEN datepart('{part}', {sql}) || '{name[-1]}' ELSE '' END"
         for part, name in {"year": "Y", "month": "M", "day": "D", "hour": "TH", "minute": "TM"}.items()
@@ -137,7 +136,9 @@ def _interval(sql: str) -> str:
     days = " || ".join(sql for name, sql in parts.items() if name[0] != "T")
     clock = " || ".join(sql for name, sql in parts.items() if name[0] == "T")
     text = f"'P' || {days} || coalesce('T' || nullif({clock}, ''), '')"
-    return f"CASE WHEN {sql} IS NOT NULL THEN coalesce(nullif({text}, 'P'), 'PT0S') END"
+    is_negative = f"regexp_matches({text}, '-') AND NOT regexp_matches({text}, '[A-Z][0-9]')"
+    signed = f"CASE WHEN {is_negative} THEN '-' || replace({text}, '-', '') ELSE {text} END"
+    return f"CASE WHEN {sql} IS NOT NULL THEN coalesce(nullif({signed}, 'P'), 'PT0S') END"
 
 
 _TIMESTAMPS = dict.fromkeys(
@@ -153,7 +154,7 @@ _SCALARS: Final[Mapping[str, tuple[str, Schema]]] = {
     "time": ("CAST({0} AS VARCHAR)", _TIME),
     "time_ns": ("CAST({0} AS VARCHAR)", _TIME),
     "time with time zone": (
-        "regexp_replace(CAST({0} AS VARCHAR), '([+-][0-9][0-9])$', '\\1:00')",
+        "regexp_replace(regexp_replace(CAST({0} AS VARCHAR), '[+]00$', 'Z'), '([+-][0-9][0-9])$', '\\1:00')",
         _string(format="time", airbyte_type="time_with_timezone"),
     ),
     "timestamp with time zone": (_finite(_moment(_IN_UTC, "Z")), _ZONED),
@@ -171,7 +172,7 @@ NESTED: Final = frozenset({"list", "array", "struct", "map"})
 def json_value(sql: str, type_: DuckType, depth: int = 0) -> tuple[str, Schema]:
     """Returns the SQL that turns a value into one that JSON can hold, and the schema of that.
 
-    Timestamps and dates become ISO 8601 text (in UTC if they have a time zone), bytes base64, NaN and infinity null,
+    Timestamps and dates become ISO 8601 text (in UTC if they have a time zone), bytes base64, NaN null,
     intervals ISO 8601 text. Decimals stay, for `with_numbers`. All other types become text.
     """
     match type_.id:

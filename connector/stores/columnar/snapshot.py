@@ -100,7 +100,9 @@ class Snapshot(FromFiles):
 
 
 def _key(cursor: SnapshotColumn) -> str:
-    """Returns the SQL to order by. What is null in the records, as NaN is, is null here."""
+    """Returns the SQL to order by. What is null in a state, as NaN and infinity are, is null here."""
+    if cursor.cursor_type in ("FLOAT", "DOUBLE"):
+        return f"CASE WHEN isfinite({cursor.exact}) THEN {cursor.exact} END"
     return f"CASE WHEN {cursor.json} IS NOT NULL THEN {cursor.exact} END"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
@@ -67,11 +68,17 @@ class Position(NamedTuple):
         rows = self.rows + len(batch)
         if self.field is None or not batch:
             return self._replace(rows=rows)
-        cursor = batch[-1][self.field]
-        ties = next((i for i, row in enumerate(reversed(batch)) if row[self.field] != cursor), len(batch))
+        values = [_saved(row[self.field]) for row in batch]
+        cursor = values[-1]
+        ties = next((i for i, value in enumerate(reversed(values)) if value != cursor), len(batch))
         if ties == len(batch) and cursor == self.cursor:
             ties += self.ties
         return Position(rows, self.field, cursor, ties)
+
+
+def _saved(value: JSON) -> JSON:
+    """Returns a value as a state holds it: JSON has no infinity."""
+    return None if type(value) is float and not math.isfinite(value) else value
 
 
 def state_mismatch(state: JSON, field: str | None) -> ConfigError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -17,12 +16,12 @@ from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, StorageError
 from connector.base.numbers import Number, Truth
 from connector.base.records import BAD_INPUT, OnBadInput
-from connector.base.values import json_form
+from connector.base.values import NATIVE, json_form, key_text
 from connector.stores.staging.encodings import ADVICE
 from connector.stores.staging.ordered import Ordered
 from connector.stores.staging.shapes import Digits, LongInteger, Shape, Table, Wide
 
-_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | NATIVE
 _TYPED: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER  # which refuses integers that a double does not hold
 _INT53: Final = 1 << 53
 _INT64: Final = 1 << 63
@@ -41,7 +40,7 @@ def encode(row: Mapping[str, Any], *, is_typed: bool = False) -> tuple[bytes, Ma
             return orjson.dumps(row, _typed_value, _TYPED), row
         return numbers.dumps(row, _json_value, _OPTIONS), row
     except TypeError:
-        tidy = {_text(str(key)): _tidy(value, is_typed=is_typed) for key, value in row.items()}
+        tidy = {_text(key_text(key)): _tidy(value, is_typed=is_typed) for key, value in row.items()}
         return numbers.dumps(tidy, _json_value, _OPTIONS), tidy
 
 
@@ -111,11 +110,9 @@ def _tidy(value: Any, *, is_typed: bool) -> Any:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, Mapping):
-        return {_text(str(key)): _tidy(item, is_typed=is_typed) for key, item in value.items()}
+        return {_text(key_text(key)): _tidy(item, is_typed=is_typed) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_tidy(item, is_typed=is_typed) for item in value]
-    if isinstance(value, dt.time):
-        return value.isoformat()  # orjson takes none with a time zone
     if isinstance(value, Truth):
         return bool(value)
     if not is_typed or isinstance(value, bool):
