@@ -7,12 +7,14 @@ full is text here, as `connector.base.values` writes it. Maps are objects.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
 from pyarrow import compute, types
 
+from connector.base import numbers
 from connector.base.values import date_text, duration_text, is_null, text, time_text, timestamp_text
 
 _DIGITS: Final = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -131,10 +133,30 @@ def _decoded(array: pa.Array) -> list[Any]:
 
 
 def _storage(array: pa.Array) -> list[Any]:
-    return array.to_pylist() if array.type in _KNOWN else values_of(array.storage)
+    """Returns the values of an extension type: Arrow's own, those of pandas as pandas has them, else what they store.
+
+    A period of pandas is stored as a number that says nothing without its frequency.
+    """
+    if array.type in _KNOWN:
+        values: list[Any] = array.to_pylist()
+        return values
+    if isinstance(array.type, _JSON):
+        return [None if text is None else _json(text) for text in values_of(array.storage)]
+    make = getattr(array.type, "to_pandas_dtype", None)
+    with suppress(Exception):  # whatever the code of an extension raises
+        return list(make().__from_arrow__(array))  # type: ignore[misc]
+    return values_of(array.storage)
+
+
+def _json(text: str) -> Any:
+    try:
+        return numbers.loads(text)
+    except ValueError:
+        return text
 
 
 _KNOWN: Final = (pa.uuid(),) if hasattr(pa, "uuid") else ()
+_JSON: Final[Any] = getattr(pa, "JsonType", ())
 _CONVERSIONS: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[Any]]], ...]] = (
     (lambda kind: types.is_temporal(kind) and not types.is_interval(kind), _times),
     (types.is_map, _maps),

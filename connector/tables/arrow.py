@@ -112,11 +112,27 @@ def open_table(rows: Any) -> ArrowTable:
         ConfigError: This is not a table, such as a single column, or Arrow cannot read it.
     """
     if hasattr(rows, "__arrow_c_stream__"):
+        _check_objects(rows)
         reader = _taken(pa.RecordBatchReader.from_stream, rows)
         return ArrowTable(reader.schema, reader, reader.close)
     items = iter([rows] if hasattr(rows, "__arrow_c_array__") else rows)
     first = _taken(pa.table, next(items))
     return ArrowTable(first.schema, _batches(first, items), lambda: None)
+
+
+def _check_objects(rows: Any) -> None:
+    """Refuses columns of Python objects in Polars: it hands over where they are in memory, and calls that bytes.
+
+    Raises:
+        ConfigError: There is such a column.
+    """
+    if type(rows).__module__.partition(".")[0] == "polars":
+        for name, kind in rows.schema.items() if hasattr(rows, "schema") else ():
+            if "Object" in str(kind):
+                raise ConfigError(
+                    f'the column "{name}" holds Python objects, which Polars cannot hand over: pass its to_dicts(), '
+                    "or give the column another type"
+                )
 
 
 def _batches(first: pa.Table, items: Iterator[Any]) -> Iterator[pa.RecordBatch]:
@@ -131,7 +147,7 @@ def _batches(first: pa.Table, items: Iterator[Any]) -> Iterator[pa.RecordBatch]:
 def _taken(take: Callable[[Any], Any], rows: Any) -> Any:
     try:
         return take(rows)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise ConfigError(f"Arrow cannot make a table of this {type(rows).__name__}", detail=str(error)) from error
 
 

@@ -56,8 +56,8 @@ def weight(value: object) -> int:
         item = rest.pop()
         total += getsizeof(item)
         if isinstance(item, Collection) and not isinstance(item, str | bytes):
-            rest += item
-            rest += item.values() if isinstance(item, Mapping) else ()
+            rest.extend(item)  # += would add to each number of an array of NumPy
+            rest.extend(item.values() if isinstance(item, Mapping) else ())
     return total
 
 

@@ -121,12 +121,12 @@ SCALARS: Final[dict[str, tuple[Any, str, Any]]] = {
     "Decimal, whole with zeros": (Decimal("3.00"), "3.00", Number("3.00")),
     "Decimal with an exponent": (Decimal("1E+3"), "1000", 1000),
     "small Decimal": (Decimal("0.00000001"), "0.00000001", Number("0.00000001")),
-    "Decimal of too many digits": (
+    "Decimal of many digits": (
         Decimal("12345678901234567.89"),
         "12345678901234567.89",
         Number("12345678901234567.89"),
     ),
-    "whole Decimal of too many digits": (Decimal(10**30), "1" + "0" * 30, 10**30),
+    "whole Decimal of many digits": (Decimal(10**30), "1" + "0" * 30, 10**30),
     "huge Decimal": (Decimal("1E+999999"), "1E+999999", Number("1E+999999")),
     "tiny Decimal": (Decimal("1E-999999"), "1E-999999", Number("1E-999999")),
     "str": ("é\n", "é\n", "é\n"),

@@ -97,7 +97,7 @@ def test_an_output_is_in_the_order_of_the_cursor(tmp_path: Path) -> None:
 def test_an_unknown_cursor_is_refused_with_the_columns_there_are(tmp_path: Path) -> None:
     path = csv_file(tmp_path / "in.csv", [(0, 3)])
     with (
-        pytest.raises(ConfigError, match=r'no column "updated": name one of id, at'),
+        pytest.raises(ConfigError, match=r'no column "updated"; there are: id, at'),
         opened(path, cursor_field="updated"),
     ):
         pass

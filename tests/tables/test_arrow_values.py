@@ -94,7 +94,7 @@ COLUMNS: Final[dict[str, tuple[pa.Array, list[Any]]]] = {
     "run-ends": (pa.RunEndEncodedArray.from_arrays([2], pa.array([1], NS)), ["1970-01-01T00:00:00.000000001"] * 2),
     "union": (DENSE, [7, "1970-01-01T00:00:00.000000001"]),
     "UUID": (pa.array([A_UUID.bytes], pa.uuid()), [str(A_UUID)]),
-    "JSON": (pa.array(['{"a":1}'], pa.json_()), ['{"a":1}']),
+    "JSON": (pa.array(['{"a":1}'], pa.json_()), [{"a": 1}]),
     "tensors": (
         pa.ExtensionArray.from_storage(
             pa.fixed_shape_tensor(pa.int32(), [2]), pa.array([[1, 2]], pa.list_(pa.int32(), 2))
@@ -142,7 +142,7 @@ def test_every_way_in_gives_the_same(array: pa.Array, forms: list[Any], endpoint
                 pa.Table.from_batches(done)["v"].combine_chunks().equals(table["v"].combine_chunks()) or None in forms
             )
         sent = [call.body for call in endpoint.journal.calls[before:]]
-        assert sorted(map(repr, (body["alone"] for body in sent))) == sorted(map(repr, forms)), way
+        assert sorted(map(repr, (body["alone"] for body in sent))) == sorted(map(repr, numbers.doubles(forms))), way
         for form, whole, shown in expected:
             assert any(_says(body["messages"][0]["content"], whole, shown) for body in sent), (way, form)
 

@@ -75,7 +75,7 @@ _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _KINDS: Final = (
     # A type is taken only if it gives every text back: 007 is no number, and 1.1 is not 1.10. So decimals have no zeros
     # at their ends, or one that a whole number gets, or all as many digits.
-    _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,17}")),
+    _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,18}"), _is("BIGINT")),
     _Kind("DOUBLE", re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]*[1-9]"), _SHORT, numbers.written),
     _Kind("DOUBLE", re.compile(f"{_DECIMAL}([0-9]*[1-9]|0)"), _SHORT, numbers.written),
     _Kind("DOUBLE", re.compile(f"{_DECIMAL}[0-9]+"), f"{_SHORT} AND min({_SCALE}) = max({_SCALE})", numbers.written),
