@@ -67,14 +67,7 @@ def add_arguments(parser: Parser) -> None:
     add_config(request)
     request.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")
     request.add_argument("--system-prompt", metavar="TEXT", help="the system prompt")
-    request.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="NAME=TYPE",
-        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
-        "can be repeated",
-    )
+    add_column(request)
     request.add_argument(
         "--where", metavar="TEXT", help="call only for rows for which this is true, such as '{{ rating < 3 }}'"
     )
@@ -94,6 +87,18 @@ def add_config(group: Any) -> None:
         type=file_path,
         default=argparse.SUPPRESS,
         help="the config, as JSON or YAML",
+    )
+
+
+def add_column(group: Any) -> None:
+    """Adds the option that tells an output column."""
+    group.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=TYPE",
+        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
+        "can be repeated",
     )
 
 

@@ -22,19 +22,25 @@ from connector import ledger as ledgers
 from connector.base.clock import moment
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError, StorageError
+from connector.base.records import Record, Status, is_ok
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import size
+from connector.commands._options import add_column, add_config, schema_from
 from connector.commands._types import days, file_path
+from connector.config.config import Config
 from connector.endpoints import usage_of
 from connector.ledger import Entry, Ledger
 from connector.parser import Parser
+from connector.run.plan import Plan
 
 _ACTIONS: Final = {
     "stats": "show how many replies there are, how old they are, and what they cost",
     "prune": "delete replies and free their space; their rows are paid for again",
     "export": "print all replies as JSON lines on stdout, oldest first",
 }
+_PROMPT: Final = "ping"  # no request is made
+_NO_ROW: Final = Record(0, {})  # what a reply is worth does not depend on its row
 _DAY: Final = 86_400
 
 
@@ -49,8 +55,14 @@ def arguments(parser: Parser) -> None:
         "--older-than", type=days, metavar="DAYS", help="delete replies that are older than this many days"
     )
     prune.add_argument(
-        "--failed", action="store_true", help="delete refusals: replies with an HTTP status other than 2xx"
+        "--failed",
+        action="store_true",
+        help="delete what --retry-failed would call again: with the config of the run, exactly that; without it, only "
+        "what the endpoint refused",
     )
+    add_column(prune)
+    for action in (stats, prune):
+        add_config(action)
     export.add_argument("--no-body", action="store_true", help="leave out the bodies of the replies")
     for action in (stats, prune, export):
         action.add_argument(
@@ -60,16 +72,28 @@ def arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    actions: dict[str, Callable[[Ledger, argparse.Namespace], None]] = {
+    actions: dict[str, Callable[[Ledger, argparse.Namespace, Plan | None], None]] = {
         "stats": _stats,
         "prune": _prune,
         "export": _export,
     }
     if arguments.action == "prune" and arguments.older_than is None and not arguments.failed:
         raise ConfigError("nothing to prune: give --older-than DAYS, --failed, or both")
+    plan = _plan(arguments)
     with open_ledger(Path(arguments.path)) as ledger:
-        actions[arguments.action](ledger, arguments)
+        actions[arguments.action](ledger, arguments, plan)
     return ExitCode.DONE
+
+
+def _plan(arguments: argparse.Namespace) -> Plan | None:
+    """Returns what says what the replies are worth and cost, if the config of the run is given, or its columns."""
+    columns = getattr(arguments, "column", None)
+    if arguments.config is None and not columns:
+        return None
+    config = Config.load(arguments.config, **({"output_schema": schema_from(columns)} if columns else {}))
+    if config.request_format is None and config.prompt is None:  # the run had it from the command line
+        config = config.model_copy(update={"prompt": _PROMPT})
+    return Plan(config.model_copy(update={"image_dir": None}))  # no image is written to judge its reply
 
 
 @contextmanager
@@ -115,8 +139,8 @@ def _require_ledger(path: Path) -> None:
         ) from None
 
 
-def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
-    stats = ledger.stats()
+def _stats(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> None:
+    stats, pricing = ledger.stats(), None if plan is None else plan.pricing
     counted, tokens_in, tokens_out, priced, cost = 0, 0, 0, 0, 0.0
     for entry in ledger.entries():
         usage = usage_of(entry.reply.body)
@@ -124,7 +148,7 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
             counted += 1
             tokens_in += usage.input_tokens or 0
             tokens_out += usage.output_tokens or 0
-        paid = cost_of(entry.reply, usage, None)
+        paid = cost_of(entry.reply, usage, pricing)
         if paid is not None:
             priced += 1
             cost += paid
@@ -134,21 +158,36 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace) -> None:
     for status, count in sorted(stats.statuses.items()):
         _print(f"status {status}", f"{count:,}")
     _print("tokens", f"{tokens_in:,} in, {tokens_out:,} out (from {counted:,} replies)" if counted else "unknown")
-    _print("cost", f"${cost:,.6f} (from {priced:,} replies)" if priced else "unknown")
+    how = "" if plan else ": give the --config of the run, whose prices or endpoint tell it"
+    source = pricing.source if pricing else ""
+    paid_for = f"${cost:,.6f} (from {priced:,} replies{source and f', {source}'})"
+    _print("cost", paid_for if priced else f"unknown{how if stats.entries else ''}")
     _print("oldest", moment(stats.oldest) or "none")
     _print("newest", moment(stats.newest) or "none")
 
 
-def _prune(ledger: Ledger, arguments: argparse.Namespace) -> None:
+def _prune(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> None:
     before = None if arguments.older_than is None else int(time.time() - arguments.older_than * _DAY)
     before_it = ledger.stats().bytes
-    gone = ledger.prune(before=before, failed=arguments.failed)
+    keys = [entry.key for entry in ledger.entries() if _is_failed(entry, plan)] if arguments.failed else []
+    gone = ledger.prune(before, keys)
     left = ledger.stats()
     _print("deleted", f"{gone:,} entries ({size(before_it - left.bytes)} freed)")
     _print("left", f"{left.entries:,} entries ({size(left.bytes)})")
+    if arguments.failed and plan is None:
+        write(
+            sys.stderr, "answers that only the config of the run finds wrong are kept: give its --config or --column\n"
+        )
 
 
-def _export(ledger: Ledger, arguments: argparse.Namespace) -> None:
+def _is_failed(entry: Entry, plan: Plan | None) -> bool:
+    """Returns whether `enrich --retry-failed` would call again for a reply."""
+    if plan is None:
+        return not is_ok(entry.reply.status)
+    return plan.outcomes.of(_NO_ROW, entry.reply, entry.key).status is not Status.SUCCESS
+
+
+def _export(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> None:  # noqa: ARG001 - as the others
     for entry in ledger.entries():
         line = _line(entry)
         if arguments.no_body:

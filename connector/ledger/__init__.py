@@ -71,12 +71,12 @@ class Ledger(Protocol):
     def stats(self) -> Stats:
         """Returns how much there is, and from when. Raises as `get` does."""
 
-    def prune(self, before: int | None = None, *, failed: bool = False) -> int:
+    def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
         """Deletes entries, gives their space back, and returns how many there were.
 
         Args:
             before: Deletes what was stored before this epoch second.
-            failed: Deletes what has an HTTP status other than 2xx, whenever it was stored.
+            keys: Deletes what has one of these keys, whenever it was stored.
 
         Raises:
             StorageError: The ledger cannot be read or written.

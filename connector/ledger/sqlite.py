@@ -19,7 +19,6 @@ from connector.ledger._sqlite_format import COLUMNS, decoded, encoded, mark_of, 
 _PARAMETERS: Final = 900  # of a statement; SQLite's default limit was 999 for a long time
 _PLACED_AT_ONCE: Final = 32_768  # replies; more would touch fewer pages for each, but they wait in memory
 _MANY: Final = 1_000  # pending replies from which on `rest` places them
-_FAILED: Final = "status NOT BETWEEN 200 AND 299"
 
 
 __all__ = ["SqliteLedger", "opened", "set_aside"]
@@ -115,16 +114,16 @@ class SqliteLedger:
             max((group[3] for group in groups), default=None),
         )
 
-    def prune(self, before: int | None = None, *, failed: bool = False) -> int:
+    def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
         """See `connector.ledger.Ledger.prune`. Space is given back by writing the rest anew, which needs room."""
         self._place()
-        conditions = [*(["stored_at < :before"] if before is not None else []), *([_FAILED] if failed else [])]
-        if not conditions:
-            return 0
         with explained(self.path, "written"):
+            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS pruned (key BLOB PRIMARY KEY) WITHOUT ROWID")
             with transaction(self._db):
-                deletion = f"DELETE FROM reply WHERE {' OR '.join(conditions)}"  # noqa: S608 - the conditions above
-                deleted = self._db.execute(deletion, {"before": before}).rowcount
+                self._db.execute("DELETE FROM pruned")
+                self._db.executemany("INSERT OR IGNORE INTO pruned VALUES (?)", ((key,) for key in keys))
+                deletion = "DELETE FROM reply WHERE stored_at < ? OR key IN (SELECT key FROM pruned)"
+                deleted = self._db.execute(deletion, [before]).rowcount  # nothing is less than NULL
                 self._db.execute("DELETE FROM place WHERE id NOT IN (SELECT id FROM reply)")
             if deleted:
                 self._db.execute("VACUUM")

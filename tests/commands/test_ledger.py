@@ -156,6 +156,57 @@ def test_the_keys_are_those_that_rows_name(tmp_path: Path, endpoint: Endpoint) -
     assert {json.loads(line)["key"] for line in exported} == {row["_llm"]["prompt_hash"] for row in lines(output)}
 
 
+FAULTS = ("400", "length", "filter", "content-empty", "choices-null", "text-missing")
+
+
+@pytest.mark.parametrize("schema", [{"label": {"enum": ["good", "bad"]}}, {"label": {"type": "string"}}, None])
+def test_prune_failed_takes_exactly_what_retry_failed_would_call_again(
+    schema: dict[str, object] | None, tmp_path: Path
+) -> None:
+    source, output, config = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "c.json"
+    texts = ["fine", "well", *(f"[[fault:{fault}]]" for fault in FAULTS), "[[fault:length]] again"]
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    form = schema and {"type": "object", "properties": schema, "required": list(schema)}
+    config.write_text(json.dumps({"output_schema": form, "max_repairs": 0, "max_template_error_percent": 100}))
+    with Endpoint() as endpoint:
+        words = [*options(endpoint), "--config", config]
+        run("enrich", source, "-o", output, *words)
+        failed = [row["_llm"]["prompt_hash"] for row in lines(output) if row["_llm"]["status"] != "success"]
+        before = len(endpoint.journal.calls)
+        run("enrich", source, "-o", output, *words, "--retry-failed")
+        again = [call.prompt for call in endpoint.journal.calls[before:]]
+        done = run(
+            "ledger", "prune", f"{output}.ledger", "--failed", "--config", config, OPENAI_BASE_URL=endpoint.base_url
+        )
+        left = {json.loads(line)["key"] for line in run("ledger", "export", f"{output}.ledger").stdout.splitlines()}
+        before = len(endpoint.journal.calls)
+        run("enrich", source, "-o", output, *words)
+        after = [call.prompt for call in endpoint.journal.calls[before:]]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(failed) == len(set(failed)) >= len(FAULTS)
+    assert left == {row["_llm"]["prompt_hash"] for row in lines(output)} - set(failed)
+    assert sorted(again) == sorted(after)
+
+
+def test_prune_failed_without_a_config_says_what_it_cannot_know(path: Path) -> None:
+    done = run("ledger", "prune", path, "--failed")
+    assert "give its --config or --column" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "cost"),
+    [
+        ({"prices": {"input": 100, "output": 1000}}, "$0.870000 (from 3 replies)"),
+        ({}, "$0.750000 (from 2 replies)"),
+    ],
+)
+def test_stats_tell_the_cost_by_the_prices_of_the_config(options: dict[str, object], cost: str, path: Path) -> None:
+    config = path.with_name("c.json")
+    config.write_text(json.dumps({"url": "http://localhost/v1", **options}))
+    told = run("ledger", "stats", path, "--config", config).stdout.splitlines()
+    assert [line[12:] for line in told if line.startswith("cost")] == [cost]
+
+
 ACTIONS = [["stats"], ["prune", "--failed"], ["export"]]
 
 

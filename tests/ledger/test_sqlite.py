@@ -399,23 +399,23 @@ def test_stats_tell_how_much_there_is_and_of_when(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "failed", "left"),
+    ("before", "keys", "left"),
     [
-        (None, False, [0, 1, 2, 3, 4, 5]),
-        (1001, False, [2, 3, 4, 5]),
-        (None, True, [0, 2, 4]),
-        (1001, True, [2, 4]),
-        (2000, False, []),
+        (None, [], [0, 1, 2, 3, 4, 5]),
+        (1001, [], [2, 3, 4, 5]),
+        (None, [1, 3, 5], [0, 2, 4]),
+        (1001, [1, 3, 5, 9], [2, 4]),
+        (2000, [], []),
     ],
 )
-def test_prune_deletes_what_is_old_or_failed_and_nothing_else(
-    path: Path, before: int | None, failed: bool, left: list[int]
+def test_prune_deletes_what_is_old_or_named_and_nothing_else(
+    path: Path, before: int | None, keys: list[int], left: list[int]
 ) -> None:
     clock = count(1000)
     with SqliteLedger(path, now=lambda: next(clock)) as ledger:
         for number in range(0, 6, 2):
             ledger.put([(key(number), REPLY), (key(number + 1), REPLY._replace(status=500))])
-        assert ledger.prune(before, failed=failed) == 6 - len(left)
+        assert ledger.prune(before, map(key, keys)) == 6 - len(left)
         assert set(ledger.get([key(number) for number in range(6)])) == {key(number) for number in left}
     with SqliteLedger(path) as ledger:
         assert [entry.key for entry in ledger.entries()] == [key(number) for number in left]
