@@ -235,7 +235,7 @@ class Connector:
     def _enriched(self, rows: ArrowStream | Iterable[Any], bar: Bar | None) -> Generator[Any, None, None]:
         chosen = self._chosen(None)
         path = ledger_path(chosen) if chosen.cache else None
-        with closing(tables.open_table(rows)) as table:
+        with closing(tables.open_table(rows, chosen.keep_llm_as)) as table:
             plan = Plan(chosen, table.columns)
             with (
                 ledger_guard.used(path),
@@ -285,8 +285,8 @@ class Connector:
         if config.input is None:
             raise ConfigError([Problem("input", "is missing: say where the records are")])
         given = config.input
-        if config.on_bad_input != "fail" and "on_bad_input" in type(given).model_fields:
-            given = given.model_copy(update={"on_bad_input": config.on_bad_input})
+        general = {"on_bad_input": config.on_bad_input, "keep_llm_as": config.keep_llm_as}
+        given = given.model_copy(update={name: general[name] for name in general if name in type(given).model_fields})
         return stores.load(given.type).source(given, cursor_field=cursor_field)
 
 

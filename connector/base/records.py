@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from connector.base.errors import ConfigError
+
 JSON: TypeAlias = Any
 """A value that `json.loads` can return."""
 
@@ -25,6 +27,24 @@ _PARTS: Final = f"{GROUP}_"
 def is_earlier(column: str) -> bool:
     """Returns whether a column of an input holds the provenance of an earlier run: the group, or its parts in CSV."""
     return column.startswith(GROUP) and (column == GROUP or (column.startswith(_PARTS) and column != ROW_KEY))
+
+
+def kept_as(column: str, prefix: str) -> str:
+    """Returns the name that a column of an input gets: with a prefix, `_llm` of an earlier run becomes that."""
+    return f"{prefix}{column[len(GROUP) :]}" if prefix and is_earlier(column) else column
+
+
+def kept_row(row: Mapping[str, JSON], prefix: str) -> dict[str, JSON]:
+    """Returns a row with the names that `kept_as` gives.
+
+    Raises:
+        ConfigError: It has a column of such a name already.
+    """
+    names = [kept_as(name, prefix) for name in row]
+    if len(set(names)) < len(names):
+        twice = [name for name in names if names.count(name) > 1]
+        raise ConfigError(f'keep_llm_as: the input has a column "{twice[0]}" already: choose another name')
+    return dict(zip(names, row.values(), strict=True))
 
 
 def merged(row: Mapping[str, JSON], added: Mapping[str, JSON]) -> dict[str, JSON]:

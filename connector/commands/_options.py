@@ -140,7 +140,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
     if "prompt" in given or "system_prompt" in given:
         given["request_format"] = None
     config = Config.load(arguments.config, **given)
-    folder = config.image_root or getattr(input_from(arguments), "folder", None)
+    folder = config.image_root or getattr(input_from(arguments, config), "folder", None)
     return config.model_copy(update={"image_root": folder and str(folder)})
 
 
@@ -160,7 +160,7 @@ def check_output(option: str, path: str | None) -> None:
         raise ConfigError(f"{option} {json.dumps(path)}: {what}: name the file to write")
 
 
-def input_from(arguments: argparse.Namespace, *, on_bad_input: str = "fail") -> Any:
+def input_from(arguments: argparse.Namespace, config: Config) -> Any:
     """Returns the store options of the inputs.
 
     Raises:
@@ -175,7 +175,8 @@ def input_from(arguments: argparse.Namespace, *, on_bad_input: str = "fail") -> 
         "encoding": arguments.encoding,
         "more": tuple(more),
     }
-    return store_from(path, on_bad_input=on_bad_input, **{name: value for name, value in given.items() if value})
+    given |= {"on_bad_input": config.on_bad_input, "keep_llm_as": config.keep_llm_as}
+    return store_from(path, **{name: value for name, value in given.items() if value})
 
 
 def store_from(path: str, **given: Any) -> Any:

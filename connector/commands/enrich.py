@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
     render = recorder.renderer(arguments.report) if recorder else None
     given, stop = (
-        input_from(arguments, on_bad_input=config.on_bad_input),
+        input_from(arguments, config),
         Stop(),
     )
     with ExitStack() as stack:

@@ -52,7 +52,7 @@ def arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     config = config_from(arguments)
-    options = input_from(arguments, on_bad_input=config.on_bad_input)
+    options = input_from(arguments, config)
     with stores.load(options.type).source(options, limit=arguments.limit) as source:
         plan = Plan(config, source.columns or None)
         found, rows = candidates(source.read(), plan), source.rows

@@ -68,4 +68,4 @@ class Plan:
             raise ConfigError(problems)
         if GROUP in self.added and (earlier := [name for name in columns if is_earlier(name)]):
             names = ", ".join(earlier)
-            _LOG.warning("%s: the provenance of an earlier run is replaced: rename the columns to keep it", names)
+            _LOG.warning("%s: the provenance of an earlier run is replaced: keep_llm_as keeps it", names)

@@ -12,6 +12,7 @@ import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError
-from connector.base.records import OnBadInput, Schema
+from connector.base.records import OnBadInput, Schema, kept_as
 from connector.base.streams import Target
 from connector.base.suggestions import did_you_mean, nearest
 from connector.stores import Sink, Source, columnar, is_dead_letter
@@ -124,6 +125,7 @@ class Options(BaseModel):
         examples=["latin-1"],
     )
     on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
+    keep_llm_as: SkipJsonSchema[str] = ""  # the config has it for every input
     more: SkipJsonSchema[tuple[str, ...]] = ()
     """Further paths and globs, whose files follow those of `path`. A config says it with a glob."""
     csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
@@ -143,7 +145,7 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
     ]
     name = options.name or stem(options.path)
     with private_directory() as directory:
-        given = FileInput(name, files, directory, limit, cursor_field, is_dead_letter)
+        given = FileInput(name, files, directory, limit, cursor_field, partial(_read_as, options.keep_llm_as))
         with files[0].format.source(given) as opened:
             yield opened
 
@@ -164,6 +166,11 @@ def sink(
                 yield columnar.load("merge").Addition(rows, file, place, target.primary_key)
             else:
                 yield rows
+
+
+def _read_as(prefix: str, column: str) -> str:
+    """See `FileInput.read_as`."""
+    return "" if is_dead_letter(column) else kept_as(column, prefix)
 
 
 def recognise(path: Path, chosen: str = AUTO) -> File:

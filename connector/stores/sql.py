@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
@@ -35,6 +36,7 @@ from connector.stores._sql_types import (
 )
 from connector.stores.databases.connection import Database, opened, persistent
 from connector.stores.loading.table import Appender
+from connector.stores.staging.kept import kept
 from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.shapes import check_names
@@ -74,6 +76,7 @@ class Options(BaseModel):
     name: str = Field(
         default="", title="Stream name", description="The name of the stream. Default: the name of the table."
     )
+    keep_llm_as: SkipJsonSchema[str] = ""  # the config has it for every input
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -181,11 +184,11 @@ class Query:
 
 
 @contextmanager
-def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Query]:
+def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Opens a query for reading, see `Store.source`; its types come from its first rows."""
     with _connected(options) as database:
         database.require_file()
-        yield Query(options, database, limit, cursor_field)
+        yield kept(Query(options, database, limit, cursor_field), options.keep_llm_as)
 
 
 @contextmanager

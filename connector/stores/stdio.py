@@ -24,6 +24,7 @@ from connector.base.streams import Target
 from connector.stores import DEAD_LETTER, Source, files
 from connector.stores.staging.compression import COMPRESSIONS
 from connector.stores.staging.encodings import is_encoding
+from connector.stores.staging.kept import kept
 from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.position import INTERVAL, Position, state_mismatch
 from connector.stores.staging.private_directory import private_directory
@@ -59,6 +60,7 @@ class Options(BaseModel):
         default="", title="Encoding", description="The encoding of the text, such as `latin-1`. Default: UTF-8."
     )
     on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
+    keep_llm_as: SkipJsonSchema[str] = ""  # the config has it for every input
 
 
 class Reader:
@@ -176,7 +178,7 @@ def source(
     if given.isatty():
         _LOG.warning("rows are read from the terminal: end them with Ctrl-D, or pipe them in")
     if options.format == _LINES and not options.encoding:
-        yield Reader(options.name or "stdin", given, limit, options.on_bad_input)
+        yield kept(Reader(options.name or "stdin", given, limit, options.on_bad_input), options.keep_llm_as)
         return
     with ExitStack() as stack:
         path = _whole(given, stack.enter_context(private_directory()))

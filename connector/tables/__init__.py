@@ -63,18 +63,18 @@ class OpenTable(Protocol):
         ...
 
 
-def open_table(rows: ArrowStream | ArrowArray | Iterable[Any]) -> OpenTable:
-    """Opens rows in whichever format they have, judged by the first of them.
+def open_table(rows: ArrowStream | ArrowArray | Iterable[Any], keep_as: str = "") -> OpenTable:
+    """Opens rows in whichever format they have, judged by the first of them; `keep_as` as in `kept_as`.
 
     Raises:
         ConfigError: They are Arrow's and pyarrow is not installed, or they are not a table.
     """
     if hasattr(rows, _STREAM) or hasattr(rows, _ARRAY):
-        return _load_format("arrow").open_table(rows)
+        return _load_format("arrow").open_table(rows, keep_as)
     items = iter(rows)
     first = list(islice(items, 1))
     is_arrow = any(hasattr(item, _STREAM) or hasattr(item, _ARRAY) for item in first)
-    return _load_format("arrow" if is_arrow else "dicts").open_table(chain(first, items))
+    return _load_format("arrow" if is_arrow else "dicts").open_table(chain(first, items), keep_as)
 
 
 _WANTED: Final = 'pass a list of dicts, such as [{"review": "…"}], a data frame, or a table of Arrow'
@@ -120,8 +120,8 @@ def into(library: Library, pieces: Iterator[Any], rows: object) -> Any:
 class TableFormat(Protocol):
     """What each module of this folder offers."""
 
-    def open_table(self, rows: Any) -> OpenTable:
-        """Opens rows of this format."""
+    def open_table(self, rows: Any, keep_as: str) -> OpenTable:
+        """Opens rows of this format; the provenance of an earlier run is called `keep_as`, if that is a name."""
         ...
 
 

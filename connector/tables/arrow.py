@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Outcome, Record, Schema, Status, is_earlier
+from connector.base.records import GROUP, Outcome, Record, Schema, Status, is_earlier, kept_as
 from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
 from connector.tables import OnError
@@ -105,7 +105,7 @@ def _picked(batch: pa.RecordBatch, places: list[int]) -> list[pa.Array]:
     return [pa.concat_arrays([row.column(number) for row in rows]) for number in range(batch.num_columns)]
 
 
-def open_table(rows: Any) -> ArrowTable:
+def open_table(rows: Any, keep_as: str) -> ArrowTable:
     """See `connector.tables.TableFormat`.
 
     Raises:
@@ -114,10 +114,20 @@ def open_table(rows: Any) -> ArrowTable:
     if hasattr(rows, "__arrow_c_stream__"):
         _check_objects(rows)
         reader = _taken(pa.RecordBatchReader.from_stream, rows)
-        return ArrowTable(reader.schema, reader, reader.close)
+        return _named(reader.schema, reader, reader.close, keep_as)
     items = iter([rows] if hasattr(rows, "__arrow_c_array__") else rows)
     first = _taken(pa.table, next(items))
-    return ArrowTable(first.schema, _batches(first, items), lambda: None)
+    return _named(first.schema, _batches(first, items), lambda: None, keep_as)
+
+
+def _named(schema: pa.Schema, batches: Iterable[pa.RecordBatch], close: Callable[[], None], keep_as: str) -> ArrowTable:
+    names = [kept_as(name, keep_as) for name in schema.names]
+    if names == schema.names:
+        return ArrowTable(schema, batches, close)
+    fields = [schema.field(place).with_name(name) for place, name in enumerate(names)]
+    return ArrowTable(
+        pa.schema(fields, metadata=schema.metadata), (batch.rename_columns(names) for batch in batches), close
+    )
 
 
 def _check_objects(rows: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier
+from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier, kept_row
 from connector.run.pipeline import Result
 from connector.tables import OnError
 
@@ -18,13 +18,14 @@ class DictTable(NamedTuple):
     """See `connector.tables.OpenTable`."""
 
     rows: Iterable[Mapping[str, Any]]
+    keep_as: str = ""
     columns: None = None
 
     def records(self) -> Iterator[Record]:
         """See `connector.tables.OpenTable.records`."""
         for index, row in enumerate(self.rows):
             try:
-                yield Record(index, dict(row))
+                yield Record(index, kept_row(row, self.keep_as) if self.keep_as else dict(row))
             except (TypeError, ValueError):
                 raise ConfigError(
                     f"row {index + 1} is a {type(row).__name__}: make a dict of it, with its columns by their names"
@@ -39,13 +40,13 @@ class DictTable(NamedTuple):
             if isinstance(result, Outcome):
                 if not is_said and any(map(is_earlier, result.record.data)):
                     is_said = True
-                    _LOG.warning('the provenance of an earlier run, "%s", is replaced: rename it to keep it', GROUP)
+                    _LOG.warning('the provenance of an earlier run, "%s", is replaced: keep_llm_as keeps it', GROUP)
                 yield result.row
 
     def close(self) -> None:
         """Does nothing: there is nothing to release."""
 
 
-def open_table(rows: Iterable[Mapping[str, Any]]) -> DictTable:
+def open_table(rows: Iterable[Mapping[str, Any]], keep_as: str) -> DictTable:
     """See `connector.tables.TableFormat`."""
-    return DictTable(rows)
+    return DictTable(rows, keep_as)

@@ -51,6 +51,13 @@ class TableOptions(BaseModel):
         title="Provenance",
         description="How much of `_llm` each row gets: all of it, only status and error, or nothing.",
     )
+    keep_llm_as: str = Field(
+        default="",
+        title="Keep earlier provenance as",
+        description="If the input is the output of another run: the name that its `_llm` gets, and the beginning of "
+        "the names of its `_llm_status` and so on. Default: it is replaced.",
+        examples=["first_run"],
+    )
     on_bad_input: OnBadInput = Field(
         default="fail",
         title="On bad input",

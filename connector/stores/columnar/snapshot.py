@@ -16,6 +16,7 @@ from connector.stores.columnar.database import Database
 from connector.stores.formats import File, FileInput, FromFiles, unreadable
 from connector.stores.staging.compression import BROKEN
 from connector.stores.staging.position import Position, numbered, state_mismatch
+from connector.stores.staging.shapes import check_names
 from connector.stores.staging.spool import is_full, no_room
 
 
@@ -118,7 +119,8 @@ def opened(given: FileInput) -> Iterator[Snapshot]:
     with Database(given.directory) as database:
         with _explained(files, database):
             fields = files[0].format.load(database, files, limit if given.cursor_field is None else None)
-            kept = [field for field in fields if not given.leaves_out(field.name)]
+            kept = [field._replace(name=name) for field in fields if (name := given.read_as(field.name))]
+            check_names((field.name for field in kept), ", ".join(str(file.path) for file in files))
             snapshot = Snapshot(given.name, files, database, kept)
             if given.cursor_field is not None:
                 snapshot.sort(given.cursor_field, limit)

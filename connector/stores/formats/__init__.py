@@ -93,7 +93,7 @@ class File(NamedTuple):
 class FileInput(NamedTuple):
     """Files to read as one table. `directory` is a private one for the copy of what they say.
 
-    `leaves_out` says which columns are not read.
+    `read_as` says what a column is called in the records; one without a name is not read.
     """
 
     name: str
@@ -101,7 +101,7 @@ class FileInput(NamedTuple):
     directory: Path
     limit: int | None = None
     cursor_field: str | None = None
-    leaves_out: Callable[[str], bool] = lambda _: False
+    read_as: Callable[[str], str] = str
 
 
 class FileOutput(NamedTuple):

@@ -109,8 +109,10 @@ class JsonLines(FromFiles):
         self.files = given.files
         self.rows = copy.rows
         self._has_bad = BAD_INPUT in copy.columns
-        kept = {column: schema for column, schema in copy.columns.items() if not given.leaves_out(column)}
-        self.columns = {column: schema for column, schema in kept.items() if column != BAD_INPUT}
+        self._names = {name: column for column in copy.columns if (name := given.read_as(column))}
+        kept = [column for column in copy.columns if given.read_as(column)]
+        check_names(map(given.read_as, kept), ", ".join(str(file.path) for file in given.files))
+        self.columns = {name: copy.columns[column] for name, column in self._names.items() if column != BAD_INPUT}
         self._path = copy.path
         self._is_wide = copy.longest * INTERVAL > _AT_ONCE
 
@@ -133,11 +135,16 @@ class JsonLines(FromFiles):
         return numbered(self._batches(position.rows), position, self.name, has_bad=self._has_bad)
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
-        columns = [*self.columns, *([BAD_INPUT] if self._has_bad else [])]
+        columns = list(self._names.values())
+        names = list(self._names.items())
+        is_same = columns == list(self._names)
         with self._path.open("rb") as lines:
             deque(islice(lines, start), maxlen=0)
             while batch := _decoded(list(_some(lines) if self._is_wide else islice(lines, INTERVAL))):
-                rows = [row if list(row) == columns else {name: row.get(name) for name in columns} for row in batch]
+                rows = [
+                    row if is_same and list(row) == columns else {name: row.get(key) for name, key in names}
+                    for row in batch
+                ]
                 yield rows
 
 
