@@ -53,7 +53,8 @@ def write(connector: ConnectorAPI, config: JSON, catalog: JSON) -> Iterator[Plat
     lost = [target.name for target in wanted if target.mode == "overwrite" and target.name in inbox.unfinished]
     if lost:
         raise ConnectorError(
-            f"the source did not finish {', '.join(lost)}: the rows of the last run are kept; run the sync again"
+            f"the source did not say that it has finished {', '.join(lost)} (STREAM_STATUS COMPLETE): the rows of the "
+            "last run are kept; run the sync again"
         )
 
 
@@ -102,7 +103,8 @@ class _Inbox:
 
     def __init__(self, wanted: Iterable[Target]) -> None:
         self._targets = {target.name: target for target in wanted}
-        self.unfinished: set[str] = set()
+        self.unfinished = set(self._targets)
+        """The streams that the source has not called complete."""
         self._index = 0
         self._places: deque[_Pending] = deque()
         self._held = 0
@@ -159,11 +161,13 @@ class _Inbox:
         return Record(self._place(_Pending(stream, size)), row, stream)
 
     def _traced(self, trace: Any) -> None:
-        """Notes a stream that the source reports as incomplete."""
+        """Notes whether a stream is complete, as the source tells. A source that is killed tells nothing."""
         status = trace.get("stream_status") if isinstance(trace, dict) else None
         if isinstance(status, dict) and isinstance(status.get("stream_descriptor"), dict):
             name = status["stream_descriptor"].get("name")
-            if status.get("status") == "INCOMPLETE" and isinstance(name, str):
+            if status.get("status") == "COMPLETE":
+                self.unfinished.discard(name)
+            elif name in self._targets:
                 self.unfinished.add(name)
 
     def _place(self, pending: _Pending) -> int:

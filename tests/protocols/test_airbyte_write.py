@@ -133,7 +133,8 @@ def test_states_come_out_as_they_came_and_in_their_order(sync: Sync, mode: str) 
     odd = '{ "state":{"type":"LEGACY", "data": {"a": 1.50}} ,"type" : "STATE" }'
     streams = [sync.stream(name, mode, primary_key=[["id"]]) for name in ("reviews", "others")]
     command = sync.command(*streams)
-    given = lines_of([states[0], record(1), states[1], record(1, "others"), states[2], record(2), odd])
+    ended = [status("COMPLETE"), status("COMPLETE", "others")]
+    given = lines_of([states[0], record(1), states[1], record(1, "others"), states[2], record(2), odd, *ended])
     done = subprocess.run(
         [sys.executable, "-m", "connector", *command], input=given, capture_output=True, text=True, check=True
     )
@@ -151,7 +152,7 @@ def test_rows_of_an_earlier_sync_stay_go_or_are_replaced_as_the_catalog_says(syn
         [sys.executable, "-m", "connector", *sync.command(keyed)], input=lines_of([record(1)]), text=True, check=True
     )
     assert sync.ids() == [2, 3, 1]
-    sync.write(record(9), mode="overwrite")
+    sync.write(record(9), status("COMPLETE"), status("COMPLETE", "others"), mode="overwrite")
     assert sync.ids() == [9]
 
 
@@ -262,13 +263,15 @@ def sqlite(path: Path, *statements: str) -> None:
     subprocess.run([sys.executable, "-c", code, str(path), *statements], check=True)
 
 
-def test_a_source_that_did_not_finish_overwrites_nothing(sync: Sync) -> None:
-    sync.write(record(1), mode="overwrite")
-    given = [record(2), state(2), status("INCOMPLETE")]
-    code, _, messages = sync.write(*given, record(5, "others"), mode="overwrite")
+@pytest.mark.parametrize("ended", [[], ["STARTED"], ["INCOMPLETE"], ["COMPLETE", "INCOMPLETE"]])
+def test_a_source_that_did_not_finish_overwrites_nothing(sync: Sync, ended: list[str]) -> None:
+    whole = status("COMPLETE", "others")
+    sync.write(record(1), status("COMPLETE"), whole, mode="overwrite")
+    given = [record(2), state(2), *map(status, ended)]
+    code, _, messages = sync.write(*given, record(5, "others"), whole, mode="overwrite")
     assert (code, sync.ids(), sync.ids("others")) == (1, [1], [5])
     assert of_type(messages, "STATE") == []
-    assert "did not finish reviews" in error_of(messages)["message"]
+    assert "did not say that it has finished reviews" in error_of(messages)["message"]
 
 
 @pytest.mark.parametrize(("on_error", "ids", "code"), [("record", [1, 2, 3], 0), ("skip", [1, 3], 0), ("fail", [1], 1)])

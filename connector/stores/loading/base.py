@@ -21,6 +21,22 @@ Batch = Sequence[Sequence[Any]]
 """Rows as columns: the values of each column in the form of `kinds.converter`, or `None`."""
 
 
+def texts(values: Sequence[Any], write: Callable[[Any], str], null: str) -> list[str]:
+    """Returns the values of a column as texts, nulls as `null`."""
+    if None in values:
+        return [null if value is None else write(value) for value in values]
+    return list(map(write, values))
+
+
+def escaped(values: Sequence[str | None], escapes: Mapping[str, str], null: str, mark: str = "") -> list[str]:
+    """Returns texts with some characters escaped, between two marks; columns without such characters pass quickly."""
+    whole = "".join(value for value in values if value is not None)
+    table = str.maketrans(dict(escapes))
+    if any(each in whole for each in escapes):
+        values = [None if value is None else value.translate(table) for value in values]
+    return [null if value is None else f"{mark}{value}{mark}" for value in values]
+
+
 class Column(NamedTuple):
     """A column of a table. `is_required`: it takes no null, and has no default."""
 
@@ -167,6 +183,15 @@ class Writer(ABC):
     @abstractmethod
     def make_unique(self, key: Sequence[str]) -> None:
         """Makes such an index."""
+
+    @property
+    def index(self) -> str:
+        """The name of the index that we make for a key."""
+        return shortened(f"{self.name}_connector_key", self.RULES)
+
+    @abstractmethod
+    def drop_key(self) -> None:
+        """Drops the index that an upsert has made, if there is one: rows are now added whatever their key."""
 
     def require_key(self, plan: Plan) -> None:
         """Makes the key unique, if it is not.

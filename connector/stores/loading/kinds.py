@@ -16,6 +16,8 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from connector.base import numbers
 from connector.base.numbers import Number
 from connector.base.records import JSON, Schema
@@ -234,6 +236,18 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
     return True
 
 
+def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
+    """Returns whether these values are, all of them, what `converter` would make of them: quick, and no too often."""
+    match kind.name:
+        case "text" if kind.size == 0:
+            return set(map(type, values)) <= {str, NoneType}
+        case "double" if kind.size > FLOAT.size:
+            return set(map(type, values)) <= {float, NoneType}
+        case "integer" | "boolean":
+            return set(map(type, values)) <= {int if kind.name == "integer" else bool, NoneType} and fits(kind, values)
+    return False
+
+
 def converter(kind: Kind) -> Callable[[JSON], Any]:
     """Returns what makes of a JSON value, not null, the one form that all databases are handed for a kind.
 
@@ -280,7 +294,10 @@ def base64_of(value: bytes) -> str:
 
 def written(value: JSON) -> str:
     """Returns a value as JSON."""
-    return numbers.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # a number with more digits than a double has
+        return numbers.dumps(value).decode()
 
 
 def _text(kind: Kind) -> Callable[[JSON], str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import compress, islice
+from itertools import compress
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from connector.stores.loading.names import Names
 from connector.stores.staging.spool import Spool
 
 _ROWS: Final = 1_000
+_BYTES: Final = 1 << 22
 _PAUSE: Final = 1  # seconds between two looks at a file that another program has
 _TOLD: Final = 5  # rows that are left out, at most, are named
 _LOG: Final = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class Appender:
             plan = layout.prepared(plan)
         if plan.key:
             writer.require_key(plan)
+        elif table is not None:
+            writer.drop_key()
         refused = _Refused(self._name)
         loader = _Loader(writer, layout, plan, refused)
         writer.write(plan, filter(None, map(loader.batch, self._batches())))
@@ -137,9 +140,17 @@ class Appender:
         refused.tell()
 
     def _batches(self) -> Iterator[Rows]:
-        rows = map(numbers.loads, self._spool.lines())
-        while batch := list(islice(rows, _ROWS)):
-            yield batch
+        """Yields the rows; decoding many at once takes a third of the time."""
+        lines: list[bytes] = []
+        size = 0
+        for line in self._spool.lines():
+            lines.append(line)
+            size += len(line)
+            if len(lines) == _ROWS or size > _BYTES:
+                yield numbers.loads(b"[%b]" % b",".join(lines))
+                lines, size = [], 0
+        if lines:
+            yield numbers.loads(b"[%b]" % b",".join(lines))
 
 
 class _Layout:
@@ -264,6 +275,7 @@ class _Loader:
         self._columns = [
             (
                 names[column.name],
+                column.kind,
                 _optional(kinds.converter(column.kind)),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
@@ -276,10 +288,10 @@ class _Loader:
         """Returns the rows as columns, without those that the table cannot hold; `None` if none is left."""
         result = []
         bad: dict[int, str] = {}
-        for name, convert, is_required, has_nul in self._columns:
+        for name, kind, convert, is_required, has_nul in self._columns:
             values = [row.get(name) for row in rows]
             try:
-                made = list(map(convert, values))
+                made = values if kinds.are_ready(kind, values) else list(map(convert, values))
             except ValueError:
                 made = [_tried(convert, value, index, name, bad) for index, value in enumerate(values)]
             if is_required and None in made:

@@ -127,6 +127,9 @@ class Writer(base.Writer):
     def make_unique(self, key: Sequence[str]) -> None:
         """Does nothing: a MERGE keeps the key unique, and DuckDB changes no column of a table that has an index."""
 
+    def drop_key(self) -> None:
+        """Does nothing: no index was made."""
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
         with private_directory() as directory:

@@ -79,6 +79,9 @@ class Writer(base.Writer):
     def make_unique(self, key: Sequence[str]) -> None:
         """Does nothing: the upsert itself keeps the key unique."""
 
+    def drop_key(self) -> None:
+        """Does nothing: no index was made."""
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
         if plan.mode == "overwrite":

@@ -9,14 +9,14 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
 from connector.stores.loading import base, kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, texts
 from connector.stores.loading.kinds import Kind
 from connector.stores.loading.names import Rules, shortened
 
@@ -61,7 +61,8 @@ _DIGITS: Final = 65
 _SCALE: Final = 30
 _STATEMENT: Final = 1 << 20
 _MARGIN: Final = 1 << 14
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})
+_ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
+_NULL: Final = "NULL"
 
 
 class Writer(base.Writer):
@@ -199,20 +200,17 @@ class Writer(base.Writer):
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
         """See `base.Writer.try_change`."""
         if kind.name == "text" and column.name in plan.key:
-            self._drop_key()
+            self.drop_key()
         try:
             self.change(column, kind, plan)
         except SQLAlchemyError as error:
             return str(getattr(error, "orig", None) or error)
         return ""
 
-    @property
-    def _index(self) -> str:
-        return shortened(f"{self.name}_connector_key", self.RULES)
-
-    def _drop_key(self) -> None:
-        if any(name == self._index for name, *_ in self.ask(_INDEXES, **self._where)):
-            self.run(f"ALTER TABLE {self.place} DROP INDEX {self.quote(self._index)}")
+    def drop_key(self) -> None:
+        """See `base.Writer.drop_key`."""
+        if self.index in self._unique():
+            self.run(f"ALTER TABLE {self.place} DROP INDEX {self.quote(self.index)}")
 
     def _unique(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -252,8 +250,8 @@ class Writer(base.Writer):
                 f"COLLATE {self._collation} {null}"
             )
         if set(key) not in self._unique().values():
-            self._drop_key()
-            self.run(f"ALTER TABLE {self.place} ADD UNIQUE INDEX {self.quote(self._index)} ({self.list_of(key)})")
+            self.drop_key()
+            self.run(f"ALTER TABLE {self.place} ADD UNIQUE INDEX {self.quote(self.index)} ({self.list_of(key)})")
 
     def as_bytes(self, name: str) -> str:
         """See `base.Writer.as_bytes`."""
@@ -304,7 +302,7 @@ class Writer(base.Writer):
             rows: list[str] = []
             size = 0
             for batch in batches:
-                cells = [list(map(each, values)) for each, values in zip(convert, batch, strict=True)]
+                cells = [each(values) for each, values in zip(convert, batch, strict=True)]
                 for row in zip(*cells, strict=True):
                     text = f"({','.join(row)})"
                     if rows and size + len(text) > _STATEMENT:
@@ -332,20 +330,20 @@ def _converted(name: str, old: Kind, new: Kind) -> str:
     return name
 
 
-def _written(kind: Kind) -> Callable[[Any], str]:
-    """Returns what writes a value as a literal."""
+def _written(kind: Kind) -> Callable[[Sequence[Any]], list[str]]:
+    """Returns what writes the values of a column as literals."""
     match kind.name:
         case "integer" | "unsigned" | "double":
-            return lambda value: "NULL" if value is None else repr(value)
+            return partial(texts, write=repr, null=_NULL)
         case "decimal":
-            return lambda value: "NULL" if value is None else value
+            return partial(texts, write=str, null=_NULL)
         case "boolean":
-            return lambda value: "NULL" if value is None else "1" if value else "0"
+            return partial(texts, write=lambda value: "1" if value else "0", null=_NULL)
         case "bytes":
-            return lambda value: "NULL" if value is None else f"X'{value.hex()}'"
+            return partial(texts, write=lambda value: f"X'{value.hex()}'", null=_NULL)
         case "datetime":
-            return lambda value: "NULL" if value is None else f"'{_in_utc(value)}'"
-    return lambda value: "NULL" if value is None else f"'{value.translate(_ESCAPES)}'"
+            return partial(texts, write=lambda value: f"'{_in_utc(value)}'", null=_NULL)
+    return partial(escaped, escapes=_ESCAPES, null=_NULL, mark="'")
 
 
 def _in_utc(text: str) -> str:

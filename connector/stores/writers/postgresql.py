@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.stores.loading import base, kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, texts
 from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import Rules, shortened
+from connector.stores.loading.names import Rules
 
 _NATIVE: Final = {
     "boolean": "boolean",
@@ -60,9 +60,14 @@ JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
 WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid
 AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
 """
+_OURS: Final = """
+SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = to_regclass(:place) AND c.relname = :name
+"""
 _ISO: Final = {"timestamp_tz": """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""}
 _ISO["timestamp"] = """to_char({0}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
-_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_NULL: Final = "\\N"
 _QUOTES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _STAGE: Final = "connector_stage"
@@ -139,8 +144,14 @@ class Writer(base.Writer):
 
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
-        index = self.quote(shortened(f"{self.name}_{'_'.join(key)}_connector_key", self.RULES))
-        self.run(f"CREATE UNIQUE INDEX {index} ON {self.place} ({self.list_of(key)})")
+        self.drop_key()
+        self.run(f"CREATE UNIQUE INDEX {self.quote(self.index)} ON {self.place} ({self.list_of(key)})")
+
+    def drop_key(self) -> None:
+        """See `base.Writer.drop_key`."""
+        found = self.ask(_OURS, place=self.place, name=self.index)
+        if found:
+            self.run(f"DROP INDEX {found[0][0]}")
 
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`. Rows wait beside the table only where they cannot enter it at once."""
@@ -185,7 +196,7 @@ class Writer(base.Writer):
         raw: Any = self.connection.connection.dbapi_connection
         with raw.cursor() as cursor, cursor.copy(f"COPY {place} ({names}) FROM STDIN") as copy:
             for batch in batches:
-                cells = [list(map(each, values)) for each, values in zip(convert, batch, strict=True)]
+                cells = [each(values) for each, values in zip(convert, batch, strict=True)]
                 copy.write("".join(["\t".join(row) + "\n" for row in zip(*cells, strict=True)]))
 
 
@@ -223,22 +234,18 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _written(kind: Kind) -> Callable[[Any], str]:
-    """Returns what writes a value as COPY reads it (PostgreSQL, "COPY", "Text Format")."""
+def _written(kind: Kind) -> Callable[[Sequence[Any]], list[str]]:
+    """Returns what writes the values of a column as COPY reads them (PostgreSQL, "COPY", "Text Format")."""
     match kind.name:
-        case "integer" | "double":
-            return lambda value: "\\N" if value is None else repr(value)
+        case "integer" | "double" | "vector":
+            return partial(texts, write=repr, null=_NULL)
         case "boolean":
-            return lambda value: "\\N" if value is None else "t" if value else "f"
+            return partial(texts, write=lambda value: "t" if value else "f", null=_NULL)
         case "bytes":
-            return lambda value: "\\N" if value is None else f"\\\\x{value.hex()}"
-        case "vector":
-            return lambda value: "\\N" if value is None else repr(value)
+            return partial(texts, write=lambda value: f"\\\\x{value.hex()}", null=_NULL)
         case "array":
-            return lambda value: "\\N" if value is None else _array(value).translate(_ESCAPES)
-        case "text" | "json" | "other":
-            return lambda value: "\\N" if value is None else value.translate(_ESCAPES)
-    return lambda value: "\\N" if value is None else value
+            return lambda values: escaped([None if each is None else _array(each) for each in values], _ESCAPES, _NULL)
+    return partial(escaped, escapes=_ESCAPES, null=_NULL)
 
 
 def _array(items: list[Any]) -> str:

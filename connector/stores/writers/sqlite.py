@@ -82,9 +82,7 @@ class Writer(base.Writer):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
         """See `base.Writer.change`. The column becomes the last one: SQLite changes no type in place."""
         old, new = self.quote(column.name), self.quote(shortened(f"{column.name}__new", self.RULES))
-        for name, made in self._indexes():
-            if made:
-                self.run(f"DROP INDEX {self._schema}{self.quote(name)}")
+        self.drop_key()
         self.run(f"ALTER TABLE {self.place} ADD COLUMN {new} {self.native(kind)}")
         value = f"{_FUNCTION}({old}, '{column.kind.name}')" if kind == kinds.TEXT else old
         self.run(f"UPDATE {self.place} SET {new} = {value}")
@@ -95,12 +93,14 @@ class Writer(base.Writer):
         """Returns the unique indexes, and whether we have made each."""
         found = self.run(f"PRAGMA {self._schema}index_list({self.quote(self.name)})")
         return [
-            (name, name == self._index) for _, name, is_unique, _, is_partial in found if is_unique and not is_partial
+            (name, name == self.index) for _, name, is_unique, _, is_partial in found if is_unique and not is_partial
         ]
 
-    @property
-    def _index(self) -> str:
-        return shortened(f"{self.name}_connector_key", self.RULES)
+    def drop_key(self) -> None:
+        """See `base.Writer.drop_key`."""
+        for name, is_ours in self._indexes():
+            if is_ours:
+                self.run(f"DROP INDEX {self._schema}{self.quote(name)}")
 
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`."""
@@ -113,9 +113,9 @@ class Writer(base.Writer):
 
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
-        self.run(f"DROP INDEX IF EXISTS {self._schema}{self.quote(self._index)}")
+        self.drop_key()
         names = ", ".join(map(self.as_bytes, key))
-        self.run(f"CREATE UNIQUE INDEX {self._schema}{self.quote(self._index)} ON {self.quote(self.name)} ({names})")
+        self.run(f"CREATE UNIQUE INDEX {self._schema}{self.quote(self.index)} ON {self.quote(self.name)} ({names})")
 
     def as_bytes(self, name: str) -> str:
         """See `base.Writer.as_bytes`."""
