@@ -208,6 +208,7 @@ class Collector:
             summary.reasoning_tokens if are_counted else None,
             _cleaned(summary.cost_usd),
             _cleaned(summary.saved_usd),
+            summary.cost_source,
         )
 
     @property

@@ -48,7 +48,8 @@ class Spending:
 
     `calls` and `retries` are the engine's; a report that is made of an output counts the tries of its rows instead, and
     does not know the retries. `costly_rows` says for how many of the paid rows the cost is known; `saved_usd` is what
-    the replies to the cached rows cost when they were paid for.
+    the replies to the cached rows cost when they were paid for; `cost_source` whose estimate the cost is, empty where
+    it is the endpoint's or by the config's prices, and where an output does not tell.
     """
 
     calls: int | None = None
@@ -61,6 +62,7 @@ class Spending:
     reasoning_tokens: int | None = None
     cost_usd: float | None = None
     saved_usd: float | None = None
+    cost_source: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from connector import endpoints
 from connector.base.terminal import printable
 from connector.report import charts
 from connector.report.figures import Column, Figures
-from connector.run.summary import dollars, duration
+from connector.run.summary import counted, dollars, duration
 
 _GOOD: Final = "success"
 _MEANINGS: Final = {
@@ -70,7 +70,7 @@ def _words(column: Column) -> str:
     if column.kind == "other":
         told.append(", ".join(f"{count:,} × {kind}" for kind, count in column.types.items()))
     if column.kind == "values" and column.distinct is not None:
-        told.append(_counted(column.distinct, "different value"))
+        told.append(counted(column.distinct, "different value"))
     if known is not None:
         what = f" {column.unit}" if column.unit else ""
         if known.minimum == known.maximum:
@@ -83,13 +83,9 @@ def _words(column: Column) -> str:
         if known.sampled < known.count:
             told.append(f"drawn from a random sample of {known.sampled:,}")
     if column.kind == "texts" and column.distinct is not None:
-        told.append(_counted(column.distinct, "different text"))
+        told.append(counted(column.distinct, "different text"))
     text = "; ".join(told)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _has_latency(figures: Figures) -> bool:
@@ -156,6 +152,7 @@ _ENVIRONMENT: Final = Environment(
 )
 _ENVIRONMENT.filters |= {
     "count": _count,
+    "counted": counted,
     "duration": duration,
     "ms": _ms,
     "number": _number,

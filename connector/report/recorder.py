@@ -70,10 +70,10 @@ def save(path: str, text: str) -> None:
     """
     target = Path(path)
     with writing(target):
-        with NamedTemporaryFile(
-            "w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
+        # Half of a surrogate pair, from a reply, has no bytes in UTF-8: it is written as \ud800, as JSON has it.
+        data = text.encode("utf-8", "backslashreplace")
+        with NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            file.write(data)
         try:
             publish(Path(file.name), target)
         except BaseException:

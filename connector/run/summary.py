@@ -31,6 +31,7 @@ _LONGEST_TOLD: Final = 240  # characters of a reason in a text
 _OTHER: Final = "other reasons, each of a few rows"
 _GAP: Final = "…"
 _MINUTE: Final = 60
+_TEN: Final = 10
 _CENTS: Final = 10  # USD from which cents are all that matters
 _SMALL: Final = 0.01  # USD below which two digits of them are shown
 _TINY: Final = 1e-9
@@ -325,18 +326,18 @@ class Summary:
     def totals(self) -> str:
         """Returns what the run did, in two lines."""
         seconds, rows = self.seconds, self.rows
-        rate = f" ({rows / seconds:,.0f} rows/s)" if seconds > 0 and rows else ""
+        rate = f" ({pace(rows / seconds)})" if seconds > 0 and rows else ""
         statuses = ", ".join(f"{count:,} {status}" for status, count in self.statuses.most_common())
         nothing = "no row was finished" if self.calls else "nothing to do"
         calls = [
-            f"{self.calls:,} calls",
-            f"{self.retries:,} retries",
-            f"{self.cached:,} rows answered without a new call",
+            counted(self.calls, "call"),
+            counted(self.retries, "retr", "y", "ies"),
+            f"{counted(self.cached, 'row')} answered without a new call",
             *spent(self.tokens, self.cost_usd),
         ]
         if self.cost_source:
             calls[-1] += f" ({self.cost_source})"
-        return f"{rows:,} rows in {duration(seconds)}{rate}: {statuses or nothing}\n{', '.join(calls)}"
+        return f"{counted(rows, 'row')} in {duration(seconds)}{rate}: {statuses or nothing}\n{', '.join(calls)}"
 
     def failures(self) -> list[str]:
         """Returns why rows failed, as lines: how many did, then the causes of the most rows."""
@@ -379,6 +380,11 @@ def spent(tokens: int, cost_usd: float | None) -> list[str]:
     return [*parts, dollars(cost_usd)] if cost_usd else parts
 
 
+def counted(number: int, what: str, one: str = "", many: str = "s") -> str:
+    """Returns a number of things in words, with the ending for one or for many: 1 call, 2 calls."""
+    return f"{number:,} {what}{one if number == 1 else many}"
+
+
 def dollars(amount: float) -> str:
     """Returns an amount of USD in words, with at least two digits that say something: $12.50, $0.0306, $0.0000087."""
     if amount == 0 or amount >= _CENTS:
@@ -395,6 +401,13 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), _MINUTE)
     hours, minutes = divmod(minutes, _MINUTE)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
+
+
+def pace(rows: float) -> str:
+    """Returns rows per second in words: 1,240 rows/s, 3.4 rows/s, 12.0 rows/min."""
+    if rows < 1:
+        return f"{rows * _MINUTE:,.1f} rows/min"
+    return f"{rows:,.0f} rows/s" if rows >= _TEN else f"{rows:,.1f} rows/s"
 
 
 def _parts(kind: str, message: str, row: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -38,6 +38,7 @@ HOSTILE: Final = (
     "\x1b[2J\x1b]0;owned\x07\x00",
     '{{ 7 * 7 }} {% raw %} ${7*7} "}[0]; \\u0022 \\',
     "<!-- ]]> &amp; &lt;",
+    "\ud83d half a pair",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from connector.report.figures import Figures
 from connector.report.page import page
+from connector.report.recorder import renderer, save
 from tests.report.samples import HOSTILE, answered, config, failed, figures_of, usual
 
 VOID: Final = frozenset({"br", "img", "input", "link", "meta"})
@@ -117,6 +119,25 @@ def test_what_is_hostile_is_only_text() -> None:
     assert "\\u202e" in said
 
 
+@pytest.mark.parametrize("name", ["r.json", "r.html"])
+def test_whatever_a_reply_holds_can_be_written(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    save(str(path), renderer(str(path))(PAGES["hostile"]))
+    text = path.read_text(encoding="utf-8")
+    assert "\\ud83d half a pair" in text
+    if name == "r.json":
+        assert "\ud83d half a pair" in json.loads(text)["run"]["stopped_by"]
+
+
+def test_a_run_that_asked_for_nothing_cost_nothing() -> None:
+    said = " ".join(Document(page(PAGES["nothing"])).texts)
+    assert "$0.00" in said
+    assert "unknown" not in said.partition("What ran")[0]
+    said = " ".join(Document(page(PAGES["one row"])).texts)
+    assert "1 row asked for" in said
+    assert "in 1 answered row." in said
+
+
 def test_it_says_what_people_ask_first() -> None:
     said = " ".join(Document(page(PAGES["usual"])).texts)
     for part in (
@@ -204,6 +225,18 @@ def test_a_browser_shows_it_without_an_error_a_request_or_a_dialog(
     assert (found.get("hacked"), found["scripts"], found["charts"]) == (None, 0, True)
     assert found["wide"] <= width  # what is wider scrolls within its own frame
     opened.close()
+
+
+def test_on_a_telephone_a_row_that_stands_out_takes_a_few_lines(chromium: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(PAGES["usual"]), encoding="utf-8")
+    opened = chromium.new_page(viewport={"width": 390, "height": 900})
+    opened.goto(path.as_uri())
+    heights = "[...document.querySelectorAll('#rows ~ .scroll tbody tr')].map(row => row.offsetHeight)"
+    found = opened.evaluate(heights)
+    opened.close()
+    assert found
+    assert max(found) < 100
 
 
 def test_a_dark_theme_is_dark_and_paper_is_white(chromium: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from connector.base.clock import Clock
 from connector.base.errors import TemplateError
 from connector.base.records import Failure, Outcome, Provenance, Record, Status
 from connector.engines import Gauge
-from connector.run.summary import Cause, Causes, Summary, duration
+from connector.run.summary import Cause, Causes, Summary, dollars, duration, pace
 from connector.templates.template import Template
 
 
@@ -60,8 +60,8 @@ def test_a_cost_that_nobody_reports_is_unknown_and_never_zero() -> None:
 def test_its_text_says_what_the_run_did_and_why_rows_failed() -> None:
     nulls = [failed(number, NULL, "TemplateError") for number in (12, 40, 77, 80)]
     lines = str(summary_of(paid(1), paid(2, cached=True), *nulls, failed(3, "no"))).splitlines()
-    assert lines[0] == "7 rows in 4.0 s (2 rows/s): 5 error, 2 success"
-    assert "1 rows answered without a new call" in lines[1]
+    assert lines[0] == "7 rows in 4.0 s (1.8 rows/s): 5 error, 2 success"
+    assert "1 row answered without a new call" in lines[1]
     assert lines[2:] == [
         "5 rows failed:",
         '  4 × price_eur is null in prompt → use {{ price_eur | default("…") }} (rows 12, 40, 77, …)',
@@ -86,6 +86,29 @@ def test_its_values_for_programs_hold_all_causes_and_no_object() -> None:
         "rows": [1],
         "stream": "",
     }
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [(1_240.4, "1,240 rows/s"), (3.44, "3.4 rows/s"), (0.99, "59.4 rows/min"), (0.001, "0.1 rows/min")],
+)
+def test_a_slow_run_is_told_by_the_minute_and_never_as_zero(rows: float, told: str) -> None:
+    assert pace(rows) == told
+
+
+@pytest.mark.parametrize(
+    ("amount", "told"),
+    [
+        (0, "$0.00"),
+        (1_234.567, "$1,234.57"),
+        (0.03061, "$0.0306"),
+        (8.7e-6, "$0.0000087"),
+        (1e-12, "$1.0e-12"),
+        (5e-324, "$4.9e-324"),
+    ],
+)
+def test_no_amount_is_told_as_nothing(amount: float, told: str) -> None:
+    assert dollars(amount) == told
 
 
 def test_only_the_causes_of_the_most_rows_are_told_and_the_others_counted() -> None:
