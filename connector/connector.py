@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, overload
@@ -258,8 +258,12 @@ class Connector:
         """The same for a payload that asks for a stream: yields each event as it arrives. Raises as `call` does."""
         return passthrough.stream(self._chosen(config), payload, clock=self._clock, stop=self.stop)
 
-    def _runtime(self, plan: Plan, path: Path | None, summary: Summary) -> Runtime:
-        return Runtime(plan, path, clock=self._clock, stop=self.stop, summary=summary)
+    @contextmanager
+    def _runtime(self, plan: Plan, path: Path | None, summary: Summary) -> Iterator[Runtime]:
+        """Opens a runtime. A run of it that ends before any success is explained."""
+        opened = Runtime(plan, path, clock=self._clock, stop=self.stop, summary=summary)
+        with opened as runtime, check.explaining(runtime):
+            yield runtime
 
     def _new_summary(self) -> Summary:
         self.summary = Summary(clock=self._clock)

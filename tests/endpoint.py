@@ -268,11 +268,12 @@ def _images(asked: Body, prompt: str) -> Iterator[Body]:
 
 def good(call: Call, headers: Params = NOTHING) -> Good:
     """The reply that this call should get."""
+    asked = call.body if isinstance(call.body, dict) else {}
     return Good(
-        body_for(call.kind, call.body, call.prompt),
+        body_for(call.kind, asked, call.prompt) if call.kind else MODELS,
         kind=call.kind,
         streamed=call.streamed,
-        usage=bool((call.body.get("stream_options") or {}).get("include_usage")),
+        usage=bool((asked.get("stream_options") or {}).get("include_usage")),
         headers=headers,
         path=call.path,
         key=call.headers.get("authorization", "").removeprefix("Bearer "),

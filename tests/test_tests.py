@@ -21,6 +21,7 @@ CLOCKS: Final = {
 """What reads a clock or sleeps, by its module; the functions that count nanoseconds are named `…_ns`."""
 
 EXCEPTIONS: Final = {
+    ("broken.py", "time.monotonic"): "times commands for a person's eyes; tests only use its table",
     ("databases.py", "time.sleep"): "waits for a server to start; no test is about how long that takes",
     ("endpoint.py", "asyncio.sleep"): "plays the latency that a test gives to the endpoint",
     ("endpoint.py", "time.monotonic"): "notes when a call came, and admits calls by the minute, as endpoints do",

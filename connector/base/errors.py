@@ -102,7 +102,12 @@ class DatabaseUnavailableError(FatalError):
 
 
 class RetryableError(ConnectorError):
-    """Worth another attempt; `wait` is how many seconds the endpoint asks for, `None` where it does not say."""
+    """Worth another attempt; `wait` is how many seconds the endpoint asks for, `None` where it does not say.
+
+    `is_connected` is false where there was no connection at all, so that the endpoint cannot have seen the call.
+    """
+
+    is_connected = True
 
     def __init__(
         self, message: str, *, detail: str = "", http_status: int | None = None, wait: float | None = None
@@ -124,7 +129,9 @@ class APITimeoutError(RetryableError):
 
 
 class APIConnectionError(RetryableError):
-    """No connection, or it was lost: refused, reset, DNS, TLS."""
+    """No connection, or it was lost before a word of the answer: refused, reset, DNS, TLS."""
+
+    is_connected = False
 
 
 class CutError(RetryableError):

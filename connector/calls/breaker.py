@@ -19,6 +19,7 @@ STREAK: Final = 10
 SAME: Final = 25
 """So many rows refused in the same words, before any success, mean that the request is wrong and not the rows."""
 
+_MOMENT: Final = 1.0  # seconds for which no call reaches the endpoint, from the first on, that are no passing fault
 _PAUSE: Final = 0.5  # seconds before the first try of an outage; each further one waits twice as long
 _LIMITED: Final = 3  # further tries after a rate limit, which may be counted by the minute
 _FORBIDDEN: Final = 3  # answers of 403, before any other answer, that end the run: one row may be what a firewall stops
@@ -35,7 +36,9 @@ class Breaker:
     Attributes:
         failures: Calls that have failed since the last one that did not.
         is_open: Whether an outage is suspected.
+        is_reached: Whether the endpoint has answered any call of this run, be it with an error.
         was_answered: Whether any call has got a final reply.
+        has_succeeded: Whether a call of this run was a success.
         try_at: While open, when the next single call may start.
     """
 
@@ -53,15 +56,16 @@ class Breaker:
         self._refusals = 0
         self._words = ""
         self._missed = 0
-        self._has_succeeded = False
-        self.was_answered = False
+        self._has_known_success = False
+        self._tried_since = math.inf
+        self.is_reached = self.was_answered = self.has_succeeded = False
 
     def answered(self) -> None:
         """Takes note of a final reply: this is not an outage."""
         self.failures = self._failed_tries = 0
         self._missed = 0
         self.is_open = False
-        self.was_answered = True
+        self.is_reached = self.was_answered = True
 
     def missed(self, error: ConnectorError) -> bool:
         """Takes note of a 404 (no such model, nothing at the URL) or a 403 (a firewall, a key without a right).
@@ -70,6 +74,7 @@ class Breaker:
         third 403, if no call was answered yet, and else after 25 without an answer between; else it is that row's.
         """
         self._missed += 1
+        self.is_reached = True
         unanswered = 1 if isinstance(error, NotFoundError) else _FORBIDDEN
         return self._missed >= (SAME if self.was_answered else unanswered)
 
@@ -80,8 +85,13 @@ class Breaker:
 
         It opens once as many calls have failed as were in flight at the same time, and at least ten. Once any call has
         been answered, only the first attempts of rows count: some bad rows, tried again and again, are not an outage.
+        Where nothing was reached at all it opens at once, since the address, the network or the server is at fault: a
+        second without a connection, from the start of the first call on, ends the run.
         Returns the reason to stop after the last try.
         """
+        if isinstance(error, RetryableError) and not (error.is_connected or self.is_reached):
+            return self._unreached(error, started, now, in_flight)
+        self.is_reached = True
         if not (is_first or self.is_open or not self.was_answered):
             return None
         if self.failures == 0:
@@ -108,6 +118,21 @@ class Breaker:
         self.try_at = now + max(asked, _PAUSE * 2**self._failed_tries)
         return None
 
+    def _unreached(self, error: RetryableError, started: float, now: float, in_flight: int) -> OutageError | None:
+        """Takes note that there was no connection, as for all calls so far. Calls in flight may have one."""
+        if self.failures == 0:
+            self._since = now
+        self._error = error
+        self.failures += 1
+        self._tried_since = min(self._tried_since, started)
+        self.is_open, self._opened = True, now
+        if now >= self._tried_since + _MOMENT and not in_flight:
+            outage = OutageError(f"no call could reach the endpoint: {error.message}", detail=error.detail)
+            outage.__cause__ = error
+            return outage
+        self.try_at = max(self._tried_since + _MOMENT, now + _PAUSE)
+        return None
+
     def waiting(self, now: float) -> Waiting | None:
         """Returns what a run waits for while an outage is suspected, and until when; `None` while it is not."""
         if not self.is_open or self._error is None:
@@ -120,8 +145,10 @@ class Breaker:
 
     def judged(self, outcome: Outcome) -> OutageError | None:
         """Takes note of an outcome. Returns the reason to stop if every row so far was refused in the same words."""
-        if self._has_succeeded or outcome.status is Status.SUCCESS:
-            self._has_succeeded = self.was_answered = True  # be it in an earlier run
+        if outcome.status is Status.SUCCESS:
+            self._has_known_success = self.was_answered = True  # be it in an earlier run
+            self.has_succeeded |= not outcome.provenance.cached
+        if self._has_known_success:
             return None
         failure = outcome.provenance.error
         if outcome.status is not Status.ERROR or failure is None or not outcome.provenance.attempts:

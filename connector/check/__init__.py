@@ -11,18 +11,22 @@ endpoint is like in `endpoints`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from connector.base.clock import Clock
 from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
+    AuthenticationError,
     BadRequestError,
     ConfigError,
     ConnectorError,
     CutError,
     NotFoundError,
+    OutageError,
     ReplyError,
+    RetryableError,
     TemplateError,
 )
 from connector.base.records import Reply, Schema, is_ok
@@ -32,9 +36,11 @@ from connector.check import _address, _key, _model, _reach, _refusal, _request
 from connector.check._config import advised
 from connector.check.probe import Probe, ProbeResponse
 from connector.run.plan import Plan
+from connector.run.runtime import Runtime
 
 _PATIENCE: Final = 3.0  # seconds
 _SHORT: Final = 4 * _PATIENCE  # a diagnosis with less time than this asks once
+_AFTER_A_RUN: Final = 1.8  # seconds for the diagnosis of a run that has just failed
 
 
 def diagnose(
@@ -54,12 +60,20 @@ def diagnose(
 
 
 def run(
-    probe: Probe, *, columns: Mapping[str, Schema] | None = None, row: Mapping[str, Any] | None = None
+    probe: Probe,
+    *,
+    columns: Mapping[str, Schema] | None = None,
+    row: Mapping[str, Any] | None = None,
+    unreached: ConnectorError | None = None,
 ) -> Diagnosis:
-    """Does the same with the caller's own probe, which can be asked more about the endpoint afterwards."""
+    """Does the same with the caller's own probe, which can be asked more about the endpoint afterwards.
+
+    Args:
+        unreached: Why the server cannot be reached, where that is known already.
+    """
     steps: list[Step] = []
     try:
-        for step in _steps(probe, columns or {}, row):
+        for step in _steps(probe, columns or {}, row, unreached):
             steps.append(step._replace(finding=probe.mask(step.finding)))
             if not step.ok:
                 break
@@ -71,12 +85,38 @@ def run(
     return Diagnosis((*(step for step in steps[:-1] if step.name != last.name), last))
 
 
+@contextmanager
+def explaining(runtime: Runtime) -> Iterator[None]:
+    """Adds a diagnosis to the error that ends a run of `runtime` inside before any of its calls was a success.
+
+    It says what is wrong and what to change. Where the diagnosis finds nothing, the error is raised as it is.
+    """
+    try:
+        yield
+    except (AuthenticationError, NotFoundError, OutageError) as error:
+        if not runtime.control.breaker.has_succeeded:
+            probe = Probe(runtime.plan, runtime.control.clock, seconds=_AFTER_A_RUN)
+            diagnosis = run(probe, unreached=_unreached(error))
+            found = diagnosis.message
+            if not (diagnosis.ok or probe.has_run_out or found in error.message):
+                paid = f" ({probe.bill})" if probe.paid else ""
+                error.message += f"\n  {diagnosis.steps[-1].name}: {found}{paid}"
+        raise
+
+
 def invalid_config(error: ConfigError) -> Diagnosis:
     """Returns the diagnosis of a config that cannot work as it stands."""
     return Diagnosis((Step("config", False, advised(error)),))
 
 
-def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] | None) -> Iterator[Step]:
+def _unreached(error: ConnectorError) -> ConnectorError | None:
+    """Returns why a run reached no server, if that is what ended it."""
+    return error.__cause__ if isinstance(error.__cause__, RetryableError) else None
+
+
+def _steps(
+    probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] | None, unreached: ConnectorError | None
+) -> Iterator[Step]:
     config = probe.config
     key = _key.problem(config) or probe.unmade()
     probe.keyless = key is not None
@@ -85,14 +125,14 @@ def _steps(probe: Probe, columns: Mapping[str, Schema], row: Mapping[str, Any] |
         yield Step("reachability", False, unknown)
         return
     offered: list[str] = []
-    listing: ConnectorError | None = None
+    listing = unreached
     try:
-        offered = _offered(probe)
+        offered = [] if unreached else _offered(probe)
     except ConfigError:
         raise
     except ConnectorError as error:
         listing = error
-    if listing is not None and _is_unreachable(listing):
+    if listing is not None and (unreached or _is_unreachable(listing)):
         yield _failed(*_reach.explained(probe, listing))
         return
     yield Step("url", True, _address.form(probe))
@@ -219,7 +259,7 @@ def _missing(probe: Probe) -> ProbeResponse | None:
 def _is_unreachable(error: ConnectorError) -> bool:
     """Returns whether an error means that the server cannot be reached at all."""
     if isinstance(error, APITimeoutError):
-        return error.message.startswith("no connection") or "did not answer" in error.message
+        return not error.is_connected or "did not answer" in error.message
     return isinstance(error, APIConnectionError | CutError) or (
         isinstance(error, ReplyError) and "not valid HTTP" in error.message
     )

@@ -62,24 +62,29 @@ class ProbeResponse(NamedTuple):
 class Probe:
     """Makes the calls of one diagnosis and counts their cost.
 
+    Args:
+        seconds: What all of them may take, if that is less than a call of a run may take.
+
     Attributes:
+        has_run_out: Whether their time was over before the end.
         keyless: Whether the key must not be sent.
         tokens: Tokens that the calls used.
         cost: Their price in USD; `None` if it is not known.
         paid: Number of calls that were paid for.
     """
 
-    def __init__(self, plan: Plan, clock: Clock) -> None:
+    def __init__(self, plan: Plan, clock: Clock, *, seconds: float = math.inf) -> None:
         self.plan = plan
         self.config = plan.config
         self.mask = Masker(plan.config.secrets)
         self.clock = clock
+        self.has_run_out = False
         self.keyless = False
         self.tokens = 0
         self.cost: float | None = None
         self.paid = 0
         self._given = settings_of(self.config, self.mask, clock)
-        self._end = clock.monotonic() + _SHARE * plan.config.config.timeout
+        self._end = clock.monotonic() + min(seconds, _SHARE * plan.config.config.timeout)
         self.fallbacks = fallbacks_of(plan, clock)
 
     def extend(self) -> None:
@@ -90,6 +95,7 @@ class Probe:
         """Returns the seconds left. Raises `APITimeoutError` if none are."""
         left = self._end - self.clock.monotonic()
         if left <= 0:
+            self.has_run_out = True
             raise APITimeoutError("no time is left for further tries: raise config.timeout")
         return left
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from connector import stores
+from connector import check, stores
 from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.base.schemas import nullable
@@ -139,7 +139,10 @@ def config_from(arguments: argparse.Namespace) -> Config:
         given["output_schema"] = schema_from(arguments.column)
     if "prompt" in given or "system_prompt" in given:
         given["request_format"] = None
-    config = Config.load(arguments.config, **given)
+    try:
+        config = Config.load(arguments.config, **given)
+    except ConfigError as error:
+        raise ConfigError(check.invalid_config(error).message) from None  # with the change to make
     folder = config.image_root or getattr(input_from(arguments, config), "folder", None)
     return config.model_copy(update={"image_root": folder and str(folder)})
 

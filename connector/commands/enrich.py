@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from connector import stores
+from connector import check, stores
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
@@ -32,6 +32,7 @@ from connector.run.plan import Plan
 from connector.run.progress import Progress
 from connector.run.provenance import SCHEMA, as_column
 from connector.run.runtime import Runtime, ledger_path
+from connector.run.summary import Summary
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
 
@@ -120,30 +121,40 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
         try:
-            with runtime, closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results:
+            with (
+                runtime,
+                check.explaining(runtime),
+                closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results,
+            ):
                 passing = progress.watched(results)
                 _write(report.watched(passing) if report else passing, sink, dead, failed, config.on_error)
             if dead is not None:
                 dead.commit()
             sink.commit()
         except (ConfigError, FatalError, Interrupted) as error:  # also an input that proves wrong amid the run
-            _print_stderr(str(runtime.summary))
+            if runtime.summary:
+                _print_stderr(str(runtime.summary))
             if path is not None and path.exists() and runtime.kept:
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
         finally:
             progress.close()
     if not arguments.quiet:
-        _print_stderr(str(runtime.summary))
-        _print_stderr(f"written to {arguments.output}" if beside else "written to standard output")
-        if dead is not None:
-            _print_stderr(f"{runtime.summary.failed:,} failed rows written to {arguments.dead_letter}")
-        if report is not None:
-            _print_stderr(f"report written to {arguments.report}")
+        _tell_end(arguments, runtime.summary)
     is_failed = (
         failed.fail_the_run or runtime.summary.nothing_answered or (arguments.strict and runtime.summary.failed > 0)
     )
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
+
+
+def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
+    """Says what a run came to, and where its rows are."""
+    _print_stderr(str(summary))
+    _print_stderr("written to standard output" if arguments.output == STANDARD else f"written to {arguments.output}")
+    if arguments.dead_letter:
+        _print_stderr(f"{summary.failed:,} failed rows written to {arguments.dead_letter}")
+    if arguments.report:
+        _print_stderr(f"report written to {arguments.report}")
 
 
 def _going_on(error: BaseException) -> str:

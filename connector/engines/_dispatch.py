@@ -116,9 +116,11 @@ class _Loop:
         return self._workers.outstanding < self._room(now) and limits.delay(now) <= 0
 
     def _room(self, now: float) -> int:
+        """Returns how many calls the workers may have: none ahead of time where they might not have to be made."""
         limits = self._control.limits
         room = limits.room(now)
-        return room + (_AHEAD if room == limits.most and not limits.is_paced else 0)
+        is_free = self._control.breaker.is_reached and room == limits.most and not limits.is_paced
+        return room + (_AHEAD if is_free else 0)
 
     def _next(self, now: float) -> Any:
         """Returns the call that is due again, or the next item; `None` where there is neither.
@@ -136,7 +138,8 @@ class _Loop:
         fresh = (entry for entry in self._ready if entry[2].is_untried)
         untried = min(fresh, key=lambda entry: len(entry[2].parts), default=None)
         if untried is None:
-            return self._fresh() or self._again()
+            item = self._fresh()
+            return item if item is not None and item is not IDLE else self._again() or item
         self._ready.remove(untried)
         heapq.heapify(self._ready)
         return untried[2]
@@ -270,17 +273,18 @@ class _Loop:
         pause = control.backoff.base if wait is None else wait
         control.gauge.rate_notice.failed(error, control.clock.time())
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        others = control.otherwise(call, error) if call.attempts > 1 or control.breaker.is_open else ()
+        is_seen = error.is_connected or control.breaker.is_reached
+        others = control.otherwise(call, error) if is_seen and (call.attempts > 1 or control.breaker.is_open) else ()
         for each in others:
             self._hold(each, now)
         if not others:
             outage = control.breaker.failed(error, started, now, in_flight, is_first=is_first)
             if outage is not None:
                 control.stop.request(outage)
-            elif wait is None:
+            elif wait is None and control.breaker.is_reached:
                 self._doomed.append((call, error))
             else:
-                self._tried(call, error, now + wait)
+                self._tried(call, error, now + pause)
         self._recall(now)
 
     def _tried(self, call: Call, error: ConnectorError, due: float) -> None:

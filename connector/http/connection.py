@@ -41,9 +41,8 @@ class Connection(HTTPConnection):
         call, self.deadline = self.deadline, self.deadline.to_connect()
         try:
             super().connect()
-        except TimeoutError:
-            self.deadline.left()
-            raise
+        except TimeoutError as error:  # of the system, or of an address's share of the time
+            raise self.deadline.late() from error
         self.deadline = call
         self._silence = select.poll()
         self._silence.register(self.sock, select.POLLIN)

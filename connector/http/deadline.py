@@ -16,6 +16,7 @@ class Deadline(Timeout):
     Attributes:
         doing: What the call is doing, for the error where time runs out.
         resent: How often its request was sent again, because a kept connection had died.
+        is_connected: Whether there is a connection by now.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Deadline(Timeout):
         self.message = "no complete reply within {:.3g} s: raise config.timeout, or ask for a shorter reply"
         self.doing = "starting"
         self.resent = 0
+        self.is_connected = True
         self._seconds = total
         self._for_connection = connect or total
         self._monotonic = monotonic
@@ -34,8 +36,14 @@ class Deadline(Timeout):
         """Returns the seconds left, more than zero; raises `APITimeoutError` when there are none."""
         left = self._end - self._monotonic()
         if left <= 0:
-            raise APITimeoutError(self.message.format(self._seconds), detail=f"while {self.doing}")
+            raise self.late()
         return left
+
+    def late(self) -> APITimeoutError:
+        """Returns the error of a call that has not ended in time."""
+        error = APITimeoutError(self.message.format(self._seconds), detail=f"while {self.doing}")
+        error.is_connected = self.is_connected
+        return error
 
     def to_connect(self) -> Deadline:
         """Returns the deadline of one connection: `connect` seconds from now, or this one's end if that is sooner."""
@@ -43,5 +51,5 @@ class Deadline(Timeout):
         part = Deadline(min(left, most), monotonic=self._monotonic)
         option = "connect_timeout" if most < left else "timeout"
         part.message = f"no connection within {{:.3g}} s: check host and port in `url`, or raise config.{option}"
-        part.doing = "connecting"
+        part.doing, part.is_connected = "connecting", False
         return part

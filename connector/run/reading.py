@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from itertools import chain
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ def resumed(state: JSON, *, is_incremental: bool) -> JSON:
 
 
 def read(
-    source: Source, position: JSON, selection: Selection, open_runtime: Callable[[], Runtime]
+    source: Source, position: JSON, selection: Selection, open_runtime: Callable[[], AbstractContextManager[Runtime]]
 ) -> Generator[Any, None, None]:
     """Yields what `Connector.read` does; every row has its outcome."""
     items = iter(source.read(position))

@@ -91,7 +91,7 @@ def test_a_row_that_waits_alone_says_for_what(error: RetryableError, text: str) 
 
 def test_an_outage_says_since_when_and_when_it_is_tried_again() -> None:
     seen: list[str] = []
-    run(50, down([(0, 6)], answers(0.2)), concurrency=8, watch=told(seen))
+    run(50, down([(0.3, 6.3)], answers(0.2)), concurrency=8, watch=told(seen))
     outage = [text for text in seen if text.startswith("endpoint unreachable for ")]
     assert outage[0] == "endpoint unreachable for 1 s: trying again in 1 s"
     assert outage[-1] == "endpoint unreachable for 7 s: trying again", "which is on its way"
@@ -109,6 +109,7 @@ def test_an_outage_that_is_a_rate_limit_says_when_the_next_call_starts() -> None
 
 def test_a_single_try_that_is_on_its_way_has_no_seconds() -> None:
     breaker = Breaker()
+    breaker.answered()
     for _ in range(10):
         breaker.failed(APIConnectionError("refused"), 0.0, 1.0, 0, is_first=True)
     assert breaker.waiting(13.0) == Waiting("endpoint unreachable for 12 s: trying again")

@@ -22,6 +22,7 @@ from connector.base.errors import (
     OutageError,
     RateLimitError,
     ReplyError,
+    ServerError,
 )
 from connector.base.records import IDLE, Record, Reply
 from connector.calls.breaker import Breaker
@@ -200,7 +201,7 @@ def test_a_failed_call_is_not_held_back_while_the_input_pauses(engine: Engine) -
     failed = False
 
     def send(_body: bytes) -> Reply:
-        raise APIConnectionError("refused")
+        raise ServerError("busy", http_status=500)
 
     def items() -> Iterator[Any]:
         yield from calls(1)
@@ -210,6 +211,20 @@ def test_a_failed_call_is_not_held_back_while_the_input_pauses(engine: Engine) -
     for item in engine.run(items(), send, control(backoff=Backoff(max_retries=0))):
         failed = failed or isinstance(item, Done)
     assert failed
+
+
+def test_an_endpoint_that_nobody_reaches_is_told_while_the_input_pauses(engine: Engine) -> None:
+    def send(_body: bytes) -> Reply:
+        raise APIConnectionError("refused")
+
+    def items() -> Iterator[Any]:
+        yield from calls(1)
+        while True:
+            yield IDLE
+
+    steered = control()
+    assert [item for item in engine.run(items(), send, steered) if item is not IDLE] == []
+    assert isinstance(steered.stop.reason, OutageError)
 
 
 def test_it_says_when_nothing_is_finished_for_a_while(engine: Engine) -> None:

@@ -25,6 +25,7 @@ from connector.base.errors import (
     AuthenticationError,
     BudgetError,
     OutageError,
+    ServerError,
     StorageError,
 )
 from connector.base.records import IDLE, Checkpoint, Message, Outcome, Record, Reply, Status
@@ -195,7 +196,7 @@ def test_rows_that_wait_for_one_reply_are_bounded(monkeypatch: pytest.MonkeyPatc
 
 def test_a_failed_row_fails_the_rows_that_share_its_call() -> None:
     def answer(_body: bytes) -> Reply:
-        raise APIConnectionError("reset")
+        raise ServerError("broken", http_status=500)
 
     results = outcomes(run(records(["same"] * 3), answer))
     assert [outcome.status for outcome in results] == [Status.ERROR] * 3

@@ -270,11 +270,11 @@ class Http(BaseModel):
         examples=["30"],
         json_schema_extra={"order": 0, "default": "30"},
     )
-    connect_timeout: Seconds | None = Field(
-        default=None,
+    connect_timeout: Seconds = Field(
+        default=5.0,
         gt=0,
         title="Connect timeout",
-        description="Seconds that connecting may take; by default only the HTTP timeout limits it.",
+        description="Seconds that connecting may take, TLS included; the HTTP timeout limits it, too.",
         examples=["5"],
-        json_schema_extra={"order": 1},
+        json_schema_extra={"order": 1, "default": "5"},
     )
