@@ -103,9 +103,10 @@ class Connector:
                     pass
             if chosen.input is None:
                 return check.diagnose(Transform(chosen).plan, self._clock)
-            with self._source(chosen, None) as source:
+            row = self._first_row(chosen)
+            with self._source(chosen, chosen.cursor_field) as source:
                 plan = Plan(chosen, source.columns or None)
-                return check.diagnose(plan, self._clock, columns=source.columns, row=_first_row(chosen, source))
+                return check.diagnose(plan, self._clock, columns=source.columns, row=row)
         except ConfigError as error:
             return check.invalid_config(error)
         except DatabaseUnavailableError as error:
@@ -122,7 +123,7 @@ class Connector:
         chosen = self._chosen(config)
         if chosen.input is None:
             return [model_list.STREAM]
-        with self._source(chosen, None) as source:
+        with self._source(chosen, chosen.cursor_field) as source:
             stream = _stream(chosen, source, Plan(chosen, source.columns or None))
         return [stream] if stream.name == model_list.STREAM.name else [stream, model_list.STREAM]
 
@@ -285,13 +286,22 @@ class Connector:
             raise ConfigError([Problem("api_key_command", _NOT_ON_A_PLATFORM)])
         return config
 
-    def _source(self, config: Config, cursor_field: str | None) -> AbstractContextManager[Source]:
+    def _first_row(self, config: Config) -> dict[str, Any] | None:
+        """The first row of an input that can be read again; what comes on standard input is left for the run."""
+        if config.input is None or config.input.type == "stdio":
+            return None
+        with self._source(config, None, limit=1) as source:
+            return next((item.data for item in source.read() if isinstance(item, Record)), None)
+
+    def _source(
+        self, config: Config, cursor_field: str | None, *, limit: int | None = None
+    ) -> AbstractContextManager[Source]:
         if config.input is None:
             raise ConfigError([Problem("input", "is missing: say where the records are")])
         given = config.input
         general = {"on_bad_input": config.on_bad_input, "keep_llm_as": config.keep_llm_as}
         given = given.model_copy(update={name: general[name] for name in general if name in type(given).model_fields})
-        return stores.load(given.type).source(given, cursor_field=cursor_field)
+        return stores.load(given.type).source(given, limit=limit, cursor_field=cursor_field)
 
 
 def _drawn(
@@ -307,13 +317,6 @@ def _drawn(
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 2]}…{text[-1]}"
-
-
-def _first_row(config: Config, source: Source) -> dict[str, Any] | None:
-    """The first row of an input that can be read again; what comes on standard input is left for the run."""
-    if config.input.type == "stdio":
-        return None
-    return next((item.data for item in source.read() if isinstance(item, Record)), None)
 
 
 def _counted(results: Iterator[Result], config: Config, summary: Summary) -> Iterator[Result]:

@@ -28,7 +28,7 @@ from connector.stores.databases import connection
 KINDS: Final = ("postgresql", "mariadb", "sqlite", "duckdb")
 POSTGRESQL: Final = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 MARIADB: Final = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-_NUMBERS: Final = count()
+NUMBERS: Final = count()
 _SECONDS: Final = 60
 
 
@@ -42,6 +42,18 @@ class Base:
     @property
     def secret(self) -> SecretStr:
         return SecretStr(self.url)
+
+    def script(self, *statements: str) -> None:
+        """Runs statements one after the other, over one connection."""
+        with connection.opened(self.secret) as database, database.engine.begin() as opened:
+            for statement in statements:
+                opened.execution_options(no_parameters=True).exec_driver_sql(statement)
+
+    def fill(self, table: str, count: int) -> None:
+        """Inserts the integers below `count`, at most 10,000, into a table of one column."""
+        hundred = "WITH RECURSIVE s(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM s WHERE i < 99)"
+        numbers = f"SELECT a.i * 100 + b.i FROM s a, s b WHERE a.i * 100 + b.i < {count}"
+        self.run(f"INSERT INTO {table} {hundred} {numbers}")
 
     def run(self, statement: str, *rows: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Runs a statement as it is; with `rows` once for each, whose values are `?` in it."""
@@ -61,7 +73,7 @@ class Base:
 
 def base(kind: str, folder: Path) -> Base:
     """Makes an empty database of a kind; a file is made in `folder`. Skips the test where there is no such server."""
-    name = f"base_{next(_NUMBERS)}"
+    name = f"base_{next(NUMBERS)}"
     if kind in ("sqlite", "duckdb"):
         made = Base(kind, f"{kind}:///{folder / name}.{kind}")
         made.run("SELECT 1")
@@ -69,6 +81,14 @@ def base(kind: str, folder: Path) -> Base:
     server = {"postgresql": _postgresql, "mariadb": _mariadb}[kind]()
     server.run(f"CREATE DATABASE {name}")
     return Base(kind, server.url.rpartition("/")[0] + f"/{name}")
+
+
+@cache
+def scratch() -> str:
+    """A folder for files that tests share."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache

@@ -38,6 +38,7 @@ class Stand(NamedTuple):
     sink: Callable[..., Any]
     written: Callable[[], list[dict[str, Any]] | None]
     ordered: bool
+    counts: bool = True  # whether a state says how many rows come before it; else it says which
 
 
 def _files(folder: Path, rows: Rows) -> Stand:
@@ -60,7 +61,7 @@ def _files(folder: Path, rows: Rows) -> Stand:
 def _sql(folder: Path, rows: Rows) -> Stand:
     path = folder / "in.db"
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE reviews (id INTEGER, text TEXT, score REAL)")
+        database.execute("CREATE TABLE reviews (id INTEGER PRIMARY KEY, text TEXT, score REAL)")
         database.executemany("INSERT INTO reviews VALUES (:id, :text, :score)", rows)
 
     def written() -> list[dict[str, Any]] | None:
@@ -71,12 +72,13 @@ def _sql(folder: Path, rows: Rows) -> Stand:
             return [dict(zip((each[0] for each in cursor.description), row, strict=True)) for row in cursor]
 
     return Stand(
-        sql.Options(url=SecretStr(f"sqlite:///{path}"), query="SELECT * FROM reviews"),
+        sql.Options(url=SecretStr(f"sqlite:///{path}"), table="reviews"),
         sql.source,
         sql.Options(url=SecretStr(f"sqlite:///{path}"), table="enriched"),
         sql.sink,
         written,
         ordered=False,
+        counts=False,
     )
 
 
@@ -243,6 +245,8 @@ def test_an_empty_input_is_one_checkpoint(make: Callable[[Rows], Stand]) -> None
 )
 def test_a_state_of_another_input_is_refused_with_what_to_do(make: Callable[[Rows], Stand], state: Any) -> None:
     stand = make(rows_of(7))
+    if state == {"rows": 8} and not stand.counts:
+        pytest.skip("it goes on by its key, however many rows there were before it")
     with (
         stand.source(stand.options) as source,
         pytest.raises(ConfigError, match=r"state does not fit.*remove the state"),
@@ -257,13 +261,16 @@ def test_a_limit_is_a_limit(make: Callable[[Rows], Stand], limit: int, count: in
         items = list(source.read())
     assert sum(isinstance(item, Record) for item in items) == count
     assert isinstance(items[-1], Checkpoint)
-    assert items[-1].state == {"rows": count}
+    assert items[-1].state["rows"] == count
 
 
 def test_a_limit_counts_the_rows_before_a_state_too(make: Callable[[Rows], Stand]) -> None:
     stand = make(rows_of(20))
+    with stand.source(stand.options, limit=10) as source:
+        *_, last = checkpoints(source)
+    make_again(stand, source)
     with stand.source(stand.options, limit=12) as source:
-        assert [record.index for record in records(source, {"rows": 10})] == [10, 11]
+        assert [record.index for record in records(source, last.state)] == [10, 11]
 
 
 def test_an_unknown_cursor_is_refused(make: Callable[[Rows], Stand]) -> None:

@@ -45,7 +45,8 @@ _URL: Final = re.compile(r"(?P<name>\w[\w+.-]*)://(?P<place>[^/?#]*)(?P<path>/[^
 _LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
 _FILES: Final = ("sqlite", "duckdb")
-_WAITS: Final = (0.5, 2.0)  # seconds before a second and a third attempt
+WAITS: Final = (0.5, 2.0)
+"""Seconds before a second and a third attempt."""
 _CONNECT: Final = 10  # seconds
 _FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql://…, sqlite:///file or duckdb:///file"
 
@@ -155,7 +156,7 @@ def persistent(act: Callable[[], T], wait: Callable[[float], None] = time.sleep)
     Raises:
         DatabaseUnavailableError: Nor did it answer the last time.
     """
-    for seconds in _WAITS:
+    for seconds in WAITS:
         try:
             return act()
         except DatabaseUnavailableError:
@@ -231,7 +232,8 @@ def _engine(url: sa.URL) -> sa.Engine:
         if password is not None:  # as bytes, or it can only be of Latin-1
             more["password"] = password.encode()
     try:
-        return sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=more)
+        only = {"use_native_hstore": False} if driver == "psycopg" else {}  # or an hstore is a dict
+        return sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=more, **only)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         is_ours = not driver or _DRIVERS.get(backend) == url.drivername
         if is_ours and backend in EXTRAS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from connector.base.errors import ConfigError
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record
@@ -81,6 +81,27 @@ def _saved(value: JSON) -> JSON:
     return None if type(value) is float and not math.isfinite(value) else value
 
 
+class Place(Protocol):
+    """A position in an input, as far as `numbered` goes."""
+
+    @property
+    def rows(self) -> int:
+        """How many records have been handed out."""
+        ...
+
+    @property
+    def state(self) -> JSON:
+        """The state to save, and to hand to `read` later."""
+        ...
+
+    def after(self, batch: Sequence[dict[str, Any]]) -> Self:
+        """Returns the position after these rows."""
+        ...
+
+
+P = TypeVar("P", bound=Place)
+
+
 def state_mismatch(state: JSON, field: str | None) -> ConfigError:
     """Returns the error for a state that does not belong to this input."""
     saved = state.get("cursor_field") if isinstance(state, dict) else None
@@ -94,7 +115,7 @@ def state_mismatch(state: JSON, field: str | None) -> ConfigError:
 
 def numbered(
     batches: Iterable[list[dict[str, Any]]],
-    start: Position,
+    start: P,
     stream: str,
     now: Callable[[], float] = monotonic,
     *,

@@ -1,0 +1,140 @@
+"""How far a query has been read: after which cursor value and which rows that hold it, or after which key."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from connector.base import numbers
+from connector.base.records import JSON
+from connector.stores.staging.position import state_mismatch
+
+REMEMBERED: Final = 10_000
+"""Rows that a state remembers at its cursor, and as many without one. With more, those at the cursor are read again."""
+
+_SIZE: Final = 8  # bytes of a digest
+
+
+class SqlPosition(NamedTuple):
+    """`rows` records have been handed out.
+
+    With a cursor `field`, the last of them held `cursor` there: `seen` are the digests of those that did, and `nulls`
+    of those that held null, `None` where there were too many. A later read takes what is at the cursor, or null, and is
+    not among them: whatever was inserted, updated or deleted since, and in whichever order it comes, no row is lost,
+    and none comes twice as it was.
+
+    Without one, `key` is the primary key of the last row, empty if there is none to go on from.
+    """
+
+    rows: int = 0
+    field: str | None = None
+    cursor: JSON = None
+    seen: tuple[bytes, ...] | None = ()
+    nulls: tuple[bytes, ...] | None = ()
+    names: tuple[str, ...] = ()
+    key: tuple[JSON, ...] = ()
+
+    @classmethod
+    def of(cls, state: JSON, field: str | None, names: Sequence[str]) -> SqlPosition:
+        """Returns the position that a state describes, of rows that are read by a cursor, else by their key if any.
+
+        Raises:
+            ConfigError: It is not a state of an input that is read in this order.
+        """
+        start = cls(field=field, names=tuple(names))
+        if not state:
+            return start
+        match state:
+            case {"rows": int(rows), **rest} if field is None and rows >= 0 and rest.keys() <= {"key"}:
+                return start._keyed(rows, rest.get("key"))
+            case {"rows": int(rows), "cursor_field": str(saved), "cursor": cursor, **rest} if (
+                saved == field
+                and rows >= 0
+                and rest.keys() <= {"rows_at_cursor", "seen", "nulls"}
+                and not isinstance(cursor, dict | list)
+            ):
+                try:
+                    seen, nulls = (_unpacked(rest.get(name)) for name in ("seen", "nulls"))
+                except (Error, TypeError, ValueError):
+                    raise state_mismatch(state, field) from None
+                return start._replace(rows=rows, cursor=cursor, seen=seen, nulls=nulls)
+        raise state_mismatch(state, field)
+
+    def _keyed(self, rows: int, key: JSON) -> SqlPosition:
+        """Returns the position after a key; the beginning if the rows have another one, or none."""
+        if not isinstance(key, dict) or tuple(key) != self.names or None in key.values():
+            return self
+        return self._replace(rows=rows, key=tuple(key.values()))
+
+    @property
+    def state(self) -> dict[str, JSON]:
+        """The state to save, and to hand to `read` later."""
+        if self.field is None:
+            key: dict[str, JSON] = {"key": dict(zip(self.names, self.key, strict=True))} if self.key else {}
+            return {"rows": self.rows, **key}
+        kept = {"seen": self.seen, "nulls": self.nulls}
+        packed = {name: b64encode(b"".join(digests)).decode() for name, digests in kept.items() if digests is not None}
+        return {"rows": self.rows, "cursor_field": self.field, "cursor": self.cursor, **packed}
+
+    @property
+    def reads_nulls(self) -> bool:
+        """Whether rows without a cursor are read: always, unless there were too many to tell which are new."""
+        return self.cursor is None or self.nulls is not None
+
+    def after(self, batch: Sequence[dict[str, Any]]) -> SqlPosition:
+        """Returns the position after these rows."""
+        rows = self.rows + len(batch)
+        if not batch:
+            return self
+        if self.field is None:
+            return self._replace(rows=rows, key=tuple(batch[-1][name] for name in self.names))
+        field = self.field
+        nulls = _more(self.nulls, [row for row in batch if row[field] is None])
+        others = [row for row in batch if row[field] is not None]
+        if not others:
+            return self._replace(rows=rows, nulls=nulls)
+        cursor = others[-1][field]
+        ties = next((place for place, row in enumerate(reversed(others)) if row[field] != cursor), len(others))
+        before = self.seen if ties == len(others) and cursor == self.cursor else ()
+        return self._replace(rows=rows, cursor=cursor, seen=_more(before, others[len(others) - ties :]), nulls=nulls)
+
+    def unread(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yields those of the rows that have not been handed out before this position."""
+        if self.field is None:
+            yield from rows
+            return
+        left = {None: Counter(self.nulls or ()), self.cursor: Counter(self.seen or ())}
+        if self.cursor is None:
+            left[None] = Counter(self.nulls or ())
+        for row in rows:
+            known = left.get(row[self.field])
+            if known:
+                digest = digest_of(row)
+                if known[digest] > 0:
+                    known[digest] -= 1
+                    continue
+            yield row
+
+
+def digest_of(row: Mapping[str, Any]) -> bytes:
+    """Returns what tells a row from others, whatever order its columns have."""
+    return blake2b(numbers.dumps(row, str, orjson.OPT_SORT_KEYS), digest_size=_SIZE).digest()
+
+
+def _more(digests: tuple[bytes, ...] | None, rows: Sequence[dict[str, Any]]) -> tuple[bytes, ...] | None:
+    if digests is None or len(digests) + len(rows) > REMEMBERED:
+        return None
+    return (*digests, *map(digest_of, rows)) if rows else digests
+
+
+def _unpacked(text: JSON) -> tuple[bytes, ...] | None:
+    if text is None:
+        return None
+    data = b64decode(str(text), validate=True)
+    return tuple(data[place : place + _SIZE] for place in range(0, len(data), _SIZE))

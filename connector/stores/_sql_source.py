@@ -1,0 +1,203 @@
+"""The rows of a query, run once: read at once into a private file, and handed on from there.
+
+An endpoint takes the rows over hours, and no server keeps a cursor or a transaction open that long.
+"""
+
+from __future__ import annotations
+
+import logging
+import marshal
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import chain, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from connector.base.errors import ConfigError
+from connector.base.records import JSON, Checkpoint, Record, Schema
+from connector.base.suggestions import there_are
+from connector.stores import readers
+from connector.stores._sql_positions import SqlPosition
+from connector.stores.databases.connection import Database, persistent
+from connector.stores.readers import Column
+from connector.stores.staging.position import INTERVAL, numbered
+from connector.stores.staging.private_directory import private_directory
+from connector.stores.staging.shapes import check_names
+from connector.stores.staging.spool import no_room
+
+_LOG: Final = logging.getLogger(__name__)
+_BYTES: Final = 8  # of the length of a batch
+_MARKS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
+_HERE: Final = "\0"  # where a parameter goes
+
+
+class Asked(NamedTuple):
+    """What is read: a query as it is written, or a table, by its name or `schema.name`."""
+
+    query: str
+    table: str
+    name: str
+
+
+class Query:
+    """A `Source` over the rows of a query or a table. `rows` is known once they have been read."""
+
+    def __init__(self, asked: Asked, database: Database, limit: int | None, cursor_field: str | None) -> None:
+        self._asked = asked
+        self._database = database
+        self._limit = limit
+        self._reader = readers.load(database.kind)
+        self.rows: int | None = None
+        self.name = asked.name
+        with database.connect() as connection:
+            self._reader.prepare(connection)
+            described = self._reader.columns(connection, self._query)
+            check_names([each.name for each in described], "query" if asked.query else asked.table)
+            self._fields = {each.name: each for each in described}
+            self._key = () if asked.query or cursor_field else self._ordered_key(connection)
+        self.columns: dict[str, Schema] = {name: dict(each.schema) for name, each in self._fields.items()}
+        self._cursor = None if cursor_field is None else self._ordered(cursor_field)
+
+    def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
+        """See `Source.read`. A table is read in the order of its primary key, and on from there.
+
+        A query without a cursor, and a table without a key, have no order that could be gone on in: they begin anew.
+        """
+        start = SqlPosition.of(state, self._cursor and self._cursor.name, self._key)
+        if state and self._cursor is None and not start.key:
+            _LOG.warning(
+                "%s: the rows have no primary key to go on from, so they are read from the first one again: "
+                "set cursor_field, or name a table that has a primary key",
+                self.name,
+            )
+        return self._read(start)
+
+    def _read(self, start: SqlPosition) -> Iterator[Record | Checkpoint]:
+        left = None if self._limit is None else max(self._limit - start.rows, 0)
+        with private_directory() as directory:
+            file = Path(directory) / "rows"
+            count = persistent(lambda: self._fetch(file, start, left))
+            if self._cursor is None:
+                self.rows = start.rows + count
+            rows = islice(start.unread(chain.from_iterable(self._batches(file))), left)
+            yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
+
+    def _fetch(self, path: Path, start: SqlPosition, left: int | None) -> int:
+        """Puts all rows from `start` on into a file, and returns how many there are; each attempt begins anew."""
+        query, parameters = self._statement(start)
+        most = None if left is None else left + len(start.seen or ()) + len(start.nulls or ())
+        strict = [(place, each) for place, each in enumerate(self._fields.values()) if each.only]
+        size, count = min(INTERVAL, most or INTERVAL), 0
+        with self._database.connect() as connection, path.open("wb") as file:
+            self._reader.prepare(connection)
+            with closing(self._reader.batches(connection, query, parameters, size)) as batches:
+                for batch in () if most == 0 else batches:
+                    rows = batch if most is None else batch[: most - count]
+                    for place, column in strict:
+                        _require(column, map(itemgetter(place), rows))
+                    count += len(rows)
+                    _append(file, rows, path)
+                    if count == most:
+                        break
+        return count
+
+    def _batches(self, path: Path) -> Iterator[list[dict[str, Any]]]:
+        """Yields the rows of the file as records have them."""
+        names = tuple(self._fields)
+        made = [(each.name, each.convert) for each in self._fields.values() if each.convert]
+        with path.open("rb") as file:
+            while head := file.read(_BYTES):
+                rows = marshal.loads(file.read(int.from_bytes(head)))  # noqa: S302 - our own file, which is private
+                batch = [dict(zip(names, row, strict=True)) for row in rows]
+                for name, convert in made:
+                    for row in batch:
+                        row[name] = convert(row[name])
+                yield batch
+
+    @property
+    def _query(self) -> str:
+        if self._asked.query:
+            return self._asked.query.rstrip().rstrip(";")
+        schema, _, table = self._asked.table.rpartition(".")
+        return f"SELECT * FROM {f'{self._quoted(schema)}.' if schema else ''}{self._quoted(table)}"  # noqa: S608 - quoted
+
+    @property
+    def _within(self) -> str:
+        """The beginning of a query of the same rows, in another order."""
+        return self._query if self._asked.table else f"SELECT * FROM ({self._query}\n) connector_rows"  # noqa: S608 - the user's own
+
+    def _statement(self, start: SqlPosition) -> tuple[str, Sequence[Any]]:
+        """Returns the query as it is written, or the query of what comes from `start` on, and its parameters."""
+        if self._cursor is not None:
+            column = self._quoted(self._cursor.name)
+            order = self._cursor.order.format(column)
+            where = f"{order} >= {self._cursor.value.format(_HERE)}"
+            where += f" OR {column} IS NULL" if start.reads_nulls else ""
+            values = [] if start.cursor is None else [self._bound(self._cursor, start.cursor)]
+            first = f"CASE WHEN {column} IS NULL THEN 0 ELSE 1 END, "
+        elif self._key:
+            fields = [self._fields[name] for name in self._key]
+            order = ", ".join(each.order.format(self._quoted(each.name)) for each in fields)
+            where = f"({order}) > ({', '.join(each.value.format(_HERE) for each in fields)})"
+            values = [self._bound(each, value) for each, value in zip(fields, start.key, strict=False)]
+            first = ""
+        else:
+            return self._query, ()
+        sql = f"{self._within} {f'WHERE {where} ' if values else ''}ORDER BY {first}{order}"
+        mark = self._reader.MARK or _MARKS.get(self._database.engine.dialect.paramstyle, ":1")
+        if values and mark == "%s":
+            sql = sql.replace("%", "%%")
+        return sql.replace(_HERE, mark), values
+
+    @staticmethod
+    def _bound(column: Column, value: Any) -> Any:
+        return value if column.bind is None else column.bind(value)
+
+    def _ordered(self, name: str) -> Column:
+        """Returns the column of a cursor.
+
+        Raises:
+            ConfigError: There is none, or its values have no order that a later read could go on in.
+        """
+        column = self._fields.get(name)
+        if column is None:
+            raise ConfigError(f'cursor_field: there is no column "{name}"; {there_are(name, self._fields)}')
+        if not column.order:
+            others = [each.name for each in self._fields.values() if each.order]
+            raise ConfigError(
+                f'cursor_field: the values of "{name}" have no order that a later read could go on in: '
+                f"name another column, such as {', '.join(others[:5]) or 'none of these, with a CAST in a query'}"
+            )
+        return column
+
+    def _ordered_key(self, connection: Any) -> tuple[str, ...]:
+        """Returns the primary key of the table, if its columns have such an order."""
+        schema, _, table = self._asked.table.rpartition(".")
+        found = tuple(self._reader.key(connection, table, schema or None))
+        return found if all(name in self._fields and self._fields[name].order for name in found) else ()
+
+    def _quoted(self, name: str) -> str:
+        quote = self._reader.QUOTE
+        if not quote:
+            return str(self._database.engine.dialect.identifier_preparer.quote(name))
+        return f"{quote}{name.replace(quote, quote * 2)}{quote}"
+
+
+def _append(file: Any, rows: list[tuple[Any, ...]], path: Path) -> None:
+    data = marshal.dumps(rows)
+    try:
+        file.write(len(data).to_bytes(_BYTES) + data)
+    except OSError as error:
+        raise no_room(error, path.parent.parent) from error
+
+
+def _require(column: Column, values: Iterator[Any]) -> None:
+    """Raises `ConfigError` if a value is none of the column's type."""
+    for value in values:
+        if value is not None and type(value) is not column.only:
+            name = column.name
+            raise ConfigError(
+                f'the column "{name}" is declared as {" or ".join(set(column.schema["type"]) - {"null"})} and holds '
+                f'{value!r:.40}: put the value right, or read a query with CAST("{name}" AS TEXT) AS "{name}"'
+            )

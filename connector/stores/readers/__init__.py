@@ -1,0 +1,94 @@
+"""How each database is read: what a query's columns are without running it, and its rows once, in bounded memory.
+
+One module is one database, named as `connection.Database.kind` calls it; `generic` reads all others. What is asked for,
+and in which order, does not belong here but in the store `sql`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+import sqlalchemy as sa
+
+from connector.base import numbers
+from connector.base.records import JSON, Schema
+
+KINDS: Final = ("postgresql", "mariadb", "sqlite", "duckdb")
+"""The databases that have a module of their own."""
+
+
+class Column(NamedTuple):
+    """A column of a query.
+
+    Attributes:
+        name: Its name.
+        schema: The JSON Schema of its values in records.
+        convert: Makes the value of a record of one that `Reader.batches` gives; `None` where they are the same.
+        order: SQL of what rows are ordered by, in which `{0}` is the column; empty if its values have no order that a
+            later read could go on in.
+        value: SQL of a value of a state in the column's type, in which `{0}` is the place of the parameter.
+        bind: Makes the parameter of the value of a record.
+        only: Python's type of all values but null, where the database itself does not see to that.
+    """
+
+    name: str
+    schema: Schema
+    convert: Callable[[Any], JSON] | None = None
+    order: str = ""
+    value: str = "{0}"
+    bind: Callable[[Any], Any] | None = None
+    only: type | None = None
+
+
+class Reader(Protocol):
+    """What a module of this package offers for its database."""
+
+    MARK: str
+    """What stands for a parameter in SQL: `?` or `%s`, with which `%` is written twice; empty if SQLAlchemy knows."""
+
+    QUOTE: str
+    """What stands around a name in SQL, twice within it; empty where SQLAlchemy knows."""
+
+    def prepare(self, connection: sa.Connection) -> None:
+        """Makes a new connection one that gives values as `Column.convert` takes them, and that changes nothing."""
+        ...
+
+    def columns(self, connection: sa.Connection, query: str) -> list[Column]:
+        """Returns the columns of a query, which is not run."""
+        ...
+
+    def key(self, connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
+        """Returns the columns of a table's primary key; none if it has none."""
+        ...
+
+    def batches(
+        self, connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
+    ) -> Generator[list[tuple[Any, ...]], None, None]:
+        """Yields the rows of a query, `size` at a time, as values that `marshal` writes.
+
+        Without parameters it is run as it is written. What is left when the iterator is closed is not read.
+        """
+        ...
+
+
+def load(kind: str) -> Reader:
+    """Returns what reads a kind of database."""
+    return cast("Reader", import_module(f"{__name__}.{kind if kind in KINDS else 'generic'}"))
+
+
+def finite(value: float | None) -> float | None:
+    """Returns a number, or null for what JSON does not have."""
+    return value if value is None or math.isfinite(value) else None
+
+
+def number(digits: str | None) -> JSON:
+    """Returns the number that a database writes so, with all its digits: a text where it is beyond a double's range."""
+    if digits is None:
+        return None
+    try:
+        return numbers.written(digits)
+    except ValueError:  # NaN and infinity, or more than a double holds
+        return digits if digits.lstrip("-")[:1].isdigit() else None

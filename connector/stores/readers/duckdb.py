@@ -1,0 +1,112 @@
+"""DuckDB. Its values become JSON in SQL, as those of Parquet files do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Any, Final, cast
+
+import sqlalchemy as sa
+
+from connector.base import numbers
+from connector.base.records import JSON
+from connector.stores.columnar.columns import (
+    NESTED,
+    DuckType,
+    has_decimals,
+    identifier,
+    json_value,
+    orderable,
+    with_numbers,
+)
+from connector.stores.readers import Column, number
+
+MARK: Final = "?"
+QUOTE: Final = '"'
+
+
+def prepare(connection: sa.Connection) -> None:
+    """See `Reader.prepare`."""
+
+
+def columns(connection: sa.Connection, query: str) -> list[Column]:
+    """See `Reader.columns`."""
+    return [_column(name, type_) for name, type_ in _described(connection, query)]
+
+
+def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
+    """See `Reader.key`."""
+    with closing(_cursor(connection)) as cursor:
+        cursor.execute(
+            "SELECT constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
+            "AND table_name = ? AND schema_name = coalesce(?, current_schema()) AND database_name = current_database()",
+            [table, schema],
+        )
+        found = cursor.fetchone()
+    return cast("Sequence[str]", found[0]) if found else []
+
+
+def batches(
+    connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
+) -> Generator[list[tuple[Any, ...]], None, None]:
+    """See `Reader.batches`."""
+    described = _described(connection, query, parameters)
+    cells = ", ".join(_cell(f"c.{identifier(name)}", type_) for name, type_ in described)
+    exact = [place for place, (_, type_) in enumerate(described) if _is_nested(type_) and has_decimals(type_)]
+    with closing(_cursor(connection)) as cursor:
+        cursor.execute(f"SELECT {cells} FROM ({query}\n) c", list(parameters))  # noqa: S608 - the user's own query
+        while rows := cursor.fetchmany(size):
+            yield [_as_text(row, exact) for row in rows] if exact else rows
+
+
+def _described(connection: sa.Connection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[str, DuckType]]:
+    with closing(_cursor(connection)) as cursor:
+        cursor.execute(f"SELECT * FROM ({query}\n) c LIMIT 0", list(parameters))  # noqa: S608 - the user's own query
+        return [(name, type_) for name, type_, *_ in cursor.description]
+
+
+def _is_nested(type_: DuckType) -> bool:
+    return type_.id in NESTED
+
+
+def _cell(sql: str, type_: DuckType) -> str:
+    """Returns SQL of a value that `marshal` writes, or of one that holds decimals."""
+    return f"CAST({sql} AS VARCHAR)" if type_.id == "decimal" else json_value(sql, type_)[0]
+
+
+def _as_text(row: Sequence[Any], places: Sequence[int]) -> tuple[Any, ...]:
+    """Returns a row with the values at these places, which hold decimals, as JSON text."""
+    cells = list(row)
+    for place in places:
+        if cells[place] is not None:
+            cells[place] = numbers.dumps(with_numbers(cells[place])).decode()
+    return tuple(cells)
+
+
+def _column(name: str, type_: DuckType) -> Column:
+    _, schema = json_value("x", type_)
+    convert: Callable[[Any], JSON] | None = None
+    if type_.id == "decimal":
+        convert = number
+    elif _is_nested(type_) and has_decimals(type_):
+        convert = _parsed
+    ordered = orderable(type_)
+    if not ordered or type_.id == "boolean":
+        return Column(name, schema, convert)
+    if type_.id == "varchar":  # as bytes, whatever the column's collation is
+        return Column(name, schema, convert, "encode({0})", "encode(CAST({0} AS VARCHAR))")
+    return Column(name, schema, convert, "{0}", f"CAST({{0}} AS {ordered})", _bound)
+
+
+def _parsed(text: str | None) -> JSON:
+    parsed: JSON = None if text is None else numbers.loads(text)
+    return parsed
+
+
+def _bound(value: Any) -> Any:
+    """Returns a value as DuckDB reads it: it knows no sign before a year of five digits, and decimals as text."""
+    return value.removeprefix("+") if isinstance(value, str) else str(value) if isinstance(value, float) else value
+
+
+def _cursor(connection: sa.Connection) -> Any:
+    return cast("Any", connection.connection.driver_connection).cursor()

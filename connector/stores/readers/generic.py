@@ -1,0 +1,122 @@
+"""Any other database, by way of SQLAlchemy: what its columns are is seen in the first rows of the query."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from connector.base.records import JSON, Schema
+from connector.base.values import json_form
+from connector.stores.readers import Column, number
+
+MARK: Final = ""
+QUOTE: Final = ""
+
+_LOOKED_AT: Final = 1_000  # rows
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_BIND: Final[Mapping[type, Callable[[Any], Any]]] = {
+    dt.datetime: dt.datetime.fromisoformat,
+    dt.date: dt.date.fromisoformat,
+    dt.time: dt.time.fromisoformat,
+    Decimal: lambda value: Decimal(str(value)),
+    UUID: UUID,
+}
+_SCHEMAS: Final[Mapping[type, Schema]] = {
+    bool: {"type": ["null", "boolean"]},
+    int: {"type": ["null", "integer"]},
+    float: {"type": ["null", "number"]},
+    Decimal: {"type": ["null", "number"]},
+    dt.datetime: {
+        "type": ["null", "string"],
+        "format": "date-time",
+        "airbyte_type": "timestamp_without_timezone",
+    },
+    dt.date: {"type": ["null", "string"], "format": "date"},
+    dt.time: {"type": ["null", "string"], "format": "time", "airbyte_type": "time_without_timezone"},
+    bytes: {"type": ["null", "string"], "contentEncoding": "base64"},
+    memoryview: {"type": ["null", "string"], "contentEncoding": "base64"},
+    dict: {"type": ["null", "object"]},
+    list: {"type": ["null", "array"], "items": {}},
+    type(None): {},
+}
+_ZONED: Final = {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_with_timezone"}
+_TEXT: Final = {"type": ["null", "string"]}
+
+
+def prepare(connection: sa.Connection) -> None:
+    """See `Reader.prepare`."""
+
+
+def columns(connection: sa.Connection, query: str) -> list[Column]:
+    """See `Reader.columns`. The query is begun: there is no other way for all databases."""
+    result = _streamed(connection, query, ())
+    with closing(result):
+        names = list(result.keys())
+        kinds: list[dict[Any, Any]] = [{} for _ in names]
+        for row in result.fetchmany(_LOOKED_AT):
+            for place, value in enumerate(row):
+                if value is not None:
+                    kinds[place].setdefault(kind_of(value), value)
+    return [_column(name, found) for name, found in zip(names, kinds, strict=True)]
+
+
+def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:  # noqa: ARG001 - the contract's
+    """See `Reader.key`. None is asked for, since nobody knows how rows are compared there."""
+    return ()
+
+
+def batches(
+    connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
+) -> Generator[list[tuple[Any, ...]], None, None]:
+    """See `Reader.batches`."""
+    with closing(_streamed(connection, query, parameters)) as result:
+        while rows := result.fetchmany(size):
+            yield [tuple(map(_plain, row)) for row in rows]
+
+
+def _streamed(connection: sa.Connection, query: str, parameters: Sequence[Any]) -> sa.CursorResult[Any]:
+    options = {"stream_results": True, "max_row_buffer": _LOOKED_AT, "no_parameters": not parameters}
+    return connection.execution_options(**options).exec_driver_sql(query, tuple(parameters) or None)
+
+
+def _column(name: str, kinds: Mapping[Any, Any]) -> Column:
+    sample = next(iter(kinds.values()), None)
+    schema = column_schema(kinds)
+    convert = _number if set(kinds) & {Decimal} else None
+    is_ordered = len(kinds) <= 1 and not isinstance(sample, bool | bytes | memoryview | dict | list)
+    return Column(name, schema, convert, "{0}" if is_ordered else "", bind=_BIND.get(type(sample)))
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    return format(value, "f") if isinstance(value, Decimal) else json_form(value)
+
+
+def _number(value: Any) -> JSON:
+    return number(value) if isinstance(value, str) else value
+
+
+def kind_of(value: Any) -> Any:
+    """Returns what decides the schema of a value: its type, and of a time whether it has a zone."""
+    kind = type(value)
+    return (kind, True) if kind is dt.datetime and value.tzinfo else kind
+
+
+def column_schema(kinds: Iterable[Any]) -> Schema:
+    """Returns the schema of a column whose values are of these kinds; `{}` if all are null."""
+    schemas: list[Schema] = []
+    for kind in kinds:
+        schema = _ZONED if isinstance(kind, tuple) else _SCHEMAS.get(kind, _TEXT)
+        if schema and schema not in schemas:
+            schemas.append(schema)
+    if len(schemas) < 2:  # noqa: PLR2004 - all are alike
+        return dict(schemas[0]) if schemas else {}
+    types = {kind for schema in schemas for kind in schema["type"]} - {"null"}
+    return {"type": ["null", *sorted(types - {"integer"} if "number" in types else types)]}

@@ -1,0 +1,217 @@
+"""PostgreSQL by way of psycopg: every type has one text, also where Python has no value for it.
+
+Python's dates end with the years 1 and 9999, know no infinity, and its intervals no months. So what is a date, time,
+interval, range or decimal is taken as the text that the server writes, and made ISO 8601 or a number later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.adapt import Loader
+from psycopg.pq import ExecStatus
+
+from connector.base import numbers
+from connector.base.records import JSON, Schema
+from connector.base.values import iso_written, json_form
+from connector.stores.readers import Column, finite, number
+
+MARK: Final = "%s"
+QUOTE: Final = '"'
+
+_SETTINGS: Final = (
+    "datestyle = 'ISO, YMD'",
+    "intervalstyle = 'iso_8601'",
+    "timezone = 'UTC'",
+    "extra_float_digits = 3",
+)
+_MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
+_ISO: Final = re.compile(r"([+-])(\d{4,})(-\d\d-\d\d.*)")
+_QUOTED: Final = re.compile(r'"([^"]*)"')
+_RANGES: Final = ("int4", "int8", "num", "ts", "tstz", "date")
+
+
+def _string(**more: str) -> Schema:
+    return {"type": ["null", "string"], **more}
+
+
+_SCHEMAS: Final[Mapping[str, Schema]] = {
+    "bool": {"type": ["null", "boolean"]},
+    **{name: {"type": ["null", "integer"]} for name in ("int2", "int4", "int8", "oid")},
+    **{name: {"type": ["null", "number"]} for name in ("float4", "float8", "numeric")},
+    "json": {},
+    "jsonb": {},
+    "bytea": _string(contentEncoding="base64"),
+    "date": _string(format="date"),
+    "time": _string(format="time", airbyte_type="time_without_timezone"),
+    "timetz": _string(format="time", airbyte_type="time_with_timezone"),
+    "timestamp": _string(format="date-time", airbyte_type="timestamp_without_timezone"),
+    "timestamptz": _string(format="date-time", airbyte_type="timestamp_with_timezone"),
+}
+
+
+def _iso(text: str) -> str:
+    """Returns a date or timestamp as ISO 8601: a year beyond four digits, or before year 1, has a sign."""
+    found = _MOMENT.fullmatch(text)
+    if found is None:  # infinity
+        return text
+    year, day, time, zone, is_before = found.groups()
+    if is_before:
+        year = f"{1 - int(year):+05d}"
+    elif int(year) > 9999:  # noqa: PLR2004 - the last with four digits
+        year = f"+{int(year)}"
+    return f"{year}-{day}{f'T{time}' if time else ''}{_zone(zone) if zone else ''}"
+
+
+def _zone(zone: str) -> str:
+    return "Z" if zone == "+00" else zone if ":" in zone else f"{zone}:00"
+
+
+def _range(text: str) -> str:
+    """Returns a range of timestamps, whose ends the server quotes, as one of other values: [2024-01-01T10:00:00,)."""
+    return _QUOTED.sub(lambda found: _iso(found[1]), text)
+
+
+_TEXTS: Final = (
+    *("numeric", "date", "timestamp", "timestamptz", "time", "timetz", "interval", "record", "json", "jsonb"),
+    *("uuid", "inet", "cidr"),
+    *(f"{name}{kind}" for name in _RANGES for kind in ("range", "multirange")),
+)
+"""The types whose values are taken as text."""
+
+
+def _loaded(text: str) -> JSON:
+    value: JSON = numbers.loads(text)
+    return value
+
+
+_CONVERT: Final[Mapping[str, Callable[[Any], JSON]]] = {
+    "date": _iso,
+    "timestamp": _iso,
+    "timestamptz": _iso,
+    "timetz": iso_written,
+    "interval": iso_written,
+    **{f"{name}{kind}": _range for name in _RANGES for kind in ("range", "multirange")},
+    "numeric": number,
+    "float4": finite,
+    "float8": finite,
+    "json": _loaded,
+    "jsonb": _loaded,
+    "bytea": json_form,
+}
+_ORDERED: Final = frozenset(
+    {
+        *("int2", "int4", "int8", "oid", "float4", "float8", "numeric", "date", "time", "timestamp", "timestamptz"),
+        *("uuid", "text", "varchar", "bpchar", "name"),
+    }
+)
+_WORDS: Final = frozenset({"text", "varchar", "bpchar", "name"})
+
+
+class _Text(Loader):
+    def load(self, data: Any) -> str:
+        return bytes(data).decode()
+
+
+def prepare(connection: sa.Connection) -> None:
+    """See `Reader.prepare`."""
+    driver = _driver(connection)
+    for name in _TEXTS:
+        if driver.adapters.types.get(name) is not None:
+            driver.adapters.register_loader(name, _text_loader(driver))
+    with driver.cursor() as cursor:
+        cursor.execute("; ".join(f"SET {setting}" for setting in _SETTINGS))
+    driver.commit()
+    driver.read_only = True
+
+
+def columns(connection: sa.Connection, query: str) -> list[Column]:
+    """See `Reader.columns`."""
+    driver = _driver(connection)
+    raw = driver.pgconn
+    for result in (raw.prepare(b"", query.encode()), raw.describe_prepared(b"")):
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
+    places = range(result.nfields)
+    return [_column(driver, (result.fname(place) or b"").decode(), result.ftype(place)) for place in places]
+
+
+def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
+    """See `Reader.key`."""
+    named = f"{_quoted(schema)}.{_quoted(table)}" if schema else _quoted(table)
+    with _driver(connection).cursor() as cursor:
+        cursor.execute(
+            "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey) "
+            "WHERE indrelid = to_regclass(%s) AND indisprimary ORDER BY array_position(indkey::int2[], attnum)",
+            [named],
+        )
+        return [name for (name,) in cursor]
+
+
+def batches(
+    connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
+) -> Generator[list[tuple[Any, ...]], None, None]:
+    """See `Reader.batches`."""
+    with _driver(connection).cursor("connector_rows") as cursor:
+        cursor.execute(query, parameters or None)
+        while rows := cursor.fetchmany(size):
+            yield rows
+
+
+def _column(driver: Any, name: str, oid: int) -> Column:
+    info = driver.adapters.types.get(oid)
+    if info is None:
+        return Column(name, _string())
+    if info.array_oid == oid:
+        inner = _CONVERT.get(info.name)
+        return Column(name, {"type": ["null", "array"], "items": {}}, inner and _each(inner))  # its depth is in no type
+    schema, convert = dict(_SCHEMAS.get(info.name, _string())), _CONVERT.get(info.name)
+    if info.name not in _ORDERED:
+        return Column(name, schema, convert and _unless_null(convert))
+    order, value = "{0}", f"CAST({{0}}::text AS {info.regtype})"
+    if info.name in _WORDS:  # a collation in which no two texts are equal; char(n) is compared without its blanks
+        order = '{0}::text COLLATE "C"'
+        value = f"rtrim({order[:9]}){order[9:]}" if info.name == "bpchar" else order
+    return Column(name, schema, convert and _unless_null(convert), order, value, cursor)
+
+
+def _unless_null(convert: Callable[[Any], JSON]) -> Callable[[Any], JSON]:
+    def converted(value: Any) -> JSON:
+        return None if value is None else convert(value)
+
+    return converted
+
+
+def _each(convert: Callable[[Any], JSON]) -> Callable[[Any], JSON]:
+    def converted(value: Any) -> JSON:
+        if isinstance(value, list):
+            return [converted(each) for each in value]
+        return None if value is None else convert(value)
+
+    return converted
+
+
+def _text_loader(driver: Any) -> Any:
+    """Returns what loads a text as it is, written in C where psycopg is."""
+    return driver.adapters.get_loader(driver.adapters.types["text"].oid, psycopg.pq.Format.TEXT) or _Text
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _driver(connection: sa.Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def cursor(value: Any) -> str:
+    """Returns a value of a record as the text that the server reads: a year before 1 is one BC."""
+    found = _ISO.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return str(value)
+    sign, year, rest = found.groups()
+    return f"{1 + int(year):04d}{rest} BC" if sign == "-" else f"{year}{rest}"

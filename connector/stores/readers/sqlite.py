@@ -1,0 +1,97 @@
+"""SQLite. A column's type is the one that it is declared with, where SQLite holds values to it; else it may be any.
+
+`INTEGER` and `REAL` may hold other values, too, in a table that is not STRICT: such a value ends the read before
+anything is paid for (`Column.only`), since nobody could say what the column is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from connector.base.records import JSON, Schema
+from connector.base.values import json_form
+from connector.stores.readers import Column, finite
+
+MARK: Final = "?"
+QUOTE: Final = '"'
+
+_AGAIN: Final = re.compile(r"(.+):\d+", re.DOTALL)
+"""How SQLite calls a column whose name is there already."""
+
+_TEXT: Final[Schema] = {"type": ["null", "string"]}
+
+
+def prepare(connection: sa.Connection) -> None:
+    """See `Reader.prepare`. A text that is not UTF-8 gets U+FFFD where it is not."""
+    _driver(connection).text_factory = lambda data: str(data, "utf-8", "replace")
+
+
+def columns(connection: sa.Connection, query: str) -> list[Column]:
+    """See `Reader.columns`."""
+    with closing(_driver(connection).cursor()) as cursor:
+        cursor.execute(f"CREATE TEMP VIEW connector_query AS {query}")
+        rows = cursor.execute("PRAGMA temp.table_info(connector_query)").fetchall()
+        cursor.execute("DROP VIEW connector_query")
+        cursor.execute("PRAGMA query_only = 1")
+    found: list[Column] = []
+    for _, name, declared, *_ in rows:
+        again = _AGAIN.fullmatch(name)
+        is_again = again and again[1].casefold() in {each.name.casefold() for each in found}
+        found.append(_column(again[1] if again and is_again else name, declared))
+    return found
+
+
+def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
+    """See `Reader.key`. A table without one may still have a rowid, but a VACUUM changes that."""
+    with closing(_driver(connection).cursor()) as cursor:
+        rows = cursor.execute(
+            "SELECT name FROM pragma_table_info(?, ?) WHERE pk > 0 ORDER BY pk", (table, schema or "main")
+        )
+        return [name for (name,) in rows]
+
+
+def batches(
+    connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
+) -> Generator[list[tuple[Any, ...]], None, None]:
+    """See `Reader.batches`."""
+    with closing(_driver(connection).cursor()) as cursor:
+        cursor.execute(query, parameters)
+        while rows := cursor.fetchmany(size):
+            yield rows
+
+
+def _column(name: str, declared: str) -> Column:
+    """Returns a column by its declared type, which SQLite reads by these words (datatype3.html, 3.1)."""
+    type_ = declared.upper()
+    if "INT" in type_:
+        return Column(name, {"type": ["null", "integer"]}, order="{0}", only=int)
+    if any(word in type_ for word in ("CHAR", "CLOB", "TEXT")):
+        return Column(name, dict(_TEXT), _text, "{0} COLLATE BINARY")
+    if "BLOB" in type_:
+        return Column(name, {**_TEXT, "contentEncoding": "base64"}, _text)
+    if any(word in type_ for word in ("REAL", "FLOA", "DOUB")):
+        return Column(name, {"type": ["null", "number"]}, finite, "{0}", only=float)
+    return Column(name, {}, _any, "{0} COLLATE BINARY")
+
+
+def _text(value: Any) -> JSON:
+    """Returns a text; a column of texts may hold bytes, and one of bytes anything."""
+    if isinstance(value, bytes):
+        form: JSON = json_form(value)
+        return form
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _any(value: Any) -> JSON:
+    if isinstance(value, bytes):
+        return _text(value)
+    return finite(value) if isinstance(value, float) else value
+
+
+def _driver(connection: sa.Connection) -> Any:
+    return connection.connection.driver_connection
