@@ -86,9 +86,9 @@ def finite(value: float | None) -> float | None:
 
 def number(digits: str | None) -> JSON:
     """Returns the number that a database writes so, with all its digits: a text where it is beyond a double's range."""
-    if digits is None:
+    if digits is None or not digits[-1].isdigit():  # NaN and infinity
         return None
     try:
         return numbers.written(digits)
-    except ValueError:  # NaN and infinity, or more than a double holds
-        return digits if digits.lstrip("-")[:1].isdigit() else None
+    except ValueError:  # more than a double holds
+        return digits
