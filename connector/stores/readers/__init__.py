@@ -85,10 +85,5 @@ def finite(value: float | None) -> float | None:
 
 
 def number(digits: str | None) -> JSON:
-    """Returns the number that a database writes so, with all its digits: a text where it is beyond a double's range."""
-    if digits is None or not digits[-1].isdigit():  # NaN and infinity
-        return None
-    try:
-        return numbers.written(digits)
-    except ValueError:  # more than a double holds
-        return digits
+    """Returns the number that a database writes so, with all its digits; null for NaN and infinity."""
+    return None if digits is None or not digits[-1].isdigit() else numbers.written(digits)
