@@ -141,7 +141,8 @@ class Reply(NamedTuple):
     """A final reply of the endpoint: a streamed one is folded into the shape of a whole one.
 
     `status` is the HTTP status, `headers` the few that are kept (lower-case names), `latency_ms` the time of the
-    answering attempt from the first byte sent to the last received, `cached` whether the ledger knew it already.
+    answering attempt from the first byte sent to the last received, `cached` whether the ledger knew it already, `size`
+    the bytes that it has taken of the `connector.calls.room.Room` for large ones.
     """
 
     status: int
@@ -150,6 +151,7 @@ class Reply(NamedTuple):
     latency_ms: int = 0
     attempts: int = 1
     cached: bool = False
+    size: int = 0
 
 
 class Answer(NamedTuple):

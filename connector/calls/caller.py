@@ -11,6 +11,7 @@ from connector.base.masking import Masker
 from connector.base.records import Reply
 from connector.calls.client import Client
 from connector.calls.fallbacks import Fallbacks
+from connector.calls.room import Room
 from connector.endpoints import Endpoint, Sender
 from connector.http.transport import Settings, Transport
 
@@ -43,6 +44,9 @@ class Caller:
     It pickles as its `Remote`: a copy in another process opens connections of its own and begins with the fallbacks
     that are remembered.
 
+    Args:
+        room: What large replies enter; a copy in another process has none.
+
     Attributes:
         fallbacks: The fallbacks in use.
 
@@ -50,11 +54,11 @@ class Caller:
         ConfigError: The settings cannot work, or a library is not installed.
     """
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Remote, room: Room | None = None) -> None:
         self._remote = remote
         endpoint = endpoints.load(remote.kind)
         self.fallbacks = Fallbacks(endpoint.FALLBACKS, remote.memory, remote.clock)
-        self._sender = sender_of(endpoint, remote.settings, remote.url, remote.mask, remote.clock)
+        self._sender = sender_of(endpoint, remote.settings, remote.url, remote.mask, remote.clock, room)
 
     def __reduce__(self) -> tuple[type[Caller], tuple[Remote]]:
         return Caller, (self._remote,)
@@ -72,11 +76,13 @@ class Caller:
         self._sender.close()
 
 
-def sender_of(endpoint: Endpoint, settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender:
+def sender_of(
+    endpoint: Endpoint, settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None = None
+) -> Sender:
     """Opens what makes the calls to an endpoint: its kind's own sender, else a client over HTTP. The caller closes it.
 
     Raises:
         ConfigError: The settings cannot work, or a library is not installed.
     """
     own = endpoint.open_sender(settings, url, mask, clock)
-    return own or Client(Transport(settings), endpoint, url, mask, clock)
+    return own or Client(Transport(settings), endpoint, url, mask, clock, room)

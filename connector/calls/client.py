@@ -18,6 +18,7 @@ from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
+from connector.calls.room import Room
 from connector.endpoints import Endpoint
 from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
 from connector.http.transport import Response, Transport
@@ -47,14 +48,24 @@ class Client:
         endpoint: The endpoint's kind, which folds streams.
         url: Where requests go.
         mask: Takes the secrets out of what the endpoint says.
+        room: What large replies that were not streamed enter before they are decoded; whoever takes a reply leaves it.
     """
 
-    def __init__(self, transport: Transport, endpoint: Endpoint, url: str, mask: Masker, clock: Clock) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        endpoint: Endpoint,
+        url: str,
+        mask: Masker,
+        clock: Clock,
+        room: Room | None = None,
+    ) -> None:
         self._transport = transport
         self._endpoint = endpoint
         self._url = url
         self._mask = mask
         self._clock = clock
+        self._room = room
 
     def __call__(self, body: bytes) -> Reply:
         """Sends `body` and returns the final reply: a 2xx whose body is an object, or a refusal of this request alone.
@@ -74,25 +85,29 @@ class Client:
     def _call(self, data: bytes, content_type: str) -> Reply:
         started = self._clock.monotonic()
         response: Response | None = None
+        entered: list[int] = []
         try:
             response = self._transport.post(self._url, data, content_type)
-            content = self._read(response)
+            content = self._read(response, entered)
             if not is_ok(response.status) or error_in(content):
                 return self._refused(response, content, started)
             broken_off = self._endpoint.broken_off(content)
             if broken_off is not None:
                 raise CutError(shown(broken_off, self._mask))
             latency = int((self._clock.monotonic() - started) * 1000)
-            return Reply(response.status, content, self._mask.fields(response.headers), latency, response.sends)
+            headers = self._mask.fields(response.headers)
+            return Reply(response.status, content, headers, latency, response.sends, size=_handed_over(entered))
         except ConnectorError as error:
             error.sends = response.sends if response else error.sends
             self._mask.error(error)
             raise
         finally:
+            if entered and self._room:
+                self._room.leave(sum(entered))
             if response:
                 response.close()
 
-    def _read(self, response: Response) -> dict[str, Any]:
+    def _read(self, response: Response, entered: list[int]) -> dict[str, Any]:
         if not is_ok(response.status):
             return {"error": response.read()}
         kind = response.headers.get("content-type", "").lower()
@@ -107,6 +122,11 @@ class Client:
             if not data.startswith(b"{") and is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]))
         self._affordable(data)
+        if self._room and len(data) > _SMALL:
+            response.close()  # it is read: the connection need not wait as well
+            size = len(data) + _cost(data)
+            self._room.enter(size)
+            entered.append(size)
         try:
             body = numbers.loads(data) if self._endpoint.HAS_EXACT_NUMBERS else orjson.loads(data)
         except ValueError:
@@ -202,6 +222,13 @@ class _Stream:
                 self.failure = self.failure or failure_of(frame, self._endpoint)
             if not self.failure:
                 yield frame
+
+
+def _handed_over(entered: list[int]) -> int:
+    """Returns what was taken of the room, which from now on is for others to leave."""
+    size = sum(entered)
+    entered.clear()
+    return size
 
 
 def _cost(data: bytes) -> int:

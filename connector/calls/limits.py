@@ -217,7 +217,9 @@ class Limits:
     def waiting(self, now: float) -> Waiting | None:
         """Returns what keeps the next call from starting: what the endpoint asks, or a pace; `None` if nothing does."""
         paces = [(-math.inf, "")]
-        if self._rate:
+        if self._rate is not None and self._rate.is_closed:
+            paces.append((self._rate.delay(now), "what the endpoint admits, after a refusal"))
+        elif self._rate is not None:
             rate = f"{self._rate.per_second:,.3g} calls a second, as refused calls have shown"
             paces.append((self._rate.delay(now), rate))
         if self._requests:

@@ -17,6 +17,7 @@ from connector.base.cost import Budget
 from connector.base.errors import StorageError, TemplateError
 from connector.base.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
 from connector.calls.fallbacks import Fallbacks
+from connector.calls.room import Room
 from connector.engines import Call, Control, Done, Engine, Stop
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
@@ -50,6 +51,7 @@ def run(
     *,
     budget: Budget | None = None,
     fallbacks: Fallbacks | None = None,
+    room: Room | None = None,
     retry_failed: bool = False,
 ) -> Generator[Result, None, None]:
     """Yields exactly one `Outcome` for each `Record`, in the order in which they are finished.
@@ -60,6 +62,7 @@ def run(
     Args:
         budget: What the run may spend; it stops once that is reached.
         fallbacks: What is known of how the endpoint wants to be asked.
+        room: What replies leave once they are taken, if `send` lets large ones enter it.
         retry_failed: Whether to call again for rows whose reply in the ledger was not a success.
 
     Raises:
@@ -67,7 +70,7 @@ def run(
         Exception: Whatever else `control.stop` was given as the reason, or a stage did not expect.
     """
     budget = budget or Budget()
-    resolver = Resolver(plan_of, fallbacks or Fallbacks({}))
+    resolver = Resolver(plan_of, fallbacks or Fallbacks({}), room)
     control = control._replace(stop=Stop(control.stop), resolve=resolver, otherwise=resolver.otherwise)
     in_flight = InFlight()
     watermark = Watermark()

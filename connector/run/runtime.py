@@ -25,6 +25,7 @@ from connector.calls.caller import Caller, Remote
 from connector.calls.fallbacks import Fallbacks, path_of
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
+from connector.calls.room import Room
 from connector.config.config import Config
 from connector.config.shorthands import prices_of
 from connector.http.auth import auth_of
@@ -51,6 +52,7 @@ _NO_PRICES: Final = (
     f"reply cost, and the run stops at the first reply that does not: set prices, or run {EXTRA}"
 )
 
+_REPLIES: Final = 4  # times max_response_bytes that large replies may take together, decoded, until they are mapped
 IN_MEMORY: Final = "none"
 """The value of `cache` that keeps the ledger in memory."""
 
@@ -189,7 +191,9 @@ class Runtime:
             _LOG.warning(_NO_PRICES)
         _warn_if_readable(config)
         settings = settings_of(config, self.mask, self.control.clock)
-        self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock))
+        self._room = Room(_REPLIES * settings.max_response_bytes)
+        remote = Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock)
+        self.caller = Caller(remote, self._room)
         self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
@@ -209,6 +213,7 @@ class Runtime:
             self.control,
             budget=self.budget,
             fallbacks=self.caller.fallbacks,
+            room=self._room,
             retry_failed=retry_failed,
         )
         with closing(results):
@@ -216,6 +221,7 @@ class Runtime:
 
     def close(self) -> None:
         """Closes connections and ledger."""
+        self._room.close()
         self.caller.close()
         self.ledger.close()
 
