@@ -56,6 +56,8 @@ def run(argv: Sequence[str]) -> int:
         Interrupted: A signal stopped the run, and it ended in good order.
     """
     show_logs()
+    if argv and argv[0] in ("help", "version"):  # as other programs have them
+        argv = [*argv[1:], f"--{argv[0]}"]
     parser = _parser(argv)
     for place, word in enumerate(argv, 1):
         if "\0" in word or not _is_utf8(word):

@@ -37,6 +37,8 @@ _ELSEWHERE: Final = {
     "--system": "--system-prompt",
     "--threads": "--concurrency",
     "--workers": "--concurrency",
+    "-V": "--version",
+    "-v": "--version",
 }
 """The names that other tools have for our options."""
 

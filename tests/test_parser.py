@@ -91,6 +91,7 @@ def test_no_option_of_a_command_goes_without_a_word(name: str) -> None:
         ("enrich a.csv --promt=x -o b.csv", "there is no option --promt: did you mean --prompt?"),
         ("enrich a.csv --workers 3", "there is no option --workers: did you mean --concurrency?"),
         ("enrich a.csv --base-url http://h/v1", "did you mean --url?"),
+        ("-V", "there is no option -V: did you mean --version?"),
         ("enrich a.csv -x", "there is no option -x\n"),
         ("enrich a.csv -o b.csv --api-key sk-canary-5f0c7d21e9", "set OPENAI_API_KEY, or give --api-key-command"),
         ("--protocl singer spec", "did you mean --protocol?"),
@@ -106,6 +107,13 @@ def test_a_slip_is_told_with_what_was_meant(line: str, answer: str, capsys: pyte
     assert answer in said
     assert "canary" not in said
     assert said.splitlines()[-1].endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("line", "same"), [("help", "--help"), ("help enrich", "enrich --help"), ("version", "--version")]
+)
+def test_help_and_version_are_words_as_well(line: str, same: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(line, capsys) == told(same, capsys)
 
 
 @pytest.mark.parametrize("prompt", ["- list it", "-1", "-.5"])

@@ -1,19 +1,24 @@
-"""What was meant by a word that is not known: the nearest of those that are."""
+"""What was meant by a word that is not known, or a file that is not there: the nearest of those that are."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
+from itertools import islice
 from typing import Final
 
 _ALIKE: Final = 0.6  # as `reviw` is like `review`, and `text` not like `title`
+_FILES_ALIKE: Final = 0.75  # as `reviwes.csv` is like `reviews.csv`, and `config.json` not like `o4.jsonl`
 _SHOWN: Final = 100  # names that a person still looks through
+_LOOKED_AT: Final = 1000  # files of a folder
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], alike: float = _ALIKE) -> str | None:
     """Returns the known word that one with a slip most probably stands for, `None` if none is near."""
     by_lower = {name.lower(): name for name in reversed(list(known))}
-    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=_ALIKE)
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=alike)
     return by_lower[near[0]] if near else None
 
 
@@ -29,3 +34,12 @@ def there_are(word: str, known: Iterable[str]) -> str:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     meant = did_you_mean(word, names)
     return f"there are: {', '.join(names[:_SHOWN]) or 'none'}{more}{f'; {meant}' if meant else ''}"
+
+
+def file_meant(path: str) -> str:
+    """Returns `did you mean "x"?` for a file that is not there and has a like one beside it, or nothing."""
+    folder, name = os.path.split(path)
+    with suppress(OSError, ValueError), os.scandir(folder or ".") as entries:
+        near = nearest(name, [entry.name for entry in islice(entries, _LOOKED_AT) if entry.is_file()], _FILES_ALIKE)
+        return f'did you mean "{os.path.join(folder, near)}"?' if near else ""  # noqa: PTH118 - as it was written
+    return ""

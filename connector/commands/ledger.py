@@ -23,6 +23,7 @@ from connector.base.clock import moment
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Record, Status, is_ok
+from connector.base.suggestions import file_meant
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import size
@@ -105,7 +106,8 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         StorageError: It is damaged, or cannot be written.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file: the ledger of a run is OUT.ledger beside its output OUT")
+        advice = file_meant(str(path)) or "the ledger of a run is OUT.ledger beside its output OUT"
+        raise ConfigError(f"{path}: there is no such file: {advice}")
     _require_ledger(path)
 
     def refuse() -> None:

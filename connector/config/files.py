@@ -14,6 +14,7 @@ from connector.base import environment
 from connector.base.decoding import loads
 from connector.base.environment import HALF
 from connector.base.errors import ConfigError
+from connector.base.suggestions import file_meant
 
 _VARIABLES: Final = {
     "url": "OPENAI_BASE_URL",
@@ -33,7 +34,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         data = _parsed(path.read_text(encoding="utf-8-sig"), path)
     except OSError as error:
-        raise ConfigError(f"the config {path} cannot be read: {error.strerror or error}") from None
+        meant = file_meant(str(path)) if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(
+            f"the config {path} cannot be read: {error.strerror or error}{meant and f': {meant}'}"
+        ) from None
     except RecursionError:
         raise ConfigError(f"the config {path} is nested too deeply") from None
     except UnicodeDecodeError:

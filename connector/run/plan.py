@@ -66,6 +66,10 @@ class Plan:
             problems.append(Problem("response_format", f'"{GROUP}" is the name of the provenance group'))
         if problems:
             raise ConfigError(problems)
+        if columns and not images and self.requests.is_constant:
+            text = str(self.requests.structure)
+            name = next((name for name in columns if f"{{{name}}}" in text), columns[0])
+            _LOG.warning("every row gets the same reply: the request holds no column: write {{ %s }} to send one", name)
         if GROUP in self.added and (earlier := [name for name in columns if is_earlier(name)]):
             names = ", ".join(earlier)
             _LOG.warning("%s: the provenance of an earlier run is replaced: keep_llm_as keeps it", names)

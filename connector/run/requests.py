@@ -76,6 +76,11 @@ class Requests:
         chosen = chosen_model(self._config)
         return chosen.id if chosen else None
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether every row makes the same request: no template reads anything of it."""
+        return self._template.names <= self._constants and not self._template.reads_row
+
     def required(self) -> Mapping[str, str]:
         """Returns the columns that the templates need, each with the path of a template that needs it."""
         condition = {} if self._where is None else self._where.required()
@@ -163,7 +168,7 @@ def _format_of(config: Config) -> JSON:
     if config.request_format is not None:
         return config.request_format
     if config.prompt is None:
-        raise ConfigError([Problem("request_format", "is missing: describe the request, or give a prompt")])
+        raise ConfigError([Problem("request_format", "is missing: give a prompt (--prompt), or describe the request")])
     return endpoints.load(config.kind).request_format(shorthand_of(config))
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Final, Literal
@@ -24,7 +23,7 @@ from pydantic.json_schema import SkipJsonSchema
 from connector.base.errors import ConfigError
 from connector.base.records import OnBadInput, Schema, kept_as
 from connector.base.streams import Target
-from connector.base.suggestions import did_you_mean, nearest
+from connector.base.suggestions import did_you_mean, file_meant
 from connector.stores import Sink, Source, columnar, is_dead_letter
 from connector.stores.formats import File, FileInput, FileOutput, FromFiles, formats, unreadable
 from connector.stores.staging.compression import BROKEN, COMPRESSIONS, UNCOMPRESSED
@@ -35,7 +34,7 @@ AUTO: Final = "auto"
 """The format that goes by the extension of a file."""
 
 _HEAD: Final = 8
-_LOOKED_AT: Final = 1000  # files of a folder
+_OTHERWISE: Final = ", or say it with --input-format (`format` in the config)"
 _SHEETS: Final = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _SIGNATURES: Final = {
     b"PK\x03\x04": 'no text, but an Excel workbook or a ZIP file: save it as "CSV UTF-8", or unpack it',
@@ -173,8 +172,10 @@ def _read_as(prefix: str, column: str) -> str:
     return "" if is_dead_letter(column) else kept_as(column, prefix)
 
 
-def recognise(path: Path, chosen: str = AUTO) -> File:
+def recognise(path: Path, chosen: str = AUTO, otherwise: str = "") -> File:
     """Returns a file with its compression, by its last extension, and its format, by the one before unless `chosen`.
+
+    `otherwise` is what else an error should advise.
 
     Raises:
         ConfigError: The extension is not known, or the format cannot be compressed.
@@ -188,7 +189,7 @@ def recognise(path: Path, chosen: str = AUTO) -> File:
     format_ = named if chosen == AUTO else known[chosen]
     if format_ is None:
         why = "the format cannot be told from the name"
-        change = f"use a known extension ({_known()}), or say it with --input-format (`format` in the config)"
+        change = f"use a known extension ({_known()}){otherwise}"
         if last in _SHEETS:
             why, change = "spreadsheets cannot be read or written", 'save the sheet as "CSV UTF-8", and name that file'
         raise ConfigError(f"{path}: {why}: {change}")
@@ -216,21 +217,13 @@ def find(paths: Sequence[str], chosen: str = AUTO) -> list[File]:
 def _matching(path: str, chosen: str) -> list[File]:
     wanted = os.path.expanduser(path)  # noqa: PTH111 - a glob is no path
     names = [wanted] if os.path.lexists(wanted) else sorted(glob.glob(wanted, recursive=True))  # noqa: PTH207 - as above
-    files = [recognise(_readable(Path(name)), chosen) for name in names if name == wanted or not Path(name).is_dir()]
+    found = [Path(name) for name in names if name == wanted or not Path(name).is_dir()]
+    files = [recognise(_readable(each), chosen, _OTHERWISE) for each in found]
     if not files:
         what = "no file matches it" if glob.has_magic(wanted) else "there is no such file"
-        meant = _meant(wanted) or "check the path; only files of this machine can be read"
+        meant = file_meant(wanted) or "check the path; only files of this machine can be read"
         raise ConfigError(f"{path}: {what}: {meant}")
     return files
-
-
-def _meant(wanted: str) -> str:
-    """Returns the file beside a missing one that was probably meant, as a question."""
-    folder, name = os.path.split(wanted)
-    with suppress(OSError, ValueError), os.scandir(folder or ".") as entries:
-        near = nearest(name, [entry.name for entry in islice(entries, _LOOKED_AT) if entry.is_file()])
-        return f'did you mean "{os.path.join(folder, near)}"?' if near else ""  # noqa: PTH118 - as it was written
-    return ""
 
 
 def _as_utf8(file: File, encoding: str) -> File:

@@ -89,11 +89,11 @@ def require_rows(rows: object) -> None:
     if isinstance(rows, Mapping):
         raise ConfigError(f"rows: a dict is one row, or columns without rows: {_WANTED}")
     if isinstance(rows, str | bytes | os.PathLike):
-        raise ConfigError(f"rows: a {type(rows).__name__} is no table: read the file first, then {_WANTED}")
+        raise ConfigError(f"rows: this is {_kind(rows)}, no table: read the file first, then {_WANTED}")
     if hasattr(rows, "collect") and hasattr(rows, "lazy"):
         raise ConfigError(f"rows: a {type(rows).__name__} has no rows yet: pass what its collect() returns")
     if not (isinstance(rows, Iterable) or hasattr(rows, _STREAM) or hasattr(rows, _ARRAY)):
-        raise ConfigError(f"rows: a {type(rows).__name__} is no table: {_WANTED}")
+        raise ConfigError(f"rows: this is {_kind(rows)}, no table: {_WANTED}")
 
 
 def length(rows: Any) -> int | None:
@@ -132,3 +132,7 @@ def _load_format(name: str) -> TableFormat:
         raise ConfigError(
             f"tables of Arrow need {error.name}: run pip install {error.name}", detail=str(error)
         ) from error
+
+
+def _kind(rows: object) -> str:
+    return "None" if rows is None else f"of type {type(rows).__name__}"

@@ -28,7 +28,7 @@ class DictTable(NamedTuple):
                 yield Record(index, kept_row(row, self.keep_as) if self.keep_as else dict(row))
             except (TypeError, ValueError):
                 raise ConfigError(
-                    f"row {index + 1} is a {type(row).__name__}: make a dict of it, with its columns by their names"
+                    f"row {index + 1} is of type {type(row).__name__}: make a dict of it, its columns by their names"
                 ) from None
 
     def enriched(

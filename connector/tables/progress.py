@@ -30,7 +30,7 @@ class Bar:
         self._cost = 0.0
 
     def __enter__(self) -> Self:
-        self._bar = self._open(total=self._rows, unit="row", unit_scale=True)
+        self._bar = self._open(total=self._rows, unit=" rows")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -87,6 +87,11 @@ class Template:
         """All names that it reads."""
         return set().union(*(string.names() for string in self.strings))
 
+    @property
+    def reads_row(self) -> bool:
+        """Whether it reads the row as a whole: `record`."""
+        return any(string.reads_row() for string in self.strings)
+
     def reads_members_of(self, name: str) -> bool:
         """Returns whether it reads members of the object `name` (`{{ name.a }}`), and `name` in no other way."""
         found = False

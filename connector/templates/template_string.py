@@ -47,6 +47,10 @@ class TemplateString(NamedTuple):
         tracker.visit(self.tree)
         return tracker.undeclared_identifiers - _GLOBALS
 
+    def reads_row(self) -> bool:
+        """Returns whether it reads the row as a whole: `record`."""
+        return any(map(_is_row, self.tree.find_all(nodes.Name)))
+
     def required(self) -> list[str]:
         """Returns those of its names that a row must have: no `default` and no test for `defined` guards them."""
         guarded = (

@@ -167,7 +167,7 @@ def test_metadata_chooses_how_much_provenance_a_row_gets(metadata: str, names: i
         ({"response_format": {"text": "{{ content }}"}}, 'the column "text" is in the input already'),
         ({"response_format": {"_llm": "{{ content }}"}}, '"_llm" is the name of the provenance group'),
         ({"prompt": "{{ txet }}"}, 'there is no column "txet" in the input; there are: text'),
-        ({"prompt": None}, "is missing: describe the request, or give a prompt"),
+        ({"prompt": None}, "is missing: give a prompt (--prompt), or describe the request"),
         ({"response_format": "[1]"}, "is not a JSON object"),
     ],
 )
@@ -175,6 +175,25 @@ def test_what_cannot_work_is_refused_naming_both_sides(options: dict[str, Any], 
     with pytest.raises(ConfigError) as caught:
         plan(["text"], **options)
     assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"prompt": "Classify {note}"}, "write {{ note }}"),
+        ({"prompt": "Classify it"}, "write {{ text }}"),
+        ({"prompt": "{{ text }}"}, ""),
+        ({"prompt": "{{ record | tojson }}"}, ""),
+        ({"prompt": "{{ nowhere | default(text) }}"}, ""),
+        ({"prompt": "Describe it", "image_columns": "text"}, ""),
+    ],
+)
+def test_a_request_that_is_the_same_for_every_row_is_told(
+    options: dict[str, Any], advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan(["text", "note"], **options)
+    assert bool(advice) == ("every row gets the same reply" in caplog.text)
+    assert advice in caplog.text
 
 
 def test_a_column_with_a_default_may_be_missing() -> None:
