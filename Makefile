@@ -11,13 +11,13 @@ FAST := --quiet --numprocesses=auto -m "not slow" --hypothesis-profile=fast
 
 # The marker is newer than the project file for as long as what is installed fits it.
 $(VENV)/.base: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python .ci/install.py --editable .
 	@$(BIN)/python -m compileall -q connector  # as pip does with what it installs otherwise: a third of a start
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(PIP) --editable ".[test]"
+	@$(BIN)/python .ci/install.py --editable ".[test]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.base

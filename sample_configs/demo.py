@@ -22,18 +22,20 @@ def main() -> int:
     OUTPUT.parent.mkdir(exist_ok=True)
     environment = dict(os.environ)
     with ExitStack() as stack:
+        command = [sys.executable, "-m", "connector", "enrich", str(HERE / "reviews.csv")]
+        command += ["--config", str(HERE / "reviews.json"), "--output", str(OUTPUT)]
         if "OPENAI_BASE_URL" not in environment:
+            command += ["--endpoint-id", "sandbox"]  # whose port is another one each time
             url = stack.enter_context(sandbox.running(latency=0.05))
             environment |= {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": sandbox.KEY, "OPENAI_MODEL": sandbox.MODEL}
             print(f"The sandbox at {url} stands in for an endpoint: its answers follow rules, it is no model.")
             print("Set OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL to run this at a real one.\n")
-        command = [sys.executable, "-m", "connector", "enrich", str(HERE / "reviews.csv")]
-        command += ["--config", str(HERE / "reviews.json"), "--output", str(OUTPUT)]
         print("$ openai-compatible", *command[3:], flush=True)
         code = subprocess.run(command, env=environment, check=False).returncode
     if code == 0:
         print(f"\nThe first rows of {OUTPUT}:")
         duckdb.sql(SHOWN, params=[str(OUTPUT)]).show(max_width=140)
+        print(f"The replies are in {OUTPUT}.ledger: run this again, and it makes no call.")
     return code
 
 

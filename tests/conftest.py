@@ -23,6 +23,7 @@ SLOW: Final = (
     *("tables/test_into.py", "report", "stores/writers"),
     *("templates/test_images.py", "test_check.py", "test_cli.py", "test_connector.py", "test_crash.py"),
     *(
+        "test_demo.py",
         "test_docs_python.py",
         "test_docs_recipes.py",
         "test_endpoint.py",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from connector import ledger as ledgers
 from connector.base.errors import ConfigError
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands.ledger import open_ledger
 from connector.engines import Stop
+from connector.ledger import Ledger
 from connector.run.forecast import forecast, refusal, unsendable, warning
+from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.plan import Plan
 from connector.stores import Source
 
@@ -32,7 +36,15 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
         write(sys.stderr, warning(rows, causes) + "\n")
 
 
-def dry_run(source: Source, plan: Plan, path: Path | None, stop: Stop, *, retry_failed: bool) -> ExitCode:
+def remembering(earlier: Sequence[Earlier], *, quiet: bool) -> Callable[[Ledger], Ledger]:
+    """Returns what lets a run's ledger look into earlier ones, and tells a person which of them helped, or why not."""
+    told = _unsaid if quiet else _said
+    return lambda ledger: Remembering(ledger, earlier, open_ledger, told) if earlier else ledger
+
+
+def dry_run(
+    source: Source, plan: Plan, path: Path | None, earlier: Sequence[Earlier], stop: Stop, *, retry_failed: bool
+) -> ExitCode:
     """Prints what a run would do, without a call.
 
     Raises:
@@ -40,10 +52,19 @@ def dry_run(source: Source, plan: Plan, path: Path | None, stop: Stop, *, retry_
     """
     with ExitStack() as stack:
         is_there = path is not None and path.is_file() and path.stat().st_size > 0
-        ledger = stack.enter_context(open_ledger(path)) if is_there and path is not None else None
-        found = forecast(source.read(), plan, ledger, stop, retry_failed=retry_failed)
+        own = open_ledger(path) if is_there and path is not None else ledgers.opened(None)
+        ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
+        found = forecast(source.read(), plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)
     write(sys.stdout, f"{found}\n")
     refused = refusal(found.rows, found.causes, plan.config.max_template_error_percent)
     if refused is not None:
         raise ConfigError(f"a run would stop before its first call: {refused.message.splitlines()[-1]}")
     return ExitCode.DONE
+
+
+def _said(text: str) -> None:
+    write(sys.stderr, text + "\n")
+
+
+def _unsaid(_: str) -> None:
+    pass

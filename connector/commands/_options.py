@@ -25,6 +25,12 @@ STANDARD: Final = "-"
 _FLAGS: Final = {"format": "--input-format", "delimiter": "--csv-delimiter", "encoding": "--encoding"}
 _NULL: Final = "null"
 _TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
+_SAME_NAME: Final = (
+    *("prompt", "system_prompt", "model", "where", "endpoint_id", "concurrency"),
+    "max_template_error_percent",
+)
+"""The options that a config has under the same names."""
+
 _ALIASES: Final = {
     "str": "string",
     "text": "string",
@@ -72,6 +78,9 @@ def add_arguments(parser: Parser) -> None:
         "--where", metavar="TEXT", help="call only for rows for which this is true, such as '{{ rating < 3 }}'"
     )
     add_endpoint(parser)
+    parser.group("request").add_argument(
+        "--endpoint-id", metavar="NAME", help="what the ledger knows the endpoint by, where its URL changes"
+    )
     parser.group("output")
     parser.group("run").add_argument(
         "--concurrency", type=count, metavar="N", help="the most calls in flight (default: 8)"
@@ -131,9 +140,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
         ConfigError: Something is wrong with the options or the file.
     """
     given = endpoint_from(arguments) | {
-        name: getattr(arguments, name)
-        for name in ("prompt", "system_prompt", "model", "where", "concurrency", "max_template_error_percent")
-        if getattr(arguments, name, None) is not None
+        name: getattr(arguments, name) for name in _SAME_NAME if getattr(arguments, name, None) is not None
     }
     if arguments.column:
         given["output_schema"] = schema_from(arguments.column)

@@ -21,7 +21,8 @@ from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
 from connector.commands import ExitCode
-from connector.commands._beforehand import check_rows, dry_run
+from connector.commands._beforehand import check_rows, dry_run, remembering
+from connector.commands._ledger_file import run_ledger
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, input_from, store_from
 from connector.commands._types import new_file_path, percent
 from connector.engines import Stop
@@ -31,7 +32,7 @@ from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.progress import Progress
 from connector.run.provenance import SCHEMA, as_column
-from connector.run.runtime import Runtime, ledger_path
+from connector.run.runtime import Runtime
 from connector.run.summary import Summary
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
@@ -90,12 +91,10 @@ def arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     config = config_from(arguments)
-    if arguments.ledger:
-        config = config.model_copy(update={"cache": arguments.ledger})
     for option in ("output", "dead_letter", "ledger", "report"):
         check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
     beside = None if arguments.output == STANDARD else Path(arguments.output)
-    path = ledger_path(config, beside)
+    config, path, earlier = run_ledger(config, arguments.ledger, beside)
     _differ(arguments.output, arguments.dead_letter, path, arguments.report)
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
     render = recorder.renderer(arguments.report) if recorder else None
@@ -108,11 +107,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         plan = Plan(config, source.columns or None)
         stack.enter_context(interruptible(stop))
         if arguments.dry_run:
-            return dry_run(source, plan, path, stop, retry_failed=arguments.retry_failed)
+            return dry_run(source, plan, path, earlier, stop, retry_failed=arguments.retry_failed)
         sink = stack.enter_context(_sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe))
         dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
         check_rows(source, plan, stop, quiet=arguments.quiet)
-        runtime = Runtime(plan, path, stop=stop)
+        runtime = Runtime(plan, path, stop=stop, remembering=remembering(earlier, quiet=arguments.quiet))
         live = sys.stderr.isatty() and not arguments.quiet
         report: Any = None
         if recorder is not None:

@@ -21,11 +21,12 @@ from connector.base.records import Outcome, Record
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import common, screen
+from connector.commands._ledger_file import preview_ledger
 from connector.commands._options import add_arguments, config_from, input_from
 from connector.commands._types import count
 from connector.parser import Parser
 from connector.run.plan import Plan
-from connector.run.runtime import Runtime, ledger_path
+from connector.run.runtime import Runtime
 from connector.run.sampling import candidates, sample
 
 _ROWS: Final = 5
@@ -91,7 +92,7 @@ def _request(plan: Plan, record: Record) -> Any:
 
 def _call(plan: Plan, records: list[Record], rows: int | None, *, whole: bool) -> None:
     """Calls for the rows, shows the replies and columns, and projects tokens, cost and time for the whole table."""
-    with Runtime(plan, ledger_path(plan.config)) as runtime:
+    with Runtime(plan, preview_ledger(plan.config)) as runtime:
         outcomes = sorted(
             (item for item in runtime.run(records) if isinstance(item, Outcome)), key=lambda each: each.record.index
         )

@@ -102,6 +102,11 @@ class Config(RunOptions, TableOptions, RequestOptions):
         return _with_query(self._address.url, plain)
 
     @property
+    def identity(self) -> str:
+        """What the ledger knows the endpoint by: its URL, or the name that the config gives it, with its kind."""
+        return self.endpoint_url if self.endpoint_id is None else f"{self.endpoint_id}\n{self.kind}"
+
+    @property
     def models_url(self) -> str:
         """Where the server lists its models; on Azure, all deployments share one list."""
         base = _DEPLOYMENT.sub("", self.base_url)

@@ -58,7 +58,7 @@ class Requests:
         self._schema = config.output_schema
         self._is_stream = config.is_stream
         self._repairs = config.max_repairs if self._schema is not None else 0
-        self.key = keys_of(config.endpoint_url + config.routing)
+        self.key = keys_of(config.identity + config.routing)
         self.packing = self._endpoint.packing(config.batch_size, config.rows_per_call, self._schema)
 
     @property

@@ -139,7 +139,7 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
         return None if config.cache == IN_MEMORY else Path(config.cache)
     if beside is not None:
         return beside.with_name(f"{beside.name}.ledger")
-    return cached(f"{config.endpoint_url}\n{config.input!r}{purpose}", "ledger")
+    return cached(f"{config.identity}\n{config.input!r}{purpose}", "ledger")
 
 
 def memory_of(plan: Plan) -> Path | None:
@@ -159,6 +159,7 @@ class Runtime:
         ledger: The ledger's path; `None` keeps it in memory.
         waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
         summary: What counts the outcomes; by default a new one.
+        remembering: Adds to the ledger what others know (`connector.run.ledger_memory`).
 
     Attributes:
         kept: How many replies, refusals aside, the ledger holds after a run that an error ended.
@@ -173,6 +174,7 @@ class Runtime:
         clock: Clock | None = None,
         waiting: Callable[[], None] | None = None,
         summary: Summary | None = None,
+        remembering: Callable[[Ledger], Ledger] = lambda ledger: ledger,
     ) -> None:
         config = plan.config
         self.plan = plan
@@ -194,7 +196,7 @@ class Runtime:
         self._room = Room(_REPLIES * settings.max_response_bytes)
         remote = Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock)
         self.caller = Caller(remote, self._room)
-        self.ledger = _opened(ledger, waiting or _patience(ledger, self.control.stop))
+        self.ledger = remembering(_opened(ledger, waiting or _patience(ledger, self.control.stop)))
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
         self.summary.pricing = plan.pricing

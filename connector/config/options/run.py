@@ -108,6 +108,13 @@ class RunOptions(BaseModel):
         title="Largest reply",
         description="The most bytes of a decoded reply; four times as many for images and embeddings.",
     )
+    endpoint_id: str | None = Field(
+        default=None,
+        title="Endpoint in the ledger",
+        description="A name by which the ledger knows the endpoint in place of its URL. Where the URL changes (a port, "
+        "a tunnel, another gateway before the same models), replies are then found again.",
+        examples=["lab"],
+    )
     cache: FilePath | None = Field(
         default=None,
         title="Ledger",

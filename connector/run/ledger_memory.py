@@ -1,0 +1,154 @@
+"""A ledger that also knows what earlier ledgers hold: those of previews, and of the same table in another format."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, Self
+
+from connector.base.errors import ConnectorError
+from connector.base.records import Reply
+from connector.ledger import Entry, Ledger, Stats
+
+_SMALL: Final = 5_000
+"""Replies of a ledger that is read whole, so that it is free again at once. A larger one is held while it helps."""
+
+
+class Earlier(NamedTuple):
+    """A ledger that may have replies to this run's requests.
+
+    `why` says whose it is, where people would expect them there: they are then told if it has none.
+    """
+
+    path: Path
+    why: str = ""
+
+
+class _Replies(Protocol):
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]: ...
+
+
+class Remembering:
+    """See `connector.ledger.Ledger`. What the run's own ledger lacks is looked for in the earlier ones, and kept.
+
+    They are opened when the first reply is lacking, so that a run whose replies are all known has nothing to do.
+
+    Args:
+        own: The run's ledger. Everything is written to it.
+        earlier: The ledgers to look into, in this order.
+        opening: Opens one that exists. Raises `ConnectorError` where it is in use, damaged, or none.
+        told: Is told, once, which ones helped, and why others did not.
+        is_kept: Whether what is found goes into the run's own ledger.
+    """
+
+    def __init__(
+        self,
+        own: Ledger,
+        earlier: Sequence[Earlier],
+        opening: Callable[[Path], AbstractContextManager[Ledger]],
+        told: Callable[[str], None],
+        *,
+        is_kept: bool = True,
+    ) -> None:
+        self.path = own.path
+        self.was_set_aside = own.was_set_aside
+        self._own = own
+        self._earlier = earlier
+        self._opening = opening
+        self._told = told
+        self._is_kept = is_kept
+        self._stack = ExitStack()
+        self._helping: list[_Replies] | None = None
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """See `connector.ledger.Ledger.get`."""
+        found = self._own.get(keys)
+        missing = [key for key in keys if key not in found]
+        if missing and self._helping is None:
+            self._helping = self._chosen(missing)
+        for each in self._helping or () if missing else ():
+            more = _asked(each, missing)
+            if more and self._is_kept:
+                self._own.put(more.items())
+            found |= more
+            missing = [key for key in missing if key not in more]
+        return found
+
+    def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
+        """See `connector.ledger.Ledger.put`."""
+        self._own.put(replies)
+
+    def entries(self) -> Iterator[Entry]:
+        """See `connector.ledger.Ledger.entries`."""
+        return self._own.entries()
+
+    def stats(self) -> Stats:
+        """See `connector.ledger.Ledger.stats`."""
+        return self._own.stats()
+
+    def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
+        """See `connector.ledger.Ledger.prune`."""
+        return self._own.prune(before, keys)
+
+    def rest(self) -> None:
+        """See `connector.ledger.Ledger.rest`."""
+        self._own.rest()
+
+    def close(self) -> None:
+        """Closes the run's ledger, and those that it looked into."""
+        self._stack.close()
+        self._own.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _chosen(self, missing: Sequence[bytes]) -> list[_Replies]:
+        """Returns the ledgers that help: small ones, read whole, and those that have one of these replies."""
+        chosen: list[_Replies] = []
+        for each in self._earlier:
+            with ExitStack() as opened:
+                try:
+                    ledger = opened.enter_context(self._opening(each.path))
+                    has_some = bool(ledger.get(missing))
+                    is_small = ledger.stats().entries <= _SMALL
+                    whole = _Whole(ledger) if is_small else None
+                except ConnectorError as error:
+                    if each.why:
+                        self._told(f"{error.message}: what it may have of these replies is paid for again")
+                    continue
+                if has_some:
+                    self._told(f"replies to these requests are in {each.path}: they are not paid for again")
+                elif each.why:
+                    self._told(
+                        f"{each.path}, {each.why}, has no reply to these requests: prompt, model, parameters, columns "
+                        "or the endpoint's URL (see endpoint_id) are others"
+                    )
+                if whole is not None:
+                    chosen.append(whole)
+                elif has_some:
+                    chosen.append(ledger)
+                    self._stack.enter_context(opened.pop_all())
+        return chosen
+
+
+class _Whole:
+    """The last replies of a ledger, in memory."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._replies = {entry.key: entry.reply for entry in deque(ledger.entries(), maxlen=_SMALL)}
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        return {key: self._replies[key] for key in keys if key in self._replies}
+
+
+def _asked(ledger: _Replies, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+    """Returns what a ledger has; one that cannot be read has nothing: it is not this run's to mend."""
+    try:
+        return ledger.get(keys)
+    except ConnectorError:
+        return {}
