@@ -68,10 +68,12 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     check_output("--report", path)
     render = renderer(path)
     config = None if arguments.config is None else Config.load(arguments.config)
-    added = {} if config is None else Plan(config).columns
+    plan = None if config is None else Plan(config)
+    added = {} if plan is None else plan.columns
     mask = Masker([] if config is None else config.secrets)
     summary = Summary()
-    collector = Collector(summary, added, mask, seconds=1)
+    may_share = plan is None or plan.requests.packing is not None
+    collector = Collector(summary, added, mask, seconds=1, may_share=may_share)
     options = store_from(arguments.output)
     paid = _Paid()
     with stores.load(options.type).source(options) as source:

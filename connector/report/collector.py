@@ -44,10 +44,20 @@ class Collector:
         columns: The columns that rows gain, with their schemas; others that come are taken as well.
         mask: Takes secrets out of texts.
         seconds: What the times that it gets are rounded to.
+        may_share: Whether rows may have shared calls: then their tries do not tell how many calls there were.
     """
 
-    def __init__(self, summary: Summary, columns: Mapping[str, Schema], mask: Masker, *, seconds: float = 0.1) -> None:
+    def __init__(
+        self,
+        summary: Summary,
+        columns: Mapping[str, Schema],
+        mask: Masker,
+        *,
+        seconds: float = 0.1,
+        may_share: bool = False,
+    ) -> None:
         self._summary = summary
+        self._may_share = may_share
         self._mask = mask
         self._columns = {name: _Column(schema) for name, schema in columns.items()}
         self._models: Counter[str] = Counter()
@@ -198,7 +208,7 @@ class Collector:
             return Spending()
         summary, are_counted = self._summary, self._counted or not self._attempts
         return Spending(
-            summary.calls,
+            summary.calls if summary.gauge or not self._may_share else None,
             summary.retries if summary.gauge else None,
             self._attempts.total(),
             self._costly,

@@ -46,10 +46,11 @@ class Outcomes:
 class Spending:
     """Calls, tokens and USD of this run alone. `None` where nobody has said it, never zero instead.
 
-    `calls` and `retries` are the engine's; a report that is made of an output counts the tries of its rows instead, and
-    does not know the retries. `costly_rows` says for how many of the paid rows the cost is known; `saved_usd` is what
-    the replies to the cached rows cost when they were paid for; `cost_source` whose estimate the cost is, empty where
-    it is the endpoint's or by the config's prices, and where an output does not tell.
+    `calls` and `retries` are the engine's. A report that is made of an output counts the tries of its rows instead, if
+    the config says that none share a call, and does not know the retries. `costly_rows` says for how many of the paid
+    rows the cost is known; `saved_usd` is what the replies to the cached rows cost when they were paid for;
+    `cost_source` whose estimate the cost is, empty where it is the endpoint's or by the config's prices, and where an
+    output does not tell.
     """
 
     calls: int | None = None

@@ -370,7 +370,7 @@ def failures(causes: Sequence[Cause], head: str) -> list[str]:
     if not causes:
         return []
     rest = causes[_TOP:]
-    more = f"  {sum(each.count for each in rest):,} × for {len(rest):,} further reasons"
+    more = f"  {sum(each.count for each in rest):,} × for {counted(len(rest), 'further reason')}"
     return [f"{head}:", *(f"  {each}" for each in causes[:_TOP]), *([more] if rest else [])]
 
 

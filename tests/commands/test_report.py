@@ -126,6 +126,23 @@ def test_what_an_output_does_not_tell_is_said_and_not_zero(tmp_path: Path, sourc
             assert found["outcomes"]["failed"] == FAILED
 
 
+def test_calls_are_told_only_where_the_tries_of_rows_are_calls(tmp_path: Path, endpoint: Endpoint) -> None:
+    source, output, config = tmp_path / "in.jsonl", tmp_path / "out.parquet", tmp_path / "c.json"
+    source.write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(20)))
+    given = {"url": endpoint.base_url, "endpoint": "embeddings", "model": "m", "prompt": "{{ text }}"}
+    for batch, calls in ((8, 3), (1, 20)):
+        config.write_text(json.dumps({**given, "batch_size": batch}))
+        fresh = ("--ledger", tmp_path / f"{batch}.ledger")
+        assert (
+            run("enrich", source, "-o", output, "-c", config, "--report", tmp_path / "now.json", *fresh).returncode == 0
+        )
+        assert figures(tmp_path / "now.json")["spending"]["calls"] == calls
+        for known in ((), ("-c", config)):
+            assert run("report", output, *known, "-r", tmp_path / "later.json").returncode == 0
+            told = figures(tmp_path / "later.json")["spending"]
+            assert (told["calls"], told["paid_rows"]) == (20 if known and batch == 1 else None, 20)
+
+
 def test_only_the_replies_that_a_run_has_paid_for_are_in_its_timeline(
     tmp_path: Path, source: Path, endpoint: Endpoint
 ) -> None:
