@@ -14,6 +14,7 @@ from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.base.schemas import nullable
 from connector.base.suggestions import nearest
+from connector.commands import _databases
 from connector.commands._types import count, file_path
 from connector.config.config import Config
 from connector.parser import Parser
@@ -54,7 +55,8 @@ def add_arguments(parser: Parser) -> None:
         metavar="INPUT",
         nargs="+",
         type=file_path,
-        help="CSV, TSV, JSONL or Parquet files, globs of files, or - for rows on stdin; several are one table",
+        help="CSV, TSV, JSONL or Parquet files, globs of files, - for rows on stdin, or the URL of a database; several "
+        "files are one table",
     )
     given.add_argument(
         "--input-format",
@@ -68,6 +70,7 @@ def add_arguments(parser: Parser) -> None:
     given.add_argument(
         "--csv-delimiter", metavar="CHAR", help="the separator of the cells of a CSV input, such as ; or tab"
     )
+    _databases.add_input(parser)
     given.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
     request = parser.group("request")
     add_config(request)
@@ -177,6 +180,10 @@ def input_from(arguments: argparse.Namespace, config: Config) -> Any:
         ConfigError: Something is wrong with them.
     """
     path, *more = arguments.inputs
+    if any(map(_databases.is_database, arguments.inputs)):
+        return _databases.input_options(arguments, config)
+    if arguments.table or arguments.query:
+        raise ConfigError(f"--table and --query are for databases, and {path} is none: write a URL, as sqlite:///FILE")
     if more and STANDARD in arguments.inputs:
         raise ConfigError("- is standard input, which stands alone: leave out the other inputs, or the -")
     given = {

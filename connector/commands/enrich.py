@@ -20,7 +20,7 @@ from connector import check, stores
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import write
-from connector.commands import ExitCode
+from connector.commands import ExitCode, _databases
 from connector.commands._beforehand import check_rows, dry_run, remembering
 from connector.commands._ledger_file import run_ledger
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, input_from, store_from
@@ -49,8 +49,9 @@ def arguments(parser: Parser) -> None:
         required=True,
         metavar="OUT",
         type=new_file_path,
-        help="the output file, or - for JSONL on stdout",
+        help="the output file, - for JSONL on stdout, or the URL of a database",
     )
+    _databases.add_output(parser)
     ways.add_argument(
         "--ledger",
         type=new_file_path,
@@ -93,7 +94,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     config = config_from(arguments)
     for option in ("output", "dead_letter", "ledger", "report"):
         check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
-    beside = None if arguments.output == STANDARD else Path(arguments.output)
+    is_database = _databases.is_database(arguments.output)
+    named = arguments.table_out if is_database else arguments.output
+    beside = None if named in (None, STANDARD) else Path(named)
     config, path, earlier = run_ledger(config, arguments.ledger, beside)
     _differ(arguments.output, arguments.dead_letter, path, arguments.report)
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
@@ -108,14 +111,21 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         stack.enter_context(interruptible(stop))
         if arguments.dry_run:
             return dry_run(source, plan, path, earlier, stop, retry_failed=arguments.retry_failed)
-        sink = stack.enter_context(_sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe))
+        sink = stack.enter_context(
+            _databases.sink(arguments, config, plan.added, source)
+            if is_database
+            else _sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe)
+        )
         dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
         check_rows(source, plan, stop, quiet=arguments.quiet)
         runtime = Runtime(plan, path, stop=stop, remembering=remembering(earlier, quiet=arguments.quiet))
         live = sys.stderr.isatty() and not arguments.quiet
         report: Any = None
         if recorder is not None:
-            names = {"source": ", ".join(arguments.inputs), "output": arguments.output}
+            names = {
+                "source": ", ".join(map(_databases.shown, arguments.inputs)),
+                "output": _databases.shown(arguments.output),
+            }
             report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
         progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
@@ -149,7 +159,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
     """Says what a run came to, and where its rows are."""
     _print_stderr(str(summary))
-    _print_stderr("written to standard output" if arguments.output == STANDARD else f"written to {arguments.output}")
+    output = "standard output" if arguments.output == STANDARD else _databases.shown(arguments.output)
+    _print_stderr(f"written to {output}")
     if arguments.dead_letter:
         _print_stderr(f"{summary.failed:,} failed rows written to {arguments.dead_letter}")
     if arguments.report:

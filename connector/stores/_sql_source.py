@@ -22,7 +22,6 @@ from connector.stores._sql_positions import SqlPosition
 from connector.stores.databases.connection import Database, persistent
 from connector.stores.readers import Column
 from connector.stores.staging.position import INTERVAL, numbered
-from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.shapes import check_names
 from connector.stores.staging.spool import no_room
 
@@ -41,11 +40,21 @@ class Asked(NamedTuple):
 
 
 class Query:
-    """A `Source` over the rows of a query or a table. `rows` is known once they have been read."""
+    """A `Source` over the rows of a query or a table. `rows` is known once they have been read.
 
-    def __init__(self, asked: Asked, database: Database, limit: int | None, cursor_field: str | None) -> None:
+    Rows that have been read wait in `directory`, so that reading them once more asks the database nothing.
+
+    Attributes:
+        primary_key: The columns of the table's primary key, if it is read in that order.
+    """
+
+    def __init__(
+        self, asked: Asked, database: Database, directory: Path, limit: int | None, cursor_field: str | None
+    ) -> None:
         self._asked = asked
         self._database = database
+        self._directory = directory
+        self._taken: dict[SqlPosition, tuple[Path, int]] = {}
         self._limit = limit
         self._reader = readers.load(database.kind)
         self.rows: int | None = None
@@ -55,7 +64,7 @@ class Query:
             described = self._reader.columns(connection, self._query)
             check_names([each.name for each in described], "query" if asked.query else asked.table)
             self._fields = {each.name: each for each in described}
-            self._key = () if asked.query or cursor_field else self._ordered_key(connection)
+            self.primary_key = () if asked.query or cursor_field else self._ordered_key(connection)
         self.columns: dict[str, Schema] = {name: dict(each.schema) for name, each in self._fields.items()}
         self._cursor = None if cursor_field is None else self._ordered(cursor_field)
 
@@ -64,7 +73,7 @@ class Query:
 
         A query without a cursor, and a table without a key, have no order that could be gone on in: they begin anew.
         """
-        start = SqlPosition.of(state, self._cursor and self._cursor.name, self._key)
+        start = SqlPosition.of(state, self._cursor and self._cursor.name, self.primary_key)
         if state and self._cursor is None and not start.key:
             _LOG.warning(
                 "%s: the rows have no primary key to go on from, so they are read from the first one again: "
@@ -75,13 +84,14 @@ class Query:
 
     def _read(self, start: SqlPosition) -> Iterator[Record | Checkpoint]:
         left = None if self._limit is None else max(self._limit - start.rows, 0)
-        with private_directory() as directory:
-            file = Path(directory) / "rows"
-            count = persistent(lambda: self._fetch(file, start, left))
-            if self._cursor is None:
-                self.rows = start.rows + count
-            rows = islice(start.unread(chain.from_iterable(self._batches(file))), left)
-            yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
+        if start not in self._taken:
+            path = self._directory / f"rows_{len(self._taken)}"
+            self._taken[start] = path, persistent(lambda: self._fetch(path, start, left))
+        path, count = self._taken[start]
+        if self._cursor is None:
+            self.rows = start.rows + count
+        rows = islice(start.unread(chain.from_iterable(self._batches(path))), left)
+        yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
 
     def _fetch(self, path: Path, start: SqlPosition, left: int | None) -> int:
         """Puts all rows from `start` on into a file, and returns how many there are; each attempt begins anew."""
@@ -136,8 +146,8 @@ class Query:
             where += f" OR {column} IS NULL" if start.reads_nulls else ""
             values = [] if start.cursor is None else [self._bound(self._cursor, start.cursor)]
             first = f"CASE WHEN {column} IS NULL THEN 0 ELSE 1 END, "
-        elif self._key:
-            fields = [self._fields[name] for name in self._key]
+        elif self.primary_key:
+            fields = [self._fields[name] for name in self.primary_key]
             order = ", ".join(each.order.format(self._quoted(each.name)) for each in fields)
             where = f"({order}) > ({', '.join(each.value.format(_HERE) for each in fields)})"
             values = [self._bound(each, value) for each, value in zip(fields, start.key, strict=False)]

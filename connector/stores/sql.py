@@ -76,11 +76,11 @@ class Options(BaseModel):
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Opens a query for reading, see `Store.source`; it is not run before its rows are taken."""
-    with opened(options.url) as database:
+    with opened(options.url) as database, private_directory() as directory:
         database.require_file()
         found = _FROM.search(options.query)
         name = options.name or options.table or (found[1] if found else "query")
-        query = Query(Asked(options.query, options.table, name), database, limit, cursor_field)
+        query = Query(Asked(options.query, options.table, name), database, directory, limit, cursor_field)
         yield kept(query, options.keep_llm_as)
 
 

@@ -1,0 +1,102 @@
+"""Databases on the command line: in the place of files, as the input, as the output, and both in one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from connector import stores
+from connector.base.errors import ConfigError
+from connector.base.masking import bare_url
+from connector.base.records import Schema
+from connector.base.streams import Mode, Target
+from connector.config.config import Config
+from connector.config.shorthands import names_of
+from connector.parser import Parser
+from connector.stores import Sink, Source
+
+_URL: Final = re.compile(r"(?!(?:file|https?|s3|gs|gcs|abfss?|az):)[a-z][\w+.-]*://|\$\{\w+\}$", re.IGNORECASE)
+_MODES: Final[Mapping[str, Mode]] = {"append": "append", "overwrite": "overwrite", "upsert": "append_dedup"}
+
+
+def add_input(parser: Parser) -> None:
+    """Adds the options of an input that is a database."""
+    group = parser.group("input")
+    group.add_argument("--table", metavar="NAME", help="the table of an INPUT that is a database: NAME, or SCHEMA.NAME")
+    group.add_argument("--query", metavar="SELECT", help="the query whose rows are read, in place of --table")
+
+
+def add_output(parser: Parser) -> None:
+    """Adds the options of an output that is a database."""
+    group = parser.group("output")
+    group.add_argument(
+        "--table-out", metavar="NAME", help="the table of an OUT that is a database; it is made if need be"
+    )
+    group.add_argument(
+        "--mode",
+        choices=tuple(_MODES),
+        default="append",
+        help="what becomes of the rows of --table-out: others come behind them, take their place, or replace those of "
+        "the same primary key (default: append)",
+    )
+    group.add_argument(
+        "--primary-key",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="a column of the key for --mode upsert; can be repeated (default: the config's, then the input table's)",
+    )
+
+
+def is_database(path: str | None) -> bool:
+    """Returns whether an argument names a database: by a URL, or by `${NAME}` alone."""
+    return path is not None and _URL.match(path) is not None
+
+
+def shown(path: str) -> str:
+    """Returns an argument as it may be printed: without the user and the password of a database."""
+    return bare_url(path) if is_database(path) else path
+
+
+def input_options(arguments: argparse.Namespace, config: Config) -> Any:
+    """Returns the options of an input that is a database.
+
+    Raises:
+        ConfigError: It is one of several inputs, or has not either a table or a query.
+    """
+    url, *more = arguments.inputs
+    if more:
+        raise ConfigError("a database stands alone: leave out the other inputs")
+    return _options(url, "--table or --query", arguments.table, arguments.query, keep_llm_as=config.keep_llm_as)
+
+
+def sink(
+    arguments: argparse.Namespace, config: Config, added: Mapping[str, Schema], source: Source
+) -> AbstractContextManager[Sink]:
+    """Opens the output, a database.
+
+    Raises:
+        ConfigError: There is no table to write to, no key for an upsert, or the database refuses it.
+    """
+    options = _options(arguments.output, "--table-out", arguments.table_out)
+    key = tuple(arguments.primary_key) or names_of(config.primary_key) or getattr(source, "primary_key", ())
+    mode = _MODES[arguments.mode]
+    if mode == "append_dedup" and not key:
+        raise ConfigError("--mode upsert: the input has no primary key to tell rows by: name it with --primary-key")
+    target = Target(options.table, mode, primary_key=key if mode == "append_dedup" else ())
+    return stores.load("sql").sink(options, added, source=source, target=target)
+
+
+def _options(url: str, needed: str, table: str | None, query: str | None = None, **more: Any) -> Any:
+    if bool(table) == bool(query):
+        raise ConfigError(f"{shown(url)} is a database: give {needed}")
+    try:
+        return stores.load("sql").Options(url=url, table=table or "", query=query or "", **more)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise ConfigError(f"--query: {first['ctx']['error']}") from None

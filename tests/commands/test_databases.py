@@ -1,0 +1,120 @@
+"""`enrich` from and to databases: all four, mixed with files; what is wrong is told before anything is paid for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connector.cli import main
+from connector.commands import ExitCode
+from tests import databases
+from tests.databases import Base
+from tests.endpoint import Endpoint, answer_to
+
+PROMPT = "Classify: {{ review }}"
+
+
+def run(endpoint: Endpoint, *arguments: str) -> int:
+    given = ["enrich", *arguments, "--url", endpoint.base_url, "--model", "m", "--prompt", PROMPT, "--column", "label"]
+    try:
+        return main([*given, "-q"])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def filled(base: Base) -> Base:
+    base.run("CREATE TABLE reviews (id BIGINT PRIMARY KEY, review VARCHAR(99))")
+    base.run("INSERT INTO reviews VALUES (?, ?)", (1, "fine"), (2, "late"), (3, "good"))
+    return base
+
+
+def labels(base: Base, table: str = "reviews_enriched") -> dict[int, str]:
+    return dict(base.run(f"SELECT id, label FROM {table}"))
+
+
+def test_a_table_is_enriched_into_another_and_again(
+    base: Base, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(base)
+    monkeypatch.setenv("SHOP", base.url)
+    given = ("${SHOP}", "--table", "reviews", "-o", base.url, "--table-out", "reviews_enriched", "--mode", "upsert")
+    assert run(endpoint, *given) == ExitCode.DONE, capsys.readouterr().err
+    assert set(labels(base)) == {1, 2, 3}
+    base.run("UPDATE reviews SET review = 'bad' WHERE id = 2")
+    base.run("INSERT INTO reviews VALUES (4, 'new')")
+    calls = len(endpoint.journal.calls)
+    assert run(endpoint, *given) == ExitCode.DONE
+    assert len(endpoint.journal.calls) == calls + 2  # the others' replies are known
+    assert set(labels(base)) == {1, 2, 3, 4}
+    assert base.run("SELECT review FROM reviews_enriched WHERE id = 2") == [("bad",)]
+
+
+def test_databases_and_files_mix(base: Base, endpoint: Endpoint, tmp_path: Path) -> None:
+    filled(base)
+    query = "SELECT id, review FROM reviews WHERE id > 1"
+    assert run(endpoint, base.url, "--query", query, "-o", "out.jsonl") == ExitCode.DONE
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert sorted(row["id"] for row in rows) == [2, 3]
+    (tmp_path / "in.csv").write_text("id,review\n7,x\n8,y\n")
+    assert run(endpoint, "in.csv", "-o", base.url, "--table-out", "from_file") == ExitCode.DONE
+    assert set(labels(base, "from_file")) == {7, 8}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("sqlite:///in.db", "-o", "o.csv"), "give --table or --query"),
+        (("sqlite:///in.db", "--table", "t", "--query", "SELECT 1", "-o", "o.csv"), "give --table or --query"),
+        (("sqlite:///in.db", "--query", "DROP TABLE t", "-o", "o.csv"), "has to be a SELECT"),
+        (("sqlite:///in.db", "in.csv", "--table", "t", "-o", "o.csv"), "a database stands alone"),
+        (("sqlite:///no.db", "--table", "t", "-o", "o.csv"), "there is no database no.db"),
+        (("sqlite:///in.db", "--table", "nowhere", "-o", "o.csv"), "no such table"),
+        (("in.csv", "-o", "sqlite:///out.db"), "give --table-out"),
+        (("in.csv", "-o", "sqlite:///out.db", "--table-out", "t", "--mode", "upsert"), "--primary-key"),
+        (("in.csv", "--table", "t", "-o", "o.csv"), "are for databases"),
+        (("in.csv", "-o", "postgresql://u:pa55word@127.0.0.1:1/d", "--table-out", "t"), "does not answer"),
+        (("postgresql://u:pa55word@127.0.0.1:1/d", "--table", "t", "-o", "o.csv"), "does not answer"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_paid_for(
+    endpoint: Endpoint, tmp_path: Path, given: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(Base("sqlite", "sqlite:///in.db"))
+    (tmp_path / "in.csv").write_text("id,review\n7,x\n")
+    assert run(endpoint, *given) not in (ExitCode.DONE, ExitCode.UNFORESEEN)
+    err = capsys.readouterr().err
+    assert said in err
+    assert "pa55word" not in err
+    assert not endpoint.journal.calls
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_missing_right_is_told_before_anything_is_paid_for(
+    kind: str, endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = filled(databases.base(kind, tmp_path))
+    user = f"user_{next(databases.NUMBERS)}"
+    base.run(f"CREATE USER {user}" + ("@'127.0.0.1'" if kind == "mariadb" else ""))
+    if kind == "mariadb":
+        name = base.url.rpartition("/")[2]
+        base.run("CREATE TABLE other (id INT)")
+        base.run(f"GRANT SELECT ON {name}.other TO {user}@'127.0.0.1'")
+    url = base.url.replace("//postgres@", f"//{user}@").replace("//root@", f"//{user}@")
+    assert run(endpoint, url, "--table", "reviews", "-o", "o.csv") == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "denied" in err
+    assert not endpoint.journal.calls
+
+
+def test_the_answer_is_that_of_the_row(base: Base, endpoint: Endpoint) -> None:
+    filled(base)
+    given = (base.url, "--table", "reviews", "-o", base.url, "--table-out", "reviews_enriched")
+    assert run(endpoint, *given) == ExitCode.DONE
+    assert set(labels(base).values()) <= {answer_to(f"Classify: {text}") for text in ("fine", "late", "good")}
