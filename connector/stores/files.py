@@ -167,9 +167,9 @@ def sink(
                 yield rows
 
 
-def _read_as(prefix: str, column: str) -> str:
+def _read_as(prefix: str, column: str) -> str | None:
     """See `FileInput.read_as`."""
-    return "" if is_dead_letter(column) else kept_as(column, prefix)
+    return None if is_dead_letter(column) else kept_as(column, prefix)
 
 
 def recognise(path: Path, chosen: str = AUTO, otherwise: str = "") -> File:

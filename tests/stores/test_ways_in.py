@@ -256,7 +256,7 @@ def the_row(records: Iterator[Any]) -> dict[str, Any]:
 
 
 def of_table(rows: Any) -> dict[str, Any]:
-    return the_row(open_table(rows).records())
+    return the_row(open_table(rows, "").records())
 
 
 def of_file(path: Path) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def test_objects_in_a_frame_of_polars_are_refused() -> None:
 def test_what_pandas_has_beyond_numpy(values: Any, forms: list[Any]) -> None:
     frame = pd.DataFrame({"v": values})
     for rows in (frame, frame.to_dict("records")):
-        found = [record.data for record in open_table(rows).records()]
+        found = [record.data for record in open_table(rows, "").records()]
         assert json.loads(dumps(found)) == [{"v": form} for form in forms]
 
 

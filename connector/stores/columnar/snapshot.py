@@ -119,8 +119,9 @@ def opened(given: FileInput) -> Iterator[Snapshot]:
     with Database(given.directory) as database:
         with _explained(files, database):
             fields = files[0].format.load(database, files, limit if given.cursor_field is None else None)
-            kept = [field._replace(name=name) for field in fields if (name := given.read_as(field.name))]
-            check_names((field.name for field in kept), ", ".join(str(file.path) for file in files))
+            read = ((given.read_as(field.name), field) for field in fields)
+            kept = [field._replace(name=name) for name, field in read if name is not None]
+            check_names((field.name for field in kept), ", ".join(str(file.path) for file in files), keeps_case=True)
             snapshot = Snapshot(given.name, files, database, kept)
             if given.cursor_field is not None:
                 snapshot.sort(given.cursor_field, limit)

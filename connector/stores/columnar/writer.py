@@ -19,7 +19,7 @@ from connector.stores.columnar.snapshot import Snapshot
 from connector.stores.formats import FileOutput
 from connector.stores.staging.compression import UNCOMPRESSED, compressed
 from connector.stores.staging.publish import publish, writing
-from connector.stores.staging.shapes import Shape, check_names
+from connector.stores.staging.shapes import Shape, check_names, clash
 from connector.stores.staging.spool import Spool
 
 _LEFT_OUT: Final = b"null\n"
@@ -49,8 +49,19 @@ class Layout(Protocol):
         """Returns the columns that one column becomes in the file, and the SQL of each."""
         ...
 
-    def options(self, compression: str, level: int) -> str:
-        """Returns the options of `COPY`; `level` says how often more memory has been needed."""
+    @property
+    def keeps_case(self) -> bool:
+        """Whether columns may differ only in case, or have no name."""
+        ...
+
+    def options(self, compression: str, level: int, *, is_headed: bool) -> str:
+        """Returns the options of `COPY`.
+
+        Args:
+            compression: How the file is compressed.
+            level: How often more memory has been needed.
+            is_headed: Whether the first row has the names of the columns, since DuckDB could not tell them apart.
+        """
         ...
 
 
@@ -69,8 +80,11 @@ class ColumnarWriter:
         self._added = added
         self._snapshot = source if isinstance(source, Snapshot) else None
         self._inputs = remaining(source.columns, added) if source else {}
-        check_names([*self._inputs, *(name for name in added if name not in self._inputs)], str(self._place))
+        columns = [*self._inputs, *(name for name in added if name not in self._inputs)]
+        check_names(columns, str(self._place), keeps_case=layout.keeps_case)
         self._known = self._snapshot is not None or bool(self._inputs)
+        waiting = list(added) if self._snapshot else columns
+        self._keys = {name: f"c{place}" for place, name in enumerate(waiting)} if clash(waiting) else {}
         self._shape = Shape.of_table() if layout.is_typed or not self._known else None
         self._spool = Spool(
             self._directory / "rows.jsonl",
@@ -94,6 +108,8 @@ class ColumnarWriter:
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
         row = added if added is None or self._snapshot else merged(record.data, added)
+        if self._keys and row is not None:
+            row = {key: row.get(name) for name, key in self._keys.items()}
         self._spool.write(record.index, row)
 
     def flush(self) -> None:
@@ -116,15 +132,19 @@ class ColumnarWriter:
     def _copy(self, rows: Path, output: Path, *, dates: bool) -> Statement:
         """Returns the statement that writes the file."""
         structures = self._structures()
-        v = f"from_json(line, {literal(orjson.dumps(structures).decode())})" if structures else "NULL"
+        keyed = {self._keys.get(name, name): structure for name, structure in structures.items()}
+        v = f"from_json(line, {literal(orjson.dumps(keyed).decode())})" if keyed else "NULL"
         columns = self._cells(structures, dates=dates) or {"nothing": "NULL"}
-        cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in columns.items())
+        is_headed = clash(columns) is not None
+        named = {f"c{place}" if is_headed else name: sql for place, (name, sql) in enumerate(columns.items())}
+        cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in named.items())
+        head = f"SELECT {', '.join(map(literal, columns))} UNION ALL " if is_headed else ""
         beside = "input POSITIONAL JOIN " if self._snapshot else ""
         waiting = f"({line_scan(rows, self._spool.longest)} SELECT line, {v} AS v)"
         compression = self._file.compression if self._file.compression.is_native else UNCOMPRESSED
         return lambda level: (
-            f"COPY (FROM {beside}{waiting} SELECT {cells} WHERE line <> 'null') "
-            f"TO {literal(str(output))} ({self._layout.options(compression.name, level)})"
+            f"COPY ({head}(FROM {beside}{waiting} SELECT {cells} WHERE line <> 'null')) TO {literal(str(output))} "
+            f"({self._layout.options(compression.name, level, is_headed=is_headed)})"
         )
 
     def _structures(self) -> dict[str, Structure]:
@@ -134,7 +154,10 @@ class ColumnarWriter:
             names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
         declared = {**self._inputs, **self._added}
         learned = self._shape.columns if self._shape else {}
-        return {name: self._layout.structure(name, declared.get(name, {}), learned.get(name, {})) for name in names}
+        return {
+            name: self._layout.structure(name, declared.get(name, {}), learned.get(self._keys.get(name, name), {}))
+            for name in names
+        }
 
     def _cells(self, structures: Mapping[str, Structure], *, dates: bool) -> dict[str, str]:
         """Returns the columns of the file and the SQL of each."""
@@ -144,7 +167,7 @@ class ColumnarWriter:
                 continue
             cells |= self._layout.cells(field.name, None, self._layout.input_cell(field))
         for name, structure in structures.items():
-            cell = f"struct_extract(v, {literal(name)})"
+            cell = f"struct_extract(v, {literal(self._keys.get(name, name))})"
             date = (
                 _date(self._inputs.get(name, {}))
                 if dates and self._layout.is_typed and name not in self._added

@@ -93,7 +93,7 @@ class File(NamedTuple):
 class FileInput(NamedTuple):
     """Files to read as one table. `directory` is a private one for the copy of what they say.
 
-    `read_as` says what a column is called in the records; one without a name is not read.
+    `read_as` says what a column is called in the records; one that is `None` is not read.
     """
 
     name: str
@@ -101,7 +101,7 @@ class FileInput(NamedTuple):
     directory: Path
     limit: int | None = None
     cursor_field: str | None = None
-    read_as: Callable[[str], str] = str
+    read_as: Callable[[str], str | None] = str
 
 
 class FileOutput(NamedTuple):

@@ -91,17 +91,22 @@ _KINDS: Final = (
 _SAMPLE: Final = 20_000
 """Cells that are looked at first: they rule most types out."""
 
+_LINE_ENDS: Final = "use one kind of line end, and quote the cells that hold others"
+_ESCAPED: Final = {"\r": "\\r", "\n": "\\n"}
 _NOT_UTF8: Final = f"is not UTF-8: {ADVICE}"
 _REASONS: Final = {
     r"Expected Number of Columns: (\d+) Found: (\d+)": "has another number of cells ({1}) than the header ({0}): "
     "put a cell that holds the separator in double quotes",
     "unterminated quote": "has a quote that is not closed, or text after a closing one: double the quotes in a cell",
     "[Ii]nvalid unicode|not utf-8": _NOT_UTF8,
-    "invalid state": "is not CSV (RFC 4180): use one kind of line end, and quote the cells that hold others",
+    "invalid state": f"is not CSV (RFC 4180): {_LINE_ENDS}",
 }
 
 _HINT: Final = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 """The line by which spreadsheets tell the separator."""
+
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+_FIRST_ROW: Final = re.compile(r'(?:[^"\r\n]++|"[^"]*+")*+(\r\n|\n|\r)')
 
 _SHOWN: Final = {"\t": "tab"}
 
@@ -172,6 +177,7 @@ class _Layout:
     added: Mapping[str, Schema]
     is_safe: bool
     is_typed: bool = False
+    keeps_case: bool = True
 
     def structure(self, name: str, declared: Schema, learned: Schema) -> Structure:  # noqa: ARG002 - texts need no types
         """See `Layout.structure`."""
@@ -189,10 +195,10 @@ class _Layout:
             cells = {f"{name}_{part}": f"struct_extract({sql}, {literal(part)})" for part in structure}
         return {safe_name(each): _safe_cell(cell) for each, cell in cells.items()} if self.is_safe else cells
 
-    def options(self, compression: str, level: int) -> str:  # noqa: ARG002 - rows are written one by one
+    def options(self, compression: str, level: int, *, is_headed: bool) -> str:  # noqa: ARG002 - there are no groups
         """See `Layout.options`."""
-        delimiter = literal(self.separator)
-        return f"FORMAT csv, HEADER, DELIMITER {delimiter}, QUOTE '\"', ESCAPE '\"', COMPRESSION {compression}"
+        delimiter, head = literal(self.separator), str(not is_headed)
+        return f"FORMAT csv, HEADER {head}, DELIMITER {delimiter}, QUOTE '\"', ESCAPE '\"', COMPRESSION {compression}"
 
 
 def safe_name(name: str) -> str:
@@ -209,13 +215,18 @@ def _safe_cell(sql: str) -> str:
 
 
 class _Sheet(NamedTuple):
-    """A file, what separates its cells, its columns, its longest row in bytes, and the lines before its header."""
+    """A file, what separates its cells, its columns, its longest row in bytes, and the lines before its header.
+
+    `line_end` is told where DuckDB would take one within the header for it; `has_rows` says that something follows.
+    """
 
     file: File
     separator: str
     names: list[str]
     longest: int
     skipped: int
+    line_end: str
+    has_rows: bool
 
 
 def _sheet(file: File, separators: str) -> _Sheet:
@@ -225,7 +236,19 @@ def _sheet(file: File, separators: str) -> _Sheet:
         head = head[hint.end() :] if hint else head
         separator = file.delimiter or (hint[1] if hint else _separator(file, head, separators, is_whole=is_whole))
         names = _header(file, head, separator)
-        return _Sheet(file, separator, names, _survey(file, separator, len(names)), skipped=1 if hint else 0)
+        longest = _survey(file, separator, len(names))
+    first = _FIRST_ROW.match(head)
+    ended, line_end, has_rows = (first[0], first[1], bool(head[first.end() :].strip())) if first else (head, "", False)
+    odd = _LINE_END.search(ended)
+    return _Sheet(
+        file,
+        separator,
+        names,
+        longest,
+        skipped=1 if hint else 0,
+        line_end="" if odd is None or odd[0] == line_end else line_end,
+        has_rows=has_rows,
+    )
 
 
 def _separator(file: File, head: str, separators: str, *, is_whole: bool) -> str:
@@ -296,7 +319,7 @@ def _header(file: File, head: str, separator: str) -> list[str]:
             detail=str(error),
         ) from error
     names = [name.strip() or f"column{number}" for number, name in enumerate(header)]
-    check_names(names, str(file.path))
+    check_names(names, str(file.path), keeps_case=True)
     return names
 
 
@@ -351,12 +374,18 @@ def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], lim
     with about(sheet.file):
         path, compression = native(sheet.file.path, sheet.file.compression, database.directory)
         columns = ", ".join(f"{cell}: 'VARCHAR'" for cell in cells)
+        ends = "".join(_ESCAPED[each] for each in sheet.line_end)
+        before = database.count("input")
         database.run(
             f"INSERT INTO input ({', '.join(cells)}) FROM read_csv({path_list([path])}, header = true, "
             f"columns = {{{columns}}}, delim = {literal(sheet.separator)}, quote = '\"', escape = '\"', "
-            f"allow_quoted_nulls = false, skip = {sheet.skipped}, {csv_options(sheet.longest, compression)})"
+            f"allow_quoted_nulls = false, skip = {sheet.skipped}, "
+            + (f"new_line = '{ends}', " if ends else "")
+            + f"{csv_options(sheet.longest, compression)})"
             + ("" if limit is None else f" LIMIT {limit}")
         )
+    if sheet.has_rows and limit != 0 and database.count("input") == before:
+        raise ConfigError(f"{sheet.file.path}: not one of its rows can be told from the others: {_LINE_ENDS}")
 
 
 def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:

@@ -109,9 +109,9 @@ class JsonLines(FromFiles):
         self.files = given.files
         self.rows = copy.rows
         self._has_bad = BAD_INPUT in copy.columns
-        self._names = {name: column for column in copy.columns if (name := given.read_as(column))}
-        kept = [column for column in copy.columns if given.read_as(column)]
-        check_names(map(given.read_as, kept), ", ".join(str(file.path) for file in given.files))
+        read = [(name, column) for column in copy.columns if (name := given.read_as(column)) is not None]
+        check_names((name for name, _ in read), ", ".join(str(file.path) for file in given.files), keeps_case=True)
+        self._names = dict(read)
         self.columns = {name: copy.columns[column] for name, column in self._names.items() if column != BAD_INPUT}
         self._path = copy.path
         self._is_wide = copy.longest * INTERVAL > _AT_ONCE
@@ -159,9 +159,9 @@ class JsonWriter:
         self._framing = framing
         columns = list(remaining(source.columns, added)) if source else []
         self._names = [*columns, *(name for name in added if name not in columns)] if columns else []
-        check_names(self._names or added, str(output.place))
+        check_names(self._names or added, str(output.place), keeps_case=True)
         shape = None if self._names else Shape.of_table()
-        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=str(output.place))
+        self._spool = Spool(output.directory / "rows.jsonl", shape, columns_of=str(output.place), keeps_case=True)
 
     def __enter__(self) -> Self:
         return self
@@ -297,18 +297,23 @@ def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *
         StorageError: The disk is full.
     """
     shape, where = Shape.of_table(), ", ".join(str(file.path) for file in files)
-    with Spool(path, shape, columns_of=where, is_typed=is_typed) as spool:
+    keys: dict[str, str] = {}  # DuckDB tells no names apart that differ only in case
+    with Spool(path, shape, columns_of=where, keeps_case=True, is_typed=is_typed) as spool:
         for index, row in enumerate(rows):
-            spool.write(index, row)
+            keyed = {keys.setdefault(name, f"c{len(keys)}"): value for name, value in row.items()} if is_typed else row
+            spool.write(index, keyed)
         spool.finish()
-    columns = {name: _TEXT if schema == {"type": "null"} else schema for name, schema in shape.columns.items()}
+    names = {key: name for name, key in keys.items()}
+    columns = {
+        names.get(key, key): _TEXT if schema == {"type": "null"} else schema for key, schema in shape.columns.items()
+    }
     return _Copy(path, len(spool), spool.longest, columns)
 
 
 def _create(copy: _Copy) -> str:
     """Returns the statement that makes the table: scalars typed, the rest as JSON."""
-    types = {name: _type(schema) for name, schema in copy.columns.items()}
-    cells = ", ".join(f"struct_extract(v, {literal(name)}) AS c{number}" for number, name in enumerate(types))
+    types = {f"c{number}": _type(schema) for number, schema in enumerate(copy.columns.values())}
+    cells = ", ".join(f"struct_extract(v, {literal(name)}) AS {name}" for name in types)
     v = f"from_json(line, {literal(orjson.dumps(types).decode())})" if types else "line"
     rows = f"{line_scan(copy.path, copy.longest)} SELECT {v} AS v"
     return f"CREATE TABLE input AS FROM ({rows}) SELECT {cells or 'v AS nothing'}"

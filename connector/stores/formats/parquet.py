@@ -50,14 +50,15 @@ class Parquet:
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
         """See `Format.load`."""
-        _check(database, files)
+        known = _check(database, files)
         table = _together(database, files)
-        names = list(database.types(table))
+        names = list(database.types(table))  # of which DuckDB has changed those that differ only in case
         cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
         last = "" if limit is None else f" LIMIT {limit}"
         database.run(f"CREATE TABLE input AS FROM {table} SELECT {cells}{last}")
         types = database.types("input")
-        return [_column(name, cell, type_) for name, (cell, type_) in zip(names, types.items(), strict=True)]
+        real = known if len(files) == 1 else names
+        return [_column(name, cell, type_) for name, (cell, type_) in zip(real, types.items(), strict=True)]
 
     def explain(self, text: str) -> str | None:  # noqa: ARG002 - DuckDB's words about Parquet are plain enough
         """See `Format.explain`."""
@@ -78,6 +79,7 @@ class _Layout:
     """A `Layout`: every column has a type, the declared one if the values fit it."""
 
     is_typed = True
+    keeps_case = False
 
     def structure(self, name: str, declared: Schema, learned: Schema) -> Structure:  # noqa: ARG002 - the contract's
         """See `Layout.structure`."""
@@ -91,7 +93,7 @@ class _Layout:
         """See `Layout.cells`."""
         return {name: sql}
 
-    def options(self, compression: str, level: int) -> str:  # noqa: ARG002 - Parquet is compressed inside
+    def options(self, compression: str, level: int, *, is_headed: bool) -> str:  # noqa: ARG002 - columns have names
         """See `Layout.options`."""
         # A row group is held in memory: the wider the rows turn out to be, the fewer it gets.
         rows = max(_FEWEST_ROWS, _GROUP_ROWS >> level)
@@ -126,8 +128,10 @@ def _column(name: str, cell: str, type_: DuckType) -> SnapshotColumn:
     return SnapshotColumn(name, schema, cell, json, text, cursor_type=orderable(type_), parse=parse)
 
 
-def _check(database: SnapshotDatabase, files: Sequence[File]) -> None:
+def _check(database: SnapshotDatabase, files: Sequence[File]) -> list[str]:
     """Refuses what DuckDB would change silently: it renames names that differ only in case, and cuts wide decimals.
+
+    Returns the names of all columns. Of a single file, they may differ only in case: each has its place.
 
     Raises:
         ConfigError: A file has such a column.
@@ -140,12 +144,13 @@ def _check(database: SnapshotDatabase, files: Sequence[File]) -> None:
                 "SELECT name, coalesce(num_children, 0), CAST(coalesce(precision, 0) AS INT)"
             )
         )
-        names = _checked(rows, str(file.path), next(rows, ("", 0, 0))[1])
+        names = _checked(rows, str(file.path), next(rows, ("", 0, 0))[1], keeps_case=True)
         columns |= dict.fromkeys(names)
-    check_names(columns, ", ".join(str(file.path) for file in files))
+    check_names(columns, ", ".join(str(file.path) for file in files), keeps_case=len(files) == 1)
+    return list(columns)
 
 
-def _checked(rows: Iterator[tuple[Any, ...]], where: str, children: int) -> list[str]:
+def _checked(rows: Iterator[tuple[Any, ...]], where: str, children: int, *, keeps_case: bool = False) -> list[str]:
     """Returns the names of a group's fields, of which there are so many, after it has checked all that is in them."""
     names: list[str] = []
     for name, inner, precision in islice(rows, children):
@@ -156,5 +161,5 @@ def _checked(rows: Iterator[tuple[Any, ...]], where: str, children: int) -> list
             )
         names.append(name)
         _checked(rows, f'{where}: the column "{name}"', inner)
-    check_names(names, where)
+    check_names(names, where, keeps_case=keeps_case)
     return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
 from typing import Any, Final, Self
 
@@ -164,7 +164,7 @@ class Table:
         self._cells += len(row)
         if columns != len(self._seen) and not self._keeps_case:
             for name in row:
-                if self._seen.get(name.casefold()) != name and (problem := _clash(name, self._seen)):
+                if self._seen.get(name.casefold()) != name and (problem := _clash(name, self._seen, str.casefold)):
                     raise ConfigError(f"{self._where}: {problem}: rename the column")
         if columns > _COLUMNS and columns * self._rows > _SPARSE * self._cells:
             raise ConfigError(
@@ -173,32 +173,36 @@ class Table:
             )
 
 
-def _clash(name: str, seen: dict[str, str]) -> str | None:
+def _clash(name: str, seen: dict[str, str], alike: Callable[[str], str]) -> str | None:
     """Takes a name in, or returns in words why it cannot be beside those `seen`."""
-    if not name or "\0" in name:
+    if "\0" in name or (not name and alike is not str):
         return f"a column has no name that can be written ({name!r})"
-    other = seen.setdefault(name.casefold(), name)
+    other = seen.setdefault(alike(name), name)
     if other != name:
         return f'"{other}" and "{name}" differ only in case'
     return None
 
 
-def clash(names: Iterable[str]) -> str | None:
-    """Returns in words why these cannot be the columns of one table; `None` if they can."""
+def clash(names: Iterable[str], *, keeps_case: bool = False) -> str | None:
+    """Returns in words why these cannot be the columns of one table; `None` if they can.
+
+    JSON and CSV tell names apart by case, and may have one without a letter; DuckDB and most databases do not.
+    """
     seen: dict[str, str] = {}
+    alike: Callable[[str], str] = str if keeps_case else str.casefold
     for name in names:
-        if name == seen.get(name.casefold()):
+        if name == seen.get(alike(name)):
             return f'the column "{name}" is there twice'
-        if problem := _clash(name, seen):
+        if problem := _clash(name, seen, alike):
             return problem
     return None
 
 
-def check_names(names: Iterable[str], where: str) -> None:
-    """Refuses columns that DuckDB, and most databases, could not tell apart.
+def check_names(names: Iterable[str], where: str, *, keeps_case: bool = False) -> None:
+    """Refuses columns that could not be told apart.
 
     Raises:
-        ConfigError: Two names differ only in case or not at all, or one is empty.
+        ConfigError: There is a `clash` of names.
     """
-    if problem := clash(names):
+    if problem := clash(names, keeps_case=keeps_case):
         raise ConfigError(f"{where}: {problem}: rename the column")
