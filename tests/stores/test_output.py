@@ -233,7 +233,7 @@ def test_the_old_output_stands_until_the_commit(given_csv: Path, tmp_path: Path)
     [
         ("missing/out.csv", r"the folder .*missing does not exist"),
         (
-            "out.xlsx",
+            "out.xyz",
             r"use a known extension \(\.csv, \.tsv, \.json, \.jsonl, \.ndjson, \.parquet; all but parquet also",
         ),
         ("out", r"use a known extension"),
