@@ -129,7 +129,10 @@ def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads the choice with the lowest index. It is no success if it was cut, filtered or refused, or is empty."""
+    """Reads the choice with the lowest index.
+
+    It is no success if that is empty, or if any choice was cut, filtered or refused.
+    """
     usage, model = usage_of(body), text_or_none(body.get("model"))
     choice = _first(body)
     if choice is None:
@@ -142,7 +145,20 @@ def answer(body: dict[str, Any]) -> Answer:
     if status is Status.INVALID_OUTPUT and message is not given:
         problem = "the reply's choice has no message"
     called = [call["name"] for call in calls] if calls else ()
+    if status is Status.SUCCESS and len(as_list(body["choices"])) > 1:
+        choice, status, problem = _worst_of_others(choice, body["choices"])
     return Answer(content, text_or_none(choice.get("finish_reason")), model, usage, status, problem, called)
+
+
+def _worst_of_others(first: dict[str, Any], choices: list[Any]) -> tuple[dict[str, Any], Status, str | None]:
+    """Returns the first choice as a success, unless another one was cut, filtered or refused: then that one."""
+    for place, choice in enumerate(choices, 1):
+        if isinstance(choice, dict) and choice is not first:
+            message = as_dict(choice.get("message") or choice.get("delta"))
+            status, problem = _judged(choice, message, text_of(message.get("content")), [])
+            if status not in (Status.SUCCESS, Status.INVALID_OUTPUT):
+                return choice, status, f"choice {place} of {len(choices)}: {problem}"
+    return first, Status.SUCCESS, None
 
 
 def broken_off(body: dict[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import count
 from typing import Any, Final, Protocol
 
@@ -107,6 +108,9 @@ class _Loop:
                     yield from done
             elif self._is_slow or now >= quiet:
                 quiet, self._is_slow = now + _TICK, False
+                self._expire(now)
+                if self._control.breaker.was_answered and not self._control.breaker.is_open:
+                    yield from self._released()
                 yield IDLE
 
     def _has_room(self, now: float) -> bool:
@@ -145,20 +149,35 @@ class _Loop:
         return untried[2]
 
     def _again(self, *, least: bool = False) -> Call | None:
-        """Returns the call that is due again: that which has failed most often, or least.
-
-        One whose row has had its time, for pace or outage, is tried no more.
-        """
-        now, longest = self._control.clock.monotonic(), self._control.backoff.max_elapsed
+        """Returns the call that is due again: that which has failed most often, or least."""
+        now = self._control.clock.monotonic()
         while self._ready:
             entry = max(self._ready) if least else self._ready[0]
             self._ready.remove(entry)
             heapq.heapify(self._ready)
-            call = entry[2]
-            if call.error is None or now - call.first_started <= longest:
-                return call
-            self._doomed.append((call, call.error))
+            if not self._gave_up(entry[2], now):
+                return entry[2]
         return None
+
+    def _gave_up(self, call: Call, now: float) -> bool:
+        """Whether a call that is due again is tried no more: its row has had its time, for pace or outage."""
+        if call.error is None or now - call.first_started <= self._control.backoff.max_elapsed:
+            return False
+        self._doomed.append((call, self._too_late(call.error)))
+        return True
+
+    def _too_late(self, error: ConnectorError) -> ConnectorError:
+        """Returns the error of a row that is tried no more although it has retries left."""
+        told = copy(error)
+        told.message += f": not tried again, as max_row_seconds = {self._control.backoff.max_elapsed:g} leaves no time"
+        return told
+
+    def _expire(self, now: float) -> None:
+        """Gives up the rows that have had their time while none of their calls may start."""
+        self._ready = [entry for entry in self._ready if not self._gave_up(entry[2], now)]
+        heapq.heapify(self._ready)
+        self._held = self._control.gauge.held = [entry for entry in self._held if not self._gave_up(entry[2], now)]
+        heapq.heapify(self._held)
 
     def _fresh(self) -> Any:
         """Returns the next item, unless too many calls wait already."""
@@ -282,7 +301,9 @@ class _Loop:
             if outage is not None:
                 control.stop.request(outage)
             elif wait is None and control.breaker.is_reached:
-                self._doomed.append((call, error))
+                has_retries = call.attempts <= control.backoff.max_retries
+                is_late = has_retries and (error.wait or 0.0) <= control.backoff.max_wait
+                self._doomed.append((call, self._too_late(error) if is_late else error))
             else:
                 self._tried(call, error, now + pause)
         self._recall(now)

@@ -11,6 +11,7 @@ import pytest
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError, ServerError
 from connector.base.records import Reply
 from connector.calls.limits import Limits
+from connector.calls.retry import Backoff
 from tests.simulation import Ending, Endpoint, Run, Time, admits, answers, busiest_minute, refills, run, window
 
 ANSWER = Reply(200, {}, {})
@@ -321,6 +322,37 @@ def test_a_row_that_is_asked_to_wait_for_hours_fails_with_the_reason_and_the_oth
     assert [error.message for error in simulated.failed] == ["come back tomorrow"]
     assert len(simulated.done) == 100
     assert simulated.seconds < 10
+
+
+@pytest.mark.parametrize("per_minute", [0.1, 1, 6])
+@pytest.mark.parametrize("wait", [None, 20.0, 29.0])
+def test_a_row_has_its_time_whatever_the_pace(per_minute: float, wait: float | None) -> None:
+    """A row that waits to be tried again fails once its time is over, and not when its turn comes."""
+
+    def arrive(_now: float, body: bytes) -> Ending:
+        return 0.1, RateLimitError("slow down", wait=wait) if body == b"1" else ANSWER
+
+    simulated = run(
+        8,
+        arrive,
+        concurrency=4,
+        requests_per_minute=per_minute,
+        backoff=Backoff(50, max_elapsed=30),
+        body=lambda row: b"%d" % row,
+    )
+    (failed,) = simulated.failed
+    assert failed.message == "slow down: not tried again, as max_row_seconds = 30 leaves no time"
+    began = next(call.time for call in simulated.sent if call.row == 1)
+    ended = next(at for at, done in simulated.done if isinstance(done.result, RateLimitError))
+    assert ended - began < 31
+
+
+@pytest.mark.parametrize("reset", ["999999h", "99999999999", "1e300", "-5", "nan", "1h" * 5000, "12h30m", "1735689600"])
+def test_no_reset_time_of_a_bucket_stops_a_run_for_more_than_a_minute(reset: str) -> None:
+    headers = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": reset}
+    simulated = run(5, answers(0.1, Reply(200, {}, headers)), concurrency=1)
+    assert len(simulated.done) == 5
+    assert simulated.seconds < 5 * 61
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

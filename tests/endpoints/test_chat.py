@@ -587,3 +587,38 @@ def test_the_usage_may_come_at_another_place(holder: dict[str, Any]) -> None:
     assert usage_of(fold([delta("Hello"), holder])[0]) == Usage(5, 3)
     assert usage_of(holder) == Usage(5, 3)
     assert usage_of({**holder, "usage": {"prompt_tokens": 1}}) == Usage(1)
+
+
+@pytest.mark.parametrize(
+    ("other", "status", "problem"),
+    [
+        (
+            {"message": {"content": ""}, "finish_reason": "content_filter"},
+            Status.FILTERED,
+            "choice 2 of 3: the endpoint's",
+        ),
+        (
+            {"message": {"content": "cu"}, "finish_reason": "length"},
+            Status.TRUNCATED,
+            "choice 2 of 3: the reply was cut",
+        ),
+        ({"message": {"content": None, "refusal": "no"}}, Status.FILTERED, "choice 2 of 3: the model refused"),
+        (
+            {"message": {"content": ""}, "error": {"message": "lost"}},
+            Status.ERROR,
+            "choice 2 of 3: the endpoint broke off",
+        ),
+        ({"message": {"content": "two"}, "finish_reason": "stop"}, Status.SUCCESS, ""),
+        ({"message": {"content": "two"}, "error": None}, Status.SUCCESS, ""),
+    ],
+)
+def test_what_befalls_one_choice_of_several_befalls_the_row(
+    other: dict[str, Any], status: Status, problem: str
+) -> None:
+    """Its text is in a column of the same row; the first choice's text stays what it is."""
+    good = {"message": {"content": "one"}, "finish_reason": "stop"}
+    choices = [{"index": 0, **good}, {"index": 1, **other}, {"index": 2, **good}]
+    found = answer({"choices": choices})
+    assert found.status is status
+    assert (found.problem or "").startswith(problem)
+    assert found.content == "one"
