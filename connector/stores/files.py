@@ -206,6 +206,8 @@ def find(paths: Sequence[str], chosen: str = AUTO) -> list[File]:
     Raises:
         ConfigError: One stands for no file, or for one that cannot be read.
     """
+    if len(paths) > 1 and not os.path.lexists(paths[0]) and os.path.isfile(spaced := " ".join(paths)):  # noqa: PTH113 - as in `_matching`
+        raise ConfigError(f'{paths[0]}: there is no such file: put quotes around a name with spaces: "{spaced}"')
     files = list({file.path: file for path in paths for file in _matching(path, chosen)}.values())
     if len(found := sorted({file.format.reads_as for file in files})) > 1:
         raise ConfigError(

@@ -157,3 +157,21 @@ def test_the_format_may_be_told_where_the_name_does_not(folder: Path, capsys: py
     assert "or say it with --input-format" in refused(capsys, "a.txt")
     assert 'save the sheet as "CSV UTF-8"' in refused(capsys, "a.xlsx")
     assert enriched("a.txt", "--input-format", "csv") == ROWS
+
+
+def test_a_name_with_spaces_and_without_quotes_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "my reviews.csv").write_text(TABLE)
+    assert 'put quotes around a name with spaces: "my reviews.csv"' in refused(capsys, "my", "reviews.csv")
+
+
+@pytest.mark.usefixtures("folder")
+def test_whoever_forgets_the_pipe_is_told_that_rows_are_awaited(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Terminal(b'{"text": "a"}\n')))
+    assert enriched("-") == [{"text": "a"}]
+    assert "rows are read from the terminal: end them with Ctrl-D, or pipe them in" in caplog.text

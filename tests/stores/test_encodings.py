@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from connector.base.errors import ConfigError
 from connector.base.records import Record
 from connector.stores import files
+from connector.stores.staging.encodings import marked
 
 TEXT = "id,text\n1,Café\n2,naïve\n"
 LINES = '{"id": 1, "text": "Café"}\n{"id": 2, "text": "naïve"}\n'
@@ -53,6 +54,19 @@ def test_the_order_of_bytes_is_that_of_the_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"))
     assert rows(path)[1] == {"id": 2, "text": "naïve"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(("name", "text"), [("a.csv", TEXT), ("a.csv", "x\n1\n"), ("a.jsonl", LINES)])
+def test_utf16_without_a_mark_is_known_by_its_zeros(encoding: str, name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    (tmp_path / f"u8-{name}").write_text(text, encoding="utf-8")
+    assert rows(tmp_path / name) == rows(tmp_path / f"u8-{name}")
+
+
+@pytest.mark.parametrize("head", [b"", b"a", b"a,b\n", b"\0\0\0\0", b"a\0b", b"a\0b,", b"\xef\xbb\xbfa"])
+def test_other_beginnings_tell_no_encoding(head: bytes) -> None:
+    assert marked(head) == ""
 
 
 @given(texts=st.lists(st.text(st.characters(codec="cp1252", exclude_characters="\r\n\0"), min_size=1), max_size=5))

@@ -26,6 +26,7 @@ _MARKS: Final = (  # the longer one first: UTF-32's begins like UTF-16's (The Un
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_TELLING: Final = 4  # bytes
 _UTF8: Final = ("utf-8", "utf-8-sig", "ascii")
 
 
@@ -41,7 +42,13 @@ def is_encoding(name: str) -> str:
 
 
 def marked(head: bytes) -> str:
-    """Returns the encoding that the first bytes of a file name by a byte order mark, or nothing."""
+    """Returns the encoding that the first bytes of a text tell, or nothing.
+
+    They tell it by a byte order mark, or by a NUL in every second byte, as UTF-16 begins (RFC 4627, 3).
+    """
+    even, odd = set(head[::2]), set(head[1::2])
+    if len(head) >= _TELLING and (odd == {0}) != (even == {0}) and 0 not in even & odd:
+        return "utf-16-le" if odd == {0} else "utf-16-be"
     return next((name for mark, name in _MARKS if head.startswith(mark)), "")
 
 
