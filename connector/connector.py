@@ -6,9 +6,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, NoReturn, overload
 
 from connector import check, stores, tables
+from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem
 from connector.base.masking import Masker, bare_url
@@ -22,6 +23,7 @@ from connector.engines import Stop
 from connector.protocols.airbyte import selections
 from connector.run import ledger_guard, model_list, passthrough, reading
 from connector.run.destination import Destination
+from connector.run.forecast import Forecast, forecast
 from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Result
@@ -246,6 +248,31 @@ class Connector:
             ):
                 counted = partial(_counted, config=chosen, summary=runtime.summary)
                 yield from table.enriched(results, plan.added, counted)
+
+    def forecast(self, rows: ArrowStream | Iterable[Any]) -> Forecast:
+        """Finds out what `enrich` would do with these rows, without a call: its calls, what they cost, what would fail.
+
+        As text it is what `enrich --dry-run` prints. An iterator is used up by it.
+
+        Args:
+            rows: As `enrich` takes them.
+
+        Raises:
+            ConfigError: The config is wrong, the rows do not fit it, or another run has the ledger.
+            StorageError: The ledger cannot be read.
+        """
+        tables.require_rows(rows)
+        chosen = self._chosen(None)
+        path = ledger_path(chosen) if chosen.cache else None
+        there = path if path is not None and path.is_file() else None
+
+        def refuse() -> NoReturn:
+            raise ConfigError(f"{there}: another run uses this ledger: wait until it ends")
+
+        with closing(tables.open_table(rows, chosen.keep_llm_as)) as table:
+            plan = Plan(chosen, table.columns)
+            with ledger_guard.used(there), ledgers.opened(there, waiting=refuse) as ledger:
+                return forecast(table.records(), plan, ledger, self.stop)
 
     def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
         """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.

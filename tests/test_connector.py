@@ -274,3 +274,21 @@ def test_the_bar_says_what_to_install(endpoint: Endpoint, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ConfigError, match="run pip install tqdm"):
         Connector(config(endpoint)).enrich([{"text": "a"}], progress=True)
+
+
+def test_a_forecast_says_what_enrich_would_do_without_a_call(endpoint: Endpoint, tmp_path: Path) -> None:
+    connector = Connector(config(endpoint, cache=str(tmp_path / "l"), prices={"input": 1, "output": 1}))
+    rows: list[dict[str, Any]] = [{"text": "a"}, {"text": "b"}, {"text": "a"}, {"text": None}]
+    first = connector.forecast(pl.DataFrame(rows))
+    assert (first.rows, first.calls, first.same, first.unsendable, first.known) == (4, 2, 1, 1, 0)
+    assert not (tmp_path / "l").exists()
+    assert endpoint.journal.calls == []
+    list(connector.enrich(rows[:1]))
+    second = connector.forecast(rows)
+    assert (second.known, second.calls) == (2, 1)
+    assert second.cost_usd
+    started = connector.enrich(rows)
+    next(started)
+    with pytest.raises(ConfigError, match="has not ended"):
+        connector.forecast(rows)
+    started.close()
