@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from importlib import import_module
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -31,9 +32,21 @@ def add_input(parser: Parser) -> None:
     group.add_argument("--query", metavar="SELECT", help="the query whose rows are read, in place of --table")
 
 
-def add_output(parser: Parser) -> None:
-    """Adds the options of an output that is a database."""
+def add_output(parser: Parser, output: argparse.Action) -> None:
+    """Adds the options of an output that is a database. `--into` takes the place of the option `output`."""
+
+    class Into(argparse.Action):
+        def __call__(self, _: object, namespace: argparse.Namespace, values: Any, *__: object) -> None:
+            namespace.into, output.required = values, False
+
     group = parser.group("output")
+    group.add_argument(
+        "--into",
+        metavar="TABLE",
+        action=Into,
+        help="in place of OUT: a table of INPUT, whose rows gain the columns; only those that lack them, or whose "
+        "request has changed, are called for",
+    )
     group.add_argument(
         "--table-out", metavar="NAME", help="the table of an OUT that is a database; it is made if need be"
     )
@@ -63,6 +76,22 @@ def shown(path: str) -> str:
     return bare_url(path) if is_database(path) else path
 
 
+def settle(arguments: argparse.Namespace) -> None:
+    """Makes the table of `--into` the input and the output.
+
+    Raises:
+        ConfigError: Another one is named beside it.
+    """
+    if arguments.into is None:
+        return
+    if arguments.output or arguments.table or arguments.query or arguments.table_out:
+        raise ConfigError("--into: the table is input and output: leave out --output, --table, --query, --table-out")
+    if not is_database(arguments.inputs[0]):
+        raise ConfigError(f"--into: {arguments.inputs[0]} is no database: name the URL of one, as sqlite:///FILE")
+    arguments.table = arguments.table_out = arguments.into
+    arguments.output = arguments.inputs[0]
+
+
 def input_options(arguments: argparse.Namespace, config: Config) -> Any:
     """Returns the options of an input that is a database.
 
@@ -84,6 +113,12 @@ def sink(
         ConfigError: There is no table to write to, no key for an upsert, or the database refuses it.
     """
     options = _options(arguments.output, "--table-out", arguments.table_out)
+    if arguments.into is not None:
+        in_place: Any = import_module("connector.stores.loading.in_place")  # it needs SQLAlchemy
+        updating: AbstractContextManager[Sink] = in_place.updating(
+            options.url, options.table, added, getattr(source, "primary_key", ())
+        )
+        return updating
     key = tuple(arguments.primary_key) or names_of(config.primary_key) or getattr(source, "primary_key", ())
     mode = _MODES[arguments.mode]
     if mode == "append_dedup" and not key:

@@ -27,6 +27,7 @@ from connector.commands._options import STANDARD, add_arguments, check_output, c
 from connector.commands._types import new_file_path, percent
 from connector.engines import Stop
 from connector.parser import Parser
+from connector.run.in_place import Due
 from connector.run.on_error import FailedRows, Policy
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
@@ -43,7 +44,7 @@ def arguments(parser: Parser) -> None:
     parser.usage = "%(prog)s INPUT... -o OUT [options]"
     add_arguments(parser)
     output, ways = parser.group("output"), parser.group("run")
-    output.add_argument(
+    out = output.add_argument(
         "-o",
         "--output",
         required=True,
@@ -51,7 +52,7 @@ def arguments(parser: Parser) -> None:
         type=new_file_path,
         help="the output file, - for JSONL on stdout, or the URL of a database",
     )
-    _databases.add_output(parser)
+    _databases.add_output(parser, out)
     ways.add_argument(
         "--ledger",
         type=new_file_path,
@@ -91,6 +92,7 @@ def arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
+    _databases.settle(arguments)
     config = config_from(arguments)
     for option in ("output", "dead_letter", "ledger", "report"):
         check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
@@ -107,6 +109,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     )
     with ExitStack() as stack:
         source = stack.enter_context(stores.load(given.type).source(given, limit=arguments.limit))
+        if arguments.into is not None:
+            source = Due(source, Plan(config))
         plan = Plan(config, source.columns or None)
         stack.enter_context(interruptible(stop))
         if arguments.dry_run:

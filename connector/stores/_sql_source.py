@@ -56,6 +56,7 @@ class Query:
         self._directory = directory
         self._taken: dict[SqlPosition, tuple[Path, int]] = {}
         self._limit = limit
+        self._selected = "*"
         self._reader = readers.load(database.kind)
         self.rows: int | None = None
         self.name = asked.name
@@ -64,6 +65,7 @@ class Query:
             described = self._reader.columns(connection, self._query)
             check_names([each.name for each in described], "query" if asked.query else asked.table)
             self._fields = {each.name: each for each in described}
+            self._selected = ", ".join(map(self._quoted, self._fields))  # another column may be added before it is read
             self.primary_key = () if asked.query or cursor_field else self._ordered_key(connection)
         self.columns: dict[str, Schema] = {name: dict(each.schema) for name, each in self._fields.items()}
         self._cursor = None if cursor_field is None else self._ordered(cursor_field)
@@ -104,6 +106,8 @@ class Query:
             with closing(self._reader.batches(connection, query, parameters, size)) as batches:
                 for batch in () if most == 0 else batches:
                     rows = batch if most is None else batch[: most - count]
+                    if rows and len(rows[0]) != len(self._fields):
+                        raise ConfigError(f"{self.name}: the query has other columns than a moment ago: run it again")
                     for place, column in strict:
                         _require(column, map(itemgetter(place), rows))
                     count += len(rows)
@@ -130,7 +134,7 @@ class Query:
         if self._asked.query:
             return self._asked.query.rstrip().rstrip(";")
         schema, _, table = self._asked.table.rpartition(".")
-        return f"SELECT * FROM {f'{self._quoted(schema)}.' if schema else ''}{self._quoted(table)}"  # noqa: S608 - quoted
+        return f"SELECT {self._selected} FROM {f'{self._quoted(schema)}.' if schema else ''}{self._quoted(table)}"  # noqa: S608 - quoted
 
     @property
     def _within(self) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from connector.base.records import Record
 from connector.cli import main
 from connector.commands import ExitCode
+from connector.stores.loading import in_place
 from tests import databases
 from tests.databases import Base
 from tests.endpoint import Endpoint, answer_to
@@ -118,3 +120,57 @@ def test_the_answer_is_that_of_the_row(base: Base, endpoint: Endpoint) -> None:
     given = (base.url, "--table", "reviews", "-o", base.url, "--table-out", "reviews_enriched")
     assert run(endpoint, *given) == ExitCode.DONE
     assert set(labels(base).values()) <= {answer_to(f"Classify: {text}") for text in ("fine", "late", "good")}
+
+
+def test_a_table_gains_columns_in_place_for_the_rows_that_lack_them_or_have_changed(
+    base: Base, endpoint: Endpoint, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    filled(base)
+    given = (base.url, "--into", "reviews")
+    assert run(endpoint, *given) == ExitCode.DONE, capsys.readouterr().err
+    assert set(labels(base, "reviews")) == {1, 2, 3}
+    assert None not in labels(base, "reviews").values()
+    assert len(endpoint.journal.calls) == 3
+    for ledger in tmp_path.glob("*.ledger"):
+        ledger.unlink()  # what is known is in the table
+    assert run(endpoint, *given) == ExitCode.DONE
+    assert len(endpoint.journal.calls) == 3
+    base.run("UPDATE reviews SET review = 'bad' WHERE id = 2")
+    base.run("UPDATE reviews SET label = 'by hand' WHERE id = 3")
+    base.run("INSERT INTO reviews (id, review) VALUES (4, 'new')")
+    assert run(endpoint, *given) == ExitCode.DONE
+    assert len(endpoint.journal.calls) == 5
+    assert labels(base, "reviews")[3] == "by hand"
+    assert None not in labels(base, "reviews").values()
+    assert base.run("SELECT COUNT(*) FROM reviews") == [(4,)]
+
+
+def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:
+    filled(base)
+    base.run("ALTER TABLE reviews ADD COLUMN stars BIGINT")
+    with in_place.updating(base.secret, "reviews", {"label": {"type": "string"}}, ["id"]) as sink:
+        sink.write(Record(0, {"id": 1, "review": "old", "stars": None}), {"label": "x"})
+        base.run("UPDATE reviews SET stars = 5")
+        sink.write(Record(1, {"id": 2}), None)
+        sink.commit()
+    assert base.run("SELECT id, stars, label FROM reviews ORDER BY id") == [(1, 5, "x"), (2, 5, None), (3, 5, None)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("in.csv", "--into", "reviews"), "is no database"),
+        (("sqlite:///in.db", "--into", "reviews", "-o", "o.csv"), "leave out"),
+        (("sqlite:///in.db", "--into", "nowhere"), "no such table"),
+        (("sqlite:///in.db", "--into", "keyless"), "has no primary key"),
+        (("sqlite:///in.db", "--table", "reviews"), "required: -o/--output"),
+    ],
+)
+def test_what_cannot_be_done_in_place_is_told_first(
+    endpoint: Endpoint, given: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = filled(Base("sqlite", "sqlite:///in.db"))
+    base.run("CREATE TABLE keyless (id BIGINT, review TEXT)")
+    assert run(endpoint, *given) == ExitCode.USAGE
+    assert said in capsys.readouterr().err
+    assert not endpoint.journal.calls

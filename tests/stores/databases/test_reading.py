@@ -410,6 +410,16 @@ def test_a_connection_that_is_lost_while_rows_are_read_is_made_again(
     assert not failures
 
 
+def test_columns_that_come_between_looking_and_reading_are_left_out_or_told(base: Base) -> None:
+    base.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
+    base.fill("t", 2)
+    with source(base, table="t") as whole, source(base, "SELECT * FROM t") as query:
+        base.run("ALTER TABLE t ADD COLUMN v BIGINT")
+        assert rows_of(whole) == [{"id": 0}, {"id": 1}]
+        with pytest.raises(ConfigError, match="other columns than a moment ago"):
+            rows_of(query)
+
+
 def test_states_come_with_the_rows_that_they_cover(base: Base) -> None:
     base.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
     base.fill("t", 2_500)

@@ -1,0 +1,128 @@
+"""Columns of rows that a table has already: made where they are missing, and filled by primary key, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from connector.base.errors import ConfigError, ConnectorError, StorageError
+from connector.base.records import JSON, Record, Schema
+from connector.stores import writers
+from connector.stores.databases.connection import Database, opened, persistent
+from connector.stores.loading import kinds
+from connector.stores.loading.base import Column, Plan, Writer
+
+_ROWS: Final = 500
+
+
+class Updater:
+    """A `Sink` that fills the columns `added` of the rows which have the keys of the records.
+
+    A batch is durable when the next one begins, so a run that ends early leaves the rows so far filled.
+    """
+
+    def __init__(self, database: Database, name: str, added: Mapping[str, Schema], key: Sequence[str]) -> None:
+        self._database = database
+        self._name = name
+        self._added = added
+        self._key = key
+        self._writer: type[Writer] = writers.load(database.kind)
+        self._waiting: list[tuple[Sequence[Any], Mapping[str, JSON]]] = []
+        self._columns: list[tuple[Column, Callable[[JSON], Any]]] = []
+
+    def prepare(self) -> None:
+        """Adds the columns that the table lacks, and tries an update of no row.
+
+        Raises:
+            ConfigError: There is no such table, or no right to change it.
+        """
+        persistent(lambda: self._with(ConfigError, self._prepare))
+
+    def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
+        """See `Sink.write`. Rows that are left out stay as they are."""
+        if added is None:
+            return
+        self._waiting.append(([record.data[name] for name in self._key], added))
+        if len(self._waiting) >= _ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """See `Sink.flush`."""
+        if self._waiting:
+            persistent(lambda: self._with(StorageError, self._update))
+            self._waiting.clear()
+
+    def commit(self) -> None:
+        """See `Sink.commit`."""
+        self.flush()
+
+    def _with(self, kind: type[ConnectorError], act: Callable[[Writer], None]) -> None:
+        with self._database.connect(kind) as connection:
+            writer = self._writer(connection, self._name)
+            writer.begin(lambda: None)
+            act(writer)
+            writer.end()
+
+    def _prepare(self, writer: Writer) -> None:
+        table = writer.table()
+        if table is None:
+            raise ConfigError(f"--into: there is no table {self._name}: name one of the database")
+        self._columns = []
+        for name, schema in self._added.items():
+            kind = kinds.of_schema(schema)
+            kind = writer.supported(kinds.TEXT if kind == kinds.NULL else kind)
+            column = table.columns.get(name)
+            if column is None:
+                column = Column(name, kind)
+                writer.add(column, Plan("append", [column]))
+            self._columns.append((column, kinds.converter(column.kind)))
+        self._run(writer, [], "1 = 0")
+
+    def _update(self, writer: Writer) -> None:
+        rows = [(*self._values(added), *map(_parameter, key)) for key, added in self._waiting]
+        self._run(writer, rows, " AND ".join(f"{writer.quote(name)} = {{0}}" for name in self._key))
+
+    def _values(self, added: Mapping[str, JSON]) -> Iterator[Any]:
+        for column, convert in self._columns:
+            value = added.get(column.name)
+            try:
+                yield None if value is None else convert(value)
+            except ValueError as error:
+                raise StorageError(
+                    f'{self._name}: the column "{column.name}" cannot take a value ({error}): change its type, or drop '
+                    "the column, which is then made as it has to be"
+                ) from None
+
+    def _run(self, writer: Writer, rows: list[tuple[Any, ...]], where: str) -> None:
+        mark = "?" if self._database.kind in ("sqlite", "duckdb") else "%s"
+        connection: sa.Connection = writer.connection
+        if rows:
+            filled = ", ".join(f"{writer.quote(column.name)} = {mark}" for column, _ in self._columns)
+            connection.exec_driver_sql(f"UPDATE {writer.place} SET {filled} WHERE {where.format(mark)}", rows)
+        else:
+            names = [writer.quote(column.name) for column, _ in self._columns]
+            writer.run(f"UPDATE {writer.place} SET {', '.join(f'{name} = {name}' for name in names)} WHERE {where}")
+
+
+def _parameter(value: Any) -> Any:
+    """Returns a value of a key as drivers take it: a number with more digits than a double has, as text."""
+    return str(value) if isinstance(value, float) and type(value) is not float else value
+
+
+@contextmanager
+def updating(url: SecretStr, table: str, added: Mapping[str, Schema], key: Sequence[str]) -> Iterator[Updater]:
+    """Opens a table whose rows are to gain the columns `added`.
+
+    Raises:
+        ConfigError: It has no primary key, or cannot be changed.
+    """
+    if not key:
+        raise ConfigError(f"--into: {table} has no primary key to tell its rows by: add one, or write to another table")
+    with opened(url) as database:
+        updater = Updater(database, table, added, key)
+        updater.prepare()
+        yield updater
