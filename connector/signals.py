@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn
 
 from connector.base.errors import Interrupted
+from connector.base.live_line import LiveLine
 from connector.engines import Stop
 
-_ENDING: Final = b"stopping: the calls in flight are finished and kept; a second Ctrl-C, or signal, ends at once\n"
+_AGAIN: Final = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "a second signal"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,8 +26,10 @@ def interruptible(stop: Stop) -> Iterator[None]:
         if stop.reason is not None:
             end_by(number)
         stop.request(Interrupted(number))
+        erase = sys.stderr.taken() if isinstance(sys.stderr, LiveLine) else ""
+        told = f"{erase}{stop.ending()}; {_AGAIN[signal.Signals(number)]} ends at once\n"
         with suppress(OSError):  # not by `print`, which the signal may have interrupted
-            os.write(2, _ENDING)
+            os.write(2, told.encode())
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from typing import Final, TextIO
 
@@ -26,6 +27,11 @@ def write(stream: TextIO, text: str) -> None:
     except UnicodeEncodeError:
         shown = re.sub(r"[^\x00-\x7f]", _escape, shown)
     stream.write(shown)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Returns whether a stream is a terminal that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def show_logs() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from connector import check, stores
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
-from connector.base.terminal import write
+from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode, _databases
 from connector.commands._beforehand import check_rows, dry_run, remembering
 from connector.commands._ledger_file import run_ledger
@@ -122,8 +122,14 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         )
         dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
         check_rows(source, plan, stop, quiet=arguments.quiet)
-        runtime = Runtime(plan, path, stop=stop, remembering=remembering(earlier, quiet=arguments.quiet))
-        live = sys.stderr.isatty() and not arguments.quiet
+        progress = stack.enter_context(Progress(live=is_terminal(sys.stderr), quiet=arguments.quiet))
+        runtime = Runtime(
+            plan,
+            path,
+            stop=stop,
+            waiting=progress.ledger_is_busy(path, stop),
+            remembering=remembering(earlier, quiet=arguments.quiet),
+        )
         report: Any = None
         if recorder is not None:
             names = {
@@ -131,7 +137,6 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 "output": _databases.shown(arguments.output),
             }
             report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
-        progress = Progress(runtime.summary, runtime.control, runtime.budget, sys.stderr, rows=source.rows, live=live)
         failed = FailedRows()
         try:
             with (
@@ -139,7 +144,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 check.explaining(runtime),
                 closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results,
             ):
-                passing = progress.watched(results)
+                passing = progress.watched(results, runtime, source.rows)
                 _write(report.watched(passing) if report else passing, sink, dead, failed, config.on_error)
             if dead is not None:
                 dead.commit()
@@ -150,8 +155,6 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             if path is not None and path.exists() and runtime.kept:
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
-        finally:
-            progress.close()
     if not arguments.quiet:
         _tell_end(arguments, runtime.summary)
     is_failed = (

@@ -142,9 +142,13 @@ class Stop:
 
     Args:
         outer: Another stop whose request counts here too; a request made here does not count there.
+
+    Attributes:
+        ending: Says, for people, what a run still does once it is asked to end; whatever runs sets it.
     """
 
     def __init__(self, outer: Stop | None = None) -> None:
+        self.ending: Callable[[], str] = lambda: "stopping"
         self._outer = outer
         self._reason: BaseException | None = None
 
@@ -206,6 +210,11 @@ class Control(NamedTuple):
     grace: float = 10.0
     resolve: Resolve = as_it_stands
     otherwise: Otherwise = nothing_else
+
+    def ending(self) -> str:
+        """Returns what is still done once the run is asked to end, for people."""
+        calls = sum(call.started is not None for call in self.gauge.given)  # as of now, not of the last result
+        return f"finishing {calls:,} call{'s'[: calls != 1]} (up to {self.grace:.0f} s)" if calls else "stopping"
 
     def waiting(self) -> Waiting | None:
         """Returns what keeps the next call from starting; `None` where nothing does, or only the calls in flight.

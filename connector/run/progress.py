@@ -1,66 +1,188 @@
-"""What people see on stderr while a run goes on at a terminal: a live line."""
+"""What people are told on stderr while a run goes on: a live line on a terminal, and else a plain line now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, TextIO
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Self
 
-from connector.base.cost import Budget
-from connector.engines import Control
+from connector.base.clock import Clock
+from connector.base.live_line import LiveLine, Part, fitted
+from connector.base.records import Outcome, Status
+from connector.base.terminal import write
+from connector.engines import Control, Stop
 from connector.run.pipeline import Result
-from connector.run.summary import Summary, duration, spent
+from connector.run.runtime import Runtime
+from connector.run.summary import Summary, duration
 
 _EVERY: Final = 0.2  # seconds between two live lines
-_CLEAR: Final = "\r\x1b[K"
+_FIRST_PLAIN: Final = 10.0  # seconds until the first plain line; each further one takes twice as long, up to
+_LAST_PLAIN: Final = 300.0
+_WINDOW: Final = 30.0  # seconds by which the rate is told
+_ENOUGH: Final = 10  # rows, at least; fewer take longer
+_LONG: Final = 5.0  # seconds after which the age of the oldest call is told
+_KINDS: Final = 2  # kinds of failures that are told
+_MANY: Final = 10  # from here on, a rate is told in whole numbers
 
 
 class Progress:
-    """Shows how far a run is.
+    """Shows how far a run is; a context manager.
+
+    Args:
+        live: Whether stderr is a terminal, where a line is drawn in place.
+        quiet: Whether to say nothing at all.
+    """
+
+    def __init__(self, *, live: bool, quiet: bool = False, clock: Clock | None = None) -> None:
+        self._line = LiveLine(sys.stderr) if live and not quiet else None
+        self._is_quiet = quiet
+        self._now = (clock or Clock()).monotonic
+        self._every = _EVERY if live else _FIRST_PLAIN
+        self._due = self._now() + (0.0 if live else _FIRST_PLAIN)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._line is not None:
+            self._open.enter_context(self._line)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def ledger_is_busy(self, path: Path | None, stop: Stop) -> Callable[[], None]:
+        """Returns what to do while another run has the ledger: say so, and wait for it until a stop is asked for."""
+        since, has_begun = self._now(), False
+
+        def wait() -> None:
+            nonlocal has_begun
+            if stop.reason is not None:
+                raise stop.reason
+            if self._line is None and not (has_begun or self._is_quiet):
+                write(sys.stderr, f"another run uses the ledger {path}: waiting for it to end\n")
+            has_begun = True
+            lasts = duration(self._now() - since)
+            self._tell(lambda: [Part("waiting for the ledger of another run"), Part(f"{lasts} so far", 1)])
+
+        return wait
+
+    def watched(self, results: Iterator[Result], runtime: Runtime, rows: int | None) -> Iterator[Result]:
+        """Passes the results of a run on, counted in its summary, and tells how far it is.
+
+        Args:
+            rows: Rows in all, where known.
+        """
+        figures = Figures(runtime.summary, runtime.control, rows)
+        for result in runtime.summary.watched(results):
+            if isinstance(result, Outcome):
+                figures.add(result)
+            if not self._is_quiet and self._now() >= self._due:
+                self._tell(figures.parts)
+            yield result
+
+    def _tell(self, parts: Callable[[], list[Part]]) -> None:
+        """Says something if it is time to."""
+        now = self._now()
+        if self._is_quiet or now < self._due:
+            return
+        self._due = now + self._every
+        if self._line is not None:
+            self._line.draw(parts())
+        else:
+            self._every = min(2 * self._every, _LAST_PLAIN)
+            write(sys.stderr, fitted(parts(), None) + "\n")
+
+
+class Figures:
+    """How far a run is, in words.
 
     Args:
         rows: Rows in all, where known.
-        live: Whether to draw the live line.
     """
 
-    def __init__(
-        self, summary: Summary, control: Control, budget: Budget, out: TextIO, *, rows: int | None, live: bool
-    ) -> None:
+    def __init__(self, summary: Summary, control: Control, rows: int | None) -> None:
         self._summary = summary
         self._control = control
-        self._budget = budget
-        self._out = out
         self._rows = rows
-        self._live = live
-        self._now = control.clock.monotonic
-        self._next_line = 0.0
+        self._called = 0  # rows that calls of this run have answered
+        self._failures: Counter[str] = Counter()
+        self._marks: deque[tuple[float, int]] = deque([(control.clock.monotonic(), 0)])
 
-    def watched(self, results: Iterator[Result]) -> Iterator[Result]:
-        """Counts results in the summary, passes them on, and keeps the live line up to date."""
-        for result in self._summary.watched(results):
-            if self._live and self._now() >= self._next_line:
-                self._next_line = self._now() + _EVERY
-                self._out.write(_CLEAR + self._line())
-                self._out.flush()
-            yield result
+    def add(self, outcome: Outcome) -> None:
+        """Takes note of an outcome."""
+        provenance, error = outcome.provenance, outcome.provenance.error
+        if not provenance.cached and provenance.attempts:
+            self._called += 1
+        if outcome.status is Status.ERROR and error is not None:
+            self._failures[f"HTTP {error.http_status}" if error.http_status else error.class_] += 1
+        elif outcome.status.is_failure:
+            self._failures[outcome.status.value] += 1
 
-    def _line(self) -> str:
-        done, failed = self._summary.rows, self._summary.failed
-        rate = done / max(self._summary.seconds, 1e-9)
-        parts = [
-            f"{done:,}" + (f" of {self._rows:,}" if self._rows is not None else "") + " rows",
-            f"{rate:,.0f}/s",
+    def parts(self) -> list[Part]:
+        """Returns what a line tells now. A row that the ledger knew took no time, so it counts for no rate."""
+        summary, gauge, now = self._summary, self._control.gauge, self._control.clock.monotonic()
+        rate, left = self._rate(now), max(0, (self._rows or 0) - summary.rows)
+        of = f" of {self._rows:,}" if self._rows is not None else ""
+        return [
+            Part(f"{summary.rows:,}{of} rows"),
+            Part(f"{summary.cached:,} known" if summary.cached else "", 6),
+            Part(_speed(rate) if rate else "", 5),
+            self._doing(now),
+            Part(f"{duration(left / rate)} left" if left and rate else "", 2),
+            Part(_costs(summary.cost_usd, left / self._called if self._called else 0.0), 4),
+            Part(self._failed(), 3),
+            Part(f"{gauge.retries:,} retries" if gauge.retries else "", 8),
+            Part(f"{summary.tokens:,} tokens" if summary.tokens else "", 9),
         ]
-        gauge = self._control.gauge
-        parts.append(f"{gauge.in_flight} in flight")
-        parts.append(f"{gauge.retries:,} retries")
-        parts += spent(self._budget.tokens, self._budget.cost_usd)
-        if failed:
-            parts.append(f"{failed:,} failed")
-        if self._rows is not None and rate > 0:
-            parts.append(f"{duration((self._rows - done) / rate)} left")
-        return " · ".join(parts)
 
-    def close(self) -> None:
-        """Clears the live line."""
-        if self._live:
-            self._out.write(_CLEAR)
+    def _rate(self, now: float) -> float:
+        """Returns how many rows a second calls answered of late; zero where that is not known yet."""
+        marks = self._marks
+        if self._called > marks[-1][1]:
+            marks.append((now, self._called))
+        while len(marks) > 1 and now - marks[1][0] > _WINDOW and self._called - marks[1][1] >= _ENOUGH:
+            marks.popleft()
+        since, before = marks[0]
+        return (self._called - before) / (now - since) if now > since else 0.0
+
+    def _doing(self, now: float) -> Part:
+        """Returns what the run waits for: an end, an endpoint, a pace, or the calls in flight."""
+        gauge, waiting = self._control.gauge, self._control.waiting()
+        if self._control.stop.reason is not None:
+            return Part(self._control.ending(), 1)
+        if waiting is not None:
+            return Part(str(waiting), 1)
+        oldest = gauge.oldest(now) or 0.0
+        if oldest >= _LONG:
+            return Part(f"{gauge.in_flight:,} in flight, the oldest for {duration(oldest)}", 1)
+        return Part(f"{gauge.in_flight:,} in flight", 7)
+
+    def _failed(self) -> str:
+        count = self._failures.total()
+        kinds = self._failures.most_common(_KINDS)
+        told = ", ".join(f"{number:,} × {kind}" for kind, number in kinds)
+        more = ", …" if len(self._failures) > len(kinds) else ""
+        return f"{count:,} failed ({told}{more})" if count else ""
+
+
+def _speed(rate: float) -> str:
+    """Returns rows a second, a minute or an hour, whichever people can imagine."""
+    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
+        if rate * seconds >= 1 or unit == "h":
+            break
+    number = rate * seconds
+    return f"{number:,.0f} rows/{unit}" if number >= _MANY else f"{number:.1f} rows/{unit}"
+
+
+def _costs(spent: float | None, share_left: float) -> str:
+    """Returns what was paid, and what the run may come to; nothing where no cost is known."""
+    if not spent:
+        return ""
+    total = spent * (1 + share_left)
+    return f"{_usd(spent)} of about {_usd(total)}" if share_left else _usd(spent)
+
+
+def _usd(amount: float) -> str:
+    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"

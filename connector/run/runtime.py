@@ -189,6 +189,7 @@ class Runtime:
             clock or Clock(),
             grace=config.config.timeout,
         )
+        self.control.stop.ending = self.control.ending
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
         _warn_if_readable(config)

@@ -1,0 +1,107 @@
+"""One line at the bottom of a terminal that is drawn anew in place, and makes way for whatever else is printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, Self, TextIO
+
+_ERASE: Final = "\r\x1b[K"  # to the first column, then to the end of the line (ECMA-48: EL)
+_PLAIN: Final = str.maketrans("·×…", "|x~")
+_NARROWEST: Final = 10  # columns; a terminal that tells less tells nothing
+_USUAL: Final = 80
+
+
+class Part(NamedTuple):
+    """A part of a line. Where there is no room for all parts, those of the highest `rank` are left out."""
+
+    text: str
+    rank: int = 0
+
+
+def fitted(parts: Iterable[Part], columns: int | None) -> str:
+    """Returns parts as a line of at most so many columns; `None` for as many as they need."""
+    chosen = [part for part in parts if part.text]
+    while columns is not None and len(line := _joined(chosen)) > columns:
+        if len(chosen) == 1:
+            return f"{line[: columns - 1]}…"
+        worst = max(part.rank for part in chosen)
+        last = max(place for place, part in enumerate(chosen) if part.rank == worst)
+        del chosen[last]
+    return _joined(chosen)
+
+
+def _joined(parts: list[Part]) -> str:
+    return " · ".join(part.text for part in parts)
+
+
+class LiveLine:
+    """A line on a terminal. While it is entered it stands before `sys.stderr`: what is printed there erases it first.
+
+    Args:
+        stream: The terminal, as a stream of text.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()  # which a signal handler may take again
+        self._drawn = ""
+
+    @property
+    def columns(self) -> int:
+        """How many columns a line may take now: all but the last, where some terminals wrap."""
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError):
+            columns = 0
+        return (columns if columns >= _NARROWEST else _USUAL) - 1
+
+    def draw(self, parts: Iterable[Part]) -> None:
+        """Shows a line in place of the one before it."""
+        line = fitted(parts, self.columns)
+        with self._lock:
+            self._stream.write(_ERASE + _encodable(line, self._stream.encoding))
+            self._stream.flush()
+            self._drawn = line
+
+    def clear(self) -> None:
+        """Erases the line."""
+        with self._lock:
+            if self._drawn:
+                self._drawn = ""
+                self._stream.write(_ERASE)
+                self._stream.flush()
+
+    def taken(self) -> str:
+        """Returns what erases the line, for whoever writes past `sys.stderr`; nothing where there is none."""
+        drawn, self._drawn = self._drawn, ""
+        return _ERASE if drawn else ""
+
+    def write(self, text: str) -> int:
+        """Writes something else, for whoever writes to `sys.stderr`."""
+        with self._lock:
+            self.clear()
+            return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> Self:
+        sys.stderr = self  # all that it does not define, the stream does
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+        if sys.stderr is self:
+            sys.stderr = self._stream
+
+
+def _encodable(line: str, encoding: str | None) -> str:
+    """Returns a line without characters that the terminal's encoding lacks."""
+    try:
+        line.encode(encoding or "utf-8")
+    except UnicodeEncodeError:
+        return line.translate(_PLAIN).encode("ascii", "replace").decode()
+    return line
