@@ -129,6 +129,15 @@ def test_whatever_a_reply_holds_can_be_written(tmp_path: Path, name: str) -> Non
         assert "\ud83d half a pair" in json.loads(text)["run"]["stopped_by"]
 
 
+def test_what_the_rows_do_not_tell_is_not_put_down_to_the_endpoint() -> None:
+    said = " ".join(Document(page(figures_of([answered(1, {}, {}, attempts=0, model=None)]))).texts)
+    assert "the model is not known" in said
+    assert "does not count" not in said
+    uncounted = answered(1, {}, {}, input_tokens=None, output_tokens=None)
+    assert "the endpoint does not count them" in " ".join(Document(page(figures_of([uncounted]))).texts)
+    assert "no model has answered" in " ".join(Document(page(PAGES["nothing"])).texts)
+
+
 def test_a_run_that_asked_for_nothing_cost_nothing() -> None:
     said = " ".join(Document(page(PAGES["nothing"])).texts)
     assert "$0.00" in said
