@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -260,6 +261,21 @@ def test_a_pydantic_model_is_an_output_schema(endpoint: Endpoint) -> None:
         Config(**given).output_schema
         == Config(**config(endpoint, output_schema=schemas.of_model(Sentiment))).output_schema
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (dict, "output_schema is the class dict: give a JSON Schema, or the class of a pydantic model"),
+        (Enum, "is the class Enum"),
+        (list[Sentiment], "is an object of GenericAlias"),
+        (Sentiment(label="good", words=[]), "is an object of Sentiment"),
+    ],
+)
+def test_an_output_schema_that_is_none_is_told_what_it_may_be(endpoint: Endpoint, given: object, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Connector(config(endpoint, output_schema=given))
+    assert told.replace("output_schema is", "output_schema: is") in caught.value.message
 
 
 def test_a_bar_follows_the_rows_and_says_what_failed(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:

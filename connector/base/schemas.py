@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib import import_module
 from itertools import count
 from typing import Any, Final, Protocol
 
+from connector.base.errors import ConfigError, Problem
 from connector.base.records import ANY, JSON, Schema
 
 _MOST: Final = 10_000  # schemas within one: definitions that refer to each other twice unfold to any number
@@ -28,6 +30,22 @@ def checker_of(schema: Schema) -> Checker:
     opened: Any = import_module("connector.base.reply_schema")
     checker: Checker = opened.ReplySchema(schema)
     return checker
+
+
+def of_given(given: Any) -> JSON:
+    """Returns what a config says of a schema: it may be the class of a pydantic model.
+
+    Raises:
+        ConfigError: It is another class, or an object that is not JSON.
+    """
+    if isinstance(given, type) and hasattr(given, "model_json_schema"):
+        return of_model(given)
+    if given is None or isinstance(given, Mapping | Sequence | int | float):  # JSON, which the spec judges
+        known: JSON = given
+        return known
+    name = f"the class {given.__name__}" if isinstance(given, type) else f"an object of {type(given).__name__}"
+    what = f"is {name}: give a JSON Schema, or the class of a pydantic model, whose fields are the columns"
+    raise ConfigError([Problem("output_schema", what)])
 
 
 def of_model(model: Any) -> Schema:

@@ -73,8 +73,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
             raise ConfigError("the config is not an object of options")
         _require_texts(data)
         given = from_environment({name: value for name, value in data.items() if value not in (None, "")})
-        if hasattr(model := given.get("output_schema"), "model_json_schema"):
-            given["output_schema"] = schemas.of_model(model)
+        given |= {"output_schema": schemas.of_given(given["output_schema"])} if "output_schema" in given else {}
         if given.get("api_key_command") and given.get("api_key"):
             raise ConfigError([Problem("api_key_command", "makes the key, and api_key is set as well: remove one")])
         try:
