@@ -38,6 +38,7 @@ EXTRAS: Final = {
     "mysql": "mariadb",
     "mariadb": "mariadb",
     "duckdb": "duckdb",
+    **{name: name for name in ("snowflake", "bigquery", "databricks", "redshift")},
 }
 """The extra that installs the driver of a database."""
 
@@ -235,7 +236,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         only = {"use_native_hstore": False} if driver == "psycopg" else {}  # or an hstore is a dict
         return sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=more, **only)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        is_ours = not driver or _DRIVERS.get(backend) == url.drivername
+        is_ours = not driver or _DRIVERS.get(backend, url.drivername) == url.drivername
         if is_ours and backend in EXTRAS:
             install = f"pip install 'openai-compatible-connector[{EXTRAS[backend]}]'"
         elif isinstance(error, ModuleNotFoundError):

@@ -73,10 +73,12 @@ class Writer(ABC):
     """One table of one database, over one connection. Made for one commit: `began`, then `table`, `write`, `end`.
 
     Attributes:
+        DRIVERS: Drivers that the writer needs, as SQLAlchemy calls them; empty for any.
         has_nul: Whether texts may hold the character NUL.
     """
 
     RULES: ClassVar[Rules] = Rules()
+    DRIVERS: ClassVar[Sequence[str]] = ()
     has_nul: ClassVar[bool] = True
 
     def __init__(self, connection: sa.Connection, name: str) -> None:

@@ -88,6 +88,8 @@ _PATTERNS: Final = {
     "timestamp_tz": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
     "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
 }
+TEXTS: Final = (*_PATTERNS, "uuid")
+"""Kinds whose values, once found to fit, are handed on as they are."""
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     "date": dt.date.fromisoformat,
     "time": dt.time.fromisoformat,

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -35,7 +35,12 @@ _LOG: Final = logging.getLogger(__name__)
 
 _SOME: Final[Mapping[str, Schema]] = {"id": {"type": "integer"}}  # where no column is known yet
 
-Rows = list[dict[str, JSON]]
+
+class Rows(NamedTuple):
+    """Some rows, and whether a text in them may hold the character NUL."""
+
+    values: list[dict[str, JSON]]
+    may_have_nul: bool = False
 
 
 class Appender:
@@ -55,6 +60,8 @@ class Appender:
     ) -> None:
         self._database = database
         self._writer: type[Writer] = writers.load(database.kind)
+        if self._writer.DRIVERS and database.engine.dialect.driver not in self._writer.DRIVERS:
+            self._writer = writers.load(writers.GENERIC)
         self._name = name
         self._spool = spool
         self._columns = columns
@@ -147,10 +154,15 @@ class Appender:
             lines.append(line)
             size += len(line)
             if len(lines) == _ROWS or size > _BYTES:
-                yield numbers.loads(b"[%b]" % b",".join(lines))
+                yield _decoded(lines)
                 lines, size = [], 0
         if lines:
-            yield numbers.loads(b"[%b]" % b",".join(lines))
+            yield _decoded(lines)
+
+
+def _decoded(lines: list[bytes]) -> Rows:
+    text = b"[%b]" % b",".join(lines)
+    return Rows(numbers.loads(text), b"\\u0000" in text)
 
 
 class _Layout:
@@ -163,6 +175,7 @@ class _Layout:
         self.names = Names(writer.RULES, self._existing, schemas)
         self._is_kept = target.mode != "overwrite"  # the kinds that columns have, count
         self.kinds: dict[str, Kind] = {}
+        self.widened: set[str] = set()
         self._seen: set[str] = set()
         self._schemas = schemas
         for name in schemas:
@@ -170,19 +183,24 @@ class _Layout:
 
     def learn(self, rows: Rows) -> None:
         """Widens the columns so far that they hold these rows."""
-        for name in dict.fromkeys(name for row in rows for name in row) if rows else ():
-            if name not in self.kinds:
-                self._meet(name)
+        for keys in {tuple(row): None for row in rows.values}:
+            for name in keys:
+                if name not in self.kinds:
+                    self._meet(name)
         for name, kind in self.kinds.items():
-            values = [row.get(name) for row in rows]
+            values = [row.get(name) for row in rows.values]
             if not kinds.fits(kind, values):
                 self.kinds[name] = self._widened(name, kind, values)
-            self._seen.add(name)
+                self.widened.add(name)
+            if name not in self._seen and any(value is not None for value in values):
+                self._seen.add(name)
 
     def _meet(self, name: str) -> None:
         column = self._existing.get(self.names.column(name))
         wanted = self._supported(name, kinds.of_schema(self._schemas.get(name, {})))
-        is_same = column is not None and (self._is_kept or wanted.name == column.kind.name)
+        is_same = column is not None and (
+            self._is_kept or (wanted.name == column.kind.name and wanted.name != "vector")
+        )
         self.kinds[name] = column.kind if column is not None and is_same else wanted
 
     def _supported(self, name: str, kind: Kind) -> Kind:
@@ -191,14 +209,14 @@ class _Layout:
 
     def _widened(self, name: str, kind: Kind, values: Sequence[JSON]) -> Kind:
         is_new = self.names.column(name) not in self._existing or not self._is_kept
-        if kind == kinds.TIMESTAMP_TZ and is_new and kinds.fits(kinds.TIMESTAMP, values):
+        if kind.name == "vector" and not is_new:
+            return kind  # another length is another model's: an index over the column must not be lost
+        if kind == kinds.TIMESTAMP_TZ and is_new and name not in self._seen and kinds.fits(kinds.TIMESTAMP, values):
             return kinds.TIMESTAMP
         needed = kinds.natural(values)
-        if {kind.name, needed.name} <= {"integer", "decimal", "double"} and kinds.merged(
-            kind, needed
-        ).name == "decimal":
-            needed = kinds.decimal_of(values)
         found = kinds.vector_of(values) if kind == kinds.VECTOR else kinds.merged(kind, needed)
+        if found.name == "decimal":
+            found = kinds.merged(kind, kinds.decimal_of(values))
         if kind == kinds.TEXT and is_new and not self._is_declared(name):
             found = kinds.JSON_TEXT if any(isinstance(each, dict | list) for each in values) else found
         found = self._supported(name, found)
@@ -276,6 +294,7 @@ class _Loader:
             (
                 names[column.name],
                 column.kind,
+                column.kind == layout.kinds[names[column.name]] and names[column.name] not in layout.widened,
                 _optional(kinds.converter(column.kind)),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
@@ -288,10 +307,11 @@ class _Loader:
         """Returns the rows as columns, without those that the table cannot hold; `None` if none is left."""
         result = []
         bad: dict[int, str] = {}
-        for name, kind, convert, is_required, has_nul in self._columns:
-            values = [row.get(name) for row in rows]
+        for name, kind, is_known, convert, is_required, has_nul in self._columns:
+            values = [row.get(name) for row in rows.values]
             try:
-                made = values if kinds.are_ready(kind, values) else list(map(convert, values))
+                is_ready = (is_known and kind.name in kinds.TEXTS) or kinds.are_ready(kind, values)
+                made = values if is_ready else list(map(convert, values))
             except ValueError:
                 made = [_tried(convert, value, index, name, bad) for index, value in enumerate(values)]
             if is_required and None in made:
@@ -299,7 +319,7 @@ class _Loader:
                 bad |= {
                     index: f'"{name}" is null, which the table does not take' for index in missing if index not in bad
                 }
-            if has_nul is not None and any(map(has_nul, made)):
+            if has_nul is not None and rows.may_have_nul:
                 found = (index for index, value in enumerate(made) if has_nul(value))
                 bad |= dict.fromkeys(found, f'"{name}" holds the character NUL, which the database does not take')
             result.append(made)
@@ -307,7 +327,7 @@ class _Loader:
             return result
         for index in sorted(bad):
             self._refused.add(bad[index])
-        kept = [index not in bad for index in range(len(rows))]
+        kept = [index not in bad for index in range(len(rows.values))]
         return [list(compress(values, kept)) for values in result] if any(kept) else None
 
 

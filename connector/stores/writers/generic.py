@@ -33,6 +33,7 @@ class Writer(base.Writer):
     """See `base.Writer`. There is no lock: let one sync at a time write into a table."""
 
     RULES = Rules(longest=63)
+    has_nul = False
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""

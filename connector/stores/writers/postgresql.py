@@ -78,6 +78,7 @@ class Writer(base.Writer):
     """See `base.Writer`."""
 
     RULES = Rules(longest=63, is_in_bytes=True, folds=False)
+    DRIVERS = ("psycopg",)
     has_nul = False
 
     @property

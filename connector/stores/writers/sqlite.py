@@ -26,6 +26,8 @@ _FUNCTION: Final = "connector_text"
 class Writer(base.Writer):
     """See `base.Writer`."""
 
+    DRIVERS = ("pysqlite",)
+
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
         raw: Any = self.connection.connection.dbapi_connection

@@ -1,0 +1,68 @@
+"""The way of databases without a module of their own, as warehouses have it, on real ones that have one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from connector.base.errors import ConfigError, StorageError
+from connector.stores import sql, writers
+from tests.databases import base
+from tests.stores.writers.test_conformance import BIG, INTEGER, STRING, Place
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(writers, "MEMBERS", ())
+    assert writers.load(request.param).__module__.endswith("generic")
+    return Place(base(request.param, tmp_path))
+
+
+def test_rows_are_appended_overwritten_and_replaced(place: Place) -> None:
+    place.sync({"id": 1, "text": "a"}, {"id": 2, "text": None})
+    place.sync({"id": 3, "text": "é😀'\\%s:x"})
+    assert place.rows() == [(1, "a"), (2, None), (3, "é😀'\\%s:x")]
+    place.upsert({"id": 1, "text": "b"}, {"id": 4, "text": "c"}, {"id": 1, "text": "d"})
+    place.upsert({"id": None, "text": "e"})
+    place.upsert({"id": None, "text": "e"})
+    assert place.rows("id", "text") == [
+        (1, "d"), (2, None), (3, "é😀'\\%s:x"), (4, "c"), (None, "e"), (None, "e"),
+    ]  # fmt: skip
+    place.sync({"id": 5, "text": "f"}, mode="overwrite")
+    assert place.rows() == [(5, "f")]
+
+
+def test_values_keep_their_types_and_others_are_text(place: Place) -> None:
+    columns: dict[str, Any] = {
+        "n": INTEGER, "x": {"type": "number"}, "b": {"type": "boolean"}, "o": {"type": "object"},
+        "d": {**STRING, "format": "date"}, "t": {**STRING, "format": "date-time"},
+    }  # fmt: skip
+    row = {"n": BIG, "x": 0.1, "b": True, "o": {"a": [1]}, "d": "2024-02-29", "t": "2024-02-29T10:00:00Z"}
+    place.sync(row, columns=columns)
+    (found,) = place.run("SELECT n, x, b, o, t FROM reviews")
+    assert found == (BIG, 0.1, True, '{"a":[1]}', "2024-02-29T10:00:00Z")
+    assert str(place.cells("d")[0]) == "2024-02-29"
+
+
+def test_a_value_that_does_not_fit_widens_its_column_where_the_database_can(place: Place) -> None:
+    place.sync({"id": 1, "v": 1})
+    place.sync({"id": 2, "v": "x"}, {"id": 3, "v": 3})
+    expected = ["1", "3", "x"] if place.kind == "postgresql" else ["1", "3"]
+    assert sorted(map(str, place.cells("v"))) == expected
+
+
+def test_a_table_with_rows_of_the_same_key_is_refused(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT)")
+    place.run("INSERT INTO reviews VALUES (7), (7)")
+    with pytest.raises(StorageError, match="several rows with id = 7"):
+        place.upsert({"id": 7}, columns={"id": INTEGER})
+
+
+@pytest.mark.parametrize("name", ["snowflake", "bigquery", "databricks", "redshift", "redshift+psycopg2"])
+def test_a_warehouse_whose_package_is_missing_says_what_to_install(name: str) -> None:
+    options = sql.Options(url=SecretStr(f"{name}://user:pa55@host/database"), table="reviews")
+    with pytest.raises(ConfigError, match=rf"pip install 'openai-compatible-connector\[{name.partition('+')[0]}\]'"):
+        sql.sink(options, {}).__enter__()

@@ -1,0 +1,146 @@
+"""Two syncs into one table, as programs of their own: they come out one after the other, and a kill leaves no half."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.stores import writers
+from connector.stores.databases.connection import opened
+from tests.databases import KINDS, base
+from tests.stores.writers.test_conformance import INTEGER, Place
+
+WRITE = """
+import json, sys
+from connector.base.records import Record
+from connector.base.streams import Target
+from connector.stores import sql
+options, mode, key, start, count, step = json.loads(sys.argv[1])
+target = Target("reviews", mode, {"id": {"type": "integer"}}, primary_key=tuple(key))
+with sql.sink(sql.Options(**options), {}, target=target) as sink:
+    for index in range(count):
+        sink.write(Record(index, {"id": start + index * step, "by": start, "text": "x" * 50}), {})
+    print("ready", flush=True)
+    sys.stdin.readline()
+    sink.commit()
+"""
+"""Writes rows once it is told to."""
+
+COUNT = 500
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(base(request.param, tmp_path))
+
+
+@contextmanager
+def writing(
+    place: Place, mode: str, key: tuple[str, ...] = (), start: int = 0, count: int = COUNT, step: int = 1
+) -> Iterator[subprocess.Popen[str]]:
+    """A program that has its rows, and waits for a line."""
+    arguments = [{"url": place.database.url, "table": place.table}, mode, key, start, count, step]
+    command = [sys.executable, "-c", WRITE, json.dumps(arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n", process.communicate()[1]
+            yield process
+        finally:
+            process.kill()
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(("mode", "key"), [("overwrite", ()), ("append", ()), ("append_dedup", ("id",))])
+def test_two_syncs_at_the_same_time_come_out_one_after_the_other(
+    place: Place, mode: str, key: tuple[str, ...], *, exists: bool
+) -> None:
+    if exists:
+        place.sync({"id": 7, "by": -1, "text": "before"})
+    with writing(place, mode, key, start=0) as one, writing(place, mode, key, start=1) as other:
+        for process in (one, other):
+            go(process)
+        for process in (one, other):
+            end(process)
+    rows = place.rows("id", "by")
+    by = {number: sum(row[1] == number for row in rows) for number in (-1, 0, 1)}
+    if mode == "overwrite":
+        assert sorted(by.values()) == [0, 0, COUNT]
+    elif mode == "append":
+        assert by == {-1: exists, 0: COUNT, 1: COUNT}
+    else:
+        assert len(rows) == len({row[0] for row in rows}) == COUNT + 1
+        assert sorted(by.values()) == [0, 1, COUNT]
+
+
+def test_whoever_waits_for_another_sync_says_so(place: Place) -> None:
+    place.sync({"id": 7})
+    with opened(place.database.secret) as database, database.connect() as connection:
+        holder = writers.load(database.kind)(connection, place.table)
+        if place.kind == "duckdb":
+            pytest.skip("its file is opened by one program alone")
+        with writing(place, "append") as process:
+            assert holder.attempt()
+            go(process)
+            assert process.stderr
+            assert "another program is writing there" in process.stderr.readline()
+            holder.undo()
+            connection.close()
+            end(process)
+    assert len(place.rows("id")) == COUNT + 1
+
+
+@pytest.mark.parametrize(("mode", "key"), [("overwrite", ()), ("append", ()), ("append_dedup", ("id",))])
+def test_a_kill_in_the_midst_of_a_commit_leaves_the_rows_of_before_or_after(
+    place: Place, mode: str, key: tuple[str, ...]
+) -> None:
+    place.sync(*({"id": number, "by": -1, "text": "before"} for number in range(10)))
+    if mode == "append_dedup":
+        place.upsert({"id": 0, "by": -1, "text": "before"})
+    with writing(place, mode, key, start=100, count=8_000) as process:
+        go(process)
+        for _ in range(12):
+            rows = _looked(place)
+            if rows is not None:
+                assert rows in ((10, 0), (0, 8_000), (10, 8_000))
+            if process.poll() is not None:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert _looked(place) in ((10, 0), (0, 8_000), (10, 8_000))
+    place.sync({"id": 1_000_000, "by": 5, "text": "after"}, mode="overwrite", columns={"id": INTEGER})
+    assert place.rows("id") == [(1_000_000,)]
+
+
+def _looked(place: Place) -> tuple[int, int] | None:
+    """How many rows are old and new; nothing where the file is another program's."""
+    column = place.quoted("by")
+    try:
+        found: Any = place.run(f"SELECT COUNT(*), COUNT(CASE WHEN {column} = 100 THEN 1 END) FROM reviews")
+    except Exception as error:
+        if "lock" in str(error):
+            return None
+        raise
+    (total, new) = found[0]
+    return total - new, new
