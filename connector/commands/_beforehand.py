@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from connector import ledger as ledgers
 from connector.base.errors import ConfigError
+from connector.base.records import Record
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands.ledger import open_ledger
@@ -19,6 +22,10 @@ from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.plan import Plan
 from connector.stores import Source
 
+_PATIENCE: Final = 1.0  # seconds that nobody takes for hanging
+_EVERY: Final = 0.2  # seconds between two lines
+_CLEAR: Final = "\r\x1b[K"
+
 
 def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
     """Renders every row of an input that can be read twice, as a stream cannot, and tells of those that will fail.
@@ -28,12 +35,37 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
     """
     if not source.columns:
         return
-    rows, causes = unsendable(source.read(), plan, stop)
+    live = sys.stderr.isatty() and not quiet
+    rows, causes = unsendable(shown(source.read(), source.rows, live=live), plan, stop)
     refused = refusal(rows, causes, plan.config.max_template_error_percent)
     if refused is not None:
         raise refused
     if causes and not quiet:
         write(sys.stderr, warning(rows, causes) + "\n")
+
+
+def shown(
+    items: Iterable[object], rows: int | None, *, live: bool, now: Callable[[], float] = time.monotonic
+) -> Iterator[object]:
+    """Passes on what a source yields, and shows on a terminal how far it is if that takes longer than a second.
+
+    Args:
+        rows: Rows in all, where known.
+        live: Whether stderr is a terminal that somebody looks at.
+    """
+    due, count, is_drawn = now() + _PATIENCE, 0, False
+    try:
+        for item in items:
+            count += isinstance(item, Record)
+            if live and now() >= due:
+                due, is_drawn = now() + _EVERY, True
+                sys.stderr.write(f"{_CLEAR}checking the rows: {count:,}{'' if rows is None else f' of {rows:,}'}")
+                sys.stderr.flush()
+            yield item
+    finally:
+        if is_drawn:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
 
 
 def remembering(earlier: Sequence[Earlier], *, quiet: bool) -> Callable[[Ledger], Ledger]:
@@ -54,7 +86,8 @@ def dry_run(
         is_there = path is not None and path.is_file() and path.stat().st_size > 0
         own = open_ledger(path) if is_there and path is not None else ledgers.opened(None)
         ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
-        found = forecast(source.read(), plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)
+        items = shown(source.read(), source.rows, live=sys.stderr.isatty())
+        found = forecast(items, plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)
     write(sys.stdout, f"{found}\n")
     refused = refusal(found.rows, found.causes, plan.config.max_template_error_percent)
     if refused is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connector.base.records import Record
+from connector.commands._beforehand import shown
 from tests.commands.test_enrich import SENDS_THE_REST, lines, run
 from tests.endpoint import Endpoint
 
@@ -94,3 +98,22 @@ def test_what_is_no_percentage_is_told(value: str) -> None:
     done = run("enrich", "in.csv", "-o", "out.csv", f"--max-template-error-percent={value}")
     assert done.returncode == 2
     assert "is not a number of percent, from 0 to 100" in done.stderr
+
+
+def seconds(step: float) -> Callable[[], float]:
+    times = itertools.count()
+    return lambda: next(times) * step
+
+
+@pytest.mark.parametrize(
+    ("step", "live", "drawn"), [(0.5, True, True), (0.01, True, False), (0.5, False, False)], ids=str
+)
+def test_a_terminal_is_shown_how_far_a_long_check_is(
+    capsys: pytest.CaptureFixture[str], step: float, *, live: bool, drawn: bool
+) -> None:
+    records = [Record(number, {}) for number in range(50)]
+    assert list(shown(records, 50, live=live, now=seconds(step))) == records
+    said = capsys.readouterr().err
+    assert ("checking the rows: 2 of 50" in said) is drawn
+    assert said.endswith("\r\x1b[K") is drawn
+    assert "\n" not in said
