@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import pytest
 import requests
@@ -1036,6 +1036,13 @@ def test_tls_with_an_authority_of_one_s_own(serve: Serve, connect: Connect, auth
     assert server.connections == 1
 
 
+def reply_of(size: int) -> bytes:
+    """A reply of so many bytes, 100 of them its head."""
+    head = reply(b"", "200 OK").replace(b"Content-Length: 0", b"Content-Length: %d" % (size - 100))
+    head = head.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * (100 - len(head) - 5) + b"\r\n\r\n")
+    return head + b"x" * (size - 100)
+
+
 @pytest.mark.parametrize("near", [1 << 12, 1 << 14, (1 << 14) + (1 << 12), 1 << 16, (1 << 16) + (1 << 12)])
 def test_no_byte_behind_a_reply_over_tls_is_taken_for_the_next_one(
     serve: Serve, connect: Connect, authority: Authority, near: int
@@ -1046,9 +1053,7 @@ def test_no_byte_behind_a_reply_over_tls_is_taken_for_the_next_one(
 
     def script(peer: Peer) -> None:
         size = int(peer.request().body)
-        head = reply(b"", "200 OK").replace(b"Content-Length: 0", b"Content-Length: %d" % (size - 100))
-        head = head.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * (100 - len(head) - 5) + b"\r\n\r\n")
-        peer.send(head + b"x" * (size - 100) + surplus)
+        peer.send(reply_of(size) + surplus)
         sent.put(size)
         peer.request()
         peer.hang()
@@ -1146,6 +1151,99 @@ def test_a_proxy_tunnels_to_an_https_endpoint(serve: Serve, connect: Connect, au
     assert not [header for header in connecting.headers if KEY in header]
     assert [call.line for call in calls] == ["POST /v1/chat HTTP/1.1"] * 2
     assert not [header for header in calls[0].headers if header.startswith("Proxy-")]
+
+
+Told = TypeVar("Told")
+
+
+class TLSWithin:
+    """The server's end of TLS within the TLS of a proxy: what it sends is on the wire when `sendall` returns."""
+
+    def __init__(self, outer: socket.socket, context: ssl.SSLContext) -> None:
+        self._outer = outer
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self._fed(self._tls.do_handshake)
+        self.sendall(b"")
+
+    def sendall(self, data: bytes) -> None:
+        if data:
+            self._tls.write(data)
+        self._outer.sendall(self._out.read())
+
+    def recv(self, size: int) -> bytes:
+        return self._fed(lambda: self._tls.read(size))
+
+    def _fed(self, step: Callable[[], Told]) -> Told:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._outer.sendall(self._out.read())
+                if not (data := self._outer.recv(1 << 16)):
+                    raise EOFError from None
+                self._in.write(data)
+
+    def shutdown(self, how: int) -> None:
+        self._outer.shutdown(how)
+
+    def close(self) -> None:
+        self._outer.close()
+
+
+def tunnel_over_tls(authority: Authority, then: Script) -> Script:
+    """A proxy that is itself spoken to over TLS."""
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        peer.sock = TLSWithin(peer.sock, authority.context)  # type: ignore[assignment]  # it has what a peer needs
+        then(peer)
+
+    return script
+
+
+def test_tls_within_the_tls_of_a_proxy_is_kept(serve: Serve, connect: Connect, authority: Authority) -> None:
+    proxy = serve(tunnel_over_tls(authority, answering(reply(b"x" * 200_000))), authority.context)
+    transport = connect(proxy=f"https://{proxy.host}", ca_bundle=authority.path)
+    for _ in range(3):
+        assert transport.post("https://api.example/v1/chat", b"body").read() == b"x" * 200_000
+    assert (len(proxy.requests), proxy.connections) == (3, 1)
+
+
+@pytest.mark.parametrize("near", [1 << 10, 1 << 14, (1 << 14) + (1 << 12), 1 << 16, (1 << 16) + (1 << 12)])
+@pytest.mark.parametrize("layer", ["inner", "outer", "plain"])
+def test_no_byte_behind_a_reply_is_taken_for_the_next_one_in_any_layer_of_tls(
+    serve: Serve, connect: Connect, authority: Authority, near: int, layer: str
+) -> None:
+    """Surplus bytes come in the inner TLS, in the proxy's TLS as garbage behind it, or outside of both."""
+    sizes = range(near - 2, near + 3)
+    surplus = reply(b"another row's")
+
+    def script(peer: Peer) -> None:
+        size = int(peer.request().body)
+        body = reply_of(size)
+        outer = peer.sock._outer  # type: ignore[attr-defined]  # noqa: SLF001 - the test's own
+        if layer == "inner":
+            peer.send(body + surplus)
+        elif layer == "outer":
+            peer.send(body)
+            outer.sendall(surplus)
+        else:
+            peer.send(body)
+            socket.socket.sendall(outer, surplus)
+        sent.put(size)
+        peer.request()
+        peer.hang()
+
+    sent: SimpleQueue[int] = SimpleQueue()
+    proxy = serve(tunnel_over_tls(authority, script), authority.context)
+    transport = connect(proxy=f"https://{proxy.host}", ca_bundle=authority.path)
+    for size in sizes:
+        assert transport.post("https://api.example/v1/chat", b"%d" % size).read() == b"x" * (size - 100)
+        assert sent.get() == size
+    assert [int(got.body) for got in proxy.requests] == list(sizes)
+    assert proxy.connections == len(sizes)
 
 
 def test_a_kept_tunnel_that_dies_is_dug_again_once(serve: Serve, connect: Connect, authority: Authority) -> None:
