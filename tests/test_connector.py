@@ -96,7 +96,7 @@ def test_a_wrong_key_raises() -> None:
 def test_on_error_fail_gives_every_row_and_then_fails(endpoint: Endpoint) -> None:
     rows = Connector(config(endpoint, on_error="fail")).enrich([{"text": "[[fault:400]]"}, {"text": "a"}])
     assert [row["_llm"]["status"] for row in islice(rows, 2)] == ["error", "success"]
-    with pytest.raises(RecordError, match="1 rows failed"):
+    with pytest.raises(RecordError, match="1 row failed"):
         next(rows)
 
 

@@ -50,4 +50,5 @@ class FailedRows:
             RecordError: A row failed, and its policy is `fail`.
         """
         if self._count:
-            raise RecordError(f"{self._count:,} rows failed, and on_error is fail: each says why in its provenance")
+            rows = "1 row" if self._count == 1 else f"{self._count:,} rows"
+            raise RecordError(f"{rows} failed, and on_error is fail: each says why in its provenance")

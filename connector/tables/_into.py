@@ -38,9 +38,18 @@ def to_polars(pieces: Iterator[Any]) -> Any:
 
 
 def to_duckdb(pieces: Iterator[Any]) -> Any:
-    """Returns a relation over all rows. DuckDB reads in threads of its own, so none is left to be made."""
+    """Returns a relation over all rows. DuckDB reads in threads of its own, so none is left to be made.
+
+    Raises:
+        ConfigError: There is no row, and the rows were dicts: no column is known, and DuckDB has no table without one.
+    """
     duckdb: Any = import_module("duckdb")
-    return duckdb.from_arrow(to_arrow(pieces).read_all())
+    table = to_arrow(pieces).read_all()
+    if not table.num_columns:
+        raise ConfigError(
+            'into="duckdb": there are no rows, so their columns are not known: pass a table of Arrow instead'
+        )
+    return duckdb.from_arrow(table)
 
 
 LIBRARIES: Final[Mapping[str, Callable[[Iterator[Any]], Any]]] = {

@@ -163,7 +163,7 @@ def test_failed_rows_stay_with_nulls_or_are_left_out(endpoint: Endpoint) -> None
 def test_on_error_fail_gives_every_row_and_then_fails(endpoint: Endpoint) -> None:
     batches = Connector(config(endpoint, on_error="fail")).enrich(pa.table({"text": ["a", "[[fault:400]]"]}))
     assert next(batches)["content"].to_pylist() == [answer_to("a"), None]
-    with pytest.raises(RecordError, match="1 rows failed"):
+    with pytest.raises(RecordError, match="1 row failed"):
         next(batches)
 
 

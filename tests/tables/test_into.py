@@ -71,6 +71,8 @@ def test_no_rows_at_all_are_a_table_without_columns(endpoint: Endpoint) -> None:
     assert list(connector(endpoint).enrich([], into="pandas").columns) == []
     assert connector(endpoint).enrich([], into="polars").shape == (0, 0)
     assert connector(endpoint).enrich([], into="arrow").read_all().num_rows == 0
+    with pytest.raises(ConfigError, match="there are no rows, so their columns are not known"):
+        connector(endpoint).enrich([], into="duckdb")
 
 
 def test_a_reader_takes_rows_only_as_they_are_needed(endpoint: Endpoint) -> None:
