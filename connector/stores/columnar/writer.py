@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from decimal import Decimal
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import duckdb
 import orjson
 
+from connector.base.numbers import Number
 from connector.base.records import JSON, Record, Schema, merged, remaining
+from connector.base.values import NullError, text
 from connector.stores import Source
 from connector.stores.columnar.columns import SnapshotColumn, Structure, identifier, literal
 from connector.stores.columnar.database import Database, Statement
@@ -22,6 +25,7 @@ from connector.stores.staging.publish import publish, writing
 from connector.stores.staging.shapes import Shape, check_names, clash
 from connector.stores.staging.spool import Spool
 
+_EXACT: Final = frozenset({list, dict, Number, Decimal})
 _LEFT_OUT: Final = b"null\n"
 _DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_timezone": "TIMESTAMP WITH TIME ZONE"}
 
@@ -85,6 +89,7 @@ class ColumnarWriter:
         self._known = self._snapshot is not None or bool(self._inputs)
         waiting = list(added) if self._snapshot else columns
         self._keys = {name: f"c{place}" for place, name in enumerate(waiting)} if clash(waiting) else {}
+        self._parted = {name for name in added if isinstance(layout.structure(name, added[name], {}), dict)}
         self._shape = Shape.of_table() if layout.is_typed or not self._known else None
         self._spool = Spool(
             self._directory / "rows.jsonl",
@@ -108,6 +113,11 @@ class ColumnarWriter:
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
         row = added if added is None or self._snapshot else merged(record.data, added)
+        if row is not None and not self._layout.is_typed:
+            row = {
+                name: _cell(value) if type(value) in _EXACT and name not in self._parted else value
+                for name, value in row.items()
+            }
         if self._keys and row is not None:
             row = {key: row.get(name) for name, key in self._keys.items()}
         self._spool.write(record.index, row)
@@ -177,6 +187,16 @@ class ColumnarWriter:
                 cell = f"CAST({cell} AS {date})"
             cells |= self._layout.cells(name, structure, cell)
         return cells
+
+
+def _cell(value: Any) -> Any:
+    """Returns the text of a value whose digits DuckDB would not keep, as it reads JSON."""
+    try:
+        return text(value)
+    except NullError:
+        return None
+    except TypeError:  # half of a character, or what has no JSON: the spool makes it one
+        return value
 
 
 def _date(schema: Schema) -> str | None:

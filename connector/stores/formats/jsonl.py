@@ -337,4 +337,16 @@ def _column(name: str, cell: str, schema: Schema) -> SnapshotColumn:
         json, nullable = scalar(cell, type_.lower())
         return SnapshotColumn(name, nullable, cell, json, text=f"CAST({json} AS VARCHAR)", cursor_type=type_)
     exact = cell if nested == "JSON" else f"from_json({cell}, {literal(orjson.dumps(settle(nested, None)).decode())})"
-    return SnapshotColumn(name, schema, exact, cell, text=f"{cell} ->> '$'", parse=numbers.loads)
+    return SnapshotColumn(name, _with_texts(schema), exact, cell, text=f"{cell} ->> '$'", parse=numbers.loads)
+
+
+def _with_texts(schema: Schema) -> Schema:
+    """Returns the schema of nested values, in which a number is a text that neither 64 bits nor a double hold."""
+    result = {name: each for name, each in schema.items() if name != "format" or each != DECIMAL}
+    if len(result) < len(schema):
+        result["type"] = ["null", *sorted({*schema["type"], "string"} - {"null"})]
+    if "items" in result:
+        result["items"] = _with_texts(result["items"])
+    if "properties" in result:
+        result["properties"] = {name: _with_texts(each) for name, each in result["properties"].items()}
+    return result
