@@ -28,7 +28,8 @@ class Kind(NamedTuple):
     """What a column holds.
 
     `size` is the most characters of a text, the bits of an integer or of a float's fraction, the numbers of a vector,
-    or the digits before a decimal's point; `scale` those after it. 0 is no limit. `item` is what an array consists of.
+    or the digits before a decimal's point; `scale` those after it; 0 is no limit. Of a time, `size` is one more than
+    the digits of its seconds' fraction, and 0 stands for six digits. `item` is what an array consists of.
     """
 
     name: str
@@ -88,6 +89,9 @@ _PATTERNS: Final = {
     "timestamp_tz": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
     "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
 }
+_FRACTION: Final = re.compile(r"\.(\d+)")
+MOMENTS: Final = tuple(_PATTERNS)
+"""Kinds of dates and times."""
 TEXTS: Final = (*_PATTERNS, "uuid")
 """Kinds whose values, once found to fit, are handed on as they are."""
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
@@ -257,7 +261,7 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
     What it returns raises `ValueError`, with the reason, for a value that the kind does not hold unchanged.
     """
     if kind.name in _PATTERNS:
-        return _moment(kind.name)
+        return _moment(kind)
     if kind.name == "array":
         return _array(converter(kind.item))
     if kind.name == "vector":
@@ -380,11 +384,14 @@ def _vector(size: int) -> Callable[[JSON], list[Any]]:
     return vector
 
 
-def _moment(name: str) -> Callable[[JSON], str]:
+def _moment(kind: Kind) -> Callable[[JSON], str]:
+    name, digits = kind.name, kind.size - 1
     matches, parse = _PATTERNS[name].fullmatch, _PARSERS.get(name, dt.datetime.fromisoformat)
 
     def moment(value: JSON) -> str:
         if type(value) is str and matches(value):
+            if digits >= 0 and (found := _FRACTION.search(value)) and len(found[1].rstrip("0")) > digits:
+                raise ValueError(f"{shown(value)} has a fraction of more than {digits} digits")
             try:
                 parse(value)
             except ValueError:

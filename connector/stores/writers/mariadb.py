@@ -39,7 +39,7 @@ _NATIVE: Final = {
 _INTEGERS: Final = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 _COLUMNS: Final = """
 SELECT column_name, data_type, column_type, character_maximum_length, character_set_name, numeric_precision,
-numeric_scale, is_nullable, column_default, extra FROM information_schema.columns
+numeric_scale, is_nullable, column_default, extra, datetime_precision FROM information_schema.columns
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name ORDER BY ordinal_position
 """
 _JSON: Final = """
@@ -110,7 +110,7 @@ class Writer(base.Writer):
         return Table({column.name: column for column in columns}) if columns else None
 
     def _kind(self, row: tuple[Any, ...], checks: set[str]) -> Kind:
-        name, type_, whole, length, charset, precision, scale, *_ = row
+        name, type_, whole, length, charset, precision, scale, *_, fraction = row
         if type_ in _INTEGERS:
             if whole == "tinyint(1)":
                 return kinds.BOOLEAN
@@ -122,10 +122,12 @@ class Writer(base.Writer):
                 return kinds.DOUBLE
             case "float":
                 return kinds.FLOAT
-            case "date" | "time" | "uuid" | "json":
+            case "date" | "uuid" | "json":
                 return Kind(type_)
+            case "time":
+                return Kind("time", fraction + 1)
             case "datetime" | "timestamp":
-                return kinds.DATETIME
+                return Kind("datetime", fraction + 1)
             case "blob" | "mediumblob" | "longblob" | "varbinary":
                 return kinds.BYTES
             case "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext":

@@ -212,6 +212,8 @@ def _kind(type_: str, item: str | None, more: int) -> Kind:
     if type_ == "vector":
         return Kind("vector", max(more, 0))
     found = _KINDS.get(type_, kinds.OTHER)
+    if found.name in ("time", "time_tz", "timestamp", "timestamp_tz") and more >= 0:
+        return Kind(found.name, more + 1)
     return Kind("text", more - 4) if type_ in ("varchar", "bpchar") and more > 0 else found
 
 

@@ -306,6 +306,19 @@ def test_a_text_that_is_too_long_for_its_column_widens_it(place: Place) -> None:
     assert place.rows() == [(1, "abc"), (2, "abcdef ")]
 
 
+@pytest.mark.parametrize("type_", ["TIMESTAMP(0)", "TIMESTAMP(3)", "DATETIME", "TIME(0)"])
+def test_a_column_of_whole_seconds_cuts_no_fraction_off(place: Place, type_: str) -> None:
+    if place.kind in ("sqlite", "duckdb") or (place.kind, type_) == ("postgresql", "DATETIME"):
+        pytest.skip("it has no such type")
+    place.run(f"CREATE TABLE reviews (id BIGINT, v {type_} NULL)")
+    day = "" if type_.startswith("TIME(") else "2024-02-29 "
+    for number, clock in enumerate(("10:00:00", "10:00:00.123456", "10:00:00.500000")):
+        place.sync({"id": number, "v": f"{day}{clock}"})
+    text = "CHAR" if place.kind == "mariadb" else "TEXT"
+    found = [row[0] for row in place.run(f"SELECT CAST(v AS {text}) FROM reviews ORDER BY id")]
+    assert [each.rstrip("0").rstrip(".") for each in found][1:] == [f"{day}10:00:00.123456", f"{day}10:00:00.5"]
+
+
 def test_an_overwrite_takes_new_types(place: Place) -> None:
     place.sync({"id": "x", "v": "a"}, {"id": "y", "v": "b"})
     before = place.types()
