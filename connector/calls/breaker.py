@@ -6,7 +6,6 @@ In an outage the rows do not fail one after the other: they wait, so that the sa
 from __future__ import annotations
 
 import math
-import re
 from typing import Final
 
 from connector.base.errors import ConnectorError, NotFoundError, OutageError, RateLimitError, RetryableError
@@ -17,13 +16,12 @@ STREAK: Final = 10
 """So many failures in a row, at least, look like an outage."""
 
 SAME: Final = 25
-"""So many rows refused in the same words, before any success, mean that the request is wrong and not the rows."""
+"""So many answers of 404 or 403 without another between mean that all rows get them, also where some did not."""
 
 _MOMENT: Final = 1.0  # seconds for which no call reaches the endpoint, from the first on, that are no passing fault
 _PAUSE: Final = 0.5  # seconds before the first try of an outage; each further one waits twice as long
 _LIMITED: Final = 3  # further tries after a rate limit, which may be counted by the minute
 _FORBIDDEN: Final = 3  # answers of 403, before any other answer, that end the run: one row may be what a firewall stops
-_VARYING: Final = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
 
 
 class Breaker:
@@ -53,10 +51,7 @@ class Breaker:
         self._since = 0.0  # when the first call of those that failed in a row did
         self._error: ConnectorError | None = None  # the last of theirs
         self._round = 0
-        self._refusals = 0
-        self._words = ""
         self._missed = 0
-        self._has_known_success = False
         self._tried_since = math.inf
         self.is_reached = self.was_answered = self.has_succeeded = False
 
@@ -143,22 +138,8 @@ class Breaker:
         reason = kind_of(self._error) + (f" for {lasts} s" if lasts else "")
         return Waiting(f"{reason}: trying again", self.try_at - now if self.try_at > now else None)
 
-    def judged(self, outcome: Outcome) -> OutageError | None:
-        """Takes note of an outcome. Returns the reason to stop if every row so far was refused in the same words."""
+    def judged(self, outcome: Outcome) -> None:
+        """Takes note of an outcome: a success, be it of an earlier run, shows that the endpoint does answer."""
         if outcome.status is Status.SUCCESS:
-            self._has_known_success = self.was_answered = True  # be it in an earlier run
+            self.was_answered = True
             self.has_succeeded |= not outcome.provenance.cached
-        if self._has_known_success:
-            return None
-        failure = outcome.provenance.error
-        if outcome.status is not Status.ERROR or failure is None or not outcome.provenance.attempts:
-            return None
-        words = _VARYING.sub("", failure.message)
-        self._refusals = self._refusals + 1 if words == self._words else 1
-        self._words = words
-        if self._refusals < SAME:
-            return None
-        return OutageError(
-            f"the first {self._refusals} rows all failed in the same way: {failure.message}",
-            http_status=failure.http_status,
-        )

@@ -21,7 +21,7 @@ from connector.calls.room import Room
 from connector.engines import Call, Control, Done, Engine, Stop
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
-from connector.run.null_columns import NullColumns
+from connector.run.first_rows import FirstRows
 from connector.run.plan import Plan
 from connector.run.resolution import Resolver, paid_reply
 from connector.run.sharing import InFlight, Packer
@@ -74,15 +74,15 @@ def run(
     control = control._replace(stop=Stop(control.stop), resolve=resolver, otherwise=resolver.otherwise)
     in_flight = InFlight()
     watermark = Watermark()
-    nulls = NullColumns()
+    first_rows = FirstRows()
     entered = _entered(
-        iter(items), plan_of, ledger, control, in_flight, watermark, nulls, budget, retry_failed=retry_failed
+        iter(items), plan_of, ledger, control, in_flight, watermark, first_rows, budget, retry_failed=retry_failed
     )
     answered = engine.run(entered, send, control)
-    settled = _settled(answered, plan_of, ledger, control, in_flight, budget, nulls)
+    settled = _settled(answered, plan_of, ledger, control, in_flight, budget, first_rows)
     with closing(settled):
         yield from _released(settled, watermark)
-    nulls.warn()
+    first_rows.warn()
     if control.stop.reason is not None:
         raise control.stop.reason
 
@@ -94,7 +94,7 @@ def _entered(
     control: Control,
     in_flight: InFlight,
     watermark: Watermark,
-    nulls: NullColumns,
+    first_rows: FirstRows,
     budget: Budget,
     *,
     retry_failed: bool,
@@ -124,7 +124,9 @@ def _entered(
                 if outcome.status is Status.SUCCESS or not retry_failed or call.key in asked_again:
                     if outcome.status is Status.SUCCESS:
                         control.breaker.judged(outcome)
-                        if (reason := nulls.judged(outcome, plan_of(record).outcomes, known[call.key])) is not None:
+                        if (
+                            reason := first_rows.judged(outcome, plan_of(record).outcomes, known[call.key])
+                        ) is not None:
                             control.stop.request(reason)
                     batch.ready.append(outcome)
                     continue
@@ -196,7 +198,7 @@ def _settled(
     control: Control,
     in_flight: InFlight,
     budget: Budget,
-    nulls: NullColumns,
+    first_rows: FirstRows,
 ) -> Generator[Outcome | Ready | Idle, None, None]:
     """Maps replies to outcomes, one for each record that waits; each leaves once its reply is stored.
 
@@ -227,9 +229,8 @@ def _settled(
                 batch.append(item)
                 firsts.append(item.outcome or outcome_of(item.call.records[0], item))
                 first, outcomes = firsts[-1], plan_of(item.call.records[0]).outcomes
-                reason = (
-                    budget.spend(first) or control.breaker.judged(first) or nulls.judged(first, outcomes, item.result)
-                )
+                control.breaker.judged(first)
+                reason = budget.spend(first) or first_rows.judged(first, outcomes, item.result)
                 if reason is not None:
                     control.stop.request(reason)
             elif item is not IDLE:

@@ -218,36 +218,6 @@ def outcome(status: Status, message: str = "", http_status: int | None = 400, at
     return Outcome(Record(0, {}), status, {}, {}, provenance)
 
 
-def test_rows_that_are_all_refused_in_the_same_words_stop_the_run() -> None:
-    breaker = Breaker()
-    reasons = [breaker.judged(outcome(Status.ERROR, f"row {row}: unknown field 'x{row}'")) for row in range(SAME)]
-    assert reasons[:-1] == [None] * (SAME - 1)
-    assert isinstance(reasons[-1], OutageError)
-    assert "unknown field" in reasons[-1].message
-
-
-def test_rows_that_get_the_same_unreadable_reply_stop_the_run() -> None:
-    breaker = Breaker()
-    reasons = [breaker.judged(outcome(Status.ERROR, "the reply is not JSON", None)) for _ in range(SAME)]
-    assert isinstance(reasons[-1], OutageError)
-
-
-@pytest.mark.parametrize(
-    "others",
-    [
-        [outcome(Status.SUCCESS)],
-        [outcome(Status.ERROR, "another reason")],
-        [],
-    ],
-    ids=["a success", "other words", "no call was made"],
-)
-def test_refusals_that_may_be_the_rows_own_fault_do_not(others: list[Outcome]) -> None:
-    breaker = Breaker()
-    attempts = 1 if others else 0
-    rows = [outcome(Status.ERROR, "too long", attempts=attempts)] * (SAME - 1)
-    assert all(breaker.judged(each) is None for each in [*rows, *others, *rows])
-
-
 # Answers of 404 and 403
 
 NOWHERE = NotFoundError("nothing answers at this URL", http_status=404)

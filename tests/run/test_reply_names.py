@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from connector import Config, ConfigError, Connector
-from connector.run.null_columns import ENOUGH
+from connector.run.first_rows import ENOUGH
 from connector.run.plan import Plan
 from tests.check.helpers import answer
 from tests.endpoint import Endpoint
