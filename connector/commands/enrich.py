@@ -146,6 +146,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             ):
                 passing = progress.watched(results, runtime, source.rows)
                 _write(report.watched(passing) if report else passing, sink, dead, failed, config.on_error)
+            progress.says("writing the output")
             if dead is not None:
                 dead.commit()
             sink.commit()

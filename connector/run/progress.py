@@ -68,6 +68,11 @@ class Progress:
 
         return wait
 
+    def says(self, text: str) -> None:
+        """Says what is being done, where a person looks at it."""
+        if self._line is not None:
+            self._line.draw([Part(text)])
+
     def watched(self, results: Iterator[Result], runtime: Runtime, rows: int | None) -> Iterator[Result]:
         """Passes the results of a run on, counted in its summary, and tells how far it is.
 

@@ -245,6 +245,12 @@ def test_a_pipe_is_told_at_once_of_the_ledger_of_another_run() -> None:
     assert out.getvalue() == "another run uses the ledger out.ledger: waiting for it to end\n"
 
 
+def test_the_end_says_what_a_person_still_waits_for(wide: Terminal) -> None:
+    with redirect_stderr(wide.stream), Running().progress(live=True) as progress:
+        progress.says("writing the output")
+        assert wide.lines() == ["writing the output"]
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_who_wants_no_word_gets_none(live: bool, wide: Terminal) -> None:
     running = Running()
