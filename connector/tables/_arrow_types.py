@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
+from connector.base import numbers
 from connector.base.decoding import joined
 from connector.base.records import JSON, Schema
 
@@ -58,7 +60,7 @@ def _boolean(value: JSON) -> bool:
 
 
 def _integer(value: JSON) -> int:
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    whole = int(Decimal(str(value))) if isinstance(value, float) and value.is_integer() else value
     if type(whole) is not int or whole not in _INT64:
         raise _misfit(value, "integer of 64 bits")
     return whole
@@ -71,7 +73,7 @@ def _number(value: JSON) -> float:
         number = float(value)
     except OverflowError:
         raise _misfit(value, "number of double precision") from None
-    if number != value:
+    if number != value or (isinstance(value, numbers.Number) and not value.is_double):
         raise _misfit(value, "number of double precision, which would lose its last digits")
     return number
 
@@ -105,9 +107,14 @@ def _struct(parts: Mapping[str, ArrowColumn]) -> Callable[[JSON], dict[str, Any]
 
 def _text(value: JSON) -> str:
     # Arrow's text is UTF-8, which cannot hold lone surrogates: they become U+FFFD.
-    return joined([value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)])
+    if isinstance(value, str):
+        return joined([value])
+    try:
+        return numbers.dumps(value).decode()
+    except TypeError:  # half of a character
+        return joined([json.dumps(value, ensure_ascii=False)])
 
 
 def _misfit(value: JSON, kind: str) -> MisfitError:
-    shown = json.dumps(value)
+    shown = str(value) if isinstance(value, numbers.Number) else json.dumps(value)
     return MisfitError(f"{shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}…'} is not a valid {kind}")

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import AuthenticationError, ConfigError, Connector, RecordError
+from connector.base.numbers import Number
 from connector.tables._arrow_types import MisfitError, arrow_column
 from tests.endpoint import Action, Call, Endpoint, act, answer_to, good
 from tests.faults import play, render
@@ -289,11 +290,14 @@ def test_any_value_either_fits_its_type_as_arrow_sees_it_or_is_a_misfit(schema: 
         ({"type": ["null", "integer"]}, 3.0, 3),
         ({"type": "number"}, 2**60, float(2**60)),
         ({"type": "array", "items": {"type": "number", "format": "float"}}, [1, 0.5, None], [1.0, 0.5, None]),
-        ({"type": "array"}, ["a", 1, {"b": None}], ["a", "1", '{"b": null}']),
+        ({"type": "array"}, ["a", 1, {"b": None}], ["a", "1", '{"b":null}']),
         ({"type": "object", "properties": {"a": {"type": "integer"}}}, {"a": 1, "b": 2}, {"a": 1}),
-        ({"type": "object"}, {"a": "é"}, '{"a": "é"}'),
+        ({"type": "object"}, {"a": "é"}, '{"a":"é"}'),
         ({}, "as it is", "as it is"),
-        ({}, [1, None], "[1, null]"),
+        ({}, [1, None], "[1,null]"),
+        ({}, {"a": [Number("1.10"), Number("1e400"), 2**70]}, '{"a":[1.10,1e400,1180591620717411303424]}'),
+        ({"type": "number"}, Number("1.10"), 1.1),
+        ({"type": "integer"}, Number("9007199254740993.00"), 9007199254740993),
         ({"type": "string"}, 12, "12"),
         ({}, "half \ud83d", "half \ufffd"),
     ],
@@ -315,6 +319,8 @@ def test_a_value_keeps_its_meaning(schema: dict[str, Any], value: Any, expected:
         ("array", "abc"),
         ("array", {"a": 1}),
         ("number", 10**400),
+        ("number", Number("12345678901234567.89")),
+        ("number", Number("1e400")),
     ],
 )
 def test_nothing_is_bent_into_a_type(kind: str, value: Any) -> None:
