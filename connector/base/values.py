@@ -356,7 +356,14 @@ def _of_pandas(value: Any) -> Any:
     if hasattr(value, "closed"):
         ends = _ENDS[value.closed]
         return f"{ends[0]}{text(value.left)}, {text(value.right)}{ends[1]}"
+    if hasattr(value, "iterrows"):  # a frame, of which a list would be the names of its columns
+        return value.to_dict("records")
     return _other(value)
+
+
+def _of_polars(value: Any) -> Any:
+    convert = getattr(value, "to_list", None) or getattr(value, "to_dicts", None) or value.__str__
+    return convert()
 
 
 def _of_arrow(value: Any) -> Any:
@@ -378,7 +385,7 @@ _LIBRARIES: Final[Mapping[str, Callable[[Any], Any]]] = {
     "numpy": _of_numpy,
     "pandas": _of_pandas,
     "pyarrow": _of_arrow,
-    "polars": lambda value: value.to_list() if hasattr(value, "to_list") else str(value),
+    "polars": _of_polars,
     "ipaddress": str,  # a network is a collection of its addresses
 }
 

@@ -229,6 +229,8 @@ NESTED: Final[dict[str, tuple[Any, Any]]] = {
     "objects of NumPy": (np.array([Decimal("1.5"), None], dtype=object), [1.5, None]),
     "series of pandas": (pd.Series([1.5, None]), [1.5, None]),
     "series of Polars": (pl.Series([1, None]), [1, None]),
+    "frame of pandas": (pd.DataFrame({"a": [1], "b": [pd.NaT]}), [{"a": 1, "b": None}]),
+    "frame of Polars": (pl.DataFrame({"a": [1]}), [{"a": 1}]),
     "categories": (pd.Categorical(["a", None]), ["a", None]),
     "array of Arrow": (pa.array([1, None]), [1, None]),
     "dict": ({"a": [True]}, {"a": [True]}),
