@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
-from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema
+from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema, is_earlier
 from connector.protocols import Transform
 from connector.protocols._record_lines import SplitLine, dumps, loads, split_exactly, split_quickly
 
@@ -164,6 +164,8 @@ class InlineMapper:
 
     def _row(self, stream: str, cut: SplitLine) -> tuple[str, SplitLine]:
         gained = self._gained[stream] or frozenset()
+        if any(map(is_earlier, gained)) and (earlier := list(filter(is_earlier, cut.row))):
+            cut = cut.without(earlier)  # one rule: the provenance of an earlier run is replaced
         if not gained.isdisjoint(cut.row):
             names = ", ".join(f'"{name}"' for name in cut.row if name in gained)
             raise ConfigError(f'the record of stream "{stream}" already has {names}: rename the new column')

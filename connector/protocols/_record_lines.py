@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -20,11 +21,17 @@ _DECODER: Final = json.JSONDecoder(parse_float=numbers.exact, parse_int=numbers.
 
 
 class SplitLine(NamedTuple):
-    """A row, and the two parts of its line: `tail` begins with the brace that ends the row."""
+    """A row, and the two parts of its line: the row begins at `start`, `tail` with the brace that ends it."""
 
     row: dict[str, Any]
     head: bytes
     tail: bytes
+    start: int
+
+    def without(self, names: Collection[str]) -> SplitLine:
+        """Returns the line without these members of its row, which is written anew."""
+        row = {name: value for name, value in self.row.items() if name not in names}
+        return SplitLine(row, self.head[: self.start] + dumps(row)[:-1], self.tail, self.start)
 
 
 def loads(line: bytes) -> Any:
@@ -67,7 +74,7 @@ def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:
             orjson.loads(b'{"":' * depth + b"0" + line[end + 1 :])
         except ValueError:
             continue
-        return SplitLine(row, line[:end], line[end:])
+        return SplitLine(row, line[:end], line[end:], start)
     return None
 
 
@@ -77,16 +84,17 @@ def split_exactly(line: bytes, path: tuple[str, ...]) -> SplitLine:
     Raises:
         ConfigError: There is no object at `path`.
     """
-    text, at, row = line.decode(), 0, None
+    text, at, start, row = line.decode(), 0, 0, None
     try:
         for name in path:
             at = _member(text, at, name)
+        start = at
         row, at = _DECODER.raw_decode(text, at)
     except ValueError:
         pass  # a member is missing
     if not isinstance(row, dict):
         raise ConfigError(f"the RECORD has no {'.'.join(path)}, or it is not an object")
-    return SplitLine(row, text[: at - 1].encode(), text[at - 1 :].encode())
+    return SplitLine(row, text[: at - 1].encode(), text[at - 1 :].encode(), len(text[:start].encode()))
 
 
 def _member(text: str, at: int, name: str) -> int:

@@ -81,6 +81,19 @@ def test_a_line_is_never_written_anew_around_the_columns(busy: Endpoint, line: s
     assert before + after.partition('"')[2] == line
 
 
+@pytest.mark.parametrize(
+    "around",
+    ['{{"type":"RECORD","stream":"reviews","record":{}}}', '{{"record" : {}, "stream":"reviews", "type":"RECORD"}}'],
+)
+def test_the_provenance_of_an_earlier_run_is_replaced_in_flight_too(busy: Endpoint, around: str) -> None:
+    row = '{"_llm": {"status": "error"}, "text": "é", "n": 1.10, "_llm_status": "error", "_llm_row_key": "k"}'
+    line = Flight(busy, schema(), around.format(row), metadata="status").lines[1]
+    found = json.loads(line)["record"]
+    assert found["_llm"]["status"] == "success"
+    assert set(found) == {"text", "n", "_llm_row_key", "label", "_llm"}
+    assert '"n":1.10' in line
+
+
 def test_a_record_of_no_fields_gains_columns_too(busy: Endpoint) -> None:
     empty = {"type": "RECORD", "stream": "reviews", "record": {}}
     assert Flight(busy, schema(), empty, prompt="Hi").messages[1]["record"] == {"label": answer_to("Hi")}
