@@ -140,8 +140,7 @@ def _check_objects(rows: Any) -> None:
         for name, kind in rows.schema.items() if hasattr(rows, "schema") else ():
             if "Object" in str(kind):
                 raise ConfigError(
-                    f'the column "{name}" holds Python objects, which Polars cannot hand over: pass its to_dicts(), '
-                    "or give the column another type"
+                    f'the column "{name}" holds Python objects, which Polars cannot hand over{_hint(rows)}'
                 )
 
 
@@ -158,7 +157,18 @@ def _taken(take: Callable[[Any], Any], rows: Any) -> Any:
     try:
         return take(rows)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        raise ConfigError(f"Arrow cannot make a table of this {type(rows).__name__}", detail=str(error)) from error
+        message = (
+            f"Arrow cannot make a table of this {type(rows).__name__}: {'; '.join(map(str, error.args))}{_hint(rows)}"
+        )
+        raise ConfigError(message) from error
+
+
+def _hint(rows: Any) -> str:
+    """Says how rows of Python objects are passed in place of a data frame."""
+    if not hasattr(rows, "columns") or not hasattr(rows, "to_dict"):
+        return ""
+    as_dicts = "to_dicts()" if hasattr(rows, "to_dicts") else 'to_dict("records")'
+    return f": pass its {as_dicts}, or give the column another type"
 
 
 def _fitted(outcome: Outcome, columns: Mapping[str, ArrowColumn]) -> Outcome:
