@@ -34,7 +34,7 @@ from connector.run.plan import Plan
 from connector.run.progress import Progress
 from connector.run.provenance import SCHEMA, as_column
 from connector.run.runtime import Runtime
-from connector.run.summary import Summary
+from connector.run.summary import Summary, counted
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
 
@@ -87,7 +87,7 @@ def arguments(parser: Parser) -> None:
         help="a file for the figures of the run: a page (.html) or the figures alone (.json)",
     )
     ways.add_argument("--strict", action="store_true", help="exit with code 1 if any row failed")
-    output.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary")
+    output.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary, only errors")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -156,11 +156,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             if path is not None and path.exists() and runtime.kept:
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
-    if not arguments.quiet:
-        _tell_end(arguments, runtime.summary)
     is_failed = (
         failed.fail_the_run or runtime.summary.nothing_answered or (arguments.strict and runtime.summary.failed > 0)
     )
+    if not arguments.quiet:
+        _tell_end(arguments, runtime.summary)
+    elif is_failed:  # no exit code without its reason
+        _print_stderr("\n".join(runtime.summary.failures()))
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
 
@@ -170,7 +172,7 @@ def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
     output = "standard output" if arguments.output == STANDARD else _databases.shown(arguments.output)
     _print_stderr(f"written to {output}")
     if arguments.dead_letter:
-        _print_stderr(f"{summary.failed:,} failed rows written to {arguments.dead_letter}")
+        _print_stderr(f"{counted(summary.failed, 'failed row')} written to {arguments.dead_letter}")
     if arguments.report:
         _print_stderr(f"report written to {arguments.report}")
 

@@ -266,6 +266,16 @@ def test_a_run_in_which_no_row_was_answered_ends_with_1_and_says_why(
             assert len(lines(output)) == (0 if policy == "skip" else 7)
 
 
+def test_a_quiet_run_says_nothing_but_why_it_does_not_end_with_0(tmp_path: Path, endpoint: Endpoint) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "fine"}\n{"text": "[[fault:400]]"}\n')
+    done = run("enrich", source, "-o", output, *options(endpoint, "--quiet"))
+    assert (done.returncode, done.stderr) == (ExitCode.DONE, "")
+    done = run("enrich", source, "-o", output, *options(endpoint, "--quiet", "--strict"))
+    assert done.returncode == ExitCode.FAILED_ROWS
+    assert done.stderr.startswith("1 row failed:\n  1 × the endpoint refuses this request")
+
+
 def test_a_run_of_which_one_row_was_answered_or_that_had_none_ends_with_0(tmp_path: Path) -> None:
     with Endpoint(lambda call: act(call, "400") if "row 1" in call.prompt else None) as endpoint:
         for rows in (2, 0):
