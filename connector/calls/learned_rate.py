@@ -31,6 +31,7 @@ _USED: Final = 0.8  # the part of a rate that must have been used before it may 
 _FORGOTTEN: Final = 4.0  # a rate that has grown so many times is none any more
 _VAIN: Final = 4  # times that one fell in a row without having grown: to go slower does not help, so it was none
 _MEMORY: Final = 100  # calls after which what was measured counts half
+_LOWER: Final = 0.25  # the part of a rate that it may fall to because of few calls
 _PROBES: Final = 8  # calls from which a rate is told, and which show that a number is not what is limited
 SOON: Final = 0.25
 """Seconds after which a call that was not turned away counts as admitted, where refusals do not take so long."""
@@ -182,6 +183,8 @@ class LearnedRate:
             self._seconds = self._seconds * weight + seconds
             self._waited = self._waited * weight + self._lasted
             shown = self._calls / self._seconds * _BELOW
+            if self._admitted < _PROBES:  # an outage may lie between
+                shown = max(shown, self.per_second * _LOWER)
         if self._calls >= _PROBES:
             self._highest = max(self._highest, shown)
         if self._grown:

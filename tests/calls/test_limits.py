@@ -12,7 +12,7 @@ from connector.base.errors import APITimeoutError, RateLimitError, RetryableErro
 from connector.base.records import Reply
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from tests.simulation import Ending, Endpoint, Run, Time, admits, answers, busiest_minute, refills, run, window
+from tests.simulation import Ending, Endpoint, Run, Time, admits, answers, busiest_minute, down, refills, run, window
 
 ANSWER = Reply(200, {}, {})
 
@@ -286,6 +286,40 @@ def test_a_rate_that_is_no_longer_limited_is_forgotten() -> None:
     simulated = run(6000, lambda now, body: (slow if now < 1020 else fast)(now, body), concurrency=8, time=Time())
     assert not simulated.failed
     assert simulated.seconds < 60
+
+
+def any_endpoint(random: Random) -> Endpoint:
+    """An endpoint with up to two limits, faults or outages, one within the other."""
+    latency = random.choice([0.0, 0.001, 0.02, 0.2, 1.0])
+    found = answers(lambda: latency * random.uniform(0.2, 2))
+    per_second, calls = random.choice([1, 5, 30, 200]), random.choice([1, 3, 20])
+    for _ in range(random.randrange(3)):
+        found = random.choice(
+            [
+                refills(60 * per_second, random.choice([1, 8, 100]), found, tells=random.random() < 0.4),
+                window(5 * per_second, 5, found, slides=random.random() < 0.5, refusal=random.choice([0, 0.005, 0.3])),
+                admits(lambda _, calls=calls: calls, found, wait=random.choice([None, 1.0])),  # type: ignore[misc]
+                down([(5.0, 9.0)], found, error=RateLimitError("down")),
+                now_and_then(random, found),
+            ]
+        )
+    return found
+
+
+def now_and_then(random: Random, endpoint: Endpoint) -> Endpoint:
+    error = random.choice(
+        [RateLimitError("busy"), RateLimitError("wait", wait=0.5), ServerError("503", http_status=503)]
+    )
+    return lambda now, body: (0.0, error) if random.random() < 0.1 else endpoint(now, body)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_limits_an_endpoint_every_row_ends_within_its_means(seed: int) -> None:
+    random = Random(seed)
+    rows = random.choice([1, 5, 100, 400])
+    simulated = run(rows, any_endpoint(random), concurrency=random.choice([1, 2, 8, 64, 256]), time=Time(seed))
+    assert len(simulated.done) == rows or simulated.stop.reason is not None
+    assert simulated.seconds < 60 + 5 * rows
 
 
 @pytest.mark.parametrize("total", [10**15, 10**400, -5, True, "9", 1.5, None])
