@@ -11,8 +11,9 @@ from typing import Final
 
 from connector import ledger as ledgers
 from connector.base.errors import ConfigError
+from connector.base.live_line import LiveLine, Part
 from connector.base.records import Record
-from connector.base.terminal import write
+from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode
 from connector.commands.ledger import open_ledger
 from connector.engines import Stop
@@ -24,7 +25,6 @@ from connector.stores import Source
 
 _PATIENCE: Final = 1.0  # seconds that nobody takes for hanging
 _EVERY: Final = 0.2  # seconds between two lines
-_CLEAR: Final = "\r\x1b[K"
 
 
 def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
@@ -35,7 +35,7 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
     """
     if not source.columns:
         return
-    live = sys.stderr.isatty() and not quiet
+    live = is_terminal(sys.stderr) and not quiet
     rows, causes = unsendable(shown(source.read(), source.rows, live=live), plan, stop)
     refused = refusal(rows, causes, plan.config.max_template_error_percent)
     if refused is not None:
@@ -53,19 +53,16 @@ def shown(
         rows: Rows in all, where known.
         live: Whether stderr is a terminal that somebody looks at.
     """
-    due, count, is_drawn = now() + _PATIENCE, 0, False
+    line, due, count = LiveLine(sys.stderr), now() + _PATIENCE, 0
     try:
         for item in items:
             count += isinstance(item, Record)
             if live and now() >= due:
-                due, is_drawn = now() + _EVERY, True
-                sys.stderr.write(f"{_CLEAR}checking the rows: {count:,}{'' if rows is None else f' of {rows:,}'}")
-                sys.stderr.flush()
+                due = now() + _EVERY
+                line.draw([Part(f"checking the rows: {count:,}{'' if rows is None else f' of {rows:,}'}")])
             yield item
     finally:
-        if is_drawn:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
+        line.clear()
 
 
 def remembering(earlier: Sequence[Earlier], *, quiet: bool) -> Callable[[Ledger], Ledger]:
@@ -86,7 +83,7 @@ def dry_run(
         is_there = path is not None and path.is_file() and path.stat().st_size > 0
         own = open_ledger(path) if is_there and path is not None else ledgers.opened(None)
         ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
-        items = shown(source.read(), source.rows, live=sys.stderr.isatty())
+        items = shown(source.read(), source.rows, live=is_terminal(sys.stderr))
         found = forecast(items, plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)
     write(sys.stdout, f"{found}\n")
     refused = refusal(found.rows, found.causes, plan.config.max_template_error_percent)
