@@ -30,6 +30,11 @@ class Kept:
         """See `Source.rows`."""
         return self._source.rows
 
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The primary key of a table; none of what has none."""
+        return getattr(self._source, "primary_key", ())
+
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """See `Source.read`."""
         for item in self._source.read(state):

@@ -410,6 +410,42 @@ def test_a_connection_that_is_lost_while_rows_are_read_is_made_again(
     assert not failures
 
 
+KILL = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'FETCH%'",
+    "mariadb": "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND db = database()",
+}
+
+
+@pytest.mark.parametrize("kind", KILL)
+def test_a_server_that_ends_a_connection_while_rows_are_read_loses_none(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "WAITS", (0.0, 0.0))
+    base = databases.base(kind, tmp_path)
+    base.run(
+        "CREATE TABLE t (id BIGINT PRIMARY KEY, review LONGTEXT)".replace("LONG" if kind == "postgresql" else "", "")
+    )
+    base.run("INSERT INTO t SELECT 0, repeat('x', 20000)")
+    for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
+        base.run(f"INSERT INTO t SELECT id + {size}, review FROM t")
+    killed: list[Any] = []
+    reader = readers.load(kind)
+    original = reader.batches
+
+    def batches(*given: Any) -> Iterator[Any]:
+        for place, batch in enumerate(original(*given)):
+            yield batch
+            if place == 0 and not killed:
+                found = base.run(KILL[kind])
+                killed.extend(found)
+                if kind == "mariadb":
+                    base.script(*(f"KILL {number}" for (number,) in found))
+
+    monkeypatch.setattr(reader, "batches", batches)
+    assert [row["id"] for row in read(base, "SELECT id, review FROM t ORDER BY id")[0]] == list(range(4096))
+    assert killed
+
+
 def test_columns_that_come_between_looking_and_reading_are_left_out_or_told(base: Base) -> None:
     base.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
     base.fill("t", 2)
