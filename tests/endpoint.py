@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
 
 from tests.faults import NOTHING, Body, End, Good, Params, Step, dump, named, play, render, status, steps
+from tests.images import png
 
 PATHS: Final = {
     "/v1/chat/completions": "chat",
@@ -166,8 +167,8 @@ def vector_to(text: str, dimensions: int = 8) -> list[float]:
 
 
 def image_to(prompt: str, number: int = 0) -> bytes:
-    """The picture of this prompt: as much of a PNG as anybody looks at."""
-    return b"\x89PNG\r\n\x1a\n" + hashlib.sha256(f"{number}:{prompt}".encode()).digest()
+    """The picture of this prompt: a dot, and a text that no other prompt's has."""
+    return png(comment=hashlib.sha256(f"{number}:{prompt}".encode()).hexdigest().encode())
 
 
 def tokens_in(text: str) -> int:

@@ -11,10 +11,10 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
     return pack(">I", len(data)) + name + data + pack(">I", crc32(name + data))
 
 
-def png(padding: int = 0) -> bytes:
-    """One dot, and a text of this many bytes."""
+def png(padding: int = 0, comment: bytes = b"") -> bytes:
+    """One dot, and a text of this many bytes, or this text."""
     header = png_chunk(b"IHDR", pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-    text = png_chunk(b"tEXt", b"a\0" + b"x" * padding) if padding else b""
+    text = png_chunk(b"tEXt", b"a\0" + (comment or b"x" * padding)) if padding or comment else b""
     return b"\x89PNG\r\n\x1a\n" + header + text + png_chunk(b"IDAT", compress(b"\0\0")) + png_chunk(b"IEND", b"")
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from connector.base.errors import FatalError, ReplyError
 from connector.base.user_cache import make_private_directory
+from connector.templates.image_structure import end_of
 from connector.templates.images import SUFFIXES, media_type
 
 _URLS: Final = ("http://", "https://")
@@ -44,6 +45,10 @@ def _written(data: bytes, directory: Path) -> Path:
     kind = media_type(data)
     if kind is None:
         raise ReplyError("the reply's image is neither PNG nor JPEG nor GIF nor WebP")
+    end = end_of(data, kind)
+    if end is None:
+        raise ReplyError("the reply's image is not whole, though it begins as one")
+    data = data[:end]  # what is behind it is no image
     path = directory / f"{blake2b(data, digest_size=16).hexdigest()}{SUFFIXES[kind]}"
     try:
         if not _is_whole(path, len(data)):

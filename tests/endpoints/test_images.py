@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import BadRequestError, Connector, FatalError
+from connector.base.errors import ReplyError
 from connector.base.records import Answer, Status, Usage
 from connector.base.values import dumps
 from connector.endpoints import Shorthand, load
@@ -97,6 +98,9 @@ def test_images_become_private_files_by_what_is_in_them(tmp_path: Path) -> None:
 
 def test_what_is_there_already_is_left_alone_and_what_is_cut_is_mended(tmp_path: Path) -> None:
     (path,) = kept([text(PNG)], tmp_path)
+    assert kept([text(PNG + b"<script>")], tmp_path) == [path], "what is behind an image is no image"
+    with pytest.raises(ReplyError, match="not whole"):
+        kept([text(PNG[:-5])], tmp_path)
     before = Path(path).stat()
     assert kept([text(PNG)], tmp_path) == [path]
     assert Path(path).stat().st_mtime_ns == before.st_mtime_ns
@@ -243,7 +247,7 @@ def test_a_full_disk_loses_nothing_that_is_paid_for(tmp_path: Path, endpoint: En
 
 
 def test_a_reply_larger_than_a_text_may_be_is_still_an_image(endpoint: Endpoint) -> None:
-    request = {"prompt": "{{ text }}", "n": 30}
+    request = {"prompt": "{{ text }}", "n": 10}
     row = one(config(endpoint, request_format=request, max_response_bytes=1024))
     assert row["_llm"]["status"] == "success"
 
