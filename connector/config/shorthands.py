@@ -10,6 +10,7 @@ from connector.base.errors import ConfigError, Problem
 from connector.config.config import Config
 from connector.config.options import Model
 from connector.endpoints import Shorthand, load
+from connector.templates.verbatim import verbatim
 
 
 def chosen_model(config: Config) -> Model | None:
@@ -57,8 +58,8 @@ def shorthand_of(config: Config) -> Shorthand:
         images=names_of(config.image_columns),
         detail=config.image_detail,
         files=config.image_dir is not None,
-        tools=config.tools,
-        tool_choice=config.tool_choice,
+        tools=None if config.tools is None else [verbatim(tool) for tool in config.tools],
+        tool_choice=verbatim(config.tool_choice),
         max_tokens=model.max_tokens if model else None,
         temperature=model.temperature if model else None,
     )

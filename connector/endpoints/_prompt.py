@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from connector.base.records import JSON
 from connector.base.values import dumps
+from connector.templates.verbatim import constant
 
 
 def as_text(template: str) -> str:
@@ -18,7 +17,7 @@ def as_text(template: str) -> str:
 
 def image_of(column: str) -> str:
     """Returns the template that makes a URL, or a data URL, of the image in a column."""
-    return f"{{{{ record[{json.dumps(column)}] | image }}}}"
+    return f"{{{{ record[{constant(column)}] | image }}}}"
 
 
 def schema_in_words(schema: JSON) -> str:

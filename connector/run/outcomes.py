@@ -24,6 +24,7 @@ from connector.run.provenance import column, failure, group, of_error, of_reply
 from connector.templates import schema_inference
 from connector.templates.template import Template
 from connector.templates.template_string import Path as NamePath
+from connector.templates.verbatim import constant
 
 _VALUE_SHOWN: Final = 60  # characters
 
@@ -51,7 +52,7 @@ class Outcomes:
         self._checker = schemas.checker_of(self._schema) if self._schema else None
         self._portable = schemas.portable(self._schema, self._schema) if self._schema else ANY
         self._has_integers = '"integer"' in json.dumps(self._portable, default=str)
-        self._response = Template(self._format(config), "response_format", lenient=True)
+        self._response = Template(self._format(config), "response_format", lenient=True, fixed_keys=True)
         self._is_sample = not self._response.strings
         self._values = self._endpoint.value_types(request)
         self._reads_parsed = self._schema is not None or "parsed" in self._response.names
@@ -115,7 +116,7 @@ class Outcomes:
             return config.response_format
         if self._schema is None:
             return dict(self._endpoint.COLUMNS)
-        return {name: f"{{{{ parsed[{json.dumps(name)}] }}}}" for name in self._schema.get("properties", {})}
+        return {name: f"{{{{ parsed[{constant(name)}] }}}}" for name in self._schema.get("properties", {})}
 
     def _columns(self) -> dict[str, Schema]:
         if not isinstance(self._response.structure, dict) or not self._response.structure:

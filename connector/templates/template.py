@@ -43,6 +43,7 @@ class Template:
         source: The structure, or its JSON text. Text that is JSON only once rendered is a template as a whole.
         path: The option that it comes from, for messages: `request_format`.
         lenient: Whether a missing value is null rather than an error: a reply need not have every field.
+        fixed_keys: Whether the keys of the structure itself are names, as those of columns are, and no templates.
         constants: Names that are the same for every row. A row's own column of that name is `record["name"]`.
         image_root: The folder that a row may name images in; `None` if it may name none.
         options: The options that strings of it were written in, by their text, for messages.
@@ -57,6 +58,7 @@ class Template:
         path: str,
         *,
         lenient: bool = False,
+        fixed_keys: bool = False,
         constants: Mapping[str, Any] | None = None,
         image_root: Path | None = None,
         options: Mapping[str, str] | None = None,
@@ -65,6 +67,7 @@ class Template:
         self._options = dict(options or {})
         self._constants = dict(constants or {})
         self._image_root = image_root
+        self._fixed_keys = fixed_keys
         self._environment = _LENIENT if lenient else _STRICT
         self.strings: list[TemplateString] = []
         self._problems: list[Problem] = []
@@ -172,9 +175,13 @@ class Template:
 
     def _node(self, value: JSON, path: str, blocks: list[nodes.Node]) -> nodes.Expr:
         if isinstance(value, dict):
+            fixed = self._fixed_keys and path == self.path
             return nodes.Dict(
                 [
-                    nodes.Pair(self._string(str(key), at, blocks, key=True), self._node(item, at, blocks))
+                    nodes.Pair(
+                        nodes.Const(str(key)) if fixed else self._string(str(key), at, blocks, key=True),
+                        self._node(item, at, blocks),
+                    )
                     for key, item in value.items()
                     for at in (f"{path}.{key}",)
                 ]
@@ -194,7 +201,7 @@ class Template:
         parts = _parts(tree)
         if parts is not None and all(isinstance(part, nodes.TemplateData) for part in parts):
             return nodes.Const("".join(part.as_const() for part in parts))
-        expression = parts[0] if parts is not None and len(parts) == 1 and "{#" not in source else None
+        expression = parts[0] if parts is not None and len(parts) == 1 and not self._has_comment(source) else None
         self.strings.append(TemplateString(path, source, tree, None if key else expression, self._place(source, path)))
         if expression is not None:
             return apply_filter(expression, "_text" if key else "_native")
@@ -222,6 +229,9 @@ class Template:
             place = self._place(source, path)
             self._problems.append(Problem(place, f"{quoted_source(source)} is not a valid template: {error.message}"))
             return nodes.Template([])
+
+    def _has_comment(self, source: str) -> bool:
+        return "{#" in source and any(kind == "comment_begin" for _, kind, _ in self._environment.lex(source))
 
     def _place(self, source: str, path: str) -> str:
         """Returns what messages call the place of a string."""
