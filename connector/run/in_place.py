@@ -15,7 +15,8 @@ from connector.stores import Source
 class Due:
     """A `Source` of the rows that lack the columns which `plan` adds, or whose request has changed since they got them.
 
-    The columns are left out of the rows: they are about to be made anew. `primary_key` is that of the table.
+    Rows that `where` does not want are left as they are. The columns are left out of the rows: they are made anew.
+    `primary_key` is that of the table.
     """
 
     rows: int | None = None
@@ -37,18 +38,29 @@ class Due:
                 yield item
                 continue
             own = {name: item.data[name] for name in self.columns}
-            if self._is_due(item.data, own):
-                yield Record(count, own, item.stream, item.problem)
+            record = Record(count, own, item.stream, item.problem)
+            if self._is_due(item.data, record):
+                yield record
                 count += 1
 
-    def _is_due(self, row: Mapping[str, Any], own: dict[str, Any]) -> bool:
+    def _is_due(self, row: Mapping[str, Any], record: Record) -> bool:
+        try:
+            return self._plan.requests.wants(record) and (self._lacks(row) or self._has_changed(row, record))
+        except TemplateError:  # it fails, and says so
+            return True
+
+    def _lacks(self, row: Mapping[str, Any]) -> bool:
         if GROUP not in self._plan.added:
             return any(row.get(name) is None for name in self._plan.added)
-        told = row.get(GROUP)
-        known = numbers.loads(told) if isinstance(told, str) and told.startswith("{") else told
-        if not isinstance(known, dict) or known.get("status") != Status.SUCCESS:
-            return True
-        try:
-            return bool(known.get("prompt_hash") != self._plan.requests.call(Record(0, own)).key.hex())
-        except TemplateError:
-            return True
+        return _provenance(row).get("status") != Status.SUCCESS
+
+    def _has_changed(self, row: Mapping[str, Any], record: Record) -> bool:
+        """Whether a row's request is another one than the row tells. Without the hash (`metadata`), it tells none."""
+        known = _provenance(row).get("prompt_hash") if GROUP in self._plan.added else None
+        return known is not None and known != self._plan.requests.call(record).key.hex()
+
+
+def _provenance(row: Mapping[str, Any]) -> dict[str, Any]:
+    told = row.get(GROUP)
+    known = numbers.loads(told) if isinstance(told, str) and told.startswith("{") else told
+    return known if isinstance(known, dict) else {}

@@ -145,6 +145,34 @@ def test_a_table_gains_columns_in_place_for_the_rows_that_lack_them_or_have_chan
     assert base.run("SELECT COUNT(*) FROM reviews") == [(4,)]
 
 
+def test_rows_that_where_does_not_want_keep_what_they_have_in_place(base: Base, endpoint: Endpoint) -> None:
+    filled(base)
+    given = (base.url, "--into", "reviews")
+    assert run(endpoint, *given) == ExitCode.DONE
+    before = labels(base, "reviews")
+    base.run("UPDATE reviews SET review = 'bad'")
+    assert run(endpoint, *given, "--where", "{{ id == 2 }}") == ExitCode.DONE
+    after = labels(base, "reviews")
+    assert (after[1], after[3]) == (before[1], before[3])
+    assert after[2] != before[2]
+
+
+@pytest.mark.parametrize("metadata", ["status", "none"])
+def test_without_the_hash_of_a_request_rows_that_have_their_answer_are_not_due(
+    base: Base, endpoint: Endpoint, metadata: str, tmp_path: Path
+) -> None:
+    filled(base)
+    Path("c.json").write_text(json.dumps({"metadata": metadata}))
+    given = (base.url, "--into", "reviews", "--config", "c.json")
+    assert run(endpoint, *given) == ExitCode.DONE
+    for ledger in tmp_path.glob("*.ledger"):
+        ledger.unlink()  # what is known is in the table
+    base.run("INSERT INTO reviews (id, review) VALUES (4, 'new')")
+    assert run(endpoint, *given) == ExitCode.DONE
+    assert len(endpoint.journal.calls) == 4
+    assert None not in labels(base, "reviews").values()
+
+
 def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:
     filled(base)
     base.run("ALTER TABLE reviews ADD COLUMN stars BIGINT")
