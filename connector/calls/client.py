@@ -273,6 +273,8 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
         content = _decoded(data, content_type, mask)
     if isinstance(content, dict):
         return content
+    if isinstance(content, list) and content and isinstance(content[0], dict) and (told := error_in(content[0])):
+        return told  # Google's errors are in a list
     raise ReplyError(f"the reply is JSON, but not an object: {_shown(data, mask)}")
 
 

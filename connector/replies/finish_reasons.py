@@ -33,24 +33,28 @@ _NOT_A_LETTER: Final = re.compile(r"[^a-z]")
 _LONGEST: Final = 100  # characters of a name that are looked at
 
 _NAMES: Final[Mapping[str, Ending]] = {
-    **dict.fromkeys(("limit", "errorlimit", "incomplete", "max", "partial"), Ending.CUT),
-    **dict.fromkeys(("filter", "block", "language", "spii", "errortoxic"), Ending.FILTERED),
-    **dict.fromkeys(("pauseturn", "unload", "time"), Ending.BROKEN_OFF),
+    **dict.fromkeys(("limit", "errorlimit", "incomplete", "partial"), Ending.CUT),
+    **dict.fromkeys(("filter", "block", "language", "spii", "errortoxic", "hate", "denied"), Ending.FILTERED),
+    **dict.fromkeys(("pauseturn", "unload", "time", "oom", "lost"), Ending.BROKEN_OFF),
 }
 """Names that mean something as a whole, where their words would mislead or mean nothing."""
 
-_INTERRUPTIONS: Final = "ratelimit timelimit maxtime timeout quota malformed resource"
+_INTERRUPTIONS: Final = """
+    ratelimit throttl timelimit maxtime timeout timedout deadline quota malformed resource capacity outofmemory
+"""
 _FILTERS: Final = """
     filter safety unsafe sensitive moderat guardrail prohibit blocklist blocked recitation refus toxic policy violation
     censor armor inspection jailbreak harmful profanity privacy pii copyright riskcontrol
+    flagged reject illegal violen hatespeech sexual selfharm csam abus
 """
 _LENGTHS: Final = """
-    length maxtoken maxoutput maxcompletion maxnew maxpredicted maxcontext tokenlimit tokenbudget outoftokens
-    contextwindow contextlimit contextsize contextfull contextoverflow truncat exceed overflow
+    length max toolong capped tokenlimit tokenbudget outoftokens contextwindow contextlimit contextsize contextfull
+    contextoverflow truncat exceed overflow
 """
 _FAILURES: Final = """
-    error abort fail cancel interrupt network disconnect connection insufficient overload unavailable unload preempt
-    evict crash unexpected toomany missing repetition userstop stoppedbyuser kill shutdown exception internal terminat
+    error abort fail cancel interrupt network disconnect connection insufficient overload unavailable unload
+    preempt evict crash panic stall expired closed unexpected toomany missing repetition userstop stoppedbyuser
+    kill shutdown exception internal terminat
 """
 _WORDS: Final = tuple(
     (ending, tuple(words.split()))

@@ -12,7 +12,11 @@ from connector.base.decoding import DepthError, is_too_deep
 
 _THOUGHTS: Final = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection"
 _OPENED: Final = re.compile(rf"\s*(?:<(?:{_THOUGHTS})>|◁think▷|\[think\])", re.IGNORECASE)
-_CLOSED: Final = re.compile(rf"</(?:{_THOUGHTS})>|◁/think▷|\[/think\]", re.IGNORECASE)
+_FINAL: Final = r"<\|channel\|>final ?(?:<\|constrain\|>\w+)?<\|message\|>"  # gpt-oss: the channel of the answer
+_CLOSED: Final = re.compile(rf"</(?:{_THOUGHTS})>|◁/think▷|\[/think\]|{_FINAL}", re.IGNORECASE)
+_ENDED: Final = re.compile(r"<\|(?:return|end|im_end|eot_id|endoftext)\|>\Z")
+"""The token that ends a turn, which some servers leave in the text."""
+
 _FENCE: Final = "```"
 _LANGUAGE: Final = re.compile(r"(?:json|[a-z]\w*(?=\s))?", re.IGNORECASE)
 
@@ -25,7 +29,7 @@ def json_in(content: str) -> Any:
     Raises:
         ValueError: It is not JSON. `DepthError`: it is nested too deeply.
     """
-    text = content.strip()
+    text = content.strip().removeprefix("\ufeff")
     try:
         value = numbers.loads(text)
     except orjson.JSONDecodeError:
@@ -43,7 +47,7 @@ def _without_thoughts(text: str) -> str:
     while closed is not None:
         end = closed.end()
         closed = _CLOSED.search(text, end) if _OPENED.match(text, end) else None
-    return text[end:].strip()
+    return _ENDED.sub("", text[end:]).strip()
 
 
 def _unfenced(text: str) -> str:

@@ -48,12 +48,14 @@ _ACCOUNT: Final = frozenset(
 _KEY: Final = frozenset(
     {"invalidapikey", "invalidauthentication", "accountdeactivated", "authenticationerror"}
     | {"nodbconnection", "tokennotfoundindb", "expiredkey"}  # LiteLLM; the first where no key but its own exists
+    | {"apikeyinvalid"}  # Google
 )
 _MODEL: Final = frozenset({"modelnotfound", "modelnotavailable", "invalidmodel"})
 _LIMITED: Final = frozenset(
     {"ratelimitexceeded", "ratelimiterror", "toomanyrequests", "requestlimitexceeded", "limitexceeded"}
     | {"resourceexhausted", "userratelimitexceeded", "capacityexceeded"}  # Google; Groq
 )
+_OVERLOADED: Final = frozenset({"overloaded", "overloadederror", "engineoverloaded", "engineoverloadederror"})
 _THROTTLED: Final = "throttling"  # the beginning of AWS's and DashScope's codes
 _SAMPLE: Final = frozenset({"jsonvalidatefailed", "toolusefailed", "outputparsefailed"})  # Groq
 _TOO_LONG: Final = frozenset({"contextlengthexceeded", "stringabovemaxlength"})
@@ -123,7 +125,9 @@ _ROW: Final = re.compile(
 _BAD_REQUEST: Final = 400
 _BUDGET: Final = 412  # Portkey: its own budget is used up
 _DENIED: Final = (446, 451)  # Portkey: a guardrail denied the request; StepFun: the content is blocked
-_RETRYABLE: Final = frozenset({408, 409, 425, 498})  # 498: Groq has no room for its flexible tier
+_RETRYABLE: Final = frozenset({408, 409, 425, 498, 499})
+"""498: Groq has no room for its flexible tier. 499: something on the way, such as nginx, gave the call up."""
+
 _BROKEN: Final = 500
 _NOT_IMPLEMENTED: Final = 501
 _SPEAKING: Final = (_BROKEN, _NOT_IMPLEMENTED)  # a server's own failure as well as a client's mistake: its words decide
@@ -182,6 +186,8 @@ def _found(body: Any, depth: int) -> ErrorBody:
     if not depth:
         return ErrorBody("")
     if isinstance(body, list):
+        if len(body) == 1 and isinstance(body[0], dict) and "error" in body[0]:  # Google
+            return _found(body[0], depth - 1)
         return ErrorBody("; ".join(filter(None, (_found(each, depth - 1).message for each in body[:3]))))
     if not isinstance(body, dict):
         return ErrorBody(_one_line(str(body)))
@@ -200,8 +206,15 @@ def _found(body: Any, depth: int) -> ErrorBody:
     code = next((body[name] for name in CODES if isinstance(body.get(name), str | int)), "")
     kind = body.get("type")
     if not isinstance(kind, str) and isinstance(status := body.get("status"), str) and status.isupper():
-        kind = status  # Google: `RESOURCE_EXHAUSTED`
+        kind = _reason(body) or status  # Google: `API_KEY_INVALID`, `RESOURCE_EXHAUSTED`
     return ErrorBody(_one_line(where + text) if text else "", str(code), kind if isinstance(kind, str) else "")
+
+
+def _reason(body: dict[str, Any]) -> str:
+    """Returns the reason among the details of Google's errors (https://google.aip.dev/193), or an empty text."""
+    details = body.get("details")
+    found = (each.get("reason") for each in details if isinstance(each, dict)) if isinstance(details, list) else ()
+    return next((reason for reason in found if reason and isinstance(reason, str)), "")
 
 
 def error_of(
@@ -290,7 +303,7 @@ def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
             return About.REQUEST
         if status == _NOT_IMPLEMENTED:
             return About.ADDRESS
-    if status in _RETRYABLE or status >= _BROKEN or should_retry == "true":
+    if status in _RETRYABLE or names & _OVERLOADED or status >= _BROKEN or should_retry == "true":
         return About.HEALTH
     return About.ELSEWHERE if status < _BAD_REQUEST else About.REQUEST
 

@@ -490,6 +490,7 @@ def test_a_refusal_of_this_request_is_a_final_reply_that_can_be_told_again(canne
         (b" \n", ReplyError, "the reply is empty"),
         (b"<html><body>Welcome to nginx</body></html>", ReplyError, "'Welcome to nginx': does url point to an API?"),
         (b"OK", ReplyError, "not JSON but 'OK'"),
+        (b'[{"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}}]', ServerError, "overloaded"),
         (b"[1, 2]", ReplyError, "not an object: [1, 2]"),
         (b'"text"', ReplyError, "not an object"),
         (b"null", ReplyError, "not an object"),

@@ -14,18 +14,21 @@ ENDINGS: Final = {
     Ending.COMPLETED: """
         stop stop_sequence end_turn tool_calls tool_use function_call eos eos_token COMPLETE FINISH finished completed
         eosFound stopStringFound toolCalls done FINISH_REASON_STOP FINISH_REASON_UNSPECIFIED success whatever OTHER
+        <|im_end|> end_of_text stop_token natural_stop normal complete stop_word
     """,
     Ending.CUT: """
         length max_tokens MAX_TOKENS maxTokens max-tokens FINISH_REASON_MAX_TOKENS model_length max_output_tokens
         max_length max_completion_tokens max_new_tokens model_context_window_exceeded context_window_exceeded
         context_length_exceeded context_length contextLengthReached maxPredictedTokensReached LENGTH limit ERROR_LIMIT
         truncated token_limit token_limit_reached incomplete context_overflow
+        MAX_TOKENS_REACHED output_length LENGTH_CAPPED response_too_long max_steps max
     """,
     Ending.FILTERED: """
         content_filter content-filter contentFilter CONTENT_FILTERED content_filtered content_filter_error SAFETY
         RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT LANGUAGE MODEL_ARMOR refusal
         sensitive guardrail_intervened guardrails ERROR_TOXIC moderation content_moderation blocked
         data_inspection_failed content_policy_violation FINISH_REASON_SAFETY unsafe
+        flagged denied rejected hate hate_speech violence sexual self_harm csam illegal abuse
     """,
     Ending.BROKEN_OFF: """
         error ERROR abort aborted network_error insufficient_system_resource timeout TIMEOUT cancelled canceled
@@ -33,6 +36,8 @@ ENDINGS: Final = {
         rate_limit_exceeded time_limit malformed_function_call MALFORMED_FUNCTION_CALL malformed_model_output
         malformed_tool_use UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS MISSING_THOUGHT_SIGNATURE pause_turn interrupted
         disconnected preempted repetition resource_exhausted
+        deadline_exceeded timed_out throttled throttling_error no_capacity out_of_memory oom expired stalled lost
+        stream_closed panic max_time
     """,
 }
 CASES: Final = [(name, ending) for ending, names in ENDINGS.items() for name in names.split()]

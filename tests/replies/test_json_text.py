@@ -32,11 +32,16 @@ FENCED: Final = [JSON, f"```json\n{JSON}\n```", f"```\n{JSON}\n```", f"```JSON\n
         f"[THINK]{THOUGHTS}[/THINK]",
         "<think></think>\n\n",
         f"<think>one</think>\n<think>{THOUGHTS}</think>\n",
+        f"<|channel|>analysis<|message|>{THOUGHTS}<|end|><|start|>assistant<|channel|>final<|message|>",
+        f"<|channel|>analysis<|message|>{THOUGHTS}<|end|><|channel|>final <|constrain|>json<|message|>",
+        "\ufeff",
     ],
 )
 def test_thoughts_before_the_json_and_a_fence_around_it_are_left_out(before: str, answer: str) -> None:
     assert json_in(f"{before}{answer}") == ANSWER
     assert json_in(f" \n{before}{answer}\n ") == ANSWER
+    for token in ("<|im_end|>", "<|return|>", "<|endoftext|>"):
+        assert json_in(f"{before}{answer}{token}") == ANSWER
 
 
 @pytest.mark.parametrize(

@@ -321,6 +321,21 @@ def test_a_redirect_tells_where_to_and_that_no_key_went_there() -> None:
 
 # --- What a refusal is about: its words and its status together ---
 
+GOOGLE_KEY: Final = {
+    "error": {
+        "code": 400,
+        "message": "API key not valid. Please pass a valid API key.",
+        "status": "INVALID_ARGUMENT",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": "API_KEY_INVALID",
+                "domain": "googleapis.com",
+            },
+            {"@type": "type.googleapis.com/google.rpc.LocalizedMessage", "locale": "en-US", "message": "No."},
+        ],
+    }
+}
 FIELD: Final = {"type": "literal_error", "loc": ["body", "response_format", "type"], "msg": "Input should be 'text'"}
 
 
@@ -354,6 +369,12 @@ FIELD: Final = {"type": "literal_error", "loc": ["body", "response_format", "typ
         pytest.param(501, openai("json_schema is not implemented"), BadRequestError, id="501 for a parameter"),
         pytest.param(498, openai("capacity exceeded", "x", "capacity_exceeded"), RateLimitError, id="Groq's flex"),
         pytest.param(498, b"", ServerError, id="498 and nothing else"),
+        pytest.param(499, openai("Client Closed Request"), ServerError, id="nginx gave the call up"),
+        pytest.param(400, openai("please retry later", "overloaded_error"), ServerError, id="overload as 400"),
+        *(
+            pytest.param(400, body, AuthenticationError, id=f"Google: a wrong key in a {type(body).__name__}")
+            for body in (GOOGLE_KEY, [GOOGLE_KEY])
+        ),
         pytest.param(403, openai("Rate Limit Exceeded", "x", "rateLimitExceeded"), RateLimitError, id="Google's 403"),
         pytest.param(403, openai("Insufficient balance"), QuotaError, id="an empty account as 403"),
         pytest.param(403, openai("Wrong key", code="invalid_api_key"), AuthenticationError, id="a wrong key as 403"),

@@ -162,6 +162,7 @@ def test_dates_and_times_keep_their_text_and_are_declared_where_it_is_iso_8601(t
     [
         ("sep=;\nid;name\n00123;Ann\n", [{"id": "00123", "name": "Ann"}]),
         ("\ufeffsep=;\r\nid;name\r\n00123;Ann\r\n", [{"id": "00123", "name": "Ann"}]),
+        ("sep=; \nid;name\n00123;Ann\n", [{"id": "00123", "name": "Ann"}]),
         ('"sep=|"\na|b,c\n1|2\n', [{"a": 1, "b,c": 2}]),
         ("sep=\t\na\tb\n1\tx,y\n", [{"a": 1, "b": "x,y"}]),
         (

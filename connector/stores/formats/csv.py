@@ -102,7 +102,7 @@ _REASONS: Final = {
     "invalid state": f"is not CSV (RFC 4180): {_LINE_ENDS}",
 }
 
-_HINT: Final = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
+_HINT: Final = re.compile(r'"?sep=([^"\r\n]) *"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 """The line by which spreadsheets tell the separator."""
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
