@@ -63,7 +63,7 @@ class Query:
         with database.connect() as connection:
             self._reader.prepare(connection)
             described = self._reader.columns(connection, self._query)
-            check_names([each.name for each in described], "query" if asked.query else asked.table)
+            check_names([each.name for each in described], "query" if asked.query else asked.table, keeps_case=True)
             self._fields = {each.name: each for each in described}
             self._selected = ", ".join(map(self._quoted, self._fields))  # another column may be added before it is read
             self.primary_key = () if asked.query or cursor_field else self._ordered_key(connection)

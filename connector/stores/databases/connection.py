@@ -54,6 +54,7 @@ _FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql
 _PASSING: Final = re.compile(
     r"connection (?:refused|reset|timed out|timeout)|closed the connection|connection (?:is|was) (?:lost|closed)"
     r"|timeout expired|network is unreachable|no route to host|is (?:starting up|shutting down)|in recovery mode"
+    r"|(?:yet|not) accepting connections"
     r"|too many (?:clients|connections)|remaining connection slots|database (?:table )?is locked|could not set lock"
     r"|terminating connection|write-write conflict|conflict on (?:update|tuple)|broken pipe|eof detected|timed out",
     re.IGNORECASE,

@@ -17,6 +17,10 @@ from connector.stores.loading.names import Rules, shortened
 PATIENCE: Final = 600
 """Seconds that a sync waits for another one that writes into the same table."""
 
+_MARK: Final = "connector_mark"
+_PART: Final = "connector_part"
+_REASON: Final = 300  # characters
+
 Batch = Sequence[Sequence[Any]]
 """Rows as columns: the values of each column in the form of `kinds.converter`, or `None`."""
 
@@ -67,6 +71,10 @@ class Plan(NamedTuple):
     def others(self) -> list[str]:
         """The columns that are not part of the key."""
         return [column.name for column in self.columns if column.name not in self.key]
+
+
+class RowError(Exception):
+    """A row that the database would not take, found before it is sent. Its text says why."""
 
 
 class Writer(ABC):
@@ -237,6 +245,89 @@ class Writer(ABC):
 
         With a key, the last of several rows that have the same one counts. Rows whose key has a null are appended.
         """
+
+    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - for members that cannot undo every plan
+        """Marks a point that `load` can go back to; returns whether there is one. Without one, a bad row ends all."""
+        return False
+
+    def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Callable[[str], None]) -> None:
+        """Brings rows into the table: all at once, or, where the database refuses one, without those that it refuses.
+
+        Args:
+            batches: Returns the rows from the first one on.
+            refuse: Is told why each row is left out.
+        """
+        is_marked = self.mark(plan)
+        try:
+            self.write(plan, batches())
+            self.settle()
+        except self.errors as error:
+            if not is_marked or not self.reason(error):
+                raise
+        else:
+            return
+        self.run(f"ROLLBACK TO SAVEPOINT {_MARK}")
+        if plan.mode == "overwrite":
+            self.write(plan, iter(()))
+        entering = plan._replace(mode="append" if plan.mode == "overwrite" else plan.mode, changed=())
+        for batch in batches():
+            self._load_by_halves(entering, batch, refuse)
+
+    def _load_by_halves(self, plan: Plan, batch: Batch, refuse: Callable[[str], None]) -> None:
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            reason, middle = self._refusal(plan, part), len(part[0]) // 2
+            if reason and middle:
+                parts += [[values[middle:] for values in part], [values[:middle] for values in part]]
+            elif reason:
+                refuse(reason)
+
+    def _refusal(self, plan: Plan, batch: Batch) -> str:
+        """Brings rows into the table, or returns why that is refused, and leaves everything as it was then."""
+        self.run(f"SAVEPOINT {_PART}")
+        reason = ""
+        try:
+            self.write(plan, iter([batch]))
+            self.settle()
+        except self.errors as error:
+            reason = self.reason(error)
+            if not reason:
+                raise
+            self.run(f"ROLLBACK TO SAVEPOINT {_PART}")
+        self.run(f"RELEASE SAVEPOINT {_PART}")
+        return reason
+
+    def settle(self) -> None:  # noqa: B027 - most check everything at once
+        """Checks what the database would check at the end only."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What a statement may raise."""
+        return SQLAlchemyError, self._driver.Error, RowError
+
+    @property
+    def _driver(self) -> Any:
+        return self.connection.dialect.loaded_dbapi
+
+    def reason(self, error: Exception) -> str:
+        """Returns why a row is refused, if an error is about a row; else an empty text."""
+        said: Any = getattr(error, "orig", None) or error
+        is_about_row = isinstance(said, (self._driver.IntegrityError, self._driver.DataError, RowError))
+        return self.said(said) if is_about_row or self.is_about_row(said) else ""
+
+    def is_about_row(self, error: Any) -> bool:  # noqa: ARG002 - for members whose drivers tell no classes of errors
+        """Returns whether an error of the driver, of no class that says so, is about a row."""
+        return False
+
+    def said(self, error: Any) -> str:
+        """Returns what an error of the driver says, on one line."""
+        return " ".join(str(error).split())[:_REASON]
+
+    def save(self) -> bool:
+        """Makes the mark, in databases that have savepoints."""
+        self.run(f"SAVEPOINT {_MARK}")
+        return True
 
     def rehearse(self, plan: Plan, *, exists: bool) -> None:
         """Does what a commit would do, without rows, and undoes it: what is forbidden is found before any call."""

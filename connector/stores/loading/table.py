@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, Final, NamedTuple
@@ -30,7 +31,7 @@ from connector.stores.staging.spool import Spool
 _ROWS: Final = 1_000
 _BYTES: Final = 1 << 22
 _PAUSE: Final = 1  # seconds between two looks at a file that another program has
-_TOLD: Final = 5  # rows that are left out, at most, are named
+_TOLD: Final = 5  # reasons of rows that are left out, at most, are named
 _LOG: Final = logging.getLogger(__name__)
 
 _SOME: Final[Mapping[str, Schema]] = {"id": {"type": "integer"}}  # where no column is known yet
@@ -141,7 +142,12 @@ class Appender:
             writer.drop_key()
         refused = _Refused(self._name)
         loader = _Loader(writer, layout, plan, refused)
-        writer.write(plan, filter(None, map(loader.batch, self._batches())))
+
+        def batches() -> Iterator[Batch]:
+            refused.clear()
+            return filter(None, map(loader.batch, self._batches()))
+
+        writer.load(plan, batches, refused.add)
         writer.end()
         self.left_out = refused.count
         refused.tell()
@@ -272,19 +278,23 @@ class _Refused:
 
     def __init__(self, place: str) -> None:
         self._place = place
+        self.clear()
+
+    def clear(self) -> None:
         self.count = 0
-        self._first: list[str] = []
+        self._reasons: Counter[str] = Counter()
 
     def add(self, reason: str) -> None:
         self.count += 1
-        if len(self._first) < _TOLD:
-            self._first.append(reason)
+        if reason in self._reasons or len(self._reasons) < _TOLD:
+            self._reasons[reason] += 1
 
     def tell(self) -> None:
         """Warns about them."""
         if self.count:
-            more = "" if self.count <= _TOLD else "; …"
-            _LOG.warning("%s: rows left out: %s: %s%s", self._place, f"{self.count:,}", "; ".join(self._first), more)
+            told = [reason if count == 1 else f"{reason} ({count:,} rows)" for reason, count in self._reasons.items()]
+            more = "" if self._reasons.total() == self.count else "; …"
+            _LOG.warning("%s: rows left out: %s: %s%s", self._place, f"{self.count:,}", "; ".join(told), more)
 
 
 class _Loader:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
 from connector.stores.loading import base, kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, texts
+from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, RowError, Table, escaped, texts
 from connector.stores.loading.kinds import Kind
 from connector.stores.loading.names import Rules, shortened
 
@@ -54,13 +54,19 @@ _COLLATIONS: Final = """
 SELECT column_name, column_type, collation_name, is_nullable FROM information_schema.columns
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND collation_name IS NOT NULL
 """
+_ENGINE: Final = """
+SELECT engine FROM information_schema.tables
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+"""
+_ROW_ERRORS: Final = frozenset({1118, 1264, 1265, 1292, 1364, 1366, 1369, 1406, 1644, 3819, 4025})
+"""Numbers of errors about a row that PyMySQL has no class for: CHECK (4025, 3819), SIGNAL, a view's, values, sizes."""
 _EXACT: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary")
 _LONG: Final = 64_000  # characters of a TEXT that is no LONGTEXT, each of at most four bytes
 _KEY: Final = 255  # characters of a text in a key of MySQL
 _DIGITS: Final = 65
 _SCALE: Final = 30
-_STATEMENT: Final = 1 << 20
-_MARGIN: Final = 1 << 14
+_STATEMENT: Final = 1 << 20  # bytes
+_FRAME: Final = 16  # bytes of a packet that are no statement
 _ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
 _NULL: Final = "NULL"
 
@@ -270,6 +276,19 @@ class Writer(base.Writer):
         self._create(beside, plan)
         self.run(f"DROP TABLE {beside}")
 
+    def mark(self, plan: Plan) -> bool:
+        """See `base.Writer.mark`. A new table, and one of an engine without transactions, have none."""
+        engine = self.ask(_ENGINE, **self._where)
+        return not plan.changed and engine == [("InnoDB",)] and self.save()
+
+    def is_about_row(self, error: Any) -> bool:
+        """See `base.Writer.is_about_row`."""
+        return bool(error.args) and error.args[0] in _ROW_ERRORS
+
+    def said(self, error: Any) -> str:
+        """See `base.Writer.said`. PyMySQL puts a number before it."""
+        return super().said(error.args[-1] if error.args else error)
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
         if plan.mode != "overwrite":
@@ -299,6 +318,8 @@ class Writer(base.Writer):
             same = f"{self.quote(plan.key[0])} = {self.quote(plan.key[0])}"
             end = f" ON DUPLICATE KEY UPDATE {values or same}"
         convert = [_written(column.kind) for column in plan.columns]
+        ((packet,),) = self.run("SELECT @@max_allowed_packet")
+        most = packet - _bytes(begin + end) - _FRAME
         raw: Any = self.connection.connection.dbapi_connection
         with raw.cursor() as cursor:
             rows: list[str] = []
@@ -307,13 +328,23 @@ class Writer(base.Writer):
                 cells = [each(values) for each, values in zip(convert, batch, strict=True)]
                 for row in zip(*cells, strict=True):
                     text = f"({','.join(row)})"
-                    if rows and size + len(text) > _STATEMENT:
+                    length = _bytes(text) + 1
+                    if length > most:
+                        raise RowError(
+                            f"the row needs a statement of {length:,} bytes, and the database takes {packet:,}: "
+                            "set its max_allowed_packet higher"
+                        )
+                    if rows and size + length > min(_STATEMENT, most):
                         cursor.execute(begin + ",".join(rows) + end)
                         rows, size = [], 0
                     rows.append(text)
-                    size += len(text)
+                    size += length
             if rows:
                 cursor.execute(begin + ",".join(rows) + end)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _converted(name: str, old: Kind, new: Kind) -> str:

@@ -70,6 +70,7 @@ _ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _NULL: Final = "\\N"
 _QUOTES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+_ROW_STATES: Final = ("P0001", "44000", "54000")
 _STAGE: Final = "connector_stage"
 _ROW: Final = "connector_row"
 
@@ -154,6 +155,30 @@ class Writer(base.Writer):
         if found:
             self.run(f"DROP INDEX {found[0][0]}")
 
+    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.mark`."""
+        return self.save()
+
+    def settle(self) -> None:
+        """See `base.Writer.settle`."""
+        self.run("SET CONSTRAINTS ALL IMMEDIATE")
+
+    def is_about_row(self, error: Any) -> bool:
+        """See `base.Writer.is_about_row`: a trigger's RAISE, a view's CHECK OPTION, a key too long for its index."""
+        return getattr(error, "sqlstate", None) in _ROW_STATES
+
+    def said(self, error: Any) -> str:
+        """See `base.Writer.said`. Without the row itself, which the database adds."""
+        found = getattr(error, "diag", None)
+        detail = found and found.message_detail
+        return super().said(
+            error
+            if not (found and found.message_primary)
+            else f"{found.message_primary}: {detail}"
+            if detail and not detail.startswith("Failing row")
+            else found.message_primary
+        )
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`. Rows wait beside the table only where they cannot enter it at once."""
         names = self.list_of(column.name for column in plan.columns)
@@ -167,6 +192,11 @@ class Writer(base.Writer):
             self._retype(f"pg_temp.{_STAGE}", column, kind)
         self.run(f"ALTER TABLE pg_temp.{_STAGE} ADD COLUMN {_ROW} bigserial")
         self._copy(f"pg_temp.{_STAGE}", plan, batches)
+        self._move(plan)
+        self.run(f"DROP TABLE pg_temp.{_STAGE}")
+
+    def _move(self, plan: Plan) -> None:
+        names = self.list_of(column.name for column in plan.columns)
         if plan.mode == "overwrite":
             self.run(f"DELETE FROM {self.place}")
             for column, kind in plan.changed:

@@ -123,6 +123,10 @@ class Writer(base.Writer):
         """See `base.Writer.as_bytes`."""
         return f"{self.quote(name)} COLLATE BINARY"
 
+    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.mark`."""
+        return self.save()
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
         if plan.mode == "overwrite":

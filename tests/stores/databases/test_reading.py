@@ -222,6 +222,14 @@ def test_names_may_hold_what_they_like(base: Base) -> None:
         assert read(base, state=state, table=table, **more)[0] == [{name: 2}]
 
 
+def test_columns_whose_names_differ_in_case_alone_are_read(tmp_path: Path) -> None:
+    base = databases.base("postgresql", tmp_path)
+    base.run('CREATE TABLE t (id BIGINT PRIMARY KEY, "ID" TEXT)')
+    base.run("INSERT INTO t VALUES (1, 'a')")
+    assert read(base, table="t")[0] == [{"id": 1, "ID": "a"}]
+    assert read(base, 'SELECT id, "ID" FROM t', cursor_field="ID")[0] == [{"id": 1, "ID": "a"}]
+
+
 # --- Cursors ---
 
 ORDERED = {

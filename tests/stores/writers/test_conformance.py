@@ -300,6 +300,71 @@ def test_a_null_where_the_table_takes_none_blocks_no_other_row(place: Place, cap
     assert 'rows left out: 2: "text" is null' in caplog.text
 
 
+@pytest.mark.parametrize(("mode", "key"), [("append", ()), ("append_dedup", ("id",)), ("overwrite", ())])
+def test_a_row_that_breaks_a_rule_of_the_user_blocks_no_other_row(
+    place: Place, mode: Mode, key: Sequence[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, stars BIGINT CHECK (stars >= 0), name VARCHAR(9) UNIQUE)")
+    place.run("INSERT INTO reviews VALUES (3, 3, 'old')")
+    rows: list[Row] = [{"id": index, "stars": index, "name": None} for index in range(2_500)]
+    rows[1] |= {"stars": -1}
+    rows[2] |= {"name": "one"}
+    rows[2_400] |= {"name": "one"}
+    if place.kind == "mariadb" and mode == "append_dedup":
+        place.run("ALTER TABLE reviews DROP INDEX name")  # a second unique key is refused
+        rows[2_400] |= {"stars": -2}
+    if place.kind == "duckdb":
+        with pytest.raises(StorageError, match="CHECK constraint"):
+            place.sync(*rows, mode=mode, key=key)
+        assert place.rows() == [(3, 3, "old")]
+        return
+    with caplog.at_level(logging.WARNING):
+        place.sync(*rows, mode=mode, key=key)
+    assert "rows left out: 2: " in caplog.text
+    kept = [tuple(row.values()) for row in rows if row["id"] not in (1, 2_400)]
+    assert place.rows() == sorted([*kept, *([(3, 3, "old")] if mode == "append" else [])], key=repr)
+
+
+@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
+def test_an_error_that_is_about_no_row_ends_the_commit(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT PRIMARY KEY)")
+    place.run("CREATE TABLE answers (id BIGINT, FOREIGN KEY (id) REFERENCES reviews (id))")
+    place.run("INSERT INTO reviews VALUES (1)")
+    place.run("INSERT INTO answers VALUES (1)")
+    with pytest.raises(StorageError, match="foreign key"):
+        place.sync({"id": 2}, mode="overwrite")
+    assert place.rows() == [(1,)]
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_rules_that_a_database_checks_at_the_end_or_in_other_ways_leave_out_the_row(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run("CREATE TYPE mood AS ENUM ('good', 'bad')")
+    place.run("CREATE TABLE stars (id BIGINT PRIMARY KEY)")
+    place.run("INSERT INTO stars VALUES (1), (2)")
+    place.run(
+        "CREATE TABLE reviews (id BIGINT, mood mood, stars BIGINT REFERENCES stars (id) DEFERRABLE INITIALLY DEFERRED)"
+    )
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "mood": "good", "stars": 2}, {"id": 2, "mood": "odd"}, {"id": 3, "stars": 3})
+    assert place.rows() == [(1, "good", 2)]
+    assert "invalid input value for enum mood" in caplog.text
+    assert 'Key (stars)=(3) is not present in table "stars"' in caplog.text
+
+
+@pytest.mark.parametrize("place", ["mariadb"], indirect=True)
+def test_a_row_that_mariadb_has_no_room_for_in_a_packet_is_left_out(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    ((most,),) = place.run("SELECT @@max_allowed_packet")
+    long = "é" * (most // 2 - 100)
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "text": long}, {"id": 2, "text": long + "é" * 200}, {"id": 3, "text": "a"})
+    assert place.rows() == [(1, long), (3, "a")]
+    assert "max_allowed_packet" in caplog.text
+
+
 def test_a_text_that_is_too_long_for_its_column_widens_it(place: Place) -> None:
     place.run("CREATE TABLE reviews (id BIGINT, text VARCHAR(3))")
     place.sync({"id": 1, "text": "abc"}, {"id": 2, "text": "abcdef "})
