@@ -23,13 +23,12 @@ def interruptible(stop: Stop) -> Iterator[None]:
     """While entered, the first signal asks `stop` to end the run in good order, the second one ends the process."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
+        erase = sys.stderr.taken() if isinstance(sys.stderr, LiveLine) else ""
         if stop.reason is not None:
+            _say(erase)
             end_by(number)
         stop.request(Interrupted(number))
-        erase = sys.stderr.taken() if isinstance(sys.stderr, LiveLine) else ""
-        told = f"{erase}{stop.ending()}; {_AGAIN[signal.Signals(number)]} ends at once\n"
-        with suppress(OSError):  # not by `print`, which the signal may have interrupted
-            os.write(2, told.encode())
+        _say(f"{erase}{stop.ending()}; {_AGAIN[signal.Signals(number)]} ends at once\n")
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
@@ -37,6 +36,11 @@ def interruptible(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # not by `print`, which the signal may have interrupted
+        os.write(2, text.encode())
 
 
 def end_by(number: int) -> NoReturn:

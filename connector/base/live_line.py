@@ -15,7 +15,7 @@ _USUAL: Final = 80
 
 
 class Part(NamedTuple):
-    """A part of a line. Where there is no room for all parts, those of the highest `rank` are left out."""
+    """A part of a line. Where there is no room for all, parts of a low `rank` are kept first, as far as they fit."""
 
     text: str
     rank: int = 0
@@ -23,14 +23,17 @@ class Part(NamedTuple):
 
 def fitted(parts: Iterable[Part], columns: int | None) -> str:
     """Returns parts as a line of at most so many columns; `None` for as many as they need."""
-    chosen = [part for part in parts if part.text]
-    while columns is not None and len(line := _joined(chosen)) > columns:
-        if len(chosen) == 1:
-            return f"{line[: columns - 1]}…"
-        worst = max(part.rank for part in chosen)
-        last = max(place for place, part in enumerate(chosen) if part.rank == worst)
-        del chosen[last]
-    return _joined(chosen)
+    given = [part for part in parts if part.text]
+    if columns is None or not given:
+        return _joined(given)
+    first, *others = sorted(range(len(given)), key=lambda place: given[place].rank)
+    if len(given[first].text) > columns:
+        return f"{given[first].text[: columns - 1]}…"
+    chosen = [first]
+    for place in others:
+        more = sorted([*chosen, place])
+        chosen = more if len(_joined([given[each] for each in more])) <= columns else chosen
+    return _joined([given[place] for place in chosen])
 
 
 def _joined(parts: list[Part]) -> str:
@@ -62,17 +65,17 @@ class LiveLine:
         """Shows a line in place of the one before it."""
         line = fitted(parts, self.columns)
         with self._lock:
+            self._drawn = line  # first: a signal may come before the next step
             self._stream.write(_ERASE + _encodable(line, self._stream.encoding))
             self._stream.flush()
-            self._drawn = line
 
     def clear(self) -> None:
         """Erases the line."""
         with self._lock:
             if self._drawn:
-                self._drawn = ""
                 self._stream.write(_ERASE)
                 self._stream.flush()
+                self._drawn = ""
 
     def taken(self) -> str:
         """Returns what erases the line, for whoever writes past `sys.stderr`; nothing where there is none."""

@@ -133,10 +133,12 @@ class Breaker:
         if not self.is_open or self._error is None:
             return None
         if isinstance(self._error, RateLimitError):
-            return Waiting(f"{kind_of(self._error)}: next call", max(0.0, self.try_at - now))
+            return Waiting(
+                f"{kind_of(self._error)}: next call", max(0.0, self.try_at - now) if self.try_at < math.inf else None
+            )
         lasts = int(now - self._since)
         reason = kind_of(self._error) + (f" for {lasts} s" if lasts else "")
-        return Waiting(f"{reason}: trying again", self.try_at - now if self.try_at > now else None)
+        return Waiting(f"{reason}: trying again", self.try_at - now if now < self.try_at < math.inf else None)
 
     def judged(self, outcome: Outcome) -> None:
         """Takes note of an outcome: a success, be it of an earlier run, shows that the endpoint does answer."""

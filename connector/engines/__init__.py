@@ -211,10 +211,14 @@ class Control(NamedTuple):
     resolve: Resolve = as_it_stands
     otherwise: Otherwise = nothing_else
 
-    def ending(self) -> str:
-        """Returns what is still done once the run is asked to end, for people."""
+    def ending(self, since: float = 0.0) -> str:
+        """Returns what is still done once the run is asked to end, `since` so many seconds, for people."""
         calls = sum(call.started is not None for call in self.gauge.given)  # as of now, not of the last result
-        return f"finishing {calls:,} call{'s'[: calls != 1]} (up to {self.grace:.0f} s)" if calls else "stopping"
+        return (
+            f"finishing {calls:,} call{'s'[: calls != 1]} (up to {max(1.0, self.grace - since):.0f} s)"
+            if calls
+            else "stopping"
+        )
 
     def waiting(self) -> Waiting | None:
         """Returns what keeps the next call from starting; `None` where nothing does, or only the calls in flight.

@@ -13,10 +13,11 @@ from connector.base.clock import Clock
 from connector.base.live_line import LiveLine, Part, fitted
 from connector.base.records import Outcome, Status
 from connector.base.terminal import write
+from connector.calls.waiting import Waiting
 from connector.engines import Control, Stop
 from connector.run.pipeline import Result
 from connector.run.runtime import Runtime
-from connector.run.summary import Summary, duration
+from connector.run.summary import Summary, counted, duration
 
 _EVERY: Final = 0.2  # seconds between two live lines
 _FIRST_PLAIN: Final = 10.0  # seconds until the first plain line; each further one takes twice as long, up to
@@ -114,6 +115,7 @@ class Figures:
         self._called = 0  # rows that calls of this run have answered
         self._failures: Counter[str] = Counter()
         self._marks: deque[tuple[float, int]] = deque([(control.clock.monotonic(), 0)])
+        self._asked_to_end: float | None = None  # since when
 
     def add(self, outcome: Outcome) -> None:
         """Takes note of an outcome."""
@@ -128,17 +130,20 @@ class Figures:
     def parts(self) -> list[Part]:
         """Returns what a line tells now. A row that the ledger knew took no time, so it counts for no rate."""
         summary, gauge, now = self._summary, self._control.gauge, self._control.clock.monotonic()
-        rate, left = self._rate(now), max(0, (self._rows or 0) - summary.rows)
+        waiting, is_ending = self._control.waiting(), self._control.stop.reason is not None
+        if waiting is not None and not self._called:
+            self._marks[0] = now, 0  # an endpoint that starts up says nothing of how fast it is
+        rate, left = self._rate(now), 0 if is_ending else max(0, (self._rows or 0) - summary.rows)
         of = f" of {self._rows:,}" if self._rows is not None else ""
         return [
             Part(f"{summary.rows:,}{of} rows"),
             Part(f"{summary.cached:,} known" if summary.cached else "", 6),
             Part(_speed(rate) if rate else "", 5),
-            self._doing(now),
-            Part(f"{duration(left / rate)} left" if left and rate else "", 2),
+            self._doing(now, waiting),
+            Part(_time_left(left / rate, waiting) if left and rate else "", 2),
             Part(_costs(summary.cost_usd, left / self._called if self._called else 0.0), 4),
             Part(self._failed(), 3),
-            Part(f"{gauge.retries:,} retries" if gauge.retries else "", 8),
+            Part(counted(gauge.retries, "retr", "y", "ies") if gauge.retries else "", 8),
             Part(f"{summary.tokens:,} tokens" if summary.tokens else "", 9),
         ]
 
@@ -152,17 +157,18 @@ class Figures:
         since, before = marks[0]
         return (self._called - before) / (now - since) if now > since else 0.0
 
-    def _doing(self, now: float) -> Part:
+    def _doing(self, now: float, waiting: Waiting | None) -> Part:
         """Returns what the run waits for: an end, an endpoint, a pace, or the calls in flight."""
-        gauge, waiting = self._control.gauge, self._control.waiting()
+        gauge = self._control.gauge
         if self._control.stop.reason is not None:
-            return Part(self._control.ending(), 1)
+            self._asked_to_end = now if self._asked_to_end is None else self._asked_to_end
+            return Part(self._control.ending(now - self._asked_to_end), 1)
         if waiting is not None:
             return Part(str(waiting), 1)
         oldest = gauge.oldest(now) or 0.0
         if oldest >= _LONG:
             return Part(f"{gauge.in_flight:,} in flight, the oldest for {duration(oldest)}", 1)
-        return Part(f"{gauge.in_flight:,} in flight", 7)
+        return Part(f"{gauge.in_flight:,} in flight" if gauge.in_flight else "", 7)
 
     def _failed(self) -> str:
         count = self._failures.total()
@@ -170,6 +176,12 @@ class Figures:
         told = ", ".join(f"{number:,} × {kind}" for kind, number in kinds)
         more = ", …" if len(self._failures) > len(kinds) else ""
         return f"{count:,} failed ({told}{more})" if count else ""
+
+
+def _time_left(seconds: float, waiting: Waiting | None) -> str:
+    """Returns how long a run still takes: no shorter than what it waits for; nothing where it is about to end."""
+    seconds = max(seconds, (waiting and waiting.seconds) or 0.0)
+    return f"{duration(seconds)} left" if seconds >= 1 else ""
 
 
 def _speed(rate: float) -> str:

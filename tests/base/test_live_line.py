@@ -30,6 +30,7 @@ def test_what_matters_least_is_left_out_first() -> None:
     assert fitted(PARTS, 60) == "1,234 of 5,000 rows · 12.5 rows/s · 429: next call in 18 s"
     assert fitted(PARTS, 50) == "1,234 of 5,000 rows · 429: next call in 18 s"
     assert fitted(PARTS, 19) == "1,234 of 5,000 rows"
+    assert fitted([PARTS[0], Part("paced " * 9, 1), PARTS[2]], 50) == "1,234 of 5,000 rows · 12.5 rows/s"
     assert fitted(PARTS, 10) == "1,234 of …"
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -60,3 +61,22 @@ def test_a_person_sees_what_it_waits_for_and_that_a_second_ctrl_c_ends_it(column
         assert process.returncode == -signal.SIGINT
         assert lines[0] == "stopping; Ctrl-C again ends at once"
         assert not any("429" in line for line in screen.lines())
+
+
+def test_a_second_ctrl_c_leaves_no_half_drawn_line(tmp_path: Path) -> None:
+    answered = Event()
+
+    def script(_: Call) -> None:
+        answered.wait()
+
+    source = table(tmp_path / "in.csv", 500)
+    with Endpoint(script) as endpoint, terminal(80) as screen:
+        with started(screen, source, endpoint, "--concurrency", 1) as process:
+            read_until(screen, "1 in flight")
+            process.send_signal(signal.SIGINT)
+            read_until(screen, "rows · finishing 1 call")
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            answered.set()
+        assert process.returncode == -signal.SIGINT
+        assert screen.lines() == ["finishing 1 call (up to 30 s); Ctrl-C again ends at once"]

@@ -112,7 +112,7 @@ def test_it_fits_any_terminal_and_keeps_what_matters_most(screen: Terminal, requ
         == {
             20: "200 of 1,000 rows",
             60: "200 of 1,000 rows · 1m20s left · 10 failed (10 × HTTP 400)",
-            80: "200 of 1,000 rows · 1m20s left · 10 failed (10 × HTTP 400)",
+            80: "200 of 1,000 rows · 10 rows/s · 1m20s left · 10 failed (10 × HTTP 400)",
             200: "200 of 1,000 rows · 100 known · 10 rows/s · 8 in flight · 1m20s left · $0.9000 of about $8.10 · "
             "10 failed (10 × HTTP 400) · 9,000 tokens",
         }[columns]
@@ -200,7 +200,44 @@ def test_a_run_that_ends_says_what_it_finishes(wide: Terminal) -> None:
         call.started = running.time.now
         running.control.gauge.given[call] = None
     running.control.stop.request(Interrupted(2))
-    assert "finishing 8 calls (up to 30 s)" in shown(running, wide)
+    assert "finishing 8 calls (up to 29 s)" in shown(running, wide), "a second after it was asked to"
+
+
+def test_a_run_that_ends_tells_no_time_for_rows_that_it_will_not_call(wide: Terminal) -> None:
+    running = Running()
+    call = Call(b"", b"", [])
+    call.started = running.time.now
+    running.control.gauge.given[call] = None
+    running.control.stop.request(Interrupted(2))
+    ending = [IDLE]
+    line = shown(running, wide, running.outcomes(10, cost_usd=0.01), iter(ending), running.passing(19))
+    assert "finishing 1 call (up to 10 s)" in line, "the seconds that are left, not those at the start"
+    assert "left" not in line
+    assert "about" not in line
+
+
+def test_the_time_left_is_no_shorter_than_what_is_waited_for(wide: Terminal) -> None:
+    running = Running(rows=102)
+    for _ in range(10):
+        running.control.breaker.failed(
+            RateLimitError("slow", http_status=429, wait=18.0), 90.0, running.time.now, 0, is_first=True
+        )
+    assert "next call in 16 s · 16" in shown(running, wide, running.passing(1), running.outcomes(100))
+
+
+def test_an_endpoint_that_starts_up_makes_no_rate(wide: Terminal) -> None:
+    running = Running(rows=1000)
+    running.control.breaker.is_reached = True
+    for _ in range(10):
+        running.control.breaker.failed(APIConnectionError("refused"), 90.0, running.time.now, 0, is_first=True)
+
+    def answered() -> Iterator[Result]:
+        running.control.breaker.answered()
+        running.time.now += 1
+        yield from running.outcomes(20)
+
+    line = shown(running, wide, running.passing(60), running.passing(1), answered())
+    assert "10 rows/s" in line, "of the two seconds since the outage, not of a minute"
 
 
 def test_the_ledger_of_another_run_is_waited_for(screen: Terminal) -> None:
@@ -230,7 +267,7 @@ def test_a_pipe_gets_a_plain_line_now_and_then() -> None:
     with redirect_stderr(out), running.progress(live=False) as progress:
         running.watched(progress, results())
     lines = out.getvalue().splitlines()
-    assert lines[0].startswith("18 of 100,000 rows · 1.8 rows/s · 0 in flight · ")
+    assert lines[0].startswith("18 of 100,000 rows · 1.8 rows/s · ")
     assert len(lines) == 16, "after 10, 30, 70, 150 and 310 seconds, then every five minutes"
     assert "\x1b" not in out.getvalue()
 
