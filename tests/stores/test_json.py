@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError
+from connector.base.numbers import dumps
 from tests.stores.helpers import enrich, objects, opened, rows_of, table
 
 
@@ -60,6 +61,23 @@ def test_integers_keep_all_their_digits(tmp_path: Path) -> None:
         {"a": 9007199254740993, "b": 18446744073709551615},
         {"a": 1, "b": 18446744073709551614},
     ]
+
+
+EXACT: Final = [
+    '{"a":1.10}',
+    '{"a":1.10},{"a":12345678901234567890123},{"a":1e400}',
+    '{"a":"x"},{"a":1.10},{"a":true}',
+    '{"a":{"b":1.10}},{"a":{"b":18446744073709551616}}',
+    '{"a":[1.10,12345678901234567890,-0.0]},{"a":[]}',
+    '{"a":{}},{"a":[{"b":1.20}]},{"a":null}',
+]
+
+
+@pytest.mark.parametrize("items", EXACT)
+def test_numbers_keep_their_digits_in_an_array_as_in_lines(tmp_path: Path, items: str) -> None:
+    for name, content in (("in.json", f"[{items}]"), ("in.jsonl", items.replace("},{", "}\n{"))):
+        with opened(file(tmp_path, content.encode(), name)) as source:
+            assert dumps(rows_of(source)).decode() == f"[{items}]"
 
 
 def test_types_come_from_all_rows(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -126,6 +127,13 @@ def opened(given: FileInput) -> Iterator[Snapshot]:
             if given.cursor_field is not None:
                 snapshot.sort(given.cursor_field, limit)
         yield snapshot
+
+
+@contextmanager
+def reading(files: Sequence[File], directory: Path) -> Iterator[Database]:
+    """Opens a database to read files with, in a private directory. Raises as `opened`."""
+    with Database(directory) as database, _explained(files, database):
+        yield database
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class JsonObjects:
 
     def source(self, given: FileInput) -> AbstractContextManager[Source]:
         """See `Format.source`."""
-        if given.cursor_field is None and all(map(_is_lines, given.files)):
+        if given.cursor_field is None:
             return nullcontext(JsonLines.opened(given))
         return cast("AbstractContextManager[Source]", columnar.load("snapshot").opened(given))
 
@@ -124,7 +124,8 @@ class JsonLines(FromFiles):
             ConfigError: A file cannot be read; it names the file and the place.
             StorageError: There is no room for the copy.
         """
-        rows = islice(chain.from_iterable(map(_objects, given.files)), given.limit)
+        files = (_objects(file) if _is_lines(file) else _array(file, given.directory) for file in given.files)
+        rows = islice(chain.from_iterable(files), given.limit)
         return cls(given, _copied(rows, given.directory / "input.jsonl", given.files))
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
@@ -269,6 +270,12 @@ def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
         return None
     usual = all(type(row) is dict and not is_too_deep(row, line) for row, line in zip(rows, lines, strict=True))
     return rows if usual else None
+
+
+def _array(file: File, directory: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects in a file with an array, with a database of their own in a private directory."""
+    with columnar.load("snapshot").reading([file], directory) as database:
+        yield from _items(database, file)
 
 
 def _items(database: SnapshotDatabase, file: File) -> Iterator[dict[str, Any]]:
