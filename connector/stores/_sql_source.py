@@ -20,6 +20,7 @@ from connector.base.suggestions import there_are
 from connector.stores import readers
 from connector.stores._sql_positions import SqlPosition
 from connector.stores.databases.connection import Database, persistent
+from connector.stores.databases.syntax import PARAMETER, quoted, with_parameters
 from connector.stores.readers import Column
 from connector.stores.staging.position import INTERVAL, numbered
 from connector.stores.staging.shapes import check_names
@@ -27,8 +28,6 @@ from connector.stores.staging.spool import no_room
 
 _LOG: Final = logging.getLogger(__name__)
 _BYTES: Final = 8  # of the length of a batch
-_MARKS: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
-_HERE: Final = "\0"  # where a parameter goes
 
 
 class Asked(NamedTuple):
@@ -146,23 +145,20 @@ class Query:
         if self._cursor is not None:
             column = self._quoted(self._cursor.name)
             order = self._cursor.order.format(column)
-            where = f"{order} >= {self._cursor.value.format(_HERE)}"
+            where = f"{order} >= {self._cursor.value.format(PARAMETER)}"
             where += f" OR {column} IS NULL" if start.reads_nulls else ""
             values = [] if start.cursor is None else [self._bound(self._cursor, start.cursor)]
             first = f"CASE WHEN {column} IS NULL THEN 0 ELSE 1 END, "
         elif self.primary_key:
             fields = [self._fields[name] for name in self.primary_key]
             order = ", ".join(each.order.format(self._quoted(each.name)) for each in fields)
-            where = f"({order}) > ({', '.join(each.value.format(_HERE) for each in fields)})"
+            where = f"({order}) > ({', '.join(each.value.format(PARAMETER) for each in fields)})"
             values = [self._bound(each, value) for each, value in zip(fields, start.key, strict=False)]
             first = ""
         else:
             return self._query, ()
         sql = f"{self._within} {f'WHERE {where} ' if values else ''}ORDER BY {first}{order}"
-        mark = self._reader.MARK or _MARKS.get(self._database.engine.dialect.paramstyle, ":1")
-        if values and mark == "%s":
-            sql = sql.replace("%", "%%")
-        return sql.replace(_HERE, mark), values
+        return with_parameters(sql, self._database.engine.dialect) if values else sql, values
 
     @staticmethod
     def _bound(column: Column, value: Any) -> Any:
@@ -192,10 +188,10 @@ class Query:
         return found if all(name in self._fields and self._fields[name].order for name in found) else ()
 
     def _quoted(self, name: str) -> str:
-        quote = self._reader.QUOTE
-        if not quote:
-            return str(self._database.engine.dialect.identifier_preparer.quote(name))
-        return f"{quote}{name.replace(quote, quote * 2)}{quote}"
+        dialect = self._database.engine.dialect
+        if self._database.kind in readers.KINDS or "%" in name:
+            return quoted(name, dialect)
+        return str(dialect.identifier_preparer.quote(name))  # in SQLAlchemy, capitals of a warehouse are small letters
 
 
 def _append(file: Any, rows: list[tuple[Any, ...]], path: Path) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
 from connector.base.streams import Mode
+from connector.stores.databases.syntax import quoted
 from connector.stores.loading.kinds import Kind
 from connector.stores.loading.names import Rules, shortened
 
@@ -94,9 +95,11 @@ class Writer(ABC):
         schema, _, table = name.rpartition(".")
         self.schema = schema
         self.name = shortened(table, self.RULES)
-        quote = connection.dialect.identifier_preparer.quote_identifier
-        self.quote = quote
-        self.place = f"{quote(schema)}.{quote(self.name)}" if schema else quote(self.name)
+        self.place = f"{self.quote(schema)}.{self.quote(self.name)}" if schema else self.quote(self.name)
+
+    def quote(self, name: str) -> str:
+        """Returns a name as SQL."""
+        return quoted(name, self.connection.dialect)
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         """Runs a statement as it is written, and returns its rows."""

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-import sqlalchemy as sa
 from pydantic import SecretStr
 
 from connector.base.errors import ConfigError, ConnectorError, StorageError
 from connector.base.records import JSON, Record, Schema
 from connector.stores import writers
 from connector.stores.databases.connection import Database, opened, persistent
+from connector.stores.databases.syntax import PARAMETER, with_parameters
 from connector.stores.loading import kinds
 from connector.stores.loading.base import Column, Plan, Writer
 
@@ -30,7 +30,7 @@ class Updater:
         self._name = name
         self._added = added
         self._key = key
-        self._writer: type[Writer] = writers.load(database.kind)
+        self._writer: type[Writer] = writers.load(database.kind, database.engine.dialect.driver)
         self._waiting: list[tuple[Sequence[Any], Mapping[str, JSON]]] = []
         self._columns: list[tuple[Column, Callable[[JSON], Any]]] = []
 
@@ -80,11 +80,15 @@ class Updater:
                 column = Column(name, kind)
                 writer.add(column, Plan("append", [column]))
             self._columns.append((column, kinds.converter(column.kind)))
-        self._run(writer, [], "1 = 0")
+        same = ", ".join(f"{name} = {name}" for name in (writer.quote(column.name) for column, _ in self._columns))
+        writer.run(f"UPDATE {writer.place} SET {same} WHERE 1 = 0")
 
     def _update(self, writer: Writer) -> None:
         rows = [(*self._values(added), *map(_parameter, key)) for key, added in self._waiting]
-        self._run(writer, rows, " AND ".join(f"{writer.quote(name)} = {{0}}" for name in self._key))
+        filled = ", ".join(f"{writer.quote(column.name)} = {PARAMETER}" for column, _ in self._columns)
+        found = " AND ".join(f"{writer.quote(name)} = {PARAMETER}" for name in self._key)
+        statement = f"UPDATE {writer.place} SET {filled} WHERE {found}"
+        writer.connection.exec_driver_sql(with_parameters(statement, writer.connection.dialect), rows)
 
     def _values(self, added: Mapping[str, JSON]) -> Iterator[Any]:
         for column, convert in self._columns:
@@ -96,16 +100,6 @@ class Updater:
                     f'{self._name}: the column "{column.name}" cannot take a value ({error}): change its type, or drop '
                     "the column, which is then made as it has to be"
                 ) from None
-
-    def _run(self, writer: Writer, rows: list[tuple[Any, ...]], where: str) -> None:
-        mark = "?" if self._database.kind in ("sqlite", "duckdb") else "%s"
-        connection: sa.Connection = writer.connection
-        if rows:
-            filled = ", ".join(f"{writer.quote(column.name)} = {mark}" for column, _ in self._columns)
-            connection.exec_driver_sql(f"UPDATE {writer.place} SET {filled} WHERE {where.format(mark)}", rows)
-        else:
-            names = [writer.quote(column.name) for column, _ in self._columns]
-            writer.run(f"UPDATE {writer.place} SET {', '.join(f'{name} = {name}' for name in names)} WHERE {where}")
 
 
 def _parameter(value: Any) -> Any:

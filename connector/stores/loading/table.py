@@ -60,9 +60,7 @@ class Appender:
         self, database: Database, name: str, spool: Spool, columns: Mapping[str, Schema], target: Target | None
     ) -> None:
         self._database = database
-        self._writer: type[Writer] = writers.load(database.kind)
-        if self._writer.DRIVERS and database.engine.dialect.driver not in self._writer.DRIVERS:
-            self._writer = writers.load(writers.GENERIC)
+        self._writer = writers.load(database.kind, database.engine.dialect.driver)
         self._name = name
         self._spool = spool
         self._columns = columns

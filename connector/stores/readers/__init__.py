@@ -46,12 +46,6 @@ class Column(NamedTuple):
 class Reader(Protocol):
     """What a module of this package offers for its database."""
 
-    MARK: str
-    """What stands for a parameter in SQL: `?` or `%s`, with which `%` is written twice; empty if SQLAlchemy knows."""
-
-    QUOTE: str
-    """What stands around a name in SQL, twice within it; empty where SQLAlchemy knows."""
-
     def prepare(self, connection: sa.Connection) -> None:
         """Makes a new connection one that gives values as `Column.convert` takes them, and that changes nothing."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -20,9 +20,6 @@ from connector.stores.columnar.columns import (
     with_numbers,
 )
 from connector.stores.readers import Column, number
-
-MARK: Final = "?"
-QUOTE: Final = '"'
 
 
 def prepare(connection: sa.Connection) -> None:

@@ -15,9 +15,6 @@ from connector.base.records import JSON, Schema
 from connector.base.values import json_form
 from connector.stores.readers import Column, number
 
-MARK: Final = ""
-QUOTE: Final = ""
-
 _LOOKED_AT: Final = 1_000  # rows
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _BIND: Final[Mapping[type, Callable[[Any], Any]]] = {

@@ -14,9 +14,6 @@ from connector.base.records import JSON, Schema
 from connector.base.values import json_form
 from connector.stores.readers import Column, number
 
-MARK: Final = "%s"
-QUOTE: Final = "`"
-
 _BINARY: Final = 63  # the character set of bytes
 _ZERO: Final = "0000-00-00"
 _INTEGERS: Final = ("TINY", "SHORT", "LONG", "LONGLONG", "INT24", "YEAR")

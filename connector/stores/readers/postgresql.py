@@ -18,10 +18,8 @@ from psycopg.pq import ExecStatus
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.base.values import iso_written, json_form
+from connector.stores.databases.syntax import quoted
 from connector.stores.readers import Column, finite, number
-
-MARK: Final = "%s"
-QUOTE: Final = '"'
 
 _SETTINGS: Final = (
     "datestyle = 'ISO, YMD'",
@@ -142,7 +140,7 @@ def columns(connection: sa.Connection, query: str) -> list[Column]:
 
 def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
     """See `Reader.key`."""
-    named = f"{_quoted(schema)}.{_quoted(table)}" if schema else _quoted(table)
+    named = ".".join(quoted(name, connection.dialect) for name in (schema, table) if name)
     with _driver(connection).cursor() as cursor:
         cursor.execute(
             "SELECT attname FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey) "
@@ -198,10 +196,6 @@ def _each(convert: Callable[[Any], JSON]) -> Callable[[Any], JSON]:
 def _text_loader(driver: Any) -> Any:
     """Returns what loads a text as it is, written in C where psycopg is."""
     return driver.adapters.get_loader(driver.adapters.types["text"].oid, psycopg.pq.Format.TEXT) or _Text
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _driver(connection: sa.Connection) -> Any:

@@ -17,9 +17,6 @@ from connector.base.records import JSON, Schema
 from connector.base.values import json_form
 from connector.stores.readers import Column, finite
 
-MARK: Final = "?"
-QUOTE: Final = '"'
-
 _AGAIN: Final = re.compile(r"(.+):\d+", re.DOTALL)
 """How SQLite calls a column whose name is there already."""
 

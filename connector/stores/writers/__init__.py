@@ -9,14 +9,25 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any, Final
+from typing import Final, cast
 
-GENERIC: Final = "generic"
+from connector.stores.loading.base import Writer
 
-MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != GENERIC))
+_GENERIC: Final = "generic"
+
+MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != _GENERIC))
 """The databases with a way of their own."""
 
 
-def load(kind: str) -> Any:
-    """Returns the class `Writer` for a kind of database."""
-    return importlib.import_module(f"{__name__}.{kind if kind in MEMBERS else GENERIC}").Writer
+def load(kind: str, driver: str = "") -> type[Writer]:
+    """Returns the class `Writer` for a kind of database; the generic one where the kind's own needs another driver.
+
+    Args:
+        driver: The driver that is used, as SQLAlchemy calls it.
+    """
+    found = _member(kind if kind in MEMBERS else _GENERIC)
+    return _member(_GENERIC) if driver and found.DRIVERS and driver not in found.DRIVERS else found
+
+
+def _member(name: str) -> type[Writer]:
+    return cast("type[Writer]", importlib.import_module(f"{__name__}.{name}").Writer)

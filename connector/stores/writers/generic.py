@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from connector.stores.databases.syntax import with_parameters
 from connector.stores.loading import base, kinds
 from connector.stores.loading.base import Batch, Column, Plan, Table
 from connector.stores.loading.kinds import Kind
@@ -110,7 +111,8 @@ class Writer(base.Writer):
         self.run(f"DROP TABLE {beside}")
 
     def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
-        table = sa.table(sa.quoted_name(place, quote=False), *(sa.column(column.name) for column in plan.columns))
+        named = sa.quoted_name(with_parameters(place, self.connection.dialect), quote=False)
+        table = sa.table(named, *(sa.column(column.name) for column in plan.columns))
         names = [column.name for column in plan.columns]
         convert = [_written(column.kind) for column in plan.columns]
         for batch in batches:

@@ -16,6 +16,7 @@ from connector.base.errors import ConfigError, ConnectorError, StorageError
 from connector.base.records import Record, Schema
 from connector.base.streams import Mode, Target
 from connector.stores import sql, writers
+from connector.stores.loading import in_place
 from tests.databases import KINDS, Base, base
 
 STRING: Schema = {"type": ["null", "string"]}
@@ -100,6 +101,24 @@ def test_rows_are_added_to_a_table_that_is_made(place: Place) -> None:
     place.sync({"id": 1, "text": "a"}, {"id": 2, "text": None})
     place.sync({"id": 2, "text": "é😀\t\n\\'\"%s:x"}, columns={"id": INTEGER, "text": STRING})
     assert place.rows() == [(1, "a"), (2, "é😀\t\n\\'\"%s:x"), (2, None)]
+
+
+@pytest.mark.parametrize("name", ["share %", "%s", "100%%", "%(id)s", "a{0}b", "?", ":id", '"', "`", "a.b c", "$1"])
+def test_a_name_is_the_same_in_the_table_whatever_is_in_it(place: Place, name: str) -> None:
+    place.sync({"id": 1, name: "a"})
+    place.sync({"id": 2, name: "b"})
+    place.upsert({"id": 2, name: "c"})
+    place.sync({"id": 3, name: "d"}, mode="overwrite")
+    with in_place.updating(place.database.secret, place.table, {f"{name} new": STRING}, (name,)) as sink:
+        sink.write(Record(0, {name: "d"}), {f"{name} new": "e"})
+        sink.commit()
+    options = sql.Options(url=place.database.secret, table=place.table)
+    with sql.source(options, cursor_field=name) as source:
+        rows = [item.data for item in source.read() if isinstance(item, Record)]
+        assert list(source.columns) == ["id", name, f"{name} new"]
+        again = source.read({"rows": 1, "cursor_field": name, "cursor": "c"})
+        assert [item.data for item in again if isinstance(item, Record)] == rows
+    assert rows == [{"id": 3, name: "d", f"{name} new": "e"}]
 
 
 def test_an_overwrite_replaces_all_rows(place: Place) -> None:
