@@ -6,6 +6,7 @@ services; MariaDB's `~/.my.cnf` and `MYSQL_PWD`.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -46,6 +47,7 @@ _URL: Final = re.compile(r"(?P<name>\w[\w+.-]*)://(?P<place>[^/?#]*)(?P<path>/[^
 _LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
 _FILES: Final = ("sqlite", "duckdb")
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is raised, and told once
 WAITS: Final = (0.5, 2.0)
 """Seconds before a second and a third attempt."""
 _CONNECT: Final = 10  # seconds
@@ -101,7 +103,12 @@ class Database:
                 why = "a text has characters that it cannot send" if isinstance(error, UnicodeError) else str(error)
                 raise ConfigError(f"url: the driver refuses what the URL says: {self._mask(why)}") from None
             with connection:
-                yield connection
+                try:
+                    yield connection
+                except Exception as error:
+                    if _passes(getattr(error, "orig", None) or error):
+                        connection.invalidate()  # or SQLAlchemy would tell of a rollback that is not possible
+                    raise
 
     @contextmanager
     def errors(self, otherwise: type[ConnectorError] = ConfigError) -> Iterator[None]:

@@ -140,6 +140,14 @@ class Writer(ABC):
         """Waits at most `PATIENCE` for another sync; returns whether it has ended."""
         return False
 
+    def ticket(self) -> Any:
+        """Returns what `was_done` tells this transaction by, when all is written; `None` if nothing could."""
+        return None
+
+    def was_done(self, ticket: Any) -> bool:  # noqa: ARG002 - for members that can tell
+        """Returns whether an earlier transaction was done, though the connection was lost before it said so."""
+        return False
+
     def end(self) -> None:
         """Makes all that was done visible."""
         self.connection.commit()

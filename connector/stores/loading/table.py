@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from connector.base.errors import ConfigError, ConnectorError, DatabaseUnavailab
 from connector.base.records import JSON, Record, Schema, merged
 from connector.base.streams import Target
 from connector.stores import writers
-from connector.stores.databases.connection import Database, persistent
+from connector.stores.databases.connection import WAITS, Database
 from connector.stores.loading import kinds
 from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, Writer
 from connector.stores.loading.kinds import Kind
@@ -30,6 +30,7 @@ from connector.stores.staging.spool import Spool
 
 _ROWS: Final = 1_000
 _BYTES: Final = 1 << 22
+_WAITS: Final = (*WAITS, 8.0, 20.0)  # seconds before a commit is done again: a server may start anew meanwhile
 _PAUSE: Final = 1  # seconds between two looks at a file that another program has
 _TOLD: Final = 5  # reasons of rows that are left out, at most, are named
 _LOG: Final = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Appender:
         self._spool = spool
         self._columns = columns
         self._target = target or Target("")
+        self._ticket: Any = None
+        self._refused = _Refused(name)
         self.left_out = 0
         if missing := [column for column in self._target.primary_key if columns and column not in columns]:
             raise ConfigError(
@@ -85,30 +88,32 @@ class Appender:
         Raises:
             ConfigError: The database forbids some of it.
         """
-        self._patiently(self._rehearse, ConfigError)
+        self._patiently(self._rehearse, ConfigError, WAITS)
 
     def commit(self) -> None:
         """See `Sink.commit`. Until it returns, readers see what was there before."""
-        self._patiently(self._enter, StorageError)
+        self._patiently(self._enter, StorageError, _WAITS)
 
-    def _patiently(self, act: Callable[[sa.Connection], None], kind: type[ConnectorError]) -> None:
-        """Acts over a connection. A file of DuckDB, which one program has alone, is waited for."""
-
-        def connected() -> None:
-            with self._database.connect(kind) as connection:
-                act(connection)
-
-        waited = 0
+    def _patiently(
+        self, act: Callable[[sa.Connection], None], kind: type[ConnectorError], waits: Iterable[float]
+    ) -> None:
+        """Acts over a connection, again where one fails. A file of DuckDB, which one program has, is waited for."""
+        pauses, waited = iter(waits), 0
         while True:
             try:
-                return persistent(connected)
+                with self._database.connect(kind) as connection:
+                    return act(connection)
             except DatabaseUnavailableError as error:
-                if "set lock" not in error.message or waited >= PATIENCE:
-                    raise
-            if not waited:
-                self._tell_waiting()
-            waited += _PAUSE
-            time.sleep(_PAUSE)
+                if "set lock" in error.message and waited < PATIENCE:
+                    pause: float = _PAUSE
+                    if not waited:
+                        self._tell_waiting()
+                    waited += _PAUSE
+                else:
+                    pause = next(pauses, 0.0)
+                    if not pause:
+                        raise
+            time.sleep(pause)
 
     def _tell_waiting(self) -> None:
         _LOG.warning("%s: another program is writing there: waiting for it", self._name)
@@ -125,6 +130,14 @@ class Appender:
     def _enter(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)
         writer.begin(self._tell_waiting)
+        if self._ticket is None or not writer.was_done(self._ticket):
+            self._load(writer)
+            self._ticket = writer.ticket()
+            writer.end()
+        self.left_out = self._refused.count
+        self._refused.tell()
+
+    def _load(self, writer: Writer) -> None:
         table = writer.table()
         layout = _Layout(writer, table, self._columns, self._target)
         for rows in self._batches():
@@ -138,7 +151,7 @@ class Appender:
             writer.require_key(plan)
         elif table is not None:
             writer.drop_key()
-        refused = _Refused(self._name)
+        refused = self._refused
         loader = _Loader(writer, layout, plan, refused)
 
         def batches() -> Iterator[Batch]:
@@ -146,9 +159,6 @@ class Appender:
             return filter(None, map(loader.batch, self._batches()))
 
         writer.load(plan, batches, refused.add)
-        writer.end()
-        self.left_out = refused.count
-        refused.tell()
 
     def _batches(self) -> Iterator[Rows]:
         """Yields the rows; decoding many at once takes a third of the time."""

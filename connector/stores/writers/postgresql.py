@@ -64,6 +64,16 @@ _OURS: Final = """
 SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indrelid = to_regclass(:place) AND c.relname = :name
 """
+_TICKET: Final = """
+SELECT txid_current(), txid_snapshot_xmax(txid_current_snapshot()) FROM pg_class
+WHERE oid = to_regclass(:place) AND relkind IN ('r', 'p')
+"""
+_WAS_DONE: Final = """
+SELECT CASE WHEN {number} < txid_snapshot_xmax(txid_current_snapshot()) THEN txid_status({number}) = 'committed' END
+AND EXISTS (
+    SELECT FROM {place} WHERE xmin::text::bigint BETWEEN {number} % (1::bigint << 32) AND {end} % (1::bigint << 32)
+)
+"""
 _ISO: Final = {"timestamp_tz": """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""}
 _ISO["timestamp"] = """to_char({0}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
 _ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -101,6 +111,16 @@ class Writer(base.Writer):
             return False
         self.run("SET LOCAL lock_timeout = 0")
         return True
+
+    def ticket(self) -> Any:
+        """See `base.Writer.ticket`: the number of the transaction, and the first behind those of its savepoints."""
+        found = self.ask(_TICKET, place=self.place)
+        return found[0] if found else None
+
+    def was_done(self, ticket: Any) -> bool:
+        """See `base.Writer.was_done`. After a crash the number may be another's, so rows of it have to be there."""
+        number, end = ticket
+        return self.run(_WAS_DONE.format(number=number, end=end, place=self.place)) == [(True,)]
 
     def table(self) -> Table | None:
         """See `base.Writer.table`."""

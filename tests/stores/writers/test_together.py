@@ -15,6 +15,8 @@ import pytest
 
 from connector.stores import writers
 from connector.stores.databases.connection import opened
+from connector.stores.loading import table
+from connector.stores.writers import postgresql
 from tests.databases import KINDS, base
 from tests.stores.writers.test_conformance import INTEGER, Place
 
@@ -131,6 +133,34 @@ def test_a_kill_in_the_midst_of_a_commit_leaves_the_rows_of_before_or_after(
     assert _looked(place) in ((10, 0), (0, 8_000), (10, 8_000))
     place.sync({"id": 1_000_000, "by": 5, "text": "after"}, mode="overwrite", columns={"id": INTEGER})
     assert place.rows("id") == [(1_000_000,)]
+
+
+TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()
+"""
+
+
+def test_a_commit_that_was_done_is_not_done_again_when_the_connection_is_lost_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(base("postgresql", tmp_path), "rev:iews")
+    place.sync({"id": 0})
+    monkeypatch.setattr(table, "_WAITS", (0.001, 0.001, 0.001))
+    end = postgresql.Writer.end
+    lost: list[str] = []
+
+    def ending(writer: postgresql.Writer) -> None:
+        if len(lost) == 1:
+            end(writer)
+        if len(lost) < 2:
+            lost.append("before" if not lost else "after")
+            place.run(TERMINATE)
+        end(writer) if len(lost) != 2 else writer.run("SELECT 1")
+
+    monkeypatch.setattr(postgresql.Writer, "end", ending)
+    place.sync({"id": 1}, {"id": 2})
+    assert lost == ["before", "after"]
+    assert place.rows() == [(0,), (1,), (2,)]
 
 
 def _looked(place: Place) -> tuple[int, int] | None:
