@@ -42,8 +42,8 @@ def _advised(problem: Problem) -> str:
         return f"{problem}: export {match[1]}=…, or name another in ${{…}}"
     path = problem.path
     change = _CHANGES.get(path) or _CHANGES.get(path.partition(".")[0].partition("[")[0])
-    if "no filter" in problem.message.lower():
-        change = "use one of Jinja2's filters"
+    if "there is no filter" in problem.message:
+        return str(problem)  # it lists those that there are
     return f"{problem}: {change}" if change else str(problem)
 
 

@@ -227,7 +227,8 @@ class Template:
             return self._environment.parse_checked(source)
         except (TemplateSyntaxError, SecurityError) as error:
             place = self._place(source, path)
-            self._problems.append(Problem(place, f"{quoted_source(source)} is not a valid template: {error.message}"))
+            reason = (error.message or "").rstrip(".")
+            self._problems.append(Problem(place, f"{quoted_source(source)} is not a valid template: {reason}"))
             return nodes.Template([])
 
     def _has_comment(self, source: str) -> bool:

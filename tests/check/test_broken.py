@@ -38,7 +38,7 @@ def fails(diagnosis: Any, step: str, *told: str) -> None:
         ({"config": {"timeout": 0}}, ["config.timeout", "more than 0", 'such as "30"']),
         ({"request_format": '{"model": "m", "messages": ['}, ["request_format", "is not JSON", "write JSON such as"]),
         ({"request_format": '{"a": "{{ b"}'}, ["request_format.a", "is not a valid template", "write JSON such as"]),
-        ({"request_format": '{"a": "{{ b | shout }}"}'}, ["request_format.a", "shout", "one of Jinja2's filters"]),
+        ({"request_format": '{"a": "{{ b | shout }}"}'}, ["request_format.a", "shout", "there are: abs"]),
         ({"prompt": None}, ["request_format", "is missing", "give a prompt"]),
         ({"response_format": '{"a": '}, ["response_format", "is not JSON", "write JSON such as"]),
         ({"output_schema": '{"type": "array"}'}, ["output_schema", '"type": "object"']),

@@ -62,7 +62,7 @@ def test_every_problem_is_listed_at_once_with_its_path_what_was_found_and_what_i
         "url: 'ftp://example.com' is not an http:// or https:// URL, nor a ws:// or wss:// one",
         (
             "request_format.a: '{{ x' is not a valid template: unexpected end of template, "
-            "expected 'end of print statement'."
+            "expected 'end of print statement'"
         ),
         'output_schema: is not the schema of an object: it needs "type": "object"',
     ]

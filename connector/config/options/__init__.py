@@ -170,7 +170,8 @@ def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
     """Returns `value` if `source` compiles as a template; each bad leaf is a problem of its own."""
     name = info.field_name or ""
     try:
-        structure = Template(source, name, fixed_keys=name == "response_format").structure
+        named = {value: name} if isinstance(value, str) else None  # a text of its own is "prompt", not "prompt[0]"
+        structure = Template(source, name, fixed_keys=name == "response_format", options=named).structure
     except ConfigError as error:
         raise PydanticCustomError("template", "{problems}", {"problems": error.problems}) from None
     _are_texts(structure, name)
