@@ -26,7 +26,8 @@ _TAIL: Final = """\
 - When call after call fails, calls are let through one at a time. If those fail as well, the run stops with exit
   code 3. Rows that were waiting are not failed: the same command finishes them later.
 - A run whose first 25 rows are all refused in the same words, all cut, or all off the schema stops too.
-- A run that has never had a connection ends after a second ([when a run cannot work](commands.md#when-a-run-cannot-work)).
+- A run that has never had a connection ends after a second
+  ([when a run cannot work](commands.md#when-a-run-cannot-work)).
 """
 
 
