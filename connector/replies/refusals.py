@@ -93,7 +93,7 @@ _REFUSES: Final = re.compile(
 )
 _MEDIA: Final = re.compile(
     r"content.?types?\b|(?:image|audio|video|file|multi-?modal|vision)s? (?:input|content|url)|modalit"
-    r"|support \w+ (?:use|input)"
+    r"|support \w+ (?:use|input)|requested parameters?\b"
 )
 _NAMES_MODEL: Final = re.compile(r"(?<!/)\bmodels?\b")
 _MISSING: Final = re.compile(r"\bnot (?:found|exist)|n.t exist")
@@ -294,8 +294,8 @@ def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
     if is_client and (names & _MODEL or _NO_MODEL in words):
         return About.MODEL
     if status in (404, 405):
-        is_about_media = _MEDIA.search(words) and not _lacks_model(words)
-        return About.REQUEST if is_about_media else About.ADDRESS
+        is_about_request = _MEDIA.search(words) and not _lacks_model(words)
+        return About.REQUEST if is_about_request else About.ADDRESS
     if status in _SPEAKING and should_retry != "true":
         if _lacks_model(words):
             return About.ADDRESS

@@ -382,6 +382,12 @@ FIELD: Final = {"type": "literal_error", "loc": ["body", "response_format", "typ
         pytest.param(
             404, openai("No endpoints found that support image input"), BadRequestError, id="OpenRouter: images"
         ),
+        pytest.param(
+            404,
+            openai("No endpoints found that can handle the requested parameters."),
+            BadRequestError,
+            id="OpenRouter: a parameter",
+        ),
         pytest.param(404, openai("No endpoints found that support tool use"), BadRequestError, id="OpenRouter: tools"),
         pytest.param(404, {"error": "Only 'text' content type is supported."}, BadRequestError, id="a text-only model"),
         pytest.param(404, openai("The image model x does not exist"), NotFoundError, id="a model with a word of media"),
