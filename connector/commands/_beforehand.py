@@ -15,7 +15,7 @@ from connector.base.live_line import LiveLine, Part
 from connector.base.records import Record
 from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode
-from connector.commands.ledger import open_ledger
+from connector.commands._ledger_file import open_ledger
 from connector.engines import Stop
 from connector.ledger import Ledger
 from connector.run.forecast import forecast, refusal, unsendable, warning

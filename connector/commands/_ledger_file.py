@@ -1,17 +1,24 @@
-"""Which file is the ledger of a run, and which other ledgers may have replies to its requests."""
+"""Which file is the ledger of a run, which others may have replies to its requests, and how one of them is opened."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from connector import ledger as ledgers
+from connector.base.errors import ConfigError, StorageError
+from connector.base.suggestions import file_meant
 from connector.config.config import Config
+from connector.ledger import Ledger
 from connector.run.ledger_memory import Earlier
 from connector.run.runtime import IN_MEMORY, ledger_path
 
 _PREVIEWS: Final = "\npreview"
 _MOST: Final = 10  # ledgers of other outputs that are looked into
+_IN_USE: Final = "{}: a run uses this ledger: wait until it ends, or stop it with Ctrl-C, which keeps its replies"
 _OTHER: Final = "the ledger of another output of this name"
 
 
@@ -58,3 +65,44 @@ def _beside(output: Path, own: Path) -> list[Earlier]:
 
 def _stem(path: Path) -> str:
     return path.name.partition(".")[0]
+
+
+@contextmanager
+def open_ledger(path: Path) -> Iterator[Ledger]:
+    """Opens a ledger that exists, is undamaged and not in use.
+
+    Raises:
+        ConfigError: There is no such file, it is not a ledger, or a run uses it.
+        StorageError: It is damaged, or cannot be written.
+    """
+    if not path.is_file():
+        advice = file_meant(str(path)) or "the ledger of a run is OUT.ledger beside its output OUT"
+        raise ConfigError(f"{path}: there is no such file: {advice}")
+    _require_ledger(path)
+
+    def refuse() -> None:
+        raise ConfigError(_IN_USE.format(path))
+
+    with ledgers.load(path).opened(path, refuse) as ledger:
+        if ledger.was_set_aside is not None:
+            raise StorageError(f"{path}: the ledger was damaged: what is left of it is kept as {ledger.was_set_aside}")
+        yield ledger
+
+
+def _require_ledger(path: Path) -> None:
+    """Reads a file before it is opened as a ledger: only a run may set a damaged one aside, not these commands."""
+    try:
+        if not path.stat().st_size:
+            raise ConfigError(f"{path}: this is not a ledger: the file is empty")
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=0)) as db:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        code = error.sqlite_errorcode & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise ConfigError(_IN_USE.format(path)) from None
+        if code == sqlite3.SQLITE_NOTADB:
+            raise ConfigError(f"{path}: this is not a ledger, or its beginning is damaged") from None
+        raise StorageError(
+            f"{path}: this ledger cannot be read: {error}: if it is damaged, the next run sets it aside",
+            detail=repr(error),
+        ) from None

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from connector import ledger as ledgers
 from connector.base.clock import moment
 from connector.base.cost import cost_of
-from connector.base.errors import ConfigError, StorageError
+from connector.base.errors import ConfigError
 from connector.base.records import Record, Status, is_ok
-from connector.base.suggestions import file_meant
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import size
+from connector.commands._ledger_file import open_ledger
 from connector.commands._options import add_column, add_config, schema_from
 from connector.commands._types import days, file_path
 from connector.config.config import Config
@@ -95,50 +92,6 @@ def _plan(arguments: argparse.Namespace) -> Plan | None:
     if config.request_format is None and config.prompt is None:  # the run had it from the command line
         config = config.model_copy(update={"prompt": _PROMPT})
     return Plan(config.model_copy(update={"image_dir": None}))  # no image is written to judge its reply
-
-
-@contextmanager
-def open_ledger(path: Path) -> Iterator[Ledger]:
-    """Opens a ledger that exists, is undamaged and not in use.
-
-    Raises:
-        ConfigError: There is no such file, it is not a ledger, or a run uses it.
-        StorageError: It is damaged, or cannot be written.
-    """
-    if not path.is_file():
-        advice = file_meant(str(path)) or "the ledger of a run is OUT.ledger beside its output OUT"
-        raise ConfigError(f"{path}: there is no such file: {advice}")
-    _require_ledger(path)
-
-    def refuse() -> None:
-        raise ConfigError(_IN_USE.format(path))
-
-    with ledgers.load(path).opened(path, refuse) as ledger:
-        if ledger.was_set_aside is not None:
-            raise StorageError(f"{path}: the ledger was damaged: what is left of it is kept as {ledger.was_set_aside}")
-        yield ledger
-
-
-_IN_USE: Final = "{}: a run uses this ledger: wait until it ends, or stop it with Ctrl-C, which keeps its replies"
-
-
-def _require_ledger(path: Path) -> None:
-    """Reads a file before it is opened as a ledger: only a run may set a damaged one aside, not these commands."""
-    try:
-        if not path.stat().st_size:
-            raise ConfigError(f"{path}: this is not a ledger: the file is empty")
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=0)) as db:
-            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
-        code = error.sqlite_errorcode & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise ConfigError(_IN_USE.format(path)) from None
-        if code == sqlite3.SQLITE_NOTADB:
-            raise ConfigError(f"{path}: this is not a ledger, or its beginning is damaged") from None
-        raise StorageError(
-            f"{path}: this ledger cannot be read: {error}: if it is damaged, the next run sets it aside",
-            detail=repr(error),
-        ) from None
 
 
 def _stats(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> None:

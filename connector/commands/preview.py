@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from connector.commands._ledger_file import preview_ledger
 from connector.commands._options import add_arguments, config_from, input_from
 from connector.commands._types import count
 from connector.parser import Parser
+from connector.run.forecast import mean
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
 from connector.run.sampling import candidates, sample
@@ -115,19 +116,14 @@ def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterat
         ("input tokens", [each.input_tokens for each in known]),
         ("output tokens", [each.output_tokens for each in known]),
     ):
-        mean = _mean(counts)
-        yield f"  {label}: " + ("unknown" if mean is None else f"{mean * rows:,.0f}")
-    cost = _mean([each.cost_usd for each in known])
+        each = mean(counts)
+        yield f"  {label}: " + ("unknown" if each is None else f"{each * rows:,.0f}")
+    cost = mean([each.cost_usd for each in known])
     yield "  cost: " + (f"unknown (set prices, or {EXTRA})" if cost is None else f"${cost * rows:,.4f}")
-    seconds = (_mean([each.latency_ms for each in known]) or 0) / 1000 * rows / plan.config.concurrency
+    seconds = (mean([each.latency_ms for each in known]) or 0) / 1000 * rows / plan.config.concurrency
     if plan.config.max_requests_per_minute:
         seconds = max(seconds, rows / plan.config.max_requests_per_minute * 60)
     yield f"  time at {plan.config.concurrency} calls in flight: " + _time(seconds)
-
-
-def _mean(numbers: Iterable[float | None]) -> float | None:
-    values = [number for number in numbers if number is not None]
-    return sum(values) / len(values) if values else None
 
 
 def _time(seconds: float) -> str:

@@ -19,9 +19,9 @@ from connector.base.masking import Masker
 from connector.base.records import Outcome, Status
 from connector.base.terminal import write
 from connector.commands import ExitCode
+from connector.commands._ledger_file import open_ledger
 from connector.commands._options import STANDARD, check_output, store_from
 from connector.commands._types import file_path, new_file_path
-from connector.commands.ledger import open_ledger
 from connector.config.config import Config
 from connector.parser import Parser
 from connector.report.collector import Collector, run_of

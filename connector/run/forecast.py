@@ -16,7 +16,7 @@ from connector.base.records import Outcome, Provenance, Record, Status, Usage
 from connector.engines import Call, Stop
 from connector.ledger import Ledger
 from connector.run.plan import Plan
-from connector.run.summary import Cause, Causes, duration, failures
+from connector.run.summary import Cause, Causes, counted, duration, failures
 
 _BATCH: Final = 200  # rows that are looked up in the ledger at once
 _SAMPLE: Final = 1_000  # replies of the ledger that say what the others will take
@@ -69,10 +69,10 @@ class Forecast:
             f"{self.skipped:,} skipped" if self.skipped else "",
             f"{self.same:,} the same as another" if self.same else "",
             f"{self.unreadable:,} unreadable" if self.unreadable else "",
-            f"{_counted(self.calls, 'call')}{self._taking() if self.calls else ''}",
+            f"{counted(self.calls, 'call')}{self._taking() if self.calls else ''}",
         ]
-        first = f"{_counted(self.rows, 'row')}: {', '.join(filter(None, found))}"
-        return "\n".join([first, *failures(self.causes, f"{_counted(self.unsendable, 'row')} cannot be rendered")])
+        first = f"{counted(self.rows, 'row')}: {', '.join(filter(None, found))}"
+        return "\n".join([first, *failures(self.causes, f"{counted(self.unsendable, 'row')} cannot be rendered")])
 
     def _taking(self) -> str:
         """Returns what the calls take, in words that say what is not known."""
@@ -88,10 +88,6 @@ class Forecast:
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as JSON values, for programs."""
         return {**asdict(self), "causes": [each.to_dict() for each in self.causes]}
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _usd(cost: float) -> str:
@@ -123,7 +119,7 @@ def refusal(rows: int, causes: Sequence[Cause], most_percent: float) -> ConfigEr
     count = sum(each.count for each in causes)
     if not count or count * 100 <= rows * most_percent:
         return None
-    head = f"{count:,} of {_counted(rows, 'row')} ({count / rows:.2%}) cannot be rendered, so nothing was sent"
+    head = f"{count:,} of {counted(rows, 'row')} ({count / rows:.2%}) cannot be rendered, so nothing was sent"
     change = "change that, leave these rows out (where), or send the others (max_template_error_percent: 100, now"
     return ConfigError("\n".join([*failures(causes, head), f"{change} {most_percent:g})"]))
 
@@ -131,7 +127,7 @@ def refusal(rows: int, causes: Sequence[Cause], most_percent: float) -> ConfigEr
 def warning(rows: int, causes: Sequence[Cause]) -> str:
     """Returns what to tell before a run in which some rows will fail; empty where none will."""
     count = sum(each.count for each in causes)
-    return "\n".join(failures(causes, f"{count:,} of {_counted(rows, 'row')} cannot be rendered and will fail"))
+    return "\n".join(failures(causes, f"{count:,} of {counted(rows, 'row')} cannot be rendered and will fail"))
 
 
 def forecast(
