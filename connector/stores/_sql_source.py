@@ -19,7 +19,7 @@ from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.base.suggestions import there_are
 from connector.stores import readers
 from connector.stores._sql_positions import SqlPosition
-from connector.stores.databases.connection import Database, persistent
+from connector.stores.databases.connection import RESTART, Database, persistent
 from connector.stores.databases.syntax import PARAMETER, quoted, with_parameters
 from connector.stores.readers import Column
 from connector.stores.staging.position import INTERVAL, numbered
@@ -87,7 +87,7 @@ class Query:
         left = None if self._limit is None else max(self._limit - start.rows, 0)
         if start not in self._taken:
             path = self._directory / f"rows_{len(self._taken)}"
-            self._taken[start] = path, persistent(lambda: self._fetch(path, start, left))
+            self._taken[start] = path, persistent(lambda: self._fetch(path, start, left), more=RESTART)
         path, count = self._taken[start]
         if self._cursor is None:
             self.rows = start.rows + count

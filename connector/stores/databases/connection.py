@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -50,6 +50,8 @@ _FILES: Final = ("sqlite", "duckdb")
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is raised, and told once
 WAITS: Final = (0.5, 2.0)
 """Seconds before a second and a third attempt."""
+RESTART: Final = (8.0, 20.0)
+"""Seconds before two more, where a database has answered already: it may start anew meanwhile."""
 _CONNECT: Final = 10  # seconds
 _FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql://…, sqlite:///file or duckdb:///file"
 
@@ -157,15 +159,15 @@ def opened(url: SecretStr) -> Iterator[Database]:
         database.engine.dispose()
 
 
-def persistent(act: Callable[[], T], wait: Callable[[float], None] = time.sleep) -> T:
-    """Returns what `act` does, which is tried three times if a database does not answer.
+def persistent(act: Callable[[], T], wait: Callable[[float], None] = time.sleep, *, more: Sequence[float] = ()) -> T:
+    """Returns what `act` does, which is tried three times if a database does not answer, and after `more` seconds.
 
     `act` has to begin anew each time, and to leave nothing behind where it fails.
 
     Raises:
         DatabaseUnavailableError: Nor did it answer the last time.
     """
-    for seconds in WAITS:
+    for seconds in (*WAITS, *more):
         try:
             return act()
         except DatabaseUnavailableError:

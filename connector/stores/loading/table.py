@@ -21,7 +21,7 @@ from connector.base.errors import ConfigError, ConnectorError, DatabaseUnavailab
 from connector.base.records import JSON, Record, Schema, merged
 from connector.base.streams import Target
 from connector.stores import writers
-from connector.stores.databases.connection import WAITS, Database
+from connector.stores.databases.connection import RESTART, WAITS, Database
 from connector.stores.loading import kinds
 from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, Writer
 from connector.stores.loading.kinds import Kind
@@ -30,7 +30,7 @@ from connector.stores.staging.spool import Spool
 
 _ROWS: Final = 1_000
 _BYTES: Final = 1 << 22
-_WAITS: Final = (*WAITS, 8.0, 20.0)  # seconds before a commit is done again: a server may start anew meanwhile
+_WAITS: Final = (*WAITS, *RESTART)  # seconds before a commit is done again
 _PAUSE: Final = 1  # seconds between two looks at a file that another program has
 _TOLD: Final = 5  # reasons of rows that are left out, at most, are named
 _LOG: Final = logging.getLogger(__name__)

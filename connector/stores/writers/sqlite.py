@@ -127,6 +127,11 @@ class Writer(base.Writer):
         """See `base.Writer.mark`."""
         return self.save()
 
+    def reason(self, error: Exception) -> str:
+        """See `base.Writer.reason`. A trigger with RAISE(ROLLBACK) ends the transaction, and so the commit."""
+        raw: Any = self.connection.connection.dbapi_connection
+        return super().reason(error) if raw.in_transaction else ""
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
         if plan.mode == "overwrite":

@@ -355,6 +355,15 @@ def test_an_error_that_is_about_no_row_ends_the_commit(place: Place) -> None:
     assert place.rows() == [(1,)]
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_rule_that_ends_the_transaction_ends_the_commit(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT)")
+    place.run("CREATE TRIGGER g BEFORE INSERT ON reviews WHEN NEW.id = 2 BEGIN SELECT RAISE(ROLLBACK, 'no two'); END")
+    with pytest.raises(StorageError, match="no two"):
+        place.sync({"id": 1}, {"id": 2})
+    assert place.rows() == []
+
+
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 def test_rules_that_a_database_checks_at_the_end_or_in_other_ways_leave_out_the_row(
     place: Place, caplog: pytest.LogCaptureFixture
