@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from connector import commands, protocols
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
-from connector.base.masking import Masker
+from connector.base.masking import Masker, passwords_in
 from connector.base.terminal import show_logs, write
 from connector.base.version import __version__
 from connector.commands import ExitCode
@@ -63,6 +63,7 @@ def run(argv: Sequence[str]) -> int:
         if "\0" in word or not _is_utf8(word):
             parser.error(f"argument {place} is not text in UTF-8: write it in UTF-8, or rename the file")
     parsed = parser.parse_args(argv)
+    mask = Masker(passwords_in(argv))
     if not (parsed.verb or parsed.flag or parsed.config):
         parser.error("name a command, or give --config FILE for a Singer mapper")
     try:
@@ -70,7 +71,7 @@ def run(argv: Sequence[str]) -> int:
             _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
         )
     except ConnectorError as error:
-        write(sys.stderr, f"{PROGRAM}: {Masker()(error.message)}\n")
+        write(sys.stderr, f"{PROGRAM}: {mask(error.message)}\n")
         return _code(error)
     except BrokenPipeError:
         _leave_stdout()
@@ -78,7 +79,7 @@ def run(argv: Sequence[str]) -> int:
         return ExitCode.DONE if reads else ExitCode.ENDPOINT  # a destination's reader needs every message
     except OSError as error:
         if error.filename is not None:  # a path of the command line or the config that the system refuses
-            write(sys.stderr, f"{PROGRAM}: {error.filename}: {error.strerror}: name another file\n")
+            write(sys.stderr, f"{PROGRAM}: {mask(str(error.filename))}: {error.strerror}: name another file\n")
             return ExitCode.USAGE
         _leave_stdout()
         write(sys.stderr, f"{PROGRAM}: standard output cannot be written: {error.strerror or error}\n")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
-from connector.base.masking import Masker
+from connector.base.masking import Masker, passwords_in
 from connector.base.suggestions import did_you_mean, nearest
 from connector.base.terminal import printable
 
@@ -60,6 +60,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str | None = None, *, example: str = "", **settings: Any) -> None:
         epilog = f"example:\n{example}" if example else None
         super().__init__(prog, epilog=epilog, **settings, allow_abbrev=False, formatter_class=_Help)
+        self._mask = Masker()
         self._positionals.title = "arguments"
         self._optionals.title = "other options"
 
@@ -79,6 +80,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse has it, but an unknown option is told before one that is missing: it may be meant for it."""
         words = list(sys.argv[1:] if args is None else args)
+        self._mask = Masker(passwords_in(words))
         for word in self._own(words):
             if word.startswith("-") and word not in ("-", "--") and not _NEGATIVE.match(word) and " " not in word:
                 name = word.partition("=")[0]
@@ -105,7 +107,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with code 2: what is wrong, how it is used, and where to read on."""
-        told = printable(Masker()(message))
+        told = printable(self._mask(message))
         self.exit(2, f"{self.prog}: {told}\n{self.format_usage()}To see all options: {self.prog} --help\n")
 
     def _own(self, words: Sequence[str]) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -72,6 +73,48 @@ def test_a_key_on_the_command_line_is_not_repeated(capsys: pytest.CaptureFixture
     told = capsys.readouterr().err
     assert "--api-key" in told
     assert "canary" not in told
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql:/u:{}@127.0.0.1:1/db",
+        "postgresql//u:{}@127.0.0.1:1/db",
+        "postgresql:u:{}@127.0.0.1/db",
+        "u:{}@127.0.0.1/db",
+        " postgresql://u:{}@127.0.0.1:1/db",
+        "'postgresql://u:{}@127.0.0.1:1/db'",
+        "https://u:{}@127.0.0.1:1/x.csv",
+        "s3://u:x@{}@b/x.csv",
+        "file:u:a/{}@b/x.csv",
+        "jdbc:postgresql://127.0.0.1:1/db?user=u&password={}",
+        "https://127.0.0.1:1/x.csv?sig={}",
+        "host=127.0.0.1 user=u password='{}' dbname=x",
+        "host=127.0.0.1 user=u PGPASSWORD={}",
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "{}",
+        "preview {}",
+        "enrich {} -o out.csv",
+        "enrich {} --table t -o out.csv",
+        "enrich in.csv -o {}",
+        "enrich in.csv -o out.csv --ledger {} --explode",
+    ],
+)
+def test_a_mistyped_url_on_the_command_line_is_shown_without_its_password(
+    words: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.csv").write_text("review\nGood\n")
+    written = place.format("5f0c7d21e9")
+    with contextlib.suppress(SystemExit):
+        assert cli.run([word.format(written) for word in words.split()] + ["--prompt", "{{ review }}"]) != 70
+    told = capsys.readouterr().err
+    assert told
+    assert "5f0c7d" not in told
 
 
 def test_an_interrupt_before_anything_runs_ends_by_the_signal_and_quietly(tmp_path: Path) -> None:

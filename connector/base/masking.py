@@ -8,7 +8,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 import orjson
 
@@ -29,6 +29,10 @@ _SECRET_HEADER: Final = re.compile(
     re.IGNORECASE,
 )
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
+_BLANK: Final = re.compile(r"\s")
+_LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
+_NAMED: Final = re.compile(r"(\w+)=['\"]?([^\s&;'\"]+)")
+_PASSWORD: Final = re.compile(r"pass(?:word|wd)?$|pwd$", re.IGNORECASE)
 _SEPARATOR: Final = re.compile(r"[\s;,=]+")
 _ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
 _WORD: Final = 6  # letters: a text of so few is an ordinary word
@@ -88,6 +92,23 @@ def bare_url(url: str) -> str:
     _, has_user, place = url[len(head) :].rpartition("@")
     place = _PARAMETERS.sub(rf"\1{MASK}", place)
     return head + (f"{MASK}@" if has_user else "") + place
+
+
+def passwords_in(words: Iterable[str]) -> Iterator[str]:
+    """Yields what may be a password in the words of a command line, also where what was meant is no URL.
+
+    In one word, that is whatever stands between a colon and the last `@`; in any, the values that are called passwords.
+    """
+    for word in words:
+        text = word.strip(" \"'")
+        _, *logins = text.rpartition("@")[0].split(":") if not _BLANK.search(text) else ("",)
+        for start in range(len(logins)):
+            login = ":".join(logins[start:])
+            yield from (login, unquote(login), *_LOGIN_ENDS.split(login))
+        yield from (value for name, value in _NAMED.findall(text) if _PASSWORD.search(name))
+        yield from (
+            value for name, value in parse_qsl(text.partition("?")[2]) if "://" in text and looks_secret(name, value)
+        )
 
 
 class Masker:
