@@ -31,7 +31,8 @@ _SECRET_HEADER: Final = re.compile(
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
 _BLANK: Final = re.compile(r"\s")
 _LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
-_NAMED: Final = re.compile(r"(\w+)=['\"]?([^\s&;'\"]+)")
+_NAME: Final = 16  # characters of a name that tell what it is
+_VALUE: Final = re.compile(r"""=['"]?([^\s&;'"]+)""")
 _PASSWORD: Final = re.compile(r"pass(?:word|wd)?$|pwd$", re.IGNORECASE)
 _SEPARATOR: Final = re.compile(r"[\s;,=]+")
 _ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
@@ -105,7 +106,11 @@ def passwords_in(words: Iterable[str]) -> Iterator[str]:
         for start in range(len(logins)):
             login = ":".join(logins[start:])
             yield from (login, unquote(login), *_LOGIN_ENDS.split(login))
-        yield from (value for name, value in _NAMED.findall(text) if _PASSWORD.search(name))
+        yield from (
+            found[1]
+            for found in _VALUE.finditer(text)
+            if _PASSWORD.search(text[max(0, found.start() - _NAME) : found.start()])
+        )
         yield from (
             value for name, value in parse_qsl(text.partition("?")[2]) if "://" in text and looks_secret(name, value)
         )

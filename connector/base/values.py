@@ -44,7 +44,7 @@ _SCALARS: Final = frozenset({str, bool, int, type(None)})
 _NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
 _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 _FRACTION: Final = re.compile(r"\.(\d+)")
-_HOURS: Final = re.compile(r":.*[+-]\d\d$")
+_HOURS: Final = re.compile(r"[+-]\d\d$")
 _POSITIVE: Final = re.compile(r"[A-Z]\d")
 _UNIT: Final = re.compile(r"\[(\d*)([A-Za-z]+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
 _LAST_YEAR: Final = 9999  # of four digits
@@ -310,7 +310,7 @@ def iso_written(value: str) -> str:
     """
     if value[:1] == "P":
         return "-" + value.replace("-", "") if "-" in value and not _POSITIVE.search(value) else value
-    return _iso(f"{value}:00" if _HOURS.search(value) else value)
+    return _iso(f"{value}:00" if ":" in value[:-3] and _HOURS.search(value) else value)
 
 
 def _iso(value: str) -> str:

@@ -21,7 +21,7 @@ from connector.config.shorthands import names_of
 from connector.parser import Parser
 from connector.stores import Sink, Source
 
-_URL: Final = re.compile(r"(?!(?:file|https?|s3|gs|gcs|abfss?|az):)[a-z][\w+.-]*://|\$\{\w+\}$", re.IGNORECASE)
+_DATABASE_URL: Final = re.compile(r"(?!(?:file|https?|s3|gs|gcs|abfss?|az):)[a-z][\w+.-]*://|\$\{\w+\}$", re.IGNORECASE)
 _MODES: Final[Mapping[str, Mode]] = {"append": "append", "overwrite": "overwrite", "upsert": "append_dedup"}
 
 
@@ -68,7 +68,7 @@ def add_output(parser: Parser, output: argparse.Action) -> None:
 
 def is_database(path: str | None) -> bool:
     """Returns whether an argument names a database: by a URL, or by `${NAME}` alone."""
-    return path is not None and _URL.match(path) is not None
+    return path is not None and _DATABASE_URL.match(path) is not None
 
 
 def shown(path: str) -> str:

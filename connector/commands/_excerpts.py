@@ -15,7 +15,7 @@ from connector.base.records import JSON
 _LONG: Final = 1_000  # characters of a text that are shown
 _MANY: Final = 12  # numbers of a list, of which
 _FEW: Final = 3  # are shown
-_DATA: Final = re.compile(r"data:([^;,\s]*)[^,\s]*;base64,(?=[A-Za-z0-9+/_-]{64})")
+_DATA: Final = re.compile(r"data:([^;,\s]*)(?:;[^,\s]*)?;base64,(?=[A-Za-z0-9+/_-]{64})")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{200}")
 _BODY: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 _LINES: Final = 40  # of a screen, where there is none that says so

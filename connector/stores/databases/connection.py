@@ -43,7 +43,9 @@ EXTRAS: Final = {
 }
 """The extra that installs the driver of a database."""
 
-_URL: Final = re.compile(r"(?P<name>\w[\w+.-]*)://(?P<place>[^/?#]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.DOTALL)
+_DATABASE_URL: Final = re.compile(
+    r"(?P<name>\w[\w+.-]*)://(?P<place>[^/?#]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.DOTALL
+)
 _LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
 _FILES: Final = ("sqlite", "duckdb")
@@ -191,7 +193,7 @@ def parsed(text: str) -> sa.URL:
     Raises:
         ConfigError: It is not the URL of a database; the message holds nothing of it.
     """
-    found = _URL.fullmatch(text)
+    found = _DATABASE_URL.fullmatch(text)
     if found is None:
         raise ConfigError(f"url: this is not the URL of a database: {_FORM}")
     name = found["name"].lower()
