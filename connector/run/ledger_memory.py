@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, Self
 
+from connector.base import numbers
 from connector.base.errors import ConnectorError
 from connector.base.records import Reply
 from connector.ledger import Entry, Ledger, Stats
 
 _SMALL: Final = 5_000
 """Replies of a ledger that is read whole, so that it is free again at once. A larger one is held while it helps."""
+
+_ROOM: Final = 2**24  # bytes of JSON that they have together, at most
 
 
 class Earlier(NamedTuple):
@@ -115,8 +117,7 @@ class Remembering:
                 try:
                     ledger = opened.enter_context(self._opening(each.path))
                     has_some = bool(ledger.get(missing))
-                    is_small = ledger.stats().entries <= _SMALL
-                    whole = _Whole(ledger) if is_small else None
+                    whole = _whole(ledger)
                 except ConnectorError as error:
                     if each.why:
                         self._told(f"{error.message}: what it may have of these replies is paid for again")
@@ -137,13 +138,27 @@ class Remembering:
 
 
 class _Whole:
-    """The last replies of a ledger, in memory."""
+    """The replies of a small ledger, in memory."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._replies = {entry.key: entry.reply for entry in deque(ledger.entries(), maxlen=_SMALL)}
+    def __init__(self, replies: Mapping[bytes, Reply]) -> None:
+        self._replies = replies
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         return {key: self._replies[key] for key in keys if key in self._replies}
+
+
+def _whole(ledger: Ledger) -> _Whole | None:
+    """Returns the replies of a ledger, if they are few and take little memory: one alone may have 16 MiB."""
+    if ledger.stats().entries > _SMALL:
+        return None
+    replies: dict[bytes, Reply] = {}
+    room = _ROOM
+    for entry in ledger.entries():
+        room -= len(numbers.dumps(entry.reply.body))
+        if room < 0:
+            return None
+        replies[entry.key] = entry.reply
+    return _Whole(replies)
 
 
 def _asked(ledger: _Replies, keys: Sequence[bytes]) -> dict[bytes, Reply]:

@@ -82,11 +82,12 @@ def test_one_that_cannot_be_opened_stops_nothing(told: list[str], why: str, says
     assert len(told) == says
 
 
+@pytest.mark.parametrize("bound", ["_SMALL", "_ROOM"])  # five replies; fewer bytes than six have
 @pytest.mark.parametrize(("numbers", "is_held"), [(set(range(10)), True), ({1, 2}, False), (set(range(5, 15)), False)])
 def test_only_a_large_one_that_helps_is_held(
-    monkeypatch: pytest.MonkeyPatch, numbers: set[int], *, is_held: bool
+    monkeypatch: pytest.MonkeyPatch, numbers: set[int], bound: str, *, is_held: bool
 ) -> None:
-    monkeypatch.setattr(ledger_memory, "_SMALL", 5)
+    monkeypatch.setattr(ledger_memory, bound, 5 if bound == "_SMALL" else 5 * len('{"n":1}'))
     held = 0
 
     @contextmanager
