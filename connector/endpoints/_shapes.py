@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 
 def as_dict(value: object) -> dict[str, Any]:
@@ -16,15 +16,37 @@ def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def null_in(value: object, path: str, key: str = "") -> str | None:
-    """Returns the path of a null: the value itself, at `path`, an item of a list, or an item's part called `key`."""
+_PART_VALUES: Final = ("text", "image_url", "input_audio", "content")
+_WITHIN: Final = ("url", "data")
+"""Where the value of a part of a message, or of an item of an input, stands; and where in that, if it is an object."""
+
+
+def null_in(value: object, path: str) -> str | None:
+    """Returns the path of a null: the value itself, at `path`, an item of a list, or what an item consists of.
+
+    A part that names a file by its `file_id` may have null for the rest.
+    """
     if value is None:
         return path
     for place, item in enumerate(value) if isinstance(value, list) else ():
         if item is None:
             return f"{path}[{place}]"
-        if key and isinstance(item, dict) and key in item and item[key] is None:
-            return f"{path}[{place}].{key}"
+        if isinstance(item, dict) and not item.get("file_id"):
+            found = _null_among(item, _PART_VALUES)
+            if found is not None:
+                return f"{path}[{place}].{found}"
+    return None
+
+
+def _null_among(item: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if name not in item:
+            continue
+        if item[name] is None:
+            return name
+        inner = _null_among(item[name], _WITHIN) if isinstance(item[name], dict) else None
+        if inner is not None:
+            return f"{name}.{inner}"
     return None
 
 

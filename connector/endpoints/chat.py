@@ -99,10 +99,10 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def missing_text(body: dict[str, JSON]) -> str | None:
-    """Returns the first null content or text of a message. A message with tool calls may have none."""
+    """Returns the first null content of a message, or text, image or sound. One with tool calls may have none."""
     for place, message in enumerate(as_list(body.get("messages"))):
         if isinstance(message, dict) and type(message.get("content", "")) is not str and _CALLS.isdisjoint(message):
-            found = null_in(message["content"], f"messages[{place}].content", "text")
+            found = null_in(message["content"], f"messages[{place}].content")
             if found is not None:
                 return found
     return None

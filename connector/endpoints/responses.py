@@ -101,12 +101,12 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def missing_text(body: dict[str, JSON]) -> str | None:
-    """Returns the first input, content or text that is null. Instructions may be."""
+    """Returns the first input, content, text or image that is null. Instructions may be."""
     given = body.get("input", "")
-    found = null_in(given, "input", "content")
+    found = null_in(given, "input")
     for place, item in enumerate(as_list(given)):
         if found is None and isinstance(item, dict):
-            found = null_in(item.get("content", ""), f"input[{place}].content", "text")
+            found = null_in(item.get("content", ""), f"input[{place}].content")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A row that has null where the endpoint wants a text is an error before anything is sent, whatever the kind."""
+"""A row that has null where the endpoint wants a text or a picture is an error before anything is sent."""
 
 from __future__ import annotations
 
@@ -18,6 +18,18 @@ PLACES: Final[tuple[tuple[str, dict[str, Any], str], ...]] = (
     ("chat", {"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": X}]}, "messages[1].content"),
     ("chat", {"messages": [{"role": "user", "content": [{"type": "text", "text": X}]}]}, "messages[0].content[0].text"),
     ("chat", {"messages": [{"role": "assistant", "content": X}]}, "messages[0].content"),
+    *(
+        (
+            "chat",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, part]}]},
+            f"messages[0].content[1].{path}",
+        )
+        for part, path in (
+            ({"type": "image_url", "image_url": X}, "image_url"),
+            ({"type": "image_url", "image_url": {"url": X, "detail": "low"}}, "image_url.url"),
+            ({"type": "input_audio", "input_audio": {"data": X, "format": "wav"}}, "input_audio.data"),
+        )
+    ),
     ("completions", {"prompt": X}, "prompt"),
     ("completions", {"prompt": ["a", X]}, "prompt[1]"),
     ("embeddings", {"input": X}, "input"),
@@ -34,13 +46,14 @@ PLACES: Final[tuple[tuple[str, dict[str, Any], str], ...]] = (
                 {"input": [{"content": "a"}, {"role": "user", "content": [{"type": "input_text", "text": X}]}]},
                 "input[1].content[0].text",
             ),
+            ({"input": [{"content": [{"type": "input_image", "image_url": X}]}]}, "input[0].content[0].image_url"),
         )
     ),
 )
 LEGITIMATE: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("chat", {"messages": [{"role": "user", "content": "a"}], "stop": X, "user": X, "temperature": X}),
     ("chat", {"messages": [{"role": "assistant", "content": X, "tool_calls": []}]}),
-    ("chat", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": X}]}]}),
+    ("responses", {"input": [{"content": [{"type": "input_image", "image_url": X, "file_id": "f"}]}]}),
     ("responses", {"input": "a", "instructions": X}),
     ("completions", {"prompt": "a", "suffix": X}),
     ("embeddings", {"input": "a", "dimensions": X}),
@@ -59,7 +72,7 @@ def test_the_table_has_every_kind() -> None:
 
 @pytest.mark.parametrize("null", NULLS.values(), ids=NULLS)
 @pytest.mark.parametrize(("kind", "body", "path"), PLACES)
-def test_null_where_a_text_is_wanted_is_the_row_s_error(kind: str, body: Any, path: str, null: Any) -> None:
+def test_null_where_a_text_or_an_image_is_wanted_is_the_row_s_error(kind: str, body: Any, path: str, null: Any) -> None:
     made = requests(kind, body)
     with pytest.raises(TemplateError) as caught:
         made.call(Record(0, {"text": null}))
