@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, ClassVar, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -72,6 +73,12 @@ class Plan(NamedTuple):
     def others(self) -> list[str]:
         """The columns that are not part of the key."""
         return [column.name for column in self.columns if column.name not in self.key]
+
+    @property
+    def order(self) -> str:
+        """The name, which needs no quotes, of the column that numbers waiting rows: none of the user's has it."""
+        taken = {column.name.casefold() for column in self.columns}
+        return next(name for n in count() if (name := f"connector_row{n or ''}") not in taken)
 
 
 class RowError(Exception):

@@ -65,7 +65,6 @@ AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
 """
 _DIGITS: Final = 38
 _LARGEST: Final = (1 << 31) - 1  # bytes of a row
-_ROW: Final = "connector_row"
 
 
 class Writer(base.Writer):
@@ -161,11 +160,11 @@ class Writer(base.Writer):
         same = " AND ".join(f"t.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = s.{self.quote(name)}" for name in plan.others)
         matched = f"WHEN MATCHED THEN UPDATE SET {values}" if values else ""
-        last = f"row_number() OVER (PARTITION BY {key} ORDER BY {_ROW} DESC) = 1 OR NOT ({whole})"
-        numbered = f"SELECT {cells}, row_number() OVER () AS {_ROW} FROM {reader}"
+        last = f"row_number() OVER (PARTITION BY {key} ORDER BY {plan.order} DESC) = 1 OR NOT ({whole})"
+        numbered = f"SELECT {cells}, row_number() OVER () AS {plan.order} FROM {reader}"
         self.run(
-            f"MERGE INTO {self.place} t USING (SELECT * FROM ({numbered}) QUALIFY {last} ORDER BY {_ROW}) s ON {same} "
-            f"{matched} WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({self.list_of(columns, 's.')})"
+            f"MERGE INTO {self.place} t USING (SELECT * FROM ({numbered}) QUALIFY {last} ORDER BY {plan.order}) s "
+            f"ON {same} {matched} WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({self.list_of(columns, 's.')})"
         )
 
     def _read(self, kind: Kind) -> str:

@@ -95,10 +95,10 @@ class Writer(base.Writer):
             return
         beside = self.table_beside("__stage")
         self.run(f"DROP TABLE IF EXISTS {beside}")
-        row = self.quote("connector_row")
+        row = self.quote(plan.order)
         columns = ", ".join(f"{self.quote(column.name)} {self.native(column.kind)}" for column in plan.columns)
         self.run(f"CREATE TABLE {beside} ({columns}, {row} {self.native(kinds.INTEGER)})")
-        numbered = plan._replace(columns=[*plan.columns, Column("connector_row", kinds.INTEGER)])
+        numbered = plan._replace(columns=[*plan.columns, Column(plan.order, kinds.INTEGER)])
         self._insert(beside, numbered, _numbered(batches))
         same = " AND ".join(f"s.{self.quote(name)} = {self.place}.{self.quote(name)}" for name in plan.key)
         later = " AND ".join(f"n.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)

@@ -82,7 +82,6 @@ _QUOTES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _ROW_STATES: Final = ("P0001", "44000", "54000")
 _STAGE: Final = "connector_stage"
-_ROW: Final = "connector_row"
 
 
 class Writer(base.Writer):
@@ -210,7 +209,7 @@ class Writer(base.Writer):
         self.run(f"CREATE TEMPORARY TABLE {_STAGE} ON COMMIT DROP AS SELECT {names} FROM {self.place} WHERE false")
         for column, kind in plan.changed:
             self._retype(f"pg_temp.{_STAGE}", column, kind)
-        self.run(f"ALTER TABLE pg_temp.{_STAGE} ADD COLUMN {_ROW} bigserial")
+        self.run(f"ALTER TABLE pg_temp.{_STAGE} ADD COLUMN {plan.order} bigserial")
         self._copy(f"pg_temp.{_STAGE}", plan, batches)
         self._move(plan)
         self.run(f"DROP TABLE pg_temp.{_STAGE}")
@@ -223,17 +222,17 @@ class Writer(base.Writer):
                 self._retype(self.place, column, kind)
         rows = f"SELECT {names} FROM pg_temp.{_STAGE}"
         if not plan.key:
-            self.run(f"INSERT INTO {self.place} ({names}) {rows} ORDER BY {_ROW}")
+            self.run(f"INSERT INTO {self.place} ({names}) {rows} ORDER BY {plan.order}")
             return
         key = self.list_of(plan.key)
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
         self.run(
             f"INSERT INTO {self.place} ({names}) SELECT {names} FROM (SELECT DISTINCT ON ({key}) * "
-            f"FROM pg_temp.{_STAGE} WHERE {whole} ORDER BY {key}, {_ROW} DESC) s ORDER BY {_ROW} "
+            f"FROM pg_temp.{_STAGE} WHERE {whole} ORDER BY {key}, {plan.order} DESC) s ORDER BY {plan.order} "
             f"ON CONFLICT ({key}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
         )
-        self.run(f"INSERT INTO {self.place} ({names}) {rows} WHERE NOT ({whole}) ORDER BY {_ROW}")
+        self.run(f"INSERT INTO {self.place} ({names}) {rows} WHERE NOT ({whole}) ORDER BY {plan.order}")
 
     def _retype(self, place: str, column: Column, kind: Kind) -> None:
         """Gives a column of an empty table another type."""

@@ -103,7 +103,10 @@ def test_rows_are_added_to_a_table_that_is_made(place: Place) -> None:
     assert place.rows() == [(1, "a"), (2, "é😀\t\n\\'\"%s:x"), (2, None)]
 
 
-@pytest.mark.parametrize("name", ["share %", "%s", "100%%", "%(id)s", "a{0}b", "?", ":id", '"', "`", "a.b c", "$1"])
+@pytest.mark.parametrize(
+    "name",
+    ["share %", "%s", "100%%", "%(id)s", "a{0}b", "?", ":id", '"', "`", "a.b c", "$1", "connector_row"],
+)
 def test_a_name_is_the_same_in_the_table_whatever_is_in_it(place: Place, name: str) -> None:
     place.sync({"id": 1, name: "a"})
     place.sync({"id": 2, name: "b"})
