@@ -402,10 +402,15 @@ def test_a_text_that_is_too_long_for_its_column_widens_it(place: Place) -> None:
     assert place.rows() == [(1, "abc"), (2, "abcdef ")]
 
 
-@pytest.mark.parametrize("type_", ["TIMESTAMP(0)", "TIMESTAMP(3)", "DATETIME", "TIME(0)"])
+@pytest.mark.parametrize(
+    ("place", "type_"),
+    [
+        *(("postgresql", type_) for type_ in ("TIMESTAMP(0)", "TIMESTAMP(3)", "TIME(0)")),
+        *(("mariadb", type_) for type_ in ("TIMESTAMP(0)", "TIMESTAMP(3)", "DATETIME", "TIME(0)")),
+    ],
+    indirect=["place"],
+)
 def test_a_column_of_whole_seconds_cuts_no_fraction_off(place: Place, type_: str) -> None:
-    if place.kind in ("sqlite", "duckdb") or (place.kind, type_) == ("postgresql", "DATETIME"):
-        pytest.skip("it has no such type")
     place.run(f"CREATE TABLE reviews (id BIGINT, v {type_} NULL)")
     day = "" if type_.startswith("TIME(") else "2024-02-29 "
     for number, clock in enumerate(("10:00:00", "10:00:00.123456", "10:00:00.500000")):
@@ -479,9 +484,8 @@ def test_a_view_is_refused_before_anything_is_paid_for(place: Place) -> None:
         sql.sink(options, {"id": INTEGER}, target=Target("reviews")).__enter__()
 
 
+@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
 def test_a_right_that_is_missing_is_found_before_anything_is_paid_for(place: Place) -> None:
-    if place.kind not in ("postgresql", "mariadb"):
-        pytest.skip("a file has no users")
     place.sync({"id": 1, "text": "a"})
     name = f"reader_{place.database.url.rpartition('_')[2]}"
     if place.kind == "postgresql":
@@ -505,9 +509,8 @@ def test_a_schema_that_is_not_there_is_found_before_anything_is_paid_for(place: 
         sql.sink(options, {"id": INTEGER}).__enter__()
 
 
+@pytest.mark.parametrize("place", [kind for kind in KINDS if kind != "sqlite"], indirect=True)
 def test_a_table_in_another_schema_is_written_to(place: Place) -> None:
-    if place.kind == "sqlite":
-        pytest.skip("a schema of SQLite is an attached file")
     name = f"other_{place.database.url.rpartition('_')[2].partition('.')[0]}"
     place.run(f"CREATE SCHEMA {name}")
     place.run("CREATE TABLE reviews (id BIGINT)")
