@@ -105,9 +105,11 @@ class RetryableError(ConnectorError):
     """Worth another attempt; `wait` is how many seconds the endpoint asks for, `None` where it does not say.
 
     `is_connected` is false where there was no connection at all, so that the endpoint cannot have seen the call.
+    `was_closed` is true where the endpoint closed it without a word: the call that it was sent may be the reason.
     """
 
     is_connected = True
+    was_closed = False
 
     def __init__(
         self, message: str, *, detail: str = "", http_status: int | None = None, wait: float | None = None

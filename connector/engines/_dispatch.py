@@ -292,7 +292,7 @@ class _Loop:
         pause = control.backoff.base if wait is None else wait
         control.gauge.rate_notice.failed(error, control.clock.time())
         control.limits.failed(now, call.ticket, in_flight, pause, error)
-        is_seen = error.is_connected or control.breaker.is_reached
+        is_seen = error.is_connected or error.was_closed or control.breaker.is_reached
         others = control.otherwise(call, error) if is_seen and (call.attempts > 1 or control.breaker.is_open) else ()
         for each in others:
             self._hold(each, now)

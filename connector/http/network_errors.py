@@ -10,7 +10,14 @@ from typing import Final
 import requests
 from urllib3 import exceptions as urllib3_errors
 
-from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
+from connector.base.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ConnectorError,
+    CutError,
+    ReplyError,
+    RetryableError,
+)
 
 _LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
 _LOST: Final = (CutError, "the connection with {peer} was lost in the middle of the reply")
@@ -62,5 +69,9 @@ def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
     key = "url"
     if any(isinstance(cause, urllib3_errors.ProxyError) for cause in causes):
         key, peer = "proxy", f"the proxy {proxy}"
-    kind, text = next(_MEANINGS[kind] for kind in _MEANINGS if any(isinstance(cause, kind) for cause in causes))
-    return kind(text.format(peer=peer, key=key), detail=f"{type(causes[-1]).__name__}: {causes[-1]}")
+    found = next(kind for kind in _MEANINGS if any(isinstance(cause, kind) for cause in causes))
+    kind, text = _MEANINGS[found]
+    explained = kind(text.format(peer=peer, key=key), detail=f"{type(causes[-1]).__name__}: {causes[-1]}")
+    if isinstance(explained, RetryableError):
+        explained.was_closed = found is ConnectionError
+    return explained
