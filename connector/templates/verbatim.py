@@ -7,7 +7,8 @@ from typing import Final
 
 from connector.base.records import JSON
 
-_MARKS: Final = ("{{", "{%", "{#")
+_MARKS: Final = ("{{", "{%", "{#", "\r")
+"""What makes a text a template, or another text: Jinja2 reads each line end as a line feed."""
 
 
 def constant(text: str) -> str:
