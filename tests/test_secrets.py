@@ -102,7 +102,7 @@ def verbs(config: Path) -> list[list[str]]:
 COMMANDS = [
     ["enrich", "in.jsonl", "-o", "out.csv", "--dead-letter", "dead.csv", "--csv-safe"],
     ["enrich", "dead.csv", "-o", "again.jsonl", "--dead-letter", "dead.jsonl", "--ledger", "out.csv.ledger"],
-    ["enrich", "dead.jsonl", "-o", "out.parquet", "--dead-letter", "dead.parquet", "--retry-failed"],
+    ["enrich", "in.jsonl", "-o", "out.parquet", "--dead-letter", "dead.parquet", "--retry-failed"],
     ["preview", "in.jsonl", "--call", "--rows", "20"],
     ["models"],
 ]

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr, ValidationError
 
-from connector.base.errors import ConfigError, StorageError
+from connector.base.errors import ConfigError
 from connector.base.records import Record
 from connector.stores import files, sql
 from connector.stores.readers.generic import column_schema, kind_of
@@ -145,12 +145,8 @@ def test_a_cursor_may_be_null_when_reading_stops(base: Base) -> None:
 
 
 def test_a_column_that_comes_twice_is_refused(base: Base) -> None:
-    for query, message in (
-        ("SELECT id, id FROM reviews", '"id" is there twice'),
-        ("SELECT id, 1 AS ID FROM reviews", "differ only in case"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            base.rows(query)
+    with pytest.raises(ConfigError, match='"id" is there twice'):
+        base.rows("SELECT id, id FROM reviews")
 
 
 @pytest.mark.parametrize(
@@ -256,13 +252,6 @@ def test_a_table_is_made_with_types_and_appended_to(base: Base) -> None:
     ]
     rows = [(1, 0.5), (2, None), (3, 1.0), (4, 2.0)]
     assert base.run("SELECT * FROM enriched") == [(*row, "x", 1, '{"a":[1]}') for row in rows] * 2
-
-
-def test_all_rows_enter_a_table_or_none(base: Base) -> None:
-    base.run("CREATE TABLE strict (id INTEGER, score REAL, label TEXT CHECK (id < 4), n INTEGER, _llm TEXT)")
-    with pytest.raises(StorageError, match="the database says: CHECK constraint failed"):
-        append(base, base.options(table="strict"), {"label": "x", "n": 1, "_llm": {}})
-    assert base.run("SELECT * FROM strict") == []
 
 
 def test_a_query_cannot_be_written_to(base: Base) -> None:
