@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connector.base import numbers
 from connector.base.errors import ConfigError
 from connector.base.records import Checkpoint, Record
 from connector.stores.staging.position import Position, numbered
@@ -27,6 +29,32 @@ def test_rows_come_in_the_order_of_the_cursor_nulls_first_and_equal_ones_as_they
     with opened(path, cursor_field="at") as source:
         assert [row["id"] for row in rows_of(source)] == [1, 5, 2, 6, 0, 3, 4]
         assert states_of(source) == [{"rows": 7, "cursor_field": "at", "cursor": 10, "rows_at_cursor": 1}]
+
+
+@pytest.mark.parametrize("frame", ["{0}\n{1}\n{2}\n", "[{0},\n{1},{2}]"])
+@pytest.mark.parametrize("cursor", ["id", "price"])
+def test_json_that_is_read_by_a_cursor_keeps_all_digits_and_names(tmp_path: Path, frame: str, cursor: str) -> None:
+    lines = [
+        '{"id": 3, "price": 2.50, "nested": {"a": [12345678901234567890123, 1.50, 1e400]}}',
+        '{"id": 1, "price": 1.10, "ID": 123456789012345678901234, "a \'b\'": 0.1234567890123456789}',
+        '{"id": 2, "price": 1.10}',
+    ]
+    (tmp_path / "in.json").write_text(frame.format(*lines))
+    names = ["id", "price", "nested", "ID", "a 'b'"]
+    filled = [{name: row.get(name) for name in names} for row in map(numbers.loads, lines)]
+    with opened(tmp_path / "in.json", cursor_field=cursor) as source:
+        assert numbers.dumps(rows_of(source)) == numbers.dumps([filled[1], filled[2], filled[0]])
+        assert {name: schema["type"] for name, schema in source.columns.items()} == {
+            "id": ["null", "integer"],
+            "price": ["null", "number"],
+            "nested": ["null", "object"],
+            "ID": ["null", "integer"],
+            "a 'b'": ["null", "number"],
+        }
+    with opened(tmp_path / "in.json", cursor_field=cursor, limit=2) as source:
+        *_, state = states_of(source)
+    with opened(tmp_path / "in.json", cursor_field=cursor) as source:
+        assert [row["id"] for row in rows_of(source, json.loads(json.dumps(state)))] == [3]
 
 
 def test_a_limit_takes_the_first_rows_in_the_order_of_the_cursor(tmp_path: Path) -> None:

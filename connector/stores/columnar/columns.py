@@ -29,6 +29,10 @@ class DuckType(Protocol):
         ...
 
 
+ROW: Final = "whole_row"
+"""The column of a table that has each row as JSON text, every number with its digits: types have no room for them."""
+
+
 class SnapshotDatabase(Protocol):
     """The part of `database.Database` that a format needs to fill the table `input`."""
 
@@ -65,6 +69,7 @@ class SnapshotColumn(NamedTuple):
         text: SQL of the text in a CSV cell.
         cursor_type: DuckDB's type of the values if they have an order, else empty.
         parse: Makes the value of a record of what `json` gives; raises `ValueError`.
+        key: Where records are read from the column `ROW`, the key in there.
     """
 
     name: str
@@ -74,6 +79,7 @@ class SnapshotColumn(NamedTuple):
     text: str
     cursor_type: str = ""
     parse: Callable[[Any], JSON] | None = None
+    key: str | None = None
 
 
 def identifier(name: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from connector.base import numbers
 from connector.base.errors import ConfigError
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record, Schema
 from connector.base.suggestions import there_are
-from connector.stores.columnar.columns import SnapshotColumn
+from connector.stores.columnar.columns import ROW, SnapshotColumn
 from connector.stores.columnar.database import Database
 from connector.stores.formats import File, FileInput, FromFiles, unreadable
 from connector.stores.staging.compression import BROKEN
@@ -80,6 +81,15 @@ class Snapshot(FromFiles):
         return int(nulls + less + min(position.ties, equal))
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
+        keys = {field.name: field.key for field in self.fields if field.key is not None}
+        return self._whole(start, keys) if keys else self._cells(start)
+
+    def _whole(self, start: int, keys: Mapping[str, str]) -> Iterator[list[dict[str, Any]]]:
+        for rows in self.database.stream(lambda first: f"FROM input SELECT {ROW} WHERE rowid >= {first}", start):
+            given = [numbers.loads(text) for (text,) in rows]
+            yield [{name: row.get(key) for name, key in keys.items()} for row in given]
+
+    def _cells(self, start: int) -> Iterator[list[dict[str, Any]]]:
         names = [field.name for field in self.fields]
         parsed = [(field.name, field.parse) for field in self.fields if field.parse]
         cells = ", ".join(field.json for field in self.fields) or "NULL"

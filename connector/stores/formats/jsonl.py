@@ -24,6 +24,7 @@ from connector.base.errors import ConfigError
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record, Schema, merged, remaining
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
+    ROW,
     SnapshotColumn,
     SnapshotDatabase,
     literal,
@@ -71,7 +72,7 @@ class JsonObjects:
         return cast("AbstractContextManager[Source]", columnar.load("snapshot").opened(given))
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
-        """See `Format.load`. Nested values are kept as the JSON that they are."""
+        """See `Format.load`. Records are read from the row itself; its typed cells are there to sort by."""
         rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(database, file) for file in files)
         copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files, is_typed=True)
         database.run(_create(copy))
@@ -307,23 +308,27 @@ def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *
     keys: dict[str, str] = {}  # DuckDB tells no names apart that differ only in case
     with Spool(path, shape, columns_of=where, keeps_case=True, is_typed=is_typed) as spool:
         for index, row in enumerate(rows):
-            keyed = {keys.setdefault(name, f"c{len(keys)}"): value for name, value in row.items()} if is_typed else row
+            keyed: Mapping[str, Any] = row
+            if is_typed:
+                keyed = {keys.setdefault(name, f"c{len(keys)}"): value for name, value in row.items()}
+                keyed[ROW] = encode(row)[0].decode().rstrip("\n")
             spool.write(index, keyed)
         spool.finish()
     names = {key: name for name, key in keys.items()}
     columns = {
-        names.get(key, key): _TEXT if schema == {"type": "null"} else schema for key, schema in shape.columns.items()
+        names.get(key, key): _TEXT if schema == {"type": "null"} else schema
+        for key, schema in shape.columns.items()
+        if key in names or not is_typed
     }
     return _Copy(path, len(spool), spool.longest, columns)
 
 
 def _create(copy: _Copy) -> str:
-    """Returns the statement that makes the table: scalars typed, the rest as JSON."""
-    types = {f"c{number}": _type(schema) for number, schema in enumerate(copy.columns.values())}
+    """Returns the statement that makes the table: scalars typed, the rest as JSON, and each row as it is."""
+    types = {f"c{number}": _type(schema) for number, schema in enumerate(copy.columns.values())} | {ROW: "VARCHAR"}
     cells = ", ".join(f"struct_extract(v, {literal(name)}) AS {name}" for name in types)
-    v = f"from_json(line, {literal(orjson.dumps(types).decode())})" if types else "line"
-    rows = f"{line_scan(copy.path, copy.longest)} SELECT {v} AS v"
-    return f"CREATE TABLE input AS FROM ({rows}) SELECT {cells or 'v AS nothing'}"
+    rows = f"{line_scan(copy.path, copy.longest)} SELECT from_json(line, {literal(orjson.dumps(types).decode())}) AS v"
+    return f"CREATE TABLE input AS FROM ({rows}) SELECT {cells}"
 
 
 def _type(schema: Schema) -> str:
@@ -333,27 +338,21 @@ def _type(schema: Schema) -> str:
 
 
 def _column(name: str, cell: str, schema: Schema) -> SnapshotColumn:
-    nested = structure(schema)
-    if schema.get("format") == DECIMAL:
-        return SnapshotColumn(name, {"type": schema["type"]}, cell, cell, text=cell, parse=numbers.loads)
-    if nested == "DOUBLE":
+    plain, type_ = _undecided(schema), _type(schema)
+    if structure(schema) == "DOUBLE":
         exact = f"CAST({cell} AS DOUBLE)"
-        return SnapshotColumn(name, schema, exact, cell, text=cell, cursor_type="DOUBLE", parse=numbers.loads)
-    type_ = _type(schema)
-    if type_ != "JSON":
-        json, nullable = scalar(cell, type_.lower())
-        return SnapshotColumn(name, nullable, cell, json, text=f"CAST({json} AS VARCHAR)", cursor_type=type_)
-    exact = cell if nested == "JSON" else f"from_json({cell}, {literal(orjson.dumps(settle(nested, None)).decode())})"
-    return SnapshotColumn(name, _with_texts(schema), exact, cell, text=f"{cell} ->> '$'", parse=numbers.loads)
+        return SnapshotColumn(name, plain, exact, cell, text=cell, cursor_type="DOUBLE", key=name)
+    if type_ == "JSON" or schema.get("format") == DECIMAL:
+        return SnapshotColumn(name, plain, cell, cell, text=cell, key=name)
+    json, _ = scalar(cell, type_.lower())
+    return SnapshotColumn(name, plain, cell, json, text=cell, cursor_type=type_, key=name)
 
 
-def _with_texts(schema: Schema) -> Schema:
-    """Returns the schema of nested values, in which a number is a text that neither 64 bits nor a double hold."""
+def _undecided(schema: Schema) -> Schema:
+    """Returns a schema that does not tell how many digits numbers have."""
     result = {name: each for name, each in schema.items() if name != "format" or each != DECIMAL}
-    if len(result) < len(schema):
-        result["type"] = ["null", *sorted({*schema["type"], "string"} - {"null"})]
     if "items" in result:
-        result["items"] = _with_texts(result["items"])
+        result["items"] = _undecided(result["items"])
     if "properties" in result:
-        result["properties"] = {name: _with_texts(each) for name, each in result["properties"].items()}
+        result["properties"] = {name: _undecided(each) for name, each in result["properties"].items()}
     return result

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from connector.base.errors import ConfigError
+from connector.base.numbers import Number
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record
 
 INTERVAL = 1_000
@@ -77,7 +78,9 @@ class Position(NamedTuple):
 
 
 def _saved(value: JSON) -> JSON:
-    """Returns a value as a state holds it: JSON has no infinity."""
+    """Returns a value as a state holds it: JSON has no infinity, and rows are ordered by doubles."""
+    if isinstance(value, Number) and value.is_double:
+        return float(value)
     return None if type(value) is float and not math.isfinite(value) else value
 
 
