@@ -56,7 +56,7 @@ class Query:
         self._taken: dict[SqlPosition, tuple[Path, int]] = {}
         self._limit = limit
         self._selected = "*"
-        self._reader = readers.load(database.kind)
+        self._reader = readers.load(database.kind, database.engine.dialect.driver)
         self.rows: int | None = None
         self.name = asked.name
         with database.connect() as connection:
@@ -189,7 +189,7 @@ class Query:
 
     def _quoted(self, name: str) -> str:
         dialect = self._database.engine.dialect
-        if self._database.kind in readers.KINDS or "%" in name:
+        if self._database.kind in readers.DRIVERS or "%" in name:
             return quoted(name, dialect)
         return str(dialect.identifier_preparer.quote(name))  # in SQLAlchemy, capitals of a warehouse are small letters
 

@@ -7,7 +7,7 @@ and in which order, does not belong here but in the store `sql`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -16,8 +16,13 @@ import sqlalchemy as sa
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 
-KINDS: Final = ("postgresql", "mariadb", "sqlite", "duckdb")
-"""The databases that have a module of their own."""
+DRIVERS: Final[Mapping[str, str]] = {
+    "postgresql": "psycopg",
+    "mariadb": "pymysql",
+    "sqlite": "pysqlite",
+    "duckdb": "duckdb_engine",
+}
+"""The databases that have a module of their own, and the driver that it reads with, as SQLAlchemy calls it."""
 
 
 class Column(NamedTuple):
@@ -68,9 +73,9 @@ class Reader(Protocol):
         ...
 
 
-def load(kind: str) -> Reader:
-    """Returns what reads a kind of database."""
-    return cast("Reader", import_module(f"{__name__}.{kind if kind in KINDS else 'generic'}"))
+def load(kind: str, driver: str) -> Reader:
+    """Returns what reads a kind of database; the generic reader where its own one needs another driver."""
+    return cast("Reader", import_module(f"{__name__}.{kind if DRIVERS.get(kind) == driver else 'generic'}"))
 
 
 def finite(value: float | None) -> float | None:

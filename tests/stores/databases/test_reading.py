@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from connector.base import numbers
 from connector.base.errors import ConfigError, DatabaseUnavailableError
@@ -178,7 +179,7 @@ def test_a_query_is_not_run_to_learn_its_columns(base: Base) -> None:
 def test_a_query_is_run_once_for_each_read(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     base.run("CREATE TABLE t (id BIGINT)")
     base.fill("t", 5)
-    reader, run = readers.load(base.kind), []
+    reader, run = readers.load(base.kind, readers.DRIVERS[base.kind]), []
     original = reader.batches
 
     def batches(*given: Any) -> Any:
@@ -404,7 +405,7 @@ def test_a_connection_that_is_lost_while_rows_are_read_is_made_again(
     monkeypatch.setattr(connection, "WAITS", (0.0, 0.0))
     base.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
     base.fill("t", 2_500)
-    reader, failures = readers.load(base.kind), [1, 1]
+    reader, failures = readers.load(base.kind, readers.DRIVERS[base.kind]), [1, 1]
     original = reader.batches
 
     def batches(*given: Any) -> Iterator[Any]:
@@ -437,7 +438,7 @@ def test_a_server_that_ends_a_connection_while_rows_are_read_loses_none(
     for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
         base.run(f"INSERT INTO t SELECT id + {size}, review FROM t")
     killed: list[Any] = []
-    reader = readers.load(kind)
+    reader = readers.load(kind, readers.DRIVERS[kind])
     original = reader.batches
 
     def batches(*given: Any) -> Iterator[Any]:
@@ -482,3 +483,17 @@ def _shared(kind: str) -> Base:
     if kind not in _BASES:
         _BASES[kind] = databases.base(kind, Path(databases.scratch()))
     return _BASES[kind]
+
+
+@pytest.mark.parametrize("cursor", [None, "id"])
+def test_a_url_that_names_another_driver_is_read_with_that(tmp_path: Path, cursor: str | None) -> None:
+    base = databases.base("postgresql", tmp_path)
+    base.run("CREATE TABLE t (id BIGINT PRIMARY KEY, price NUMERIC, text TEXT, day DATE, more JSONB)")
+    base.run("""INSERT INTO t VALUES (1, 1.10, 'a%', '2024-02-29', '{"a": 1}'), (2, NULL, NULL, NULL, NULL)""")
+    options = sql.Options(url=SecretStr(base.url.replace("postgresql://", "postgresql+pg8000://")), table="t")
+    with sql.source(options, cursor_field=cursor) as source:
+        rows = [item.data for item in source.read() if isinstance(item, Record)]
+    assert numbers.dumps(rows) == (
+        b'[{"id":1,"price":1.10,"text":"a%","day":"2024-02-29","more":{"a":1}},'
+        b'{"id":2,"price":null,"text":null,"day":null,"more":null}]'
+    )
