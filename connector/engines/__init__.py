@@ -21,7 +21,7 @@ from connector.base.errors import (
     RateLimitError,
     RetryableError,
 )
-from connector.base.records import Outcome, Record, Reply
+from connector.base.records import Outcome, Provenance, Record, Reply
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits, Ticket
 from connector.calls.rate_notice import RateNotice
@@ -168,6 +168,7 @@ class Gauge:
     Attributes:
         given: Calls that were given to workers, the oldest first.
         held: Calls that wait to be tried again, with when they are due: a heap.
+        unfinished: What was paid for rows that had no outcome yet when the run was stopped.
     """
 
     def __init__(self) -> None:
@@ -177,6 +178,7 @@ class Gauge:
         self.rate_notice = RateNotice()
         self.given: dict[Call, None] = {}
         self.held: list[tuple[float, int, Call]] = []
+        self.unfinished: list[Provenance] = []
 
     def oldest(self, now: float) -> float | None:
         """Returns for how many seconds the oldest call has been in flight; `None` while none is."""

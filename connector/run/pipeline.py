@@ -223,6 +223,11 @@ def _settled(
         call = done.call
         return plan_of(record).outcomes.of(record, done.result, call.key, call.total_attempts, cached=cached)
 
+    def keep(unfinished: list[Done]) -> None:
+        _store(unfinished, ledger)
+        outcomes = (outcome_of(done.call.records[0], done) for done in unfinished)
+        control.gauge.unfinished.extend(outcome.provenance for outcome in outcomes)
+
     try:
         for item in answered:
             if isinstance(item, Done):
@@ -245,10 +250,10 @@ def _settled(
         raise
     except BaseException as ended:  # mostly a consumer that closes this generator: what is in flight is paid for
         control.stop.request(ended)
-        _store([*batch, *(item for item in answered if isinstance(item, Done)), *_paid_for(in_flight)], ledger)
+        keep([*batch, *(item for item in answered if isinstance(item, Done)), *_paid_for(in_flight)])
         raise
     yield from settle()
-    _store(_paid_for(in_flight), ledger)
+    keep(_paid_for(in_flight))
 
 
 def _paid_for(in_flight: InFlight) -> list[Done]:

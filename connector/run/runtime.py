@@ -219,8 +219,12 @@ class Runtime:
             room=self._room,
             retry_failed=retry_failed,
         )
-        with closing(results):
-            yield from results
+        try:
+            with closing(results):
+                yield from results
+        finally:
+            for paid in self.control.gauge.unfinished:
+                self.summary.pay(paid)
 
     def close(self) -> None:
         """Closes connections and ledger."""

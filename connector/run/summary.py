@@ -238,11 +238,12 @@ class Summary:
             if provenance.cost_usd is not None:
                 self.saved_usd = (self.saved_usd or 0.0) + provenance.cost_usd
         else:
-            self._count(provenance)
+            self.pay(provenance)
         if status.is_failure:
             self._causes.add(outcome)
 
-    def _count(self, paid: Provenance) -> None:
+    def pay(self, paid: Provenance) -> None:
+        """Counts what was paid for a row, also for one that has no outcome yet."""
         self.attempts += paid.attempts
         self.input_tokens += paid.input_tokens or 0
         self.output_tokens += paid.output_tokens or 0

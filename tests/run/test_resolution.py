@@ -11,7 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from connector import Connector
+from connector import Config, Connector
+from connector.base.errors import ConnectorError
+from connector.base.records import Record
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
 from tests.faults import FAULTS, Good, play, render, status
 
@@ -304,6 +308,25 @@ def test_a_gateway_that_fails_at_every_stream_is_asked_for_whole_replies() -> No
     with Endpoint(lambda call: fails(call, "stream")) as endpoint:
         rows = enriched(endpoint, 20, is_stream=True, concurrency=4, max_retries=4)
     assert [row["_llm"]["status"] for row in rows] == ["success"] * 20
+
+
+def test_what_was_paid_for_rows_that_a_stop_left_without_an_outcome_is_counted() -> None:
+    paid: list[int] = []
+
+    def script(call: Call) -> Action:
+        usage: Any = good(call).body["usage"]
+        paid.append(usage["total_tokens"])
+        return said(call, "no JSON")
+
+    with Endpoint(script) as endpoint:
+        config = Config(url=endpoint.url, model="m", prompt="row {{ id }}", output_schema=SCHEMA, concurrency=8)
+        with Runtime(Plan(config), None) as runtime:
+            results = runtime.run(Record(index, {"id": index}) for index in range(200))
+            with pytest.raises(ConnectorError):
+                for _ in runtime.summary.watched(results):
+                    pass
+            assert runtime.summary.tokens == sum(paid)
+            assert runtime.summary.calls == len(paid) == len(endpoint.journal.calls)
 
 
 def test_one_row_at_which_a_server_fails_changes_nothing_for_the_others() -> None:
