@@ -148,7 +148,9 @@ def test_a_session_that_an_older_key_opened_is_not_used_again() -> None:
     now, made = [0.0], iter(range(1, 10))
     auth = MadeKey(scheme_of("bearer"), lambda: f"{CANARY}-{next(made)}", 300, Masker(), monotonic=lambda: now[0])
     with Realtime() as server:
-        sender = open_sender(Settings(timeout=5.0, auth=auth), f"http://{server.host}/v1/realtime", Masker(), Clock())
+        sender = open_sender(
+            Settings(timeout=5.0, auth=auth), f"http://{server.host}/v1/realtime", Masker(), Clock(), None
+        )
         with closing(sender):
             for passed in (0.0, 299.0, 1.0, 299.0):
                 now[0] += passed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ COST_HEADER: Final = "x-litellm-response-cost"
 """The header in which LiteLLM reports what a reply cost, in USD."""
 
 _MILLION: Final = 1_000_000
+_MOST: Final = 100_000  # USD: no call costs more
 
 
 class Rates(NamedTuple):
@@ -110,14 +110,14 @@ def cost_of(reply: Reply, usage: Usage, prices: Pricing | None) -> float | None:
 
 
 def usd(reported: object) -> float | None:
-    """Returns a cost that an endpoint reports, in USD; `None` for what is not an amount, never 0 instead."""
+    """Returns a cost that an endpoint reports, in USD; `None` for what is no amount for a call, never 0 instead."""
     if reported is None or isinstance(reported, bool) or not isinstance(reported, int | float | str):
         return None
     try:
         cost = float(reported)
     except (ValueError, OverflowError):
         return None
-    return cost if 0 <= cost < math.inf else None
+    return cost if 0 <= cost <= _MOST else None
 
 
 class Budget:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
 
 from connector.base import numbers
+from connector.base.errors import ReplyError
 
 _DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
+
+_OBJECT, _ITEM = 72, 32  # bytes of memory that an object or a list, and a value in it, take at least
+_COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a reply may take
+
+SMALL: Final = 1 << 16
+"""Bytes of JSON that cost little memory, whatever they hold."""
 
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -25,14 +33,41 @@ class DepthError(ValueError):
         super().__init__("it is nested too deeply")
 
 
-def loads(data: bytes | str) -> Any:
+class Allowance:
+    """The memory that the JSON of one reply may take once it is decoded, however it comes: whole or in pieces.
+
+    Args:
+        most: The bytes that the reply may have; JSON such as `[{},{},{},…]` takes over thirty times its own.
+
+    Attributes:
+        taken: Bytes of memory so far, about. Brackets and commas in texts count too, but are rare there.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = _COSTLIER * most
+        self._size = 0
+        self.taken = 0
+
+    def take(self, data: bytes) -> None:
+        """Counts a piece of JSON. Raises `ReplyError` for too much."""
+        self._size += len(data)
+        self.taken += _OBJECT * (data.count(b"{") + data.count(b"[")) + _ITEM * data.count(b",")
+        if self.taken > self._most and self._size > SMALL:
+            raise ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
+
+
+def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads) -> Any:
     """Decodes JSON. Accepts half of a surrogate pair, since a stream may cut an emoji in two, but not NaN.
+
+    Args:
+        data: The JSON.
+        decode: What decodes JSON without such halves: `numbers.loads` where numbers are to keep all of their digits.
 
     Raises:
         ValueError: It is not JSON. As `DepthError`: it is nested too deeply.
     """
     try:
-        value = orjson.loads(data)
+        value = decode(data)
     except orjson.JSONDecodeError:
         text = data if isinstance(data, str) else str(data, "utf-8")
         if _is_written_too_deep(text):

@@ -9,9 +9,9 @@ from connector import endpoints
 from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.records import Reply
+from connector.base.room import Room
 from connector.calls.client import Client
 from connector.calls.fallbacks import Fallbacks
-from connector.calls.room import Room
 from connector.endpoints import Endpoint, Sender
 from connector.http.transport import Settings, Transport
 
@@ -84,5 +84,5 @@ def sender_of(
     Raises:
         ConfigError: The settings cannot work, or a library is not installed.
     """
-    own = endpoint.open_sender(settings, url, mask, clock)
+    own = endpoint.open_sender(settings, url, mask, clock, room)
     return own or Client(Transport(settings), endpoint, url, mask, clock, room)

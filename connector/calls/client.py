@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -14,11 +15,11 @@ import orjson
 
 from connector.base import numbers
 from connector.base.clock import Clock
-from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
+from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
-from connector.calls.room import Room
+from connector.base.room import MODEST, Room
 from connector.endpoints import Endpoint
 from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
 from connector.http.transport import Response, Transport
@@ -28,9 +29,7 @@ from connector.replies.refusals import error_of, final_reply, read_error, shown
 _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
 _READ: Final = 2**16
-_SMALL: Final = 2**16  # bytes of JSON that cost little, whatever they hold
-_OBJECT, _ITEM = 72, 32  # bytes of memory that an object or a list, and a value in it, take at least
-_COSTLIER: Final = 4  # times the bytes of the largest reply: that much a reply may cost
+_FASTEST: Final = 1  # of zlib's levels: the events of a stream are so much alike that this makes them ten times smaller
 _UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -48,7 +47,7 @@ class Client:
         endpoint: The endpoint's kind, which folds streams.
         url: Where requests go.
         mask: Takes the secrets out of what the endpoint says.
-        room: What large replies that were not streamed enter before they are decoded; whoever takes a reply leaves it.
+        room: What large replies enter before they are decoded; whoever takes a reply leaves it.
     """
 
     def __init__(
@@ -115,27 +114,55 @@ class Client:
             chunks = response.chunks()
             head = _head(chunks)
             if is_stream(head, kind):
-                return self._folded(chain((head,), chunks))
+                return self._folded(chain((head,), chunks), response, entered)
             data = b"".join((head, *chunks))
         else:
             data = response.read()
             if not data.startswith(b"{") and is_stream(data[:_HEAD], kind):
-                return self._folded(iter([data]))
-        self._affordable(data)
-        if self._room and len(data) > _SMALL:
-            response.close()  # it is read: the connection need not wait as well
-            size = len(data) + _cost(data)
-            self._room.enter(size)
-            entered.append(size)
+                return self._folded(iter([data]), response, entered)
+        if len(data) > SMALL:
+            allowance = Allowance(self._transport.max_response_bytes)
+            allowance.take(data)
+            self._enter(len(data) + allowance.taken, response, entered)
         try:
-            body = numbers.loads(data) if self._endpoint.HAS_EXACT_NUMBERS else orjson.loads(data)
+            body = self._decode(data)
         except ValueError:
             body = None
         return self._kept(body, data) if isinstance(body, dict) else self._kept(whole(data, kind, self._mask))
 
-    def _folded(self, chunks: Iterator[bytes]) -> dict[str, Any]:
+    @property
+    def _decode(self) -> Callable[[bytes | str], Any]:
+        return numbers.loads if self._endpoint.HAS_EXACT_NUMBERS else orjson.loads
+
+    def _enter(self, size: int, response: Response, entered: list[int]) -> None:
+        """Waits until there is room for a reply that has been read to its end: its connection need not wait as well."""
+        if self._room:
+            response.close()
+            self._room.enter(size)
+            entered.append(size)
+
+    def _afforded(self, chunks: Iterator[bytes], response: Response, entered: list[int]) -> Iterator[bytes]:
+        """Yields the chunks of a stream. What a large one has left is kept packed until there is room for all of it."""
+        allowance = Allowance(self._transport.max_response_bytes)
+        for chunk in chunks:
+            allowance.take(chunk)
+            if allowance.taken > MODEST:
+                break
+            yield chunk
+        else:
+            return
+        packer, unpacker = zlib.compressobj(_FASTEST), zlib.decompressobj()
+        packed = [packer.compress(chunk)]
+        for chunk in chunks:
+            allowance.take(chunk)
+            packed.append(packer.compress(chunk))
+        packed.append(packer.flush())
+        self._enter(allowance.taken, response, entered)
+        yield from map(unpacker.decompress, packed)
+
+    def _folded(self, chunks: Iterator[bytes], response: Response, entered: list[int]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
-        stream = _Stream(chunks, self._endpoint, self._mask, self._affordable)
+        stream = _Stream(self._afforded(chunks, response, entered), self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
             return self._kept(stream.failure)
@@ -146,11 +173,6 @@ class Client:
         if not (stream.is_done or complete):
             raise CutError("the stream ended before the reply did")
         return self._kept(body)
-
-    def _affordable(self, data: bytes) -> None:
-        """Raises `ReplyError` for JSON that would take far more memory than it has bytes, as `[{},{},{},…]` does."""
-        if len(data) > _SMALL and _cost(data) > _COSTLIER * self._transport.max_response_bytes:
-            raise ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
 
     def _kept(self, body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
         """Returns a body that can be stored, without secrets; `data` is the JSON that orjson decoded it from, if any.
@@ -181,11 +203,11 @@ class _Stream:
     """
 
     def __init__(
-        self, chunks: Iterator[bytes], endpoint: Endpoint, mask: Masker, check: Callable[[bytes], None]
+        self, chunks: Iterator[bytes], endpoint: Endpoint, mask: Masker, decode: Callable[[bytes | str], Any]
     ) -> None:
         self._chunks = chunks
         self._endpoint = endpoint
-        self._check = check
+        self._decode = decode
         self._mask = mask
         self.is_done = False
         self.failure: dict[str, Any] = {}
@@ -203,12 +225,11 @@ class _Stream:
             if self.is_done or content == DONE:
                 self.is_done = True
                 continue
-            self._check(content)
             if name == ERROR:
                 self.failure = self.failure or told_by(content)
                 continue
             try:
-                frame = loads(content)
+                frame = loads(content, self._decode)
             except DepthError as error:
                 raise ReplyError(TOO_DEEP, detail=str(error)) from None
             except ValueError:
@@ -229,11 +250,6 @@ def _handed_over(entered: list[int]) -> int:
     size = sum(entered)
     entered.clear()
     return size
-
-
-def _cost(data: bytes) -> int:
-    """Returns about how many bytes of memory JSON takes; brackets and commas in texts count too, but are rare there."""
-    return _OBJECT * (data.count(b"{") + data.count(b"[")) + _ITEM * data.count(b",")
 
 
 def told_by(data: bytes) -> dict[str, Any]:

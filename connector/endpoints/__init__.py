@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.records import JSON, Answer, Reply, Schema, Usage
+from connector.base.room import Room
 from connector.http.adapter import Settings
 
 DEFAULT_KIND: Final = "chat"
@@ -199,8 +200,10 @@ class Endpoint(Protocol):
     def dedicated_model(self, offered: Sequence[str]) -> str | None:
         """Returns the first model that is, judged by its name, for this kind alone; `None` where any will do."""
 
-    def open_sender(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:
+    def open_sender(self, settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> Sender | None:
         """Opens what makes the calls where those are no HTTP requests; returns `None` where they are.
+
+        Large replies enter `room`; whoever takes one leaves it.
 
         Raises:
             ConfigError: The settings cannot work, or a library is not installed.
@@ -212,6 +215,10 @@ KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not mod
 
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
 _UNKNOWN: Final = Usage()
+
+MOST_TOKENS: Final = 10**8
+"""No call has more tokens: the longest contexts hold 10 million, the most texts of a call, 2,048 of 8,192, 17 million.
+A higher count is none."""
 
 
 @cache
@@ -253,7 +260,7 @@ def address_of(url: str, kind: str | None = None) -> Address:
 
 
 def usage_of(body: dict[str, Any]) -> Usage:
-    """Reads the token counts, under either set of names in OpenAI's API; `None` for a count that is not given."""
+    """Reads the token counts, under either set of names in OpenAI's API; `None` for what is missing or cannot be."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         usage = usage_elsewhere(body)
@@ -283,4 +290,4 @@ def usage_elsewhere(body: dict[str, Any]) -> dict[str, Any] | None:
 
 def _count(usage: object, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

@@ -8,6 +8,7 @@ from typing import Any, Final
 from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.records import JSON, Schema
+from connector.base.room import Room
 from connector.endpoints import Expectation, Fallback, Packing, Sender
 from connector.http.adapter import Settings
 
@@ -91,6 +92,6 @@ def dedicated_model(offered: Sequence[str]) -> str | None:  # noqa: ARG001 - the
     return None
 
 
-def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender | None:  # noqa: ARG001 - the contract's signature
+def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> Sender | None:  # noqa: ARG001 - the contract's signature
     """Returns `None`: calls are HTTP requests."""
     return None

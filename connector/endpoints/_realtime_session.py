@@ -18,6 +18,7 @@ from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError, TemplateError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Reply
+from connector.base.room import MODEST, Room
 from connector.endpoints._realtime_errors import ErrorEvent, refusal_of
 from connector.endpoints._realtime_socket import Dialer, Socket
 from connector.endpoints._shapes import as_dict, as_list, text_or_none
@@ -109,6 +110,11 @@ class Session:
             raise ReplyError(TOO_DEEP, detail=str(error)) from None
         return {"model": self._model, **body} if self._model else body
 
+    @property
+    def taken(self) -> int:
+        """Bytes of memory that the events of the last call have taken, about."""
+        return self._socket.taken
+
     def close(self) -> None:
         """Ends the session."""
         self._socket.close()
@@ -142,11 +148,12 @@ def _limits(event: dict[str, Any]) -> dict[str, str]:
 class Sessions:
     """Sends requests over one session for each thread that calls at the same time, and keeps them for later rows."""
 
-    def __init__(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> None:
+    def __init__(self, settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> None:
         self._dialer = Dialer(settings, url, mask, clock)
         self._settings = settings
         self._mask = mask
         self._clock = clock
+        self._room = room
         self._idle: deque[Session] = deque()
         self._is_closed = False
 
@@ -187,7 +194,11 @@ class Sessions:
         if self._is_closed:
             self.close()
         headers = self._mask.fields(session.headers)
-        return Reply(200, self._mask.value(response), headers, self._since(started))
+        reply = Reply(200, self._mask.value(response), headers, self._since(started))
+        if self._room is None or session.taken <= MODEST:
+            return reply
+        self._room.enter(session.taken)
+        return reply._replace(size=session.taken)
 
     def close(self) -> None:
         """Ends all sessions; one that is answering a row ends after that."""

@@ -23,8 +23,9 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from connector.base import numbers
 from connector.base.clock import Clock
-from connector.base.decoding import TOO_DEEP, DepthError, loads
+from connector.base.decoding import TOO_DEEP, Allowance, DepthError, loads
 from connector.base.errors import ConfigError, ConnectorError, NotFoundError, Problem, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
@@ -82,6 +83,12 @@ class Socket:
         """Begins a call: `deadline` bounds every wait of it, and the limit all that is received in it."""
         self.deadline = deadline
         self._left = self._limit
+        self._allowance = Allowance(self._limit)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of memory that the events of this call have taken, about."""
+        return self._allowance.taken
 
     def send(self, *events: Mapping[str, Any]) -> None:
         """Sends events. If the server has gone, `receive` raises why, since it may have said so before."""
@@ -98,7 +105,8 @@ class Socket:
         Raises:
             APITimeoutError: The deadline has passed.
             ConnectorError: The server closed the socket; its close code tells which error that is.
-            ReplyError: What came is not an event, or all events of the call are larger than the limit.
+            ReplyError: What came is not an event, or all events of the call are larger than the limit, or
+                decode to far more.
         """
         while not self._messages:
             self._check()
@@ -107,8 +115,9 @@ class Socket:
         self._left -= len(data)
         if self._left < 0:
             raise self._too_large()
+        self._allowance.take(data)
         try:
-            event = loads(data)
+            event = loads(data, numbers.loads)
         except DepthError as error:
             raise ReplyError(TOO_DEEP, detail=str(error)) from None
         except ValueError as error:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
+from connector.base.room import Room
 from connector.endpoints import Sender
 from connector.endpoints._defaults import (
     COSTLY,
@@ -56,7 +57,7 @@ _BETA_EVENTS: Final = {"response.text.": "response.output_text."}
 _DETAILS: Final = ("input_token", "output_token")
 
 
-def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sender:
+def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> Sender:
     """Opens what makes the calls: sessions, each opened when it is needed, at most one for each thread that calls.
 
     Raises:
@@ -71,7 +72,7 @@ def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock) -> Sen
             'the realtime endpoint needs websockets: run pip install "openai-compatible-connector[realtime]"',
             detail=str(error),
         ) from error
-    sessions: Sender = opened.Sessions(settings, url, mask, clock)
+    sessions: Sender = opened.Sessions(settings, url, mask, clock, room)
     return sessions
 
 

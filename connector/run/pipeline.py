@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 from connector.base.cost import Budget
 from connector.base.errors import StorageError, TemplateError
 from connector.base.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
+from connector.base.room import Room
 from connector.calls.fallbacks import Fallbacks
-from connector.calls.room import Room
 from connector.engines import Call, Control, Done, Engine, Stop
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark

@@ -7,9 +7,9 @@ from typing import Final
 
 from connector.base.errors import APIConnectionError, ConnectorError, CutError, RetryableError, ServerError
 from connector.base.records import Record, Reply, is_ok
+from connector.base.room import Room
 from connector.base.usage import summed
 from connector.calls.fallbacks import Fallbacks
-from connector.calls.room import Room
 from connector.endpoints import Packing
 from connector.engines import Call, Done, Resolution
 from connector.replies.refusals import fails_at_the_request

@@ -19,13 +19,13 @@ from connector.base.errors import StorageError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
 from connector.base.records import is_ok
+from connector.base.room import Room
 from connector.base.user_cache import cached
 from connector.calls.breaker import Breaker
 from connector.calls.caller import Caller, Remote
 from connector.calls.fallbacks import Fallbacks, path_of
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.calls.room import Room
 from connector.config.config import Config
 from connector.config.shorthands import prices_of
 from connector.http.auth import auth_of

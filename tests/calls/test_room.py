@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from connector import Connector, endpoints
+from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError
 from connector.base.masking import Masker
+from connector.base.room import Room
 from connector.calls.client import Client
-from connector.calls.room import Room
 from connector.http.transport import Settings, Transport
 from connector.run import runtime
 from tests.endpoint import Action, Endpoint
@@ -24,9 +25,25 @@ OK = {"id": "c", "model": "m", "choices": [{"index": 0, "message": {"content": "
 LARGE = json.dumps(OK | {"more": [{"a": "b"}] * 8_000}).encode()
 
 
+def event(choice: dict[str, Any]) -> bytes:
+    """An event of a stream."""
+    return (
+        b"data: " + json.dumps({"id": "c", "model": "m", "choices": [choice]}).replace("1.1", "1.10").encode() + b"\n\n"
+    )
+
+
+def streamed(text: str, probabilities: int) -> bytes:
+    """A stream of one text, piece by piece, each with so many probabilities."""
+    content = [{"token": "a", "logprob": -1.1, "top_logprobs": []}] * probabilities
+    pieces = [{"delta": {"content": piece}, "logprobs": {"content": content}} for piece in text]
+    last = event({"delta": {}, "finish_reason": "stop"})
+    return b"".join(map(event, pieces)) + last + b"data: [DONE]\n\n"
+
+
 def whole(body: bytes) -> Action:
     """An answer with this body."""
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    kind = "text/event-stream" if body.startswith(b"data:") else "application/json"
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
     return Action("large", [head.encode() + body])
 
 
@@ -93,15 +110,31 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
     return found
 
 
-def test_large_replies_that_wait_share_one_room(rooms: list[Watched]) -> None:
-    with Endpoint(lambda _: whole(LARGE)) as endpoint:
+@pytest.mark.parametrize("body", [LARGE, streamed("ok" * 50, 100)], ids=["whole", "streamed"])
+def test_large_replies_that_wait_share_one_room(rooms: list[Watched], body: bytes) -> None:
+    with Endpoint(lambda _: whole(body)) as endpoint:
         config = {"url": endpoint.url, "model": "m", "prompt": "{{ n }}", "concurrency": 16, "cache": "none"}
         done = [row["_llm"]["status"] for row in Connector(config).enrich({"n": str(n)} for n in range(40))]
     assert done == ["success"] * 40
     (room,) = rooms
     assert room.entered == 40
     assert room.taken == 0
-    assert room.fullest < 12 * len(LARGE), "one reply decoded, as this room counts"
+    assert room.fullest < 12 * len(body), "one reply decoded, as this room counts"
+
+
+def test_a_stream_reads_the_same_whether_it_enters_the_room_or_not() -> None:
+    text = "Grüße 🦊, {3.10} is 12345678901234567890. "
+    replies = []
+    for probabilities in (1, 400):
+        body, room = streamed(text, probabilities), Room(10)
+        with Endpoint(lambda _, body=body: whole(body)) as endpoint:  # type: ignore[misc]  # of this turn
+            transport = Transport(Settings(timeout=10))
+            client = Client(transport, endpoints.load("chat"), endpoint.url, Masker(()), Clock(), room)
+            replies.append(client(b'{"messages": []}'))
+            client.close()
+        assert numbers.dumps(replies[-1].body).count(b"-1.10") == probabilities * len(text)
+    assert [reply.body["choices"][0]["message"]["content"] for reply in replies] == [text] * 2
+    assert [reply.size > 0 for reply in replies] == [False, True]
 
 
 def test_a_consumer_that_stops_leaves_no_worker_behind(rooms: list[Watched]) -> None:
@@ -120,8 +153,19 @@ def test_a_consumer_that_stops_leaves_no_worker_behind(rooms: list[Watched]) -> 
         b"[" + LARGE + b"]",
         b'{"error": ' + LARGE + b"}",
         LARGE.replace(b"{", b'{"error": "overloaded", ', 1),
+        streamed("ok" * 50, 100) + b"data: {",
+        streamed("ok" * 50, 100) + b"data: {\n\ndata: {}\n\n",
+        b'data: {"error": "overloaded"}\n\n' + streamed("ok" * 50, 100),
     ],
-    ids=["no JSON", "no object", "an error of an unknown shape", "an error beside an answer"],
+    ids=[
+        "no JSON",
+        "no object",
+        "an error of an unknown shape",
+        "an error beside an answer",
+        "a stream that is cut",
+        "a stream with an event that is no JSON",
+        "a stream with an error",
+    ],
 )
 def test_whatever_goes_wrong_with_a_reply_it_leaves(body: bytes) -> None:
     room = Watched(10)

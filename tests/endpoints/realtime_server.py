@@ -182,6 +182,7 @@ def _response(item: Event, content: str, spent: int, fault: str) -> list[Event]:
         {"type": "conversation.item.added", "item": {**item, "content": [part]}},
         *({"type": "response.output_text.delta", **place, "delta": piece} for piece in (content[:5], content[5:])),
         *([{"type": "padding", "padding": "x" * 100_000}] if fault == "large" else []),
+        *([{"type": "padding", "padding": [{}] * 200}] * 200 if fault == "costly" else []),
         {"type": "response.output_text.done", **place, "text": content},
         {"type": "response.done", "response": response},
     ]

@@ -214,6 +214,10 @@ def test_a_base_url_has_no_kind(path: str) -> None:
         ({"prompt_tokens": "1", "completion_tokens": 2.5}, Usage()),
         ({"prompt_tokens": True, "completion_tokens": -1}, Usage()),
         (
+            {"prompt_tokens": 10**15, "output_tokens": 10**8, "prompt_tokens_details": {"cached_tokens": 10**30}},
+            Usage(None, 10**8),
+        ),
+        (
             {
                 "prompt_tokens": 9,
                 "completion_tokens": 8,

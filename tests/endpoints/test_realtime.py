@@ -67,7 +67,7 @@ def dialed() -> Iterator[Dial]:
 
     def start(url: str, **settings: Any) -> Sender:
         given: dict[str, Any] = {"timeout": 5.0, "headers": {"Authorization": f"Bearer {KEY}"}} | settings
-        senders.append(open_sender(Settings(**given), address_of(url).url, Masker([KEY]), Clock()))
+        senders.append(open_sender(Settings(**given), address_of(url).url, Masker([KEY]), Clock(), None))
         return senders[-1]
 
     yield start
@@ -283,12 +283,13 @@ def test_closing_ends_every_session(server: Realtime, dialed: Dial) -> None:
         ("cancelled", CutError, "the reply was cancelled"),
         ("deep", ReplyError, "the reply is nested too deeply to be kept"),
         ("large", ReplyError, "larger than max_response_bytes = 50000"),
+        ("costly", ReplyError, "the reply has too many values"),
     ],
 )
 def test_what_goes_wrong_is_what_it_would_be_over_http(
     server: Realtime, dialed: Dial, fault: str, expected: type[ConnectorError], told: str
 ) -> None:
-    send = dialed(server.url, max_response_bytes=50_000)
+    send = dialed(server.url, max_response_bytes=200_000 if fault == "costly" else 50_000)
     with pytest.raises(expected, match=told) as caught:
         send(body(f"[[{fault}]]"))
     assert KEY not in caught.value.message + caught.value.detail

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import threading
+from typing import Final
+
+MODEST: Final = 1 << 20
+"""Bytes of memory for which a reply that is decoded as it comes need not enter."""
 
 
 class Room:
