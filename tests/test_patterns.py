@@ -24,7 +24,7 @@ _FULL: Final = "fullmatch"
 LINEAR: Final = {
     "connector.base.values:_TAG": "a comment ends at the text's end at the latest, so no search begins within one",
     "connector.replies.refusals:_HTML": "so does a script",
-    "connector.run.summary:_VARIES": "a quote goes on to the text's end at the latest, so no search begins within one",
+    "connector.run.causes:_VARIES": "a quote goes on to the text's end at the latest, so no search begins within one",
     **{
         f"connector.stores.formats.csv:_KINDS[{place}].pattern": "only whole cells are matched, from their beginning"
         for place in (1, 2, 3)

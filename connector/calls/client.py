@@ -24,7 +24,7 @@ from connector.endpoints import Endpoint
 from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
-from connector.replies.refusals import error_of, final_reply, read_error, shown
+from connector.replies.refusals import error_of, final_reply, read_error, readable
 
 _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
@@ -92,7 +92,7 @@ class Client:
                 return self._refused(response, content, started)
             broken_off = self._endpoint.broken_off(content)
             if broken_off is not None:
-                raise CutError(shown(broken_off, self._mask))
+                raise CutError(readable(broken_off, self._mask))
             latency = int((self._clock.monotonic() - started) * 1000)
             headers = self._mask.fields(response.headers)
             return Reply(response.status, content, headers, latency, response.sends, size=_handed_over(entered))
@@ -311,7 +311,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
             raise CutError("the reply was cut in the middle of its JSON", detail=str(error)) from None
         if not text.strip():
             raise ReplyError("the reply is empty") from None
-        message = shown(read_error(text, mask).message, mask)
+        message = readable(read_error(text, mask).message, mask)
         told = f"the reply is not JSON but {message!r}: does url point to an API?"
         raise ReplyError(told, detail=str(error)) from None
     if not is_sure:
@@ -344,4 +344,4 @@ def _text(data: bytes, content_type: str) -> tuple[str, bool]:
 
 
 def _shown(data: bytes, mask: Masker) -> str:
-    return shown(mask.cut(data[: 2 * _READ].decode("utf-8", "replace"), _READ), mask)
+    return readable(mask.cut(data[: 2 * _READ].decode("utf-8", "replace"), _READ), mask)

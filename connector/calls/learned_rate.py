@@ -83,7 +83,7 @@ class Suspicion:
             self._interval = min(2 * self._interval, _PAUSE)
             self._next = now + self._interval
 
-    def shown(self, now: float) -> float | None:
+    def admitted_rate(self, now: float) -> float | None:
         """Returns how many calls a second get in, if some do while more are in flight than when others were refused."""
         soon, more = now - SOON - self.delay, self._lowest + max(1, self._lowest / 8)
         admitted = sum(started < soon and others >= more for started, others in self._tried.values())

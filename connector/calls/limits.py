@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+from connector.base.amounts import counted
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError
 from connector.base.records import Reply
 from connector.calls.learned_rate import FIRST, SOON, LearnedRate, Suspicion
@@ -223,9 +224,11 @@ class Limits:
             rate = f"{self._rate.per_second:,.3g} calls a second, as refused calls have shown"
             paces.append((self._rate.delay(now), rate))
         if self._requests:
-            paces.append((self._requests.delay(now), f"{self._requests.per_minute:,.0f} requests a minute"))
+            rate = f"{counted(round(self._requests.per_minute), 'request')} a minute"
+            paces.append((self._requests.delay(now), rate))
         if self._tokens:
-            paces.append((self._tokens.delay(now), f"{self._tokens.per_minute:,.0f} tokens a minute"))
+            rate = f"{counted(round(self._tokens.per_minute), 'token')} a minute"
+            paces.append((self._tokens.delay(now), rate))
         pause, (seconds, rate) = self._paused_until - now, max(paces)
         if max(pause, seconds) <= 0:
             return None
@@ -245,9 +248,9 @@ class Limits:
             self._end_the_rate()
         elif self._suspicion is not None:
             self._suspicion.started(now, self._number, others, is_single=is_tried)
-            shown = self._suspicion.shown(now) if is_tried else None
-            if shown is not None:
-                self._adopt(LearnedRate(now, self._number, self._suspicion.delay, shown))
+            rate = self._suspicion.admitted_rate(now) if is_tried else None
+            if rate is not None:
+                self._adopt(LearnedRate(now, self._number, self._suspicion.delay, rate))
         if self._requests:
             self._requests.charge(now, self._requests.cost())
         charged = 0.0

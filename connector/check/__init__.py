@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from connector.base.amounts import counted
 from connector.base.clock import Clock
 from connector.base.errors import (
     APIConnectionError,
@@ -136,8 +137,8 @@ def _steps(
         yield _failed(*_reach.explained(probe, listing))
         return
     yield Step("url", True, _address.form(probe))
-    peer = f"{config.base_url} answers"
-    yield Step("reachability", True, peer + (_unlisted(listing) if listing else f" and lists {len(offered)} models"))
+    models = _unlisted(listing) if listing else f" and lists {counted(len(offered), 'model')}"
+    yield Step("reachability", True, f"{config.base_url} answers{models}")
     if key is not None:
         yield Step("key", False, key)
         return

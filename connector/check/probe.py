@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from connector.base.amounts import counted, dollars
 from connector.base.clock import Clock
 from connector.base.cost import cost_of
 from connector.base.errors import APITimeoutError, ConnectorError, FatalError
@@ -161,9 +162,9 @@ class Probe:
         """What was paid, as a clause for a person."""
         if not self.paid:
             return "nothing was paid for"
-        requests = f"{self.paid} small request{'s' if self.paid > 1 else ''}"
-        cost = "" if self.cost is None else f", {self.cost:.6g} USD"
-        return f"asking it used {self.tokens or 'an unknown number of'} tokens ({requests}{cost})"
+        tokens = counted(self.tokens, "token") if self.tokens else "an unknown number of tokens"
+        cost = "" if self.cost is None else f", {dollars(self.cost)}"
+        return f"asking it used {tokens} ({counted(self.paid, 'small request')}{cost})"
 
     def _found(self, url: str, body: Mapping[str, Any] | None) -> ProbeResponse:
         with closing(self._transport(url, free=True)) as transport:

@@ -36,7 +36,7 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
     if not source.columns:
         return
     live = is_terminal(sys.stderr) and not quiet
-    rows, causes = unsendable(shown(source.read(), source.rows, live=live), plan, stop)
+    rows, causes = unsendable(watched(source.read(), source.rows, live=live), plan, stop)
     refused = refusal(rows, causes, plan.config.max_template_error_percent)
     if refused is not None:
         raise refused
@@ -44,7 +44,7 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
         write(sys.stderr, warning(rows, causes) + "\n")
 
 
-def shown(
+def watched(
     items: Iterable[object], rows: int | None, *, live: bool, now: Callable[[], float] = time.monotonic
 ) -> Iterator[object]:
     """Passes on what a source yields, and shows on a terminal how far it is if that takes longer than a second.
@@ -83,7 +83,7 @@ def dry_run(
         is_there = path is not None and path.is_file() and path.stat().st_size > 0
         own = open_ledger(path) if is_there and path is not None else ledgers.opened(None)
         ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
-        items = shown(source.read(), source.rows, live=is_terminal(sys.stderr))
+        items = watched(source.read(), source.rows, live=is_terminal(sys.stderr))
         found = forecast(items, plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)
     write(sys.stdout, f"{found}\n")
     refused = refusal(found.rows, found.causes, plan.config.max_template_error_percent)

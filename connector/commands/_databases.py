@@ -71,7 +71,7 @@ def is_database(path: str | None) -> bool:
     return path is not None and _DATABASE_URL.match(path) is not None
 
 
-def shown(path: str) -> str:
+def without_login(path: str) -> str:
     """Returns an argument as it may be printed: without the user and the password of a database."""
     return bare_url(path) if is_database(path) else path
 
@@ -129,7 +129,7 @@ def sink(
 
 def _options(url: str, needed: str, table: str | None, query: str | None = None, **more: Any) -> Any:
     if bool(table) == bool(query):
-        raise ConfigError(f"{shown(url)} is a database: give {needed}")
+        raise ConfigError(f"{without_login(url)} is a database: give {needed}")
     try:
         return stores.load("sql").Options(url=url, table=table or "", query=query or "", **more)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from connector.base import numbers
+from connector.base.amounts import counted, size
 from connector.base.records import JSON
 
 _LONG: Final = 1_000  # characters of a text that are shown
@@ -20,7 +21,6 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{200}")
 _BODY: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 _LINES: Final = 40  # of a screen, where there is none that says so
 _LEAST: Final = 8  # lines
-_UNIT: Final = 1000
 
 
 def excerpt(value: JSON) -> JSON:
@@ -29,7 +29,7 @@ def excerpt(value: JSON) -> JSON:
         return {name: excerpt(each) for name, each in value.items()}
     if isinstance(value, list):
         if len(value) > _MANY and all(isinstance(each, int | float) for each in value):
-            return [*value[:_FEW], f"… {len(value) - _FEW:,} more numbers"]
+            return [*value[:_FEW], f"… {counted(len(value) - _FEW, 'more number')}"]
         return [excerpt(each) for each in value]
     return _text(value) if isinstance(value, str) else value
 
@@ -39,23 +39,12 @@ def _text(text: str) -> str:
         return f"[{data[1] or 'data'}, {_decoded_size(len(text) - data.end())}]"
     if _BASE64.match(text) and _BODY.fullmatch(text):
         return f"[base64, {_decoded_size(len(text))}]"
-    return text if len(text) <= _LONG else f"{text[:_LONG]}… ({len(text) - _LONG:,} more characters)"
+    return text if len(text) <= _LONG else f"{text[:_LONG]}… ({counted(len(text) - _LONG, 'more character')})"
 
 
 def _decoded_size(length: int) -> str:
     """Returns the size of what so many characters of base64 hold."""
     return size(length * 3 // 4)
-
-
-def size(count: float) -> str:
-    """Returns a number of bytes in the unit that people read."""
-    if count < _UNIT:
-        return f"{count:,.0f} bytes"
-    for unit in ("kB", "MB"):
-        count /= _UNIT
-        if count < _UNIT:
-            return f"{count:,.1f} {unit}"
-    return f"{count / _UNIT:,.1f} GB"
 
 
 def common(values: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
@@ -73,4 +62,4 @@ def screen(value: Any, *, whole: bool, share: float = 1) -> str:
     lines, most = text.splitlines(), max(_LEAST, int(height * share))
     if whole or len(lines) <= most:
         return text
-    return "\n".join([*lines[: most - 1], f"… {len(lines) - most + 1:,} more lines: --full shows them"])
+    return "\n".join([*lines[: most - 1], f"… {counted(len(lines) - most + 1, 'more line')}: --full shows them"])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from connector import check, stores
+from connector.base.amounts import counted
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.terminal import is_terminal, write
@@ -34,7 +35,7 @@ from connector.run.plan import Plan
 from connector.run.progress import Progress
 from connector.run.provenance import SCHEMA, as_column
 from connector.run.runtime import Runtime
-from connector.run.summary import Summary, counted
+from connector.run.summary import Summary
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
 
@@ -133,8 +134,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         report: Any = None
         if recorder is not None:
             names = {
-                "source": ", ".join(map(_databases.shown, arguments.inputs)),
-                "output": _databases.shown(arguments.output),
+                "source": ", ".join(map(_databases.without_login, arguments.inputs)),
+                "output": _databases.without_login(arguments.output),
             }
             report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
         failed = FailedRows()
@@ -169,7 +170,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
     """Says what a run came to, and where its rows are."""
     _print_stderr(str(summary))
-    output = "standard output" if arguments.output == STANDARD else _databases.shown(arguments.output)
+    output = "standard output" if arguments.output == STANDARD else _databases.without_login(arguments.output)
     _print_stderr(f"written to {output}")
     if arguments.dead_letter:
         _print_stderr(f"{counted(summary.failed, 'failed row')} written to {arguments.dead_letter}")

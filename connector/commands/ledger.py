@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import orjson
 
+from connector.base.amounts import counted, dollars, size
 from connector.base.clock import moment
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError
 from connector.base.records import Record, Status, is_ok
 from connector.base.terminal import write
 from connector.commands import ExitCode
-from connector.commands._excerpts import size
 from connector.commands._ledger_file import open_ledger
 from connector.commands._options import add_column, add_config, schema_from
 from connector.commands._types import days, file_path
@@ -96,11 +96,11 @@ def _plan(arguments: argparse.Namespace) -> Plan | None:
 
 def _stats(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> None:
     stats, pricing = ledger.stats(), None if plan is None else plan.pricing
-    counted, tokens_in, tokens_out, priced, cost = 0, 0, 0, 0, 0.0
+    told, tokens_in, tokens_out, priced, cost = 0, 0, 0, 0, 0.0
     for entry in ledger.entries():
         usage = usage_of(entry.reply.body)
         if usage.input_tokens is not None or usage.output_tokens is not None:
-            counted += 1
+            told += 1
             tokens_in += usage.input_tokens or 0
             tokens_out += usage.output_tokens or 0
         paid = cost_of(entry.reply, usage, pricing)
@@ -112,10 +112,11 @@ def _stats(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> 
     _print("size", size(stats.bytes))
     for status, count in sorted(stats.statuses.items()):
         _print(f"status {status}", f"{count:,}")
-    _print("tokens", f"{tokens_in:,} in, {tokens_out:,} out (from {counted:,} replies)" if counted else "unknown")
+    replies = counted(told, "reply", "replies")
+    _print("tokens", f"{tokens_in:,} in, {tokens_out:,} out (from {replies})" if told else "unknown")
     how = "" if plan else ": give the --config of the run, whose prices or endpoint tell it"
     source = pricing.source if pricing else ""
-    paid_for = f"${cost:,.6f} (from {priced:,} replies{source and f', {source}'})"
+    paid_for = f"{dollars(cost)} (from {counted(priced, 'reply', 'replies')}{source and f', {source}'})"
     _print("cost", paid_for if priced else f"unknown{how if stats.entries else ''}")
     _print("oldest", moment(stats.oldest) or "none")
     _print("newest", moment(stats.newest) or "none")
@@ -127,8 +128,8 @@ def _prune(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> 
     keys = [entry.key for entry in ledger.entries() if _is_failed(entry, plan)] if arguments.failed else []
     gone = ledger.prune(before, keys)
     left = ledger.stats()
-    _print("deleted", f"{gone:,} entries ({size(before_it - left.bytes)} freed)")
-    _print("left", f"{left.entries:,} entries ({size(left.bytes)})")
+    _print("deleted", f"{counted(gone, 'entry', 'entries')} ({size(before_it - left.bytes)} freed)")
+    _print("left", f"{counted(left.entries, 'entry', 'entries')} ({size(left.bytes)})")
     if arguments.failed and plan is None:
         write(
             sys.stderr, "answers that only the config of the run finds wrong are kept: give its --config or --column\n"

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from connector import stores
 from connector.base import numbers
+from connector.base.amounts import counted, dollars, duration
 from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
@@ -32,7 +33,6 @@ from connector.run.sampling import candidates, sample
 
 _ROWS: Final = 5
 _REPLY: Final = 0.6  # of the screen that a row may take, beside its columns
-_HOUR: Final = 3600
 
 
 def arguments(parser: Parser) -> None:
@@ -111,7 +111,7 @@ def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterat
     known = [outcome.provenance for outcome in outcomes if outcome.provenance.latency_ms is not None]
     if not known or rows is None:
         return
-    yield f"for all {rows:,} rows, if they are like these {len(known)}:"
+    yield f"for all {counted(rows, 'row')}, if they are like these {len(known)}:"
     for label, counts in (
         ("input tokens", [each.input_tokens for each in known]),
         ("output tokens", [each.output_tokens for each in known]),
@@ -119,15 +119,11 @@ def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterat
         each = mean(counts)
         yield f"  {label}: " + ("unknown" if each is None else f"{each * rows:,.0f}")
     cost = mean([each.cost_usd for each in known])
-    yield "  cost: " + (f"unknown (set prices, or {EXTRA})" if cost is None else f"${cost * rows:,.4f}")
+    yield "  cost: " + (f"unknown (set prices, or {EXTRA})" if cost is None else dollars(cost * rows))
     seconds = (mean([each.latency_ms for each in known]) or 0) / 1000 * rows / plan.config.concurrency
     if plan.config.max_requests_per_minute:
         seconds = max(seconds, rows / plan.config.max_requests_per_minute * 60)
-    yield f"  time at {plan.config.concurrency} calls in flight: " + _time(seconds)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds < _HOUR else f"{seconds / _HOUR:,.1f} h"
+    yield f"  time at {plan.config.concurrency} calls in flight: " + duration(seconds)
 
 
 def _show(title: str, value: Any, *, whole: bool, share: float = 1) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from connector.base.errors import ConnectorError, CutError
 from connector.base.records import Reply
-from connector.replies.refusals import error_of, final_reply, read_error, shown
+from connector.replies.refusals import error_of, final_reply, read_error, readable
 
 _STATUSES: Final = {
     "invalid_request_error": 400,
@@ -79,7 +79,7 @@ def error_of_close(
     kind, name = named.groups() if named else ("", "")
     status = _CLOSES.get(code, code - 4000 if 4400 <= code < 4600 else None)  # noqa: PLR2004 - HTTP's, moved up
     if status is None and not {kind, name} & _STATUSES.keys():
-        detail = shown(f"close code {code} {reason}".strip(), mask)
+        detail = readable(f"close code {code} {reason}".strip(), mask)
         return CutError("the endpoint closed the session before the reply was complete", detail=detail)
     error = {"message": reason or f"closed with code {code}", "type": kind, "code": name}
     return _error(error, status or 500, headers, now, mask)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
+from connector.base.amounts import counted
 from connector.base.clock import Clock
 from connector.base.errors import (
     ConnectorError,
@@ -217,9 +218,7 @@ class Control(NamedTuple):
         """Returns what is still done once the run is asked to end, `since` so many seconds, for people."""
         calls = sum(call.started is not None for call in self.gauge.given)  # as of now, not of the last result
         return (
-            f"finishing {calls:,} call{'s'[: calls != 1]} (up to {max(1.0, self.grace - since):.0f} s)"
-            if calls
-            else "stopping"
+            f"finishing {counted(calls, 'call')} (up to {max(1.0, self.grace - since):.0f} s)" if calls else "stopping"
         )
 
     def waiting(self) -> Waiting | None:

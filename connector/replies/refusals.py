@@ -231,7 +231,7 @@ def error_of(
     about = about_of(status, error, headers.get("x-should-retry", "").lower())
     if status < 300 and about in (About.REQUEST, About.CONTENT, About.SAMPLE):  # noqa: PLR2004 - HTTP's class of success
         status = _BAD_REQUEST
-    quoted = f"HTTP {status}" + (f": {shown(error.message, mask)}" if error.message else "")
+    quoted = f"HTTP {status}" + (f": {readable(error.message, mask)}" if error.message else "")
     if about is About.RATE:
         message = f"the endpoint's rate limit is reached ({quoted})"
         return RateLimitError(message, http_status=status, wait=asked_wait(headers, now=now))
@@ -240,7 +240,7 @@ def error_of(
     if about is About.ADDRESS:
         return NotFoundError(_not_found(error, quoted), http_status=status)
     if about is About.ELSEWHERE:
-        quoted = shown(headers.get("location", "nowhere"), mask)
+        quoted = readable(headers.get("location", "nowhere"), mask)
     kind, message = _ERRORS.get(about, _ERRORS[About.REQUEST])
     return kind(message.format(quoted), http_status=status)
 
@@ -363,7 +363,7 @@ def final_reply(
     """
     if isinstance(error, FatalError | RetryableError):
         raise error
-    message, code, kind = (shown(text, mask) for text in read_error(body, mask))
+    message, code, kind = (readable(text, mask) for text in read_error(body, mask))
     kept = {"message": message or error.message, "type": kind, "code": code}
     return Reply(error.http_status or _BAD_REQUEST, {"error": kept}, dict(headers), latency_ms)
 
@@ -410,7 +410,7 @@ def _lacks_model(words: str) -> bool:
     return is_missing or _NO_SUCH.search(words) is not None
 
 
-def shown(text: str, mask: Callable[[str], str]) -> str:
+def readable(text: str, mask: Callable[[str], str]) -> str:
     """Returns a text without secrets, cut to a readable length. Cutting first could leave half a secret."""
     text = mask(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -10,10 +10,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from connector import endpoints
+from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.terminal import printable
 from connector.report import charts
 from connector.report.figures import Column, Figures
-from connector.run.summary import counted, dollars, duration
 
 _GOOD: Final = "success"
 _MEANINGS: Final = {
@@ -94,7 +94,7 @@ def _has_latency(figures: Figures) -> bool:
 
 def _rates_label(figures: Figures) -> str:
     most = max((each.answered + each.failed) / each.seconds for each in figures.timeline)
-    return f"New answers for each second, over time: at most {_number(most)} rows/s"
+    return f"New answers for each second, over time: at most {pace(most)}"
 
 
 def _latency_label(figures: Figures) -> str:

@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Final
 
+from connector.base.amounts import counted, dollars, duration
 from connector.base.cost import Pricing
 from connector.base.errors import ConfigError, TemplateError
 from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Provenance, Record, Status, Usage
 from connector.engines import Call, Stop
 from connector.ledger import Ledger
+from connector.run.causes import Cause, Causes, failures
 from connector.run.plan import Plan
-from connector.run.summary import Cause, Causes, counted, duration, failures
 
 _BATCH: Final = 200  # rows that are looked up in the ledger at once
 _SAMPLE: Final = 1_000  # replies of the ledger that say what the others will take
 _BYTES_PER_TOKEN: Final = 4  # of a request, where no reply says how many tokens it has: OpenAI's rule of thumb
 _SORTED_AT_ONCE: Final = 2**18  # keys
 _MINUTE: Final = 60
-_CENT: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +76,18 @@ class Forecast:
 
     def _taking(self) -> str:
         """Returns what the calls take, in words that say what is not known."""
-        cost = None if self.cost_usd is None else f"about {_usd(self.cost_usd)}"
+        cost = None if self.cost_usd is None else f"about {dollars(self.cost_usd)}"
         if self.is_whole:
             time = None if self.seconds is None else duration(self.seconds)
             told = f", {cost or f'cost unknown (set prices, or {EXTRA})'}{f' and {time}' if time else ''}"
             return f"{told} ({self.cost_source})" if cost and self.cost_source else told
-        tokens = f"about {self.input_tokens:,} input tokens{f' ({_usd(self.cost_usd)})' if self.cost_usd else ''}"
+        tokens = f"about {self.input_tokens:,} input tokens{f' ({dollars(self.cost_usd)})' if self.cost_usd else ''}"
         tokens += f", {self.cost_source}" if self.cost_usd and self.cost_source else ""
         return f", {tokens}; no reply is known yet that tells the rest: `preview --call` asks for a few"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as JSON values, for programs."""
         return {**asdict(self), "causes": [each.to_dict() for each in self.causes]}
-
-
-def _usd(cost: float) -> str:
-    return f"${cost:,.2f}" if cost >= _CENT or not cost else f"${cost:.6f}".rstrip("0")
 
 
 def unsendable(items: Iterable[object], plan: Plan, stop: Stop) -> tuple[int, list[Cause]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from connector.base.amounts import counted
 from connector.base.errors import RecordError
 from connector.base.records import Outcome
 
@@ -50,5 +51,5 @@ class FailedRows:
             RecordError: A row failed, and its policy is `fail`.
         """
         if self._count:
-            rows = "1 row" if self._count == 1 else f"{self._count:,} rows"
+            rows = counted(self._count, "row")
             raise RecordError(f"{rows} failed, and on_error is fail: each says why in its provenance")

@@ -31,7 +31,7 @@ from connector.engines import Stop
 from connector.http.sse import BLANK, DONE, ERROR, STARTS, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
-from connector.replies.refusals import error_of, shown
+from connector.replies.refusals import error_of, readable
 from connector.run.runtime import transport_of
 
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}
@@ -143,7 +143,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
                 raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
             broken_off = endpoint.broken_off(folded)
             if broken_off is not None:
-                raise CutError(shown(broken_off, mask))
+                raise CutError(readable(broken_off, mask))
             is_empty, is_whole = False, is_whole or is_last
             yield frame
     if is_empty:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
+from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.clock import Clock
 from connector.base.live_line import LiveLine, Part, fitted
 from connector.base.records import Outcome, Status
@@ -17,7 +18,7 @@ from connector.calls.waiting import Waiting
 from connector.engines import Control, Stop
 from connector.run.pipeline import Result
 from connector.run.runtime import Runtime
-from connector.run.summary import Summary, counted, duration
+from connector.run.summary import Summary
 
 _EVERY: Final = 0.2  # seconds between two live lines
 _FIRST_PLAIN: Final = 10.0  # seconds until the first plain line; each further one takes twice as long, up to
@@ -26,7 +27,6 @@ _WINDOW: Final = 30.0  # seconds by which the rate is told
 _ENOUGH: Final = 10  # rows, at least; fewer take longer
 _LONG: Final = 5.0  # seconds after which the age of the oldest call is told
 _KINDS: Final = 2  # kinds of failures that are told
-_MANY: Final = 10  # from here on, a rate is told in whole numbers
 
 
 class Progress:
@@ -138,13 +138,13 @@ class Figures:
         return [
             Part(f"{summary.rows:,}{of} rows"),
             Part(f"{summary.cached:,} known" if summary.cached else "", 6),
-            Part(_speed(rate) if rate else "", 5),
+            Part(pace(rate) if rate else "", 5),
             self._doing(now, waiting),
             Part(_time_left(left / rate, waiting) if left and rate else "", 2),
             Part(_costs(summary.cost_usd, left / self._called if self._called else 0.0), 4),
             Part(self._failed(), 3),
-            Part(counted(gauge.retries, "retr", "y", "ies") if gauge.retries else "", 8),
-            Part(f"{summary.tokens:,} tokens" if summary.tokens else "", 9),
+            Part(counted(gauge.retries, "retry", "retries") if gauge.retries else "", 8),
+            Part(counted(summary.tokens, "token") if summary.tokens else "", 9),
         ]
 
     def _rate(self, now: float) -> float:
@@ -184,22 +184,9 @@ def _time_left(seconds: float, waiting: Waiting | None) -> str:
     return f"{duration(seconds)} left" if seconds >= 1 else ""
 
 
-def _speed(rate: float) -> str:
-    """Returns rows a second, a minute or an hour, whichever people can imagine."""
-    for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
-        if rate * seconds >= 1 or unit == "h":
-            break
-    number = rate * seconds
-    return f"{number:,.0f} rows/{unit}" if number >= _MANY else f"{number:.1f} rows/{unit}"
-
-
 def _costs(spent: float | None, share_left: float) -> str:
     """Returns what was paid, and what the run may come to; nothing where no cost is known."""
     if not spent:
         return ""
     total = spent * (1 + share_left)
-    return f"{_usd(spent)} of about {_usd(total)}" if share_left else _usd(spent)
-
-
-def _usd(amount: float) -> str:
-    return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
+    return f"{dollars(spent)} of about {dollars(total)}" if share_left else dollars(spent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Self
 
+from connector.base.amounts import dollars
 from connector.base.errors import ConfigError
 from connector.base.records import Outcome
 
@@ -49,4 +50,4 @@ class Bar:
 
     def _show(self) -> None:
         told = {"failed": self._failed} if self._failed else {}
-        self._bar.set_postfix({**told, "cost": f"${self._cost:,.4f}"} if self._cost else told, refresh=False)
+        self._bar.set_postfix({**told, "cost": dollars(self._cost)} if self._cost else told, refresh=False)

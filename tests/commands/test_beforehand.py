@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connector.base.records import Record
-from connector.commands._beforehand import shown
+from connector.commands._beforehand import watched
 from tests.commands.test_enrich import SENDS_THE_REST, lines, run
 from tests.endpoint import Endpoint
 
@@ -112,7 +112,7 @@ def test_a_terminal_is_shown_how_far_a_long_check_is(
     capsys: pytest.CaptureFixture[str], step: float, *, live: bool, drawn: bool
 ) -> None:
     records = [Record(number, {}) for number in range(50)]
-    assert list(shown(records, 50, live=live, now=seconds(step))) == records
+    assert list(watched(records, 50, live=live, now=seconds(step))) == records
     said = capsys.readouterr().err
     assert ("checking the rows: 2 of 50" in said) is drawn
     assert said.endswith("\r\x1b[K") is drawn

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.commands._excerpts import common, excerpt, screen, size
+from connector.commands._excerpts import common, excerpt, screen
 
 PICTURE = base64.b64encode(Random(1).randbytes(1_900_000)).decode()
 
@@ -59,10 +59,3 @@ def test_a_screen_is_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 19
     assert lines[-1] == "… 84 more lines: --full shows them"
     assert len(screen(dict.fromkeys(map(str, range(100)), 1), whole=True).splitlines()) == 102
-
-
-@pytest.mark.parametrize(
-    ("count", "told"), [(0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (1.9e6, "1.9 MB"), (5e12, "5,000.0 GB")]
-)
-def test_sizes_have_the_unit_that_people_read(count: float, told: str) -> None:
-    assert size(count) == told

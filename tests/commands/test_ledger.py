@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from connector.base.amounts import counted
 from connector.base.records import Reply
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, options, run, table
@@ -59,7 +60,7 @@ def test_stats_tell_how_much_there_is_and_what_it_cost(path: Path) -> None:
         "status 200": "3",
         "status 400": "1",
         "tokens": "3,000 in, 60 out (from 3 replies)",
-        "cost": "$0.750000 (from 2 replies)",
+        "cost": "$0.75 (from 2 replies)",
         "oldest": "2023-11-14T22:13:20Z",
         "newest": "2038-01-19T03:14:08Z",
     }
@@ -85,7 +86,7 @@ def test_stats_of_an_empty_ledger_are_empty_and_claim_no_cost(tmp_path: Path) ->
 def test_prune_deletes_what_it_is_told_to_and_says_how_much(path: Path, which: list[str], left: list[int]) -> None:
     done = run("ledger", "prune", path, *which)
     assert done.returncode == 0, done.stderr
-    assert f"deleted     {4 - len(left)} entries" in done.stdout
+    assert f"deleted     {counted(4 - len(left), 'entry', 'entries')}" in done.stdout
     assert f"left        {len(left)} entries" in done.stdout
     with SqliteLedger(path) as ledger:
         assert [entry.key for entry in ledger.entries()] == [key(number) for number in left]
@@ -196,8 +197,8 @@ def test_prune_failed_without_a_config_says_what_it_cannot_know(path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "cost"),
     [
-        ({"prices": {"input": 100, "output": 1000}}, "$0.870000 (from 3 replies)"),
-        ({}, "$0.750000 (from 2 replies)"),
+        ({"prices": {"input": 100, "output": 1000}}, "$0.87 (from 3 replies)"),
+        ({}, "$0.75 (from 2 replies)"),
     ],
 )
 def test_stats_tell_the_cost_by_the_prices_of_the_config(options: dict[str, object], cost: str, path: Path) -> None:

@@ -56,7 +56,7 @@ def test_what_the_known_replies_took_is_projected() -> None:
     assert (told.calls, told.input_tokens, told.output_tokens, told.is_whole) == (4, 40, 20, True)
     assert told.cost_usd == pytest.approx(4 * (10 + 2 * 5) / 1e6)
     assert told.seconds == 2 * 2.0
-    assert str(told) == "6 rows: 2 in the ledger, 4 calls, about $0.00008 and 4.0 s"
+    assert str(told) == "6 rows: 2 in the ledger, 4 calls, about $0.000080 and 4.0 s"
 
 
 def test_without_a_reply_the_requests_are_all_that_is_known() -> None:

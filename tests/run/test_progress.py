@@ -113,7 +113,7 @@ def test_it_fits_any_terminal_and_keeps_what_matters_most(screen: Terminal, requ
             20: "200 of 1,000 rows",
             60: "200 of 1,000 rows · 1m20s left · 10 failed (10 × HTTP 400)",
             80: "200 of 1,000 rows · 10 rows/s · 1m20s left · 10 failed (10 × HTTP 400)",
-            200: "200 of 1,000 rows · 100 known · 10 rows/s · 8 in flight · 1m20s left · $0.9000 of about $8.10 · "
+            200: "200 of 1,000 rows · 100 known · 10 rows/s · 8 in flight · 1m20s left · $0.90 of about $8.10 · "
             "10 failed (10 × HTTP 400) · 9,000 tokens",
         }[columns]
     )

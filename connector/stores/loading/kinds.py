@@ -279,7 +279,7 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
     return _CONVERTERS[kind.name]
 
 
-def shown(value: JSON) -> str:
+def quoted(value: JSON) -> str:
     """Returns a value as an error shows it."""
     text = written(value)
     return text if len(text) <= 60 else f"{text[:60]}…"  # noqa: PLR2004 - enough to find it
@@ -312,7 +312,7 @@ def _text(kind: Kind) -> Callable[[JSON], str]:
         if kind.size and len(result) > kind.size:
             raise ValueError(f"a text of {len(result)} characters does not fit into {kind.size}")
         if kind.name == "ascii" and not result.isascii():
-            raise ValueError(f"{shown(value)} does not fit into the character set of the column")
+            raise ValueError(f"{quoted(value)} does not fit into the character set of the column")
         return result
 
     return text
@@ -323,7 +323,7 @@ def _integer(least: int, end: int) -> Callable[[JSON], int]:
         if type(value) is float and value.is_integer() and abs(value) <= _EXACT:
             value = int(value)
         if type(value) is not int or not least <= value < end:
-            raise ValueError(f"{shown(value)} is no integer from {least} to {end - 1}")
+            raise ValueError(f"{quoted(value)} is no integer from {least} to {end - 1}")
         return value
 
     return integer
@@ -334,7 +334,7 @@ def _double(value: JSON) -> float:
         return value
     if isinstance(value, Number) and value.is_double:
         return float(value)
-    raise ValueError(f"{shown(value)} is no number that a double holds")
+    raise ValueError(f"{quoted(value)} is no number that a double holds")
 
 
 def _float(value: JSON) -> float:
@@ -344,17 +344,17 @@ def _float(value: JSON) -> float:
             return number
     except OverflowError:
         pass
-    raise ValueError(f"{shown(value)} is no number that a float of 32 bits holds")
+    raise ValueError(f"{quoted(value)} is no number that a float of 32 bits holds")
 
 
 def _exact(kind: Kind) -> Callable[[JSON], str]:
     def exact(value: JSON) -> str:
         if type(value) is bool or not isinstance(value, int | float):
-            raise ValueError(f"{shown(value)} is no number")
+            raise ValueError(f"{quoted(value)} is no number")
         if kind != DECIMAL:
             before, after = _digits(value)
             if before > kind.size or after > kind.scale:
-                raise ValueError(f"{shown(value)} does not fit into {kind.size}.{kind.scale} digits")
+                raise ValueError(f"{quoted(value)} does not fit into {kind.size}.{kind.scale} digits")
         return format(Decimal(str(value)), "f")
 
     return exact
@@ -362,14 +362,14 @@ def _exact(kind: Kind) -> Callable[[JSON], str]:
 
 def _boolean(value: JSON) -> bool:
     if type(value) is not bool:
-        raise ValueError(f"{shown(value)} is neither true nor false")
+        raise ValueError(f"{quoted(value)} is neither true nor false")
     return value
 
 
 def _array(convert: Callable[[JSON], Any]) -> Callable[[JSON], list[Any]]:
     def array(value: JSON) -> list[Any]:
         if type(value) is not list:
-            raise ValueError(f"{shown(value)} is no list")
+            raise ValueError(f"{quoted(value)} is no list")
         return [None if each is None else convert(each) for each in value]
 
     return array
@@ -378,7 +378,7 @@ def _array(convert: Callable[[JSON], Any]) -> Callable[[JSON], list[Any]]:
 def _vector(size: int) -> Callable[[JSON], list[Any]]:
     def vector(value: JSON) -> list[Any]:
         if type(value) is not list or len(value) != size or None in value:
-            raise ValueError(f"{shown(value)} is no vector of {size} numbers")
+            raise ValueError(f"{quoted(value)} is no vector of {size} numbers")
         return [_double(each) for each in value]
 
     return vector
@@ -391,14 +391,14 @@ def _moment(kind: Kind) -> Callable[[JSON], str]:
     def moment(value: JSON) -> str:
         if type(value) is str and matches(value):
             if digits >= 0 and (found := _FRACTION.search(value)) and len(found[1].rstrip("0")) > digits:
-                raise ValueError(f"{shown(value)} has a fraction of more than {digits} digits")
+                raise ValueError(f"{quoted(value)} has a fraction of more than {digits} digits")
             try:
                 parse(value)
             except ValueError:
                 pass
             else:
                 return value
-        raise ValueError(f"{shown(value)} is no {name.replace('_tz', ' with a time zone')}")
+        raise ValueError(f"{quoted(value)} is no {name.replace('_tz', ' with a time zone')}")
 
     return moment
 
@@ -409,7 +409,7 @@ def _uuid(value: JSON) -> str:
             return value
     except ValueError:
         pass
-    raise ValueError(f"{shown(value)} is no UUID in small letters")
+    raise ValueError(f"{quoted(value)} is no UUID in small letters")
 
 
 def _bytes(value: JSON) -> bytes:
@@ -419,7 +419,7 @@ def _bytes(value: JSON) -> bytes:
             return found
     except (binascii.Error, ValueError):
         pass
-    raise ValueError(f"{shown(value)} is no base64")
+    raise ValueError(f"{quoted(value)} is no base64")
 
 
 def _other(value: JSON) -> str:
@@ -428,7 +428,7 @@ def _other(value: JSON) -> str:
 
 def _any(value: JSON) -> Any:
     if type(value) is int and not -_INT64 <= value < _INT64:
-        raise ValueError(f"{shown(value)} is no integer of 64 bits")
+        raise ValueError(f"{quoted(value)} is no integer of 64 bits")
     if isinstance(value, Number):
         return _double(value)
     return value if isinstance(value, str | int | float) else written(value)
@@ -440,14 +440,14 @@ def _numeric(value: JSON) -> Any:
             float(value)
         except ValueError:
             return value
-        raise ValueError(f"{shown(value)} is a text, of which the column makes a number")
+        raise ValueError(f"{quoted(value)} is a text, of which the column makes a number")
     if isinstance(value, bool | dict | list):
-        raise ValueError(f"{shown(value)} is no number")  # noqa: TRY004 - as all converters
+        raise ValueError(f"{quoted(value)} is no number")  # noqa: TRY004 - as all converters
     return _any(value)
 
 
 def _null(value: JSON) -> None:
-    raise ValueError(f"{shown(value)} is not null")
+    raise ValueError(f"{quoted(value)} is not null")
 
 
 _CONVERTERS: Final[dict[str, Callable[[JSON], Any]]] = {
