@@ -11,6 +11,7 @@ import argparse
 from connector import sandbox
 from connector.commands import ExitCode
 from connector.parser import Parser
+from connector.sandbox.batches import FAULTS
 
 
 def arguments(parser: Parser) -> None:
@@ -24,9 +25,16 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--latency", type=float, default=0.0, metavar="S", help="the seconds that each reply takes (default: 0)"
     )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[:N]",
+        help=f"what goes wrong with files and batches, every time or N times; can be repeated: {', '.join(FAULTS)}",
+    )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
-    sandbox.serve(arguments.host, arguments.port, latency=arguments.latency)
+    sandbox.serve(arguments.host, arguments.port, latency=arguments.latency, faults=arguments.fault)
     return ExitCode.DONE

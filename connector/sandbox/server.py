@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol, cast
+from urllib.parse import parse_qsl
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -23,6 +26,9 @@ from jsonschema import Draft202012Validator
 from connector.base.errors import ConfigError
 from connector.base.records import JSON
 from connector.endpoints import KINDS, load
+from connector.sandbox import batches
+from connector.sandbox.batches import Batches, Faults, LostError
+from connector.sandbox.files import Files
 from connector.sandbox.validation import KEY, MODEL, APIError, check_key, checked
 
 _CARD: Final = {"id": MODEL, "object": "model", "created": 1767225600, "owned_by": "sandbox"}
@@ -57,6 +63,18 @@ _LIMITS: Final = {
     for unit in ("requests", "tokens")
 }
 _LARGEST: Final = 64 * 2**20
+_PIECE: Final = 1 << 16
+_STORED: Final = re.compile(r"/v1/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?")
+_RANGE: Final = re.compile(r"bytes=([0-9]{1,15})-")
+
+
+def _answered(path: str, raw: bytes) -> tuple[int, dict[str, Any]]:
+    """Answers a line of a batch as if it were a request of its own."""
+    stand_in = _STAND_INS[path]
+    try:
+        return 200, stand_in.reply(checked(raw, stand_in.REQUEST))
+    except APIError as refusal:
+        return refusal.status, refusal.body
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -71,10 +89,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         self.started = time.perf_counter()
+        path, _, query = self.path.partition("?")
+        route = _STORED.fullmatch(path)
         try:
-            self.dispatch(self.path.partition("?")[0], self.read_body())
+            if route is not None:
+                self.dispatch_stored(route[1], route[2], route[3], dict(parse_qsl(query)))
+            else:
+                self.dispatch(path, self.read_body())
         except APIError as refusal:
             self.send_whole(refusal.status, refusal.body)
+        except LostError:
+            self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815 http.server's names
 
@@ -107,6 +132,70 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             message = f"The model '{path.removeprefix('/v1/models/')}' does not exist"
             raise APIError(404, message, "model", "model_not_found")
+
+    def dispatch_stored(self, room: str, name: str | None, action: str | None, query: dict[str, str]) -> None:
+        """Answers what is about files and batches."""
+        is_upload = (self.command, room, name) == ("POST", "files", None)
+        size = self.headers.get("Content-Length", "0")
+        if is_upload and ("Transfer-Encoding" in self.headers or not size.isdecimal()):
+            self.close_connection = True
+            raise APIError(411, "Send the file with a Content-Length.")
+        raw = b"" if is_upload else self.read_body()
+        try:
+            check_key(self.headers.get("Authorization", ""), self.server.api_key)
+        except APIError:
+            self.close_connection = is_upload
+            raise
+        files, stored = self.server.files, self.server.batches
+        what = " ".join(filter(None, (self.command, room, name and "ID", action)))
+        self.server.told(f"before {what}")
+        if is_upload:
+            file = files.upload(self.headers.get("Content-Type", ""), cast("Any", self.rfile), int(size))
+            self.server.told(f"after {what}")
+            if self.server.faults.take("lost_upload"):
+                raise LostError
+            self.send_whole(200, file)
+            return
+        answers: dict[str, Callable[[], JSON]] = {
+            "GET files": lambda: files.listed(query),
+            "GET files ID": lambda: files.file(name or ""),
+            "DELETE files ID": lambda: files.delete(name or ""),
+            "POST batches": lambda: stored.create(checked(raw, batches.REQUEST, has_model=False)),
+            "GET batches": lambda: stored.listed(query),
+            "GET batches ID": lambda: stored.retrieve(name or ""),
+            "POST batches ID cancel": lambda: stored.cancel(name or ""),
+        }
+        if what == "GET files ID content":
+            self.send_file(files.path(name or ""))
+        elif what in answers:
+            body = answers[what]()
+            self.server.told(f"after {what}")
+            self.send_whole(200, body)
+        else:
+            raise APIError(405, f"Invalid method for URL ({self.command} {self.path})", None, "method_not_supported")
+
+    def send_file(self, path: Path) -> None:
+        """Sends a file, or what is left of it from where `Range` says (RFC 9110, section 14.2)."""
+        faults, size = self.server.faults, path.stat().st_size
+        if faults.take("gone_files"):
+            raise APIError(404, "No such File object: it has expired.", "id")
+        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        start = 0 if asked is None or faults.take("no_range") else int(asked[1])
+        if start and start >= size:
+            raise APIError(416, "There is nothing in this range.")
+        framing = {"Content-Length": str(size - start), "Accept-Ranges": "bytes"}
+        if start:
+            framing["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        self.send_head(206 if start else 200, "application/octet-stream", framing)
+        left = size - start
+        if faults.take("cut_download"):
+            left, self.close_connection = left // 2, True
+        with path.open("rb") as file:
+            file.seek(start)
+            while left and (piece := file.read(min(_PIECE, left))):
+                self.wfile.write(piece)
+                left -= len(piece)
+        self.server.told("after GET files ID content")
 
     def send_whole(self, status: int, body: JSON) -> None:
         content = orjson.dumps(body)
@@ -148,12 +237,19 @@ class _Server(ThreadingHTTPServer):
 
     request_queue_size = 1024
 
-    def __init__(self, host: str, port: int, api_key: str, latency: float) -> None:
+    def __init__(
+        self, host: str, port: int, api_key: str, latency: float, faults: Iterable[str], told: Callable[[str], None]
+    ) -> None:
         self.api_key = api_key
         self.latency = latency
+        self.told = told
+        self.faults = Faults(faults)
         self.connections: set[Any] = set()
         if not 0 <= latency <= threading.TIMEOUT_MAX:
             raise ConfigError(f"latency: {latency} is not a number of seconds: write one from 0 up")
+        self.folder = TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True)
+        self.files = Files(Path(self.folder.name))
+        self.batches = Batches(self.files, _answered, _STAND_INS, self.faults)
         try:
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
@@ -170,6 +266,7 @@ class _Server(ThreadingHTTPServer):
 
     def server_close(self) -> None:
         super().server_close()
+        self.folder.cleanup()
         for connection in list(self.connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -180,10 +277,25 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+def _unheard(_: str) -> None:
+    pass
+
+
 @contextmanager
-def running(*, api_key: str = KEY, latency: float = 0.0) -> Iterator[str]:
-    """Runs a sandbox in a thread of this process, on a free port of 127.0.0.1; yields its base URL, with `/v1`."""
-    with _Server("127.0.0.1", 0, api_key, latency) as server:
+def running(
+    *,
+    api_key: str = KEY,
+    latency: float = 0.0,
+    faults: Iterable[str] = (),
+    told: Callable[[str], None] = _unheard,
+) -> Iterator[str]:
+    """Runs a sandbox in a thread of this process, on a free port of 127.0.0.1; yields its base URL, with `/v1`.
+
+    Args:
+        faults: What goes wrong with files and batches: names of `connector.sandbox.batches.FAULTS`, or `name:times`.
+        told: Is told, in the thread that answers, before and after each request about files and batches.
+    """
+    with _Server("127.0.0.1", 0, api_key, latency, faults, told) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
@@ -193,7 +305,14 @@ def running(*, api_key: str = KEY, latency: float = 0.0) -> Iterator[str]:
             thread.join()
 
 
-def serve(host: str = "127.0.0.1", port: int = 8000, *, api_key: str = KEY, latency: float = 0.0) -> None:
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    api_key: str = KEY,
+    latency: float = 0.0,
+    faults: Iterable[str] = (),
+) -> None:
     """Serves until SIGINT or SIGTERM. Only for the main thread.
 
     Args:
@@ -201,14 +320,15 @@ def serve(host: str = "127.0.0.1", port: int = 8000, *, api_key: str = KEY, late
         port: The port to listen on; 0 takes a free one.
         api_key: The key that requests must have.
         latency: Seconds by which every reply is delayed.
+        faults: What goes wrong with files and batches, as `running` takes it.
 
     Raises:
-        ConfigError: It cannot listen on this address, or the latency is invalid.
+        ConfigError: It cannot listen on this address, the latency is invalid, or there is no such fault.
     """
     ends = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.default_int_handler) for number in ends]
     try:
-        with suppress(KeyboardInterrupt), _Server(host, port, api_key, latency) as server:
+        with suppress(KeyboardInterrupt), _Server(host, port, api_key, latency, faults, _unheard) as server:
             key = f" OPENAI_API_KEY={KEY}" if api_key == KEY else ""
             own = "" if key else ", and set OPENAI_API_KEY to the key that you chose"
             sys.stderr.write(

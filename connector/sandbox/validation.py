@@ -66,7 +66,7 @@ def check_key(authorization: str, key: str) -> None:
         raise APIError(401, message, None, "invalid_api_key")
 
 
-def checked(raw: bytes, request: Draft202012Validator) -> dict[str, Any]:
+def checked(raw: bytes, request: Draft202012Validator, *, has_model: bool = True) -> dict[str, Any]:
     """Parses the body of a request. Raises `APIError` if it does not have the form `request`."""
     try:
         body: dict[str, Any] = orjson.loads(raw)
@@ -80,7 +80,7 @@ def checked(raw: bytes, request: Draft202012Validator) -> dict[str, Any]:
         missing = next(name for name in error.validator_value if name not in error.instance)
         where = f"{where}.{missing}".removeprefix("body.")
         raise APIError(400, f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    if body["model"] != MODEL:
+    if has_model and body["model"] != MODEL:
         message = f"The model `{body['model']}` does not exist or you do not have access to it."
         raise APIError(404, message, None, "model_not_found")
     if body.get("stream_options") and not body.get("stream"):
