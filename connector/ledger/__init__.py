@@ -82,6 +82,18 @@ class Ledger(Protocol):
             StorageError: The ledger cannot be read or written.
         """
 
+    def jobs(self) -> dict[str, bytes]:
+        """Returns what was kept with `keep_job`, by name, in the order of its first keeping. Raises as `get` does."""
+
+    def keep_job(self, name: str, data: bytes) -> None:
+        """Keeps what is to be known of work that goes on elsewhere, such as a batch, under a name.
+
+        It replaces what has the name; when it returns, it survives the end of the process. Raises as `put` does.
+        """
+
+    def forget_job(self, name: str) -> None:
+        """Forgets what was kept under a name, if anything was. Raises as `put` does."""
+
     def rest(self) -> None:
         """Does housekeeping while the run has nothing else to do. Raises as `put` does."""
 

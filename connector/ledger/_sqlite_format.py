@@ -18,8 +18,8 @@ from connector.base import numbers
 from connector.base.cost import COST_HEADER
 from connector.base.records import Reply
 
-VERSION: Final = 2
-"""`PRAGMA user_version` of the files that this version writes; it migrates those of version 1."""
+VERSION: Final = 3
+"""`PRAGMA user_version` of the files that this version writes; it migrates those of versions 1 and 2."""
 
 APPLICATION: Final = int.from_bytes(b"OACL")
 """`PRAGMA application_id` of a ledger, so that another program's database is not taken for one."""
@@ -38,6 +38,7 @@ _KEPT: Final = (
     "x-portkey-trace-id",
     "x-portkey-cache-status",
 )
+_JOB: Final = "CREATE TABLE job (name TEXT PRIMARY KEY, data BLOB NOT NULL)"
 _SCHEMA: Final = (
     """
     CREATE TABLE reply (
@@ -54,6 +55,7 @@ _SCHEMA: Final = (
     "CREATE TABLE place (mark INTEGER PRIMARY KEY, id INTEGER NOT NULL)",
     "CREATE TABLE placed (id INTEGER NOT NULL)",
     "INSERT INTO placed VALUES (0)",
+    _JOB,
     f"PRAGMA application_id={APPLICATION}",
     f"PRAGMA user_version={VERSION}",
 )
@@ -92,8 +94,16 @@ def decoded(row: tuple[Any, ...]) -> Reply:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Migrates a file of version 1, all or nothing. Its unique index was touched by every reply."""
-    if version_of(db) == 1:
+    """Migrates a file of an earlier version, all or nothing.
+
+    The unique index of version 1 was touched by every reply; version 2 had no jobs.
+    """
+    version = version_of(db)
+    if version == 2:  # noqa: PLR2004 - see above
+        with transaction(db):
+            db.execute(_JOB)
+            db.execute(f"PRAGMA user_version={VERSION}")
+    if version == 1:
         with transaction(db):
             db.execute("ALTER TABLE reply RENAME TO old")
             make_tables(db)

@@ -130,6 +130,34 @@ class SqliteLedger:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted
 
+    def jobs(self) -> dict[str, bytes]:
+        """See `connector.ledger.Ledger.jobs`."""
+        with explained(self.path, "read"):
+            return dict(self._db.execute("SELECT name, data FROM job ORDER BY rowid").fetchall())
+
+    def keep_job(self, name: str, data: bytes) -> None:
+        """See `connector.ledger.Ledger.keep_job`. It reaches the disk, since it may be the only trace of what is paid.
+
+        A commit of WAL survives the process, but a power cut only once it is synchronised.
+        """
+        must_be(self._file, self.path)
+        with explained(self.path, "written"):
+            self._db.execute("PRAGMA synchronous=FULL")
+            try:
+                with transaction(self._db):
+                    self._db.execute(
+                        "INSERT INTO job VALUES (?,?) ON CONFLICT (name) DO UPDATE SET data = excluded.data",
+                        (name, data),
+                    )
+            finally:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+
+    def forget_job(self, name: str) -> None:
+        """See `connector.ledger.Ledger.forget_job`."""
+        must_be(self._file, self.path)
+        with explained(self.path, "written"), transaction(self._db):
+            self._db.execute("DELETE FROM job WHERE name = ?", (name,))
+
     def rest(self) -> None:
         """See `connector.ledger.Ledger.rest`: does now what closing would have to do, where it is a lot."""
         if len(self._pending) >= _MANY:

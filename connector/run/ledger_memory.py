@@ -94,6 +94,18 @@ class Remembering:
         """See `connector.ledger.Ledger.prune`."""
         return self._own.prune(before, keys)
 
+    def jobs(self) -> dict[str, bytes]:
+        """See `connector.ledger.Ledger.jobs`."""
+        return self._own.jobs()
+
+    def keep_job(self, name: str, data: bytes) -> None:
+        """See `connector.ledger.Ledger.keep_job`."""
+        self._own.keep_job(name, data)
+
+    def forget_job(self, name: str) -> None:
+        """See `connector.ledger.Ledger.forget_job`."""
+        self._own.forget_job(name)
+
     def rest(self) -> None:
         """See `connector.ledger.Ledger.rest`."""
         self._own.rest()

@@ -108,3 +108,19 @@ def test_a_run_that_may_not_wait_for_another_one_is_told(tmp_path: Path) -> None
     with filled(location), pytest.raises(BusyError):
         ledgers.opened(location, waiting=refuse)
     ledgers.opened(location, waiting=refuse).close()
+
+
+def test_jobs_are_kept_replaced_and_forgotten_and_are_there_for_the_next_run(location: Path | None) -> None:
+    with filled(location) as ledger:
+        ledger.keep_job("a", b"1")
+        ledger.keep_job("b", bytes(range(256)))
+        ledger.keep_job("c", b"3")
+        ledger.keep_job("a", b"4")
+        ledger.forget_job("c")
+        ledger.forget_job("nothing")
+        assert list(ledger.jobs().items()) == [("a", b"4"), ("b", bytes(range(256)))]
+        assert ledger.prune(keys=[key(0)]) == 1
+        assert ledger.stats().entries == 9
+    if location is not None:
+        with ledgers.opened(location) as ledger:
+            assert ledger.jobs() == {"a": b"4", "b": bytes(range(256))}

@@ -378,6 +378,17 @@ def test_a_ledger_of_version_1_is_taken_over_whole(path: Path, at_once: int, mon
         assert ledger.stats().entries == 101
 
 
+def test_a_ledger_of_version_2_is_taken_over(path: Path) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+    database(path, "DROP TABLE job", "PRAGMA user_version=2")
+    for _ in range(2):
+        with SqliteLedger(path) as ledger:
+            assert list(ledger.get([key(1)])) == [key(1)]
+            ledger.keep_job("a", b"1")
+            assert ledger.jobs() == {"a": b"1"}
+
+
 def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alone(path: Path) -> None:
     database(path, *VERSION_1)
     content = path.read_bytes()
