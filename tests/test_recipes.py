@@ -190,9 +190,9 @@ def test_add_a_ledger(house: House, endpoint: Endpoint) -> None:
 
 def test_add_a_database_that_is_written_to(house: House) -> None:
     house.follow("Add a database that is written to")
-    program = "import json; from connector.stores import writers; print(json.dumps(writers.load({}).__module__))"
-    assert house.python(program.format("'libsql'")) == "connector.stores.writers.sqlite"
-    assert house.python(program.format("'nosuch'")) == "connector.stores.writers.generic"
+    program = "import json; from connector.stores.databases.writers import load; print(json.dumps(load({}).__module__))"
+    assert house.python(program.format("'libsql'")) == "connector.stores.databases.writers.sqlite"
+    assert house.python(program.format("'nosuch'")) == "connector.stores.databases.writers.generic"
 
 
 def test_add_a_store(house: House) -> None:

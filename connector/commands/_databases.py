@@ -114,12 +114,12 @@ def sink(
     """
     options = _options(arguments.output, "--table-out", arguments.table_out)
     if arguments.into is not None:
-        in_place: Any = import_module("connector.stores.loading.in_place")  # it needs SQLAlchemy
+        in_place: Any = import_module("connector.stores.databases.loading.in_place")  # it needs SQLAlchemy
         updating: AbstractContextManager[Sink] = in_place.updating(
-            options.url, options.table, added, getattr(source, "primary_key", ())
+            options.url, options.table, added, source.primary_key
         )
         return updating
-    key = tuple(arguments.primary_key) or names_of(config.primary_key) or getattr(source, "primary_key", ())
+    key = tuple(arguments.primary_key) or names_of(config.primary_key) or source.primary_key
     mode = _MODES[arguments.mode]
     if mode == "append_dedup" and not key:
         raise ConfigError("--mode upsert: the input has no primary key to tell rows by: name it with --primary-key")

@@ -137,6 +137,8 @@ class Destination:
 class _Staged:
     """The waiting rows of one stream, as a `Source`. `first` is the number of rows of all streams before them."""
 
+    primary_key: tuple[str, ...] = ()
+
     def __init__(self, target: Target, first: int, spool: Spool) -> None:
         self.target = target
         self.name = target.name

@@ -28,7 +28,7 @@ class Due:
         self.columns: Mapping[str, Schema] = {
             name: schema for name, schema in source.columns.items() if name not in plan.added
         }
-        self.primary_key: tuple[str, ...] = getattr(source, "primary_key", ())
+        self.primary_key = source.primary_key
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """See `Source.read`."""

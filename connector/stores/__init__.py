@@ -3,10 +3,8 @@
 A kind is a plain module with `Options`, `source` and `sink` as in `Store`. A new one is a new file here, nothing else:
 `KINDS` lists the modules of this package, and `load` imports a kind (and with it SQLAlchemy) where it is chosen.
 
-File formats belong in `formats`, what kinds share in `staging`, what needs DuckDB in `columnar`. What the kind `sql`
-is made of is in `databases` (connections), `readers` and `writers` (each database's own ways), `loading` (how rows
-enter any of them) and the modules `_sql_*` (how rows are read from any of them). Tables that Python code hands over do
-not belong here but in `connector.tables`.
+File formats belong in `formats`, what kinds share in `staging`, what needs DuckDB in `columnar`, what the kind `sql` is
+made of in `databases`. Tables that Python code hands over do not belong here but in `connector.tables`.
 """
 
 from __future__ import annotations
@@ -48,6 +46,11 @@ class Source(Protocol):
     @property
     def rows(self) -> int | None:
         """How many records there are in all, `None` if only reading can tell."""
+        ...
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The columns of the table's primary key; none where it has none, or rows are not read in its order."""
         ...
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:

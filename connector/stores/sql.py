@@ -22,9 +22,9 @@ from connector.base.errors import ConfigError
 from connector.base.records import Schema, remaining
 from connector.base.streams import Target
 from connector.stores import Source
-from connector.stores._sql_source import Asked, Query
 from connector.stores.databases.connection import opened
-from connector.stores.loading.table import Appender
+from connector.stores.databases.loading.table import Appender
+from connector.stores.databases.reading.query import Asked, Query
 from connector.stores.staging.kept import kept
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.spool import Spool

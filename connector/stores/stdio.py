@@ -67,6 +67,7 @@ class Reader:
     """A `Source` whose columns and length only reading can tell."""
 
     rows: int | None = None
+    primary_key: tuple[str, ...] = ()
 
     def __init__(self, name: str, stream: BinaryIO, limit: int | None, on_bad: OnBadInput = "fail") -> None:
         self.name = name

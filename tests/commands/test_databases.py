@@ -10,7 +10,7 @@ import pytest
 from connector.base.records import Record
 from connector.cli import main
 from connector.commands import ExitCode
-from connector.stores.loading import in_place
+from connector.stores.databases.loading import in_place
 from tests import databases
 from tests.databases import Base
 from tests.endpoint import Endpoint, answer_to

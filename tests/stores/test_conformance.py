@@ -134,7 +134,7 @@ def test_an_unknown_store_is_refused_with_the_names_of_those_there_are() -> None
 
 def test_a_store_whose_library_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    for name in ("sql", "_sql_source", "databases.connection", "loading.table"):
+    for name in ("sql", "databases.reading.query", "databases.connection", "databases.loading.table"):
         monkeypatch.delitem(sys.modules, f"connector.stores.{name}")
     with pytest.raises(ConfigError, match=r"pip install 'openai-compatible-connector\[sql\]'"):
         stores.load("sql")

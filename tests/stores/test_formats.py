@@ -81,6 +81,7 @@ class Unread:
     """A source of known columns that is not read from a file."""
 
     name, rows = "unread", None
+    primary_key: tuple[str, ...] = ()
 
     def __init__(self, columns: Mapping[str, Schema]) -> None:
         self.columns = columns

@@ -127,6 +127,7 @@ class Unknown:
     """A source whose columns only its rows tell."""
 
     name, rows = "unknown", None
+    primary_key: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.columns: dict[str, Any] = {}

@@ -322,6 +322,7 @@ class Other:
 
     name = "other"
     rows = None
+    primary_key: tuple[str, ...] = ()
 
     def __init__(self, **columns: Schema) -> None:
         self.columns = columns

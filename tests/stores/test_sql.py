@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 from connector.base.errors import ConfigError
 from connector.base.records import Record
 from connector.stores import files, sql
-from connector.stores.readers.generic import column_schema, kind_of
+from connector.stores.databases.readers.generic import column_schema, kind_of
 from tests.stores.helpers import rows_of, states_of, types
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from connector.base import numbers
 from connector.base.records import JSON, Schema
+from connector.stores.staging import schemas
 from connector.stores.staging.shapes import DECIMAL
 
 Structure: TypeAlias = str | list[Any] | dict[str, Any] | None
@@ -92,21 +93,14 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _string(**more: str) -> Schema:
-    return {"type": ["null", "string"], **more}
-
-
 _INTEGERS = dict.fromkeys(
     ("tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
-    ("{0}", {"type": ["null", "integer"]}),
+    ("{0}", schemas.INTEGER),
 )
 _FLOATS = dict.fromkeys(
     ("float", "double"),
-    ("CASE WHEN NOT isnan({0}) THEN {0} END", {"type": ["null", "number"]}),
+    ("CASE WHEN NOT isnan({0}) THEN {0} END", schemas.NUMBER),
 )
-_LOCAL: Final = _string(format="date-time", airbyte_type="timestamp_without_timezone")
-_ZONED: Final = _string(format="date-time", airbyte_type="timestamp_with_timezone")
-_TIME: Final = _string(format="time", airbyte_type="time_without_timezone")
 _IN_UTC: Final = "make_timestamp(epoch_us({0}))"  # whatever the time zone of the session is
 
 
@@ -148,27 +142,27 @@ def _interval(sql: str) -> str:
 
 
 _TIMESTAMPS = dict.fromkeys(
-    ("timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"), (_finite(_moment("{0}")), _LOCAL)
+    ("timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"), (_finite(_moment("{0}")), schemas.TIMESTAMP)
 )
 _SCALARS: Final[Mapping[str, tuple[str, Schema]]] = {
-    "boolean": ("{0}", {"type": ["null", "boolean"]}),
+    "boolean": ("{0}", schemas.BOOLEAN),
     **_INTEGERS,
     **_FLOATS,
     **_TIMESTAMPS,
-    "varchar": ("{0}", _string()),
-    "date": (_finite(_iso("{0}")), _string(format="date")),
-    "time": ("CAST({0} AS VARCHAR)", _TIME),
-    "time_ns": ("CAST({0} AS VARCHAR)", _TIME),
+    "varchar": ("{0}", schemas.TEXT),
+    "date": (_finite(_iso("{0}")), schemas.DATE),
+    "time": ("CAST({0} AS VARCHAR)", schemas.TIME),
+    "time_ns": ("CAST({0} AS VARCHAR)", schemas.TIME),
     "time with time zone": (
         "regexp_replace(regexp_replace(CAST({0} AS VARCHAR), '[+]00$', 'Z'), '([+-][0-9][0-9])$', '\\1:00')",
-        _string(format="time", airbyte_type="time_with_timezone"),
+        schemas.TIME_TZ,
     ),
-    "timestamp with time zone": (_finite(_moment(_IN_UTC, "Z")), _ZONED),
-    "timestamptz_ns": (_moment("make_timestamp_ns(epoch_ns({0}))", "Z"), _ZONED),
-    "interval": (_interval("{0}"), _string()),
-    "blob": ("to_base64({0})", _string(contentEncoding="base64")),
+    "timestamp with time zone": (_finite(_moment(_IN_UTC, "Z")), schemas.TIMESTAMP_TZ),
+    "timestamptz_ns": (_moment("make_timestamp_ns(epoch_ns({0}))", "Z"), schemas.TIMESTAMP_TZ),
+    "interval": (_interval("{0}"), schemas.TEXT),
+    "blob": ("to_base64({0})", schemas.BASE64),
 }
-_OTHER: Final = ("CAST({0} AS VARCHAR)", _string())
+_OTHER: Final = ("CAST({0} AS VARCHAR)", schemas.TEXT)
 
 
 NESTED: Final = frozenset({"list", "array", "struct", "map"})

@@ -1,4 +1,6 @@
-"""What the reading and the writing of databases share: connections by URL, names and parameters in SQL.
+"""Databases: what the store `sql` is made of.
 
-What is read or written, and how, does not belong here but in the store `sql` and what it imports.
+`connection` opens one by its URL. `reading` is how rows are read from any of them, `readers` each one's own ways;
+`loading` is how rows enter any of them, `writers` each one's own ways. A new database is a file in `readers` and one in
+`writers`. Options do not belong here but in the store, nor does what a command makes of a table.
 """

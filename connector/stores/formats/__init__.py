@@ -117,6 +117,7 @@ class FromFiles:
     """The base of sources that are read from files."""
 
     files: Sequence[File]
+    primary_key: tuple[str, ...] = ()
 
 
 @cache

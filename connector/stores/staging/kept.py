@@ -32,8 +32,8 @@ class Kept:
 
     @property
     def primary_key(self) -> tuple[str, ...]:
-        """The primary key of a table; none of what has none."""
-        return getattr(self._source, "primary_key", ())
+        """See `Source.primary_key`."""
+        return self._source.primary_key
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """See `Source.read`."""

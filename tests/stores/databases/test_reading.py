@@ -18,13 +18,19 @@ from pydantic import SecretStr
 from connector.base import numbers
 from connector.base.errors import ConfigError, DatabaseUnavailableError
 from connector.base.records import Checkpoint, Record
-from connector.stores import _sql_positions, readers, sql
-from connector.stores.databases import connection
+from connector.stores import sql
+from connector.stores.databases import connection, readers
+from connector.stores.databases.reading import position
 from tests import databases
 from tests.databases import KINDS, Base
 from tests.stores.helpers import rows_of, states_of
 
 Rows = list[dict[str, Any]]
+
+
+def reader_of(kind: str) -> readers.Reader:
+    with connection.opened(SecretStr(f"{kind}://")) as database:
+        return readers.load(database.kind, database.engine.dialect.driver)
 
 
 @contextmanager
@@ -179,7 +185,7 @@ def test_a_query_is_not_run_to_learn_its_columns(base: Base) -> None:
 def test_a_query_is_run_once_for_each_read(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     base.run("CREATE TABLE t (id BIGINT)")
     base.fill("t", 5)
-    reader, run = readers.load(base.kind, readers.DRIVERS[base.kind]), []
+    reader, run = reader_of(base.kind), []
     original = reader.batches
 
     def batches(*given: Any) -> Any:
@@ -384,7 +390,7 @@ def test_what_has_no_key_begins_anew_and_says_so(base: Base, caplog: pytest.LogC
 
 
 def test_with_more_ties_than_a_state_remembers_they_are_read_again(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sql_positions, "REMEMBERED", 3)
+    monkeypatch.setattr(position, "REMEMBERED", 3)
     base.run("CREATE TABLE t (id BIGINT, moment BIGINT)")
     base.run("INSERT INTO t VALUES (?, ?)", *[(i, 7) for i in range(4)])
     _, state = read(base, table="t", cursor_field="moment")
@@ -405,7 +411,7 @@ def test_a_connection_that_is_lost_while_rows_are_read_is_made_again(
     monkeypatch.setattr(connection, "WAITS", (0.0, 0.0))
     base.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
     base.fill("t", 2_500)
-    reader, failures = readers.load(base.kind, readers.DRIVERS[base.kind]), [1, 1]
+    reader, failures = reader_of(base.kind), [1, 1]
     original = reader.batches
 
     def batches(*given: Any) -> Iterator[Any]:
@@ -438,7 +444,7 @@ def test_a_server_that_ends_a_connection_while_rows_are_read_loses_none(
     for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
         base.run(f"INSERT INTO t SELECT id + {size}, review FROM t")
     killed: list[Any] = []
-    reader = readers.load(kind, readers.DRIVERS[kind])
+    reader = reader_of(kind)
     original = reader.batches
 
     def batches(*given: Any) -> Iterator[Any]:

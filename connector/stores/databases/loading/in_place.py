@@ -10,11 +10,11 @@ from pydantic import SecretStr
 
 from connector.base.errors import ConfigError, ConnectorError, StorageError
 from connector.base.records import JSON, Record, Schema
-from connector.stores import writers
+from connector.stores.databases import writers
 from connector.stores.databases.connection import Database, opened, persistent
+from connector.stores.databases.loading import kinds
+from connector.stores.databases.loading.base import Column, Plan, Writer
 from connector.stores.databases.syntax import PARAMETER, with_parameters
-from connector.stores.loading import kinds
-from connector.stores.loading.base import Column, Plan, Writer
 
 _ROWS: Final = 500
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from connector.stores.loading import base, kinds
-from connector.stores.loading.base import Batch, Column, Plan, Table
-from connector.stores.loading.kinds import Kind
+from connector.stores.databases.loading import base, kinds
+from connector.stores.databases.loading.base import Batch, Column, Plan, Table
+from connector.stores.databases.loading.kinds import Kind
 from connector.stores.staging.private_directory import private_directory
 
 _NATIVE: Final = {

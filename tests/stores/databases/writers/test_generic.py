@@ -9,9 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from connector.base.errors import ConfigError, StorageError
-from connector.stores import sql, writers
+from connector.stores import sql
+from connector.stores.databases import writers
 from tests.databases import base
-from tests.stores.writers.test_conformance import BIG, INTEGER, STRING, Place
+from tests.stores.databases.writers.test_conformance import BIG, INTEGER, STRING, Place
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
 
-from connector.stores.loading import base, kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table
-from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import shortened
+from connector.stores.databases.affinity import Affinity, affinity
+from connector.stores.databases.loading import base, kinds
+from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import shortened
 
 _NATIVE: Final = {
     "boolean": "BOOLEAN",
@@ -19,6 +20,14 @@ _NATIVE: Final = {
     "double": "DOUBLE",
     "text": "TEXT",
     "bytes": "BLOB",
+}
+_KINDS: Final[Mapping[Affinity, Kind]] = {
+    "integer": kinds.INTEGER,
+    "text": kinds.TEXT,
+    "blob": kinds.BYTES,
+    "real": kinds.DOUBLE,
+    "numeric": kinds.NUMERIC,
+    "": kinds.ANY,
 }
 _FUNCTION: Final = "connector_text"
 
@@ -151,19 +160,8 @@ class Writer(base.Writer):
 
 
 def _kind(type_: str) -> Kind:
-    """Returns the kind of a declared type, by the rules of its affinity ("Datatypes In SQLite", section 3.1)."""
-    name = type_.upper()
-    if "INT" in name:
-        return kinds.INTEGER
-    if any(part in name for part in ("CHAR", "CLOB", "TEXT")):
-        return kinds.TEXT
-    if not name:
-        return kinds.ANY
-    if "BLOB" in name:
-        return kinds.BYTES
-    if any(part in name for part in ("REAL", "FLOA", "DOUB")):
-        return kinds.DOUBLE
-    return kinds.BOOLEAN if name in ("BOOLEAN", "BOOL") else kinds.NUMERIC
+    """Returns the kind of a declared type."""
+    return kinds.BOOLEAN if type_.upper() in ("BOOLEAN", "BOOL") else _KINDS[affinity(type_)]
 
 
 def _text(value: Any, kind: str) -> str | None:

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from connector.base.records import JSON, Schema
 from connector.base.values import json_form
-from connector.stores.readers import Column, number
+from connector.stores.databases.readers import Column, number
+from connector.stores.staging import schemas
 
+DRIVER: Final = ""
 _LOOKED_AT: Final = 1_000  # rows
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _BIND: Final[Mapping[type, Callable[[Any], Any]]] = {
@@ -24,26 +26,21 @@ _BIND: Final[Mapping[type, Callable[[Any], Any]]] = {
     Decimal: lambda value: Decimal(str(value)),
     UUID: UUID,
 }
-_SCHEMAS: Final[Mapping[type, Schema]] = {
-    bool: {"type": ["null", "boolean"]},
-    int: {"type": ["null", "integer"]},
-    float: {"type": ["null", "number"]},
-    Decimal: {"type": ["null", "number"]},
-    dt.datetime: {
-        "type": ["null", "string"],
-        "format": "date-time",
-        "airbyte_type": "timestamp_without_timezone",
-    },
-    dt.date: {"type": ["null", "string"], "format": "date"},
-    dt.time: {"type": ["null", "string"], "format": "time", "airbyte_type": "time_without_timezone"},
-    bytes: {"type": ["null", "string"], "contentEncoding": "base64"},
-    memoryview: {"type": ["null", "string"], "contentEncoding": "base64"},
+_SCHEMAS: Final[Mapping[Any, Schema]] = {
+    bool: schemas.BOOLEAN,
+    int: schemas.INTEGER,
+    float: schemas.NUMBER,
+    Decimal: schemas.NUMBER,
+    dt.datetime: schemas.TIMESTAMP,
+    (dt.datetime, True): schemas.TIMESTAMP_TZ,
+    dt.date: schemas.DATE,
+    dt.time: schemas.TIME,
+    bytes: schemas.BASE64,
+    memoryview: schemas.BASE64,
     dict: {"type": ["null", "object"]},
     list: {"type": ["null", "array"], "items": {}},
     type(None): {},
 }
-_ZONED: Final = {"type": ["null", "string"], "format": "date-time", "airbyte_type": "timestamp_with_timezone"}
-_TEXT: Final = {"type": ["null", "string"]}
 
 
 def prepare(connection: sa.Connection) -> None:
@@ -108,12 +105,12 @@ def kind_of(value: Any) -> Any:
 
 def column_schema(kinds: Iterable[Any]) -> Schema:
     """Returns the schema of a column whose values are of these kinds; `{}` if all are null."""
-    schemas: list[Schema] = []
+    found: list[Schema] = []
     for kind in kinds:
-        schema = _ZONED if isinstance(kind, tuple) else _SCHEMAS.get(kind, _TEXT)
-        if schema and schema not in schemas:
-            schemas.append(schema)
-    if len(schemas) < 2:  # noqa: PLR2004 - all are alike
-        return dict(schemas[0]) if schemas else {}
-    types = {kind for schema in schemas for kind in schema["type"]} - {"null"}
+        schema = _SCHEMAS.get(kind, schemas.TEXT)
+        if schema and schema not in found:
+            found.append(schema)
+    if len(found) < 2:  # noqa: PLR2004 - all are alike
+        return dict(found[0]) if found else {}
+    types = {kind for schema in found for kind in schema["type"]} - {"null"}
     return {"type": ["null", *sorted(types - {"integer"} if "number" in types else types)]}

@@ -1,13 +1,15 @@
 """How each database is read: what a query's columns are without running it, and its rows once, in bounded memory.
 
-One module is one database, named as `connection.Database.kind` calls it; `generic` reads all others. What is asked for,
-and in which order, does not belong here but in the store `sql`.
+One module is one database, and a new one is a new file here, nothing else: it is found by the name that
+`connection.Database.kind` has for it. `generic` reads all others. What is asked for, and in which order, does not
+belong here but in `connector.stores.databases.reading`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+import pkgutil
+from collections.abc import Callable, Generator, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -16,13 +18,10 @@ import sqlalchemy as sa
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 
-DRIVERS: Final[Mapping[str, str]] = {
-    "postgresql": "psycopg",
-    "mariadb": "pymysql",
-    "sqlite": "pysqlite",
-    "duckdb": "duckdb_engine",
-}
-"""The databases that have a module of their own, and the driver that it reads with, as SQLAlchemy calls it."""
+_GENERIC: Final = "generic"
+
+MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != _GENERIC))
+"""The databases with a way of their own."""
 
 
 class Column(NamedTuple):
@@ -49,7 +48,13 @@ class Column(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a module of this package offers for its database."""
+    """What a module of this package offers for its database.
+
+    Attributes:
+        DRIVER: The driver that it reads with, as SQLAlchemy calls it; empty for any.
+    """
+
+    DRIVER: str
 
     def prepare(self, connection: sa.Connection) -> None:
         """Makes a new connection one that gives values as `Column.convert` takes them, and that changes nothing."""
@@ -75,7 +80,12 @@ class Reader(Protocol):
 
 def load(kind: str, driver: str) -> Reader:
     """Returns what reads a kind of database; the generic reader where its own one needs another driver."""
-    return cast("Reader", import_module(f"{__name__}.{kind if DRIVERS.get(kind) == driver else 'generic'}"))
+    found = _member(kind if kind in MEMBERS else _GENERIC)
+    return found if found.DRIVER in ("", driver) else _member(_GENERIC)
+
+
+def _member(name: str) -> Reader:
+    return cast("Reader", import_module(f"{__name__}.{name}"))
 
 
 def finite(value: float | None) -> float | None:

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from connector.stores.databases.loading import base, kinds
+from connector.stores.databases.loading.base import Batch, Column, Plan, Table
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import Rules
 from connector.stores.databases.syntax import with_parameters
-from connector.stores.loading import base, kinds
-from connector.stores.loading.base import Batch, Column, Plan, Table
-from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import Rules
 
 _TYPES: Final[dict[str, sa.types.TypeEngine[Any]]] = {
     "boolean": sa.Boolean(),

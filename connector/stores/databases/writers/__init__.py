@@ -2,7 +2,7 @@
 
 A member has the class `Writer`, with the contract `loading.base.Writer`. A new one is a new file here, nothing else: it
 is found by the name that SQLAlchemy has for the database. `generic` stands for all that have none. What they share does
-not belong here but in `connector.stores.loading`, and connections in `connector.stores.databases`.
+not belong here but in `connector.stores.databases.loading`, and connections in `connector.stores.databases`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from typing import Final, cast
 
-from connector.stores.loading.base import Writer
+from connector.stores.databases.loading.base import Writer
 
 _GENERIC: Final = "generic"
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from connector.stores.loading import base, kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, texts
-from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import Rules
+from connector.stores.databases.loading import base, kinds
+from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, texts
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import Rules
 
 _NATIVE: Final = {
     "boolean": "boolean",

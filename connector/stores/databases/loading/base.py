@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
 from connector.base.streams import Mode
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import Rules, shortened
 from connector.stores.databases.syntax import quoted
-from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import Rules, shortened
 
 PATIENCE: Final = 600
 """Seconds that a sync waits for another one that writes into the same table."""

@@ -17,11 +17,11 @@ from typing import Any, Final, NamedTuple
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Checkpoint, Record, Schema
 from connector.base.suggestions import there_are
-from connector.stores import readers
-from connector.stores._sql_positions import SqlPosition
+from connector.stores.databases import readers
 from connector.stores.databases.connection import RESTART, Database, persistent
+from connector.stores.databases.readers import Column
+from connector.stores.databases.reading.position import SqlPosition
 from connector.stores.databases.syntax import PARAMETER, quoted, with_parameters
-from connector.stores.readers import Column
 from connector.stores.staging.position import INTERVAL, numbered
 from connector.stores.staging.shapes import check_names
 from connector.stores.staging.spool import no_room
@@ -189,7 +189,7 @@ class Query:
 
     def _quoted(self, name: str) -> str:
         dialect = self._database.engine.dialect
-        if self._database.kind in readers.DRIVERS or "%" in name:
+        if self._database.kind in readers.MEMBERS or "%" in name:
             return quoted(name, dialect)
         return str(dialect.identifier_preparer.quote(name))  # in SQLAlchemy, capitals of a warehouse are small letters
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
@@ -19,7 +19,9 @@ from connector.stores.columnar.columns import (
     orderable,
     with_numbers,
 )
-from connector.stores.readers import Column, number
+from connector.stores.databases.readers import Column, number
+
+DRIVER: Final = "duckdb_engine"
 
 
 def prepare(connection: sa.Connection) -> None:

@@ -15,7 +15,7 @@ from connector.base.records import Record
 from connector.base.streams import Mode
 from connector.stores import sql
 from tests.databases import KINDS, base
-from tests.stores.writers.test_conformance import INTEGER, NUMBER, STRING, Place
+from tests.stores.databases.writers.test_conformance import INTEGER, NUMBER, STRING, Place
 
 Row = dict[str, Any]
 

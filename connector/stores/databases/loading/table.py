@@ -20,12 +20,12 @@ from connector.base import numbers
 from connector.base.errors import ConfigError, ConnectorError, DatabaseUnavailableError, StorageError
 from connector.base.records import JSON, Record, Schema, merged
 from connector.base.streams import Target
-from connector.stores import writers
+from connector.stores.databases import writers
 from connector.stores.databases.connection import RESTART, WAITS, Database
-from connector.stores.loading import kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, Table, Writer
-from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import Names
+from connector.stores.databases.loading import kinds
+from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, Writer
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import Names
 from connector.stores.staging.spool import Spool
 
 _ROWS: Final = 1_000

@@ -18,9 +18,11 @@ from psycopg.pq import ExecStatus
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.base.values import iso_written, json_form
+from connector.stores.databases.readers import Column, finite, number
 from connector.stores.databases.syntax import quoted
-from connector.stores.readers import Column, finite, number
+from connector.stores.staging import schemas
 
+DRIVER: Final = "psycopg"
 _SETTINGS: Final = (
     "datestyle = 'ISO, YMD'",
     "intervalstyle = 'iso_8601'",
@@ -33,22 +35,18 @@ _QUOTED: Final = re.compile(r'"([^"]*)"')
 _RANGES: Final = ("int4", "int8", "num", "ts", "tstz", "date")
 
 
-def _string(**more: str) -> Schema:
-    return {"type": ["null", "string"], **more}
-
-
 _SCHEMAS: Final[Mapping[str, Schema]] = {
-    "bool": {"type": ["null", "boolean"]},
-    **{name: {"type": ["null", "integer"]} for name in ("int2", "int4", "int8", "oid")},
-    **{name: {"type": ["null", "number"]} for name in ("float4", "float8", "numeric")},
+    "bool": schemas.BOOLEAN,
+    **dict.fromkeys(("int2", "int4", "int8", "oid"), schemas.INTEGER),
+    **dict.fromkeys(("float4", "float8", "numeric"), schemas.NUMBER),
     "json": {},
     "jsonb": {},
-    "bytea": _string(contentEncoding="base64"),
-    "date": _string(format="date"),
-    "time": _string(format="time", airbyte_type="time_without_timezone"),
-    "timetz": _string(format="time", airbyte_type="time_with_timezone"),
-    "timestamp": _string(format="date-time", airbyte_type="timestamp_without_timezone"),
-    "timestamptz": _string(format="date-time", airbyte_type="timestamp_with_timezone"),
+    "bytea": schemas.BASE64,
+    "date": schemas.DATE,
+    "time": schemas.TIME,
+    "timetz": schemas.TIME_TZ,
+    "timestamp": schemas.TIMESTAMP,
+    "timestamptz": schemas.TIMESTAMP_TZ,
 }
 
 
@@ -163,11 +161,11 @@ def batches(
 def _column(driver: Any, name: str, oid: int) -> Column:
     info = driver.adapters.types.get(oid)
     if info is None:
-        return Column(name, _string())
+        return Column(name, schemas.TEXT)
     if info.array_oid == oid:
         inner = _CONVERT.get(info.name)
         return Column(name, {"type": ["null", "array"], "items": {}}, inner and _each(inner))  # its depth is in no type
-    schema, convert = dict(_SCHEMAS.get(info.name, _string())), _CONVERT.get(info.name)
+    schema, convert = dict(_SCHEMAS.get(info.name, schemas.TEXT)), _CONVERT.get(info.name)
     if info.name not in _ORDERED:
         return Column(name, schema, convert and _unless_null(convert))
     order, value = "{0}", f"CAST({{0}}::text AS {info.regtype})"

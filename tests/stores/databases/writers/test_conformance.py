@@ -15,8 +15,9 @@ from connector.base import numbers
 from connector.base.errors import ConfigError, ConnectorError, StorageError
 from connector.base.records import Record, Schema
 from connector.base.streams import Mode, Target
-from connector.stores import sql, writers
-from connector.stores.loading import in_place
+from connector.stores import sql
+from connector.stores.databases import writers
+from connector.stores.databases.loading import in_place
 from tests.databases import KINDS, Base, base
 
 STRING: Schema = {"type": ["null", "string"]}

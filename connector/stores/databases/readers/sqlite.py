@@ -13,14 +13,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from connector.base.records import JSON, Schema
+from connector.base.records import JSON
 from connector.base.values import json_form
-from connector.stores.readers import Column, finite
+from connector.stores.databases.affinity import affinity
+from connector.stores.databases.readers import Column, finite
+from connector.stores.staging import schemas
 
+DRIVER: Final = "pysqlite"
 _AGAIN: Final = re.compile(r"(.+):\d+", re.DOTALL)
 """How SQLite calls a column whose name is there already."""
-
-_TEXT: Final[Schema] = {"type": ["null", "string"]}
 
 
 def prepare(connection: sa.Connection) -> None:
@@ -63,16 +64,16 @@ def batches(
 
 
 def _column(name: str, declared: str) -> Column:
-    """Returns a column by its declared type, which SQLite reads by these words (datatype3.html, 3.1)."""
-    type_ = declared.upper()
-    if "INT" in type_:
-        return Column(name, {"type": ["null", "integer"]}, order="{0}", only=int)
-    if any(word in type_ for word in ("CHAR", "CLOB", "TEXT")):
-        return Column(name, dict(_TEXT), _text, "{0} COLLATE BINARY")
-    if "BLOB" in type_:
-        return Column(name, {**_TEXT, "contentEncoding": "base64"}, _text)
-    if any(word in type_ for word in ("REAL", "FLOA", "DOUB")):
-        return Column(name, {"type": ["null", "number"]}, finite, "{0}", only=float)
+    """Returns a column by its declared type."""
+    match affinity(declared):
+        case "integer":
+            return Column(name, schemas.INTEGER, order="{0}", only=int)
+        case "text":
+            return Column(name, schemas.TEXT, _text, "{0} COLLATE BINARY")
+        case "blob":
+            return Column(name, schemas.BASE64, _text)
+        case "real":
+            return Column(name, schemas.NUMBER, finite, "{0}", only=float)
     return Column(name, {}, _any, "{0} COLLATE BINARY")
 
 

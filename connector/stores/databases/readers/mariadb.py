@@ -12,8 +12,10 @@ from pymysql.cursors import SSCursor
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.base.values import json_form
-from connector.stores.readers import Column, number
+from connector.stores.databases.readers import Column, number
+from connector.stores.staging import schemas
 
+DRIVER: Final = "pymysql"
 _BINARY: Final = 63  # the character set of bytes
 _ZERO: Final = "0000-00-00"
 _INTEGERS: Final = ("TINY", "SHORT", "LONG", "LONGLONG", "INT24", "YEAR")
@@ -44,21 +46,17 @@ _DECODERS: Final[Mapping[int, Callable[[Any], Any]]] = {
 }
 
 
-def _string(**more: str) -> Schema:
-    return {"type": ["null", "string"], **more}
-
-
 _SCHEMAS: Final[Mapping[str, Schema]] = {
-    "integer": {"type": ["null", "integer"]},
-    "decimal": {"type": ["null", "number"]},
-    "single": {"type": ["null", "number"]},
-    "double": {"type": ["null", "number"]},
-    "date": _string(format="date"),
-    "time": _string(format="time", airbyte_type="time_without_timezone"),
-    "datetime": _string(format="date-time", airbyte_type="timestamp_without_timezone"),
-    "timestamp": _string(format="date-time", airbyte_type="timestamp_with_timezone"),
+    "integer": schemas.INTEGER,
+    "decimal": schemas.NUMBER,
+    "single": schemas.NUMBER,
+    "double": schemas.NUMBER,
+    "date": schemas.DATE,
+    "time": schemas.TIME,
+    "datetime": schemas.TIMESTAMP,
+    "timestamp": schemas.TIMESTAMP_TZ,
     "json": {},
-    "bytes": _string(contentEncoding="base64"),
+    "bytes": schemas.BASE64,
 }
 
 
@@ -113,7 +111,7 @@ def _column(field: Any) -> Column:
     kind = next((kind for kind, types in _KINDS.items() if field.type_code in types), "text")
     if kind == "geometry" or (kind == "text" and field.charsetnr == _BINARY):
         kind = "bytes"
-    schema, convert = dict(_SCHEMAS.get(kind, _string())), _CONVERT.get(kind)
+    schema, convert = dict(_SCHEMAS.get(kind, schemas.TEXT)), _CONVERT.get(kind)
     is_listed = field.flags & (FLAG.ENUM | FLAG.SET)  # ordered by number, not by name
     if is_listed or kind in ("json", "bit", "bytes", "single"):
         return Column(field.name, schema, convert)

@@ -15,10 +15,10 @@ from typing import Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
-from connector.stores.loading import base, kinds
-from connector.stores.loading.base import PATIENCE, Batch, Column, Plan, RowError, Table, escaped, texts
-from connector.stores.loading.kinds import Kind
-from connector.stores.loading.names import Rules, shortened
+from connector.stores.databases.loading import base, kinds
+from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, RowError, Table, escaped, texts
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import Rules, shortened
 
 _MODE: Final = (
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,"

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from connector.stores import writers
+from connector.stores.databases import writers
 from connector.stores.databases.connection import opened
-from connector.stores.loading import table
-from connector.stores.writers import postgresql
+from connector.stores.databases.loading import table
+from connector.stores.databases.writers import postgresql
 from tests.databases import KINDS, base
-from tests.stores.writers.test_conformance import INTEGER, Place
+from tests.stores.databases.writers.test_conformance import INTEGER, Place
 
 WRITE = """
 import json, sys
