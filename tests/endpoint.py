@@ -34,16 +34,20 @@ PATHS: Final = {
     "/v1/completions": "completions",
     "/v1/responses": "responses",
     "/v1/embeddings": "embeddings",
+    "/v1/moderations": "moderations",
     "/v1/images/generations": "images",
     "/v1/images/edits": "image_edits",
 }
 MODEL: Final = "echo-1"
 MODELS: Final = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "tests"}]}
 _ASKED: Final = {
-    **dict.fromkeys(("responses", "embeddings"), "input"),
+    **dict.fromkeys(("responses", "embeddings", "moderations"), "input"),
     **dict.fromkeys(("completions", "images", "image_edits"), "prompt"),
     "chat": "messages",
 }
+_WHOLE: Final = ("embeddings", "moderations")
+"""The kinds that never stream."""
+
 _REFUSALS: Final = {
     404: {"detail": "Not Found"},
     422: {"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]},
@@ -78,7 +82,7 @@ class Call(NamedTuple):
 
     @property
     def streamed(self) -> bool:
-        return isinstance(self.body, dict) and self.body.get("stream") is True and self.kind != "embeddings"
+        return isinstance(self.body, dict) and self.body.get("stream") is True and self.kind not in _WHOLE
 
 
 class Action(NamedTuple):
@@ -230,6 +234,9 @@ def body_for(kind: str, asked: Body, prompt: str) -> Body:
         texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
         used = {"prompt_tokens": tokens_in(prompt), "total_tokens": tokens_in(prompt)}
         return {"object": "list", "model": model, "data": [*_vectors(asked, texts)], "usage": used}
+    if kind == "moderations":
+        texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
+        return {"id": "modr-1", "model": model, "results": [verdict_on(_text(text)) for text in texts]}
     if kind in {"images", "image_edits"}:
         used = {"input_tokens": tokens_in(prompt), "output_tokens": 7, "total_tokens": tokens_in(prompt) + 7}
         return {"created": 1, "data": [*_images(asked, prompt)], "usage": used}
@@ -249,6 +256,13 @@ def body_for(kind: str, asked: Body, prompt: str) -> Body:
     choices = [{"index": i, "text": _content(asked, text), "finish_reason": "stop"} for i, text in enumerate(texts)]
     base = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": model}
     return base | {"choices": choices, "usage": used}
+
+
+def verdict_on(text: str) -> Body:
+    """What is said of a text: that it is violent where it says so."""
+    scores = {"violence": 0.9 if "violent" in text else 0.1, "sexual/minors": 0.0}
+    flags = {name: score > 0.5 for name, score in scores.items()}
+    return {"flagged": any(flags.values()), "categories": flags, "category_scores": scores}
 
 
 def _vectors(asked: Body, texts: list[Any]) -> Iterator[Body]:

@@ -1,7 +1,7 @@
 """The recipes of docs/recipes.md, each run as it stands: its files, its commands, and what comes out of them.
 
 A block with the name of a file is written before the first command of its section, and compared after it. A stand-in
-gives the answers that a model might give; embeddings are the sandbox's.
+gives the answers that a model might give; verdicts and embeddings are the sandbox's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import base64
 import csv
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -24,9 +23,10 @@ import pytest
 
 from connector import sandbox
 from spec.generate import ROOT
-from tests.endpoint import Action, Call, Endpoint, act, good
+from tests.endpoint import Action, Call, Endpoint, good
 from tests.faults import said
 from tests.images import png
+from tests.shell import shell
 
 PAGE: Final = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 SECTIONS: Final = dict(part.split("\n", 1) for part in PAGE.split("\n## ")[1:])
@@ -50,10 +50,6 @@ class Rule(NamedTuple):
     model: str | None = None
 
 
-CUT: Final = object()
-"""In place of an answer: the content filter refuses."""
-
-
 def encoded(picture: bytes) -> str:
     return base64.b64encode(picture).decode()
 
@@ -70,12 +66,6 @@ ANSWERS: Final[dict[str, tuple[Rule, ...]]] = {
         Rule("Thanks", {"invoice": None, "amount": None, "currency": None, "due": None}),
     ),
     "Translate": (Rule("Guten Morgen", "Good morning"), Rule("Merci beaucoup", "Thank you very much")),
-    "Moderate": (
-        Rule("Lovely", {"verdict": "harmless"}),
-        Rule("Go away", {"verdict": "threat"}),
-        Rule("pills", {"verdict": "spam"}),
-        Rule("itself refuses", CUT),
-    ),
     "Describe images": (
         Rule(encoded(PICTURES["photos/pan.png"]), "A black pan on a wooden table."),
         Rule(encoded(PICTURES["photos/kettle.png"]), "A steel kettle with a red handle."),
@@ -102,7 +92,7 @@ ANSWERS: Final[dict[str, tuple[Rule, ...]]] = {
         Rule("Answer: Yes, we do.", {"grade": 1, "why": "Norway is not in the EU"}, "strong"),
     ),
 }
-EMBEDDED: Final = ("Deduplicate with embeddings", "Semantic search in DuckDB")
+BY_THE_SANDBOX: Final = ("Moderate", "Deduplicate with embeddings", "Semantic search in DuckDB")
 
 
 def blocks(section: str) -> list[Block]:
@@ -116,8 +106,6 @@ def answered(section: str) -> Endpoint:
     def script(call: Call) -> Action | None:
         asked, model = json.dumps(call.body, ensure_ascii=False), call.body["model"]
         (rule,) = (each for each in ANSWERS[section] if each.words in asked and each.model in (None, model))
-        if rule.answer is CUT:
-            return act(call, "400-filter")
         text = rule.answer if isinstance(rule.answer, str) else json.dumps(rule.answer)
         assert isinstance(rule.answer, str) == ("response_format" not in call.body)
         return Action("rule", said(content=text)(good(call), {}))
@@ -128,27 +116,12 @@ def answered(section: str) -> Endpoint:
 @contextmanager
 def served(section: str) -> Iterator[tuple[str, Endpoint | None]]:
     """The base URL of what answers a recipe, and the stand-in, if it is that."""
-    if section in EMBEDDED:
+    if section in BY_THE_SANDBOX:
         with sandbox.running(api_key=KEY) as url:
             yield url, None
     else:
         with answered(section) as endpoint:
             yield endpoint.base_url, endpoint
-
-
-def environment(folder: Path, url: str, model: str) -> dict[str, str]:
-    program = folder / "bin" / "openai-compatible"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m connector "$@"\n')
-    program.chmod(0o700)
-    return {
-        **os.environ,
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "OPENAI_BASE_URL": url,
-        "OPENAI_API_KEY": KEY,
-        "OPENAI_MODEL": model,
-    }
 
 
 def rows_of(path: Path, columns: list[str]) -> list[list[str]]:
@@ -186,7 +159,7 @@ def follow(section: str, folder: Path, environment: dict[str, str]) -> None:
 
 def test_the_recipes_are_those_that_are_announced() -> None:
     assert len(SECTIONS) == 11
-    assert {*ANSWERS, *EMBEDDED} == set(SECTIONS)
+    assert {*ANSWERS, *BY_THE_SANDBOX} == set(SECTIONS)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -200,7 +173,7 @@ def test_a_recipe_is_complete_and_short(section: str) -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_recipe_gives_what_it_shows_and_pays_for_nothing_twice(section: str, tmp_path: Path) -> None:
     with served(section) as (url, endpoint):
-        surroundings = environment(tmp_path, url, "small" if endpoint else sandbox.MODEL)
+        surroundings = shell(tmp_path, url, KEY, "small" if endpoint else sandbox.MODEL)
         for name, picture in PICTURES.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(picture)

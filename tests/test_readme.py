@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from connector import Config
 from spec.generate import ROOT
 from tests.endpoint import Endpoint, answer_to
+from tests.shell import shell
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = {
@@ -24,19 +24,7 @@ BLOCKS = {
 
 @pytest.fixture
 def environment(tmp_path: Path, endpoint: Endpoint) -> dict[str, str]:
-    """A shell in which the program is installed and an endpoint is set."""
-    program = tmp_path / "bin" / "openai-compatible"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m connector "$@"\n')
-    program.chmod(0o700)
-    return {
-        **os.environ,
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "OPENAI_BASE_URL": endpoint.base_url,
-        "OPENAI_API_KEY": "sk-canary",
-        "OPENAI_MODEL": "m",
-    }
+    return shell(tmp_path, endpoint.base_url, "sk-canary", "m")
 
 
 def test_the_first_table_works_as_it_is_pasted_and_calls_nothing_the_second_time(

@@ -92,8 +92,8 @@ print(json.dumps(list(Connector(json.loads({json.dumps(config)!r})).enrich([{{"r
 
 def test_add_an_endpoint_kind(house: House) -> None:
     house.follow("Add an endpoint kind")
-    assert "moderations" in house.spec()["endpoint"]["enum"]
-    reply = json.dumps({"model": "judge-1", "results": [{"flagged": True}]}).encode()
+    assert "score" in house.spec()["endpoint"]["enum"]
+    reply = json.dumps({"model": "judge-1", "data": [{"score": 0.5}]}).encode()
 
     class Judge(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -109,10 +109,10 @@ def test_add_an_endpoint_kind(house: House) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Judge) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/v1/moderations"
-        (row,) = enriched(house, {"url": url, "prompt": "{{ review }}", "model": "judge-1"})
+        url = f"http://127.0.0.1:{server.server_port}/v1/score"
+        (row,) = enriched(house, {"url": url, "system_prompt": "late", "prompt": "{{ review }}", "model": "judge-1"})
         server.shutdown()
-    assert (row["flagged"], row["_llm"]["status"]) == (True, "success")
+    assert (row["score"], row["_llm"]["status"]) == (0.5, "success")
 
 
 def test_add_a_file_format(house: House, endpoint: Endpoint) -> None:

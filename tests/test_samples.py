@@ -18,7 +18,7 @@ from tests.endpoint import Endpoint
 
 SAMPLES: Final = Path(__file__).parent.parent / "sample_configs"
 CONFIGS: Final = [path for path in sorted(SAMPLES.iterdir()) if path.suffix in (".json", ".yaml")]
-KINDS: Final = {"completions", "embeddings", "images", "realtime", "responses"}
+KINDS: Final = {"completions", "embeddings", "images", "moderations", "realtime", "responses"}
 """Those whose sample has their name; the other samples are for chat completions."""
 
 

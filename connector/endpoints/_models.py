@@ -7,12 +7,14 @@ from typing import Final
 
 EMBEDDING: Final = "embeddings"
 IMAGE: Final = "images"
+MODERATION: Final = "moderations"
 
 _NAMES: Final = {
     EMBEDDING: re.compile(r"embed|(?:^|[/-])(?:bge|gte|e5|minilm)(?:$|[-.])", re.IGNORECASE),
     IMAGE: re.compile(r"dall-e|gpt-image|stable-diffusion|flux|imagen", re.IGNORECASE),
     "audio": re.compile(r"whisper|(?:^|[/-])tts(?:$|[-.])|transcribe", re.IGNORECASE),
-    "moderation": re.compile(r"moderation|rerank", re.IGNORECASE),
+    MODERATION: re.compile(r"moderation", re.IGNORECASE),
+    "ranking": re.compile(r"rerank", re.IGNORECASE),
 }
 _CHAT: Final = re.compile(r"chat|instruct|gpt-[345]", re.IGNORECASE)
 

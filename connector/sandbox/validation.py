@@ -80,7 +80,7 @@ def checked(raw: bytes, request: Draft202012Validator, *, has_model: bool = True
         missing = next(name for name in error.validator_value if name not in error.instance)
         where = f"{where}.{missing}".removeprefix("body.")
         raise APIError(400, f"Missing required parameter: '{where}'.", where, "missing_required_parameter")
-    if has_model and body["model"] != MODEL:
+    if has_model and body.get("model", MODEL) != MODEL:
         message = f"The model `{body['model']}` does not exist or you do not have access to it."
         raise APIError(404, message, None, "model_not_found")
     if body.get("stream_options") and not body.get("stream"):

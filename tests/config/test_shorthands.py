@@ -122,7 +122,7 @@ def test_check_asks_the_chosen_model(endpoint: Endpoint) -> None:
     assert diagnosis.ok
     (paid,) = [call for call in endpoint.journal.calls if call.action == "answer"]
     assert (paid.body["model"], paid.body["max_tokens"]) == ("gpt-4o-mini", 1)
-    assert "USD" in diagnosis.message
+    assert "1 small request, $" in diagnosis.message
 
 
 @pytest.mark.parametrize(("option", "names"), [(None, ()), ("", ()), ("a", ("a",)), (" a, b ,", ("a", "b"))])

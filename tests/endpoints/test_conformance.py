@@ -21,7 +21,7 @@ SCHEMA: Final = {"title": "Label", "type": "object", "properties": {"label": {"t
 COUNTED_IF_ASKED: Final = {"chat", "completions"}
 """Whose streams bring the usage only where that is asked for."""
 
-WITHOUT_TEXT: Final = {"embeddings", "images", "image_edits"}
+WITHOUT_TEXT: Final = {"embeddings", "moderations", "images", "image_edits"}
 PLAYED: Final = [kind for kind in KINDS if kind in PATHS.values()]
 """The kinds that the loopback endpoint speaks."""
 
@@ -30,7 +30,8 @@ each_played = pytest.mark.parametrize("kind", PLAYED)
 
 NAMES: Final = (
     "choices index delta message content role finish_reason usage tool_calls function arguments name id text refusal "
-    "object model error type output status response data embedding logprobs prompt_tokens reasoning"
+    "object model error type output status response data embedding logprobs prompt_tokens reasoning "
+    "results flagged categories category_scores"
 ).split()
 junk = st.recursive(
     st.none()

@@ -34,6 +34,9 @@ PLACES: Final[tuple[tuple[str, dict[str, Any], str], ...]] = (
     ("completions", {"prompt": ["a", X]}, "prompt[1]"),
     ("embeddings", {"input": X}, "input"),
     ("embeddings", {"input": [X]}, "input[0]"),
+    ("moderations", {"input": X}, "input"),
+    ("moderations", {"input": [{"type": "text", "text": X}]}, "input[0].text"),
+    ("moderations", {"input": [{"type": "image_url", "image_url": {"url": X}}]}, "input[0].image_url.url"),
     ("images", {"prompt": X}, "prompt"),
     ("image_edits", {"prompt": X}, "prompt"),
     *(

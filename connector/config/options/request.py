@@ -160,7 +160,7 @@ class RequestOptions(BaseModel):
         le=2048,
         title="Batch size",
         description="The most rows per call, for endpoints that take many inputs at once: embeddings (64 by "
-        "default) and completions (1 by default).",
+        "default), moderations (32 by default) and completions (1 by default).",
     )
     rows_per_call: int | None = Field(
         default=None,
