@@ -21,6 +21,7 @@ FLOORS: Final = (
     "engines",
     "run",
     "check protocols report tables",
+    "evaluate",
     "connector parser signals",
     "commands",
     "cli",

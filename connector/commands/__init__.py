@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 from connector.parser import Parser
 
-_ORDER: Final = ("enrich", "preview", "check", "models", "report", "ledger", "config", "sandbox", "completion")
+_ORDER: Final = tuple("enrich preview evaluate check models report ledger config sandbox completion".split())
 
 COMMANDS = tuple(
     sorted(
@@ -31,7 +31,8 @@ class ExitCode(IntEnum):
     DONE = 0
     """Done; failed rows are in the output with their status."""
     FAILED_ROWS = 1
-    """Done, but no row was answered; or rows failed, under `--strict` or `on_error: fail`."""
+    """Done, but no row was answered; rows failed, under `--strict` or `on_error: fail`; or a config does not meet
+    what `evaluate` was told to demand."""
     USAGE = 2
     """The command line, the config or the input has to be changed."""
     ENDPOINT = 3

@@ -14,9 +14,8 @@ from connector.base.suggestions import file_meant
 from connector.config.config import Config
 from connector.ledger import Ledger
 from connector.run.ledger_memory import Earlier
-from connector.run.runtime import IN_MEMORY, ledger_path
+from connector.run.runtime import IN_MEMORY, ledger_path, preview_ledger
 
-_PREVIEWS: Final = "\npreview"
 _MOST: Final = 10  # ledgers of other outputs that are looked into
 _IN_USE: Final = "{}: a run uses this ledger: wait until it ends, or stop it with Ctrl-C, which keeps its replies"
 _OTHER: Final = "the ledger of another output of this name"
@@ -47,11 +46,6 @@ def run_ledger(config: Config, named: str | None, output: Path | None) -> RunLed
     if chosen.cache is None and output is not None and path is not None:
         earlier += _beside(output, path)
     return RunLedger(chosen, path, tuple(earlier))
-
-
-def preview_ledger(config: Config) -> Path | None:
-    """Returns where the replies are that previews have paid for, until a run wants them."""
-    return ledger_path(config, purpose=_PREVIEWS)
 
 
 def _beside(output: Path, own: Path) -> list[Earlier]:

@@ -47,8 +47,8 @@ _ALIASES: Final = {
 """The names that types have elsewhere."""
 
 
-def add_arguments(parser: Parser) -> None:
-    """Adds the input and the options that describe the request."""
+def add_input(parser: Parser) -> None:
+    """Adds the input."""
     given = parser.group("input")
     given.add_argument(
         "inputs",
@@ -72,6 +72,11 @@ def add_arguments(parser: Parser) -> None:
     )
     _databases.add_input(parser)
     given.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the input and the options that describe the request."""
+    add_input(parser)
     request = parser.group("request")
     add_config(request)
     request.add_argument("--prompt", metavar="TEXT", help="the prompt for each row; {{ column }} is the row's value")

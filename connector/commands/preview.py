@@ -22,13 +22,12 @@ from connector.base.records import Outcome, Record
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import common, screen
-from connector.commands._ledger_file import preview_ledger
 from connector.commands._options import add_arguments, config_from, input_from
 from connector.commands._types import count
 from connector.parser import Parser
 from connector.run.forecast import mean
 from connector.run.plan import Plan
-from connector.run.runtime import Runtime
+from connector.run.runtime import Runtime, preview_ledger
 from connector.run.sampling import candidates, sample
 
 _ROWS: Final = 5

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from typing import Any, Final
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from connector import endpoints
-from connector.base.amounts import counted, dollars, duration, pace
-from connector.base.terminal import printable
+from connector.base.amounts import counted, pace
 from connector.report import charts
 from connector.report.figures import Column, Figures
+from connector.report.html import ms, number, template
 
 _GOOD: Final = "success"
 _MEANINGS: Final = {
@@ -24,7 +22,6 @@ _MEANINGS: Final = {
     "filtered": "refused by a content filter or the model",
     "skipped": "not to be asked",
 }
-_NOTHING: Final = "n/a"
 
 
 def page(figures: Figures) -> str:
@@ -74,10 +71,10 @@ def _words(column: Column) -> str:
     if known is not None:
         what = f" {column.unit}" if column.unit else ""
         if known.minimum == known.maximum:
-            told.append(f"all {_number(known.minimum)}{what}")
+            told.append(f"all {number(known.minimum)}{what}")
         else:
-            span = f"{_number(known.minimum)} to {_number(known.maximum)}{what}"
-            told.append(f"{span}, median {_number(known.median)}, mean {_number(known.mean)}")
+            span = f"{number(known.minimum)} to {number(known.maximum)}{what}"
+            told.append(f"{span}, median {number(known.median)}, mean {number(known.mean)}")
         if known.beyond:
             told.append(f"the last bar counts {known.beyond:,} beyond it, too")
         if known.sampled < known.count:
@@ -101,63 +98,11 @@ def _latency_label(figures: Figures) -> str:
     known = figures.latency_ms
     if known is None:
         return "Latency over time"
-    return f"Latency: half of the answers within {_ms(known.median)}, 95 % within {_ms(known.p95)}"
-
-
-def _number(value: float) -> str:
-    if float(value).is_integer() and abs(value) < 1e15:  # noqa: PLR2004 - where floats are whole anyway
-        return f"{int(value):,}"
-    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
-def _count(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
-
-
-def _usd(value: float | None) -> str:
-    return "unknown" if value is None else dollars(value)
-
-
-def _ms(value: float | None) -> str:
-    if value is None:
-        return _NOTHING
-    return f"{value:,.0f} ms" if value < 1000 else f"{value / 1000:,.1f} s"  # noqa: PLR2004 - a second
-
-
-def _share(part: int, whole: int) -> str:
-    """Returns a share in per cent, never rounded to all or nothing."""
-    if not whole:
-        return _NOTHING
-    share = 100 * part / whole
-    if 0 < share < 0.1:  # noqa: PLR2004 - what would be shown as 0.0
-        return "< 0.1 %"
-    return f"{share:.0f} %" if part in (0, whole) else f"{min(share, 99.9):.1f} %"
-
-
-def _when(iso: str | None) -> str:
-    return "unknown" if iso is None else f"{iso[:10]} {iso[11:16]} UTC"
+    return f"Latency: half of the answers within {ms(known.median)}, 95 % within {ms(known.p95)}"
 
 
 def _option(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _shown(value: Any) -> Any:
-    """Makes what would steer a terminal, or turn the direction of writing, visible as text; markup stays as it is."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-_ENVIRONMENT: Final = Environment(
-    autoescape=True, finalize=_shown, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-_ENVIRONMENT.filters |= {
-    "count": _count,
-    "counted": counted,
-    "duration": duration,
-    "ms": _ms,
-    "number": _number,
-    "share": _share,
-    "usd": _usd,
-    "when": _when,
-}
-_TEMPLATE: Final = _ENVIRONMENT.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+_TEMPLATE: Final = template(__package__, "page.html")

@@ -26,11 +26,11 @@ Render = Callable[[Figures], str]
 """Turns figures into the text of a file."""
 
 
-def renderer(path: str) -> Render:
-    """Returns what writes a report of this name: `.html` is a page, `.json` the figures alone.
+def is_page(path: str) -> bool:
+    """Returns whether a report of this name is a page (`.html`), not the figures alone (`.json`).
 
     Raises:
-        ConfigError: The name ends in another way, its folder is missing, or what draws the page is not installed.
+        ConfigError: The name ends in another way, or its folder is missing.
     """
     suffix, folder = Path(path).suffix.lower(), Path(path).parent
     if suffix not in (".html", ".htm", ".json"):
@@ -39,7 +39,16 @@ def renderer(path: str) -> Render:
         )
     if not folder.is_dir():
         raise ConfigError(f"--report {json.dumps(path)}: there is no folder {folder}: make it, or name another one")
-    if suffix == ".json":
+    return suffix != ".json"
+
+
+def renderer(path: str) -> Render:
+    """Returns what writes a report of this name: `.html` is a page, `.json` the figures alone.
+
+    Raises:
+        ConfigError: The name ends in another way, its folder is missing, or what draws the page is not installed.
+    """
+    if not is_page(path):
         return _as_json
     try:
         return _page_of(import_module("connector.report.page"))

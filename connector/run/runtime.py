@@ -52,6 +52,7 @@ _NO_PRICES: Final = (
     f"reply cost, and the run stops at the first reply that does not: set prices, or run {EXTRA}"
 )
 
+_PREVIEWS: Final = "\npreview"
 _REPLIES: Final = 4  # times max_response_bytes that large replies may take together, decoded, until they are mapped
 IN_MEMORY: Final = "none"
 """The value of `cache` that keeps the ledger in memory."""
@@ -140,6 +141,11 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
     if beside is not None:
         return beside.with_name(f"{beside.name}.ledger")
     return cached(f"{config.identity}\n{config.input!r}{purpose}", "ledger")
+
+
+def preview_ledger(config: Config) -> Path | None:
+    """Returns where the replies are that previews and evaluations have paid for, until a run wants them."""
+    return ledger_path(config, purpose=_PREVIEWS)
 
 
 def memory_of(plan: Plan) -> Path | None:

@@ -1,0 +1,68 @@
+"""Variants: configs that answer the same rows, through the ordinary path of a run and its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
+from typing import NamedTuple
+
+from connector import check
+from connector.base.clock import Clock
+from connector.base.records import Outcome, Record
+from connector.engines import Stop
+from connector.run.pipeline import Result
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime, preview_ledger
+from connector.run.summary import Summary
+
+Watch = Callable[[Iterator[Result], Runtime], Iterator[Result]]
+"""Passes the results of a run on, and counts them in the runtime's summary."""
+
+
+class Variant(NamedTuple):
+    """A config and what it made of the rows.
+
+    Attributes:
+        name: A letter.
+        title: What people know it by, such as the name of its file.
+        outcomes: One for each row, in the order of the rows.
+        summary: What this run came to: what was paid for now, and what was known.
+    """
+
+    name: str
+    title: str
+    plan: Plan
+    outcomes: Sequence[Outcome]
+    summary: Summary
+
+
+def counted(results: Iterator[Result], runtime: Runtime) -> Iterator[Result]:
+    """Passes results on, counted, and says nothing."""
+    return runtime.summary.watched(results)
+
+
+def without(record: Record, hidden: Collection[str]) -> Record:
+    """Returns a row without the columns of its truth: no prompt may see them, and answers may have their names."""
+    data = {name: value for name, value in record.data.items() if name not in hidden}
+    return Record(record.index, data, record.stream, record.problem)
+
+
+def answered(
+    name: str,
+    title: str,
+    plan: Plan,
+    records: Sequence[Record],
+    *,
+    watch: Watch = counted,
+    stop: Stop | None = None,
+    clock: Clock | None = None,
+) -> Variant:
+    """Asks for rows by a config. Replies that previews, studios and evaluations have paid for are taken from there.
+
+    Raises:
+        FatalError: The run had to stop; what it has paid for is kept.
+    """
+    with Runtime(plan, preview_ledger(plan.config), stop=stop, clock=clock) as runtime, check.explaining(runtime):
+        with closing(watch(runtime.run(records), runtime)) as results:  # type: ignore[type-var]
+            found = {each.record.index: each for each in results if isinstance(each, Outcome)}
+        return Variant(name, title, plan, [found[record.index] for record in records], runtime.summary)
