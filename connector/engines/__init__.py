@@ -138,6 +138,11 @@ def nothing_else(call: Call, error: RetryableError) -> Sequence[Call]:
     return ()
 
 
+def always() -> bool:
+    """Takes every table for one that can succeed."""
+    return True
+
+
 class Stop:
     """A request that a run ends: what is in flight is finished, nothing new begins.
 
@@ -202,6 +207,8 @@ class Control(NamedTuple):
 
     `grace`: for how many seconds it waits for calls in flight once a stop is asked for. `resolve`: says what follows
     from a result that needs no retry. `otherwise`: says what to make instead of a call that failed more than once.
+    `is_proven`: says whether the table can succeed at all; until then, workers get no call ahead of time, so that what
+    is asked again for the first rows does not wait behind others.
     """
 
     limits: Limits
@@ -213,6 +220,7 @@ class Control(NamedTuple):
     grace: float = 10.0
     resolve: Resolve = as_it_stands
     otherwise: Otherwise = nothing_else
+    is_proven: Callable[[], bool] = always
 
     def ending(self, since: float = 0.0) -> str:
         """Returns what is still done once the run is asked to end, `since` so many seconds, for people."""

@@ -121,9 +121,9 @@ class _Loop:
 
     def _room(self, now: float) -> int:
         """Returns how many calls the workers may have: none ahead of time where they might not have to be made."""
-        limits = self._control.limits
+        control, limits = self._control, self._control.limits
         room = limits.room(now)
-        is_free = self._control.breaker.is_reached and room == limits.most and not limits.is_paced
+        is_free = control.breaker.is_reached and control.is_proven() and room == limits.most and not limits.is_paced
         return room + (_AHEAD if is_free else 0)
 
     def _next(self, now: float) -> Any:

@@ -71,7 +71,13 @@ def run(
     """
     budget = budget or Budget()
     resolver = Resolver(plan_of, fallbacks or Fallbacks({}), room)
-    control = control._replace(stop=Stop(control.stop), resolve=resolver, otherwise=resolver.otherwise)
+    breaker = control.breaker
+    control = control._replace(
+        stop=Stop(control.stop),
+        resolve=resolver,
+        otherwise=resolver.otherwise,
+        is_proven=lambda: breaker.has_succeeded,
+    )
     in_flight = InFlight()
     watermark = Watermark()
     first_rows = FirstRows()

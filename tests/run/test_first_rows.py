@@ -82,14 +82,15 @@ def config(endpoint: Endpoint, cache: Path, **options: Any) -> dict[str, Any]:
     return {**given, **options}
 
 
-def test_a_model_that_ignores_the_schema_is_not_paid_for_a_whole_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repairs", [0, 1, 3])
+def test_a_model_that_ignores_the_schema_costs_no_more_than_the_first_rows(tmp_path: Path, repairs: int) -> None:
     schema = {"type": "object", "properties": {"label": {"enum": ["a", "b"]}}, "required": ["label"]}
-
     text = {"choices": [{"message": {"role": "assistant", "content": "I like it."}, "finish_reason": "stop"}]}
     rows = [{"text": f"row {number}"} for number in range(1000)]
+    options = {"output_schema": json.dumps(schema), "max_repairs": repairs}
     with Endpoint(posted(lambda _: answer(200, text))) as endpoint:
-        connector = Connector(config(endpoint, tmp_path / "ledger", output_schema=json.dumps(schema), max_repairs=0))
+        connector = Connector(config(endpoint, tmp_path / "ledger", **options))
         with pytest.raises(OutageError, match=r"all failed in the same way.*change model, prompt or output_schema"):
             list(connector.enrich(rows))
         asked = [call for call in endpoint.journal.calls if call.kind]
-    assert ENOUGH <= len(asked) < ENOUGH + 4 + 64 + 10, "those in flight, and what lay ready"
+    assert 0 <= len(asked) - ENOUGH * (1 + repairs) <= 4 * (1 + repairs), "beside them, those that were in flight"

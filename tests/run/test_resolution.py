@@ -298,9 +298,9 @@ def test_a_server_that_fails_at_every_schema_is_asked_in_another_way_in_this_run
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with Endpoint(lambda call: fails(call, "response_format") or said(call, '{"n": 7}')) as endpoint:
-        rows = enriched(endpoint, 40, output_schema=SCHEMA, concurrency=4, max_retries=4)
-    assert [row["n"] for row in rows] == [7] * 40
-    assert sum("response_format" in body for body in bodies(endpoint)) < 60, "after three rows it is known"
+        rows = enriched(endpoint, 200, output_schema=SCHEMA, concurrency=4, max_retries=4)
+    assert [row["n"] for row in rows] == [7] * 200
+    assert sum("response_format" in body for body in bodies(endpoint)) < 120, "after three rows it is known"
     assert not any(b"prompt" in path.read_bytes() for path in tmp_path.rglob("*.endpoint.json"))
 
 
