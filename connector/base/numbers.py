@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+from array import array
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Self
@@ -199,6 +200,8 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
     def other(each: Any) -> Any:
         if isinstance(each, Number):
             return orjson.Fragment(each.json)
+        if type(each) is array:
+            return each.tolist()
         if default is None:
             raise TypeError(f"{type(each).__name__} is not JSON")
         made = default(each)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from array import array
 from binascii import b2a_base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -39,7 +40,8 @@ from connector.base import numbers
 NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 """The options with which orjson leaves to `json_form` what it would write in another form."""
 
-_NATIVE: Final = frozenset({str, int, bool, list, dict, type(None)})
+_NATIVE: Final = frozenset({str, int, bool, list, dict, array, type(None)})
+_NESTED: Final = frozenset({array, dict, list})
 _SCALARS: Final = frozenset({str, bool, int, type(None)})
 _NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
 _TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
@@ -203,6 +205,18 @@ def plain(value: Any) -> Any:
     if kind is dict:
         return {key if type(key) is str else key_text(key): plain(each) for key, each in value.items()}
     return plain(json_form(value))
+
+
+def listed(value: Any) -> Any:
+    """Returns a value with lists in place of arrays of numbers, also of those inside it."""
+    kind = type(value)
+    if kind is array:
+        return value.tolist()
+    if kind is dict:
+        return {key: listed(each) for key, each in value.items()}
+    if kind is list and any(type(each) in _NESTED for each in value):
+        return [listed(each) for each in value]
+    return value
 
 
 def dumps(value: object, option: int = 0) -> bytes:

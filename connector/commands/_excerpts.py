@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ def excerpt(value: JSON) -> JSON:
     """Returns a value with its files, long texts and long lists of numbers told in a few words."""
     if isinstance(value, dict):
         return {name: excerpt(each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | array):
         if len(value) > _MANY and all(isinstance(each, int | float) for each in value):
             return [*value[:_FEW], f"… {counted(len(value) - _FEW, 'more number')}"]
         return [excerpt(each) for each in value]

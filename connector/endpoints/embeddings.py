@@ -68,6 +68,13 @@ _LONGEST: Final = 1e6
 
 _NUMBERS: Final = frozenset({float, int})
 
+_NOT_SINGLE: Final = "the reply's embedding holds NaN, or a number too large for single precision"
+_SMALL: Final = bytes(byte for byte in range(256) if byte % 0x80 < 0x50)  # noqa: PLR2004 - see below
+"""The highest bytes of float32 values below 2**33, finite ones therefore."""
+
+_FEW: Final = 8192
+"""So many small numbers have a length below `_ABSURD`."""
+
 
 def _as_floats(body: dict[str, JSON]) -> dict[str, JSON] | None:
     """Leaves the format out: every server then sends numbers in plain JSON."""
@@ -111,7 +118,7 @@ def answer(body: dict[str, Any]) -> Answer:
     """Reads the vector: a success if its numbers are finite. There is no text."""
     usage, model = usage_of(body), text_or_none(body.get("model"))
     try:
-        vector_of(_first(body))
+        _read(_first(body))
     except ValueError as error:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, str(error))
     return Answer(None, None, model, usage)
@@ -129,7 +136,7 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  #
     def unmet(body: dict[str, Any], answer: Answer) -> str | None:
         del answer
         given = _first(body)
-        found = len(vector_of(given)) if isinstance(given, str) else 0
+        found = len(_read(given)) if isinstance(given, str) else 0
         if found != 2 * asked:
             return None
         return f"the embedding's base64 holds {found} numbers for {asked} dimensions: leave out encoding_format"
@@ -137,9 +144,9 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  #
     return unmet
 
 
-def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """Returns the vector, whatever form it came in, and how many numbers it has."""
-    vector = vector_of(_first(body))
+def values(body: dict[str, Any]) -> dict[str, Any]:
+    """Returns the vector, an `array` if it came packed, and how many numbers it has."""
+    vector = _read(_first(body))
     return {"embedding": vector, "dimensions": len(vector)}
 
 
@@ -202,17 +209,39 @@ def dedicated_model(offered: Sequence[str]) -> str | None:
     return next((name for name in offered if "embed" in name.lower()), None)
 
 
-def vector_of(value: Any) -> list[float]:
+class _Reader:
+    """Reads vectors, and keeps the last one: each is asked for when its reply is judged, and when it is mapped."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Any, Sequence[float]] = (None, ())
+
+    def read(self, value: Any) -> Sequence[float]:
+        last, vector = self._last
+        if value is None or value is not last:
+            vector = vector_of(value)
+            self._last = (value, vector)
+        return vector
+
+
+_read: Final = _Reader().read
+
+
+def vector_of(value: Any) -> Sequence[float]:
     """Reads an embedding: a list of numbers, base64 of little-endian float32, or the list as JSON text.
 
     Base64 of float64, as from vLLM 0.5.2, is told by its numbers, which make no sense as float32.
 
     Where there is a list for each token, it returns their mean, as most servers do by themselves.
 
+    Returns:
+        The numbers of base64 as an `array`, those of JSON as a list.
+
     Raises:
         ValueError: It is no vector of finite numbers in single precision. The message is fit for users.
     """
     vector = _decoded(value) if isinstance(value, str) else value
+    if type(vector) is array:
+        return vector
     if isinstance(vector, list) and vector and all(isinstance(each, list) for each in vector):
         vector = _mean([_checked(each) for each in vector])
     return _checked(vector)
@@ -227,19 +256,24 @@ def _decoded(text: str) -> Any:
         raise ValueError("the reply's embedding is a text that is neither base64 nor JSON") from None
     if len(data) % _FLOAT:
         raise ValueError("the reply's embedding is cut: its base64 holds no whole number of float32 values")
-    vector = _numbers("f", data)
+    vector = _numbers(data, _FLOAT)
+    if not data or (len(vector) <= _FEW and not data[_FLOAT - 1 :: _FLOAT].translate(None, _SMALL)):
+        return vector or None
     if not _length(vector) < _ABSURD and len(data) % _DOUBLE == 0:
-        doubles = _numbers("d", data)
+        doubles = _numbers(data, _DOUBLE)
         if _SHORTEST < _length(doubles) < _LONGEST:
-            return doubles
+            return doubles.tolist()
+    if not _length(vector) <= _LARGEST:  # false for NaN too
+        raise ValueError(_NOT_SINGLE)
     return vector
 
 
-def _numbers(kind: Literal["f", "d"], data: bytes) -> list[float]:
-    numbers: array[float] = array(kind, data)
+def _numbers(data: bytes, size: int) -> array[float]:
+    """Returns little-endian numbers of so many bytes."""
+    numbers = array("f" if size == _FLOAT else "d", data)
     if sys.byteorder == "big":
         numbers.byteswap()
-    return numbers.tolist()
+    return numbers
 
 
 def _mean(vectors: list[list[float]]) -> list[float]:
@@ -255,11 +289,11 @@ def _checked(vector: Any) -> list[float]:
     if not kinds <= _NUMBERS:
         raise ValueError("the reply's embedding holds a value that is not a number")
     if not _length(vector) <= _LARGEST:  # false for NaN too
-        raise ValueError("the reply's embedding holds NaN, or a number too large for single precision")
+        raise ValueError(_NOT_SINGLE)
     return vector if kinds == {float} else list(map(float, vector))
 
 
-def _length(vector: list[float]) -> float:
+def _length(vector: Sequence[float]) -> float:
     try:
         return math.hypot(*vector)
     except OverflowError:  # a whole number beyond every float

@@ -54,7 +54,7 @@ def dumps(message: Any) -> bytes:
     try:
         return numbers.dumps(message)
     except TypeError:  # half of a character
-        return json.dumps(message).encode()
+        return json.dumps(message, default=list).encode()  # a vector may be an `array`
 
 
 def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:

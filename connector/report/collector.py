@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -256,7 +257,7 @@ class _Column:
             self._values.add(_text(value))
             if math.isfinite(number := _float(value)):
                 self._sample.add(number, rank)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple | array):
             self._types["list"] += 1
             self._sample.add(len(value), rank)
         elif isinstance(value, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -80,7 +81,7 @@ def _number(value: JSON) -> float:
 
 def _numbers(value: JSON) -> Any:
     """Returns a list of numbers; a long vector of floats, as most are, is not copied."""
-    if isinstance(value, list) and set(map(type, value)) == {float}:
+    if type(value) is array or (type(value) is list and set(map(type, value)) == {float}):
         return value
     return [None if each is None else _number(each) for each in _items(value)]
 

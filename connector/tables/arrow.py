@@ -6,14 +6,18 @@ Any library's tables are taken by Arrow's PyCapsule interface
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
+from connector.base.arrow_vectors import FLOATS, arrow_list
 from connector.base.errors import ConfigError
 from connector.base.records import GROUP, Outcome, Record, Schema, Status, is_earlier, kept_as
+from connector.base.values import listed
+from connector.base.vectors import single
 from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
 from connector.tables import OnError
@@ -92,11 +96,17 @@ class ArrowTable:
             start = end - batch.num_rows
             inputs = _picked(batch, [outcome.record.index - start for outcome in done])
         gained = [{**outcome.columns, **outcome.group} for outcome in done]
-        arrays = [pa.array([row[name] for row in gained], each.type) for name, each in columns.items()]
+        arrays = [_column([row[name] for row in gained], each.type) for name, each in columns.items()]
         fields = [pa.field(name, each.type) for name, each in columns.items()]
         kept = [place for place, name in enumerate(given.names) if GROUP not in columns or not is_earlier(name)]
         schema = pa.schema([*(given.field(place) for place in kept), *fields], metadata=given.metadata)
         return pa.RecordBatch.from_arrays([*(inputs[place] for place in kept), *arrays], schema=schema)
+
+
+def _column(values: list[Any], type_: pa.DataType) -> pa.Array:
+    if type_ == FLOATS and all(value is None or type(value) is array for value in values):
+        return arrow_list([None if value is None else single(value) for value in values])
+    return pa.array([listed(value) for value in values], type_)
 
 
 def _picked(batch: pa.RecordBatch, places: list[int]) -> list[pa.Array]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier, kept_row
+from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier, kept_row, merged
+from connector.base.values import listed
 from connector.run.pipeline import Result
 from connector.tables import OnError
 
@@ -41,7 +42,8 @@ class DictTable(NamedTuple):
                 if not is_said and any(map(is_earlier, result.record.data)):
                     is_said = True
                     _LOG.warning('the provenance of an earlier run, "%s", is replaced: keep_llm_as keeps it', GROUP)
-                yield result.row
+                gained = {**result.columns, **result.group}
+                yield merged(result.record.data, {name: listed(value) for name, value in gained.items()})
 
     def close(self) -> None:
         """Does nothing: there is nothing to release."""

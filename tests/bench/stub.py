@@ -3,7 +3,8 @@
 `python -m tests.bench.stub --latency 0.2` prints its base URL. Each POST is answered after the latency with
 `echo:MARKER`, where MARKER is what stands between `[[` and `]]` in the last content of the request; it is copied as
 JSON text, so it may hold anything. With `"stream": true` the reply comes as events in one write: a client reads it as
-fast as it can. `GET /stats` tells `calls`, `peak_in_flight` and the `cpu_seconds` of this process so far.
+fast as it can. A request with an `"input"` of texts gets a vector for each, as base64 or as numbers, as it asks for;
+`vector_of` tells which. `GET /stats` tells `calls`, `peak_in_flight` and the `cpu_seconds` of this process so far.
 
 Nothing is parsed beyond what that takes. Requests may be pipelined only while the latency is 0.
 """
@@ -15,9 +16,12 @@ import asyncio
 import json
 import random
 import time
+from array import array
+from binascii import b2a_base64
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Final, cast
+from zlib import crc32
 
 _OK: Final = b"HTTP/1.1 200 OK\r\ncontent-type: "
 _JSON: Final = _OK + b"application/json\r\ncontent-length: %d\r\n\r\n%b"
@@ -35,6 +39,44 @@ _STREAMED: Final = (b'"stream": true', b'"stream":true')
 
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+DIMENSIONS: Final = 1536
+_VECTORS: Final = 256  # that differ
+_EMBEDDED: Final = (
+    b'{"object": "list", "model": "stub", "data": [%b], "usage": {"prompt_tokens": 20, "total_tokens": 20}}'
+)
+_ITEM: Final = b'{"object": "embedding", "index": %d, "embedding": %b}'
+
+
+@cache
+def vector_of(number: int) -> array[float]:
+    """Returns a vector of unit length in single precision; there are 256."""
+    chance = random.Random(number)
+    numbers = [chance.gauss(0.0, 1.0) for _ in range(DIMENSIONS)]
+    length = sum(each * each for each in numbers) ** 0.5
+    return array("f", [each / length for each in numbers])
+
+
+def number_of(text: str) -> int:
+    """Returns which vector a text gets."""
+    return crc32(text.encode()) % _VECTORS
+
+
+@cache
+def _form(number: int, form: str) -> bytes:
+    vector = vector_of(number)
+    if form == "base64":
+        return b'"%b"' % b2a_base64(vector.tobytes(), newline=False)
+    return json.dumps([float(f"{each:.9g}") for each in vector]).encode()
+
+
+def embedded(body: bytes) -> bytes:
+    asked = json.loads(body)
+    form = asked.get("encoding_format", "float")
+    items = (_ITEM % (index, _form(number_of(text), form)) for index, text in enumerate(asked["input"]))
+    content = _EMBEDDED % b", ".join(items)
+    return _JSON % (len(content), content)
 
 
 def whole(marker: bytes) -> bytes:
@@ -98,9 +140,12 @@ class Connection(asyncio.Protocol):
         if request.startswith(b"GET"):
             self._transport.write(self._stub.stats())
             return
-        _, _, after = request.rpartition(b'"content"')
-        marker = after.partition(b"[[")[2].partition(b"]]")[0]
-        reply = (self._stub.streamed if any(sign in request for sign in _STREAMED) else whole)(marker)
+        if request.startswith(b"POST /v1/embeddings"):
+            reply = embedded(request.partition(b"\r\n\r\n")[2])
+        else:
+            _, _, after = request.rpartition(b'"content"')
+            marker = after.partition(b"[[")[2].partition(b"]]")[0]
+            reply = (self._stub.streamed if any(sign in request for sign in _STREAMED) else whole)(marker)
         wait = self._stub.wait()
         if wait:
             self._later(wait, self._send, reply)

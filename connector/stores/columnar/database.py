@@ -15,6 +15,8 @@ from connector.stores.staging.spool import no_room
 _ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
 """Limits of memory, the next one taken only when rows need it. The last is DuckDB's own, 80% of the machine's."""
 
+_CRAMPED: Final = ("SET memory_limit", "Out of Memory")
+
 Statement: TypeAlias = str | Callable[[int], str]
 """SQL, or a function that returns it for the number of times that the memory limit has been raised."""
 
@@ -73,6 +75,20 @@ class Database:
                 else:
                     return
 
+    def export(self, statement: str, rows: int, take: Callable[[Any], None]) -> None:
+        """Hands the rows of a query to `take` as a stream of Arrow's batches of so many rows; needs pyarrow.
+
+        Where memory runs out, `take` is called again, with all rows from the first.
+        """
+        with closing(self._connection.cursor()) as cursor:
+            while True:
+                try:
+                    result = cursor.sql(statement)
+                    stream = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader  # its older name
+                    return take(stream(rows))
+                except (duckdb.Error, OSError) as error:  # an `OSError` within a stream
+                    self._make_room(error)
+
     def count(self, table: str) -> int:
         """Returns how many rows a table has."""
         ((rows,),) = self.run(f"FROM {table} SELECT count(*)")
@@ -83,10 +99,10 @@ class Database:
         relation = self._connection.sql(f"FROM {table} LIMIT 0")
         return dict(zip(relation.columns, relation.types, strict=True))
 
-    def _make_room(self, error: duckdb.Error) -> None:
+    def _make_room(self, error: Exception) -> None:
         """Raises the memory limit if memory was what was missing, else the error again."""
         text = str(error)
-        cramped = isinstance(error, duckdb.OutOfMemoryException) or "SET memory_limit" in text
+        cramped = isinstance(error, duckdb.OutOfMemoryException) or any(sign in text for sign in _CRAMPED)
         if "max_temp_directory_size" in text:
             raise no_room(error, self.directory.parent) from error
         if not cramped or self._level + 1 == len(_ROOM):

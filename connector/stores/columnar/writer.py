@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from contextlib import ExitStack
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -14,8 +16,10 @@ import orjson
 from connector.base.numbers import Number
 from connector.base.records import JSON, Record, Schema, merged, remaining
 from connector.base.values import NullError, text
+from connector.base.vectors import is_vector
 from connector.stores import Source
-from connector.stores.columnar.columns import SnapshotColumn, Structure, identifier, literal
+from connector.stores.columnar import load
+from connector.stores.columnar.columns import NESTED, DuckType, SnapshotColumn, Structure, identifier, literal
 from connector.stores.columnar.database import Database, Statement
 from connector.stores.columnar.scans import line_scan
 from connector.stores.columnar.snapshot import Snapshot
@@ -25,8 +29,14 @@ from connector.stores.staging.publish import publish, writing
 from connector.stores.staging.shapes import Shape, check_names, clash
 from connector.stores.staging.spool import Spool
 
-_EXACT: Final = frozenset({list, dict, Number, Decimal})
+_EXACT: Final = frozenset({list, dict, array, Number, Decimal})
 _LEFT_OUT: Final = b"null\n"
+_PLAIN: Final = frozenset(
+    {
+        *("boolean", "float", "double", "varchar", "date", "timestamp"),
+        *(f"{sign}{size}" for sign in ("", "u") for size in ("tinyint", "smallint", "integer", "bigint")),
+    }
+)
 _DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_timezone": "TIMESTAMP WITH TIME ZONE"}
 
 
@@ -90,6 +100,7 @@ class ColumnarWriter:
         waiting = list(added) if self._snapshot else columns
         self._keys = {name: f"c{place}" for place, name in enumerate(waiting)} if clash(waiting) else {}
         self._parted = {name for name in added if isinstance(layout.structure(name, added[name], {}), dict)}
+        self._vectors = self._vector_columns() if layout.is_typed else None
         self._shape = Shape.of_table() if layout.is_typed or not self._known else None
         self._spool = Spool(
             self._directory / "rows.jsonl",
@@ -100,6 +111,8 @@ class ColumnarWriter:
         )
         self._stack = ExitStack()
         self._stack.callback(self._spool.close)
+        if self._vectors is not None:
+            self._stack.callback(self._vectors.close)
         self._database = (
             self._snapshot.database if self._snapshot else self._stack.enter_context(Database(self._directory))
         )
@@ -118,6 +131,8 @@ class ColumnarWriter:
                 name: _cell(value) if type(value) in _EXACT and name not in self._parted else value
                 for name, value in row.items()
             }
+        if self._vectors is not None:
+            row = self._vectors.set_aside(record.index, row)
         if self._keys and row is not None:
             row = {key: row.get(name) for name, key in self._keys.items()}
         self._spool.write(record.index, row)
@@ -131,29 +146,43 @@ class ColumnarWriter:
         compression = self._file.compression
         with writing(self._place, duckdb.Error):
             try:
-                self._database.run(self._copy(rows, output, dates=True))
+                self._write(rows, output, dates=True)
             except duckdb.ConversionException:
                 # What a database calls a timestamp need not be one.
-                self._database.run(self._copy(rows, output, dates=False))
+                self._write(rows, output, dates=False)
             if not compression.is_native:
                 output = compressed(output, compression, self._directory)
             publish(output, self._file.path)
 
-    def _copy(self, rows: Path, output: Path, *, dates: bool) -> Statement:
-        """Returns the statement that writes the file."""
+    def _write(self, rows: Path, output: Path, *, dates: bool) -> None:
         structures = self._structures()
+        if self._vectors is None:
+            self._database.run(self._copy(structures, rows, output, dates=dates))
+            return
+        columns = self._cells(structures, dates=dates)
+        cells = ", ".join(f"{sql} AS c{place}" for place, sql in enumerate(columns.values()))
+        statement = f"FROM {self._waiting(structures, rows)} SELECT {cells} WHERE line <> 'null'"
+        as_json = frozenset(name for name, structure in structures.items() if structure == "JSON")
+        self._vectors.write(self._database, statement, list(columns), as_json, output)
+
+    def _waiting(self, structures: Mapping[str, Structure], rows: Path) -> str:
+        """Returns the rows that have been waiting: their `line`, and `v`, what is in it; beside those of the input."""
         keyed = {self._keys.get(name, name): structure for name, structure in structures.items()}
         v = f"from_json(line, {literal(orjson.dumps(keyed).decode())})" if keyed else "NULL"
+        beside = "input POSITIONAL JOIN " if self._snapshot else ""
+        return f"{beside}({line_scan(rows, self._spool.longest)} SELECT line, {v} AS v)"
+
+    def _copy(self, structures: Mapping[str, Structure], rows: Path, output: Path, *, dates: bool) -> Statement:
+        """Returns the statement that writes the file."""
         columns = self._cells(structures, dates=dates) or {"nothing": "NULL"}
         is_headed = clash(columns) is not None
         named = {f"c{place}" if is_headed else name: sql for place, (name, sql) in enumerate(columns.items())}
         cells = ", ".join(f"{sql} AS {identifier(name)}" for name, sql in named.items())
         head = f"SELECT {', '.join(map(literal, columns))} UNION ALL " if is_headed else ""
-        beside = "input POSITIONAL JOIN " if self._snapshot else ""
-        waiting = f"({line_scan(rows, self._spool.longest)} SELECT line, {v} AS v)"
+        waiting = self._waiting(structures, rows)
         compression = self._file.compression if self._file.compression.is_native else UNCOMPRESSED
         return lambda level: (
-            f"COPY ({head}(FROM {beside}{waiting} SELECT {cells} WHERE line <> 'null')) TO {literal(str(output))} "
+            f"COPY ({head}(FROM {waiting} SELECT {cells} WHERE line <> 'null')) TO {literal(str(output))} "
             f"({self._layout.options(compression.name, level, is_headed=is_headed)})"
         )
 
@@ -187,6 +216,25 @@ class ColumnarWriter:
                 cell = f"CAST({cell} AS {date})"
             cells |= self._layout.cells(name, structure, cell)
         return cells
+
+    def _vector_columns(self) -> Any:
+        """Returns what takes the vectors out of the rows and writes the file; `None` where DuckDB writes it alone.
+
+        It takes pyarrow, to which DuckDB hands the other columns: each has to be of a type that is the same in both.
+        """
+        names = [name for name, schema in self._added.items() if is_vector(schema)]
+        if not names or find_spec("pyarrow") is None:
+            return None
+        if self._snapshot and not all(map(_is_plain, self._snapshot.database.types("input").values())):
+            return None
+        return load("vectors").VectorColumns(self._directory, names)
+
+
+def _is_plain(type_: DuckType) -> bool:
+    """Whether a type is the same in a file whether DuckDB or pyarrow writes it."""
+    if type_.id in NESTED:
+        return type_.id in ("list", "struct") and all(_is_plain(child) for _, child in type_.children)
+    return str(type_).lower() in _PLAIN
 
 
 def _cell(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
 from typing import Any, Final, Self
@@ -56,6 +57,7 @@ _NAMES: Final = {
     str: "string",
     dict: "object",
     list: "array",
+    array: "array",
 }
 _NUMBERS: Final = {int, float, Number, Wide, Digits, LongInteger, NoneType}
 
@@ -107,7 +109,10 @@ class Shape:
         if len(self.fields) > self.most:
             return ()
         for key, item in value.items():
-            self.fields.setdefault(key, Shape()).types.add(type(item))
+            shape = self.fields.setdefault(key, Shape())
+            shape.types.add(type(item))
+            if type(item) is array:
+                shape.enter(item[:1])
         nested = tuple(key for key, item in value.items() if type(item) in _NESTED)
         if len(self.seen) >= _SIGNATURES:
             self.seen.clear()

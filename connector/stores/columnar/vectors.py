@@ -1,0 +1,172 @@
+"""Parquet files with vectors: these wait as bytes, and pyarrow writes them beside the columns that DuckDB makes.
+
+As JSON, vectors would be five times as long, and slow to write and to read.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice, repeat
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from connector.base.arrow_vectors import FLOATS, arrow_list
+from connector.base.errors import ConfigError
+from connector.base.vectors import single
+from connector.stores.columnar.database import Database
+from connector.stores.staging.ordered import BUFFER
+from connector.stores.staging.spool import no_room
+
+_ROWS: Final = 512  # of a batch
+_GROUP_BYTES: Final = 1 << 25  # of a row group: its vectors are held in memory
+_MOST_ROWS: Final = 20_480  # of a row group
+_LEFT_OUT, _NULL = -2, -1
+
+
+class VectorColumns:
+    """The vectors of some columns of a file.
+
+    Args:
+        directory: A private one.
+        names: The columns.
+    """
+
+    def __init__(self, directory: Path, names: Sequence[str]) -> None:
+        self._directory = directory
+        self._files = {name: _VectorFile(directory / f"{place}.vectors") for place, name in enumerate(names)}
+
+    def set_aside(self, index: int, row: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Takes the vectors of a row, and returns the row without them. `None` is left out.
+
+        Raises:
+            ConfigError: A value is no vector.
+            StorageError: The disk is full.
+        """
+        if row is None:
+            return None
+        for name, file in self._files.items():
+            try:
+                file.put(index, row.get(name))
+            except TypeError:
+                raise ConfigError(
+                    f'the column "{name}" holds vectors, and row {index + 1} has another value there: give it a column '
+                    "of its own in response_format"
+                ) from None
+            except OSError as error:
+                raise no_room(error, self._directory.parent) from error
+        return {name: value for name, value in row.items() if name not in self._files}
+
+    def write(
+        self, database: Database, statement: str, columns: Sequence[str], as_json: frozenset[str], output: Path
+    ) -> None:
+        """Writes a file.
+
+        Args:
+            database: What runs the statement.
+            statement: Gives the rows that are kept; in place of vectors it has nulls.
+            columns: The columns, in the order in which the statement has them.
+            as_json: Those whose texts are JSON.
+            output: The file.
+        """
+        width = max(file.longest for file in self._files.values())
+        rows = max(_ROWS, min(_MOST_ROWS, _GROUP_BYTES // max(1, width)))
+
+        def take(stream: pa.RecordBatchReader) -> None:
+            types = [self._type(name, field.type, as_json) for name, field in zip(columns, stream.schema, strict=True)]
+            schema = pa.schema(list(zip(columns, types, strict=True)))
+            others = [leaf for field in schema if field.name not in self._files for leaf in _leaves(field)]
+            vectors = {name: file.read() for name, file in self._files.items()}
+            with parquet.ParquetWriter(
+                output,
+                schema,
+                compression="zstd",
+                use_dictionary=others,
+                write_statistics=others,
+                use_byte_stream_split=[leaf for name in self._files for leaf in _leaves(schema.field(name))],
+                store_schema=False,
+            ) as writer:
+                for batch in stream:
+                    for start in range(0, batch.num_rows, _ROWS):
+                        part = batch.slice(start, _ROWS)
+                        arrays = [
+                            arrow_list(list(islice(vectors[name], part.num_rows)))
+                            if name in vectors
+                            else pa.ExtensionArray.from_storage(type_, column)
+                            if isinstance(type_, pa.BaseExtensionType)
+                            else column
+                            for name, type_, column in zip(columns, types, part.columns, strict=True)
+                        ]
+                        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema), rows)
+
+        database.export(statement, _ROWS, take)
+
+    def _type(self, name: str, type_: pa.DataType, as_json: frozenset[str]) -> pa.DataType:
+        if name in self._files:
+            return FLOATS
+        return pa.json_() if name in as_json else type_
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files.values():
+            file.close()
+
+
+class _VectorFile:
+    """The vectors of one column, which are written in any order and read in the order of their rows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb", buffering=BUFFER)
+        self._size = 0
+        self._starts = array("q")  # 12 bytes a row, however long its vector is
+        self._lengths = array("i")
+        self.longest = 0
+
+    def put(self, index: int, vector: Any) -> None:
+        """Takes the vector of a row, or null. Raises `TypeError` if it is neither, `OSError` if the disk is full."""
+        missing = index + 1 - len(self._starts)
+        if missing > 0:
+            self._starts.extend(repeat(_LEFT_OUT, missing))
+            self._lengths.extend(repeat(0, missing))
+        if vector is None:
+            self._starts[index] = _NULL
+            return
+        numbers = single(vector)
+        size = len(numbers) * numbers.itemsize
+        self._file.write(numbers)
+        self._starts[index], self._lengths[index] = self._size, size
+        self._size += size
+        self.longest = max(self.longest, size)
+
+    def read(self) -> Iterator[bytes | None]:
+        """Yields the vectors of the rows that are not left out."""
+        self._file.flush()
+        with self._path.open("rb") as file:
+            for start, length in zip(self._starts, self._lengths, strict=True):
+                if start == _NULL:
+                    yield None
+                elif start != _LEFT_OUT:
+                    yield os.pread(file.fileno(), length, start)
+
+    def close(self) -> None:
+        """Closes the file. Errors are ignored: the vectors are in another file by now, or not wanted any more."""
+        with suppress(OSError):
+            self._file.close()
+
+
+def _leaves(field: pa.Field, above: str = "") -> Iterator[str]:
+    """Yields the paths of the columns that a field becomes in Parquet."""
+    path = f"{above}{field.name}"
+    if pa.types.is_struct(field.type):
+        for child in field.type:
+            yield from _leaves(child, f"{path}.")
+    elif pa.types.is_list(field.type):
+        yield from _leaves(field.type.value_field.with_name("element"), f"{path}.list.")
+    else:
+        yield path
