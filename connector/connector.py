@@ -146,7 +146,8 @@ class Connector:
             state: The state to continue from, by stream name.
 
         Raises:
-            ConfigError: The config, the catalogue or the state is wrong.
+            ConfigError: The config or the catalogue is wrong. A state that does not fit the input is no error: all
+                rows are read, and a warning says so.
             FatalError: The run had to stop.
         """
         chosen = self._chosen(config)
@@ -165,7 +166,8 @@ class Connector:
             return
         # PyAirbyte asks for an incremental read of every stream, also of those that admit none.
         incremental = selection is not None and selection.is_incremental and chosen.cursor_field is not None
-        with self._source(chosen, chosen.cursor_field if incremental else None) as source:
+        # Full reads go by the cursor, too, so that an incremental one can go on behind them.
+        with self._source(chosen, None if selection is None else chosen.cursor_field) as source:
             if selection is None:
                 selection = Selection(source.name)
             elif is_list and selection.name != source.name:

@@ -2,6 +2,7 @@
 
     ConnectorError
     ├── ConfigError              stop before the first call; lists every problem
+    │   └── StateMismatchError       a state of an input that is read in another way: begin anew
     ├── FatalError               stop the run; what was paid for is in the ledger
     │   ├── AuthenticationError      the key is missing, wrong or not allowed
     │   │   └── PermissionDeniedError    403: this row's alone, where other rows are answered
@@ -63,6 +64,10 @@ class ConfigError(ConnectorError):
     def __init__(self, problems: Sequence[Problem] | str, *, detail: str = "") -> None:
         self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(map(str, self.problems)), detail=detail)
+
+
+class StateMismatchError(ConfigError):
+    """A saved state does not belong to the input as it is read now."""
 
 
 class FatalError(ConnectorError):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from connector.base.errors import ConfigError
 
@@ -70,14 +70,25 @@ OnBadInput = Literal["fail", "record"]
 """What a broken line of JSON does: it ends the run, or it fails its own row."""
 
 
+class Span(Protocol):
+    """Neighbouring records of an input, behind each of which a read can go on."""
+
+    def state_after(self, index: int) -> JSON:
+        """Returns the state that covers the records up to this one, itself included."""
+
+
 @dataclass(slots=True)  # a frozen one takes three times as long to make, and there is one for every row
 class Record:
-    """One input row: its position in the input (from 0), its columns, and the stream that it came in."""
+    """One input row: its position in the input (from 0), its columns, and the stream that it came in.
+
+    `span` tells the state behind it, where a state may stand behind any record of the input.
+    """
 
     index: int
     data: dict[str, Any]
     stream: str = ""
     problem: str = ""
+    span: Span | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator
+from typing import Final
 
-from connector.base.records import Checkpoint
+from connector.base.records import Checkpoint, Record, Span
+
+_SPANS: Final = 8  # the last spans that are kept: their rows take memory, and behind others stand checkpoints
 
 
 class Watermark:
@@ -17,12 +20,21 @@ class Watermark:
         self._left: list[int] = []
         self._next: int | None = None
         self._held: deque[tuple[int, Checkpoint]] = deque()
+        self._spans: deque[tuple[int, Span]] = deque(maxlen=_SPANS)
+        self._covered = 0
 
     def enter(self, index: int) -> None:
         """Takes note that record number `index` enters."""
         if self._next is None:
-            self._next = index
+            self._next = self._covered = index
         self._entered = index + 1
+
+    def enter_record(self, record: Record) -> None:
+        """Takes note that a record enters, and of the span that it is in."""
+        self.enter(record.index)
+        span = record.span
+        if span is not None and not (self._spans and self._spans[-1][1] is span):
+            self._spans.append((record.index, span))
 
     def leave(self, index: int) -> None:
         """Takes note that the outcome of record number `index` leaves."""
@@ -45,4 +57,16 @@ class Watermark:
     def release(self) -> Iterator[Checkpoint]:
         """Yields the checkpoints whose records have all left, in order."""
         while self._held and (self._next is None or self._next >= self._held[0][0]):
-            yield self._held.popleft()[1]
+            self._covered, checkpoint = self._held.popleft()
+            yield checkpoint
+
+    def reached(self) -> Checkpoint | None:
+        """Returns a checkpoint behind the last record before which all have left, if none has covered it yet."""
+        if self._next is None or self._next == self._covered:
+            return None
+        last = self._next - 1
+        span = next((span for first, span in reversed(self._spans) if first <= last), None)
+        if span is None:
+            return None
+        self._covered = self._next
+        return Checkpoint(span.state_after(last))

@@ -13,7 +13,7 @@ from connector.base.clock import Clock
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError, ReplyError
 from connector.base.masking import Masker
-from connector.base.records import JSON, Outcome, Provenance, Record, Schema, Status, is_ok
+from connector.base.records import JSON, Checkpoint, Outcome, Provenance, Record, Schema, Status, is_ok
 from connector.base.streams import Stream
 from connector.config.config import Config
 from connector.http.transport import Transport
@@ -82,8 +82,8 @@ def models(transport: Transport, url: str, mask: Masker, clock: Clock) -> list[M
     return list(paged(get, url))
 
 
-def records(config: Config, clock: Clock) -> Iterator[Outcome]:
-    """Yields the models as the outcomes of a stream.
+def records(config: Config, clock: Clock) -> Iterator[Outcome | Checkpoint]:
+    """Yields the models as the outcomes of a stream, and a checkpoint behind them; each read begins anew.
 
     Raises:
         ConnectorError: There is no list.
@@ -93,6 +93,7 @@ def records(config: Config, clock: Clock) -> Iterator[Outcome]:
         found = models(transport, config.models_url, mask, clock)
     for index, each in enumerate(found):
         yield Outcome(Record(index, each._asdict(), STREAM.name), Status.SUCCESS, {}, {}, Provenance(Status.SUCCESS))
+    yield Checkpoint({"models": len(found)})
 
 
 def paged(get: Callable[[str], JSON], url: str) -> Iterator[Model]:

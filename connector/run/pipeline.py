@@ -32,6 +32,7 @@ _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold i
 _WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
 _COMMIT: Final = 500  # replies, or
 _COMMIT_SECONDS: Final = 0.05  # after which replies are committed: what a kill may cost besides calls in flight
+_CHECKPOINT_SECONDS: Final = 10.0  # after which a checkpoint covers what has left, however little that is
 
 Item = Record | Message | Checkpoint | Idle
 Result = Outcome | Message | Checkpoint | Idle
@@ -56,8 +57,9 @@ def run(
 ) -> Generator[Result, None, None]:
     """Yields exactly one `Outcome` for each `Record`, in the order in which they are finished.
 
-    Each `Checkpoint` comes out once all records before it have. When the run has to stop, whatever is in flight is
-    finished, stored and yielded first. A consumer that closes the generator ends it the same way.
+    Each `Checkpoint` comes out once all records before it have, and others of what has come out so far every ten
+    seconds, and at a stop. When the run has to stop, whatever is in flight is finished, stored and yielded first. A
+    consumer that closes the generator ends it the same way.
 
     Args:
         budget: What the run may spend; it stops once that is reached.
@@ -87,7 +89,7 @@ def run(
     answered = engine.run(entered, send, control)
     settled = _settled(answered, plan_of, ledger, control, in_flight, budget, first_rows)
     with closing(settled):
-        yield from _released(settled, watermark)
+        yield from _released(settled, watermark, control.clock.monotonic)
     first_rows.warn()
     if control.stop.reason is not None:
         raise control.stop.reason
@@ -173,7 +175,7 @@ def _rendered(
     for item in items:
         count += 1
         if isinstance(item, Record):
-            watermark.enter(item.index)
+            watermark.enter_record(item)
             plan = plan_of(item)
             try:
                 call = plan.requests.call(item) if plan.requests.wants(item) else None
@@ -273,15 +275,27 @@ def _store(done: list[Done], ledger: Ledger) -> None:
         ledger.put(replies)
 
 
-def _released(settled: Iterator[Outcome | Ready | Idle], watermark: Watermark) -> Iterator[Result]:
-    """Passes outcomes on, and lets each checkpoint through behind the last one that it covers."""
+def _released(
+    settled: Iterator[Outcome | Ready | Idle], watermark: Watermark, now: Callable[[], float]
+) -> Iterator[Result]:
+    """Passes outcomes on, and lets each checkpoint through behind the last one that it covers.
+
+    Where none comes for a while, and behind the last outcome, it makes one.
+    """
+    told = now()
     for item in settled:
         if isinstance(item, Idle):
             yield item
-            continue
-        for each in item if isinstance(item, list) else (item,):
+        for each in () if isinstance(item, Idle) else item if isinstance(item, list) else (item,):
             yield each
             watermark.leave(each.index if isinstance(each, Message) else each.record.index)
             if watermark.holds:
-                yield from watermark.release()
+                for checkpoint in watermark.release():
+                    told = now()
+                    yield checkpoint
+        if now() - told >= _CHECKPOINT_SECONDS and (made := watermark.reached()) is not None:
+            told = now()
+            yield made
     yield from watermark.release()
+    if (made := watermark.reached()) is not None:
+        yield made

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from itertools import chain
 from typing import Any, Final
 
+from connector.base.errors import StateMismatchError
 from connector.base.records import JSON, ROW_KEY, Checkpoint, Record
 from connector.base.streams import Estimate, Selection
 from connector.run.row_keys import RowKeys
 from connector.run.runtime import Runtime
 from connector.stores import Source
 
+_LOG: Final = logging.getLogger(__name__)
+
 _COMPLETE: Final = "complete"
-"""The key that marks the last state of a full read: the next read begins anew, whatever has come since."""
+"""The key of a full read's states: false before its end, true in the last one, behind which the next read begins anew.
+States of incremental reads, and those that earlier versions saved amid a full read, are without it."""
+
+_ANEW: Final = "%s: %s: all rows are read, from the first one on"
 
 
 def resumed(state: JSON, *, is_incremental: bool) -> JSON:
-    """Returns the position to continue from; `None` where the full read before was complete."""
-    if not isinstance(state, Mapping) or _COMPLETE not in state:
+    """Returns the position to continue from; `None` where the read begins anew.
+
+    An incremental read goes on behind any read before it. A full read goes on only behind one that did not reach its
+    end.
+    """
+    if not isinstance(state, Mapping):
         return state
-    return {name: value for name, value in state.items() if name != _COMPLETE} if is_incremental else None
+    position = {name: value for name, value in state.items() if name != _COMPLETE}
+    is_unfinished = not state[_COMPLETE] if _COMPLETE in state else "cursor_field" not in state
+    return position if is_incremental or is_unfinished else None
+
+
+def _items(source: Source, position: JSON) -> Iterator[Any]:
+    """Reads on from a position, or from the first record where this input cannot be read on from there."""
+    try:
+        yield from source.read(position)
+    except StateMismatchError as error:
+        _LOG.warning(_ANEW, source.name, error.message)
+        yield from source.read()
 
 
 def read(
     source: Source, position: JSON, selection: Selection, open_runtime: Callable[[], AbstractContextManager[Runtime]]
 ) -> Generator[Any, None, None]:
     """Yields what `Connector.read` does; every row has its outcome."""
-    items = iter(source.read(position))
+    items = _items(source, position)
     first = next(items, None)
     if isinstance(first, Record) and source.rows is not None:
         yield Estimate(source.rows - first.index)
@@ -41,11 +63,12 @@ def read(
 
 
 def _completed(results: Iterable[Any]) -> Iterator[Any]:
-    """Passes results on; after the last one comes a state that says that everything has been read."""
-    last: JSON = None
+    """Passes results on, and says in each state whether everything has been read."""
+    last: dict[str, JSON] = {}
     for result in results:
         if isinstance(result, Checkpoint):
             last = result.state
-        yield result
-    if isinstance(last, dict):
-        yield Checkpoint({**last, _COMPLETE: True})
+            yield Checkpoint({**last, _COMPLETE: False})
+        else:
+            yield result
+    yield Checkpoint({**last, _COMPLETE: True})

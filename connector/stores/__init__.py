@@ -60,7 +60,8 @@ class Source(Protocol):
         `Checkpoint`; nothing (`None`, `{}`, `[]`) is the start.
 
         Raises:
-            ConfigError: `state` belongs to another input, or the input is broken; it names the place.
+            StateMismatchError: `state` belongs to another input, or to one that is read in another order.
+            ConfigError: The input is broken; it names the place.
         """
         ...
 

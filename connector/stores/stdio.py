@@ -26,7 +26,7 @@ from connector.stores.staging.compression import COMPRESSIONS
 from connector.stores.staging.encodings import is_encoding
 from connector.stores.staging.kept import kept
 from connector.stores.staging.ordered import BUFFER
-from connector.stores.staging.position import INTERVAL, Position, state_mismatch
+from connector.stores.staging.position import INTERVAL, Counted, Position
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.spool import decode, encode, no_room
 
@@ -78,10 +78,10 @@ class Reader:
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """See `Source.read`. Rows that `state` covers are skipped; yields `IDLE` while the producer pauses."""
-        return self._read(Position.of(state, None).rows, state)
+        return self._read(Position.of(state, None).rows)
 
-    def _read(self, start: int, state: JSON) -> Iterator[Record | Checkpoint | Idle]:
-        index, told = 0, start
+    def _read(self, start: int) -> Iterator[Record | Checkpoint | Idle]:
+        index, told, span = 0, start, Counted()
         for row in self._rows():
             if row is None:
                 if index > told:
@@ -90,13 +90,15 @@ class Reader:
                 yield IDLE
                 continue
             if index >= start:
-                yield Record(index, row, self.name, row.pop(BAD_INPUT, ""))
+                yield Record(index, row, self.name, row.pop(BAD_INPUT, ""), span)
             index += 1
             if index >= told + INTERVAL:
                 told = index
                 yield Checkpoint(Position(index).state)
         if index < start:
-            raise state_mismatch(state, None)
+            raise ConfigError(
+                f"the saved state covers {start:,} rows, and standard input held {index:,}: send the same rows again"
+            )
         if index > told or index == start:
             yield Checkpoint(Position(index).state)
 

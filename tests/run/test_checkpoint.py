@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.records import Checkpoint
+from connector.base.records import Checkpoint, Record
 from connector.run.checkpoint import Watermark
 
 RECORD, CHECKPOINT = True, False
@@ -73,3 +73,27 @@ def test_none_ever_overtakes_a_record_and_all_come_in_order(items: list[bool], f
     while inside:
         leave()
     assert released == expected
+
+
+class Counting:
+    """A span whose states are the number of rows."""
+
+    def state_after(self, index: int) -> int:
+        return index + 1
+
+
+def test_one_can_be_made_behind_any_record_of_a_span_and_covers_no_record_twice() -> None:
+    watermark, span = Watermark(), Counting()
+    for index in range(5, 9):
+        watermark.enter_record(Record(index, {}, span=span))
+    assert watermark.reached() is None
+    for index in (7, 5):
+        watermark.leave(index)
+    assert watermark.reached() == Checkpoint(6)
+    assert watermark.reached() is None
+    watermark.leave(6)
+    assert watermark.reached() == Checkpoint(8)
+    watermark.hold(Checkpoint(9))
+    watermark.leave(8)
+    assert list(watermark.release()) == [Checkpoint(9)]
+    assert watermark.reached() is None

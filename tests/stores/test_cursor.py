@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
-from connector.base.records import Checkpoint, Record
+from connector.base.records import Record
 from connector.stores.staging.position import Position, numbered
 from tests.stores.helpers import enrich, opened, parquet, rows_of, states_of, table
 
@@ -197,16 +197,14 @@ def test_no_row_is_lost_or_repeated_when_an_input_grows(first: list[int | None],
     assert sorted([*seen, *new]) == [number for number, _ in after if number not in late]
 
 
-def test_rows_that_are_taken_slowly_have_checkpoints_by_time_from_which_nothing_is_lost() -> None:
-    seconds = iter(range(0, 100_000, 3))
+def test_each_record_tells_the_state_behind_it() -> None:
     rows = [{"at": number // 3} for number in range(20)]
     start = Position.of(None, "at")
-    items = list(numbered([rows[:10], rows[10:]], start, "s", lambda: float(next(seconds))))
-    states = [(number, item.state) for number, item in enumerate(items) if isinstance(item, Checkpoint)]
-    assert [item.index for item in items if isinstance(item, Record)] == list(range(20))
-    assert len(states) > 4
-    for number, state in states:
-        before = sum(isinstance(item, Record) for item in items[:number])
+    records = [item for item in numbered([rows[:10], rows[10:]], start, "s") if isinstance(item, Record)]
+    assert [record.index for record in records] == list(range(20))
+    for before, record in enumerate(records, 1):
+        assert record.span
+        state = record.span.state_after(record.index)
         ties = sum(row["at"] == rows[before - 1]["at"] for row in rows[:before])
         assert state == {
             "rows": before,

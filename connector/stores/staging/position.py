@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from time import monotonic
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
-from connector.base.errors import ConfigError
+from connector.base.errors import StateMismatchError
 from connector.base.numbers import Number
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record
 
 INTERVAL = 1_000
 """Records between two checkpoints, and rows that are fetched at a time."""
-
-SECONDS = 10.0
-"""Seconds between two checkpoints at the most, as long as records are taken."""
 
 
 class Position(NamedTuple):
@@ -35,7 +31,7 @@ class Position(NamedTuple):
         """Returns the position that a state describes.
 
         Raises:
-            ConfigError: It is not a state of an input that is read in this order.
+            StateMismatchError: It is not a state of an input that is read in this order.
         """
         if not state:
             return cls(0, field)
@@ -105,39 +101,47 @@ class Place(Protocol):
 P = TypeVar("P", bound=Place)
 
 
-def state_mismatch(state: JSON, field: str | None) -> ConfigError:
+def state_mismatch(state: JSON, field: str | None) -> StateMismatchError:
     """Returns the error for a state that does not belong to this input."""
     saved = state.get("cursor_field") if isinstance(state, dict) else None
     was = f' (the state was saved with cursor_field "{saved}")' if isinstance(saved, str) and saved != field else ""
     now = f'cursor_field "{field}"' if field else "no cursor_field"
-    return ConfigError(
-        f"state: the saved state does not fit this input, which is read with {now}{was}: "
-        "read it as it was read then, or remove the state to start again"
-    )
+    return StateMismatchError(f"the saved state does not fit this input, which is read with {now}{was}")
+
+
+class Counted:
+    """Records behind each of which a read goes on by their number alone: a `Span`."""
+
+    def state_after(self, index: int) -> JSON:
+        """See `Span.state_after`."""
+        return Position(index + 1).state
+
+
+class _Batch(NamedTuple):
+    """Rows that are handed out from `start` on: a `Span`."""
+
+    start: Place
+    rows: Sequence[dict[str, Any]]
+
+    def state_after(self, index: int) -> JSON:
+        """See `Span.state_after`."""
+        return self.start.after(self.rows[: index + 1 - self.start.rows]).state
 
 
 def numbered(
-    batches: Iterable[list[dict[str, Any]]],
-    start: P,
-    stream: str,
-    now: Callable[[], float] = monotonic,
-    *,
-    has_bad: bool = False,
+    batches: Iterable[list[dict[str, Any]]], start: P, stream: str, *, has_bad: bool = False
 ) -> Iterator[Record | Checkpoint]:
-    """Yields the rows as records, with a checkpoint after each batch, or every `SECONDS`, and at least one.
+    """Yields the rows as records, with a checkpoint after each batch, and at least one.
 
     `has_bad` says that rows may have the key `BAD_INPUT`.
     """
-    position, told = start, now()
-    for batch in batches:
-        begun = 0
-        for place, data in enumerate(batch):
-            if place > begun and now() - told >= SECONDS:
-                position, begun, told = position.after(batch[begun:place]), place, now()
-                yield Checkpoint(position.state)
+    position = start
+    for rows in batches:
+        span = _Batch(position, rows)
+        for index, data in enumerate(rows, position.rows):
             problem = data.pop(BAD_INPUT, None) or "" if has_bad else ""
-            yield Record(position.rows + place - begun, data, stream, problem)
-        position, told = position.after(batch[begun:]), now()
+            yield Record(index, data, stream, problem, span)
+        position = position.after(rows)
         yield Checkpoint(position.state)
     if position is start:
         yield Checkpoint(position.state)

@@ -45,7 +45,7 @@ class SqlPosition(NamedTuple):
         """Returns the position that a state describes, of rows that are read by a cursor, else by their key if any.
 
         Raises:
-            ConfigError: It is not a state of an input that is read in this order.
+            StateMismatchError: It is not a state of an input that is read in this order.
         """
         start = cls(field=field, names=tuple(names))
         if not state:
