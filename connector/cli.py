@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from connector import commands, protocols
@@ -24,6 +25,9 @@ from connector.protocols import Arguments, MessageWriter, singer
 from connector.signals import end_by, interruptible
 
 PROGRAM: Final = "openai-compatible"
+ROLES: Final = ("source", "destination", "map", "tap", "target")
+"""What stands before the program's name where it plays a part of a platform's."""
+
 _ALLOCATIONS: Final = (
     200_000  # objects between two collections: rows make no cycles, so looking for some only costs CPU
 )
@@ -131,6 +135,12 @@ def _code(error: ConnectorError) -> ExitCode:
     return ExitCode.BUDGET if isinstance(error, BudgetError) else ExitCode.ENDPOINT
 
 
+def _role() -> str | None:
+    """Returns the part of a platform's that this program plays, by the name that it was started by."""
+    role, dash, rest = Path(sys.argv[0]).stem.partition("-")
+    return role if dash and rest == PROGRAM and role in ROLES else None
+
+
 def _serve(parsed: argparse.Namespace) -> int:
     """Speaks a platform's protocol on stdout. `spec` does without loading the connector."""
     dialect = protocols.load(parsed.protocol) if parsed.verb else singer
@@ -139,7 +149,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             f'the protocol {parsed.protocol} has no verb "{parsed.verb}": use one of {", ".join(dialect.VERBS)}'
         )
     verb = parsed.verb or parsed.flag or "map"
-    arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config)
+    arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config, _role())
     # Buffered here, since platforms' images set PYTHONUNBUFFERED, which would cost a system call for each record.
     with open(sys.stdout.fileno(), "wb", _BUFFER, closefd=False) as stdout:
         output = MessageWriter(stdout.write, stdout.flush)

@@ -24,6 +24,7 @@ from connector.config.options import STREAM_OPTIONS
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
+from connector.protocols._airbyte_spec import specification
 
 ROOT: Final = Path(__file__).parent.parent
 OPTIONS: Final = ROOT / "docs" / "options.md"
@@ -55,7 +56,7 @@ def generate() -> Schema:
     raw = Config.model_json_schema()
     flat: Schema = _flat(raw, raw.pop("$defs", {}))
     for name, kinds in (("input", stores.KINDS), ("output", _KEEPING)):
-        flat["properties"][name] |= {"type": "object", "oneOf": [_store(kind) for kind in kinds]}
+        flat["properties"][name] |= {"type": "object", "oneOf": [_store(kind, name) for kind in kinds]}
     flat["properties"]["config"].pop("default", None)
     for order, schema in enumerate(flat["properties"].values()):
         schema["order"] = order
@@ -66,15 +67,21 @@ def files() -> dict[Path, str]:
     """Every generated file with the text that it should have."""
     spec = generate()
     return {
-        ROOT / "connector" / "config" / "connection.json": json.dumps(spec, indent=2, ensure_ascii=False) + "\n",
+        ROOT / "connector" / "config" / "connection.json": _text(spec),
         OPTIONS: "\n".join(_page(spec)),
+        **{ROOT / "spec" / f"{role}.json": _text(specification(spec, role)) for role in ("source", "destination")},
         ROOT / "sample_configs" / "meltano" / "map-openai-compatible.yml": _plugin(spec),
     }
 
 
-def _store(kind: str) -> Schema:
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _store(kind: str, side: str) -> Schema:
     """One branch of `input` or `output`: the options of one store, told from the others by its `type`."""
     raw = stores.load(kind).Options.model_json_schema()
+    raw["properties"] = {name: each for name, each in raw["properties"].items() if each.pop("side", side) == side}
     flat: Schema = _flat(raw, raw.pop("$defs", {}))
     flat.pop("additionalProperties", None)
     flat["properties"]["type"] = {"type": "string", "title": "Type", "const": kind, "default": kind, "order": 0}
@@ -108,8 +115,12 @@ def _page(spec: Schema) -> Iterator[str]:
         yield from _table((path, each) for path, each in options if path.partition(".")[0] in group.model_fields)
     yield "## `input` and `output`\n"
     yield "`type` chooses one of these; the others of the table are its options. `output` may be any but `stdio`.\n"
+    outputs = {branch["properties"]["type"]["const"]: branch for branch in spec["properties"]["output"]["oneOf"]}
     for branch in spec["properties"]["input"]["oneOf"]:
         properties = dict(branch["properties"])
+        of_output = outputs.get(properties["type"]["const"], {}).get("properties", {})
+        for name in [name for name in of_output if name not in properties]:
+            properties[name] = of_output[name] | {"description": f"Of an output. {of_output[name]['description']}"}
         yield f'### `"type": "{properties.pop("type")["const"]}"`\n\n{branch["description"]}\n'
         yield from _table(properties.items())
 

@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import pytest
 
 from connector.config.spec import spec
+from connector.protocols._airbyte_spec import specification
 from spec.generate import ROOT
 
 
@@ -42,4 +43,4 @@ def test_the_installed_package_gives_the_spec_away_from_the_checkout(wheel: Path
     program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from connector.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, str(tmp_path), "spec"]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["spec"]["connectionSpecification"] == spec()
+    assert json.loads(done.stdout)["spec"] == specification(spec(), None)

@@ -42,7 +42,12 @@ class Config(RunOptions, TableOptions, RequestOptions):
         ConfigError: Something is wrong; `problems` lists all of it, each with its path.
     """
 
-    model_config = ConfigDict(frozen=True, title="OpenAI-compatible endpoint", extra="ignore")
+    model_config = ConfigDict(
+        frozen=True,
+        title="OpenAI-compatible endpoint",
+        extra="ignore",
+        json_schema_extra={"description": "Turns the replies of an OpenAI-compatible endpoint into columns."},
+    )
 
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | Path | None = None, /, **overrides: Any) -> Self:

@@ -27,6 +27,7 @@ _JSON_OPTIONS: Final = (
     *("request_format", "response_format", "output_schema", "models", "tools", "tool_choice"),
     *("headers", "query", "streams"),
 )
+_NAMES: Final = ("primary_key", "image_columns")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -88,6 +89,9 @@ def as_text(data: dict[str, Any]) -> dict[str, Any]:
     for name in _JSON_OPTIONS:
         if name in data and not isinstance(data[name], str):
             result[name] = json.dumps(data[name], default=str)
+    for name in _NAMES:
+        if isinstance(data.get(name), list | tuple) and all(isinstance(each, str) for each in data[name]):
+            result[name] = ", ".join(data[name])
     if isinstance(data.get("api_key"), SecretStr):
         result["api_key"] = data["api_key"].get_secret_value()
     elif callable(data.get("api_key")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -65,6 +66,8 @@ def shorthand_of(config: Config) -> Shorthand:
     )
 
 
-def names_of(option: str | None) -> tuple[str, ...]:
-    """Returns the column names in an option that separates them by commas."""
-    return tuple(name.strip() for name in (option or "").split(",") if name.strip())
+def names_of(option: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the column names in an option: a list of them, or a text that separates them by commas."""
+    if not isinstance(option, str):
+        return tuple(option or ())
+    return tuple(name.strip() for name in option.split(",") if name.strip())

@@ -107,13 +107,17 @@ class ConnectorAPI(Protocol):
 
 
 class Arguments(NamedTuple):
-    """The command line of a platform: a verb, and paths of JSON files."""
+    """The command line of a platform: a verb, and paths of JSON files.
+
+    `role` is what the program's name makes of it: `source`, `destination`, `map`, `tap` or `target`, if it tells.
+    """
 
     verb: str
     config: str | None = None
     catalog: str | None = None
     state: str | None = None
     sync_config: str | None = None
+    role: str | None = None
 
 
 class MessageWriter(NamedTuple):

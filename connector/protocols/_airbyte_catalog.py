@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, ROW_KEY, Schema
 from connector.base.schemas import portable
 from connector.base.streams import Mode, Selection, Stream, Target
+from connector.protocols._airbyte_spec import SYNC_MODES
 from connector.run.row_keys import SCHEMA as KEY
-
-SYNC_MODES: Final[Mapping[str, Mode]] = {
-    "overwrite": "overwrite",
-    "append": "append",
-    "append_dedup": "append_dedup",
-}
-"""What a destination does with the rows that are already there, by Airbyte's name."""
 
 _STATES: Final = ("STREAM", "GLOBAL", "LEGACY", "STATE")
 
@@ -88,9 +82,9 @@ def targets(catalog: JSON) -> list[Target]:
 def _target(configured: Mapping[str, Any]) -> Target:
     stream: Mapping[str, Any] = configured["stream"]
     name, asked = stream["name"], configured.get("destination_sync_mode") or "append"
-    mode = SYNC_MODES.get(str(asked))
-    if mode is None:
+    if asked not in SYNC_MODES:
         raise ConfigError(f'stream "{name}": there is no sync mode "{asked}": use one of {", ".join(SYNC_MODES)}')
+    mode = cast("Mode", asked)
     paths = configured.get("primary_key") or stream.get("source_defined_primary_key") or []
     if mode == "append_dedup" and not (paths and all(map(_is_column, paths))):
         raise ConfigError(f'stream "{name}": append_dedup needs a primary key: set one of columns that are not nested')

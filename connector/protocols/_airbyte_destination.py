@@ -1,12 +1,13 @@
 """Airbyte's destination: RECORD messages on stdin become enriched rows of the output.
 
-A STATE is passed on unchanged and in order, once all rows before it are durable: committed, not only staged.
+A STATE is passed on in order, once all rows before it are durable: committed, not only staged. It says how many rows
+have come since the state before it (`destinationStats`), and is otherwise unchanged.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
@@ -20,7 +21,7 @@ from connector.base.suggestions import there_are
 from connector.protocols import ConnectorAPI, Destination, PlatformMessage, Transform
 from connector.protocols._airbyte_catalog import targets
 from connector.protocols._airbyte_messages import log
-from connector.protocols._record_lines import loads
+from connector.protocols._record_lines import SplitLine, dumps, loads, split_exactly
 
 _ROOM: Final = 1 << 26  # the most bytes of lines whose results are awaited
 
@@ -90,12 +91,12 @@ def _stored_rows(destination: Destination, transform: Transform) -> Iterator[Pla
 
 
 class _Pending(NamedTuple):
-    """A line whose result is awaited: a row to enrich (no `row`, no `state`), a row as it is, or a state."""
+    """A line whose result is awaited: a row to enrich (no `row`, no `state`), a row as it is, or a STATE."""
 
     stream: str
     size: int
     row: dict[str, Any] | None = None
-    state: bytes | None = None
+    state: SplitLine | None = None
 
 
 class _Inbox:
@@ -142,7 +143,9 @@ class _Inbox:
                 raise ConfigError("the RECORD is nested too deeply: send inner objects and lists as text")
             return self._record(message.get("record"), len(line))
         if kind == "STATE":
-            return Message(self._place(_Pending("", len(line), state=line)), b"")
+            if not isinstance(message.get("state"), dict):
+                raise ConfigError("the STATE has no state, or it is not an object")
+            return Message(self._place(_Pending("", len(line), state=split_exactly(line, ("state",)))), b"")
         if kind == "TRACE":
             self._traced(message.get("trace"))
         return None
@@ -177,12 +180,35 @@ class _Inbox:
         return self._index - 1
 
 
+class RowCounts:
+    """How many rows each stream has had since its last state: those that are stored, and those that are left out."""
+
+    def __init__(self) -> None:
+        self.stored: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+
+    def told(self, state: SplitLine) -> bytes:
+        """Returns the line of a STATE with the counts of its stream, or of all streams, and counts from 0 on."""
+        if "destinationStats" in state.row:
+            state = state.without(["destinationStats"])
+        match state.row.get("stream"):
+            case {"stream_descriptor": {"name": str(name)}}:
+                names = [name]
+            case _:
+                names = [*self.stored, *self.rejected]
+        stored, rejected = (sum(each.pop(name, 0) for name in names) for each in (self.stored, self.rejected))
+        stats = {"recordCount": float(stored)} | ({"rejectedRecordCount": float(rejected)} if rejected else {})
+        comma = b"," if len(state.row) else b""
+        return b'%b%b"destinationStats":%b%b' % (state.head, comma, dumps(stats), state.tail)
+
+
 class _Outbox:
     """Stages results in the destination, and holds the states that wait for a commit."""
 
     def __init__(self, inbox: _Inbox, destination: Destination) -> None:
         self._inbox = inbox
         self._destination = destination
+        self._counts = RowCounts()
         self.states: deque[tuple[int, bytes]] = deque()
 
     def take(self, result: Outcome | Message | Idle) -> None:
@@ -190,12 +216,14 @@ class _Outbox:
         if isinstance(result, Idle):
             return
         pending = self._inbox.next_pending()
-        if isinstance(result, Outcome):
-            self._destination.write(pending.stream, result.row)
-        elif pending.row is not None:
-            self._destination.write(pending.stream, pending.row)
-        elif pending.state is not None:
-            self.states.append((self._destination.written, pending.state))
+        row = result.row if isinstance(result, Outcome) else pending.row
+        if pending.state is not None:
+            self.states.append((self._destination.written, self._counts.told(pending.state)))
+        elif row is not None:
+            self._destination.write(pending.stream, row)
+            self._counts.stored[pending.stream] += 1
+        else:
+            self._counts.rejected[pending.stream] += 1
 
     def covered(self) -> Iterator[bytes | Idle]:
         """Yields the states that only durable rows come before, and a pause, so that they go out at once."""

@@ -1,4 +1,4 @@
-"""Splits the line of a RECORD message before the end of its row, where the new columns go.
+"""Splits the line of a message before the end of an object in it, as the row of a RECORD, where new members go.
 
 The rest of the line is never encoded again, so every byte of it stays: digits of numbers, escapes, white space.
 """
@@ -79,7 +79,7 @@ def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:
 
 
 def split_exactly(line: bytes, path: tuple[str, ...]) -> SplitLine:
-    """Splits the line of any RECORD, a JSON object, whose row is at `path`: goes through it member by member.
+    """Splits the line of any message, a JSON object, whose row is at `path`: goes through it member by member.
 
     Raises:
         ConfigError: There is no object at `path`.

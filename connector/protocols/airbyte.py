@@ -9,7 +9,7 @@ from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import JSON, Checkpoint, Idle, Outcome
 from connector.base.streams import Estimate, Limited, Selection
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter, PlatformMessage, Verb, json_file, serve_verb
-from connector.protocols._airbyte_catalog import SYNC_MODES, catalog_stream, selections, states
+from connector.protocols._airbyte_catalog import catalog_stream, selections, states
 from connector.protocols._airbyte_destination import write
 from connector.protocols._airbyte_messages import (
     estimate,
@@ -21,12 +21,11 @@ from connector.protocols._airbyte_messages import (
     state,
     status,
 )
+from connector.protocols._airbyte_spec import specification
 
 __all__ = ["VERBS", "selections", "serve"]
 
 VERBS: Final = ("spec", "check", "discover", "read", "write")
-PROTOCOL_VERSION: Final = "0.2.0"
-DOCUMENTATION: Final = "https://docs.airbyte.com/integrations/custom-connectors"
 
 
 def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
@@ -41,17 +40,8 @@ def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) 
     return serve_verb(verbs[arguments.verb], arguments, connector, output, log=log, failure=failure)
 
 
-def _spec(_arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
-    yield {
-        "type": "SPEC",
-        "spec": {
-            "documentationUrl": DOCUMENTATION,
-            "protocol_version": PROTOCOL_VERSION,
-            "connectionSpecification": connector.spec(),
-            "supportsIncremental": True,
-            "supported_destination_sync_modes": list(SYNC_MODES),
-        },
-    }
+def _spec(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
+    yield {"type": "SPEC", "spec": specification(connector.spec(), arguments.role)}
 
 
 def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:

@@ -100,7 +100,10 @@ class Options(BaseModel):
         json_schema_extra={"enum": list(CHOICES)},
     )
     name: str = Field(
-        default="", title="Stream name", description="The name of the stream. Default: the name of the file."
+        default="",
+        title="Stream name",
+        description="The name of the stream. Default: the name of the file.",
+        json_schema_extra={"side": "input"},
     )
 
     @property
@@ -122,17 +125,36 @@ class Options(BaseModel):
         description="The encoding of text files, such as `cp1252` or `latin-1` for files of old Windows programs. "
         "Default: UTF-8, or what the file's byte order mark says.",
         examples=["latin-1"],
+        json_schema_extra={"side": "input"},
     )
     on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
     keep_llm_as: SkipJsonSchema[str] = ""  # the config has it for every input
     more: SkipJsonSchema[tuple[str, ...]] = ()
     """Further paths and globs, whose files follow those of `path`. A config says it with a glob."""
-    csv_safe: SkipJsonSchema[bool] = Field(  # of outputs alone, so it is in no form for an input
+    csv_safe: bool = Field(
         default=False,
         title="Safe CSV",
         description="Put a single quote before each cell of a CSV or TSV file that a spreadsheet would take for a "
         "formula. It is part of the text for everyone else who reads the file.",
+        json_schema_extra={"side": "output"},
     )
+    permissions: str = Field(
+        default="600",
+        pattern=r"^0?[67][0-7]{2}$",
+        title="Permissions",
+        description="Who may read and write the file, as chmod takes it in octal digits: 600 is its owner alone, 640 "
+        "its group may read it, 644 everybody may.",
+        examples=["640"],
+        json_schema_extra={
+            "side": "output",
+            "pattern_descriptor": "three octal digits, such as 640, that let its owner read and write",
+        },
+    )
+
+    @property
+    def mode(self) -> int:
+        """The permissions as bits."""
+        return int(self.permissions, 8)
 
 
 @contextmanager
@@ -153,16 +175,18 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Sink]:
-    """Opens a file for writing, see `Store.sink`. It appears in its place, for this user alone, with `commit`."""
+    """Opens a file for writing, see `Store.sink`. It appears in its place with `commit`."""
     if options.encoding:
         raise ConfigError(f"{options.path}: an output is always UTF-8: leave out its encoding")
     place = _place(options, source)
     with private_directory(place.path.parent) as directory:
         adds = target is not None and target.mode != "overwrite"
         file = place._replace(path=directory / place.path.name) if adds else place
-        with place.format.sink(FileOutput(file, directory, place.path, options.csv_safe), added, source) as rows:
+        with place.format.sink(
+            FileOutput(file, directory, place.path, options.csv_safe, options.mode), added, source
+        ) as rows:
             if target and adds:
-                yield columnar.load("merge").Addition(rows, file, place, target.primary_key)
+                yield columnar.load("merge").Addition(rows, file, place, target.primary_key, options.mode)
             else:
                 yield rows
 

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from connector import Config
 from connector.base.records import ROW_KEY
+from connector.config.spec import spec
+from connector.protocols._airbyte_spec import specification
 from tests.endpoint import Endpoint, answer_to
 from tests.stores.helpers import parquet
 
@@ -83,13 +86,57 @@ def project(tmp_path: Path, endpoint: Endpoint) -> Project:
     return Project(tmp_path, endpoint)
 
 
-def test_spec_is_the_generated_schema() -> None:
-    code, (message,), _ = run("spec")
-    schema = message["spec"]["connectionSpecification"]
-    assert code == 0
+SPEC = Path(__file__).parents[2] / "spec"
+
+
+@pytest.mark.parametrize("role", ["source", "destination"])
+def test_spec_is_the_generated_file_of_the_source_or_the_destination(role: str) -> None:
+    done = subprocess.run([program(role), "spec"], capture_output=True, text=True, check=True)
+    spec = json.loads(done.stdout)["spec"]
+    assert spec == json.loads((SPEC / f"{role}.json").read_text())
+    schema = spec["connectionSpecification"]
     Draft7Validator.check_schema(schema)
-    assert schema == json.loads((Path(__file__).parents[2] / "spec" / "connection.json").read_text())
     assert schema["properties"]["api_key"]["airbyte_secret"] is True
+    assert schema["required"] == [{"source": "input", "destination": "output"}[role]]
+    assert ("input" in schema["properties"]) == (role == "source") != ("output" in schema["properties"])
+    assert ("supported_destination_sync_modes" in spec) == (role == "destination")
+
+
+def test_the_program_s_own_name_says_what_both_can_be_told() -> None:
+    code, (message,), _ = run("spec")
+    named = json.loads((SPEC / "connection.json").read_text())["properties"].keys() - {"max_template_error_percent"}
+    assert (code, message["spec"]["connectionSpecification"]["properties"].keys()) == (0, named)
+
+
+FORMS: dict[str, list[Any]] = {
+    "request_format": [{"model": "m", "messages": []}, '{"model": "m"}'],
+    "response_format": [{"label": "{{ content }}"}],
+    "output_schema": [{"type": "object", "properties": {"a": {"type": "string"}}}],
+    "headers": [{"a": "b"}, '{"a": "b"}'],
+    "query": [{"a": "b"}],
+    "tools": [[{"type": "function", "function": {"name": "f"}}]],
+    "models": [[{"name": "m", "id": "m"}]],
+    "tool_choice": ["auto", {"type": "function", "function": {"name": "f"}}],
+    "primary_key": ["id, at", ["id", "at"]],
+    "image_columns": [["photo"]],
+    "streams": [["a"], {"a": {"prompt": "{{ b }}"}}, '["a"]'],
+    "config": [{"timeout": 3}, {"timeout": "3"}],
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_text_in_a_form_may_be_an_object_or_a_list_in_json(name: str) -> None:
+    schema = specification(spec(), None)["connectionSpecification"]
+    for value in FORMS[name]:
+        Draft7Validator(schema).validate({name: value})
+        Config(**{"url": "http://localhost/v1", "prompt": "x", name: value} if "format" not in name else {name: value})
+    assert "anyOf" not in json.dumps(schema)
+    assert schema["properties"][name].get("multiline") or "type" not in schema["properties"][name] or name == "config"
+
+
+def program(role: str) -> Path:
+    """The executable of a source or destination, as it is installed."""
+    return Path(sys.executable).with_name(f"{role}-openai-compatible")
 
 
 def test_check_succeeds(project: Project) -> None:

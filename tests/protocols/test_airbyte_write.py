@@ -139,8 +139,23 @@ def test_states_come_out_as_they_came_and_in_their_order(sync: Sync, mode: str) 
         [sys.executable, "-m", "connector", *command], input=given, capture_output=True, text=True, check=True
     )
     told = [line for line in done.stdout.splitlines() if json.loads(line)["type"] == "STATE"]
-    assert told == [*map(json.dumps, states), odd]
+    counts = (0, 0, 2, 1)
+    for line, given, count in zip(told, [*map(json.dumps, states), odd], counts, strict=True):
+        assert line.replace(f',"destinationStats":{{"recordCount":{count}.0}}', "") == given
     assert sync.ids() == [1, 2]
+
+
+def test_a_state_says_how_many_rows_of_its_stream_have_come_since_the_one_before(sync: Sync) -> None:
+    bad = record(2)
+    bad["record"]["data"]["text"] = "[[fault:400]]"
+    whole = {"type": "STATE", "state": {"type": "LEGACY", "data": {}, "destinationStats": {"recordCount": 99.0}}}
+    given = [record(1), record(1, "others"), bad, state(1), state(2), record(3), whole]
+    _, _, messages = sync.write(*given, on_error="skip")
+    assert [each["destinationStats"] for each in of_type(messages, "STATE")] == [
+        {"recordCount": 1.0, "rejectedRecordCount": 1.0},
+        {"recordCount": 0.0},
+        {"recordCount": 2.0},
+    ]
 
 
 def test_rows_of_an_earlier_sync_stay_go_or_are_replaced_as_the_catalog_says(sync: Sync) -> None:
@@ -161,6 +176,7 @@ def test_a_state_comes_out_while_the_source_pauses_and_what_came_before_it_outli
         assert process.stdout
         told = json.loads(process.stdout.readline())
         process.kill()
+    assert told["state"].pop("destinationStats") == {"recordCount": 5.0}
     assert told == state(1)
     assert sync.ids()[:5] == list(range(5))
 
@@ -179,7 +195,7 @@ def test_a_state_behind_rows_that_overwrite_waits_for_the_end(sync: Sync, endpoi
 def test_sigterm_stores_and_tells_what_is_whole(sync: Sync) -> None:
     with sync.running(record(1), state(1)) as process:
         assert process.stdout
-        assert json.loads(process.stdout.readline()) == state(1)
+        assert json.loads(process.stdout.readline())["type"] == "STATE"
         assert process.stdin
         process.stdin.write(lines_of([record(2), state(2)]))
         process.stdin.flush()
@@ -208,7 +224,7 @@ def test_a_bad_message_is_named_by_its_line_and_what_came_before_it_is_stored(
 ) -> None:
     code, lines, messages = sync.write(record(1), state(1), broken, record(3), state(3))
     assert code == 1
-    assert lines[0] == json.dumps(state(1))
+    assert json.loads(lines[0])["type"] == "STATE"
     assert len(of_type(messages, "STATE")) == 1
     assert error_of(messages)["failure_type"] == "config_error"
     assert told in error_of(messages)["message"]
@@ -314,6 +330,18 @@ def test_check_looks_at_the_output(sync: Sync, path: str, verdict: str) -> None:
     code, (message,), _ = run("check", *command[1:3])
     assert (code, message["connectionStatus"]["status"]) == (0, verdict)
     assert verdict == "SUCCEEDED" or path in message["connectionStatus"]["message"]
+
+
+def test_the_output_is_for_whom_its_permissions_say(sync: Sync) -> None:
+    for name, options in {"mine": {}, "ours": {"permissions": "640"}, "old.csv": {"permissions": "0644"}}.items():
+        path = sync.path / (name if "." in name else f"{name}.jsonl")
+        given = [sync.stream("reviews", "append_dedup", primary_key=[["id"]])]
+        for number in (1, 2):
+            command = sync.command(*given, output={"type": "files", "path": str(path), **options})
+            subprocess.run(
+                [sys.executable, "-m", "connector", *command], input=lines_of([record(number)]), text=True, check=True
+            )
+        assert oct(path.stat().st_mode)[-3:] == options.get("permissions", "600")[-3:]
 
 
 def test_spec_tells_the_modes_and_the_form_of_the_output() -> None:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft7Validator
 
+from spec.generate import ROOT
 from tests.endpoint import Endpoint, answer_to
 from tests.environments import programs
 from tests.protocols.test_airbyte import Project
 from tests.stores.helpers import table
+from tests.test_readme import BLOCKS
 
 PACKAGE = "airbyte>=0.71,<1"
 CLIENT = """\
@@ -26,13 +29,13 @@ import json, sys
 from pathlib import Path
 import airbyte
 
-executable, config, home, steps = sys.argv[1:]
+executables, config, home, steps = sys.argv[1:]
 told = []
 
 def source():
-    return airbyte.get_source(
-        "source-openai-compatible", config=json.loads(Path(config).read_text()), local_executable=Path(executable)
-    )
+    name = "source-openai-compatible"
+    given = json.loads(Path(config).read_text())
+    return airbyte.get_source(name, config=given, local_executable=Path(executables, name))
 
 def selected():
     made = source()
@@ -46,12 +49,14 @@ def read(**options):
     rows = [[row[name] for name in columns] for row in result.streams["reviews"]]
     return {"processed": result.processed_records, "rows": sorted(rows)}
 
+def samples():
+    return selected().get_samples(["reviews"], limit=3)
+
 def write(**options):
     own = {"response_format": {"second": "{{ content }}"}, "metadata": "none", "output": OUTPUT, "input": None}
     given = {name: value for name, value in {**json.loads(Path(config).read_text()), **own}.items() if value}
-    made = airbyte.get_destination(
-        "destination-openai-compatible", config=given, local_executable=Path(executable)
-    )
+    name = "destination-openai-compatible"
+    made = airbyte.get_destination(name, config=given, local_executable=Path(executables, name))
     made.check()
     cache = airbyte.DuckDBCache(db_path=Path(home) / "cache.duckdb", schema_name="main") if options else False
     return made.write(selected(), cache=cache, state_cache=cache).processed_records
@@ -64,7 +69,7 @@ verbs = {
     "streams": lambda: source().get_available_streams(),
     "read": read,
     "refresh": lambda: read(force_full_refresh=True),
-    "samples": lambda: [row["content"] for row in selected().get_samples(["reviews"], limit=3)["reviews"]],
+    "samples": lambda: [row.get("content") or row["label"] for row in samples()["reviews"]],
 }
 for step in steps.split():
     try:
@@ -93,9 +98,9 @@ class Client:
         """What each step gave, all of them in one process."""
         options = {**self.project.config, **changes}
         config = self.project.file("config", {name: value for name, value in options.items() if value is not None})
-        executable = Path(sys.executable).with_name("source-openai-compatible")
+        executables = Path(sys.executable).parent
         done = subprocess.run(
-            [self._python, "-c", CLIENT, executable, config, self._path, " ".join(steps)],
+            [self._python, "-c", CLIENT, executables, config, self._path, " ".join(steps)],
             cwd=self._path,
             env={
                 **os.environ,
@@ -139,6 +144,28 @@ def test_the_client_checks_reads_goes_on_and_refreshes(client: Client, endpoint:
     asked = [call.prompt for call in endpoint.journal.calls if call.prompt.startswith("row ")]
     assert set(asked) == {f"row {number}" for number in range(30)}
     assert len(asked) <= 31  # the check may ask for the first row
+
+
+def test_no_change_of_how_a_stream_is_read_blocks_the_next_read(client: Client) -> None:
+    assert [step["processed"] for step in client.runs("refresh", "read", "refresh", "read")] == [25, 0, 25, 0]
+    client.project.write_rows(range(30))
+    assert [step["processed"] for step in client.runs("read", cursor_field="id")] == [30]
+    assert [step["processed"] for step in client.runs("read", "refresh", "read", cursor_field=None)] == [30] * 3
+    read, refreshed, again = client.runs("read", "refresh", "read")
+    assert (read["processed"], refreshed["processed"], again["processed"]) == (30, 30, 0)
+    assert again["rows"] == answered(30)
+
+
+def test_the_readme_s_config_and_the_samples_are_taken(client: Client) -> None:
+    (readme,) = (json.loads(block) for block in BLOCKS["json"])
+    written = {**readme, "url": client.project.config["url"], "api_key": "sk-canary", "prompt": None, "model": None}
+    written["request_format"]["messages"][0]["content"] = "{{ text }}"
+    (read,) = client.runs("samples", **written)
+    assert len(read) == 3
+    for name in ("source", "destination"):
+        given = json.loads((ROOT / "sample_configs" / "airbyte" / f"{name}.json").read_text())
+        schema = json.loads((ROOT / "spec" / f"{name}.json").read_text())["connectionSpecification"]
+        Draft7Validator(schema).validate(given)
 
 
 def test_rows_without_a_primary_key_are_neither_lost_nor_doubled_by_another_read(client: Client) -> None:

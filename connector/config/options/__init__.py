@@ -249,6 +249,7 @@ ApiKey = Annotated[SecretStr | Callable[[], str], WithJsonSchema(SECRET_TEXT)]
 Command = Annotated[Sequence[str], BeforeValidator(_arguments), AfterValidator(_is_command)]
 QueryOption = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
 Models = Annotated[list[Model], BeforeValidator(_json), WithJsonSchema(JSON_TEXT)]
+Names = Annotated[str | tuple[str, ...], WithJsonSchema({"type": "string"})]
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),

@@ -17,6 +17,7 @@ from connector.config.options import (
     JsonArray,
     JsonTemplate,
     Models,
+    Names,
     OutputSchema,
     TextTemplate,
     ToolChoice,
@@ -131,11 +132,12 @@ class RequestOptions(BaseModel):
         description="Whether the model must call a tool: `auto`, `required`, `none`, or a JSON object that names one.",
         examples=["required"],
     )
-    image_columns: str | None = Field(
+    image_columns: Names | None = Field(
         default=None,
         title="Image columns",
         description="Input columns with images to send with the prompt: a URL, a data URL, a local path or the bytes. "
-        "Several: separate them by commas. In a request format, the filter `image` does the same.",
+        "Several: separate them by commas, or write a JSON list. In a request format, the filter `image` does the "
+        "same.",
         examples=["photo"],
     )
     image_root: str | None = Field(

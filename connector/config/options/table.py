@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from connector.base.records import OnBadInput
-from connector.config.options import Condition, InputOption, OutputOption, StreamsOption
+from connector.config.options import Condition, InputOption, Names, OutputOption, StreamsOption
 
 
 class TableOptions(BaseModel):
@@ -34,10 +34,10 @@ class TableOptions(BaseModel):
         "null, 0, what is empty, and the texts `false`, `no`, `0`, `null` and `none`.",
         examples=["{{ rating < 3 and review != '' }}"],
     )
-    primary_key: str | None = Field(
+    primary_key: Names | None = Field(
         default=None,
         title="Primary key",
-        description="The input column that identifies a row. Several: separate them by commas.",
+        description="The input column that identifies a row. Several: separate them by commas, or write a JSON list.",
         examples=["id"],
     )
     cursor_field: str | None = Field(

@@ -20,11 +20,12 @@ class Addition:
     that have the same one is kept; rows without one are all kept.
     """
 
-    def __init__(self, addition: Sink, new: File, place: File, key: Sequence[str]) -> None:
+    def __init__(self, addition: Sink, new: File, place: File, key: Sequence[str], mode: int) -> None:
         self._addition = addition
         self._new = new
         self._place = place
         self._key = key
+        self._mode = mode
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
@@ -42,7 +43,7 @@ class Addition:
         place = self._place.path
         with (
             opened(FileInput(place.name, files, directory)) as snapshot,
-            self._place.format.sink(FileOutput(self._place, directory, place), {}, snapshot) as merged,
+            self._place.format.sink(FileOutput(self._place, directory, place, mode=self._mode), {}, snapshot) as merged,
         ):
             replaced = _replaced(snapshot, self._key, place)
             for record in _records(snapshot, merged):

@@ -88,6 +88,7 @@ class ColumnarWriter:
 
     def __init__(self, output: FileOutput, added: Mapping[str, Schema], source: Source | None, layout: Layout) -> None:
         self._file = output.file
+        self._mode = output.mode
         self._directory = output.directory
         self._place = output.place
         self._layout = layout
@@ -152,7 +153,7 @@ class ColumnarWriter:
                 self._write(rows, output, dates=False)
             if not compression.is_native:
                 output = compressed(output, compression, self._directory)
-            publish(output, self._file.path)
+            publish(output, self._file.path, self._mode)
 
     def _write(self, rows: Path, output: Path, *, dates: bool) -> None:
         structures = self._structures()

@@ -105,12 +105,13 @@ class FileInput(NamedTuple):
 
 
 class FileOutput(NamedTuple):
-    """A file to write. Its rows wait in `directory` until it is whole; errors call it `place`."""
+    """A file to write. Its rows wait in `directory` until it is whole; errors call it `place`; `mode` is for chmod."""
 
     file: File
     directory: Path
     place: Path
     csv_safe: bool = False
+    mode: int = 0o600
 
 
 class FromFiles:

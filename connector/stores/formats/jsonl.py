@@ -190,7 +190,8 @@ class JsonWriter:
                 lines = _written(directory / "filled", self._filled(lines))
             if (framed := self._framing(lines)) is not None:
                 lines = _written(directory / "framed", framed)
-            publish(compressed(lines, self._output.file.compression, directory), self._output.file.path)
+            whole = compressed(lines, self._output.file.compression, directory)
+            publish(whole, self._output.file.path, self._output.mode)
 
     def _filled(self, path: Path) -> Iterator[bytes]:
         """Yields rows whose columns are known only now that all have come, null where one lacks a column."""

@@ -11,13 +11,13 @@ from connector.base.errors import StorageError
 from connector.stores.staging.spool import is_full, no_room
 
 
-def publish(output: Path, target: Path) -> None:
-    """Puts `output` in the place of `target`, for this user alone.
+def publish(output: Path, target: Path, mode: int = 0o600) -> None:
+    """Puts `output` in the place of `target`; by default for this user alone.
 
     Raises:
         OSError: It cannot be done.
     """
-    output.chmod(0o600)
+    output.chmod(mode)
     _sync(output)
     output.replace(target)
     _sync(target.parent)
