@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn, overload
+from typing import Any, Final, NoReturn, Self, TypeVar, overload
 
 from connector import check, stores, tables
 from connector import ledger as ledgers
@@ -28,15 +28,17 @@ from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
-from connector.run.runtime import Runtime, ledger_path
+from connector.run.runtime import Runtime, Session, ledger_path
 from connector.run.summary import Summary
 from connector.run.transform import Transform
 from connector.stores import Source
-from connector.tables import ArrowArray, ArrowStream
+from connector.tables import ArrowArray, ArrowStream, SparkFrame
 from connector.tables.progress import Bar
 
 _SHOWN: Final = 60  # characters of a value in the repr
 
+Frame = TypeVar("Frame", bound=SparkFrame)
+"""A data frame of Spark, of a classic session or of Spark Connect."""
 AnyConfig = Config | Mapping[str, Any] | str | Path
 
 _NOT_ON_A_PLATFORM: Final = (
@@ -74,6 +76,32 @@ class Connector:
         self._clock = clock or Clock()
         self.stop = stop or Stop()
         self.summary = Summary(clock=self._clock)
+        self._sessions: list[Session] | None = None  # while entered: those that no run uses now
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles its config, for other processes: as it is written, so that `${NAME}` is resolved where it is opened.
+
+        What only a read needs, input and output, stays here.
+        """
+        config = self._config
+        if config is not None:
+            root = config.image_folder
+            left = {"input": None, "output": None, "image_root": root and str(root)}
+            config = config.model_copy(update=left)
+        return partial(Connector, is_shared=self._is_shared), (config,)
+
+    def __enter__(self) -> Self:
+        """Keeps connections open from one `enrich` to the next, up to the end of the block.
+
+        So does what was learned of the endpoint's limits. It is worth it for many small tables, one after the other.
+        """
+        self._sessions = []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sessions, self._sessions = self._sessions or [], None
+        for session in sessions:
+            session.close()
 
     def __repr__(self) -> str:
         config = self._config
@@ -202,6 +230,9 @@ class Connector:
         return Destination(chosen.output, targets, self._clock)
 
     @overload
+    def enrich(self, rows: Frame, *, into: None = None, progress: bool = False) -> Frame: ...
+
+    @overload
     def enrich(
         self, rows: ArrowStream | Iterable[ArrowStream | ArrowArray], *, into: None = None, progress: bool = False
     ) -> Generator[Any, None, None]: ...
@@ -215,11 +246,18 @@ class Connector:
     def enrich(self, rows: ArrowStream | Iterable[Any], *, into: tables.Library, progress: bool = False) -> Any: ...
 
     def enrich(
-        self, rows: ArrowStream | Iterable[Any], *, into: tables.Library | None = None, progress: bool = False
+        self,
+        rows: SparkFrame | ArrowStream | Iterable[Any],
+        *,
+        into: tables.Library | None = None,
+        progress: bool = False,
     ) -> Any:
         """Yields each row with its new columns, in input order. Lazy: rows are taken as they are needed.
 
         Closing the generator, or no longer using it, finishes the calls in flight and ends it.
+
+        Of a data frame of Spark it returns a data frame, which makes the calls on the workers once an action asks for
+        its rows.
 
         Args:
             rows: Dicts; or a table of Arrow, pandas, Polars or DuckDB, or an iterable of their record batches, for
@@ -232,12 +270,14 @@ class Connector:
             ConfigError: The config is wrong, the rows do not fit it, or this thread uses its ledger already.
             FatalError: The run had to stop.
         """
+        if tables.is_spark(rows):
+            return self._enriched_on_workers(rows, into or ("progress" if progress else ""))
         tables.require_rows(rows)
         bar = Bar(tables.length(rows)) if progress else None
         results = self._enriched(rows, bar)
         return results if into is None else tables.into(into, results, rows)
 
-    def _enriched(self, rows: ArrowStream | Iterable[Any], bar: Bar | None) -> Generator[Any, None, None]:
+    def _enriched(self, rows: Any, bar: Bar | None) -> Generator[Any, None, None]:
         chosen = self._chosen(None)
         path = ledger_path(chosen) if chosen.cache else None
         with closing(tables.open_table(rows, chosen.keep_llm_as)) as table:
@@ -250,6 +290,15 @@ class Connector:
             ):
                 counted = partial(_counted, config=chosen, summary=runtime.summary)
                 yield from table.enriched(results, plan.added, counted)
+
+    def _enriched_on_workers(self, frame: Any, wanted: str) -> Any:
+        if wanted:
+            raise ConfigError(f"{wanted}: a data frame of Spark stays one, and Spark shows how far it is: leave it out")
+        chosen = self._chosen(None)
+        spark = tables.load_spark()
+        return spark.enriched(
+            frame, self, lambda columns: Plan(chosen, columns).added, chosen.keep_llm_as, is_shared=False
+        )
 
     def forecast(self, rows: ArrowStream | Iterable[Any]) -> Forecast:
         """Finds out what `enrich` would do with these rows, without a call: its calls, what they cost, what would fail.
@@ -274,7 +323,7 @@ class Connector:
         with closing(tables.open_table(rows, chosen.keep_llm_as)) as table:
             plan = Plan(chosen, table.columns)
             with ledger_guard.used(there), ledgers.opened(there, waiting=refuse) as ledger:
-                return forecast(table.records(), plan, ledger, self.stop)
+                return forecast(_records(table), plan, ledger, self.stop)
 
     def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
         """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.
@@ -291,9 +340,28 @@ class Connector:
     @contextmanager
     def _runtime(self, plan: Plan, path: Path | None, summary: Summary) -> Iterator[Runtime]:
         """Opens a runtime. A run of it that ends before any success is explained."""
-        opened = Runtime(plan, path, clock=self._clock, stop=self.stop, summary=summary)
-        with opened as runtime, check.explaining(runtime):
-            yield runtime
+        with self._session(plan) as session:
+            opened = Runtime(plan, path, session=session, clock=self._clock, stop=self.stop, summary=summary)
+            with opened as runtime, check.explaining(runtime):
+                yield runtime
+
+    @contextmanager
+    def _session(self, plan: Plan) -> Iterator[Session | None]:
+        """Gives the session that the last run has left, if sessions are kept; one that an error ends is not."""
+        kept = self._sessions
+        if kept is None or plan.config is not self._config:
+            yield None
+            return
+        session = kept.pop() if kept else Session(plan, self._clock)
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        if self._sessions is None:  # the block has ended meanwhile
+            session.close()
+        else:
+            self._sessions.append(session)
 
     def _new_summary(self) -> Summary:
         self.summary = Summary(clock=self._clock)
@@ -342,6 +410,10 @@ def _drawn(
             if bar is not None and isinstance(result, Outcome):
                 bar.add(result)
             yield result
+
+
+def _records(table: tables.OpenTable) -> Iterator[Record]:
+    return (item for item in table.records() if isinstance(item, Record))
 
 
 def _short(text: str) -> str:

@@ -85,6 +85,16 @@ def test_two_generators_that_take_turns_on_one_ledger_are_refused_rather_than_st
     assert len(list(connector.enrich(given))) == 100
 
 
+def test_while_entered_it_keeps_its_connections_from_table_to_table(endpoint: Endpoint) -> None:
+    with Connector(config(endpoint, concurrency=2)) as connector:
+        for table in range(5):
+            assert len(list(connector.enrich([{"text": f"{table} {row}"} for row in range(4)]))) == 4
+        unfinished = connector.enrich([{"text": "left"}, {"text": "early"}])
+        next(unfinished)
+        assert len({call.connection for call in endpoint.journal.calls}) <= 2
+    assert [row["text"] for row in unfinished] == ["early"]
+
+
 def test_a_wrong_key_raises() -> None:
     with (
         Endpoint(lambda call: act(call, "401")) as endpoint,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+from pydantic import SecretStr
 
 from connector.base.errors import ConfigError
 
@@ -42,3 +44,38 @@ def expanded(value: str, written: Callable[[str], str] = str) -> str:
         return written(found)
 
     return REFERENCE.sub(named, value)
+
+
+class ResolvedSecret(SecretStr):
+    """A secret that the environment holds. It pickles as the text that refers to it, `${NAME}`, not as its value.
+
+    Where the pickle is opened, on another machine perhaps, that text is resolved anew.
+
+    Raises:
+        ConfigError: A variable is not set, or not UTF-8; also where a pickle is opened.
+    """
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(expanded(reference))
+        self._reference = reference
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._reference,)
+
+
+def _reopened(reference: str) -> ResolvedSecret:
+    try:
+        return ResolvedSecret(reference)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error.message} in this process ({os.uname().nodename}): set it wherever rows are enriched"
+        ) from None
+
+
+def secret(text: str) -> SecretStr:
+    """Returns a secret that is given as it is, or as a text that refers to variables.
+
+    Raises:
+        ConfigError: A variable is not set, or not UTF-8.
+    """
+    return ResolvedSecret(text) if REFERENCE.search(text) else SecretStr(text)

@@ -63,9 +63,9 @@ def from_environment(data: dict[str, Any]) -> dict[str, Any]:
     given = {*data, "api_key"} if data.get("api_key_command") else data.keys()
     for name, variable in _VARIABLES.items():
         if name not in given and (value := environment.variable(variable)):
-            data[name] = value
+            data[name] = f"${{{variable}}}" if name == "api_key" else value
     if isinstance(data.get("api_key"), str):
-        data["api_key"] = environment.expanded(data["api_key"])
+        data["api_key"] = environment.secret(data["api_key"])
     return data
 
 

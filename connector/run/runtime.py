@@ -158,11 +158,39 @@ def fallbacks_of(plan: Plan, clock: Clock) -> Fallbacks:
     return Fallbacks(plan.endpoint.FALLBACKS, memory_of(plan), clock)
 
 
+class Session:
+    """What a run leaves to the next one of the same config: connections, and what was learned of the endpoint's limits.
+
+    One run uses it at a time. After one that did not come to its end it must be closed: calls may be left in flight.
+
+    Attributes:
+        mask: Takes the secrets out of what the endpoint says.
+        limits: How fast to go.
+        room: What large replies enter.
+        caller: What makes the calls.
+    """
+
+    def __init__(self, plan: Plan, clock: Clock) -> None:
+        config = plan.config
+        _warn_if_readable(config)
+        self.mask = Masker(config.secrets)
+        self.limits = Limits(config.concurrency, config.max_requests_per_minute, config.max_tokens_per_minute)
+        settings = settings_of(config, self.mask, clock)
+        self.room = Room(_REPLIES * settings.max_response_bytes)
+        self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), clock), self.room)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self.room.close()
+        self.caller.close()
+
+
 class Runtime:
     """Everything open that one run needs; a context manager. Whoever takes the outcomes counts them in `summary`.
 
     Args:
         ledger: The ledger's path; `None` keeps it in memory.
+        session: What an earlier run has left, which stays open; by default a new one, which ends with this run.
         waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
         summary: What counts the outcomes; by default a new one.
         remembering: Adds to the ledger what others know (`connector.run.ledger_memory`).
@@ -176,6 +204,7 @@ class Runtime:
         plan: Plan,
         ledger: Path | None,
         *,
+        session: Session | None = None,
         stop: engines.Stop | None = None,
         clock: Clock | None = None,
         waiting: Callable[[], None] | None = None,
@@ -184,25 +213,24 @@ class Runtime:
     ) -> None:
         config = plan.config
         self.plan = plan
-        self.mask = Masker(config.secrets)
+        clock = clock or Clock()
+        self._is_last = session is None
+        self._session = session = session or Session(plan, clock)
+        self.mask = session.mask
+        self.caller = session.caller
         self.budget = Budget(config.max_cost_usd, config.max_total_tokens, prices_of(config))
         self.control = engines.Control(
-            Limits(config.concurrency, config.max_requests_per_minute, config.max_tokens_per_minute),
+            session.limits,
             Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
             Breaker(max_wait=config.max_retry_wait),
             stop or engines.Stop(),
             engines.Gauge(),
-            clock or Clock(),
+            clock,
             grace=config.config.timeout,
         )
         self.control.stop.ending = self.control.ending
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
-        _warn_if_readable(config)
-        settings = settings_of(config, self.mask, self.control.clock)
-        self._room = Room(_REPLIES * settings.max_response_bytes)
-        remote = Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), self.control.clock)
-        self.caller = Caller(remote, self._room)
         self.ledger = remembering(_opened(ledger, waiting or _patience(ledger, self.control.stop)))
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
@@ -222,7 +250,7 @@ class Runtime:
             self.control,
             budget=self.budget,
             fallbacks=self.caller.fallbacks,
-            room=self._room,
+            room=self._session.room,
             retry_failed=retry_failed,
         )
         try:
@@ -233,9 +261,9 @@ class Runtime:
                 self.summary.pay(paid)
 
     def close(self) -> None:
-        """Closes connections and ledger."""
-        self._room.close()
-        self.caller.close()
+        """Closes connections and ledger; those of a session that it was given stay open."""
+        if self._is_last:
+            self._session.close()
         self.ledger.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
-"""Tables that Python code hands over and gets back enriched. One module is one format: dicts, Arrow.
+"""Tables that Python code hands over and gets back enriched. One module is one format: dicts, Arrow, Spark.
 
-Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow. The libraries
+Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow, and `spark`,
+which needs pyspark, only for its data frames. The libraries
 of what is asked for besides (`_into`: a data frame, `progress`: a bar) are imported where it is asked for.
 
 Files and databases belong in `stores`, not here.
@@ -15,7 +16,7 @@ from itertools import chain, islice
 from typing import Any, Final, Literal, Protocol, cast
 
 from connector.base.errors import ConfigError
-from connector.base.records import Record, Schema
+from connector.base.records import Idle, Record, Schema
 from connector.run.pipeline import Result
 
 OnError = Callable[[Iterator[Result]], Iterator[Result]]
@@ -42,6 +43,13 @@ class ArrowArray(Protocol):
         """Exports schema and columns."""
 
 
+class SparkFrame(Protocol):
+    """A data frame of Spark, by the method that only such have."""
+
+    def mapInArrow(self, func: Any, schema: Any, barrier: bool = False) -> Any:  # noqa: N802 - Spark's
+        """Maps the partitions."""
+
+
 class OpenTable(Protocol):
     """A table that is open for reading."""
 
@@ -50,8 +58,8 @@ class OpenTable(Protocol):
         """The names of its columns; `None` if only reading can tell."""
         ...
 
-    def records(self) -> Iterator[Record]:
-        """Yields the rows as they are needed, numbered from 0."""
+    def records(self) -> Iterator[Record | Idle]:
+        """Yields the rows as they are needed, numbered from 0; `IDLE` for each pause, where rows may pause."""
         ...
 
     def enriched(self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError) -> Iterator[Any]:
@@ -66,9 +74,14 @@ class OpenTable(Protocol):
 def open_table(rows: ArrowStream | ArrowArray | Iterable[Any], keep_as: str = "") -> OpenTable:
     """Opens rows in whichever format they have, judged by the first of them; `keep_as` as in `kept_as`.
 
+    Rows that know how to open themselves do: they have a method `open_table(keep_as)`.
+
     Raises:
         ConfigError: They are Arrow's and pyarrow is not installed, or they are not a table.
     """
+    if hasattr(rows, "open_table"):
+        opened: OpenTable = rows.open_table(keep_as)
+        return opened
     if hasattr(rows, _STREAM) or hasattr(rows, _ARRAY):
         return _load_format("arrow").open_table(rows, keep_as)
     items = iter(rows)
@@ -92,7 +105,7 @@ def require_rows(rows: object) -> None:
         raise ConfigError(f"rows: this is {_kind(rows)}, no table: read the file first, then {_WANTED}")
     if hasattr(rows, "collect") and hasattr(rows, "lazy"):
         raise ConfigError(f"rows: a {type(rows).__name__} has no rows yet: pass what its collect() returns")
-    if not (isinstance(rows, Iterable) or hasattr(rows, _STREAM) or hasattr(rows, _ARRAY)):
+    if not (isinstance(rows, Iterable) or any(hasattr(rows, name) for name in (_STREAM, _ARRAY, "open_table"))):
         raise ConfigError(f"rows: this is {_kind(rows)}, no table: {_WANTED}")
 
 
@@ -115,6 +128,24 @@ def into(library: Library, pieces: Iterator[Any], rows: object) -> Any:
     """
     made: Any = import_module(f"{__name__}._into")
     return made.converter(made.library_of(rows) if library == "same" else library)(pieces)
+
+
+def is_spark(rows: object) -> bool:
+    """Whether rows are a data frame of Spark."""
+    return hasattr(rows, "mapInArrow")
+
+
+def load_spark() -> Any:
+    """Returns the module for data frames of Spark.
+
+    Raises:
+        ConfigError: A library that it needs is not installed.
+    """
+    try:
+        return import_module(f"{__name__}.spark")
+    except ImportError as error:
+        wanted = "run pip install 'openai-compatible-connector[spark]'"
+        raise ConfigError(f"data frames of Spark need {error.name}: {wanted}", detail=str(error)) from error
 
 
 class TableFormat(Protocol):

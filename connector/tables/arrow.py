@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from connector.base.arrow_vectors import FLOATS, arrow_list
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Outcome, Record, Schema, Status, is_earlier, kept_as
+from connector.base.records import GROUP, IDLE, Idle, Outcome, Record, Schema, Status, is_earlier, kept_as
 from connector.base.values import listed
 from connector.base.vectors import single
 from connector.run.pipeline import Result
@@ -35,9 +35,13 @@ class _Waiting(NamedTuple):
 
 
 class ArrowTable:
-    """See `connector.tables.OpenTable`. Input columns are handed on as they are, without a copy."""
+    """See `connector.tables.OpenTable`. Input columns are handed on as they are, without a copy.
 
-    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], close: Callable[[], None]) -> None:
+    Args:
+        batches: `None` among them is a pause: there is none yet.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch | None], close: Callable[[], None]) -> None:
         self._schema = schema
         self._batches = batches
         self._waiting: deque[_Waiting] = deque()
@@ -48,10 +52,13 @@ class ArrowTable:
         if twice:
             raise ConfigError(f'the table has two columns "{twice[0]}": rename one of them')
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[Record | Idle]:
         """See `connector.tables.OpenTable.records`."""
         end = 0
         for batch in self._batches:
+            if batch is None:
+                yield IDLE
+                continue
             for start in range(0, batch.num_rows, _ROWS):
                 part = batch.slice(start, _ROWS)
                 rows = enumerate(rows_of(part), end)
@@ -124,20 +131,22 @@ def open_table(rows: Any, keep_as: str) -> ArrowTable:
     if hasattr(rows, "__arrow_c_stream__"):
         _check_objects(rows)
         reader = _taken(pa.RecordBatchReader.from_stream, rows)
-        return _named(reader.schema, reader, reader.close, keep_as)
+        return of_batches(reader.schema, reader, keep_as, reader.close)
     items = iter([rows] if hasattr(rows, "__arrow_c_array__") else rows)
     first = _taken(pa.table, next(items))
-    return _named(first.schema, _batches(first, items), lambda: None, keep_as)
+    return of_batches(first.schema, _batches(first, items), keep_as)
 
 
-def _named(schema: pa.Schema, batches: Iterable[pa.RecordBatch], close: Callable[[], None], keep_as: str) -> ArrowTable:
+def of_batches(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch | None], keep_as: str, close: Callable[[], None] = lambda: None
+) -> ArrowTable:
+    """Opens record batches of one schema; see `ArrowTable` and `connector.tables.TableFormat`."""
     names = [kept_as(name, keep_as) for name in schema.names]
     if names == schema.names:
         return ArrowTable(schema, batches, close)
     fields = [schema.field(place).with_name(name) for place, name in enumerate(names)]
-    return ArrowTable(
-        pa.schema(fields, metadata=schema.metadata), (batch.rename_columns(names) for batch in batches), close
-    )
+    renamed = (batch if batch is None else batch.rename_columns(names) for batch in batches)
+    return ArrowTable(pa.schema(fields, metadata=schema.metadata), renamed, close)
 
 
 def _check_objects(rows: Any) -> None:

@@ -352,7 +352,7 @@ def test_objects_in_a_frame_of_polars_are_refused() -> None:
 def test_what_pandas_has_beyond_numpy(values: Any, forms: list[Any]) -> None:
     frame = pd.DataFrame({"v": values})
     for rows in (frame, frame.to_dict("records")):
-        found = [record.data for record in open_table(rows, "").records()]
+        found = [record.data for record in open_table(rows, "").records() if isinstance(record, Record)]
         assert json.loads(dumps(found)) == [{"v": form} for form in forms]
 
 

@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 
 from connector import stores
 from connector.base import schemas
-from connector.base.environment import expanded
+from connector.base.environment import ResolvedSecret, secret
 from connector.base.errors import ConfigError
 from connector.base.masking import bare_url, looks_secret
 from connector.base.records import JSON, Schema
@@ -115,8 +115,9 @@ def _is_query(value: JSON) -> dict[str, str | SecretStr]:
 
 
 def _parameter(name: str, text: str) -> str | SecretStr:
-    value = expanded(text)
-    return SecretStr(value) if value != text or looks_secret(name, value) else value
+    found = secret(text)
+    value = found.get_secret_value()
+    return found if value != text or looks_secret(name, value) else value
 
 
 def _seconds(value: JSON) -> JSON:
@@ -186,11 +187,13 @@ def _is_schema(value: Schema) -> Schema:
 
 
 def _are_headers(value: dict[str, Any]) -> dict[str, SecretStr]:
-    texts = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in value.items()}
-    for name, each in texts.items():
-        if not isinstance(each, str | int | float) or any(char in f"{name}{each}" for char in "\r\n\0"):
+    headers: dict[str, SecretStr] = {}
+    for name, each in value.items():
+        text = each.get_secret_value() if isinstance(each, SecretStr) else each
+        if not isinstance(text, str | int | float) or any(char in f"{name}{text}" for char in "\r\n\0"):
             raise ValueError(f"the header {name!r} is not one line of text")
-    return {name: SecretStr(expanded(str(each))) for name, each in texts.items()}
+        headers[name] = each if isinstance(each, ResolvedSecret) else secret(str(text))
+    return headers
 
 
 def _are_streams(value: Any) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,238 @@
+"""Data frames of Spark: a lazy one comes out, whose partitions are enriched where they are, over `mapInArrow`.
+
+Nothing here needs a driver's JVM, so data frames of Spark Connect are taken as those of a classic cluster. A Python
+worker of Spark's keeps what it has open for its next partition. The next record batch is read ahead, and a pause of the
+input is told as such, so that the end of a batch does not hold up any call.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import cache
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import Any, Final, Protocol, Self
+from uuid import uuid4
+
+import pyarrow as pa
+from pyspark import SparkFiles, TaskContext
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import StructField, StructType
+
+from connector.base import errors
+from connector.base.errors import ConnectorError, FatalError
+from connector.base.records import GROUP, Schema, is_earlier
+from connector.tables._arrow_types import arrow_column
+from connector.tables.arrow import ArrowTable, of_batches
+
+_LOG: Final = logging.getLogger(__name__)
+_FEW: Final = 4  # rows of the first batches that come out, so that `limit` pays for few
+_FIRST: Final = 64  # rows that come out so: Spark sees none before they fill a buffer of 64 KB, and a batch has 4 KB
+_ROWS: Final = 1_000  # of a batch; those in between are twice as large as the one before
+_PAUSE: Final = 0.01  # seconds without a batch that count as a pause
+_NOT_SHARED: Final = (
+    "the config names no ledger that Spark's workers share: each action on this data frame (count, then write) calls "
+    'for all of its rows again, and so does a task that is tried again. Set cache to "postgresql://…", or to a folder '
+    'that all workers see, such as "s3://bucket/folder/"'
+)
+
+
+class Enricher(Protocol):
+    """What enriches rows in another process; it pickles. While it is entered, its connections stay open."""
+
+    def enrich(self, rows: Any) -> Generator[Any, None, None]:
+        """Yields record batches with the new columns."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def enriched(
+    frame: Any,
+    enricher: Enricher,
+    added: Callable[[Sequence[str]], Mapping[str, Schema]],
+    keep_as: str,
+    *,
+    is_shared: bool,
+) -> Any:
+    """Returns a data frame with the new columns. No row is read, and nothing is called, before an action asks for it.
+
+    Args:
+        frame: A data frame, of a classic session or of Spark Connect.
+        added: Returns the schemas of the new columns, beside columns of these names.
+        keep_as: As in `connector.base.records.kept_as`.
+        is_shared: Whether the ledger is one that all workers use.
+
+    Raises:
+        ConfigError: Its columns do not fit the config.
+    """
+    given: StructType = frame.schema
+    columns = of_batches(pa.schema([(name, pa.null()) for name in given.names]), (), keep_as).columns
+    new = added(columns)
+    fields = [
+        StructField(name, field.dataType, field.nullable, field.metadata)
+        for name, field in zip(columns, given, strict=True)
+        if GROUP not in new or not is_earlier(name)
+    ]
+    fields += [StructField(name, from_arrow_type(arrow_column(schema).type)) for name, schema in new.items()]
+    if not is_shared:
+        _warn_once(_NOT_SHARED)
+    return frame.mapInArrow(Enriched(enricher), StructType(fields))
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _LOG.warning(message)
+
+
+class Enriched:
+    """Enriches the record batches of a partition in a Python worker of Spark's, which calls it. It pickles.
+
+    A fatal error ends its stage: what is left of it on this executor fails with the same words, and without a call,
+    so that Spark's repeated attempts cost nothing.
+    """
+
+    def __init__(self, enricher: Enricher) -> None:
+        self._enricher = enricher
+        self._name = uuid4().hex
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yields batches with the new columns.
+
+        Raises:
+            ConnectorError: As `Connector.enrich` raises it, without whatever it was raised from.
+        """
+        first = next(batches, None)
+        if first is None:
+            return
+        end = _end_of_stage(self._name)
+        if (ended := _told(end)) is not None:
+            raise ended
+        try:
+            with closing(_kept(self._name, self._enricher).enrich(Partition(first, batches))) as results:
+                yield from results
+        except FatalError as error:
+            _tell(end, error)
+            raise error.with_traceback(None) from None
+        except ConnectorError as error:
+            raise error.with_traceback(None) from None
+
+
+class Partition:
+    """The rows of a partition, which open as a table of Arrow; see `connector.tables.Rows`.
+
+    Args:
+        first: Its first batch.
+        rest: The others.
+    """
+
+    def __init__(self, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> None:
+        self._first = first
+        self._rest = rest
+
+    def open_table(self, keep_as: str) -> ArrowTable:
+        """See `connector.tables.TableFormat`."""
+        batches = _read_ahead(self._first, self._rest)
+        return of_batches(self._first.schema, _growing(batches), keep_as, batches.close)
+
+
+def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatch | None]:
+    """Yields the batches in parts that grow: the first ones are soon done."""
+    most, total = _FEW, 0
+    for batch in batches:
+        if batch is None:
+            yield None
+            continue
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, most)
+            yield part
+            start += part.num_rows
+            total += part.num_rows
+            most = min(_ROWS, 2 * most) if total >= _FIRST else _FEW
+
+
+def _read_ahead(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch | None, None, None]:
+    """Yields batches, which a thread reads one ahead, and `None` where there is none yet.
+
+    While a pause lasts, each further `None` comes at once: the reader has calls to watch as well, and waits there.
+    """
+    ready: Queue[Any] = Queue(1)
+    is_closed = Event()
+
+    def read() -> None:
+        end: Any = StopIteration()
+        try:
+            for batch in rest:
+                ready.put(batch)
+                if is_closed.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - it is raised where batches are taken
+            end = error
+        ready.put(end)
+
+    yield first
+    Thread(target=read, name="spark-input", daemon=True).start()
+    patience = _PAUSE
+    try:
+        while True:
+            try:
+                item = ready.get(timeout=patience) if patience else ready.get_nowait()
+            except Empty:
+                patience = 0
+                yield None
+                continue
+            patience = _PAUSE
+            if isinstance(item, StopIteration):
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        is_closed.set()
+        with suppress(Empty):
+            ready.get_nowait()
+
+
+_KEPT: Final[dict[str, Enricher]] = {}
+"""What this worker has open. It serves one task at a time, so one is enough."""
+
+
+def _kept(name: str, enricher: Enricher) -> Enricher:
+    """Returns what an earlier task of this name has left open in this process, or else `enricher`."""
+    if name not in _KEPT:
+        while _KEPT:
+            _KEPT.popitem()[1].__exit__(None, None, None)
+        _KEPT[name] = enricher.__enter__()
+    return _KEPT[name]
+
+
+def _end_of_stage(name: str) -> Path | None:
+    """Returns the file that says why a stage has ended on this executor; `None` where there is no place for it."""
+    task = TaskContext.get()
+    with suppress(Exception):  # a sandbox of somebody's, without Spark's folders
+        folder = Path(SparkFiles.getRootDirectory())
+        if task is not None and folder.is_dir():
+            return folder / f"ended-{name}-{task.stageId()}"
+    return None
+
+
+def _tell(end: Path | None, error: FatalError) -> None:
+    if end is not None:
+        with suppress(OSError):
+            end.write_text(json.dumps([type(error).__name__, error.message]))
+
+
+def _told(end: Path | None) -> FatalError | None:
+    """Returns the fatal error that has ended the stage; `None` if none has."""
+    try:
+        kind, message = json.loads(end.read_text()) if end is not None else ("", "")
+    except (OSError, ValueError):  # there is none, or it is being written
+        return None
+    error: FatalError = getattr(errors, kind, FatalError)(message)
+    return error if kind else None

@@ -1,0 +1,143 @@
+"""Data frames of Spark, classic and of Spark Connect, on a real cluster: lazy, typed, and paid for once."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+import pyarrow as pa
+import pytest
+from pyspark.sql.types import StringType, StructField, StructType
+
+from connector import ConfigError, Connector
+from connector.tables import spark
+from tests.endpoint import Endpoint, act, answer_to
+from tests.tables.spark_cluster import Cluster, skip_without_java, started
+
+KEY: Final = "sk-canary-0123456789"
+KINDS: Final = ("classic", "connect")
+SCHEMA: Final = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}, "stars": {"type": "integer"}, "sure": {"type": "boolean"}},
+    "required": ["label", "stars", "sure"],
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    skip_without_java()
+    with started(tmp_path_factory.mktemp("spark")) as cluster:
+        yield cluster
+
+
+def connector(endpoint: Endpoint, ledger: Path | str | None, **more: Any) -> Connector:
+    given = {"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", "api_key": KEY, "cache": str(ledger or "")}
+    return Connector({**given, **more})
+
+
+def enriched(endpoint: Endpoint, partition: Any) -> Iterator[Any]:
+    """What a Python worker of Spark's makes of a partition."""
+    yield from connector(endpoint, None).enrich(partition)
+
+
+@each_kind
+def test_a_lazy_frame_comes_out_that_is_paid_for_once(
+    kind: str, cluster: Cluster, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    found = connector(endpoint, tmp_path / "ledger", output_schema=SCHEMA).enrich(cluster.rows(kind, 60))
+    assert type(found) is type(cluster.rows(kind, 1))
+    types = {field.name: field.dataType.simpleString() for field in found.schema}
+    assert types["_llm"].startswith("struct<status:string,error:struct<class:string,")
+    names = ("id", "text", "label", "stars", "sure")
+    assert [types[name] for name in names] == ["bigint", "string", "string", "bigint", "boolean"]
+    assert endpoint.journal.calls == []
+    assert found.where("_llm.status = 'success' and stars = 1").count() == 60
+    found.write.parquet(str(tmp_path / "table"))
+    rows = cluster.session(kind).read.parquet(str(tmp_path / "table")).orderBy("id").collect()
+    assert [(row.text, row.label) for row in rows] == [(f"row {n}", answer_to(f"row {n}")) for n in range(60)]
+    assert endpoint.journal.by_prompt == {f"row {n}": 1 for n in range(60)}
+
+
+@each_kind
+def test_a_refused_key_ends_the_job_with_its_sentence(
+    kind: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Endpoint(lambda call: act(call, "401")) as endpoint:
+        found = connector(endpoint, None, concurrency=2).enrich(cluster.rows(kind, 400, partitions=20))
+        found.explain(True)
+        with pytest.raises(Exception, match=r"errors\.AuthenticationError: .*key") as error:
+            found.count()
+    assert len(endpoint.journal.calls) <= 2 * (2 + 3)  # of each executor: calls in flight, and what check asks
+    shown = f"{error.value}{capsys.readouterr()}"
+    assert "MapInArrow Enriched" in shown
+    told = "".join(path.read_text() for path in cluster.events.rglob("*events*") if path.is_file())
+    assert KEY not in f"{shown}{told}"
+
+
+def test_limit_pays_for_few_rows(cluster: Cluster) -> None:
+    """It has its rows although from the 200th on no row is answered."""
+    with Endpoint(lambda call: act(call, "hang") if int(call.prompt.split()[1]) >= 200 else None) as endpoint:
+        found = connector(endpoint, None).enrich(cluster.rows("classic", 2_000, partitions=1))
+        assert len(found.limit(5).collect()) == 5
+
+
+def test_the_end_of_a_batch_holds_up_no_row(endpoint: Endpoint) -> None:
+    """Spark makes the next batch only once the rows of the first one have come out."""
+    first, second = (pa.RecordBatch.from_pydict({"text": texts}) for texts in (["a", "b"], ["c"]))
+    have_come = Event()
+
+    def rest() -> Iterator[pa.RecordBatch]:
+        assert have_come.wait(60)
+        yield second
+
+    results = enriched(endpoint, spark.Partition(first, rest()))
+    assert next(results)["content"].to_pylist() == [answer_to("a"), answer_to("b")]
+    have_come.set()
+    assert [batch["content"].to_pylist() for batch in results] == [[answer_to("c")]]
+
+
+def test_what_goes_wrong_with_the_input_is_raised(endpoint: Endpoint) -> None:
+    first = pa.RecordBatch.from_pydict({"text": ["a"]})
+
+    def rest() -> Iterator[pa.RecordBatch]:
+        yield first
+        raise OSError("the shuffle is gone")
+
+    with pytest.raises(OSError, match="the shuffle is gone"):
+        list(enriched(endpoint, spark.Partition(first, rest())))
+
+
+def test_a_missing_column_and_a_library_are_refused_at_once(endpoint: Endpoint) -> None:
+    class Frame:
+        """What is looked at before Spark is asked for anything."""
+
+        schema = StructType([StructField("review", StringType())])
+
+        def mapInArrow(self, func: Any, schema: Any, barrier: bool = False) -> None:  # noqa: N802 - Spark's name
+            raise AssertionError(f"mapped: {func}, {schema}, {barrier}")
+
+    frame: Any = Frame()
+    with pytest.raises(ConfigError, match='"text"'):
+        connector(endpoint, None).enrich(frame)
+    with pytest.raises(ConfigError, match="pandas: a data frame of Spark stays one"):
+        connector(endpoint, None).enrich(frame, into="pandas")
+
+
+def test_a_key_of_the_environment_stays_there(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for given in ({"api_key": "${SOME_KEY}"}, {"headers": {"X-Key": "Bearer ${SOME_KEY}"}}, {}):
+        sent = pickle.dumps(Connector({"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", **given}))
+        assert KEY.encode() not in sent
+        list(pickle.loads(sent).enrich([{"text": str(given)}]))
+        assert KEY in str(endpoint.journal.calls[-1].headers)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY, which the config refers to, is not set in this process"):
+        pickle.loads(sent)
