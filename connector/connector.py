@@ -315,9 +315,9 @@ class Connector:
         tables.require_rows(rows)
         chosen = self._chosen(None)
         path = ledger_path(chosen) if chosen.cache else None
-        there = path if path is not None and path.is_file() else None
+        there = None if isinstance(path, Path) and not path.is_file() else path
 
-        def refuse() -> NoReturn:
+        def refuse(_: str) -> NoReturn:
             raise ConfigError(f"{there}: another run uses this ledger: wait until it ends")
 
         with closing(tables.open_table(rows, chosen.keep_llm_as)) as table:
@@ -338,7 +338,7 @@ class Connector:
         return passthrough.stream(self._chosen(config), payload, clock=self._clock, stop=self.stop)
 
     @contextmanager
-    def _runtime(self, plan: Plan, path: Path | None, summary: Summary) -> Iterator[Runtime]:
+    def _runtime(self, plan: Plan, path: ledgers.Location, summary: Summary) -> Iterator[Runtime]:
         """Opens a runtime. A run of it that ends before any success is explained."""
         with self._session(plan) as session:
             opened = Runtime(plan, path, session=session, clock=self._clock, stop=self.stop, summary=summary)

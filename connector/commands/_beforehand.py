@@ -17,7 +17,7 @@ from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode
 from connector.commands._ledger_file import open_ledger
 from connector.engines import Stop
-from connector.ledger import Ledger
+from connector.ledger import Ledger, Location
 from connector.run.forecast import forecast, refusal, unsendable, warning
 from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.plan import Plan
@@ -72,7 +72,7 @@ def remembering(earlier: Sequence[Earlier], *, quiet: bool) -> Callable[[Ledger]
 
 
 def dry_run(
-    source: Source, plan: Plan, path: Path | None, earlier: Sequence[Earlier], stop: Stop, *, retry_failed: bool
+    source: Source, plan: Plan, path: Location, earlier: Sequence[Earlier], stop: Stop, *, retry_failed: bool
 ) -> ExitCode:
     """Prints what a run would do, without a call.
 
@@ -80,8 +80,8 @@ def dry_run(
         ConfigError: The run would not begin, or another one has its ledger.
     """
     with ExitStack() as stack:
-        is_there = path is not None and path.is_file() and path.stat().st_size > 0
-        own = open_ledger(path) if is_there and path is not None else ledgers.opened(None)
+        is_new = isinstance(path, Path) and not (path.is_file() and path.stat().st_size > 0)
+        own = ledgers.opened(None) if path is None or is_new else open_ledger(path)
         ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
         items = watched(source.read(), source.rows, live=is_terminal(sys.stderr))
         found = forecast(items, plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)

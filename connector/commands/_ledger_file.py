@@ -1,4 +1,4 @@
-"""Which file is the ledger of a run, which others may have replies to its requests, and how one of them is opened."""
+"""Where the ledger of a run is, which others may have replies to its requests, and how one of them is opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connector import ledger as ledgers
 from connector.base.errors import ConfigError, StorageError
 from connector.base.suggestions import file_meant
 from connector.config.config import Config
-from connector.ledger import Ledger
+from connector.ledger import Ledger, Location, Url
 from connector.run.ledger_memory import Earlier
 from connector.run.runtime import IN_MEMORY, ledger_path, preview_ledger
 
@@ -25,7 +25,7 @@ class RunLedger(NamedTuple):
     """A run's config with the ledger that its command line names, the ledger's path, and the earlier ledgers."""
 
     config: Config
-    path: Path | None
+    path: Location
     earlier: tuple[Earlier, ...]
 
 
@@ -42,8 +42,8 @@ def run_ledger(config: Config, named: str | None, output: Path | None) -> RunLed
     if chosen.cache == IN_MEMORY:
         return RunLedger(chosen, path, ())
     previews = preview_ledger(config)
-    earlier = [Earlier(previews)] if previews not in (None, path) and previews.is_file() else []
-    if chosen.cache is None and output is not None and path is not None:
+    earlier = [Earlier(previews)] if isinstance(previews, Path) and previews != path and previews.is_file() else []
+    if chosen.cache is None and output is not None and isinstance(path, Path):
         earlier += _beside(output, path)
     return RunLedger(chosen, path, tuple(earlier))
 
@@ -62,19 +62,23 @@ def _stem(path: Path) -> str:
 
 
 @contextmanager
-def open_ledger(path: Path) -> Iterator[Ledger]:
-    """Opens a ledger that exists, is undamaged and not in use.
+def open_ledger(path: Path | Url) -> Iterator[Ledger]:
+    """Opens a ledger that exists, is undamaged, and not in use where it belongs to one run at a time.
 
     Raises:
         ConfigError: There is no such file, it is not a ledger, or a run uses it.
-        StorageError: It is damaged, or cannot be written.
+        StorageError: It is damaged, cannot be reached, or cannot be written.
     """
+    if isinstance(path, Url):
+        with ledgers.load(path).opened(path, lambda _: None) as ledger:
+            yield ledger
+        return
     if not path.is_file():
         advice = file_meant(str(path)) or "the ledger of a run is OUT.ledger beside its output OUT"
         raise ConfigError(f"{path}: there is no such file: {advice}")
     _require_ledger(path)
 
-    def refuse() -> None:
+    def refuse(_: str) -> None:
         raise ConfigError(_IN_USE.format(path))
 
     with ledgers.load(path).opened(path, refuse) as ledger:

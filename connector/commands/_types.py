@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import os
 from argparse import ArgumentTypeError
+from pathlib import Path
 from typing import Final
+
+from connector.ledger import Url, location_of
 
 _MOST: Final = 2**31 - 1
 _ALL: Final = 100
@@ -17,6 +20,19 @@ def file_path(text: str) -> str:
     if not text.strip():
         raise ArgumentTypeError("the name of a file is missing: name one")
     return os.path.expanduser(text)  # noqa: PTH111 - a glob is no path
+
+
+def ledger_place(text: str) -> Path | Url:
+    """Returns where a ledger is: a URL, or a path."""
+    try:
+        return location_of(text if "://" in text else file_path(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def new_ledger(text: str) -> str:
+    """Returns where a run keeps its replies: a URL, or a file to write."""
+    return str(text) if isinstance(ledger_place(text), Url) else new_file_path(text)
 
 
 def new_file_path(text: str) -> str:

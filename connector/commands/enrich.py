@@ -25,8 +25,9 @@ from connector.commands import ExitCode, _databases
 from connector.commands._beforehand import check_rows, dry_run, remembering
 from connector.commands._ledger_file import run_ledger
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, input_from, store_from
-from connector.commands._types import new_file_path, percent
+from connector.commands._types import new_file_path, new_ledger, percent
 from connector.engines import Stop
+from connector.ledger import Url, location_of
 from connector.parser import Parser
 from connector.run.in_place import Due
 from connector.run.on_error import FailedRows, Policy
@@ -56,9 +57,10 @@ def arguments(parser: Parser) -> None:
     _databases.add_output(parser, out)
     ways.add_argument(
         "--ledger",
-        type=new_file_path,
+        type=new_ledger,
         metavar="PATH",
-        help="the file that keeps every reply, so that none is paid for twice (default: OUT.ledger)",
+        help="the file that keeps every reply, so that none is paid for twice, or the URL of a shared ledger (default: "
+        "OUT.ledger)",
     )
     ways.add_argument(
         "--dry-run", action="store_true", help="say what the run would call and cost, without a call or an output"
@@ -95,13 +97,15 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     _databases.settle(arguments)
     config = config_from(arguments)
-    for option in ("output", "dead_letter", "ledger", "report"):
+    for option in ("output", "dead_letter", "report"):
         check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
+    if not (arguments.ledger and isinstance(location_of(arguments.ledger), Url)):
+        check_output("--ledger", arguments.ledger)
     is_database = _databases.is_database(arguments.output)
     named = arguments.table_out if is_database else arguments.output
     beside = None if named in (None, STANDARD) else Path(named)
     config, path, earlier = run_ledger(config, arguments.ledger, beside)
-    _differ(arguments.output, arguments.dead_letter, path, arguments.report)
+    _differ(arguments.output, arguments.dead_letter, path if isinstance(path, Path) else None, arguments.report)
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
     render = recorder.renderer(arguments.report) if recorder else None
     given, stop = (
@@ -128,7 +132,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             plan,
             path,
             stop=stop,
-            waiting=progress.ledger_is_busy(path, stop),
+            waiting=progress.ledger_is_busy(stop),
             remembering=remembering(earlier, quiet=arguments.quiet),
         )
         report: Any = None
@@ -154,7 +158,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         except (ConfigError, FatalError, Interrupted) as error:  # also an input that proves wrong amid the run
             if runtime.summary:
                 _print_stderr(str(runtime.summary))
-            if path is not None and path.exists() and runtime.kept:
+            if path is not None and runtime.kept:
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
     is_failed = (

@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -25,7 +24,7 @@ from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._ledger_file import open_ledger
 from connector.commands._options import add_column, add_config, schema_from
-from connector.commands._types import days, file_path
+from connector.commands._types import days, ledger_place
 from connector.config.config import Config
 from connector.endpoints import usage_of
 from connector.ledger import Entry, Ledger
@@ -64,7 +63,10 @@ def arguments(parser: Parser) -> None:
     export.add_argument("--no-body", action="store_true", help="leave out the bodies of the replies")
     for action in (stats, prune, export):
         action.add_argument(
-            "path", metavar="PATH", type=file_path, help="the ledger, such as OUT.ledger beside an output"
+            "path",
+            metavar="PATH",
+            type=ledger_place,
+            help="the ledger, such as OUT.ledger beside an output, or the URL of a shared one",
         )
 
 
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if arguments.action == "prune" and arguments.older_than is None and not arguments.failed:
         raise ConfigError("nothing to prune: give --older-than DAYS, --failed, or both")
     plan = _plan(arguments)
-    with open_ledger(Path(arguments.path)) as ledger:
+    with open_ledger(arguments.path) as ledger:
         actions[arguments.action](ledger, arguments, plan)
     return ExitCode.DONE
 

@@ -21,8 +21,9 @@ from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._ledger_file import open_ledger
 from connector.commands._options import STANDARD, check_output, store_from
-from connector.commands._types import file_path, new_file_path
+from connector.commands._types import file_path, ledger_place, new_file_path
 from connector.config.config import Config
+from connector.ledger import Url
 from connector.parser import Parser
 from connector.report.collector import Collector, run_of
 from connector.report.output import outcomes
@@ -46,7 +47,7 @@ def arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--ledger",
-        type=file_path,
+        type=ledger_place,
         metavar="PATH",
         help="the ledger of the run, which knows when replies came (default: OUTPUT.ledger, if it is there)",
     )
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             summary.add(outcome)
             collector.add(outcome, None)
             paid.add(outcome)
-    ledger = Path(arguments.ledger or f"{arguments.output}.ledger")
+    ledger = arguments.ledger or Path(f"{arguments.output}.ledger")
     began, ended = _timed(ledger, paid, collector) if arguments.ledger or ledger.is_file() else (None, None)
     made = run_of(
         config,
@@ -124,7 +125,7 @@ class _Paid:
         return None
 
 
-def _timed(path: Path, paid: _Paid, collector: Collector) -> tuple[float | None, float | None]:
+def _timed(path: Path | Url, paid: _Paid, collector: Collector) -> tuple[float | None, float | None]:
     """Takes the times of a run's replies from a ledger; returns the first and the last, in seconds since 1970."""
     first = last = None
     paid.sort()

@@ -27,6 +27,7 @@ from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
 from connector.config.problems import known, of_schema, of_validation, unknown
 from connector.config.spec import spec
+from connector.ledger import Url, location_of
 
 _LOG = logging.getLogger(__name__)
 _TOO_DEEP: Final = "the config is nested too deeply: write it with fewer levels"
@@ -175,6 +176,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
             ),
             *(value for name, value in parse_qsl(urlsplit(self.url).query) if looks_secret(name, value)),
             *_credentials(self.proxy),
+            *_of_ledger(self.cache),
         ]
 
 
@@ -183,6 +185,13 @@ def _credentials(proxy: str | None) -> Iterator[str]:
     if proxy and urlsplit(proxy).password:
         user, password = get_auth_from_url(proxy)
         yield from (f"{user}:{password}", password)
+
+
+def _of_ledger(cache: str | None) -> Iterator[str]:
+    """Yields the password in the URL of a ledger."""
+    place = None if cache is None else location_of(cache)
+    if isinstance(place, Url):
+        yield from place.secrets()
 
 
 def _read(source: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:

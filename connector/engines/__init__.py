@@ -174,6 +174,7 @@ class Gauge:
     Attributes:
         given: Calls that were given to workers, the oldest first.
         held: Calls that wait to be tried again, with when they are due: a heap.
+        elsewhere: Calls whose replies other runs are about to bring.
         unfinished: What was paid for rows that had no outcome yet when the run was stopped.
     """
 
@@ -184,6 +185,7 @@ class Gauge:
         self.rate_notice = RateNotice()
         self.given: dict[Call, None] = {}
         self.held: list[tuple[float, int, Call]] = []
+        self.elsewhere = 0
         self.unfinished: list[Provenance] = []
 
     def oldest(self, now: float) -> float | None:
@@ -192,9 +194,12 @@ class Gauge:
         return None if call is None or call.started is None else now - call.started
 
     def waiting(self, now: float) -> Waiting | None:
-        """Returns the failure that all calls there are wait to be tried again after; `None` while one is in flight."""
-        if self.given or not self.held:
+        """Returns what all calls there are wait for: a failure of theirs, or another run; `None` if not all do."""
+        if self.given:
             return None
+        if not self.held:
+            others = f"the replies to {self.elsewhere:,} call{'s'[: self.elsewhere != 1]} of another run"
+            return Waiting(f"waiting for {others}") if self.elsewhere else None
         due, _, call = self.held[0]
         if call.error is None or due <= now:
             return None

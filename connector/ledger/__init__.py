@@ -1,7 +1,7 @@
 """The ledgers: every final reply, stored before its row is handed on. One module is one kind of storage.
 
 A ledger is at once the cache, the deduplication across runs and the resume. Which member opens is decided by what
-`cache` says; so far there is one, a SQLite file.
+`cache` says: a file is SQLite's and belongs to one run at a time, a database is shared by any number.
 
 Where the ledger of a run is by default belongs in `run`, what a reply cost in `base`.
 """
@@ -12,10 +12,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self, cast
+from typing import Final, NamedTuple, Protocol, Self, cast
 
-from connector.base.errors import StorageError
+from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
+from connector.ledger._location import DATABASES, Location, Url, location_of
+
+__all__ = [
+    "DATABASES",
+    "DamageError",
+    "Entry",
+    "Found",
+    "Ledger",
+    "Location",
+    "Member",
+    "Stats",
+    "Url",
+    "keys_of",
+    "load",
+    "location_of",
+    "opened",
+]
+
+
+_EXTRAS: Final = {"postgres": "postgres"}
+"""The extra that installs what a member needs."""
 
 
 class Entry(NamedTuple):
@@ -36,6 +57,18 @@ class Stats(NamedTuple):
     newest: int | None
 
 
+class Found(NamedTuple):
+    """What a ledger knows of some requests.
+
+    Attributes:
+        known: The replies, by key, each marked as `cached`.
+        held: The keys whose calls another run has in flight. All others are now this run's to make.
+    """
+
+    known: dict[bytes, Reply]
+    held: frozenset[bytes] = frozenset()
+
+
 class DamageError(StorageError):
     """What the ledger holds is damaged, so a run sets it aside."""
 
@@ -44,12 +77,14 @@ class Ledger(Protocol):
     """An open ledger; a context manager. All methods are called from one thread.
 
     Attributes:
-        path: Where it is, for a person and for `set_aside`; `None` in memory.
         was_set_aside: Where a damaged ledger was moved to, if there was one; this one then begins anew.
     """
 
-    path: Path | None
     was_set_aside: Path | None
+
+    @property
+    def path(self) -> Location:
+        """Where it is, for a person and for `set_aside`; `None` in memory. As text it holds no secret."""
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """Returns the replies that are known, by key; each is marked as `cached`.
@@ -57,6 +92,16 @@ class Ledger(Protocol):
         Raises:
             StorageError: The ledger cannot be read; a `DamageError` where it is damaged.
         """
+
+    def claim(self, keys: Sequence[bytes]) -> Found:
+        """Looks up requests that this run is about to make, and claims those that nobody has a reply to.
+
+        A claim ends with the reply that is put, with `release` or `close`, or within seconds once its run is gone. To
+        claim again what this run has claimed already is no error. Raises as `get` and `put` do.
+        """
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """Gives up claims to requests that came to no reply, so that another run may make them. Raises as `put`."""
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
         """Stores replies; when it returns, they survive the end of the process. The last reply to a key counts.
@@ -108,34 +153,49 @@ class Ledger(Protocol):
 class Member(Protocol):
     """What a module of this package consists of."""
 
-    def opened(self, location: Path | None, waiting: Callable[[], None]) -> Ledger:
+    def opened(self, location: Location, waiting: Callable[[str], None]) -> Ledger:
         """Opens the ledger at a location, which is made where it does not exist; see `connector.ledger.opened`."""
 
     def set_aside(self, location: Path) -> Path:
-        """Moves a damaged ledger, which is not open, out of the way. Returns where it is kept."""
+        """Moves a damaged ledger, which is not open, out of the way. Returns where it is kept.
+
+        Only a member whose ledgers are files needs it: no other raises `DamageError`.
+        """
 
 
-def load(location: Path | None) -> Member:
-    """Returns the member for a location, so that what only it needs is imported only where it is used."""
-    del location  # every location is a path, or in memory: both are SQLite's
-    return cast("Member", import_module(f"{__name__}.sqlite"))
+def load(location: Location) -> Member:
+    """Returns the member for a location, so that what only it needs is imported only where it is used.
+
+    Raises:
+        ConfigError: A library that only it needs is not installed.
+    """
+    name = "postgres" if isinstance(location, Url) else "sqlite"
+    try:
+        return cast("Member", import_module(f"{__name__}.{name}"))
+    except ImportError as error:
+        if error.name is None or error.name.startswith("connector"):
+            raise
+        install = f"pip install 'openai-compatible-connector[{_EXTRAS[name]}]'"
+        raise ConfigError(f"cache: a ledger at {location} needs {error.name}: {install}") from None
 
 
-def opened(location: Path | None, *, waiting: Callable[[], None] = lambda: None) -> Ledger:
-    """Opens the ledger at a location. A damaged one is set aside, and a new one takes its place.
+def opened(location: Location, *, waiting: Callable[[str], None] = lambda _: None) -> Ledger:
+    """Opens the ledger at a location. A damaged file is set aside, and a new one takes its place.
 
     Args:
         location: What `cache` says; `None` keeps the replies in memory, for one run.
-        waiting: Called whenever another run is found to have the ledger, before looking again; raises to refuse.
+        waiting: Is told what is waited for, in words, before each other try: another run that has the file, or a
+            database that does not answer, also later on; raises to give up.
 
     Raises:
-        StorageError: It cannot be written, comes from a newer version, or is something else.
+        ConfigError: A library is not installed, or a variable is not set.
+        StorageError: It cannot be read or written, comes from a newer version, or is something else.
     """
     member = load(location)
     try:
         return member.opened(location, waiting)
     except DamageError:
-        if location is None:
+        if not isinstance(location, Path):
             raise
     aside = member.set_aside(location)
     ledger = member.opened(location, waiting)

@@ -31,7 +31,7 @@ def open_in_memory() -> sqlite3.Connection:
     return db
 
 
-def open_file(path: Path, waiting: Callable[[], None]) -> tuple[sqlite3.Connection, Path | None]:
+def open_file(path: Path, waiting: Callable[[str], None]) -> tuple[sqlite3.Connection, Path | None]:
     """Opens a ledger's file for this process alone; it is made (0600) where it does not exist.
 
     Returns the connection, and where a file was moved to that is not a database (any more).
@@ -116,7 +116,7 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
+def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
     """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
     while True:
         # A new connection for each try: one that holds a part of the lock would keep the others from all of it.
@@ -133,7 +133,7 @@ def _owned(path: Path, waiting: Callable[[], None]) -> sqlite3.Connection:
             raise
         else:
             return db
-        waiting()
+        waiting(f"another run uses the ledger {path}: waiting for it to end")
 
 
 def _prepare(db: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The ledger's format: its tables, and a reply as a row.
+"""The format of a ledger in SQLite: its tables.
 
 Replies are only ever appended, so storing one costs the same however many there are. The index from key to reply is
 written for many at once: keys are random, and one by one they would touch a page each.
@@ -6,17 +6,10 @@ written for many at once: keys are random, and one by one they would touch a pag
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
-
-import orjson
-
-from connector.base import numbers
-from connector.base.cost import COST_HEADER
-from connector.base.records import Reply
+from typing import Final
 
 VERSION: Final = 3
 """`PRAGMA user_version` of the files that this version writes; it migrates those of versions 1 and 2."""
@@ -25,19 +18,8 @@ APPLICATION: Final = int.from_bytes(b"OACL")
 """`PRAGMA application_id` of a ledger, so that another program's database is not taken for one."""
 
 COLUMNS: Final = "reply.key, status, body, headers, latency_ms, attempts"
-"""What `decoded` reads a reply from; in a row, `stored_at` follows."""
+"""Those of `connector.ledger._reply_format`; in a row, `stored_at` follows."""
 
-_EXACT: Final = b" "
-"""What a body begins with that holds numbers which orjson would read with fewer digits."""
-
-_KEPT: Final = (
-    "x-request-id",
-    COST_HEADER,
-    "x-litellm-call-id",
-    "x-litellm-model-id",
-    "x-portkey-trace-id",
-    "x-portkey-cache-status",
-)
 _JOB: Final = "CREATE TABLE job (name TEXT PRIMARY KEY, data BLOB NOT NULL)"
 _SCHEMA: Final = (
     """
@@ -69,28 +51,6 @@ def mark_of(key: bytes) -> int:
     since the whole key is compared.
     """
     return int.from_bytes(key[:8], signed=True)
-
-
-def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, int]:
-    """Returns a reply as `COLUMNS`, with the headers that are kept: its ID for support requests, and what it cost."""
-    headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
-    try:
-        body = orjson.dumps(reply.body)
-    except TypeError:
-        try:
-            body = _EXACT + numbers.dumps(reply.body)
-        except TypeError:  # half of a character
-            body = json.dumps(reply.body).encode()
-    return key, reply.status, body, headers, reply.latency_ms, reply.attempts
-
-
-def decoded(row: tuple[Any, ...]) -> Reply:
-    """Returns the reply of a row that starts with `COLUMNS`; raises `ValueError` where it cannot be decoded."""
-    try:
-        body = numbers.loads(row[2]) if row[2][:1] == _EXACT else orjson.loads(row[2])
-    except orjson.JSONDecodeError:  # one that only the standard library could write
-        body = json.loads(row[2])
-    return Reply(row[1], body, orjson.loads(row[3]), row[4], row[5], cached=True)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Final, Self
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger import Entry, Stats
+from connector.ledger import Entry, Found, Location, Stats, Url
+from connector.ledger._reply_format import decoded, encoded
 from connector.ledger._sqlite_file import explained, identity, must_be, open_file, open_in_memory, set_aside
-from connector.ledger._sqlite_format import COLUMNS, decoded, encoded, mark_of, migrate, transaction
+from connector.ledger._sqlite_format import COLUMNS, mark_of, migrate, transaction
 
 _PARAMETERS: Final = 900  # of a statement; SQLite's default limit was 999 for a long time
 _PLACED_AT_ONCE: Final = 32_768  # replies; more would touch fewer pages for each, but they wait in memory
@@ -29,7 +30,7 @@ class SqliteLedger:
 
     Args:
         path: The file; it is made (0600) where it does not exist. `None` keeps the ledger in memory, for one run.
-        waiting: Called whenever another run is found to have the file, before looking again; raises to refuse.
+        waiting: Is told that another run has the file, before each other look at it; raises to refuse.
         now: The time, in epoch seconds.
 
     Raises:
@@ -37,7 +38,11 @@ class SqliteLedger:
     """
 
     def __init__(
-        self, path: Path | None, *, waiting: Callable[[], None] = lambda: None, now: Callable[[], float] = time.time
+        self,
+        path: Path | None,
+        *,
+        waiting: Callable[[str], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.path = path and path.absolute()  # the process may change its working directory
         self.was_set_aside: Path | None = None
@@ -66,6 +71,13 @@ class SqliteLedger:
         with explained(self.path, "read"):
             rows = chain(self._rows("reply", "id", ids), self._rows("place JOIN reply USING (id)", "mark", placed))
             return {row[0]: decoded(row) for row in rows if row[0] in wanted}
+
+    def claim(self, keys: Sequence[bytes]) -> Found:
+        """See `connector.ledger.Ledger.claim`. The file belongs to one run, so no other has a call in flight."""
+        return Found(self.get(keys))
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """See `connector.ledger.Ledger.release`."""
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
         """See `connector.ledger.Ledger.put`. It commits; a full disk or a file that is gone is an error."""
@@ -218,6 +230,7 @@ class SqliteLedger:
                     self._place()
 
 
-def opened(location: Path | None, waiting: Callable[[], None]) -> SqliteLedger:
+def opened(location: Location, waiting: Callable[[str], None]) -> SqliteLedger:
     """See `connector.ledger.Member`."""
+    assert not isinstance(location, Url)  # noqa: S101 - `connector.ledger.load` chooses
     return SqliteLedger(location, waiting=waiting)

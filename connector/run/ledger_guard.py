@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from connector.base.errors import ConfigError
+from connector.ledger import Location
 
 _IN_USE: Final[set[tuple[int, Path]]] = set()
 
 
 @contextmanager
-def used(ledger: Path | None) -> Iterator[None]:
-    """While entered, this thread uses a ledger; `None` is one in memory, which nobody else can use.
+def used(ledger: Location) -> Iterator[None]:
+    """While entered, this thread uses a ledger. One in memory nobody else can use, and one with a URL is shared.
 
     Raises:
         ConfigError: Another generator of this thread uses it. It could not end while this one waited for it.
     """
-    if ledger is None:
+    if not isinstance(ledger, Path):
         yield
         return
     mine = (threading.get_ident(), ledger.expanduser().resolve())

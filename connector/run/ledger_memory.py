@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol, Self
 from connector.base import numbers
 from connector.base.errors import ConnectorError
 from connector.base.records import Reply
-from connector.ledger import Entry, Ledger, Stats
+from connector.ledger import Entry, Found, Ledger, Stats
 
 _SMALL: Final = 5_000
 """Replies of a ledger that is read whole, so that it is free again at once. A larger one is held while it helps."""
@@ -67,7 +67,21 @@ class Remembering:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """See `connector.ledger.Ledger.get`."""
         found = self._own.get(keys)
-        missing = [key for key in keys if key not in found]
+        return found | self._more([key for key in keys if key not in found])
+
+    def claim(self, keys: Sequence[bytes]) -> Found:
+        """See `connector.ledger.Ledger.claim`."""
+        known, held = self._own.claim(keys)
+        more = self._more([key for key in keys if key not in known and key not in held])
+        return Found(known | more, held)
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """See `connector.ledger.Ledger.release`."""
+        self._own.release(keys)
+
+    def _more(self, missing: Sequence[bytes]) -> dict[bytes, Reply]:
+        """Returns what earlier ledgers have of what the run's own lacks."""
+        found: dict[bytes, Reply] = {}
         if missing and self._helping is None:
             self._helping = self._chosen(missing)
         for each in self._helping or () if missing else ():

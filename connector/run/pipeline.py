@@ -21,6 +21,7 @@ from connector.calls.fallbacks import Fallbacks
 from connector.engines import Call, Control, Done, Engine, Stop
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
+from connector.run.elsewhere import Elsewhere
 from connector.run.first_rows import FirstRows
 from connector.run.plan import Plan
 from connector.run.resolution import Resolver, paid_reply
@@ -112,47 +113,100 @@ def _entered(
     What the known replies cost counts for the budget: it is the job's, however many runs that takes.
 
     Nothing is yielded between looking a batch up and joining its records to the calls in flight: a reply that came in
-    between would be in neither, and paid for again.
+    between would be in neither, and paid for again. Calls that another run has in flight are in flight here, too, so
+    that records of the same request join them; they are looked up again until that run's reply is there, or it is gone.
     """
-    asked_again: set[bytes] = set()
-    packer = Packer(plan_of)
+    look_up = _LookUp(plan_of, ledger, control, in_flight, first_rows, budget, retry_failed=retry_failed)
     while batch := _rendered(items, plan_of, watermark, control.clock.monotonic):
-        while in_flight.records >= _WAITING:
-            yield from packer.flush()
-            yield IDLE
-        known = ledger.get([call.key for call in batch.calls])
+        while in_flight.records >= _WAITING and control.stop.reason is None:
+            yield from look_up.again()
+        yield from look_up.first(batch.calls, batch.ready)
+        if control.stop.reason is not None:
+            return
+        if batch.has_paused or look_up.elsewhere.is_due:
+            yield from look_up.again()
+    while look_up.elsewhere and control.stop.reason is None:
+        yield from look_up.again()
+    yield from look_up.packer.flush()
+    yield IDLE  # all that is left is to wait for the last replies
+
+
+class _LookUp:
+    """What becomes of calls by what the ledger knows of them: outcomes, calls to make, or calls of another run."""
+
+    def __init__(
+        self,
+        plan_of: PlanOf,
+        ledger: Ledger,
+        control: Control,
+        in_flight: InFlight,
+        first_rows: FirstRows,
+        budget: Budget,
+        *,
+        retry_failed: bool,
+    ) -> None:
+        self._plan_of = plan_of
+        self._ledger = ledger
+        self._control = control
+        self._in_flight = in_flight
+        self._first_rows = first_rows
+        self._budget = budget
+        self._retry_failed = retry_failed
+        self._asked_again: set[bytes] = set()
+        self.packer = Packer(plan_of)
+        self.elsewhere = Elsewhere(control.clock.monotonic)
+
+    def first(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
+        """Yields what is ready, more of it included, and then the calls that are this run's to make."""
+        found = self._ledger.claim([call.key for call in calls])
         to_make: list[Call] = []
-        for call in batch.calls:
-            if in_flight.join(call):
+        for call in calls:
+            if self._in_flight.join(call):
                 continue
-            if call.key in known:
-                record = call.records[0]
-                outcome = plan_of(record).outcomes.of(record, known[call.key], call.key)
-                budget.recall(outcome)
-                if outcome.status is Status.SUCCESS or not retry_failed or call.key in asked_again:
-                    if outcome.status is Status.SUCCESS:
-                        control.breaker.judged(outcome)
-                        if (
-                            reason := first_rows.judged(outcome, plan_of(record).outcomes, known[call.key])
-                        ) is not None:
-                            control.stop.request(reason)
-                    batch.ready.append(outcome)
-                    continue
-                asked_again.add(call.key)
-            in_flight.add(call)
-            to_make.append(call)
-        if batch.ready:
-            yield batch.ready
-        if to_make and (spent := budget.reached()) is not None:
-            control.stop.request(spent)
+            if call.key in found.known and self._is_answered(call, found.known[call.key], ready):
+                continue
+            self._in_flight.add(call)
+            if call.key in found.held:
+                self.elsewhere.add(call)
+            else:
+                to_make.append(call)
+        if ready:
+            yield ready
+        if to_make and (spent := self._budget.reached()) is not None:
+            self._control.stop.request(spent)
             return
         for call in to_make:
-            yield from packer.add(call)
-        if batch.has_paused:
-            yield from packer.flush()
-            yield IDLE
-    yield from packer.flush()
-    yield IDLE  # all that is left is to wait for the last replies
+            yield from self.packer.add(call)
+
+    def again(self) -> Iterator[Call | Ready | Idle]:
+        """Does the same, when it is time, for the calls that other runs had in flight, and lets the engine go on."""
+        due = self.elsewhere.due()
+        if due:
+            others = len(self.elsewhere)
+            for call in due:
+                self._in_flight.remove(call)
+            yield from self.first(due, [])
+            if len(self.elsewhere) < others + len(due):
+                self.elsewhere.found()
+        self._control.gauge.elsewhere = len(self.elsewhere)
+        yield from self.packer.flush()
+        yield IDLE
+
+    def _is_answered(self, call: Call, reply: Reply, ready: Ready) -> bool:
+        """Whether a known reply is what becomes of the records of a call; their outcomes are then ready."""
+        outcomes = [self._plan_of(record).outcomes.of(record, reply, call.key) for record in call.records]
+        first = outcomes[0]
+        self._budget.recall(first)
+        if first.status is not Status.SUCCESS and self._retry_failed and call.key not in self._asked_again:
+            self._asked_again.add(call.key)
+            return False
+        if first.status is Status.SUCCESS:
+            self._control.breaker.judged(first)
+            reason = self._first_rows.judged(first, self._plan_of(call.records[0]).outcomes, reply)
+            if reason is not None:
+                self._control.stop.request(reason)
+        ready += outcomes
+        return True
 
 
 class _Batch(NamedTuple):
@@ -248,7 +302,8 @@ def _settled(
                     control.stop.request(reason)
             elif item is not IDLE:
                 yield item
-            if batch and (item is IDLE or len(batch) >= _COMMIT or control.clock.monotonic() >= due):
+            is_quiet = item is IDLE and not control.gauge.in_flight
+            if batch and (is_quiet or len(batch) >= _COMMIT or control.clock.monotonic() >= due):
                 yield from settle()
             if item is IDLE:
                 yield IDLE
@@ -271,6 +326,7 @@ def _paid_for(in_flight: InFlight) -> list[Done]:
 
 def _store(done: list[Done], ledger: Ledger) -> None:
     replies = [(each.call.key, each.result) for each in done if isinstance(each.result, Reply)]
+    ledger.release([each.call.key for each in done if not isinstance(each.result, Reply)])
     if replies:
         ledger.put(replies)
 

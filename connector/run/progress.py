@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final, Self
 
 from connector.base.amounts import counted, dollars, duration, pace
@@ -26,6 +26,7 @@ _LAST_PLAIN: Final = 300.0
 _WINDOW: Final = 30.0  # seconds by which the rate is told
 _ENOUGH: Final = 10  # rows, at least; fewer take longer
 _LONG: Final = 5.0  # seconds after which the age of the oldest call is told
+_LONG_AGO: Final = 30.0  # seconds after which what is waited for is told again
 _KINDS: Final = 2  # kinds of failures that are told
 
 
@@ -53,19 +54,21 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def ledger_is_busy(self, path: Path | None, stop: Stop) -> Callable[[], None]:
-        """Returns what to do while another run has the ledger: say so, and wait for it until a stop is asked for."""
-        since, has_begun = self._now(), False
+    def ledger_is_busy(self, stop: Stop) -> Callable[[str], None]:
+        """Returns what to do while the ledger is waited for: say why, and go on waiting until a stop is asked for."""
+        since, last, told = self._now(), -math.inf, ""
 
-        def wait() -> None:
-            nonlocal has_begun
+        def wait(why: str) -> None:
+            nonlocal since, last, told
             if stop.reason is not None:
                 raise stop.reason
-            if self._line is None and not (has_begun or self._is_quiet):
-                write(sys.stderr, f"another run uses the ledger {path}: waiting for it to end\n")
-            has_begun = True
-            lasts = duration(self._now() - since)
-            self._tell(lambda: [Part("waiting for the ledger of another run"), Part(f"{lasts} so far", 1)])
+            now = self._now()
+            if why != told or now - last > _LONG_AGO:
+                since, told = now, why
+                if self._line is None and not self._is_quiet:
+                    write(sys.stderr, f"{why}\n")
+            last = now
+            self._tell(lambda: [Part(why), Part(f"{duration(now - since)} so far", 1)])
 
         return wait
 

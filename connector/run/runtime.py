@@ -30,13 +30,12 @@ from connector.config.config import Config
 from connector.config.shorthands import prices_of
 from connector.http.auth import auth_of
 from connector.http.transport import Settings, Transport
-from connector.ledger import DamageError, Ledger
+from connector.ledger import DamageError, Ledger, Location
 from connector.run import pipeline
 from connector.run.plan import Plan
 from connector.run.summary import Summary
 
 _LOG = logging.getLogger(__name__)
-_WAITING: Final = "another run uses the ledger %s: waiting for it to end"
 _PLAIN_HTTP: Final = (
     "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
 )
@@ -115,35 +114,35 @@ def _warn_once(message: str, *hosts: str | None) -> None:
     _LOG.warning(message, *hosts)
 
 
-def _patience(ledger: Path | None, stop: engines.Stop) -> Callable[[], None]:
-    """Returns what to do while another run has the ledger: warn once, and wait for it until a stop is asked for."""
-    has_warned = False
+def _patience(stop: engines.Stop) -> Callable[[str], None]:
+    """Returns what to do while the ledger is waited for: warn of each reason once, until a stop is asked for."""
+    told = ""
 
-    def waiting() -> None:
-        nonlocal has_warned
+    def waiting(why: str) -> None:
+        nonlocal told
         if stop.reason is not None:
             raise stop.reason
-        if not has_warned:
-            _LOG.warning(_WAITING, ledger)
-        has_warned = True
+        if why != told:
+            _LOG.warning(why.replace("%", "%%"))
+        told = why
 
     return waiting
 
 
-def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Path | None:
+def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Location:
     """Returns where a run's ledger is: as configured, else beside its output, else in the user's cache directory.
 
     There, its name is a hash of endpoint, input and `purpose`, so that two pipelines never wait for each other. `None`
     is in memory.
     """
     if config.cache is not None:
-        return None if config.cache == IN_MEMORY else Path(config.cache)
+        return None if config.cache == IN_MEMORY else ledgers.location_of(config.cache)
     if beside is not None:
         return beside.with_name(f"{beside.name}.ledger")
     return cached(f"{config.identity}\n{config.input!r}{purpose}", "ledger")
 
 
-def preview_ledger(config: Config) -> Path | None:
+def preview_ledger(config: Config) -> Location:
     """Returns where the replies are that previews and evaluations have paid for, until a run wants them."""
     return ledger_path(config, purpose=_PREVIEWS)
 
@@ -189,9 +188,9 @@ class Runtime:
     """Everything open that one run needs; a context manager. Whoever takes the outcomes counts them in `summary`.
 
     Args:
-        ledger: The ledger's path; `None` keeps it in memory.
+        ledger: Where the ledger is; `None` keeps it in memory.
         session: What an earlier run has left, which stays open; by default a new one, which ends with this run.
-        waiting: Called if another run has the ledger, before waiting for that one to end; by default that is logged.
+        waiting: Is told why the ledger is waited for, each time it is; by default that is logged.
         summary: What counts the outcomes; by default a new one.
         remembering: Adds to the ledger what others know (`connector.run.ledger_memory`).
 
@@ -202,12 +201,12 @@ class Runtime:
     def __init__(
         self,
         plan: Plan,
-        ledger: Path | None,
+        ledger: Location,
         *,
         session: Session | None = None,
         stop: engines.Stop | None = None,
         clock: Clock | None = None,
-        waiting: Callable[[], None] | None = None,
+        waiting: Callable[[str], None] | None = None,
         summary: Summary | None = None,
         remembering: Callable[[Ledger], Ledger] = lambda ledger: ledger,
     ) -> None:
@@ -231,7 +230,7 @@ class Runtime:
         self.control.stop.ending = self.control.ending
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
-        self.ledger = remembering(_opened(ledger, waiting or _patience(ledger, self.control.stop)))
+        self.ledger = remembering(_opened(ledger, waiting or _patience(self.control.stop)))
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
         self.summary.pricing = plan.pricing
@@ -274,12 +273,12 @@ class Runtime:
             with suppress(StorageError):
                 self.kept = sum(count for status, count in self.ledger.stats().statuses.items() if is_ok(status))
         self.close()
-        if isinstance(error, DamageError) and self.ledger.path is not None:
+        if isinstance(error, DamageError) and isinstance(self.ledger.path, Path):
             path = self.ledger.path
             _LOG.warning(_KEPT, path, ledgers.load(path).set_aside(path))
 
 
-def _opened(path: Path | None, waiting: Callable[[], None]) -> Ledger:
+def _opened(path: Location, waiting: Callable[[str], None]) -> Ledger:
     """Opens the ledger, and warns where a damaged one was set aside."""
     ledger = ledgers.opened(path, waiting=waiting)
     if ledger.was_set_aside is not None:

@@ -23,9 +23,9 @@ class InFlight:
         self.records = 0
 
     def add(self, call: Call) -> None:
-        """Takes note of a call to make, for a single record."""
+        """Takes note of a call to make."""
         self._calls[call.key] = call
-        self.records += 1
+        self.records += len(call.records)
 
     def join(self, call: Call) -> bool:
         """Lets the record of a call wait for one of the same key. Returns whether there is one."""

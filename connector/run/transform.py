@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from connector.base.clock import Clock
@@ -113,7 +114,8 @@ class Transform:
         gained = sorted((name, *plan.columns) for name, plan in self._rules.items())
         path = ledger_path(self.plan.config, purpose=f"\n{gained!r}")
         try:
-            return Runtime(self.plan, path, clock=self._clock, stop=self._stop, waiting=_refuse)
+            waiting = _refuse if isinstance(path, Path) else None  # a shared one is never another run's
+            return Runtime(self.plan, path, clock=self._clock, stop=self._stop, waiting=waiting)
         except _BusyError:
             _LOG.warning("another run has the ledger %s: this one keeps its replies in memory, for itself alone", path)
             return Runtime(self.plan, None, clock=self._clock, stop=self._stop)
@@ -136,7 +138,7 @@ class _BusyError(Exception):
     """Another run has the ledger."""
 
 
-def _refuse() -> None:
+def _refuse(_: str) -> None:
     raise _BusyError
 
 

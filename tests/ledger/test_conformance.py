@@ -11,18 +11,20 @@ import pytest
 
 from connector import ledger as ledgers
 from connector.base.records import Reply
-from connector.ledger import Ledger
+from connector.ledger import Ledger, Location, Url
+from tests.databases import base
 
 NAMES: Final = [module.name for module in iter_modules(ledgers.__path__) if not module.name.startswith("_")]
-PLACES: Final[dict[str, Callable[[Path], Path | None]]] = {
+PLACES: Final[dict[str, Callable[[Path], Location]]] = {
     "sqlite": lambda directory: directory / "run.ledger",
     "sqlite, in memory": lambda _directory: None,
+    "postgres": lambda directory: Url(base("postgresql", directory).url),
 }
 """A location for each member, by what it is called here: its name, and what else sets it apart."""
 
 
 @pytest.fixture(params=PLACES)
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     return PLACES[request.param](tmp_path)
 
 
@@ -30,7 +32,7 @@ def reply(text: str, status: int = 200) -> Reply:
     return Reply(status, {"text": text}, {"x-request-id": text}, 12, 3)
 
 
-def filled(location: Path | None, number: int = 10) -> Ledger:
+def filled(location: Location, number: int = 10) -> Ledger:
     ledger = ledgers.opened(location)
     ledger.put([(key(index), reply(str(index), 400 if index == 0 else 200)) for index in range(number)])
     return ledger
@@ -44,7 +46,7 @@ def test_every_member_is_held_to_the_contract() -> None:
     assert {name.partition(",")[0] for name in PLACES} == set(NAMES)
 
 
-def test_what_was_put_is_got_and_marked_as_cached(location: Path | None) -> None:
+def test_what_was_put_is_got_and_marked_as_cached(location: Location) -> None:
     with filled(location) as ledger:
         found = ledger.get([key(3), key(99), key(0)])
         assert found == {
@@ -54,7 +56,7 @@ def test_what_was_put_is_got_and_marked_as_cached(location: Path | None) -> None
         assert ledger.get([]) == {}
 
 
-def test_the_last_reply_to_a_key_counts(location: Path | None) -> None:
+def test_the_last_reply_to_a_key_counts(location: Location) -> None:
     with filled(location) as ledger:
         ledger.put([(key(3), reply("new"))])
         ledger.put([(key(4), reply("old")), (key(4), reply("new"))])
@@ -62,7 +64,7 @@ def test_the_last_reply_to_a_key_counts(location: Path | None) -> None:
         assert ledger.stats().entries == 10
 
 
-def test_entries_come_in_the_order_of_their_storing(location: Path | None) -> None:
+def test_entries_come_in_the_order_of_their_storing(location: Location) -> None:
     with filled(location) as ledger:
         entries = list(ledger.entries())
         assert [entry.key for entry in entries] == list(map(key, range(10)))
@@ -72,7 +74,7 @@ def test_entries_come_in_the_order_of_their_storing(location: Path | None) -> No
         assert stats.newest == entries[-1].stored_at
 
 
-def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Path | None) -> None:
+def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Location) -> None:
     with filled(location) as ledger:
         newest = ledger.stats().newest or 0
         assert ledger.prune(before=newest - 3600) == 0
@@ -82,26 +84,34 @@ def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Path 
         assert list(ledger.entries()) == []
 
 
-def test_housekeeping_loses_nothing(location: Path | None) -> None:
+def test_housekeeping_loses_nothing(location: Location) -> None:
     with filled(location, 2_000) as ledger:
         ledger.rest()
         assert len(ledger.get(list(map(key, range(2_000))))) == 2_000
 
 
-def test_what_was_put_is_there_for_the_next_run(tmp_path: Path) -> None:
-    for place in PLACES.values():
-        location = place(tmp_path)
-        if location is not None:
-            filled(location).close()
-            with ledgers.opened(location) as ledger:
-                assert ledger.get([key(3)]) == {key(3): reply("3")._replace(cached=True)}
+def test_what_was_put_is_there_for_the_next_run(location: Location) -> None:
+    filled(location).close()
+    with ledgers.opened(location) as ledger:
+        assert ledger.get([key(3)]) == ({} if location is None else {key(3): reply("3")._replace(cached=True)})
+
+
+def test_a_claim_tells_what_is_known_and_leaves_the_rest_to_this_run(location: Location) -> None:
+    with filled(location) as ledger:
+        found = ledger.claim([key(3), key(99), key(98), key(3)])
+        assert (set(found.known), found.held) == ({key(3)}, frozenset())
+        ledger.release([key(98)])
+        ledger.put([(key(99), reply("new"))])
+        assert set(ledger.claim([key(99), key(98), key(97)]).known) == {key(99)}
+        assert not ledger.claim([key(97)]).held, "what a run has claimed itself is its own"
+        ledger.rest()
 
 
 def test_a_run_that_may_not_wait_for_another_one_is_told(tmp_path: Path) -> None:
     class BusyError(Exception):
         pass
 
-    def refuse() -> None:
+    def refuse(_: str) -> None:
         raise BusyError
 
     location = tmp_path / "run.ledger"
@@ -110,7 +120,7 @@ def test_a_run_that_may_not_wait_for_another_one_is_told(tmp_path: Path) -> None
     ledgers.opened(location, waiting=refuse).close()
 
 
-def test_jobs_are_kept_replaced_and_forgotten_and_are_there_for_the_next_run(location: Path | None) -> None:
+def test_jobs_are_kept_replaced_and_forgotten_and_are_there_for_the_next_run(location: Location) -> None:
     with filled(location) as ledger:
         ledger.keep_job("a", b"1")
         ledger.keep_job("b", bytes(range(256)))

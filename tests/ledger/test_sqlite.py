@@ -225,7 +225,7 @@ def test_what_put_has_stored_survives_a_kill_and_is_there_once(path: Path, at_on
 def test_a_second_run_waits_for_the_first_and_says_so(path: Path, holder: subprocess.Popen[str]) -> None:
     told: list[str] = []
 
-    def waiting() -> None:
+    def waiting(_: str) -> None:
         told.append("waiting")
         assert holder.stdin is not None
         holder.stdin.close()
@@ -236,7 +236,7 @@ def test_a_second_run_waits_for_the_first_and_says_so(path: Path, holder: subpro
 
 
 def test_a_second_run_may_go_on_once_the_first_is_killed(path: Path, holder: subprocess.Popen[str]) -> None:
-    with SqliteLedger(path, waiting=holder.kill) as ledger:
+    with SqliteLedger(path, waiting=lambda _: holder.kill()) as ledger:
         assert ledger.get([b"k"])
 
 
@@ -248,7 +248,7 @@ def test_while_it_waits_a_run_is_asked_again_and_again_whether_to_go_on(
 
     asked = count(1)
 
-    def waiting() -> None:
+    def waiting(_: str) -> None:
         if next(asked) == 2:
             raise EnoughError
 
@@ -285,7 +285,7 @@ def test_a_second_run_may_refuse_to_wait(path: Path, holder: subprocess.Popen[st
     class RefusedError(Exception):
         pass
 
-    def refuse() -> None:
+    def refuse(_: str) -> None:
         raise RefusedError
 
     with pytest.raises(RefusedError):

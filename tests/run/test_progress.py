@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import redirect_stderr
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -25,6 +24,8 @@ from connector.run.summary import Summary
 from tests.terminals import Terminal, terminal
 
 WIDTHS = [20, 60, 80, 200]
+
+BUSY: Final = "another run uses the ledger out.ledger: waiting for it to end"
 
 
 class Time:
@@ -243,15 +244,15 @@ def test_an_endpoint_that_starts_up_makes_no_rate(wide: Terminal) -> None:
 def test_the_ledger_of_another_run_is_waited_for(screen: Terminal) -> None:
     running, lines = Running(), []
     with redirect_stderr(screen.stream), running.progress(live=True) as progress:
-        wait = progress.ledger_is_busy(Path("out.ledger"), running.control.stop)
+        wait = progress.ledger_is_busy(running.control.stop)
         for _ in range(3):
-            wait()
+            wait(BUSY)
             running.time.now += 6
             lines.append(screen.lines())
         running.control.stop.request(Interrupted(2))
         with pytest.raises(Interrupted):
-            wait()
-    assert all(len(each) == 1 and each[0].startswith("waiting for the le") for each in lines)
+            wait(BUSY)
+    assert all(len(each) == 1 and each[0].startswith("another run uses t") for each in lines)
     assert screen.lines() == []
 
 
@@ -276,10 +277,10 @@ def test_a_pipe_is_told_at_once_of_the_ledger_of_another_run() -> None:
     out = io.StringIO()
     running = Running()
     with redirect_stderr(out), running.progress(live=False) as progress:
-        wait = progress.ledger_is_busy(Path("out.ledger"), running.control.stop)
-        wait()
-        wait()
-    assert out.getvalue() == "another run uses the ledger out.ledger: waiting for it to end\n"
+        wait = progress.ledger_is_busy(running.control.stop)
+        wait(BUSY)
+        wait(BUSY)
+    assert out.getvalue() == f"{BUSY}\n"
 
 
 def test_the_end_says_what_a_person_still_waits_for(wide: Terminal) -> None:
@@ -293,6 +294,6 @@ def test_who_wants_no_word_gets_none(live: bool, wide: Terminal) -> None:
     running = Running()
     with redirect_stderr(wide.stream), running.progress(live=live, quiet=True) as progress:
         running.watched(progress, (each for _ in range(1000) for each in running.passing(1)))
-        progress.ledger_is_busy(None, running.control.stop)()
+        progress.ledger_is_busy(running.control.stop)(BUSY)
     wide.stream.flush()
     assert wide.lines() == []

@@ -32,6 +32,8 @@ from connector.base.records import JSON, Schema
 from connector.config.files import undecodable
 from connector.config.problems import unknown
 from connector.http.auth import SCHEMES
+from connector.ledger import Url as LedgerUrl
+from connector.ledger import location_of
 from connector.templates.template import Template
 
 SECRET: Final[dict[str, JsonValue]] = {"airbyte_secret": True, "multiwoven_secret": True, "writeOnly": True}
@@ -153,6 +155,11 @@ def _is_path(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111 - Path raises where there is no home
 
 
+def _is_ledger(place: str) -> str:
+    """Returns a URL as it is, whose variables are read where the ledger is opened, and any other place as a path."""
+    return place if isinstance(location_of(place), LedgerUrl) and "://" in place else _is_path(place)
+
+
 def _is_template(value: JSON, info: ValidationInfo) -> JSON:
     return None if value is None else _compiling(value, value, info)
 
@@ -234,6 +241,7 @@ class Model(BaseModel):
 
 ProxyUrl = Annotated[str, AfterValidator(_is_proxy)]
 FilePath = Annotated[str, AfterValidator(_is_path)]
+LedgerPlace = Annotated[str, AfterValidator(_is_ledger)]
 Url = Annotated[str, AfterValidator(_is_url)]
 JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]

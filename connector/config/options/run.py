@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from connector.base.cost import Prices
-from connector.config.options import SECRET, AuthOption, FilePath, HeadersOption, ProxyUrl, QueryOption
+from connector.config.options import SECRET, AuthOption, FilePath, HeadersOption, LedgerPlace, ProxyUrl, QueryOption
 from connector.http.auth import SCHEMES
 
 
@@ -115,9 +115,13 @@ class RunOptions(BaseModel):
         "a tunnel, another gateway before the same models), replies are then found again.",
         examples=["lab"],
     )
-    cache: FilePath | None = Field(
+    cache: LedgerPlace | None = Field(
         default=None,
         title="Ledger",
-        description="The path of the ledger, which keeps every reply so that none is paid for twice; `none` keeps it "
-        "in memory. Default: a file beside the output, or in the user's cache directory.",
+        description="Where every reply is kept, so that none is paid for twice: the path of a file, for one run at a "
+        "time, or, for any number of runs at once, postgresql://user:password@host/database, where `${NAME}` refers to "
+        "the environment. `none` keeps them in memory. Default: a file beside the output, or in the user's cache "
+        "directory.",
+        examples=["postgresql://user:${PGPASSWORD}@db.example.com/ledger"],
+        json_schema_extra=SECRET,
     )

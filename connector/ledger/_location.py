@@ -1,0 +1,99 @@
+"""Where a ledger is, as `cache` says it: a file, or the URL of one that several runs share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote
+
+from connector.base.environment import expanded
+from connector.base.masking import looks_secret
+
+DATABASES: Final = ("postgresql", "postgres")
+
+_URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+
+
+class Url:
+    """The URL of a ledger that several runs may share. As text it holds no secret: neither user, password nor options.
+
+    `${NAME}` in it stands for a variable of the environment, and is read where the ledger is opened; in front of the
+    `@` it stands for its value as it is, which needs no percent signs there.
+
+    Attributes:
+        scheme: What stands before `://`, in lower case.
+    """
+
+    __slots__ = ("_text", "scheme")
+
+    def __init__(self, text: str) -> None:
+        found = _URL.fullmatch(text)
+        if found is None:
+            raise ValueError("is not a URL")
+        self._text = text
+        self.scheme = found["scheme"].lower()
+
+    @property
+    def path(self) -> str:
+        """What follows `://`."""
+        return self._text.partition("://")[2]
+
+    def revealed(self) -> str:
+        """Returns the whole URL, with its variables and secrets.
+
+        Raises:
+            ConfigError: A variable is not set.
+        """
+        login, place = self._split()
+        return expanded(login, lambda value: quote(value, safe="")) + expanded(place)
+
+    def secrets(self) -> Iterator[str]:
+        """Yields what is secret in it: the password, and the options that are called so. Raises as `revealed` does."""
+        login, place = Url(self.revealed())._split()  # noqa: SLF001 - of the same class
+        password = login.partition("://")[2].partition(":")[2].removesuffix("@")
+        yield from {password, unquote(password)} - {""}
+        for name, value in parse_qsl(place.partition("?")[2]):
+            if looks_secret(name, value):
+                yield value
+
+    def _split(self) -> tuple[str, str]:
+        """Returns the URL up to the `@` before its host, and the rest."""
+        place = self._text.partition("?")[0]
+        end = place.rfind("@") + 1
+        return self._text[:end], self._text[end:]
+
+    def __str__(self) -> str:
+        place = self._split()[1].partition("?")[0]
+        return place if "://" in place else f"{self.scheme}://{place}"
+
+    def __repr__(self) -> str:
+        return f"Url({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Url) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[type[Url], tuple[str]]:
+        return Url, (self._text,)
+
+
+Location = Path | Url | None
+"""A SQLite file, the URL of a database or none: in memory."""
+
+
+def location_of(text: str) -> Path | Url:
+    """Returns what `cache` or a command line names: a URL, or else a file.
+
+    Raises:
+        ValueError: It is a URL of another scheme; the message says which there are.
+    """
+    if _URL.fullmatch(text) is None:
+        return Path(text)
+    url = Url(text)
+    if url.scheme not in DATABASES:
+        raise ValueError(f"no ledger is kept at {url.scheme}://: write postgresql://… or a path")
+    return url

@@ -1,0 +1,91 @@
+"""The lease of a run that shares a ledger: while it is renewed, nobody else makes the calls that the run has claimed.
+
+A thread renews it over a connection of its own, so that it holds however long the run's consumer takes for a row.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from typing import Any, Final
+
+import psycopg
+
+from connector.ledger._postgres_database import SCHEMA, Database
+
+SECONDS: Final = 8
+"""How long a lease holds without being renewed."""
+
+_BEAT: Final = 1.5  # seconds between two renewals
+_LOG: Final = logging.getLogger(__name__)
+
+_HOLD: Final = f"""
+    INSERT INTO {SCHEMA}.holder AS held VALUES (%s, clock_timestamp() + interval '{SECONDS} seconds')
+    ON CONFLICT (id) DO UPDATE SET expires = excluded.expires
+    RETURNING xmax = 0
+"""  # noqa: S608 - names from above
+_REAP: Final = f"""
+    WITH gone AS (
+      DELETE FROM {SCHEMA}.holder WHERE id IN (
+        SELECT id FROM {SCHEMA}.holder WHERE expires < clock_timestamp() FOR UPDATE SKIP LOCKED
+      ) RETURNING id
+    )
+    DELETE FROM {SCHEMA}.claim USING gone WHERE claim.holder = gone.id
+"""  # noqa: S608 - a name from above
+"""Frees what runs that are gone had claimed; whoever comes first does it."""
+
+
+class Lease:
+    """The lease of one run.
+
+    Attributes:
+        has_lapsed: Whether it ran out meanwhile, so that others may have made this run's calls. It then holds again.
+    """
+
+    def __init__(self, database: Database, holder: int) -> None:
+        self.has_lapsed = False
+        self._database = database
+        self._holder = holder
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger lease", daemon=True)
+
+    def begin(self, db: psycopg.Connection[Any]) -> None:
+        """Takes the lease, and renews it from now on."""
+        self.renew(db)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Renews it no longer."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def give_up(self, db: psycopg.Connection[Any]) -> None:
+        """Frees at once what its run has claimed."""
+        with db.transaction():
+            db.execute(f"DELETE FROM {SCHEMA}.claim WHERE holder = %s", [self._holder])  # noqa: S608 - a name
+            db.execute(f"DELETE FROM {SCHEMA}.holder WHERE id = %s", [self._holder])  # noqa: S608 - a name
+
+    def renew(self, db: psycopg.Connection[Any]) -> bool:
+        """Renews it over a connection, and returns whether there was none."""
+        with db.pipeline():
+            held = db.execute(_HOLD, [self._holder])
+            db.execute(_REAP)
+        return held.fetchone() == (True,)
+
+    def _run(self) -> None:
+        db: psycopg.Connection[Any] | None = None
+        while not self._ended.wait(_BEAT):
+            try:
+                if db is None or db.closed:
+                    db = self._database.connect()
+                if self.renew(db):
+                    self.has_lapsed = True
+            except psycopg.Error as error:  # the run itself waits for the database, and says so
+                _LOG.debug("the lease could not be renewed: %s", self._database.said(error))
+                if db is not None:
+                    db.close()
+        if db is not None:
+            with suppress(psycopg.Error):
+                db.close()

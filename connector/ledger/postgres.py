@@ -1,0 +1,312 @@
+"""The ledger in a PostgreSQL database, which any number of runs share: no call is made by two of them.
+
+Which calls those are is kept beside the replies: a claim names a request and its holder. A holder is a run, and lives
+as long as it renews its lease (`connector.ledger._postgres_lease`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final, Self, TypeVar
+
+import psycopg
+
+from connector.base.errors import StorageError
+from connector.base.records import Reply
+from connector.ledger import Entry, Found, Location, Stats, Url
+from connector.ledger._postgres_database import SCHEMA, Database, is_lost
+from connector.ledger._postgres_lease import Lease
+from connector.ledger._reply_format import decoded, encoded
+
+T = TypeVar("T")
+
+PATIENCE: Final = 300.0
+"""Seconds that a run waits for a database that no longer answers."""
+
+_OPENING: Final = 10.0  # seconds, where it has not answered yet
+_PAUSES: Final = (0.1, 0.5, 1.0, 2.0)  # seconds between two tries; the last one holds for all that follow
+_AT_ONCE: Final = 2**24  # bytes of replies in one statement
+_CHUNK: Final = 1_000  # entries that are fetched at once
+
+_CLAIM: Final = f"""
+    INSERT INTO {SCHEMA}.claim (key, holder)
+    SELECT key, %(holder)s FROM unnest(%(keys)s) AS asked (key)
+    WHERE NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608 - a name from above
+_FIND: Final = f"""
+    SELECT asked.key, status, body, headers, latency_ms, attempts, holder IS NOT DISTINCT FROM %(holder)s
+    FROM unnest(%(keys)s) AS asked (key)
+    LEFT JOIN {SCHEMA}.reply ON reply.key = asked.key
+    LEFT JOIN {SCHEMA}.claim ON claim.key = asked.key
+"""  # noqa: S608 - a name from above
+"""A statement of its own after `_CLAIM`: it sees what others have committed until now, so that a reply that came while
+the claim was made is found, and not paid for again."""
+_RENEW: Final = f"""
+    INSERT INTO {SCHEMA}.claim (key, holder) SELECT key, %(holder)s FROM unnest(%(keys)s) AS asked (key)
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608 - a name from above
+_GET: Final = f"""
+    SELECT key, status, body, headers, latency_ms, attempts FROM {SCHEMA}.reply WHERE key = ANY(%s)
+"""  # noqa: S608 - a name from above
+_PUT: Final = f"""
+    INSERT INTO {SCHEMA}.reply (key, status, body, headers, latency_ms, attempts, stored_at)
+    SELECT *, extract(epoch FROM clock_timestamp())
+    FROM unnest(%b::bytea[], %b::int[], %b::bytea[], %b::bytea[], %b::int[], %b::int[])
+    ON CONFLICT (key) DO UPDATE SET (id, status, body, headers, latency_ms, attempts, stored_at) =
+      (excluded.id, excluded.status, excluded.body, excluded.headers, excluded.latency_ms, excluded.attempts,
+       excluded.stored_at)
+"""  # noqa: S608 - a name from above
+_RELEASE: Final = f"DELETE FROM {SCHEMA}.claim WHERE key = ANY(%s) AND holder = %s"  # noqa: S608 - a name from above
+
+
+class PostgresLedger:
+    """See `connector.ledger.Ledger`.
+
+    A connection that is lost is made anew, and what was asked is asked again: all of it may be repeated.
+
+    Args:
+        url: The database.
+        waiting: Is told that the database does not answer, before each other try; raises to give up.
+        now: Monotonic seconds.
+        sleep: Waits for so many seconds.
+
+    Attributes:
+        holder: The number by which claims name this run.
+        lease: Its lease, from its first claim on.
+
+    Raises:
+        StorageError: The database does not answer, or the ledger in it comes from a newer version.
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        *,
+        waiting: Callable[[str], None] = lambda _: None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.path: Location = url
+        self.was_set_aside = None
+        self._waiting = waiting
+        self._now = now
+        self._sleep = sleep
+        self._database = Database(url)
+        self._db: psycopg.Connection[Any] | None = None
+        self.holder = random.SystemRandom().getrandbits(63)
+        self.lease: Lease | None = None
+        self._claimed: set[bytes] = set()
+        self._released: list[bytes] = []
+        self._patience = _OPENING
+        try:
+            self._act("opened", self._database.prepare)
+        except BaseException:
+            self.close()
+            raise
+        self._patience = PATIENCE
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """See `connector.ledger.Ledger.get`."""
+        if not keys:
+            return {}
+
+        def got(db: psycopg.Connection[Any]) -> dict[bytes, Reply]:
+            rows = db.execute(_GET, [list(keys)], binary=True).fetchall()
+            return {row[0]: self._decoded(row) for row in rows}
+
+        return self._act("read", got)
+
+    def claim(self, keys: Sequence[bytes]) -> Found:
+        """See `connector.ledger.Ledger.claim`: two statements, one round trip."""
+        if not keys:
+            return Found({})
+        wanted = sorted(set(keys))  # sorted, or two runs might wait for each other
+        asked = {"keys": wanted, "holder": self.holder}
+
+        def claimed(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+            self._keep_lease(db)
+            with db.pipeline():
+                self._send_released(db)
+                db.execute(_CLAIM, asked)
+                rows = db.execute(_FIND, asked, binary=True)
+            return rows.fetchall()
+
+        rows = self._act("read", claimed)
+        self._released.clear()
+        known = {row[0]: self._decoded(row) for row in rows if row[1] is not None}
+        mine = {row[0] for row in rows if row[6]}
+        self._released += mine & known.keys()  # a reply came while the claim was made
+        self._claimed |= mine - known.keys()
+        return Found(known, frozenset(wanted) - mine - known.keys())
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """See `connector.ledger.Ledger.release`. They leave with whatever is asked next."""
+        gone = self._claimed.intersection(keys)
+        self._claimed -= gone
+        self._released += gone
+
+    def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
+        """See `connector.ledger.Ledger.put`: one round trip, and one commit that the database has written to disk."""
+        rows = {key: encoded(key, reply) for key, reply in replies}
+        self.release(rows)
+
+        def stored(db: psycopg.Connection[Any]) -> None:
+            with db.transaction(), db.pipeline():
+                for some in _chunks(sorted(rows.values())):
+                    db.execute(_PUT, list(map(list, zip(*some, strict=True))))
+                self._send_released(db)
+
+        self._act("written", stored)
+        self._released.clear()
+
+    def entries(self) -> Iterator[Entry]:
+        """See `connector.ledger.Ledger.entries`; over a connection of its own, so that it may be left half way."""
+        with (
+            self._database.errors("read"),
+            self._database.connect() as db,
+            db.transaction(),
+            db.cursor("entries", binary=True) as rows,
+        ):
+            rows.itersize = _CHUNK
+            columns = "key, status, body, headers, latency_ms, attempts, stored_at"
+            rows.execute(f"SELECT {columns} FROM {SCHEMA}.reply ORDER BY id")  # noqa: S608 - names from above
+            for row in rows:
+                yield Entry(row[0], self._decoded(row), row[6])
+
+    def stats(self) -> Stats:
+        """See `connector.ledger.Ledger.stats`."""
+
+        def counted(db: psycopg.Connection[Any]) -> Stats:
+            groups = db.execute(
+                f"SELECT status, count(*), min(stored_at), max(stored_at) FROM {SCHEMA}.reply GROUP BY status"  # noqa: S608 - a name
+            ).fetchall()
+            size = db.execute("SELECT pg_total_relation_size(%s::regclass)", [f"{SCHEMA}.reply"]).fetchone()
+            return Stats(
+                sum(group[1] for group in groups),
+                size[0] if size else 0,
+                {group[0]: group[1] for group in groups},
+                min((group[2] for group in groups), default=None),
+                max((group[3] for group in groups), default=None),
+            )
+
+        return self._act("read", counted)
+
+    def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
+        """See `connector.ledger.Ledger.prune`. The space is free for other replies; no run has to wait."""
+        gone = list(keys)
+
+        def pruned(db: psycopg.Connection[Any]) -> int:
+            deletion = f"DELETE FROM {SCHEMA}.reply WHERE stored_at < %s OR key = ANY(%s)"  # noqa: S608 - a name
+            deleted = db.execute(deletion, [before, gone]).rowcount
+            if deleted:
+                db.execute(f"VACUUM {SCHEMA}.reply")
+            return deleted
+
+        return self._act("written", pruned)
+
+    def jobs(self) -> dict[str, bytes]:
+        """See `connector.ledger.Ledger.jobs`."""
+        statement = f"SELECT name, data FROM {SCHEMA}.job ORDER BY id"  # noqa: S608 - a name from above
+        return dict(self._act("read", lambda db: db.execute(statement, binary=True).fetchall()))
+
+    def keep_job(self, name: str, data: bytes) -> None:
+        """See `connector.ledger.Ledger.keep_job`."""
+        statement = f"""
+            INSERT INTO {SCHEMA}.job (name, data) VALUES (%s, %s)
+            ON CONFLICT (name) DO UPDATE SET data = excluded.data
+        """  # noqa: S608 - a name from above
+        self._act("written", lambda db: db.execute(statement, [name, data]))
+
+    def forget_job(self, name: str) -> None:
+        """See `connector.ledger.Ledger.forget_job`."""
+        statement = f"DELETE FROM {SCHEMA}.job WHERE name = %s"  # noqa: S608 - a name from above
+        self._act("written", lambda db: db.execute(statement, [name]))
+
+    def rest(self) -> None:
+        """See `connector.ledger.Ledger.rest`: gives up what was released."""
+        if self._released:
+            self._act("written", self._send_released)
+            self._released.clear()
+
+    def close(self) -> None:
+        """See `connector.ledger.Ledger.close`. What this run has claimed and not answered is free for the others."""
+        if self.lease is not None:
+            self.lease.end()
+        if self._db is not None:
+            with suppress(psycopg.Error):  # the lease ends by itself
+                if self.lease is not None and not self._db.closed:
+                    self.lease.give_up(self._db)
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _keep_lease(self, db: psycopg.Connection[Any]) -> None:
+        """Makes this run a holder, at its first claim; and again, with its claims, if its lease ran out meanwhile."""
+        if self.lease is None:
+            lease = Lease(self._database, self.holder)
+            lease.begin(db)
+            self.lease = lease
+        elif self.lease.has_lapsed:
+            self.lease.has_lapsed = False
+            db.execute(_RENEW, {"keys": sorted(self._claimed), "holder": self.holder})
+
+    def _send_released(self, db: psycopg.Connection[Any]) -> None:
+        if self._released:
+            db.execute(_RELEASE, [sorted(self._released), self.holder])
+
+    def _act(self, what: str, act: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Returns what `act` does with the connection, which is made anew, and `act` repeated, where it is lost."""
+        since = self._now()
+        tries = 0
+        while True:
+            try:
+                if self._db is None or self._db.closed:
+                    self._db = self._database.connect()
+                return act(self._db)
+            except psycopg.Error as error:
+                late = self._now() - since > self._patience
+                if late or not is_lost(error):
+                    raise self._database.problem(what, error, self._patience if late else None) from None
+                if self._db is not None:
+                    self._db.close()
+                self._waiting(f"the ledger {self.path} does not answer ({self._database.said(error)}): trying again")
+                self._sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
+                tries += 1
+
+    def _decoded(self, row: Sequence[Any]) -> Reply:
+        try:
+            return decoded(row)
+        except ValueError as error:
+            raise StorageError(
+                f"the ledger {self.path} holds a reply that cannot be decoded: delete the row of {SCHEMA}.reply whose "
+                f"key is \\x{row[0].hex()}",
+                detail=repr(error),
+            ) from error
+
+
+def _chunks(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    """Yields the rows in parts whose bodies a statement may hold."""
+    some: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += len(row[2])
+        if size >= _AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def opened(location: Location, waiting: Callable[[str], None]) -> PostgresLedger:
+    """See `connector.ledger.Member`."""
+    assert isinstance(location, Url)  # noqa: S101 - `connector.ledger.load` chooses
+    return PostgresLedger(location, waiting=waiting)

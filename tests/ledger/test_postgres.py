@@ -1,0 +1,176 @@
+"""A ledger in PostgreSQL is shared: no call is made twice, none that is gone holds others up, nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from connector import ledger as ledgers
+from connector.base.errors import ConfigError, StorageError
+from connector.base.records import Reply
+from connector.ledger import Url
+from connector.ledger._postgres_database import SCHEMA, VERSION, Database
+from connector.ledger.postgres import PostgresLedger
+from tests.databases import Base, base
+
+REPLY = Reply(200, {"text": "a"}, {}, 12, 1)
+KEYS = [bytes([number]) * 16 for number in range(1, 100)]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Base:
+    return base("postgresql", tmp_path)
+
+
+@pytest.fixture
+def opened(database: Base) -> Iterator[Callable[[], PostgresLedger]]:
+    """Opens the ledger of another run, each time."""
+    runs: list[PostgresLedger] = []
+
+    def another() -> PostgresLedger:
+        runs.append(PostgresLedger(Url(database.url)))
+        return runs[-1]
+
+    yield another
+    for run in runs:
+        run.close()
+
+
+def expire(database: Base) -> None:
+    """Makes every lease end, as time does; whoever is alive takes another one."""
+    database.run(f"UPDATE {SCHEMA}.holder SET expires = clock_timestamp() - interval '1 second'")
+
+
+def test_what_another_run_has_in_flight_is_held_until_its_reply_is_there(
+    opened: Callable[[], PostgresLedger],
+) -> None:
+    one, other = opened(), opened()
+    assert not one.claim(KEYS[:2]).held
+    assert other.claim(KEYS[:3]).held == frozenset(KEYS[:2])
+    one.put([(KEYS[0], REPLY)])
+    found = other.claim(KEYS[:2])
+    assert (set(found.known), set(found.held)) == ({KEYS[0]}, {KEYS[1]})
+    one.release([KEYS[1]])
+    one.rest()
+    assert not other.claim(KEYS[1:2]).held
+    assert one.claim(KEYS[1:3]).held == frozenset(KEYS[1:3])
+
+
+def test_what_a_run_has_claimed_is_free_once_it_ends(opened: Callable[[], PostgresLedger]) -> None:
+    one, other = opened(), opened()
+    one.claim(KEYS)
+    assert len(other.claim(KEYS).held) == len(KEYS)
+    one.close()
+    assert not other.claim(KEYS).held
+
+
+def test_what_a_run_has_claimed_is_free_once_its_lease_ends(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    gone, other = opened(), opened()
+    gone.claim(KEYS)
+    assert gone.lease is not None
+    gone.lease.end()
+    expire(database)
+    assert not other.claim(KEYS).held, "the first claim of a run frees what nobody holds any more"
+
+
+def test_a_run_whose_lease_ended_meanwhile_takes_it_again_with_what_it_had_claimed(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    one = opened()
+    one.claim(KEYS[:2])
+    database.run(f"DELETE FROM {SCHEMA}.holder")
+    database.run(f"DELETE FROM {SCHEMA}.claim")
+    assert one.lease is not None
+    with Database(Url(database.url)).connect() as db:
+        assert one.lease.renew(db)
+        assert not one.lease.renew(db)
+    one.lease.has_lapsed = True
+    one.claim(KEYS[5:6])
+    assert opened().claim(KEYS[:2]).held == frozenset(KEYS[:2])
+
+
+def test_a_reply_that_comes_while_another_run_claims_is_found(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    """The claim is made after the reply was looked for, and before it is looked for again."""
+    one, other = opened(), opened()
+    one.claim(KEYS[:1])
+    one.put([(KEYS[0], REPLY)])
+    database.run(f"INSERT INTO {SCHEMA}.claim SELECT key, {other.holder} FROM {SCHEMA}.reply")
+    found = other.claim(KEYS[:1])
+    assert (set(found.known), found.held) == ({KEYS[0]}, frozenset())
+    other.rest()
+    assert database.run(f"SELECT * FROM {SCHEMA}.claim") == []
+
+
+def test_a_lost_connection_is_made_anew_and_nothing_is_lost(database: Base) -> None:
+    told: list[str] = []
+    with PostgresLedger(Url(database.url), waiting=told.append, sleep=lambda _: None) as ledger:
+        ledger.claim(KEYS)
+        for number, each in enumerate(KEYS):
+            if number % 10 == 0:
+                database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            ledger.put([(each, REPLY)])
+        assert len(ledger.get(KEYS)) == len(KEYS)
+    assert told
+    assert all("does not answer" in each for each in told)
+
+
+def test_a_database_that_stays_away_ends_the_run_with_what_to_do(database: Base) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    ledger = PostgresLedger(Url(database.url), now=lambda: now, sleep=sleep)
+    name = database.url.rpartition("/")[2]
+    server = Base("postgresql", database.url.rpartition("/")[0] + "/postgres")
+    server.run(f"DROP DATABASE {name} WITH (FORCE)")
+    with pytest.raises(StorageError, match=r"has not answered for 300 s .*same command again"):
+        ledger.put([(KEYS[0], REPLY)])
+    assert 300 < now < 310
+    ledger.close()
+
+
+def test_several_runs_may_make_the_tables_at_once(database: Base) -> None:
+    threads = [threading.Thread(target=lambda: PostgresLedger(Url(database.url)).close()) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert database.run(f"SELECT version FROM {SCHEMA}.format") == [(VERSION,)]
+
+
+def test_a_ledger_of_a_newer_version_is_refused(database: Base) -> None:
+    PostgresLedger(Url(database.url)).close()
+    database.run(f"UPDATE {SCHEMA}.format SET version = {VERSION + 1}")
+    with pytest.raises(StorageError, match="newer version"):
+        ledgers.opened(Url(database.url))
+
+
+def test_no_message_holds_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "s3cret/wörd")
+    url = Url("postgresql://user:${DB_PASSWORD}@127.0.0.1:1/ledger?connect_timeout=1")
+    assert str(url) == "postgresql://127.0.0.1:1/ledger"
+    assert "s3cret/wörd" in set(url.secrets())
+    with pytest.raises(StorageError) as refused:
+        PostgresLedger(url, now=iter(range(0, 1000, 20)).__next__, sleep=lambda _: None)
+    assert "s3cret" not in refused.value.message + refused.value.detail
+    with pytest.raises(ConfigError) as wrong:
+        PostgresLedger(Url("postgresql://user:s3cret@host:port/x?nonsense=s3cret"))
+    assert "s3cret" not in wrong.value.message
+
+
+def test_a_connection_sees_to_it_that_a_commit_is_on_disk(database: Base) -> None:
+    database.run("ALTER ROLE postgres SET synchronous_commit = off")
+    try:
+        with Database(Url(database.url)).connect() as db:
+            assert db.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    finally:
+        database.run("ALTER ROLE postgres RESET synchronous_commit")
