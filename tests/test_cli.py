@@ -91,6 +91,9 @@ def test_a_key_on_the_command_line_is_not_repeated(capsys: pytest.CaptureFixture
         "https://127.0.0.1:1/x.csv?sig={}",
         "host=127.0.0.1 user=u password='{}' dbname=x",
         "host=127.0.0.1 user=u PGPASSWORD={}",
+        "host=127.0.0.1 user=u password=a={}=b dbname=x",
+        "mysql://u:{}/db",
+        "mysql://u:a/{}/db",
     ],
 )
 @pytest.mark.parametrize(

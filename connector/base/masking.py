@@ -6,13 +6,14 @@ import re
 import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from html import escape
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 import orjson
 
-from connector.base.errors import ConnectorError
+from connector.base.errors import ConfigError, ConnectorError, Problem
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
@@ -29,11 +30,14 @@ _SECRET_HEADER: Final = re.compile(
     re.IGNORECASE,
 )
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
-_BLANK: Final = re.compile(r"\s")
+_LOGIN: Final = re.compile(r"[^\s:@]*:.*@[^\s@]*", re.DOTALL)
 _LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
-_NAME: Final = 16  # characters of a name that tell what it is
-_VALUE: Final = re.compile(r"""=['"]?([^\s&;'"]+)""")
-_PASSWORD: Final = re.compile(r"pass(?:word|wd)?$|pwd$", re.IGNORECASE)
+_PASSWORD: Final = re.compile(r"""(?:pass(?:word|wd)?|pwd)=(?:'([^']*)|"([^"]*)|([^\s'"]\S*))""", re.IGNORECASE)
+_VALUE_ENDS: Final = re.compile(r"""[&;'"]""")
+_PLACE: Final = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]{0,5})?")
+_LONGEST_URL: Final = 4096
+_OPTION: Final = re.compile(r"^--[\w-]+=")
+_COLONS: Final = 8  # of a password at most, behind which its parts are not told apart
 _SEPARATOR: Final = re.compile(r"[\s;,=]+")
 _ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
 _WORD: Final = 6  # letters: a text of so few is an ordinary word
@@ -91,29 +95,53 @@ def bare_url(url: str) -> str:
     scheme = _SCHEME.match(url)
     head = scheme[0] if scheme else ""
     _, has_user, place = url[len(head) :].rpartition("@")
+    if not has_user and (password := _no_port(place)):
+        place = place.replace(f":{password}", f":{MASK}", 1)
     place = _PARAMETERS.sub(rf"\1{MASK}", place)
     return head + (f"{MASK}@" if has_user else "") + place
 
 
 def passwords_in(words: Iterable[str]) -> Iterator[str]:
-    """Yields what may be a password in the words of a command line, also where what was meant is no URL.
+    """Yields what may be a password in the words of a command line or a config, also where what was meant is no URL.
 
-    In one word, that is whatever stands between a colon and the last `@`; in any, the values that are called passwords.
+    In what begins and ends with a word, that is whatever stands between a colon and the last `@`; in a URL without a
+    host, what is no port; in any, the values that are called passwords. What is longer than any URL is left out.
     """
     for word in words:
-        text = word.strip(" \"'")
-        _, *logins = text.rpartition("@")[0].split(":") if not _BLANK.search(text) else ("",)
-        for start in range(len(logins)):
-            login = ":".join(logins[start:])
-            yield from (login, unquote(login), *_LOGIN_ENDS.split(login))
-        yield from (
-            found[1]
-            for found in _VALUE.finditer(text)
-            if _PASSWORD.search(text[max(0, found.start() - _NAME) : found.start()])
-        )
+        text = _OPTION.sub("", word.strip(" \"'"), count=1)
+        if len(text) > _LONGEST_URL:
+            continue
+        scheme = _SCHEME.match(text)
+        if _LOGIN.fullmatch(text):
+            _, *logins = text.rpartition("@")[0].split(":")
+            for start in range(min(len(logins), _COLONS)):
+                login = ":".join(logins[start:])
+                yield from (login, unquote(login), *_LOGIN_ENDS.split(login))
+        if scheme and "@" not in text:
+            password = _no_port(text[scheme.end() :])
+            yield from (password, *_LOGIN_ENDS.split(password))
+        for found in _PASSWORD.finditer(text):
+            value = next(filter(None, found.groups()), "")
+            yield from (value, *_VALUE_ENDS.split(value)[0].split("="), _VALUE_ENDS.split(value)[0])
         yield from (
             value for name, value in parse_qsl(text.partition("?")[2]) if "://" in text and looks_secret(name, value)
         )
+
+
+def _no_port(text: str) -> str:
+    """Returns what follows the first colon of a URL, behind its scheme, if that is no port: a password without host."""
+    places = _LOGIN_ENDS.split(text, maxsplit=1)[0].split(",")
+    return "" if all(map(_PLACE.fullmatch, places)) else text.partition(":")[2]
+
+
+@contextmanager
+def without_passwords(words: Iterable[str]) -> Iterator[None]:
+    """Takes what may be a password in words that were given, as a path may be a mistyped URL, out of errors."""
+    try:
+        yield
+    except ConnectorError as error:
+        Masker(passwords_in(words)).error(error)
+        raise
 
 
 class Masker:
@@ -177,6 +205,8 @@ class Masker:
         """Takes the secrets out of an error."""
         error.message, error.detail = self(error.message), self(error.detail)
         error.args = (error.message,)
+        if isinstance(error, ConfigError):
+            error.problems = [Problem(self(each.path), self(each.message)) for each in error.problems]
 
     def __repr__(self) -> str:
         return "Masker()"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 
 from jsonschema.exceptions import ValidationError as SchemaError
 from pydantic import BaseModel, ValidationError
 
 from connector.base.errors import Problem
+from connector.base.masking import Masker, passwords_in
 from connector.base.suggestions import did_you_mean
 
 _TYPES: Final = {
@@ -36,11 +37,11 @@ def of_schema(errors: Iterable[SchemaError]) -> list[Problem]:
 def of_validation(error: ValidationError) -> list[Problem]:
     """Returns one problem for each error that the model's own validators found."""
     found: list[Problem] = []
-    for each in error.errors(include_url=False, include_input=False):
+    for each in error.errors(include_url=False):
         inner = each.get("ctx", {}).get("problems")
         is_unknown = each["type"] == "extra_forbidden"
         said = "there is no such option: remove it" if is_unknown else each["msg"].removeprefix("Value error, ")
-        found += inner or [Problem(_path(each["loc"]), said)]
+        found += inner or [Problem(_path(each["loc"]), _without_passwords(said, each["input"]))]
     return found
 
 
@@ -51,7 +52,7 @@ def unknown(data: Mapping[str, Any], model: type[BaseModel], where: str = "") ->
         field = model.model_fields.get(name)
         if field is None:
             meant = did_you_mean(str(name), model.model_fields) or "remove it"
-            found.append(Problem(f"{where}{name}", f"there is no such option: {meant}"))
+            found.append(Problem(f"{where}{_without_passwords(str(name), name)}", f"there is no such option: {meant}"))
         elif (inner := _model_in(field.annotation)) is not None:
             parts = {"": value} if not isinstance(value, list) else {f"[{at}]": each for at, each in enumerate(value)}
             for place, part in parts.items():
@@ -90,7 +91,7 @@ def _branch_problem(error: SchemaError, path: str) -> Problem:
     if found not in kinds:
         return Problem(f"{path}.type", _no_choice(found, kinds))
     inner = [each for each in error.context or () if each.schema_path[0] == kinds.index(found)]
-    return _problem(inner[0]) if inner else Problem(path, error.message)
+    return _problem(inner[0]) if inner else Problem(path, _without_passwords(error.message, error.instance))
 
 
 def _said(error: SchemaError) -> str:
@@ -110,7 +111,7 @@ def _said(error: SchemaError) -> str:
         present: Any = error.instance
         missing = [name for name in value if name not in present]
         return f"{', '.join(missing)} is missing"
-    return str(error.message)
+    return _without_passwords(error.message, error.instance)
 
 
 def _no_choice(found: object, choices: Sequence[str]) -> str:
@@ -119,8 +120,24 @@ def _no_choice(found: object, choices: Sequence[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = _without_passwords(json.dumps(value, ensure_ascii=False, default=str), value)
     return text if len(text) <= 80 else text[:79] + "…"  # noqa: PLR2004 - fits a line
+
+
+def _without_passwords(text: str, value: object) -> str:
+    """Returns a text about a value without what may be a password in that, as it may be a mistyped URL."""
+    return Masker(passwords_in(_texts(value)))(text)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in (*value, *value.values()):
+            yield from _texts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def _path(parts: Iterable[str | int]) -> str:

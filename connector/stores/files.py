@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError
+from connector.base.masking import without_passwords
 from connector.base.records import OnBadInput, Schema, kept_as
 from connector.base.streams import Target
 from connector.base.suggestions import did_you_mean, file_meant
@@ -160,9 +161,16 @@ class Options(BaseModel):
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
     """Opens files for reading, see `Store.source`. With a `limit` the types come from these rows only."""
+    paths = (options.path, *options.more)
+    with without_passwords(paths), _source(options, paths, limit, cursor_field) as opened:
+        yield opened
+
+
+@contextmanager
+def _source(options: Options, paths: Sequence[str], limit: int | None, cursor_field: str | None) -> Iterator[Source]:
     files = [
         _as_utf8(file, options.encoding)._replace(delimiter=options.delimiter, on_bad_input=options.on_bad_input)
-        for file in find((options.path, *options.more), options.format)
+        for file in find(paths, options.format)
     ]
     name = options.name or stem(options.path)
     with private_directory() as directory:
@@ -178,7 +186,8 @@ def sink(
     """Opens a file for writing, see `Store.sink`. It appears in its place with `commit`."""
     if options.encoding:
         raise ConfigError(f"{options.path}: an output is always UTF-8: leave out its encoding")
-    place = _place(options, source)
+    with without_passwords([options.path]):
+        place = _place(options, source)
     with private_directory(place.path.parent) as directory:
         adds = target is not None and target.mode != "overwrite"
         file = place._replace(path=directory / place.path.name) if adds else place

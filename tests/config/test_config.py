@@ -196,6 +196,23 @@ def test_a_mistyped_url_is_shown_without_what_may_be_a_key(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "url", ["mysql://root:{}/db", "postgres//root:{}@h/db", "host=h password='{}'", "user:{}@h/x.csv"]
+)
+@pytest.mark.parametrize("password", ["1234567890123", "a=ca/nary", "ca;nary", "c" * 90 + "a nary"])
+def test_a_mistyped_url_anywhere_in_an_input_is_shown_without_its_password(url: str, password: str) -> None:
+    given = url.format(password)
+    inputs = [{"path": given}, {"path": [given]}, {"format": given, "path": "x"}, {"type": given}, given]
+    inputs += [{"type": "sql", "url": given, "table": "t"}, {"type": "sql", "table": given}, {given: "x", "path": "x"}]
+    for each in inputs:
+        options = {"type": "files", **each} if isinstance(each, dict) else each
+        with pytest.raises(ConfigError) as caught:
+            Connector().discover({"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "x", "input": options})
+        shown = "".join([caught.value.message, caught.value.detail, *map(str, caught.value.problems)])
+        assert "nary" not in shown, each
+        assert password[:20] not in shown
+
+
+@pytest.mark.parametrize(
     "proxy", ["htp://me:canary@proxy:1", "http://me:canary/x@proxy:1", "http://[canary", "proxy:canary"]
 )
 def test_a_mistyped_proxy_is_not_shown(proxy: str) -> None:

@@ -49,6 +49,7 @@ _DATABASE_URL: Final = re.compile(
 _LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
 _FILES: Final = ("sqlite", "duckdb")
+_LAST_PORT: Final = 65_535
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is raised, and told once
 WAITS: Final = (0.5, 2.0)
 """Seconds before a second and a third attempt."""
@@ -203,7 +204,7 @@ def parsed(text: str) -> sa.URL:
     host, port = address.groups() if address else host.rpartition(":")[::2] if ":" in host else (host, None)
     path, query = (found["path"] or "")[1:], found["query"] or ""
     is_cut = "@" in path or "@" in query.partition("=")[0]  # a password whose / or ? has ended it
-    is_odd = is_cut or (":" in host and not address) or (port and not port.isdigit())
+    is_odd = is_cut or (":" in host and not address) or (port and not (port.isdigit() and int(port) <= _LAST_PORT))
     if is_odd and not name.startswith(_FILES):
         raise ConfigError(
             "url: where its password ends, or its host, cannot be told: in a user name, a password and the name of a "
