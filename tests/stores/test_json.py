@@ -113,7 +113,10 @@ def test_types_come_from_all_rows(tmp_path: Path) -> None:
         (b'{"a": NaN}\n', r"in.jsonl, line 1, column 7: this is not JSON"),
         (b'{"a": 1}\n{"a": ' + b"[" * 200 + b"]" * 200 + b"}\n", r"in.jsonl, line 2: it is nested too deeply"),
         (b'{"a": ' * 101 + b"1" + b"}" * 101, r"in.jsonl, line 1: it is nested too deeply"),
-        (b'[{"a": 1}, {"a": 2', r"in.jsonl: it cannot be read as jsonl"),
+        (b'[{"a": 1}, {"a": 2', r"in.jsonl: it cannot be read as jsonl: it ends within item 2"),
+        (b'[{"a": 1}, ]', r"in.jsonl: it cannot be read as jsonl: item 2 is missing"),
+        (b'[{"a": 1}] {"a": 2}', r"in.jsonl: it cannot be read as jsonl: something follows its end"),
+        (b'[{"a": 1}, {"a": [2}}]', r"in.jsonl, item 2, column 9: this is not JSON"),
         (b'{\n  "a": 1\n}\n', r"in.jsonl, line 1, column 2: this is not JSON .* write one object a line"),
     ],
 )

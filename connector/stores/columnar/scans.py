@@ -38,11 +38,3 @@ def line_scan(path: Path, longest: int, compression: str = "uncompressed") -> st
         f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, delim = '\x01', "
         f"quote = '', escape = '', strict_mode = false, {csv_options(longest, compression)})"
     )
-
-
-def item_scan(path: Path, longest: int, compression: str = "uncompressed") -> str:
-    """Returns a query for the items of a JSON array, each as text; the longest has at most `longest` bytes."""
-    return (
-        f"FROM read_json_objects({path_list([path])}, format = 'array', "
-        f"compression = '{compression}', maximum_object_size = {longest})"
-    )

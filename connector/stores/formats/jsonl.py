@@ -1,7 +1,7 @@
 """JSON lines: an object a line. Python alone reads and writes them: to load DuckDB would be half of a small run.
 
-A file that holds an array of objects, in spite of its name, is read as one. DuckDB does that, without holding the whole
-array; it is also used to sort rows, and to add rows to a file. Texts stay texts, also those that look like dates.
+A file that holds an array of objects, in spite of its name, is read as one. DuckDB is used to sort rows, and to add
+rows to a file. Texts stay texts, also those that look like dates.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from connector.stores.columnar.columns import (
     settle,
     structure,
 )
-from connector.stores.columnar.scans import item_scan, line_scan
+from connector.stores.columnar.scans import line_scan
 from connector.stores.formats import File, FileInput, FileOutput, Format, FromFiles, unreadable
-from connector.stores.staging.compression import BROKEN, compressed, native
+from connector.stores.staging.compression import BROKEN, compressed
+from connector.stores.staging.json_array import items
 from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.position import INTERVAL, Position, numbered, state_mismatch
 from connector.stores.staging.publish import publish, writing
@@ -42,7 +43,6 @@ from connector.stores.staging.shapes import DECIMAL, Shape, check_names
 from connector.stores.staging.spool import Spool, decode, encode
 
 _AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
-_LONGEST_ITEM: Final = 1 << 24  # bytes of an item of an array at most
 _TEXT: Final[Schema] = {"type": ["null", "string"]}
 
 
@@ -73,7 +73,7 @@ class JsonObjects:
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
         """See `Format.load`. Records are read from the row itself; its typed cells are there to sort by."""
-        rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(database, file) for file in files)
+        rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(file) for file in files)
         copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files, is_typed=True)
         database.run(_create(copy))
         copy.path.unlink()
@@ -125,7 +125,7 @@ class JsonLines(FromFiles):
             ConfigError: A file cannot be read; it names the file and the place.
             StorageError: There is no room for the copy.
         """
-        files = (_objects(file) if _is_lines(file) else _array(file, given.directory) for file in given.files)
+        files = (_objects(file) if _is_lines(file) else _items(file) for file in given.files)
         rows = islice(chain.from_iterable(files), given.limit)
         return cls(given, _copied(rows, given.directory / "input.jsonl", given.files))
 
@@ -274,19 +274,18 @@ def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     return rows if usual else None
 
 
-def _array(file: File, directory: Path) -> Iterator[dict[str, Any]]:
-    """Yields the objects in a file with an array, with a database of their own in a private directory."""
-    with columnar.load("snapshot").reading([file], directory) as database:
-        yield from _items(database, file)
+def _items(file: File) -> Iterator[dict[str, Any]]:
+    """Yields the objects in a file with an array.
 
-
-def _items(database: SnapshotDatabase, file: File) -> Iterator[dict[str, Any]]:
-    """Yields the objects in a file with an array, which DuckDB takes apart: Python would have to hold all of it."""
-    path, compression = native(file.path, file.compression, database.directory)
-    batches = database.stream(lambda start: f"{item_scan(path, _LONGEST_ITEM, compression)} OFFSET {start}")
-    for number, (text,) in enumerate(chain.from_iterable(batches), 1):
-        if stripped := text.strip():
-            yield decode(stripped, f"{file.path}, item", number, file.on_bad_input)
+    Raises:
+        ConfigError: It is not an array, or an item of it is not an object; it names the item.
+    """
+    with _opened(file) as stream:
+        try:
+            for number, text in enumerate(items(stream), 1):
+                yield decode(text, f"{file.path}, item", number, file.on_bad_input)
+        except ValueError as error:
+            raise unreadable([file], error) from error
 
 
 @contextmanager
