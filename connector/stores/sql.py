@@ -101,7 +101,9 @@ def sink(
         private_directory() as directory,
         Spool(Path(directory) / "rows.jsonl") as spool,
     ):
-        appender = Appender(database, options.table, spool, {**remaining(given, added), **added}, target)
+        columns = {**remaining(given, added), **added}
+        key = source.primary_key if source else ()
+        appender = Appender(database, options.table, spool, columns, target, key)
         if target is None or not target.is_open:
             appender.rehearse()
         yield appender

@@ -21,13 +21,14 @@ class Ordered:
     """A file of lines. Each is written as soon as all before it are; until then it waits in memory.
 
     If one line keeps many waiting, they are set aside in a second file. `gap` is written for a line that never comes.
+    `next` is the index of the line that is written next.
     """
 
     def __init__(self, path: Path, gap: bytes = b"") -> None:
         self._path = path
         self._gap = gap
         self._file = path.open("wb", buffering=BUFFER)
-        self._next = 0
+        self.next = 0
         self._end = 0
         self._waiting: dict[int, bytes] = {}
         self._size = 0
@@ -37,11 +38,15 @@ class Ordered:
         """Returns one more than the highest index."""
         return self._end
 
-    def put(self, index: int, line: bytes) -> None:
-        """Takes a line. Raises `OSError` if the disk is full."""
-        self._end = max(self._end, index + 1)
-        if index == self._next:
-            self._write(line)
+    def put(self, index: int, line: bytes, count: int = 1) -> None:
+        """Takes a line; one that stands for `count` of them only where it is written at once.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        self._end = max(self._end, index + count)
+        if index == self.next:
+            self._write(line, count)
             if self._waiting or self._aside:
                 for each in self._ready():
                     self._write(each)
@@ -61,7 +66,7 @@ class Ordered:
         Raises:
             OSError: The disk is full.
         """
-        while self._next < self._end:
+        while self.next < self._end:
             line = self._taken()
             self._write(self._gap if line is None else line)
         self._file.flush()
@@ -74,9 +79,9 @@ class Ordered:
         if self._aside:
             self._aside.close()
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes, count: int = 1) -> None:
         self._file.write(line)
-        self._next += 1
+        self.next += count
 
     def _ready(self) -> Iterator[bytes]:
         while (line := self._taken()) is not None:
@@ -84,19 +89,19 @@ class Ordered:
 
     def _taken(self) -> bytes | None:
         """Returns the line that comes next, if it is there."""
-        line = self._waiting.pop(self._next, None)
+        line = self._waiting.pop(self.next, None)
         if line is not None:
             self._size -= len(line)
         elif self._aside:
-            line = self._aside.get(self._next)
-            if self._next + 1 >= self._aside.end:
+            line = self._aside.get(self.next)
+            if self.next + 1 >= self._aside.end:
                 self._aside.close()
                 self._aside = None
         return line
 
     def _set_aside(self) -> None:
         if self._aside is None:
-            self._aside = _Aside(self._path.with_suffix(".aside"), self._next)
+            self._aside = _Aside(self._path.with_suffix(".aside"), self.next)
         self._aside.put(self._waiting)
         self._waiting.clear()
         self._size = 0

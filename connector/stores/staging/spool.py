@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
@@ -191,8 +191,8 @@ class Spool:
         """Returns one more than the highest index."""
         return len(self._lines)
 
-    def write(self, index: int, row: Mapping[str, Any] | None) -> None:
-        """Keeps a row at `index`; `None` is left out.
+    def write(self, index: int, row: Mapping[str, Any] | None) -> bytes:
+        """Keeps a row at `index`, and returns its line; `None` is left out.
 
         Raises:
             ConfigError: Its keys cannot be columns beside those of the other rows.
@@ -201,7 +201,7 @@ class Spool:
         try:
             if row is None:
                 self._lines.leave_out(index)
-                return
+                return b""
             line, row = encode(row, is_typed=self._is_typed)
             if self.shape is not None:
                 self._learn(self.shape, row)
@@ -209,6 +209,27 @@ class Spool:
         except OSError as error:
             raise no_room(error, self._place) from error
         self.longest = max(self.longest, len(line))
+        return line
+
+    def write_together(self, index: int, rows: Sequence[dict[str, Any]]) -> bytes:
+        """Keeps the rows at `index` and behind it as one line, a list, and returns that line.
+
+        Returns nothing, and keeps none of them, where a row before them is still to come, or where a value is none that
+        JSON has: then each is to be written by itself.
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        if index != self._lines.next:
+            return b""
+        try:
+            line = orjson.dumps(rows, option=_OPTIONS | orjson.OPT_PASSTHROUGH_SUBCLASS)
+            self._lines.put(index, line, len(rows))
+        except TypeError:
+            return b""
+        except OSError as error:
+            raise no_room(error, self._place) from error
+        return line
 
     def _learn(self, shape: Shape, row: Mapping[str, Any]) -> None:
         shape.learn(row)

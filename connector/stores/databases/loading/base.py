@@ -26,6 +26,9 @@ _REASON: Final = 300  # characters
 Batch = Sequence[Sequence[Any]]
 """Rows as columns: the values of each column in the form of `kinds.converter`, or `None`."""
 
+Refuse = Callable[[str, Sequence[Any]], None]
+"""Takes why a row is left out, and its values, in the order of the plan's columns."""
+
 
 def texts(values: Sequence[Any], write: Callable[[Any], str], null: str) -> list[str]:
     """Returns the values of a column as texts, nulls as `null`."""
@@ -268,12 +271,12 @@ class Writer(ABC):
         """Marks a point that `load` can go back to; returns whether there is one. Without one, a bad row ends all."""
         return False
 
-    def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Callable[[str], None]) -> None:
+    def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
         """Brings rows into the table: all at once, or, where the database refuses one, without those that it refuses.
 
         Args:
             batches: Returns the rows from the first one on.
-            refuse: Is told why each row is left out.
+            refuse: Is told why each row is left out, and its values.
         """
         is_marked = self.mark(plan)
         try:
@@ -291,7 +294,7 @@ class Writer(ABC):
         for batch in batches():
             self._load_by_halves(entering, batch, refuse)
 
-    def _load_by_halves(self, plan: Plan, batch: Batch, refuse: Callable[[str], None]) -> None:
+    def _load_by_halves(self, plan: Plan, batch: Batch, refuse: Refuse) -> None:
         parts = [batch]
         while parts:
             part = parts.pop()
@@ -299,7 +302,7 @@ class Writer(ABC):
             if reason and middle:
                 parts += [[values[middle:] for values in part], [values[:middle] for values in part]]
             elif reason:
-                refuse(reason)
+                refuse(reason, [values[0] for values in part])
 
     def _refusal(self, plan: Plan, batch: Batch) -> str:
         """Brings rows into the table, or returns why that is refused, and leaves everything as it was then."""

@@ -279,9 +279,9 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
     return _CONVERTERS[kind.name]
 
 
-def quoted(value: JSON) -> str:
-    """Returns a value as an error shows it."""
-    text = written(value)
+def quoted(value: Any) -> str:
+    """Returns a value, or bytes that it has become, as an error shows it."""
+    text = f"{len(value):,} bytes" if isinstance(value, bytes) else written(value)
     return text if len(text) <= 60 else f"{text[:60]}…"  # noqa: PLR2004 - enough to find it
 
 

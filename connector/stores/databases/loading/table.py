@@ -1,8 +1,9 @@
 """Rows on their way into a table: they wait in a file, and enter it in one transaction.
 
-A commit goes like this: it gets the table for itself; looks what the table is now; reads the rows once to see which
-kinds of columns they need; makes or widens columns; reads the rows again, and loads them. A row that the table cannot
-hold unchanged, though its columns were widened as far as they can be, is left out with a warning that says why.
+On their way into the file it is learnt which kinds of columns they need in the table as it was then. A commit goes like
+this: it gets the table for itself; looks what the table is now, and where that is another, learns anew from the file;
+makes or widens columns; reads the rows, and loads them. A row that the table cannot hold unchanged, though its columns
+were widened as far as they can be, is left out with a warning that says which and why.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -23,26 +24,20 @@ from connector.base.streams import Target
 from connector.stores.databases import writers
 from connector.stores.databases.connection import RESTART, WAITS, Database
 from connector.stores.databases.loading import kinds
-from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, Writer
+from connector.stores.databases.loading.base import PATIENCE, Batch, Plan, Table, Writer
 from connector.stores.databases.loading.kinds import Kind
-from connector.stores.databases.loading.names import Names
+from connector.stores.databases.loading.layout import Layout
+from connector.stores.databases.loading.waiting import Rows, Waiting
+from connector.stores.staging.shapes import Table as Shape
 from connector.stores.staging.spool import Spool
 
-_ROWS: Final = 1_000
-_BYTES: Final = 1 << 22
 _WAITS: Final = (*WAITS, *RESTART)  # seconds before a commit is done again
 _PAUSE: Final = 1  # seconds between two looks at a file that another program has
 _TOLD: Final = 5  # reasons of rows that are left out, at most, are named
+_NAMED: Final = 3  # rows that are left out for one reason, at most, are named
 _LOG: Final = logging.getLogger(__name__)
 
 _SOME: Final[Mapping[str, Schema]] = {"id": {"type": "integer"}}  # where no column is known yet
-
-
-class Rows(NamedTuple):
-    """Some rows, and whether a text in them may hold the character NUL."""
-
-    values: list[dict[str, JSON]]
-    may_have_nul: bool = False
 
 
 class Appender:
@@ -52,22 +47,31 @@ class Appender:
         name: The table, or schema.table.
         spool: Where the rows wait.
         columns: The columns that are known, with their schemas.
+        primary_key: The columns that rows are called by, where the target has no key.
 
     Raises:
         ConfigError: The primary key names a column that is not there.
     """
 
     def __init__(
-        self, database: Database, name: str, spool: Spool, columns: Mapping[str, Schema], target: Target | None
+        self,
+        database: Database,
+        name: str,
+        spool: Spool,
+        columns: Mapping[str, Schema],
+        target: Target | None,
+        primary_key: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._writer = writers.load(database.kind, database.engine.dialect.driver)
         self._name = name
-        self._spool = spool
+        self._waiting = Waiting(spool, self._learn)
         self._columns = columns
         self._target = target or Target("")
+        self._layout: Layout | None = None
+        self._shape = Shape(name, keeps_case=True)
         self._ticket: Any = None
-        self._refused = _Refused(name)
+        self._refused = _Refused(name, self._target.primary_key or primary_key)
         self.left_out = 0
         if missing := [column for column in self._target.primary_key if columns and column not in columns]:
             raise ConfigError(
@@ -77,7 +81,7 @@ class Appender:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        self._spool.write(record.index, None if added is None else merged(record.data, added))
+        self._waiting.write(record.index, None if added is None else merged(record.data, added))
 
     def flush(self) -> None:
         """Does nothing: the rows enter the table together."""
@@ -92,6 +96,7 @@ class Appender:
 
     def commit(self) -> None:
         """See `Sink.commit`. Until it returns, readers see what was there before."""
+        self._waiting.finish()
         self._patiently(self._enter, StorageError, _WAITS)
 
     def _patiently(
@@ -121,8 +126,8 @@ class Appender:
     def _rehearse(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)
         table = writer.table()
-        columns = self._columns or ({} if table else _SOME)
-        plan = _Layout(writer, table, columns, self._target).plan()
+        self._layout = Layout(writer, table, self._columns, self._target)
+        plan = (self._layout if self._columns or table else Layout(writer, table, _SOME, self._target)).plan()
         writer.rehearse(plan, exists=table is not None)
         if table is not None and plan.key and set(plan.key) <= set(table.columns) and not writer.is_unique(plan.key):
             writer.check_key(plan.key)
@@ -139,9 +144,7 @@ class Appender:
 
     def _load(self, writer: Writer) -> None:
         table = writer.table()
-        layout = _Layout(writer, table, self._columns, self._target)
-        for rows in self._batches():
-            layout.learn(rows)
+        layout = self._layout_of(table, writer)
         plan = layout.plan()
         if table is None:
             writer.create(plan)
@@ -156,172 +159,87 @@ class Appender:
 
         def batches() -> Iterator[Batch]:
             refused.clear()
-            return filter(None, map(loader.batch, self._batches()))
+            return filter(None, map(loader.batch, self._waiting.batches()))
 
-        writer.load(plan, batches, refused.add)
+        writer.load(plan, batches, loader.refuse)
 
-    def _batches(self) -> Iterator[Rows]:
-        """Yields the rows; decoding many at once takes a third of the time."""
-        lines: list[bytes] = []
-        size = 0
-        for line in self._spool.lines():
-            lines.append(line)
-            size += len(line)
-            if len(lines) == _ROWS or size > _BYTES:
-                yield _decoded(lines)
-                lines, size = [], 0
-        if lines:
-            yield _decoded(lines)
+    def _learn(self, rows: Sequence[Mapping[str, JSON]]) -> None:
+        """Learns from rows on their way into the file, for the table as it is when the first of them come."""
+        if self._layout is None:
+            with self._database.connect(StorageError) as connection:
+                writer = self._writer(connection, self._name)
+                self._layout = Layout(writer, writer.table(), self._columns, self._target)
+        self._layout.learn(rows)
+        for row in rows:
+            self._shape.take(row, len(self._layout.kinds))
 
-
-def _decoded(lines: list[bytes]) -> Rows:
-    text = b"[%b]" % b",".join(lines)
-    return Rows(numbers.loads(text), b"\\u0000" in text)
-
-
-class _Layout:
-    """Which column takes the values of which name, and of which kind each column has to be."""
-
-    def __init__(self, writer: Writer, table: Table | None, schemas: Mapping[str, Schema], target: Target) -> None:
-        self._writer = writer
-        self._target = target
-        self._existing = {} if table is None else table.columns
-        self.names = Names(writer.RULES, self._existing, schemas)
-        self._is_kept = target.mode != "overwrite"  # the kinds that columns have, count
-        self.kinds: dict[str, Kind] = {}
-        self.widened: set[str] = set()
-        self._seen: set[str] = set()
-        self._schemas = schemas
-        for name in schemas:
-            self._meet(name)
-
-    def learn(self, rows: Rows) -> None:
-        """Widens the columns so far that they hold these rows."""
-        for keys in {tuple(row): None for row in rows.values}:
-            for name in keys:
-                if name not in self.kinds:
-                    self._meet(name)
-        for name, kind in self.kinds.items():
-            values = [row.get(name) for row in rows.values]
-            if not kinds.fits(kind, values):
-                self.kinds[name] = self._widened(name, kind, values)
-                self.widened.add(name)
-            if name not in self._seen and any(value is not None for value in values):
-                self._seen.add(name)
-
-    def _meet(self, name: str) -> None:
-        column = self._existing.get(self.names.column(name))
-        wanted = self._supported(name, kinds.of_schema(self._schemas.get(name, {})))
-        is_same = column is not None and (
-            self._is_kept or (wanted.name == column.kind.name and wanted.name != "vector")
-        )
-        self.kinds[name] = column.kind if column is not None and is_same else wanted
-
-    def _supported(self, name: str, kind: Kind) -> Kind:
-        found = self._writer.supported(kind)
-        return self._writer.in_key(found) if name in self._target.primary_key else found
-
-    def _widened(self, name: str, kind: Kind, values: Sequence[JSON]) -> Kind:
-        is_new = self.names.column(name) not in self._existing or not self._is_kept
-        if kind.name == "vector" and not is_new:
-            return kind  # another length is another model's: an index over the column must not be lost
-        if kind == kinds.TIMESTAMP_TZ and is_new and name not in self._seen and kinds.fits(kinds.TIMESTAMP, values):
-            return kinds.TIMESTAMP
-        if kind.name in kinds.MOMENTS and kind.size and kinds.fits(Kind(kind.name), values):
-            return Kind(kind.name)
-        needed = kinds.natural(values)
-        found = kinds.vector_of(values) if kind == kinds.VECTOR else kinds.merged(kind, needed)
-        if found.name == "decimal":
-            found = kinds.merged(kind, kinds.decimal_of(values))
-        if kind == kinds.TEXT and is_new and not self._is_declared(name):
-            found = kinds.JSON_TEXT if any(isinstance(each, dict | list) for each in values) else found
-        found = self._supported(name, found)
-        before = self._existing.get(self.names.column(name))
-        if before is not None and before.kind.name == found.name and kinds.fits(before.kind, values):
-            return before.kind
-        return found if kinds.fits(found, values) else self._supported(name, kinds.TEXT)
-
-    def _is_declared(self, name: str) -> bool:
-        return kinds.of_schema(self._schemas.get(name, {})) != kinds.NULL
-
-    def plan(self) -> Plan:
-        """Returns what to do to the table, as far as the rows are known."""
-        columns, added, changed = [], [], []
-        for name, kind in self.kinds.items():
-            whole = self._supported(name, kinds.TEXT) if kind in (kinds.NULL, kinds.VECTOR) else kind
-            whole = self._supported(name, kinds.JSON_TEXT) if whole == Kind("array", item=kinds.NULL) else whole
-            column = Column(self.names.column(name), whole)
-            before = self._existing.get(column.name)
-            if before is None:
-                added.append(column)
-            elif kind not in (kinds.NULL, before.kind):
-                changed.append((before, whole))
-            else:
-                column = before
-            columns.append(column)
-        key = [self.names.column(name) for name in self._target.primary_key]
-        return Plan(self._target.mode, columns, added, changed, key)
-
-    def prepared(self, plan: Plan) -> Plan:
-        """Adds and widens columns; returns the plan with the kinds that they have now."""
-        now = {column.name: column for column in plan.columns}
-        for column in plan.added:
-            self._writer.add(column, plan)
-        if plan.mode == "overwrite":
-            return plan
-        for before, kind in plan.changed:
-            problem = self._writer.try_change(before, kind, plan)
-            if problem:
-                now[before.name] = before
-            how = f"cannot become {kind} ({problem}), which" if problem else f"becomes {kind}, because"
-            _LOG.warning(
-                '%s: the column "%s", of the kind %s, %s rows of this sync need it',
-                self._writer.name, before.name, before.kind, how,
-            )  # fmt: skip
-        return plan._replace(columns=[now[column.name] for column in plan.columns], changed=())
+    def _layout_of(self, table: Table | None, writer: Writer) -> Layout:
+        """Returns the layout for the table as it is now: what was learnt for it, or what all rows tell anew."""
+        if self._layout is None or self._layout.table != table:
+            self._layout = Layout(writer, table, self._columns, self._target)
+            for rows in self._waiting.batches():
+                self._layout.learn(rows.values)
+        return self._layout.over(writer)
 
 
 class _Refused:
-    """The rows that are left out, and why."""
+    """The rows that are left out, and why. They are called by the columns `label`, or by their first one."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, label: Sequence[str]) -> None:
         self._place = place
+        self._label = label
         self.clear()
 
     def clear(self) -> None:
         self.count = 0
-        self._reasons: Counter[str] = Counter()
+        self._rows: dict[str, list[str]] = {}
+        self._counts: Counter[str] = Counter()
 
-    def add(self, reason: str) -> None:
+    def add(self, reason: str, row: Mapping[str, Any]) -> None:
         self.count += 1
-        if reason in self._reasons or len(self._reasons) < _TOLD:
-            self._reasons[reason] += 1
+        if reason not in self._rows and len(self._rows) == _TOLD:
+            return
+        self._counts[reason] += 1
+        named = self._rows.setdefault(reason, [])
+        if len(named) < _NAMED:
+            label = [name for name in self._label if name in row] or list(row)[:1]
+            named.append(", ".join(f"{name} = {kinds.quoted(row[name])}" for name in label))
 
     def tell(self) -> None:
         """Warns about them."""
         if self.count:
-            told = [reason if count == 1 else f"{reason} ({count:,} rows)" for reason, count in self._reasons.items()]
-            more = "" if self._reasons.total() == self.count else "; …"
+            told = [f"{reason} ({self._called(reason)})" for reason in self._rows]
+            more = "" if self._counts.total() == self.count else "; …"
             _LOG.warning("%s: rows left out: %s: %s%s", self._place, f"{self.count:,}", "; ".join(told), more)
+
+    def _called(self, reason: str) -> str:
+        count, named = self._counts[reason], self._rows[reason]
+        rows = "; ".join(named)
+        return rows if count == 1 else f"{count:,} rows: {rows}{'' if count == len(named) else '; …'}"
 
 
 class _Loader:
     """Turns rows into what a database takes."""
 
-    def __init__(self, writer: Writer, layout: _Layout, plan: Plan, refused: _Refused) -> None:
+    def __init__(self, writer: Writer, layout: Layout, plan: Plan, refused: _Refused) -> None:
         names = {column: name for name, column in layout.names.columns.items()}
+        self._names = [names[column.name] for column in plan.columns]
         self._columns = [
             (
-                names[column.name],
+                name,
                 column.kind,
-                column.kind == layout.kinds[names[column.name]] and names[column.name] not in layout.widened,
+                column.kind == layout.kinds[name] and name not in layout.widened,
                 _optional(kinds.converter(column.kind)),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
             )
-            for column in plan.columns
+            for name, column in zip(self._names, plan.columns, strict=True)
         ]
         self._refused = refused
+
+    def refuse(self, reason: str, row: Sequence[Any]) -> None:
+        """Leaves out a row, which the database has refused."""
+        self._refused.add(reason, dict(zip(self._names, row, strict=True)))
 
     def batch(self, rows: Rows) -> Batch | None:
         """Returns the rows as columns, without those that the table cannot hold; `None` if none is left."""
@@ -346,7 +264,7 @@ class _Loader:
         if not bad:
             return result
         for index in sorted(bad):
-            self._refused.add(bad[index])
+            self._refused.add(bad[index], rows.values[index])
         kept = [index not in bad for index in range(len(rows.values))]
         return [list(compress(values, kept)) for values in result] if any(kept) else None
 

@@ -1,0 +1,129 @@
+"""What a table has to be for the rows that enter it: the names of its columns, and the kind of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final, Self
+
+from connector.base.records import JSON, Schema
+from connector.base.streams import Target
+from connector.stores.databases.loading import kinds
+from connector.stores.databases.loading.base import Column, Plan, Table, Writer
+from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.names import Names
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Layout:
+    """Which column takes the values of which name, and of which kind each column has to be.
+
+    Attributes:
+        table: The table that it is for; another one, or the same one altered, needs a layout of its own.
+    """
+
+    def __init__(self, writer: Writer, table: Table | None, schemas: Mapping[str, Schema], target: Target) -> None:
+        writer.supported(kinds.VECTOR)  # which may ask the database, and later there may be no connection
+        self._writer = writer
+        self.table = table
+        self._target = target
+        self._existing = {} if table is None else table.columns
+        self.names = Names(writer.RULES, self._existing, schemas)
+        self._is_kept = target.mode != "overwrite"  # the kinds that columns have, count
+        self.kinds: dict[str, Kind] = {}
+        self.widened: set[str] = set()
+        self._seen: set[str] = set()
+        self._schemas = schemas
+        for name in schemas:
+            self._meet(name)
+
+    def over(self, writer: Writer) -> Self:
+        """Returns the layout for another connection to the same database."""
+        self._writer = writer
+        return self
+
+    def learn(self, rows: Sequence[Mapping[str, JSON]]) -> None:
+        """Widens the columns so far that they hold these rows."""
+        for keys in {tuple(row): None for row in rows}:
+            for name in keys:
+                if name not in self.kinds:
+                    self._meet(name)
+        for name, kind in self.kinds.items():
+            values = [row.get(name) for row in rows]
+            if not kinds.fits(kind, values):
+                self.kinds[name] = self._widened(name, kind, values)
+                self.widened.add(name)
+            if name not in self._seen and any(value is not None for value in values):
+                self._seen.add(name)
+
+    def _meet(self, name: str) -> None:
+        column = self._existing.get(self.names.column(name))
+        wanted = self._supported(name, kinds.of_schema(self._schemas.get(name, {})))
+        is_same = column is not None and (
+            self._is_kept or (wanted.name == column.kind.name and wanted.name != "vector")
+        )
+        self.kinds[name] = column.kind if column is not None and is_same else wanted
+
+    def _supported(self, name: str, kind: Kind) -> Kind:
+        found = self._writer.supported(kind)
+        return self._writer.in_key(found) if name in self._target.primary_key else found
+
+    def _widened(self, name: str, kind: Kind, values: Sequence[JSON]) -> Kind:
+        is_new = self.names.column(name) not in self._existing or not self._is_kept
+        if kind.name == "vector" and not is_new:
+            return kind  # another length is another model's: an index over the column must not be lost
+        if kind == kinds.TIMESTAMP_TZ and is_new and name not in self._seen and kinds.fits(kinds.TIMESTAMP, values):
+            return kinds.TIMESTAMP
+        if kind.name in kinds.MOMENTS and kind.size and kinds.fits(Kind(kind.name), values):
+            return Kind(kind.name)
+        needed = kinds.natural(values)
+        found = kinds.vector_of(values) if kind == kinds.VECTOR else kinds.merged(kind, needed)
+        if found.name == "decimal":
+            found = kinds.merged(kind, kinds.decimal_of(values))
+        if kind == kinds.TEXT and is_new and not self._is_declared(name):
+            found = kinds.JSON_TEXT if any(isinstance(each, dict | list) for each in values) else found
+        found = self._supported(name, found)
+        before = self._existing.get(self.names.column(name))
+        if before is not None and before.kind.name == found.name and kinds.fits(before.kind, values):
+            return before.kind
+        return found if kinds.fits(found, values) else self._supported(name, kinds.TEXT)
+
+    def _is_declared(self, name: str) -> bool:
+        return kinds.of_schema(self._schemas.get(name, {})) != kinds.NULL
+
+    def plan(self) -> Plan:
+        """Returns what to do to the table, as far as the rows are known."""
+        columns, added, changed = [], [], []
+        for name, kind in self.kinds.items():
+            whole = self._supported(name, kinds.TEXT) if kind in (kinds.NULL, kinds.VECTOR) else kind
+            whole = self._supported(name, kinds.JSON_TEXT) if whole == Kind("array", item=kinds.NULL) else whole
+            column = Column(self.names.column(name), whole)
+            before = self._existing.get(column.name)
+            if before is None:
+                added.append(column)
+            elif kind not in (kinds.NULL, before.kind):
+                changed.append((before, whole))
+            else:
+                column = before
+            columns.append(column)
+        key = [self.names.column(name) for name in self._target.primary_key]
+        return Plan(self._target.mode, columns, added, changed, key)
+
+    def prepared(self, plan: Plan) -> Plan:
+        """Adds and widens columns; returns the plan with the kinds that they have now."""
+        now = {column.name: column for column in plan.columns}
+        for column in plan.added:
+            self._writer.add(column, plan)
+        if plan.mode == "overwrite":
+            return plan
+        for before, kind in plan.changed:
+            problem = self._writer.try_change(before, kind, plan)
+            if problem:
+                now[before.name] = before
+            how = f"cannot become {kind} ({problem}), which" if problem else f"becomes {kind}, because"
+            _LOG.warning(
+                '%s: the column "%s", of the kind %s, %s rows of this sync need it',
+                self._writer.name, before.name, before.kind, how,
+            )  # fmt: skip
+        return plan._replace(columns=[now[column.name] for column in plan.columns], changed=())
