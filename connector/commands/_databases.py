@@ -53,7 +53,6 @@ def add_output(parser: Parser, output: argparse.Action) -> None:
     group.add_argument(
         "--mode",
         choices=tuple(_MODES),
-        default="append",
         help="what becomes of the rows of --table-out: others come behind them, take their place, or replace those of "
         "the same primary key (default: append)",
     )
@@ -80,16 +79,23 @@ def settle(arguments: argparse.Namespace) -> None:
     """Makes the table of `--into` the input and the output.
 
     Raises:
-        ConfigError: Another one is named beside it.
+        ConfigError: Another one is named beside it, or an option is about a database where none is named.
     """
     if arguments.into is None:
+        if not is_database(arguments.output) and (given := _given(arguments, "table_out", "mode", "primary_key")):
+            raise ConfigError(f"{given}: only for an --output that is a database: leave it out, or name the URL of one")
         return
-    if arguments.output or arguments.table or arguments.query or arguments.table_out:
-        raise ConfigError("--into: the table is input and output: leave out --output, --table, --query, --table-out")
+    if given := _given(arguments, "output", "table", "query", "table_out", "mode", "primary_key"):
+        raise ConfigError(f"--into: its rows are filled where they are, by their primary key: leave out {given}")
     if not is_database(arguments.inputs[0]):
         raise ConfigError(f"--into: {arguments.inputs[0]} is no database: name the URL of one, as sqlite:///FILE")
     arguments.table = arguments.table_out = arguments.into
     arguments.output = arguments.inputs[0]
+
+
+def _given(arguments: argparse.Namespace, *names: str) -> str:
+    """Returns the options among these that were given, as they are written."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name))
 
 
 def input_options(arguments: argparse.Namespace, config: Config) -> Any:
@@ -120,7 +126,7 @@ def sink(
         )
         return updating
     key = tuple(arguments.primary_key) or names_of(config.primary_key) or source.primary_key
-    mode = _MODES[arguments.mode]
+    mode = _MODES[arguments.mode or "append"]
     if mode == "append_dedup" and not key:
         raise ConfigError("--mode upsert: the input has no primary key to tell rows by: name it with --primary-key")
     target = Target(options.table, mode, primary_key=key if mode == "append_dedup" else ())

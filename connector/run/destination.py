@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from connector import stores
 from connector.base import numbers
@@ -16,6 +17,7 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Record, Schema
 from connector.base.streams import Target
+from connector.stores import Sink
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.shapes import Shape
 from connector.stores.staging.spool import Spool
@@ -113,37 +115,74 @@ class Destination:
     def _at(self, stream: str) -> _Staged:
         staged = self._staged.get(stream)
         if staged is None:
-            options = self._options[stream]
-            spool = Spool(
-                self._directory / f"{self.written}.jsonl",
-                Shape.of_table(),
-                columns_of=_place_of(options),
-                keeps_case=getattr(options, "KEEPS_CASE", False),
-            )
-            staged = self._staged[stream] = _Staged(self._targets[stream], self.written, spool)
+            options, target = self._options[stream], self._targets[stream]._replace(is_open=True)
+            opened = partial(self._store.sink, options, target.added, target=target)
+            if getattr(options, "LEARNS_COLUMNS", False):
+                staged = _Handed(target, self.written, opened())
+            else:
+                shape = Shape.of_table()
+                spool = Spool(self._directory / f"{self.written}.jsonl", shape, columns_of=_place_of(options))
+                staged = _Spooled(target, self.written, spool, opened)
+            self._staged[stream] = staged
         return staged
 
     def _commit(self, name: str, staged: _Staged) -> None:
-        target = staged.target._replace(is_open=True)
-        with self._store.sink(self._options[name], target.added, source=staged, target=target) as sink:
-            for record in staged.read():
-                sink.write(record, {})
-            sink.commit()
+        staged.commit()
         self.stored[name] += staged.rows
         del self._staged[name]
         staged.close()
 
 
-class _Staged:
-    """The waiting rows of one stream, as a `Source`. `first` is the number of rows of all streams before them."""
+class _Staged(Protocol):
+    """The waiting rows of one stream. `first` is the number of rows of all streams before them, `rows` their own."""
+
+    target: Target
+    first: int
+
+    @property
+    def rows(self) -> int: ...
+
+    def write(self, row: dict[str, Any]) -> None: ...
+
+    def commit(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Handed:
+    """Rows that are handed on to the sink as they come, since it learns its columns from them, and wait there."""
+
+    def __init__(self, target: Target, first: int, opened: AbstractContextManager[Sink]) -> None:
+        self.target = target
+        self.first = first
+        self.rows = 0
+        self._stack = ExitStack()
+        self._sink = self._stack.enter_context(opened)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._sink.write(Record(self.rows, row, self.target.name), {})
+        self.rows += 1
+
+    def commit(self) -> None:
+        self._sink.commit()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class _Spooled:
+    """Rows that wait until all columns are known, as a `Source`."""
 
     primary_key: tuple[str, ...] = ()
 
-    def __init__(self, target: Target, first: int, spool: Spool) -> None:
+    def __init__(
+        self, target: Target, first: int, spool: Spool, opened: Callable[..., AbstractContextManager[Sink]]
+    ) -> None:
         self.target = target
         self.name = target.name
         self.first = first
         self._spool = spool
+        self._opened = opened
 
     @property
     def rows(self) -> int:
@@ -169,6 +208,12 @@ class _Staged:
     def read(self, state: JSON = None) -> Iterator[Record]:  # noqa: ARG002 - the contract's; it is always read from the start
         for index, line in enumerate(self._spool.lines()):
             yield Record(index, numbers.loads(line), self.name)
+
+    def commit(self) -> None:
+        with self._opened(source=self) as sink:
+            for record in self.read():
+                sink.write(record, {})
+            sink.commit()
 
     def close(self) -> None:
         self._spool.close()

@@ -40,8 +40,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="SQL database", hide_input_in_errors=True)
 
-    KEEPS_CASE: ClassVar[bool] = True
-    """Names that differ only in case are columns of their own."""
+    LEARNS_COLUMNS: ClassVar[bool] = True
+    """A sink finds its columns in the rows: they need not be known before."""
 
     type: Literal["sql"] = Field(default="sql", title="Type")
     url: SecretStr = Field(

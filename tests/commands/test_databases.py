@@ -189,6 +189,8 @@ def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:
     [
         (("in.csv", "--into", "reviews"), "is no database"),
         (("sqlite:///in.db", "--into", "reviews", "-o", "o.csv"), "leave out"),
+        (("sqlite:///in.db", "--into", "reviews", "--mode", "upsert"), "leave out --mode"),
+        (("in.csv", "-o", "o.csv", "--mode", "upsert"), "--mode: only for an --output that is a database"),
         (("sqlite:///in.db", "--into", "nowhere"), "no such table"),
         (("sqlite:///in.db", "--into", "keyless"), "has no primary key"),
         (("sqlite:///in.db", "--table", "reviews"), "required: -o/--output"),
