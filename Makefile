@@ -66,8 +66,9 @@ spec: $(VENV)/.test  ## generate the spec, the page of options, and the parts of
 	$(BIN)/python -m spec.generate
 	$(BIN)/python -m tests.pages
 
-picture: $(VENV)/.base  ## draw the README's terminal anew, from a real run
+picture: $(VENV)/.test  ## draw the README's terminal and the studio's pictures anew, from real runs
 	$(BIN)/python -m tests.terminal
+	$(BIN)/python -m tests.studio.browser
 
 lowest: .venv-lowest/.test  ## the tests that use our libraries, with the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest --quiet --numprocesses=auto --hypothesis-profile=fast \

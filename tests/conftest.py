@@ -20,7 +20,7 @@ SLOW: Final = (
     *("replies/test_every_fault.py", "run/test_destination.py", "run/test_pipeline.py", "stores/test_csv.py"),
     *("stores/test_cursor.py", "stores/test_formats.py", "stores/test_json_lines.py", "stores/test_memory.py"),
     *("stores/test_output.py", "stores/test_parquet.py", "stores/test_shapes.py", "tables/test_arrow.py"),
-    *("tables/test_into.py", "tables/test_spark.py", "report", "stores/databases/writers"),
+    *("tables/test_into.py", "tables/test_spark.py", "report", "stores/databases/writers", "studio"),
     *("templates/test_images.py", "test_check.py", "test_cli.py", "test_connector.py", "test_crash.py"),
     *(
         "test_demo.py",

@@ -22,7 +22,7 @@ FLOORS: Final = (
     "run",
     "check protocols report tables",
     "evaluate",
-    "connector parser signals",
+    "connector parser signals studio",
     "commands",
     "cli",
     "__init__ __main__",

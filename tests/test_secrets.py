@@ -104,6 +104,7 @@ COMMANDS = [
     ["enrich", "dead.csv", "-o", "again.jsonl", "--dead-letter", "dead.jsonl", "--ledger", "out.csv.ledger"],
     ["enrich", "in.jsonl", "-o", "out.parquet", "--dead-letter", "dead.parquet", "--retry-failed"],
     ["preview", "in.jsonl", "--call", "--rows", "20"],
+    ["evaluate", "in.jsonl", "--report", "compared.html", "--json"],
     ["models"],
 ]
 LEDGER = [["stats"], ["export"], ["prune", "--failed"]]

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 from connector.parser import Parser
 
-_ORDER: Final = tuple("enrich preview evaluate check models report ledger config sandbox completion".split())
+_ORDER: Final = tuple("enrich preview studio evaluate check models report ledger config sandbox completion".split())
 
 COMMANDS = tuple(
     sorted(

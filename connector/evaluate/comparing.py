@@ -70,7 +70,7 @@ def compare(
     ]
     said = []
     if judging_plan is not None:
-        said = [verdicts(judging_plan, variants[0], each, watch=watch) for each in variants[1:]]
+        said = [verdicts(judging_plan, variants[0], each, watch=watch, stop=stop) for each in variants[1:]]
     return evaluation(variants, records, wanted, source=name, sampled=rows is not None, seed=seed, verdicts=said)
 
 

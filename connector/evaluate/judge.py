@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Record, Status
 from connector.config.config import Config
+from connector.engines import Stop
 from connector.evaluate.variants import Variant, Watch, answered, counted
 from connector.run.plan import Plan
 from connector.run.summary import Summary
@@ -79,11 +80,13 @@ def judging(config: Config) -> Plan:
     return plan
 
 
-def verdicts(plan: Plan, first: Variant, second: Variant, *, watch: Watch = counted) -> Verdicts:
+def verdicts(
+    plan: Plan, first: Variant, second: Variant, *, watch: Watch = counted, stop: Stop | None = None
+) -> Verdicts:
     """Asks a judge about each row that both have answered."""
     both = list(zip(first.outcomes, second.outcomes, strict=True))
     asked = list(_asked(both))
-    judged = answered("judge", "judge", plan, [record for _, record in asked], watch=watch)
+    judged = answered("judge", "judge", plan, [record for _, record in asked], watch=watch, stop=stop)
     said: dict[int, list[tuple[str | None, str]]] = {}
     for (row, record), outcome in zip(asked, judged.outcomes, strict=True):
         names = (first.name, second.name) if record.index % 2 == 0 else (second.name, first.name)

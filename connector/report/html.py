@@ -20,7 +20,10 @@ def template(package: str | None, name: str) -> Template:
     return _ENVIRONMENT.from_string(text, globals={"style": Markup(STYLE)})  # noqa: S704 - a file of ours
 
 
-STYLE: Final = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+COLOURS: Final = files(__package__).joinpath("colours.css").read_text(encoding="utf-8")
+"""The colours of pages, light and dark, as variables of CSS."""
+
+STYLE: Final = COLOURS + files(__package__).joinpath("style.css").read_text(encoding="utf-8")
 """The look of pages, as CSS: light, dark, and on paper."""
 
 

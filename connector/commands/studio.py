@@ -1,0 +1,94 @@
+"""Try a prompt in a page on this machine: see requests, call a few rows, compare variants, then run the table.
+
+Example:
+    openai-compatible studio reviews.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from connector.base.errors import ConfigError
+from connector.base.terminal import write
+from connector.commands import ExitCode, _databases
+from connector.commands._options import STANDARD, add_input, input_from
+from connector.commands._types import count, file_path
+from connector.config.config import Config
+from connector.config.files import read
+from connector.parser import Parser
+
+_EXTRA: Final = 'run pip install "openai-compatible-connector[studio]"'
+_LIBRARIES: Final = ("fastapi", "nicegui", "numpy", "rapidfuzz", "scipy", "uvicorn")
+_MOST: Final = 4
+_PORTS: Final = 65_535
+
+
+def arguments(parser: Parser) -> None:
+    """See `connector.commands.Command`."""
+    parser.usage = "%(prog)s INPUT... [options]"
+    add_input(parser)
+    begun, page = parser.group("what it begins with"), parser.group("page")
+    begun.add_argument(
+        "-c",
+        "--config",
+        action="append",
+        metavar="FILE",
+        type=file_path,
+        default=argparse.SUPPRESS,
+        help="a config, as JSON or YAML; repeated, each is a variant: A, B, C, D",
+    )
+    begun.add_argument("--truth", metavar="COLUMN", help="the column of the input with the right answers")
+    begun.add_argument(
+        "--labels", metavar="PATH", type=file_path, help="the file that keeps labels (default: INPUT.labels.jsonl)"
+    )
+    page.add_argument("--port", type=count, default=0, metavar="N", help="the port (default: any free one)")
+    page.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """See `connector.commands.Command`."""
+    paths = [arguments.config] if isinstance(arguments.config, str) else list(arguments.config or ())
+    if len(paths) > _MOST:
+        raise ConfigError(f"the studio compares up to {_MOST} configs: leave out the others")
+    if arguments.port > _PORTS:
+        raise ConfigError(f"--port {arguments.port}: choose one of 0 to {_PORTS}")
+    if STANDARD in arguments.inputs:
+        raise ConfigError("- is standard input, which can be read only once: name a file")
+    server, session = (_loaded(name) for name in ("server", "session"))
+    drafts = [(Path(path).stem, read(Path(path))) for path in paths]
+    first = arguments.inputs[0]
+    beside = Path(f"{first}.labels.jsonl")
+    is_plain = not _databases.is_database(first) and beside.parent.is_dir() and "*" not in first
+    labels = Path(arguments.labels) if arguments.labels else beside if is_plain else Path("labels.jsonl")
+    opened = session.Session(
+        input_from(arguments, Config.load(drafts[0][1]) if drafts else Config()),
+        [_databases.without_login(each) for each in arguments.inputs],
+        drafts,
+        limit=arguments.limit,
+        labels=labels,
+    )
+    if arguments.truth:
+        if arguments.truth not in opened.table.names:
+            raise ConfigError(f"--truth {arguments.truth}: there is no such column in the input")
+        opened.truth = arguments.truth
+
+    def told(address: str) -> None:
+        write(sys.stderr, f"the studio is open for you alone at {address}\nCtrl-C ends it\n")
+        sys.stderr.flush()
+
+    server.serve(opened, port=arguments.port, told=told, opens=not arguments.no_browser)
+    return ExitCode.DONE
+
+
+def _loaded(name: str) -> Any:
+    """Returns a module of the studio, which needs the extra."""
+    try:
+        return import_module(f"connector.studio.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        raise ConfigError(f"the studio needs {error.name}: {_EXTRA}", detail=str(error)) from error

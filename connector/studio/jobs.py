@@ -1,0 +1,123 @@
+"""What the studio does in the background: a thread that calls, and what it tells meanwhile. One at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+from connector.base.errors import ConnectorError, FatalError, Interrupted
+from connector.base.records import IDLE, Outcome
+from connector.engines import Stop
+from connector.run.pipeline import Item, Result
+from connector.run.progress import Figures
+from connector.run.runtime import Runtime
+
+State = Literal["running", "paused", "stopping", "done", "stopped", "failed"]
+
+_LOOK: Final = 0.2  # seconds after which a paused input lets the run look at what is in flight
+
+
+class StoppedError(FatalError):
+    """The person at the page asked the run to stop."""
+
+
+class Job:
+    """Work in a thread of its own, from its making to its end.
+
+    Args:
+        title: What it does, in a few words.
+        rows: How many rows it does in all; `None` where that is not known.
+        work: What it does; it raises where it fails.
+
+    Attributes:
+        error: Why it ended early; empty where it did not.
+        done: Rows that are done.
+        summary: What it came to, in lines.
+    """
+
+    def __init__(self, title: str, rows: int | None, work: Callable[[Job], None]) -> None:
+        self.title = title
+        self.rows = rows
+        self.done = 0
+        self.error = ""
+        self.summary = ""
+        self.stop = Stop()
+        self._ended: State | None = None
+        self._going = threading.Event()
+        self._going.set()
+        self._figures: Figures | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), name="studio", daemon=True)
+        self._thread.start()
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        if self._ended is not None:
+            return self._ended
+        if self.stop.reason is not None:
+            return "stopping"
+        return "running" if self._going.is_set() else "paused"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._ended is not None
+
+    def pause(self) -> None:
+        """Takes no further row until `go_on`; calls in flight are finished and kept."""
+        self._going.clear()
+
+    def go_on(self) -> None:
+        """Takes rows again."""
+        self._going.set()
+
+    def end(self) -> None:
+        """Asks it to stop: calls in flight are finished and kept."""
+        self.stop.request(StoppedError("stopped: what has been paid for is kept, and not paid for again"))
+        self._going.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for its end, and returns whether that has come."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def told(self) -> str:
+        """Returns how far it is, in words."""
+        figures = self._figures
+        if figures is None:
+            return ""
+        return " · ".join(part.text for part in figures.parts() if part.text)
+
+    def gated(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Passes an input on while it is not paused."""
+        for item in items:
+            while not self._going.wait(_LOOK):
+                yield IDLE
+            yield item
+
+    def watched(self, results: Iterator[Result], runtime: Runtime) -> Iterator[Result]:
+        """Passes results on, counted."""
+        self._figures = Figures(runtime.summary, runtime.control, self.rows)
+        for result in runtime.summary.watched(results):
+            if isinstance(result, Outcome):
+                self._figures.add(result)
+                self.done += 1
+            yield result
+        self.summary = str(runtime.summary)
+
+    def _run(self, work: Callable[[Job], None]) -> None:
+        try:
+            work(self)
+        except StoppedError as error:
+            self.error, self._ended = error.message, "stopped"
+        except ConnectorError as error:
+            self.error, self._ended = error.message, "failed"
+        except (OSError, Interrupted) as error:
+            self.error, self._ended = str(error), "failed"
+        except BaseException as error:
+            self.error = f"this is a fault of the studio ({type(error).__name__}): please report what you did"
+            self._ended = "failed"
+            raise
+        else:
+            self._ended = "done"

@@ -1,0 +1,57 @@
+"""What a person says is right: labels of rows, in a file that grows line by line, so that none is ever lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from connector.base.errors import StorageError
+from connector.base.records import JSON, Record
+
+
+class Labels:
+    """The labels of an input's rows, known by what a row holds: they stay where rows move.
+
+    Args:
+        path: The file: JSONL, private to its owner; the last line about a row and a column counts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[tuple[str, str], JSON] = {}
+        with suppress(FileNotFoundError):
+            for line in path.read_bytes().splitlines():
+                with suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    self._known[str(entry["row"]), str(entry["column"])] = entry["label"]
+
+    def get(self, record: Record, column: str) -> JSON:
+        """Returns the label of a row in a column; `None` where there is none."""
+        return self._known.get((key_of(record), column))
+
+    def put(self, record: Record, column: str, label: JSON) -> None:
+        """Keeps a label; `None` takes it back.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        key = key_of(record)
+        entry = {"row": key, "number": record.index + 1, "column": column, "label": label}
+        try:
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(handle, "ab") as file:
+                file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        except OSError as error:
+            raise StorageError(f"{self.path}: the label cannot be kept: {error.strerror or error}") from None
+        self._known[key, column] = label
+
+
+def key_of(record: Record) -> str:
+    """Returns what a row is known by: a hash of its columns."""
+    data: dict[str, Any] = record.data
+    text = json.dumps(data, sort_keys=True, default=str, ensure_ascii=True)
+    return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,111 @@
+"""Serves the page on this machine alone, until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import traceback
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import NamedTemporaryFile, gettempdir
+from typing import Final
+
+os.environ.setdefault(
+    "NICEGUI_STORAGE_PATH", str(Path(gettempdir()) / "studio-has-no-storage")
+)  # nothing is kept there
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, PlainTextResponse, Response
+from nicegui import app as nicegui
+from nicegui import ui
+
+from connector.base.terminal import write
+from connector.studio.guard import Guard
+from connector.studio.page import Page
+from connector.studio.session import Session
+
+_LOOPBACK: Final = "127.0.0.1"
+_PATIENCE: Final = 60.0  # seconds that calls in flight have at the end
+
+
+def serve(session: Session, *, port: int, told: Callable[[str], None], opens: bool) -> None:
+    """Serves a session until the process is asked to end; then calls in flight are finished and kept.
+
+    Args:
+        port: The port; 0 takes a free one.
+        told: Is given the address, with its token.
+        opens: Whether to open it in the browser.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((_LOOPBACK, port))
+        listening.listen()  # whoever is told the address now is answered as soon as the server is there
+        number = listening.getsockname()[1]
+        guard = Guard(application(session), number)
+        for name in ("uvicorn", "uvicorn.error", "nicegui"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # their tracebacks have texts, which may hold a secret
+        settings = uvicorn.Config(
+            guard,
+            log_level="critical",
+            access_log=False,
+            ws_max_size=2**24,
+            timeout_graceful_shutdown=1,
+            server_header=False,
+        )
+        address = f"http://{_LOOPBACK}:{number}/?token={guard.token}"
+        told(address)
+        if opens:
+            _open(address)
+        try:
+            uvicorn.Server(settings).run(sockets=[listening])
+        finally:
+            if session.job is not None and not session.job.is_over:
+                session.job.end()
+                session.job.wait(_PATIENCE)
+
+
+def application(session: Session) -> FastAPI:
+    """Returns the page as an application; whoever serves it guards it."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/report")
+    def report() -> Response:
+        path = session.report_path
+        if path is None or not path.is_file():
+            return PlainTextResponse("There is no report yet.", 404)
+        return FileResponse(path, media_type="text/html")
+
+    nicegui.on_exception(_told)
+    ui.run_with(
+        app,
+        root=lambda: Page(session).build(),
+        title="Studio",
+        favicon="data:,",
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        show_welcome_message=False,
+    )
+    return app
+
+
+def _told(error: Exception) -> None:
+    """Tells of a fault of ours by its class and place, without its text, which may hold a secret."""
+    place = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    write(
+        sys.stderr, f"this is a fault of the studio; please report it with these lines\n{type(error).__name__}\n{place}"
+    )
+
+
+def _open(address: str) -> None:
+    """Opens the address by a file of this user's alone: all users of a machine can see command lines."""
+    with NamedTemporaryFile("w", suffix=".html", prefix="studio-", delete=False, encoding="utf-8") as file:
+        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>Studio</title>')
+    webbrowser.open(Path(file.name).as_uri())

@@ -1,0 +1,409 @@
+"""All that the studio does, without its page: a table, up to four variants, labels, trying, comparing, running."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from connector import check, stores
+from connector import ledger as ledgers
+from connector.base.errors import ConfigError, Problem
+from connector.base.masking import Masker
+from connector.base.records import IDLE, JSON, Outcome, Record
+from connector.base.values import is_null
+from connector.config.config import Config
+from connector.engines import Stop
+from connector.evaluate.figures import Evaluation, Row, evaluation
+from connector.evaluate.judge import PROMPT, Verdicts, judging, verdicts
+from connector.evaluate.scales import Target, targets
+from connector.evaluate.variants import Variant, answered, without
+from connector.ledger import Ledger, Location
+from connector.report.recorder import Recorder, is_page, renderer, save
+from connector.run.forecast import Forecast, forecast, refusal, unsendable
+from connector.run.ledger_memory import Earlier, Remembering
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime, ledger_path, preview_ledger
+from connector.run.sampling import sample
+from connector.studio.draft import Draft, Rendered, numbered
+from connector.studio.jobs import Job
+from connector.studio.labels import Labels
+from connector.studio.table import Table
+
+MOST_VARIANTS: Final = 4
+LABELLED: Final = "your label"
+"""The name under which labels are the truth."""
+
+_ENDPOINT: Final = ("url", "api_key", "api_key_command", "headers", "query", "auth", "prices")
+_CHECKED: Final = 1_000  # rows that are rendered as one types, to tell which of them cannot be
+_START: Final[Mapping[str, Any]] = {"prompt": ""}
+
+
+class Tried(NamedTuple):
+    """What a variant made of the rows that were tried, and the options that it had then."""
+
+    variant: Variant
+    text: str
+
+
+class Session:
+    """One person's work on one table.
+
+    Args:
+        given: The options of the input's store.
+        inputs: The input as the command line names it.
+        drafts: The configs to begin with, each with its title; one that is empty where there is none.
+        limit: How many rows of the input count.
+        labels: The file of labels.
+    """
+
+    def __init__(
+        self,
+        given: Any,
+        inputs: Sequence[str],
+        drafts: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        *,
+        limit: int | None = None,
+        labels: Path,
+    ) -> None:
+        self._given = given
+        self.inputs = list(inputs)
+        self._limit = limit
+        with stores.load(given.type).source(given, limit=limit) as source:
+            self.table = Table(source)
+        begun = drafts or [("", _START)]
+        self.drafts = [Draft(options, letter, title) for (title, options), letter in zip(begun, "ABCD", strict=False)]
+        self.labels = Labels(labels)
+        self.truth: str | None = None
+        self.sample: list[Record] = []
+        self.tried: dict[str, Tried] = {}
+        self.compared: Evaluation | None = None
+        self.rows: list[Row] = []
+        self.verdicts: Verdicts | None = None
+        self.job: Job | None = None
+        self.report_path: Path | None = None
+        self.judge_model = ""
+        self.judge_prompt = PROMPT
+
+    # --- The table and the drafts -------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that prompts may use: all but the truth."""
+        return [name for name in self.table.names if name != self.truth]
+
+    def seen(self, record: Record) -> Record:
+        """Returns a row as prompts see it."""
+        return without(record, [] if self.truth is None else [self.truth])
+
+    def draft(self, name: str) -> Draft:
+        """Returns a variant by its letter."""
+        return next(each for each in self.drafts if each.name == name)
+
+    def add(self, like: Draft) -> Draft | None:
+        """Adds a variant that begins as another one; `None` where there are four."""
+        letter = next(numbered(self.drafts), None)
+        if letter is None:
+            return None
+        draft = like.copy(letter)
+        self.drafts.append(draft)
+        self.drafts.sort(key=lambda each: each.name)
+        return draft
+
+    def remove(self, draft: Draft) -> None:
+        """Takes a variant away; the last one stays."""
+        if len(self.drafts) > 1:
+            self.drafts.remove(draft)
+            self.tried.pop(draft.name, None)
+            self.compared = None
+
+    def rendered(self, draft: Draft, record: Record) -> Rendered:
+        """Returns the request of a row, or what is wrong with it."""
+        return draft.rendered(self.seen(record), self.columns)
+
+    def problems(self, draft: Draft) -> list[Problem]:
+        """Returns what is wrong with a config, and with its rows as far as they are looked at."""
+        found = draft.problems(self.columns)
+        if found:
+            return found
+        rows = [self.seen(each) for each in self.table.records[:_CHECKED]]
+        count, causes = unsendable(rows, draft.plan(self.columns), Stop())
+        return [
+            Problem(
+                "rows",
+                f"{each.count:,} of the first {count:,} rows cannot be rendered: {each.reason}"
+                + (f" → {each.change}" if each.change else ""),
+            )
+            for each in causes
+        ]
+
+    def mask(self, text: str) -> str:
+        """Returns a text without the secrets of any variant."""
+        for draft in self.drafts:
+            try:
+                text = Masker(draft.config().secrets)(text)
+            except ConfigError:
+                text = Masker(str(each) for each in _texts(draft.options.get("api_key")))(text)
+        return text
+
+    # --- Trying -------------------------------------------------------------------------------------------------------
+
+    def choose(self, rows: int, *, seed: int = 0, with_truth: bool = False) -> list[Record]:
+        """Chooses the rows to try: at random, with a truth in them where that is asked for."""
+        records = self.table.records
+        if with_truth and self.truth is not None:
+            records = [each for each in records if not is_null(each.data.get(self.truth))]
+        self.sample = sample(records, rows, seed)[0]
+        return self.sample
+
+    def estimate(self, drafts: Sequence[Draft]) -> list[tuple[Draft, Forecast | ConfigError]]:
+        """Returns what trying the chosen rows would call and cost, by variant."""
+        rows = [self.seen(each) for each in self.sample]
+        found: list[tuple[Draft, Forecast | ConfigError]] = []
+        for draft in drafts:
+            try:
+                plan = draft.plan(self.columns)
+                is_busy = self.job is not None and not self.job.is_over
+                with _opened(None if is_busy else _known(plan.config)) as ledger:
+                    found.append((draft, forecast(rows, plan, ledger, Stop())))
+            except ConfigError as error:
+                found.append((draft, error))
+        return found
+
+    def try_out(self, drafts: Sequence[Draft]) -> Job:
+        """Calls the chosen rows by these variants; what is known already costs nothing.
+
+        Raises:
+            ConfigError: A config is wrong, no row is chosen, or something else runs.
+        """
+        self._require_idle()
+        if not self.sample:
+            raise ConfigError("no row is chosen: say how many rows to try")
+        rows, plans = [self.seen(each) for each in self.sample], [(each, each.plan(self.columns)) for each in drafts]
+
+        def work(job: Job) -> None:
+            for draft, plan in plans:
+                variant = answered(draft.name, draft.title or draft.name, plan, rows, watch=job.watched, stop=job.stop)
+                self.tried[draft.name] = Tried(variant, draft.text)
+
+        self.compared = self.verdicts = None
+        for draft in drafts:
+            self.tried.pop(draft.name, None)
+        self.job = Job("Trying", len(rows) * len(plans), work)
+        return self.job
+
+    def outcomes(self, draft: Draft) -> Mapping[int, Outcome]:
+        """Returns what a variant made of the rows, by their place in the input."""
+        tried = self.tried.get(draft.name)
+        return {} if tried is None else {each.record.index: each for each in tried.variant.outcomes}
+
+    def is_stale(self, draft: Draft) -> bool:
+        """Returns whether a variant has changed since it was tried."""
+        tried = self.tried.get(draft.name)
+        return tried is not None and tried.text != draft.text
+
+    def reply(self, draft: Draft, outcome: Outcome) -> str:
+        """Returns the whole reply behind an outcome, as JSON without secrets; empty where there is none."""
+        key = outcome.provenance.prompt_hash
+        if key is None:
+            return ""
+        with _opened(_known(draft.config())) as ledger:
+            found = ledger.get([bytes.fromhex(key)])
+        return self.mask("\n".join(json.dumps(each.body, indent=2, ensure_ascii=False) for each in found.values()))
+
+    # --- Comparing ----------------------------------------------------------------------------------------------------
+
+    def label_column(self) -> str | None:
+        """Returns the answers' column that is labelled, and held to the truth: by its name, or the first."""
+        tried = next(iter(self.tried.values()), None)
+        names = list(tried.variant.plan.columns) if tried else []
+        return self.truth if self.truth in names else next(iter(names), None)
+
+    def allowed(self) -> list[str]:
+        """Returns the values that the labelled column may have, where its schema says them."""
+        tried, column = next(iter(self.tried.values()), None), self.label_column()
+        if tried is None or column is None:
+            return []
+        return [str(each) for each in tried.variant.plan.columns[column].get("enum", ()) if each is not None]
+
+    def label(self, record: Record, value: JSON) -> None:
+        """Keeps what a person says is right."""
+        column = self.label_column()
+        if column is not None:
+            self.labels.put(record, column, value)
+            self.compare()
+
+    def compare(self) -> Evaluation | None:
+        """Holds what was tried to the truth, or else to the labels; `None` where nothing was tried."""
+        variants = [self.tried[each.name].variant for each in self.drafts if each.name in self.tried]
+        variants = [each for each in variants if len(each.outcomes) == len(self.sample)]
+        if not variants:
+            return None
+        records, column = self.sample, self.label_column()
+        wanted: list[Target] = []
+        if self.truth is not None and column is not None:
+            wanted = self._targets(f"{column}={self.truth}", variants, records)
+        elif column is not None and any(self.labels.get(each, column) is not None for each in records):
+            records = [Record(each.index, {**each.data, LABELLED: self.labels.get(each, column)}) for each in records]
+            wanted = self._targets(f"{column}={LABELLED}", variants, records)
+        said = [self.verdicts] if self.verdicts is not None and not wanted else []
+        name = ", ".join(self.inputs)
+        self.compared = evaluation(variants, records, wanted, source=name, sampled=True, seed=0, verdicts=said)
+        self.rows = self.compared.rows
+        if wanted and self.truth is None:  # rows that have no label yet stay, where they were
+            known = {row.number: row for row in self.compared.rows}
+            plain = evaluation(variants, records, [], source=name).rows
+            self.rows = [known.get(row.number, row) for row in plain]
+        return self.compared
+
+    def _targets(self, named: str, variants: Sequence[Variant], records: Sequence[Record]) -> list[Target]:
+        names = list(dict.fromkeys(name for each in records for name in each.data))
+        return targets(named, variants[0].plan.columns, names, [each.data for each in records])
+
+    def judge(self) -> Job:
+        """Lets a judge compare the first two variants that were tried.
+
+        Raises:
+            ConfigError: Two variants are missing, the judge cannot be asked, or something else runs.
+        """
+        self._require_idle()
+        variants = [self.tried[each.name].variant for each in self.drafts if each.name in self.tried]
+        if len(variants) < 2:  # noqa: PLR2004 - a pair
+            raise ConfigError("a judge compares two variants: add one, and try both")
+        first = self.drafts[0].options
+        kept: dict[str, Any] = {name: first[name] for name in _ENDPOINT if name in first}
+        options = {**kept, "prompt": self.judge_prompt, "model": self.judge_model or first.get("model")}
+        draft = Draft(options)
+        plan = judging(draft.config())
+
+        def work(job: Job) -> None:
+            self.verdicts = verdicts(plan, variants[0], variants[1], watch=job.watched, stop=job.stop)
+            self.compare()
+
+        self.job = Job("Judging", None, work)
+        return self.job
+
+    # --- Saving and running -------------------------------------------------------------------------------------------
+
+    def save(self, draft: Draft, path: str, *, replace: bool = False) -> str:
+        """Writes a config that every other way in takes, for this user alone. Returns the command that runs it.
+
+        Raises:
+            ConfigError: The config is wrong, or the file is there and is not to be replaced.
+            StorageError: It cannot be written.
+        """
+        draft.config()
+        if not path.endswith(".json"):
+            raise ConfigError(f"{path or 'the name'}: end the name of the config in .json")
+        if Path(path).exists() and not replace:
+            raise ConfigError(f"{path} is there already: save again to replace it, or choose another name")
+        save(path, json.dumps(draft.options, indent=2, ensure_ascii=False) + "\n")
+        draft.title = Path(path).stem
+        return self.command(path)
+
+    def command(self, config: str, output: str = "out.csv", report: str = "") -> str:
+        """Returns the command line that does what `run` does."""
+        words = ["openai-compatible", "enrich", *self.inputs, "--config", config or "config.json", "--output", output]
+        return shlex.join([*words, *(["--report", report] if report else [])])
+
+    def clashing(self, draft: Draft) -> list[str]:
+        """Returns the answers' columns that the table has already, as that of the truth: a run needs other names."""
+        try:
+            columns = draft.plan(self.columns).columns
+        except ConfigError:
+            return []
+        return [name for name in columns if name in self.table.names]
+
+    def whole(self, draft: Draft) -> Forecast:
+        """Returns what running the whole table would call and cost, as far as its kept rows tell.
+
+        Raises:
+            ConfigError: The config is wrong.
+        """
+        plan = Plan(draft.config(), self.table.names)
+        with _opened(_known(plan.config)) as ledger:
+            return forecast(self.table.records, plan, ledger, Stop())
+
+    def run(self, draft: Draft, output: str, *, max_cost_usd: float | None = None, report: str = "") -> Job:
+        """Runs the whole table into a file, with every reply that trying it has paid for.
+
+        Raises:
+            ConfigError: The config, the output or the report is wrong, or something else runs.
+        """
+        self._require_idle()
+        options = draft.options | ({} if max_cost_usd is None else {"max_cost_usd": max_cost_usd})
+        config = Draft(options).config()
+        if not output:
+            raise ConfigError("name the file to write")
+        target = stores.load("files").Options(path=output)
+        render = renderer(report) if report else None
+        if report:
+            is_page(report)
+
+        def work(job: Job) -> None:
+            with ExitStack() as stack:
+                source = stack.enter_context(stores.load(self._given.type).source(self._given, limit=self._limit))
+                plan = Plan(config, source.columns or None)
+                rows, causes = unsendable(source.read(), plan, job.stop)
+                refused = refusal(rows, causes, config.max_template_error_percent)
+                if refused is not None:
+                    raise refused
+                sink = stack.enter_context(stores.load("files").sink(target, plan.added, source=source))
+                own = ledger_path(config, Path(output))
+                earlier = _earlier(config, own)
+                runtime = Runtime(
+                    plan,
+                    own,
+                    stop=job.stop,
+                    remembering=lambda ledger: Remembering(ledger, earlier, _opened, _silent),
+                )
+                recorder = None
+                if render is not None:
+                    name = ", ".join(self.inputs)
+                    recorder = stack.enter_context(Recorder(report, render, plan, runtime, source=name, output=output))
+                with runtime, check.explaining(runtime), closing(runtime.run(job.gated(source.read()))) as results:
+                    passing = job.watched(results, runtime)
+                    for result in recorder.watched(passing) if recorder else passing:
+                        if isinstance(result, Outcome):
+                            sink.write(result.record, {**result.columns, **result.group})
+                        elif result is IDLE:
+                            sink.flush()
+                sink.commit()
+
+        self.job = Job("Running", self.table.rows, work)
+        return self.job
+
+    def _require_idle(self) -> None:
+        if self.job is not None and not self.job.is_over:
+            raise ConfigError(f"{self.job.title.lower()} goes on: wait for its end, or stop it")
+
+
+def _known(config: Config) -> Location:
+    """Returns where the replies of previews are; `None` where there are none yet."""
+    path = preview_ledger(config)
+    return None if isinstance(path, Path) and not path.is_file() else path
+
+
+def _earlier(config: Config, own: Location) -> list[Earlier]:
+    """Returns the ledger of previews, which a run looks into, where that is not its own."""
+    path = _known(config)
+    return [Earlier(path)] if isinstance(path, Path) and path != own else []
+
+
+def _opened(location: Location) -> Ledger:
+    return ledgers.opened(location, waiting=_refuse)
+
+
+def _silent(_: str) -> None:
+    """Says nothing: the figures of the run tell how many rows were known."""
+
+
+def _refuse(_: str) -> None:
+    raise ConfigError("another run uses the ledger of previews: wait until it ends")
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) and not value.startswith("${") else []
