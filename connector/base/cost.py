@@ -13,6 +13,15 @@ from connector.base.records import Outcome, Provenance, Reply, Status, Usage
 COST_HEADER: Final = "x-litellm-response-cost"
 """The header in which LiteLLM reports what a reply cost, in USD."""
 
+BATCH_HEADER: Final = "x-batch-id"
+"""The header in which we keep, of a reply that came in a batch, the ID of that batch."""
+
+BATCH_TIER: Final = "batch"
+"""The tier of replies that came in a batch: they name their own only for live calls."""
+
+FLEX_TIER: Final = "flex"
+"""The tier of replies that may take minutes, for half the price."""
+
 _MILLION: Final = 1_000_000
 _MOST: Final = 100_000  # USD: no call costs more
 
@@ -75,11 +84,28 @@ class Prices(BaseModel):
         default=None, ge=0, title="Cache writes", description="USD per 1M input tokens that the endpoint caches anew."
     )
     output: float = Field(default=0, ge=0, title="Output", description="USD per 1M output tokens.")
+    batch: float = Field(
+        default=0.5, ge=0, title="Batch", description="The share of these prices that the Batch API takes."
+    )
+    flex: float = Field(
+        default=0.5,
+        ge=0,
+        title="Flex",
+        description="The share that the tier flex takes, where replies name it.",
+    )
 
     def knows(self, model: str | None) -> bool:
         """See `Pricing.knows`."""
         del model
         return True
+
+    def scaled(self, share: float) -> Prices:
+        """Returns a share of these prices."""
+        scaled = {
+            name: None if value is None else value * share
+            for name, value in self.model_dump(include={"input", "cached_input", "cache_write", "output"}).items()
+        }
+        return self.model_copy(update=scaled)
 
     @property
     def source(self) -> str:
@@ -93,8 +119,13 @@ class Prices(BaseModel):
 
     def cost(self, usage: Usage, model: str | None = None, tier: str | None = None) -> float | None:
         """See `Pricing.cost`: whatever the model, these prices hold."""
-        del model, tier
-        return self.rates.cost(usage)
+        del model
+        cost = self.rates.cost(usage)
+        return None if cost is None else cost * self.share(tier)
+
+    def share(self, tier: str | None) -> float:
+        """Returns the share of these prices that a tier takes."""
+        return {BATCH_TIER: self.batch, FLEX_TIER: self.flex}.get(tier or "", 1.0)
 
 
 def cost_of(reply: Reply, usage: Usage, prices: Pricing | None) -> float | None:
@@ -106,6 +137,7 @@ def cost_of(reply: Reply, usage: Usage, prices: Pricing | None) -> float | None:
     if reported is not None or prices is None:
         return reported
     model, tier = reply.body.get("model"), reply.body.get("service_tier")
+    tier = BATCH_TIER if BATCH_HEADER in reply.headers else tier
     return prices.cost(usage, model if isinstance(model, str) else None, tier if isinstance(tier, str) else None)
 
 
@@ -151,6 +183,21 @@ class Budget:
         self._earlier_tokens = 0
         self.cost_usd = 0.0
         self.tokens = 0
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What the job may spend; `None` for no limit."""
+        return self._max_cost
+
+    @property
+    def earlier_usd(self) -> float:
+        """What earlier runs have spent, as far as their replies were found again."""
+        return self._earlier_cost
+
+    @property
+    def spent_usd(self) -> float:
+        """What the job has spent."""
+        return self.cost_usd + self._earlier_cost
 
     def recall(self, outcome: Outcome) -> None:
         """Counts a reply that an earlier run has paid for; each counts once, however many rows it answers."""

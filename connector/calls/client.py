@@ -15,16 +15,17 @@ import orjson
 
 from connector.base import numbers
 from connector.base.clock import Clock
-from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads, storable
+from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.base.room import MODEST, Room
+from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
 from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
-from connector.replies.refusals import error_of, final_reply, read_error, readable
+from connector.replies.refusals import read_error, readable
 
 _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
@@ -88,14 +89,17 @@ class Client:
         try:
             response = self._transport.post(self._url, data, content_type)
             content = self._read(response, entered)
-            if not is_ok(response.status) or error_in(content):
-                return self._refused(response, content, started)
-            broken_off = self._endpoint.broken_off(content)
-            if broken_off is not None:
-                raise CutError(readable(broken_off, self._mask))
-            latency = int((self._clock.monotonic() - started) * 1000)
-            headers = self._mask.fields(response.headers)
-            return Reply(response.status, content, headers, latency, response.sends, size=_handed_over(entered))
+            reply = reply_of(
+                response.status,
+                response.headers,
+                content,
+                self._endpoint,
+                self._mask,
+                now=self._clock.time(),
+                latency_ms=int((self._clock.monotonic() - started) * 1000),
+                sends=response.sends,
+            )
+            return reply._replace(size=_handed_over(entered)) if reply.body is content else reply
         except ConnectorError as error:
             error.sends = response.sends if response else error.sends
             self._mask.error(error)
@@ -128,7 +132,9 @@ class Client:
             body = self._decode(data)
         except ValueError:
             body = None
-        return self._kept(body, data) if isinstance(body, dict) else self._kept(whole(data, kind, self._mask))
+        if isinstance(body, dict):
+            return kept(body, self._mask, data)
+        return kept(whole(data, kind, self._mask), self._mask)
 
     @property
     def _decode(self) -> Callable[[bytes | str], Any]:
@@ -165,35 +171,14 @@ class Client:
         stream = _Stream(self._afforded(chunks, response, entered), self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
-            return self._kept(stream.failure)
+            return kept(stream.failure, self._mask)
         if stream.broken:
             raise CutError("the stream was cut in the middle of an event", detail=_shown(stream.broken, self._mask))
         if not body and not stream.is_done:
             raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
         if not (stream.is_done or complete):
             raise CutError("the stream ended before the reply did")
-        return self._kept(body)
-
-    def _kept(self, body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
-        """Returns a body that can be stored, without secrets; `data` is the JSON that orjson decoded it from, if any.
-
-        Raises:
-            ReplyError: It is nested too deeply.
-        """
-        try:
-            body = storable(body, data)
-        except DepthError as error:
-            raise ReplyError(TOO_DEEP, detail=str(error)) from None
-        masked: dict[str, Any] = self._mask.value(body, data)
-        return masked
-
-    def _refused(self, response: Response, content: dict[str, Any], started: float) -> Reply:
-        """Returns the refusal as a final reply; raises what the run has to act on."""
-        refusal = error_in(content) or content if is_ok(response.status) else content["error"]
-        error = error_of(response.status, response.headers, refusal, now=self._clock.time(), mask=self._mask)
-        latency = int((self._clock.monotonic() - started) * 1000)
-        headers = self._mask.fields(response.headers)
-        return final_reply(error, refusal, headers, latency, self._mask)._replace(attempts=response.sends)
+        return kept(body, self._mask)
 
 
 class _Stream:

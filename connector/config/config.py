@@ -21,6 +21,7 @@ from connector import endpoints
 from connector.base import schemas
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import looks_secret, secrets_of_header
+from connector.config.batch_providers import provider_of
 from connector.config.files import as_text, from_environment, read, undecodable
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
@@ -91,6 +92,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
             config = handler({name: value for name, value in given.items() if name not in wrong})
         except ValidationError as error:
             raise ConfigError([*problems, *of_validation(error)]) from None
+        problems += _against_batches(config)
         if problems:
             raise ConfigError(problems)
         return config
@@ -112,10 +114,15 @@ class Config(RunOptions, TableOptions, RequestOptions):
         return self.endpoint_url if self.endpoint_id is None else f"{self.endpoint_id}\n{self.kind}"
 
     @property
+    def server_url(self) -> str:
+        """What the server's models, files and batches share; on Azure, all deployments share them."""
+        return _with_query(_DEPLOYMENT.sub("", self.base_url), dict(parse_qsl(urlsplit(self.url).query)))
+
+    @property
     def models_url(self) -> str:
-        """Where the server lists its models; on Azure, all deployments share one list."""
-        base = _DEPLOYMENT.sub("", self.base_url)
-        return _with_query(f"{base}/models", dict(parse_qsl(urlsplit(self.url).query)))
+        """Where the server lists its models."""
+        parts = urlsplit(self.server_url)
+        return parts._replace(path=f"{parts.path}/models").geturl()
 
     @property
     def image_folder(self) -> Path | None:
@@ -178,6 +185,21 @@ class Config(RunOptions, TableOptions, RequestOptions):
             *_credentials(self.proxy),
             *_of_ledger(self.cache),
         ]
+
+
+def _against_batches(config: Config) -> list[Problem]:
+    """Returns what cannot be done in batches."""
+    if config.batch is None:
+        return []
+    host = urlsplit(config.endpoint_url).hostname or ""
+    advice, kind = provider_of(host).advice, config.kind
+    reasons = {
+        f"{host} cannot be used: {advice}": advice,
+        f"requests of the kind {kind} cannot be batched": not endpoints.load(kind).IN_BATCHES,
+        "replies of a batch are whole: set is_stream to false": config.is_stream,
+        "rows in a batch do not share requests: remove rows_per_call": (config.rows_per_call or 1) > 1,
+    }
+    return [Problem("batch", reason) for reason, holds in reasons.items() if holds]
 
 
 def _credentials(proxy: str | None) -> Iterator[str]:

@@ -25,7 +25,7 @@ _VARIABLES: Final = {
 }
 _JSON_OPTIONS: Final = (
     *("request_format", "response_format", "output_schema", "models", "tools", "tool_choice"),
-    *("headers", "query", "streams"),
+    *("headers", "query", "streams", "batch"),
 )
 _NAMES: Final = ("primary_key", "image_columns")
 

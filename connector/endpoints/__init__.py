@@ -136,6 +136,9 @@ class Endpoint(Protocol):
     IN_CAPABILITIES: bool
     """Whether the table of capabilities says if a server has this kind."""
 
+    IN_BATCHES: bool
+    """Whether its requests can go through the Batch API."""
+
     def request_format(self, shorthand: Shorthand) -> dict[str, JSON]:
         """Returns the request format that the shorthand options stand for. Raises `ConfigError` where they cannot."""
 

@@ -19,6 +19,7 @@ HAS_OUTPUT_TOKENS: Final = True
 OVER_HTTP: Final = True
 COSTLY: Final = ""
 IN_CAPABILITIES: Final = False
+IN_BATCHES: Final = False
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:  # noqa: ARG001 - the contract's signature

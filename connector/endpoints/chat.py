@@ -32,6 +32,7 @@ from connector.replies.json_text import json_in
 from connector.replies.refusals import read_error
 
 PATH: Final = "/chat/completions"
+IN_BATCHES: Final = True
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
 
 _TEXT: Final[Schema] = {"type": "string"}

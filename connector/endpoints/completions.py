@@ -32,6 +32,7 @@ from connector.endpoints._shapes import as_list, by_place, null_in
 from connector.endpoints.chat import broken_off
 
 PATH: Final = "/completions"
+IN_BATCHES: Final = True
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
 
 _TEXT: Final[Schema] = {"type": "string"}

@@ -31,6 +31,7 @@ from connector.endpoints._prompt import as_text
 from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
 
 PATH: Final = "/embeddings"
+IN_BATCHES: Final = True
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}
 REPLY_SIZE_FACTOR: Final = 4
 HAS_EXACT_NUMBERS: Final = False

@@ -18,6 +18,7 @@ from connector.endpoints import Shorthand
 from connector.endpoints._defaults import (
     HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
+    IN_BATCHES,
     IN_CAPABILITIES,
     OVER_HTTP,
     dedicated_model,

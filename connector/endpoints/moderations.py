@@ -31,6 +31,7 @@ from connector.endpoints._prompt import as_text, image_of
 from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
 
 PATH: Final = "/moderations"
+IN_BATCHES: Final = True
 COLUMNS: Final[Mapping[str, str]] = {
     "flagged": "{{ flagged }}",
     "categories": "{{ flagged_categories }}",

@@ -20,6 +20,7 @@ from connector.endpoints._defaults import (
     FALLBACKS,
     HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
+    IN_BATCHES,
     IN_CAPABILITIES,
     REPLY_SIZE_FACTOR,
     dedicated_model,

@@ -30,6 +30,7 @@ from connector.replies.finish_reasons import Ending, ending_of
 from connector.replies.inline_errors import says_nothing
 
 PATH: Final = "/responses"
+IN_BATCHES: Final = True
 COLUMNS: Final[Mapping[str, str]] = {"content": "{{ content }}"}
 IN_CAPABILITIES: Final = True
 

@@ -176,6 +176,7 @@ class Gauge:
         held: Calls that wait to be tried again, with when they are due: a heap.
         elsewhere: Calls whose replies other runs are about to bring.
         unfinished: What was paid for rows that had no outcome yet when the run was stopped.
+        words: Returns what the engine is doing besides, for people; empty where the rest says it all.
     """
 
     def __init__(self) -> None:
@@ -187,6 +188,7 @@ class Gauge:
         self.held: list[tuple[float, int, Call]] = []
         self.elsewhere = 0
         self.unfinished: list[Provenance] = []
+        self.words: Callable[[], str] = str
 
     def oldest(self, now: float) -> float | None:
         """Returns for how many seconds the oldest call has been in flight; `None` while none is."""
@@ -254,7 +256,13 @@ def ends_run(error: BaseException) -> bool:
 
 
 class Engine(Protocol):
-    """What an engine module consists of."""
+    """What an engine module consists of.
+
+    Attributes:
+        WAITING: How many records may wait for replies at a time.
+    """
+
+    WAITING: int
 
     def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
         """Yields each `Call` of `items` as `Done` once it is, and everything else as it comes.
@@ -270,6 +278,11 @@ class Engine(Protocol):
         """
 
 
-def load(name: str = DEFAULT) -> Engine:
-    """Returns an engine by its name, so that what only it needs is imported only where it is chosen."""
-    return cast("Engine", import_module(f"{__name__}.{name}"))
+def load(name: str = DEFAULT, *needs: Any) -> Engine:
+    """Returns an engine by its name, so that what only it needs is imported only where it is chosen.
+
+    Args:
+        needs: What an engine needs that has more to do than to make calls: it is given to its module's `opened`.
+    """
+    module: Any = import_module(f"{__name__}.{name}")
+    return cast("Engine", module.opened(*needs) if needs else module)

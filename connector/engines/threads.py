@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from connector.base.errors import FatalError
 from connector.base.records import Reply
 from connector.engines import Call, Control, ends_run
 from connector.engines._dispatch import Ended, dispatch
+
+WAITING: Final = 20_000
+"""See `connector.engines.Engine`: many rows may be the same, and wait for one call."""
 
 
 def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:

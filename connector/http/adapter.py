@@ -22,6 +22,7 @@ from connector.base.version import __version__
 from connector.http.auth import KEYLESS, Auth, Fields
 from connector.http.http1 import Headers
 from connector.http.pool import POOLS
+from connector.http.upload import Upload
 
 JSON_TYPE: Final = "application/json"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -99,7 +100,7 @@ class Request(requests.PreparedRequest):
     pool: HTTPConnectionPool
     target: str
 
-    def with_body(self, body: bytes | None) -> Request:
+    def with_body(self, body: bytes | Upload | None) -> Request:
         """Returns one call of this request."""
         call = Request.__new__(Request)
         call.__dict__.update(self.__dict__, body=body)

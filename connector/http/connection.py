@@ -8,7 +8,9 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from collections.abc import Iterable
 from http import HTTPStatus
+from itertools import chain
 from typing import Final, TypeAlias
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -18,6 +20,7 @@ from urllib3.util.ssltransport import SSLTransport
 from connector.base.records import is_ok
 from connector.http.deadline import Deadline
 from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, Body, Headers, cut, expected, framed, malformed, parse_head
+from connector.http.upload import Upload
 
 _FIRST: Final = 1 << 12
 """Size of the first receive, in bytes. Its buffer is held while a call waits, which most calls do most of the time."""
@@ -52,7 +55,7 @@ class Connection(HTTPConnection):
         """Whether it is open, with nothing to read in any layer: else the peer closed it, or sent too much."""
         return self.sock is not None and not _has_pending(self.sock) and not self._silence.poll(0)
 
-    def exchange(self, method: str, head: bytes, body: bytes) -> Answer:
+    def exchange(self, method: str, head: bytes, body: bytes | Upload) -> Answer:
         """Sends a request and reads its answer up to the body.
 
         Raises `ConnectionError` if the connection dies before a byte of the answer has come.
@@ -69,25 +72,27 @@ class Connection(HTTPConnection):
         reusable = sent and minor > 0 and not closing
         return status, fields, framed(method, status, fields, data, self._receive_rest), reusable
 
-    def _send(self, head: bytes, body: bytes) -> tuple[bool, bytes]:
+    def _send(self, head: bytes, body: bytes | Upload) -> tuple[bool, bytes]:
         """Sends a request; returns whether all of it was sent, and the bytes that were answered before that."""
-        first = head + body[:PIECE]
         try:
             self._apply_deadline()
+            if isinstance(body, Upload):
+                return self._send_rest(chain((head,), body))
+            first = head + body[:PIECE]
             sent = self.sock.send(first)
             if sent == len(head) + len(body):
                 return True, b""
-            return self._send_rest(memoryview(first)[sent:], memoryview(body)[PIECE:])
+            return self._send_rest((memoryview(first)[sent:], memoryview(body)[PIECE:]))
         except (ConnectionError, ssl.SSLError):
             return False, b""  # an answer may have arrived nevertheless, and say why
 
-    def _send_rest(self, *parts: memoryview) -> tuple[bool, bytes]:
+    def _send_rest(self, parts: Iterable[bytes | memoryview]) -> tuple[bool, bytes]:
         """Sends the rest, reading meanwhile: the peer may refuse a request (401, 413) before it has taken all of it."""
         events = select.poll()
         events.register(self.sock, select.POLLIN | select.POLLOUT)
         early = b""
         for part in parts:
-            rest = part
+            rest = memoryview(part)
             while rest:
                 happened = sum(event for _, event in events.poll(1000 * self.deadline.left()))
                 if happened & ~select.POLLOUT:

@@ -16,6 +16,7 @@ class Deadline(Timeout):
     Attributes:
         doing: What the call is doing, for the error where time runs out.
         resent: How often its request was sent again, because a kept connection had died.
+        is_once: Whether it must not be sent again, since it may have been carried out.
         is_connected: Whether there is a connection by now.
     """
 
@@ -26,6 +27,7 @@ class Deadline(Timeout):
         self.message = "no complete reply within {:.3g} s: raise config.timeout, or ask for a shorter reply"
         self.doing = "starting"
         self.resent = 0
+        self.is_once = False
         self.is_connected = True
         self._seconds = total
         self._for_connection = connect or total
@@ -38,6 +40,10 @@ class Deadline(Timeout):
         if left <= 0:
             raise self.late()
         return left
+
+    def renew(self) -> None:
+        """Begins anew: something has moved, in a transfer whose length nobody can foresee."""
+        self._end = self._monotonic() + self._seconds
 
     def late(self) -> APITimeoutError:
         """Returns the error of a call that has not ended in time."""

@@ -18,6 +18,7 @@ from connector.base.errors import ReplyError
 from connector.http.connection import Connection, TlsConnection
 from connector.http.deadline import Deadline
 from connector.http.http1 import Body, Headers, inflated
+from connector.http.upload import Upload
 
 
 class RawResponse:
@@ -92,13 +93,14 @@ class Pool(HTTPConnectionPool):
     QueueCls = _Idle  # type: ignore[assignment]  # what urllib3 calls of it
 
     def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
-        self, method: str, url: str, body: bytes | None, headers: Headers, timeout: Deadline, **_: object
+        self, method: str, url: str, body: bytes | Upload | None, headers: Headers, timeout: Deadline, **_: object
     ) -> RawResponse:
         """Makes one exchange; if a kept connection dies before a byte of its answer, once more on a new one.
 
         A server may close a connection that is idle just when it is used again: the request was then most probably not
         read (RFC 9112, section 9.3.1). On a new connection the request may have been carried out, so whether to repeat
-        it is for the caller to decide (RFC 9110, section 9.2.2). `timeout.resent` counts what was sent again.
+        it is for the caller to decide (RFC 9110, section 9.2.2). `timeout.resent` counts what was sent again, and
+        `timeout.is_once` says that nothing may be.
         """
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
         head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
@@ -111,7 +113,7 @@ class Pool(HTTPConnectionPool):
             try:
                 status, fields, content, reusable = conn.exchange(method, head, body or b"")
             except ConnectionError:
-                if is_new:
+                if is_new or timeout.is_once:
                     raise
                 conn.close()
                 timeout.resent += 1

@@ -21,12 +21,14 @@ from connector.http.deadline import Deadline
 from connector.http.http1 import Headers
 from connector.http.network_errors import explain
 from connector.http.pool import RawResponse
+from connector.http.upload import Upload
 
 __all__ = ["MAX_REDIRECTS", "Response", "Settings", "Transport"]
 
 MAX_REDIRECTS: Final = 5
 
 _REDIRECTS: Final = {"GET": {301, 302, 303, 307, 308}, "POST": {307, 308}}
+_NO_FIELDS: Final[Mapping[str, str]] = {}
 _FRAMING: Final = {"content-length", "transfer-encoding"}
 
 
@@ -58,18 +60,18 @@ class Response:
         """Returns the whole decoded body. Raises as `chunks` does."""
         return b"".join(self.chunks())
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, most: float | None = None) -> Iterator[bytes]:
         """Yields the decoded body as it arrives; once it is read to its end, the connection can be used again.
 
         Raises `APITimeoutError` at the call's deadline, `CutError` after what came if the body is not whole,
-        and `ReplyError` if it is larger than `max_response_bytes` or cannot be decoded.
+        and `ReplyError` if it is larger than `max_response_bytes`, or than `most` bytes, or cannot be decoded.
         """
-        size = 0
+        size, limit = 0, self._limit if most is None else most
         try:
             for data in self._raw.stream():
                 size += len(data)
-                if size > self._limit:
-                    raise ReplyError(f"the reply is larger than max_response_bytes = {self._limit}")
+                if size > limit:
+                    raise ReplyError(f"the reply is larger than max_response_bytes = {limit}")
                 yield data
         except (urllib3_errors.HTTPError, OSError) as error:
             raise self._explain(error) from error
@@ -123,18 +125,29 @@ class Transport:
         self._adapter = Adapter(settings)
         self._proxy = address_of(settings.proxy or "")
 
-    def post(self, url: str, body: bytes, content_type: str = JSON_TYPE) -> Response:
+    def post(
+        self,
+        url: str,
+        body: bytes | Upload,
+        content_type: str = JSON_TYPE,
+        deadline: Deadline | None = None,
+    ) -> Response:
         """Sends `body` and returns the response once its head has come, whatever its status.
 
         A redirect is followed only where method, scheme, host and port stay; any other is returned as it is. Raises
         `ConfigError` for a URL that cannot be called, `APITimeoutError`, `APIConnectionError`, `CutError` if the head
         is not whole, and `ReplyError` if it is not HTTP.
         """
-        return self._call("POST", url, content_type, body)
+        return self._call("POST", url, content_type, body, deadline)
 
-    def get(self, url: str, deadline: Deadline | None = None) -> Response:
-        """Sends a GET, without a body, that ends at `deadline`, by default that of a call; otherwise as `post`."""
-        return self._call("GET", url, "", None, deadline)
+    def get(self, url: str, deadline: Deadline | None = None, start: int = 0) -> Response:
+        """Sends a GET, without a body, that ends at `deadline`, by default that of a call; otherwise as `post`.
+
+        Args:
+            start: The first byte of the body that is wanted (RFC 9110, section 14.2): a 206 begins there, while a 200
+                begins at the beginning.
+        """
+        return self._call("GET", url, "", None, deadline, {"Range": f"bytes={start}-"} if start else {})
 
     def deadline(self) -> Deadline:
         """Returns the deadline of a call that begins now."""
@@ -150,9 +163,15 @@ class Transport:
         self._adapter.close()
 
     def _call(
-        self, method: str, url: str, content_type: str, body: bytes | None, deadline: Deadline | None = None
+        self,
+        method: str,
+        url: str,
+        content_type: str,
+        body: bytes | Upload | None,
+        deadline: Deadline | None = None,
+        fields: Mapping[str, str] = _NO_FIELDS,
     ) -> Response:
-        identity = self.auth.fields()
+        identity = (*self.auth.fields(), *fields.items())
         deadline = deadline or self.deadline()
         response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
         for _ in range(MAX_REDIRECTS):
@@ -164,7 +183,7 @@ class Transport:
             response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
         return response
 
-    def _send(self, prepared: Request, body: bytes | None, deadline: Deadline) -> Response:
+    def _send(self, prepared: Request, body: bytes | Upload | None, deadline: Deadline) -> Response:
         translate = partial(explain, peer=prepared.address, proxy=self._proxy)
         try:
             call = prepared.with_body(body)

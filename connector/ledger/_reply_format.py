@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from connector.base import numbers
-from connector.base.cost import COST_HEADER
+from connector.base.cost import BATCH_HEADER, COST_HEADER
 from connector.base.records import Reply
 
 COLUMNS: Final = ("key", "status", "body", "headers", "latency_ms", "attempts")
@@ -21,6 +21,7 @@ _EXACT: Final = b" "
 _KEPT: Final = (
     "x-request-id",
     COST_HEADER,
+    BATCH_HEADER,
     "x-litellm-call-id",
     "x-litellm-model-id",
     "x-portkey-trace-id",

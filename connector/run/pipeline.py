@@ -30,7 +30,6 @@ from connector.run.sharing import InFlight, Packer
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _BATCH_SECONDS: Final = 0.02  # and seconds that the input may take for them
 _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold images
-_WAITING: Final = 20_000  # records that may wait for replies in flight, where many rows are the same
 _COMMIT: Final = 500  # replies, or
 _COMMIT_SECONDS: Final = 0.05  # after which replies are committed: what a kill may cost besides calls in flight
 _CHECKPOINT_SECONDS: Final = 10.0  # after which a checkpoint covers what has left, however little that is
@@ -85,7 +84,16 @@ def run(
     watermark = Watermark()
     first_rows = FirstRows()
     entered = _entered(
-        iter(items), plan_of, ledger, control, in_flight, watermark, first_rows, budget, retry_failed=retry_failed
+        iter(items),
+        plan_of,
+        ledger,
+        control,
+        in_flight,
+        watermark,
+        first_rows,
+        budget,
+        retry_failed=retry_failed,
+        waiting=engine.WAITING,
     )
     answered = engine.run(entered, send, control)
     settled = _settled(answered, plan_of, ledger, control, in_flight, budget, first_rows)
@@ -107,6 +115,7 @@ def _entered(
     budget: Budget,
     *,
     retry_failed: bool,
+    waiting: int,
 ) -> Iterator[Call | Ready | Idle]:
     """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once.
 
@@ -118,7 +127,7 @@ def _entered(
     """
     look_up = _LookUp(plan_of, ledger, control, in_flight, first_rows, budget, retry_failed=retry_failed)
     while batch := _rendered(items, plan_of, watermark, control.clock.monotonic):
-        while in_flight.records >= _WAITING and control.stop.reason is None:
+        while in_flight.records >= waiting and control.stop.reason is None:
             yield from look_up.again()
         yield from look_up.first(batch.calls, batch.ready)
         if control.stop.reason is not None:

@@ -166,6 +166,8 @@ class Figures:
         if self._control.stop.reason is not None:
             self._asked_to_end = now if self._asked_to_end is None else self._asked_to_end
             return Part(self._control.ending(now - self._asked_to_end), 1)
+        if words := gauge.words():
+            return Part(words, 1)
         if waiting is not None:
             return Part(str(waiting), 1)
         oldest = gauge.oldest(now) or 0.0

@@ -59,7 +59,10 @@ class Requests:
         self._is_stream = config.is_stream
         self._repairs = config.max_repairs if self._schema is not None else 0
         self.key = keys_of(config.identity + config.routing)
-        self.packing = self._endpoint.packing(config.batch_size, config.rows_per_call, self._schema)
+        in_batches = config.batch is not None  # whose lines are known by the row's key
+        self.packing = (
+            None if in_batches else self._endpoint.packing(config.batch_size, config.rows_per_call, self._schema)
+        )
 
     @property
     def structure(self) -> JSON:

@@ -32,6 +32,7 @@ from connector.http.auth import auth_of
 from connector.http.transport import Settings, Transport
 from connector.ledger import DamageError, Ledger, Location
 from connector.run import pipeline
+from connector.run.batches import api_of, needs_of
 from connector.run.plan import Plan
 from connector.run.summary import Summary
 
@@ -167,6 +168,7 @@ class Session:
         limits: How fast to go.
         room: What large replies enter.
         caller: What makes the calls.
+        batches: The server's files and batches; `None` where they are not used.
     """
 
     def __init__(self, plan: Plan, clock: Clock) -> None:
@@ -177,9 +179,12 @@ class Session:
         settings = settings_of(config, self.mask, clock)
         self.room = Room(_REPLIES * settings.max_response_bytes)
         self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), clock), self.room)
+        self.batches = None if config.batch is None else api_of(config, settings, self.mask, clock)
 
     def close(self) -> None:
         """Closes the connections."""
+        if self.batches is not None:
+            self.batches.close()
         self.room.close()
         self.caller.close()
 
@@ -217,7 +222,10 @@ class Runtime:
         self._session = session = session or Session(plan, clock)
         self.mask = session.mask
         self.caller = session.caller
-        self.budget = Budget(config.max_cost_usd, config.max_total_tokens, prices_of(config))
+        prices = prices_of(config)
+        if prices is not None and config.batch is not None:
+            prices = prices.scaled(prices.batch)
+        self.budget = Budget(config.max_cost_usd, config.max_total_tokens, prices)
         self.control = engines.Control(
             session.limits,
             Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
@@ -245,7 +253,7 @@ class Runtime:
             plan_of or (lambda _: self.plan),
             self.caller,
             self.ledger,
-            engines.load(),
+            self._engine(),
             self.control,
             budget=self.budget,
             fallbacks=self.caller.fallbacks,
@@ -258,6 +266,13 @@ class Runtime:
         finally:
             for paid in self.control.gauge.unfinished:
                 self.summary.pay(paid)
+
+    def _engine(self) -> engines.Engine:
+        batches = self._session.batches
+        if batches is None:
+            return engines.load()
+        needs = needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget)
+        return engines.load("batch", needs)
 
     def close(self) -> None:
         """Closes connections and ledger; those of a session that it was given stay open."""

@@ -50,8 +50,8 @@ class Canned(Transport):
     def max_response_bytes(self) -> int:
         return 1 << 24
 
-    def post(self, url: str, body: bytes, content_type: str = "") -> Response:
-        del url, body, content_type
+    def post(self, url: str, body: object, content_type: str = "", deadline: object = None) -> Response:
+        del url, body, content_type, deadline
         return Response(self._raw, self.max_response_bytes, RuntimeError)  # type: ignore[arg-type]  # never asked
 
 

@@ -38,6 +38,8 @@ def handed(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> bytes:
     found: list[bytes] = []
 
     class Spy:
+        WAITING = 1
+
         def run(self, items: Any, send: Any, _control: Control) -> Any:
             found.extend(pickle.dumps((send, call.body)) for call in items if isinstance(call, engines.Call))
             yield from ()

@@ -49,7 +49,7 @@ JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "m
 _NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")  # RFC 3986, section 2
 
 
-def _json(value: JSON) -> JSON:
+def parsed_json(value: JSON) -> JSON:
     """Parses JSON text; returns any other value as it is."""
     if not isinstance(value, str):
         return value
@@ -76,7 +76,7 @@ def _is_array(value: JSON) -> JSON:
 
 def _tool_choice(value: JSON) -> JSON:
     """Returns a word, or an object, which may be given as JSON text."""
-    value = _json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
+    value = parsedparsed_json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
     if isinstance(value, str | dict):
         return value
     raise ValueError("is neither a word nor an object")
@@ -239,6 +239,8 @@ class Model(BaseModel):
     output_price: float | None = Field(default=None, ge=0)
 
 
+_FROM_JSON: Final = BeforeValidator(parsed_json)
+
 ProxyUrl = Annotated[str, AfterValidator(_is_proxy)]
 FilePath = Annotated[str, AfterValidator(_is_path)]
 LedgerPlace = Annotated[str, AfterValidator(_is_ledger)]
@@ -246,20 +248,18 @@ Url = Annotated[str, AfterValidator(_is_url)]
 JsonTemplate = Annotated[Any, AfterValidator(_is_template), WithJsonSchema(JSON_TEXT)]
 TextTemplate = Annotated[str | None, AfterValidator(_is_text_template)]
 Condition = Annotated[str | None, AfterValidator(_is_condition)]
-OutputSchema = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
-HeadersOption = Annotated[
-    dict[str, Any], BeforeValidator(_json), AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)
-]
-StreamsOption = Annotated[Any, BeforeValidator(_json), AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
+OutputSchema = Annotated[dict[str, Any], _FROM_JSON, AfterValidator(_is_schema), WithJsonSchema(JSON_TEXT)]
+HeadersOption = Annotated[dict[str, Any], _FROM_JSON, AfterValidator(_are_headers), WithJsonSchema(JSON_TEXT)]
+StreamsOption = Annotated[Any, _FROM_JSON, AfterValidator(_are_streams), WithJsonSchema(JSON_TEXT)]
 InputOption = Annotated[Any, AfterValidator(_is_store)]
 OutputOption = Annotated[Any, AfterValidator(_is_store)]
-JsonArray = Annotated[list[Any], BeforeValidator(_json), AfterValidator(_is_array), WithJsonSchema(JSON_TEXT)]
+JsonArray = Annotated[list[Any], _FROM_JSON, AfterValidator(_is_array), WithJsonSchema(JSON_TEXT)]
 ToolChoice = Annotated[Any, BeforeValidator(_tool_choice), WithJsonSchema({"type": "string"})]
 AuthOption = Annotated[str, AfterValidator(_is_auth)]
 ApiKey = Annotated[SecretStr | Callable[[], str], WithJsonSchema(SECRET_TEXT)]
 Command = Annotated[Sequence[str], BeforeValidator(_arguments), AfterValidator(_is_command)]
-QueryOption = Annotated[dict[str, Any], BeforeValidator(_json), AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
-Models = Annotated[list[Model], BeforeValidator(_json), WithJsonSchema(JSON_TEXT)]
+QueryOption = Annotated[dict[str, Any], _FROM_JSON, AfterValidator(_is_query), WithJsonSchema(JSON_TEXT)]
+Models = Annotated[list[Model], _FROM_JSON, WithJsonSchema(JSON_TEXT)]
 Names = Annotated[str | tuple[str, ...], WithJsonSchema({"type": "string"})]
 Seconds = Annotated[
     float,

@@ -1,0 +1,315 @@
+"""Files and batches over HTTP, as OpenAI has them and others who say that they do (`/v1/files`, `/v1/batches`).
+
+Nothing is held in memory that grows with a file: an upload is read while it is sent, a download is written as it comes
+and goes on where it broke off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
+from urllib.parse import quote, urlencode, urlsplit
+
+from connector.base.clock import Clock
+from connector.base.decoding import loads
+from connector.base.errors import ConnectorError, CutError, ReplyError
+from connector.base.masking import Masker
+from connector.base.records import is_ok
+from connector.base.values import dumps
+from connector.http.deadline import Deadline
+from connector.http.transport import Response, Transport
+from connector.http.upload import Upload
+from connector.replies.refusals import error_of, readable
+
+ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+"""The states that a batch does not leave any more."""
+
+_STATES: Final = {
+    "progress": "in_progress",  # Novita
+    "running": "in_progress",
+    "created": "validating",
+    "queued": "validating",
+    "pending": "validating",
+    "canceled": "cancelled",
+    "canceling": "cancelling",
+    "succeeded": "completed",
+    "success": "completed",
+    "error": "failed",
+    "timeout": "expired",
+}
+"""States that others have, by what OpenAI calls them."""
+
+_MOVED: Final = 1 << 18  # bytes, at least, that a transfer has to move within `config.timeout`
+_PAGE: Final = 100  # batches that are listed at once
+_PAGES: Final = 100
+_PARTIAL, _NOT_SATISFIABLE = 206, 416
+_SHOWN: Final = 3  # problems
+
+
+class Problem(NamedTuple):
+    """What is wrong with a batch: a code, words, and the line of its file that is meant, from 1, where one is."""
+
+    code: str
+    message: str
+    line: int | None = None
+
+
+class Batch(NamedTuple):
+    """A batch, in the words of OpenAI whatever its server calls them. An ID is empty where there is none."""
+
+    id: str
+    state: str
+    input_file: str = ""
+    output_file: str = ""
+    error_file: str = ""
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    problems: tuple[Problem, ...] = ()
+    metadata: Mapping[str, str] = {}
+    created: float = 0.0
+    endpoint: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its state stays what it is."""
+        return self.state in ENDED
+
+    @property
+    def told(self) -> str:
+        """What is wrong with it, for people; empty where nothing is said."""
+        words = [
+            f"{problem.message or problem.code}{f' (line {problem.line})' if problem.line else ''}"
+            for problem in self.problems[:_SHOWN]
+        ]
+        more = len(self.problems) - _SHOWN
+        return "; ".join(words) + (f"; and {more:,} more" if more > 0 else "")
+
+
+class BatchAPI(Protocol):
+    """What an engine needs of a server that has batches. All methods may be called from another thread.
+
+    Each raises a `RetryableError` for what may work at another time, a `FatalError` for what ends the run, and a
+    `RecordError` where the server refuses this one request.
+    """
+
+    def upload(self, file: BinaryIO, filename: str) -> str:
+        """Uploads a file of requests; returns its ID."""
+
+    def create(self, file: str, endpoint: str, window: str, metadata: Mapping[str, str]) -> Batch:
+        """Makes a batch of an uploaded file."""
+
+    def retrieve(self, batch: str) -> Batch:
+        """Returns a batch as it is now."""
+
+    def cancel(self, batch: str) -> Batch:
+        """Cancels a batch; what is finished by then is kept."""
+
+    def listed(self) -> Iterator[Batch]:
+        """Yields all batches of the account, the newest first."""
+
+    def download(self, file: str, into: BinaryIO) -> None:
+        """Writes a file behind what is in `into` already; one that broke off goes on where it did."""
+
+
+class HttpBatchAPI:
+    """See `BatchAPI`.
+
+    Args:
+        transport: What carries the requests.
+        base_url: What the server's URLs share, as `https://api.openai.com/v1`, with any query of theirs.
+        mask: Takes the secrets out of what the server says.
+        timeout: Seconds in which a call ends, and in which a transfer has to move on.
+    """
+
+    def __init__(self, transport: Transport, base_url: str, mask: Masker, timeout: float, clock: Clock) -> None:
+        self._transport = transport
+        self._base = urlsplit(base_url)
+        self._mask = mask
+        self._timeout = timeout
+        self._clock = clock
+
+    def upload(self, file: BinaryIO, filename: str) -> str:
+        """See `BatchAPI.upload`."""
+        body = Upload(file, filename, {"purpose": "batch"})
+
+        def sent() -> Response:
+            deadline = Deadline(self._timeout, monotonic=self._clock.monotonic)
+            body.sent = _renewing(deadline)
+            return self._transport.post(self._url("/files"), body, body.content_type, deadline)
+
+        return _text(self._object(sent), "id")
+
+    def create(self, file: str, endpoint: str, window: str, metadata: Mapping[str, str]) -> Batch:
+        """See `BatchAPI.create`."""
+        body = {
+            "input_file_id": file,
+            "endpoint": endpoint,
+            "completion_window": window,
+            "metadata": dict(metadata),
+        }
+        return self._batch("/batches", body, once=True)  # on a connection that has died it may have been carried out
+
+    def retrieve(self, batch: str) -> Batch:
+        """See `BatchAPI.retrieve`."""
+        return self._batch(f"/batches/{quote(batch, safe='')}")
+
+    def cancel(self, batch: str) -> Batch:
+        """See `BatchAPI.cancel`."""
+        return self._batch(f"/batches/{quote(batch, safe='')}/cancel", {})
+
+    def listed(self) -> Iterator[Batch]:
+        """See `BatchAPI.listed`."""
+        after = ""
+        for _ in range(_PAGES):
+            url = self._url("/batches", {"limit": str(_PAGE), **({"after": after} if after else {})})
+            page = self._object(lambda url=url: self._transport.get(url))  # type: ignore[misc]  # its default
+            found = page.get("data")
+            batches = [_batch_of(each) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+            yield from batches
+            if not page.get("has_more") or not batches or batches[-1].id == after:
+                return
+            after = batches[-1].id
+
+    def download(self, file: str, into: BinaryIO) -> None:
+        """See `BatchAPI.download`."""
+        url = self._url(f"/files/{quote(file, safe='')}/content")
+        self._attempted(lambda: self._downloaded(url, into))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    def _downloaded(self, url: str, into: BinaryIO) -> None:
+        start = into.tell()
+        deadline = Deadline(self._timeout, monotonic=self._clock.monotonic)
+        with closing(self._transport.get(url, deadline, start)) as response:
+            if start and response.status == _NOT_SATISFIABLE:
+                return  # all of it was there
+            if not is_ok(response.status):
+                raise self._error(response, response.read())
+            skipped = 0 if response.status == _PARTIAL else start
+            renew = _renewing(deadline)
+            for chunk in response.chunks(most=float("inf")):
+                into.write(chunk[skipped:])
+                skipped = max(0, skipped - len(chunk))
+                renew(len(chunk))
+        if (length := response.headers.get("content-length", "")).isdecimal():
+            whole = int(length) + (start if response.status == _PARTIAL else 0)
+            if into.tell() < whole and "content-encoding" not in response.headers:
+                raise CutError("the connection was lost before the file was complete")
+
+    def _batch(self, path: str, body: Mapping[str, Any] | None = None, *, once: bool = False) -> Batch:
+        url = self._url(path)
+
+        def sent() -> Response:
+            if body is None:
+                return self._transport.get(url)
+            deadline = Deadline(self._timeout, monotonic=self._clock.monotonic)
+            deadline.is_once = once
+            return self._transport.post(url, dumps(dict(body)), deadline=deadline)
+
+        return _batch_of(self._object(sent))
+
+    def _object(self, send: Callable[[], Response]) -> dict[str, Any]:
+        """Returns the JSON object that a request is answered with."""
+
+        def answered() -> dict[str, Any]:
+            with closing(send()) as response:
+                data = response.read()
+                if not is_ok(response.status):
+                    raise self._error(response, data)
+            try:
+                found = loads(data)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                told = readable(data[:500].decode("utf-8", "replace"), self._mask)
+                raise ReplyError(f"the endpoint's answer about files or batches is no JSON object: {told}")
+            masked: dict[str, Any] = self._mask.value(found)
+            return masked
+
+        found: dict[str, Any] = self._attempted(answered)
+        return found
+
+    def _attempted(self, call: Callable[[], Any]) -> Any:
+        """Makes a call, twice where the key is refused and another one can be had."""
+        try:
+            return self._transport.auth.attempt(call)
+        except ConnectorError as error:
+            self._mask.error(error)
+            raise
+
+    def _error(self, response: Response, data: bytes) -> ConnectorError:
+        return error_of(response.status, response.headers, data, now=self._clock.time(), mask=self._mask)
+
+    def _url(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        parts = "&".join(filter(None, (self._base.query, urlencode(query or {}))))
+        return self._base._replace(path=self._base.path.rstrip("/") + path, query=parts).geturl()
+
+
+def _renewing(deadline: Deadline) -> Callable[..., None]:
+    """Returns what renews a deadline each time that enough has moved: a piece of `size` bytes at a time."""
+    moved = 0
+
+    def renew(size: int = 1 << 16) -> None:
+        nonlocal moved
+        moved += size
+        if moved >= _MOVED:
+            moved = 0
+            deadline.renew()
+
+    return renew
+
+
+def _batch_of(found: dict[str, Any]) -> Batch:
+    """Returns a batch, whatever is missing, null, empty or in upper case.
+
+    Raises:
+        ReplyError: It has no ID.
+    """
+    counts = found.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    metadata = found.get("metadata")
+    state = str(found.get("status") or "validating").lower()
+    created = found.get("created_at")
+    return Batch(
+        id=_text(found, "id"),
+        state=_STATES.get(state, state),
+        input_file=str(found.get("input_file_id") or ""),
+        output_file=str(found.get("output_file_id") or ""),
+        error_file=str(found.get("error_file_id") or ""),
+        total=_count(counts.get("total")),
+        completed=_count(counts.get("completed")),
+        failed=_count(counts.get("failed")),
+        problems=tuple(_problems(found.get("errors"))),
+        metadata={str(name): str(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {},
+        created=float(created) if isinstance(created, int | float) else 0.0,
+        endpoint=str(found.get("endpoint") or ""),
+    )
+
+
+def _problems(errors: Any) -> Iterator[Problem]:
+    listed = errors.get("data") if isinstance(errors, dict) else errors
+    for each in listed if isinstance(listed, list) else ():
+        if isinstance(each, dict):
+            line = each.get("line")
+            yield Problem(
+                str(each.get("code") or ""),
+                str(each.get("message") or ""),
+                line if type(line) is int and line > 0 else None,
+            )
+        elif each:
+            yield Problem("", str(each))
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value >= 0 else 0
+
+
+def _text(found: dict[str, Any], name: str) -> str:
+    value = found.get(name)
+    if not isinstance(value, str) or not value:
+        raise ReplyError(f"the endpoint's answer about files or batches has no {name}")
+    return value

@@ -1,0 +1,60 @@
+"""The option `batch`: whether and how requests go through the Batch API."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from connector.config.options import JSON_TEXT, parsed_json
+from connector.config.problems import unknown
+
+_WINDOW: Final = re.compile(r"[1-9][0-9]{0,3}[hd]")
+
+
+def _is_window(value: str) -> str:
+    if not _WINDOW.fullmatch(value):
+        raise ValueError('is no window: write hours or days, such as "24h" or "7d"')
+    return value
+
+
+class BatchOptions(BaseModel):
+    """How requests are gathered into batches, and how batches are waited for."""
+
+    model_config = ConfigDict(frozen=True, title="Batch", extra="forbid")
+
+    completion_window: Annotated[str, AfterValidator(_is_window)] = Field(
+        default="24h", description="Within which time the endpoint is to answer, as it knows windows."
+    )
+    max_batch_requests: int | None = Field(
+        default=None, ge=1, description="The most requests in a batch; by default what the provider admits."
+    )
+    max_batch_bytes: int | None = Field(
+        default=None, ge=1_000, description="The most bytes of a batch's file; by default what the provider admits."
+    )
+    poll_seconds: float = Field(default=30, gt=0, description="Seconds between two questions how far a batch is.")
+    fallback: Literal["live", "none"] = Field(
+        default="none",
+        description="What becomes of requests that need a second try, since their batch has expired, or their reply "
+        "does not fit: `none` puts them into the next batch, `live` calls at once, for the full price.",
+    )
+    max_wait: float | None = Field(
+        default=None, gt=0, description="Seconds after which a batch is cancelled; what is finished by then is kept."
+    )
+
+
+def _batch_of(value: Any) -> BatchOptions | None:
+    if value is None or isinstance(value, BatchOptions):
+        return value
+    if isinstance(value, bool):
+        return BatchOptions() if value else None
+    if not isinstance(value, dict):
+        raise ValueError("is neither true, false nor an object of options")  # noqa: TRY004 - as pydantic wants it
+    if problems := unknown(value, BatchOptions, "batch."):
+        raise PydanticCustomError("options", "{problems}", {"problems": problems})
+    return BatchOptions.model_validate(value)
+
+
+BatchOption = Annotated[Any, BeforeValidator(parsed_json), AfterValidator(_batch_of), WithJsonSchema(JSON_TEXT)]

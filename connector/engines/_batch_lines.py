@@ -1,0 +1,115 @@
+"""The lines of a batch's files: a request as it is written, and what a line of answers comes to."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from connector.base import numbers
+from connector.base.clock import Clock
+from connector.base.cost import BATCH_HEADER
+from connector.base.decoding import loads
+from connector.base.errors import BadRequestError, ConnectorError, CutError, ReplyError, ServerError
+from connector.base.masking import Masker
+from connector.base.records import Reply, is_ok
+from connector.calls.batch_api import Batch
+from connector.calls.judging import kept, reply_of
+from connector.endpoints import Endpoint
+from connector.replies.refusals import error_of, final_reply
+
+_OK: Final = 200
+_UNDONE: Final = ("expired", "cancel")  # in the codes of lines that were not carried out
+
+
+def written(key: bytes, path: str, body: bytes) -> bytes:
+    """Returns a request as a line of a file. Its `custom_id` is the row's key, so that any later run knows it."""
+    head = b'{"custom_id":"%b","method":"POST","url":%b,"body":' % (key.hex().encode(), orjson.dumps(path))
+    return b"".join((head, body, b"}\n"))
+
+
+class Line(NamedTuple):
+    """A line of answers: the key that it names, and what it says; `None` for what nobody can tell whose it is."""
+
+    key: bytes
+    content: dict[str, Any]
+    raw: bytes
+
+
+class Reader:
+    """Reads lines of answers: as OpenAI writes them, and as others do.
+
+    Args:
+        endpoint: The kind of the requests.
+        mask: Takes the secrets out of what the endpoint says.
+    """
+
+    def __init__(self, endpoint: Endpoint, mask: Masker, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._mask = mask
+        self._clock = clock
+        self._decode = numbers.loads if endpoint.HAS_EXACT_NUMBERS else orjson.loads
+
+    def read(self, raw: bytes) -> Line | None:
+        """Returns what a line holds; `None` where it is no JSON, or names nothing that we have asked for."""
+        try:
+            content = loads(raw, self._decode)
+            return Line(bytes.fromhex(content["custom_id"]), content, raw)
+        except (ValueError, LookupError, TypeError):
+            return None
+
+    def result(self, line: Line, batch: Batch) -> Reply | ConnectorError:
+        """Returns the final reply of a line, or the error that it tells of, as for a call."""
+        try:
+            reply = self._reply(line, batch)
+        except ConnectorError as error:
+            self._mask.error(error)
+            return error
+        return reply._replace(headers={**reply.headers, BATCH_HEADER: batch.id})
+
+    def _reply(self, line: Line, batch: Batch) -> Reply:
+        response, error = line.content.get("response"), line.content.get("error")
+        now = self._clock.time()
+        latency = int(max(0.0, now - batch.created) * 1000) if batch.created else 0
+        if not isinstance(response, dict) or "body" not in response:
+            if not error:
+                raise CutError("the batch has neither a reply nor an error for this row")
+            code = str(error.get("code") or "") if isinstance(error, dict) else ""
+            if any(word in code for word in _UNDONE):
+                raise ServerError(f"the batch {batch.id} ended before this row was answered ({code})")
+            told = error_of(_OK, {}, {"error": error}, now=now, mask=self._mask)
+            return final_reply(told, {"error": error}, {}, latency, self._mask)
+        status, body, raw = response.get("status_code"), response["body"], line.raw
+        if isinstance(body, str):  # OGX
+            try:
+                body, raw = loads(body, self._decode), body.encode("utf-8", "replace")
+            except ValueError:
+                raise ReplyError("the reply in the batch is not JSON") from None
+        status = status if type(status) is int else _OK
+        name = response.get("request_id")
+        headers = {"x-request-id": name} if isinstance(name, str) and name else {}
+        if not is_ok(status):
+            content = {"error": body}
+        elif isinstance(body, dict):
+            content = kept(body, self._mask, raw)
+        else:
+            raise ReplyError("the reply in the batch is JSON, but not an object")
+        return reply_of(status, headers, content, self._endpoint, self._mask, now=now, latency_ms=latency)
+
+
+def unanswered(batch: Batch | None, number: int) -> ConnectorError:
+    """Returns the error of a request for which a batch that has ended has no line.
+
+    Args:
+        number: Its line in the file of requests, from 1.
+    """
+    if batch is None:
+        return ServerError("the batch is not known to the endpoint any more")
+    if batch.state == "failed":
+        problem = next((problem for problem in batch.problems if problem.line == number), None)
+        if problem is not None:
+            return BadRequestError(f"the batch refuses this row's request: {problem.message or problem.code}")
+        return ServerError(f"the batch {batch.id} failed because of other rows ({batch.told})")
+    if batch.state == "completed":
+        return CutError(f"the batch {batch.id} has completed without a line for this row")
+    return ServerError(f"the batch {batch.id} was {batch.state} before this row was answered")

@@ -1,0 +1,212 @@
+"""A part: the requests of one batch, from the first that is gathered to the last that is judged, across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from hashlib import blake2b
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+from uuid import uuid4
+
+import orjson
+
+from connector.calls.batch_api import Batch
+from connector.engines._parking import Parked
+from connector.ledger import Ledger
+
+PART: Final = "openai_compatible_part"
+"""The name, in a batch's metadata, of the part that it is for."""
+
+_LINES: Final = ".lines"
+_DIGEST: Final = 8  # bytes
+
+
+class Ident(NamedTuple):
+    """What a line of a file asks for: the row's key in the ledger, and which of the row's requests it is."""
+
+    key: bytes
+    digest: bytes
+
+
+def ident_of(key: bytes, body: bytes) -> Ident:
+    """Returns the ident of a request: a row may make several, such as one to repair its reply."""
+    return Ident(key, blake2b(body, digest_size=_DIGEST).digest())
+
+
+class Stage(Enum):
+    """How far a part is."""
+
+    GATHERING = "takes requests"
+    UPLOADING = "its file is on its way"
+    UPLOADED = "its file is there, and the batch is to be made"
+    SEARCHING = "its batch may have been made: it is looked for"
+    RUNNING = "its batch goes on"
+    FETCHING = "its answers are on their way"
+    FETCHED = "its answers are here"
+    JUDGED = "each of its requests has come to something"
+
+
+class Part:
+    """The requests of one batch.
+
+    Attributes:
+        name: What its batch is found by: a hash of what it asks for and of the run that does.
+        idents: Its requests, in the order of the file's lines.
+        waiting: The calls that wait for an answer, by their keys in the ledger.
+        lines: The file of requests, until the batch is made.
+        answers: The files of answers, once they are being fetched.
+        size: Bytes of `lines`.
+        inputs: Texts in them, where a request may have several.
+        file: The ID of the uploaded file.
+        batch: What is known of the batch, once there is one.
+        at: When it was closed, in epoch seconds.
+        due: When something is to be done about it, in monotonic seconds.
+        is_busy: Whether something is being done about it.
+        failures: How often that has failed in a row, and `failing_since` when that began.
+        may_exist: Whether a batch may have been made though no answer came.
+        is_late: Whether it was cancelled for taking longer than it may.
+        is_inherited: Whether an earlier run made it.
+        unsettled: Judged requests whose rows have no outcome yet.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.stage = Stage.GATHERING
+        self.idents: list[Ident] = []
+        self.waiting: dict[bytes, Parked] = {}
+        self.lines: BinaryIO | None = None
+        self.answers: list[tuple[str, BinaryIO]] = []
+        self.size = self.inputs = 0
+        self.file = ""
+        self.batch_id = ""
+        self.batch: Batch | None = None
+        self.at = 0.0
+        self.due = 0.0
+        self.is_busy = False
+        self.failures = 0
+        self.failing_since = 0.0
+        self.may_exist = self.is_late = self.is_inherited = False
+        self.unsettled = 0
+        self.results: Iterator[Any] | None = None
+
+    def add(self, ident: Ident, line: bytes, inputs: int) -> None:
+        """Adds a request."""
+        if self.lines is None:
+            self.lines = cast("BinaryIO", TemporaryFile(buffering=1 << 20))  # noqa: SIM115 - closed by `drop_lines`
+        self.lines.write(line)
+        self.idents.append(ident)
+        self.size += len(line)
+        self.inputs += inputs
+
+    def close(self, now: float) -> None:
+        """Closes it for further requests, and names it."""
+        hasher = blake2b(uuid4().bytes, digest_size=16)
+        for ident in self.idents:
+            hasher.update(b"".join(ident))
+        self.name, self.at = hasher.hexdigest(), now
+        self.stage = Stage.UPLOADING
+        if self.lines is not None:
+            self.lines.flush()
+
+    def drop_lines(self) -> None:
+        """Gives up the file of requests: it is uploaded."""
+        if self.lines is not None:
+            self.lines.close()
+            self.lines = None
+
+    def drop_answers(self) -> None:
+        """Gives up the files of answers."""
+        for _, file in self.answers:
+            file.close()
+        self.answers = []
+
+    def drop(self) -> None:
+        """Gives up all of its files."""
+        self.drop_lines()
+        self.drop_answers()
+
+    def failed(self, now: float, base: float, cap: float) -> None:
+        """Takes note that what was done about it failed in a way that may pass."""
+        self.failing_since = self.failing_since if self.failures else now
+        self.due = now + min(cap, base * 2.0**self.failures)
+        self.failures += 1
+
+
+class Jobs:
+    """The parts of one endpoint as a ledger keeps them, so that any later run goes on with them.
+
+    Args:
+        url: The endpoint's: others may share the ledger.
+    """
+
+    def __init__(self, ledger: Ledger, url: str) -> None:
+        self._ledger = ledger
+        self._url = url
+
+    def parts(self) -> list[Part]:
+        """Returns the parts that earlier runs have left, in the order in which they were made."""
+        kept = self._ledger.jobs()
+        parts: list[Part] = []
+        for name, data in kept.items():
+            if name.endswith(_LINES):
+                if name.removesuffix(_LINES) not in kept:
+                    self._ledger.forget_job(name)
+                continue
+            job = orjson.loads(data)
+            if job.get("url") == self._url:
+                parts.append(_part_of(name, job, kept.get(name + _LINES, b"")))
+        return sorted(parts, key=lambda part: part.at)
+
+    def begin(self, part: Part) -> None:
+        """Keeps what a part is for, before anything of it is sent."""
+        lines = b"\n".join(f"{key.hex()}:{digest.hex()}".encode() for key, digest in part.idents)
+        self._ledger.keep_job(part.name + _LINES, lines)
+        self.keep(part)
+
+    def keep(self, part: Part) -> None:
+        """Keeps how far a part is."""
+        job = {"url": self._url, "file": part.file, "batch": part.batch_id, "at": part.at, "size": part.size}
+        self._ledger.keep_job(part.name, orjson.dumps(job))
+
+    def forget(self, part: Part) -> None:
+        """Forgets a part: the replies of its requests are in the ledger, or it never had a batch."""
+        self._ledger.forget_job(part.name)
+        self._ledger.forget_job(part.name + _LINES)
+
+
+def _part_of(name: str, job: dict[str, Any], lines: bytes) -> Part:
+    part = Part(name)
+    part.is_inherited = True
+    part.file, part.batch_id, part.at, part.size = job["file"], job["batch"], job["at"], job["size"]
+    part.stage = Stage.RUNNING if part.batch_id else Stage.SEARCHING
+    for line in lines.split():
+        key, _, digest = line.partition(b":")
+        part.idents.append(Ident(bytes.fromhex(key.decode()), bytes.fromhex(digest.decode())))
+    return part
+
+
+def found_among(parts: list[Part], batches: Callable[[], Iterator[Batch]]) -> dict[str, Batch]:
+    """Returns the batches of parts, by the parts' names, among those of an account, the newest first.
+
+    A batch is known by its metadata, or by its file where the server keeps none. One that failed for want of room is
+    none. The search ends a day before the first of them was made, as clocks differ.
+    """
+    names = {part.name for part in parts}
+    files = {part.file: part.name for part in parts if part.file}
+    since = min((part.at for part in parts), default=0.0) - 86_400
+    found: dict[str, Batch] = {}
+    for batch in batches():
+        name = batch.metadata.get(PART) or files.get(batch.input_file, "")
+        if name in names and name not in found and not lacks_room(batch):
+            found[name] = batch
+            if len(found) == len(names):
+                break
+        if batch.created and batch.created < since:
+            break
+    return found
+
+
+def lacks_room(batch: Batch) -> bool:
+    """Returns whether a batch failed since the queue was full, and may be made again later."""
+    return batch.state == "failed" and any(problem.code == "token_limit_exceeded" for problem in batch.problems)

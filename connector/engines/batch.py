@@ -1,0 +1,686 @@
+"""Batches: calls are gathered into files that the endpoint answers within a day, for half the price.
+
+A file of requests, its batch and its answers are a `Part`, and each stage of one is written down before the next one
+begins: whenever a run ends, the same command goes on with what there is. What a reply means, and whether a request is
+made again, is decided as for calls, by `_dispatch`: this engine is one more kind of `Workers`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+
+import orjson
+
+from connector.base.amounts import counted, duration
+from connector.base.errors import (
+    BadRequestError,
+    ConnectorError,
+    FatalError,
+    NotFoundError,
+    OutageError,
+    RateLimitError,
+    RecordError,
+    ReplyError,
+    RetryableError,
+)
+from connector.base.records import IDLE, Reply
+from connector.calls.batch_api import Batch
+from connector.calls.batch_needs import Needs
+from connector.calls.breaker import Breaker
+from connector.calls.limits import Limits, Ticket
+from connector.calls.retry import Backoff
+from connector.engines import Call, Control, Done, Engine, Gauge, as_it_stands, load, nothing_else
+from connector.engines._batch_lines import Reader, unanswered, written
+from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
+from connector.engines._dispatch import Ended, dispatch
+from connector.engines._parking import Parked, Parking
+
+_LOG = logging.getLogger(__name__)
+_ERRANDS: Final = 4  # uploads, downloads and questions at a time
+_STORED: Final = 500  # replies for rows that this run does not have, stored at once
+_BASE: Final = 1.0  # seconds until what failed is tried again; each further time twice as long, up to
+_CAP: Final = 60.0
+_TICKET: Final = Ticket(0, 0.0)
+_WAITING: Final = 500_000
+_LEFT: Final = (Stage.GATHERING, Stage.JUDGED)
+
+
+def opened(needs: Needs) -> Engine:
+    """Returns the engine; see `connector.engines.load`."""
+    return _Batches(needs)
+
+
+class _Batches:
+    """See `connector.engines.Engine`."""
+
+    WAITING = _WAITING
+
+    def __init__(self, needs: Needs) -> None:
+        self._needs = needs
+
+    def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
+        """See `connector.engines.Engine.run`."""
+        lane = _Lane(self._needs, send, control)
+        patience = Backoff(control.backoff.max_retries, math.inf, math.inf, base=0.0)
+        steered = control._replace(limits=_NoLimits(_WAITING), backoff=patience, breaker=_NoOutage())
+        try:
+            for item in dispatch(lane.noting(items), lane, steered):
+                if isinstance(item, Done):
+                    lane.settled(item.call)
+                yield item
+                if item is IDLE:
+                    lane.stored()
+            if lane.has_parts:
+                lane.finish()
+                yield IDLE
+                lane.stored()
+        finally:
+            lane.close()
+
+
+class _NoLimits(Limits):
+    """No limits: requests are gathered, and whoever carries a batch out paces it."""
+
+    def room(self, now: float) -> int:
+        """Returns how many may be gathered."""
+        del now
+        return self.most
+
+    def delay(self, now: float) -> float:
+        """Returns that nothing has to wait."""
+        del now
+        return 0.0
+
+    def started(self, now: float, size: int, others: int = 0) -> Ticket:
+        """Takes note of nothing."""
+        del now, size, others
+        return _TICKET
+
+    def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
+        """Does nothing."""
+
+    def failed(self, now: float, ticket: Ticket, in_flight: int, wait: float, error: RetryableError) -> None:
+        """Does nothing."""
+
+
+class _NoOutage(Breaker):
+    """Never opens: lines that fail one after the other are those of one batch."""
+
+    def failed(self, error: ConnectorError, started: float, now: float, in_flight: int, *, is_first: bool) -> None:
+        """Takes note that the endpoint was reached."""
+        del error, started, now, in_flight, is_first
+        self.is_reached = True
+
+
+class _Errand(NamedTuple):
+    """Something that is done for a part elsewhere, and what came of it."""
+
+    part: Part | None
+    what: str
+    result: Any
+
+
+class _Errands:
+    """Does what takes long, in a few threads: uploads, downloads, and questions how far a batch is."""
+
+    def __init__(self) -> None:
+        self._todo: SimpleQueue[tuple[Part | None, str, Callable[[], Any]] | None] = SimpleQueue()
+        self.done: SimpleQueue[_Errand] = SimpleQueue()
+        self._threads = 0
+        self.outstanding = 0
+        self.is_closed = False
+
+    def start(self, part: Part | None, what: str, do: Callable[[], Any]) -> None:
+        if part is not None:
+            part.is_busy = True
+        self.outstanding += 1
+        if self._threads < min(self.outstanding, _ERRANDS):
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"batch-{self._threads}", daemon=True).start()
+        self._todo.put((part, what, do))
+
+    def next(self, timeout: float) -> _Errand | None:
+        try:
+            errand = self.done.get(timeout=timeout) if timeout > 0 else self.done.get_nowait()
+        except Empty:
+            return None
+        self.outstanding -= 1
+        if errand.part is not None:
+            errand.part.is_busy = False
+        return errand
+
+    def close(self) -> None:
+        """Ends. Whoever still reads a file closes it."""
+        with suppress(Empty):
+            while True:
+                part, _, _ = self._todo.get_nowait() or (None, "", None)
+                if part is not None:
+                    part.is_busy = False
+        self.is_closed = True
+        while self.next(0.0) is not None:
+            pass
+        for _ in range(self._threads):
+            self._todo.put(None)
+
+    def _work(self) -> None:
+        while (errand := self._todo.get()) is not None:
+            part, what, do = errand
+            try:
+                result = do()
+            except BaseException as error:  # noqa: BLE001 - it is looked at in the deciding thread
+                result = error
+            self.done.put(_Errand(part, what, result))
+            if self.is_closed and part is not None:
+                part.drop()
+
+
+class _Live:
+    """Makes calls at once, as the default engine does, for what a batch did not answer."""
+
+    def __init__(self, send: Callable[[bytes], Reply], control: Control) -> None:
+        self.calls: deque[Call] = deque()
+        self.outstanding = 0
+        self.has_ended = False
+        steered = control._replace(gauge=Gauge(), resolve=as_it_stands, otherwise=nothing_else)
+        self._results = load().run(self._items(), send, steered)
+
+    def add(self, call: Call) -> None:
+        call.first_started = 0.0  # its time begins now
+        self.calls.append(call)
+        self.outstanding += 1
+
+    def next(self) -> Ended | None:
+        """Returns a call that has ended; `None` if none has for a moment. Its attempt is for `_dispatch` to count."""
+        for item in self._results:
+            if not isinstance(item, Done):
+                return None
+            self.outstanding -= 1
+            item.call.attempts -= 1
+            result = item.result
+            return item.call, result._replace(attempts=1) if isinstance(result, Reply) else result
+        self.has_ended = True
+        return None
+
+    def close(self) -> None:
+        self._results.close()
+
+    def _items(self) -> Iterator[Any]:
+        while True:
+            yield self.calls.popleft() if self.calls else IDLE
+
+
+class _Lane:
+    """Gathers calls into parts and goes on with each; see `connector.engines._dispatch.Workers`."""
+
+    def __init__(self, needs: Needs, send: Callable[[bytes], Reply], control: Control) -> None:
+        self._needs = needs
+        self._terms = needs.terms
+        self._send = send
+        self._control = control
+        self._now = control.clock.monotonic
+        self._jobs = Jobs(needs.ledger, needs.url)
+        self._reader = Reader(needs.endpoint, needs.mask, control.clock)
+        self._errands = _Errands()
+        self._parking = Parking()
+        self._live: _Live | None = None
+        self._parts: list[Part] = self._jobs.parts()
+        self._gathering: dict[str, Part] = {}  # by model
+        self._known: dict[Ident, list[Part]] = {}  # what earlier runs have asked for already
+        self._origins: dict[Call, tuple[Part, ...]] = {}  # the parts whose answers a call has had, until it is done
+        self._ended: deque[Ended] = deque()  # calls that need no batch to end
+        self._orphans: list[tuple[bytes, Reply]] = []
+        self._has_ended = False  # the input
+        self._is_dry = False
+        self._last_call = self._now()
+        self._refusal: ConnectorError | None = None  # why nothing more may be sent
+        self._started: tuple[float, int] | None = None  # when the first requests were seen to be answered, and how many
+        self.outstanding = 0
+        control.gauge.words = self.words
+        for part in self._parts:
+            for ident in part.idents:
+                self._known.setdefault(ident, []).append(part)
+        self._inherited()
+
+    # --- What `dispatch` asks for ---
+
+    @property
+    def in_flight(self) -> int:
+        """See `Workers.in_flight`."""
+        return self.outstanding
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there is anything that has not been forgotten."""
+        return bool(self._parts)
+
+    def noting(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Passes the items on, once it is known which batches there are already, and notes where they end."""
+        while any(part.stage is Stage.SEARCHING for part in self._parts):
+            yield IDLE
+        for item in items:
+            self._is_dry = item is IDLE
+            yield item
+            while self._refusal is not None:
+                self._is_dry = True
+                yield IDLE
+        self._has_ended = self._is_dry = True
+
+    def start(self, call: Call) -> None:
+        """See `Workers.start`."""
+        self.outstanding += 1
+        self._last_call = self._now()
+        body = self._needs.fitted(call.body)
+        ident = ident_of(call.key, body)
+        inherited = [part for part in self._known.get(ident, ()) if part.stage is not Stage.JUDGED]
+        part = inherited[0] if inherited else None
+        if inherited:  # it has this request once
+            self._known[ident] = inherited[1:]
+        if part is None:
+            is_next = bool(call.attempts or call.revisions)
+            if call.parts or (is_next and self._terms.is_live_next):
+                self._call_live(call)
+                return
+            part = self._gathered(call, ident, body)
+        if part is not None:
+            part.waiting[call.key] = self._parking.park(call)
+
+    def next(self, timeout: float) -> Ended | None:
+        """See `Workers.next`."""
+        if (ended := self._judged()) is not None:
+            self.outstanding -= 1
+            return ended
+        self._advance()
+        live = self._live if self._live is not None and self._live.outstanding else None
+        while (errand := self._errands.next(0.0 if live else timeout)) is not None:
+            self._came(errand)
+            timeout = 0.0
+        if live is None:
+            return None
+        ended = live.next()
+        self.outstanding -= live.outstanding if live.has_ended else ended is not None
+        live.outstanding *= not live.has_ended
+        return ended
+
+    def recall(self) -> list[Call]:
+        """See `Workers.recall`: what waits for a batch. Answers that are here already are still judged."""
+        calls = [
+            parked.call
+            for part in (*self._parts, *self._gathering.values())
+            if part.stage is not Stage.FETCHED
+            for parked in part.waiting.values()
+        ]
+        for part in (*self._parts, *self._gathering.values()):
+            if part.stage is not Stage.FETCHED:
+                part.waiting = {}
+        self._parts += self._gathering.values()  # they are never closed
+        self._gathering.clear()
+        self.outstanding -= len(calls)
+        return calls
+
+    # --- What the engine tells ---
+
+    def settled(self, call: Call) -> None:
+        """Takes note that a call is done."""
+        for part in self._origins.pop(call, ()):
+            part.unsettled -= 1
+
+    def finish(self) -> None:
+        """Takes note that every call is done: what is left of the answers is for nobody."""
+        while self._judged() is not None:
+            raise AssertionError("only calls that wait have results")
+
+    def stored(self) -> None:
+        """Forgets the parts whose rows all have outcomes: everything that was yielded is stored by now."""
+        for part in [part for part in self._parts if part.stage is Stage.JUDGED and not part.unsettled]:
+            self._jobs.forget(part)
+            self._parts.remove(part)
+
+    def close(self) -> None:
+        """Ends. What goes on elsewhere goes on, and a later run finds it."""
+        if self._live is not None:
+            self._live.close()
+        ends = self._now() + self._control.grace
+        while any(part.stage is Stage.UPLOADED and part.is_busy for part in self._parts) and self._now() < ends:
+            if (errand := self._errands.next(ends - self._now())) is not None:
+                with suppress(ConnectorError):  # what cannot be written down is found by its metadata
+                    self._came(errand)
+        self._errands.close()
+        left = [part for part in self._parts if part.stage in (Stage.RUNNING, Stage.FETCHING) and part.batch_id]
+        if left:
+            names = ", ".join(part.batch_id for part in left[:3]) + (", …" if len(left) > 3 else "")  # noqa: PLR2004 - as shown
+            verb = "go on" if len(left) > 1 else "goes on"
+            _LOG.warning(
+                "%s %s without this run (%s): the same command fetches what they answer; "
+                "`openai-compatible batch` lists and cancels them",
+                counted(len(left), "batch", "batches"),
+                verb,
+                names,
+            )
+        for part in (*self._parts, *self._gathering.values()):
+            if not part.is_busy:
+                part.drop()
+        self._parking.close()
+
+    def words(self) -> str:
+        """Returns how far the batches are, for people; nothing while there are none."""
+        parts = [part for part in self._parts if part.stage is not Stage.JUDGED or part.unsettled]
+        made = [part for part in self._parts if part.batch is not None]
+        if not parts:
+            return ""
+        total = sum(len(part.idents) for part in self._parts)
+        done = sum(_answered(part) for part in self._parts)
+        over = sum(part.batch is not None and part.batch.has_ended for part in self._parts)
+        told = f"{over:,} of {counted(len(self._parts), 'batch', 'batches')}: {done:,} of {total:,} requests"
+        states = sorted({part.batch.state for part in made if part.batch is not None and not part.batch.has_ended})
+        if states and not done:
+            told += f" ({', '.join(states)})".replace("_", " ")
+        now = self._now()
+        if self._started is None and done:
+            self._started = now, done
+        if self._started is not None and done > self._started[1] and now > self._started[0]:
+            rate = (done - self._started[1]) / (now - self._started[0])
+            told += f", about {duration((total - done) / rate)} at this rate" if total > done else ""
+        return told
+
+    # --- Gathering ---
+
+    def _gathered(self, call: Call, ident: Ident, body: bytes) -> Part | None:
+        """Adds a call to the part that is being filled; `None` where it fits into none."""
+        line = written(call.key, self._terms.path, body)
+        model, inputs = _read(body)
+        if len(line) > self._terms.max_bytes or inputs > self._terms.max_requests:
+            told = f"the request is larger than a batch may be ({len(line):,} bytes): raise batch.max_batch_bytes"
+            self._ended.append((call, BadRequestError(told)))
+            return None
+        part = self._gathering.get(model)
+        if part is not None and (
+            part.size + len(line) > self._terms.max_bytes or part.inputs + inputs > self._terms.max_requests
+        ):
+            self._close(model)
+            part = None
+        if part is None:
+            part = self._gathering[model] = Part()
+        part.add(ident, line, inputs)
+        if part.inputs >= self._terms.max_requests:
+            self._close(model)
+        return part
+
+    def _close(self, model: str) -> None:
+        """Closes a part, and writes it down before anything of it is sent."""
+        part = self._gathering[model]
+        self._refusal = self._refusal or self._needs.admits(part.size, len(part.idents))
+        del self._gathering[model]
+        self._parts.append(part)
+        if self._refusal is not None:
+            return  # it stays as it is
+        part.close(self._control.clock.time())
+        self._jobs.begin(part)
+        part.due = self._now()
+
+    def _close_what_is_due(self, now: float) -> None:
+        """Closes parts that are not full, once nothing else can be added to them for a while."""
+        if not self._gathering or not self._is_dry or self._control.stop.reason is not None:
+            return
+        is_quiet = now - self._last_call >= self._terms.quiet
+        more_may_come = (
+            self._control.gauge.held
+            or self._ended
+            or any(part.stage is Stage.FETCHED for part in self._parts)
+            or (self._live is not None and self._live.outstanding)
+        )
+        if (self._has_ended and not more_may_come) or is_quiet:
+            for model in list(self._gathering):
+                self._close(model)
+
+    # --- Going on ---
+
+    def _inherited(self) -> None:
+        """Goes on with the parts of earlier runs: those whose batch is not known are looked for."""
+        now = self._now()
+        for part in self._parts:
+            part.due = now
+        if self._parts:
+            self._tell(f"{counted(len(self._parts), 'batch', 'batches')} of an earlier run: going on with them")
+
+    def _advance(self) -> None:
+        """Begins whatever is due."""
+        now = self._now()
+        self._close_what_is_due(now)
+        if self._refusal is not None and all(part.stage in _LEFT for part in self._parts):
+            self._control.stop.request(self._refusal)
+        for part in self._parts:
+            if part.is_busy or now < part.due or self._control.stop.reason is not None:
+                continue
+            if part.stage is Stage.SEARCHING:
+                self._errands.start(part, "search", partial(self._searched, part))
+            elif part.stage is Stage.UPLOADING and part.lines is not None:
+                self._errands.start(part, "upload", partial(self._needs.api.upload, part.lines, f"{part.name}.jsonl"))
+            elif part.stage is Stage.UPLOADED:
+                self._errands.start(part, "create", partial(self._created, part))
+            elif part.stage is Stage.RUNNING:
+                self._errands.start(part, "poll", partial(self._needs.api.retrieve, part.batch_id))
+            elif part.stage is Stage.FETCHING:
+                self._errands.start(part, "fetch", partial(self._fetched, part))
+
+    def _searched(self, part: Part) -> Batch | None:
+        return found_among([part], self._needs.api.listed).get(part.name)
+
+    def _created(self, part: Part) -> Batch:
+        """Makes a batch, unless that has been done and only the answer was lost."""
+        if part.may_exist and (batch := self._searched(part)) is not None:
+            return batch
+        terms = self._terms
+        return self._needs.api.create(part.file, terms.path, terms.window, {PART: part.name})
+
+    def _fetched(self, part: Part) -> None:
+        for name, file in part.answers:
+            self._needs.api.download(name, file)
+
+    def _came(self, errand: _Errand) -> None:
+        """Takes note of what came of an errand."""
+        part, what, result = errand
+        if part is None:
+            return
+        if isinstance(result, BaseException):
+            self._failed(part, what, result)
+            return
+        part.failures = 0
+        part.due = self._now()
+        if what == "upload":
+            part.file, part.stage = result, Stage.UPLOADED
+            self._jobs.keep(part)
+        elif what in ("create", "search"):
+            self._made(part, result)
+        elif what == "poll":
+            self._polled(part, result)
+        elif what == "cancel":
+            part.is_late = True
+        elif what == "fetch":
+            self._have_come(part)
+
+    def _made(self, part: Part, batch: Batch | None) -> None:
+        if batch is None:  # an earlier run ended before it was made: its rows are gathered anew
+            part.stage = Stage.JUDGED
+            return
+        part.batch_id, part.file = batch.id, part.file or batch.input_file
+        part.stage, part.batch = Stage.RUNNING, batch
+        self._jobs.keep(part)
+        part.drop_lines()
+        self._tell(f"{batch.id}: {counted(len(part.idents), 'request')} submitted")
+        part.due = self._now() + (0 if batch.has_ended else self._terms.poll_seconds)
+
+    def _polled(self, part: Part, batch: Batch) -> None:
+        before, part.batch = part.batch, batch
+        if before is None or before.state != batch.state:
+            self._tell(f"{batch.id}: {batch.state.replace('_', ' ')}{f' ({batch.told})' if batch.told else ''}")
+        now = self._now()
+        if not batch.has_ended:
+            part.due = now + self._terms.poll_seconds
+            waited = self._control.clock.time() - (batch.created or part.at)
+            if waited > self._terms.max_wait and batch.state != "cancelling":
+                self._tell(f"{batch.id}: is cancelled, as batch.max_wait is over; what is finished is kept")
+                self._errands.start(part, "cancel", partial(self._needs.api.cancel, batch.id))
+            return
+        if lacks_room(batch):
+            part.stage, part.batch_id, part.batch, part.may_exist = Stage.UPLOADED, "", None, False
+            part.due = now + self._terms.poll_seconds
+            self._jobs.keep(part)
+            return
+        if batch.state == "failed" and not any(problem.line for problem in batch.problems):
+            told = batch.told or "it does not say why"
+            self._jobs.forget(part)
+            self._control.stop.request(FatalError(f"the endpoint refuses the batch {batch.id}: {told}"))
+            return
+        part.stage = Stage.FETCHING
+        names = dict.fromkeys(filter(None, (batch.output_file, batch.error_file)))
+        part.answers = [(name, cast("BinaryIO", TemporaryFile())) for name in names]  # noqa: SIM115 - see `drop_answers`
+
+    def _have_come(self, part: Part) -> None:
+        part.stage = Stage.FETCHED
+        for _, file in part.answers:
+            file.seek(0)
+
+    def _failed(self, part: Part, what: str, error: BaseException) -> None:
+        """Decides what follows from an errand that failed."""
+        now = self._now()
+        base = min(_BASE, self._terms.poll_seconds)
+        if what == "cancel":
+            part.due = now + self._terms.poll_seconds
+            return
+        if isinstance(error, NotFoundError | RecordError) and what in ("poll", "fetch"):
+            part.failed(now, base, _CAP)
+            if now - part.failing_since > self._control.backoff.max_elapsed:  # not sooner: it may be paid for
+                self._lost(part, what, error)
+            return
+        if isinstance(error, RateLimitError) or _lacks_room(error):
+            if what == "create" and not part.failures:
+                self._tell(f"{counted(len(part.idents), 'request')} wait for room at the endpoint")
+            part.failures, part.failing_since = 1, now
+            part.due = now + max(self._terms.poll_seconds, getattr(error, "wait", None) or 0.0)
+            return
+        if isinstance(error, RetryableError):
+            part.may_exist |= what == "create"
+            part.failed(now, base, _CAP)
+            if now - part.failing_since <= self._control.backoff.max_elapsed:
+                return
+            told = f"files and batches cannot be reached: {error.message}: what was submitted goes on, and the same "
+            self._control.stop.request(OutageError(told + "command fetches it", detail=error.detail))
+            return
+        if isinstance(error, NotFoundError):
+            told = f"the endpoint has no files and batches ({error.message}): remove batch, or change url"
+            error = NotFoundError(told, http_status=error.http_status)
+        elif isinstance(error, RecordError):
+            error = FatalError(f"the endpoint refuses the batch: {error.message}", http_status=error.http_status)
+        self._control.stop.request(error)
+
+    def _lost(self, part: Part, what: str, error: BaseException) -> None:
+        """Goes on without what the endpoint does not have any more."""
+        words = error.message if isinstance(error, ConnectorError) else str(error)
+        whose = "its answers are" if what == "fetch" else "it is"
+        _LOG.warning("the batch %s: %s gone (%s): its rows are asked for again", part.batch_id, whose, words)
+        part.failures = 0
+        if what == "poll":
+            part.batch = None
+        part.drop_answers()
+        self._have_come(part)
+
+    def _tell(self, text: str) -> None:
+        _LOG.info("%s", text)
+
+    # --- Judging ---
+
+    def _judged(self) -> Ended | None:
+        """Returns the next call that has come to something."""
+        if self._ended:
+            return self._ended.popleft()
+        if not (self._is_dry or self._control.stop.reason is not None):
+            return None  # rows that are still to come may wait for these answers
+        for part in self._parts:
+            if part.stage is Stage.FETCHED:
+                part.results = part.results or self._results(part)
+                for ended in part.results:
+                    return cast("Ended", ended)
+                part.results, part.stage = None, Stage.JUDGED
+                part.drop_answers()
+        return None
+
+    def _results(self, part: Part) -> Iterator[Ended]:
+        """Yields what the lines of a part come to, and then its requests for which there is none.
+
+        Replies for rows that this run does not have are stored at once: their run has ended.
+        """
+        batch = part.batch or Batch(part.batch_id, "expired")
+        orphans = {ident.key for ident in part.idents} - part.waiting.keys() if part.is_inherited else set()
+        strange = 0
+        for _, file in part.answers:
+            for raw in file:
+                line = self._reader.read(raw)
+                parked = None if line is None else part.waiting.pop(line.key, None)
+                if line is None:
+                    strange += bool(raw.strip())
+                elif parked is not None:
+                    yield self._ended_as(part, parked, self._reader.result(line, batch))
+                elif line.key in orphans:
+                    result = self._reader.result(line, batch)
+                    if isinstance(result, Reply):
+                        self._orphans.append((line.key, result))
+                        if len(self._orphans) >= _STORED:
+                            self._store_orphans()
+        self._store_orphans()
+        if strange:
+            _LOG.warning("the batch %s: %s cannot be read", batch.id, counted(strange, "line"))
+        if part.waiting:
+            numbers = {ident.key: number for number, ident in enumerate(part.idents, 1)}
+            for key in list(part.waiting):
+                yield self._ended_as(part, part.waiting.pop(key), unanswered(part.batch, numbers.get(key, 0)))
+
+    def _ended_as(self, part: Part, parked: Parked, result: Reply | ConnectorError) -> Ended:
+        call = self._parking.unpark(parked)
+        if part.is_late and isinstance(result, RetryableError) and not self._terms.is_live_next:
+            told = f"the batch {part.batch_id} took longer than batch.max_wait"
+            result = ReplyError(f"{told}: run the same command again, or set batch.fallback to live")
+        part.unsettled += 1
+        self._origins[call] = (*self._origins.get(call, ()), part)
+        return call, result
+
+    def _store_orphans(self) -> None:
+        if self._orphans:
+            known = self._needs.ledger.get([key for key, _ in self._orphans])
+            self._needs.ledger.put([(key, reply) for key, reply in self._orphans if key not in known])
+            self._orphans.clear()
+
+    def _call_live(self, call: Call) -> None:
+        self._live = self._live or _Live(self._send, self._control)
+        self._live.add(call)
+
+
+def _answered(part: Part) -> int:
+    """Returns how many requests of a part the endpoint has answered."""
+    if part.batch is None:
+        return 0
+    counts = part.batch.completed + part.batch.failed
+    return min(len(part.idents), len(part.idents) if part.batch.has_ended else counts)
+
+
+def _read(body: bytes) -> tuple[str, int]:
+    """Returns the model of a request, and how many texts it is about: one for embeddings may have a list of them."""
+    request = orjson.loads(body)
+    if not isinstance(request, dict):
+        return "", 1
+    given = request.get("input")
+    texts = len(given) if isinstance(given, list) and given and not isinstance(given[0], dict) else 1
+    return str(request.get("model")), texts
+
+
+def _lacks_room(error: BaseException) -> bool:
+    """Returns whether a batch was refused since the endpoint's queue is full."""
+    return isinstance(error, RecordError) and ("token_limit" in error.message or "nqueued" in error.message)

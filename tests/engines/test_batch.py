@@ -1,0 +1,380 @@
+"""Batches against the sandbox: each row gets one outcome, whatever goes wrong, and nothing is submitted twice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connector import Config, Connector, sandbox
+from connector.base.clock import Clock
+from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
+from connector.ledger.sqlite import SqliteLedger
+from connector.sandbox.batches import FAULTS
+
+KEY: Final = {"Authorization": f"Bearer {sandbox.KEY}"}
+ROWS: Final = 30
+
+
+class Submitted:
+    """What was submitted to a sandbox, read from its files and batches."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def batches(self) -> list[dict[str, Any]]:
+        found = requests.get(f"{self._url}/batches?limit=100", headers=KEY, timeout=10).json()["data"]
+        return [batch for batch in found if not (batch["errors"] and "token" in batch["errors"]["data"][0]["code"])]
+
+    def lines(self) -> Counter[str]:
+        """How often each request was submitted, by its ID and its body."""
+        counts: Counter[str] = Counter()
+        for batch in self.batches():
+            url = f"{self._url}/files/{batch['input_file_id']}/content"
+            for line in requests.get(url, headers=KEY, timeout=10).text.splitlines():
+                found = json.loads(line)
+                counts[found["custom_id"] + json.dumps(found["body"])] += 1
+        return counts
+
+
+def config(url: str, cache: str | Path = "none", batch: dict[str, Any] | None = None, **more: Any) -> Config:
+    options = {"poll_seconds": 0.002, "max_batch_requests": 12, **(batch or {})}
+    given = {"url": url, "api_key": sandbox.KEY, "model": sandbox.MODEL, "prompt": "{{ text }}", "cache": str(cache)}
+    return Config.load({**given, "batch": options, "max_row_seconds": 1, **more})
+
+
+def table(rows: int = ROWS) -> list[dict[str, Any]]:
+    return [{"id": row, "text": f"Row {row}"} for row in range(rows)]
+
+
+def enriched(url: str, rows: Sequence[dict[str, Any]] | None = None, **more: Any) -> list[dict[str, Any]]:
+    return list(Connector(config(url, **more)).enrich(table() if rows is None else rows))
+
+
+def statuses(rows: list[dict[str, Any]]) -> dict[str, int]:
+    return dict(Counter(row["_llm"]["status"] for row in rows))
+
+
+def is_right(rows: list[dict[str, Any]], number: int = ROWS) -> bool:
+    """Whether each row is there once, in order, and has the answer to its own prompt."""
+    return [row["id"] for row in rows] == list(range(number)) and all(
+        row["content"] == f"Sandbox reply to: {row['text']}" for row in rows if row["_llm"]["status"] == "success"
+    )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        *(["slow"], ["token_limit:2"], ["create_429:2"], ["create_500:2"], ["lost_create:2"], ["lost_upload:2"]),
+        *(["poll_500:3"], ["empty_error_id"], ["empty_error_file"], ["doubled_lines"], ["unknown_lines"]),
+        *(["text_bodies"], ["upper_case"], ["wrong_counts"], ["cut_download:3"], ["cut_download:3", "no_range"]),
+        *(["lost_create:2", "no_metadata"], ["lost_create:1", "create_500:1", "token_limit:1"]),
+    ],
+    ids="+".join,
+)
+def test_each_request_is_submitted_once_whatever_happens_to_calls_and_files(faults: list[str]) -> None:
+    with sandbox.running(faults=faults) as url:
+        rows = enriched(url)
+        assert is_right(rows)
+        assert statuses(rows) == {"success": ROWS}
+        assert Submitted(url).lines().most_common(1)[0][1] == 1
+        assert Submitted(url).lines().total() == ROWS
+
+
+@pytest.mark.parametrize(
+    ("faults", "again"),
+    [
+        (["expired:1"], 15),
+        (["cancelled:1"], 15),
+        (["partial:3"], 3),
+        (["all_failed:1"], 30),
+        (["missing_lines:2"], 2),
+        (["broken_lines:2"], 2),
+        (["text_bodies", "expired:1"], 15),
+        (["gone_files:5"], 0),
+    ],
+    ids=str,
+)
+def test_only_rows_without_an_answer_are_submitted_again(faults: list[str], again: int) -> None:
+    with sandbox.running(faults=faults) as url:
+        rows = enriched(url, batch={"max_batch_requests": 100})
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
+        assert Submitted(url).lines().total() == ROWS + again
+
+
+def test_rows_whose_answers_have_expired_are_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    with sandbox.running(faults=["gone_files"]) as url:
+        rows = enriched(url, batch={"fallback": "live"}, max_row_seconds=0.05)
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
+        assert len(Submitted(url).batches()) == 3
+    assert "its answers are gone" in caplog.text
+
+
+def test_rows_whose_lines_are_refused_fail_for_good_and_the_others_do_not() -> None:
+    with sandbox.running(faults=["refused:2"]) as url:
+        rows = enriched(url)
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS - 2, "error": 2})
+        assert Submitted(url).lines().total() == ROWS
+    with sandbox.running(faults=["failed:1"]) as url:
+        rows = enriched(url)
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS - 1, "error": 1})
+        (failed,) = (row for row in rows if row["_llm"]["status"] == "error")
+        assert "the batch refuses this row's request: The request of this line is invalid." in str(failed["_llm"])
+
+
+def test_what_a_batch_did_not_answer_is_called_live_by_choice() -> None:
+    with sandbox.running(faults=["expired"]) as url:
+        rows = enriched(url, batch={"fallback": "live"})
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
+        assert Submitted(url).lines().total() == ROWS
+        assert {row["_llm"]["attempts"] for row in rows} == {1, 2}
+
+
+def test_rows_fail_in_the_end_where_batch_after_batch_expires() -> None:
+    with sandbox.running(faults=["expired"]) as url:
+        rows = enriched(url, max_retries=1)
+        assert is_right(rows)
+        assert statuses(rows)["success"] == ROWS - statuses(rows)["error"]
+        assert "ended before this row was answered" in str([row for row in rows if row["_llm"]["error"]])
+
+
+def test_a_batch_that_takes_too_long_is_cancelled_and_what_it_has_is_kept() -> None:
+    polls = count()
+    late = [0.0]
+
+    def told(what: str) -> None:
+        if what == "after GET batches ID" and next(polls) == 1:  # its lines are known to be good, and are worked on
+            late[0] = 1000.0
+
+    clock = Clock(time=lambda: time.time() + late[0])
+    with sandbox.running(told=told) as url:
+        options = {"max_wait": 500, "max_batch_requests": 100}
+        rows = list(Connector(config(url, batch=options), clock=clock).enrich(table()))
+        assert {batch["status"] for batch in Submitted(url).batches()} == {"cancelled"}
+    assert is_right(rows)
+    assert statuses(rows) == {"success": ROWS // 2, "error": ROWS // 2}
+    assert "longer than batch.max_wait" in str(rows[-1]["_llm"]["error"])
+
+
+def test_equal_rows_are_one_request() -> None:
+    with sandbox.running() as url:
+        rows = enriched(url, [{"id": row, "text": f"Row {row % 3}"} for row in range(ROWS)])
+        assert is_right(rows)
+        assert Submitted(url).lines().total() == 3
+
+
+def test_files_are_split_by_model_by_lines_and_by_bytes() -> None:
+    with sandbox.running() as url:
+        rows = [{"id": row, "text": f"Row {row}", "model": f"m{row % 2}"} for row in range(ROWS)]
+        template = {"model": "{{ model }}", "messages": [{"role": "user", "content": "{{ text }}"}]}
+        with suppress(ConnectorError):  # the sandbox has no such models
+            enriched(url, rows, prompt=None, model=None, request_format=template)
+        batches = Submitted(url).batches()
+        assert {batch["model"] for batch in batches} == {"m0", "m1"}
+        assert max(batch["request_counts"]["total"] for batch in batches) == 12
+    with sandbox.running() as url:
+        assert is_right(enriched(url, batch={"max_batch_bytes": 1000}))
+        files = requests.get(f"{url}/files?purpose=batch", headers=KEY, timeout=10).json()["data"]
+        assert all(file["bytes"] <= 1000 for file in files)
+    with sandbox.running() as url:
+        large, small = {"id": 0, "text": "x" * 2000}, {"id": 1, "text": "y"}
+        row, other = enriched(url, [large, small], batch={"max_batch_bytes": 1000})
+        assert (row["_llm"]["status"], other["_llm"]["status"]) == ("error", "success")
+        assert "raise batch.max_batch_bytes" in row["_llm"]["error"]["message"]
+
+
+def test_replies_that_do_not_fit_are_repaired_in_the_next_batch() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    with sandbox.running() as url:
+        rows = enriched(
+            url,
+            request_format={
+                "model": sandbox.MODEL,
+                "messages": [{"role": "user", "content": "{{ text }}"}],
+                "max_tokens": 2,  # which cuts the reply: it is asked for again with a higher limit
+            },
+            prompt=None,
+            output_schema=schema,
+            max_repairs=1,
+        )
+        assert all("n" in row for row in rows)
+        assert len(Submitted(url).batches()) >= 4
+        assert {row["_llm"]["attempts"] for row in rows} != {1}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "template"),
+    [
+        ("embeddings", {"model": sandbox.MODEL, "input": "{{ text }}"}),
+        ("responses", {"model": sandbox.MODEL, "input": "{{ text }}"}),
+        ("completions", {"model": sandbox.MODEL, "prompt": "{{ text }}"}),
+    ],
+)
+def test_other_kinds_go_through_batches_as_well(endpoint: str, template: dict[str, Any]) -> None:
+    with sandbox.running() as url:
+        rows = enriched(url, endpoint=endpoint, request_format=template, prompt=None)
+        assert statuses(rows) == {"success": ROWS}
+        assert {batch["endpoint"] for batch in Submitted(url).batches()} == {f"/v1/{endpoint}"}
+
+
+def test_a_batch_costs_half_to_the_cent() -> None:
+    prices = {"input": 1_000_000, "output": 2_000_000}
+    with sandbox.running() as url:
+        batched, live = (enriched(url, prices=prices, **more) for more in ({}, {"batch": None}))
+    with sandbox.running() as url:
+        (live_row,) = Connector(config(url, prices=prices).model_copy(update={"batch": None})).enrich(table(1))
+        (row,) = enriched(url, table(1), prices=prices)
+        (own,) = enriched(url, table(1), prices={**prices, "batch": 0.25})
+    assert row["_llm"]["cost_usd"] == live_row["_llm"]["cost_usd"] / 2
+    assert own["_llm"]["cost_usd"] == live_row["_llm"]["cost_usd"] / 4
+    assert len(batched) == len(live)
+
+
+def test_no_batch_is_submitted_that_the_budget_may_not_cover(tmp_path: Path) -> None:
+    prices = {"input": 0, "output": 1_000_000}  # a dollar a token; a batch takes half
+    ledger = tmp_path / "run.ledger"
+    template = {"model": sandbox.MODEL, "messages": [{"role": "user", "content": "{{ text }}"}], "max_tokens": 4}
+    with sandbox.running() as url:
+        given: dict[str, Any] = {
+            "prices": prices,
+            "request_format": template,
+            "prompt": None,
+            "cache": ledger,
+        }
+        with pytest.raises(BudgetError, match="the next batch of 6 requests may cost 12"):
+            enriched(url, max_cost_usd=49, **given)
+        assert Submitted(url).lines().total() == 24  # two of three
+        rows = enriched(url, max_cost_usd=1000, **given)
+        assert len(rows) == ROWS
+        assert Submitted(url).lines().total() == ROWS
+
+
+def test_a_refused_key_or_a_server_without_batches_ends_the_run(tmp_path: Path) -> None:
+    with sandbox.running() as url:
+        with pytest.raises(FatalError, match="refuses the key"):
+            enriched(url, api_key="sk-wrong")
+        with pytest.raises(FatalError, match="no files and batches"):
+            enriched(f"{url}/x/chat/completions")
+    with pytest.raises(OutageError, match="cannot be reached"):
+        enriched(url, cache=tmp_path / "run.ledger", max_row_seconds=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"is_stream": True}, "whole: set is_stream to false"),
+        ({"rows_per_call": 5}, "remove rows_per_call"),
+        ({"endpoint": "images"}, "the kind images cannot be batched"),
+        ({"url": "https://api.mistral.ai/v1"}, "API of its own"),
+        ({"batch": {"completion": "24h"}}, "batch.completion"),
+        ({"batch": {"completion_window": "a day"}}, "no window"),
+        ({"batch": 3}, "neither true, false nor an object"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused_before_anything_is_sent(options: dict[str, Any], told: str) -> None:
+    given = {"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "{{ text }}", "batch": True, **options}
+    with pytest.raises(ConfigError, match=told):
+        Config.load(given)
+
+
+@pytest.mark.parametrize("value", [True, "true", {}, "{}"])
+def test_one_word_is_enough(value: Any) -> None:
+    config = Config.load({"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "x", "batch": value})
+    assert config.batch is not None
+    assert Config.load({"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "x", "batch": False}).batch is None
+
+
+# --- Ends and restarts ---
+
+
+class StopHereError(BaseException):
+    """Ends a run in the middle, as a kill does: nothing of it gets to tidy up what is on the server."""
+
+
+@contextmanager
+def ending_at(moment: int) -> Iterator[tuple[list[str], Any]]:
+    """Counts what a sandbox is told of, and asks the connector that is set to stop at some moment."""
+    seen: list[str] = []
+    holder: dict[str, Connector] = {}
+
+    def told(what: str) -> None:
+        seen.append(what)
+        if len(seen) == moment and "run" in holder:
+            holder["run"].stop.request(StopHereError())
+
+    yield seen, (told, holder)
+
+
+@pytest.mark.parametrize("moment", range(1, 24, 2))
+def test_a_run_that_is_stopped_at_any_moment_goes_on_and_submits_nothing_twice(tmp_path: Path, moment: int) -> None:
+    ledger = tmp_path / "run.ledger"
+    with ending_at(moment) as (_, (told, holder)), sandbox.running(told=told) as url:
+        holder["run"] = Connector(config(url, ledger))
+        with suppress(StopHereError):
+            list(holder["run"].enrich(table()))
+        rows = enriched(url, cache=ledger)
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
+        assert Submitted(url).lines().total() == ROWS
+        with SqliteLedger(ledger) as kept:
+            assert kept.jobs() == {}
+
+
+def test_another_table_takes_over_what_a_stopped_run_has_submitted(tmp_path: Path) -> None:
+    ledger = tmp_path / "run.ledger"
+    with ending_at(8) as (_, (told, holder)), sandbox.running(told=told) as url:
+        holder["run"] = Connector(config(url, ledger))
+        with pytest.raises(StopHereError):
+            list(holder["run"].enrich(table()))
+        submitted = Submitted(url).lines().total()
+        assert 0 < submitted < ROWS + 1
+        some = enriched(url, [{"id": 0, "text": "Row 0"}, {"id": 1, "text": "another"}], cache=ledger)
+        assert is_right(some, 2)
+        rows = enriched(url, cache=ledger)
+        assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
+        assert Submitted(url).lines().total() == ROWS + 1
+
+
+NAMES = sorted(FAULTS.keys() - {"failed", "refused", "slow", "gone_files"})
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 4)), max_size=4, unique_by=lambda each: each[0]),
+    st.lists(st.integers(1, 30), max_size=3),
+)
+def test_whatever_fails_and_however_often_a_run_ends_each_row_has_one_outcome(
+    tmp_path_factory: pytest.TempPathFactory, faults: list[tuple[str, int]], moments: list[int]
+) -> None:
+    ledger = tmp_path_factory.mktemp("run") / "run.ledger"
+    counts = dict(faults)
+    with ending_at(0) as (seen, (told, holder)):
+        stops: list[int] = []
+
+        def heard(what: str) -> None:
+            told(what)
+            if stops and len(seen) >= stops[0]:
+                stops.clear()
+                holder["run"].stop.request(StopHereError())
+
+        with sandbox.running(faults=[f"{name}:{times}" for name, times in faults], told=heard) as url:
+            for moment in moments:
+                holder["run"] = Connector(config(url, ledger, max_retries=20))
+                stops[:] = [len(seen) + moment]
+                with suppress(StopHereError):
+                    list(holder["run"].enrich(table()))
+                stops.clear()
+            rows = enriched(url, cache=ledger, max_retries=20)
+            assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
+            unanswered = {"expired", "cancelled", "partial", "all_failed", "missing_lines", "broken_lines"}
+            if not unanswered & counts.keys():
+                assert Submitted(url).lines().total() == ROWS
