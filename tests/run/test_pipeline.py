@@ -33,7 +33,7 @@ from connector.calls.breaker import SAME, Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.engines import Call, Control, Done, Gauge, Stop
+from connector.engines import Call, Control, Done, Gauge, Stop, threads
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item, Result
@@ -170,7 +170,7 @@ def test_identical_rows_share_a_call_that_is_still_on_its_way() -> None:
 
 
 def test_rows_that_wait_for_one_reply_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_WAITING", 1000)
+    monkeypatch.setattr(threads, "WAITING", 1000)
     taken = 0
     go_on = threading.Event()
 

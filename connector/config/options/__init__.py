@@ -76,7 +76,7 @@ def _is_array(value: JSON) -> JSON:
 
 def _tool_choice(value: JSON) -> JSON:
     """Returns a word, or an object, which may be given as JSON text."""
-    value = parsedparsed_json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
+    value = parsed_json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
     if isinstance(value, str | dict):
         return value
     raise ValueError("is neither a word nor an object")
