@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -18,12 +20,27 @@ REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
 """A reference to a variable."""
 
 
+_IS_CLOSED: Final = ContextVar("is_closed", default=False)
+
+
+@contextmanager
+def closed() -> Iterator[None]:
+    """While entered, `${NAME}` is a text like any other and no variable has a value: for what strangers write."""
+    token = _IS_CLOSED.set(True)
+    try:
+        yield
+    finally:
+        _IS_CLOSED.reset(token)
+
+
 def variable(name: str) -> str | None:
-    """Returns a variable of the environment.
+    """Returns a variable of the environment, unless that is `closed`.
 
     Raises:
         ConfigError: It is not UTF-8.
     """
+    if _IS_CLOSED.get():
+        return None
     value = os.environ.get(name)
     if value is not None and HALF.search(value):
         raise ConfigError(f"the environment variable {name} is not text in UTF-8: set it again")
@@ -31,11 +48,13 @@ def variable(name: str) -> str | None:
 
 
 def expanded(value: str, written: Callable[[str], str] = str) -> str:
-    """Returns `value` with each `${NAME}` replaced from the environment, as `written` writes it.
+    """Returns `value` with each `${NAME}` replaced from the environment, as `written` writes it, unless it is `closed`.
 
     Raises:
         ConfigError: A variable is not set, or not UTF-8.
     """
+    if _IS_CLOSED.get():
+        return value
 
     def named(match: re.Match[str]) -> str:
         found = variable(match[1])
@@ -78,4 +97,4 @@ def secret(text: str) -> SecretStr:
     Raises:
         ConfigError: A variable is not set, or not UTF-8.
     """
-    return ResolvedSecret(text) if REFERENCE.search(text) else SecretStr(text)
+    return ResolvedSecret(text) if REFERENCE.search(text) and not _IS_CLOSED.get() else SecretStr(text)

@@ -14,7 +14,10 @@ from typing import Final, Protocol, cast
 
 from connector.parser import Parser
 
-_ORDER: Final = tuple("enrich preview studio evaluate check models report ledger config sandbox completion".split())
+_ORDER: Final = (
+    *("enrich", "preview", "studio", "evaluate", "check", "models", "report", "ledger", "config", "sandbox", "serve"),
+    "completion",
+)
 
 COMMANDS = tuple(
     sorted(

@@ -9,12 +9,13 @@ Commands for people belong in `commands`, not here.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import orjson
 
@@ -107,16 +108,16 @@ class ConnectorAPI(Protocol):
 
 
 class Arguments(NamedTuple):
-    """The command line of a platform: a verb, and paths of JSON files.
+    """The command line of a platform: a verb, and JSON files, each as its path or as what it holds.
 
     `role` is what the program's name makes of it: `source`, `destination`, `map`, `tap` or `target`, if it tells.
     """
 
     verb: str
-    config: str | None = None
+    config: str | Mapping[str, Any] | None = None
     catalog: str | None = None
     state: str | None = None
-    sync_config: str | None = None
+    sync_config: str | Mapping[str, Any] | None = None
     role: str | None = None
 
 
@@ -128,20 +129,29 @@ class MessageWriter(NamedTuple):
 
 
 class LogHandler(logging.Handler):
-    """Sends what the package logs as messages of the platform while it is open; `send` takes level and text."""
+    """Sends what the package logs as messages of the platform while it is open; `send` takes level and text.
+
+    What a thread logs that has opened a handler of its own goes there alone: verbs may be answered side by side.
+    """
+
+    _of_threads: ClassVar[dict[int, LogHandler]] = {}
 
     def __init__(self, send: Callable[[str, str], object]) -> None:
         super().__init__()
         self._send = send
+        self._thread = threading.get_ident()
+        self._of_threads[self._thread] = self
         _LOG.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Sends one message."""
-        self._send(record.levelname, record.getMessage())
+        if self._of_threads.get(record.thread or 0, self) is self:
+            self._send(record.levelname, record.getMessage())
 
     def close(self) -> None:
         """Stops sending."""
         _LOG.removeHandler(self)
+        self._of_threads.pop(self._thread, None)
         super().close()
 
 
@@ -213,12 +223,14 @@ def load(name: str) -> Dialect:
     return cast("Dialect", import_module(f"{__name__}.{name}"))
 
 
-def json_file(path: str | None, name: str) -> JSON:
-    """Reads the JSON file that the platform passes as option `name`.
+def json_file(path: str | Mapping[str, Any] | None, name: str) -> JSON:
+    """Reads the JSON file that the platform passes as option `name`; what it holds is returned as it is.
 
     Raises:
         ConfigError: The option is missing, or the file cannot be read.
     """
+    if isinstance(path, Mapping):
+        return path
     if path is None:
         raise ConfigError(f"--{name} is missing: pass it the path of a JSON file")
     try:

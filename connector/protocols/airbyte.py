@@ -112,7 +112,7 @@ def _write(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMe
     yield from write(connector, _config(arguments), json_file(arguments.catalog, "catalog"))
 
 
-def _config(arguments: Arguments) -> str:
+def _config(arguments: Arguments) -> str | Mapping[str, Any]:
     if arguments.config is None:
         raise ConfigError("--config is missing")
     return arguments.config

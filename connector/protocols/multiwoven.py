@@ -6,12 +6,14 @@ body or, if it is streamed, each of its events. A config with an `input` enriche
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
 from connector.base import numbers
+from connector.base.environment import closed
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.records import IDLE, JSON, Idle, Outcome, Schema
 from connector.base.streams import Stream
@@ -59,11 +61,39 @@ SERVER_FIELDS: Final[Mapping[str, Schema]] = {
 }
 """The six fields of the server's own connector, with its words where they differ from ours."""
 
-MORE_FIELDS: Final = ("headers", "max_retries", "proxy", "ca_bundle", "max_response_bytes")
+MORE_FIELDS: Final[Mapping[str, Schema]] = {
+    "headers": {"description": "Further HTTP headers, as a JSON object."},
+    "max_retries": {},
+    "proxy": {"description": "The URL of an HTTP proxy."},
+    "ca_bundle": {},
+    "max_response_bytes": {},
+}
 """Our options that matter to a single request. `input` is left out: the server's form would fill it in by itself."""
 
 RATES: Final = {"request_rate_limit": 600, "request_rate_limit_unit": "minute", "request_rate_concurrency": 10}
 
+FORM: Final = {
+    "config.connect_timeout": "Connect timeout",
+    "config.timeout": "HTTP Timeout",
+    "api_key": "API Key",
+    "ca_bundle": "CA bundle",
+    "is_stream": "Enable streaming",
+    "max_response_bytes": "Largest reply",
+    "max_retries": "Retries",
+    "request_format": "Request Format",
+    "response_format": "Response Format",
+    "headers": "Headers",
+    "proxy": "Proxy",
+    "url": "Endpoint URL",
+}
+"""What the form calls our options."""
+
+_NAMES: Final = "|".join(re.escape(name) for name in FORM if not name.isalpha())
+_WORDS: Final = "|".join(filter(str.isalpha, FORM))  # which also stand in sentences as words
+_OPTION: Final = re.compile(
+    rf"(?<![\w./`'\"-])(?:{_NAMES})(?![\w/`'\"-])|(?:(?<=^)|(?<=; )|(?<=set ))(?:{_WORDS})(?=[: ])"
+)
+_VARIABLE: Final = re.compile(r",? or OPENAI_[A-Z_]+(?: in the environment)?")
 _FORM_KEYWORDS: Final = frozenset(
     "type title description default order pattern minimum maximum multiwoven_secret x-request-format "
     "x-response-format".split()
@@ -80,19 +110,29 @@ def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) 
     def failure(error: ConnectorError) -> PlatformMessage:
         return log("ERROR", error.message)
 
-    return serve_verb(verbs[arguments.verb], arguments, connector, output, log=log, failure=failure)
+    with closed():
+        return serve_verb(verbs[arguments.verb], arguments, connector, output, log=log, failure=failure)
 
 
 def _log(verb: str, level: str, text: str) -> PlatformMessage:
+    text = _in_words_of_the_form(text)
     known = {"WARNING": "warn", "CRITICAL": "fatal"}.get(level, level.lower())
     return {"type": "log", "log": {"name": f"OPENAI COMPATIBLE:{verb.upper()}", "level": known, "message": text}}
+
+
+def _in_words_of_the_form(text: str) -> str:
+    """Returns a message with the names of options as the form has them, and without variables that nobody there has."""
+    return _OPTION.sub(
+        lambda found: FORM[found[0]] if found.end() == found.string.find(":") else f'"{FORM[found[0]]}"',
+        _VARIABLE.sub("", text),
+    )
 
 
 def _spec(_arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     ours = connector.spec()
     fields = {name: _field(ours["properties"][name], theirs) for name, theirs in SERVER_FIELDS.items()}
-    for order, name in enumerate(MORE_FIELDS, len(SERVER_FIELDS) - 1):
-        fields[name] = _field(ours["properties"][name], {"order": order})
+    for order, (name, theirs) in enumerate(MORE_FIELDS.items(), len(SERVER_FIELDS) - 1):
+        fields[name] = _field(ours["properties"][name], {**theirs, "order": order})
     specification = {
         "$schema": ours["$schema"],
         "title": "Generic Open AI Spec Endpoint",
@@ -135,6 +175,7 @@ def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMe
             ok, message = True, "the endpoint answers"
     except ConnectorError as error:
         ok, message = False, error.message
+    message = _in_words_of_the_form(message)
     status = {"status": "succeeded" if ok else "failed", "message": message}
     yield {"type": "connection_status", "connection_status": status}
 

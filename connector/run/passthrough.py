@@ -41,41 +41,64 @@ _SNIFFED: Final = max(map(len, STARTS))
 _T = TypeVar("_T")
 
 
-def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str, Any]:
-    """Sends `payload` and returns the body of the reply; a stream is put together.
+class Passthrough:
+    """Sends requests as they are, from any thread, over connections that stay open until it is closed.
 
     Raises:
-        ConfigError: `payload` is not JSON, or the URL cannot be called.
-        ConnectorError: There is no answer, or it is a refusal.
+        ConfigError: The URL cannot be called.
     """
-    mask = Masker(config.secrets)
-    with closing(_transport(config, mask)) as transport:
-        client = Client(transport, endpoints.load(config.kind), config.url, mask, clock)
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._mask = Masker(config.secrets)
+        accepting = config.model_copy(update={"headers": {**_ACCEPT, **config.headers}})
+        self._transport = transport_of(accepting, self._mask)
+
+    def send(self, payload: JSON, stop: Stop) -> dict[str, Any]:
+        """Sends `payload` and returns the body of the reply; a stream is put together.
+
+        Raises:
+            ConfigError: `payload` is not JSON.
+            ConnectorError: There is no answer, or it is a refusal.
+        """
+        config, clock = self._config, self._clock
+        client = Client(self._transport, endpoints.load(config.kind), config.url, self._mask, clock)
         reply = _tried(partial(client, _encoded(payload)), config, clock, stop)
-    if not is_ok(reply.status):
-        raise error_of(reply.status, {}, reply.body, now=clock.time())
-    return reply.body
+        if not is_ok(reply.status):
+            raise error_of(reply.status, {}, reply.body, now=clock.time())
+        return reply.body
 
+    def stream(self, payload: JSON, stop: Stop) -> Generator[dict[str, Any], None, None]:
+        """Sends `payload` and yields each event of the reply as it arrives; a reply that is no stream is the only one.
 
-def stream(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> Generator[dict[str, Any], None, None]:
-    """Sends `payload` and yields each event of the reply as it arrives; a reply that is not a stream is the only event.
-
-    Raises as `send` does, at the place where the reply goes wrong.
-    """
-    body, mask = _encoded(payload), Masker(config.secrets)
-    with closing(_transport(config, mask)) as transport:
+        Raises as `send` does, at the place where the reply goes wrong.
+        """
+        body = _encoded(payload)
 
         def begun() -> Iterator[dict[str, Any]]:
-            return _begun(_events(transport, config, body, clock, mask))
+            return _begun(_events(self._transport, self._config, body, self._clock, self._mask))
 
-        for event in _joined(_tried(partial(transport.auth.attempt, begun), config, clock, stop)):
+        for event in _joined(_tried(partial(self._transport.auth.attempt, begun), self._config, self._clock, stop)):
             yield event
             if stop.reason is not None:
                 raise stop.reason
 
+    def close(self) -> None:
+        """Closes its connections; those in use are closed once their replies are there."""
+        self._transport.close()
 
-def _transport(config: Config, mask: Masker) -> Transport:
-    return transport_of(config.model_copy(update={"headers": {**_ACCEPT, **config.headers}}), mask)
+
+def send(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> dict[str, Any]:
+    """Sends one request; see `Passthrough.send`."""
+    with closing(Passthrough(config, clock)) as line:
+        return line.send(payload, stop)
+
+
+def stream(config: Config, payload: JSON, *, clock: Clock, stop: Stop) -> Generator[dict[str, Any], None, None]:
+    """Sends one request for a stream; see `Passthrough.stream`."""
+    with closing(Passthrough(config, clock)) as line:
+        yield from line.stream(payload, stop)
 
 
 def _encoded(payload: JSON) -> bytes:

@@ -4,12 +4,58 @@
 # program. Its name, icon and saved connectors stay as they are. README.md says where this file goes.
 
 require "open3"
+require "socket"
+require "tmpdir"
 
 module Multiwoven::Integrations::Source::GenericOpenAI
+  # The process that answers: one for all threads and all processes of this user. It ends when it is unused.
+  module Resident
+    FOLDER = File.join(Dir.tmpdir, "openai-compatible-#{Process.euid}")
+    SECONDS = 10 # that it may take to start
+    STARTING = Mutex.new
+
+    # Returns a connection that is ready to be asked; nil where there can be none, so that a process is made per call.
+    def self.connection(program, environment)
+      path = socket(program)
+      connected(path) || STARTING.synchronize { connected(path) || started(path, program, environment) }
+    rescue SystemCallError, ArgumentError # such as a path that is too long for a socket
+      nil
+    end
+
+    # It is named by the program's age, so that a new version has a process of its own.
+    def self.socket(program)
+      file = ENV["PATH"].to_s.split(":").map { |folder| File.join(folder, program.first) }.find { |each| File.file?(each) }
+      File.join(FOLDER, "multiwoven-#{file ? File.mtime(file).to_i : 0}.sock")
+    end
+
+    def self.started(path, program, environment)
+      Dir.mkdir(FOLDER, 0o700) unless File.exist?(FOLDER)
+      folder = File.lstat(FOLDER)
+      return unless folder.directory? && folder.owned? && (folder.mode & 0o077).zero?
+
+      nowhere = { in: File::NULL, out: File::NULL, err: File::NULL, pgroup: true, unsetenv_others: true }
+      command = [*program, "serve", "--protocol", "multiwoven", "--socket", path]
+      process = Process.detach(Process.spawn(environment, *command, **nowhere))
+      ends = now + SECONDS
+      connection = nil
+      sleep 0.01 until (connection = connected(path)) || !process.alive? || now > ends
+      connection || connected(path) # another process of this user may have started it at the same moment
+    end
+
+    def self.connected(path)
+      connection = UNIXSocket.new(path)
+      connection.gets ? connection : connection.close # it greets, unless it is about to end
+    rescue Errno::ENOENT, Errno::ECONNREFUSED, Errno::ECONNRESET
+      nil
+    end
+
+    def self.now = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+  end
+
   class Client
-    COMMAND = %w[openai-compatible --protocol multiwoven].freeze
-    # None of the server's own variables: a config may refer to the environment, and its author is any user.
-    ENVIRONMENT = ENV.to_h.slice("PATH", "HOME", "LANG").freeze
+    PROGRAM = %w[openai-compatible].freeze
+    # None of the server's own variables but those without which no program runs.
+    ENVIRONMENT = ENV.to_h.slice("PATH", "HOME", "LANG", "TMPDIR").freeze
 
     def connector_spec
       @@connector_spec ||= ConnectorSpecification.from_json(first("spec").to_json)
@@ -57,22 +103,47 @@ module Multiwoven::Integrations::Source::GenericOpenAI
       end
     end
 
-    def first(...) = enum_for(:run, ...).first.then { |message| message[message["type"]] }
+    def first(...) = enum_for(:run, ...).to_a.first.then { |message| message[message["type"]] }
 
-    # Secrets go through a pipe, never to a file or an argument. An `input` would be a file of this server.
-    def run(verb, connection = {}, model = {})
+    # An `input` would be a file of this server.
+    def run(verb, connection = {}, model = {}, &block)
       connection = connection.with_indifferent_access.except(:input)
-      arguments = [*COMMAND, verb, "--sync-config", "/dev/stdin"]
+      sync = { source: { connection_specification: connection }, model: model }
+      resident = Resident.connection(PROGRAM, ENVIRONMENT)
+      return called(verb, sync, &block) unless resident
+
+      begin
+        resident.puts({ verb: verb, sync_config: sync }.to_json)
+        code, error = told(resident, &block)
+        raise(code ? error : "#{PROGRAM.first} has ended in the middle of a call") unless code&.zero?
+      ensure
+        resident.close
+      end
+    end
+
+    # Secrets go through a pipe, never to a file or an argument.
+    def called(verb, sync, &block)
+      arguments = [*PROGRAM, "--protocol", "multiwoven", verb, "--sync-config", "/dev/stdin"]
       Open3.popen2(ENVIRONMENT, *arguments, unsetenv_others: true) do |stdin, stdout, process|
-        stdin.write({ source: { connection_specification: connection }, model: model }.to_json)
+        stdin.write(sync.to_json)
         stdin.close
-        error = "#{COMMAND.first} failed: see the server's log"
-        stdout.each_line do |line|
-          message = JSON.parse(line)
-          message["type"] == "log" ? error = message["log"]["message"] : yield(message)
-        end
+        _, error = told(stdout, &block)
         raise error unless process.value.success?
       end
+    end
+
+    # Yields the messages; returns the exit code, where it is told, and the reason of a failure.
+    def told(output)
+      code, error = nil, "#{PROGRAM.first} failed: see the server's log"
+      output.each_line do |line|
+        message = JSON.parse(line)
+        case message["type"]
+        when "log" then error = message["log"]["message"]
+        when "exit" then code = message["code"]
+        else yield(message)
+        end
+      end
+      [code, error]
     end
   end
 end

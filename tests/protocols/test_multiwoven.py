@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +172,15 @@ def test_further_options_are_optional_and_of_types_that_the_server_s_form_draws(
     assert all(fields[name]["multiwoven_secret"] for name in ("headers", "proxy"))
 
 
+def test_the_form_offers_no_variable_and_messages_call_options_as_it_does() -> None:
+    spec = multiwoven_spec()
+    assert not {"${", "OPENAI_", "environment"} & set(re.findall(r"\$\{|OPENAI_|environment", json.dumps(spec)))
+    fields = spec["properties"]
+    titles = {name: field["title"] for name, field in fields.items() if name != "config"}
+    titles |= {f"config.{name}": field["title"] for name, field in fields["config"]["properties"].items()}
+    assert titles == multiwoven.FORM
+
+
 def test_a_saved_connection_fits_the_spec_and_a_wrong_time_out_does_not(server: Server) -> None:
     validator = Draft7Validator(multiwoven_spec())
     assert validator.is_valid(server.connection)
@@ -218,11 +230,11 @@ def test_a_failed_check_says_why_after_one_request(server: Server, endpoint: End
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"request_format": "{"}, "request_format: is not JSON"),
-        ({"request_format": None}, "request_format: is missing"),
-        ({"config": {"timeout": "abc"}}, "config.timeout"),
-        ({"config": {"timeout": "0"}}, "config.timeout"),
-        ({"url": "example.com"}, "url"),
+        ({"request_format": "{"}, "Request Format: is not JSON"),
+        ({"request_format": None}, "Request Format: is missing"),
+        ({"config": {"timeout": "abc"}}, "HTTP Timeout"),
+        ({"config": {"timeout": "0"}}, "HTTP Timeout"),
+        ({"url": "example.com"}, "Endpoint URL"),
         ({"url": "http://127.0.0.1:9/v1/chat/completions"}, "refuses connections"),
     ],
 )
@@ -326,7 +338,10 @@ def test_a_query_that_is_not_json_is_an_error_and_no_request(server: Server, end
         ({"source": []}, "source is not an object"),
         ({"source": {"connection_specification": "x"}}, "source.connection_specification is not an object"),
         ({"model": {"query": "SELECT 1", "query_type": "raw_sql"}}, "model.query_type"),
-        ({"model": {"query": "{}", "query_type": "ai_ml"}, "source": {"connection_specification": {"url": 1}}}, "url"),
+        (
+            {"model": {"query": "{}", "query_type": "ai_ml"}, "source": {"connection_specification": {"url": 1}}},
+            "Endpoint URL",
+        ),
     ],
 )
 def test_a_broken_sync_config_is_an_error_that_names_the_place(server: Server, sync: Any, told: str) -> None:
@@ -545,8 +560,8 @@ module Multiwoven; module Integrations; module Source; module GenericOpenAI; cla
 end end end end end
 load ARGV[0]
 Client = Multiwoven::Integrations::Source::GenericOpenAI::Client
-Client.send(:remove_const, :COMMAND)
-Client::COMMAND = JSON.parse(ARGV[1])
+Client.send(:remove_const, :PROGRAM)
+Client::PROGRAM = JSON.parse(ARGV[1])
 sync = JSON.parse(ARGV[2])
 Part = Struct.new(:connection_specification, :query, :query_type)
 Sync = Struct.new(:offset, :source, :model)
@@ -568,26 +583,46 @@ puts JSON.generate(
 """
 
 
-def ruby(server: Server, query: str, **changes: Any) -> dict[str, Any]:
-    """What the class makes of a sync config, on a stand-in for the server."""
-    sync = Path(server.sync(query, **changes)).read_text()
-    program = json.dumps(command("")[:-1])
-    done = subprocess.run(
-        [str(RUBY), "-e", STAND_IN, str(CLASS), program, sync], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert not done.stderr
-    assert KEY not in done.stdout
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+@pytest.fixture(params=["resident", "process per call"])
+def ruby(request: pytest.FixtureRequest, server: Server) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Tells what the class makes of a sync config, on a stand-in for the server; one process answers, or one a call."""
+    is_resident = request.param == "resident"
+    with tempfile.TemporaryDirectory() as folder:
+        sockets = Path(folder) / f"openai-compatible-{os.geteuid()}"
+        if not is_resident:  # as if another user had made it
+            sockets.mkdir()
+            sockets.chmod(0o755)
+
+        def said(query: str, **changes: Any) -> dict[str, Any]:
+            sync = Path(server.sync(query, **changes)).read_text()
+            program = json.dumps([sys.executable, "-m", "connector"])
+            done = subprocess.run(
+                [str(RUBY), "-e", STAND_IN, str(CLASS), program, sync],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+                env={**os.environ, "TMPDIR": folder},
+            )
+            assert not done.stderr
+            assert KEY not in done.stdout
+            answers: dict[str, Any] = json.loads(done.stdout)
+            return answers
+
+        yield said
+        locks = list(sockets.glob("*.lock"))
+        assert len(locks) == is_resident
+        for lock in locks:
+            os.kill(int(lock.read_text()), signal.SIGTERM)
 
 
 def test_the_ruby_class_is_small() -> None:
-    assert len(CLASS.read_text().splitlines()) < 80
+    assert len(CLASS.read_text().splitlines()) < 160
 
 
 @pytest.mark.skipif(RUBY is None, reason="needs ruby")
-def test_the_ruby_class_answers_as_the_server_s_own_does(server: Server, endpoint: Endpoint) -> None:
-    said = ruby(server, request("hi"))
+def test_the_ruby_class_answers_as_the_server_s_own_does(ruby: Any, endpoint: Endpoint) -> None:
+    said = ruby(request("hi"))
     assert [data["choices"][0]["message"]["content"] for data in said["read"]] == [answer_to("hi")]
     assert (said["streamed"], said["tried"], said["page"]) == ([], said["read"], [])
     assert (said["check"]["status"], said["discover"]["streams"]) == ("succeeded", [])
@@ -596,17 +631,15 @@ def test_the_ruby_class_answers_as_the_server_s_own_does(server: Server, endpoin
 
 
 @pytest.mark.skipif(RUBY is None, reason="needs ruby")
-def test_the_ruby_class_yields_each_event_and_tries_a_model_out_whole(server: Server) -> None:
-    said = ruby(server, request("hi", stream=True), is_stream=True)
+def test_the_ruby_class_yields_each_event_and_tries_a_model_out_whole(ruby: Any) -> None:
+    said = ruby(request("hi", stream=True), is_stream=True)
     assert said["read"] == []
     assert [len(messages) for messages in said["streamed"]] == [1] * 5
     assert said["tried"][0]["choices"][0]["message"]["content"] == answer_to("hi")
 
 
 @pytest.mark.skipif(RUBY is None, reason="needs ruby")
-def test_the_ruby_class_returns_a_log_message_where_read_fails_and_raises_where_a_model_is_tried(
-    server: Server,
-) -> None:
-    said = ruby(server, request("[[fault:401]]"), request_format=request("[[fault:401]]"), input={"type": "stdio"})
+def test_the_ruby_class_returns_a_log_message_where_read_fails_and_raises_where_a_model_is_tried(ruby: Any) -> None:
+    said = ruby(request("[[fault:401]]"), request_format=request("[[fault:401]]"), input={"type": "stdio"})
     assert said["read"]["log"] == said["tried"] == said["check"]["message"]
     assert "refuses the key" in said["tried"]
