@@ -208,7 +208,7 @@ class Connector:
             opened = partial(self._runtime, Plan(chosen, source.columns or None), ledger_path(chosen), summary)
             asked = selection._replace(is_incremental=incremental)
             with closing(reading.read(source, position, asked, opened)) as results:
-                yield from _counted(results, chosen, summary)
+                yield from _kept(summary.watched(results), chosen)
 
     def transform(self, config: AnyConfig | None = None) -> Transform:
         """What enriches the records of other programs in flight, stream by stream.
@@ -216,7 +216,7 @@ class Connector:
         Raises:
             ConfigError: The config is wrong.
         """
-        return Transform(self._chosen(config), stop=self.stop, clock=self._clock)
+        return Transform(self._chosen(config), stop=self.stop, clock=self._clock, explaining=check.explaining)
 
     def destination(self, config: AnyConfig | None, targets: Iterable[Target]) -> Destination:
         """The configured output, for rows of these streams; a context manager.
@@ -286,10 +286,11 @@ class Connector:
                 ledger_guard.used(path),
                 self._runtime(plan, path, self._new_summary()) as runtime,
                 bar or nullcontext(),
-                closing(in_order(table.records(), partial(_drawn, runtime.run, bar))) as results,
+                closing(
+                    in_order(table.records(), partial(_finished, runtime, table.fitting(plan.added), bar))
+                ) as results,
             ):
-                counted = partial(_counted, config=chosen, summary=runtime.summary)
-                yield from table.enriched(results, plan.added, counted)
+                yield from table.enriched(_kept(results, chosen), plan.added)
 
     def _enriched_on_workers(self, frame: Any, wanted: str) -> Any:
         if wanted:
@@ -401,12 +402,13 @@ class Connector:
         return stores.load(given.type).source(given, limit=limit, cursor_field=cursor_field)
 
 
-def _drawn(
-    run: Callable[[Iterator[Any]], Generator[Result, None, None]], bar: Bar | None, items: Iterator[Any]
+def _finished(
+    runtime: Runtime, fit: Callable[[Outcome], Outcome], bar: Bar | None, items: Iterator[Any]
 ) -> Generator[Result, None, None]:
-    """Runs items; the bar follows the outcomes as they are finished, not as they are handed on."""
-    with closing(run(items)) as results:
-        for result in results:
+    """Runs items, and counts and draws the outcomes as they are finished, not as they are handed on in their order."""
+    with closing(runtime.run(items)) as results:
+        fitting = (fit(result) if isinstance(result, Outcome) else result for result in results)
+        for result in runtime.summary.watched(fitting):
             if bar is not None and isinstance(result, Outcome):
                 bar.add(result)
             yield result
@@ -420,10 +422,10 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 2]}…{text[-1]}"
 
 
-def _counted(results: Iterator[Result], config: Config, summary: Summary) -> Iterator[Result]:
-    """Counts outcomes, then leaves failed rows out where `on_error` says so, or fails after the last row."""
+def _kept(results: Iterator[Result], config: Config) -> Iterator[Result]:
+    """Leaves failed rows out where `on_error` says so, or fails after the last row."""
     failed = FailedRows()
-    for result in summary.watched(results):
+    for result in results:
         if not isinstance(result, Outcome) or failed.keeps(result, config.on_error):
             yield result
     failed.check()

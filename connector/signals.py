@@ -25,7 +25,8 @@ def interruptible(stop: Stop) -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         erase = sys.stderr.taken() if isinstance(sys.stderr, LiveLine) else ""
         if stop.reason is not None:
-            _say(erase)
+            left = stop.leaving()
+            _say(f"{erase}{left}\n" if left else erase)
             end_by(number)
         stop.request(Interrupted(number))
         _say(f"{erase}{stop.ending()}; {_AGAIN[signal.Signals(number)]} ends at once\n")

@@ -74,7 +74,11 @@ def _tls(name: str, scheme: str = "https", **tls: Any) -> Callable[[Path], Abstr
     @contextmanager
     def start(folder: Path) -> Iterator[Options]:
         with tls_server(folder, name, **tls) as port:
-            bundle = {} if name == "IP:127.0.0.1" and not tls else {"CONFIG": f'{{"ca_bundle": "{folder}/cert.pem"}}'}
+            bundle = (
+                {}
+                if name == "IP:127.0.0.1" and not tls.get("expired")
+                else {"CONFIG": f'{{"ca_bundle": "{folder}/cert.pem"}}'}
+            )
             yield {"--url": f"{scheme}://127.0.0.1:{port}/v1", **bundle}
 
     return start
@@ -163,6 +167,11 @@ TABLE: Final = (
         "https at http", _at(scheme="https", CONFIG='{"config": {"connect_timeout": 0.5}}'), ("/v1 answers: set url",)
     ),
     Broken("http at https", _tls("IP:127.0.0.1", "http"), ("https://127.0.0.1:", "/v1 answers: set url to that")),
+    Broken(
+        "http at https that says so",
+        _tls("IP:127.0.0.1", "http", alerts=True),
+        ("speaks TLS", "; https://127.0.0.1:", "/v1 answers: set url to that"),
+    ),
     Broken("self-signed", _tls("IP:127.0.0.1"), ("is self-signed: set ca_bundle",)),
     Broken("other name", _tls("DNS:api.example"), ("made out to",)),
     Broken("expired", _tls("IP:127.0.0.1", expired=True), ("has expired: renew it",)),

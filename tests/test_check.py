@@ -28,9 +28,9 @@ def test_a_working_endpoint_costs_one_small_request(endpoint: Endpoint) -> None:
     ("fault", "told"),
     [
         ("401", "set api_key, or OPENAI_API_KEY"),
-        ("403", "use another key, model or region"),
+        ("403", "use another key, or another model than"),
         ("402", "add credit"),
-        ("404-model", "change model"),
+        ("404-model", "set model to one that the endpoint has"),
         ("503", "the endpoint failed"),
         ("200-html", "does url point to an API?"),
     ],

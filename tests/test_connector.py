@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -24,8 +25,10 @@ from connector import (
     Selection,
     Status,
 )
+from connector import ledger as ledgers
 from connector.base import schemas
-from tests.endpoint import Endpoint, act, answer_to, shuffled
+from connector.endpoints import usage_of
+from tests.endpoint import Action, Call, Endpoint, act, answer_to, shuffled
 
 
 def config(endpoint: Endpoint, **more: Any) -> dict[str, Any]:
@@ -185,12 +188,29 @@ def test_what_a_run_came_to_is_known_afterwards(endpoint: Endpoint) -> None:
     assert "1 row failed" in str(summary)
 
 
-def test_a_run_that_was_left_early_has_counted_the_rows_that_were_taken(slow: Endpoint) -> None:
-    connector = Connector(config(slow))
-    rows = connector.enrich({"text": f"row {number}"} for number in range(1000))
-    next(rows)
-    rows.close()
-    assert 0 < connector.summary.rows < 1000
+def test_rows_that_wait_for_an_earlier_one_are_counted_where_a_run_is_stopped() -> None:
+    def script(call: Call) -> Action | None:
+        return act(call, {"row 0": "503", "row 9": "401"}[call.prompt]) if call.prompt[-1] in "09" else None
+
+    rows = [{"text": f"row {number}"} for number in range(10)]
+    with Endpoint(script) as endpoint:
+        connector = Connector(config(endpoint, concurrency=1))
+        with pytest.raises(AuthenticationError):
+            list(connector.enrich(rows))
+    assert connector.summary.statuses == {Status.SUCCESS: 8}
+    assert connector.summary.tokens > 0
+
+
+def test_all_that_was_paid_for_is_counted_where_a_consumer_ends_early(endpoint: Endpoint, tmp_path: Path) -> None:
+    connector = Connector(config(endpoint, cache=str(tmp_path / "ledger")))
+    with closing(connector.enrich({"text": f"row {number}"} for number in range(1000))) as rows:
+        next(rows)
+    with ledgers.opened(tmp_path / "ledger") as ledger:
+        paid = [usage_of(entry.reply.body) for entry in ledger.entries()]
+    assert 1 <= len(paid) < 1000
+    assert connector.summary.attempts == len(paid)
+    assert connector.summary.input_tokens == sum(each.input_tokens or 0 for each in paid)
+    assert connector.summary.output_tokens == sum(each.output_tokens or 0 for each in paid)
 
 
 def test_each_run_has_a_summary_of_its_own(endpoint: Endpoint) -> None:

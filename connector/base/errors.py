@@ -23,14 +23,27 @@
         ├── BadRequestError          the endpoint refuses this request
         └── ReplyError               the reply cannot be used
 
-`message` is for the user and says what to do; `detail` is technical and may be empty. Neither ever holds a secret.
+`message` is for the user and says what to do, at its end: `parted` tells that from what is wrong. `detail` is technical
+and may be empty. Neither ever holds a secret.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from signal import Signals
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+_CHANGE: Final = re.compile(
+    r"(?:: |; )(?=(?:add|ask|change|check|give|have|leave|name|raise|remove|rename|report|set|use|wait|write)\b)"
+)
+"""Introduces what to change; an endpoint's words stand in parentheses."""
+
+
+def parted(message: str) -> tuple[str, str]:
+    """Returns what is wrong, and what to change; the latter is empty where the message does not say it."""
+    found = _CHANGE.search(message, 1 + max(message.rfind("("), message.rfind(")")))
+    return (message[: found.start()], message[found.end() :]) if found is not None else (message, "")
 
 
 class Problem(NamedTuple):

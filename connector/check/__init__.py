@@ -29,6 +29,7 @@ from connector.base.errors import (
     ReplyError,
     RetryableError,
     TemplateError,
+    parted,
 )
 from connector.base.records import Reply, Schema, is_ok
 from connector.base.streams import Diagnosis, Step
@@ -101,7 +102,8 @@ def explaining(runtime: Runtime) -> Iterator[None]:
             found = diagnosis.message
             if not (diagnosis.ok or probe.has_run_out or found in error.message):
                 paid = f" ({probe.bill})" if probe.paid else ""
-                error.message += f"\n  {diagnosis.steps[-1].name}: {found}{paid}"
+                wrong, _ = parted(error.message)  # what to change is what the diagnosis says
+                error.message = f"{wrong}\n  {diagnosis.steps[-1].name}: {found}{paid}"
         raise
 
 

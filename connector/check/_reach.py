@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from connector.base.decoding import loads
-from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError
+from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError, parted
 from connector.check._providers import PROVIDERS
 from connector.check.probe import Probe
 from connector.http.transport import Settings, Transport
@@ -76,7 +76,7 @@ def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
     if certificate is not None:
         what, change = _CERTIFICATES.get(certificate.verify_code, (certificate.verify_message, "check it"))
         return "reachability", f"the TLS certificate of {parts.netloc} {what}: {change}"
-    others = _others(parts)
+    wrong, others = parted(error.message)[0], _others(parts)
     if isinstance(error, APITimeoutError):  # a host that is silent at one port is silent at the others
         others = islice(others, 1)
     for url in others:
@@ -86,9 +86,9 @@ def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
             continue
         warning = "" if url.startswith("https") else " (unencrypted: anyone on the way can read the key)"
         if is_same:
-            return "url", f"{error.message}. {url} answers: set url to that{warning}"
+            return "url", f"{wrong}; {url} answers: set url to that{warning}"
         other = f"{url} answers, which may be another program ({found}): set url to that if you mean it{warning}"
-        return "url", f"{error.message}. {other}"
+        return "url", f"{wrong}; {other}"
     silent = f"{parts.netloc} does not answer: " if isinstance(error, APITimeoutError) else ""
     return "reachability", silent + error.message
 

@@ -19,6 +19,7 @@ from connector.base.errors import (
     RateLimitError,
     ReplyError,
     ServerError,
+    parted,
 )
 from connector.base.records import Reply
 from connector.check import _address, _key, _model, _request
@@ -79,18 +80,18 @@ def explained(
         if found is not None:
             return found
     if "model" in words or (model and re.search(rf"\b{re.escape(model.lower())}\b", words)):
-        return "model", f"{_model.wanted(model, offered, kind)} ({summary})"
+        return "model", f"{_model.wanted(model, offered, kind)} ({parted(summary)[0]})"
     if isinstance(result, NotFoundError) or status == HTTPStatus.NOT_IMPLEMENTED:
         if not probe.is_endpoint(probe.plan.url):
             return _address.missing_endpoint(probe, f"HTTP {status}", lists_models=bool(offered))
-        return "model", f"{_model.wanted(model, offered, kind)} ({summary})"
+        return "model", f"{_model.wanted(model, offered, kind)} ({parted(summary)[0]})"
     if any(word in words for word in ("api key", "api_key", "unauthorized", "authentication", "invalid token")):
         return "key", _key.rejected(probe.config, summary)
     found = _request.refused_parameter(probe, body, result)
     if found is not None:
         return found
     if model is None or (offered and model not in offered):
-        return "model", f"{_model.wanted(model, offered, kind)} ({summary})"
+        return "model", f"{_model.wanted(model, offered, kind)} ({parted(summary)[0]})"
     return (
         "request",
         f"{summary}: this is what the smallest request gets too: ask whoever runs the server, or try later",
@@ -143,16 +144,13 @@ def _forbidden(probe: Probe, error: ConnectorError, words: str, model: str | Non
     if "litellm.authenticationerror" in words:  # the gateway's own key, which the message says
         return error.message
     if error.http_status == 403:  # noqa: PLR2004 - Forbidden
+        wrong, _ = parted(error.message)
         if _WALL.search(words):
             return (
-                f"{error.message.partition(': use another')[0]}: likely a firewall before the endpoint, and not the "
+                f"{wrong}: likely a firewall before the endpoint, and not the "
                 "key: check url, ask whoever runs it to let this machine in, or set proxy"
             )
         if any(word in words for word in ("region", "country", "territory", "location")):
-            return (
-                f"{error.message}: this endpoint is not served where you are: use one of your region, or a proxy there"
-            )
-        return (
-            f'{error.message}: the key is known, but not allowed this: use another key, or another model than "{model}"'
-        )
+            return f"{wrong}: this endpoint is not served where you are: use one of your region, or a proxy there"
+        return f'{wrong}: the key is known, but not allowed this: use another key, or another model than "{model}"'
     return _key.rejected(probe.config, error.message.partition("(")[2].rpartition(")")[0] or error.message)

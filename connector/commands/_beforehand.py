@@ -27,14 +27,16 @@ _PATIENCE: Final = 1.0  # seconds that nobody takes for hanging
 _EVERY: Final = 0.2  # seconds between two lines
 
 
-def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
+def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> int | None:
     """Renders every row of an input that can be read twice, as a stream cannot, and tells of those that will fail.
+
+    Returns how many rows there are; `None` for a stream.
 
     Raises:
         ConfigError: They are more than the config admits.
     """
     if not source.columns:
-        return
+        return source.rows
     live = is_terminal(sys.stderr) and not quiet
     rows, causes = unsendable(watched(source.read(), source.rows, live=live), plan, stop)
     refused = refusal(rows, causes, plan.config.max_template_error_percent)
@@ -42,6 +44,7 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> None:
         raise refused
     if causes and not quiet:
         write(sys.stderr, warning(rows, causes) + "\n")
+    return rows
 
 
 def watched(

@@ -97,10 +97,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     _databases.settle(arguments)
     config = config_from(arguments)
-    for option in ("output", "dead_letter", "report"):
-        check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
-    if not (arguments.ledger and isinstance(location_of(arguments.ledger), Url)):
-        check_output("--ledger", arguments.ledger)
+    _check_outputs(arguments)
     is_database = _databases.is_database(arguments.output)
     named = arguments.table_out if is_database else arguments.output
     beside = None if named in (None, STANDARD) else Path(named)
@@ -119,6 +116,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         plan = Plan(config, source.columns or None)
         stack.enter_context(interruptible(stop))
         if arguments.dry_run:
+            if arguments.report:
+                _print_stderr("no report is written: a dry run makes no call")
             return dry_run(source, plan, path, earlier, stop, retry_failed=arguments.retry_failed)
         sink = stack.enter_context(
             _databases.sink(arguments, config, plan.added, source)
@@ -126,7 +125,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             else _sink(arguments.output, plan.added, source, csv_safe=arguments.csv_safe)
         )
         dead = stack.enter_context(_sink(arguments.dead_letter, _FAILED, source)) if arguments.dead_letter else None
-        check_rows(source, plan, stop, quiet=arguments.quiet)
+        rows = check_rows(source, plan, stop, quiet=arguments.quiet)
         progress = stack.enter_context(Progress(live=is_terminal(sys.stderr), quiet=arguments.quiet))
         runtime = Runtime(
             plan,
@@ -139,7 +138,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         if recorder is not None:
             names = {
                 "source": ", ".join(map(_databases.without_login, arguments.inputs)),
-                "output": _databases.without_login(arguments.output),
+                "output": _place(arguments),
             }
             report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
         failed = FailedRows()
@@ -149,7 +148,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
                 check.explaining(runtime),
                 closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results,
             ):
-                passing = progress.watched(results, runtime, source.rows)
+                passing = progress.watched(results, runtime, rows)
                 _write(report.watched(passing) if report else passing, sink, dead, failed, config.on_error)
             progress.says("writing the output")
             if dead is not None:
@@ -171,11 +170,24 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
 
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Raises `ConfigError` if an option for a file to write names none."""
+    for option in ("output", "dead_letter", "report"):
+        check_output(f"--{option.replace('_', '-')}", getattr(arguments, option))
+    if not (arguments.ledger and isinstance(location_of(arguments.ledger), Url)):
+        check_output("--ledger", arguments.ledger)
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    """Returns where the rows go: a file, or a table and its database."""
+    place = _databases.without_login(arguments.output)
+    return f"{arguments.table_out} in {place}" if arguments.table_out else place
+
+
 def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
     """Says what a run came to, and where its rows are."""
     _print_stderr(str(summary))
-    output = "standard output" if arguments.output == STANDARD else _databases.without_login(arguments.output)
-    _print_stderr(f"written to {output}")
+    _print_stderr(f"written to {'standard output' if arguments.output == STANDARD else _place(arguments)}")
     if arguments.dead_letter:
         _print_stderr(f"{counted(summary.failed, 'failed row')} written to {arguments.dead_letter}")
     if arguments.report:

@@ -151,10 +151,12 @@ class Stop:
 
     Attributes:
         ending: Says, for people, what a run still does once it is asked to end; whatever runs sets it.
+        leaving: Says what a run leaves behind that ends at once; empty where that is nothing.
     """
 
     def __init__(self, outer: Stop | None = None) -> None:
         self.ending: Callable[[], str] = lambda: "stopping"
+        self.leaving: Callable[[], str] = lambda: ""
         self._outer = outer
         self._reason: BaseException | None = None
 

@@ -19,11 +19,26 @@ from urllib3.util.ssltransport import SSLTransport
 
 from connector.base.records import is_ok
 from connector.http.deadline import Deadline
-from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, Body, Headers, cut, expected, framed, malformed, parse_head
+from connector.http.http1 import (
+    HEAD_END,
+    MAX_HEAD,
+    PIECE,
+    Body,
+    Headers,
+    TlsError,
+    cut,
+    expected,
+    framed,
+    malformed,
+    parse_head,
+)
 from connector.http.upload import Upload
 
 _FIRST: Final = 1 << 12
 """Size of the first receive, in bytes. Its buffer is held while a call waits, which most calls do most of the time."""
+
+_TLS_RECORDS: Final = (b"\x15", b"\x16")
+"""How a TLS alert and a handshake begin, with a 3 behind (RFC 8446, section 5.1)."""
 
 Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
 """Status, fields (lower-case names), body, and whether the connection can be used again after it."""
@@ -121,6 +136,8 @@ class Connection(HTTPConnection):
         start = 0
         while True:
             end = HEAD_END.search(data, start)
+            if data[:1] in _TLS_RECORDS and data[1:2] in (b"", b"\x03"):
+                raise TlsError("the answer is a TLS record")
             if not b"HTTP/1.".startswith(data[:7]) or (end.start() if end else len(data)) > MAX_HEAD:
                 raise malformed(f"a head that starts with {data[:16]!r}")
             if not end:

@@ -57,6 +57,10 @@ class Headers(CaseInsensitiveDict[str]):
         return f"<{len(self)} headers>"
 
 
+class TlsError(OSError):
+    """The peer answers in TLS where plain HTTP was spoken."""
+
+
 def malformed(what: str) -> ReplyError:
     """Returns the error for bytes that are not an HTTP/1.1 reply."""
     return ReplyError("the answer is not valid HTTP: check host, port and http or https in `url`", detail=what)

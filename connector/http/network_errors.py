@@ -18,6 +18,7 @@ from connector.base.errors import (
     ReplyError,
     RetryableError,
 )
+from connector.http.http1 import TlsError
 
 _LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
 _LOST: Final = (CutError, "the connection with {peer} was lost in the middle of the reply")
@@ -28,6 +29,7 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
         APIConnectionError,
         "the TLS certificate of {peer} cannot be verified: check `{key}`, or set `ca_bundle` to its authority",
     ),
+    TlsError: (APIConnectionError, "{peer} speaks TLS: write https in `{key}`"),
     ssl.SSLError: (
         APIConnectionError,
         "no TLS connection with {peer}: check https in `{key}`, and `client_certificate` if it wants one",

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from connector.base.amounts import counted
+from connector.base.errors import parted
 from connector.base.records import Outcome, Status
 
 _MOST_CAUSES: Final = 1_000
@@ -45,10 +46,6 @@ _TEMPLATES: Final = ("request_format", "prompt", "system_prompt", "where")
 _IS_NULL: Final = " is null; "
 _INSTEAD: Final = " says what to send instead"
 _QUOTES: Final = "\"'"
-_CHANGE: Final = re.compile(
-    r"(?:: |; )(?=(?:add|ask|change|check|give|have|leave|name|raise|remove|rename|report|set|use|wait|write)\b)"
-)
-"""Introduces what to change, at the end of an error of this program; an endpoint's words stand in parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,5 +237,4 @@ def _told(message: str) -> tuple[str, str]:
             f"{what.removeprefix('column ').strip(_QUOTES)} is null in {where}",
             f"use {change.removesuffix(_INSTEAD)}",
         )
-    found = _CHANGE.search(message, 1 + max(message.rfind("("), message.rfind(")")))
-    return (message[: found.start()], message[found.end() :]) if found is not None else (message, "")
+    return parted(message)

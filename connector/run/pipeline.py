@@ -9,6 +9,7 @@ State is in band: a checkpoint comes out behind the outcomes that it covers, and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
@@ -277,14 +278,17 @@ def _settled(
     """
     batch: list[Done] = []
     firsts: list[Outcome] = []
+    settled: deque[tuple[Done, Outcome]] = deque()  # stored, and not yet handed on
     due = control.clock.monotonic() + _COMMIT_SECONDS
 
     def settle() -> Iterator[Outcome]:
         nonlocal batch, firsts, due
         _store(batch, ledger)
-        settled, batch, firsts = zip(batch, firsts, strict=True), [], []
+        settled.extend(zip(batch, firsts, strict=True))
+        batch, firsts = [], []
         due = control.clock.monotonic() + _COMMIT_SECONDS
-        for done, first in settled:
+        while settled:
+            done, first = settled.popleft()
             in_flight.remove(done.call)
             yield first
             for record in done.call.records[1:]:
@@ -302,17 +306,16 @@ def _settled(
     try:
         for item in answered:
             if isinstance(item, Done):
-                batch.append(item)
+                batch.append(item)  # first: it is paid for, whatever its outcome is
                 firsts.append(item.outcome or outcome_of(item.call.records[0], item))
-                first, outcomes = firsts[-1], plan_of(item.call.records[0]).outcomes
-                control.breaker.judged(first)
-                reason = budget.spend(first) or first_rows.judged(first, outcomes, item.result)
+                control.breaker.judged(firsts[-1])
+                outcomes = plan_of(item.call.records[0]).outcomes
+                reason = budget.spend(firsts[-1]) or first_rows.judged(firsts[-1], outcomes, item.result)
                 if reason is not None:
                     control.stop.request(reason)
             elif item is not IDLE:
                 yield item
-            is_quiet = item is IDLE and not control.gauge.in_flight
-            if batch and (is_quiet or len(batch) >= _COMMIT or control.clock.monotonic() >= due):
+            if batch and (len(batch) >= _COMMIT or control.clock.monotonic() >= due or _is_quiet(item, control)):
                 yield from settle()
             if item is IDLE:
                 yield IDLE
@@ -322,15 +325,26 @@ def _settled(
         raise
     except BaseException as ended:  # mostly a consumer that closes this generator: what is in flight is paid for
         control.stop.request(ended)
-        keep([*batch, *(item for item in answered if isinstance(item, Done)), *_paid_for(in_flight)])
+        control.gauge.unfinished.extend(first.provenance for _, first in settled)
+        done = [*batch, *(item for item in answered if isinstance(item, Done))]
+        keep([*done, *_paid_for(in_flight, (*done, *(each for each, _ in settled)))])
         raise
     yield from settle()
     keep(_paid_for(in_flight))
 
 
-def _paid_for(in_flight: InFlight) -> list[Done]:
-    """Returns the replies that a better one was asked for when the run was stopped: they are paid for."""
-    return [Done(call, reply) for call in in_flight if (reply := paid_reply(call)) is not None]
+def _is_quiet(item: object, control: Control) -> bool:
+    """Returns whether there is nothing to do, and nothing to come soon."""
+    return item is IDLE and not control.gauge.in_flight
+
+
+def _paid_for(in_flight: InFlight, done: Iterable[Done] = ()) -> list[Done]:
+    """Returns the replies that a better one was asked for when the run was stopped: they are paid for.
+
+    Calls that are `done` have it, although they have not left `in_flight`.
+    """
+    ended = {each.call for each in done}
+    return [Done(call, reply) for call in in_flight if call not in ended and (reply := paid_reply(call)) is not None]
 
 
 def _store(done: list[Done], ledger: Ledger) -> None:

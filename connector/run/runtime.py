@@ -236,6 +236,7 @@ class Runtime:
             grace=config.config.timeout,
         )
         self.control.stop.ending = self.control.ending
+        self.control.stop.leaving = lambda: self._left(ledger)
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
         self.ledger = remembering(_opened(ledger, waiting or _patience(self.control.stop)))
@@ -273,6 +274,12 @@ class Runtime:
             return engines.load()
         needs = needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget)
         return engines.load("batch", needs)
+
+    def _left(self, ledger: Location | None) -> str:
+        """Returns what is left behind by a run that ends at once, for people."""
+        if ledger is None or not self.control.breaker.was_answered:
+            return ""
+        return f"the replies so far are in {ledger}: run the same command again to continue from there"
 
     def close(self) -> None:
         """Closes connections and ledger; those of a session that it was given stay open."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -35,12 +35,21 @@ class Transform:
 
     Args:
         stop: Ask it to end the run in good order.
+        explaining: Adds to the error that ends a run what is wrong and what to change.
 
     Raises:
         ConfigError: The config is wrong, for any stream that it names.
     """
 
-    def __init__(self, config: Config, *, stop: Stop | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        stop: Stop | None = None,
+        clock: Clock | None = None,
+        explaining: Callable[[Runtime], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._explaining = explaining
         self._rules = _rules(config)
         self._plans: dict[str, tuple[list[str] | None, Plan]] = {}
         self._unused = set(config.streams or ())
@@ -95,15 +104,19 @@ class Transform:
             except ConnectorError as error:
                 broken = error
 
-        with self._runtime() as runtime:
+        with self._runtime() as runtime, self._explaining(runtime):
             self.summary = runtime.summary
-            results = in_order(until_broken(), lambda given: runtime.run(given, plan_of=self._plan_of))
-            with closing(results):
-                yield from self._kept(runtime.summary.watched(results))
+            with closing(in_order(until_broken(), partial(self._finished, runtime))) as results:
+                yield from self._kept(results)
         if broken is not None:
             raise broken
         for name in self._unused:
             _LOG.warning("streams: no stream %r has come", name)
+
+    def _finished(self, runtime: Runtime, items: Iterable[Item]) -> Generator[Result, None, None]:
+        """Runs items, and counts the outcomes as they are finished."""
+        with closing(runtime.run(items, plan_of=self._plan_of)) as results:
+            yield from runtime.summary.watched(results)
 
     def _runtime(self) -> Runtime:
         """Opens a runtime on the ledger of this mapping, which is named by the columns that the streams gain.

@@ -16,11 +16,8 @@ from itertools import chain, islice
 from typing import Any, Final, Literal, Protocol, cast
 
 from connector.base.errors import ConfigError
-from connector.base.records import Idle, Record, Schema
+from connector.base.records import Idle, Outcome, Record, Schema
 from connector.run.pipeline import Result
-
-OnError = Callable[[Iterator[Result]], Iterator[Result]]
-"""Does what the config's `on_error` says about failed rows: keeps them, leaves them out, or raises at the end."""
 
 Library = Literal["arrow", "duckdb", "pandas", "polars", "same"]
 """The libraries whose tables `enrich` can return; `same` is that of the table that it was given."""
@@ -62,8 +59,12 @@ class OpenTable(Protocol):
         """Yields the rows as they are needed, numbered from 0; `IDLE` for each pause, where rows may pause."""
         ...
 
-    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError) -> Iterator[Any]:
-        """Yields the results in the format of the input, in input order; `added` has the schemas of the new columns."""
+    def fitting(self, added: Mapping[str, Schema]) -> Callable[[Outcome], Outcome]:
+        """Returns what makes an outcome fit the columns of the table; `added` has the schemas of the new ones."""
+        ...
+
+    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema]) -> Iterator[Any]:
+        """Yields results that fit in the format of the input; they come in input order."""
         ...
 
     def close(self) -> None:

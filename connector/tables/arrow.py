@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
@@ -20,7 +21,6 @@ from connector.base.values import listed
 from connector.base.vectors import single
 from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
-from connector.tables import OnError
 from connector.tables._arrow_types import ArrowColumn, MisfitError, arrow_column
 from connector.tables._arrow_values import rows_of
 
@@ -69,17 +69,18 @@ class ArrowTable:
         if not end:  # a batch without rows still shows the columns
             self._waiting.append(_Waiting(pa.RecordBatch.from_pylist([], schema=self._schema), 0))
 
-    def enriched(
-        self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError
-    ) -> Iterator[pa.RecordBatch]:
-        """See `connector.tables.OpenTable.enriched`. A reply's value that does not fit its column's type fails the row.
+    def fitting(self, added: Mapping[str, Schema]) -> Callable[[Outcome], Outcome]:
+        """See `connector.tables.OpenTable.fitting`. A value that does not fit its column's type fails the row."""
+        return partial(_fitted, columns={name: arrow_column(schema) for name, schema in added.items()})
+
+    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema]) -> Iterator[pa.RecordBatch]:
+        """See `connector.tables.OpenTable.enriched`.
 
         A batch comes out once all of its rows are done. If an error cuts it short, its finished rows come out first.
         """
         columns = {name: arrow_column(schema) for name, schema in added.items()}
-        fitted = (_fitted(result, columns) if isinstance(result, Outcome) else result for result in results)
         try:
-            for result in on_error(fitted):
+            for result in results:
                 if not isinstance(result, Outcome):
                     continue
                 while result.record.index >= self._waiting[0].end:  # the last rows of a batch have been left out

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from connector.base.errors import ConfigError
 from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier, kept_row, merged
 from connector.base.values import listed
 from connector.run.pipeline import Result
-from connector.tables import OnError
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -32,12 +31,14 @@ class DictTable(NamedTuple):
                     f"row {index + 1} is of type {type(row).__name__}: make a dict of it, its columns by their names"
                 ) from None
 
-    def enriched(
-        self, results: Iterator[Result], added: Mapping[str, Schema], on_error: OnError
-    ) -> Iterator[dict[str, Any]]:
+    def fitting(self, added: Mapping[str, Schema]) -> Callable[[Outcome], Outcome]:  # noqa: ARG002 - the contract's
+        """See `connector.tables.OpenTable.fitting`. A dict takes everything."""
+        return _as_it_is
+
+    def enriched(self, results: Iterator[Result], added: Mapping[str, Schema]) -> Iterator[dict[str, Any]]:
         """See `connector.tables.OpenTable.enriched`."""
         is_said = GROUP not in added
-        for result in on_error(results):
+        for result in results:
             if isinstance(result, Outcome):
                 if not is_said and any(map(is_earlier, result.record.data)):
                     is_said = True
@@ -47,6 +48,10 @@ class DictTable(NamedTuple):
 
     def close(self) -> None:
         """Does nothing: there is nothing to release."""
+
+
+def _as_it_is(outcome: Outcome) -> Outcome:
+    return outcome
 
 
 def open_table(rows: Iterable[Mapping[str, Any]], keep_as: str) -> DictTable:

@@ -64,10 +64,13 @@ def posted(script: Callable[[dict[str, Any]], Action | None]) -> Callable[[Call]
 
 
 @contextmanager
-def tls_server(folder: Path, name: str, *, expired: bool = False, asks: bool = False) -> Iterator[int]:
+def tls_server(
+    folder: Path, name: str, *, expired: bool = False, asks: bool = False, alerts: bool = False
+) -> Iterator[int]:
     """A server with a certificate of its own for `name`, which has no models and answers all the same; its port.
 
-    The certificate is `cert.pem` in the folder, its key `key.pem`; `asks` wants the client to show one like it.
+    The certificate is `cert.pem` in the folder, its key `key.pem`; `asks` wants the client to show one like it. Who
+    speaks plain HTTP sees a closed connection, or an alert of TLS if it `alerts`.
     """
     path, key = str(folder / "cert.pem"), str(folder / "key.pem")
     command = "openssl req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=test"
@@ -84,6 +87,10 @@ def tls_server(folder: Path, name: str, *, expired: bool = False, asks: bool = F
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
     def serve(peer: socket.socket) -> None:
+        if alerts and peer.recv(1, socket.MSG_PEEK) != b"\x16":
+            peer.recv(1 << 16)
+            peer.sendall(b"\x15\x03\x03\x00\x02\x02\x16")  # fatal, record overflow
+            return
         with suppress(OSError), closing(context.wrap_socket(peer, server_side=True)) as sock:
             body = models if sock.recv(1 << 16).startswith(b"GET") else answer
             sock.sendall(head % len(body) + body)

@@ -63,20 +63,24 @@ def test_a_person_sees_what_it_waits_for_and_that_a_second_ctrl_c_ends_it(column
         assert not any("429" in line for line in screen.lines())
 
 
-def test_a_second_ctrl_c_leaves_no_half_drawn_line(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_says_where_the_replies_are_and_leaves_no_half_line(tmp_path: Path) -> None:
     answered = Event()
 
-    def script(_: Call) -> None:
-        answered.wait()
+    def script(call: Call) -> None:
+        if "row 0," not in call.prompt:
+            answered.wait()
 
     source = table(tmp_path / "in.csv", 500)
-    with Endpoint(script) as endpoint, terminal(80) as screen:
+    with Endpoint(script) as endpoint, terminal(200) as screen:
         with started(screen, source, endpoint, "--concurrency", 1) as process:
-            read_until(screen, "1 in flight")
+            read_until(screen, "1 of 500 rows")
             process.send_signal(signal.SIGINT)
-            read_until(screen, "rows · finishing 1 call")
+            read_until(screen, " · finishing 1 call")
             process.send_signal(signal.SIGINT)
             process.wait()
             answered.set()
         assert process.returncode == -signal.SIGINT
-        assert screen.lines() == ["finishing 1 call (up to 30 s); Ctrl-C again ends at once"]
+        told, kept = screen.lines()
+        assert told == "finishing 1 call (up to 30 s); Ctrl-C again ends at once"
+        assert kept.startswith("the replies so far are in ")
+        assert kept.endswith(".ledger: run the same command again to continue from there")

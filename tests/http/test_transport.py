@@ -1096,8 +1096,9 @@ def test_https_to_a_server_that_speaks_http_is_told(serve: Serve, transport: Tra
 
 def test_http_to_a_server_that_speaks_https_is_told(serve: Serve, transport: Transport) -> None:
     server = serve(lambda peer: peer.send(b"\x15\x03\x03\x00\x02\x02\x46"))
-    with pytest.raises(ReplyError, match="not valid HTTP: check host, port and http or https"):
+    with pytest.raises(APIConnectionError, match="speaks TLS: write https in `url`") as caught:
         transport.post(server.url, b"{}")
+    assert not caught.value.is_connected, "no call of a run could be answered"
 
 
 def test_a_client_certificate_is_shown_where_one_is_set(serve: Serve, connect: Connect, authority: Authority) -> None:

@@ -251,6 +251,12 @@ def test_a_bad_key_ends_it_and_no_state_passes_what_was_not_delivered(mapper: Ma
     assert "canary" not in done.stderr + done.stdout
 
 
+def test_a_set_up_that_cannot_work_is_told_with_what_to_change(mapper: Mapper, endpoint: Endpoint) -> None:
+    done = mapper.run(schema(), record(1), url=f"{endpoint.origin}/v2")
+    assert done.returncode == 3
+    assert f"{endpoint.url} answers: set url to that" in done.stderr
+
+
 @pytest.mark.parametrize(("on_error", "numbers"), [("record", [1, 2, 3]), ("skip", [1, 3])])
 def test_a_failed_row_is_kept_or_left_out(mapper: Mapper, on_error: str, numbers: list[int]) -> None:
     bad = record(2, text="[[fault:400]]")
