@@ -41,6 +41,7 @@ _SWITCH_SECONDS: Final = 0.05  # threads wait for sockets, not for each other: f
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and ends the process: with its exit code, or by the signal that stopped it."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
     gc.set_threshold(_ALLOCATIONS, 20, 50)
     try:
         raise SystemExit(run(sys.argv[1:] if argv is None else argv))

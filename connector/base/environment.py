@@ -7,9 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
-
-from pydantic import SecretStr
+from typing import Final
 
 from connector.base.errors import ConfigError
 
@@ -47,6 +45,11 @@ def variable(name: str) -> str | None:
     return value
 
 
+def refers(value: str) -> bool:
+    """Returns whether a text refers to variables of the environment, unless that is `closed`."""
+    return REFERENCE.search(value) is not None and not _IS_CLOSED.get()
+
+
 def expanded(value: str, written: Callable[[str], str] = str) -> str:
     """Returns `value` with each `${NAME}` replaced from the environment, as `written` writes it, unless it is `closed`.
 
@@ -63,38 +66,3 @@ def expanded(value: str, written: Callable[[str], str] = str) -> str:
         return written(found)
 
     return REFERENCE.sub(named, value)
-
-
-class ResolvedSecret(SecretStr):
-    """A secret that the environment holds. It pickles as the text that refers to it, `${NAME}`, not as its value.
-
-    Where the pickle is opened, on another machine perhaps, that text is resolved anew.
-
-    Raises:
-        ConfigError: A variable is not set, or not UTF-8; also where a pickle is opened.
-    """
-
-    def __init__(self, reference: str) -> None:
-        super().__init__(expanded(reference))
-        self._reference = reference
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self._reference,)
-
-
-def _reopened(reference: str) -> ResolvedSecret:
-    try:
-        return ResolvedSecret(reference)
-    except ConfigError as error:
-        raise ConfigError(
-            f"{error.message} in this process ({os.uname().nodename}): set it wherever rows are enriched"
-        ) from None
-
-
-def secret(text: str) -> SecretStr:
-    """Returns a secret that is given as it is, or as a text that refers to variables.
-
-    Raises:
-        ConfigError: A variable is not set, or not UTF-8.
-    """
-    return ResolvedSecret(text) if REFERENCE.search(text) and not _IS_CLOSED.get() else SecretStr(text)

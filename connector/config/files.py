@@ -14,6 +14,7 @@ from connector.base import environment
 from connector.base.decoding import loads
 from connector.base.environment import HALF
 from connector.base.errors import ConfigError
+from connector.base.secrets import secret
 from connector.base.suggestions import file_meant
 
 _VARIABLES: Final = {
@@ -65,7 +66,7 @@ def from_environment(data: dict[str, Any]) -> dict[str, Any]:
         if name not in given and (value := environment.variable(variable)):
             data[name] = f"${{{variable}}}" if name == "api_key" else value
     if isinstance(data.get("api_key"), str):
-        data["api_key"] = environment.secret(data["api_key"])
+        data["api_key"] = secret(data["api_key"])
     return data
 
 

@@ -25,10 +25,10 @@ from pydantic_core import PydanticCustomError
 
 from connector import stores
 from connector.base import schemas
-from connector.base.environment import ResolvedSecret, secret
 from connector.base.errors import ConfigError
 from connector.base.masking import bare_url, looks_secret
 from connector.base.records import JSON, Schema
+from connector.base.secrets import ResolvedSecret, secret
 from connector.config.files import undecodable
 from connector.config.problems import unknown
 from connector.http.auth import SCHEMES
