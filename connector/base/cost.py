@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from os import urandom
 from typing import Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +24,7 @@ FLEX_TIER: Final = "flex"
 """The tier of replies that may take minutes, for half the price."""
 
 _MILLION: Final = 1_000_000
+_ROUNDING: Final = 1e-9  # USD
 _MOST: Final = 100_000  # USD: no call costs more
 
 
@@ -152,6 +154,21 @@ def usd(reported: object) -> float | None:
     return cost if 0 <= cost <= _MOST else None
 
 
+class Together(Protocol):
+    """What all runs of a job have spent: see `connector.ledger.Spending`."""
+
+    @property
+    def cost_usd(self) -> float:
+        """USD."""
+
+    @property
+    def tokens(self) -> int:
+        """Input and output tokens."""
+
+    def add(self, key: bytes, cost_usd: float, tokens: int) -> None:
+        """Counts the reply to a request once, whoever pays for it or finds it again."""
+
+
 class Budget:
     """What a run has spent, and what a job, with the earlier runs whose replies it finds again, may spend.
 
@@ -181,6 +198,7 @@ class Budget:
         self._counted: set[int] = set()  # replies, by the beginning of their keys
         self._earlier_cost = 0.0
         self._earlier_tokens = 0
+        self._together: Together | None = None
         self.cost_usd = 0.0
         self.tokens = 0
 
@@ -191,13 +209,22 @@ class Budget:
 
     @property
     def earlier_usd(self) -> float:
-        """What earlier runs have spent, as far as their replies were found again."""
-        return self._earlier_cost
+        """What earlier runs have spent, as far as their replies were found again; and others, where they are known."""
+        return self.spent_usd - self.cost_usd
 
     @property
     def spent_usd(self) -> float:
         """What the job has spent."""
-        return self.cost_usd + self._earlier_cost
+        return self.cost_usd + self._earlier_cost if self._together is None else self._together.cost_usd
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit to keep."""
+        return self._is_limited
+
+    def share(self, together: Together) -> None:
+        """Counts what other runs of the same job spend, too."""
+        self._together = together
 
     def recall(self, outcome: Outcome) -> None:
         """Counts a reply that an earlier run has paid for; each counts once, however many rows it answers."""
@@ -205,6 +232,7 @@ class Budget:
             cost, tokens = self._used(outcome.provenance)
             self._earlier_cost += cost or 0.0
             self._earlier_tokens += tokens
+            self._tell(outcome.provenance, cost, tokens)
 
     def spend(self, outcome: Outcome) -> BudgetError | None:
         """Counts a paid reply. Returns the reason to stop once a limit is reached, or cannot be kept."""
@@ -216,6 +244,7 @@ class Budget:
         if not self._is_limited:
             return None
         self._is_new(provenance)
+        self._tell(provenance, cost, used)
         if self._max_cost is not None and cost is None and is_answer:
             return BudgetError(
                 "max_cost_usd: the limit cannot be kept, since the endpoint does not report costs: set prices"
@@ -229,16 +258,23 @@ class Budget:
     def reached(self) -> BudgetError | None:
         """Returns the reason to make no further call, once the job has spent all that it may spend."""
         cost, tokens = self.cost_usd + self._earlier_cost, self.tokens + self._earlier_tokens
+        others_cost, others_tokens, whose = self._earlier_cost, self._earlier_tokens, "earlier"
+        if self._together is not None:
+            cost, tokens, whose = self._together.cost_usd, self._together.tokens, "other"
+            others_cost, others_tokens = cost - self.cost_usd, tokens - self.tokens
         again = "raise it, then run the same command again; what is paid for is kept"
         if self._max_cost is not None and cost >= self._max_cost:
-            earlier = f" ({self._earlier_cost:.6g} by earlier runs)" if self._earlier_cost else ""
-            return BudgetError(f"max_cost_usd: {cost:.6g} of {self._max_cost:.6g} USD are spent{earlier}: {again}")
+            others = f" ({others_cost:.6g} by {whose} runs)" if others_cost > _ROUNDING else ""
+            return BudgetError(f"max_cost_usd: {cost:.6g} of {self._max_cost:.6g} USD are spent{others}: {again}")
         if self._max_tokens is not None and tokens >= self._max_tokens:
-            earlier = f" ({self._earlier_tokens:,} by earlier runs)" if self._earlier_tokens else ""
-            return BudgetError(
-                f"max_total_tokens: {tokens:,} of {self._max_tokens:,} tokens are used{earlier}: {again}"
-            )
+            others = f" ({others_tokens:,} by {whose} runs)" if others_tokens else ""
+            return BudgetError(f"max_total_tokens: {tokens:,} of {self._max_tokens:,} tokens are used{others}: {again}")
         return None
+
+    def _tell(self, provenance: Provenance, cost: float | None, tokens: int) -> None:
+        if self._together is not None:
+            key = bytes.fromhex(provenance.prompt_hash) if provenance.prompt_hash else urandom(16)
+            self._together.add(key, cost or 0.0, tokens)
 
     def _is_new(self, provenance: Provenance) -> bool:
         """Returns whether a reply was not counted yet, and takes note of it."""

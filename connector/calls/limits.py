@@ -7,17 +7,19 @@ be in flight. Only one thread uses it, so there are no locks.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from connector.base.amounts import counted
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError
 from connector.base.records import Reply
 from connector.calls.learned_rate import FIRST, SOON, LearnedRate, Suspicion
+from connector.calls.pace import MINUTE, Pace
+from connector.calls.shared_pace import SharedPace
 from connector.calls.waiting import Waiting, paced
 from connector.http.retry_after import empty_wait
+from connector.ledger import SharedTime
 
-_MINUTE: Final = 60.0
-_LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
 _SPARE: Final = 0.01  # the part of the tokens that is left free: what a call takes is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
@@ -27,32 +29,6 @@ _HOT: Final = 10  # refusals count 2, answers -1; from here on refusals are more
 _CHRONIC: Final = 32  # refusals that a limit does not explain, from which on it is doubted
 _BEARABLE: Final = 0.12  # so many for each answer are none
 _SLOW: Final = 0.1  # the part of the calls that may time out; with more, too many are in flight
-
-
-class Pace:
-    """Spreads `per_minute` units evenly over the minute, so that no window of 60 seconds holds more of them.
-
-    Args:
-        spare: The part that is left free, where what a call takes is known only afterwards.
-    """
-
-    def __init__(self, per_minute: float, spare: float = 0.0) -> None:
-        self.per_minute = per_minute
-        self._minute = (_MINUTE + 2 * _LATE) * (1 + spare)
-        self._next = -math.inf
-
-    def cost(self, units: float = 1.0) -> float:
-        """Returns the seconds of a minute that a call of so many units takes; a minute holds whole calls only."""
-        calls = self.per_minute // max(units, 1.0)
-        return self._minute / calls if calls else self._minute * units / self.per_minute
-
-    def delay(self, now: float) -> float:
-        """Returns the seconds until the next call may start; zero or less means at once."""
-        return self._next - now
-
-    def charge(self, now: float, cost: float) -> None:
-        """Takes note that a call starts: `cost` seconds must pass before the next; a negative cost is given back."""
-        self._next = max(self._next, now - _LATE) + cost
 
 
 class Adaptive:
@@ -185,6 +161,17 @@ class Limits:
         self._paused_until = -math.inf
         self._paused_by = ""
 
+    def share(self, time_of: Callable[[str], SharedTime]) -> None:
+        """Keeps the limits a minute together with other runs.
+
+        Args:
+            time_of: Returns the timeline of `requests`, or of `tokens`, that the runs share.
+        """
+        if self._requests:
+            self._requests = SharedPace(self._requests.per_minute, self._requests.spare, time_of("requests"))
+        if self._tokens:
+            self._tokens = SharedPace(self._tokens.per_minute, self._tokens.spare, time_of("tokens"))
+
     @property
     def concurrency(self) -> int:
         """Calls that seem to be admitted at a time."""
@@ -255,9 +242,12 @@ class Limits:
             self._requests.charge(now, self._requests.cost())
         charged = 0.0
         if self._tokens:
-            known = self._tokens_per_byte
-            charged = _MINUTE if known is None else self._tokens.cost(min(size * known, self._tokens.per_minute))
-            self._tokens.charge(now, charged)
+            known = self._tokens.known if self._tokens_per_byte is None else self._tokens_per_byte
+            if known is None:
+                charged = self._tokens.alone(now)
+            else:
+                charged = self._tokens.cost(min(size * known, self._tokens.per_minute))
+                self._tokens.charge(now, charged)
         return Ticket(self._adaptive.epoch, charged, self._number, now, others, is_tried)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
@@ -267,7 +257,7 @@ class Limits:
             self._suspicion = None
         wait = empty_wait(reply.headers)
         if wait is not None:
-            self._wait(now, min(wait, _MINUTE), _USED_UP)
+            self._wait(now, min(wait, MINUTE), _USED_UP)
         if self._tokens:
             usage = reply.body.get("usage")
             total = usage.get("total_tokens") if isinstance(usage, dict) else None
@@ -277,6 +267,7 @@ class Limits:
             self._tokens.charge(now, self._tokens.cost(tokens) - ticket.charged)
             known, seen = self._tokens_per_byte, tokens / max(size, 1)
             self._tokens_per_byte = seen if known is None else known + (seen - known) * 0.1
+            self._tokens.tell(self._tokens_per_byte)
 
     def failed(self, now: float, ticket: Ticket, in_flight: int, wait: float, error: RetryableError) -> None:
         """Takes note of a failure that may pass, while `in_flight` calls had none; its row waits `wait` seconds."""

@@ -26,6 +26,9 @@ __all__ = [
     "Ledger",
     "Location",
     "Member",
+    "Shared",
+    "SharedTime",
+    "Spending",
     "Stats",
     "Url",
     "keys_of",
@@ -69,6 +72,54 @@ class Found(NamedTuple):
     held: frozenset[bytes] = frozenset()
 
 
+class SharedTime(Protocol):
+    """A timeline that runs share: what one of them has taken, no other has. Nothing of it waits.
+
+    Attributes:
+        known: How many units a byte of a request takes, as any run has told last; `None` while none has.
+    """
+
+    known: float | None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether what was asked for has not been given yet."""
+
+    def ask(self, seconds: float) -> None:
+        """Asks for the next seconds that nobody has."""
+
+    def given(self) -> list[tuple[float, float]]:
+        """Returns the pieces that have been given since it was called last: from when to when, in monotonic seconds."""
+
+
+class Spending(Protocol):
+    """What all runs of a job have spent together, each reply counted once, whoever paid for it or found it again."""
+
+    @property
+    def cost_usd(self) -> float:
+        """USD, as far as is known here."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens, as far as is known here."""
+
+    def add(self, key: bytes, cost_usd: float, tokens: int) -> None:
+        """Counts a reply. The other runs learn of it with what is put or claimed next."""
+
+
+class Shared(Protocol):
+    """What runs that share a ledger have together besides replies."""
+
+    def time(self, name: str) -> SharedTime:
+        """Returns a timeline by its name."""
+
+    def spending(self, job: str) -> Spending:
+        """Returns what a job has spent; it begins anew where no run of it was alive for `JOB_GAP` seconds."""
+
+
+JOB_GAP: Final = 600.0
+
+
 class DamageError(StorageError):
     """What the ledger holds is damaged, so a run sets it aside."""
 
@@ -81,6 +132,10 @@ class Ledger(Protocol):
     """
 
     was_set_aside: Path | None
+
+    @property
+    def shared(self) -> Shared | None:
+        """What the runs have together; `None` where the ledger belongs to one, or they cannot."""
 
     @property
     def path(self) -> Location:

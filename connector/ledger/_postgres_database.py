@@ -62,10 +62,20 @@ _TABLES: Final = (
     """,
     f"CREATE UNLOGGED TABLE {SCHEMA}.holder (id bigint PRIMARY KEY, expires timestamptz NOT NULL)",
     f"CREATE UNLOGGED TABLE {SCHEMA}.claim (key bytea PRIMARY KEY, holder bigint NOT NULL)",
+    f"CREATE UNLOGGED TABLE {SCHEMA}.pace (name text PRIMARY KEY, next float8 NOT NULL, known float8)",
+    f"CREATE TABLE {SCHEMA}.counted (job text, key bytea, PRIMARY KEY (job, key))",
+    f"""
+    CREATE TABLE {SCHEMA}.spent (
+      job text PRIMARY KEY,
+      cost float8 NOT NULL,
+      tokens bigint NOT NULL,
+      alive_at timestamptz NOT NULL
+    )
+    """,
     f"CREATE TABLE {SCHEMA}.format (version int NOT NULL)",
     f"INSERT INTO {SCHEMA}.format VALUES ({VERSION})",  # noqa: S608 - names from above
 )
-"""Claims need not outlive the server: they take no part in its journal, and cost no wait for its disk."""
+"""Claims and paces need not outlive the server: they take no part in its journal, and cost no wait for its disk."""
 
 _LOST: Final = ("08", "40001", "40P01", "53300", "57P", "58000")
 """SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, conflicts, too many clients, shutdown."""

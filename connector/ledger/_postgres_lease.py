@@ -1,12 +1,15 @@
 """The lease of a run that shares a ledger: while it is renewed, nobody else makes the calls that the run has claimed.
 
-A thread renews it over a connection of its own, so that it holds however long the run's consumer takes for a row.
+A thread renews it over a connection of its own, so that it holds however long the run's consumer takes for a row. The
+same thread runs errands, so that what a run asks the others for keeps no call waiting.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +21,7 @@ SECONDS: Final = 8
 """How long a lease holds without being renewed."""
 
 _BEAT: Final = 1.5  # seconds between two renewals
+_PAUSE: Final = 0.5  # seconds after an error
 _LOG: Final = logging.getLogger(__name__)
 
 _HOLD: Final = f"""
@@ -35,19 +39,26 @@ _REAP: Final = f"""
 """  # noqa: S608 - a name from above
 """Frees what runs that are gone had claimed; whoever comes first does it."""
 
+Errand = Callable[[psycopg.Connection[Any]], None]
+
 
 class Lease:
     """The lease of one run.
 
     Attributes:
         has_lapsed: Whether it ran out meanwhile, so that others may have made this run's calls. It then holds again.
+        at_beats: What is done whenever it is renewed.
+        when_woken: What is done whenever `wake` is called, too.
     """
 
     def __init__(self, database: Database, holder: int) -> None:
         self.has_lapsed = False
+        self.at_beats: list[Errand] = []
+        self.when_woken: list[Errand] = []
         self._database = database
         self._holder = holder
-        self._ended = threading.Event()
+        self._has_ended = False
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger lease", daemon=True)
 
     def begin(self, db: psycopg.Connection[Any]) -> None:
@@ -55,9 +66,14 @@ class Lease:
         self.renew(db)
         self._thread.start()
 
+    def wake(self) -> None:
+        """Lets the errands be run now."""
+        self._woken.set()
+
     def end(self) -> None:
         """Renews it no longer."""
-        self._ended.set()
+        self._has_ended = True
+        self.wake()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -76,14 +92,23 @@ class Lease:
 
     def _run(self) -> None:
         db: psycopg.Connection[Any] | None = None
-        while not self._ended.wait(_BEAT):
+        due = time.monotonic() + _BEAT
+        while not self._has_ended:
+            self._woken.wait(max(0.0, due - time.monotonic()))
+            self._woken.clear()
             try:
                 if db is None or db.closed:
                     db = self._database.connect()
-                if self.renew(db):
-                    self.has_lapsed = True
+                for errand in self.when_woken:
+                    errand(db)
+                if time.monotonic() >= due:
+                    due = time.monotonic() + _BEAT
+                    self.has_lapsed |= self.renew(db)
+                    for errand in self.at_beats:
+                        errand(db)
             except psycopg.Error as error:  # the run itself waits for the database, and says so
                 _LOG.debug("the lease could not be renewed: %s", self._database.said(error))
+                due = time.monotonic() + _PAUSE
                 if db is not None:
                     db.close()
         if db is not None:

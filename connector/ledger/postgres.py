@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger import Entry, Found, Location, Stats, Url
+from connector.ledger import Entry, Found, Location, Shared, Stats, Url
 from connector.ledger._postgres_database import SCHEMA, Database, is_lost
 from connector.ledger._postgres_lease import Lease
+from connector.ledger._postgres_shared import DatabaseSpending, DatabaseTime
 from connector.ledger._reply_format import decoded, encoded
 
 T = TypeVar("T")
@@ -99,6 +100,7 @@ class PostgresLedger:
         self._db: psycopg.Connection[Any] | None = None
         self.holder = random.SystemRandom().getrandbits(63)
         self.lease: Lease | None = None
+        self._spending: DatabaseSpending | None = None
         self._claimed: set[bytes] = set()
         self._released: list[bytes] = []
         self._patience = _OPENING
@@ -108,6 +110,26 @@ class PostgresLedger:
             self.close()
             raise
         self._patience = PATIENCE
+
+    @property
+    def shared(self) -> Shared:
+        """See `connector.ledger.Ledger.shared`."""
+        return self
+
+    def time(self, name: str) -> DatabaseTime:
+        """See `connector.ledger.Shared.time`."""
+        lease = self._act("read", self._keep_lease)
+        shared = DatabaseTime(name, lease.wake)
+        lease.when_woken.append(shared.take)
+        return shared
+
+    def spending(self, job: str) -> DatabaseSpending:
+        """See `connector.ledger.Shared.spending`."""
+        lease = self._act("read", self._keep_lease)
+        spending = self._spending = DatabaseSpending(job)
+        self._act("written", spending.begin)
+        lease.at_beats.append(spending.stay_alive)
+        return spending
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """See `connector.ledger.Ledger.get`."""
@@ -129,14 +151,12 @@ class PostgresLedger:
 
         def claimed(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
             self._keep_lease(db)
-            with db.pipeline():
-                self._send_released(db)
+            with self._sending(db):
                 db.execute(_CLAIM, asked)
                 rows = db.execute(_FIND, asked, binary=True)
             return rows.fetchall()
 
         rows = self._act("read", claimed)
-        self._released.clear()
         known = {row[0]: self._decoded(row) for row in rows if row[1] is not None}
         mine = {row[0] for row in rows if row[6]}
         self._released += mine & known.keys()  # a reply came while the claim was made
@@ -155,13 +175,11 @@ class PostgresLedger:
         self.release(rows)
 
         def stored(db: psycopg.Connection[Any]) -> None:
-            with db.transaction(), db.pipeline():
+            with self._sending(db):
                 for some in _chunks(sorted(rows.values())):
                     db.execute(_PUT, list(map(list, zip(*some, strict=True))))
-                self._send_released(db)
 
         self._act("written", stored)
-        self._released.clear()
 
     def entries(self) -> Iterator[Entry]:
         """See `connector.ledger.Ledger.entries`; over a connection of its own, so that it may be left half way."""
@@ -227,10 +245,14 @@ class PostgresLedger:
         self._act("written", lambda db: db.execute(statement, [name]))
 
     def rest(self) -> None:
-        """See `connector.ledger.Ledger.rest`: gives up what was released."""
-        if self._released:
-            self._act("written", self._send_released)
-            self._released.clear()
+        """See `connector.ledger.Ledger.rest`: gives up what was released, and tells what was spent."""
+
+        def told(db: psycopg.Connection[Any]) -> None:
+            with self._sending(db):
+                pass
+
+        if self._released or (self._spending is not None and self._spending.has_more):
+            self._act("written", told)
 
     def close(self) -> None:
         """See `connector.ledger.Ledger.close`. What this run has claimed and not answered is free for the others."""
@@ -248,7 +270,7 @@ class PostgresLedger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _keep_lease(self, db: psycopg.Connection[Any]) -> None:
+    def _keep_lease(self, db: psycopg.Connection[Any]) -> Lease:
         """Makes this run a holder, at its first claim; and again, with its claims, if its lease ran out meanwhile."""
         if self.lease is None:
             lease = Lease(self._database, self.holder)
@@ -257,10 +279,21 @@ class PostgresLedger:
         elif self.lease.has_lapsed:
             self.lease.has_lapsed = False
             db.execute(_RENEW, {"keys": sorted(self._claimed), "holder": self.holder})
+        return self.lease
 
-    def _send_released(self, db: psycopg.Connection[Any]) -> None:
-        if self._released:
-            db.execute(_RELEASE, [sorted(self._released), self.holder])
+    @contextmanager
+    def _sending(self, db: psycopg.Connection[Any]) -> Iterator[None]:
+        """Sends what is asked inside in one round trip, with what was released and spent since the last one."""
+        counted = None
+        with db.pipeline():
+            yield
+            if self._released:
+                db.execute(_RELEASE, [sorted(self._released), self.holder])
+            if self._spending is not None and self._spending.has_more:
+                counted = self._spending.send(db)
+        if counted is not None and self._spending is not None:
+            self._spending.told(counted)
+        self._released.clear()
 
     def _act(self, what: str, act: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Returns what `act` does with the connection, which is made anew, and `act` repeated, where it is lost."""

@@ -46,6 +46,7 @@ class SqliteLedger:
     ) -> None:
         self.path = path and path.absolute()  # the process may change its working directory
         self.was_set_aside: Path | None = None
+        self.shared = None
         self._now = now
         self._pending: dict[int, int] = {}  # the replies that `place` does not have yet: mark to id
         self._last = 0

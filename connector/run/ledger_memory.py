@@ -56,6 +56,7 @@ class Remembering:
     ) -> None:
         self.path = own.path
         self.was_set_aside = own.was_set_aside
+        self.shared = own.shared
         self._own = own
         self._earlier = earlier
         self._opening = opening

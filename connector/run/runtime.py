@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import cache
+from hashlib import blake2b
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
@@ -148,6 +149,12 @@ def preview_ledger(config: Config) -> Location:
     return ledger_path(config, purpose=_PREVIEWS)
 
 
+def job_of(config: Config) -> str:
+    """Returns what a budget is for: the requests of one prompt with its parameters to one endpoint, whichever rows."""
+    asked = (config.request_format, config.system_prompt, config.prompt, config.model, config.output_schema)
+    return blake2b(repr((config.identity, asked, config.streams)).encode(), digest_size=16).hexdigest()
+
+
 def memory_of(plan: Plan) -> Path | None:
     """Returns the file that remembers the fallbacks of a plan's endpoint; none without a ledger on disk."""
     return None if plan.config.cache == IN_MEMORY else path_of(plan.url)
@@ -240,10 +247,20 @@ class Runtime:
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
         self.ledger = remembering(_opened(ledger, waiting or _patience(self.control.stop)))
+        self._share(session.limits)
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
         self.summary.pricing = plan.pricing
         self.kept = 0
+
+    def _share(self, limits: Limits) -> None:
+        """Keeps limits and budget together with the runs that share the ledger: limits by endpoint, budgets by job."""
+        shared, config = self.ledger.shared, self.plan.config
+        if shared is None:
+            return
+        limits.share(lambda name: shared.time(f"{name}\n{config.identity}"))
+        if self.budget.is_limited:
+            self.budget.share(shared.spending(job_of(config)))
 
     def run(
         self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False

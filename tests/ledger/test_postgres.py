@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
 from connector.ledger import Url
 from connector.ledger._postgres_database import SCHEMA, VERSION, Database
+from connector.ledger._postgres_shared import DatabaseTime
 from connector.ledger.postgres import PostgresLedger
 from tests.databases import Base, base
 
@@ -174,3 +176,54 @@ def test_a_connection_sees_to_it_that_a_commit_is_on_disk(database: Base) -> Non
             assert db.execute("SHOW synchronous_commit").fetchone() == ("on",)
     finally:
         database.run("ALTER ROLE postgres RESET synchronous_commit")
+
+
+def test_no_part_of_a_timeline_is_given_twice(opened: Callable[[], PostgresLedger], database: Base) -> None:
+    with Database(Url(database.url)).connect() as db:
+        times = [DatabaseTime("requests", lambda: None, lambda: 0.0) for _ in range(3)]
+        assert not opened().get(KEYS)
+        for each in times * 4:
+            each.ask(100.0)
+            each.take(db)
+            assert not each.is_asked
+    pieces = sorted(piece for each in times for piece in each.given())
+    assert len(pieces) == 12
+    for (_, ended), (began, _) in itertools.pairwise(pieces):
+        assert began > ended - 1, "as told by the database's clock, which goes on meanwhile"
+
+
+def test_what_one_run_has_found_out_of_a_request_the_others_know(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    opened()
+    with Database(Url(database.url)).connect() as db:
+        one, other = (DatabaseTime("tokens", lambda: None) for _ in range(2))
+        one.known = 0.25
+        for each in (one, other):
+            each.ask(0.1)
+            each.take(db)
+    assert other.known == 0.25
+
+
+def test_what_the_runs_of_a_job_spend_is_added_up_and_each_reply_counts_once(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    one, other, stranger = opened(), opened(), opened()
+    mine, theirs, apart = one.spending("job"), other.spending("job"), stranger.spending("another")
+    mine.add(KEYS[0], 0.5, 10)
+    assert (mine.cost_usd, mine.tokens) == (0.5, 10), "also before the others are told"
+    one.put([(KEYS[0], REPLY)])
+    theirs.add(KEYS[0], 0.5, 10)
+    theirs.add(KEYS[1], 0.25, 5)
+    other.claim(KEYS[2:3])
+    mine.add(KEYS[3], 1.0, 1)
+    one.rest()
+    assert (theirs.cost_usd, theirs.tokens) == (0.75, 15)
+    assert (mine.cost_usd, mine.tokens) == (1.75, 16)
+    assert apart.tokens == 0
+    late = opened()
+    assert late.spending("job").tokens == 16
+    for run in (one, other, late):
+        run.close()
+    database.run(f"UPDATE {SCHEMA}.spent SET alive_at = clock_timestamp() - interval '1 hour'")
+    assert opened().spending("job").tokens == 0, "no run of it was alive for long: it is another job"

@@ -1,0 +1,52 @@
+"""The pace of one limit: so many units a minute, requests or tokens, spread evenly over it."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+MINUTE: Final = 60.0
+_LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
+
+
+class Pace:
+    """Spreads `per_minute` units evenly over the minute, so that no window of 60 seconds holds more of them.
+
+    Args:
+        spare: The part that is left free, where what a call takes is known only afterwards.
+    """
+
+    def __init__(self, per_minute: float, spare: float = 0.0) -> None:
+        self.per_minute = per_minute
+        self.spare = spare
+        self._minute = (MINUTE + 2 * _LATE) * (1 + spare)
+        self._next = -math.inf
+
+    @property
+    def known(self) -> float | None:
+        """How many units a byte of a request takes, where other runs have found that out."""
+        return None
+
+    def cost(self, units: float = 1.0) -> float:
+        """Returns the seconds of a minute that a call of so many units takes; a minute holds whole calls only."""
+        calls = self.per_minute // max(units, 1.0)
+        return self._minute / calls if calls else self._minute * units / self.per_minute
+
+    def delay(self, now: float) -> float:
+        """Returns the seconds until the next call may start; zero or less means at once."""
+        return self._next - now
+
+    def charge(self, now: float, cost: float) -> None:
+        """Takes note that a call starts: `cost` seconds must pass before the next; a negative cost is given back."""
+        self._next = max(self._next, now - _LATE) + cost
+
+    def alone(self, now: float) -> float:
+        """Takes note that a call starts of which nothing is known: no other does until it is charged.
+
+        Returns what it is charged with until then.
+        """
+        self.charge(now, MINUTE)
+        return MINUTE
+
+    def tell(self, units_per_byte: float) -> None:
+        """Takes note of how many units a byte of a request takes."""
