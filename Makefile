@@ -31,7 +31,12 @@ $(VENV)/.bench: $(VENV)/.base
 	  --constraint .venv-lowest/constraints.txt --editable ".[test]"
 	@touch $@
 
-.PHONY: help demo fast test check format lint types drift spec picture lowest pythons bench profile build clean
+BUILDER ?= $(shell command -v docker || command -v podman || command -v buildah)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' connector/base/version.py)
+LOCK := .venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make lock"
+
+.PHONY: help demo fast test check format lint types drift spec picture lowest pythons bench profile image lock build clean
 
 help:  ## list what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -84,6 +89,17 @@ bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS="langcha
 profile: $(VENV)/.bench  ## what each stage of a row costs, and whether it keeps within its budget
 	$(BIN)/python -m tests.bench --only stages
 	$(BIN)/python -m pytest tests/bench/budgets.py --quiet --benchmark-columns=min,median,rounds
+
+image:  ## build Airbyte's images with docker, podman or buildah (BASE=image, BUILDER=program, IMAGE_ARGS=--options)
+	@for role in source destination; do \
+	  $(BUILDER) build $(IMAGE_ARGS) $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) \
+	    --target $$role --tag $$role-openai-compatible:$(VERSION) . || exit; \
+	done
+
+lock:  ## pin the libraries of the images anew, each with its hashes
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv; }
+	$(LOCK) pyproject.toml $(addprefix --extra=,prices postgresql mariadb duckdb) --output-file image/requirements.lock
+	echo "setuptools>=77" | $(LOCK) - --output-file image/build.lock
 
 build: $(VENV)/.base  ## build the wheel and the source archive into dist/
 	$(PIP) build

@@ -1,24 +1,64 @@
-"""Where files are that a user may delete at any time: the XDG Base Directory Specification's `XDG_CACHE_HOME`."""
+"""Where files are that a user may delete at any time: the XDG Base Directory Specification's `XDG_CACHE_HOME`.
+
+Where the user has no home, or none to write to, as in most containers, they are in a folder of this user alone among
+the temporary files, which may be gone when the container is.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISDIR
+from tempfile import gettempdir
+from typing import Final
 
 from connector.base.errors import ConfigError
+
+_LOG: Final = logging.getLogger(__name__)
+_FOLDER: Final = "openai-compatible"
+_OTHERS: Final = 0o077
+_TEMPORARY: Final = (
+    "the home directory of this user cannot be written to, so replies are kept in %s, for as long as that stays: set "
+    "cache, or XDG_CACHE_HOME to a folder that lasts"
+)
 
 
 def cached(subject: str, suffix: str) -> Path:
     """Returns the file that is kept about `subject`, which is only hashed.
 
     Raises:
-        ConfigError: This user has no home directory.
+        ConfigError: This user has no folder to write to.
     """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path raises without one
-    if home.startswith("~"):
-        raise ConfigError("this user has no home directory: set HOME or XDG_CACHE_HOME to a folder of yours")
-    return Path(home) / "openai-compatible" / f"{blake2b(subject.encode(), digest_size=8).hexdigest()}.{suffix}"
+    usual = Path(home) / _FOLDER
+    folder = _temporary() if home.startswith("~") or not _is_writable(usual) else usual
+    return folder / f"{blake2b(subject.encode(), digest_size=8).hexdigest()}.{suffix}"
+
+
+def _is_writable(directory: Path) -> bool:
+    """Returns whether files can be made in a directory, or it can be made itself."""
+    there = next((each for each in (directory, *directory.parents) if each.exists()), directory)
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+@cache
+def _temporary() -> Path:
+    """Makes the folder of this user among the temporary files, and warns of it once."""
+    try:
+        folder = Path(gettempdir()) / f"{_FOLDER}-{os.geteuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise ConfigError(
+            f"there is no folder to keep replies in ({error}): set XDG_CACHE_HOME or TMPDIR to a folder of yours"
+        ) from error
+    if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
+        raise ConfigError(f"{folder} is not this user's alone: remove it, or set XDG_CACHE_HOME to a folder of yours")
+    _LOG.warning(_TEMPORARY, folder)
+    return folder
 
 
 def make_private_directory(directory: Path) -> None:
