@@ -19,6 +19,7 @@ from collections.abc import Callable
 from datetime import date
 from fractions import Fraction
 from functools import lru_cache
+from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -145,7 +146,10 @@ def _with(schema: Schema, branch: Schema | bool) -> Schema:
 
 
 def _kind(schema: Schema) -> str:
-    kinds = schema.get("type", "object" if "properties" in schema else "array" if "items" in schema else "string")
+    kinds = schema.get(
+        "type",
+        "object" if "properties" in schema else "array" if schema.keys() & {"items", "prefixItems"} else "string",
+    )
     return kinds if isinstance(kinds, str) else next((kind for kind in kinds if kind != "null"), "null")
 
 
@@ -166,11 +170,18 @@ def _object(schema: Schema, at: _At) -> JSON:
 
 
 def _array(schema: Schema, at: _At) -> JSON:
-    """Returns items of the sentences in turn: as few as the schema allows, but one if possible."""
+    """Returns items of the sentences in turn: as few as the schema allows, but one, and all of a tuple, if possible."""
+    first, rest = schema.get("prefixItems", []), schema.get("items", True)
     least, sentences = int(schema.get("minItems", 0)), _sentences(at.text)
-    count = min(max(least, 0 if at.deep else 1), int(schema.get("maxItems", _MOST)), _MOST)
-    texts = (sentences[index % len(sentences)] for index in range(count))
-    return [_value(schema.get("items", True), at._replace(path=(*at.path, "items"), text=text)) for text in texts]
+    usual = 0 if at.deep else len(first) or 1
+    count = min(max(least, usual), int(schema.get("maxItems", _MOST)), _MOST)
+    return [
+        _value(
+            first[place] if place < len(first) else rest,
+            at._replace(path=(*at.path, str(place) if place < len(first) else "items"), text=text),
+        )
+        for place, text in zip(range(count), cycle(sentences), strict=False)
+    ]
 
 
 def _string(schema: Schema, at: _At) -> JSON:

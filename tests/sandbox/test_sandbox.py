@@ -534,6 +534,17 @@ def test_the_formats_are_what_they_say(client: Client) -> None:
     assert uuid.UUID(made["uuid"]).variant == uuid.RFC_4122
 
 
+@pytest.mark.parametrize(
+    ("more", "length"),
+    [({"minItems": 2, "maxItems": 2}, 2), ({"items": False}, 2), ({"items": {"type": "boolean"}, "minItems": 4}, 4)],
+)
+def test_each_place_of_a_tuple_has_a_value_of_its_own_type(client: Client, more: dict[str, Any], length: int) -> None:
+    pair = {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], **more}
+    schema = {"type": "object", "properties": {"pair": pair}, "required": ["pair"]}
+    made = client.fill(schema)
+    assert [type(value) for value in made["pair"]] == [str, int, bool, bool][:length]
+
+
 def test_an_array_has_an_item_for_each_sentence_that_it_asks_for(client: Client) -> None:
     items = {"type": "object", "properties": {"points": {"type": "array", "items": {"type": "string"}, "minItems": 2}}}
     assert client.fill(items) == {"points": ["Arrived late.", "The box was damaged."]}
