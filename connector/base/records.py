@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
@@ -89,6 +90,14 @@ class Record:
     stream: str = ""
     problem: str = ""
     span: Span | None = field(default=None, compare=False, repr=False)
+
+
+class Part(NamedTuple):
+    """One file among several that are read as one table: the index of its first row, and the columns that it has."""
+
+    name: str
+    first: int
+    columns: AbstractSet[str]
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from connector.run.forecast import forecast, refusal, unsendable, warning
 from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.plan import Plan
 from connector.stores import Source
+from connector.stores.formats import parts_of
 
 _PATIENCE: Final = 1.0  # seconds that nobody takes for hanging
 _EVERY: Final = 0.2  # seconds between two lines
@@ -38,7 +39,7 @@ def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> int | 
     if not source.columns:
         return source.rows
     live = is_terminal(sys.stderr) and not quiet
-    rows, causes = unsendable(watched(source.read(), source.rows, live=live), plan, stop)
+    rows, causes = unsendable(watched(source.read(), source.rows, live=live), plan, stop, parts_of(source))
     refused = refusal(rows, causes, plan.config.max_template_error_percent)
     if refused is not None:
         raise refused
@@ -87,7 +88,8 @@ def dry_run(
         own = ledgers.opened(None) if path is None or is_new else open_ledger(path)
         ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
         items = watched(source.read(), source.rows, live=is_terminal(sys.stderr))
-        found = forecast(items, plan, stack.enter_context(ledger), stop, retry_failed=retry_failed)
+        parts = parts_of(source)
+        found = forecast(items, plan, stack.enter_context(ledger), stop, retry_failed=retry_failed, parts=parts)
     write(sys.stdout, f"{found}\n")
     refused = refusal(found.rows, found.causes, plan.config.max_template_error_percent)
     if refused is not None:

@@ -39,6 +39,7 @@ from connector.run.runtime import Runtime
 from connector.run.summary import Summary
 from connector.signals import interruptible
 from connector.stores import DEAD_LETTER, Sink, Source
+from connector.stores.formats import parts_of
 
 
 def arguments(parser: Parser) -> None:
@@ -131,6 +132,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             plan,
             path,
             stop=stop,
+            summary=Summary(parts=parts_of(source)),
             waiting=progress.ledger_is_busy(stop),
             remembering=remembering(earlier, quiet=arguments.quiet),
         )

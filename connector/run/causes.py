@@ -7,15 +7,17 @@ what is quoted, and the row's own texts.
 from __future__ import annotations
 
 import re
-from bisect import insort
+from bisect import bisect, insort
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from connector.base.amounts import counted
-from connector.base.errors import parted
-from connector.base.records import Outcome, Status
+from connector.base.errors import TemplateError, parted
+from connector.base.records import Outcome, Part, Status
+from connector.base.suggestions import there_are
 
 _MOST_CAUSES: Final = 1_000
 _MOST_ROWS: Final = 5  # numbers of rows that are kept for each cause
@@ -43,6 +45,7 @@ _IN_TEMPLATE: Final = re.compile(r" fails on this row: |not JSON: ")
 """What stands in a template error behind the template itself, and is different for each row."""
 
 _TEMPLATES: Final = ("request_format", "prompt", "system_prompt", "where")
+_NULL_COLUMN: Final = re.compile(r'(?P<where>[^"]*?)column "(?P<name>[^"]*)" is null')
 _IS_NULL: Final = " is null; "
 _INSTEAD: Final = " says what to send instead"
 _QUOTES: Final = "\"'"
@@ -60,6 +63,7 @@ class Cause:
         change: What to change; empty where the error does not say.
         rows: The first of their numbers, from 1.
         stream: Their stream; empty where the run has only one.
+        places: The same rows by their file and their number in it, where the input is several files.
     """
 
     count: int
@@ -69,10 +73,12 @@ class Cause:
     change: str
     rows: tuple[int, ...]
     stream: str = ""
+    places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told, more = ", ".join(f"{row:,}" for row in self.rows[:_ROWS_TOLD]), self.count > _ROWS_TOLD
-        rows = f" ({'row' if self.count == 1 else 'rows'} {told}{', …' if more else ''})" if told else ""
+        word = "" if self.places else "row " if self.count == 1 else "rows "
+        told = ", ".join((self.places or [f"{row:,}" for row in self.rows])[:_ROWS_TOLD])
+        rows = f" ({word}{told}{', …' if self.count > _ROWS_TOLD else ''})" if told else ""
         change = f" → {self.change}" if self.change else ""
         stream = f'stream "{self.stream}": ' if self.stream else ""
         reason = self.reason if len(self.reason) <= _LONGEST_TOLD else f"{self.reason[: _LONGEST_TOLD - 1]}{_GAP}"
@@ -80,7 +86,7 @@ class Cause:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON values."""
-        return {**asdict(self), "status": self.status.value, "rows": list(self.rows)}
+        return {**asdict(self), "status": self.status.value, "rows": list(self.rows), "places": list(self.places)}
 
 
 class _Message(NamedTuple):
@@ -99,12 +105,13 @@ class _Message(NamedTuple):
         return self[:-1]
 
     @classmethod
-    def of(cls, outcome: Outcome) -> _Message:
-        """Reads the error of a failed row."""
+    def of(cls, outcome: Outcome, part: Part | None = None) -> _Message:
+        """Reads the error of a failed row, which is of this file."""
         status, stream, error = outcome.status, outcome.record.stream, outcome.provenance.error
         if error is None:
             return cls(status, "", None, stream, (f"the row is {status}",), ())
-        constant, varying = _parts(error.class_, error.message[:_LONGEST], outcome.record.data)
+        message = error.message if part is None else _by_file(error.class_, error.message, part)
+        constant, varying = _parts(error.class_, message[:_LONGEST], outcome.record.data)
         return cls(status, error.class_, error.http_status, stream, tuple(constant), tuple(varying))
 
     @classmethod
@@ -133,12 +140,13 @@ class _Group:
             pairs = zip(self._varying, varying, strict=True)
             self._varying = tuple(mine if mine == other else _GAP for mine, other in pairs)
 
-    def cause(self, *, names_stream: bool) -> Cause:
+    def cause(self, parts: Sequence[Part], *, names_stream: bool) -> Cause:
         first = self._first
-        parts = chain.from_iterable(zip(first.constant, (*self._varying, ""), strict=True))
-        reason, change = _told("".join(parts))
+        texts = chain.from_iterable(zip(first.constant, (*self._varying, ""), strict=True))
+        reason, change = _told("".join(texts))
         stream = first.stream if names_stream else ""
-        return Cause(self.count, first.status, first.error, reason, change, tuple(self.rows), stream)
+        places = tuple(_place(row, parts) for row in self.rows) if parts else ()
+        return Cause(self.count, first.status, first.error, reason, change, tuple(self.rows), stream, places)
 
     @property
     def stream(self) -> str:
@@ -146,14 +154,19 @@ class _Group:
 
 
 class Causes:
-    """Counts failed rows by their cause. Of more than 1,000 different causes, the later ones count as one."""
+    """Counts failed rows by their cause. Of more than 1,000 different causes, the later ones count as one.
 
-    def __init__(self) -> None:
+    Attributes:
+        parts: Which rows are of which file, where the input is several.
+    """
+
+    def __init__(self, parts: Sequence[Part] = ()) -> None:
+        self.parts = parts
         self._groups: dict[tuple[Any, ...], _Group] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Counts a failed row."""
-        message = _Message.of(outcome)
+        message = _Message.of(outcome, _part_of(outcome.record.index, self.parts))
         group = self._groups.get(message.key)
         if group is None and len(self._groups) >= _MOST_CAUSES:
             message = _Message.other(outcome)
@@ -164,14 +177,14 @@ class Causes:
 
     def key(self, outcome: Outcome) -> Hashable:
         """Returns the key of the cause that a failed row was counted for."""
-        key = _Message.of(outcome).key
+        key = _Message.of(outcome, _part_of(outcome.record.index, self.parts)).key
         return key if key in self._groups else _Message.other(outcome).key
 
     def items(self) -> Iterator[tuple[Hashable, Cause]]:
         """Yields the causes, each with its key, those of the most rows first."""
         groups = sorted(self._groups.items(), key=lambda each: (-each[1].count, each[1].rows))
         names_stream = len({group.stream for _, group in groups}) > 1
-        return ((key, group.cause(names_stream=names_stream)) for key, group in groups)
+        return ((key, group.cause(self.parts, names_stream=names_stream)) for key, group in groups)
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -188,6 +201,26 @@ def failures(causes: Sequence[Cause], head: str) -> list[str]:
     rest = causes[_TOP:]
     more = f"  {sum(each.count for each in rest):,} × for {counted(len(rest), 'further reason')}"
     return [f"{head}:", *(f"  {each}" for each in causes[:_TOP]), *([more] if rest else [])]
+
+
+def _part_of(index: int, parts: Sequence[Part]) -> Part | None:
+    """Returns the file that a row is of, by its index; `None` where the input is not several files."""
+    return parts[bisect(parts, index, key=attrgetter("first")) - 1] if parts else None
+
+
+def _place(row: int, parts: Sequence[Part]) -> str:
+    """Returns the file of a row, and its number in it."""
+    part = _part_of(row - 1, parts)
+    return f"{row:,}" if part is None else f"{part.name} row {row - part.first:,}"
+
+
+def _by_file(kind: str, message: str, part: Part) -> str:
+    """Returns the message for a row whose cell is null because its file has no such column."""
+    null = _NULL_COLUMN.match(message) if kind == TemplateError.__name__ else None
+    if null is None or null["name"] in part.columns:
+        return message
+    there = there_are(null["name"], sorted(part.columns))
+    return f'{null["where"]}{part.name} has no column "{null["name"]}", as other inputs have; {there}'
 
 
 def _parts(kind: str, message: str, row: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from connector.base.amounts import counted, dollars, duration
 from connector.base.cost import Pricing
 from connector.base.errors import ConfigError, TemplateError
 from connector.base.price_list import EXTRA
-from connector.base.records import Outcome, Provenance, Record, Status, Usage
+from connector.base.records import Outcome, Part, Provenance, Record, Status, Usage
 from connector.engines import Call, Stop
 from connector.ledger import Ledger
 from connector.run.causes import Cause, Causes, failures
@@ -90,15 +90,15 @@ class Forecast:
         return {**asdict(self), "causes": [each.to_dict() for each in self.causes]}
 
 
-def unsendable(items: Iterable[object], plan: Plan, stop: Stop) -> tuple[int, list[Cause]]:
+def unsendable(items: Iterable[object], plan: Plan, stop: Stop, parts: Sequence[Part] = ()) -> tuple[int, list[Cause]]:
     """Renders every row. Returns how many there are, and why no request can be made of some of them.
 
-    A row that could not be read is left out: `on_bad_input` has decided about it.
+    A row that could not be read is left out: `on_bad_input` has decided about it. `parts` tells which is of which file.
 
     Raises:
         BaseException: The reason of `stop`, once it has one.
     """
-    rows, causes = 0, Causes()
+    rows, causes = 0, Causes(parts)
     for record in _records(items, stop):
         rows += 1
         if not record.problem:
@@ -127,7 +127,13 @@ def warning(rows: int, causes: Sequence[Cause]) -> str:
 
 
 def forecast(
-    items: Iterable[object], plan: Plan, ledger: Ledger | None, stop: Stop, *, retry_failed: bool = False
+    items: Iterable[object],
+    plan: Plan,
+    ledger: Ledger | None,
+    stop: Stop,
+    *,
+    retry_failed: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Forecast:
     """Finds out what a run would do with a table. It needs 8 bytes of memory for each row that has to be called.
 
@@ -135,11 +141,12 @@ def forecast(
         items: What a source yields.
         ledger: The ledger of the run; `None` where it has none yet.
         retry_failed: Whether the run would call again for rows whose reply was not a success.
+        parts: Which rows are of which file, where there are several.
 
     Raises:
         BaseException: The reason of `stop`, once it has one.
     """
-    tally, causes = _Tally(plan, ledger, retry_failed=retry_failed), Causes()
+    tally, causes = _Tally(plan, ledger, retry_failed=retry_failed), Causes(parts)
     rows = skipped = unreadable = 0
     for record in _records(items, stop):
         rows += 1

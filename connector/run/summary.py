@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.clock import Clock
 from connector.base.cost import Pricing
-from connector.base.records import Outcome, Provenance, Status
+from connector.base.records import Outcome, Part, Provenance, Status
 from connector.engines import Gauge
 from connector.run.causes import Cause, Causes, failures
 from connector.run.pipeline import Result
@@ -20,6 +20,7 @@ class Summary:
 
     Args:
         gauge: What the engine counts; `None` where the outcomes are all that is known.
+        parts: Which rows are of which file, where the input is several.
 
     Attributes:
         gauge: The same. It may come later than the summary.
@@ -33,13 +34,13 @@ class Summary:
         seconds: How long the run has taken.
     """
 
-    def __init__(self, gauge: Gauge | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, gauge: Gauge | None = None, clock: Clock | None = None, parts: Sequence[Part] = ()) -> None:
         self.gauge = gauge
         self.pricing: Pricing | None = None
         self._now = (clock or Clock()).monotonic
         self._began = self._now()
         self._ended: float | None = None
-        self._causes = Causes()
+        self._causes = Causes(parts)
         self.statuses: Counter[Status] = Counter()
         self.cached = 0
         self.attempts = 0

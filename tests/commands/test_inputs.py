@@ -124,6 +124,34 @@ def test_several_inputs_are_one_table_in_their_order(folder: Path) -> None:
     assert enriched("b.csv", "--limit", "9", "a.csv", "more/*.csv*", "b.csv") == expected
 
 
+@pytest.mark.parametrize("name", ["csv", "jsonl", "parquet"])
+def test_rows_that_fail_are_told_by_their_file_and_what_it_lacks(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables: dict[str, list[dict[str, Any]]] = {
+        "a": [{"id": 1, "text": "a"}, {"id": 2, "text": None}],
+        "b": [{"id": 3, "body": "b"}, {"id": 4, "body": "c"}],
+        "c": [{"id": 5, "text": "[[fault:400]]"}],
+    }
+    for stem, rows in tables.items():
+        if name == "parquet":
+            parquet.write_table(pa.Table.from_pylist(rows), folder / f"{stem}.parquet")
+        elif name == "csv":
+            lines = [",".join(rows[0]), *(",".join("" if v is None else str(v) for v in row.values()) for row in rows)]
+            (folder / f"{stem}.csv").write_text("\n".join(lines) + "\n")
+        else:
+            (folder / f"{stem}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"{stem}.{name}" for stem in tables]
+    rest = ["-o", "out.jsonl", "--prompt", "{{ text }}"]
+    assert cli.run(["enrich", *words, *rest]) == 2
+    said = capsys.readouterr().err
+    assert f'text is null in prompt → use {{{{ text | default("…") }}}} (a.{name} row 2)' in said
+    assert f'prompt: b.{name} has no column "text", as other inputs have; there are: body, id' in said
+    assert f"(b.{name} row 1, b.{name} row 2)" in said
+    assert cli.run(["enrich", *words, *rest, "--max-template-error-percent", "100"]) == 0
+    assert f"(c.{name} row 1)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "good", "bad", "told"),
     [

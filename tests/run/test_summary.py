@@ -70,6 +70,7 @@ def test_its_values_for_programs_hold_all_causes_and_no_object() -> None:
         "change": "",
         "rows": [1],
         "stream": "",
+        "places": [],
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from connector.base import numbers
-from connector.base.records import JSON, Schema
+from connector.base.records import JSON, Part, Schema
 from connector.stores.staging import schemas
 from connector.stores.staging.shapes import DECIMAL
 
@@ -40,6 +40,11 @@ class SnapshotDatabase(Protocol):
     @property
     def directory(self) -> Path:
         """A private directory."""
+        ...
+
+    @property
+    def parts(self) -> list[Part]:
+        """Which rows of that table are of which file, where there are several: to be noted by the format."""
         ...
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Self, TypeAlias
 
 import duckdb
 
+from connector.base.records import Part
 from connector.stores.staging.position import INTERVAL
 from connector.stores.staging.spool import no_room
 
@@ -26,10 +27,14 @@ class Database:
 
     A scan of DuckDB looks at 2,048 rows at once, so rows of many kilobytes need more. A statement that runs out of
     memory is run again with a higher limit, which then stays.
+
+    Attributes:
+        parts: Which rows of the table `input` are of which file, where there are several.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.parts: list[Part] = []
         self._level = 0
         self._connection = duckdb.connect(
             ":memory:",

@@ -28,6 +28,7 @@ class Snapshot(FromFiles):
     def __init__(self, name: str, files: Sequence[File], database: Database, fields: Sequence[SnapshotColumn]) -> None:
         self.name = name
         self.files = files
+        self.parts = database.parts
         self.database = database
         self.fields = fields
         self.columns: dict[str, Schema] = {field.name: field.schema for field in fields if field.name != BAD_INPUT}
@@ -48,6 +49,7 @@ class Snapshot(FromFiles):
         if not self._cursor.cursor_type:
             raise ConfigError(f'cursor_field: the values of "{cursor_field}" have no order: name another column')
         last = "" if limit is None else f" LIMIT {limit}"
+        self.parts = []
         self.database.run(f"CREATE TABLE sorted AS FROM input ORDER BY {_key(self._cursor)} NULLS FIRST, rowid{last}")
         self.database.run("DROP TABLE input")
         self.database.run("ALTER TABLE sorted RENAME TO input")

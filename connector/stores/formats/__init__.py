@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from connector.base.errors import ConfigError, ConnectorError
-from connector.base.records import OnBadInput, Schema
+from connector.base.records import OnBadInput, Part, Schema
 from connector.stores import Sink, Source
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase
 from connector.stores.staging.compression import Compression, UnreadableTextError, is_broken
@@ -118,7 +118,15 @@ class FromFiles:
     """The base of sources that are read from files."""
 
     files: Sequence[File]
+    parts: Sequence[Part] = ()
+    """Which rows are of which file, where there are several and they are read one after the other."""
+
     primary_key: tuple[str, ...] = ()
+
+
+def parts_of(source: Source) -> Sequence[Part]:
+    """Returns which rows of a source are of which file; nothing where it is not several files."""
+    return source.parts if isinstance(source, FromFiles) else ()
 
 
 @cache

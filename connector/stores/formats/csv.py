@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, cast
 from connector.base import numbers
 from connector.base.errors import ConfigError
 from connector.base.numbers import Truth
-from connector.base.records import GROUP, JSON, Schema
+from connector.base.records import GROUP, JSON, Part, Schema
 from connector.stores import DEAD_LETTER, Sink, Source, columnar
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase, Structure, literal, scalar
 from connector.stores.columnar.scans import csv_options, path_list
@@ -144,6 +144,8 @@ class Csv:
         database.run(f"CREATE TABLE input ({', '.join(f'{cell} VARCHAR' for cell in cells.values()) or 'nothing INT'})")
         for sheet in sheets:
             left = None if limit is None else limit - database.count("input")
+            if len(sheets) > 1:
+                database.parts.append(Part(str(sheet.file.path), database.count("input"), set(sheet.names)))
             if sheet.names and left != 0:
                 _insert(database, sheet, [cells[name] for name in sheet.names], left)
         return list(_typed(database, cells))

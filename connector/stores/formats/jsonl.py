@@ -21,7 +21,7 @@ import orjson
 from connector.base import numbers
 from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError
-from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record, Schema, merged, remaining
+from connector.base.records import BAD_INPUT, JSON, Checkpoint, Part, Record, Schema, merged, remaining
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
     ROW,
@@ -105,9 +105,10 @@ class _Copy(NamedTuple):
 class JsonLines(FromFiles):
     """A `Source` over a private copy, which cannot change while it is read. A row has null for a key that it lacks."""
 
-    def __init__(self, given: FileInput, copy: _Copy) -> None:
+    def __init__(self, given: FileInput, copy: _Copy, parts: Sequence[Part] = ()) -> None:
         self.name = given.name
         self.files = given.files
+        self.parts = parts
         self.rows = copy.rows
         self._has_bad = BAD_INPUT in copy.columns
         read = [(name, column) for column in copy.columns if (name := given.read_as(column)) is not None]
@@ -126,8 +127,10 @@ class JsonLines(FromFiles):
             StorageError: There is no room for the copy.
         """
         files = (_objects(file) if _is_lines(file) else _items(file) for file in given.files)
-        rows = islice(chain.from_iterable(files), given.limit)
-        return cls(given, _copied(rows, given.directory / "input.jsonl", given.files))
+        parts: list[Part] = []
+        several = len(given.files) > 1
+        rows = _noted(zip(given.files, files, strict=True), parts) if several else chain.from_iterable(files)
+        return cls(given, _copied(islice(rows, given.limit), given.directory / "input.jsonl", given.files), parts)
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
         """See `Source.read`."""
@@ -148,6 +151,18 @@ class JsonLines(FromFiles):
                     for row in batch
                 ]
                 yield rows
+
+
+def _noted(files: Iterable[tuple[File, Iterable[dict[str, Any]]]], parts: list[Part]) -> Iterator[dict[str, Any]]:
+    """Yields the rows of several files, and notes in `parts` where each of them begins and which keys it has."""
+    count = 0
+    for file, rows in files:
+        names: set[str] = set()
+        parts.append(Part(str(file.path), count, names))
+        for row in rows:
+            names.update(row)
+            count += 1
+            yield row
 
 
 class JsonWriter:

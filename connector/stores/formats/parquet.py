@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
-from connector.base.records import Schema
+from connector.base.records import Part, Schema
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
     NESTED,
@@ -56,6 +56,8 @@ class Parquet:
         cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
         last = "" if limit is None else f" LIMIT {limit}"
         database.run(f"CREATE TABLE input AS FROM {table} SELECT {cells}{last}")
+        if len(files) > 1:
+            database.parts.extend(_parts(database, files))
         types = database.types("input")
         real = known if len(files) == 1 else names
         return [_column(name, cell, type_) for name, (cell, type_) in zip(real, types.items(), strict=True)]
@@ -113,6 +115,14 @@ def _together(database: SnapshotDatabase, files: Sequence[File]) -> str:
         replaced = f" REPLACE ({', '.join(f'to_json({name}) AS {name}' for name in others)})" if others else ""
         parts.append(f"FROM {_scan([file])} SELECT *{replaced}")
     return f"({' UNION ALL BY NAME '.join(parts)})"
+
+
+def _parts(database: SnapshotDatabase, files: Sequence[File]) -> Iterator[Part]:
+    """Yields which rows are of which file; how many a file has is in its footer."""
+    first = 0
+    for file in files:
+        yield Part(str(file.path), first, set(database.types(_scan([file]))))
+        first += database.count(_scan([file]))
 
 
 def _scan(files: Sequence[File]) -> str:
