@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -29,8 +30,11 @@ _PORTS: Final = 65_535
 
 def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
-    parser.usage = "%(prog)s INPUT... [options]"
+    parser.usage = "%(prog)s [INPUT...] [options]"
     add_input(parser)
+    for action in parser.actions():
+        if action.dest == "inputs":
+            action.nargs, action.required = "*", False
     begun, page = parser.group("what it begins with"), parser.group("page")
     begun.add_argument(
         "-c",
@@ -60,17 +64,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         raise ConfigError("- is standard input, which can be read only once: name a file")
     server, session = (_loaded(name) for name in ("server", "session"))
     drafts = [(Path(path).stem, read(Path(path))) for path in paths]
-    first = arguments.inputs[0]
-    beside = Path(f"{first}.labels.jsonl")
-    is_plain = not _databases.is_database(first) and beside.parent.is_dir() and "*" not in first
-    labels = Path(arguments.labels) if arguments.labels else beside if is_plain else Path("labels.jsonl")
-    opened = session.Session(
-        input_from(arguments, Config.load(drafts[0][1]) if drafts else Config()),
-        [_databases.without_login(each) for each in arguments.inputs],
-        drafts,
-        limit=arguments.limit,
-        labels=labels,
-    )
+    config = _first(drafts)
+    given, names = _input(arguments, config)
+    labels = arguments.labels or _labels(names[0])
+    opened = session.Session(given, names, drafts, limit=arguments.limit, labels=Path(labels))
     if arguments.truth:
         if arguments.truth not in opened.table.names:
             raise ConfigError(f"--truth {arguments.truth}: there is no such column in the input")
@@ -82,6 +79,30 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     server.serve(opened, port=arguments.port, told=told, opens=not arguments.no_browser)
     return ExitCode.DONE
+
+
+def _first(drafts: Sequence[tuple[str, Mapping[str, Any]]]) -> Config:
+    """Returns the first config as far as it says how the input is read; the page tells what else is wrong with it."""
+    try:
+        return Config.load(drafts[0][1]) if drafts else Config()
+    except ConfigError:
+        return Config()
+
+
+def _input(arguments: argparse.Namespace, config: Config) -> tuple[Any, list[str]]:
+    """Returns the options of the input, and what people call it: that of the command line, or else of the config."""
+    if arguments.inputs:
+        return input_from(arguments, config), [_databases.without_login(each) for each in arguments.inputs]
+    if config.input is None:
+        raise ConfigError("name the table: openai-compatible studio INPUT, or a config with an input")
+    named = getattr(config.input, "path", None) or getattr(config.input, "url", None) or config.input.type
+    return config.input, [_databases.without_login(str(named))]
+
+
+def _labels(name: str) -> str:
+    """Returns where labels are kept: beside a file, else in the current folder."""
+    is_file = not _databases.is_database(name) and "*" not in name and Path(name).parent.is_dir()
+    return f"{name}.labels.jsonl" if is_file else "labels.jsonl"
 
 
 def _loaded(name: str) -> Any:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from nicegui import ui
+from nicegui import run, ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from connector.base.amounts import counted, dollars
@@ -33,6 +33,7 @@ _COLUMNS: Final = 40  # of the table that are shown
 _HEADER: Final = """<q-th :props="props"><span class="named">{{ props.col.label }}</span>
 <span class="kind">{{ props.col.kind }}</span></q-th>"""
 _FIELDS: Final = ("prompt", "system_prompt", "model", "url", "output_schema", "json")
+_MODELS: Final = 300  # of an endpoint that are listed
 _EVERY: Final = 0.3  # seconds between two looks at what runs
 
 
@@ -43,6 +44,11 @@ class Tag(TextElement):
         super().__init__(tag=tag, text=printable(str(text)))
         if classes:
             self.classes(classes)
+
+
+def _button(text: str = "", **settings: Any) -> ui.button:
+    """Returns a button whose colours are those of the style."""
+    return ui.button(text, color=None, **settings).props("unelevated").classes("b")
 
 
 def box(classes: str = "", tag: str = "div") -> ui.element:
@@ -80,7 +86,6 @@ class Page:
     def build(self) -> None:
         """Makes the page."""
         ui.add_css(STYLE)
-        ui.button.default_props("unelevated")
         ui.colors(primary="#2f6fd0", positive="#1f7a4d", negative="#c2333f")
         with box("bar", "header"), box():
             with box("flow"):
@@ -103,9 +108,7 @@ class Page:
         )
         with box("studio"):
             self._working()
-            with ui.tab_panels(
-                self.tabs, animated=False, value="Prompt" if self.draft.get("prompt") == "" else "Table"
-            ).props("keep-alive") as self.panels:
+            with ui.tab_panels(self.tabs, animated=False, value="Table").props("keep-alive") as self.panels:
                 for step, show in zip(STEPS, shows, strict=True):
                     with ui.tab_panel(step):
                         show()
@@ -138,10 +141,10 @@ class Page:
                     key=f"variant-{draft.name}",
                 )
             if len(self.session.drafts) < MOST_VARIANTS:
-                ui.button("Add variant", on_click=self._add).props("flat dense size=sm")
+                _button("Add variant", on_click=self._add).props("flat dense size=sm")
             if len(self.session.drafts) > 1:
-                ui.button("Remove", on_click=self._remove).props(
-                    f'flat dense size=sm color=grey aria-label="Remove variant {self.draft.name}"'
+                _button("Remove", on_click=self._remove).props(
+                    f'flat dense size=sm aria-label="Remove variant {self.draft.name}"'
                 )
 
     def _choose(self, draft: Draft) -> None:
@@ -175,8 +178,8 @@ class Page:
             with box("card stack tight") as self._going, box("flow"):
                 self._title = Tag("h2")
                 self._told = Tag("span", "", "muted num grow")
-                self._pausing = ui.button("Pause", on_click=self._pause).props("outline dense size=sm")
-                self._stopping = ui.button("Stop", on_click=self._stop).props("outline dense size=sm color=negative")
+                self._pausing = _button("Pause", on_click=self._pause).props("outline dense size=sm")
+                self._stopping = _button("Stop", on_click=self._stop).props("outline dense size=sm").classes("danger")
             with self._going:
                 self._bar = ui.linear_progress(0, show_value=False, size="6px").props('aria-label="Rows done"')
             self._ended = Tag("div", "", "note")
@@ -232,10 +235,12 @@ class Page:
                 search = ui.input(placeholder="Search all columns", on_change=self._search)
                 search.props('outlined dense clearable debounce=200 aria-label="Search the table"').classes("grow")
                 options = {"": "no column", **{each: printable(each) for each in self.session.table.names}}
-                truth = ui.select(options, label="Right answers are in", value=self.session.truth or "")
-                truth.on_value_change(self._truth)
-                truth.props("outlined dense").style("min-width: 230px")
-            self._found = Tag("p", "", "muted small").props("role=status")
+                self._truths = ui.select(options, label="Right answers are in", value=self.session.truth or "")
+                self._truths.on_value_change(self._truth)
+                self._truths.props("outlined dense").style("min-width: 230px")
+            with box("flow"):
+                self._found = Tag("span", "", "muted small grow").props("role=status")
+                _button("Write the prompt", on_click=partial(self._go, "Prompt"))
             columns = [{"name": "row", "label": "row", "field": "row", "kind": "", "align": "right"}]
             columns += [
                 {
@@ -287,6 +292,7 @@ class Page:
         self.session.truth = event.value or None
         self.session.tried.clear()
         self.session.compared = None
+        self._fill()
         self._refresh()
 
     # --- Prompt -------------------------------------------------------------------------------------------------------
@@ -306,6 +312,10 @@ class Page:
                     Tag("h2", "Model")
                     with box("flow top line"):
                         self._line("model", "Model").classes("wide", remove="field")
+                        with _button(icon="expand_more", on_click=self._list_models).props(
+                            'flat dense round aria-label="List the models of the endpoint"'
+                        ):
+                            self._models = ui.menu().props("no-parent-event")
                         self._number("temperature", "Temperature")
                         self._number("max_tokens", "Max tokens")
                     self._line("url", "Endpoint URL")
@@ -319,6 +329,19 @@ class Page:
                     )
                     self._json.classes("field mono").props("input-class=mono")
         self._fill()
+
+    async def _list_models(self) -> None:
+        """Asks the endpoint for its models, which is free, and lets one be chosen."""
+        try:
+            names = await run.io_bound(self.session.models, self.draft)
+        except ConnectorError as error:
+            ui.notify(printable(self.session.mask(error.message)), type="negative", multi_line=True, timeout=8000)
+            return
+        self._models.clear()
+        with self._models:
+            for name in (names or [])[:_MODELS]:
+                ui.menu_item(printable(name), partial(self._fields["model"].set_value, name))
+        self._models.open()
 
     def _area(self, name: str, label: str, rows: int) -> None:
         area = ui.textarea(label, on_change=lambda event: self._changed(name, event.value))
@@ -372,11 +395,11 @@ class Page:
                     values.on_value_change(lambda event, place=place: self._column(place, values=event.value or ""))
                 else:
                     box()
-                ui.button(icon="close", on_click=partial(self._drop, place)).props(
-                    'flat dense round size=sm color=grey aria-label="Remove the column"'
+                _button(icon="close", on_click=partial(self._drop, place)).props(
+                    'flat dense round size=sm aria-label="Remove the column"'
                 )
         with box("flow"):
-            ui.button("Add column", icon="add", on_click=self._new_column).props("flat dense size=sm")
+            _button("Add column", icon="add", on_click=self._new_column).props("flat dense size=sm")
 
     def _column(
         self, place: int, *, name: str | None = None, kind: str | None = None, values: str | None = None
@@ -473,9 +496,7 @@ class Page:
                 Tag("h2", "Request")
                 box("grow")
                 before, after = (
-                    ui.button(icon=f"chevron_{side}", on_click=partial(self._step, by)).props(
-                        "flat dense round size=sm"
-                    )
+                    _button(icon=f"chevron_{side}", on_click=partial(self._step, by)).props("flat dense round size=sm")
                     for side, by in (("left", -1), ("right", 1))
                 )
                 before.props('aria-label="Row before"')
@@ -483,7 +504,7 @@ class Page:
                 after.props('aria-label="Next row"').move(target_index=-1)
             self.request()
             with box("flow end"):
-                ui.button("Try it  (Ctrl + Enter)", on_click=self._try_now)
+                _button("Try it  (Ctrl + Enter)", on_click=self._try_now)
 
     @ui.refreshable_method
     def request(self) -> None:
@@ -495,7 +516,20 @@ class Page:
         record = records[min(self.place, len(records) - 1)]
         self._number_shown.set_text(f"row {record.index + 1:,}")
         rendered = self.session.rendered(self.draft, record)
-        self._notes([*rendered.problems, *self._problems])
+        taken = self.session.taken(self.draft)
+        if taken:
+            with box("note bad stack tight").props("role=alert"):
+                Tag(
+                    "span",
+                    f"The table has a column {taken[0]} already. Has it the right answers, or is it something else?",
+                )
+                with box("flow"):
+                    _button("The right answers", on_click=partial(self._truths.set_value, taken[0])).props(
+                        "flat dense size=sm"
+                    )
+                    _button("Name the answers apart", on_click=self._name_apart).props("flat dense size=sm")
+        else:
+            self._notes([*rendered.problems, *self._problems])
         if rendered.text:
             Tag("pre", rendered.text, "code mono").props('tabindex=0 aria-label="The request of this row"')
         with ui.expansion("The row").props("dense"):
@@ -520,10 +554,10 @@ class Page:
                     rows = ui.number("Rows", value=self.rows, min=1, max=1000, precision=0)
                     rows.props('outlined dense debounce=300 aria-label="Rows to try"').classes("small-number")
                     rows.on_value_change(lambda event: self._resize(event.value))
-                    ui.button("Other rows", on_click=self._reseed).props("flat dense")
+                    _button("Other rows", on_click=self._reseed).props("flat dense")
                     box("grow")
-                    self._try_one = ui.button("Try A", on_click=lambda: self._try([self.draft]))
-                    self._try_all = ui.button("Try all variants", on_click=lambda: self._try(self.session.drafts))
+                    self._try_one = _button("Try A", on_click=lambda: self._try([self.draft]))
+                    self._try_all = _button("Try all variants", on_click=lambda: self._try(self.session.drafts))
                     self._try_all.props("outline")
                 self.before()
             self.trying()
@@ -572,9 +606,10 @@ class Page:
         variant, outcomes = tried.variant, self.session.outcomes(self.draft)
         if self.session.is_stale(self.draft):
             Tag("p", "The config has changed since: try it again to see what it does now.", "note")
-        Tag("p", f"{self.draft.name}, after: {' · '.join(str(variant.summary).splitlines())}", "num").props(
-            "role=status"
-        )
+        with box("flow"):
+            after = " · ".join(str(variant.summary).splitlines())
+            Tag("span", self.session.mask(f"{self.draft.name}, after: {after}"), "num grow").props("role=status")
+            _button("Compare", on_click=partial(self._go, "Compare")).props("outline")
         added = list(variant.plan.columns)
         inputs = _telling(self.session)
         head = ["row", *inputs, *added, "status", "latency", "tokens", "cost"]
@@ -621,7 +656,7 @@ class Page:
             with box("flow"):
                 Tag("h2", f"Row {record.index + 1:,}")
                 box("grow")
-                ui.button(icon="close", on_click=dialog.close).props("flat dense round aria-label=Close")
+                _button(icon="close", on_click=dialog.close).props("flat dense round aria-label=Close")
             _pairs({name: shown(value) for name, value in record.data.items()})
             if outcome.provenance.error is not None:
                 Tag("p", self.session.mask(outcome.provenance.error.message), "note bad")
@@ -648,7 +683,7 @@ class Page:
             for variant in found.variants:
                 for score in variant.scores:
                     if score.confusion is not None:
-                        with box("two"):
+                        with box("two tables"):
                             _labels(f"{variant.name}: {score.target}", score.labels)
                             _confusion(f"{variant.name}: truth (down) by answer (across)", score.confusion)
             self._compared_rows(found)
@@ -656,27 +691,24 @@ class Page:
     def _ways(self) -> None:
         with box("flow"):
             if len(self.session.drafts) > 1:
-                ui.button("Try all variants", on_click=lambda: self._try(self.session.drafts))
+                _button("Try all variants", on_click=lambda: self._try(self.session.drafts)).props("outline")
             else:
-                ui.button("Add variant", on_click=self._add)
+                _button("Add variant", on_click=self._add).props("outline")
             if self.session.truth is not None:
-                Tag("span", f"held to the column {self.session.truth}", "muted")
+                Tag("span", f"held to the column {self.session.truth}", "muted grow")
             else:
-                Tag(
-                    "span",
-                    f"No column has the right answers: label rows below (kept in {self.session.labels.path.name}), "
-                    "name one in step 1, or ask a judge.",
-                    "muted grow",
-                )
-                with ui.expansion("Judge").props("dense").classes("card"):
-                    model = ui.input("Model of the judge", value=self.session.judge_model)
-                    model.props("outlined dense").on_value_change(
-                        lambda event: setattr(self.session, "judge_model", event.value or "")
-                    )
-                    prompt = ui.textarea("What it is asked", value=self.session.judge_prompt)
-                    prompt.props("outlined rows=10 input-class=mono").classes("field").style("min-width: 420px")
-                    prompt.on_value_change(lambda event: setattr(self.session, "judge_prompt", event.value or ""))
-                    ui.button("Let it judge", on_click=lambda: self._guarded(self.session.judge))
+                kept = f"No column has the right answers: label rows below (kept in {self.session.labels.path.name}), "
+                Tag("span", f"{kept}name one in step 1, or ask a judge.", "muted grow")
+            _button(f"Save and run {self.draft.name}", on_click=partial(self._go, "Run"))
+        if self.session.truth is None and len(self.session.drafts) > 1:
+            with ui.expansion("Ask a judge").props("dense").classes("card"), box("stack"):
+                self._bound(ui.input("Model of the judge", value=self.session.judge_model), "judge_model")
+                self._bound(ui.textarea("What it is asked", value=self.session.judge_prompt), "judge_prompt")
+                _button("Let it judge A and B", on_click=lambda: self._guarded(self.session.judge)).classes("own")
+
+    def _bound(self, field: Any, name: str) -> None:
+        field.props("outlined dense input-class=mono autogrow").classes("field")
+        field.on_value_change(lambda event: setattr(self.session, name, event.value or ""))
 
     def _figures(self, found: Evaluation) -> None:
         with box("frame"), box("grid", "table"):
@@ -696,7 +728,9 @@ class Page:
         names = [each.name for each in found.variants]
         with box("frame").props('tabindex=0 role=region aria-label="Rows, disagreements first"'), box("grid", "table"):
             Tag("caption", "Rows, disagreements first")
-            _head(["row", *inputs, "truth" if self.session.truth else "label", *names], {"row"})
+            is_judged = any(row.verdict for row in self.session.rows)
+            last = ["judge"] if is_judged else []
+            _head(["row", *inputs, "truth" if self.session.truth else "label", *names, *last], {"row"})
             with box("", "tbody"):
                 for row in self.session.rows[:_SHOWN]:
                     record = records[row.number]
@@ -716,6 +750,8 @@ class Page:
                             right = {True: "yes", False: "no", None: ""}[answer.is_right]
                             differs = " differs" if row.rank < 2 else ""  # noqa: PLR2004 - those behind agree
                             _cell(self.session.mask(text), f"cell{differs}", right)
+                        if is_judged:
+                            _cell(self.session.mask(f"{row.verdict or 'n/a'}{row.reason and f': {row.reason}'}"))
 
     def _label(self, record: Record, column: str, answers: Sequence[Any]) -> None:
         """Lets a person say what is right: one of the allowed values, or one of the answers."""
@@ -754,9 +790,9 @@ class Page:
                 Tag("h2", f"Save variant {draft.name}")
                 path = ui.input("Config file", value=self.saved or f"{draft.title or 'config'}.json")
                 path.props('outlined dense aria-label="Config file"').classes("field")
-                ui.button("Save", on_click=lambda: self._save(path.value or "")).props("outline").classes("own")
+                _button("Save", on_click=lambda: self._save(path.value or "")).props("outline").classes("own")
                 Tag("p", "Every other way in takes this file as it is. The same run, as a command:", "muted small")
-                command = self.session.command(self.saved, self.output or "out.csv", self.report)
+                command = self.session.command(path.value or "", self.output or "out.csv", self.report)
                 Tag("pre", command, "code mono").props('tabindex=0 aria-label="Command line"')
             with box("card stack"):
                 Tag("h2", f"Run all {self.session.table.rows:,} rows with {draft.name}")
@@ -764,15 +800,15 @@ class Page:
                 if clashing:
                     with box("note flow"):
                         Tag("span", f"The table has a column {', '.join(clashing)} already.", "grow")
-                        ui.button("Name the answers apart", on_click=self._name_apart).props("flat dense")
+                        _button("Name the answers apart", on_click=self._name_apart).props("flat dense")
                 self._text("output", "Output file", self.output)
                 self._text("report", "Report, a page at the end (optional)", self.report)
                 cost = ui.number("Stop at a cost of USD (optional)", value=self.max_cost, min=0)
                 cost.props('outlined dense aria-label="Stop at a cost of USD"').classes("field")
                 cost.on_value_change(lambda event: setattr(self, "max_cost", event.value))
                 with box("flow"):
-                    ui.button("What will it cost?", on_click=self._forecast).props("outline")
-                    ui.button("Run", on_click=self._start)
+                    _button("What will it cost?", on_click=self._forecast).props("outline")
+                    _button("Run", on_click=self._start)
                 self._total = Tag("p", "", "num").props("role=status")
                 job = self.session.job
                 if job is not None and job.title == "Running" and job.is_over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -63,12 +64,7 @@ def serve(session: Session, *, port: int, told: Callable[[str], None], opens: bo
         told(address)
         if opens:
             _open(address)
-        try:
-            uvicorn.Server(settings).run(sockets=[listening])
-        finally:
-            if session.job is not None and not session.job.is_over:
-                session.job.end()
-                session.job.wait(_PATIENCE)
+        uvicorn.Server(settings).run(sockets=[listening])
 
 
 def application(session: Session) -> FastAPI:
@@ -82,6 +78,12 @@ def application(session: Session) -> FastAPI:
             return PlainTextResponse("There is no report yet.", 404)
         return FileResponse(path, media_type="text/html")
 
+    async def end() -> None:
+        if session.job is not None and not session.job.is_over:
+            session.job.end()
+            await asyncio.to_thread(session.job.wait, _PATIENCE)
+
+    nicegui.on_shutdown(end)  # before the signal that ends the server ends the process
     nicegui.on_exception(_told)
     ui.run_with(
         app,

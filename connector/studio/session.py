@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from connector import check, stores
 from connector import ledger as ledgers
+from connector.base.clock import Clock
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import Masker
 from connector.base.records import IDLE, JSON, Outcome, Record
@@ -25,8 +26,9 @@ from connector.ledger import Ledger, Location
 from connector.report.recorder import Recorder, is_page, renderer, save
 from connector.run.forecast import Forecast, forecast, refusal, unsendable
 from connector.run.ledger_memory import Earlier, Remembering
+from connector.run.model_list import models
 from connector.run.plan import Plan
-from connector.run.runtime import Runtime, ledger_path, preview_ledger
+from connector.run.runtime import Runtime, ledger_path, preview_ledger, transport_of
 from connector.run.sampling import sample
 from connector.studio.draft import Draft, Rendered, numbered
 from connector.studio.jobs import Job
@@ -119,6 +121,17 @@ class Session:
             self.drafts.remove(draft)
             self.tried.pop(draft.name, None)
             self.compared = None
+
+    def models(self, draft: Draft) -> list[str]:
+        """Returns the names of the models that a variant's endpoint lists, which is free.
+
+        Raises:
+            ConnectorError: There is no list.
+        """
+        config = draft.config()
+        mask = Masker(config.secrets)
+        with closing(transport_of(config, mask)) as transport:
+            return [each.id for each in models(transport, config.models_url, mask, Clock())]
 
     def rendered(self, draft: Draft, record: Record) -> Rendered:
         """Returns the request of a row, or what is wrong with it."""
@@ -308,6 +321,12 @@ class Session:
         """Returns the command line that does what `run` does."""
         words = ["openai-compatible", "enrich", *self.inputs, "--config", config or "config.json", "--output", output]
         return shlex.join([*words, *(["--report", report] if report else [])])
+
+    def taken(self, draft: Draft) -> list[str]:
+        """Returns the answers' columns whose names other columns of the table have, the truth's aside."""
+        response = draft.get("response_format")
+        names = list(response) if isinstance(response, dict) else [each.name for each in draft.columns or ()]
+        return [name for name in names if name in self.columns]
 
     def clashing(self, draft: Draft) -> list[str]:
         """Returns the answers' columns that the table has already, as that of the truth: a run needs other names."""

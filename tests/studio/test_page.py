@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("nicegui", reason="the extra studio is not installed")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+from connector import cli
 from tests.commands.test_evaluate import SCHEMA, labels, saying
 from tests.endpoint import Call, Endpoint
 from tests.report.samples import HOSTILE
@@ -141,21 +142,20 @@ def test_from_a_table_to_the_better_of_two_models_and_a_whole_run(  # noqa: PLR0
         assert all(row["label"] == row["truth"] for row in csv.DictReader(file))
 
 
-def test_rows_are_labelled_with_a_click_and_a_run_is_stopped(opened: Any, reviews: Path) -> None:
-    def slowly(call: Call) -> Any:
-        return labels(call)
+def test_rows_are_labelled_with_a_click_and_a_run_that_is_stopped_or_ended_loses_no_reply(
+    opened: Any, reviews: Path
+) -> None:
+    latency = [0.01]  # seconds, so that the run lasts until it is stopped
 
-    with Endpoint(script=saying(slowly)) as endpoint:
-        rows = "".join(f"{n},row {n}\n" for n in range(20_000))
+    def slowly(call: Call) -> Any:
+        action = saying(labels)(call)
+        return None if action is None else action._replace(steps=[*latency, *action.steps])
+
+    with Endpoint(script=slowly) as endpoint:
+        rows = "".join(f"{n},row {n}\n" for n in range(4_000))
         (reviews / "plain.csv").write_text("id,review\n" + rows)
-        config = {
-            "url": endpoint.url,
-            "model": "weak",
-            "prompt": "{{ review }}",
-            "output_schema": SCHEMA,
-            "concurrency": 1,
-        }
-        (reviews / "c.json").write_text(json.dumps(config))
+        config = {"url": endpoint.url, "model": "weak", "prompt": "{{ review }}", "output_schema": SCHEMA}
+        (reviews / "c.json").write_text(json.dumps(config | {"concurrency": 1, "cache": "all.ledger"}))
         with studio(reviews, "plain.csv", "--config", "c.json") as address:
             it = Watched(opened, address)
             step(it.page, "Try")
@@ -173,9 +173,19 @@ def test_rows_are_labelled_with_a_click_and_a_run_is_stopped(opened: Any, review
             it.press("Go on")
             it.press("Stop")
             it.sees("stopped: what has been paid for is kept")
+            paid = len(endpoint.journal.calls)
+            it.press("Run")
+            endpoint.journal.wait_for(calls=paid + 5)
             assert it.is_clean()
             it.page.close()
-    assert not (reviews / "out.csv").exists()
+        # Here the program was ended amid the run.
+        assert paid < len(endpoint.journal.calls) < 4_000
+        assert not (reviews / "out.csv").exists()
+        latency.clear()
+        words = ["enrich", str(reviews / "plain.csv"), "--config", str(reviews / "c.json"), "--concurrency", "32"]
+        words += ["--ledger", str(reviews / "all.ledger"), "--output", str(reviews / "out.csv"), "--quiet"]
+        assert cli.run(words) == 0
+        assert len(endpoint.journal.calls) == 4_000
 
 
 def test_what_is_hostile_in_tables_replies_and_errors_is_only_text(opened: Any, tmp_path: Path) -> None:

@@ -203,6 +203,35 @@ def test_a_run_is_paused_and_stopped_and_keeps_what_it_has_paid_for(tmp_path: Pa
         assert len(endpoint.journal.calls) == 3000
 
 
+def test_a_judge_compares_two_variants_where_nobody_knows_the_truth(tmp_path: Path) -> None:
+    def answer(call: Any) -> dict[str, str]:
+        if call.body["model"] != "judge":
+            return labels(call)
+        first = call.prompt.partition("The first answer:")[2].partition("The second answer:")[0]
+        return {"reason": "it is broken", "better": "first" if "bad" in first else "second"}
+
+    with Endpoint(script=saying(answer)) as endpoint:
+        opened = session(tmp_path, endpoint.url)
+        opened.drafts[0].name_apart(opened.table.names)
+        with pytest.raises(ConfigError, match="two variants"):
+            opened.judge()
+        other = opened.add(opened.drafts[0])
+        assert other is not None
+        other.put_model("strong")
+        opened.judge_model = "judge"
+        opened.choose(30)
+        assert opened.try_out(opened.drafts).wait(60)
+        assert opened.judge().wait(60)
+        assert opened.compared is not None
+        (by_judge,) = opened.compared.comparisons
+        assert (by_judge.by, by_judge.verdict, by_judge.only_second) == ("judge", "better", 10)
+        assert {row.verdict for row in opened.rows} == {"B", "tie"}
+
+
+def test_the_models_of_the_endpoint_are_listed(tmp_path: Path, endpoint: Endpoint) -> None:
+    assert session(tmp_path, endpoint.url).models(Draft({"url": endpoint.url})) == ["echo-1"]
+
+
 Sent = list[dict[str, Any]]
 
 
