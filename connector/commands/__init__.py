@@ -15,8 +15,8 @@ from typing import Final, Protocol, cast
 from connector.parser import Parser
 
 _ORDER: Final = (
-    *("enrich", "preview", "studio", "evaluate", "check", "models", "report", "ledger", "config", "sandbox", "serve"),
-    "completion",
+    *("enrich", "preview", "studio", "evaluate", "check", "models", "report", "ledger", "batch", "config"),
+    *("sandbox", "serve", "completion"),
 )
 
 COMMANDS = tuple(

@@ -170,6 +170,10 @@ class Stop:
         self._reason = self._reason or reason
 
 
+def _unheard(text: str) -> None:
+    del text
+
+
 class Gauge:
     """What an engine is doing: calls in flight now, calls and retries so far, and rate limits that it met.
 
@@ -179,6 +183,7 @@ class Gauge:
         elsewhere: Calls whose replies other runs are about to bring.
         unfinished: What was paid for rows that had no outcome yet when the run was stopped.
         words: Returns what the engine is doing besides, for people; empty where the rest says it all.
+        told: Is told, once, of each thing that has happened which people wait for.
     """
 
     def __init__(self) -> None:
@@ -191,6 +196,7 @@ class Gauge:
         self.elsewhere = 0
         self.unfinished: list[Provenance] = []
         self.words: Callable[[], str] = str
+        self.told: Callable[[str], None] = _unheard
 
     def oldest(self, now: float) -> float | None:
         """Returns for how many seconds the oldest call has been in flight; `None` while none is."""

@@ -34,12 +34,12 @@ from connector.base.errors import (
 )
 from connector.base.records import IDLE, Reply
 from connector.calls.batch_api import Batch
+from connector.calls.batch_lines import Reader, unanswered, written
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits, Ticket
 from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Engine, Gauge, as_it_stands, load, nothing_else
-from connector.engines._batch_lines import Reader, unanswered, written
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
 from connector.engines._dispatch import Ended, dispatch
 from connector.engines._parking import Parked, Parking
@@ -595,6 +595,7 @@ class _Lane:
 
     def _tell(self, text: str) -> None:
         _LOG.info("%s", text)
+        self._control.gauge.told(text)
 
     # --- Judging ---
 

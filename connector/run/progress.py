@@ -84,12 +84,20 @@ class Progress:
             rows: Rows in all, where known.
         """
         figures = Figures(runtime.summary, runtime.control, rows)
+        if not self._is_quiet:
+            runtime.control.gauge.told = self._happened
         for result in runtime.summary.watched(results):
             if isinstance(result, Outcome):
                 figures.add(result)
             if not self._is_quiet and self._now() >= self._due:
                 self._tell(figures.parts)
             yield result
+
+    def _happened(self, text: str) -> None:
+        """Says what has happened, on a line of its own."""
+        if self._line is not None:
+            self._line.clear()
+        write(sys.stderr, f"{text}\n")
 
     def _tell(self, parts: Callable[[], list[Part]]) -> None:
         """Says something if it is time to."""

@@ -523,6 +523,8 @@ def engine_in_any_order(random: Random) -> Any:
     """An engine that finishes calls in any order, so that every order is tried without threads."""
 
     class Shuffling:
+        WAITING = 20_000
+
         @staticmethod
         def run(items: Iterator[Any], send: Send, _control: Control) -> Iterator[Any]:
             on_their_way: list[Call] = []

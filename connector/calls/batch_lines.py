@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -16,9 +17,11 @@ from connector.base.records import Reply, is_ok
 from connector.calls.batch_api import Batch
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
+from connector.ledger import Ledger
 from connector.replies.refusals import error_of, final_reply
 
 _OK: Final = 200
+_AT_ONCE: Final = 500  # replies that are stored
 _UNDONE: Final = ("expired", "cancel")  # in the codes of lines that were not carried out
 
 
@@ -113,3 +116,28 @@ def unanswered(batch: Batch | None, number: int) -> ConnectorError:
     if batch.state == "completed":
         return CutError(f"the batch {batch.id} has completed without a line for this row")
     return ServerError(f"the batch {batch.id} was {batch.state} before this row was answered")
+
+
+def store(batch: Batch, lines: Iterable[bytes], ledger: Ledger, reader: Reader) -> int:
+    """Stores the final replies among lines of answers which a ledger does not have. Returns how many there were."""
+    stored = 0
+    replies: dict[bytes, Reply] = {}
+
+    def put() -> None:
+        nonlocal stored
+        known = ledger.get(list(replies))
+        fresh = [(key, reply) for key, reply in replies.items() if key not in known]
+        if fresh:
+            ledger.put(fresh)
+        stored += len(fresh)
+        replies.clear()
+
+    for raw in lines:
+        line = reader.read(raw)
+        result = None if line is None else reader.result(line, batch)
+        if line is not None and isinstance(result, Reply):
+            replies[line.key] = result
+            if len(replies) >= _AT_ONCE:
+                put()
+    put()
+    return stored

@@ -1,0 +1,180 @@
+"""Batches at the endpoint, as their owner sees them: list them, show or cancel one, or fetch its answers.
+
+Example:
+    openai-compatible batch list --config c.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, cast
+
+from connector import endpoints
+from connector.base.amounts import counted
+from connector.base.clock import Clock, moment
+from connector.base.errors import ConfigError
+from connector.base.masking import Masker
+from connector.base.terminal import write
+from connector.calls.batch_api import Batch, HttpBatchAPI
+from connector.calls.batch_lines import Reader, store
+from connector.commands import ExitCode
+from connector.commands._ledger_file import open_ledger
+from connector.commands._options import add_config, add_endpoint, endpoint_from
+from connector.commands._types import count, ledger_place, new_file_path
+from connector.config.config import Config
+from connector.parser import Parser
+from connector.run.batches import api_of
+from connector.run.runtime import settings_of
+
+_ACTIONS: Final = {
+    "list": "list the batches of the account, the newest first",
+    "show": "show one batch: its state, how far it is, and what is wrong",
+    "cancel": "cancel batches; what is finished by then is kept, and paid for",
+    "fetch": "fetch the answers of a batch, as JSON lines or into the ledger of a run",
+}
+_LISTED: Final = 20
+
+
+def arguments(parser: Parser) -> None:
+    """See `connector.commands.Command`."""
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    for name, about in _ACTIONS.items():
+        action = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        add_config(action.group("endpoint"))
+        add_endpoint(action, model=False)
+        if name == "list":
+            action.add_argument(
+                "--limit", type=count, default=_LISTED, metavar="N", help=f"how many, at most (default {_LISTED})"
+            )
+        else:
+            action.add_argument("ids", metavar="ID", nargs="+" if name == "cancel" else 1, help="the ID of a batch")
+        if name in ("list", "show"):
+            action.add_argument(
+                "--format", dest="form", choices=["table", "json"], default="table", help="how to print it"
+            )
+        if name == "fetch":
+            action.add_argument(
+                "-o",
+                "--output",
+                type=new_file_path,
+                metavar="OUT",
+                help="the file for the lines of answers, those that failed last (default: standard output)",
+            )
+            action.add_argument(
+                "--ledger",
+                type=ledger_place,
+                metavar="PATH",
+                help="the ledger of the run that has submitted it: the next run finds the replies there",
+            )
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """See `connector.commands.Command`."""
+    config = Config.load(arguments.config, **endpoint_from(arguments))
+    mask, clock = Masker(config.secrets), Clock()
+    actions: dict[str, Callable[..., None]] = {"list": _list, "show": _show, "cancel": _cancel, "fetch": _fetch}
+    with closing(api_of(config, settings_of(config, mask, clock), mask, clock)) as api:
+        actions[arguments.action](api, arguments, config, mask)
+    return ExitCode.DONE
+
+
+def _list(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
+    batches = list(islice(api.listed(), arguments.limit))
+    if arguments.form == "json":
+        write(sys.stdout, "".join(f"{json.dumps(_as_dict(batch))}\n" for batch in batches))
+    else:
+        write(sys.stdout, "".join(f"{line}\n" for line in _table(batches)))
+
+
+def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
+    batch = api.retrieve(arguments.ids[0])
+    if arguments.form == "json":
+        write(sys.stdout, f"{json.dumps(_as_dict(batch))}\n")
+        return
+    told = {
+        "batch": batch.id,
+        "state": batch.state,
+        "requests": f"{batch.completed:,} answered and {batch.failed:,} failed of {batch.total:,}",
+        "endpoint": batch.endpoint,
+        "made": moment(batch.created) if batch.created else "",
+        "wrong": batch.told,
+        "answers": batch.output_file,
+        "errors": batch.error_file,
+        "metadata": ", ".join(f"{name}: {value}" for name, value in batch.metadata.items()),
+    }
+    write(sys.stdout, "".join(f"{name:<10}{value}\n" for name, value in told.items() if value))
+
+
+def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
+    for name in arguments.ids:
+        write(sys.stdout, f"{name}: {api.cancel(name).state}\n")
+
+
+def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mask: Masker) -> None:
+    batch = api.retrieve(arguments.ids[0])
+    names = [name for name in (batch.output_file, batch.error_file) if name]
+    if not names:
+        reason = batch.told or ("it has not ended" if not batch.has_ended else "no request of it was answered")
+        raise ConfigError(f"{batch.id} is {batch.state} and has no answers: {reason}")
+    with TemporaryFile() as file:
+        for name in names:
+            _append(api, name, cast("BinaryIO", file))
+        file.seek(0)
+        if arguments.ledger is not None:
+            with open_ledger(arguments.ledger) as ledger:
+                stored = store(batch, file, ledger, Reader(endpoints.load(config.kind), mask, Clock()))
+            write(sys.stderr, f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}\n")
+        elif arguments.output in (None, "-"):
+            _copy(file, sys.stdout.buffer)
+        else:
+            with Path(arguments.output).open("wb") as output:
+                _copy(file, output)
+
+
+def _append(api: HttpBatchAPI, name: str, file: BinaryIO) -> None:
+    with TemporaryFile() as part:
+        api.download(name, cast("BinaryIO", part))
+        part.seek(0)
+        _copy(part, file)
+
+
+def _copy(source: Any, target: Any) -> None:
+    for line in source:
+        target.write(line if line.endswith(b"\n") else line + b"\n")
+
+
+def _table(batches: list[Batch]) -> Iterator[str]:
+    """Yields the lines of a table."""
+    if not batches:
+        yield "there are no batches"
+        return
+    rows = [("batch", "state", "answered", "failed", "of", "made")]
+    rows += [
+        (
+            batch.id,
+            batch.state,
+            f"{batch.completed:,}",
+            f"{batch.failed:,}",
+            f"{batch.total:,}",
+            (moment(batch.created) or "") if batch.created else "",
+        )
+        for batch in batches
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _as_dict(batch: Batch) -> dict[str, Any]:
+    return {
+        **batch._asdict(),
+        "problems": [problem._asdict() for problem in batch.problems],
+        "metadata": dict(batch.metadata),
+    }
