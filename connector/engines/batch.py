@@ -51,6 +51,7 @@ _BASE: Final = 1.0  # seconds until what failed is tried again; each further tim
 _CAP: Final = 60.0
 _TICKET: Final = Ticket(0, 0.0)
 _WAITING: Final = 500_000
+_YOUNG: Final = 3600.0  # seconds for which a run that shares the ledger may be at work on a part without a batch
 _LEFT: Final = (Stage.GATHERING, Stage.JUDGED)
 
 
@@ -510,6 +511,9 @@ class _Lane:
     def _made(self, part: Part, batch: Batch | None) -> None:
         if batch is None:  # an earlier run ended before it was made: its rows are gathered anew
             part.stage = Stage.JUDGED
+            is_young = self._control.clock.time() - part.at < _YOUNG
+            if is_young and self._needs.ledger.shared is not None:  # its run may still be about to make it
+                self._parts.remove(part)
             return
         part.batch_id, part.file = batch.id, part.file or batch.input_file
         part.stage, part.batch = Stage.RUNNING, batch

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from connector import Config, Connector, sandbox
 from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
+from connector.config.batch_providers import MB, PROVIDERS
 from connector.ledger.sqlite import SqliteLedger
 from connector.sandbox.batches import FAULTS
 
@@ -292,6 +293,16 @@ def test_one_word_is_enough(value: Any) -> None:
     config = Config.load({"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "x", "batch": value})
     assert config.batch is not None
     assert Config.load({"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "x", "batch": False}).batch is None
+
+
+def test_the_page_has_every_provider_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "batch.md").read_text(encoding="utf-8")
+    for each in PROVIDERS.values():
+        if each.advice:
+            assert f"| {each.name} | none: {each.advice} |" in page
+        else:
+            limits = f"{each.max_requests:,} | {each.max_bytes // MB} | {each.windows}"
+            assert f"| {each.name} | {limits} | `{each.prefix}/chat/completions` |" in page
 
 
 # --- Ends and restarts ---
