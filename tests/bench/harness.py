@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from tests.bench.peers import KEY, MODEL, PROMPT
+from tests.bench.peers import BATCH, KEY, MODEL, PROMPT
 from tests.bench.processes import Process, Stub, Watch
 
 OURS: Final = "connector"
@@ -115,15 +115,16 @@ class Bench:
         target: Path | None = None,
         given: str = "jsonl",
         output: str = "jsonl",
+        free: bool = False,
     ) -> Run:
         """Runs a client over a whole table, checks what it wrote, and returns `run` with the figures.
 
-        `given` and `output` are formats, which only ours has to choose from.
+        `given` and `output` are formats, which only ours has to choose from. If `free`, it runs on any core.
         """
         source, out = self.table(run.rows, given), target or self.directory / f"out.{output}"
         command = self.command(run.client, stub, source, out, concurrency, stream=stream)
         with Watch(stub) as watch:
-            spent = Process(command, self.directory / "stdout").spent()
+            spent = Process(command, self.directory / "stdout", free=free).spent()
         check(out, run.rows, " word" * (EVENTS - 1) if stream else "")
         if target is None:
             remove(out)
@@ -134,6 +135,23 @@ class Bench:
             sustained=watch.sustained,
             stub_busy=watch.counted("cpu_seconds") / spent.seconds,
         )
+
+    def vectors(self, run: Run, stub: Stub, concurrency: int, target: Path) -> Run:
+        """Runs a client that embeds a table into a Parquet file, and checks every number."""
+        source = self.table(run.rows)
+        if run.client == OURS:
+            config = self.directory / "config.json"
+            url = f"{stub.url}/embeddings"
+            options = {"url": url, "api_key": KEY, "model": MODEL, "prompt": "{{ text }}", "batch_size": BATCH}
+            config.write_text(json.dumps({**options, "concurrency": concurrency}), encoding="utf-8")
+            command = ["connector", "enrich", str(source), f"--config={config}", f"--output={target}", "--quiet"]
+        else:
+            command = [f"tests.bench.peers.{run.client}", stub.url, str(source), str(target)]
+            command += [f"--concurrency={concurrency}"]
+        with Watch(stub) as watch:
+            spent = Process([sys.executable, "-m", *command], self.directory / "stdout", free=True).spent()
+        subprocess.run([sys.executable, "-m", "tests.bench.check_vectors", str(target), str(run.rows)], check=True)
+        return run._replace(**spent._asdict(), calls=watch.counted("calls"))
 
     @cached_property
     def startup_cpu(self) -> dict[str, float]:

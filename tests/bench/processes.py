@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -34,11 +35,14 @@ class Spent(NamedTuple):
 
 
 class Process:
-    """A process on the client's core. What it prints goes to `out`; what it complains about is told if it fails."""
+    """A process on the client's core. What it prints goes to `out`; what it complains about is told if it fails.
 
-    def __init__(self, command: Sequence[str], out: Path) -> None:
+    If it is `free`, it runs on any core, as users run it.
+    """
+
+    def __init__(self, command: Sequence[str], out: Path, *, free: bool = False) -> None:
         self._errors = out.with_suffix(".stderr")
-        with on(cores()[1]), out.open("wb") as stdout, self._errors.open("wb") as stderr:
+        with nullcontext() if free else on(cores()[1]), out.open("wb") as stdout, self._errors.open("wb") as stderr:
             self._started = time.perf_counter()
             self._process = subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stdout=stdout, stderr=stderr)
 
@@ -63,13 +67,14 @@ class Process:
 
 
 class Stub:
-    """The endpoint in its own process, on its own core; a context manager."""
+    """The endpoint in its own process, on its own core unless it is `free`; a context manager."""
 
-    def __init__(self, latency: float, *options: str) -> None:
+    def __init__(self, latency: float, *options: str, free: bool = False) -> None:
+        self._free = free
         self._command = [sys.executable, "-m", "tests.bench.stub", f"--latency={latency}", *options]
 
     def __enter__(self) -> Self:
-        with on(cores()[0]):
+        with nullcontext() if self._free else on(cores()[0]):
             self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         self.url = self._process.stdout.readline().strip()

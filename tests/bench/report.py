@@ -17,6 +17,8 @@ NAMES: Final[Mapping[str, str]] = {
     "openai_aiohttp": "OpenAI SDK over aiohttp",
     "langchain_batch": "LangChain",
     "litellm_loop": "LiteLLM",
+    "embeddings_sdk": "OpenAI SDK, async",
+    "embeddings_floor": "aiohttp and numpy",
 }
 _INTRODUCTION: Final = """\
 # Benchmarks
@@ -216,6 +218,35 @@ SECTIONS: Final[Mapping[str, Section]] = {
         lambda _: "What is left is the client's own work.",
         {**_CLIENT, **_CPU, "rows/s": _RATE["rows/s"]},
     ),
+    "unpinned": Section(
+        "On one core, and on any",
+        lambda _: (
+            "The other figures are taken with the client on one core and the endpoint on another, so that neither "
+            "disturbs the other. Here both run on any core, too, as users run them."
+        ),
+        {
+            "case": lambda group: group.case,
+            "client": _name,
+            "seconds": _column(lambda run: run.seconds, "{:.2f}"),
+            "CPU ms/row": _CPU["CPU ms/row"],
+            "rate to ours": _RATE["rate to ours"],
+        },
+    ),
+    "vectors": Section(
+        "Vectors, to Parquet",
+        lambda runs: (
+            f"{runs[0].rows:,} texts, 64 a call and 16 calls in flight, at an endpoint that answers at once with "
+            "vectors of 1,536 numbers in base64. The SDK and the floor hold all vectors in memory and write the file "
+            "at the end; every number of every file is checked."
+        ),
+        {
+            "": lambda group: group.case,
+            "client": _name,
+            "seconds": _column(lambda run: run.seconds, "{:.2f}"),
+            "CPU s": _column(lambda run: run.cpu_seconds, "{:.2f}"),
+            **_MEMORY,
+        },
+    ),
     "stages": Section(
         "Where a row's time goes",
         lambda _: (
@@ -237,6 +268,16 @@ SECTIONS: Final[Mapping[str, Section]] = {
             "1,000,000 rows."
         ),
         {"rows": _CLIENT["rows"], **_MEMORY, "CPU ms/row": _CPU["CPU ms/row"], "rows/s": _RATE["rows/s"]},
+    ),
+    "width": Section(
+        "Wide tables",
+        lambda _: "A CSV file of one row.",
+        {
+            "columns": lambda group: group.case,
+            "ms": _column(lambda run: 1000 * run.seconds, "{:.0f}"),
+            "CPU ms": _column(lambda run: 1000 * run.cpu_seconds, "{:.0f}"),
+            **_MEMORY,
+        },
     ),
     "stragglers": Section(
         "Stragglers, 64 in flight",

@@ -13,13 +13,14 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from tests.bench.harness import EVENTS, LATENCY, OURS, Bench, Run, remove
+from tests.bench.harness import EVENTS, LATENCY, OURS, Bench, Run, remove, review
 from tests.bench.processes import ROOT, Process, Stub, Watch
 
 FLOOR: Final = "aiohttp_loop"
 SWIFT: Final = (OURS, FLOOR)
 """The clients that get more rows. The others would take many minutes, and their rate is the same after some seconds."""
 
+VECTOR_PEERS: Final = ("embeddings_sdk", "embeddings_floor")
 FLIGHTS: Final = (64, 256, 512)
 ROWS: Final = (20_000, 4_000)
 """The rows for swift clients and for the others."""
@@ -74,6 +75,43 @@ def stages(bench: Bench) -> Iterator[Run]:
     command = [sys.executable, "-m", "tests.bench.profile", str(bench.rows(5_000, 500))]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     yield from (Run(*json.loads(line)) for line in done.stdout.splitlines())
+
+
+def vectors(bench: Bench) -> Iterator[Run]:
+    """Vectors of 1,536 numbers, 64 texts a call and 16 calls in flight, from JSON lines to Parquet; on any core."""
+    rows, known = bench.rows(20_000), bench.directory / "known.parquet"
+    with Stub(0, free=True) as stub:
+        for turn, client in product(range(bench.rounds), (OURS, *VECTOR_PEERS)):
+            target = known if client == OURS and not turn else bench.directory / "vectors.parquet"
+            yield bench.vectors(Run("vectors", client, "called", turn, rows, 0), stub, 16, target)
+            if target != known:
+                remove(target)
+        for turn in range(bench.rounds):
+            yield bench.vectors(Run("vectors", OURS, "out of the ledger", turn, rows, 0), stub, 16, known)
+    remove(known)
+
+
+def unpinned(bench: Bench) -> Iterator[Run]:
+    """The same as pinned to a core, and as users run it: endpoint and client on any core."""
+    for latency, flight, free in product((0.0, LATENCY), (64, 512, 2_048), (False, True)):
+        with Stub(latency, free=free) as stub:
+            for turn, client in product(range(bench.rounds), SWIFT):
+                count = bench.rows(20_000, flight)
+                case = f"{1000 * latency:.0f} ms, {flight:,} in flight, {'any core' if free else 'one core'}"
+                yield bench.measured(Run("unpinned", client, case, turn, count, 0), stub, flight, free=free)
+
+
+def width(bench: Bench) -> Iterator[Run]:
+    """A CSV of one row and many columns."""
+    with Stub(0) as stub:
+        for columns, turn in product((10, 400, 1_600), range(bench.rounds)):
+            path = bench.directory / "1.csv"
+            names = ["id", "text", *(f"column {number}" for number in range(columns - 2))]
+            cells = ["0", f'"{review(0)}"', *map(str, range(columns - 2))]
+            path.write_text(f"{','.join(names)}\n{','.join(cells)}\n", encoding="utf-8")
+            run = Run("width", OURS, f"{columns:,}", turn, 1, 0)
+            yield bench.measured(run, stub, 1, given="csv", output="csv")
+            path.unlink()
 
 
 def growth(bench: Bench) -> Iterator[Run]:
@@ -173,5 +211,8 @@ def _catalog(bench: Bench, table: Path) -> Path:
 
 ALL: Final[Mapping[str, Callable[[Bench], Iterator[Run]]]] = {
     each.__name__: each
-    for each in (throughput, streaming, formats, cpu, stages, growth, stragglers, kill, resume, startup, read)
+    for each in (
+        *(throughput, streaming, formats, cpu, unpinned, vectors, stages, growth, width),
+        *(stragglers, kill, resume, startup, read),
+    )
 }

@@ -17,6 +17,9 @@ import orjson
 
 MODEL: Final = "stub"
 KEY: Final = "sk-stub"
+BATCH: Final = 64
+"""Texts in a call for vectors."""
+
 PROMPT: Final = "Classify this review: [[{text}]]"
 
 Ask = Callable[[str], Awaitable[str]]
