@@ -30,9 +30,8 @@ from connector.tables._arrow_types import arrow_column
 from connector.tables.arrow import ArrowTable, of_batches
 
 _LOG: Final = logging.getLogger(__name__)
-_FEW: Final = 4  # rows of the first batches that come out, so that `limit` pays for few
-_FIRST: Final = 64  # rows that come out so: Spark sees none before they fill a buffer of 64 KB, and a batch has 4 KB
-_ROWS: Final = 1_000  # of a batch; those in between are twice as large as the one before
+_ALONE: Final = 48  # rows that come out in batches of their own: Spark sees none before these fill a buffer of 64 KB
+_ROWS: Final = 1_000  # of a batch; those in between are twice as large as the one before, so that `limit` pays for few
 _PAUSE: Final = 0.01  # seconds without a batch that count as a pause
 _NOT_SHARED: Final = (
     "the config names no ledger that Spark's workers share: each action on this data frame (count, then write) calls "
@@ -143,7 +142,7 @@ class Partition:
 
 def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatch | None]:
     """Yields the batches in parts that grow: the first ones are soon done."""
-    most, total = _FEW, 0
+    most, total = 1, 0
     for batch in batches:
         if batch is None:
             yield None
@@ -154,7 +153,7 @@ def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatc
             yield part
             start += part.num_rows
             total += part.num_rows
-            most = min(_ROWS, 2 * most) if total >= _FIRST else _FEW
+            most = min(_ROWS, 2 * most) if total >= _ALONE else 1
 
 
 def _read_ahead(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch | None, None, None]:
