@@ -296,9 +296,9 @@ class Connector:
         if wanted:
             raise ConfigError(f"{wanted}: a data frame of Spark stays one, and Spark shows how far it is: leave it out")
         chosen = self._chosen(None)
-        spark = tables.load_spark()
-        return spark.enriched(
-            frame, self, lambda columns: Plan(chosen, columns).added, chosen.keep_llm_as, is_shared=False
+        ledger = ledger_path(chosen) if chosen.cache else None
+        return tables.load_spark().enriched(
+            frame, self, lambda columns: Plan(chosen, columns).added, chosen.keep_llm_as, ledger
         )
 
     def forecast(self, rows: ArrowStream | Iterable[Any]) -> Forecast:

@@ -7,16 +7,18 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import pytest
 
 from spec.generate import ROOT
+from tests.databases import base
 from tests.endpoint import Endpoint, answer_to
 from tests.environments import environment
 
@@ -59,6 +61,11 @@ class Script:
             database.execute(f"COPY reviews TO '{path}/reviews.csv'")
             database.execute(f"COPY reviews TO '{path}/reviews.parquet'")
 
+    def share(self) -> Self:
+        """Puts the ledger where several processes share it."""
+        (self.path / "config.json").write_text(json.dumps({**CONFIG, "cache": base("postgresql", self.path).url}))
+        return self
+
     def run(self, *command: str | Path, **environment: str) -> str:
         """What a command says on stdout, in the directory of the script."""
         done = subprocess.run(
@@ -99,6 +106,17 @@ def in_csv(script: Script, _said: str) -> Rows:
         return [(row["id"], row["label"]) for row in csv.DictReader(file)]
 
 
+def in_lines(script: Script, _said: str) -> Rows:
+    rows = map(json.loads, (script.path / "labelled.jsonl").read_text().splitlines())
+    return [(row["id"], row["label"]) for row in rows]
+
+
+def in_parts(script: Script, _said: str) -> Rows:
+    found = query(":memory:", f"FROM '{script.path}/labelled/*.parquet' SELECT id, label")
+    shutil.rmtree(script.path / "labelled")
+    return found
+
+
 def in_parquet(script: Script, _said: str) -> Rows:
     return query(":memory:", f"FROM '{script.path}/labelled.parquet' SELECT id, label")
 
@@ -110,13 +128,16 @@ LIBRARIES: dict[str, tuple[Callable[[Script, str], Rows], Mapping[int, str]]] = 
     "Arrow": (in_parquet, FILES),
     "Polars": (in_parquet, FILES),
     "DuckDB": (lambda script, _: query(script.path / "shop.duckdb", "FROM labels SELECT id, label"), FILES),
+    "Several processes": (in_lines, FILES),
     "dlt": (lambda script, _: query(script.path / "reviews.duckdb", "FROM shop.labelled SELECT id, label"), INLINE),
 }
 PLATFORMS = {"Airflow": "apache-airflow>=3.0,<4", "Dagster": "dagster>=1.11,<2"}
+CLUSTERS = {"Ray Data": "ray[data]>=2.40,<3", "Dask": "dask[dataframe]>=2025.1"}
+SHARED = {"Several processes", *CLUSTERS}
 
 
 def test_every_example_is_run_and_short() -> None:
-    assert set(EXAMPLES) == {*LIBRARIES, *PLATFORMS}
+    assert set(EXAMPLES) == {*LIBRARIES, *PLATFORMS, *CLUSTERS}
     assert {name for name, code in EXAMPLES.items() if len(code.splitlines()) >= 15} == set()
 
 
@@ -126,7 +147,19 @@ def test_an_example_gives_each_row_its_label_and_its_second_run_calls_nothing(
 ) -> None:
     script = Script(tmp_path, name, endpoint)
     found, reviews = LIBRARIES[name]
+    if name in SHARED:
+        script.share()
     script.labels(lambda: found(script, script.run(sys.executable, script.file)), reviews)
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_workers_of_a_cluster_share_what_is_paid_for(
+    name: str, tmp_path: Path, endpoint: Endpoint, pytestconfig: pytest.Config
+) -> None:
+    script = Script(tmp_path, name, endpoint).share()
+    python = environment(pytestconfig, name.partition(" ")[0].lower(), CLUSTERS[name], "psycopg[binary]>=3.2,<4")
+    script.environment |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    script.labels(lambda: in_parts(script, script.run(python / "python", script.file)), FILES)
 
 
 def test_airflow_runs_its_example_as_a_dag(tmp_path: Path, endpoint: Endpoint, pytestconfig: pytest.Config) -> None:

@@ -24,8 +24,9 @@ from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StructField, StructType
 
 from connector.base import errors
-from connector.base.errors import ConnectorError, FatalError
+from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem
 from connector.base.records import GROUP, Schema, is_earlier
+from connector.ledger import Location
 from connector.tables._arrow_types import arrow_column
 from connector.tables.arrow import ArrowTable, of_batches
 
@@ -33,11 +34,12 @@ _LOG: Final = logging.getLogger(__name__)
 _ALONE: Final = 48  # rows that come out in batches of their own: Spark sees none before these fill a buffer of 64 KB
 _ROWS: Final = 1_000  # of a batch; those in between are twice as large as the one before, so that `limit` pays for few
 _PAUSE: Final = 0.01  # seconds without a batch that count as a pause
-_NOT_SHARED: Final = (
-    "the config names no ledger that Spark's workers share: each action on this data frame (count, then write) calls "
-    'for all of its rows again, and so does a task that is tried again. Set cache to "postgresql://…", or to a folder '
-    'that all workers see, such as "s3://bucket/folder/"'
+_SHARED: Final = 'set cache to "postgresql://user:password@host/database", where all of them find their replies'
+_NONE: Final = (
+    "the config names no ledger, so Spark's workers share none: each action on this data frame (count, then write) "
+    f"calls for all of its rows again, and so does a task that is tried again: {_SHARED}"
 )
+_FILE: Final = "a file serves one process at a time, and Spark's workers are many, on many machines"
 
 
 class Enricher(Protocol):
@@ -56,8 +58,7 @@ def enriched(
     enricher: Enricher,
     added: Callable[[Sequence[str]], Mapping[str, Schema]],
     keep_as: str,
-    *,
-    is_shared: bool,
+    ledger: Location,
 ) -> Any:
     """Returns a data frame with the new columns. No row is read, and nothing is called, before an action asks for it.
 
@@ -65,11 +66,13 @@ def enriched(
         frame: A data frame, of a classic session or of Spark Connect.
         added: Returns the schemas of the new columns, beside columns of these names.
         keep_as: As in `connector.base.records.kept_as`.
-        is_shared: Whether the ledger is one that all workers use.
+        ledger: Where the ledger is; a `Url` is one that all workers share.
 
     Raises:
-        ConfigError: Its columns do not fit the config.
+        ConfigError: Its columns do not fit the config, or the ledger is a file.
     """
+    if isinstance(ledger, Path):
+        raise ConfigError([Problem("cache", f"{ledger}: {_FILE}; {_SHARED}")])
     given: StructType = frame.schema
     columns = of_batches(pa.schema([(name, pa.null()) for name in given.names]), (), keep_as).columns
     new = added(columns)
@@ -79,8 +82,8 @@ def enriched(
         if GROUP not in new or not is_earlier(name)
     ]
     fields += [StructField(name, from_arrow_type(arrow_column(schema).type)) for name, schema in new.items()]
-    if not is_shared:
-        _warn_once(_NOT_SHARED)
+    if ledger is None:
+        _warn_once(_NONE)
     return frame.mapInArrow(Enriched(enricher), StructType(fields))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 EXECUTORS: Final = 2
-_EXECUTOR: Final = b"CoarseGrainedExecutorBackend"
 
 
 class Cluster(NamedTuple):
@@ -33,19 +31,26 @@ class Cluster(NamedTuple):
         """A data frame of so many rows with the columns `id` and `text`."""
         return self.session(kind).range(0, count, numPartitions=partitions).selectExpr("id", "concat('row ', id) text")
 
-    def kill_executor(self) -> None:
-        """Kills one of the executors, with the Python workers that it has."""
-        os.kill(min(executors()), signal.SIGKILL)
-
 
 def executors() -> list[int]:
-    """The executors among the descendants of this process."""
+    """The executors of this process's clusters."""
+    return [process for process, parent in _mine(b"CoarseGrainedExecutorBackend").items() if parent]
+
+
+def python_workers() -> list[int]:
+    """The Python workers of its executors: forks of a daemon that looks the same."""
+    found = _mine(b"pyspark.daemon")
+    return [process for process, parent in found.items() if parent in found]
+
+
+def _mine(command: bytes) -> dict[int, int]:
+    """The descendants of this process whose command line has these words, with their parents."""
     parents: dict[int, int] = {}
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if _EXECUTOR in (path / "cmdline").read_bytes():
+            if command in (path / "cmdline").read_bytes():
                 found.append(int(path.name))
         except OSError:  # it has ended meanwhile
             continue
@@ -55,7 +60,32 @@ def executors() -> list[int]:
             process = parents.get(process, 0)
         return process == os.getpid()
 
-    return [process for process in found if is_mine(process) and parents[process] not in found]
+    return {process: parents[process] for process in found if is_mine(process)}
+
+
+class Attempts:
+    """Passes the rows of a task on; each attempt leaves a file, and the first of partition 0 may fail in the middle.
+
+    Args:
+        folder: Where the files are: `0-1` is that of the second attempt at partition 0.
+        fails: Whether it fails, after its first rows.
+    """
+
+    def __init__(self, folder: Path, *, fails: bool = False) -> None:
+        self._folder = folder
+        self._fails = fails
+
+    def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
+        from pyspark import TaskContext  # noqa: PLC0415 - takes a while
+
+        task = TaskContext.get()
+        assert task is not None
+        attempt = f"{task.partitionId()}-{task.attemptNumber()}"
+        (self._folder / attempt).touch()
+        for batch in batches:
+            yield batch
+            if self._fails and attempt == "0-0":
+                raise OSError("a bug behind it")
 
 
 def skip_without_java() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -14,11 +17,15 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from connector import ConfigError, Connector
 from connector.tables import spark
-from tests.endpoint import Endpoint, act, answer_to
-from tests.tables.spark_cluster import Cluster, skip_without_java, started
+from tests.databases import base
+from tests.endpoint import Action, Call, Endpoint, act, answer_to, good
+from tests.faults import Step, play, render
+from tests.tables.spark_cluster import Attempts, Cluster, executors, python_workers, skip_without_java, started
 
 KEY: Final = "sk-canary-0123456789"
 KINDS: Final = ("classic", "connect")
+NONE: Final = "none"
+CONCURRENCY: Final = 4
 SCHEMA: Final = {
     "type": "object",
     "properties": {"label": {"type": "string"}, "stars": {"type": "integer"}, "sure": {"type": "boolean"}},
@@ -37,21 +44,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def connector(endpoint: Endpoint, ledger: Path | str | None, **more: Any) -> Connector:
-    given = {"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", "api_key": KEY, "cache": str(ledger or "")}
+@pytest.fixture
+def ledger(tmp_path: Path) -> str:
+    """A ledger that all workers share."""
+    return base("postgresql", tmp_path).url
+
+
+def connector(endpoint: Endpoint, ledger: str, **more: Any) -> Connector:
+    given = {"url": endpoint.base_url, "model": "m", "prompt": "{{ text }}", "api_key": KEY, "cache": ledger}
     return Connector({**given, **more})
 
 
 def enriched(endpoint: Endpoint, partition: Any) -> Iterator[Any]:
     """What a Python worker of Spark's makes of a partition."""
-    yield from connector(endpoint, None).enrich(partition)
+    yield from connector(endpoint, NONE).enrich(partition)
 
 
 @each_kind
 def test_a_lazy_frame_comes_out_that_is_paid_for_once(
-    kind: str, cluster: Cluster, endpoint: Endpoint, tmp_path: Path
+    kind: str, cluster: Cluster, endpoint: Endpoint, ledger: str, tmp_path: Path
 ) -> None:
-    found = connector(endpoint, tmp_path / "ledger", output_schema=SCHEMA).enrich(cluster.rows(kind, 60))
+    found = connector(endpoint, ledger, output_schema=SCHEMA).enrich(cluster.rows(kind, 60))
     assert type(found) is type(cluster.rows(kind, 1))
     types = {field.name: field.dataType.simpleString() for field in found.schema}
     assert types["_llm"].startswith("struct<status:string,error:struct<class:string,")
@@ -65,12 +78,53 @@ def test_a_lazy_frame_comes_out_that_is_paid_for_once(
     assert endpoint.journal.by_prompt == {f"row {n}": 1 for n in range(60)}
 
 
+def test_whatever_is_lost_costs_what_was_in_flight(cluster: Cluster, ledger: str, tmp_path: Path) -> None:
+    """An executor and a Python worker are killed, and a task fails behind the new columns."""
+    with Endpoint(latency=0.1) as endpoint, ThreadPoolExecutor(1) as driver:
+        found = connector(endpoint, ledger, concurrency=CONCURRENCY).enrich(cluster.rows("classic", 400, partitions=2))
+        done = driver.submit(found.mapInArrow(Attempts(tmp_path, fails=True), found.schema).count)
+        for victims, calls in ((python_workers, 80), (executors, 200)):
+            endpoint.journal.wait_for(calls=calls)
+            os.kill(victims()[-1], signal.SIGKILL)
+        assert done.result() == 400
+    assert {path.name for path in tmp_path.iterdir()} >= {"0-0", "0-1"}
+    asked = endpoint.journal.by_prompt
+    assert len(asked) == 400
+    assert asked.total() - 400 <= 3 * 3 * CONCURRENCY  # three losses; what is answered is stored within 50 ms
+
+
+def test_a_copy_of_a_task_costs_nothing(cluster: Cluster, ledger: str, tmp_path: Path) -> None:
+    """Two jobs run the same tasks at once, as a task and its speculative copy: a row is answered once both have begun.
+
+    Spark makes no speculative copy on the host of the task itself, and a cluster on one machine has one host.
+    """
+    folders = (tmp_path / "task", tmp_path / "copy")
+
+    def held(call: Call) -> Action | None:
+        return Action("held", waited(call)) if call.prompt == "row 0" else None
+
+    def waited(call: Call) -> Iterator[Step]:
+        while not all((folder / "0-0").exists() for folder in folders):
+            yield 0.05
+        yield from play(render(good(call)))
+
+    with Endpoint(held) as endpoint, ThreadPoolExecutor(2) as driver:
+        rows = cluster.rows("classic", 40, partitions=2)
+        found = connector(endpoint, ledger, config={"timeout": 600}).enrich(rows)
+        jobs = []
+        for folder in folders:
+            folder.mkdir()
+            jobs.append(driver.submit(found.mapInArrow(Attempts(folder), found.schema).count))
+        assert [job.result() for job in jobs] == [40, 40]
+    assert endpoint.journal.by_prompt == {f"row {n}": 1 for n in range(40)}
+
+
 @each_kind
 def test_a_refused_key_ends_the_job_with_its_sentence(
     kind: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Endpoint(lambda call: act(call, "401")) as endpoint:
-        found = connector(endpoint, None, concurrency=2).enrich(cluster.rows(kind, 400, partitions=20))
+        found = connector(endpoint, NONE, concurrency=2).enrich(cluster.rows(kind, 400, partitions=20))
         found.explain(True)
         with pytest.raises(Exception, match=r"errors\.AuthenticationError: .*key") as error:
             found.count()
@@ -84,7 +138,7 @@ def test_a_refused_key_ends_the_job_with_its_sentence(
 def test_limit_pays_for_few_rows(cluster: Cluster) -> None:
     """It has its rows although from the 200th on no row is answered."""
     with Endpoint(lambda call: act(call, "hang") if int(call.prompt.split()[1]) >= 200 else None) as endpoint:
-        found = connector(endpoint, None).enrich(cluster.rows("classic", 2_000, partitions=1))
+        found = connector(endpoint, NONE).enrich(cluster.rows("classic", 2_000, partitions=1))
         assert len(found.limit(5).collect()) == 5
 
 
@@ -114,7 +168,7 @@ def test_what_goes_wrong_with_the_input_is_raised(endpoint: Endpoint) -> None:
         list(enriched(endpoint, spark.Partition(first, rest())))
 
 
-def test_a_missing_column_and_a_library_are_refused_at_once(endpoint: Endpoint) -> None:
+def test_what_cannot_work_is_refused_at_once(endpoint: Endpoint) -> None:
     class Frame:
         """What is looked at before Spark is asked for anything."""
 
@@ -125,9 +179,11 @@ def test_a_missing_column_and_a_library_are_refused_at_once(endpoint: Endpoint) 
 
     frame: Any = Frame()
     with pytest.raises(ConfigError, match='"text"'):
-        connector(endpoint, None).enrich(frame)
+        connector(endpoint, NONE).enrich(frame)
     with pytest.raises(ConfigError, match="pandas: a data frame of Spark stays one"):
-        connector(endpoint, None).enrich(frame, into="pandas")
+        connector(endpoint, NONE).enrich(frame, into="pandas")
+    with pytest.raises(ConfigError, match=r"cache: some\.ledger: a file serves one process at a time"):
+        connector(endpoint, "some.ledger", prompt="{{ review }}").enrich(frame)
 
 
 def test_a_key_of_the_environment_stays_there(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
