@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector.base.errors import ConfigError
+from connector.base.suggestions import there_are
 from connector.base.terminal import write
 from connector.commands import ExitCode, _databases
 from connector.commands._options import STANDARD, add_input, input_from
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     opened = session.Session(given, names, drafts, limit=arguments.limit, labels=Path(labels))
     if arguments.truth:
         if arguments.truth not in opened.table.names:
-            raise ConfigError(f"--truth {arguments.truth}: there is no such column in the input")
+            there = there_are(arguments.truth, opened.table.names)
+            raise ConfigError(f"--truth {arguments.truth}: there is no column of this name in the input; {there}")
         opened.truth = arguments.truth
 
     def told(address: str) -> None:

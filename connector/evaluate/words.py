@@ -71,6 +71,7 @@ def verdict(each: Comparison) -> str:
         unsteady = f" Its verdict changed with the order on {counted(each.unsteady, 'row')}." if each.unsteady else ""
         return f"{head}: {told} ({p_value(each.p_value)}){_and(cost, second)}.{unsteady}"
     span = f"95 % interval {span_of(each.difference)} points, {p_value(each.p_value)}"
+    errors = "".join(f" {_error(name, found, second)}" for name, found in each.errors.items())
     if each.verdict == "unclear":
         rows = each.rows_needed
         enough = (
@@ -81,9 +82,19 @@ def verdict(each: Comparison) -> str:
         how = "both are right equally often" if not points else how
         return (
             f"{counted(each.rows, 'row')} do not show whether {second} is better than {first}: {how} ({span})"
-            f"{_and(cost, second)}.{enough}"
+            f"{_and(cost, second)}.{enough}{errors}"
         )
-    return f"{second} is {each.verdict} than {first} by {abs(points):.1f} points ({span}){_and(cost, second)}."
+    return f"{second} is {each.verdict} than {first} by {abs(points):.1f} points ({span}){_and(cost, second)}.{errors}"
+
+
+def _error(name: str, found: Interval, second: str) -> str:
+    """Returns by how much the error of a number differs, and whether that may be chance."""
+    if found.low is None or found.high is None or not found.value:
+        return f"Its mean absolute error of {name} is the same."
+    change = "less" if found.value < 0 else "more"
+    may_be = "" if found.low > 0 or found.high < 0 else ", which may be chance"
+    ends = f"95 % interval {found.low:+.3g} to {found.high:+.3g}"
+    return f"The mean absolute error of {second} in {name} is {abs(found.value):.3g} {change} ({ends}{may_be})."
 
 
 def costs(each: Comparison) -> str:

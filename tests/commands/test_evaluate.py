@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,34 @@ def test_what_cannot_be_compared_is_told_before_any_call(
     assert cli.run(["evaluate", str(reviews), "--config", one, *words]) == ExitCode.USAGE
     assert told in capsys.readouterr().err
     assert not endpoint.journal.calls
+
+
+@pytest.mark.parametrize("command", ["evaluate", "studio"])
+def test_what_is_not_installed_is_told_with_the_extra(
+    command: str, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("connector.evaluate", "connector.studio"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rapidfuzz", None)
+    one = config(tmp_path, "one", "http://127.0.0.1:9/v1")
+    assert cli.run([command, str(reviews), "--config", one]) == ExitCode.USAGE
+    assert f"openai-compatible-connector[{command}]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "name the table"),
+        (["reviews.csv", "--truth", "lable"], "there is no column of this name"),
+        (["-"], "only once"),
+        (["reviews.csv", "--port", "70000"], "0 to 65535"),
+        (["reviews.csv", *(["-c", "c.json"] * 5)], "up to 4 configs"),
+    ],
+)
+def test_a_studio_that_cannot_be_opened_says_why(
+    words: list[str], told: str, reviews: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nicegui", reason="the extra studio is not installed")
+    monkeypatch.chdir(reviews.parent)
+    assert cli.run(["studio", *words, "--no-browser"]) == ExitCode.USAGE
+    assert told in capsys.readouterr().err
