@@ -10,12 +10,14 @@ import pytest
 from connector.base.records import Record
 from connector.cli import main
 from connector.commands import ExitCode
+from connector.stores import sql
 from connector.stores.databases.loading import in_place
 from tests import databases
 from tests.databases import Base
 from tests.endpoint import Endpoint, answer_to
 
 PROMPT = "Classify: {{ review }}"
+UUID = "6f1f2b44-0f4e-4b7e-9df8-2d3c4e5f6a7b"
 
 
 def run(endpoint: Endpoint, *arguments: str) -> int:
@@ -171,6 +173,30 @@ def test_without_the_hash_of_a_request_rows_that_have_their_answer_are_not_due(
     assert run(endpoint, *given) == ExitCode.DONE
     assert len(endpoint.journal.calls) == 4
     assert None not in labels(base, "reviews").values()
+
+
+KEYS = {
+    "postgresql": {"DATE": "10000-01-01", "REAL": "0.1", "TIMESTAMPTZ": "infinity", "NUMERIC": "1.10", "UUID": UUID},
+    "mariadb": {"TIMESTAMP(3)": "2024-01-01 10:00:00.5", "DATETIME": "2024-01-01 10:00", "VARCHAR(9)": "a "},
+    "sqlite": {"TEXT": "a ", "REAL": "0.1", "": "1"},
+    "duckdb": {"DATE": "10000-01-01", "UUID": UUID, "HUGEINT": f"{2**100}", "DECIMAL(30, 5)": "1.10", "FLOAT": "0.1"},
+}
+
+
+@pytest.mark.parametrize(("kind", "type_"), [(kind, type_) for kind, types in KEYS.items() for type_ in types])
+def test_rows_are_found_in_place_by_keys_of_any_type_with_an_order(kind: str, type_: str, tmp_path: Path) -> None:
+    base = databases.base(kind, tmp_path)
+    base.run(f"CREATE TABLE reviews (id {type_}, part BIGINT, PRIMARY KEY (id, part))")
+    base.run(f"INSERT INTO reviews VALUES ('{KEYS[kind][type_]}', 1), ('{KEYS[kind][type_]}', 2)")
+    with (
+        sql.source(sql.Options(url=base.secret, table="reviews")) as source,
+        in_place.updating(base.secret, "reviews", {"label": {"type": "string"}}, source.primary_key) as sink,
+    ):
+        for record in source.read():
+            if isinstance(record, Record):
+                sink.write(record, {"label": f"of {record.data['part']}"})
+        sink.commit()
+    assert base.run("SELECT label FROM reviews ORDER BY part") == [("of 1",), ("of 2",)]
 
 
 def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:

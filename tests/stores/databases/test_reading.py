@@ -61,7 +61,7 @@ NUL = "'a' || char(0) || 'b'"
 
 TYPES: dict[str, list[tuple[str, str, dict[str, Any], str]]] = {
     "mariadb": [
-        ("BOOLEAN", "TRUE", INTEGER, "1"),
+        ("BOOLEAN", "TRUE", BOOLEAN, "true"),
         ("TINYINT", "-128", INTEGER, "-128"),
         ("BIGINT UNSIGNED", "18446744073709551615", INTEGER, "18446744073709551615"),
         ("YEAR", "2024", INTEGER, "2024"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -19,6 +20,8 @@ from connector.stores.databases.syntax import quoted
 PATIENCE: Final = 600
 """Seconds that a sync waits for another one that writes into the same table."""
 
+_KEY: Final = "_connector_key"
+_OURS: Final = re.compile(rf"{_KEY}\d*$")
 _MARK: Final = "connector_mark"
 _PART: Final = "connector_part"
 _REASON: Final = 300  # characters
@@ -215,10 +218,19 @@ class Writer(ABC):
     def make_unique(self, key: Sequence[str]) -> None:
         """Makes such an index."""
 
-    @property
-    def index(self) -> str:
-        """The name of the index that we make for a key."""
-        return shortened(f"{self.name}_connector_key", self.RULES)
+    def new_index(self) -> str:
+        """Returns a name for the index that we make for a key: none that another table's index has."""
+        names = (shortened(self.name, self.RULES, ending=f"{_KEY}{n or ''}") for n in count())
+        return next(name for name in names if not self.is_taken(name))
+
+    def is_taken(self, index: str) -> bool:  # noqa: ARG002 - for members whose indexes have one name in all tables
+        """Returns whether an index of another table has this name."""
+        return False
+
+    @staticmethod
+    def is_ours(index: str) -> bool:
+        """Returns whether an index is one that we have made for a key, whatever name its table had then."""
+        return _OURS.search(index) is not None
 
     @abstractmethod
     def drop_key(self) -> None:
@@ -287,7 +299,7 @@ class Writer(ABC):
                 raise
         else:
             return
-        self.run(f"ROLLBACK TO SAVEPOINT {_MARK}")
+        self._dialect.do_rollback_to_savepoint(self.connection, _MARK)
         if plan.mode == "overwrite":
             self.write(plan, iter(()))
         entering = plan._replace(mode="append" if plan.mode == "overwrite" else plan.mode, changed=())
@@ -306,7 +318,7 @@ class Writer(ABC):
 
     def _refusal(self, plan: Plan, batch: Batch) -> str:
         """Brings rows into the table, or returns why that is refused, and leaves everything as it was then."""
-        self.run(f"SAVEPOINT {_PART}")
+        self._dialect.do_savepoint(self.connection, _PART)
         reason = ""
         try:
             self.write(plan, iter([batch]))
@@ -315,8 +327,8 @@ class Writer(ABC):
             reason = self.reason(error)
             if not reason:
                 raise
-            self.run(f"ROLLBACK TO SAVEPOINT {_PART}")
-        self.run(f"RELEASE SAVEPOINT {_PART}")
+            self._dialect.do_rollback_to_savepoint(self.connection, _PART)
+        self._dialect.do_release_savepoint(self.connection, _PART)
         return reason
 
     def settle(self) -> None:  # noqa: B027 - most check everything at once
@@ -347,8 +359,12 @@ class Writer(ABC):
 
     def save(self) -> bool:
         """Makes the mark, in databases that have savepoints."""
-        self.run(f"SAVEPOINT {_MARK}")
+        self._dialect.do_savepoint(self.connection, _MARK)
         return True
+
+    @property
+    def _dialect(self) -> sa.Dialect:
+        return self.connection.dialect
 
     def rehearse(self, plan: Plan, *, exists: bool) -> None:
         """Does what a commit would do, without rows, and undoes it: what is forbidden is found before any call."""

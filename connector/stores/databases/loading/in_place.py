@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from connector.base.errors import ConfigError, ConnectorError, StorageError
 from connector.base.records import JSON, Record, Schema
-from connector.stores.databases import writers
-from connector.stores.databases.connection import Database, opened, persistent
+from connector.stores.databases import readers, writers
+from connector.stores.databases.connection import RESTART, Database, opened, persistent
 from connector.stores.databases.loading import kinds
 from connector.stores.databases.loading.base import Column, Plan, Writer
 from connector.stores.databases.syntax import PARAMETER, with_parameters
@@ -31,6 +31,7 @@ class Updater:
         self._added = added
         self._key = key
         self._writer: type[Writer] = writers.load(database.kind, database.engine.dialect.driver)
+        self._told: Sequence[readers.Column] = ()
         self._waiting: list[tuple[Sequence[Any], Mapping[str, JSON]]] = []
         self._columns: list[tuple[Column, Callable[[JSON], Any]]] = []
 
@@ -41,6 +42,7 @@ class Updater:
             ConfigError: There is no such table, or no right to change it.
         """
         persistent(lambda: self._with(ConfigError, self._prepare))
+        persistent(self._look)
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`. Rows that are left out stay as they are."""
@@ -53,7 +55,7 @@ class Updater:
     def flush(self) -> None:
         """See `Sink.flush`."""
         if self._waiting:
-            persistent(lambda: self._with(StorageError, self._update))
+            persistent(lambda: self._with(StorageError, self._update), more=RESTART)
             self._waiting.clear()
 
     def commit(self) -> None:
@@ -83,10 +85,22 @@ class Updater:
         same = ", ".join(f"{name} = {name}" for name in (writer.quote(column.name) for column, _ in self._columns))
         writer.run(f"UPDATE {writer.place} SET {same} WHERE 1 = 0")
 
+    def _look(self) -> None:
+        """Looks how the values that records have of the key are told to the database again."""
+        reader = readers.load(self._database.kind, self._database.engine.dialect.driver)
+        with self._database.connect() as connection:
+            writer = self._writer(connection, self._name)
+            names = writer.list_of(self._key)
+            reader.prepare(connection)
+            self._told = reader.columns(connection, f"SELECT {names} FROM {writer.place}")
+
     def _update(self, writer: Writer) -> None:
-        rows = [(*self._values(added), *map(_parameter, key)) for key, added in self._waiting]
+        rows = [(*self._values(added), *map(_told, self._told, key)) for key, added in self._waiting]
         filled = ", ".join(f"{writer.quote(column.name)} = {PARAMETER}" for column, _ in self._columns)
-        found = " AND ".join(f"{writer.quote(name)} = {PARAMETER}" for name in self._key)
+        found = " AND ".join(
+            f"{writer.quote(column.name)} = {column.value.format(PARAMETER) if _is_typed(column) else PARAMETER}"
+            for column in self._told
+        )
         statement = f"UPDATE {writer.place} SET {filled} WHERE {found}"
         writer.connection.exec_driver_sql(with_parameters(statement, writer.connection.dialect), rows)
 
@@ -102,8 +116,15 @@ class Updater:
                 ) from None
 
 
-def _parameter(value: Any) -> Any:
+def _is_typed(column: readers.Column) -> bool:
+    """Returns whether values of a key are told in the column's type; texts are not, so that an index is used."""
+    return column.order == "{0}"
+
+
+def _told(column: readers.Column, value: Any) -> Any:
     """Returns a value of a key as drivers take it: a number with more digits than a double has, as text."""
+    if column.bind is not None and _is_typed(column):
+        return column.bind(value)
     return str(value) if isinstance(value, float) and type(value) is not float else value
 
 
@@ -115,7 +136,10 @@ def updating(url: SecretStr, table: str, added: Mapping[str, Schema], key: Seque
         ConfigError: It has no primary key, or cannot be changed.
     """
     if not key:
-        raise ConfigError(f"--into: {table} has no primary key to tell its rows by: add one, or write to another table")
+        raise ConfigError(
+            f"--into: {table} has no primary key to tell its rows by, or one whose values have no order (bytes, "
+            "booleans, enumerations, …): add one, or write to another table"
+        )
     with opened(url) as database:
         updater = Updater(database, table, added, key)
         updater.prepare()

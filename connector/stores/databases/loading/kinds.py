@@ -280,8 +280,9 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
 
 
 def quoted(value: Any) -> str:
-    """Returns a value, or bytes that it has become, as an error shows it."""
-    text = f"{len(value):,} bytes" if isinstance(value, bytes) else written(value)
+    """Returns a value, or what it has become for a database, as an error shows it."""
+    is_json = value is None or isinstance(value, str | bool | int | float | list | dict)
+    text = f"{len(value):,} bytes" if isinstance(value, bytes) else written(value) if is_json else str(value)
     return text if len(text) <= 60 else f"{text[:60]}…"  # noqa: PLR2004 - enough to find it
 
 

@@ -52,11 +52,14 @@ class Names:
         return name.casefold() if self._rules.folds else name
 
 
-def shortened(name: str, rules: Rules, *, is_marked: bool = False) -> str:
-    """Returns a name that a database takes: one that is too long, or of forbidden characters, ends with a hash."""
-    if not is_marked and name and rules.is_good(name) and _fits(name, rules):
-        return name
-    mark = f"_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+def shortened(name: str, rules: Rules, *, is_marked: bool = False, ending: str = "") -> str:
+    """Returns a name that a database takes: of one that is too long, or of forbidden characters, a part and a hash.
+
+    `ending` stands whole behind it.
+    """
+    if not is_marked and name and rules.is_good(name) and _fits(name + ending, rules):
+        return name + ending
+    mark = f"_{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}{ending}"
     kept = "".join(each if rules.is_good(each) else "_" for each in name)
     while not _fits(kept + mark, rules):
         kept = kept[:-1]

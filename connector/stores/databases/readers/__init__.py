@@ -35,7 +35,7 @@ class Column(NamedTuple):
             later read could go on in.
         value: SQL of a value of a state in the column's type, in which `{0}` is the place of the parameter.
         bind: Makes the parameter of the value of a record.
-        only: Python's type of all values but null, where the database itself does not see to that.
+        holds: Whether a value, not null, is one of the column's, where the database itself does not see to that.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Column(NamedTuple):
     order: str = ""
     value: str = "{0}"
     bind: Callable[[Any], Any] | None = None
-    only: type | None = None
+    holds: Callable[[Any], bool] | None = None
 
 
 class Reader(Protocol):

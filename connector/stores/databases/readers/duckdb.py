@@ -22,6 +22,7 @@ from connector.stores.columnar.columns import (
 from connector.stores.databases.readers import Column, number
 
 DRIVER: Final = "duckdb_engine"
+_AS_TEXT: Final = ("uuid", "hugeint", "uhugeint")  # types with an order, whose values are texts in records
 
 
 def prepare(connection: sa.Connection) -> None:
@@ -89,7 +90,7 @@ def _column(name: str, type_: DuckType) -> Column:
         convert = number
     elif _is_nested(type_) and has_decimals(type_):
         convert = _parsed
-    ordered = orderable(type_)
+    ordered = orderable(type_) or (str(type_) if type_.id in _AS_TEXT else "")
     if not ordered or type_.id == "boolean":
         return Column(name, schema, convert)
     if type_.id == "varchar":  # as bytes, whatever the column's collation is

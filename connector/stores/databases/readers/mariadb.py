@@ -109,6 +109,8 @@ def batches(
 
 def _column(field: Any) -> Column:
     kind = next((kind for kind, types in _KINDS.items() if field.type_code in types), "text")
+    if field.type_code == FIELD_TYPE.TINY and field.length == 1:  # so a BOOLEAN is declared
+        return Column(field.name, schemas.BOOLEAN, _boolean, holds=(0, 1).__contains__)
     if kind == "geometry" or (kind == "text" and field.charsetnr == _BINARY):
         kind = "bytes"
     schema, convert = dict(_SCHEMAS.get(kind, schemas.TEXT)), _CONVERT.get(kind)
@@ -124,6 +126,10 @@ def _column(field: Any) -> Column:
 
 def _bound(value: Any) -> Any:
     return value.removesuffix("Z").replace("T", " ") if isinstance(value, str) else numbers.dumps(value).decode()
+
+
+def _boolean(value: int | None) -> JSON:
+    return None if value is None else bool(value)
 
 
 def _moment(text: str | None) -> JSON:

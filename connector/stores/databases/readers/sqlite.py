@@ -1,7 +1,7 @@
 """SQLite. A column's type is the one that it is declared with, where SQLite holds values to it; else it may be any.
 
 `INTEGER` and `REAL` may hold other values, too, in a table that is not STRICT: such a value ends the read before
-anything is paid for (`Column.only`), since nobody could say what the column is.
+anything is paid for (`Column.holds`), since nobody could say what the column is.
 """
 
 from __future__ import annotations
@@ -67,14 +67,22 @@ def _column(name: str, declared: str) -> Column:
     """Returns a column by its declared type."""
     match affinity(declared):
         case "integer":
-            return Column(name, schemas.INTEGER, order="{0}", only=int)
+            return Column(name, schemas.INTEGER, order="{0}", holds=_is_integer)
         case "text":
             return Column(name, schemas.TEXT, _text, "{0} COLLATE BINARY")
         case "blob":
             return Column(name, schemas.BASE64, _text)
         case "real":
-            return Column(name, schemas.NUMBER, finite, "{0}", only=float)
+            return Column(name, schemas.NUMBER, finite, "{0}", holds=_is_real)
     return Column(name, {}, _any, "{0} COLLATE BINARY")
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_real(value: Any) -> bool:
+    return type(value) is float
 
 
 def _text(value: Any) -> JSON:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections import Counter
@@ -18,6 +19,7 @@ from connector.stores.staging.position import state_mismatch
 REMEMBERED: Final = 10_000
 """Rows that a state remembers at its cursor, and as many without one. With more, those at the cursor are read again."""
 
+_LOG: Final = logging.getLogger(__name__)
 _SIZE: Final = 8  # bytes of a digest
 
 
@@ -96,6 +98,12 @@ class SqlPosition(NamedTuple):
             return self._replace(rows=rows, key=tuple(batch[-1][name] for name in self.names))
         field = self.field
         nulls = _more(self.nulls, [row for row in batch if row[field] is None])
+        if nulls is None and self.nulls is not None:
+            _LOG.warning(
+                'more than %s rows have no value in "%s", so those of them that come later will not be read: '
+                "set another cursor_field, or fill them",
+                f"{REMEMBERED:,}", field,
+            )  # fmt: skip
         others = [row for row in batch if row[field] is not None]
         if not others:
             return self._replace(rows=rows, nulls=nulls)

@@ -98,7 +98,7 @@ class Query:
         """Puts all rows from `start` on into a file, and returns how many there are; each attempt begins anew."""
         query, parameters = self._statement(start)
         most = None if left is None else left + len(start.seen or ()) + len(start.nulls or ())
-        strict = [(place, each) for place, each in enumerate(self._fields.values()) if each.only]
+        strict = [(place, each) for place, each in enumerate(self._fields.values()) if each.holds]
         size, count = min(INTERVAL, most or INTERVAL), 0
         with self._database.connect() as connection, path.open("wb") as file:
             self._reader.prepare(connection)
@@ -204,10 +204,11 @@ def _append(file: Any, rows: list[tuple[Any, ...]], path: Path) -> None:
 
 def _require(column: Column, values: Iterator[Any]) -> None:
     """Raises `ConfigError` if a value is none of the column's type."""
+    holds = column.holds or bool
     for value in values:
-        if value is not None and type(value) is not column.only:
+        if value is not None and not holds(value):
             name = column.name
             raise ConfigError(
                 f'the column "{name}" is declared as {" or ".join(set(column.schema["type"]) - {"null"})} and holds '
-                f'{value!r:.40}: put the value right, or read a query with CAST("{name}" AS TEXT) AS "{name}"'
+                f"{value!r:.40}: put the value right, or read a query in which a CAST gives {name} another type"
             )

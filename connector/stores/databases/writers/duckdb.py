@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from connector.stores.databases.loading import base, kinds
-from connector.stores.databases.loading.base import Batch, Column, Plan, Table
+from connector.stores.databases.loading.base import Batch, Column, Plan, Refuse, Table
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.staging.private_directory import private_directory
 
@@ -50,7 +50,7 @@ _KINDS: Final = {
     "BLOB": kinds.BYTES,
 }
 _COLUMNS: Final = """
-SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL FROM duckdb_columns()
+SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL, column_default FROM duckdb_columns()
 WHERE database_name = current_database() AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
 ORDER BY column_index
 """
@@ -59,10 +59,17 @@ SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = c
 AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
 AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')
 """
+_RULES: Final = """
+SELECT constraint_type, constraint_text, expression, constraint_column_names, referenced_table,
+referenced_column_names FROM duckdb_constraints() WHERE database_name = current_database()
+AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
+AND constraint_type IN ('CHECK', 'FOREIGN KEY', 'UNIQUE', 'PRIMARY KEY') ORDER BY constraint_type, constraint_index
+"""
 _INDEXES: Final = """
 SELECT index_name FROM duckdb_indexes() WHERE database_name = current_database()
 AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
 """
+_STAGE: Final = "connector_stage"
 _DIGITS: Final = 38
 _LARGEST: Final = (1 << 31) - 1  # bytes of a row
 
@@ -82,7 +89,7 @@ class Writer(base.Writer):
     def table(self) -> Table | None:
         """See `base.Writer.table`."""
         found = self.ask(_COLUMNS, **self._where)
-        columns = [Column(name, _kind(type_), required) for name, type_, required in found]
+        columns = [Column(name, _kind(type_), required) for name, type_, required, _ in found]
         return Table({column.name: column for column in columns}) if columns else None
 
     def native(self, kind: Kind) -> str:
@@ -129,6 +136,11 @@ class Writer(base.Writer):
     def drop_key(self) -> None:
         """Does nothing: no index was made."""
 
+    def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
+        """See `base.Writer.load`. There are no savepoints: rows that break a rule are looked for beforehand."""
+        self._refuse = refuse
+        super().load(plan, batches, refuse)
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
         with private_directory() as directory:
@@ -152,8 +164,14 @@ class Writer(base.Writer):
         reader = (
             f"read_json('{file}', format = 'newline_delimited', columns = {{{given}}}, maximum_object_size = {longest})"
         )
+        rows = f"SELECT {cells} FROM {reader}"
+        numbered = f"SELECT {cells}, row_number() OVER () AS {plan.order} FROM {reader}"
+        if rules := list(self._rules(plan)):
+            self._sift(numbered, plan, rules)
+            numbered = f"SELECT * FROM {_STAGE}"
+            rows = f"SELECT {names} FROM {_STAGE} ORDER BY {plan.order}"
         if not plan.key:
-            self.run(f"INSERT INTO {self.place} ({names}) SELECT {cells} FROM {reader}")
+            self.run(f"INSERT INTO {self.place} ({names}) {rows}")
             return
         key = self.list_of(plan.key)
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
@@ -161,11 +179,48 @@ class Writer(base.Writer):
         values = ", ".join(f"{self.quote(name)} = s.{self.quote(name)}" for name in plan.others)
         matched = f"WHEN MATCHED THEN UPDATE SET {values}" if values else ""
         last = f"row_number() OVER (PARTITION BY {key} ORDER BY {plan.order} DESC) = 1 OR NOT ({whole})"
-        numbered = f"SELECT {cells}, row_number() OVER () AS {plan.order} FROM {reader}"
         self.run(
             f"MERGE INTO {self.place} t USING (SELECT * FROM ({numbered}) QUALIFY {last} ORDER BY {plan.order}) s "
             f"ON {same} {matched} WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({self.list_of(columns, 's.')})"
         )
+
+    def _rules(self, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Yields the rules of the table: each as it is told, and SQL that is true for a row `s` that breaks it."""
+        types = {name: type_ for name, type_, *_ in self.ask(_COLUMNS, **self._where)}
+        for column in plan.columns:
+            if column.kind == kinds.OTHER:
+                cell = f"s.{self.quote(column.name)}"
+                what = f'"{column.name}" is no {types[column.name]}'
+                yield what, f"{cell} IS NOT NULL AND TRY_CAST({cell} AS {types[column.name]}) IS NULL"
+        for kind, text, expression, columns, other, others in self.ask(_RULES, **self._where):
+            if kind == "CHECK":
+                yield f"it breaks the rule {text}", f"NOT ({expression})"
+                continue
+            whole = " AND ".join(f"s.{self.quote(name)} IS NOT NULL" for name in columns)
+            if kind == "FOREIGN KEY":
+                place = f"{self.quote(self.schema)}.{self.quote(other)}" if self.schema else self.quote(other)
+                pairs = zip(columns, others, strict=True)
+                same = " AND ".join(f"o.{self.quote(there)} = s.{self.quote(here)}" for here, there in pairs)
+                yield f"it breaks the rule {text}", f"{whole} AND NOT EXISTS (SELECT 1 FROM {place} o WHERE {same})"
+            elif set(columns) != set(plan.key):
+                same = " AND ".join(f"o.{self.quote(name)} = s.{self.quote(name)}" for name in columns)
+                key = " AND ".join(f"o.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
+                differs = f" AND ({key}) IS NOT TRUE" if plan.key else ""
+                here = f"EXISTS (SELECT 1 FROM {self.place} o WHERE {same}{differs})"
+                before = f"EXISTS (SELECT 1 FROM {_STAGE} o WHERE {same}{differs} AND o.{plan.order} < s.{plan.order})"
+                yield f"another row has the same {', '.join(columns)}", f"{whole} AND ({here} OR {before})"
+
+    def _sift(self, rows: str, plan: Plan, rules: Iterable[tuple[str, str]]) -> None:
+        """Puts the rows into a table of their own, and leaves out those that break a rule."""
+        names = [column.name for column in plan.columns]
+        others = [(name, default) for name, _, _, default in self.ask(_COLUMNS, **self._where) if name not in names]
+        more = "".join(f", {default or 'NULL'} AS {self.quote(name)}" for name, default in others)
+        self.run(f"CREATE OR REPLACE TEMP TABLE {_STAGE} AS SELECT *{more} FROM ({rows})")
+        for reason, broken in rules:
+            found = f"FROM {_STAGE} s WHERE {broken}"
+            for row in self.run(f"SELECT {self.list_of(names, 's.')} {found} ORDER BY {plan.order}"):
+                self._refuse(reason, row)
+            self.run(f"DELETE FROM {_STAGE} WHERE {plan.order} IN (SELECT s.{plan.order} {found})")
 
     def _read(self, kind: Kind) -> str:
         """Returns the type as which a value is read; what has a text of its own, is cast then."""

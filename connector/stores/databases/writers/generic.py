@@ -28,6 +28,9 @@ _TYPES: Final[dict[str, sa.types.TypeEngine[Any]]] = {
     "bytes": sa.LargeBinary(),
 }
 _DIGITS: Final = 38
+_WITHOUT_SAVEPOINTS: Final = ("bigquery", "databricks", "redshift", "snowflake")
+_ROW_STATES: Final = ("22", "23", "44", "P0001")
+"""SQLSTATEs of errors about a row begin so: data, integrity, a view's CHECK OPTION, a trigger's RAISE."""
 
 
 class Writer(base.Writer):
@@ -83,6 +86,16 @@ class Writer(base.Writer):
 
     def drop_key(self) -> None:
         """Does nothing: no index was made."""
+
+    def mark(self, plan: Plan) -> bool:
+        """See `base.Writer.mark`. An overwrite that changes types ends the transaction in many databases."""
+        return self.connection.dialect.name not in _WITHOUT_SAVEPOINTS and not plan.changed and self.save()
+
+    def is_about_row(self, error: Any) -> bool:
+        """See `base.Writer.is_about_row`."""
+        told = error.args[0] if error.args else None
+        state = told.get("C") if isinstance(told, dict) else getattr(error, "sqlstate", None)
+        return str(state or "").startswith(_ROW_STATES)
 
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""

@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Final
 
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
 from connector.stores.databases.loading import base, kinds
-from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, RowError, Table, escaped, texts
+from connector.stores.databases.loading.base import (
+    PATIENCE,
+    Batch,
+    Column,
+    Plan,
+    Refuse,
+    RowError,
+    Table,
+    escaped,
+    texts,
+)
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules, shortened
 
@@ -75,6 +88,10 @@ class Writer(base.Writer):
     """See `base.Writer`."""
 
     RULES = Rules(longest=64, is_good=lambda name: all("\0" < each <= "\uffff" for each in name) and name[-1:] != " ")
+
+    def __init__(self, connection: sa.Connection, name: str) -> None:
+        super().__init__(connection, name)
+        self._is_marked = False
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
@@ -194,8 +211,7 @@ class Writer(base.Writer):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """See `base.Writer.change`."""
         new = Column(column.name, kind)
-        simple = ("integer", "unsigned", "decimal", "text", "ascii", "uuid")
-        if column.kind.name in simple or (column.kind.name == "boolean" and kind.name != "text"):
+        if _is_kept(column.kind, kind):
             self.run(f"ALTER TABLE {self.place} MODIFY COLUMN {self.definition(new, plan)}")
             return
         beside = Column(shortened(f"{column.name}__new", self.RULES), kind)
@@ -217,8 +233,8 @@ class Writer(base.Writer):
 
     def drop_key(self) -> None:
         """See `base.Writer.drop_key`."""
-        if self.index in self._unique():
-            self.run(f"ALTER TABLE {self.place} DROP INDEX {self.quote(self.index)}")
+        for index in filter(self.is_ours, self._unique()):
+            self.run(f"ALTER TABLE {self.place} DROP INDEX {self.quote(index)}")
 
     def _unique(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -259,7 +275,7 @@ class Writer(base.Writer):
             )
         if set(key) not in self._unique().values():
             self.drop_key()
-            self.run(f"ALTER TABLE {self.place} ADD UNIQUE INDEX {self.quote(self.index)} ({self.list_of(key)})")
+            self.run(f"ALTER TABLE {self.place} ADD UNIQUE INDEX {self.quote(self.new_index())} ({self.list_of(key)})")
 
     def as_bytes(self, name: str) -> str:
         """See `base.Writer.as_bytes`."""
@@ -276,10 +292,88 @@ class Writer(base.Writer):
         self._create(beside, plan)
         self.run(f"DROP TABLE {beside}")
 
-    def mark(self, plan: Plan) -> bool:
-        """See `base.Writer.mark`. A new table, and one of an engine without transactions, have none."""
-        engine = self.ask(_ENGINE, **self._where)
-        return not plan.changed and engine == [("InnoDB",)] and self.save()
+    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.mark`."""
+        return self.save()
+
+    def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
+        """See `base.Writer.load`. What changes types fills a new table, and puts it in the place of the old one."""
+        if plan.mode != "overwrite" or not plan.changed:
+            self._load(plan, batches, refuse)
+            return
+        name, place, old = self.name, self.place, self.table_beside("__old")
+        new = self.table_beside("__new")
+        self.run(f"DROP TABLE IF EXISTS {new}, {old}")
+        self.run(f"CREATE TABLE {new} LIKE {place}")
+        for column, kind in plan.changed:
+            self.run(f"ALTER TABLE {new} MODIFY COLUMN {self.definition(Column(column.name, kind), plan)}")
+        try:
+            self.name, self.place = shortened(f"{name}__new", self.RULES), new
+            self._load(plan._replace(mode="append", changed=()), batches, refuse)
+        finally:
+            self.name, self.place = name, place
+        self.connection.commit()
+        self.run(f"RENAME TABLE {place} TO {old}, {new} TO {place}")
+        self.run(f"DROP TABLE {old}")
+
+    def _load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
+        """Loads rows; one by one into a table without transactions, where nothing that was refused can be undone."""
+        if self.ask(_ENGINE, **self._where) == [("InnoDB",)]:
+            if plan.mode == "append":
+                self._make_marker()
+            super().load(plan, batches, refuse)
+            return
+        if plan.mode == "overwrite":
+            self.write(plan, iter(()))
+        entering = plan._replace(mode="append" if plan.mode == "overwrite" else plan.mode)
+        for batch in batches():
+            for row in zip(*batch, strict=True):
+                try:
+                    self.write(entering, iter([[[value] for value in row]]))
+                except self.errors as error:
+                    if not (reason := self.reason(error)):
+                        raise
+                    refuse(reason, row)
+
+    @property
+    def _marker(self) -> str:
+        """A table beside, which is there for a moment: a row of it tells that an append was done."""
+        return self.table_beside("__commit")
+
+    def _make_marker(self) -> None:
+        try:
+            self.run(f"CREATE TABLE IF NOT EXISTS {self._marker} (id CHAR(32) PRIMARY KEY) ENGINE = InnoDB")
+        except SQLAlchemyError:
+            return  # without the right to it, what is in doubt is done again
+        self._is_marked = True
+
+    def ticket(self) -> Any:
+        """See `base.Writer.ticket`. The other modes come to the same when they are done again."""
+        if not self._is_marked:
+            return None
+        ticket = uuid.uuid4().hex
+        self.run(f"INSERT INTO {self._marker} VALUES ('{ticket}')")
+        return ticket
+
+    def was_done(self, ticket: Any) -> bool:
+        """See `base.Writer.was_done`."""
+        name = shortened(f"{self.name}__commit", self.RULES)
+        if not self.ask(_ENGINE, **{**self._where, "name": name}):
+            return False
+        found = self.run(f"SELECT 1 FROM {self._marker} WHERE id = '{ticket}'")
+        self._drop_marker()
+        return bool(found)
+
+    def end(self) -> None:
+        """See `base.Writer.end`."""
+        super().end()
+        if self._is_marked:
+            self._drop_marker()
+
+    def _drop_marker(self) -> None:
+        """Drops the marker; what is done is not in doubt any more, so that an error here changes nothing."""
+        with suppress(SQLAlchemyError):
+            self.run(f"DROP TABLE {self._marker}")
 
     def is_about_row(self, error: Any) -> bool:
         """See `base.Writer.is_about_row`."""
@@ -291,34 +385,16 @@ class Writer(base.Writer):
 
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
-        if plan.mode != "overwrite":
-            self._insert(self.place, plan, batches)
-        elif not plan.changed:
+        if plan.mode == "overwrite":
             self.run(f"DELETE FROM {self.place}")
-            self._insert(self.place, plan, batches)
-        else:
-            self._swap(plan, batches)
-
-    def _swap(self, plan: Plan, batches: Iterator[Batch]) -> None:
-        new, old = self.table_beside("__new"), self.table_beside("__old")
-        self.run(f"DROP TABLE IF EXISTS {new}, {old}")
-        self.run(f"CREATE TABLE {new} LIKE {self.place}")
-        for column, kind in plan.changed:
-            self.run(f"ALTER TABLE {new} MODIFY COLUMN {self.definition(Column(column.name, kind), plan)}")
-        self._insert(new, plan, batches)
-        self.connection.commit()
-        self.run(f"RENAME TABLE {self.place} TO {old}, {new} TO {self.place}")
-        self.run(f"DROP TABLE {old}")
-
-    def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
         names = self.list_of(column.name for column in plan.columns)
-        begin, end = f"INSERT INTO {place} ({names}) VALUES ", ""
+        begin, end = f"INSERT INTO {self.place} ({names}) VALUES ", ""
         if plan.key:
             values = ", ".join(f"{self.quote(name)} = VALUES({self.quote(name)})" for name in plan.others)
             same = f"{self.quote(plan.key[0])} = {self.quote(plan.key[0])}"
             end = f" ON DUPLICATE KEY UPDATE {values or same}"
         convert = [_written(column.kind) for column in plan.columns]
-        ((packet,),) = self.run("SELECT @@max_allowed_packet")
+        packet = self._packet
         most = packet - _bytes(begin + end) - _FRAME
         raw: Any = self.connection.connection.dbapi_connection
         with raw.cursor() as cursor:
@@ -342,24 +418,42 @@ class Writer(base.Writer):
             if rows:
                 cursor.execute(begin + ",".join(rows) + end)
 
+    @cached_property
+    def _packet(self) -> int:
+        ((packet,),) = self.run("SELECT @@max_allowed_packet")
+        return int(packet)
+
 
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def _is_kept(old: Kind, new: Kind) -> bool:
+    """Returns whether a column can get another type as it is, because the database then keeps the values."""
+    match old.name:
+        case "integer" | "unsigned" | "decimal":
+            return True
+        case "text" | "ascii" | "uuid":
+            return new.name != "json"
+        case "boolean":
+            return new.name not in ("text", "json")
+    return False
+
+
 def _converted(name: str, old: Kind, new: Kind) -> str:
     """Returns the SQL of a column's values as another type, all of their digits kept."""
-    match old.name, new.name:
-        case "boolean", "text":
-            return f"CASE {name} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {name} END"
-        case "bytes", "text":
-            return f"REPLACE(TO_BASE64({name}), '\\n', '')"
-        case "datetime", "text":
-            return f"DATE_FORMAT({name}, '%Y-%m-%dT%H:%i:%s.%f')"
-        case "text", "json":
-            return f"JSON_QUOTE({name})"
-        case "boolean", "json":
-            return f"IF({name}, 'true', 'false')"
+    text = {
+        "boolean": f"CASE {name} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {name} END",
+        "bytes": f"REPLACE(TO_BASE64({name}), '\\n', '')",
+        "datetime": f"DATE_FORMAT({name}, '%Y-%m-%dT%H:%i:%s.%f')",
+    }.get(old.name, name)
+    match new.name:
+        case "text":
+            return text
+        case "json" if old.name == "boolean":
+            return text
+        case "json" if old.name not in ("double", "json"):
+            return f"JSON_QUOTE(CAST({text} AS CHAR CHARACTER SET utf8mb4))"
     return name
 
 

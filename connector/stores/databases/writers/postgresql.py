@@ -60,9 +60,13 @@ JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
 WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid
 AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
 """
-_OURS: Final = """
-SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-WHERE i.indrelid = to_regclass(:place) AND c.relname = :name
+_UNIQUE: Final = """
+SELECT i.indexrelid::regclass::text, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indrelid = to_regclass(:place) AND i.indisunique
+"""
+_IS_TAKEN: Final = """
+SELECT FROM pg_class WHERE relname = :name
+AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:place))
 """
 _TICKET: Final = """
 SELECT txid_current(), txid_snapshot_xmax(txid_current_snapshot()) FROM pg_class
@@ -166,13 +170,17 @@ class Writer(base.Writer):
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
         self.drop_key()
-        self.run(f"CREATE UNIQUE INDEX {self.quote(self.index)} ON {self.place} ({self.list_of(key)})")
+        self.run(f"CREATE UNIQUE INDEX {self.quote(self.new_index())} ON {self.place} ({self.list_of(key)})")
+
+    def is_taken(self, index: str) -> bool:
+        """See `base.Writer.is_taken`."""
+        return bool(self.ask(_IS_TAKEN, place=self.place, name=index))
 
     def drop_key(self) -> None:
         """See `base.Writer.drop_key`."""
-        found = self.ask(_OURS, place=self.place, name=self.index)
-        if found:
-            self.run(f"DROP INDEX {found[0][0]}")
+        for place, name in self.ask(_UNIQUE, place=self.place):
+            if self.is_ours(name):
+                self.run(f"DROP INDEX {place}")
 
     def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
         """See `base.Writer.mark`."""

@@ -100,22 +100,25 @@ class Writer(base.Writer):
         self.run(f"ALTER TABLE {self.place} DROP COLUMN {old}")
         self.run(f"ALTER TABLE {self.place} RENAME COLUMN {new} TO {old}")
 
-    def _indexes(self) -> list[tuple[str, bool]]:
-        """Returns the unique indexes, and whether we have made each."""
+    def _unique(self) -> list[str]:
+        """Returns the unique indexes."""
         found = self.run(f"PRAGMA {self._schema}index_list({self.quote(self.name)})")
-        return [
-            (name, name == self.index) for _, name, is_unique, _, is_partial in found if is_unique and not is_partial
-        ]
+        return [name for _, name, is_unique, _, is_partial in found if is_unique and not is_partial]
+
+    def is_taken(self, index: str) -> bool:
+        """See `base.Writer.is_taken`."""
+        statement = f"SELECT 1 FROM {self._schema}sqlite_schema WHERE name = :name COLLATE NOCASE"
+        return bool(self.ask(statement, name=index))
 
     def drop_key(self) -> None:
         """See `base.Writer.drop_key`."""
-        for name, is_ours in self._indexes():
-            if is_ours:
+        for name in self._unique():
+            if self.is_ours(name):
                 self.run(f"DROP INDEX {self._schema}{self.quote(name)}")
 
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`."""
-        for name, _ in self._indexes():
+        for name in self._unique():
             found = self.run(f"PRAGMA {self._schema}index_xinfo({self.quote(name)})")
             columns = {column: collation for _, _, column, _, collation, is_key in found if is_key}
             if set(columns) == set(key) and set(columns.values()) == {"BINARY"}:
@@ -126,7 +129,9 @@ class Writer(base.Writer):
         """See `base.Writer.make_unique`."""
         self.drop_key()
         names = ", ".join(map(self.as_bytes, key))
-        self.run(f"CREATE UNIQUE INDEX {self._schema}{self.quote(self.index)} ON {self.quote(self.name)} ({names})")
+        self.run(
+            f"CREATE UNIQUE INDEX {self._schema}{self.quote(self.new_index())} ON {self.quote(self.name)} ({names})"
+        )
 
     def as_bytes(self, name: str) -> str:
         """See `base.Writer.as_bytes`."""

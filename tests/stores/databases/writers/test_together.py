@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connector.stores.databases import writers
 from connector.stores.databases.connection import opened
 from connector.stores.databases.loading import table
-from connector.stores.databases.writers import postgresql
 from tests.databases import KINDS, base
 from tests.stores.databases.writers.test_conformance import INTEGER, Place
 
@@ -135,32 +135,38 @@ def test_a_kill_in_the_midst_of_a_commit_leaves_the_rows_of_before_or_after(
     assert place.rows("id") == [(1_000_000,)]
 
 
-TERMINATE = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()
-"""
+CONNECTIONS = {
+    "postgresql": "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()",
+    "mariadb": "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = DATABASE()",
+}
+END = {"postgresql": "SELECT pg_terminate_backend({})", "mariadb": "KILL {}"}
 
 
+@pytest.mark.parametrize("place", list(END), indirect=True)
 def test_a_commit_that_was_done_is_not_done_again_when_the_connection_is_lost_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place(base("postgresql", tmp_path), "rev:iews")
+    place.table = "rev:iews"
     place.sync({"id": 0})
     monkeypatch.setattr(table, "_WAITS", (0.001, 0.001, 0.001))
-    end = postgresql.Writer.end
+    commit = sa.Connection.commit
     lost: list[str] = []
 
-    def ending(writer: postgresql.Writer) -> None:
+    def committing(connection: sa.Connection) -> None:
         if len(lost) == 1:
-            end(writer)
+            commit(connection)
         if len(lost) < 2:
             lost.append("before" if not lost else "after")
-            place.run(TERMINATE)
-        end(writer) if len(lost) != 2 else writer.run("SELECT 1")
+            for (number,) in place.run(CONNECTIONS[place.kind]):
+                place.run(END[place.kind].format(number))
+        commit(connection) if len(lost) != 2 else connection.exec_driver_sql("SELECT 1")
 
-    monkeypatch.setattr(postgresql.Writer, "end", ending)
+    monkeypatch.setattr(sa.Connection, "commit", committing)
     place.sync({"id": 1}, {"id": 2})
     assert lost == ["before", "after"]
     assert place.rows() == [(0,), (1,), (2,)]
+    if place.kind == "mariadb":
+        assert place.run("SHOW TABLES") == [("rev:iews",)]
 
 
 def _looked(place: Place) -> tuple[int, int] | None:
