@@ -90,6 +90,10 @@ class Database:
             self.engine = _engine(parts)
         except SQLAlchemyError as error:
             raise ConfigError(f"url: {self._mask(str(error))}: {_FORM}") from None
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a driver's own, as that of BigQuery without credentials
+            raise ConfigError(f"url: the driver does not take it: {self._mask(str(error))}") from None
         name = self.engine.dialect.name
         self.kind = "mariadb" if name == "mysql" else name
         name = parts.database or ""

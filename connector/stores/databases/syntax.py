@@ -25,5 +25,5 @@ def quoted(name: str, dialect: sa.Dialect) -> str:
 
 def with_parameters(statement: str, dialect: sa.Dialect) -> str:
     """Returns SQL as a driver takes it together with parameters, whose places are `PARAMETER` in the statement."""
-    mark = _MARKS.get(dialect.paramstyle, ":1")
+    mark = "?" if dialect.name == "databricks" else _MARKS.get(dialect.paramstyle, ":1")  # whose style is of names
     return (statement.replace("%", "%%") if mark == "%s" else statement).replace(PARAMETER, mark)

@@ -299,6 +299,8 @@ class Writer(base.Writer):
     def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
         """See `base.Writer.load`. What changes types fills a new table, and puts it in the place of the old one."""
         if plan.mode != "overwrite" or not plan.changed:
+            if plan.mode == "append" and self._has_transactions:
+                self._make_marker()
             self._load(plan, batches, refuse)
             return
         name, place, old = self.name, self.place, self.table_beside("__old")
@@ -316,11 +318,13 @@ class Writer(base.Writer):
         self.run(f"RENAME TABLE {place} TO {old}, {new} TO {place}")
         self.run(f"DROP TABLE {old}")
 
+    @property
+    def _has_transactions(self) -> bool:
+        return self.ask(_ENGINE, **self._where) == [("InnoDB",)]
+
     def _load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
         """Loads rows; one by one into a table without transactions, where nothing that was refused can be undone."""
-        if self.ask(_ENGINE, **self._where) == [("InnoDB",)]:
-            if plan.mode == "append":
-                self._make_marker()
+        if self._has_transactions:
             super().load(plan, batches, refuse)
             return
         if plan.mode == "overwrite":
