@@ -31,8 +31,8 @@ def ledger_place(text: str) -> Path | Url:
 
 
 def new_ledger(text: str) -> str:
-    """Returns where a run keeps its replies: a URL, or a file to write."""
-    return str(text) if isinstance(ledger_place(text), Url) else new_file_path(text)
+    """Returns where a run keeps its replies: a URL, a folder, or a file to write."""
+    return text if isinstance(ledger_place(text), Url) else new_file_path(text)
 
 
 def new_file_path(text: str) -> str:

@@ -1,7 +1,7 @@
 """The ledgers: every final reply, stored before its row is handed on. One module is one kind of storage.
 
 A ledger is at once the cache, the deduplication across runs and the resume. Which member opens is decided by what
-`cache` says: a file is SQLite's and belongs to one run at a time, a database is shared by any number.
+`cache` says: a file is SQLite's and belongs to one run at a time, a database or a folder is shared by any number.
 
 Where the ledger of a run is by default belongs in `run`, what a reply cost in `base`.
 """
@@ -16,10 +16,13 @@ from typing import Final, NamedTuple, Protocol, Self, cast
 
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
-from connector.ledger._location import DATABASES, Location, Url, location_of
+from connector.ledger._location import DATABASES, FOLDERS, Location, Url, location_of
 
 __all__ = [
+    "COMMIT_SECONDS",
     "DATABASES",
+    "FOLDERS",
+    "JOB_GAP",
     "DamageError",
     "Entry",
     "Found",
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 
-_EXTRAS: Final = {"postgres": "postgres"}
+_EXTRAS: Final = {"postgres": "postgres", "directory": "remote"}
 """The extra that installs what a member needs."""
 
 
@@ -118,6 +121,8 @@ class Shared(Protocol):
 
 
 JOB_GAP: Final = 600.0
+COMMIT_SECONDS: Final = 0.05
+"""After which replies are put: what a kill may cost besides calls in flight."""
 
 
 class DamageError(StorageError):
@@ -128,9 +133,11 @@ class Ledger(Protocol):
     """An open ledger; a context manager. All methods are called from one thread.
 
     Attributes:
+        commit_seconds: For how long replies may be collected before they are put, since a put has its price.
         was_set_aside: Where a damaged ledger was moved to, if there was one; this one then begins anew.
     """
 
+    commit_seconds: float
     was_set_aside: Path | None
 
     @property
@@ -224,7 +231,7 @@ def load(location: Location) -> Member:
     Raises:
         ConfigError: A library that only it needs is not installed.
     """
-    name = "postgres" if isinstance(location, Url) else "sqlite"
+    name = "sqlite" if not isinstance(location, Url) else "postgres" if location.scheme in DATABASES else "directory"
     try:
         return cast("Member", import_module(f"{__name__}.{name}"))
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from connector.base.environment import expanded
 from connector.base.masking import looks_secret
+
+FILE: Final = "file"
+FOLDERS: Final = (FILE, "s3", "gs", "gcs", "abfs", "abfss")
+"""The schemes of what has folders: those of pyarrow's file systems that show a file only when it is whole."""
 
 DATABASES: Final = ("postgresql", "postgres")
 
@@ -61,7 +66,7 @@ class Url:
     def _split(self) -> tuple[str, str]:
         """Returns the URL up to the `@` before its host, and the rest."""
         place = self._text.partition("?")[0]
-        end = place.rfind("@") + 1
+        end = 0 if self.scheme == FILE else place.rfind("@") + 1
         return self._text[:end], self._text[end:]
 
     def __str__(self) -> str:
@@ -86,14 +91,17 @@ Location = Path | Url | None
 
 
 def location_of(text: str) -> Path | Url:
-    """Returns what `cache` or a command line names: a URL, or else a file.
+    """Returns what `cache` or a command line names: a URL; a folder, which ends in `/` or is one; or else a file.
 
     Raises:
         ValueError: It is a URL of another scheme; the message says which there are.
     """
     if _URL.fullmatch(text) is None:
-        return Path(text)
+        is_folder = text.endswith("/") or Path(text).is_dir()
+        return Url(f"{FILE}://{os.path.abspath(text)}") if is_folder else Path(text)  # noqa: PTH100 - links stay as they are
     url = Url(text)
-    if url.scheme not in DATABASES:
-        raise ValueError(f"no ledger is kept at {url.scheme}://: write postgresql://… or a path")
+    if url.scheme not in (*DATABASES, *FOLDERS):
+        raise ValueError(
+            f"no ledger is kept at {url.scheme}://: write postgresql://…, s3://…, gs://…, abfs://…, or a path"
+        )
     return url

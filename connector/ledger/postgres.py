@@ -16,7 +16,7 @@ import psycopg
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger import Entry, Found, Location, Shared, Stats, Url
+from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Shared, Stats, Url
 from connector.ledger._postgres_database import SCHEMA, Database, is_lost
 from connector.ledger._postgres_lease import Lease
 from connector.ledger._postgres_shared import DatabaseSpending, DatabaseTime
@@ -93,6 +93,7 @@ class PostgresLedger:
     ) -> None:
         self.path: Location = url
         self.was_set_aside = None
+        self.commit_seconds = COMMIT_SECONDS
         self._waiting = waiting
         self._now = now
         self._sleep = sleep

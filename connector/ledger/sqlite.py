@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger import Entry, Found, Location, Stats, Url
+from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Stats, Url
 from connector.ledger._reply_format import decoded, encoded
 from connector.ledger._sqlite_file import explained, identity, must_be, open_file, open_in_memory, set_aside
 from connector.ledger._sqlite_format import COLUMNS, mark_of, migrate, transaction
@@ -47,6 +47,7 @@ class SqliteLedger:
         self.path = path and path.absolute()  # the process may change its working directory
         self.was_set_aside: Path | None = None
         self.shared = None
+        self.commit_seconds = COMMIT_SECONDS
         self._now = now
         self._pending: dict[int, int] = {}  # the replies that `place` does not have yet: mark to id
         self._last = 0

@@ -57,6 +57,7 @@ class Remembering:
         self.path = own.path
         self.was_set_aside = own.was_set_aside
         self.shared = own.shared
+        self.commit_seconds = own.commit_seconds
         self._own = own
         self._earlier = earlier
         self._opening = opening

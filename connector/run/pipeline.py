@@ -31,8 +31,7 @@ from connector.run.sharing import InFlight, Packer
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _BATCH_SECONDS: Final = 0.02  # and seconds that the input may take for them
 _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold images
-_COMMIT: Final = 500  # replies, or
-_COMMIT_SECONDS: Final = 0.05  # after which replies are committed: what a kill may cost besides calls in flight
+_COMMIT: Final = 500  # replies that are put at once, or those of `Ledger.commit_seconds`
 _CHECKPOINT_SECONDS: Final = 10.0  # after which a checkpoint covers what has left, however little that is
 
 Item = Record | Message | Checkpoint | Idle
@@ -279,14 +278,14 @@ def _settled(
     batch: list[Done] = []
     firsts: list[Outcome] = []
     settled: deque[tuple[Done, Outcome]] = deque()  # stored, and not yet handed on
-    due = control.clock.monotonic() + _COMMIT_SECONDS
+    due = control.clock.monotonic() + ledger.commit_seconds
 
     def settle() -> Iterator[Outcome]:
         nonlocal batch, firsts, due
         _store(batch, ledger)
         settled.extend(zip(batch, firsts, strict=True))
         batch, firsts = [], []
-        due = control.clock.monotonic() + _COMMIT_SECONDS
+        due = control.clock.monotonic() + ledger.commit_seconds
         while settled:
             done, first = settled.popleft()
             in_flight.remove(done.call)

@@ -12,12 +12,15 @@ import pytest
 from connector import ledger as ledgers
 from connector.base.records import Reply
 from connector.ledger import Ledger, Location, Url
+from tests.buckets import bucket
 from tests.databases import base
 
 NAMES: Final = [module.name for module in iter_modules(ledgers.__path__) if not module.name.startswith("_")]
 PLACES: Final[dict[str, Callable[[Path], Location]]] = {
     "sqlite": lambda directory: directory / "run.ledger",
     "sqlite, in memory": lambda _directory: None,
+    "directory": lambda directory: ledgers.location_of(f"{directory}/shared/"),
+    "directory, in a bucket": lambda _directory: Url(bucket()),
     "postgres": lambda directory: Url(base("postgresql", directory).url),
 }
 """A location for each member, by what it is called here: its name, and what else sets it apart."""

@@ -128,9 +128,9 @@ class RunOptions(BaseModel):
         default=None,
         title="Ledger",
         description="Where every reply is kept, so that none is paid for twice: the path of a file, for one run at a "
-        "time, or, for any number of runs at once, postgresql://user:password@host/database, where `${NAME}` refers to "
-        "the environment. `none` keeps them in memory. Default: a file beside the output, or in the user's cache "
-        "directory.",
+        "time, or, for any number at once, postgresql://user:password@host/database or a folder (s3://bucket/folder/, "
+        "gs://…, abfs://…, /shared/folder/), where `${NAME}` refers to the environment. `none` keeps them in memory. "
+        "Default: a file beside the output, or in the user's cache directory.",
         examples=["postgresql://user:${PGPASSWORD}@db.example.com/ledger"],
         json_schema_extra=SECRET,
     )

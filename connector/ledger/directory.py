@@ -1,0 +1,348 @@
+"""The ledger in a folder or a bucket that any number of runs share: each appends files of its own, and reads all.
+
+A run claims nothing from the others, so what two of them call for at the same time is paid for twice. A file is written
+for each commit; a run merges its own small ones as it goes, and `prune` merges all.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+import time
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple, Self
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connector.base.errors import StorageError
+from connector.base.records import Reply
+from connector.ledger import Entry, Found, Location, Stats, Url
+from connector.ledger._directory_files import SUFFIX, Files, Keys, Row
+from connector.ledger._reply_format import decoded, encoded
+
+_JOB: Final = ".job"
+_LOOK: Final = 20.0  # seconds after which the files of other runs are looked for again
+_MERGE: Final = 32  # small files of this run from which on they are made one
+_SMALL: Final = 2**20  # bytes of a small file
+_LARGE: Final = 2**26  # bytes of the replies of a file that `prune` writes
+_READERS: Final = 8  # files that are read at once
+_OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
+_ROOM: Final = 2**26  # bytes of replies that are kept in memory, so that what lies together is read once
+_RECENT: Final = 2**16  # replies that are not sorted into the index yet
+_DIGITS: Final = 15  # of the milliseconds that the names of files begin with
+_ROWS: Final = 20  # bits of a place that are its row
+_LOG: Final = logging.getLogger(__name__)
+
+
+class _Group(NamedTuple):
+    """A row group of a file, which has so many bytes."""
+
+    name: str
+    number: int
+    size: int
+
+
+class DirectoryLedger:
+    """See `connector.ledger.Ledger`. In memory it has 16 bytes for each reply, and 64 MiB of replies at the most.
+
+    Args:
+        url: The folder; it is made where it does not exist.
+        waiting: Is told that a bucket does not answer, before each other try; raises to give up.
+        now: The time, in epoch seconds.
+        monotonic: Monotonic seconds.
+
+    Raises:
+        ConfigError: The URL is not one that the file systems know.
+        StorageError: The folder cannot be read or made.
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        *,
+        waiting: Callable[[str], None] = lambda _: None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path: Location = url
+        self.was_set_aside = None
+        self.shared = None
+        self.commit_seconds = 1.0
+        self._now = now
+        self._monotonic = monotonic
+        self._files = Files(url, waiting)
+        self._writer = secrets.token_hex(6)
+        self._number = 0
+        self._places = _Places()
+        self._groups: list[_Group] = []
+        self._read: set[str] = set()
+        self._small: dict[str, int] = {}  # this run's own small files
+        self._cached: OrderedDict[int, tuple[list[Row], int]] = OrderedDict()
+        self._room = _ROOM
+        self._pool = ThreadPoolExecutor(_READERS, "ledger")
+        self._looked = monotonic()
+        self._files.make_folder()
+        self._look()
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        """See `connector.ledger.Ledger.get`."""
+        found, lost = self._found(keys)
+        if lost:  # another run has merged its files meanwhile
+            self._look()
+            found |= self._found([key for key in keys if key not in found])[0]
+        return found
+
+    def claim(self, keys: Sequence[bytes]) -> Found:
+        """See `connector.ledger.Ledger.claim`. What other runs have stored is looked for now and then."""
+        if self._monotonic() - self._looked > _LOOK:
+            self._look()
+        return Found(self.get(keys))
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """See `connector.ledger.Ledger.release`."""
+
+    def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
+        """See `connector.ledger.Ledger.put`: one file."""
+        now = int(self._now())
+        rows = [(*encoded(key, reply), now) for key, reply in dict(replies).items()]
+        if rows:
+            self._write(rows)
+            if len(self._small) >= _MERGE:
+                self._merge(list(self._small))
+
+    def entries(self) -> Iterator[Entry]:
+        """See `connector.ledger.Ledger.entries`."""
+        for row in self._rows():
+            yield Entry(row[0], decoded(row), row[6])
+
+    def stats(self) -> Stats:
+        """See `connector.ledger.Ledger.stats`."""
+        statuses: dict[int, int] = {}
+        times: list[int] = []
+        for row in self._rows():
+            statuses[row[1]] = statuses.get(row[1], 0) + 1
+            times = [min([*times[:1], row[6]]), max([*times[1:], row[6]])]
+        oldest, newest = times or (None, None)
+        return Stats(sum(statuses.values()), sum(self._files.names().values()), statuses, oldest, newest)
+
+    def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
+        """See `connector.ledger.Ledger.prune`. What is left is written anew, in few large files."""
+        self._look()
+        gone, deleted = set(keys), 0
+        old = list(self._files.names())
+        kept: list[Row] = []
+        size = 0
+        for row in self._rows():
+            if row[0] in gone or (before is not None and row[6] < before):
+                deleted += 1
+                continue
+            kept.append(row)
+            size += len(row[2])
+            if size >= _LARGE:
+                self._write(kept, f"{kept[0][6] * 1000:0{_DIGITS}d}", is_new=False)
+                kept, size = [], 0
+        if kept:
+            self._write(kept, f"{kept[0][6] * 1000:0{_DIGITS}d}", is_new=False)
+        self._files.delete(old)
+        self._begin_anew()
+        return deleted
+
+    def jobs(self) -> dict[str, bytes]:
+        """See `connector.ledger.Ledger.jobs`."""
+        kept = {name: self._files.read_bytes(name) for name in self._files.names(_JOB)}
+        first = sorted(kept, key=lambda name: kept[name][:8])
+        return {unquote(name.removesuffix(_JOB)): kept[name][8:] for name in first}
+
+    def keep_job(self, name: str, data: bytes) -> None:
+        """See `connector.ledger.Ledger.keep_job`."""
+        file = quote(name, safe="") + _JOB
+        is_kept = file in self._files.names(_JOB)
+        first = self._files.read_bytes(file)[:8] if is_kept else time.time_ns().to_bytes(8)
+        self._files.write_bytes(file, first + data)
+
+    def forget_job(self, name: str) -> None:
+        """See `connector.ledger.Ledger.forget_job`."""
+        self._files.delete([quote(name, safe="") + _JOB])
+
+    def rest(self) -> None:
+        """See `connector.ledger.Ledger.rest`."""
+
+    def close(self) -> None:
+        """See `connector.ledger.Ledger.close`. A run leaves one file where it wrote many small ones."""
+        try:
+            if len(self._small) > 1:
+                self._merge(list(self._small))
+        except StorageError:  # they are stored as they are
+            _LOG.debug("the ledger's small files are left as they are")
+        self._pool.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin_anew(self) -> None:
+        self._places, self._groups, self._read, self._small = _Places(), [], set(), {}
+        self._cached.clear()
+        self._room = _ROOM
+        self._look()
+
+    def _look(self) -> None:
+        """Reads the keys of the files that are new."""
+        self._looked = self._monotonic()
+        new = {name: size for name, size in self._files.names().items() if name not in self._read}
+        for name, keys in zip(new, self._pool.map(self._files.keys, new, new.values()), strict=True):
+            if keys is None:
+                _LOG.warning("%s/%s is damaged, or gone: what it held is paid for again", self.path, name)
+                self._read.add(name)
+            else:
+                self._add(name, keys)
+
+    def _add(self, name: str, keys: Keys) -> int:
+        """Takes a file into the index; returns the number of its first row group."""
+        first = len(self._groups)
+        for number, joined in enumerate(keys.groups):
+            self._places.add(joined, len(self._groups) << _ROWS)
+            self._groups.append(_Group(name, number, keys.size))
+        self._read.add(name)
+        return first
+
+    def _write(self, rows: list[Row], at: str = "", *, is_new: bool = True) -> None:
+        """Writes a file. Files are read in the order of their names, which begin with a time: `at`, or now."""
+        self._number += 1
+        at = at or f"{int(self._now() * 1000):0{_DIGITS}d}"
+        name = f"{at}-{self._writer}-{self._number:06d}{SUFFIX}"
+        keys = self._files.write(name, rows)
+        first = self._add(name, keys)
+        if is_new:
+            self._keep(first, rows)
+            if keys.size < _SMALL:
+                self._small[name] = keys.size
+
+    def _merge(self, names: list[str]) -> None:
+        """Makes small files of this run one. Whoever looks for a reply in them meanwhile finds it in the new file."""
+        wanted = set(names)
+        numbers = [number for number, group in enumerate(self._groups) if group.name in wanted]
+        rows = {row[0]: row for number in numbers for row in self._group(number) or ()}
+        self._small.clear()
+        if rows:
+            self._write(list(rows.values()), min(names)[:_DIGITS])
+            self._files.delete(names)
+
+    def _found(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Reply], list[bytes]]:
+        """Returns the replies that are known, and the keys of those whose file is gone."""
+        at: dict[int, list[tuple[int, bytes]]] = {}
+        for key in keys:
+            place = self._places.of(key)
+            if place is not None:
+                at.setdefault(place >> _ROWS, []).append((place & (1 << _ROWS) - 1, key))
+        missing = [number for number in at if number not in self._cached]
+        groups = [self._groups[number] for number in missing]
+        if len(missing) == 1:
+            read = [self._files.rows(groups[0].name, groups[0].number, groups[0].size)]
+        else:
+            read = list(self._pool.map(lambda group: self._files.rows(group.name, group.number, group.size), groups))
+        fresh = dict(zip(missing, read, strict=True))
+        found: dict[bytes, Reply] = {}
+        lost: list[bytes] = []
+        for number, wanted in at.items():
+            rows = fresh[number] if number in fresh else self._group(number)
+            for row, key in wanted:
+                if rows is None:
+                    lost.append(key)
+                elif rows[row][0] == key:
+                    found[key] = decoded(rows[row])
+        for number, rows in fresh.items():
+            if rows is not None:
+                self._keep(number, rows)
+        return found, lost
+
+    def _rows(self) -> Iterator[Row]:
+        """Yields all rows that count, in the order of their storing."""
+        order = sorted(range(len(self._groups)), key=lambda number: (self._groups[number].name, number))
+        for number in order:
+            for row, values in enumerate(self._group(number) or ()):
+                if self._places.of(values[0]) == (number << _ROWS) + row:
+                    yield values
+
+    def _group(self, number: int) -> list[Row] | None:
+        """Returns the rows of a group, from memory where they are there."""
+        if number in self._cached:
+            self._cached.move_to_end(number)
+            return self._cached[number][0]
+        group = self._groups[number]
+        rows = self._files.rows(group.name, group.number, group.size)
+        if rows is not None:
+            self._keep(number, rows)
+        return rows
+
+    def _keep(self, number: int, rows: list[Row]) -> None:
+        """Keeps rows in memory, and forgets those that were not needed for the longest time."""
+        size = sum(len(row[2]) + _OF_ROW for row in rows)
+        self._cached[number] = rows, size
+        self._room -= size
+        while self._room < 0 and len(self._cached) > 1:
+            self._room += self._cached.popitem(last=False)[1][1]
+
+
+class _Places:
+    """Where the reply to a request is, by the first eight bytes of its key; the later one of two.
+
+    Most are in two sorted arrays, 16 bytes for each; what has come lately is in a dict.
+    """
+
+    def __init__(self) -> None:
+        self._marks = array("q")
+        self._at = array("q")
+        self._recent: dict[int, int] = {}
+
+    def add(self, keys: bytes, first: int) -> None:
+        """Adds joined keys of 16 bytes, which are at `first` and the places that follow."""
+        marks = array("q", keys)[::2]
+        self._recent.update(zip(marks, range(first, first + len(marks)), strict=True))
+        if len(self._recent) >= _RECENT:
+            self._settle()
+
+    def of(self, key: bytes) -> int | None:
+        """Returns where the reply may be: two keys may have the same mark."""
+        mark = int.from_bytes(key[:8], byteorder=sys.byteorder, signed=True)
+        place = self._recent.get(mark)
+        if place is not None:
+            return place
+        after = bisect_right(self._marks, mark)
+        return self._at[after - 1] if after and self._marks[after - 1] == mark else None
+
+    def _settle(self) -> None:
+        marks = pa.array([*self._recent], pa.int64())
+        at = pa.array([*self._recent.values()], pa.int64())
+        known = pa.table(
+            {"mark": pa.chunked_array([_column(self._marks), marks]), "at": pa.chunked_array([_column(self._at), at])}
+        )
+        order = pc.sort_indices(known, sort_keys=[("mark", "ascending"), ("at", "ascending")])
+        known = known.take(order).combine_chunks()
+        self._marks, self._at = (_array(known[name].chunk(0)) for name in ("mark", "at"))
+        self._recent.clear()
+
+
+def _column(values: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def _array(values: pa.Array) -> array[int]:
+    made = array("q")
+    made.frombytes(values.buffers()[1].slice(values.offset * 8, len(values) * 8).to_pybytes())
+    return made
+
+
+def opened(location: Location, waiting: Callable[[str], None]) -> DirectoryLedger:
+    """See `connector.ledger.Member`."""
+    assert isinstance(location, Url)  # noqa: S101 - `connector.ledger.load` chooses
+    return DirectoryLedger(location, waiting=waiting)

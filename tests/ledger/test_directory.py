@@ -1,0 +1,155 @@
+"""A ledger in a folder or bucket: each run adds files of its own, reads all, and loses none to merging or damage."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from connector import ledger as ledgers
+from connector.base.errors import ConfigError, StorageError
+from connector.base.records import Reply
+from connector.ledger import Url, keys_of
+from connector.ledger.directory import DirectoryLedger
+from tests.buckets import bucket
+
+PLACES: dict[str, Callable[[Path], Url]] = {
+    "folder": lambda path: Url(f"file://{path}/ledger"),
+    "bucket": lambda _: Url(bucket()),
+}
+
+
+@pytest.fixture(params=PLACES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Url:
+    return PLACES[request.param](tmp_path)
+
+
+def key(number: int) -> bytes:
+    return keys_of("http://localhost/v1")(b"%d" % number)
+
+
+def reply(number: int) -> Reply:
+    return Reply(200, {"n": number}, {}, number, 1, cached=True)
+
+
+def stored(ledger: DirectoryLedger, numbers: range, by: int = 1) -> None:
+    for start in numbers[::by]:
+        ledger.put([(key(number), reply(number)) for number in range(start, start + by)])
+
+
+def files(url: Url) -> list[str]:
+    return sorted(each.name for each in Path(url.path).iterdir() if each.suffix == ".parquet")
+
+
+def test_runs_find_what_others_have_stored_before_they_began_and_now_and_then(url: Url) -> None:
+    now = 0.0
+    with DirectoryLedger(url, monotonic=lambda: now) as one, DirectoryLedger(url) as other:
+        stored(other, range(5))
+        assert one.claim([key(3)]).known == {}
+        now = 30.0
+        assert one.claim([key(3)]).known == {key(3): reply(3)}
+        with DirectoryLedger(url) as late:
+            assert len(late.get(list(map(key, range(5))))) == 5
+
+
+def test_small_files_are_merged_and_runs_that_know_the_old_ones_find_the_replies_in_the_new_one(url: Url) -> None:
+    writer, reader = DirectoryLedger(url), None
+    stored(writer, range(20))
+    reader = DirectoryLedger(url)
+    stored(writer, range(20, 100))
+    writer.close()
+    with DirectoryLedger(url) as late:
+        assert [entry.key for entry in late.entries()] == list(map(key, range(100)))
+        if url.scheme == "file":
+            assert len(files(url)) < 10
+    assert reader.get([key(3), key(77)]) == {key(3): reply(3), key(77): reply(77)}
+    reader.close()
+
+
+def test_prune_merges_what_all_runs_have_written(url: Url) -> None:
+    for start in range(0, 50, 10):
+        with DirectoryLedger(url) as ledger:
+            stored(ledger, range(start, start + 10), by=10)
+    with DirectoryLedger(url) as reader, DirectoryLedger(url) as ledger:
+        assert ledger.prune(keys=[key(7)]) == 1
+        assert [entry.key for entry in ledger.entries()] == [key(number) for number in range(50) if number != 7]
+        assert len(reader.get(list(map(key, range(50))))) == 49
+        assert url.scheme != "file" or len(files(url)) == 1
+
+
+@settings(max_examples=20, deadline=None, phases=[Phase.generate])
+@given(st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=5) | st.none(), max_size=15))
+def test_it_holds_what_a_dict_would_however_often_files_are_merged(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[list[tuple[int, int]] | None]
+) -> None:
+    """A step stores replies, or closes the ledger and opens it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("connector.ledger.directory._MERGE", 3)
+        patch.setattr("connector.ledger.directory._RECENT", 4)
+        patch.setattr("connector.ledger._directory_files.GROUP", 2)
+        url = Url(f"file://{tmp_path_factory.mktemp('ledger')}")
+        ledger, expected = DirectoryLedger(url), {}
+        for step in steps:
+            if step is None:
+                ledger.close()
+                ledger = DirectoryLedger(url)
+            for number, value in step or ():
+                ledger.put([(key(number), reply(value))])
+                expected[key(number)] = reply(value)
+            assert ledger.get([key(number) for number in range(31)]) == expected
+        ledger.close()
+
+
+def test_what_is_damaged_is_paid_for_again_and_told_and_the_rest_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = Url(f"file://{tmp_path}")
+    with DirectoryLedger(url) as ledger:
+        stored(ledger, range(2), by=1)
+        first = files(url)[0]
+    (tmp_path / "000000000000-damaged.parquet").write_bytes(b"PAR1 and no more")
+    with DirectoryLedger(url) as ledger:
+        assert len(ledger.get([key(0), key(1)])) == 2
+    assert "000000000000-damaged.parquet is damaged" in caplog.text
+    assert first not in caplog.text
+
+
+def test_a_file_is_for_its_owner_alone_whole_and_a_table_that_others_read(tmp_path: Path) -> None:
+    with DirectoryLedger(Url(f"file://{tmp_path}/deep/ledger")) as ledger:
+        stored(ledger, range(3), by=3)
+        (file,) = (tmp_path / "deep" / "ledger").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert duckdb.execute(f"SELECT count(*), min(latency_ms) FROM '{file}'").fetchone() == (3, 0)
+
+
+def test_what_cannot_be_stored_stops_the_run_and_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    with DirectoryLedger(Url(f"file://{folder}")) as ledger:
+        folder.rmdir()
+        folder.touch()
+        with pytest.raises(StorageError, match=r"cannot be written .* then run the same command again"):
+            ledger.put([(key(1), reply(1))])
+
+
+def test_a_bucket_that_is_not_there_or_a_secret_are_told_without_the_secret() -> None:
+    url = Url(bucket().replace("s3://key:secret@bucket-", "s3://key:secret@nowhere-"))
+    assert str(url).startswith("s3://nowhere-")
+    assert set(url.secrets()) >= {"secret"}
+    with DirectoryLedger(url) as ledger, pytest.raises(StorageError) as told:
+        ledger.put([(key(1), reply(1))])
+    assert "secret" not in told.value.message + told.value.detail
+    with pytest.raises(ConfigError, match="write it as s3://"):
+        DirectoryLedger(Url("s3://bucket/folder?nonsense=1"))
+
+
+@pytest.mark.parametrize("text", ["{}/", "{}"])
+def test_a_folder_is_a_shared_ledger_and_a_path_is_a_file(tmp_path: Path, text: str) -> None:
+    assert ledgers.location_of(text.format(tmp_path)) == Url(f"file://{tmp_path}")
+    assert ledgers.location_of(f"{tmp_path}/run.ledger") == tmp_path / "run.ledger"
+    with pytest.raises(ValueError, match="no ledger is kept at http://"):
+        ledgers.location_of("http://localhost/")
