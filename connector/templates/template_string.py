@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
@@ -19,6 +20,7 @@ ROW: Final = "record"
 
 _SHOWN: Final = 60
 _QUOTED: Final = 300
+_ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]{1,16}")
 _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
 
@@ -132,8 +134,11 @@ def _is_row(node: nodes.Expr) -> bool:
 
 
 def error_text(error: Exception) -> str:
-    """Returns the error's message, or its class where it has none, cut to length: it may quote a whole cell."""
-    return (str(error) or type(error).__name__)[:_QUOTED]
+    """Returns the error's message, or its class where it has none, cut to length: it may quote a whole cell.
+
+    Addresses in memory, which Python quotes, are left out: they differ by run, so that a cause would be many.
+    """
+    return _ADDRESS.sub("", str(error) or type(error).__name__)[:_QUOTED]
 
 
 def quoted_source(source: str) -> str:
