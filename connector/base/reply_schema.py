@@ -25,6 +25,7 @@ _LINEAR: Final = jsonschema_rs.RegexOptions()
 _BACKTRACKING: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=2_000)
 _MOST_LOOKED_AROUND: Final = 1 << 16  # characters: each may cost as many steps as the limit above
 _MOST_UNFOLDED: Final = 10_000  # schemas that one value may be held to; an explanation costs as much
+_MOST_STEPS: Final = 500_000_000  # characters times alternatives: a few seconds
 _MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
 
 _TOO_DEEP: Final = "is nested too deeply: write it with fewer levels"
@@ -81,19 +82,30 @@ class ReplySchema:
                 f"at $, it has {size:,} characters, and a pattern that looks around or back takes at most "
                 f"{_MOST_LOOKED_AROUND:,}: write the pattern without (?=…), (?!…), (?<=…), (?<!…) and \\1"
             )
+        if size * self._graph.widest > _MOST_STEPS:
+            return (
+                f"at $, it has {size:,} characters, too many to try up to {self._graph.widest:,} alternatives of the "
+                "schema on each part: ask for less at once, or use a schema of fewer"
+            )
         try:
             if self._validator.is_valid(value):
                 return None
             if not self._graph.is_explainable(value):
                 return "at $, it fits none of the ways in which the schema refers to itself"
-            error = next(self._validator.iter_errors(value), None)
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:  # the first one: others may be as many as there are values
+            return f"at {_path(error.instance_path)}, {_cut(error.message)}"
         except ValueError:
             return "at $, it holds half of a character"
-        return "at $, it does not fit" if error is None else f"at {_path(error.instance_path)}, {_cut(error.message)}"
+        return "at $, it does not fit"
 
 
 class _Graph:
-    """The schemas within a schema, and how one leads to another."""
+    """The schemas within a schema, and how one leads to another.
+
+    Attributes:
+        widest: The alternatives that one value is held to at most: schemas, values of an `enum`, patterns of names.
+    """
 
     def __init__(self, root: Schema) -> None:
         self._root = root
@@ -104,6 +116,8 @@ class _Graph:
             if isinstance(ref := node.get("$ref"), str):
                 self._check(ref, path)
         self._widest = max(self._unfolded(node, path) for node, path in self._all(root, "$"))
+        lists = (node.get(name) for node, _ in self._all(root, "$") for name in ("enum", "patternProperties"))
+        self.widest = max(self._widest, *(len(each) for each in lists if isinstance(each, list | dict)), 1)
         self._total = self._whole(root, {}, set())
 
     def is_explainable(self, value: JSON) -> bool:

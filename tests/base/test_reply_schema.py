@@ -171,3 +171,26 @@ def test_a_later_draft_is_followed_where_the_schema_names_it() -> None:
 def test_columns_of_definitions_that_unfold_without_end_are_declared_in_bounded_size() -> None:
     schema = {"definitions": WIDE, "$ref": "#/definitions/d0"}
     assert len(json.dumps(portable(schema, schema))) < 2_000_000
+
+
+def test_of_what_does_not_fit_only_the_first_is_put_into_words() -> None:
+    """With one that does so for each of the twenty thousand, this test would take minutes."""
+    schema = ReplySchema({"items": {"enum": [{"x": number} for number in range(2_000)]}})
+    told = schema.problem([{"x": 2}, *[{"x": -1}] * 20_000], 160_000)
+    assert told is not None
+    assert told.startswith("at $[1], ")
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"enum": [{"x": number} for number in range(2_000)]},
+        {"patternProperties": {f"{number}b": {} for number in range(2_000)}},
+        {"anyOf": [{"required": [str(number)]} for number in range(500)]},
+    ],
+    ids=lambda many: next(iter(many)),
+)
+def test_a_long_reply_is_not_held_to_thousands_of_alternatives_at_each_of_its_parts(many: dict[str, Any]) -> None:
+    schema = ReplySchema({"items": many})
+    assert "3,000,000 characters, too many to try up to " in (schema.problem([], 3_000_000) or "")
+    assert "too many" not in (schema.problem([{}], 200_000) or "")
