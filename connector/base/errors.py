@@ -30,7 +30,9 @@ and may be empty. Neither ever holds a secret.
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from signal import Signals
 from typing import Final, NamedTuple
 
@@ -180,3 +182,13 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {Signals(number).name}")
         self.number = number
+
+
+def our_fault(error: Exception) -> str:
+    """Returns what tells of an error that nobody has foreseen: where it arose, without what may hold a secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return (
+        f"this program failed on the reply ({type(error).__name__}{place}): please report that line, "
+        "with the reply as `ledger export` prints it if it holds nothing private"
+    )

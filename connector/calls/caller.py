@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from connector import endpoints
 from connector.base.clock import Clock
+from connector.base.errors import ConnectorError, ReplyError, our_fault
 from connector.base.masking import Masker
 from connector.base.records import Reply
 from connector.base.room import Room
@@ -64,9 +65,17 @@ class Caller:
         return Caller, (self._remote,)
 
     def __call__(self, body: bytes) -> Reply:
-        """Sends a request and returns its final reply. Raises as `connector.calls.client.Client` does."""
+        """Sends a request and returns its final reply. Raises as `connector.calls.client.Client` does.
+
+        Whatever else goes wrong with a reply is the failure of its row as well.
+        """
         fitted = self.fallbacks.fitted(body)
-        reply = self._sender(fitted)
+        try:
+            reply = self._sender(fitted)
+        except ConnectorError:
+            raise
+        except Exception as error:
+            raise ReplyError(our_fault(error)) from error
         if reply.status >= _REFUSED:
             self.fallbacks.noticed(fitted, reply)
         return reply

@@ -258,7 +258,8 @@ def failure_of(frame: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
 
 def is_sign_of_life(frame: dict[str, Any]) -> bool:
     """Returns whether an event only says that the server still lives: an empty object, or a ping by its type."""
-    return not frame or frame.get("type") in _SIGNS_OF_LIFE
+    kind = frame.get("type")
+    return not frame or (isinstance(kind, str) and kind in _SIGNS_OF_LIFE)
 
 
 def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:

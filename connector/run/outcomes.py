@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ from connector import endpoints
 from connector.base import numbers, schemas
 from connector.base.cost import Pricing
 from connector.base.decoding import DepthError
-from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem, ReplyError, TemplateError
+from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem, ReplyError, TemplateError, our_fault
 from connector.base.records import ANY, JSON, Answer, Failure, Outcome, Provenance, Record, Reply, Schema, Status, is_ok
 from connector.config.config import Config
 from connector.replies.json_text import json_in
@@ -146,7 +145,7 @@ class Outcomes:
         except FatalError:
             raise  # a file cannot be written
         except Exception as error:  # noqa: BLE001 - a fault of ours, in whatever reads the reply
-            return answer._replace(status=Status.ERROR, problem=_our_fault(error)), None
+            return answer._replace(status=Status.ERROR, problem=our_fault(error)), None
 
     def _schema_of_names(self) -> Schema:
         """Returns the schema of the object whose names the response format may read."""
@@ -220,13 +219,3 @@ class Outcomes:
         if problem is not None:
             raise ReplyError(f"the reply does not fit output_schema: {problem}")
         return schemas.conformed(value, self._portable) if self._has_integers else value
-
-
-def _our_fault(error: Exception) -> str:
-    """Returns what tells of an error that nobody has foreseen: where it arose, without what may hold a secret."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return (
-        f"this program failed on the reply ({type(error).__name__}{place}): please report that line, "
-        "with the reply as `ledger export` prints it if it holds nothing private"
-    )

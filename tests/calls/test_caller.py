@@ -11,12 +11,14 @@ import pytest
 
 from connector import engines
 from connector.base.clock import Clock
-from connector.base.records import Record, Reply
+from connector.base.records import Outcome, Record, Reply
+from connector.calls.client import Client
 from connector.config.config import Config
 from connector.engines import Control, Engine
+from connector.http.transport import Response
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, fallbacks_of
-from tests.endpoint import Action, Endpoint
+from tests.endpoint import Action, Endpoint, answer_to
 from tests.faults import Good, status
 
 KEY = "canary-5f0c7d21e9"
@@ -99,3 +101,27 @@ def test_there_too_a_key_is_made_by_its_command(monkeypatch: pytest.MonkeyPatch)
         elsewhere(pickled)
         (call,) = endpoint.journal.calls
     assert call.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_fault_of_ours_while_a_reply_is_read_fails_its_row_alone(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Client._read  # noqa: SLF001 - where nobody has foreseen anything to go wrong
+
+    def broken(self: Client, response: Response, entered: list[int]) -> dict[str, Any]:
+        body = read(self, response, entered)
+        if answer_to("bad") in str(body):
+            raise KeyError(KEY)
+        return body
+
+    monkeypatch.setattr(Client, "_read", broken)
+    plan = planned(endpoint)
+    with Runtime(plan, None) as runtime:
+        texts = ["good", "bad", "good too"]
+        results = runtime.run(Record(number, {"text": text}) for number, text in enumerate(texts))
+        outcomes = {each.record.index: each for each in results if isinstance(each, Outcome)}
+    assert [str(outcomes[number].status) for number in range(3)] == ["success", "error", "success"]
+    error = outcomes[1].provenance.error
+    assert error is not None
+    assert "this program failed on the reply (KeyError at test_caller.py" in error.message
+    assert KEY not in error.message

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import tracemalloc
 from collections.abc import Iterator
+from random import Random
 from typing import Any, Final
 
 import orjson
@@ -37,6 +39,7 @@ from connector.http.transport import Settings, Transport
 from connector.ledger.sqlite import SqliteLedger
 from connector.replies.refusals import error_of, is_filtered
 from tests.endpoint import Endpoint, answer_to
+from tests.endpoints.test_every_shape import STREAMS, changed, good_bodies
 from tests.faults import FAULTS, Fault
 
 KEY: Final = "sk-secret-0123456789abcdef"
@@ -639,6 +642,23 @@ def test_a_large_reply_of_text_or_numbers_is_no_such(canned: Canned) -> None:
     choice = {"message": {"content": "One, two; {three} and four, said the fox to the hen. " * 15_000}}
     vectors = [{"embedding": [0.123456789012345678 + number for number in range(1000)]} for _ in range(8)]
     assert canned(json.dumps({"choices": [choice], "data": vectors})).status == 200
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions", "responses", "embeddings", "images"])
+def test_no_shape_of_a_reply_or_stream_is_more_than_an_error_of_its_row(canned: Canned, kind: str) -> None:
+    """Whatever else `Client` raised would be told as a fault of the program."""
+    random, endpoint = Random(f"13 {kind}"), endpoints.load(kind)
+    streams = STREAMS.get(kind) or [[{"choices": [{"index": 0, "text": "a"}]}]]
+    for _ in range(150):
+        events = changed(random.choice(streams), random)
+        texts = [json.dumps(event) for event in events] + random.choice([[], ["[DONE]"], ["{"]])
+        names = random.choice(["", "", "event: error\n", "event: x\n"])
+        sent = [("".join(f"{names}data: {text}\n\n" for text in texts), SSE)]
+        sent += [(json.dumps(changed(random.choice(good_bodies(kind)), random)), JSON)]
+        for body, content_type in sent:
+            canned.mock.upsert(responses.POST, URL, body=body, content_type=content_type)
+            with contextlib.suppress(ConnectorError):
+                Client(canned.transport, endpoint, URL, Masker(["canary"]), Clock())(b"{}")
 
 
 # --- The key comes back in nothing that is kept or shown -------------------------------------------------------------
