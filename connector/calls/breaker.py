@@ -15,6 +15,9 @@ from connector.calls.waiting import Waiting, kind_of
 STREAK: Final = 10
 """So many failures in a row, at least, look like an outage."""
 
+TRIES: Final = 5
+"""So many single tries of an outage may fail, by default: they take 16 seconds."""
+
 SAME: Final = 25
 """So many answers of 404 or 403 without another between mean that all rows get them, also where some did not."""
 
@@ -40,7 +43,7 @@ class Breaker:
         try_at: While open, when the next single call may start.
     """
 
-    def __init__(self, tries: int = 5, max_wait: float = 120.0) -> None:
+    def __init__(self, tries: int = TRIES, max_wait: float = 120.0) -> None:
         self.failures = 0
         self.is_open = False
         self.try_at = math.inf

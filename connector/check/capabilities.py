@@ -29,6 +29,7 @@ Verdict = Literal["yes", "no", "ignored", "unknown"]
 _LASTS: Final = 7 * 86_400  # seconds: servers are upgraded
 _CAP: Final = 16  # tokens
 _STRUCTURED_CAP: Final = 64  # tokens
+_LACKS: Final = (404, 405, 501)
 _SHOWN: Final = 120
 _SCHEMA: Final[Schema] = {
     "type": "object",
@@ -103,6 +104,17 @@ class _Asker:
         reply = self.probe.ask_at(self.base_url + endpoint.PATH, endpoint, body)
         return _judged(kind, reply, lambda body: any(body.get(name) for name in lists_of(endpoint)))
 
+    def stored(self, name: str) -> Capability:
+        """Returns whether the server has files, or batches. Asking is free."""
+        self.probe.extend()
+        try:
+            found = self.probe.get(self.probe.config.at(f"/{name}"))
+        except ConnectorError as error:
+            return Capability(name, "unknown", _short(error.message))
+        if is_ok(found.status):
+            return Capability(name, "yes" if b'"data"' in found.body else "ignored")
+        return Capability(name, "no" if found.status in _LACKS else "unknown", f"HTTP {found.status}")
+
 
 def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
     counting = "Count from one to thirty."
@@ -126,6 +138,7 @@ def _asked(ask: _Asker, offered: list[str]) -> Iterator[Capability]:
     for kind in KINDS:
         if endpoints.load(kind).IN_CAPABILITIES:
             yield ask.other(kind, offered)
+    yield from map(ask.stored, ("files", "batches"))
 
 
 def _streaming(ask: _Asker) -> Iterator[Capability]:

@@ -15,10 +15,11 @@ from typing import Any, Final
 from connector import stores
 from connector.base import numbers
 from connector.base.amounts import counted, dollars, duration
+from connector.base.cost import BATCH_TIER
 from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
-from connector.base.records import Outcome, Record
+from connector.base.records import Outcome, Provenance, Record, Usage
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import common, screen
@@ -92,7 +93,7 @@ def _request(plan: Plan, record: Record) -> Any:
 
 def _call(plan: Plan, records: list[Record], rows: int | None, *, whole: bool) -> None:
     """Calls for the rows, shows the replies and columns, and projects tokens, cost and time for the whole table."""
-    with Runtime(plan, preview_ledger(plan.config)) as runtime:
+    with Runtime(plan, preview_ledger(plan.config), is_live=True) as runtime:
         outcomes = sorted(
             (item for item in runtime.run(records) if isinstance(item, Outcome)), key=lambda each: each.record.index
         )
@@ -118,11 +119,17 @@ def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterat
         each = mean(counts)
         yield f"  {label}: " + ("unknown" if each is None else f"{each * rows:,.0f}")
     cost = mean([each.cost_usd for each in known])
-    yield "  cost: " + (f"unknown (set prices, or {EXTRA})" if cost is None else dollars(cost * rows))
+    batched = mean(plan.pricing.cost(_usage(each), each.model, BATCH_TIER) for each in known)
+    in_batches = f"; with --batch: {dollars(batched * rows)}" if batched and plan.endpoint.IN_BATCHES else ""
+    yield "  cost: " + (f"unknown (set prices, or {EXTRA})" if cost is None else dollars(cost * rows) + in_batches)
     seconds = (mean([each.latency_ms for each in known]) or 0) / 1000 * rows / plan.config.concurrency
     if plan.config.max_requests_per_minute:
         seconds = max(seconds, rows / plan.config.max_requests_per_minute * 60)
     yield f"  time at {plan.config.concurrency} calls in flight: " + duration(seconds)
+
+
+def _usage(known: Provenance) -> Usage:
+    return Usage(known.input_tokens, known.output_tokens, known.cached_tokens, known.reasoning_tokens)
 
 
 def _show(title: str, value: Any, *, whole: bool, share: float = 1) -> None:

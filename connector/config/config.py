@@ -121,8 +121,12 @@ class Config(RunOptions, TableOptions, RequestOptions):
     @property
     def models_url(self) -> str:
         """Where the server lists its models."""
+        return self.at("/models")
+
+    def at(self, path: str) -> str:
+        """Returns the URL of what the server has besides its endpoints, such as `/files`."""
         parts = urlsplit(self.server_url)
-        return parts._replace(path=f"{parts.path}/models").geturl()
+        return parts._replace(path=parts.path + path).geturl()
 
     @property
     def image_folder(self) -> Path | None:

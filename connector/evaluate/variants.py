@@ -62,7 +62,8 @@ def answered(
     Raises:
         FatalError: The run had to stop; what it has paid for is kept.
     """
-    with Runtime(plan, preview_ledger(plan.config), stop=stop, clock=clock) as runtime, check.explaining(runtime):
+    opened = Runtime(plan, preview_ledger(plan.config), is_live=True, stop=stop, clock=clock)
+    with opened as runtime, check.explaining(runtime):
         with closing(watch(runtime.run(records), runtime)) as results:  # type: ignore[type-var]
             found = {each.record.index: each for each in results if isinstance(each, Outcome)}
         return Variant(name, title, plan, [found[record.index] for record in records], runtime.summary)

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Final
 
 from connector import endpoints
+from connector.base.cost import FLEX_TIER
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Outcome, Record, Status
@@ -23,6 +24,9 @@ _LOG: Final = logging.getLogger(__name__)
 
 REPAIRED: Final = "repaired"
 """The revision of a request that shows the model its reply and what is wrong with it."""
+
+STANDARD: Final = "standard"
+"""The revision of a request that asks for the standard tier, as the cheaper one has no room."""
 
 RAISED: Final = "raised"
 """The revision of a request that has a higher token limit."""
@@ -57,6 +61,7 @@ class Requests:
         self._where = None if config.where is None else Where(config.where, constants)
         self._schema = config.output_schema
         self._is_stream = config.is_stream
+        self._leaves_flex = config.flex_fallback
         self._repairs = config.max_repairs if self._schema is not None else 0
         self.key = keys_of(config.identity + config.routing)
         in_batches = config.batch is not None  # whose lines are known by the row's key
@@ -127,6 +132,13 @@ class Requests:
             return dumps(body)
         except TypeError as error:
             raise TemplateError(unsendable(body, "request_format", error)) from None
+
+    def at_the_standard_tier(self, body: bytes) -> bytes | None:
+        """Returns a request that asks for `flex` as one that does not; `None` where the config does not want that."""
+        request = loads(body) if self._leaves_flex else {}
+        if not isinstance(request, dict) or request.get("service_tier") != FLEX_TIER:
+            return None
+        return dumps({name: value for name, value in request.items() if name != "service_tier"})
 
     @property
     def asks_again(self) -> bool:

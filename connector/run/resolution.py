@@ -14,7 +14,7 @@ from connector.endpoints import Packing
 from connector.engines import Call, Done, Resolution
 from connector.replies.refusals import fails_at_the_request
 from connector.run.plan import Plan
-from connector.run.requests import RAISED, REPAIRED
+from connector.run.requests import RAISED, REPAIRED, STANDARD
 from connector.run.sharing import halves, unpacked
 
 _FOR_THE_ROW: Final = (RAISED, REPAIRED)
@@ -22,6 +22,8 @@ _FOR_THE_ROW: Final = (RAISED, REPAIRED)
 
 
 _FAILED: Final = 500
+_NO_ROOM: Final = (429, 498)  # what servers answer where the tier flex has none
+_PATIENCE: Final = 3  # times, before a row goes to the standard tier
 _OVERLOADED: Final = (429, 498, 503, 529)
 _PROOF: Final = 3  # answers by a fallback, and none without it, show that it is needed
 
@@ -66,6 +68,11 @@ class Resolver:
             if fallback is not None:
                 call.is_doubtful = True
                 return (call.revise(*fallback),)
+        if error.http_status in _NO_ROOM and call.attempts >= _PATIENCE and STANDARD not in call.revisions:
+            first = call.parts[0] if call.parts else call
+            standard = self._plan_of(first.records[0]).requests.at_the_standard_tier(call.body)
+            if standard is not None:
+                return (call.revise(STANDARD, standard),)
         is_broken = isinstance(error, ServerError | APIConnectionError | CutError)
         return self._halves(call) if call.parts and is_broken and error.http_status not in _OVERLOADED else ()
 
@@ -150,4 +157,4 @@ class Resolver:
 
 
 def _fallbacks_of(call: Call) -> list[str]:
-    return [name for name in call.revisions if name not in _FOR_THE_ROW]
+    return [name for name in call.revisions if name not in (*_FOR_THE_ROW, STANDARD)]

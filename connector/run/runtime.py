@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 from connector import endpoints, engines
 from connector import ledger as ledgers
 from connector.base.clock import Clock
-from connector.base.cost import Budget
+from connector.base.cost import FLEX_TIER, Budget
 from connector.base.errors import StorageError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
 from connector.base.records import is_ok
 from connector.base.room import Room
 from connector.base.user_cache import cached
-from connector.calls.breaker import Breaker
+from connector.calls.breaker import TRIES, Breaker
 from connector.calls.caller import Caller, Remote
 from connector.calls.fallbacks import Fallbacks, path_of
 from connector.calls.limits import Limits
@@ -54,6 +54,15 @@ _NO_PRICES: Final = (
 )
 
 _PREVIEWS: Final = "\npreview"
+_FLEX_IS_SLOW: Final = (
+    "service_tier flex may take minutes for a reply, and config.timeout is %s s: raise it, to 900 for example"
+)
+_FLEX_TIMEOUT: Final = 300.0
+_FLEX_RETRIES: Final = 12
+_FLEX_SECONDS: Final = 3600.0
+_FLEX_BASE: Final = 2.0
+_FLEX_TRIES: Final = 10  # of an outage: 17 minutes
+
 _REPLIES: Final = 4  # times max_response_bytes that large replies may take together, decoded, until they are mapped
 IN_MEMORY: Final = "none"
 """The value of `cache` that keeps the ledger in memory."""
@@ -176,9 +185,12 @@ class Session:
         room: What large replies enter.
         caller: What makes the calls.
         batches: The server's files and batches; `None` where they are not used.
+
+    Args:
+        is_live: Whether calls are made at once, whatever `batch` says: somebody waits for them.
     """
 
-    def __init__(self, plan: Plan, clock: Clock) -> None:
+    def __init__(self, plan: Plan, clock: Clock, *, is_live: bool = False) -> None:
         config = plan.config
         _warn_if_readable(config)
         self.mask = Masker(config.secrets)
@@ -186,7 +198,7 @@ class Session:
         settings = settings_of(config, self.mask, clock)
         self.room = Room(_REPLIES * settings.max_response_bytes)
         self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), clock), self.room)
-        self.batches = None if config.batch is None else api_of(config, settings, self.mask, clock)
+        self.batches = None if is_live or config.batch is None else api_of(config, settings, self.mask, clock)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -202,6 +214,7 @@ class Runtime:
     Args:
         ledger: Where the ledger is; `None` keeps it in memory.
         session: What an earlier run has left, which stays open; by default a new one, which ends with this run.
+        is_live: Whether calls are made at once, whatever `batch` says.
         waiting: Is told why the ledger is waited for, each time it is; by default that is logged.
         summary: What counts the outcomes; by default a new one.
         remembering: Adds to the ledger what others know (`connector.run.ledger_memory`).
@@ -216,6 +229,7 @@ class Runtime:
         ledger: Location,
         *,
         session: Session | None = None,
+        is_live: bool = False,
         stop: engines.Stop | None = None,
         clock: Clock | None = None,
         waiting: Callable[[str], None] | None = None,
@@ -226,17 +240,22 @@ class Runtime:
         self.plan = plan
         clock = clock or Clock()
         self._is_last = session is None
-        self._session = session = session or Session(plan, clock)
+        self._session = session = session or Session(plan, clock, is_live=is_live)
         self.mask = session.mask
         self.caller = session.caller
         prices = prices_of(config)
-        if prices is not None and config.batch is not None:
+        is_flex = _is_flex(plan)
+        if prices is not None and session.batches is not None:
             prices = prices.scaled(prices.batch)
+        elif prices is not None and is_flex:
+            prices = prices.scaled(min(1.0, prices.flex))
+        if is_flex and config.config.timeout < _FLEX_TIMEOUT:
+            _warn_once(_FLEX_IS_SLOW, f"{config.config.timeout:g}")
         self.budget = Budget(config.max_cost_usd, config.max_total_tokens, prices)
         self.control = engines.Control(
             session.limits,
-            Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds),
-            Breaker(max_wait=config.max_retry_wait),
+            _backoff(config, is_flex=is_flex),
+            Breaker(_FLEX_TRIES if is_flex else TRIES, config.max_retry_wait),
             stop or engines.Stop(),
             engines.Gauge(),
             clock,
@@ -315,6 +334,21 @@ class Runtime:
         if isinstance(error, DamageError) and isinstance(self.ledger.path, Path):
             path = self.ledger.path
             _LOG.warning(_KEPT, path, ledgers.load(path).set_aside(path))
+
+
+def _is_flex(plan: Plan) -> bool:
+    """Whether the requests ask for the tier that answers slowly, for half the price."""
+    structure = plan.requests.structure
+    return isinstance(structure, dict) and structure.get("service_tier") == FLEX_TIER
+
+
+def _backoff(config: Config, *, is_flex: bool) -> Backoff:
+    """Returns how rows are tried again: with more patience at a tier that often has no room for minutes."""
+    own = Backoff(config.max_retries, config.max_retry_wait, config.max_row_seconds)
+    if not is_flex:
+        return own
+    retries = max(own.max_retries, _FLEX_RETRIES) if own.max_retries else 0
+    return own._replace(max_retries=retries, max_elapsed=max(own.max_elapsed, _FLEX_SECONDS), base=_FLEX_BASE)
 
 
 def _opened(path: Location, waiting: Callable[[str], None]) -> Ledger:

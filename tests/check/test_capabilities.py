@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connector import Config, Connector
+from connector import Config, Connector, sandbox
 from connector.base.clock import Clock
 from connector.check import capabilities
 from connector.check.probe import Probe
@@ -169,3 +169,14 @@ def test_no_key_is_in_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     files = [path.read_text() for path in tmp_path.rglob("*.json")]
     assert files
     assert "canary" not in "".join(files)
+
+
+def test_files_and_batches_are_found_for_free() -> None:
+    with sandbox.running() as url:
+        given = {"url": url, "api_key": sandbox.KEY, "model": sandbox.MODEL, "prompt": "{{ t }}", "cache": "none"}
+        config = Config.load(given)
+        table = capabilities.found(Probe(Plan(config), Clock()), [sandbox.MODEL])
+    assert {row.name: row.verdict for row in table.rows if row.name in ("files", "batches")} == {
+        "files": "yes",
+        "batches": "yes",
+    }

@@ -44,6 +44,18 @@ def test_a_call_shows_reply_and_columns_and_projects_the_whole_table(
     assert len(endpoint.journal.calls) == 2
 
 
+def test_both_prices_are_shown_and_a_preview_of_batches_calls_at_once(
+    source: Path, endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"prices": {"output": 1_000_000}, "prompt": "Say {{ text }}"}))
+    preview(source, "--url", endpoint.url, "--model", "m", "--config", str(config), "--rows", "2", "--call", "--batch")
+    (line,) = (each for each in capsys.readouterr().out.splitlines() if each.startswith("  cost: "))
+    live, batched = (float(part.split("$")[1].replace(",", "")) for part in line.split("; with --batch: "))
+    assert live == 2 * batched > 0
+    assert len(endpoint.journal.calls) == 2
+
+
 def test_rows_come_from_the_whole_table_and_a_seed_gives_others(
     source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:

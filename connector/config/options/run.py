@@ -22,6 +22,12 @@ class RunOptions(BaseModel):
         "(`live` or `none`), `max_wait`.",
         examples=["true"],
     )
+    flex_fallback: bool = Field(
+        default=False,
+        title="Flex fallback",
+        description="Where a request asks for the service tier `flex` and there is no room for it three times, it goes "
+        "to the standard tier, for the full price.",
+    )
     max_requests_per_minute: int | None = Field(
         default=None, ge=1, title="Requests per minute", description="The most calls a minute, spread evenly."
     )
