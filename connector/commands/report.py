@@ -10,6 +10,7 @@ import argparse
 import sys
 from array import array
 from bisect import bisect_left
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +94,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         started=began,
         ended=ended,
     )
+    # A run may have had another URL, by --url or from the environment: only what it wrote itself can be told.
+    made = replace(made, url=None, config={name: value for name, value in made.config.items() if name != "url"})
     notes = [_SKIPPED] if config is not None and config.on_error == "skip" else []
     save(path, render(collector.figures(made, timing=f"the replies in {ledger}", notes=notes)))
     write(sys.stderr, f"report written to {path}\n")

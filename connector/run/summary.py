@@ -43,6 +43,7 @@ class Summary:
         self._causes = Causes(parts)
         self.statuses: Counter[Status] = Counter()
         self.cached = 0
+        self._called = 0  # rows that calls of this run have answered: the others took no time
         self.attempts = 0
         self.input_tokens = 0
         self.output_tokens = 0
@@ -60,6 +61,7 @@ class Summary:
             if provenance.cost_usd is not None:
                 self.saved_usd = (self.saved_usd or 0.0) + provenance.cost_usd
         else:
+            self._called += provenance.attempts > 0
             self.pay(provenance)
         if status.is_failure:
             self._causes.add(outcome)
@@ -149,7 +151,7 @@ class Summary:
     def totals(self) -> str:
         """Returns what the run did, in two lines."""
         seconds, rows = self.seconds, self.rows
-        rate = f" ({pace(rows / seconds)})" if seconds > 0 and rows else ""
+        rate = f" ({pace(self._called / seconds)})" if seconds > 0 and self._called else ""
         statuses = ", ".join(f"{count:,} {status}" for status, count in self.statuses.most_common())
         nothing = "no row was finished" if self.calls else "nothing to do"
         calls = [

@@ -45,7 +45,7 @@ def test_a_cost_that_nobody_reports_is_unknown_and_never_zero() -> None:
 def test_its_text_says_what_the_run_did_and_why_rows_failed() -> None:
     nulls = [failed(number, NULL, "TemplateError") for number in (12, 40, 77, 80)]
     lines = str(summary_of(paid(1), paid(2, cached=True), *nulls, failed(3, "no"))).splitlines()
-    assert lines[0] == "7 rows in 4.0 s (1.8 rows/s): 5 error, 2 success"
+    assert lines[0] == "7 rows in 4.0 s (15 rows/min): 5 error, 2 success", "of the one that was called for"
     assert "1 row answered without a new call" in lines[1]
     assert lines[2:] == [
         "5 rows failed:",
