@@ -76,6 +76,11 @@ class Draft:
         return whole
 
     @property
+    def secrets(self) -> list[str]:
+        """The texts that are hidden, also of a config that is wrong."""
+        return list(self._secrets.values())
+
+    @property
     def text(self) -> str:
         """The options as JSON, with each secret hidden."""
         return json.dumps(self._options, indent=2, ensure_ascii=False)

@@ -34,6 +34,9 @@ _HEADER: Final = """<q-th :props="props"><span class="named">{{ props.col.label 
 <span class="kind">{{ props.col.kind }}</span></q-th>"""
 _FIELDS: Final = ("prompt", "system_prompt", "model", "url", "output_schema", "json")
 _MODELS: Final = 300  # of an endpoint that are listed
+_PICK: Final = """<q-td :props="props"><button type="button" class="pick" :aria-label="'Request of row ' + props.value"
+@click.stop="$parent.$emit('pick', props.row.place)">{{ props.value }}</button></q-td>"""
+_TYPED: Final = 0.5  # seconds after which what was typed has come, whatever field it is in
 _EVERY: Final = 0.3  # seconds between two looks at what runs
 
 
@@ -117,7 +120,7 @@ class Page:
 
     def _key(self, event: Any) -> None:
         if event.action.keydown and event.key == "Enter" and (event.modifiers.ctrl or event.modifiers.meta):
-            self._try_now()
+            ui.timer(_TYPED, self._try_now, once=True)  # what was typed last is on its way
 
     def _try_now(self) -> None:
         self._go("Try")
@@ -260,6 +263,8 @@ class Page:
                     pagination={"rowsPerPage": _ROWS, "page": 1, "rowsNumber": 0},
                 )
                 self._browse.add_slot("header-cell", _HEADER)
+                self._browse.add_slot("body-cell-row", _PICK)
+                self._browse.on("pick", lambda event: self._point(int(event.args)))
                 self._browse.props('flat dense :rows-per-page-options="[25]"')
                 self._browse.on("request", lambda event: self._turn(event.args["pagination"]["page"]))
                 self._browse.on("rowClick", lambda event: self._point(event.args[1]["place"]), [[], ["place"], None])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -156,10 +156,10 @@ class Session:
     def mask(self, text: str) -> str:
         """Returns a text without the secrets of any variant."""
         for draft in self.drafts:
-            try:
-                text = Masker(draft.config().secrets)(text)
-            except ConfigError:
-                text = Masker(str(each) for each in _texts(draft.options.get("api_key")))(text)
+            secrets = draft.secrets
+            with suppress(ConfigError):  # it then has those of the environment, too
+                secrets = [*secrets, *draft.config().secrets]
+            text = Masker(secrets)(text)
         return text
 
     # --- Trying -------------------------------------------------------------------------------------------------------
@@ -422,7 +422,3 @@ def _silent(_: str) -> None:
 
 def _refuse(_: str) -> None:
     raise ConfigError("another run uses the ledger of previews: wait until it ends")
-
-
-def _texts(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) and not value.startswith("${") else []

@@ -102,6 +102,14 @@ def test_from_a_table_to_the_better_of_two_models_and_a_whole_run(  # noqa: PLR0
             it.page.get_by_label("The request of this row").get_by_text("Judge item 0 broken").wait_for()
             it.press("Next row")
             it.page.get_by_label("The request of this row").get_by_text("Judge item 1 fine").wait_for()
+            it.page.get_by_text("Config as JSON").click()
+            text = it.page.locator('textarea[aria-label="Config as JSON"]').input_value()
+            it.type("Config as JSON", text.replace("Judge {{", "Judge this: {{"))
+            it.page.get_by_label("The request of this row").get_by_text("Judge this: item 1 fine").wait_for()
+            assert (
+                it.page.locator('textarea[aria-label="Prompt for each row"]').input_value()
+                == "Judge this: {{ review }}"
+            )
             assert not endpoint.journal.calls
 
             it.page.get_by_label("Prompt for each row").press("Control+Enter")
@@ -255,7 +263,7 @@ def test_a_hundred_thousand_rows_come_page_by_page(opened: Any, tmp_path: Path) 
         it.sees("1-25 of 100000")
         before = len("".join(it.sent))
         it.page.get_by_label("Next page").click()
-        it.page.get_by_role("cell", name="50", exact=True).first.wait_for()
+        it.page.get_by_role("button", name="Request of row 50", exact=True).wait_for()
         it.type("Search the table", "NUMBER 99999")
         it.sees("1 row found")
         assert it.page.locator("tbody tr").count() < 30
@@ -283,6 +291,10 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(opened: Any, revie
             )
             assert nameless == []
             assert it.page.evaluate("document.documentElement.scrollWidth <= 1024")
+        step(it.page, "Table")
+        it.page.get_by_role("button", name="Request of row 3", exact=True).focus()
+        it.page.keyboard.press("Enter")
+        it.sees("row 3")
         it.page.get_by_role("tab", name=re.compile("Table")).focus()
         it.page.keyboard.press("ArrowRight")
         it.page.keyboard.press("Enter")
