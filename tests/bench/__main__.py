@@ -43,9 +43,10 @@ def main() -> None:
 
 def write(machine: dict[str, str], runs: Sequence[Run]) -> None:
     """Writes the page, its picture, and the figures that both are made from."""
-    figures = {"machine": machine, "runs": [run._asdict() for run in runs]}
+    spark = json.loads((_DOCS / "benchmarks.json").read_text(encoding="utf-8")).get("spark")
+    figures = {"machine": machine, "runs": [run._asdict() for run in runs], "spark": spark}
     (_DOCS / "benchmarks.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (_DOCS / "benchmarks.md").write_text(report.document(machine, runs), encoding="utf-8")
+    (_DOCS / "benchmarks.md").write_text(report.document(machine, runs, spark), encoding="utf-8")
     (_DOCS / "benchmarks.svg").write_text(chart.draw(runs), encoding="utf-8")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.bench.harness import EVENTS, LATENCY, OURS, Run
 from tests.bench.path import ASIDE, FLOORS, STAGES, WHOLE
@@ -58,10 +58,37 @@ class Section(NamedTuple):
     columns: Mapping[str, Cell]
 
 
-def document(machine: Mapping[str, str], runs: Sequence[Run]) -> str:
-    """The whole page."""
+def document(machine: Mapping[str, str], runs: Sequence[Run], spark: Mapping[str, Any] | None = None) -> str:
+    """The whole page; `spark` is what `tests.bench.spark` has measured, if it has."""
     about = "\n".join(_table(("", ""), machine.items()))
-    return "\n".join([_INTRODUCTION, about, "", *sections(runs)])
+    return "\n".join([_INTRODUCTION, about, "", *sections(runs), *(_spark(**spark) if spark else ())])
+
+
+def _spark(
+    rows: int, in_flight: int, latency: float, load: str, date: str, versions: str, ways: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """The lines about Spark, from `tests.bench.spark.Figures` and what they were measured with."""
+    yield from ("## Spark", "")
+    yield (
+        f"One run of `python -m tests.bench.spark`, side by side: {rows:,} rows in 4 partitions, on a cluster of two "
+        f"executors with one core each and {in_flight} calls in flight together; each call takes {1000 * latency:.0f} "
+        f"ms. The first figure is that of `count()`. The others are the calls that were made, of which {rows:,} were "
+        "needed: for `count()` and then `write`; where a task fails in the middle, behind the new column; where an "
+        "executor is killed after half of the calls. The command line runs twice, and is killed, instead. Ours has its "
+        f"ledger in PostgreSQL on the same machine. {date}, load {load}, {versions}."
+    )
+    yield ""
+    titles = ("way", "rows/s", "count and write", "a failed task", "a killed executor")
+    counts = ("twice", "failed_task", "killed")
+    yield from _table(
+        titles,
+        (
+            [each["name"], f"{each['rows_per_second']:,.0f}"]
+            + ["" if each[count] is None else f"{each[count]:,}" for count in counts]
+            for each in ways
+        ),
+    )
+    yield ""
 
 
 def sections(runs: Sequence[Run]) -> Iterator[str]:

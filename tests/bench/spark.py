@@ -15,20 +15,26 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from connector import Connector
+from tests.bench.harness import Run
+from tests.bench.machine import load
 from tests.bench.peers import KEY, MODEL, PROMPT
 from tests.bench.processes import ROOT, Process, Stub
+from tests.bench.report import document
 from tests.databases import base
 from tests.tables.spark_cluster import Attempts, Cluster, executors, started
 
-ROWS: Final = 4_000
+DOCS: Final = ROOT / "docs"
+ROWS: Final = 2_000
 PARTITIONS: Final = 4
 CONCURRENCY: Final = 32
 """Calls in flight of each executor."""
@@ -157,7 +163,8 @@ def command(stub: Stub, folder: Path) -> Figures:
 
 
 def main() -> None:
-    """Runs all ways and prints the table of docs/spark.md."""
+    """Runs all ways, one after the other."""
+    before = load()
     folder = Path(tempfile.mkdtemp(prefix="bench-spark-"))
     os.environ["BENCH_KEY"] = KEY
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -181,11 +188,25 @@ def main() -> None:
             figures.append(command(stub, folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    lines = ["| way | rows/s | count + write | a failed task | a killed executor |", "| --- | --- | --- | --- | --- |"]
-    for each in figures:
-        failed = "-" if each.failed_task is None else f"{each.failed_task:,}"
-        lines.append(f"| {each.name} | {each.rows_per_second:,.0f} | {each.twice:,} | {failed} | {each.killed:,} |")
-    print("\n".join(lines))  # noqa: T201 - this is its output
+    write(figures, before)
+
+
+def write(figures: Sequence[Figures], load_before: str) -> None:
+    """Puts the figures onto the page of benchmarks, beside those of `make bench`."""
+    found = json.loads((DOCS / "benchmarks.json").read_text(encoding="utf-8"))
+    packages = [name for name in ("pyspark", "pyarrow", "openai", "distribatch") if find_spec(name)]
+    found["spark"] = {
+        "rows": ROWS,
+        "in_flight": 2 * CONCURRENCY,
+        "latency": LATENCY,
+        "load": f"{load_before} before and {load()} after",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "ways": [each._asdict() for each in figures],
+    }
+    (DOCS / "benchmarks.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    runs = [Run(**run) for run in found["runs"]]
+    (DOCS / "benchmarks.md").write_text(document(found["machine"], runs, found["spark"]), encoding="utf-8")
 
 
 if __name__ == "__main__":
