@@ -198,11 +198,13 @@ def _parser(argv: Sequence[str]) -> Parser:
         "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
     )
     group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
+    group.add_argument("--catalog", metavar="FILE", help="of a tap: the streams to read")
+    group.add_argument("--state", metavar="FILE", help="of a tap: where the last sync ended")
     for name, about in singer.FLAGS.items():
         group.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
     group.add_argument("--format", choices=["json"], default="json", help="the format of --about")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
-    parser.set_defaults(is_platform=True, catalog=None, state=None, sync_config=None)
+    parser.set_defaults(is_platform=True, sync_config=None)
     parser.set_defaults(form=None, capabilities=False, fresh=False)
     parser.set_defaults(url=None, model=None, api_key_command=None, whole=partial(_parser, ()))
     return parser

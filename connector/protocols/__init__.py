@@ -63,6 +63,9 @@ class Destination(Protocol):
     def is_due(self) -> bool:
         """Whether it is time for another commit, if a state waits for one."""
 
+    def add(self, target: Target) -> None:
+        """Takes rows of one more stream, or of one whose columns have changed."""
+
     def write(self, stream: str, row: dict[str, Any]) -> None:
         """Stages a row; the next commit puts it into the output."""
 

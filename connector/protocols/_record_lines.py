@@ -78,6 +78,19 @@ def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:
     return None
 
 
+def split_object(line: bytes) -> SplitLine:
+    """Splits a line that is a row and nothing else.
+
+    Raises:
+        ConfigError: It is not an object.
+    """
+    row = loads(line)
+    if not isinstance(row, dict):
+        raise ConfigError("it is not an object")
+    end = line.rindex(b"}")
+    return SplitLine(row, line[:end], line[end:], len(line) - len(line.lstrip()))
+
+
 def split_exactly(line: bytes, path: tuple[str, ...]) -> SplitLine:
     """Splits the line of any message, a JSON object, whose row is at `path`: goes through it member by member.
 

@@ -1,8 +1,8 @@
-"""Singer's protocol, as an inline mapper: messages on stdin, the same messages with the new columns on stdout.
+"""Singer's protocol: a mapper, and by the program's name a tap (`tap-openai-compatible`) or a target.
 
-Meltano runs it between a tap and a target, with only `--config FILE`. It also takes Airbyte's messages, between a
-source and a destination; the first message tells which. For the messages see the Singer specification (version 0.3) and
-what Meltano's SDK adds to it.
+Meltano runs the mapper between a tap and a target, with only `--config FILE`: messages on stdin, the same messages with
+the new columns on stdout. It also takes Airbyte's messages, between a source and a destination; the first message tells
+which. For the messages see the Singer specification (version 0.3) and what Meltano's SDK adds to it.
 """
 
 from __future__ import annotations
@@ -22,28 +22,31 @@ from connector.base.terminal import write
 from connector.base.version import __version__
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter
 from connector.protocols._inline_mapper import InlineMapper, MessageFormat, Object, OpenStream
+from connector.protocols._singer_plugins import PLUGINS, config_of, settings
+from connector.protocols._singer_tap import discover, sync
+from connector.protocols._singer_target import store
 
 VERBS: Final = ()
 FLAGS: Final = {
     "about": "print what this plugin is and its settings, as JSON",
     "test": "check the config and the connection",
-    "discover": "print an empty catalog: a mapper has no streams of its own",
+    "discover": "print the catalog: of a tap; a mapper has no streams of its own",
 }
 """The flags that take the place of a verb, with their help."""
 
-NAME: Final = "map-openai-compatible"
 _DONE, _FAILED = 0, 1
 _TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
 _AIRBYTE_ALONE: Final = frozenset({"CATALOG", "CONNECTION_STATUS", "CONTROL", "LOG", "SPEC", "TRACE"})
 
 
 def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
-    """See `connector.protocols.Dialect.serve`; the verb is `map`, or one of `FLAGS`."""
+    """See `connector.protocols.Dialect.serve`; the verb is `map`, for what the program does, or one of `FLAGS`."""
+    running = {"tap": sync, "target": store}.get(arguments.role or "", _map)
     verbs: Mapping[str, Callable[[Arguments, ConnectorAPI, MessageWriter], int]] = {
-        "map": _map,
+        "map": running,
         "about": _about,
         "test": _test,
-        "discover": _discover,
+        "discover": discover if arguments.role == "tap" else _discover,
     }
     try:
         return verbs[arguments.verb](arguments, connector, output)
@@ -52,7 +55,7 @@ def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) 
 
 
 def _map(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
-    transform = connector.transform(arguments.config)
+    transform = connector.transform(config_of(arguments, connector))
     mapper = InlineMapper(transform, _format_of)
     try:
         with closing(transform.run(mapper.items(lines(sys.stdin.buffer)))) as results:
@@ -67,22 +70,22 @@ def _map(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -
     return _DONE
 
 
-def _about(_arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
+def _about(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
+    role = arguments.role or ""
+    role = role if role in PLUGINS else "map"
     about = {
-        "name": NAME,
-        "description": "Turns any OpenAI-compatible endpoint into columns of a stream",
+        "name": f"{role}-openai-compatible",
+        "description": PLUGINS[role].does,
         "version": __version__,
-        "capabilities": ["about"],
-        "settings": connector.spec(),
+        "capabilities": PLUGINS[role].capabilities,
+        "settings": settings(connector.spec(), role),
     }
     output.write(orjson.dumps(about, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return _DONE
 
 
 def _test(arguments: Arguments, connector: ConnectorAPI, _output: MessageWriter) -> int:
-    if arguments.config is None:
-        raise ConfigError("--config is missing: pass it the path of the config")
-    diagnosis = connector.check(arguments.config)
+    diagnosis = connector.check(config_of(arguments, connector))
     for step in diagnosis.steps:
         write(sys.stderr, f"{'ok' if step.ok else 'failed'}: {step.finding}\n")
     return _DONE if diagnosis.ok else _FAILED
@@ -137,7 +140,7 @@ _SINGER: Final = MessageFormat(
     declares="SCHEMA",
     declare=_declare_schema,
     is_strict=True,
-    refused=frozenset({"BATCH"}),
+    in_files=frozenset({"BATCH"}),
 )
 _AIRBYTE: Final = MessageFormat(
     head=re.compile(

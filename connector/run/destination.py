@@ -47,12 +47,11 @@ class Destination:
 
     def __init__(self, options: Any, targets: Iterable[Target], clock: Clock | None = None) -> None:
         self._store = stores.load(options.type)
-        self._targets = {target.name: target for target in targets}
-        self._options = {name: _options_of(options, name) for name in self._targets}
-        if len(self._targets) > 1 and len({repr(each) for each in self._options.values()}) == 1:
-            raise ConfigError(
-                f'output: {len(self._targets)} streams would be written to one place: put "{STREAM}" into its name'
-            )
+        self._given = options
+        self._targets: dict[str, Target] = {}
+        self._options: dict[str, Any] = {}
+        for target in targets:
+            self._add(target)
         self._now = (clock or Clock()).monotonic
         self._stack = ExitStack()
         self._staged: dict[str, _Staged] = {}
@@ -61,11 +60,33 @@ class Destination:
         self.stored: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        for name, target in self._targets.items():
-            with self._store.sink(self._options[name], target.added, target=target):
-                pass
+        for target in self._targets.values():
+            self._try(target)
         self._directory = self._stack.enter_context(private_directory())
         return self
+
+    def add(self, target: Target) -> None:
+        """Takes rows of one more stream, or of one whose columns have changed.
+
+        Raises:
+            ConfigError: The output cannot take them.
+        """
+        is_new = target.name not in self._targets
+        self._add(target)
+        if is_new:
+            self._try(target)
+
+    def _add(self, target: Target) -> None:
+        self._targets[target.name] = target
+        self._options[target.name] = _options_of(self._given, target.name)
+        if len(self._targets) > 1 and len({repr(each) for each in self._options.values()}) < len(self._targets):
+            raise ConfigError(
+                f'output: {len(self._targets)} streams would be written to one place: put "{STREAM}" into its name'
+            )
+
+    def _try(self, target: Target) -> None:
+        with self._store.sink(self._options[target.name], target.added, target=target):
+            pass
 
     def __exit__(self, *_: object) -> None:
         for staged in self._staged.values():

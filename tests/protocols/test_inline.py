@@ -147,8 +147,9 @@ def test_a_schema_without_columns_tells_nothing_of_them(busy: Endpoint) -> None:
         ('{"type": "RECORD", "stream": "reviews"}', "the RECORD has no record, or it is not an object"),
         ('{"type": "RECORD", "record": {}}', "the RECORD has no stream"),
         ('{"type": "RECORD", "stream": "a\tb", "record": {}}', "it is not JSON"),
-        ('{"type": "BATCH", "stream": "reviews", "manifest": []}', "a BATCH message cannot be enriched"),
-        ('{"type": "BATCH", "stream": ["reviews"]}', "a BATCH message cannot be enriched"),
+        ('{"type": "BATCH", "stream": "reviews", "manifest": []}', "the BATCH has the encoding None"),
+        ('{"type": "BATCH", "stream": "other"}', 'a BATCH of stream "other" comes before its SCHEMA'),
+        ('{"type": "BATCH", "stream": ["reviews"]}', "the BATCH has no stream"),
         ('{"type": "SCHEMA", "stream": "other"}', "the SCHEMA has no stream, or no schema"),
         (
             '{"type": "SCHEMA", "stream": "other", "schema": {"properties": [1]}}',

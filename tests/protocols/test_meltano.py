@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from spec.generate import ROOT
 from tests.endpoint import Action, Call, Endpoint, act, answer_to
 from tests.environments import programs
+from tests.stores.helpers import table
 
 SAMPLE = ROOT / "sample_configs" / "meltano"
 ENVIRONMENTS = {"meltano": ("meltano>=4.4,<5", "singer-sdk>=0.54,<1"), "target": ("target-jsonl==0.1.4",)}
@@ -127,6 +129,60 @@ class Project:
         return json.loads(told[-1] if told else "{}")
 
 
+PLUGINS = {"map": "mappers", "tap": "extractors", "target": "loaders"}
+NAMES = frozenset(
+    "name namespace variant label description docs executable pip_url repo logo_url hidden python commands requires "
+    "settings settings_group_validation capabilities maintenance_status quality domain_url keywords definition "
+    "next_steps settings_preamble usage prereq".split()
+)
+"""What the Hub lets a definition of any of these plugins say (meltano/hub, schemas/, August 2026)."""
+
+OF_A_SETTING = frozenset(
+    "name aliases label value placeholder kind description tooltip documentation env value_processor "
+    "value_post_processor oauth options docs hidden sensitive".split()
+)
+KINDS = frozenset(
+    "oauth hidden password date_iso8601 file email integer options object array boolean string decimal".split()
+)
+CAPABILITIES = {
+    "map": {"about", "schema-flattening", "stream-maps", "structured-logging"},
+    "tap": {
+        *"properties catalog discover state about stream-maps schema-flattening activate-version batch test".split()
+    },
+    "target": {*"about stream-maps activate-version batch soft-delete hard-delete schema-flattening".split()},
+}
+
+
+def definition(role: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((SAMPLE / f"{role}-openai-compatible.yml").read_text())
+    return found
+
+
+@pytest.mark.parametrize("role", PLUGINS)
+def test_the_hub_takes_the_definition_of_each_plugin(role: str) -> None:
+    given = definition(role)
+    assert {"name", "namespace", "variant", "quality", "pip_url", "repo", "settings"} <= given.keys() <= NAMES
+    assert set(given["capabilities"]) <= CAPABILITIES[role]
+    assert given["maintenance_status"] in ("active", "beta", "development", "inactive", "unknown")
+    assert given["quality"] in ("gold", "silver", "bronze", "unknown")
+    kinds = {setting["name"]: setting["kind"] for setting in given["settings"]}
+    assert all(setting.keys() <= OF_A_SETTING for setting in given["settings"])
+    assert set(kinds.values()) <= KINDS
+    assert {name for group in given["settings_group_validation"] for name in group} <= kinds.keys()
+    assert {setting["name"] for setting in given["settings"] if setting.get("sensitive")} >= {"api_key", "headers"}
+    assert kinds["headers"] == "object"
+    assert role == "map" or (kinds["tools"], kinds["output_schema"]) == ("array", "object")
+
+
+def test_meltano_s_own_schema_takes_a_project_with_these_plugins(installed: dict[str, Path]) -> None:
+    (path,) = installed["meltano"].parent.rglob("meltano/schemas/meltano.schema.json")
+    plugins = {kind: [definition(role)] for role, kind in PLUGINS.items()}
+    for each in (plugin for group in plugins.values() for plugin in group):
+        for name in ("keywords", "maintenance_status", "quality"):  # of the Hub alone
+            del each[name]
+    Draft202012Validator(json.loads(path.read_text())).validate({"version": 1, "plugins": plugins})
+
+
 @pytest.fixture
 def project(tmp_path: Path, installed: dict[str, Path], endpoint: Endpoint) -> Project:
     return Project(tmp_path, installed, endpoint)
@@ -154,6 +210,35 @@ def test_the_sample_enriches_its_stream_saves_state_and_goes_on_from_there(
     assert len(endpoint.journal.calls) == 33
 
 
+def test_a_tap_and_a_target_are_the_ends_of_a_pipeline_and_go_on_from_its_state(
+    project: Project, endpoint: Endpoint
+) -> None:
+    tap, target = ({**definition(role), "pip_url": None} for role in ("tap", "target"))
+    output = {"type": "files", "path": str(project.path / "{stream}.jsonl")}
+    tap["config"] = {"input": {"type": "files", "path": str(project.path / "reviews.csv")}, "cursor_field": "id"}
+    tap["config"] |= {"prompt": "{{ review }}", "model": "m", "url": endpoint.base_url, "provenance": "none"}
+    target["config"] = {"output": output, "streams": ["nothing"], "prompt": "x", "model": "m", "metadata": "none"}
+    for each in (tap, target):
+        for name in ("pip_url", "keywords", "maintenance_status", "quality"):
+            del each[name]
+    project.plugins = project.project["plugins"] = {"extractors": [tap], "loaders": [target]}
+    environment = {
+        "TAP_OPENAI_COMPATIBLE_API_KEY": "sk-canary",
+        "TAP_OPENAI_COMPATIBLE_PRIMARY_KEY": "id",
+        "TAP_OPENAI_COMPATIBLE_MAX_COST_USD": "0.5",
+        "TAP_OPENAI_COMPATIBLE_PRICES_INPUT": "0.25",
+        "TAP_OPENAI_COMPATIBLE_HEADERS": '{"x-team": "reviews"}',
+    }
+    for count in (4, 6):
+        project.write_rows(count)
+        done = project.run("run", "tap-openai-compatible", "target-openai-compatible", **environment)
+        assert done.returncode == 0, done.stderr
+        rows = {row["id"]: row["content"] for row in table(project.path / "reviews.jsonl")}
+        assert rows == {number: answer_to(f"review {number}") for number in range(1, count + 1)}
+    assert sum(call.method == "POST" for call in endpoint.journal.calls) == 6
+    assert {call.headers["x-team"] for call in endpoint.journal.calls} == {"reviews"}
+
+
 def test_two_mappings_of_the_plugin_follow_each_other(project: Project) -> None:
     """What the environment and the mappings say reaches each of them, with the definition that is generated."""
     project.write_rows(5)
@@ -162,16 +247,18 @@ def test_two_mappings_of_the_plugin_follow_each_other(project: Project) -> None:
     project.plugins["mappers"] = []
     added = project.run(
         *("add", "--plugin-type", "mapper", "map-openai-compatible"),
-        *("--from-ref", str(SAMPLE / "map-openai-compatible.yml")),
+        *("--no-install", "--from-ref", str(SAMPLE / "map-openai-compatible.yml")),
     )
     assert added.returncode == 0, added.stderr
     project.project = yaml.safe_load((project.path / "meltano.yml").read_text())
     project.plugins = project.project["plugins"]
+    del project.mapper["pip_url"]  # this very program is to be run, not the one that is published
     project.mapper["mappings"] = [mapping, {"name": "second", "config": second}]
     done = project.run(
         *("run", "tap-csv", "classify", "second", "target-jsonl"),
         MAP_OPENAI_COMPATIBLE_CONCURRENCY="4",
-        MAP_OPENAI_COMPATIBLE_MAX_ROW_SECONDS="60",
+        MAP_OPENAI_COMPATIBLE_MAX_TOTAL_TOKENS="100000",
+        MAP_OPENAI_COMPATIBLE_MAX_ROW_SECONDS="60.5",
         MAP_OPENAI_COMPATIBLE_CONFIG_TIMEOUT="20",
     )
     assert done.returncode == 0, done.stderr

@@ -231,7 +231,10 @@ def test_a_config_that_cannot_work_ends_with_2_before_any_call(
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("nonsense", "it is not JSON"), (json.dumps({"type": "BATCH", "stream": "reviews"}), "a BATCH message")],
+    [
+        ("nonsense", "it is not JSON"),
+        (json.dumps({"type": "BATCH", "stream": "reviews"}), "the BATCH has the encoding"),
+    ],
 )
 def test_a_line_that_cannot_be_ends_it_behind_all_before_it(mapper: Mapper, line: str, told: str) -> None:
     done = mapper.run(schema(), record(1), state(1), line, record(2))

@@ -1,0 +1,96 @@
+"""The files of Singer's BATCH messages, as Meltano's SDK writes them: JSON lines, with or without gzip."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from connector.base.errors import ConfigError, StorageError
+
+_OPENERS: Final[dict[Any, Any]] = {None: open, "none": open, "gzip": gzip.open}
+_MARK: Final = "enriched"
+
+
+class BatchFiles:
+    """The files of one message.
+
+    Raises:
+        ConfigError: They are elsewhere than on this machine, or of another format.
+    """
+
+    def __init__(self, message: Mapping[str, Any]) -> None:
+        encoding = message.get("encoding")
+        match encoding:
+            case {"format": "jsonl", **more} if more.get("compression") in _OPENERS:
+                self._open = _OPENERS[more.get("compression")]
+            case _:
+                raise ConfigError(
+                    f"the BATCH has the encoding {encoding}: only JSON lines can be read, plain or with gzip"
+                )
+        manifest = message.get("manifest")
+        if not isinstance(manifest, list) or not all(isinstance(each, str) for each in manifest):
+            raise ConfigError("the BATCH has no manifest, or it is not a list of files")
+        self.paths = [_path(each) for each in manifest]
+
+    def lines(self, path: Path) -> Iterator[bytes]:
+        """Yields the lines of a file, without their ends and without blank ones.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        try:
+            with self._open(path, "rb") as file:
+                yield from (line.rstrip(b"\r\n") for line in file if line.strip())
+        except (OSError, EOFError) as error:
+            raise ConfigError(f"{path}: the file of a BATCH cannot be read: {error}") from None
+
+    def writing(self, path: Path) -> EnrichedFile:
+        """Opens the file that takes the place of another one in the manifest: beside it, for this user alone."""
+        stem, dot, rest = path.name.partition(".")
+        return EnrichedFile(path.with_name(f"{stem}-{_MARK}{dot}{rest}"), self._open)
+
+
+class EnrichedFile:
+    """A file with the enriched rows of another one."""
+
+    def __init__(self, path: Path, opener: Any) -> None:
+        self.path = path
+        self._opener = opener
+        self._file: IO[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """The file in a manifest."""
+        return self.path.as_uri()
+
+    def write(self, line: bytes) -> None:
+        """Adds a line.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        try:
+            if self._file is None:
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+                self._file = self._opener(self.path, "wb")
+            self._file.write(line)
+        except OSError as error:
+            raise StorageError(f"{self.path}: the file of a BATCH cannot be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Ends the file; one without lines is there, too."""
+        self.write(b"")
+        if self._file is not None:
+            self._file.close()
+
+
+def _path(uri: str) -> Path:
+    """Returns the path of a file of this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        raise ConfigError(f"the BATCH names {uri}: only files of this machine can be read")
+    return Path(unquote(parts.path) if parts.scheme else uri)
