@@ -6,7 +6,6 @@ import argparse
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from importlib import import_module
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -120,10 +119,8 @@ def sink(
     """
     options = _options(arguments.output, "--table-out", arguments.table_out)
     if arguments.into is not None:
-        in_place: Any = import_module("connector.stores.databases.loading.in_place")  # it needs SQLAlchemy
-        updating: AbstractContextManager[Sink] = in_place.updating(
-            options.url, options.table, added, source.primary_key
-        )
+        sql: Any = stores.load("sql")
+        updating: AbstractContextManager[Sink] = sql.updating(options, added, source)
         return updating
     key = tuple(arguments.primary_key) or names_of(config.primary_key) or source.primary_key
     mode = _MODES[arguments.mode or "append"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self
 
@@ -23,6 +23,8 @@ from connector.base.records import Schema, remaining
 from connector.base.streams import Target
 from connector.stores import Source
 from connector.stores.databases.connection import opened
+from connector.stores.databases.loading import in_place
+from connector.stores.databases.loading.in_place import Updater
 from connector.stores.databases.loading.table import Appender
 from connector.stores.databases.reading.query import Asked, Query
 from connector.stores.staging.kept import kept
@@ -82,6 +84,15 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
         name = options.name or options.table or (found[1] if found else "query")
         query = Query(Asked(options.query, options.table, name), database, directory, limit, cursor_field)
         yield kept(query, options.keep_llm_as)
+
+
+def updating(options: Options, added: Mapping[str, Schema], source: Source) -> AbstractContextManager[Updater]:
+    """Opens a table whose rows, those of `source`, are to gain the columns `added`.
+
+    Raises:
+        ConfigError: It has no primary key, or cannot be changed.
+    """
+    return in_place.updating(options.url, options.table, added, source.primary_key)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 
@@ -166,12 +166,15 @@ class Appender:
     def _learn(self, rows: Sequence[Mapping[str, JSON]]) -> None:
         """Learns from rows on their way into the file, for the table as it is when the first of them come."""
         if self._layout is None:
-            with self._database.connect(StorageError) as connection:
-                writer = self._writer(connection, self._name)
-                self._layout = Layout(writer, writer.table(), self._columns, self._target)
-        self._layout.learn(rows)
+            self._patiently(self._look, StorageError, _WAITS)
+        layout = cast("Layout", self._layout)
+        layout.learn(rows)
         for row in rows:
-            self._shape.take(row, len(self._layout.kinds))
+            self._shape.take(row, len(layout.kinds))
+
+    def _look(self, connection: sa.Connection) -> None:
+        writer = self._writer(connection, self._name)
+        self._layout = Layout(writer, writer.table(), self._columns, self._target)
 
     def _layout_of(self, table: Table | None, writer: Writer) -> Layout:
         """Returns the layout for the table as it is now: what was learnt for it, or what all rows tell anew."""

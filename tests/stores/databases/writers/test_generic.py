@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from connector.base.errors import ConfigError, StorageError
+from connector.base.streams import Mode
 from connector.stores import sql
 from connector.stores.databases import writers
 from tests.databases import base
@@ -53,6 +55,19 @@ def test_a_value_that_does_not_fit_widens_its_column_where_the_database_can(plac
     place.sync({"id": 2, "v": "x"}, {"id": 3, "v": 3})
     expected = ["1", "3", "x"] if place.kind == "postgresql" else ["1", "3"]
     assert sorted(map(str, place.cells("v"))) == expected
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup"])
+def test_a_row_that_breaks_a_rule_is_left_out_where_there_are_savepoints(
+    place: Place, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, stars BIGINT CHECK (stars >= 0), name VARCHAR(9) UNIQUE)")
+    rows = [{"id": n, "stars": 1 if n != 3 else -1, "name": f"{n % 5}"} for n in range(7)]
+    with caplog.at_level(logging.WARNING):
+        place.sync(*rows, mode=mode, key=["id"] if mode == "append_dedup" else [])
+    assert [row[0] for row in place.rows("id")] == [0, 1, 2, 4]
+    assert "rows left out: 3" in caplog.text
+    assert "id = 3" in caplog.text
 
 
 def test_a_table_with_rows_of_the_same_key_is_refused(place: Place) -> None:
