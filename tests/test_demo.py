@@ -24,7 +24,7 @@ def test_twice_the_second_makes_no_call_and_says_so(tmp_path: Path) -> None:
     first = demo(tmp_path)
     assert "295 calls" in first
     assert "run this again, and it makes no call" in first
-    assert "\n0 calls, 0 retries, 300 rows answered without a new call" in demo(tmp_path)
+    assert "\n0 calls, 300 rows answered without a new call" in demo(tmp_path)
 
 
 def test_installing_says_what_it_is_at_and_how_it_ended(tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ class Summary:
         nothing = "no row was finished" if self.calls else "nothing to do"
         calls = [
             counted(self.calls, "call"),
-            counted(self.retries, "retry", "retries"),
-            f"{counted(self.cached, 'row')} answered without a new call",
+            *([counted(self.retries, "retry", "retries")] if self.retries else ()),
+            *([f"{counted(self.cached, 'row')} answered without a new call"] if self.cached else ()),
             *spent(self.tokens, self.cost_usd),
         ]
         if self.cost_source:

@@ -32,7 +32,7 @@ def test_what_a_preview_has_paid_for_is_in_the_ledger_of_the_run_that_follows(
     assert told.startswith("40 rows: 7 in the ledger, 33 calls, cost unknown")
     done = run("enrich", source, "-o", tmp_path / "out.csv", *options(endpoint))
     assert len(endpoint.journal.calls) == 40
-    assert "33 calls, 0 retries, 7 rows answered without a new call" in done.stderr
+    assert "33 calls, 7 rows answered without a new call" in done.stderr
     stats = run("ledger", "stats", tmp_path / "out.csv.ledger")
     assert "entries     40" in stats.stdout
 
@@ -55,7 +55,7 @@ def test_the_same_table_in_another_format_finds_the_ledger_of_the_first(
         done = run("enrich", source, "-o", tmp_path / name, *options(endpoint))
         assert done.returncode == 0
         assert f"replies to these requests are in {tmp_path / 'out.parquet.ledger'}" in done.stderr
-        assert "0 calls, 0 retries, 40 rows answered without a new call" in done.stderr
+        assert "0 calls, 40 rows answered without a new call" in done.stderr
     assert len(endpoint.journal.calls) == 40
     (tmp_path / "out.parquet.ledger").unlink()
     assert "0 calls" in run("enrich", source, "-o", tmp_path / "out.jsonl", *options(endpoint)).stderr
