@@ -145,6 +145,7 @@ class LogHandler(logging.Handler):
         self._thread = threading.get_ident()
         self._of_threads[self._thread] = self
         _LOG.addHandler(self)
+        _LOG.setLevel(logging.INFO)  # what has happened is told, too: a platform has no progress line
 
     def emit(self, record: logging.LogRecord) -> None:
         """Sends one message."""
@@ -155,6 +156,8 @@ class LogHandler(logging.Handler):
         """Stops sending."""
         _LOG.removeHandler(self)
         self._of_threads.pop(self._thread, None)
+        if not self._of_threads:
+            _LOG.setLevel(logging.NOTSET)
         super().close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from connector import Config
+from connector import Config, sandbox
 from connector.base.records import ROW_KEY
 from connector.config.spec import spec
 from connector.protocols._airbyte_spec import specification
@@ -190,6 +190,17 @@ def test_read_gives_every_row_once_and_a_state_behind_them(project: Project) -> 
     assert all(record["data"]["content"] == answer_to(record["data"]["text"]) for record in records)
     assert [message["type"] for message in messages[-3:]] == ["STATE", "LOG", "TRACE"]
     assert statuses_of(messages) == ["STARTED", "RUNNING", "COMPLETE"]
+
+
+def test_a_read_goes_through_batches_where_the_config_says_so(project: Project) -> None:
+    with sandbox.running() as url:
+        changes = {"url": url, "api_key": sandbox.KEY, "model": sandbox.MODEL, "batch": '{"poll_seconds": 0.05}'}
+        code, messages, _ = project.verb("read", "--catalog", project.catalog(), **changes)
+    assert code == 0
+    records = [record["data"] for record in of_type(messages, "RECORD")]
+    assert sorted(record["id"] for record in records) == list(range(25))
+    assert all(record["content"] == f"Sandbox reply to: row {record['id']}" for record in records)
+    assert any("batch" in log["message"] and "completed" in log["message"] for log in of_type(messages, "LOG"))
 
 
 def test_a_read_logs_what_it_came_to_and_why_rows_failed(project: Project) -> None:
