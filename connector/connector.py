@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn, Self, TypeVar, overload
 from connector import check, stores, tables
 from connector import ledger as ledgers
 from connector.base.clock import Clock
-from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem
+from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem, StorageError
 from connector.base.masking import Masker, bare_url
 from connector.base.records import JSON, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
@@ -131,6 +131,8 @@ class Connector:
             if chosen.output is not None:
                 with self.destination(chosen, [Target("stream")]):
                     pass
+            if self._is_shared or chosen.cache:  # a person's run may have its ledger beside its output
+                _try_ledger(ledger_path(chosen))
             if chosen.input is None:
                 return check.diagnose(Transform(chosen).plan, self._clock)
             row = self._first_row(chosen)
@@ -139,7 +141,7 @@ class Connector:
                 return check.diagnose(plan, self._clock, columns=source.columns, row=row)
         except ConfigError as error:
             return check.invalid_config(error)
-        except DatabaseUnavailableError as error:
+        except (DatabaseUnavailableError, StorageError) as error:
             return check.invalid_config(ConfigError(error.message))
 
     def discover(self, config: AnyConfig | None = None) -> list[Stream]:
@@ -416,6 +418,31 @@ def _finished(
 
 def _records(table: tables.OpenTable) -> Iterator[Record]:
     return (item for item in table.records() if isinstance(item, Record))
+
+
+class _WaitingError(Exception):
+    """A ledger cannot be opened at once."""
+
+
+def _try_ledger(location: ledgers.Location) -> None:
+    """Opens the ledger as a run would. One that another run has is well; one that is damaged a run would set aside.
+
+    Raises:
+        ConfigError: A run could not open it.
+        StorageError: It cannot be written.
+    """
+
+    def waiting(why: str) -> NoReturn:
+        raise _WaitingError(why)
+
+    try:
+        with closing(ledgers.load(location).opened(location, waiting)):
+            pass
+    except ledgers.DamageError:
+        pass
+    except _WaitingError as error:
+        if isinstance(location, ledgers.Url):
+            raise ConfigError([Problem("cache", str(error))]) from None
 
 
 def _short(text: str) -> str:

@@ -162,6 +162,16 @@ def test_a_failed_check_says_what_to_change_and_exits_0(project: Project, change
     assert "canary" not in str(message) + stderr
 
 
+def test_check_tells_a_ledger_that_read_could_not_open(project: Project, endpoint: Endpoint) -> None:
+    for cache in (project.table / "x.ledger", Path("/proc/nowhere/x.ledger")):
+        code, (message, *_), _ = project.verb("check", cache=str(cache))
+        assert (code, message["connectionStatus"]["status"]) == (0, "FAILED"), cache
+        assert str(cache) in message["connectionStatus"]["message"]
+        read_code, _, _ = project.read(cache=str(cache))
+        assert read_code == 1
+    assert not endpoint.journal.calls
+
+
 def test_discover_gives_the_input_s_columns_then_the_mapped_ones_then_the_provenance(project: Project) -> None:
     code, (message,), _ = project.verb("discover")
     stream, *_ = message["catalog"]["streams"]
