@@ -55,12 +55,13 @@ def secrets_of_header(name: str, value: str) -> Iterator[str]:
     """Yields what is secret in a header: all of it, and its parts, if it is called or looks so; else nothing."""
     parts = _SEPARATOR.split(value)
     is_secret = _SECRET_HEADER.search(name) is not None
-    if is_secret or _KEY_LIKE.search(value) or any(map(_is_dense, parts)):
+    if is_secret or _KEY_LIKE.search(value) or any(map(is_dense, parts)):
         yield value
         yield from (part for part in parts if is_secret and len(part) >= _SHORTEST_ENCODED)
 
 
-def _is_dense(text: str) -> bool:
+def is_dense(text: str) -> bool:
+    """Returns whether a text may be a key by its looks: long, of letters and digits."""
     return len(text) >= _DENSE and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
 
 

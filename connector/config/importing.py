@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from connector.base.errors import ConfigError
-from connector.base.masking import looks_secret
+from connector.base.masking import is_dense, looks_secret
 from connector.base.suggestions import there_are
 
 _URL: Final = ("base_url", "baseurl", "api_base", "apibase", "base", "endpoint", "url", "api_url", "apiurl", "host")
@@ -194,7 +194,10 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
     config: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
     notes: list[str] = []
     variable, key = found.get("variable"), config.get("api_key")
-    if isinstance(key, str) and _REFERENCE.fullmatch(key):
+    if variable and not _is_name(variable):  # the key itself, where the name of a variable is to be
+        variable, key = None, key or variable
+        config["api_key"] = key
+    if isinstance(key, str) and _is_reference(key):
         config["api_key"] = _reference(key)
     elif variable and key is None:
         config["api_key"] = f"${{{variable}}}"
@@ -225,20 +228,36 @@ def _public_url(url: str) -> tuple[str, list[str]]:
     scheme = head.partition("://")[0] + "://" if has_user else ""
     rest, _, fragment = (scheme + place).partition("#")
     base, _, query = rest.partition("?")
+    base, *more = re.split(r"[;&]", base, maxsplit=1)
     pairs = parse_qsl(query, keep_blank_values=True)
     kept = [(name, value) for name, value in pairs if not _is_hidden(name, value)]
     left_out = [*(["user"] if has_user else []), *(name for name, value in pairs if (name, value) not in kept)]
-    left_out += ["fragment"] if fragment else []
+    left_out += [*(["fragment"] if fragment else []), *(["end of the path"] if more else [])]
     return base + (f"?{urlencode(kept, safe='${}')}" if kept else ""), left_out
 
 
 def _reference(value: str) -> str:
     """Returns a value with references to the environment as we write them."""
-    match = _REFERENCE.fullmatch(value)
+    match = _REFERENCE.fullmatch(value) if _is_reference(value) else None
     return value if match is None else f"${{{next(filter(None, match.groups()))}}}"
 
 
 def _is_hidden(name: str, value: str) -> bool:
     """Returns whether a header or parameter may hold a secret: each does that is neither well known nor a reference."""
-    is_reference = not _REFERENCE.sub("", value).removeprefix("Bearer").strip()
-    return not is_reference and (name.lower() not in _PUBLIC or looks_secret(name, value))
+    if _is_reference(value):
+        return False
+    return name.lower() not in _PUBLIC or looks_secret(name, value) or "@" in value or "?" in value
+
+
+def _is_reference(value: str) -> bool:
+    """Returns whether a value only refers to variables of the environment, `Bearer` aside."""
+    names = [next(filter(None, found)) for found in _REFERENCE.findall(value)]
+    return bool(names) and all(map(_is_name, names)) and _REFERENCE.sub("", value).strip() in ("", "Bearer")
+
+
+def _is_name(text: str) -> bool:
+    """Returns whether a text is the name of a variable, and not a key that stands in its place."""
+    is_capital = text.isupper() and "_" in text
+    return re.fullmatch(r"[A-Za-z_]\w*", text) is not None and (
+        is_capital or not (looks_secret("", text) or is_dense(text))
+    )

@@ -116,6 +116,15 @@ def test_a_key_in_the_file_is_printed_only_when_asked_for(tmp_path: Path, capsys
         {"baseURL": "https://g/v1", "query_params": {"anything": "canary"}},
         {"baseURL": "https://g/v1", "model": "sk-canary-1234567890"},
         {"baseURL": "https://g/v1", "api_key": "canary"},
+        {"baseURL": "https://g/v1", "env_key": "sk-canary-1234567890"},
+        {"baseURL": "https://g/v1", "env_key": "canary1234567890abcd"},
+        {"baseURL": "https://g/v1", "env_key": "canary/=+"},
+        {"baseURL": "https://g/v1", "api_key": "$canary1234567890abcd"},
+        {"baseURL": "https://g/v1", "env_http_headers": {"X-Key": "canary1234567890abcd"}},
+        {"baseURL": "https://g/v1", "headers": {"HTTP-Referer": "https://me:canary@h/"}},
+        {"baseURL": "https://g/v1", "headers": {"HTTP-Referer": "https://h/?x=canary"}},
+        {"baseURL": "https://g/v1;sig=canary"},
+        {"baseURL": "https://g/v1&key=canary"},
         {"provider": {"sk-canary-1234567890": {"baseURL": "https://g"}, "b": {"baseURL": "https://h"}}},
     ],
     ids=str,
@@ -134,7 +143,7 @@ def test_no_secret_is_printed_wherever_it_stands(tmp_path: Path, text: Any, caps
 
 
 def test_references_in_headers_and_urls_stay(tmp_path: Path) -> None:
-    headers = {"Authorization": "Bearer ${KEY}", "Accept-Language": "de"}
+    headers = {"Authorization": "Bearer ${KEY}", "Accept-Language": "de", "X-Team": "${TEAM_KEY_2026_PROD}"}
     text = {"baseURL": "https://g/v1?key=${KEY}&api-version=1", "headers": headers}
     assert read(tmp_path, "c.json", text) == {"url": "https://g/v1?key=${KEY}&api-version=1", "headers": headers}
 
