@@ -73,6 +73,11 @@ def is_delimiter(value: str) -> str:
     return mark
 
 
+def _folder_of(path: str) -> Path:
+    parent = Path(path).parent
+    return next((each for each in (parent, *parent.parents) if not glob.has_magic(str(each))), parent)
+
+
 def _or(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -108,10 +113,10 @@ class Options(BaseModel):
     )
 
     @property
-    def folder(self) -> Path:
-        """The folder of the files; of a glob, the part before its first wildcard."""
-        parent = Path(self.path).parent
-        return next((each for each in (parent, *parent.parents) if not glob.has_magic(str(each))), parent)
+    def folder(self) -> Path | None:
+        """The folder of the files; of a glob, the part before its first wildcard; `None` where they have several."""
+        folders = {_folder_of(path) for path in (self.path, *self.more)}
+        return folders.pop() if len(folders) == 1 else None
 
     delimiter: Annotated[str, AfterValidator(is_delimiter)] = Field(
         default="",

@@ -222,6 +222,8 @@ def test_the_folder_is_that_of_the_input_unless_configured(tmp_path: Path) -> No
     ):
         assert folder(input={"type": "files", "path": path}) == Path(expected)
         assert folder(input={"type": "files", "path": path}, image_root=str(tmp_path)) == tmp_path
+        assert folder(input={"type": "files", "path": path, "more": (f"{expected}/b.csv",)}) == Path(expected)
+        assert folder(input={"type": "files", "path": path, "more": (f"{expected}/c/b.csv",)}) is None
 
 
 # --- Hostile values --------------------------------------------------------------------------------------------------

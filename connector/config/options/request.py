@@ -144,7 +144,8 @@ class RequestOptions(BaseModel):
         default=None,
         title="Image folder",
         description="The folder that image files are read from: a row's path begins there, and cannot lead out of it. "
-        "Default: the folder of the input file; where the input is no file, rows can name no files.",
+        "Default: the folder of the input file; where the input is no file, or its files are in several folders, rows "
+        "can name no files.",
         examples=["photos"],
     )
     image_detail: Literal["auto", "low", "high"] | None = Field(
