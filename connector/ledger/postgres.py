@@ -7,6 +7,7 @@ as long as it renews its lease (`connector.ledger._postgres_lease`).
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from typing import Any, Final, Self, TypeVar
 
 import psycopg
 
-from connector.base.errors import StorageError
+from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
 from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Shared, Stats, Url
 from connector.ledger._postgres_database import SCHEMA, Database, is_lost
@@ -23,6 +24,14 @@ from connector.ledger._postgres_shared import DatabaseSpending, DatabaseTime
 from connector.ledger._reply_format import decoded, encoded
 
 T = TypeVar("T")
+
+_THREADS: Final[dict[int, int]] = {}
+"""The threads of this process's own runs, by holder."""
+
+_OWN: Final = (
+    "{}: another enrich() of this thread has a call in flight that this one needs: take all of its rows first, with "
+    "list() for example, or close() it"
+)
 
 PATIENCE: Final = 300.0
 """Seconds that a run waits for a database that no longer answers."""
@@ -39,7 +48,7 @@ _CLAIM: Final = f"""
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - a name from above
 _FIND: Final = f"""
-    SELECT asked.key, status, body, headers, latency_ms, attempts, holder IS NOT DISTINCT FROM %(holder)s
+    SELECT asked.key, status, body, headers, latency_ms, attempts, holder
     FROM unnest(%(keys)s) AS asked (key)
     LEFT JOIN {SCHEMA}.reply ON reply.key = asked.key
     LEFT JOIN {SCHEMA}.claim ON claim.key = asked.key
@@ -159,7 +168,11 @@ class PostgresLedger:
 
         rows = self._act("read", claimed)
         known = {row[0]: self._decoded(row) for row in rows if row[1] is not None}
-        mine = {row[0] for row in rows if row[6]}
+        mine = {row[0] for row in rows if row[6] == self.holder}
+        if any(
+            _THREADS.get(row[6]) == threading.get_ident() for row in rows if row[1] is None and row[6] != self.holder
+        ):
+            raise ConfigError(_OWN.format(self.path))
         self._released += mine & known.keys()  # a reply came while the claim was made
         self._claimed |= mine - known.keys()
         return Found(known, frozenset(wanted) - mine - known.keys())
@@ -257,6 +270,7 @@ class PostgresLedger:
 
     def close(self) -> None:
         """See `connector.ledger.Ledger.close`. What this run has claimed and not answered is free for the others."""
+        _THREADS.pop(self.holder, None)
         if self.lease is not None:
             self.lease.end()
         if self._db is not None:
@@ -277,6 +291,7 @@ class PostgresLedger:
             lease = Lease(self._database, self.holder)
             lease.begin(db)
             self.lease = lease
+            _THREADS[self.holder] = threading.get_ident()
         elif self.lease.has_lapsed:
             self.lease.has_lapsed = False
             db.execute(_RENEW, {"keys": sorted(self._claimed), "holder": self.holder})

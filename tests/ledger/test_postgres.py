@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,12 +30,23 @@ def database(tmp_path: Path) -> Base:
 
 @pytest.fixture
 def opened(database: Base) -> Iterator[Callable[[], PostgresLedger]]:
-    """Opens the ledger of another run, each time."""
+    """Opens the ledger of another run, each time, which begins in a thread of its own."""
     runs: list[PostgresLedger] = []
 
     def another() -> PostgresLedger:
-        runs.append(PostgresLedger(Url(database.url)))
-        return runs[-1]
+        run = PostgresLedger(Url(database.url))
+        runs.append(run)
+
+        def begin() -> None:
+            key = os.urandom(16)
+            run.claim([key])
+            run.release([key])
+            run.rest()
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        thread.join()
+        return run
 
     yield another
     for run in runs:
@@ -72,12 +84,12 @@ def test_what_a_run_has_claimed_is_free_once_it_ends(opened: Callable[[], Postgr
 def test_what_a_run_has_claimed_is_free_once_its_lease_ends(
     opened: Callable[[], PostgresLedger], database: Base
 ) -> None:
-    gone, other = opened(), opened()
+    gone = opened()
     gone.claim(KEYS)
     assert gone.lease is not None
     gone.lease.end()
     expire(database)
-    assert not other.claim(KEYS).held, "the first claim of a run frees what nobody holds any more"
+    assert not opened().claim(KEYS).held, "the first claim of a run frees what nobody holds any more"
 
 
 def test_a_run_whose_lease_ended_meanwhile_takes_it_again_with_what_it_had_claimed(
@@ -227,3 +239,11 @@ def test_what_the_runs_of_a_job_spend_is_added_up_and_each_reply_counts_once(
         run.close()
     database.run(f"UPDATE {SCHEMA}.spent SET alive_at = clock_timestamp() - interval '1 hour'")
     assert opened().spending("job").tokens == 0, "no run of it was alive for long: it is another job"
+
+
+def test_a_run_that_would_wait_for_another_one_of_its_thread_is_refused(database: Base) -> None:
+    with PostgresLedger(Url(database.url)) as one, PostgresLedger(Url(database.url)) as other:
+        one.claim(KEYS[:1])
+        assert not other.claim(KEYS[1:2]).held
+        with pytest.raises(ConfigError, match=r"another enrich\(\) of this thread"):
+            other.claim(KEYS[:2])
