@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from connector import commands, protocols
+from connector.base.cores import one_core
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
 from connector.base.masking import Masker, passwords_in
 from connector.base.terminal import show_logs, write
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
     gc.set_threshold(_ALLOCATIONS, 20, 50)
     try:
-        raise SystemExit(run(sys.argv[1:] if argv is None else argv))
+        with one_core():
+            raise SystemExit(run(sys.argv[1:] if argv is None else argv))
     except Interrupted as interrupted:
         sys.stdout.flush()
         end_by(interrupted.number)

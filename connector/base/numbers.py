@@ -23,9 +23,9 @@ _UINT64: Final = 1 << 64
 
 _LOOKS: Final = bytes.maketrans(b"123456789.E+", b"000000000" + b"0e-")
 _IDLE: Final = bytes(set(range(256)) - set(b'0123456789.eE+-",:[]{}\\\n'))
-_LONG: Final = b"0" * 17
+_LONG: Final = "0" * 17
 """Sixteen digits and a point: shorter decimals come back from a double as they were, and shorter integers anyway."""
-_EXPONENT, _NEGATIVE_EXPONENT = b"0e000", b"0e-000"
+_EXPONENT, _NEGATIVE_EXPONENT = "0e000", "0e-000"
 _ZEROS: Final = re.compile(rb"\.[0-9]+0(?![0-9])")  # 1.0 is what orjson writes, too
 _ALL_BUT_NUMBERS: Final = bytes(set(range(256)) - set(b"0123456789.eE+-"))
 _WIDEST: Final = 10_000  # zeros that a decimal may be written with, instead of an exponent
@@ -136,8 +136,12 @@ def _are_same(left: str, right: str) -> bool:
 
 def may_be_long(text: bytes) -> bool:
     """Returns whether JSON may hold a number that orjson would write in another way: quick, true a little too often."""
-    looks = text.translate(_LOOKS, _IDLE)
-    return _LONG in looks or _EXPONENT in looks or _NEGATIVE_EXPONENT in looks or _ZEROS.search(text) is not None
+    looks = text.translate(_LOOKS, _IDLE).decode("ascii")  # bytes take three times as long to search
+    return (
+        _LONG in looks
+        or ("0e" in looks and (_EXPONENT in looks or _NEGATIVE_EXPONENT in looks))
+        or _ZEROS.search(text) is not None
+    )
 
 
 def is_kept(text: bytes, value: Any) -> bool:
