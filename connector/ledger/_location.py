@@ -18,7 +18,7 @@ FOLDERS: Final = (FILE, "s3", "gs", "gcs", "abfs", "abfss")
 
 DATABASES: Final = ("postgresql", "postgres")
 
-_URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+_LOCATION: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 
 
 class Url:
@@ -34,7 +34,7 @@ class Url:
     __slots__ = ("_text", "scheme")
 
     def __init__(self, text: str) -> None:
-        found = _URL.fullmatch(text)
+        found = _LOCATION.fullmatch(text)
         if found is None:
             raise ValueError("is not a URL")
         self._text = text
@@ -96,7 +96,7 @@ def location_of(text: str) -> Path | Url:
     Raises:
         ValueError: It is a URL of another scheme; the message says which there are.
     """
-    if _URL.fullmatch(text) is None:
+    if _LOCATION.fullmatch(text) is None:
         is_folder = text.endswith("/") or Path(text).is_dir()
         return Url(f"{FILE}://{os.path.abspath(text)}") if is_folder else Path(text)  # noqa: PTH100 - links stay as they are
     url = Url(text)
