@@ -29,6 +29,7 @@ LINEAR: Final = {
         f"connector.stores.formats.csv:_KINDS[{place}].pattern": "only whole cells are matched, from their beginning"
         for place in (1, 2, 3)
     },
+    "connector.protocols.multiwoven:_OPTION": "names are matched, letter by letter, and what stands around them",
     "connector.sandbox.values:_SENTENCE_END": "blanks are taken behind the end of a sentence alone, so once",
 }
 """Patterns that are suspected wrongly, and why."""

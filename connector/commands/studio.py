@@ -20,7 +20,7 @@ from connector.commands import ExitCode, _databases
 from connector.commands._options import STANDARD, add_input, input_from
 from connector.commands._types import count, file_path
 from connector.config.config import Config
-from connector.config.files import read
+from connector.config.config_file import read
 from connector.parser import Parser
 
 _EXTRA: Final = 'run pip install "openai-compatible-connector[studio]"'

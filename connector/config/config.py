@@ -22,7 +22,8 @@ from connector.base import schemas
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import looks_secret, secrets_of_header
 from connector.config.batch_providers import provider_of
-from connector.config.files import as_text, from_environment, read, undecodable
+from connector.config.config_file import read
+from connector.config.given import as_text, from_environment, undecodable
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Schema
-from connector.config import files
+from connector.config.config_file import read
 from connector.protocols import Arguments, ConnectorAPI
 
 _OF_ENRICH: Final = ("max_template_error_percent",)
@@ -69,7 +69,7 @@ def config_of(arguments: Arguments, connector: ConnectorAPI) -> dict[str, JSON]:
     """
     if arguments.config is None:
         raise ConfigError("--config is missing: pass it the path of the config")
-    given = arguments.config if isinstance(arguments.config, Mapping) else files.read(Path(arguments.config))
+    given = arguments.config if isinstance(arguments.config, Mapping) else read(Path(arguments.config))
     plugin = PLUGINS.get(arguments.role or "")
     names = plugin.names if plugin else {}
     options = {setting: option for option, setting in names.items()}

@@ -29,7 +29,7 @@ from connector.base.errors import ConfigError
 from connector.base.masking import bare_url, looks_secret
 from connector.base.records import JSON, Schema
 from connector.base.secrets import ResolvedSecret, secret
-from connector.config.files import undecodable
+from connector.config.given import undecodable
 from connector.config.problems import unknown
 from connector.http.auth import SCHEMES
 from connector.ledger import Url as LedgerUrl

@@ -1,21 +1,16 @@
-"""Reads a config from a JSON or YAML file and the environment, and puts it into the form that the spec describes."""
+"""Adds to a config what the environment says, and puts it into the form that the spec describes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr
 
 from connector.base import environment
-from connector.base.decoding import loads
 from connector.base.environment import HALF
-from connector.base.errors import ConfigError
 from connector.base.secrets import secret
-from connector.base.suggestions import file_meant
 
 _VARIABLES: Final = {
     "url": "OPENAI_BASE_URL",
@@ -29,34 +24,6 @@ _JSON_OPTIONS: Final = (
     *("headers", "query", "streams", "batch"),
 )
 _NAMES: Final = ("primary_key", "image_columns")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Reads a config file. Raises `ConfigError` naming the file, and the line where it is broken."""
-    try:
-        data = _parsed(path.read_text(encoding="utf-8-sig"), path)
-    except OSError as error:
-        meant = file_meant(str(path)) if isinstance(error, FileNotFoundError) else ""
-        raise ConfigError(
-            f"the config {path} cannot be read: {error.strerror or error}{meant and f': {meant}'}"
-        ) from None
-    except RecursionError:
-        raise ConfigError(f"the config {path} is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"the config {path} is neither JSON nor YAML: not UTF-8") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"the config {path} is not an object of options")
-    if odd := [name for name in data if not isinstance(name, str)]:
-        raise ConfigError(f"the config {path}: {odd[0]!r} is not the name of an option")
-    return data
-
-
-def _parsed(text: str, path: Path) -> Any:
-    """Parses JSON, or else YAML. JSON comes first: YAML reads tabs, `1e-05` and an escaped emoji differently."""
-    try:
-        return loads(text)
-    except ValueError:
-        return import_module("connector.config.yaml_text").parsed(text, path)  # most configs need no YAML: 7 ms
 
 
 def from_environment(data: dict[str, Any]) -> dict[str, Any]:
