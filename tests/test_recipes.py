@@ -30,7 +30,7 @@ class House:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        for name in ("connector", "spec", "sample_configs", "docs"):
+        for name in ("connector", "image", "spec", "sample_configs", "docs"):
             shutil.copytree(ROOT / name, path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 
     def follow(self, recipe: str) -> None:
