@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 from tempfile import TemporaryFile
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from connector.engines import Call
 
+_NOWHERE: Final[dict[str, Any]] = {}  # one for all: there may be a million
 _FLUSHED_AT: Final = 1 << 20
 
 
@@ -39,7 +40,7 @@ class Parking:
             self._flush()
         call.body = b""
         for record in call.records:
-            record.data = {}
+            record.data = _NOWHERE
         return Parked(call, at, len(data))
 
     def unpark(self, parked: Parked) -> Call:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -157,7 +156,7 @@ def test_a_batch_that_takes_too_long_is_cancelled_and_what_it_has_is_kept() -> N
         if what == "after GET batches ID" and next(polls) == 1:  # its lines are known to be good, and are worked on
             late[0] = 1000.0
 
-    clock = Clock(time=lambda: time.time() + late[0])
+    clock = Clock(time=lambda: Clock().time() + late[0])
     with sandbox.running(told=told) as url:
         options = {"max_wait": 500, "max_batch_requests": 100}
         rows = list(Connector(config(url, batch=options), clock=clock).enrich(table()))
