@@ -30,6 +30,7 @@ SLOW: Final = (
         "test_keys.py",
         "test_recipes.py",
         "test_secrets.py",
+        "test_shared_ledgers.py",
     ),
     *("templates/test_environment.py", "endpoints/test_every_shape.py", "run/test_resolution.py", "test_cli_fuzz.py"),
     *("stores/test_sql.py", "stores/test_postgresql.py", "stores/databases", "test_patterns.py", "test_wheel.py"),

@@ -293,9 +293,16 @@ class PostgresLedger:
             self.lease = lease
             _THREADS[self.holder] = threading.get_ident()
         elif self.lease.has_lapsed:
-            self.lease.has_lapsed = False
-            db.execute(_RENEW, {"keys": sorted(self._claimed), "holder": self.holder})
+            self._claim_again(db)
         return self.lease
+
+    def _claim_again(self, db: psycopg.Connection[Any]) -> None:
+        """Claims again what this run has in flight: its lease ran out, or the server came back without its claims."""
+        if self.lease is not None:
+            self.lease.renew(db)
+            self.lease.has_lapsed = False
+            if self._claimed:
+                db.execute(_RENEW, {"keys": sorted(self._claimed), "holder": self.holder})
 
     @contextmanager
     def _sending(self, db: psycopg.Connection[Any]) -> Iterator[None]:
@@ -319,6 +326,7 @@ class PostgresLedger:
             try:
                 if self._db is None or self._db.closed:
                     self._db = self._database.connect()
+                    self._claim_again(self._db)
                 return act(self._db)
             except psycopg.Error as error:
                 late = self._now() - since > self._patience

@@ -135,6 +135,17 @@ def test_a_lost_connection_is_made_anew_and_nothing_is_lost(database: Base) -> N
     assert all("does not answer" in each for each in told)
 
 
+def test_a_run_claims_again_what_a_server_that_broke_down_has_forgotten(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    one = opened()
+    one.claim(KEYS[:3])
+    database.run(f"DELETE FROM {SCHEMA}.claim")
+    database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    one.put([(KEYS[0], REPLY)])
+    assert opened().claim(KEYS[:3]).held == frozenset(KEYS[1:3])
+
+
 def test_a_database_that_stays_away_ends_the_run_with_what_to_do(database: Base) -> None:
     now = 0.0
 
