@@ -24,13 +24,14 @@ import pyarrow.compute as pc
 from connector.base.errors import StorageError
 from connector.base.records import Reply
 from connector.ledger import Entry, Found, Location, Stats, Url
-from connector.ledger._directory_files import SUFFIX, Files, Keys, Row
+from connector.ledger._directory_files import GROUP, SUFFIX, Files, Keys, Row
 from connector.ledger._reply_format import decoded, encoded
 
 _JOB: Final = ".job"
 _LOOK: Final = 20.0  # seconds after which the files of other runs are looked for again
 _MERGE: Final = 32  # small files of this run from which on they are made one
-_SMALL: Final = 2**20  # bytes of a small file
+_SMALL: Final = 2**20  # bytes of a small file, which has few replies
+_FEW: Final = 10_000
 _LARGE: Final = 2**26  # bytes of the replies of a file that `prune` writes
 _READERS: Final = 8  # files that are read at once
 _OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
@@ -223,8 +224,9 @@ class DirectoryLedger:
         keys = self._files.write(name, rows)
         first = self._add(name, keys)
         if is_new:
-            self._keep(first, rows)
-            if keys.size < _SMALL:
+            for number in range(len(keys.groups)):
+                self._keep(first + number, rows[number * GROUP : (number + 1) * GROUP])
+            if keys.size < _SMALL and len(rows) < _FEW:
                 self._small[name] = keys.size
 
     def _merge(self, names: list[str]) -> None:

@@ -92,6 +92,7 @@ def test_it_holds_what_a_dict_would_however_often_files_are_merged(
         patch.setattr("connector.ledger.directory._MERGE", 3)
         patch.setattr("connector.ledger.directory._RECENT", 4)
         patch.setattr("connector.ledger._directory_files.GROUP", 2)
+        patch.setattr("connector.ledger.directory.GROUP", 2)
         url = Url(f"file://{tmp_path_factory.mktemp('ledger')}")
         ledger, expected = DirectoryLedger(url), {}
         for step in steps:
