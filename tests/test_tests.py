@@ -25,7 +25,6 @@ EXCEPTIONS: Final = {
     ("databases.py", "time.sleep"): "waits for a server to start; no test is about how long that takes",
     ("endpoint.py", "asyncio.sleep"): "plays the latency that a test gives to the endpoint",
     ("endpoint.py", "time.monotonic"): "notes when a call came, and admits calls by the minute, as endpoints do",
-    ("engines/test_batch.py", "time.time"): "dates batches, to which a test adds hours",
     ("faults.py", "time.time"): "writes a date into a header",
     ("check/test_capabilities.py", "time.time"): "dates a table, which a run then takes for fresh",
     ("protocols/test_airbyte_models.py", "time.time"): "compares dates, not how long anything takes",
