@@ -28,7 +28,7 @@ from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
-from connector.run.runtime import Runtime, Session, ledger_path
+from connector.run.runtime import IN_MEMORY, Runtime, Session, ledger_path
 from connector.run.summary import Summary
 from connector.run.transform import Transform
 from connector.stores import Source
@@ -86,7 +86,7 @@ class Connector:
         config = self._config
         if config is not None:
             root = config.image_folder
-            left = {"input": None, "output": None, "image_root": root and str(root)}
+            left = {"input": None, "output": None, "image_root": root and str(root), "cache": _anywhere(config.cache)}
             config = config.model_copy(update=left)
         return partial(Connector, is_shared=self._is_shared), (config,)
 
@@ -414,6 +414,14 @@ def _finished(
             if bar is not None and isinstance(result, Outcome):
                 bar.add(result)
             yield result
+
+
+def _anywhere(cache: str | None) -> str | None:
+    """Returns where the ledger is, for processes with another working directory."""
+    if not cache or cache == IN_MEMORY or "://" in cache:
+        return cache
+    location = ledgers.location_of(cache)
+    return str(location.absolute()) if isinstance(location, Path) else location.revealed()
 
 
 def _records(table: tables.OpenTable) -> Iterator[Record]:

@@ -34,7 +34,7 @@ _LOG: Final = logging.getLogger(__name__)
 _ALONE: Final = 48  # rows that come out in batches of their own: Spark sees none before these fill a buffer of 64 KB
 _ROWS: Final = 1_000  # of a batch; those in between are twice as large as the one before, so that `limit` pays for few
 _PAUSE: Final = 0.01  # seconds without a batch that count as a pause
-_SHARED: Final = 'set cache to "postgresql://user:password@host/database", where all of them find their replies'
+_SHARED: Final = 'set cache to "postgresql://…", or to a folder that all of them see, such as "s3://bucket/folder/"'
 _NONE: Final = (
     "the config names no ledger, so Spark's workers share none: each action on this data frame (count, then write) "
     f"calls for all of its rows again, and so does a task that is tried again: {_SHARED}"

@@ -86,13 +86,13 @@ def connector(url: str, folder: Path, name: str) -> Way:
     return Connector({**given, "concurrency": CONCURRENCY, "cache": base("postgresql", place).url}).enrich
 
 
-def distribatch(url: str, checkpoint: Path | None) -> Way:
-    """distribatch, with its checkpoints in a folder where one is given."""
+def distribatch(url: str, checkpoint: Path) -> Way:
+    """distribatch, with its checkpoints in a folder, and as few ends of its batches as may be."""
     library: Any = import_module("distribatch")
     model = library.models.OpenAIModel(model=MODEL, base_url=url, api_key_env="BENCH_KEY")
     job = library.GenerateJob(model=model, prompt=PROMPT, engine_options={"max_concurrency": CONCURRENCY})
-    kept = {} if checkpoint is None else {"checkpoint": str(checkpoint), "id_col": "id"}
-    return lambda frame: job.run(frame, backend="spark", output_col="content", batch_size=10_000, **kept)
+    kept = {"checkpoint": str(checkpoint), "id_col": "id", "batch_size": 10_000}
+    return lambda frame: job.run(frame, backend="spark", output_col="content", **kept)
 
 
 def measured(name: str, cluster: Cluster, stub: Stub, folder: Path, make: Callable[[str], Way]) -> Figures:
@@ -133,7 +133,12 @@ def measured(name: str, cluster: Cluster, stub: Stub, folder: Path, make: Callab
     way = make("warm")
     way(cluster.rows("classic", 8, 2)).count()  # starts the Python workers
     made = calls(twice, "twice")
-    return Figures(name, ROWS / seconds, made, calls(failing, "failing"), calls(killing, "killing"))
+    return _told(Figures(name, ROWS / seconds, made, calls(failing, "failing"), calls(killing, "killing")))
+
+
+def _told(figures: Figures) -> Figures:
+    print(figures, file=sys.stderr)  # noqa: T201 - a run takes minutes
+    return figures
 
 
 def command(stub: Stub, folder: Path) -> Figures:
@@ -159,7 +164,7 @@ def command(stub: Stub, folder: Path) -> Figures:
         time.sleep(0.02)
     killed.kill()
     run("b.jsonl").spent()
-    return Figures("command line", ROWS / seconds, twice, None, stub.stats()["calls"] - before)
+    return _told(Figures("command line", ROWS / seconds, twice, None, stub.stats()["calls"] - before))
 
 
 def main() -> None:
@@ -173,19 +178,15 @@ def main() -> None:
             figures = [
                 measured("this connector", cluster, stub, folder, lambda case: connector(stub.url, folder, case)),
                 measured("OpenAI SDK in mapInPandas", cluster, stub, folder, lambda _: sdk(stub.url)),
+                command(stub, folder),
             ]
             if find_spec("distribatch"):
-                figures += [
-                    measured("distribatch", cluster, stub, folder, lambda _: distribatch(stub.url, None)),
+                name = "distribatch, with checkpoints"
+                figures.append(
                     measured(
-                        "distribatch, checkpoints",
-                        cluster,
-                        stub,
-                        folder,
-                        lambda case: distribatch(stub.url, folder / f"checkpoint-{case}"),
-                    ),
-                ]
-            figures.append(command(stub, folder))
+                        name, cluster, stub, folder, lambda case: distribatch(stub.url, folder / f"checkpoint-{case}")
+                    )
+                )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write(figures, before)

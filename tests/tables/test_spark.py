@@ -152,7 +152,7 @@ def test_the_end_of_a_batch_holds_up_no_row(endpoint: Endpoint) -> None:
         yield second
 
     results = enriched(endpoint, spark.Partition(first, rest()))
-    assert next(results)["content"].to_pylist() == [answer_to("a"), answer_to("b")]
+    assert [next(results)["content"].to_pylist() for _ in range(2)] == [[answer_to("a")], [answer_to("b")]]
     have_come.set()
     assert [batch["content"].to_pylist() for batch in results] == [[answer_to("c")]]
 
@@ -184,6 +184,13 @@ def test_what_cannot_work_is_refused_at_once(endpoint: Endpoint) -> None:
         connector(endpoint, NONE).enrich(frame, into="pandas")
     with pytest.raises(ConfigError, match=r"cache: some\.ledger: a file serves one process at a time"):
         connector(endpoint, "some.ledger", prompt="{{ review }}").enrich(frame)
+
+
+def test_workers_find_a_folder_whatever_their_own_is(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = pickle.dumps(connector(endpoint, "replies/"))
+    here = Path.cwd()
+    monkeypatch.chdir("/")
+    assert f"cache='file://{here}/replies'" in repr(pickle.loads(sent))
 
 
 def test_a_key_of_the_environment_stays_there(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
