@@ -35,7 +35,7 @@ _FEW: Final = 10_000
 _LARGE: Final = 2**26  # bytes of the replies of a file that `prune` writes
 _READERS: Final = 8  # files that are read at once
 _OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
-_ROOM: Final = 2**26  # bytes of replies that are kept in memory, so that what lies together is read once
+_ROOM: Final = 2**24  # bytes of replies that are kept in memory, so that what lies together is read once
 _RECENT: Final = 2**16  # replies that are not sorted into the index yet
 _DIGITS: Final = 15  # of the milliseconds that the names of files begin with
 _ROWS: Final = 20  # bits of a place that are its row
@@ -51,7 +51,7 @@ class _Group(NamedTuple):
 
 
 class DirectoryLedger:
-    """See `connector.ledger.Ledger`. In memory it has 16 bytes for each reply, and 64 MiB of replies at the most.
+    """See `connector.ledger.Ledger`. In memory it has 16 bytes for each reply, and 16 MiB of replies at the most.
 
     Args:
         url: The folder; it is made where it does not exist.
