@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from connector import ledger as ledgers
@@ -15,7 +14,7 @@ from connector.base.live_line import LiveLine, Part
 from connector.base.records import Record
 from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode
-from connector.commands._ledger_file import open_ledger
+from connector.commands._ledger_file import is_there, open_ledger
 from connector.engines import Stop
 from connector.ledger import Ledger, Location
 from connector.run.forecast import forecast, refusal, unsendable, warning
@@ -84,8 +83,7 @@ def dry_run(
         ConfigError: The run would not begin, or another one has its ledger.
     """
     with ExitStack() as stack:
-        is_new = isinstance(path, Path) and not (path.is_file() and path.stat().st_size > 0)
-        own = ledgers.opened(None) if path is None or is_new else open_ledger(path)
+        own = ledgers.opened(None) if path is None or not is_there(path) else open_ledger(path)
         ledger = Remembering(stack.enter_context(own), earlier, open_ledger, _said, is_kept=False)
         items = watched(source.read(), source.rows, live=is_terminal(sys.stderr))
         parts = parts_of(source)

@@ -61,6 +61,13 @@ def _stem(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
+def is_there(place: Path | Url) -> bool:
+    """Returns whether something is stored at a place; whether a server has anything is known once it is asked."""
+    if isinstance(place, Path):
+        return place.is_file() and place.stat().st_size > 0
+    return place.scheme != "file" or any(Path(place.path).glob("*.parquet"))
+
+
 @contextmanager
 def open_ledger(path: Path | Url) -> Iterator[Ledger]:
     """Opens a ledger that exists, is undamaged, and not in use where it belongs to one run at a time.
@@ -70,6 +77,8 @@ def open_ledger(path: Path | Url) -> Iterator[Ledger]:
         StorageError: It is damaged, cannot be reached, or cannot be written.
     """
     if isinstance(path, Url):
+        if not is_there(path):
+            raise ConfigError(f"{path}: there is no ledger in this folder: name the one that a run has written to")
         with ledgers.load(path).opened(path, lambda _: None) as ledger:
             yield ledger
         return

@@ -221,7 +221,7 @@ def other_database(path: Path) -> None:
     ("make", "told", "code"),
     [
         (Path.exists, "there is no such file", 2),
-        (Path.mkdir, "there is no such file", 2),
+        (Path.mkdir, "there is no ledger in this folder", 2),
         (Path.touch, "this is not a ledger", 2),
         (lambda path: path.write_text("id,text\n" * 1_000), "this is not a ledger", 2),
         (other_database, "the database of another program", 3),
