@@ -17,7 +17,7 @@ from urllib3.exceptions import ProxyError
 from connector.base.errors import ReplyError
 from connector.http.connection import Connection, TlsConnection
 from connector.http.deadline import Deadline
-from connector.http.http1 import Body, Headers, inflated
+from connector.http.http1 import Body, Headers, cut, inflated
 from connector.http.upload import Upload
 
 
@@ -119,6 +119,10 @@ class Pool(HTTPConnectionPool):
                 timeout.resent += 1
                 self._open(conn, tunnel=url.startswith("/"))
                 status, fields, content, reusable = conn.exchange(method, head, body or b"")
+            except ReplyError as error:
+                if is_new:
+                    raise
+                raise cut(f"no answer, but what an earlier one had behind it: {error.detail}") from error
         except BaseException:
             self._give_back(conn, reusable=False, clean=False)
             raise

@@ -420,6 +420,24 @@ def test_bytes_that_come_late_do_not_leak_into_the_next_reply(serve: Serve, tran
     assert server.connections == 2
 
 
+def test_what_an_earlier_reply_has_behind_it_fails_no_later_row_for_good(serve: Serve, transport: Transport) -> None:
+    """Bytes that come once the next request is out cannot be told from its answer, but then a new connection can be."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply(b"first"))
+        peer.request()
+        peer.send(b"x" + reply(b"first"))
+        peer.hang()
+
+    server = serve(script)
+    assert transport.post(server.url, b"{}").read() == b"first"
+    with pytest.raises(CutError):
+        transport.post(server.url, b"{}")
+    assert transport.post(server.url, b"{}").read() == b"first"
+    assert server.connections == 2
+
+
 def test_a_reply_that_is_given_up_takes_its_connection_along(serve: Serve, transport: Transport) -> None:
     server = serve(answering(CHUNKED + chunk(b"one"), reply()))
     response = transport.post(server.url, b"{}")
