@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from connector.base.errors import APITimeoutError, ConfigError, ConnectorError, CutError, ReplyError
 from connector.http.connection import Connection
 from connector.http.deadline import Deadline
-from connector.http.http1 import MAX_FIELDS, MAX_HEAD, PIECE, Headers, chunked, framed, inflated, parse_head
+from connector.http.http1 import MAX_FIELDS, MAX_HEAD, PIECE, Headers, TlsError, chunked, framed, inflated, parse_head
 
 PARTS = st.lists(st.binary(min_size=1, max_size=30), max_size=6)
 
@@ -197,7 +197,6 @@ def test_an_answer_to_head_has_no_body() -> None:
 @pytest.mark.parametrize(
     "start",
     [
-        b"\x15\x03\x03\x00\x02\x02\x50",
         b"SSH-2.0-OpenSSH\r\n",
         b"<html>",
         b"HTTP/2 200\r\n\r\n",
@@ -217,6 +216,11 @@ def test_what_is_no_http_is_refused_as_soon_as_it_shows(start: bytes) -> None:
 
     with pytest.raises(ReplyError, match="not valid HTTP"):
         exchange(wire())
+
+
+def test_an_answer_in_tls_is_told_from_other_bytes_that_are_no_http() -> None:
+    with pytest.raises(TlsError):
+        exchange([b"\x15\x03\x03\x00\x02\x02\x50"])
 
 
 def test_a_head_without_end_is_refused_before_it_fills_the_memory() -> None:
