@@ -26,6 +26,7 @@ from connector.endpoints._defaults import (
     streamed,
     structured,
 )
+from connector.endpoints._inputs import InputPacking
 from connector.endpoints._models import EMBEDDING, is_chat_model, purpose_of
 from connector.endpoints._prompt import as_text
 from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
@@ -55,7 +56,7 @@ REPLY: Final[Schema] = {
 
 _USUAL_BATCH: Final = 64
 _MOST_INPUTS: Final = 2048  # OpenAI's limit
-_MOST_TOKENS: Final = 300_000  # OpenAI's limit on all inputs of a call together
+_MOST_BYTES: Final = 300_000  # OpenAI's limit on the tokens of a call; no tokenizer makes more than there are bytes
 _EMPTY: Final = b'"input":""'
 _LARGEST: Final = 3.4028234663852886e38  # of single precision
 _FLOAT: Final = 4  # bytes
@@ -161,40 +162,10 @@ def _first(body: dict[str, Any]) -> Any:
     return as_dict(data[0]).get("embedding") if data else None
 
 
-class InputPacking:
-    """Packs requests that differ only in their text: the vectors come back by index.
-
-    Args:
-        most: The highest number of rows in a call.
-    """
-
-    most_bytes: Final = _MOST_TOKENS  # no tokenizer makes more tokens than there are bytes
-
-    def __init__(self, most: int) -> None:
-        self.most = min(most, _MOST_INPUTS)
-
-    def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Returns everything but the text; `None` for a text that is empty and for an input that is a list already."""
-        text = body.get("input")
-        return dumps({**body, "input": None}) if isinstance(text, str) and text else None
-
-    def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """Returns one request with a list of texts."""
-        return {**bodies[0], "input": [body["input"] for body in bodies]}
-
-    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each vector by its `index`, if each text has exactly one; else no vector at all."""
-        items = by_place(as_list(body.get("data")), count)
-        if items is None:
-            return [None] * count
-        rest = {name: value for name, value in body.items() if name != "usage"}
-        return [{**rest, "data": [{**item, "index": 0}]} for item in items]
-
-
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
     """Packs rows unless `batch_size` is 1: texts that share a call do not influence each other."""
-    most = batch_size or _USUAL_BATCH
-    return InputPacking(most) if most > 1 else None
+    most = min(batch_size or _USUAL_BATCH, _MOST_INPUTS)
+    return InputPacking(most, _MOST_BYTES, "data") if most > 1 else None
 
 
 def other_purpose(model: str) -> str | None:

@@ -26,6 +26,7 @@ from connector.endpoints._defaults import (
     streamed,
     structured,
 )
+from connector.endpoints._inputs import InputPacking
 from connector.endpoints._models import MODERATION, is_chat_model, purpose_of
 from connector.endpoints._prompt import as_text, image_of
 from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
@@ -64,7 +65,7 @@ REPLY: Final[Schema] = {
 }
 
 _USUAL_BATCH: Final = 32
-_MOST_TOKENS: Final = 32_768  # that omni-moderation reads
+_MOST_BYTES: Final = 32_768  # the tokens that omni-moderation reads; no tokenizer makes more than there are bytes
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
@@ -143,40 +144,10 @@ def _flagged(result: dict[str, Any]) -> bool | None:
     return any(each is True for each in categories.values()) if categories else None
 
 
-class InputPacking:
-    """Packs requests that differ only in their text: there is a result for each, in the same order.
-
-    Args:
-        most: The highest number of rows in a call.
-    """
-
-    most_bytes: Final = _MOST_TOKENS  # no tokenizer makes more tokens than there are bytes
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-
-    def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Returns everything but the text; `None` for an empty one, and for a list, whose parts get one result."""
-        text = body.get("input")
-        return dumps({**body, "input": None}) if isinstance(text, str) and text else None
-
-    def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """Returns one request with a list of texts."""
-        return {**bodies[0], "input": [body["input"] for body in bodies]}
-
-    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each result by its place, if each text has exactly one; else no result at all."""
-        results = by_place(as_list(body.get("results")), count)
-        if results is None:
-            return [None] * count
-        rest = {name: value for name, value in body.items() if name != "usage"}
-        return [{**rest, "results": [result]} for result in results]
-
-
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
     """Packs rows unless `batch_size` is 1: texts that share a call do not influence each other."""
     most = batch_size or _USUAL_BATCH
-    return InputPacking(most) if most > 1 else None
+    return InputPacking(most, _MOST_BYTES, "results") if most > 1 else None
 
 
 def other_purpose(model: str) -> str | None:

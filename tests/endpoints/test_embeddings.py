@@ -22,7 +22,6 @@ from connector.base.values import dumps
 from connector.endpoints import Shorthand
 from connector.endpoints.embeddings import (
     FALLBACKS,
-    InputPacking,
     answer,
     encode,
     expectation,
@@ -159,7 +158,8 @@ def test_an_empty_text_is_an_error_of_its_own_before_it_is_sent() -> None:
 
 
 def test_only_requests_that_differ_in_their_text_share_a_call() -> None:
-    batches = InputPacking(64)
+    batches = packing(64, None, None)
+    assert batches is not None
     one = batches.alike({"model": "m", "input": "a", "dimensions": 4})
     assert one == batches.alike({"model": "m", "input": "b", "dimensions": 4})
     assert one != batches.alike({"model": "m", "input": "b", "dimensions": 8})
@@ -180,9 +180,11 @@ def test_one_row_per_call_can_be_asked_for() -> None:
 
 def taken_apart(*items: Any, count: int = 2) -> list[Any]:
     """The vectors that a batch's reply is found to hold for each row."""
-    found = InputPacking(64).unpacked({"model": "m", "data": list(items), "usage": {"total_tokens": 9}}, count)
+    batches = packing(64, None, None)
+    assert batches is not None
+    found = batches.unpacked({"model": "m", "data": list(items), "usage": {"total_tokens": 9}}, count)
     assert all(part is None or part.keys() == {"model", "data"} for part in found)
-    assert all(part is None or part["data"][0]["index"] == 0 for part in found)
+    assert all(part is None or part["data"][0].get("index", 0) == 0 for part in found)
     return [None if part is None else part["data"][0]["embedding"] for part in found]
 
 
