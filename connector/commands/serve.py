@@ -88,7 +88,7 @@ class Server:
         self._stop = stop
         self._now = (clock or Clock()).monotonic
         self._connector = _Resident(stop=stop, is_shared=True)
-        self._active: set[threading.Thread] = set()
+        self._active: dict[threading.Thread, socket.socket] = {}
 
     def serve(self, listener: socket.socket, idle: float) -> None:
         """Serves until it is asked to end, or for so many seconds nobody has asked for anything."""
@@ -98,16 +98,18 @@ class Server:
             try:
                 connection, _ = listener.accept()
             except TimeoutError:
-                self._active = {thread for thread in self._active if thread.is_alive()}
+                self._active = {thread: each for thread, each in self._active.items() if thread.is_alive()}
             else:
                 connection.setblocking(True)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-                self._active.add(thread)
+                self._active[thread] = connection
                 thread.start()
             if self._active:
                 used = self._now()
         listener.close()
-        for thread in self._active:
+        for thread, connection in self._active.items():
+            with suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RD)  # who has not asked yet would be waited for without an end
             thread.join()
         self._connector.close()
 

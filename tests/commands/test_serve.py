@@ -177,6 +177,22 @@ def test_a_stop_lets_a_call_finish() -> None:
             serving.result()
 
 
+@pytest.mark.parametrize("part", [b"", b'{"verb": "spec"'])
+def test_who_never_asks_does_not_hold_up_the_end(part: bytes) -> None:
+    stop = Stop()
+    with tempfile.TemporaryDirectory() as folder, serve.listening(Path(folder) / "s") as listener:
+        assert listener is not None
+        thread = threading.Thread(target=Server(protocols.load("multiwoven"), stop).serve, args=(listener, 3600.0))
+        thread.start()
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(str(Path(folder) / "s"))
+            assert silent.recv(100) == b'{"type":"ready"}\n'
+            silent.sendall(part)
+            stop.request(Interrupted(15))
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 def program(path: Path) -> list[str]:
     return [sys.executable, "-m", "connector", "serve", "--protocol", "multiwoven", "--socket", str(path)]
 
