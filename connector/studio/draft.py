@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from connector.base import numbers
+from connector.base.environment import REFERENCE
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.masking import Masker, looks_secret, passwords_in
 from connector.base.records import JSON, Record, Schema
@@ -131,7 +132,7 @@ class Draft:
         return self._hidden(value)
 
     def _hidden(self, value: str) -> str:
-        if not value or value in self._secrets or value.startswith("${"):
+        if not value or value in self._secrets or REFERENCE.fullmatch(value):
             return value
         known = next((mark for mark, secret in self._secrets.items() if secret == value), None)
         mark = known or _HIDDEN.format(len(self._secrets) + 1)

@@ -56,6 +56,7 @@ def test_fields_and_json_are_two_views_of_one_config() -> None:
     "options",
     [
         {"api_key": SECRET},
+        {"api_key": f"${{TEAM}}:{SECRET}"},
         {"headers": {"X-Team": SECRET}},
         {"url": f"https://h/v1?api-key={SECRET}"},
         {"output": {"type": "sql", "url": "postgresql://me:hunter22@h/db", "table": "t"}},
