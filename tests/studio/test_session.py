@@ -312,6 +312,14 @@ def test_nobody_else_sees_anything(kind: str, headers: dict[str, str], guarded: 
     assert wrong[0]["status"] == 403
 
 
+@pytest.mark.parametrize("others", ["a@b=1", 'x={"a": "b c"}', "flag", "a b", "=", "studio_8123=theirs", "ä=1;;"])
+def test_cookies_of_other_programs_on_the_machine_lock_nobody_out(others: str, guarded: tuple[Guard, str]) -> None:
+    guard, cookie = guarded
+    for sent in (f"{others}; {cookie}", f"{cookie}; {others}"):
+        assert asked(guard, host="127.0.0.1:8123", cookie=sent)[0]["status"] == 200
+    assert asked(guard, host="127.0.0.1:8123", cookie=others)[0]["status"] == 403
+
+
 def test_a_socket_without_an_origin_is_no_browsers(guarded: tuple[Guard, str]) -> None:
     guard, cookie = guarded
     assert asked(guard, kind="websocket", host="127.0.0.1:8123", cookie=cookie)[0]["type"] == "websocket.close"
