@@ -297,6 +297,7 @@ class Page:
         self.session.truth = event.value or None
         self.session.tried.clear()
         self.session.compared = None
+        self.session.choose(self.rows, seed=self.seed, with_truth=True)
         self._fill()
         self._refresh()
 
@@ -589,12 +590,14 @@ class Page:
         self.session.choose(self.rows, seed=self.seed, with_truth=True)
         self.before.refresh()
         self.trying.refresh()
+        self.comparing.refresh()
 
     def _reseed(self) -> None:
         self.seed += 1
         self.session.choose(self.rows, seed=self.seed, with_truth=True)
         self.before.refresh()
         self.trying.refresh()
+        self.comparing.refresh()
 
     def _try(self, drafts: Sequence[Draft]) -> None:
         self._pick_rows()

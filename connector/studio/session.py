@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -169,7 +169,11 @@ class Session:
         records = self.table.records
         if with_truth and self.truth is not None:
             records = [each for each in records if not is_null(each.data.get(self.truth))]
-        self.sample = sample(records, rows, seed)[0]
+        chosen = sample(records, rows, seed)[0]
+        if _places(chosen) != _places(self.sample):
+            self.compared = self.verdicts = None
+            self.rows = []
+        self.sample = chosen
         return self.sample
 
     def estimate(self, drafts: Sequence[Draft]) -> list[tuple[Draft, Forecast | ConfigError]]:
@@ -250,9 +254,8 @@ class Session:
             self.compare()
 
     def compare(self) -> Evaluation | None:
-        """Holds what was tried to the truth, or else to the labels; `None` where nothing was tried."""
-        variants = [self.tried[each.name].variant for each in self.drafts if each.name in self.tried]
-        variants = [each for each in variants if len(each.outcomes) == len(self.sample)]
+        """Holds what was tried to the truth, or else to the labels; `None` where the chosen rows were not tried."""
+        variants = self._answers()
         if not variants:
             return None
         records, column = self.sample, self.label_column()
@@ -262,7 +265,9 @@ class Session:
         elif column is not None and any(self.labels.get(each, column) is not None for each in records):
             records = [Record(each.index, {**each.data, LABELLED: self.labels.get(each, column)}) for each in records]
             wanted = self._targets(f"{column}={LABELLED}", variants, records)
-        said = [self.verdicts] if self.verdicts is not None and not wanted else []
+        names, said = {each.name for each in variants}, []
+        if self.verdicts is not None and not wanted and {self.verdicts.first, self.verdicts.second} <= names:
+            said = [self.verdicts]
         name = ", ".join(self.inputs)
         self.compared = evaluation(variants, records, wanted, source=name, sampled=True, seed=0, verdicts=said)
         self.rows = self.compared.rows
@@ -272,20 +277,26 @@ class Session:
             self.rows = [known.get(row.number, row) for row in plain]
         return self.compared
 
+    def _answers(self) -> list[Variant]:
+        """Returns the variants that were tried on the rows that are chosen now."""
+        chosen = _places(self.sample)
+        tried = [self.tried[each.name].variant for each in self.drafts if each.name in self.tried]
+        return [each for each in tried if _places(outcome.record for outcome in each.outcomes) == chosen]
+
     def _targets(self, named: str, variants: Sequence[Variant], records: Sequence[Record]) -> list[Target]:
         names = list(dict.fromkeys(name for each in records for name in each.data))
         return targets(named, variants[0].plan.columns, names, [each.data for each in records])
 
     def judge(self) -> Job:
-        """Lets a judge compare the first two variants that were tried.
+        """Lets a judge compare the first two variants that were tried on the chosen rows.
 
         Raises:
             ConfigError: Two variants are missing, the judge cannot be asked, or something else runs.
         """
         self._require_idle()
-        variants = [self.tried[each.name].variant for each in self.drafts if each.name in self.tried]
+        variants = self._answers()
         if len(variants) < 2:  # noqa: PLR2004 - a pair
-            raise ConfigError("a judge compares two variants: add one, and try both")
+            raise ConfigError("a judge compares two variants on the same rows: add one, and try both")
         first = self.drafts[0].options
         kept: dict[str, Any] = {name: first[name] for name in _ENDPOINT if name in first}
         options = {**kept, "prompt": self.judge_prompt, "model": self.judge_model or first.get("model")}
@@ -398,6 +409,10 @@ class Session:
     def _require_idle(self) -> None:
         if self.job is not None and not self.job.is_over:
             raise ConfigError(f"{self.job.title.lower()} goes on: wait for its end, or stop it")
+
+
+def _places(records: Iterable[Record]) -> list[int]:
+    return [record.index for record in records]
 
 
 def _known(config: Config) -> Location:

@@ -229,6 +229,28 @@ def test_a_judge_compares_two_variants_where_nobody_knows_the_truth(tmp_path: Pa
         assert {row.verdict for row in opened.rows} == {"B", "tie"}
 
 
+def test_variants_that_were_tried_on_other_rows_are_not_compared(tmp_path: Path) -> None:
+    with Endpoint(script=saying(labels)) as endpoint:
+        opened = session(tmp_path, endpoint.url)
+        opened.truth = "label"
+        other = opened.add(opened.drafts[0])
+        assert other is not None
+        other.put_model("strong")
+        opened.choose(8, seed=1)
+        assert opened.try_out([opened.drafts[0]]).wait(60)
+        assert opened.compare() is not None
+        opened.choose(8, seed=2)
+        assert (opened.compared, opened.rows) == (None, [])
+        assert opened.compare() is None
+        assert opened.try_out([other]).wait(60)
+        found = opened.compare()
+        assert found is not None
+        assert [(each.name, each.right) for each in found.variants] == [("B", 8)]
+        assert {row.number for row in opened.rows} == {record.index + 1 for record in opened.sample}
+        with pytest.raises(ConfigError, match="on the same rows"):
+            opened.judge()
+
+
 def test_the_models_of_the_endpoint_are_listed(tmp_path: Path, endpoint: Endpoint) -> None:
     assert session(tmp_path, endpoint.url).models(Draft({"url": endpoint.url})) == ["echo-1"]
 
