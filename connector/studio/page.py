@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
 from nicegui import run, ui
@@ -852,7 +851,6 @@ class Page:
 
     def _start(self) -> None:
         draft, output, report = self.draft, self.output, self.report
-        self.session.report_path = Path(report) if report else None
         self._guarded(lambda: self.session.run(draft, output, max_cost_usd=self.max_cost, report=report))
 
 

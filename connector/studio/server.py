@@ -30,6 +30,7 @@ from connector.studio.page import Page
 from connector.studio.session import Session
 
 _LOOPBACK: Final = "127.0.0.1"
+_OF_REPORTS: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _PATIENCE: Final = 60.0  # seconds that calls in flight have at the end
 
 
@@ -73,10 +74,7 @@ def application(session: Session) -> FastAPI:
 
     @app.get("/report")
     def report() -> Response:
-        path = session.report_path
-        if path is None or not path.is_file():
-            return PlainTextResponse("There is no report yet.", 404)
-        return FileResponse(path, media_type="text/html")
+        return report_at(session.report_path)
 
     async def end() -> None:
         if session.job is not None and not session.job.is_over:
@@ -96,6 +94,14 @@ def application(session: Session) -> FastAPI:
         show_welcome_message=False,
     )
     return app
+
+
+def report_at(path: Path | None) -> Response:
+    """Returns a report for the browser: nothing in it may run, and one of JSON, whose texts are raw, is no page."""
+    if path is None or not path.is_file():
+        return PlainTextResponse("There is no report yet.", 404)
+    kind = "application/json" if path.suffix.lower() == ".json" else "text/html"
+    return FileResponse(path, media_type=kind, headers={"content-security-policy": _OF_REPORTS})
 
 
 def _told(error: Exception) -> None:

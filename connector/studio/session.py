@@ -402,7 +402,9 @@ class Session:
                         elif result is IDLE:
                             sink.flush()
                 sink.commit()
+            self.report_path = Path(report) if report else None
 
+        self.report_path = None
         self.job = Job("Running", self.table.rows, work)
         return self.job
 

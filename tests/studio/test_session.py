@@ -16,6 +16,7 @@ from connector import cli, stores
 from connector.base.errors import ConfigError
 from connector.studio.draft import Draft, OutputColumn
 from connector.studio.guard import Guard
+from connector.studio.server import report_at
 from connector.studio.session import Session
 from tests.commands.test_evaluate import SCHEMA, labels, saying
 from tests.endpoint import Endpoint
@@ -249,6 +250,14 @@ def test_variants_that_were_tried_on_other_rows_are_not_compared(tmp_path: Path)
         assert {row.number for row in opened.rows} == {record.index + 1 for record in opened.sample}
         with pytest.raises(ConfigError, match="on the same rows"):
             opened.judge()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("r.json", "application/json"), ("r.html", "text/html")])
+def test_no_report_runs_anything_in_the_studio(name: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('{"error": "<script>steal()</script>"}')
+    served = report_at(tmp_path / name)
+    assert served.media_type == kind
+    assert served.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
 
 
 def test_the_models_of_the_endpoint_are_listed(tmp_path: Path, endpoint: Endpoint) -> None:
