@@ -138,11 +138,17 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         )
         report: Any = None
         if recorder is not None:
-            names = {
-                "source": ", ".join(map(_databases.without_login, arguments.inputs)),
-                "output": _place(arguments),
-            }
-            report = stack.enter_context(recorder.Recorder(arguments.report, render, plan, runtime, **names))
+            recorder.require_apart(arguments.report, source)
+            report = stack.enter_context(
+                recorder.Recorder(
+                    arguments.report,
+                    render,
+                    plan,
+                    runtime,
+                    source=", ".join(map(_databases.without_login, arguments.inputs)),
+                    output=_place(arguments),
+                )
+            )
         failed = FailedRows()
         try:
             with (

@@ -23,7 +23,7 @@ from connector.commands._types import count, file_path, new_file_path, percent
 from connector.config.config import Config
 from connector.engines import Stop
 from connector.parser import Parser
-from connector.report.recorder import is_page, save
+from connector.report.recorder import is_page, require_apart, save
 from connector.run.progress import Progress
 from connector.signals import interruptible
 
@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         interruptible(stop),
         Progress(live=is_terminal(sys.stderr), quiet=arguments.quiet) as progress,
     ):
+        if arguments.report:
+            require_apart(arguments.report, source, *paths)
         found = comparing.compare(
             source,
             [(title, _with_images(config, given)) for title, config in configs],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,8 @@ from connector.report.figures import Figures
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
+from connector.stores import Source
+from connector.stores.formats import is_read_by
 from connector.stores.staging.publish import publish, writing
 
 _LOG: Final = logging.getLogger(__name__)
@@ -40,6 +43,16 @@ def is_page(path: str) -> bool:
     if not folder.is_dir():
         raise ConfigError(f"--report {json.dumps(path)}: there is no folder {folder}: make it, or name another one")
     return suffix != ".json"
+
+
+def require_apart(path: str, source: Source, *others: str) -> None:
+    """Refuses a report that would take the place of a file of the input, or of another output.
+
+    Raises:
+        ConfigError: It would.
+    """
+    if is_read_by(Path(path), source) or os.path.realpath(path) in map(os.path.realpath, others):
+        raise ConfigError(f"--report {json.dumps(path)}: the same run reads or writes this file: name another one")
 
 
 def renderer(path: str) -> Render:

@@ -26,7 +26,7 @@ from connector.base.records import OnBadInput, Schema, kept_as
 from connector.base.streams import Target
 from connector.base.suggestions import did_you_mean, file_meant
 from connector.stores import Sink, Source, columnar, is_dead_letter
-from connector.stores.formats import File, FileInput, FileOutput, FromFiles, formats, unreadable
+from connector.stores.formats import File, FileInput, FileOutput, formats, is_read_by, unreadable
 from connector.stores.staging.compression import BROKEN, COMPRESSIONS, UNCOMPRESSED
 from connector.stores.staging.encodings import is_encoding, marked, recoded
 from connector.stores.staging.private_directory import private_directory
@@ -335,7 +335,6 @@ def _writable(options: Options, source: Source | None) -> File:
         raise ConfigError(f"{options.path}: this is not a file: name the file to write")
     if not place.path.parent.is_dir():
         raise ConfigError(f"{options.path}: the folder {place.path.parent} does not exist: create it first")
-    inputs: Sequence[File] = source.files if isinstance(source, FromFiles) else ()
-    if place.path.exists() and any(file.path.samefile(place.path) for file in inputs):
+    if is_read_by(place.path, source):
         raise ConfigError(f"{options.path}: this file is among the inputs: write to another one")
     return place

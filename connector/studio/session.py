@@ -23,7 +23,7 @@ from connector.evaluate.judge import PROMPT, Verdicts, judging, verdicts
 from connector.evaluate.scales import Target, targets
 from connector.evaluate.variants import Variant, answered, without
 from connector.ledger import Ledger, Location
-from connector.report.recorder import Recorder, is_page, renderer, save
+from connector.report.recorder import Recorder, is_page, renderer, require_apart, save
 from connector.run.forecast import Forecast, forecast, refusal, unsendable
 from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.model_list import models
@@ -376,6 +376,8 @@ class Session:
         def work(job: Job) -> None:
             with ExitStack() as stack:
                 source = stack.enter_context(stores.load(self._given.type).source(self._given, limit=self._limit))
+                if report:
+                    require_apart(report, source, output)
                 plan = Plan(config, source.columns or None)
                 rows, causes = unsendable(source.read(), plan, job.stop)
                 refused = refusal(rows, causes, config.max_template_error_percent)

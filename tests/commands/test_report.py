@@ -269,6 +269,17 @@ def test_a_report_that_cannot_be_written_is_told_before_the_first_call(
     assert told in done.stderr
 
 
+@pytest.mark.parametrize("given", ["in.json", "i*.json"])
+def test_a_report_takes_the_place_of_no_input(tmp_path: Path, endpoint: Endpoint, given: str) -> None:
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(ROWS))
+    more = ["-o", tmp_path / "out.csv", "--report", path, *options(endpoint)]
+    done = run("enrich", tmp_path / given, *more)
+    assert (done.returncode, len(endpoint.journal.calls)) == (2, 0), done.stderr
+    assert "reads or writes this file" in done.stderr
+    assert json.loads(path.read_text()) == ROWS
+
+
 def test_what_draws_the_page_is_told_to_be_installed_before_the_first_call(
     tmp_path: Path, source: Path, endpoint: Endpoint
 ) -> None:

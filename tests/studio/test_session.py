@@ -252,6 +252,16 @@ def test_variants_that_were_tried_on_other_rows_are_not_compared(tmp_path: Path)
             opened.judge()
 
 
+def test_a_report_takes_the_place_of_no_other_file(tmp_path: Path) -> None:
+    opened = session(tmp_path, "http://127.0.0.1:9/v1")
+    opened.drafts[0].name_apart(opened.table.names)
+    job = opened.run(opened.drafts[0], str(tmp_path / "r.json"), report=f"{tmp_path}/./r.json")
+    assert job.wait(60)
+    assert job.state == "failed"
+    assert "reads or writes this file" in job.error
+    assert opened.report_path is None
+
+
 @pytest.mark.parametrize(("name", "kind"), [("r.json", "application/json"), ("r.html", "text/html")])
 def test_no_report_runs_anything_in_the_studio(name: str, kind: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text('{"error": "<script>steal()</script>"}')

@@ -129,6 +129,12 @@ def parts_of(source: Source) -> Sequence[Part]:
     return source.parts if isinstance(source, FromFiles) else ()
 
 
+def is_read_by(path: Path, source: Source | None) -> bool:
+    """Returns whether a file is among those that a source reads."""
+    files: Sequence[File] = source.files if isinstance(source, FromFiles) else ()
+    return path.exists() and any(file.path.samefile(path) for file in files)
+
+
 @cache
 def formats() -> Mapping[str, Format]:
     """Returns all formats by their names."""
