@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from enum import Enum
 from hashlib import blake2b
@@ -68,6 +69,7 @@ class Part:
         is_late: Whether it was cancelled for taking longer than it may.
         is_inherited: Whether an earlier run made it.
         unsettled: Judged requests whose rows have no outcome yet.
+        settled_at: When the last of them had one, in monotonic seconds.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -88,6 +90,7 @@ class Part:
         self.failing_since = 0.0
         self.may_exist = self.is_late = self.is_inherited = False
         self.unsettled = 0
+        self.settled_at = -math.inf
         self.results: Iterator[Any] | None = None
 
     def add(self, ident: Ident, line: bytes, inputs: int) -> None:

@@ -43,6 +43,7 @@ from connector.engines import Call, Control, Done, Engine, Gauge, as_it_stands, 
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
 from connector.engines._dispatch import Ended, dispatch
 from connector.engines._parking import Parked, Parking
+from connector.ledger import Url
 
 _LOG = logging.getLogger(__name__)
 _ERRANDS: Final = 4  # uploads, downloads and questions at a time
@@ -77,13 +78,15 @@ class _Batches:
             for item in dispatch(lane.noting(items), lane, steered):
                 if isinstance(item, Done):
                     lane.settled(item.call)
+                now = control.clock.monotonic()
                 yield item
                 if item is IDLE:
-                    lane.stored()
+                    lane.stored(now)
             if lane.has_parts:
                 lane.finish()
+                control.gauge.in_flight = 0  # so that whoever takes the rows stores all of them at once
                 yield IDLE
-                lane.stored()
+                lane.stored(math.inf)
         finally:
             lane.close()
 
@@ -333,17 +336,26 @@ class _Lane:
         """Takes note that a call is done."""
         for part in self._origins.pop(call, ()):
             part.unsettled -= 1
+            part.settled_at = self._now()
 
     def finish(self) -> None:
         """Takes note that every call is done: what is left of the answers is for nobody."""
         while self._judged() is not None:
             raise AssertionError("only calls that wait have results")
 
-    def stored(self) -> None:
-        """Forgets the parts whose rows all have outcomes: everything that was yielded is stored by now."""
+    def stored(self, now: float) -> None:
+        """Forgets the parts whose rows all have outcomes, once the replies are stored.
+
+        They are where `Ledger.commit_seconds` had passed at an `IDLE` of `now`. A run that ends early stores what is
+        left when this engine has ended: the next one forgets the part.
+        """
+        if self._control.stop.reason is not None:
+            return
+        stored_until = now - self._needs.ledger.commit_seconds
         for part in [part for part in self._parts if part.stage is Stage.JUDGED and not part.unsettled]:
-            self._jobs.forget(part)
-            self._parts.remove(part)
+            if part.settled_at <= stored_until:
+                self._jobs.forget(part)
+                self._parts.remove(part)
 
     def close(self) -> None:
         """Ends. What goes on elsewhere goes on, and a later run finds it."""
@@ -512,7 +524,7 @@ class _Lane:
         if batch is None:  # an earlier run ended before it was made: its rows are gathered anew
             part.stage = Stage.JUDGED
             is_young = self._control.clock.time() - part.at < _YOUNG
-            if is_young and self._needs.ledger.shared is not None:  # its run may still be about to make it
+            if is_young and isinstance(self._needs.ledger.path, Url):  # its run may still be about to make it
                 self._parts.remove(part)
             return
         part.batch_id, part.file = batch.id, part.file or batch.input_file

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector import Config, Connector, sandbox
+from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
+from connector.base.records import IDLE, Outcome, Record, Reply
+from connector.calls.breaker import Breaker
+from connector.calls.limits import Limits
+from connector.calls.retry import Backoff
 from connector.config.batch_providers import MB, PROVIDERS
+from connector.engines import Control, Gauge, Stop
+from connector.engines._batch_parts import Ident, Jobs, Part
 from connector.ledger.sqlite import SqliteLedger
+from connector.run import pipeline
+from connector.run.pipeline import Item
+from connector.run.plan import Plan
 from connector.sandbox.batches import FAULTS
+from tests.engines.local_batches import TERMS, LocalEngine
 
 KEY: Final = {"Authorization": f"Bearer {sandbox.KEY}"}
 ROWS: Final = 30
@@ -352,6 +364,67 @@ def test_another_table_takes_over_what_a_stopped_run_has_submitted(tmp_path: Pat
         rows = enriched(url, cache=ledger)
         assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
         assert Submitted(url).lines().total() == ROWS + 1
+
+
+class Forgetting(SqliteLedger):
+    """Sees to it that nothing is forgotten of a batch before its replies are stored."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.commit_seconds = 3600.0
+        self.forgotten = 0
+
+    def forget_job(self, name: str) -> None:
+        """See `connector.ledger.Ledger.forget_job`."""
+        lines = self.jobs().get(f"{name}.lines", b"").split()
+        keys = [bytes.fromhex(line.partition(b":")[0].decode()) for line in lines]
+        assert self.get(keys).keys() == set(keys)
+        self.forgotten += bool(keys)
+        super().forget_job(name)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_batch_is_forgotten_once_its_replies_are_stored_however_late_that_is(*, is_closed: bool) -> None:
+    """A row's reply waits for others to be stored with it; a run that ends early stores it at the very end."""
+    ledger, plan = Forgetting(), Plan(config("http://localhost/v1"))
+    control = Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge())
+    gauge, answered = control.gauge, []
+
+    def send(body: bytes) -> Reply:
+        answered.append(body)
+        return Reply(200, {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}, {})
+
+    def is_judged() -> bool:
+        return len(answered) == 3 and gauge.in_flight == 1
+
+    def items() -> Iterator[Item]:
+        yield from (Record(row, {"text": str(row)}) for row in range(4))  # a batch of three, and one that waits
+        while not is_judged():
+            yield IDLE
+        yield from [IDLE] * 5
+
+    engine = LocalEngine(ledger, TERMS._replace(max_requests=3, quiet=math.inf))
+    with ledger, closing(pipeline.run(items(), lambda _: plan, send, ledger, engine, control)) as results:
+        outcomes = 0
+        for result in results:
+            outcomes += isinstance(result, Outcome)
+            if is_closed and is_judged():
+                results.close()
+        assert (outcomes, ledger.forgotten, ledger.stats().entries) == ((0, 0, 3) if is_closed else (4, 2, 4))
+
+
+def test_a_batch_that_another_run_of_a_folder_is_about_to_make_is_not_forgotten(tmp_path: Path) -> None:
+    with ledgers.opened(ledgers.location_of(f"{tmp_path}/")) as ledger:
+        part = Part()
+        part.add(Ident(b"k" * 16, b"d" * 8), b"{}\n", 1)
+        part.close(Clock().time())
+        Jobs(ledger, "http://x/v1").begin(part)
+        control = Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge())
+        assert not [
+            each for each in LocalEngine(ledger).run(iter([]), lambda _: Reply(200, {}, {}), control) if each != IDLE
+        ]
+        assert ledger.jobs().keys() == {part.name, f"{part.name}.lines"}
+        part.drop()
 
 
 NAMES = sorted(FAULTS.keys() - {"failed", "refused", "slow", "gone_files"})
