@@ -179,12 +179,15 @@ class Files:
 
         return self._readable(read)
 
-    def read_bytes(self, name: str) -> bytes:
-        """Returns what any file holds."""
+    def read_bytes(self, name: str) -> bytes | None:
+        """Returns what any file holds; `None` where it is not there, or not any more."""
 
-        def read() -> bytes:
-            with self._system.open_input_stream(f"{self._folder}/{name}") as stream:
-                return bytes(stream.read())
+        def read() -> bytes | None:
+            try:
+                with self._system.open_input_stream(f"{self._folder}/{name}") as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
 
         return self._act("read", read)
 

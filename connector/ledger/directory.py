@@ -137,7 +137,7 @@ class DirectoryLedger:
         """See `connector.ledger.Ledger.prune`. What is left is written anew, in few large files."""
         self._look()
         gone, deleted = set(keys), 0
-        old = list(self._files.names())
+        old = [name for name in self._files.names() if name in self._read]  # another run may have written more since
         kept: list[Row] = []
         size = 0
         for row in self._rows():
@@ -157,15 +157,16 @@ class DirectoryLedger:
 
     def jobs(self) -> dict[str, bytes]:
         """See `connector.ledger.Ledger.jobs`."""
-        kept = {name: self._files.read_bytes(name) for name in self._files.names(_JOB)}
+        read = {name: self._files.read_bytes(name) for name in self._files.names(_JOB)}
+        kept = {name: data for name, data in read.items() if data is not None}
         first = sorted(kept, key=lambda name: kept[name][:8])
         return {unquote(name.removesuffix(_JOB)): kept[name][8:] for name in first}
 
     def keep_job(self, name: str, data: bytes) -> None:
         """See `connector.ledger.Ledger.keep_job`."""
         file = quote(name, safe="") + _JOB
-        is_kept = file in self._files.names(_JOB)
-        first = self._files.read_bytes(file)[:8] if is_kept else time.time_ns().to_bytes(8)
+        kept = self._files.read_bytes(file)
+        first = time.time_ns().to_bytes(8) if kept is None else kept[:8]
         self._files.write_bytes(file, first + data)
 
     def forget_job(self, name: str) -> None:
@@ -182,7 +183,8 @@ class DirectoryLedger:
                 self._merge(list(self._small))
         except StorageError:  # they are stored as they are
             _LOG.debug("the ledger's small files are left as they are")
-        self._pool.shutdown()
+        finally:
+            self._pool.shutdown()
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from connector import ledger as ledgers
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
 from connector.ledger import Url, keys_of
+from connector.ledger._directory_files import SUFFIX, Files
 from connector.ledger.directory import DirectoryLedger
 from tests.buckets import bucket
 
@@ -80,6 +81,32 @@ def test_prune_merges_what_all_runs_have_written(url: Url) -> None:
         assert [entry.key for entry in ledger.entries()] == [key(number) for number in range(50) if number != 7]
         assert len(reader.get(list(map(key, range(50))))) == 49
         assert url.scheme != "file" or len(files(url)) == 1
+
+
+def test_prune_leaves_alone_what_another_run_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = Url(f"file://{tmp_path}/ledger")
+    names = Files.names
+    with DirectoryLedger(url) as writer, DirectoryLedger(url) as ledger:
+        stored(ledger, range(10))
+
+        def then_written(self: Files, suffix: str = SUFFIX) -> dict[str, int]:
+            found = names(self, suffix)
+            monkeypatch.setattr(Files, "names", names)
+            stored(writer, range(10, 12))
+            return found
+
+        monkeypatch.setattr(Files, "names", then_written)
+        ledger.prune()
+    with DirectoryLedger(url) as ledger:
+        assert len(ledger.get(list(map(key, range(12))))) == 12
+
+
+def test_a_job_that_another_run_forgets_while_it_is_read_is_none(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Files.names
+    with DirectoryLedger(url) as ledger:
+        ledger.keep_job("one", b"1")
+        monkeypatch.setattr(Files, "names", lambda self, suffix=SUFFIX: {**names(self, suffix), "gone.job": 9})
+        assert ledger.jobs() == {"one": b"1"}
 
 
 @settings(max_examples=20, deadline=None, phases=[Phase.generate])
