@@ -58,15 +58,22 @@ class Url:
         """Yields what is secret in it: the password, and the options that are called so. Raises as `revealed` does."""
         login, place = Url(self.revealed())._split()  # noqa: SLF001 - of the same class
         password = login.partition("://")[2].partition(":")[2].removesuffix("@")
-        yield from {password, unquote(password)} - {""}
+        beside = password.partition("@")[2]  # what libpq takes for a part of the host, and tells
+        yield from {password, unquote(password), beside} - {""}
         for name, value in parse_qsl(place.partition("?")[2]):
             if looks_secret(name, value):
                 yield value
 
     def _split(self) -> tuple[str, str]:
-        """Returns the URL up to the `@` before its host, and the rest."""
-        place = self._text.partition("?")[0]
-        end = 0 if self.scheme == FILE else place.rfind("@") + 1
+        """Returns the URL up to the `@` before its host, and the rest.
+
+        As libpq reads it, a `?` in front of that `@` is one of the password, unless a `/` comes first.
+        """
+        server = self.path.partition("/")[0]
+        place = server if "@" in server else self.path.partition("?")[0]
+        if self.scheme == FILE or "@" not in place:
+            return "", self._text
+        end = len(self._text) - len(self.path) + place.rfind("@") + 1
         return self._text[:end], self._text[end:]
 
     def __str__(self) -> str:
