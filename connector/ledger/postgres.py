@@ -42,11 +42,13 @@ _AT_ONCE: Final = 2**24  # bytes of replies in one statement
 _CHUNK: Final = 1_000  # entries that are fetched at once
 
 _CLAIM: Final = f"""
+    WITH alive AS (SELECT id FROM {SCHEMA}.holder WHERE id = %(holder)s FOR KEY SHARE)
     INSERT INTO {SCHEMA}.claim (key, holder)
-    SELECT key, %(holder)s FROM unnest(%(keys)s) AS asked (key)
+    SELECT key, id FROM alive CROSS JOIN unnest(%(keys)s) AS asked (key)
     WHERE NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - a name from above
+"""Nothing is claimed without a lease that the others can see end: nobody would ever free it."""
 _FIND: Final = f"""
     SELECT asked.key, status, body, headers, latency_ms, attempts, holder
     FROM unnest(%(keys)s) AS asked (key)
@@ -156,8 +158,10 @@ class PostgresLedger:
         """See `connector.ledger.Ledger.claim`: two statements, one round trip."""
         if not keys:
             return Found({})
-        wanted = sorted(set(keys))  # sorted, or two runs might wait for each other
+        again = set(keys)
+        wanted = sorted(again)  # sorted, or two runs might wait for each other
         asked = {"keys": wanted, "holder": self.holder}
+        self._released = [key for key in self._released if key not in again]  # they have not left yet, and must not
 
         def claimed(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
             self._keep_lease(db)

@@ -108,6 +108,29 @@ def test_a_run_whose_lease_ended_meanwhile_takes_it_again_with_what_it_had_claim
     assert opened().claim(KEYS[:2]).held == frozenset(KEYS[:2])
 
 
+def test_what_is_claimed_again_right_after_it_was_released_stays_claimed(opened: Callable[[], PostgresLedger]) -> None:
+    one, other = opened(), opened()
+    one.claim(KEYS[:2])
+    one.release(KEYS[:2])
+    assert not one.claim(KEYS[:1]).held
+    assert other.claim(KEYS[:2]).held == frozenset(KEYS[:1])
+
+
+def test_nothing_is_claimed_without_a_lease_that_others_can_see_end(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    """A run that was halted for longer than its lease, and is gone before it has taken another one."""
+    halted = opened()
+    assert halted.lease is not None
+    halted.lease.end()
+    expire(database)
+    other = opened()
+    halted.claim(KEYS[:1])
+    assert not other.claim(KEYS[:1]).held
+    halted.lease.has_lapsed = True
+    assert not halted.claim(KEYS[1:2]).held
+
+
 def test_a_reply_that_comes_while_another_run_claims_is_found(
     opened: Callable[[], PostgresLedger], database: Base
 ) -> None:
@@ -190,6 +213,25 @@ def test_no_message_holds_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as wrong:
         PostgresLedger(Url("postgresql://user:s3cret@host:port/x?nonsense=s3cret"))
     assert "s3cret" not in wrong.value.message
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["alpha-1?beta-22", "alpha-1@beta-22", "alpha-1/beta-22@gamma-3", "alpha-1%3Fbeta-22", "alpha-1:beta-22?gamma-3"],
+)
+def test_no_part_of_a_password_is_told_whatever_is_in_it(password: str) -> None:
+    url = Url(f"postgresql://ada:{password}@127.0.0.1:1/db?connect_timeout=1")
+    heard: list[str] = []
+
+    def give_up(why: str) -> None:
+        heard.append(why)
+        raise StorageError(why)
+
+    with pytest.raises((StorageError, ConfigError)) as told:
+        ledgers.opened(url, waiting=give_up)
+    words = f"{url} {heard} {told.value.message} {told.value.detail}"
+    assert str(url) == "postgresql://127.0.0.1:1/db"
+    assert not [part for part in ("alpha-1", "beta-22", "gamma-3") if part in words]
 
 
 def test_a_connection_sees_to_it_that_a_commit_is_on_disk(database: Base) -> None:
