@@ -29,6 +29,7 @@ _SCHEMAS: Final[Mapping[str, Schema]] = {
 }
 _HIDDEN: Final = "hidden by the studio: {}"
 _SECRET: Final = ("api_key", "api_key_command", "headers", "query")
+_OF_MCP: Final = ("authorization", "headers")  # what a tool of a remote server is sent to say who calls
 _TEMPLATES: Final = ("prompt", "system_prompt", "request_format", "response_format", "output_schema", "where")
 _APART: Final = "_answer"
 _PARAMETERS: Final = ("temperature", "max_tokens")
@@ -124,7 +125,8 @@ class Draft:
     def _veiled(self, value: Any, *, all_: bool = False) -> Any:
         """Returns a value whose secret texts are hidden: `all_` of them, or those that hold a key or a password."""
         if isinstance(value, dict):
-            return {name: self._veiled(each, all_=all_) for name, each in value.items()}
+            secret = _OF_MCP if value.get("type") == "mcp" else ()
+            return {name: self._veiled(each, all_=all_ or name in secret) for name, each in value.items()}
         if isinstance(value, list):
             return [self._veiled(each, all_=all_) for each in value]
         if not isinstance(value, str) or not (all_ or _holds_secret(value)):
@@ -247,7 +249,7 @@ class Draft:
             return Rendered("", error.problems or [Problem("", error.message)])
         except TemplateError as error:
             return Rendered("", [Problem(*_placed(error.message))])
-        mask = Masker(plan.config.secrets)
+        mask = Masker([*plan.config.secrets, *self.secrets])
         return Rendered(mask(json.dumps(show(body), indent=2, ensure_ascii=False)), [])
 
     def copy(self, name: str) -> Draft:

@@ -14,6 +14,7 @@ pytest.importorskip("nicegui", reason="the extra studio is not installed")
 
 from connector import cli, stores
 from connector.base.errors import ConfigError
+from connector.base.records import Record
 from connector.studio.draft import Draft, OutputColumn
 from connector.studio.guard import Guard
 from connector.studio.server import report_at
@@ -62,12 +63,14 @@ def test_fields_and_json_are_two_views_of_one_config() -> None:
         {"url": f"https://h/v1?api-key={SECRET}"},
         {"output": {"type": "sql", "url": "postgresql://me:hunter22@h/db", "table": "t"}},
         {"proxy": "http://me:hunter22@h:1"},
+        {"tools": [{"type": "mcp", "server_label": "s", "server_url": "https://s/mcp", "authorization": "hunter22"}]},
     ],
 )
 def test_no_view_shows_a_secret_and_what_is_saved_has_it(options: dict[str, Any]) -> None:
     draft = Draft({"prompt": "Hi", **options})
     assert SECRET not in draft.text
     assert "hunter22" not in draft.text
+    assert "hunter22" not in draft.rendered(Record(0, {}), []).text
     draft.put("prompt", "Hello")
     draft.put_text(draft.text)
     assert draft.options == {"prompt": "Hello", **options}
