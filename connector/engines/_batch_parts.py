@@ -68,6 +68,7 @@ class Part:
         may_exist: Whether a batch may have been made though no answer came.
         is_late: Whether it was cancelled for taking longer than it may.
         is_inherited: Whether an earlier run made it.
+        passed: The keys of replies that were stored before this run came to their rows.
         unsettled: Judged requests whose rows have no outcome yet.
         settled_at: When the last of them had one, in monotonic seconds.
     """
@@ -89,6 +90,7 @@ class Part:
         self.failures = 0
         self.failing_since = 0.0
         self.may_exist = self.is_late = self.is_inherited = False
+        self.passed: set[bytes] = set()
         self.unsettled = 0
         self.settled_at = -math.inf
         self.results: Iterator[Any] | None = None

@@ -286,9 +286,14 @@ class _Lane:
         ident = ident_of(call.key, body)
         inherited = [part for part in self._known.get(ident, ()) if part.stage is not Stage.JUDGED]
         part = inherited[0] if inherited else None
-        if inherited:  # it has this request once
+        if part is not None:  # it has this request once
             self._known[ident] = inherited[1:]
-        if part is None:
+            self._needs.admits(len(body), 1)  # it goes on whether it may or not, and counts
+            if call.key in part.passed:
+                self._store_orphans()
+                self._ended.append((call, self._needs.ledger.get([call.key])[call.key]))
+                return
+        else:
             is_next = bool(call.attempts or call.revisions)
             if call.parts or (is_next and self._terms.is_live_next):
                 self._call_live(call)
@@ -650,6 +655,7 @@ class _Lane:
                     result = self._reader.result(line, batch)
                     if isinstance(result, Reply):
                         self._orphans.append((line.key, result))
+                        part.passed.add(line.key)
                         if len(self._orphans) >= _STORED:
                             self._store_orphans()
         self._store_orphans()

@@ -82,7 +82,10 @@ class Reserve:
         self._submitted = 0.0
 
     def admits(self, size: int, requests: int) -> BudgetError | None:
-        """Returns why so many requests, of so many bytes, must not be submitted; counts those that may."""
+        """Returns why so many requests, of so many bytes, must not be submitted; counts them in any case.
+
+        Those that an earlier run has submitted go on whatever this says: the batches of this run come on top of them.
+        """
         limit = self._budget.max_cost_usd
         if limit is None:
             return None
@@ -92,13 +95,13 @@ class Reserve:
             return None  # the run has told that the limit may not hold
         cost = each * requests
         spent = max(self._budget.spent_usd, self._submitted + self._budget.earlier_usd)
+        self._submitted += cost
         if spent + cost > limit:
             return BudgetError(
                 f"max_cost_usd: {spent:.6g} of {limit:.6g} USD are spent or submitted, and the next batch of "
                 f"{requests:,} requests may cost {cost:.6g}: raise it, or set a limit of tokens for the replies; the "
                 "same command then goes on"
             )
-        self._submitted += cost
         return None
 
 

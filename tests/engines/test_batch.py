@@ -16,23 +16,25 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector import Config, Connector, sandbox
+from connector import Config, Connector, endpoints, sandbox
 from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
+from connector.base.masking import Masker
 from connector.base.records import IDLE, Outcome, Record, Reply
+from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.batch_providers import MB, PROVIDERS
-from connector.engines import Control, Gauge, Stop
+from connector.engines import Call, Control, Done, Gauge, Stop, load
 from connector.engines._batch_parts import Ident, Jobs, Part
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item
 from connector.run.plan import Plan
 from connector.sandbox.batches import FAULTS
-from tests.engines.local_batches import TERMS, LocalEngine
+from tests.engines.local_batches import TERMS, LocalBatches, LocalEngine
 
 KEY: Final = {"Authorization": f"Bearer {sandbox.KEY}"}
 ROWS: Final = 30
@@ -425,6 +427,57 @@ def test_a_batch_that_another_run_of_a_folder_is_about_to_make_is_not_forgotten(
         ]
         assert ledger.jobs().keys() == {part.name, f"{part.name}.lines"}
         part.drop()
+
+
+def test_a_row_that_comes_after_its_answer_was_read_is_not_asked_for_again() -> None:
+    """An input that pauses: an earlier run's answers are read when it does, also those to rows that come later."""
+    sent: Counter[bytes] = Counter()
+    done: list[Done] = []
+
+    def send(body: bytes) -> Reply:
+        sent[body] += 1
+        return Reply(200, {}, {})
+
+    def call(row: int) -> Call:
+        return Call(bytes([row]) * 16, b"%d" % row, [Record(row, {})])
+
+    def until_submitted() -> Iterator[Any]:
+        yield from map(call, range(3))
+        while not api.batches:
+            yield IDLE
+        first.stop.request(StopHereError())
+
+    def with_a_pause() -> Iterator[Any]:
+        yield call(1)
+        while not done:
+            yield IDLE
+        yield from map(call, (0, 2))
+
+    api, first, second = LocalBatches(send), *(Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge()) for _ in "12")
+    with SqliteLedger(None) as ledger:
+        terms = TERMS._replace(max_requests=3, quiet=math.inf)
+        needs = Needs(api, ledger, "http://x/v1", endpoints.load("chat"), Masker([]), terms)
+        assert not [item for item in load("batch", needs).run(until_submitted(), send, first) if item is not IDLE]
+        for item in load("batch", needs).run(with_a_pause(), send, second):
+            done += [item] if isinstance(item, Done) else []
+    assert sorted(each.call.records[0].index for each in done) == [0, 1, 2]
+    assert all(isinstance(each.result, Reply) for each in done)
+    assert sent == Counter({b"0": 1, b"1": 1, b"2": 1})
+
+
+def test_what_an_earlier_run_has_submitted_counts_for_the_budget_before_it_is_answered(tmp_path: Path) -> None:
+    template = {"model": sandbox.MODEL, "messages": [{"role": "user", "content": "{{ text }}"}], "max_tokens": 4}
+    given: dict[str, Any] = {"prices": {"output": 1_000_000}, "request_format": template, "prompt": None}
+    given["cache"] = tmp_path / "run.ledger"
+    with ending_at(8) as (_, (told, holder)), sandbox.running(faults=["slow"], told=told) as url:
+        holder["run"] = Connector(config(url, **given))
+        with pytest.raises(StopHereError):
+            list(holder["run"].enrich(table()))
+        submitted = Submitted(url).lines().total()
+        more = [{"id": row, "text": f"More {row}"} for row in range(12)]
+        with pytest.raises(BudgetError, match=f"{2 * submitted} of .* are spent or submitted"):
+            enriched(url, table(submitted) + more, max_cost_usd=2 * submitted + 23, **given)
+        assert Submitted(url).lines().total() == submitted
 
 
 NAMES = sorted(FAULTS.keys() - {"failed", "refused", "slow", "gone_files"})
