@@ -27,6 +27,7 @@ from connector.report.recorder import Recorder, is_page, renderer, require_apart
 from connector.run.forecast import Forecast, forecast, refusal, unsendable
 from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.model_list import models
+from connector.run.on_error import FailedRows
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path, preview_ledger, transport_of
 from connector.run.sampling import sample
@@ -400,13 +401,15 @@ class Session:
                     passing = job.watched(results, runtime)
                     for result in recorder.watched(passing) if recorder else passing:
                         if isinstance(result, Outcome):
-                            sink.write(result.record, {**result.columns, **result.group})
+                            is_kept = failed.keeps(result, config.on_error)
+                            sink.write(result.record, {**result.columns, **result.group} if is_kept else None)
                         elif result is IDLE:
                             sink.flush()
                 sink.commit()
             self.report_path = Path(report) if report else None
+            failed.check()
 
-        self.report_path = None
+        self.report_path, failed = None, FailedRows()
         self.job = Job("Running", self.table.rows, work)
         return self.job
 

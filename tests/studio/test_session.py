@@ -187,6 +187,19 @@ def test_labels_are_the_truth_where_no_column_is_and_they_stay(tmp_path: Path) -
         assert opened.compared.compared == 5
 
 
+@pytest.mark.parametrize(
+    ("on_error", "state", "rows"), [("record", "done", 6), ("skip", "done", 4), ("fail", "failed", 6)]
+)
+def test_failed_rows_of_a_run_end_as_on_error_says(tmp_path: Path, on_error: str, state: str, rows: int) -> None:
+    with Endpoint(script=saying(lambda call: {"label": "odd" if "broken" in call.prompt else "good"})) as endpoint:
+        opened = session(tmp_path, endpoint.url, rows=6, on_error=on_error, max_repairs=0)
+        opened.drafts[0].name_apart(opened.table.names)
+        job = opened.run(opened.drafts[0], str(tmp_path / "out.jsonl"))
+        assert job.wait(60)
+        assert (job.state, "on_error is fail" in job.error) == (state, state == "failed")
+        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == rows
+
+
 def test_a_run_is_paused_and_stopped_and_keeps_what_it_has_paid_for(tmp_path: Path) -> None:
     with Endpoint(script=saying(labels)) as endpoint:
         opened = session(tmp_path, endpoint.url, rows=3000, concurrency=2)
