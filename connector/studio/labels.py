@@ -23,8 +23,11 @@ class Labels:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[tuple[str, str], JSON] = {}
+        self._before = b""  # a line end, where the last line was cut off: the next one is not lost with it
         with suppress(FileNotFoundError):
-            for line in path.read_bytes().splitlines():
+            data = path.read_bytes()
+            self._before = b"" if data.endswith(b"\n") else b"\n"
+            for line in data.splitlines():
                 with suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(line)
                     self._known[str(entry["row"]), str(entry["column"])] = entry["label"]
@@ -41,12 +44,15 @@ class Labels:
         """
         key = key_of(record)
         entry = {"row": key, "number": record.index + 1, "column": column, "label": label}
+        line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace")
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             with os.fdopen(handle, "ab") as file:
-                file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+                file.write(self._before + line + b"\n")
         except OSError as error:
+            self._before = b"\n"
             raise StorageError(f"{self.path}: the label cannot be kept: {error.strerror or error}") from None
+        self._before = b""
         self._known[key, column] = label
 
 

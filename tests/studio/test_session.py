@@ -17,6 +17,7 @@ from connector.base.errors import ConfigError
 from connector.base.records import Record
 from connector.studio.draft import Draft, OutputColumn
 from connector.studio.guard import Guard
+from connector.studio.labels import Labels
 from connector.studio.server import report_at
 from connector.studio.session import Session
 from tests.commands.test_evaluate import SCHEMA, labels, saying
@@ -185,6 +186,14 @@ def test_labels_are_the_truth_where_no_column_is_and_they_stay(tmp_path: Path) -
         assert again.labels.get(opened.sample[0], "verdict") is not None
         opened.label(opened.sample[0], None)
         assert opened.compared.compared == 5
+
+
+def test_a_label_is_not_lost_with_a_line_that_was_cut_off_before_it(tmp_path: Path) -> None:
+    path, record = tmp_path / "labels.jsonl", Record(0, {"review": "fine"})
+    path.write_text('{"row": "7')
+    Labels(path).put(record, "label", "good")
+    assert Labels(path).get(record, "label") == "good"
+    assert len(path.read_bytes().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
