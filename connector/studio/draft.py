@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -57,14 +58,18 @@ class Draft:
         options: The options, as a config file has them.
         name: A letter.
         title: What people know it by.
+        folder: Where rows may name images, unless the options say it.
 
     Attributes:
         broken: The JSON text that was put and is none, with what is wrong; empty where all is well.
     """
 
-    def __init__(self, options: Mapping[str, Any], name: str = "A", title: str = "") -> None:
+    def __init__(
+        self, options: Mapping[str, Any], name: str = "A", title: str = "", *, folder: Path | None = None
+    ) -> None:
         self.name = name
         self.title = title
+        self._folder = folder
         self._options: dict[str, Any] = {}
         self._secrets: dict[str, str] = {}
         self.broken: Problem | None = None
@@ -211,7 +216,9 @@ class Draft:
         """
         if self.broken is not None:
             raise ConfigError([self.broken])
-        return Config.load(self.options)
+        config = Config.load(self.options)
+        folder = config.image_root or self._folder
+        return config.model_copy(update={"image_root": folder and str(folder)})
 
     def plan(self, columns: Collection[str]) -> Plan:
         """Returns the plan for rows with these columns; it is made anew only after a change.
@@ -254,7 +261,7 @@ class Draft:
 
     def copy(self, name: str) -> Draft:
         """Returns a variant that begins as this one."""
-        return Draft(self.options, name)
+        return Draft(self.options, name, folder=self._folder)
 
 
 def _parsed(name: str) -> str:

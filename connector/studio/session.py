@@ -78,7 +78,11 @@ class Session:
         with stores.load(given.type).source(given, limit=limit) as source:
             self.table = Table(source)
         begun = drafts or [("", _START)]
-        self.drafts = [Draft(options, letter, title) for (title, options), letter in zip(begun, "ABCD", strict=False)]
+        self._folder: Path | None = getattr(given, "folder", None)
+        self.drafts = [
+            Draft(options, letter, title, folder=self._folder)
+            for (title, options), letter in zip(begun, "ABCD", strict=False)
+        ]
         self.labels = Labels(labels)
         self.truth: str | None = None
         self.sample: list[Record] = []
@@ -366,7 +370,7 @@ class Session:
         """
         self._require_idle()
         options = draft.options | ({} if max_cost_usd is None else {"max_cost_usd": max_cost_usd})
-        config = Draft(options).config()
+        config = Draft(options, folder=self._folder).config()
         if not output:
             raise ConfigError("name the file to write")
         target = stores.load("files").Options(path=output)

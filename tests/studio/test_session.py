@@ -22,6 +22,7 @@ from connector.studio.server import report_at
 from connector.studio.session import Session
 from tests.commands.test_evaluate import SCHEMA, labels, saying
 from tests.endpoint import Endpoint
+from tests.images import png
 
 SECRET = "sk-" + "7" * 40
 
@@ -93,6 +94,15 @@ def test_what_is_wrong_is_told_where_it_is_with_what_was_meant(tmp_path: Path) -
     opened.drafts[0].put("prompt", "{{ review }}")
     assert not opened.problems(opened.drafts[0])
     assert "item 4 fine" in opened.rendered(opened.drafts[0], opened.table.records[4]).text
+
+
+def test_rows_may_name_images_beside_the_table_as_in_every_other_way_in(tmp_path: Path) -> None:
+    (tmp_path / "item.png").write_bytes(png())
+    opened = session(tmp_path, "http://127.0.0.1:9/v1", image_columns=["photo"])
+    record = Record(0, {"review": "a chair", "photo": "item.png"})
+    told = opened.drafts[0].copy("B").rendered(record, ["review", "photo"])
+    assert list(told.problems) == []
+    assert "data:image/png;base64," in told.text
 
 
 def test_rows_that_cannot_be_rendered_are_counted(tmp_path: Path) -> None:
