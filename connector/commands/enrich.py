@@ -27,7 +27,7 @@ from connector.commands._ledger_file import run_ledger
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, input_from, store_from
 from connector.commands._types import new_file_path, new_ledger, percent
 from connector.engines import Stop
-from connector.ledger import Url, location_of
+from connector.ledger import Location, Url, location_of
 from connector.parser import Parser
 from connector.run.in_place import Due
 from connector.run.on_error import FailedRows, Policy
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         except (ConfigError, FatalError, Interrupted) as error:  # also an input that proves wrong amid the run
             if runtime.summary:
                 _print_stderr(str(runtime.summary))
-            if path is not None and runtime.kept:
+            if path is not None and runtime.kept and _is_there(path):
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
     is_failed = (
@@ -200,6 +200,10 @@ def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
         _print_stderr(f"{counted(summary.failed, 'failed row')} written to {arguments.dead_letter}")
     if arguments.report:
         _print_stderr(f"report written to {arguments.report}")
+
+
+def _is_there(ledger: Location) -> bool:
+    return not isinstance(ledger, Path) or ledger.exists()
 
 
 def _going_on(error: BaseException) -> str:
