@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from hashlib import blake2b
 from tempfile import TemporaryFile
@@ -104,6 +104,18 @@ class Part:
         self.size += len(line)
         self.inputs += inputs
 
+    def leave(self, idents: Collection[Ident]) -> int:
+        """Gives up requests that were added, and returns how many bytes they were."""
+        before, lines, size = self.idents, self.lines, self.size
+        self.idents, self.lines, self.size, self.inputs = [], None, 0, 0
+        if lines is not None:
+            lines.seek(0)
+            for ident, line in zip(before, lines, strict=True):
+                if ident not in idents:
+                    self.add(ident, line, 1)
+            lines.close()
+        return size - self.size
+
     def close(self, now: float) -> None:
         """Closes it for further requests, and names it."""
         hasher = blake2b(uuid4().bytes, digest_size=16)
@@ -149,8 +161,8 @@ class Jobs:
         self._ledger = ledger
         self._url = url
 
-    def parts(self) -> list[Part]:
-        """Returns the parts that earlier runs have left, in the order in which they were made."""
+    def parts(self, known: Collection[str] = ()) -> list[Part]:
+        """Returns the parts that other runs have left, but for `known` names, in the order in which they were made."""
         kept = self._ledger.jobs()
         parts: list[Part] = []
         for name, data in kept.items():
@@ -159,15 +171,18 @@ class Jobs:
                     self._ledger.forget_job(name)
                 continue
             job = orjson.loads(data)
-            if job.get("url") == self._url:
+            if job.get("url") == self._url and name not in known:
                 parts.append(_part_of(name, job, kept.get(name + _LINES, b"")))
         return sorted(parts, key=lambda part: part.at)
 
     def begin(self, part: Part) -> None:
-        """Keeps what a part is for, before anything of it is sent."""
+        """Keeps what a part is for, before anything of it is sent.
+
+        Its requests come second: alone, they would be taken for what is left of a part that was forgotten.
+        """
+        self.keep(part)
         lines = b"\n".join(f"{key.hex()}:{digest.hex()}".encode() for key, digest in part.idents)
         self._ledger.keep_job(part.name + _LINES, lines)
-        self.keep(part)
 
     def keep(self, part: Part) -> None:
         """Keeps how far a part is."""

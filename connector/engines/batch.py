@@ -239,6 +239,7 @@ class _Lane:
         self._parts: list[Part] = self._jobs.parts()
         self._gathering: dict[str, Part] = {}  # by model
         self._known: dict[Ident, list[Part]] = {}  # what earlier runs have asked for already
+        self._given_up: set[str] = set()  # the names of parts that have no batch
         self._origins: dict[Call, tuple[Part, ...]] = {}  # the parts whose answers a call has had, until it is done
         self._ended: deque[Ended] = deque()  # calls that need no batch to end
         self._orphans: list[tuple[bytes, Reply]] = []
@@ -293,14 +294,13 @@ class _Lane:
                 self._store_orphans()
                 self._ended.append((call, self._needs.ledger.get([call.key])[call.key]))
                 return
-        else:
-            is_next = bool(call.attempts or call.revisions)
-            if call.parts or (is_next and self._terms.is_live_next):
-                self._call_live(call)
-                return
-            part = self._gathered(call, ident, body)
-        if part is not None:
             part.waiting[call.key] = self._parking.park(call)
+            return
+        is_next = bool(call.attempts or call.revisions)
+        if call.parts or (is_next and self._terms.is_live_next):
+            self._call_live(call)
+        else:
+            self._gather(call, ident, body)
 
     def next(self, timeout: float) -> Ended | None:
         """See `Workers.next`."""
@@ -411,14 +411,14 @@ class _Lane:
 
     # --- Gathering ---
 
-    def _gathered(self, call: Call, ident: Ident, body: bytes) -> Part | None:
-        """Adds a call to the part that is being filled; `None` where it fits into none."""
+    def _gather(self, call: Call, ident: Ident, body: bytes) -> None:
+        """Adds a call to the part that is being filled, unless it fits into none."""
         line = written(call.key, self._terms.path, body)
         model, inputs = _read(body)
         if len(line) > self._terms.max_bytes or inputs > self._terms.max_requests:
             told = f"the request is larger than a batch may be ({len(line):,} bytes): raise batch.max_batch_bytes"
             self._ended.append((call, BadRequestError(told)))
-            return None
+            return
         part = self._gathering.get(model)
         if part is not None and (
             part.size + len(line) > self._terms.max_bytes or part.inputs + inputs > self._terms.max_requests
@@ -428,13 +428,18 @@ class _Lane:
         if part is None:
             part = self._gathering[model] = Part()
         part.add(ident, line, inputs)
+        part.waiting[call.key] = self._parking.park(call)
         if part.inputs >= self._terms.max_requests:
             self._close(model)
-        return part
 
     def _close(self, model: str) -> None:
         """Closes a part, and writes it down before anything of it is sent."""
         part = self._gathering[model]
+        self._leave_to_others()
+        if not part.idents:
+            part.drop()
+            del self._gathering[model]
+            return
         self._refusal = self._refusal or self._needs.admits(part.size, len(part.idents))
         del self._gathering[model]
         self._parts.append(part)
@@ -443,6 +448,23 @@ class _Lane:
         part.close(self._control.clock.time())
         self._jobs.begin(part)
         part.due = self._now()
+
+    def _leave_to_others(self) -> None:
+        """Leaves to the batches of runs that have ended since this one began what those were asked for already."""
+        if not isinstance(self._needs.ledger.path, Url):
+            return  # no other run has it
+        for other in self._jobs.parts(self._given_up.union(each.name for each in self._parts)):
+            asked = set(other.idents)
+            for part in self._gathering.values():
+                if same := asked.intersection(part.idents):
+                    asked -= same
+                    other.waiting.update((ident.key, part.waiting.pop(ident.key)) for ident in same)
+                    self._needs.admits(part.leave(same), len(same))
+            if other.waiting:
+                other.due = self._now()
+                self._parts.append(other)
+                for ident in asked:
+                    self._known.setdefault(ident, []).append(other)
 
     def _close_what_is_due(self, now: float) -> None:
         """Closes parts that are not full, once nothing else can be added to them for a while."""
@@ -528,6 +550,10 @@ class _Lane:
     def _made(self, part: Part, batch: Batch | None) -> None:
         if batch is None:  # an earlier run ended before it was made: its rows are gathered anew
             part.stage = Stage.JUDGED
+            self._given_up.add(part.name)
+            for parked in part.waiting.values():
+                self._ended.append((self._parking.unpark(parked), unanswered(None, 0)))
+            part.waiting = {}
             is_young = self._control.clock.time() - part.at < _YOUNG
             if is_young and isinstance(self._needs.ledger.path, Url):  # its run may still be about to make it
                 self._parts.remove(part)

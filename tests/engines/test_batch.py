@@ -465,6 +465,40 @@ def test_a_row_that_comes_after_its_answer_was_read_is_not_asked_for_again() -> 
     assert sent == Counter({b"0": 1, b"1": 1, b"2": 1})
 
 
+def test_what_another_run_leaves_behind_after_this_one_began_is_not_asked_for_again(tmp_path: Path) -> None:
+    sent: Counter[bytes] = Counter()
+
+    def send(body: bytes) -> Reply:
+        sent[body] += 1
+        return Reply(200, {}, {})
+
+    def calls(rows: int) -> list[Call]:
+        return [Call(bytes([row]) * 16, b"%d" % row, [Record(row, {})]) for row in range(rows)]
+
+    def until_submitted() -> Iterator[Any]:
+        yield from calls(3)
+        while not api.batches:
+            yield IDLE
+        other.stop.request(StopHereError())
+
+    def after_another_run() -> Iterator[Any]:
+        yield IDLE
+        with ledgers.opened(location) as ledger:
+            engine = load("batch", needs._replace(ledger=ledger))
+            assert not [item for item in engine.run(until_submitted(), send, other) if item is not IDLE]
+        yield from reversed(calls(5))  # the first file is full before all of them have come
+
+    api, this, other = LocalBatches(send), *(Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge()) for _ in "12")
+    location, terms = ledgers.location_of(f"{tmp_path}/"), TERMS._replace(max_requests=3, quiet=math.inf)
+    with ledgers.opened(location) as ledger:
+        needs = Needs(api, ledger, "http://x/v1", endpoints.load("chat"), Masker([]), terms)
+        done = [item for item in load("batch", needs).run(after_another_run(), send, this) if isinstance(item, Done)]
+        assert ledger.jobs() == {}
+    assert sorted(each.call.records[0].index for each in done) == list(range(5))
+    assert sent == Counter(b"%d" % row for row in range(5))
+    assert len(api.batches) == 2
+
+
 def test_what_an_earlier_run_has_submitted_counts_for_the_budget_before_it_is_answered(tmp_path: Path) -> None:
     template = {"model": sandbox.MODEL, "messages": [{"role": "user", "content": "{{ text }}"}], "max_tokens": 4}
     given: dict[str, Any] = {"prices": {"output": 1_000_000}, "request_format": template, "prompt": None}
