@@ -130,7 +130,7 @@ def _prune(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> 
     keys = [entry.key for entry in ledger.entries() if _is_failed(entry, plan)] if arguments.failed else []
     gone = ledger.prune(before, keys)
     left = ledger.stats()
-    _print("deleted", f"{counted(gone, 'entry', 'entries')} ({size(before_it - left.bytes)} freed)")
+    _print("deleted", f"{counted(gone, 'entry', 'entries')} ({size(max(0, before_it - left.bytes))} freed)")
     _print("left", f"{counted(left.entries, 'entry', 'entries')} ({size(left.bytes)})")
     if arguments.failed and plan is None:
         write(

@@ -15,8 +15,10 @@ import pytest
 
 from connector.base.amounts import counted
 from connector.base.records import Reply
+from connector.ledger import Url, opened
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, options, run, table
+from tests.databases import base
 from tests.endpoint import Endpoint
 
 OLD = 1_700_000_000
@@ -103,6 +105,15 @@ def test_prune_gives_the_space_back(tmp_path: Path) -> None:
     assert "left        0 entries" in done.stdout
     assert path.stat().st_size < before / 10
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_prune_of_a_database_that_grows_by_it_frees_nothing(tmp_path: Path) -> None:
+    url = base("postgresql", tmp_path).url
+    with opened(Url(url)) as ledger:
+        ledger.put([(key(0), reply()), (key(1), reply())])
+    done = run("ledger", "prune", url, "--older-than", "-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 entries (0 bytes freed)" in done.stdout
 
 
 def test_prune_asks_what_is_to_go(path: Path) -> None:
