@@ -17,15 +17,16 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, cast
 
 from connector import endpoints
+from connector import ledger as ledgers
 from connector.base.amounts import counted
 from connector.base.clock import Clock, moment
-from connector.base.errors import ConfigError
+from connector.base.errors import ConfigError, NotFoundError
 from connector.base.masking import Masker
 from connector.base.terminal import write
 from connector.calls.batch_api import Batch, HttpBatchAPI
 from connector.calls.batch_lines import Reader, store
 from connector.commands import ExitCode
-from connector.commands._ledger_file import open_ledger
+from connector.commands._ledger_file import is_there, open_ledger
 from connector.commands._options import add_config, add_endpoint, endpoint_from
 from connector.commands._types import count, ledger_place, new_file_path
 from connector.config.config import Config
@@ -71,7 +72,7 @@ def arguments(parser: Parser) -> None:
                 "--ledger",
                 type=ledger_place,
                 metavar="PATH",
-                help="the ledger of the run that has submitted it: the next run finds the replies there",
+                help="the ledger of the run that has submitted it, or a new one: the next run finds the replies there",
             )
 
 
@@ -94,7 +95,7 @@ def _list(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
 
 
 def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
-    batch = api.retrieve(arguments.ids[0])
+    batch = _known(api.retrieve, arguments.ids[0])
     if arguments.form == "json":
         write(sys.stdout, f"{json.dumps(_as_dict(batch))}\n")
         return
@@ -114,11 +115,11 @@ def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
 
 def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
     for name in arguments.ids:
-        write(sys.stdout, f"{name}: {api.cancel(name).state}\n")
+        write(sys.stdout, f"{name}: {_known(api.cancel, name).state}\n")
 
 
 def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mask: Masker) -> None:
-    batch = api.retrieve(arguments.ids[0])
+    batch = _known(api.retrieve, arguments.ids[0])
     names = [name for name in (batch.output_file, batch.error_file) if name]
     if not names:
         reason = batch.told or ("it has not ended" if not batch.has_ended else "no request of it was answered")
@@ -128,7 +129,8 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
             _append(api, name, cast("BinaryIO", file))
         file.seek(0)
         if arguments.ledger is not None:
-            with open_ledger(arguments.ledger) as ledger:
+            place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
+            with open_ledger(place) if is_there(place) else ledgers.opened(place) as ledger:
                 stored = store(batch, file, ledger, Reader(endpoints.load(config.kind), mask, Clock()))
             write(sys.stderr, f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}\n")
         elif arguments.output in (None, "-"):
@@ -136,6 +138,18 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
         else:
             with Path(arguments.output).open("wb") as output:
                 _copy(file, output)
+
+
+def _known(ask: Callable[[str], Batch], name: str) -> Batch:
+    """Asks about a batch by its ID. A 404 is about that ID here, and not about the URL or the model."""
+    try:
+        return ask(name)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"the endpoint has no batch {name}: `batch list` shows those that it has",
+            detail=error.detail or error.message,
+            http_status=error.http_status,
+        ) from None
 
 
 def _append(api: HttpBatchAPI, name: str, file: BinaryIO) -> None:

@@ -162,5 +162,9 @@ def test_its_owner_lists_shows_cancels_and_fetches_batches(tmp_path: Path, momen
     assert f"{count} replies stored" in stored.stderr
     with SqliteLedger(tmp_path / "out.jsonl.ledger") as ledger:
         assert ledger.stats().entries == count
+    lost = tmp_path / "lost.ledger"
+    assert f"{count} replies stored" in run("batch", "fetch", third, "--ledger", lost, *given).stderr
+    with SqliteLedger(lost) as ledger:
+        assert ledger.stats().entries == count
     unknown = run("batch", "show", "batch_0", *given)
-    assert (unknown.returncode, "No batch found" in unknown.stderr) == (3, True)
+    assert (unknown.returncode, "no batch batch_0: `batch list` shows" in unknown.stderr) == (3, True)
