@@ -103,7 +103,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     named = arguments.table_out if is_database else arguments.output
     beside = None if named in (None, STANDARD) else Path(named)
     config, path, earlier = run_ledger(config, arguments.ledger, beside)
-    _differ(arguments.output, arguments.dead_letter, path if isinstance(path, Path) else None, arguments.report)
+    _differ(
+        getattr(arguments, "config", None),
+        arguments.output,
+        arguments.dead_letter,
+        path if isinstance(path, Path) else None,
+        arguments.report,
+    )
     recorder: Any = import_module("connector.report.recorder") if arguments.report else None  # most runs have none
     render = recorder.renderer(arguments.report) if recorder else None
     given, stop = (
@@ -217,10 +223,12 @@ _FAILED: Mapping[str, Schema] = {DEAD_LETTER: {"type": "object", "properties": d
 
 
 def _differ(*paths: str | Path | None) -> None:
-    """Raises `ConfigError` if output, dead letter, ledger or report share a file: one would overwrite another."""
+    """Raises `ConfigError` if files of a run are the same one, as its config and its output: one would be lost."""
     named = [os.path.realpath(path) for path in paths if path is not None]
     for path in {path for path in named if named.count(path) > 1}:
-        raise ConfigError(f"{path}: output, dead letter, ledger and report cannot be the same file: name another one")
+        raise ConfigError(
+            f"{path}: config, output, dead letter, ledger and report cannot be the same file: name another one"
+        )
 
 
 def _sink(

@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         Progress(live=is_terminal(sys.stderr), quiet=arguments.quiet) as progress,
     ):
         if arguments.report:
-            require_apart(arguments.report, source, *paths)
+            require_apart(arguments.report, source, *paths, *filter(None, [arguments.judge]))
         found = comparing.compare(
             source,
             [(title, _with_images(config, given)) for title, config in configs],

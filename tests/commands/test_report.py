@@ -280,6 +280,17 @@ def test_a_report_takes_the_place_of_no_input(tmp_path: Path, endpoint: Endpoint
     assert json.loads(path.read_text()) == ROWS
 
 
+@pytest.mark.parametrize("option", ["--output", "--report", "--dead-letter"])
+def test_no_output_takes_the_place_of_the_config(tmp_path: Path, source: Path, endpoint: Endpoint, option: str) -> None:
+    config = tmp_path / "job.json"
+    config.write_text(json.dumps({"url": endpoint.url, "model": "m", "prompt": "{{ id }}"}))
+    before = config.read_text()
+    output = [] if option == "--output" else ["-o", tmp_path / "out.jsonl"]
+    done = run("enrich", source, "-c", config, *output, option, config)
+    assert (done.returncode, len(endpoint.journal.calls)) == (2, 0), done.stderr
+    assert config.read_text() == before
+
+
 def test_what_draws_the_page_is_told_to_be_installed_before_the_first_call(
     tmp_path: Path, source: Path, endpoint: Endpoint
 ) -> None:
