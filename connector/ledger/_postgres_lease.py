@@ -47,12 +47,13 @@ class Lease:
 
     Attributes:
         has_lapsed: Whether it ran out meanwhile, so that others may have made this run's calls. It then holds again.
+        is_failing: Whether the database did not answer the last time.
         at_beats: What is done whenever it is renewed.
         when_woken: What is done whenever `wake` is called, too.
     """
 
     def __init__(self, database: Database, holder: int) -> None:
-        self.has_lapsed = False
+        self.has_lapsed = self.is_failing = False
         self.at_beats: list[Errand] = []
         self.when_woken: list[Errand] = []
         self._database = database
@@ -106,9 +107,11 @@ class Lease:
                     self.has_lapsed |= self.renew(db)
                     for errand in self.at_beats:
                         errand(db)
+                self.is_failing = False
             except psycopg.Error as error:  # the run itself waits for the database, and says so
                 _LOG.debug("the lease could not be renewed: %s", self._database.said(error))
                 due = time.monotonic() + _PAUSE
+                self.is_failing = True
                 if db is not None:
                     db.close()
         if db is not None:

@@ -263,13 +263,17 @@ class PostgresLedger:
         self._act("written", lambda db: db.execute(statement, [name]))
 
     def rest(self) -> None:
-        """See `connector.ledger.Ledger.rest`: gives up what was released, and tells what was spent."""
+        """See `connector.ledger.Ledger.rest`: gives up what was released, and tells what was spent.
+
+        A run that only waits for the shared pace learns here that the database is gone, which the lease alone notices.
+        """
 
         def told(db: psycopg.Connection[Any]) -> None:
             with self._sending(db):
-                pass
+                db.execute("SELECT")
 
-        if self._released or (self._spending is not None and self._spending.has_more):
+        is_gone = self.lease is not None and self.lease.is_failing
+        if is_gone or self._released or (self._spending is not None and self._spending.has_more):
             self._act("written", told)
 
     def close(self) -> None:

@@ -266,7 +266,11 @@ class Runtime:
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
         self.ledger = remembering(_opened(ledger, waiting or _patience(self.control.stop)))
-        self._share(session.limits)
+        try:
+            self._share(session.limits)
+        except BaseException:
+            self.close()
+            raise
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
         self.summary.pricing = plan.pricing

@@ -13,10 +13,13 @@ import pytest
 from connector import ledger as ledgers
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
-from connector.ledger import Url
+from connector.config.config import Config
+from connector.ledger import Ledger, Url
 from connector.ledger._postgres_database import SCHEMA, VERSION, Database
 from connector.ledger._postgres_shared import DatabaseTime
 from connector.ledger.postgres import PostgresLedger
+from connector.run.plan import Plan
+from connector.run.runtime import Runtime
 from tests.databases import Base, base
 
 REPLY = Reply(200, {"text": "a"}, {}, 12, 1)
@@ -184,6 +187,43 @@ def test_a_database_that_stays_away_ends_the_run_with_what_to_do(database: Base)
         ledger.put([(KEYS[0], REPLY)])
     assert 300 < now < 310
     ledger.close()
+
+
+def test_a_run_that_only_waits_for_the_shared_pace_ends_too_where_the_database_stays_away(database: Base) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    with PostgresLedger(Url(database.url), now=lambda: now, sleep=sleep) as ledger:
+        pace = ledger.time("requests")
+        server = Base("postgresql", database.url.rpartition("/")[0] + "/postgres")
+        server.run(f"DROP DATABASE {database.url.rpartition('/')[2]} WITH (FORCE)")
+        pace.ask(1.0)
+
+        def wait() -> None:
+            while pace.is_asked:
+                ledger.rest()
+
+        with pytest.raises(StorageError, match=r"has not answered for 300 s .*same command again"):
+            wait()
+
+
+def test_a_run_that_cannot_begin_gives_its_lease_up(database: Base) -> None:
+    def lost(ledger: Ledger) -> Ledger:
+        ledger.claim(KEYS[:1])
+        server = Base("postgresql", database.url.rpartition("/")[0] + "/postgres")
+        server.run(f"DROP DATABASE {database.url.rpartition('/')[2]} WITH (FORCE)")
+        return ledger
+
+    def give_up(why: str) -> None:
+        raise StorageError(why)
+
+    plan = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}", max_total_tokens=5))
+    with pytest.raises(StorageError, match="does not answer"):
+        Runtime(plan, Url(database.url), waiting=give_up, remembering=lost)
+    assert "ledger lease" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_several_runs_may_make_the_tables_at_once(database: Base) -> None:
