@@ -243,8 +243,8 @@ class Budget:
         self.tokens += used
         if not self._is_limited:
             return None
-        self._is_new(provenance)
-        self._tell(provenance, cost, used)
+        is_again = not self._is_new(provenance)  # its row was called again: it has been paid for twice
+        self._tell(provenance, cost, used, is_again=is_again)
         if self._max_cost is not None and cost is None and is_answer:
             return BudgetError(
                 "max_cost_usd: the limit cannot be kept, since the endpoint does not report costs: set prices"
@@ -271,10 +271,10 @@ class Budget:
             return BudgetError(f"max_total_tokens: {tokens:,} of {self._max_tokens:,} tokens are used{others}: {again}")
         return None
 
-    def _tell(self, provenance: Provenance, cost: float | None, tokens: int) -> None:
+    def _tell(self, provenance: Provenance, cost: float | None, tokens: int, *, is_again: bool = False) -> None:
         if self._together is not None:
-            key = bytes.fromhex(provenance.prompt_hash) if provenance.prompt_hash else urandom(16)
-            self._together.add(key, cost or 0.0, tokens)
+            name = None if is_again else provenance.prompt_hash
+            self._together.add(bytes.fromhex(name) if name else urandom(16), cost or 0.0, tokens)
 
     def _is_new(self, provenance: Provenance) -> bool:
         """Returns whether a reply was not counted yet, and takes note of it."""

@@ -101,3 +101,34 @@ def test_a_bound_that_cannot_be_watched_stops_the_run_rather_than_let_it_spend(b
 @pytest.mark.parametrize("status", [Status.ERROR, Status.FILTERED])
 def test_rows_without_an_answer_cost_nothing_that_is_unknown(status: Status) -> None:
     assert Budget(max_cost_usd=1.0, max_total_tokens=10).spend(outcome(status=status)) is None
+
+
+class Counted:
+    """See `connector.base.cost.Together`: as a ledger keeps it."""
+
+    def __init__(self) -> None:
+        self.spent: dict[bytes, tuple[float, int]] = {}
+
+    @property
+    def cost_usd(self) -> float:
+        return sum(cost for cost, _ in self.spent.values())
+
+    @property
+    def tokens(self) -> int:
+        return sum(tokens for _, tokens in self.spent.values())
+
+    def add(self, key: bytes, cost_usd: float, tokens: int) -> None:
+        self.spent.setdefault(key, (cost_usd, tokens))
+
+
+def test_a_row_that_is_called_again_counts_twice_also_where_runs_count_together() -> None:
+    budgets, together = [Budget(max_total_tokens=100), Budget(max_total_tokens=100)], Counted()
+    for budget in budgets:
+        budget.share(together)
+    found = outcome(tokens=10)
+    found = found._replace(provenance=found.provenance._replace(prompt_hash="ab" * 16))
+    budgets[0].spend(found)
+    budgets[1].recall(found)
+    assert together.tokens == 10
+    budgets[1].spend(found)
+    assert together.tokens == 20
