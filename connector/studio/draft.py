@@ -33,6 +33,7 @@ _SECRET: Final = ("api_key", "api_key_command", "headers", "query")
 _OF_MCP: Final = ("authorization", "headers")  # what a tool of a remote server is sent to say who calls
 _TEMPLATES: Final = ("prompt", "system_prompt", "request_format", "response_format", "output_schema", "where")
 _APART: Final = "_answer"
+_WORDS: Final = ("and", "else", "false", "if", "in", "is", "none", "not", "or", "range", "self", "true")  # of Jinja2
 _PARAMETERS: Final = ("temperature", "max_tokens")
 
 
@@ -262,6 +263,12 @@ class Draft:
     def copy(self, name: str) -> Draft:
         """Returns a variant that begins as this one."""
         return Draft(self.options, name, folder=self._folder)
+
+
+def placed(name: str) -> str:
+    """Returns what puts a column into a template; a name that means something else there is a member of `record`."""
+    is_plain = name.isidentifier() and name.lower() not in _WORDS
+    return f"{{{{ {name if is_plain else f'record[{constant(name)}]'} }}}}"
 
 
 def _parsed(name: str) -> str:

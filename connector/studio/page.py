@@ -19,7 +19,7 @@ from connector.evaluate import words
 from connector.evaluate.figures import Confusion, Evaluation, Standing
 from connector.report.html import COLOURS, ms
 from connector.run.forecast import Forecast
-from connector.studio.draft import TYPES, Draft, OutputColumn
+from connector.studio.draft import TYPES, Draft, OutputColumn, placed
 from connector.studio.session import MOST_VARIANTS, Session
 from connector.studio.table import shown
 
@@ -374,8 +374,7 @@ class Page:
 
     def _insert(self, name: str) -> None:
         field = self._fields["prompt"]
-        word = name if name.isidentifier() else f"record[{name!r}]"
-        field.set_value(f"{field.value or ''}{{{{ {word} }}}}")
+        field.set_value(f"{field.value or ''}{placed(name)}")
         field.run_method("focus")
 
     @ui.refreshable_method

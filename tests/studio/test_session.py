@@ -15,7 +15,7 @@ pytest.importorskip("nicegui", reason="the extra studio is not installed")
 from connector import cli, stores
 from connector.base.errors import ConfigError
 from connector.base.records import Record
-from connector.studio.draft import Draft, OutputColumn
+from connector.studio.draft import Draft, OutputColumn, placed
 from connector.studio.guard import Guard
 from connector.studio.labels import Labels
 from connector.studio.server import report_at
@@ -77,6 +77,12 @@ def test_no_view_shows_a_secret_and_what_is_saved_has_it(options: dict[str, Any]
     draft.put_text(draft.text)
     assert draft.options == {"prompt": "Hello", **options}
     assert draft.copy("B").options == draft.options
+
+
+@pytest.mark.parametrize("name", ["review", "not", "true", "None", "self", "range", "in", "record", "a'b", "x}}y", "ä"])
+def test_a_column_that_is_inserted_is_that_column_whatever_its_name(name: str) -> None:
+    draft = Draft({"url": "http://h/v1", "model": "m", "prompt": f"It says {placed(name)}"})
+    assert "It says fine" in draft.rendered(Record(0, {name: "fine"}), [name]).text
 
 
 def test_a_reference_to_the_environment_is_no_secret() -> None:
