@@ -55,6 +55,9 @@ class Parser(argparse.ArgumentParser):
 
     It takes only whole names of options, so that `--api-key KEY` never runs the key as a command, and masks keys in
     its errors, which quote the arguments.
+
+    An argument that names a file of options may say what they are called, as its attribute `holds`: whoever writes one
+    of them on the command line is told where it belongs.
     """
 
     def __init__(self, prog: str | None = None, *, example: str = "", **settings: Any) -> None:
@@ -121,6 +124,10 @@ class Parser(argparse.ArgumentParser):
             return _KEY_ADVICE
         near = _ELSEWHERE.get(name)
         if near not in self._option_string_actions:
+            held = name.lstrip("-").replace("-", "_")
+            for action in self._actions:
+                if held in getattr(action, "holds", ()):
+                    return f"there is no option {name}: write {held} into the file of {action.option_strings[-1]}"
             near = nearest(name, self._option_string_actions)
         meant = f": did you mean {near}?" if near else ""
         return f"there is no option {name}{meant}"

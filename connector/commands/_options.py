@@ -100,16 +100,16 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
-def add_config(group: Any) -> None:
-    """Adds the config. One that stands before the command counts as well."""
-    group.add_argument(
-        "-c",
-        "--config",
-        metavar="FILE",
-        type=file_path,
-        default=argparse.SUPPRESS,
-        help="the config, as JSON or YAML",
-    )
+def add_config(group: Any, **other: Any) -> None:
+    """Adds the config. One that stands before the command counts as well.
+
+    Args:
+        group: Where it is told.
+        other: Settings of argparse's that differ, as for several configs.
+    """
+    settings = {"metavar": "FILE", "type": file_path, "help": "the config, as JSON or YAML"} | other
+    action = group.add_argument("-c", "--config", default=argparse.SUPPRESS, **settings)
+    action.holds = frozenset(Config.model_fields)  # see `Parser`
 
 
 def add_column(group: Any) -> None:

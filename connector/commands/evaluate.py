@@ -18,7 +18,7 @@ from connector import check, stores
 from connector.base.errors import ConfigError
 from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode, _databases
-from connector.commands._options import add_input, check_output, input_from
+from connector.commands._options import add_config, add_input, check_output, input_from
 from connector.commands._types import count, file_path, new_file_path, percent
 from connector.config.config import Config
 from connector.engines import Stop
@@ -36,15 +36,7 @@ def arguments(parser: Parser) -> None:
     parser.usage = "%(prog)s INPUT... -c A [options]"
     add_input(parser)
     compared, result = parser.group("what is compared"), parser.group("result")
-    compared.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        metavar="FILE",
-        type=file_path,
-        default=argparse.SUPPRESS,
-        help="a config, as JSON or YAML; repeated, each is a variant: A, B, …",
-    )
+    add_config(compared, action="append", help="a config, as JSON or YAML; repeated, each is a variant: A, B, …")
     compared.add_argument(
         "--truth",
         action="append",

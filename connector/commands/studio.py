@@ -17,7 +17,7 @@ from connector.base.errors import ConfigError
 from connector.base.suggestions import there_are
 from connector.base.terminal import write
 from connector.commands import ExitCode, _databases
-from connector.commands._options import STANDARD, add_input, input_from
+from connector.commands._options import STANDARD, add_config, add_input, input_from
 from connector.commands._types import count, file_path
 from connector.config.config import Config
 from connector.config.config_file import read
@@ -37,15 +37,7 @@ def arguments(parser: Parser) -> None:
         if action.dest == "inputs":
             action.nargs, action.required = "*", False
     begun, page = parser.group("what it begins with"), parser.group("page")
-    begun.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        metavar="FILE",
-        type=file_path,
-        default=argparse.SUPPRESS,
-        help="a config, as JSON or YAML; repeated, each is a variant: A, B, C, D",
-    )
+    add_config(begun, action="append", help="a config, as JSON or YAML; repeated, each is a variant: A, B, C, D")
     begun.add_argument("--truth", metavar="COLUMN", help="the column of the input with the right answers")
     begun.add_argument(
         "--labels", metavar="PATH", type=file_path, help="the file that keeps labels (default: INPUT.labels.jsonl)"
