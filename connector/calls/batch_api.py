@@ -107,7 +107,7 @@ class BatchAPI(Protocol):
         """Cancels a batch; what is finished by then is kept."""
 
     def listed(self) -> Iterator[Batch]:
-        """Yields all batches of the account, the newest first."""
+        """Yields all batches of the account, in the order that the server has."""
 
     def download(self, file: str, into: BinaryIO) -> None:
         """Writes a file behind what is in `into` already; one that broke off goes on where it did."""

@@ -207,23 +207,25 @@ def _part_of(name: str, job: dict[str, Any], lines: bytes) -> Part:
 
 
 def found_among(parts: list[Part], batches: Callable[[], Iterator[Batch]]) -> dict[str, Batch]:
-    """Returns the batches of parts, by the parts' names, among those of an account, the newest first.
+    """Returns the batches of parts, by the parts' names, among those of an account.
 
     A batch is known by its metadata, or by its file where the server keeps none. One that failed for want of room is
-    none. The search ends a day before the first of them was made, as clocks differ.
+    none. Where the newest come first, the search ends a day before the first of them was made, as clocks differ.
     """
     names = {part.name for part in parts}
     files = {part.file: part.name for part in parts if part.file}
     since = min((part.at for part in parts), default=0.0) - 86_400
     found: dict[str, Batch] = {}
+    before = 0.0
     for batch in batches():
         name = batch.metadata.get(PART) or files.get(batch.input_file, "")
         if name in names and name not in found and not lacks_room(batch):
             found[name] = batch
             if len(found) == len(names):
                 break
-        if batch.created and batch.created < since:
+        if batch.created and batch.created < min(since, before):
             break
+        before = batch.created
     return found
 
 

@@ -22,13 +22,14 @@ from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
 from connector.base.masking import Masker
 from connector.base.records import IDLE, Outcome, Record, Reply
+from connector.calls.batch_api import Batch
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.batch_providers import MB, PROVIDERS
 from connector.engines import Call, Control, Done, Gauge, Stop, load
-from connector.engines._batch_parts import Ident, Jobs, Part
+from connector.engines._batch_parts import PART, Ident, Jobs, Part, found_among
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item
@@ -463,6 +464,20 @@ def test_a_row_that_comes_after_its_answer_was_read_is_not_asked_for_again() -> 
     assert sorted(each.call.records[0].index for each in done) == [0, 1, 2]
     assert all(isinstance(each.result, Reply) for each in done)
     assert sent == Counter({b"0": 1, b"1": 1, b"2": 1})
+
+
+@pytest.mark.parametrize("is_newest_first", [True, False])
+def test_a_batch_is_found_whichever_end_of_the_list_comes_first(*, is_newest_first: bool) -> None:
+    part = Part("mine")
+    part.at = 1e6
+    all_of_them = [Batch(f"b{number}", "completed", created=1.0 + number) for number in range(1000)]
+    all_of_them.append(Batch("wanted", "in_progress", metadata={PART: "mine"}, created=part.at))
+    asked = iter(all_of_them[:: -1 if is_newest_first else 1])
+    assert found_among([part], lambda: asked)["mine"].id == "wanted"
+    part.name = "never made"
+    asked = iter(all_of_them[:: -1 if is_newest_first else 1])
+    assert found_among([part], lambda: asked) == {}
+    assert len(list(asked)) == (999 if is_newest_first else 0)  # it is not read to its end where that says nothing
 
 
 def test_what_another_run_leaves_behind_after_this_one_began_is_not_asked_for_again(tmp_path: Path) -> None:
