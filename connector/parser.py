@@ -110,6 +110,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with code 2: what is wrong, how it is used, and where to read on."""
+        for action in self._actions:
+            if _is_commands(action) and message.endswith(f" required: {action.metavar}"):
+                message = f"name what to do: {', '.join(action.choices or ())}"
         told = printable(self._mask(message))
         self.exit(2, f"{self.prog}: {told}\n{self.format_usage()}To see all options: {self.prog} --help\n")
 
