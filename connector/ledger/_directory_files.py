@@ -89,7 +89,10 @@ class Files:
         try:
             if self._local is None:
                 self._system, self._folder = pafs.FileSystem.from_uri(url.revealed())
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except OSError as error:  # the bucket's region is asked for where the URL does not say it
+            change = "see that the bucket is there and can be reached, or add its region, as ?region=eu-west-1"
+            raise ConfigError(f"cache: {self._said(error)}: {change}") from None
+        except (pa.ArrowException, ValueError) as error:
             raise ConfigError(f"cache: {self._said(error)}: write it as s3://bucket/folder/") from None
 
     def make_folder(self) -> None:
