@@ -134,7 +134,7 @@ def _patience(stop: engines.Stop) -> Callable[[str], None]:
         if stop.reason is not None:
             raise stop.reason
         if why != told:
-            _LOG.warning(why.replace("%", "%%"))
+            _LOG.warning("%s", why)
         told = why
 
     return waiting

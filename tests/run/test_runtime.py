@@ -98,7 +98,7 @@ def test_a_stop_ends_the_waiting_for_a_ledger(tmp_path: Path, caplog: pytest.Log
             return Interrupted(15) if self.looks > 2 else None
 
     plan = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}"))
-    path = tmp_path / "run.ledger"
+    path = tmp_path / "100 % run.ledger"
     with SqliteLedger(path), pytest.raises(Interrupted):
         Runtime(plan, path, stop=Later())
     told = [record.getMessage() for record in caplog.records]
