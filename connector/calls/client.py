@@ -66,6 +66,7 @@ class Client:
         self._mask = mask
         self._clock = clock
         self._room = room
+        self._decode: Callable[[bytes | str], Any] = numbers.loads if endpoint.HAS_EXACT_NUMBERS else orjson.loads
 
     def __call__(self, body: bytes) -> Reply:
         """Sends `body` and returns the final reply: a 2xx whose body is an object, or a refusal of this request alone.
@@ -99,7 +100,7 @@ class Client:
                 latency_ms=int((self._clock.monotonic() - started) * 1000),
                 sends=response.sends,
             )
-            return reply._replace(size=_handed_over(entered)) if reply.body is content else reply
+            return reply._replace(size=_handed_over(entered)) if entered and reply.body is content else reply
         except ConnectorError as error:
             error.sends = response.sends if response else error.sends
             self._mask.error(error)
@@ -135,10 +136,6 @@ class Client:
         if isinstance(body, dict):
             return kept(body, self._mask, data)
         return kept(whole(data, kind, self._mask), self._mask)
-
-    @property
-    def _decode(self) -> Callable[[bytes | str], Any]:
-        return numbers.loads if self._endpoint.HAS_EXACT_NUMBERS else orjson.loads
 
     def _enter(self, size: int, response: Response, entered: list[int]) -> None:
         """Waits until there is room for a reply that has been read to its end: its connection need not wait as well."""
