@@ -15,10 +15,13 @@ _NOTHING: Final = "n/a"
 
 
 def template(package: str | None, name: str) -> Template:
-    """Returns a package's template. It can name `style`, the look of all pages."""
+    """Returns a package's template. It can name what all pages share: `head`, what browsers are told, and `style`."""
     text = files(package or __package__).joinpath(name).read_text(encoding="utf-8")
-    return _ENVIRONMENT.from_string(text, globals={"style": Markup(STYLE)})  # noqa: S704 - a file of ours
+    return _ENVIRONMENT.from_string(text, globals={"head": Markup(HEAD), "style": Markup(STYLE)})  # noqa: S704 - files of ours
 
+
+HEAD: Final = files(__package__).joinpath("head.html").read_text(encoding="utf-8").strip()
+"""What browsers are told of pages: that they load nothing and send nothing, for one thing."""
 
 COLOURS: Final = files(__package__).joinpath("colours.css").read_text(encoding="utf-8")
 """The colours of pages, light and dark, as variables of CSS."""
