@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -74,9 +75,10 @@ def run(argv: Sequence[str]) -> int:
     if not (parsed.verb or parsed.flag or parsed.config):
         parser.error("name a command, or give --config FILE for a Singer mapper")
     try:
-        return (
-            _serve(parsed) if parsed.is_platform and not _is_person(parsed) else commands.load(parsed.verb).run(parsed)
-        )
+        if parsed.is_platform and not _is_person(parsed):
+            return _serve(parsed)
+        _bound_memory()
+        return commands.load(parsed.verb).run(parsed)
     except ConnectorError as error:
         write(sys.stderr, f"{PROGRAM}: {mask(error.message)}\n")
         return _code(error)
@@ -96,6 +98,12 @@ def run(argv: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - its text may hold a secret, so Python must not print it
         write(sys.stderr, _unforeseen(error))
         return ExitCode.UNFORESEEN
+
+
+def _bound_memory() -> None:
+    """Has memory that is freed given back. What it takes is loaded only where rows may come: `spec` needs none."""
+    with suppress(ImportError):  # a Python without ctypes
+        import_module("connector.base.memory").give_back()
 
 
 def _is_utf8(word: str) -> bool:
@@ -158,6 +166,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         output = MessageWriter(stdout.write, stdout.flush)
         if verb in ("spec", "about"):
             return dialect.serve(arguments, import_module("connector.config.spec"), output)
+        _bound_memory()
         connector = import_module("connector.connector").Connector(is_shared=True)
         with interruptible(connector.stop):
             return dialect.serve(arguments, connector, output)

@@ -34,6 +34,7 @@ SLOW: Final = (
         "test_docs_recipes.py",
         "test_endpoint.py",
         "test_keys.py",
+        "test_memory_of_replies.py",
         "test_recipes.py",
         "test_secrets.py",
         "test_shared_ledgers.py",

@@ -14,8 +14,12 @@ from connector.base.errors import ReplyError
 _DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
 
-_OBJECT, _ITEM = 72, 32  # bytes of memory that an object or a list, and a value in it, take at least
-_COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a reply may take
+_OBJECT, _ITEM, _NAME = 72, 32, 100  # bytes of memory that an object or a list, a value in it, and its name take
+_WIDER: Final = 3  # bytes more for each byte of a text: one character beyond 16 bits makes all of it four bytes wide
+_KEPT: Final = 64  # bytes of memory that an event, or a text, an object or a list in it, leaves at least
+_PLACE: Final = 8
+_COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a reply may take, and so long be framed
+_DELTA: Final = "delta"  # the name of the piece of a text, where it is not inside a choice
 
 SMALL: Final = 1 << 16
 """Bytes of JSON that cost little memory, whatever they hold."""
@@ -40,20 +44,77 @@ class Allowance:
         most: The bytes that the reply may have; JSON such as `[{},{},{},…]` takes over thirty times its own.
 
     Attributes:
-        taken: Bytes of memory so far, about. Brackets and commas in texts count too, but are rare there.
+        taken: Bytes of memory so far, about. Brackets, colons and commas in texts count too, but are rare there.
+        most_framed: Bytes that a stream may have.
     """
 
     def __init__(self, most: int) -> None:
         self._most = _COSTLIER * most
         self._size = 0
+        self._kept = 0
+        self._before: dict[str, Any] = {}
         self.taken = 0
+
+    @property
+    def most(self) -> int:
+        """Bytes of memory that a reply may take, and bytes that a stream of pieces may have."""
+        return self._most
 
     def take(self, data: bytes) -> None:
         """Counts a piece of JSON. Raises `ReplyError` for too much."""
-        self._size += len(data)
-        self.taken += _OBJECT * (data.count(b"{") + data.count(b"[")) + _ITEM * data.count(b",")
+        self.count(data)
         if self.taken > self._most and self._size > SMALL:
-            raise ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
+            raise _too_many()
+
+    def count(self, data: bytes) -> None:
+        """Counts a piece of JSON that leaves little behind, which `keep` bounds."""
+        self._size += len(data)
+        self.taken += (
+            _OBJECT * (data.count(b"{") + data.count(b"[")) + _ITEM * data.count(b",") + _NAME * data.count(b":")
+        )
+        if not data.isascii() or b"\\u" in data:
+            self.taken += _WIDER * len(data)
+
+    def keep(self, event: dict[str, Any]) -> None:
+        """Counts what an event of a stream leaves behind, whose events say the same again around each piece of a text.
+
+        Raises `ReplyError` for too much.
+        """
+        before = self._before
+        self._kept += _KEPT
+        for name, value in event.items():
+            if name not in before:
+                self._kept += _NAME
+            if not isinstance(value, str) or name == _DELTA or before.get(name) != value:
+                self._kept += _added(value, before.get(name))
+        before |= event
+        if self._kept > self._most:
+            raise _too_many()
+
+
+def _too_many() -> ReplyError:
+    return ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
+
+
+def _added(value: Any, before: Any, lists: int = 1) -> int:
+    """Returns the bytes of memory that a value leaves behind, one that takes the place of the value before."""
+    if isinstance(value, dict) and isinstance(before, dict):
+        return sum(
+            _added(each, before[name], lists) if name in before else _NAME + _weight(each)
+            for name, each in value.items()
+        )
+    if lists and isinstance(value, list) and isinstance(before, list) and len(value) == len(before) == 1:
+        return _added(value[0], before[0], 0)
+    return _weight(value)
+
+
+def _weight(value: Any) -> int:
+    """Returns the bytes of memory that the texts, objects and lists in a value take, about."""
+    if isinstance(value, str):
+        return _KEPT + len(value) * (1 if value.isascii() else 1 + _WIDER)
+    if isinstance(value, dict):
+        return _KEPT + _NAME * len(value) + sum(map(_weight, value.values()))
+    return _KEPT + _PLACE * len(value) + sum(map(_weight, value)) if isinstance(value, list) else 0
 
 
 def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads) -> Any:

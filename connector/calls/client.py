@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from itertools import chain
 from typing import Any, Final
 
@@ -22,8 +24,9 @@ from connector.base.records import Reply, is_ok
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
+from connector.http.http1 import inflated
 from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
-from connector.http.transport import Response, Transport
+from connector.http.transport import Response, Transport, joined_chunks, too_large
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import read_error, readable
 
@@ -113,22 +116,22 @@ class Client:
 
     def _read(self, response: Response, entered: list[int]) -> dict[str, Any]:
         if not is_ok(response.status):
-            return {"error": response.read()}
-        kind = response.headers.get("content-type", "").lower()
+            return {"error": _beginning(response.chunks())}
+        kind, most = response.headers.get("content-type", "").lower(), self._transport.max_response_bytes
         if "event-stream" in kind:
-            chunks = response.chunks()
+            chunks = response.chunks(Allowance(most).most)
             head = _head(chunks)
             if is_stream(head, kind):
                 return self._folded(chain((head,), chunks), response, entered)
-            data = b"".join((head, *chunks))
+            data = joined_chunks(chain((head,), chunks), most)
         else:
             data = response.read()
             if not data.startswith(b"{") and is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]), response, entered)
         if len(data) > SMALL:
-            allowance = Allowance(self._transport.max_response_bytes)
+            allowance = Allowance(most)
             allowance.take(data)
-            self._enter(len(data) + allowance.taken, response, entered)
+            self._enter(2 * len(data) + allowance.taken, response, entered)  # as it came, and its texts
         try:
             body = self._decode(data)
         except ValueError:
@@ -144,28 +147,39 @@ class Client:
             self._room.enter(size)
             entered.append(size)
 
-    def _afforded(self, chunks: Iterator[bytes], response: Response, entered: list[int]) -> Iterator[bytes]:
-        """Yields the chunks of a stream. What a large one has left is kept packed until there is room for all of it."""
-        allowance = Allowance(self._transport.max_response_bytes)
+    def _afforded(
+        self, chunks: Iterator[bytes], allowance: Allowance, response: Response, entered: list[int]
+    ) -> Iterator[bytes]:
+        """Yields the chunks of a stream. What a large one has left is kept packed until there is room for all of it.
+
+        Packed, it may be as large as any reply: streams of short pieces say the same again and again.
+        """
         for chunk in chunks:
-            allowance.take(chunk)
+            allowance.count(chunk)
             if allowance.taken > MODEST:
                 break
             yield chunk
         else:
             return
-        packer, unpacker = zlib.compressobj(_FASTEST), zlib.decompressobj()
-        packed = [packer.compress(chunk)]
+        most, packer = self._transport.max_response_bytes, zlib.compressobj(_FASTEST)
+        packed = deque([packer.compress(chunk)])
+        size = len(packed[0])
         for chunk in chunks:
-            allowance.take(chunk)
+            allowance.count(chunk)
             packed.append(packer.compress(chunk))
+            size += len(packed[-1])
+            if size > most:
+                raise too_large(most)
         packed.append(packer.flush())
-        self._enter(allowance.taken, response, entered)
-        yield from map(unpacker.decompress, packed)
+        self._enter(min(allowance.taken, allowance.most), response, entered)
+        yield from inflated(_taken(packed), "deflate")
 
     def _folded(self, chunks: Iterator[bytes], response: Response, entered: list[int]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
-        stream = _Stream(self._afforded(chunks, response, entered), self._endpoint, self._mask, self._decode)
+        most = self._transport.max_response_bytes
+        allowance = Allowance(most)
+        afforded = self._afforded(chunks, allowance, response, entered)
+        stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
         if stream.failure:
             return kept(stream.failure, self._mask)
@@ -185,9 +199,17 @@ class _Stream:
     """
 
     def __init__(
-        self, chunks: Iterator[bytes], endpoint: Endpoint, mask: Masker, decode: Callable[[bytes | str], Any]
+        self,
+        chunks: Iterator[bytes],
+        allowance: Allowance,
+        most: int,
+        endpoint: Endpoint,
+        mask: Masker,
+        decode: Callable[[bytes | str], Any],
     ) -> None:
         self._chunks = chunks
+        self._allowance = allowance
+        self._most = most
         self._endpoint = endpoint
         self._decode = decode
         self._mask = mask
@@ -210,6 +232,8 @@ class _Stream:
             if name == ERROR:
                 self.failure = self.failure or told_by(content)
                 continue
+            if len(content) > SMALL:
+                Allowance(self._most).take(content)
             try:
                 frame = loads(content, self._decode)
             except DepthError as error:
@@ -224,7 +248,15 @@ class _Stream:
                     continue
                 self.failure = self.failure or failure_of(frame, self._endpoint)
             if not self.failure:
+                if self._allowance.taken > MODEST:
+                    self._allowance.keep(frame)
                 yield frame
+
+
+def _taken(parts: deque[bytes]) -> Iterator[bytes]:
+    while parts:
+        if part := parts.popleft():
+            yield part
 
 
 def _handed_over(entered: list[int]) -> int:
@@ -302,14 +334,24 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
     return value
 
 
+def _beginning(chunks: Iterator[bytes]) -> bytes:
+    """Returns what an error says: as much of it as may hold a message."""
+    told = BytesIO()
+    for chunk in chunks:
+        told.write(chunk)
+        if told.tell() > MODEST:
+            break
+    return told.getvalue()
+
+
 def _head(chunks: Iterator[bytes]) -> bytes:
     """Returns a stream up to the first chunk that is not blank: JSON begins with a brace, events never do."""
-    head: list[bytes] = []
+    head = BytesIO()
     for chunk in chunks:
-        head.append(chunk)
+        head.write(chunk)
         if chunk.strip(BLANK):
             break
-    return b"".join(head)
+    return head.getvalue()
 
 
 def _text(data: bytes, content_type: str) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from connector.base.decoding import joined, loads
 from connector.endpoints import usage_elsewhere
-from connector.endpoints._shapes import as_dict, as_list, index_of, text_of, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, check_parts, index_of, text_of, text_or_none
 from connector.replies.inline_errors import says_nothing
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
@@ -42,6 +42,7 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
                         index = index_of(chunk)
                         choice = choices.get(index)
                         if choice is None:
+                            check_parts(len(choices))
                             choice = choices[index] = _Choice(index)
                         choice.add(chunk)
             elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
@@ -116,6 +117,7 @@ class _Choice:
         if call is None:
             call = self.known.get((index, None))  # the last one
             if call is None or call.is_followed_by(piece, beside=call.place >= before):
+                check_parts(len(self.calls))
                 call = _Call(index, len(self.calls))
                 self.calls.append(call)
         for at in {index, None}:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from connector.base.decoding import joined
-from connector.endpoints._shapes import as_dict, as_list, text_or_none
+from connector.endpoints._shapes import as_dict, as_list, check_parts, text_or_none
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _OPEN: Final = ("in_progress", "queued")
@@ -69,19 +69,24 @@ class _Output:
     def __init__(self) -> None:
         self._items: dict[_Key, _Item] = {}
         self._places: dict[str, int] = {}
+        self._parts = 0
 
     def add(self, kind: str, event: dict[str, Any]) -> None:
         name, _, step = kind.rpartition(".")
         piece = _PIECES.get(name)
         if piece is not None:
-            self._item(event, event.get("item_id"), piece.item).add_text(piece, step, event)
+            item = self._item(event, event.get("item_id"), piece.item)
+            self._parts += item.add_text(piece, step, event)
         elif name == "response.output_item":
             given = as_dict(event.get("item"))
             self._item(event, given.get("id"), text_or_none(given.get("type")) or "message").given |= given
         elif name == "response.content_part":
             part = as_dict(event.get("part"))
             kept = "reasoning" if part.get("type") == "reasoning_text" else "message"
-            self._item(event, event.get("item_id"), kept).parts["content", _place(event)] = part
+            parts = self._item(event, event.get("item_id"), kept).parts
+            self._parts += ("content", _place(event)) not in parts
+            parts["content", _place(event)] = part
+        check_parts(self._parts + len(self._items))
 
     def _item(self, event: dict[str, Any], name: object, kind: str) -> _Item:
         """Returns the item that an event is about: by its index, else by its id, else the only one of its type."""
@@ -112,15 +117,20 @@ class _Item:
         self.parts: dict[tuple[str, int], dict[str, Any]] = {}
         self.texts: dict[tuple[_Piece, int], list[str]] = {}
 
-    def add_text(self, piece: _Piece, step: str, event: dict[str, Any]) -> None:
-        """Adds a piece of a text, or replaces the text by the whole one, which comes at its end."""
+    def add_text(self, piece: _Piece, step: str, event: dict[str, Any]) -> bool:
+        """Adds a piece of a text, or replaces the text by the whole one, which comes at its end.
+
+        Returns whether it is a new text.
+        """
         place = (piece, _place(event))
+        is_new = place not in self.texts
         text = event.get("delta" if step == "delta" else piece.text)
         if isinstance(text, str) and text:
             if step == "delta":
                 self.texts.setdefault(place, []).append(text)
             else:
                 self.texts[place] = [text]
+        return is_new and place in self.texts
 
     def whole(self) -> dict[str, Any]:
         item, parts = dict(self.given), dict(self.parts)

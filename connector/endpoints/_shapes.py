@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from connector.base.errors import ReplyError
+
 
 def as_dict(value: object) -> dict[str, Any]:
     """Returns an object as it is, and an empty one for anything else."""
@@ -48,6 +50,16 @@ def _null_among(item: dict[str, Any], names: tuple[str, ...]) -> str | None:
         if inner is not None:
             return f"{name}.{inner}"
     return None
+
+
+MOST_PARTS: Final = 1 << 16
+"""Choices, items or tool calls that a stream may have: each takes a kilobyte of memory while its pieces arrive."""
+
+
+def check_parts(count: int) -> None:
+    """Raises `ReplyError` for a stream of more parts than there may be."""
+    if count > MOST_PARTS:
+        raise ReplyError(f"the reply has more than {MOST_PARTS:,} parts: ask for less at once")
 
 
 def index_of(item: dict[str, Any]) -> int:

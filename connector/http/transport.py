@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from io import BytesIO
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -30,6 +31,24 @@ MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = {"GET": {301, 302, 303, 307, 308}, "POST": {307, 308}}
 _NO_FIELDS: Final[Mapping[str, str]] = {}
 _FRAMING: Final = {"content-length", "transfer-encoding"}
+
+
+def too_large(most: int) -> ReplyError:
+    """Returns the error for a reply of more bytes than it may have."""
+    return ReplyError(f"the reply is larger than max_response_bytes = {most}")
+
+
+def joined_chunks(chunks: Iterable[bytes], most: int) -> bytes:
+    """Returns a body in one piece, in the memory of that: a list of its chunks takes far more where they are tiny.
+
+    Raises `ReplyError` for more than `most` bytes.
+    """
+    body = BytesIO()
+    for chunk in chunks:
+        body.write(chunk)
+        if body.tell() > most:
+            raise too_large(most)
+    return body.getvalue()
 
 
 class Response:
@@ -58,7 +77,7 @@ class Response:
 
     def read(self) -> bytes:
         """Returns the whole decoded body. Raises as `chunks` does."""
-        return b"".join(self.chunks())
+        return joined_chunks(self.chunks(), self._limit)
 
     def chunks(self, most: float | None = None) -> Iterator[bytes]:
         """Yields the decoded body as it arrives; once it is read to its end, the connection can be used again.
@@ -71,7 +90,7 @@ class Response:
             for data in self._raw.stream():
                 size += len(data)
                 if size > limit:
-                    raise ReplyError(f"the reply is larger than max_response_bytes = {limit}")
+                    raise too_large(self._limit)
                 yield data
         except (urllib3_errors.HTTPError, OSError) as error:
             raise self._explain(error) from error

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 from connector.base.records import IDLE, Message, Outcome, Record
 from connector.run.pipeline import Item, Result
+
+_VALUE: Final = 32  # bytes of a number
 
 Results = Generator[Result, None, None]
 
 WINDOW: Final = 10_000
 """How many outcomes may wait for an earlier one."""
+
+ROOM: Final = 1 << 26
+"""Bytes, about, that the columns of those may have before no more input is taken."""
 
 
 def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) -> Results:
@@ -21,12 +26,13 @@ def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) ->
     A record that `run` leaves without an outcome (it was stopped) ends the sequence.
     """
     held: dict[int, Outcome | Message] = {}
+    size = 0
     expected: int | None = None
 
     def gated() -> Iterator[Item]:
         nonlocal expected
         for item in items:
-            while len(held) >= WINDOW:
+            while len(held) >= WINDOW or size >= ROOM:
                 yield IDLE
             if expected is None and isinstance(item, Record | Message):
                 expected = item.index
@@ -37,7 +43,28 @@ def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) ->
             if not isinstance(result, Outcome | Message):
                 yield result
                 continue
-            held[result.record.index if isinstance(result, Outcome) else result.index] = result
+            index = result.record.index if isinstance(result, Outcome) else result.index
+            if index == expected:
+                yield result
+                expected = index + 1
+            else:
+                held[index] = result
+                size += _size(result)
             while expected in held:
-                yield held.pop(expected)
+                result = held.pop(expected)  # noqa: PLW2901 - the next one in order
+                size -= _size(result)
+                yield result
                 expected += 1
+
+
+def _size(result: Outcome | Message) -> int:
+    """Returns the bytes, about, of what a result keeps in memory beside its row."""
+    return _weight(result.columns) if isinstance(result, Outcome) else len(result.line)
+
+
+def _weight(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_weight, value.values()))
+    return sum(map(_weight, value)) if isinstance(value, list) else _VALUE

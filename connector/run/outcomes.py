@@ -173,7 +173,8 @@ class Outcomes:
         if not self._reads:
             return {}
         answer = self._endpoint.answer(reply.body)
-        values = self._endpoint.values(reply.body) if self._reads_values else {}
+        is_answer = answer.status is Status.SUCCESS
+        values = self._endpoint.values(reply.body) if self._reads_values and is_answer else {}
         context = {**reply.body, **values, "content": answer.content}
         if self._reads_parsed:
             with suppress(ReplyError):

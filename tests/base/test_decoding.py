@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
+import orjson
 import pytest
 
-from connector.base.decoding import DepthError, loads
+from connector.base.decoding import Allowance, DepthError, loads
 
 
 @pytest.mark.parametrize("within", ["[[[[[", '"[', "\\", '\\"{'])
@@ -20,3 +22,32 @@ def test_brackets_within_texts_are_no_levels(within: str) -> None:
 def test_a_hundred_levels_are_the_most_whatever_else_is_wrong(levels: int, end: str) -> None:
     with pytest.raises(DepthError):
         loads("[" * levels + '"a"' + end + "]" * levels)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" + ",".join(["{}"] * 20_000) + "]",
+        "[" + ",".join(["[]"] * 20_000) + "]",
+        "[" + ",".join(map(str, range(300, 20_000))) + "]",
+        "[" + ",".join(f'"{number:x}y"' for number in range(20_000)) + "]",
+        "{" + ",".join(f'"{number:x}":{number}' for number in range(20_000)) + "}",
+        "[" + ",".join(f'{{"a{number:x}":{{}}}}' for number in range(20_000)) + "]",
+        "[" + ",".join('{"a":"bcd","c":[1.5]}' for _ in range(10_000)) + "]",
+        '"' + "a" * 99_999 + '\\ud83d\\ude00"',
+        '"' + "a" * 99_999 + '\U0001f600"',
+    ],
+    ids=lambda value: value[:12],
+)
+def test_what_a_reply_is_counted_as_is_about_what_it_takes(value: str) -> None:
+    data = value.encode()
+    allowance = Allowance(10**9)
+    allowance.take(data)
+    tracemalloc.start()
+    try:
+        decoded = orjson.loads(data)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert decoded
+    assert 0.6 * taken < allowance.taken + len(data) < 4 * taken

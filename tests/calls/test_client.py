@@ -35,7 +35,7 @@ from connector.base.masking import Masker, spellings
 from connector.base.records import Reply, Status
 from connector.base.values import text
 from connector.calls.client import Client
-from connector.http.transport import Settings, Transport
+from connector.http.transport import Settings, Transport, joined_chunks
 from connector.ledger.sqlite import SqliteLedger
 from connector.replies.refusals import error_of, is_filtered
 from tests.endpoint import Endpoint, answer_to
@@ -642,6 +642,62 @@ def test_a_large_reply_of_text_or_numbers_is_no_such(canned: Canned) -> None:
     choice = {"message": {"content": "One, two; {three} and four, said the fox to the hen. " * 15_000}}
     vectors = [{"embedding": [0.123456789012345678 + number for number in range(1000)]} for _ in range(8)]
     assert canned(json.dumps({"choices": [choice], "data": vectors})).status == 200
+
+
+def test_a_stream_of_many_short_pieces_may_be_longer_than_a_reply(canned: Canned) -> None:
+    around = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "usage": None}
+    piece = event(around | {"choices": [{"index": 0, "delta": {"role": "assistant", "content": " to"}}]})
+    reply = canned(piece * 12_000 + delta("", "stop") + b"data: [DONE]\n\n", SSE)
+    assert content_of(reply) == " to" * 12_000
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        '{"choices":[{"delta":{"tool_calls":[{"index":%d,"function":{"name":"f"}}]}}]}',
+        '{"choices":[{"delta":{},"logprobs":{"content":[{},{},{},{}]}}]}',
+        '{"choices":[{"delta":{"x":[{},{},{}]}}]}',
+        '{"choices":[],"x%d":1}',
+    ],
+)
+def test_a_stream_that_leaves_far_more_than_a_reply_may_take_is_refused(canned: Canned, part: str) -> None:
+    pieces = [f"data: {part % number if '%' in part else part}\n\n" for number in range(50_000)]
+    tracemalloc.start()
+    try:
+        told = canned.error("".join([*pieces, DONE.decode()]), SSE).message
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "too many values" in told or "larger than" in told
+    assert peak < 15_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        ("chat", ({"choices": [{"index": n, "delta": {}}]} for n in range(70_000))),
+        ("chat", ({"choices": [{"delta": {"tool_calls": [{"index": n}]}}]} for n in range(70_000))),
+        ("responses", ({"type": "response.output_item.added", "output_index": n, "item": {}} for n in range(70_000))),
+        ("responses", ({"type": "response.refusal.delta", "content_index": n, "delta": "a"} for n in range(70_000))),
+        ("responses", ({"type": "response.content_part.added", "content_index": n, "part": {}} for n in range(70_000))),
+    ],
+)
+def test_a_stream_has_only_so_many_parts(path: str, events: Iterator[dict[str, Any]]) -> None:
+    with pytest.raises(ReplyError, match="the reply has more than 65,536 parts: ask for less at once"):
+        endpoints.load(path).fold(events)
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_body_takes_its_own_memory_however_small_its_pieces_are(size: int) -> None:
+    tracemalloc.start()
+    try:
+        assert len(joined_chunks((bytes(size) for _ in range(10**6 // size)), 10**6)) == 10**6
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_500_000
+    with pytest.raises(ReplyError, match="larger than max_response_bytes = 10"):
+        joined_chunks(iter([b"x" * 6, b"x" * 6]), 10)
 
 
 @pytest.mark.parametrize("kind", ["chat", "completions", "responses", "embeddings", "images"])

@@ -250,6 +250,7 @@ def test_whatever_a_reply_is_it_becomes_the_outcome_of_its_row(kind: str, has_sc
         reply = Reply(200, body, {})
         for plan in plans:
             outcome = plan.outcomes.of(record, reply, b"key")
+            assert isinstance(plan.outcomes.lacking(reply), dict)
             assert outcome.record is record
             assert set(outcome.columns) == set(plan.columns)
             error = outcome.provenance.error

@@ -50,8 +50,9 @@ def test_messages_keep_their_place_among_the_records_and_checkpoints_pass_at_onc
     assert results[1:] == [outcome(Record(0, {})), Message(1, b"a"), outcome(Record(2, {})), Message(3, b"b")]
 
 
-def test_a_slow_row_holds_the_input_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "WINDOW", 10)
+@pytest.mark.parametrize(("bound", "most"), [("WINDOW", 10), ("ROOM", 950)])
+def test_a_slow_row_holds_the_input_back(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    monkeypatch.setattr(ordering, bound, most)
     taken: list[Record] = []
 
     def slow_first(items: Iterator[Item]) -> Generator[Result, None, None]:
@@ -62,14 +63,16 @@ def test_a_slow_row_holds_the_input_back(monkeypatch: pytest.MonkeyPatch) -> Non
                 break
             assert isinstance(item, Record)
             taken.append(item)
-            yield outcome(item)
+            yield outcome(item)._replace(
+                columns={"text": "x" * 60, "list": [1, {"a": "bcd"}], "null": None}
+            )  # 127 bytes
         yield outcome(first)
         for item in items:
             if isinstance(item, Record):
                 yield outcome(item)
 
     results = list(in_order((Record(row, {}) for row in range(100)), slow_first))
-    assert len(taken) == 10
+    assert len(taken) == (10 if bound == "WINDOW" else 8)
     assert [result.record.index for result in results if isinstance(result, Outcome)] == list(range(100))
 
 

@@ -121,7 +121,8 @@ class RunOptions(BaseModel):
         default=16 * 2**20,
         ge=1024,
         title="Largest reply",
-        description="The most bytes of a decoded reply; four times as many for images and embeddings.",
+        description="The most bytes of a reply, decompressed; four times as many for images and embeddings. A stream, "
+        "whose short pieces say the same again and again, may have four times as many.",
     )
     endpoint_id: str | None = Field(
         default=None,

@@ -1,0 +1,24 @@
+"""Gives memory that is no longer used back to the system, where the C library is glibc."""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import suppress
+from typing import Final
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+_ARENAS: Final = 2  # for all threads together: only one of them runs at a time
+_LARGE: Final = 1 << 20  # bytes from which on a block is the system's own, and goes back as soon as it is free
+
+
+def give_back() -> None:
+    """Bounds what this process keeps of memory that it has freed.
+
+    glibc keeps up to eight arenas for each core and, once large blocks have been freed, blocks of 32 MiB in them: after
+    a few large replies, that is as much as is in use.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE)
