@@ -27,6 +27,18 @@ def test_spec_needs_none_of_what_only_a_run_needs() -> None:
     assert loaded == "[]"
 
 
+@pytest.mark.parametrize("command", ["enrich", "preview", "check"])
+def test_a_run_loads_nothing_that_only_some_runs_need(command: str) -> None:
+    script = (
+        f"import sys; from connector.commands import {command}; from connector import Config; "
+        "Config(url='http://host/v1', model='m', prompt='{{ text }}', concurrency=8, prices={'input': 1}); "
+        "some = {'jsonschema', 'jsonschema_rs', 'referencing', 'attr', 'duckdb', 'pyarrow', 'sqlalchemy', 'yaml'}; "
+        "print(sorted(some & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(["--help"])

@@ -15,11 +15,14 @@ _DEEPEST: Final = 100  # levels; their schema has twice as many, its message a f
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
 
 _OBJECT, _ITEM, _NAME = 72, 32, 100  # bytes of memory that an object or a list, a value in it, and its name take
+_SIZES: Final = ((b"{", _OBJECT), (b"[", _OBJECT), (b",", _ITEM), (b":", _NAME))
 _WIDER: Final = 3  # bytes more for each byte of a text: one character beyond 16 bits makes all of it four bytes wide
 _KEPT: Final = 64  # bytes of memory that an event, or a text, an object or a list in it, leaves at least
 _PLACE: Final = 8
 _COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a reply may take, and so long be framed
 _DELTA: Final = "delta"  # the name of the piece of a text, where it is not inside a choice
+
+_SPARSE: Final = 512  # bytes between two, on average
 
 SMALL: Final = 1 << 16
 """Bytes of JSON that cost little memory, whatever they hold."""
@@ -69,10 +72,8 @@ class Allowance:
     def count(self, data: bytes) -> None:
         """Counts a piece of JSON that leaves little behind, which `keep` bounds."""
         self._size += len(data)
-        self.taken += (
-            _OBJECT * (data.count(b"{") + data.count(b"[")) + _ITEM * data.count(b",") + _NAME * data.count(b":")
-        )
-        if not data.isascii() or b"\\u" in data:
+        self.taken += sum(size * occurrences(data, sign) for sign, size in _SIZES)
+        if not data.isascii() or (b"\\" in data and b"\\u" in data):
             self.taken += _WIDER * len(data)
 
     def keep(self, event: dict[str, Any]) -> None:
@@ -117,6 +118,19 @@ def _weight(value: Any) -> int:
     return _KEPT + _PLACE * len(value) + sum(map(_weight, value)) if isinstance(value, list) else 0
 
 
+def occurrences(data: bytes, sign: bytes) -> int:
+    """Returns how often a byte is there. `find` skips what lies between over ten times as fast as `count` does.
+
+    That helps where there are few, as in the JSON of packed vectors; where there turn out to be many, it counts.
+    """
+    at = -1
+    for found in range(len(data) // _SPARSE):
+        at = data.find(sign, at + 1)
+        if at < 0:
+            return found
+    return data.count(sign, at + 1) + len(data) // _SPARSE
+
+
 def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads) -> Any:
     """Decodes JSON. Accepts half of a surrogate pair, since a stream may cut an emoji in two, but not NaN.
 
@@ -142,7 +156,7 @@ def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads
 def is_too_deep(value: Any, source: bytes | str) -> bool:
     """Returns whether JSON, decoded from `source`, is nested too deeply to be written: orjson reads more levels."""
     if isinstance(source, bytes):
-        opened = source.count(b"[") + source.count(b"{")
+        opened = occurrences(source, b"[") + occurrences(source, b"{")
     else:
         opened = source.count("[") + source.count("{")
     return opened > _DEEPEST and _is_too_deep(value)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from jsonschema import Draft7Validator
 from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
 from requests.utils import get_auth_from_url
 
@@ -21,13 +21,15 @@ from connector import endpoints
 from connector.base import schemas
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import looks_secret, secrets_of_header
+from connector.base.records import JSON
 from connector.config.batch_providers import provider_of
 from connector.config.config_file import read
+from connector.config.fitting import surely_fits
 from connector.config.given import as_text, from_environment, undecodable
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
-from connector.config.problems import known, of_schema, of_validation, unknown
+from connector.config.problems import known, of_validation, unknown
 from connector.config.spec import spec
 from connector.ledger import Url, location_of
 
@@ -85,7 +87,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
         if given.get("api_key_command") and given.get("api_key"):
             raise ConfigError([Problem("api_key_command", "makes the key, and api_key is set as well: remove one")])
         try:
-            problems = [*unknown(given, cls), *of_schema(Draft7Validator(spec()).iter_errors(as_text(given)))]
+            problems = [*unknown(given, cls), *_unfit(as_text(given))]
         except RecursionError:
             raise ConfigError(_TOO_DEEP) from None
         wrong = {problem.path.partition(".")[0].partition("[")[0] for problem in problems}
@@ -190,6 +192,15 @@ class Config(RunOptions, TableOptions, RequestOptions):
             *_credentials(self.proxy),
             *_of_ledger(self.cache),
         ]
+
+
+def _unfit(given: dict[str, JSON]) -> list[Problem]:
+    """Returns what does not fit the spec. The library that can tell is large, so it is imported only where it must."""
+    schema = spec()
+    if surely_fits(given, schema):
+        return []
+    found: list[Problem] = import_module("connector.config.spec_problems").problems_of(given, schema)
+    return found
 
 
 def _against_batches(config: Config) -> list[Problem]:

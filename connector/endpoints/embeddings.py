@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from binascii import a2b_base64
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -13,6 +12,7 @@ from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
+from connector.base.vectors import unpacked
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
 from connector.endpoints._defaults import (
     COSTLY,
@@ -223,7 +223,7 @@ def _decoded(text: str) -> Any:
     try:
         if text.lstrip().startswith("["):
             return loads(text)
-        data = a2b_base64(text, strict_mode=True)
+        data = unpacked(text)
     except ValueError:
         raise ValueError("the reply's embedding is a text that is neither base64 nor JSON") from None
     if len(data) % _FLOAT:

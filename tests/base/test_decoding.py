@@ -7,8 +7,10 @@ import tracemalloc
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from connector.base.decoding import Allowance, DepthError, loads
+from connector.base.decoding import Allowance, DepthError, loads, occurrences
 
 
 @pytest.mark.parametrize("within", ["[[[[[", '"[', "\\", '\\"{'])
@@ -51,3 +53,8 @@ def test_what_a_reply_is_counted_as_is_about_what_it_takes(value: str) -> None:
         tracemalloc.stop()
     assert decoded
     assert 0.6 * taken < allowance.taken + len(data) < 4 * taken
+
+
+@given(st.lists(st.sampled_from([b"{", b"a" * 700, b"{" * 9]), max_size=40).map(b"".join))
+def test_signs_are_counted_whether_there_are_few_or_many(data: bytes) -> None:
+    assert occurrences(data, b"{") == data.count(b"{")

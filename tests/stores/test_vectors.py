@@ -90,6 +90,11 @@ def test_row_groups_and_batches_keep_the_order_of_many_rows(tmp_path: Path) -> N
     assert table["id"].to_pylist() == [number for number in numbers if number % 7]
 
 
+def test_a_row_group_holds_many_batches_of_rows(tmp_path: Path) -> None:
+    written(tmp_path, [{"vector": array("f", [0.5]), "before": "a"}] * 3_000, 1, is_snapshot=True)
+    assert parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 1
+
+
 def test_what_is_no_vector_is_refused_with_its_row(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='"vector" holds vectors, and row 2 has another value'):
         written(tmp_path, [{"vector": [0.5]}, {"vector": "none"}], 0, is_snapshot=False)
