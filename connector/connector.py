@@ -21,7 +21,7 @@ from connector.config.shorthands import names_of
 from connector.config.spec import spec
 from connector.engines import Stop
 from connector.protocols.airbyte import selections
-from connector.run import ledger_guard, model_list, passthrough, reading
+from connector.run import ledger_guard, ledger_trial, model_list, passthrough, reading
 from connector.run.destination import Destination
 from connector.run.forecast import Forecast, forecast
 from connector.run.on_error import FailedRows
@@ -132,7 +132,7 @@ class Connector:
                 with self.destination(chosen, [Target("stream")]):
                     pass
             if self._is_shared or chosen.cache:  # a person's run may have its ledger beside its output
-                _try_ledger(ledger_path(chosen))
+                ledger_trial.tried(ledger_path(chosen))
             if chosen.input is None:
                 return check.diagnose(Transform(chosen).plan, self._clock)
             row = self._first_row(chosen)
@@ -426,31 +426,6 @@ def _anywhere(cache: str | None) -> str | None:
 
 def _records(table: tables.OpenTable) -> Iterator[Record]:
     return (item for item in table.records() if isinstance(item, Record))
-
-
-class _WaitingError(Exception):
-    """A ledger cannot be opened at once."""
-
-
-def _try_ledger(location: ledgers.Location) -> None:
-    """Opens the ledger as a run would. One that another run has is well; one that is damaged a run would set aside.
-
-    Raises:
-        ConfigError: A run could not open it.
-        StorageError: It cannot be written.
-    """
-
-    def waiting(why: str) -> NoReturn:
-        raise _WaitingError(why)
-
-    try:
-        with closing(ledgers.load(location).opened(location, waiting)):
-            pass
-    except ledgers.DamageError:
-        pass
-    except _WaitingError as error:
-        if isinstance(location, ledgers.Url):
-            raise ConfigError([Problem("cache", str(error))]) from None
 
 
 def _short(text: str) -> str:

@@ -171,7 +171,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         except (ConfigError, FatalError, Interrupted) as error:  # also an input that proves wrong amid the run
             if runtime.summary:
                 _print_stderr(str(runtime.summary))
-            if path is not None and runtime.kept and _is_there(path):
+            if path is not None and runtime.has_kept and _is_there(path):
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
     is_failed = (

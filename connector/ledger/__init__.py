@@ -172,6 +172,12 @@ class Ledger(Protocol):
             StorageError: They cannot be stored, so nothing more may be paid for.
         """
 
+    def prove(self) -> None:
+        """Finds out whether replies can be stored, before any is paid for. Raises as `put` does."""
+
+    def has_replies(self) -> bool:
+        """Whether there is any reply but refusals: soon answered, however many there are. Raises as `get` does."""
+
     def entries(self) -> Iterator[Entry]:
         """Yields all entries, in the order in which they were stored. Raises as `get` does."""
 

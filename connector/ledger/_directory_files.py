@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from connector.base.errors import ConfigError, StorageError
-from connector.base.masking import Masker
+from connector.base.errors import StorageError
 from connector.base.user_cache import make_private_directory
 from connector.ledger import Url
+from connector.ledger._directory_system import System
 
 T = TypeVar("T")
 Row = tuple[bytes, int, bytes, bytes, int, int, int]
@@ -34,6 +34,8 @@ GROUP: Final = 1_000
 
 PATIENCE: Final = 300.0
 """Seconds for which what fails is tried again where it may pass."""
+
+_OPENING: Final = 10.0  # seconds, where nothing has been answered yet
 
 _SCHEMA: Final = pa.schema(
     [
@@ -50,8 +52,6 @@ _SCHEMA: Final = pa.schema(
 _VERSION: Final = 1
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0)  # seconds between two tries; the last one holds for all that follow
-_FINAL: Final = ("ACCESS_DENIED", "FORBIDDEN", "NO_SUCH_BUCKET", "INVALID", "SIGNATURE", "403", "401", "redential")
-"""What an error of a bucket holds that no further try would mend."""
 
 
 class Keys(NamedTuple):
@@ -82,29 +82,21 @@ class Files:
         self._waiting = waiting
         self._now = now
         self._sleep = sleep
-        self._mask = Masker(url.secrets())
-        self._local = Path(unquote(url.path)) if url.scheme == "file" else None
-        self._system: pafs.FileSystem = pafs.LocalFileSystem()
-        self._folder = str(self._local)
-        try:
-            if self._local is None:
-                self._system, self._folder = pafs.FileSystem.from_uri(url.revealed())
-        except OSError as error:  # the bucket's region is asked for where the URL does not say it
-            change = "see that the bucket is there and can be reached, or add its region, as ?region=eu-west-1"
-            raise ConfigError(f"cache: {self._said(error)}: {change}") from None
-        except (pa.ArrowException, ValueError) as error:
-            raise ConfigError(f"cache: {self._said(error)}: write it as s3://bucket/folder/") from None
+        self._system = System(url)
+        self._files = self._system.files
+        self._folder = self._system.folder
+        self._patience = _OPENING
 
     def make_folder(self) -> None:
         """Makes the folder where it does not exist, for its owner alone; a bucket must be there already."""
-        local = self._local
+        local = self._system.local
         if local is not None:
             self._act("opened", lambda: make_private_directory(local))
 
     def names(self, suffix: str = SUFFIX) -> dict[str, int]:
         """Returns the names of the files that end so, in order, each with its size in bytes."""
         selector = pafs.FileSelector(self._folder, allow_not_found=True)
-        found = self._act("read", lambda: self._system.get_file_info(selector))
+        found = self._act("read", lambda: self._files.get_file_info(selector))
         return {
             each.base_name: each.size
             for each in sorted(found, key=lambda each: str(each.base_name))
@@ -148,10 +140,10 @@ class Files:
                 os.close(directory)
 
         def remotely() -> None:
-            with self._system.open_output_stream(f"{self._folder}/{name}") as stream:
+            with self._files.open_output_stream(f"{self._folder}/{name}") as stream:
                 stream.write(data)
 
-        local = self._local
+        local = self._system.local
         self._act("written", remotely if local is None else lambda: locally(local))
 
     def keys(self, name: str, size: int) -> Keys | None:
@@ -187,19 +179,25 @@ class Files:
 
         def read() -> bytes | None:
             try:
-                with self._system.open_input_stream(f"{self._folder}/{name}") as stream:
+                with self._files.open_input_stream(f"{self._folder}/{name}") as stream:
                     return bytes(stream.read())
             except FileNotFoundError:
                 return None
 
         return self._act("read", read)
 
+    def prove(self) -> None:
+        """Writes a file and deletes it. Raises `StorageError` where that cannot be done."""
+        name = f".{secrets.token_hex(6)}.proof"
+        self.write_bytes(name, b"")
+        self.delete([name])
+
     def delete(self, names: Sequence[str]) -> None:
         """Deletes files; one that is gone already is no error."""
 
         def gone(name: str) -> None:
             with suppress(FileNotFoundError):
-                self._system.delete_file(f"{self._folder}/{name}")
+                self._files.delete_file(f"{self._folder}/{name}")
 
         for each in names:
             self._act("written", partial(gone, each))
@@ -207,9 +205,9 @@ class Files:
     def _opened(self, name: str, size: int) -> pq.ParquetFile:
         path = f"{self._folder}/{name}"
         if size <= _WHOLE:
-            with self._system.open_input_stream(path) as stream:
+            with self._files.open_input_stream(path) as stream:
                 return pq.ParquetFile(pa.BufferReader(stream.read()))
-        return pq.ParquetFile(self._system.open_input_file(path), pre_buffer=True)
+        return pq.ParquetFile(self._files.open_input_file(path), pre_buffer=True)
 
     def _readable(self, read: Callable[[], T]) -> T | None:
         def tried() -> T | None:
@@ -225,17 +223,16 @@ class Files:
         since, tries = self._now(), 0
         while True:
             try:
-                return act()
+                done = act()
             except (OSError, pa.ArrowException) as error:
-                said = self._said(error)
-                is_final = self._local is not None or any(each in said for each in _FINAL)
-                if is_final or self._now() - since > PATIENCE:
-                    advice = "make room" if what == "written" else "see that it is there and this user may read it"
+                said, waited = self._system.said(error), self._now() - since
+                if waited > self._patience or self._system.is_final(error):
+                    advice = self._system.advice(what)
                     told = f"the ledger {self.url} cannot be {what} ({said}): {advice}, then run the same command again"
-                    raise StorageError(told, detail=self._mask(repr(error))) from None
+                    raise StorageError(told, detail=self._system.detail(error)) from None
                 self._waiting(f"the ledger {self.url} does not answer ({said}): trying again")
                 self._sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
                 tries += 1
-
-    def _said(self, error: BaseException) -> str:
-        return self._mask(" ".join(str(error).split()))
+            else:
+                self._patience = PATIENCE
+                return done

@@ -17,6 +17,7 @@ FOLDERS: Final = (FILE, "s3", "gs", "gcs", "abfs", "abfss")
 """The schemes of what has folders: those of pyarrow's file systems that show a file only when it is whole."""
 
 DATABASES: Final = ("postgresql", "postgres")
+_BUCKETS: Final = FOLDERS[1:]
 
 _LOCATION: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 
@@ -44,6 +45,12 @@ class Url:
     def path(self) -> str:
         """What follows `://`."""
         return self._text.partition("://")[2]
+
+    @property
+    def names_place(self) -> bool:
+        """Whether a host or a bucket follows, behind the user if there is one."""
+        login, place = self._split()
+        return (place if login else self.path)[:1] not in ("", "/", "?")
 
     def revealed(self) -> str:
         """Returns the whole URL, with its variables and secrets.
@@ -101,7 +108,7 @@ def location_of(text: str) -> Path | Url:
     """Returns what `cache` or a command line names: a URL; a folder, which ends in `/` or is one; or else a file.
 
     Raises:
-        ValueError: It is a URL of another scheme; the message says which there are.
+        ValueError: It is a URL of another scheme, or one that names no place; the message says what there is.
     """
     if _LOCATION.fullmatch(text) is None:
         is_folder = text.endswith("/") or Path(text).is_dir()
@@ -111,4 +118,8 @@ def location_of(text: str) -> Path | Url:
         raise ValueError(
             f"no ledger is kept at {url.scheme}://: write postgresql://…, s3://…, gs://…, abfs://…, or a path"
         )
+    if url.scheme == FILE and not url.path.startswith("/"):
+        raise ValueError("file:// is followed by a whole path: write file:///folder/")
+    if url.scheme in _BUCKETS and not url.names_place:
+        raise ValueError(f"{url.scheme}:// names no bucket: write {url.scheme}://bucket/folder/")
     return url

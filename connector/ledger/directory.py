@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connector.base.errors import StorageError
-from connector.base.records import Reply
+from connector.base.records import Reply, is_ok
 from connector.ledger import Entry, Found, Location, Stats, Url
 from connector.ledger._directory_files import GROUP, SUFFIX, Files, Keys, Row
 from connector.ledger._reply_format import decoded, encoded
@@ -79,10 +79,12 @@ class DirectoryLedger:
         self._now = now
         self._monotonic = monotonic
         self._files = Files(url, waiting)
+        self._is_proven = False  # that it can be written
         self._writer = secrets.token_hex(6)
         self._number = 0
         self._places = _Places()
         self._groups: list[_Group] = []
+        self._latest = ""  # time of a file
         self._read: set[str] = set()
         self._small: dict[str, int] = {}  # this run's own small files
         self._cached: OrderedDict[int, tuple[list[Row], int]] = OrderedDict()
@@ -104,7 +106,10 @@ class DirectoryLedger:
         """See `connector.ledger.Ledger.claim`. What other runs have stored is looked for now and then."""
         if self._monotonic() - self._looked > _LOOK:
             self._look()
-        return Found(self.get(keys))
+        known = self.get(keys)
+        if not self._is_proven and len(known) < len(set(keys)):
+            self.prove()
+        return Found(known)
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`."""
@@ -118,16 +123,25 @@ class DirectoryLedger:
             if len(self._small) >= _MERGE:
                 self._merge(list(self._small))
 
+    def prove(self) -> None:
+        """See `connector.ledger.Ledger.prove`. Whoever only reads needs no more than that."""
+        self._files.prove()
+        self._is_proven = True
+
+    def has_replies(self) -> bool:
+        """See `connector.ledger.Ledger.has_replies`."""
+        return any(is_ok(row[1]) for _, row in self._rows())
+
     def entries(self) -> Iterator[Entry]:
         """See `connector.ledger.Ledger.entries`."""
-        for row in self._rows():
+        for _, row in self._rows():
             yield Entry(row[0], decoded(row), row[6])
 
     def stats(self) -> Stats:
         """See `connector.ledger.Ledger.stats`."""
         statuses: dict[int, int] = {}
         times: list[int] = []
-        for row in self._rows():
+        for _, row in self._rows():
             statuses[row[1]] = statuses.get(row[1], 0) + 1
             times = [min([*times[:1], row[6]]), max([*times[1:], row[6]])]
         oldest, newest = times or (None, None)
@@ -139,18 +153,18 @@ class DirectoryLedger:
         gone, deleted = set(keys), 0
         old = [name for name in self._files.names() if name in self._read]  # another run may have written more since
         kept: list[Row] = []
-        size = 0
-        for row in self._rows():
+        size, last = 0, ""
+        for name, row in self._rows():
             if row[0] in gone or (before is not None and row[6] < before):
                 deleted += 1
                 continue
             kept.append(row)
-            size += len(row[2])
+            size, last = size + len(row[2]), name
             if size >= _LARGE:
-                self._write(kept, f"{kept[0][6] * 1000:0{_DIGITS}d}", is_new=False)
+                self._write(kept, last, is_new=False)
                 kept, size = [], 0
         if kept:
-            self._write(kept, f"{kept[0][6] * 1000:0{_DIGITS}d}", is_new=False)
+            self._write(kept, last, is_new=False)
         self._files.delete(old)
         self._begin_anew()
         return deleted
@@ -193,7 +207,7 @@ class DirectoryLedger:
         self.close()
 
     def _begin_anew(self) -> None:
-        self._places, self._groups, self._read, self._small = _Places(), [], set(), {}
+        self._places, self._groups, self._latest, self._read, self._small = _Places(), [], "", set(), {}
         self._cached.clear()
         self._room = _ROOM
         self._look()
@@ -210,18 +224,31 @@ class DirectoryLedger:
                 self._add(name, keys)
 
     def _add(self, name: str, keys: Keys) -> int:
-        """Takes a file into the index; returns the number of its first row group."""
-        first = len(self._groups)
+        """Takes a file into the index; returns the number of its first row group.
+
+        What is known from a file of a later time stays, whichever of them is found first.
+        """
+        first, time = len(self._groups), name[:_DIGITS]
+
+        def is_earlier(place: int) -> bool:
+            return self._groups[place >> _ROWS].name[:_DIGITS] <= time
+
+        is_late = time < self._latest
         for number, joined in enumerate(keys.groups):
-            self._places.add(joined, len(self._groups) << _ROWS)
+            self._places.add(joined, len(self._groups) << _ROWS, is_earlier if is_late else None)
             self._groups.append(_Group(name, number, keys.size))
+        self._latest = max(self._latest, time)
         self._read.add(name)
         return first
 
-    def _write(self, rows: list[Row], at: str = "", *, is_new: bool = True) -> None:
-        """Writes a file. Files are read in the order of their names, which begin with a time: `at`, or now."""
+    def _write(self, rows: list[Row], after: str = "", *, is_new: bool = True) -> None:
+        """Writes a file. The names of files begin with a time, in whose order they are read: now, or that of `after`.
+
+        A file that takes the place of others has the time of the last one, so that it replaces them for all who know
+        them.
+        """
         self._number += 1
-        at = at or f"{int(self._now() * 1000):0{_DIGITS}d}"
+        at = after[:_DIGITS] or f"{int(self._now() * 1000):0{_DIGITS}d}"
         name = f"{at}-{self._writer}-{self._number:06d}{SUFFIX}"
         keys = self._files.write(name, rows)
         first = self._add(name, keys)
@@ -232,14 +259,18 @@ class DirectoryLedger:
                 self._small[name] = keys.size
 
     def _merge(self, names: list[str]) -> None:
-        """Makes small files of this run one. Whoever looks for a reply in them meanwhile finds it in the new file."""
+        """Makes small files of this run one. Whoever looks for a reply in them meanwhile finds it in the new file.
+
+        What another run has replaced meanwhile is left out, or it would come back with the time of the last of them.
+        """
+        self._look()
         wanted = set(names)
         numbers = [number for number, group in enumerate(self._groups) if group.name in wanted]
-        rows = {row[0]: row for number in numbers for row in self._group(number) or ()}
+        rows = [row for _, row in self._rows(numbers)]
         self._small.clear()
         if rows:
-            self._write(list(rows.values()), min(names)[:_DIGITS])
-            self._files.delete(names)
+            self._write(rows, max(names))
+        self._files.delete(names)
 
     def _found(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Reply], list[bytes]]:
         """Returns the replies that are known, and the keys of those whose file is gone."""
@@ -269,13 +300,13 @@ class DirectoryLedger:
                 self._keep(number, rows)
         return found, lost
 
-    def _rows(self) -> Iterator[Row]:
-        """Yields all rows that count, in the order of their storing."""
-        order = sorted(range(len(self._groups)), key=lambda number: (self._groups[number].name, number))
-        for number in order:
+    def _rows(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[str, Row]]:
+        """Yields the rows that count, of some groups or of all, in the order of their storing, each with its file."""
+        chosen = range(len(self._groups)) if numbers is None else numbers
+        for number in sorted(chosen, key=lambda number: (self._groups[number].name, number)):
             for row, values in enumerate(self._group(number) or ()):
                 if self._places.of(values[0]) == (number << _ROWS) + row:
-                    yield values
+                    yield self._groups[number].name, values
 
     def _group(self, number: int) -> list[Row] | None:
         """Returns the rows of a group, from memory where they are there."""
@@ -308,16 +339,28 @@ class _Places:
         self._at = array("q")
         self._recent: dict[int, int] = {}
 
-    def add(self, keys: bytes, first: int) -> None:
-        """Adds joined keys of 16 bytes, which are at `first` and the places that follow."""
+    def add(self, keys: bytes, first: int, replaces: Callable[[int], bool] | None = None) -> None:
+        """Adds joined keys of 16 bytes, which are at `first` and the places that follow.
+
+        Where a key is known already, `replaces` says whether the place where it is gives way; by default it does.
+        """
         marks = array("q", keys)[::2]
-        self._recent.update(zip(marks, range(first, first + len(marks)), strict=True))
+        places = zip(marks, range(first, first + len(marks)), strict=True)
+        if replaces is None:
+            self._recent.update(places)
+        else:
+            for mark, at in places:
+                known = self._of(mark)
+                if known is None or replaces(known):
+                    self._recent[mark] = at
         if len(self._recent) >= _RECENT:
             self._settle()
 
     def of(self, key: bytes) -> int | None:
         """Returns where the reply may be: two keys may have the same mark."""
-        mark = int.from_bytes(key[:8], byteorder=sys.byteorder, signed=True)
+        return self._of(int.from_bytes(key[:8], byteorder=sys.byteorder, signed=True))
+
+    def _of(self, mark: int) -> int | None:
         place = self._recent.get(mark)
         if place is not None:
             return place

@@ -7,6 +7,7 @@ as long as it renews its lease (`connector.ledger._postgres_lease`).
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,6 +199,21 @@ class PostgresLedger:
                     db.execute(_PUT, list(map(list, zip(*some, strict=True))))
 
         self._act("written", stored)
+
+    def prove(self) -> None:
+        """See `connector.ledger.Ledger.prove`: stores a reply and takes it back."""
+        row = encoded(secrets.token_bytes(16), Reply(0, {}, {}, 0, 0))
+
+        def proved(db: psycopg.Connection[Any]) -> None:
+            with db.transaction(force_rollback=True):
+                db.execute(_PUT, [[value] for value in row])
+
+        self._act("written", proved)
+
+    def has_replies(self) -> bool:
+        """See `connector.ledger.Ledger.has_replies`."""
+        statement = f"SELECT 1 FROM {SCHEMA}.reply WHERE status BETWEEN 200 AND 299 LIMIT 1"  # noqa: S608 - a name
+        return self._act("read", lambda db: db.execute(statement).fetchone()) is not None
 
     def entries(self) -> Iterator[Entry]:
         """See `connector.ledger.Ledger.entries`; over a connection of its own, so that it may be left half way."""

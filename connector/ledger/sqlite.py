@@ -103,6 +103,15 @@ class SqliteLedger:
         if len(pending) >= _PLACED_AT_ONCE:
             self._place()
 
+    def prove(self) -> None:
+        """See `connector.ledger.Ledger.prove`. To open the file was to write it; it may be gone since."""
+        must_be(self._file, self.path)
+
+    def has_replies(self) -> bool:
+        """See `connector.ledger.Ledger.has_replies`."""
+        with explained(self.path, "read"):
+            return self._db.execute("SELECT 1 FROM reply WHERE status BETWEEN 200 AND 299").fetchone() is not None
+
     def entries(self) -> Iterator[Entry]:
         """See `connector.ledger.Ledger.entries`."""
         self._place()

@@ -98,6 +98,14 @@ class Remembering:
         """See `connector.ledger.Ledger.put`."""
         self._own.put(replies)
 
+    def prove(self) -> None:
+        """See `connector.ledger.Ledger.prove`."""
+        self._own.prove()
+
+    def has_replies(self) -> bool:
+        """See `connector.ledger.Ledger.has_replies`."""
+        return self._own.has_replies()
+
     def entries(self) -> Iterator[Entry]:
         """See `connector.ledger.Ledger.entries`."""
         return self._own.entries()
@@ -177,13 +185,11 @@ class _Whole:
 
 def _whole(ledger: Ledger) -> _Whole | None:
     """Returns the replies of a ledger, if they are few and take little memory: one alone may have 16 MiB."""
-    if ledger.stats().entries > _SMALL:
-        return None
     replies: dict[bytes, Reply] = {}
     room = _ROOM
     for entry in ledger.entries():
         room -= len(numbers.dumps(entry.reply.body))
-        if room < 0:
+        if room < 0 or len(replies) == _SMALL:
             return None
         replies[entry.key] = entry.reply
     return _Whole(replies)

@@ -19,7 +19,6 @@ from connector.base.cost import FLEX_TIER, Budget
 from connector.base.errors import StorageError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
-from connector.base.records import is_ok
 from connector.base.room import Room
 from connector.base.user_cache import cached
 from connector.calls.breaker import TRIES, Breaker
@@ -220,7 +219,7 @@ class Runtime:
         remembering: Adds to the ledger what others know (`connector.run.ledger_memory`).
 
     Attributes:
-        kept: How many replies, refusals aside, the ledger holds after a run that an error ended.
+        has_kept: Whether the ledger holds any reply but refusals, after a run that an error ended.
     """
 
     def __init__(
@@ -274,7 +273,7 @@ class Runtime:
         self.summary = Summary(clock=self.control.clock) if summary is None else summary
         self.summary.gauge = self.control.gauge
         self.summary.pricing = plan.pricing
-        self.kept = 0
+        self.has_kept = False
 
     def _share(self, limits: Limits) -> None:
         """Keeps limits and budget together with the runs that share the ledger: limits by endpoint, budgets by job."""
@@ -333,7 +332,7 @@ class Runtime:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             with suppress(StorageError):
-                self.kept = sum(count for status, count in self.ledger.stats().statuses.items() if is_ok(status))
+                self.has_kept = self.ledger.has_replies()
         self.close()
         if isinstance(error, DamageError) and isinstance(self.ledger.path, Path):
             path = self.ledger.path

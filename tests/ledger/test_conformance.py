@@ -12,7 +12,7 @@ import pytest
 from connector import ledger as ledgers
 from connector.base.records import Reply
 from connector.ledger import Ledger, Location, Url
-from tests.buckets import bucket
+from tests.buckets import KINDS, bucket
 from tests.databases import base
 
 NAMES: Final = [module.name for module in iter_modules(ledgers.__path__) if not module.name.startswith("_")]
@@ -20,7 +20,7 @@ PLACES: Final[dict[str, Callable[[Path], Location]]] = {
     "sqlite": lambda directory: directory / "run.ledger",
     "sqlite, in memory": lambda _directory: None,
     "directory": lambda directory: ledgers.location_of(f"{directory}/shared/"),
-    "directory, in a bucket": lambda _directory: Url(bucket()),
+    **{f"directory, {kind}": lambda _directory, kind=kind: Url(bucket(kind)) for kind in KINDS},  # type: ignore[misc]
     "postgres": lambda directory: Url(base("postgresql", directory).url),
 }
 """A location for each member, by what it is called here: its name, and what else sets it apart."""
@@ -85,6 +85,21 @@ def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Locat
         assert ledger.get([key(0)]) == {}
         assert ledger.prune(before=newest + 1) == 9
         assert list(ledger.entries()) == []
+
+
+def test_whether_there_are_replies_is_told_whatever_refusals_there_are(location: Location) -> None:
+    with ledgers.opened(location) as ledger:
+        assert not ledger.has_replies()
+        ledger.put([(key(0), reply("0", 400)), (key(1), reply("1", 503))])
+        assert not ledger.has_replies()
+        ledger.put([(key(2), reply("2"))])
+        assert ledger.has_replies()
+
+
+def test_to_prove_that_replies_can_be_stored_leaves_nothing_behind(location: Location) -> None:
+    with ledgers.opened(location) as ledger:
+        ledger.prove()
+        assert (list(ledger.entries()), ledger.jobs()) == ([], {})
 
 
 def test_housekeeping_loses_nothing(location: Location) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
 
 import duckdb
 import pytest
@@ -16,6 +20,7 @@ from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
 from connector.ledger import Url, keys_of
 from connector.ledger._directory_files import SUFFIX, Files
+from connector.ledger._directory_system import System
 from connector.ledger.directory import DirectoryLedger
 from tests.buckets import bucket
 
@@ -23,6 +28,7 @@ PLACES: dict[str, Callable[[Path], Url]] = {
     "folder": lambda path: Url(f"file://{path}/ledger"),
     "bucket": lambda _: Url(bucket()),
 }
+AZURE: Final = "connector.ledger._directory_system.pafs.AzureFileSystem"
 
 
 @pytest.fixture(params=PLACES)
@@ -70,6 +76,42 @@ def test_small_files_are_merged_and_runs_that_know_the_old_ones_find_the_replies
             assert len(files(url)) < 10
     assert reader.get([key(3), key(77)]) == {key(3): reply(3), key(77): reply(77)}
     reader.close()
+
+
+def test_the_newest_reply_counts_whatever_order_files_are_found_and_merged_in(
+    url: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.ledger.directory._MERGE", 3)
+    times = count()
+    one, other = (DirectoryLedger(url, now=lambda: next(times)) for _ in range(2))
+    one.put([(key(1), reply(1)), (key(2), reply(1))])
+    other.put([(key(1), reply(2)), (key(3), reply(2))])
+    reader = DirectoryLedger(url)
+    one.put([(key(2), reply(3))])
+    other.put([(key(2), reply(4))])
+    one.put([(key(3), reply(5))])
+    newest = {key(1): reply(2), key(2): reply(4), key(3): reply(5)}
+    assert one.get([*newest]) == newest, "it has merged its files"
+    one.close()
+    other.close()
+    with DirectoryLedger(url) as late:
+        assert late.get([*newest]) == newest
+        late.prune()
+        assert late.get([*newest]) == newest
+    assert reader.get([*newest]) == newest, "its files are gone, so it has looked for others"
+    reader.close()
+
+
+def test_a_file_that_is_found_late_takes_the_place_of_no_newer_reply(url: Url) -> None:
+    now = 0.0
+    slow = DirectoryLedger(url, now=lambda: 1.0)
+    with DirectoryLedger(url, now=lambda: 2.0) as quick:
+        quick.put([(key(1), reply(2))])
+    with DirectoryLedger(url, monotonic=lambda: now) as reader:
+        slow.put([(key(1), reply(1)), (key(2), reply(1))])
+        slow.close()
+        now = 30.0
+        assert reader.claim([key(1), key(2)]).known == {key(1): reply(2), key(2): reply(1)}
 
 
 def test_prune_merges_what_all_runs_have_written(url: Url) -> None:
@@ -164,15 +206,105 @@ def test_what_cannot_be_stored_stops_the_run_and_says_so(tmp_path: Path) -> None
             ledger.put([(key(1), reply(1))])
 
 
-def test_a_bucket_that_is_not_there_or_a_secret_are_told_without_the_secret() -> None:
+def test_a_bucket_that_is_not_there_is_told_before_any_call_without_the_secret() -> None:
     url = Url(bucket().replace("s3://key:secret@bucket-", "s3://key:secret@nowhere-"))
     assert str(url).startswith("s3://nowhere-")
     assert set(url.secrets()) >= {"secret"}
-    with DirectoryLedger(url) as ledger, pytest.raises(StorageError) as told:
-        ledger.put([(key(1), reply(1))])
+    with DirectoryLedger(url) as ledger, pytest.raises(StorageError, match="see that the bucket is there") as told:
+        ledger.claim([key(1)])
     assert "secret" not in told.value.message + told.value.detail
     with pytest.raises(ConfigError, match="write it as s3://"):
         DirectoryLedger(Url("s3://bucket/folder?nonsense=1"))
+
+
+def test_a_run_whose_replies_are_all_known_needs_no_more_than_to_read(
+    url: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Files) -> None:
+        raise AssertionError
+
+    with DirectoryLedger(url) as ledger:
+        stored(ledger, range(3))
+    monkeypatch.setattr(Files, "prove", refused)
+    with DirectoryLedger(url) as ledger:
+        assert len(ledger.claim([key(1), key(2), key(1)]).known) == 2
+        with pytest.raises(AssertionError):
+            ledger.claim([key(1), key(9)])
+
+
+def raised(result: Any) -> Any:
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def test_a_bucket_that_has_never_answered_is_given_up_within_seconds_and_one_that_has_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    told: list[str] = []
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds + 4
+        waited.append(seconds)
+
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    place = f"scheme=http&endpoint_override=127.0.0.1%3A{port}&retry_limit_seconds=1"
+    files = Files(Url(f"gs://anonymous@bucket/folder?{place}"), told.append, now=lambda: now, sleep=sleep)
+    with pytest.raises(StorageError, match=r"cannot be read .* then run the same command again"):
+        files.names()
+    assert (len(told), now) == (3, sum(waited) + 12)
+    told.clear()
+    results = [[], *[OSError("down")] * 30, []]
+    monkeypatch.setattr(files, "_files", SimpleNamespace(get_file_info=lambda _: raised(results.pop(0))))
+    assert (files.names(), files.names()) == ({}, {})
+    assert (len(told), now > 180) == (30, True)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_final"),
+    [
+        ("AWS Error ACCESS_DENIED during HeadBucket operation: No response body", True),
+        ("AWS Error SIGNATURE_DOES_NOT_MATCH during ListObjectsV2 operation", True),
+        ("AWS Error INVALID_ACCESS_KEY_ID during ListObjectsV2 operation", True),
+        ("AWS Error UNKNOWN (HTTP status 403) during PutObject operation", True),
+        ("Status(PERMISSION_DENIED: … metadata={http_status_code=403})", True),
+        ("Azure Error: [AuthorizationFailure] 403 Server failed to authenticate the request", True),
+        ("Azure Error: [ContainerNotFound] 404 The specified container does not exist", True),
+        ("AWS Error SLOW_DOWN (HTTP status 503) during PutObject operation (Request ID: 18ECA403B4010)", False),
+        ("AWS Error NETWORK_CONNECTION: Failed to connect to 10.0.0.1:403 after 403 ms", False),
+    ],
+)
+def test_what_no_further_try_would_mend_is_known_by_what_servers_say(said: str, is_final: bool) -> None:
+    system = System(Url("s3://key:secret@bucket/folder?scheme=http&endpoint_override=127.0.0.1%3A9&region=us-east-1"))
+    assert system.is_final(OSError(said)) is is_final
+    assert system.is_final(FileNotFoundError())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "abfs://account:a2V5@container/deep/folder/?enable_tls=false&blob_storage_authority=127.0.0.1%3A9",
+        "abfss://container:a2V5@account.dfs.azure.test/deep/folder?enable_tls=false&blob_storage_authority=127.0.0.1%3A9",
+    ],
+)
+def test_the_key_of_an_azure_account_is_heeded_where_the_url_has_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(AZURE, lambda account, **options: opened.append((account, options)))
+    assert System(Url(url)).folder == "container/deep/folder"
+    schemes = {"blob_storage_scheme": "http", "dfs_storage_scheme": "http"}
+    assert opened == [("account", {"account_key": "a2V5", "blob_storage_authority": "127.0.0.1:9", **schemes})]
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///folder", "S3://?region=x", "gs://anonymous@", "abfs://a:k@/folder"])
+def test_a_url_without_a_bucket_is_refused_as_it_is_written(text: str) -> None:
+    with pytest.raises(ValueError, match=r"names no bucket: write (s3|gs|abfs)://bucket/folder/"):
+        ledgers.location_of(text)
+    with pytest.raises(ValueError, match="followed by a whole path"):
+        ledgers.location_of("file://folder/")
 
 
 @pytest.mark.parametrize("text", ["{}/", "{}"])

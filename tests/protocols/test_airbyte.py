@@ -172,6 +172,17 @@ def test_check_tells_a_ledger_that_read_could_not_open(project: Project, endpoin
     assert not endpoint.journal.calls
 
 
+def test_check_leaves_no_ledger_behind_where_there_was_none(project: Project, tmp_path: Path) -> None:
+    cache = tmp_path / "replies" / "deep" / "x.ledger"
+    code, (message, *_), _ = project.verb("check", cache=str(cache))
+    assert (code, message["connectionStatus"]["status"]) == (0, "SUCCEEDED")
+    assert not (tmp_path / "replies").exists()
+    cache.parent.mkdir(parents=True)
+    cache.touch()
+    project.verb("check", cache=str(cache))
+    assert list(cache.parent.iterdir()) == [cache]
+
+
 def test_discover_gives_the_input_s_columns_then_the_mapped_ones_then_the_provenance(project: Project) -> None:
     code, (message,), _ = project.verb("discover")
     stream, *_ = message["catalog"]["streams"]

@@ -1,0 +1,113 @@
+"""The file system of a ledger's URL, by pyarrow: where its folder is, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from connector.base.errors import ConfigError
+from connector.base.masking import Masker
+from connector.ledger import Url
+
+_FINAL: Final = re.compile(
+    "ACCESS_DENIED|FORBIDDEN|NO_SUCH_BUCKET|INVALID|SIGNATURE|redential|(?:HTTP status |http_status_code=|[]] )40[0134]"
+)
+"""What an error of a bucket holds that no further try would mend: of S3, Google and Azure."""
+
+_AZURE: Final = ("abfs", "abfss")
+_DEFAULTS: Final = {
+    "s3": "allow_delayed_open=true",  # a small file is one request, not three
+    "gs": "retry_limit_seconds=10",  # for so long Google's library tries again by itself; else for 15 minutes
+    "gcs": "retry_limit_seconds=10",
+}
+"""Options that hold where a URL does not say otherwise."""
+
+
+class System:
+    """The file system that a URL names.
+
+    Attributes:
+        files: The file system.
+        folder: The folder there.
+        local: The same where it is one of this machine's folders.
+
+    Raises:
+        ConfigError: The URL is not one that the file systems know, or the region of its bucket cannot be found out.
+    """
+
+    def __init__(self, url: Url) -> None:
+        self._mask = Masker(url.secrets())
+        self.local = Path(unquote(url.path)) if url.scheme == "file" else None
+        self.files: pafs.FileSystem = pafs.LocalFileSystem()
+        self.folder = str(self.local)
+        try:
+            if self.local is None:
+                self.files, self.folder = _opened(url)
+        except OSError as error:  # the bucket's region is asked for where the URL does not say it
+            change = "see that the bucket is there and can be reached, or add its region, as ?region=eu-west-1"
+            raise ConfigError(f"cache: {self.said(error)}: {change}") from None
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise ConfigError(f"cache: {self.said(error)}: write it as s3://bucket/folder/") from None
+
+    def is_final(self, error: BaseException) -> bool:
+        """Returns whether what failed would fail again: a folder never mends itself, nor do credentials or a name."""
+        if self.local is not None or isinstance(error, FileNotFoundError):
+            return True
+        return _FINAL.search(str(error)) is not None
+
+    def advice(self, what: str) -> str:
+        """Returns what to do where the folder cannot be "read" or "written"."""
+        if self.local is None:
+            return "see that the bucket is there, and that its credentials may read and write it"
+        return "make room" if what == "written" else "see that it is there and this user may read it"
+
+    def said(self, error: BaseException) -> str:
+        """Returns what an error says, in one line and without secrets."""
+        return self._mask(" ".join(str(error).split()))
+
+    def detail(self, error: BaseException) -> str:
+        """Returns all that is known of an error, without secrets."""
+        return self._mask(repr(error))
+
+
+def _opened(url: Url) -> tuple[pafs.FileSystem, str]:
+    revealed = url.revealed()
+    if url.scheme in _AZURE and urlsplit(revealed).password:
+        return _by_account_key(revealed)
+    default = _DEFAULTS.get(url.scheme)
+    if default is not None and default.partition("=")[0] not in revealed:
+        with suppress(pa.ArrowInvalid):  # an older pyarrow does not know the option, or the URL itself is wrong
+            return _by_url(f"{revealed}{'&' if '?' in revealed else '?'}{default}")
+    return _by_url(revealed)
+
+
+def _by_url(revealed: str) -> tuple[pafs.FileSystem, str]:
+    system, folder = pafs.FileSystem.from_uri(revealed)
+    return system, folder
+
+
+def _by_account_key(revealed: str) -> tuple[pafs.FileSystem, str]:
+    """Opens Azure's storage by the key of its account, which pyarrow does not read from a URL.
+
+    The account is in front of the key, `abfs://account:key@container/folder`, or begins the host behind the container,
+    `abfs://container:key@account.dfs.core.windows.net/folder`.
+    """
+    parts = urlsplit(revealed)
+    user, host = unquote(parts.username or ""), parts.hostname or ""
+    account, container = (host.partition(".")[0], user) if "." in host else (user, host)
+    options = dict(parse_qsl(parts.query))
+    scheme = "http" if options.pop("enable_tls", "true") == "false" else "https"
+    system = pafs.AzureFileSystem(
+        account,
+        account_key=unquote(parts.password or ""),
+        blob_storage_scheme=scheme,
+        dfs_storage_scheme=scheme,
+        **options,
+    )
+    return system, f"{container}/{unquote(parts.path).strip('/')}".rstrip("/")
