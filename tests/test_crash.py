@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -21,13 +20,9 @@ import pytest
 
 from connector.ledger._sqlite_format import VERSION
 from connector.ledger.sqlite import SqliteLedger
-from tests.commands.test_enrich import asked, command, lines, options, run, table
+from tests.commands.test_enrich import command, lines, options, run, table
 from tests.endpoint import Endpoint
-
-LATENCY = 0.02
-CONCURRENCY = 8
-PER_KILL = int(CONCURRENCY + 0.05 * CONCURRENCY / LATENCY + CONCURRENCY)
-"""Calls that one kill may cost: those in flight, those of a commit interval, and those on their way to being stored."""
+from tests.test_ledgers import CONCURRENCY, LATENCY, is_right, on_a_small_disk
 
 
 @pytest.fixture(autouse=True)
@@ -39,26 +34,6 @@ def enrich(source: Path, output: Path, endpoint: Endpoint, *more: object) -> lis
     return command("enrich", source, "-o", output, *options(endpoint, "--concurrency", CONCURRENCY, *more))
 
 
-def is_right(output: Path, rows: int) -> bool:
-    """Each row exactly once, in the order of the input, with the answer to its own prompt."""
-    found = lines(output)
-    return [row["id"] for row in found] == list(range(rows)) and all(
-        row["content"] == asked(row["text"]) and row["_llm"]["status"] == "success" for row in found
-    )
-
-
-def repeated(endpoint: Endpoint) -> int:
-    """Calls beyond the first of each prompt."""
-    return sum(times - 1 for times in endpoint.journal.by_prompt.values())
-
-
-def stored(ledger: Path) -> int:
-    """How many replies the ledger holds, as the next run will find it."""
-    with closing(sqlite3.connect(ledger)) as db:
-        (count,) = db.execute("SELECT count(*) FROM reply").fetchone()
-    return int(count)
-
-
 def send_at(line: list[str], endpoint: Endpoint, prompts: int, number: signal.Signals) -> tuple[int, str]:
     """Starts a run and sends it the signal once so many prompts have been asked: how it ended, and what it said."""
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
@@ -66,29 +41,6 @@ def send_at(line: list[str], endpoint: Endpoint, prompts: int, number: signal.Si
         process.send_signal(number)
         _, told = process.communicate(timeout=30)
     return process.returncode, told
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_however_often_a_run_is_killed_each_row_is_answered_once_and_little_is_paid_twice(
-    tmp_path: Path, seed: int
-) -> None:
-    rows, kills = 500, 0
-    source, output = table(tmp_path / "in.csv", rows), tmp_path / "out.jsonl"
-    moments = sorted(random.Random(seed).sample(range(1, rows), 4))
-    with Endpoint(latency=LATENCY) as endpoint:
-        line = enrich(source, output, endpoint)
-        # The last kill comes with the last prompt: replies are on their way into the ledger, the output is next.
-        for moment in [*moments, rows]:
-            code, _ = send_at(line, endpoint, moment, signal.SIGKILL)
-            kills += code == -signal.SIGKILL
-            assert code == 0 or not output.exists()
-        paid, kept = len(endpoint.journal.calls), stored(Path(f"{output}.ledger"))
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
-        assert (done.returncode, kills >= 4) == (0, True), done.stderr
-        assert is_right(output, rows)
-        assert len(endpoint.journal.by_prompt) == rows
-        assert len(endpoint.journal.calls) == paid + rows - kept
-        assert repeated(endpoint) <= kills * PER_KILL
 
 
 def test_however_often_a_run_is_terminated_no_call_is_repeated(tmp_path: Path) -> None:
@@ -306,37 +258,6 @@ def test_a_ledger_that_cannot_be_written_is_told_before_any_call(tmp_path: Path,
     assert (done.returncode, endpoint.journal.calls) == (3, [])
     assert f"the ledger {ledger} cannot be opened" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def on_a_small_disk(line: list[str], size: int) -> subprocess.CompletedProcess[str]:
-    """Runs with a limit on the size of files, which stands in for a full disk: writing fails in the same place."""
-    return subprocess.run(
-        line,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
-
-
-def test_a_disk_too_full_for_the_ledger_stops_the_run_which_goes_on_once_there_is_room(tmp_path: Path) -> None:
-    rows = 400
-    source, output = table(tmp_path / "in.csv", rows), tmp_path / "out.jsonl"
-    with Endpoint(latency=LATENCY) as endpoint:
-        line = enrich(source, output, endpoint)
-        full = on_a_small_disk(line, 200_000)
-        assert full.returncode == 3, full.stderr
-        assert f"the ledger {output}.ledger cannot be written" in full.stderr
-        assert "make room" in full.stderr
-        assert "Traceback" not in full.stderr
-        assert not output.exists()
-        paid, kept = len(endpoint.journal.calls), stored(Path(f"{output}.ledger"))
-        assert 0 < kept < paid < rows
-        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
-        assert len(endpoint.journal.calls) == paid + rows - kept
-    assert is_right(output, rows)
 
 
 def wide(path: Path, rows: int) -> Path:
