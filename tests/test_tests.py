@@ -22,6 +22,7 @@ CLOCKS: Final = {
 
 EXCEPTIONS: Final = {
     ("broken.py", "time.monotonic"): "times commands for a person's eyes; tests only use its table",
+    ("buckets.py", "time.sleep"): "waits for a server to start; no test is about how long that takes",
     ("databases.py", "time.sleep"): "waits for a server to start; no test is about how long that takes",
     ("endpoint.py", "asyncio.sleep"): "plays the latency that a test gives to the endpoint",
     ("endpoint.py", "time.monotonic"): "notes when a call came, and admits calls by the minute, as endpoints do",

@@ -50,6 +50,7 @@ _SCHEMA: Final = pa.schema(
     metadata={"openai_compatible_ledger": "1"},
 )
 _VERSION: Final = 1
+_HEADS: Final = ["key", "status", "stored_at"]
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
 _PAUSES: Final = (0.2, 1.0, 2.0, 5.0)  # seconds between two tries; the last one holds for all that follow
 
@@ -162,6 +163,16 @@ class Files:
                 )
             groups = range(file.num_row_groups)
             return Keys(size, [b"".join(file.read_row_group(each, ["key"])["key"].to_pylist()) for each in groups])
+
+        return self._readable(read)
+
+    def heads(self, name: str, size: int) -> list[list[tuple[bytes, int, int]]] | None:
+        """Returns key, status and time of each reply of a file, by row group; `None` where it is damaged, or gone."""
+
+        def read() -> list[list[tuple[bytes, int, int]]]:
+            file = self._opened(name, size)
+            groups = (file.read_row_group(each, _HEADS).to_pydict() for each in range(file.num_row_groups))
+            return [list(zip(*(group[name] for name in _HEADS), strict=True)) for group in groups]
 
         return self._readable(read)
 

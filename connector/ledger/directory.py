@@ -32,7 +32,7 @@ _LOOK: Final = 20.0  # seconds after which the files of other runs are looked fo
 _MERGE: Final = 32  # small files of this run from which on they are made one
 _SMALL: Final = 2**20  # bytes of a small file, which has few replies
 _FEW: Final = 10_000
-_LARGE: Final = 2**26  # bytes of the replies of a file that `prune` writes
+_LARGE: Final = 2**26  # bytes that the replies of a file take in memory while `prune` makes it
 _READERS: Final = 8  # files that are read at once
 _OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
 _ROOM: Final = 2**24  # bytes of replies that are kept in memory, so that what lies together is read once
@@ -141,9 +141,15 @@ class DirectoryLedger:
         """See `connector.ledger.Ledger.stats`."""
         statuses: dict[int, int] = {}
         times: list[int] = []
-        for _, row in self._rows():
-            statuses[row[1]] = statuses.get(row[1], 0) + 1
-            times = [min([*times[:1], row[6]]), max([*times[1:], row[6]])]
+        first: dict[_Group, int] = {}  # of each file, its first row group
+        for number, group in enumerate(self._groups):
+            first.setdefault(group._replace(number=0), number)
+        for file, at in first.items():
+            for number, heads in enumerate(self._files.heads(file.name, file.size) or (), at):
+                for row, (key, status, stored_at) in enumerate(heads):
+                    if self._places.of(key) == (number << _ROWS) + row:
+                        statuses[status] = statuses.get(status, 0) + 1
+                        times = [min([*times[:1], stored_at]), max([*times[1:], stored_at])]
         oldest, newest = times or (None, None)
         return Stats(sum(statuses.values()), sum(self._files.names().values()), statuses, oldest, newest)
 
@@ -159,7 +165,7 @@ class DirectoryLedger:
                 deleted += 1
                 continue
             kept.append(row)
-            size, last = size + len(row[2]), name
+            size, last = size + len(row[2]) + _OF_ROW, name
             if size >= _LARGE:
                 self._write(kept, last, is_new=False)
                 kept, size = [], 0
