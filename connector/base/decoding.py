@@ -155,10 +155,12 @@ def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads
 
 def is_too_deep(value: Any, source: bytes | str) -> bool:
     """Returns whether JSON, decoded from `source`, is nested too deeply to be written: orjson reads more levels."""
-    if isinstance(source, bytes):
-        opened = occurrences(source, b"[") + occurrences(source, b"{")
-    else:
+    if isinstance(source, str):
         opened = source.count("[") + source.count("{")
+    elif len(source) <= SMALL:
+        opened = source.count(b"[") + source.count(b"{")
+    else:
+        opened = occurrences(source, b"[") + occurrences(source, b"{")
     return opened > _DEEPEST and _is_too_deep(value)
 
 

@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+from pydantic_core import SchemaValidator, ValidationError, core_schema
+
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
@@ -69,6 +71,10 @@ _LONGEST: Final = 1e6
 """Lengths that embeddings have; noise read as float64 is hardly ever between them."""
 
 _NUMBERS: Final = frozenset({float, int})
+_AS_FLOATS: Final = SchemaValidator(
+    core_schema.list_schema(core_schema.float_schema(strict=True, allow_inf_nan=False), strict=True)
+).validate_python
+"""Returns a list of numbers as one of floats, in less than half of the time that a look at each type takes."""
 
 _NOT_SINGLE: Final = "the reply's embedding holds NaN, or a number too large for single precision"
 _SMALL: Final = bytes(byte for byte in range(256) if byte % 0x80 < 0x50)  # noqa: PLR2004 - see below
@@ -257,12 +263,15 @@ def _mean(vectors: list[list[float]]) -> list[float]:
 def _checked(vector: Any) -> list[float]:
     if not isinstance(vector, list) or not vector:
         raise ValueError("the reply has no embedding, or an empty one")
-    kinds = set(map(type, vector))
-    if not kinds <= _NUMBERS:
-        raise ValueError("the reply's embedding holds a value that is not a number")
-    if not _length(vector) <= _LARGEST:  # false for NaN too
+    try:
+        numbers: list[float] = _AS_FLOATS(vector)
+    except ValidationError:  # of whole numbers, it takes those of 64 bits alone
+        if not _NUMBERS.issuperset(map(type, vector)):
+            raise ValueError("the reply's embedding holds a value that is not a number") from None
+        numbers = vector
+    if not _length(numbers) <= _LARGEST:  # false for NaN too
         raise ValueError(_NOT_SINGLE)
-    return vector if kinds == {float} else list(map(float, vector))
+    return list(map(float, numbers)) if numbers is vector else numbers
 
 
 def _length(vector: Sequence[float]) -> float:

@@ -24,7 +24,7 @@ from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.spool import no_room
 
 _ROWS: Final = 512  # of a batch
-_GROUP_BYTES: Final = 1 << 24  # of a row group: its vectors are held in memory
+_GROUP_BYTES: Final = 1 << 23  # of a row group: its vectors are held in memory
 _MOST_ROWS: Final = 20_480  # of a row group
 _PAGE_BYTES: Final = 1 << 16
 _LEFT_OUT, _NULL = -2, -1
