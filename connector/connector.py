@@ -14,12 +14,12 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem, StorageError
 from connector.base.masking import Masker, bare_url
 from connector.base.records import JSON, Outcome, Record, Schema
+from connector.base.stop import Stop
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
 from connector.base.suggestions import there_are
 from connector.config.config import Config
 from connector.config.shorthands import names_of
 from connector.config.spec import spec
-from connector.engines import Stop
 from connector.protocols.airbyte import selections
 from connector.run import ledger_guard, ledger_trial, model_list, passthrough, reading
 from connector.run.destination import Destination

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from connector.base.errors import Interrupted
 from connector.base.live_line import LiveLine
-from connector.engines import Stop
+from connector.base.stop import Stop
 
 _AGAIN: Final = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "a second signal"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from connector.base.clock import Clock
 from connector.base.errors import APIConnectionError, ConnectorError, RateLimitError
 from connector.base.records import Record, Reply
+from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Gauge, Stop
+from connector.engines import Call, Control, Done, Gauge
 from connector.engines._dispatch import Ended, dispatch
 
 Ending = tuple[float, Reply | BaseException]

@@ -18,7 +18,7 @@ from connector.commands import enrich
 def test_spec_needs_none_of_what_only_a_run_needs() -> None:
     script = (
         "import sys; from connector import cli; cli.run(['spec']); "
-        "heavy = {'requests', 'pydantic', 'jinja2', 'duckdb', 'sqlite3', 'jsonschema'}; "
+        "heavy = {'requests', 'pydantic', 'jinja2', 'duckdb', 'sqlite3', 'jsonschema', 'connector.engines'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

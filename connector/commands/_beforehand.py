@@ -12,10 +12,10 @@ from connector import ledger as ledgers
 from connector.base.errors import ConfigError
 from connector.base.live_line import LiveLine, Part
 from connector.base.records import Record
+from connector.base.stop import Stop
 from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode
 from connector.commands._ledger_file import is_there, open_ledger
-from connector.engines import Stop
 from connector.ledger import Ledger, Location
 from connector.run.forecast import forecast, refusal, unsendable, warning
 from connector.run.ledger_memory import Earlier, Remembering

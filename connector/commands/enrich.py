@@ -20,13 +20,13 @@ from connector import check, stores
 from connector.base.amounts import counted
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
+from connector.base.stop import Stop
 from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode, _databases
 from connector.commands._beforehand import check_rows, dry_run, remembering
 from connector.commands._ledger_file import run_ledger
 from connector.commands._options import STANDARD, add_arguments, check_output, config_from, input_from, store_from
 from connector.commands._types import new_file_path, new_ledger, percent
-from connector.engines import Stop
 from connector.ledger import Location, Url, location_of
 from connector.parser import Parser
 from connector.run.in_place import Due

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from connector import check, stores
 from connector.base.errors import ConfigError
+from connector.base.stop import Stop
 from connector.base.terminal import is_terminal, write
 from connector.commands import ExitCode, _databases
 from connector.commands._options import add_config, add_input, check_output, input_from
 from connector.commands._types import count, file_path, new_file_path, percent
 from connector.config.config import Config
-from connector.engines import Stop
 from connector.parser import Parser
 from connector.report.recorder import is_page, require_apart, save
 from connector.run.progress import Progress

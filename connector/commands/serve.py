@@ -29,9 +29,9 @@ from connector import protocols
 from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, Interrupted, Problem
+from connector.base.stop import Stop
 from connector.commands import ExitCode
 from connector.connector import Connector
-from connector.engines import Stop
 from connector.parser import Parser
 from connector.protocols import Arguments, Dialect, MessageWriter
 from connector.run.passthrough import Passthrough

@@ -8,10 +8,10 @@ from typing import Final
 
 from connector.base.errors import ConfigError
 from connector.base.records import Record
+from connector.base.stop import Stop
 from connector.base.suggestions import there_are
 from connector.base.values import is_null
 from connector.config.config import Config
-from connector.engines import Stop
 from connector.evaluate.figures import Evaluation, evaluation, unmet
 from connector.evaluate.judge import judging, verdicts
 from connector.evaluate.page import page

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Record, Status
+from connector.base.stop import Stop
 from connector.config.config import Config
-from connector.engines import Stop
 from connector.evaluate.variants import Variant, Watch, answered, counted
 from connector.run.plan import Plan
 from connector.run.summary import Summary

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from connector import check
 from connector.base.clock import Clock
 from connector.base.records import Outcome, Record
-from connector.engines import Stop
+from connector.base.stop import Stop
 from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, preview_ledger

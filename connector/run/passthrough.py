@@ -24,10 +24,10 @@ from connector.base.decoding import joined
 from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
 from connector.base.masking import Masker
 from connector.base.records import JSON, is_ok
+from connector.base.stop import Stop
 from connector.calls.client import Client, failure_of, is_sign_of_life, told_by, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.engines import Stop
 from connector.http.sse import BLANK, DONE, ERROR, STARTS, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in

@@ -18,8 +18,9 @@ from connector.base.cost import Budget
 from connector.base.errors import StorageError, TemplateError
 from connector.base.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
 from connector.base.room import Room
+from connector.base.stop import Stop
 from connector.calls.fallbacks import Fallbacks
-from connector.engines import Call, Control, Done, Engine, Stop
+from connector.engines import Call, Control, Done, Engine
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
 from connector.run.elsewhere import Elsewhere

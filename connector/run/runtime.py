@@ -20,6 +20,7 @@ from connector.base.errors import StorageError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
 from connector.base.room import Room
+from connector.base.stop import Stop
 from connector.base.user_cache import cached
 from connector.calls.breaker import TRIES, Breaker
 from connector.calls.caller import Caller, Remote
@@ -124,7 +125,7 @@ def _warn_once(message: str, *hosts: str | None) -> None:
     _LOG.warning(message, *hosts)
 
 
-def _patience(stop: engines.Stop) -> Callable[[str], None]:
+def _patience(stop: Stop) -> Callable[[str], None]:
     """Returns what to do while the ledger is waited for: warn of each reason once, until a stop is asked for."""
     told = ""
 
@@ -229,7 +230,7 @@ class Runtime:
         *,
         session: Session | None = None,
         is_live: bool = False,
-        stop: engines.Stop | None = None,
+        stop: Stop | None = None,
         clock: Clock | None = None,
         waiting: Callable[[str], None] | None = None,
         summary: Summary | None = None,
@@ -255,7 +256,7 @@ class Runtime:
             session.limits,
             _backoff(config, is_flex=is_flex),
             Breaker(_FLEX_TRIES if is_flex else TRIES, config.max_retry_wait),
-            stop or engines.Stop(),
+            stop or Stop(),
             engines.Gauge(),
             clock,
             grace=config.config.timeout,

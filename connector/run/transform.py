@@ -14,10 +14,10 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.records import Idle, Message, Outcome, Record, Schema
 from connector.base.schemas import nullable
+from connector.base.stop import Stop
 from connector.base.suggestions import there_are
 from connector.config.config import Config
 from connector.config.options import STREAM_OPTIONS
-from connector.engines import Stop
 from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.pipeline import Item, Result

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from connector.base.errors import ConnectorError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome
-from connector.engines import Stop
+from connector.base.stop import Stop
 from connector.run.pipeline import Item, Result
 from connector.run.progress import Figures
 from connector.run.runtime import Runtime

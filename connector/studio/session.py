@@ -15,9 +15,9 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import Masker
 from connector.base.records import IDLE, JSON, Outcome, Record
+from connector.base.stop import Stop
 from connector.base.values import is_null
 from connector.config.config import Config
-from connector.engines import Stop
 from connector.evaluate.figures import Evaluation, Row, evaluation
 from connector.evaluate.judge import PROMPT, Verdicts, judging, verdicts
 from connector.evaluate.scales import Target, targets

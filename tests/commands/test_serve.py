@@ -19,9 +19,9 @@ import pytest
 from connector import protocols
 from connector.base.clock import Clock
 from connector.base.errors import Interrupted
+from connector.base.stop import Stop
 from connector.commands import ExitCode, serve
 from connector.commands.serve import Server
-from connector.engines import Stop
 from connector.protocols import LogHandler
 from tests.endpoint import Call, Endpoint, answer_to
 from tests.protocols.test_multiwoven import KEY, Messages, of_type, request

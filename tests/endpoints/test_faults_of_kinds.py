@@ -13,7 +13,7 @@ import pytest
 from connector import Config, Connector, Status
 from connector.base.clock import Clock
 from connector.base.errors import ConnectorError, CutError, ServerError
-from connector.engines import Stop
+from connector.base.stop import Stop
 from connector.run import passthrough
 from tests.endpoint import PATHS, Endpoint, answer_to
 from tests.faults import FAULTS, KINDS, Fault

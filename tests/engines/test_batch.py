@@ -22,13 +22,14 @@ from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
 from connector.base.masking import Masker
 from connector.base.records import IDLE, Outcome, Record, Reply
+from connector.base.stop import Stop
 from connector.calls.batch_api import Batch
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.batch_providers import MB, PROVIDERS
-from connector.engines import Call, Control, Done, Gauge, Stop, load
+from connector.engines import Call, Control, Done, Gauge, load
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, found_among
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline

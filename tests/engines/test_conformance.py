@@ -25,10 +25,11 @@ from connector.base.errors import (
     ServerError,
 )
 from connector.base.records import IDLE, Record, Reply
+from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Engine, Gauge, Stop
+from connector.engines import Call, Control, Done, Engine, Gauge
 from tests.engines.local_batches import LocalEngine
 
 ANSWER = Reply(200, {"usage": {"total_tokens": 3}}, {})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connector import Config
 from connector.base.records import IDLE, Checkpoint, Record, Reply
-from connector.engines import Stop
+from connector.base.stop import Stop
 from connector.ledger.sqlite import SqliteLedger
 from connector.run.forecast import Forecast, forecast, refusal, unsendable, warning
 from connector.run.plan import Plan

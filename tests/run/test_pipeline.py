@@ -29,11 +29,12 @@ from connector.base.errors import (
     StorageError,
 )
 from connector.base.records import IDLE, Checkpoint, Message, Outcome, Record, Reply, Status
+from connector.base.stop import Stop
 from connector.calls.breaker import SAME, Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.engines import Call, Control, Done, Gauge, Stop, threads
+from connector.engines import Call, Control, Done, Gauge, threads
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item, Result

@@ -12,8 +12,8 @@ import pytest
 from connector.base.errors import Interrupted, StorageError
 from connector.base.masking import Masker
 from connector.base.records import Record, Reply
+from connector.base.stop import Stop
 from connector.config.config import Config
-from connector.engines import Stop
 from connector.ledger.sqlite import SqliteLedger
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, is_loopback, transport_of
