@@ -3,6 +3,9 @@
 Python runs one thread at a time. Where a run's threads are spread over cores, the interpreter's lock goes from core to
 core with each hand-over, which costs twice the CPU of the run itself; on one core it is handed over for nothing. The
 core is looked after: when others need it and another is free, all threads move.
+
+Programs that this one starts may use every core. A process begins with the cores of the thread that starts it, so that
+thread has all of them just before, and until the next look.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +28,9 @@ _CHANCE: Final = 0.5  # of a move: programs that share a core should not all mov
 _STAT: Final = Path("/proc/stat")
 _TASKS: Final = Path("/proc/self/task")
 _IDLE, _WAITING = 3, 4  # of the columns in /proc/stat, which proc_stat(5) describes
+_STARTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec"})
+"""Python's audit events just before a process is started."""
+
 _CORE: Final = 36  # the field `processor` of proc_pid_stat(5), counted from behind the name
 
 Seconds = Mapping[int, float]
@@ -57,11 +64,19 @@ class OneCore:
         self._now = now
         self._move = move
         self._chance = chance
+        self._is_loose = False
         self._last = now(), busy(), own()
         move(core)
 
+    def loosen(self) -> None:
+        """Takes note that a thread was let go: the next look brings it back."""
+        self._is_loose = True
+
     def look(self) -> None:
         """Moves where others have used the core since the last look, and another one was freer."""
+        if self._is_loose:
+            self._is_loose = False
+            self._move(self._core)
         (began, before, own), self._last = self._last, (self._now(), self._busy(), self._own())
         ended, after, now_own = self._last
         if ended <= began:
@@ -95,13 +110,36 @@ def one_core() -> Iterator[None]:
             while not over.wait(_EVERY):
                 kept.look()
 
+    def let_go() -> None:
+        with suppress(OSError):
+            os.sched_setaffinity(0, allowed)
+            kept.loosen()
+
     threading.Thread(target=watch, name="core", daemon=True).start()
+    _hear()
+    _before_start.append(let_go)
     try:
         yield
     finally:
+        _before_start.remove(let_go)
         over.set()
         with suppress(OSError):
             _move(allowed)
+
+
+_before_start: Final[list[Callable[[], None]]] = []
+
+
+@cache
+def _hear() -> None:
+    """Has whoever wants it called before each process that is started, by whichever library; it cannot be undone."""
+
+    def heard(event: str, _: object) -> None:
+        if event in _STARTS:
+            for each in _before_start:
+                each()
+
+    sys.addaudithook(heard)
 
 
 def _current() -> int:

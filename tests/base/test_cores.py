@@ -45,6 +45,16 @@ def test_all_threads_move_where_others_need_the_core_and_another_is_free(
     assert moves[-1] == told
 
 
+def test_a_thread_that_was_let_go_is_brought_back_at_the_next_look() -> None:
+    moves: list[int] = []
+    kept = OneCore(3, lambda: {3: 0.0}, lambda: 0.0, lambda: 0.0, moves.append)
+    kept.look()
+    kept.loosen()
+    kept.look()
+    kept.look()
+    assert moves == [3, 3]
+
+
 def test_a_core_that_is_gone_is_left() -> None:
     busy = [{0: 0.0, 1: 0.0}, {1: 0.0}]
     times, moves = iter([0.0, 1.0]), []  # type: ignore[var-annotated]
@@ -72,6 +82,33 @@ def test_threads_of_any_age_share_a_core_and_have_all_of_them_back_at_the_end() 
         "assert os.sched_getaffinity(0) == before"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) == 1, reason="needs Linux with several cores"
+)
+@pytest.mark.parametrize(
+    "start",
+    [
+        "subprocess.run([sys.executable, '-c', look], check=True)",
+        "os.system(shlex.join([sys.executable, '-c', look]))",
+        "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-c', look], os.environ), 0)",
+        "os.waitpid(os.fork() or (exec(look), os._exit(0)), 0)",
+    ],
+)
+def test_a_process_that_is_started_has_every_core(start: str) -> None:
+    script = (
+        "import os, shlex, subprocess, sys, threading\n"
+        "from connector.base.cores import one_core\n"
+        "look = 'import os; os.write(1, str(sorted(os.sched_getaffinity(0))).encode() + bytes([10]))'\n"
+        "exec(look)\n"
+        "with one_core():\n"
+        "    assert len(os.sched_getaffinity(0)) == 1\n"
+        f"    thread = threading.Thread(target=lambda: {start}); thread.start(); thread.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True)
+    every, seen = done.stdout.splitlines()
+    assert seen == every
 
 
 def test_where_the_system_cannot_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
