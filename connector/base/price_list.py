@@ -51,6 +51,8 @@ class PriceList:
         steps = self._known.get(key)
         if steps is None:
             steps = self._known[key] = _steps(self._url, model, tier) or _steps(self._url, self._model, tier)
+        if not steps:
+            return None
         rates = next((rates for above, rates in steps if usage.input_tokens > above), None)
         cost = None if rates is None else rates.cost(usage)
         self._was_used = self._was_used or cost is not None

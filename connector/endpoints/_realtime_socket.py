@@ -35,7 +35,7 @@ from connector.http.adapter import Adapter, Request, Settings, address_of, origi
 from connector.http.auth import Fields
 from connector.http.connection import Connection
 from connector.http.deadline import Deadline
-from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head
+from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head, pieces
 from connector.http.network_errors import explain
 from connector.replies.refusals import error_of
 
@@ -171,7 +171,7 @@ class Socket:
 
     def _body(self, status: int, fields: Mapping[str, str], data: bytes) -> bytes:
         body = b""
-        for piece in framed("GET", status, fields, data, self.read):
+        for piece in pieces(framed("GET", status, fields, data, self.read)):
             body += piece
             if len(body) > self._limit:
                 break

@@ -20,8 +20,9 @@ MAX_FIELDS: Final = 256
 Receive: TypeAlias = Callable[[], bytes]
 """Waits for bytes and returns them; none at the end of the connection."""
 
-Body: TypeAlias = Generator[bytes, None, bool]
-"""Pieces of a body as they come; returns whether the connection then stands exactly at the end of the message."""
+Body: TypeAlias = bytes | Generator[bytes, None, bool]
+"""A body that is there already, or its pieces as they come: these return whether the connection then stands exactly at
+the end of the message, where it stands behind the former."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -115,10 +116,19 @@ def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, rec
         return until_close(data, receive)
     if not (length := _LENGTH.fullmatch(fields["content-length"])):
         raise malformed("content-length")
-    return sized(data, int(length[1]), receive)
+    size = int(length[1])
+    return data if len(data) == size else sized(data, size, receive)
 
 
-def sized(data: bytes, size: int, receive: Receive) -> Body:
+def pieces(body: Body) -> Generator[bytes, None, bool]:
+    """Yields a body in pieces, however it is held; returns whether the connection stands at the end of the message."""
+    if isinstance(body, bytes):
+        yield body
+        return True
+    return (yield from body)
+
+
+def sized(data: bytes, size: int, receive: Receive) -> Generator[bytes, None, bool]:
     """Yields a body of `size` bytes that starts with `data`; raises `CutError` if fewer come."""
     while len(data) < size:
         if data:
@@ -130,7 +140,7 @@ def sized(data: bytes, size: int, receive: Receive) -> Body:
     return len(data) == size
 
 
-def until_close(data: bytes, receive: Receive) -> Body:
+def until_close(data: bytes, receive: Receive) -> Generator[bytes, None, bool]:
     """Yields a body that ends where the connection does; whether it was cut cannot be seen here."""
     data = data or receive()
     while data:
@@ -139,7 +149,7 @@ def until_close(data: bytes, receive: Receive) -> Body:
     return False
 
 
-def chunked(data: bytes, receive: Receive) -> Body:
+def chunked(data: bytes, receive: Receive) -> Generator[bytes, None, bool]:
     """Yields a chunked body (RFC 9112, section 7.1), without its extensions and trailers.
 
     All chunks that have arrived are yielded together, before waiting for more. Raises `CutError` if the connection

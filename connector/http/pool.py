@@ -12,12 +12,12 @@ from queue import Empty, Full
 from typing import Final
 
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ProxyError
+from urllib3.exceptions import ClosedPoolError, ProxyError
 
 from connector.base.errors import ReplyError
 from connector.http.connection import Connection, TlsConnection
 from connector.http.deadline import Deadline
-from connector.http.http1 import Body, Headers, cut, inflated
+from connector.http.http1 import Body, Headers, cut, inflated, pieces
 from connector.http.upload import Upload
 
 
@@ -41,13 +41,20 @@ class RawResponse:
             raise ReplyError(f"the reply is compressed as {coding!r}, which was not asked for")
         return inflated(self._pieces(), coding)
 
+    def whole(self) -> bytes | None:
+        """Returns the body at once where it came with its head, as most do, and is not compressed; else `None`."""
+        if not isinstance(self._body, bytes) or self.headers.get("content-encoding", "identity") != "identity":
+            return None
+        self._finish(clean=True)
+        return self._body
+
     def close(self) -> None:
         """Gives up what has not been read, and the connection with it."""
         if self._release is not None:
             self._finish(clean=False)
 
     def _pieces(self) -> Iterator[bytes]:
-        clean = yield from self._body
+        clean = yield from pieces(self._body)
         self._finish(clean=clean)
 
     def _finish(self, *, clean: bool) -> None:
@@ -104,7 +111,7 @@ class Pool(HTTPConnectionPool):
         """
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
         head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
-        conn: Connection = self._get_conn()  # type: ignore[assignment]  # of `ConnectionCls`
+        conn = self._get_conn()
         conn.deadline = timeout
         try:
             is_new = conn.is_closed
@@ -127,6 +134,21 @@ class Pool(HTTPConnectionPool):
             self._give_back(conn, reusable=False, clean=False)
             raise
         return RawResponse(status, fields, content, partial(self._give_back, conn, reusable))
+
+    def _get_conn(self, timeout: float | None = None) -> Connection:
+        """Returns a connection that is open and silent, or a new one. urllib3's own way there takes four calls more."""
+        del timeout  # nobody waits for one
+        if self.pool is None:
+            raise ClosedPoolError(self, "Pool is closed.")
+        try:
+            conn: Connection | None = self.pool.get()
+        except Empty:
+            conn = None
+        if conn is None:  # as urllib3 fills the pool with
+            return self._new_conn()  # type: ignore[return-value]  # of `ConnectionCls`
+        if not conn.is_connected:
+            conn.close()
+        return conn
 
     def _open(self, conn: Connection, *, tunnel: bool) -> None:
         try:

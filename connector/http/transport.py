@@ -77,6 +77,9 @@ class Response:
 
     def read(self) -> bytes:
         """Returns the whole decoded body. Raises as `chunks` does."""
+        whole = self._raw.whole() if isinstance(self._raw, RawResponse) else None
+        if whole is not None and len(whole) <= self._limit:
+            return whole
         return joined_chunks(self.chunks(), self._limit)
 
     def chunks(self, most: float | None = None) -> Iterator[bytes]:
@@ -193,7 +196,7 @@ class Transport:
         identity = (*self.auth.fields(), *fields.items())
         deadline = deadline or self.deadline()
         response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
-        for _ in range(MAX_REDIRECTS):
+        for _ in range(MAX_REDIRECTS if response.status in _REDIRECTS[method] else 0):
             target = _next_url(response, method, url)
             if target is None:
                 break
@@ -205,8 +208,7 @@ class Transport:
     def _send(self, prepared: Request, body: bytes | Upload | None, deadline: Deadline) -> Response:
         translate = partial(explain, peer=prepared.address, proxy=self._proxy)
         try:
-            call = prepared.with_body(body)
-            raw = self._adapter.send(call, stream=True, timeout=deadline).raw  # type: ignore[arg-type]  # as urllib3's
+            raw = self._adapter.exchange(prepared, body, deadline)
         except (OSError, UnicodeError, urllib3_errors.HTTPError) as error:
             told = translate(error)
             told.sends += deadline.resent

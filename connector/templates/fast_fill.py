@@ -40,26 +40,49 @@ def compile_fill(
     known, most = {ROW, *constants}, _LONG // max(1, len(strings))
     left = iter(strings)
 
-    def node(value: JSON, at: str) -> Fill:
+    def node(value: JSON, at: str) -> Fill | None:
+        """Returns what fills a value in; `None` for one that is neither templated nor a container."""
         if isinstance(value, dict):
             if any("{" in str(key) for key in value):
                 raise _OtherError
-            pairs = [(str(key), node(item, f"{at}.{key}")) for key, item in value.items()]
-            return lambda row: {key: fill(row) for key, fill in pairs}
+            return _object([(str(key), item, node(item, f"{at}.{key}")) for key, item in value.items()])
         if isinstance(value, list):
-            items = [node(item, f"{at}[{i}]") for i, item in enumerate(value)]
-            return lambda row: [fill(row) for fill in items]
+            return _list([(item, node(item, f"{at}[{i}]")) for i, item in enumerate(value)])
         if isinstance(value, str) and "{" in value:
             string = next(left, None)
             if string is None or (string.path, string.source) != (at, value):  # a text with a brace, but no template
                 raise _OtherError
             return _string(string, known, most)
-        return lambda _: value
+        return None
 
     try:
-        return node(structure, path)
+        return node(structure, path) or (lambda _: structure)
     except _OtherError:
         return None
+
+
+def _object(members: Sequence[tuple[str, JSON, Fill | None]]) -> Fill:
+    """Returns a function that makes an object: what is the same for every row is copied at once."""
+    same = {key: None if fill else value for key, value, fill in members}
+    fills = [(key, fill) for key, _, fill in members if fill]
+    if len(fills) == 1:
+        ((name, only),) = fills
+        return lambda row: {**same, name: only(row)}
+
+    def make(row: Mapping[str, Any]) -> dict[str, Any]:
+        made = same.copy()
+        for key, fill in fills:
+            made[key] = fill(row)
+        return made
+
+    return make
+
+
+def _list(items: Sequence[tuple[JSON, Fill | None]]) -> Fill:
+    """Returns a function that makes a list, as `_object` makes an object."""
+    if len(items) == 1 and (only := items[0][1]):
+        return lambda row: [only(row)]
+    return lambda row: [fill(row) if fill else value for value, fill in items]
 
 
 def _string(string: TemplateString, known: set[str], most: int) -> Fill:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.errors import APITimeoutError, ConfigError, ConnectorError, CutError, ReplyError
+from connector.http import http1
 from connector.http.connection import Connection
 from connector.http.deadline import Deadline
 from connector.http.http1 import MAX_FIELDS, MAX_HEAD, PIECE, Headers, TlsError, chunked, framed, inflated, parse_head
@@ -51,7 +52,7 @@ def exchange(pieces: Iterable[bytes], method: str = "POST") -> Seen:
     status, fields, body, reusable = connection.exchange(method, b"", b"")
     taken: list[bytes] = []
     try:
-        clean = yield_all(body, taken)
+        clean = yield_all(http1.pieces(body), taken)
     except ConnectorError as error:
         return status, fields, b"".join(taken), type(error).__name__
     return status, fields, b"".join(taken), reusable and clean
