@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spec import generate
 from tests import faults_page, rooms_page
+from tests.bench import pages as benchmarks
 
 
 def files() -> dict[Path, str]:
@@ -18,6 +19,7 @@ def files() -> dict[Path, str]:
         **generate.files(),
         faults_page.PAGE: faults_page.page(),
         rooms_page.PAGE: rooms_page.page(),
+        **benchmarks.files(),
     }
 
 

@@ -12,16 +12,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from tests.bench import chart, report
+from tests.bench import pages, report
 from tests.bench.ceiling import ceiling
 from tests.bench.harness import Bench, Run
 from tests.bench.machine import facts, load, pinning
-from tests.bench.processes import ROOT
 from tests.bench.scenarios import ALL
 
-_PEERS: Final = {"aiohttp_loop": "aiohttp", "openai_sdk": "openai", "openai_aiohttp": "aiohttp"}
-_OPTIONAL: Final = {"langchain": ("langchain_batch", "langchain_openai"), "litellm": ("litellm_loop", "litellm")}
-_DOCS: Final = ROOT / "docs"
+_PEERS: Final = {
+    "aiohttp_loop": "aiohttp",
+    "openai_sdk": "openai",
+    "openai_aiohttp": "aiohttp",
+    "langchain_batch": "langchain_openai",
+}
+_OPTIONAL: Final = {"litellm": ("litellm_loop", "litellm")}
 
 
 def main() -> None:
@@ -42,12 +45,12 @@ def main() -> None:
 
 
 def write(machine: dict[str, str], runs: Sequence[Run]) -> None:
-    """Writes the page, its picture, and the figures that both are made from."""
-    spark = json.loads((_DOCS / "benchmarks.json").read_text(encoding="utf-8")).get("spark")
+    """Writes the figures, and what is made from them: the page, its picture, and the README's claim."""
+    spark = json.loads(pages.FIGURES.read_text(encoding="utf-8")).get("spark")
     figures = {"machine": machine, "runs": [run._asdict() for run in runs], "spark": spark}
-    (_DOCS / "benchmarks.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (_DOCS / "benchmarks.md").write_text(report.document(machine, runs, spark), encoding="utf-8")
-    (_DOCS / "benchmarks.svg").write_text(chart.draw(runs), encoding="utf-8")
+    pages.FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for path, text in pages.files().items():
+        path.write_text(text, encoding="utf-8")
 
 
 def _told(name: str, bench: Bench) -> list[Run]:
@@ -76,7 +79,7 @@ def _peers(wanted: Sequence[str]) -> list[str]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=ALL, metavar="NAME", help=f"only these: {', '.join(ALL)}")
-    parser.add_argument("--peers", nargs="+", choices=_OPTIONAL, default=[], metavar="PEER", help="langchain, litellm")
+    parser.add_argument("--peers", nargs="+", choices=_OPTIONAL, default=[], metavar="PEER", help="litellm")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each client runs (default 3)")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the rows, once; nothing is written")
     parser.add_argument("--full", action="store_true", help="growth up to 1,000,000 rows")

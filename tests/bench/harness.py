@@ -25,7 +25,7 @@ class Run(NamedTuple):
     """One run of one client. `case` is what was varied, `startup_cpu` what the same client takes for a single row.
 
     `sustained` is the rate, in calls a second, while the middle of the calls was made, as the stub saw it; `stub_busy`
-    is the share of its core that the stub used, and `calls` what it was asked.
+    is the share of its core that the stub used, and `calls` what it was asked. If `is_free`, both ran on any core.
     """
 
     scenario: str
@@ -40,6 +40,7 @@ class Run(NamedTuple):
     calls: int = 0
     sustained: float | None = None
     stub_busy: float = 0.0
+    is_free: bool = False
 
     @property
     def rate(self) -> float:
@@ -88,7 +89,10 @@ class Bench:
     def config(self, stub: Stub, concurrency: int, *, stream: bool = False, **more: Any) -> Path:
         """A config of ours for the job that the peers do."""
         prompt = PROMPT.format(text="{{ text }}")
-        config = {"url": stub.url, "api_key": KEY, "model": MODEL, "prompt": prompt, "concurrency": concurrency}
+        config: dict[str, Any] = {"url": stub.url, "api_key": KEY, "model": MODEL, "prompt": prompt}
+        config["concurrency"] = concurrency
+        if stub.certificate:
+            config["ca_bundle"] = str(stub.certificate.path)
         path = self.directory / "config.json"
         path.write_text(json.dumps({**config, "is_stream": stream, **more}), encoding="utf-8")
         return path
@@ -124,7 +128,7 @@ class Bench:
         source, out = self.table(run.rows, given), target or self.directory / f"out.{output}"
         command = self.command(run.client, stub, source, out, concurrency, stream=stream)
         with Watch(stub) as watch:
-            spent = Process(command, self.directory / "stdout", free=free).spent()
+            spent = Process(command, self.directory / "stdout", free=free, certificate=stub.certificate).spent()
         check(out, run.rows, " word" * (EVENTS - 1) if stream else "")
         if target is None:
             remove(out)
@@ -134,6 +138,7 @@ class Bench:
             calls=watch.counted("calls"),
             sustained=watch.sustained,
             stub_busy=watch.counted("cpu_seconds") / spent.seconds,
+            is_free=free,
         )
 
     def vectors(self, run: Run, stub: Stub, concurrency: int, target: Path) -> Run:

@@ -60,7 +60,8 @@ def facts() -> dict[str, str]:
     """What a reader has to know about the machine to judge the figures."""
     return {
         "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "CPU": f"{_cpu()}, {os.cpu_count()} cores; {pinning()}",
+        "CPU": f"{_cpu()}, {os.cpu_count()} cores",
+        "Bound to cores": f"where it does not say any core: {pinning()}",
         "System": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Load": f"{load()} before",
         "Python": f"{platform.python_implementation()} {sys.version.split()[0]}",

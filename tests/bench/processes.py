@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from tests.bench.machine import cores, on
+from tests.bench.tls import Certificate
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -37,14 +39,17 @@ class Spent(NamedTuple):
 class Process:
     """A process on the client's core. What it prints goes to `out`; what it complains about is told if it fails.
 
-    If it is `free`, it runs on any core, as users run it.
+    If it is `free`, it runs on any core, as users run it. Its environment trusts the `certificate`.
     """
 
-    def __init__(self, command: Sequence[str], out: Path, *, free: bool = False) -> None:
+    def __init__(
+        self, command: Sequence[str], out: Path, *, free: bool = False, certificate: Certificate | None = None
+    ) -> None:
+        environment = {**_ENVIRONMENT, **({"SSL_CERT_FILE": str(certificate.path)} if certificate else {})}
         self._errors = out.with_suffix(".stderr")
         with nullcontext() if free else on(cores()[1]), out.open("wb") as stdout, self._errors.open("wb") as stderr:
             self._started = time.perf_counter()
-            self._process = subprocess.Popen(command, cwd=ROOT, env=_ENVIRONMENT, stdout=stdout, stderr=stderr)
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
 
     def spent(self) -> Spent:
         """Waits for its end."""
@@ -67,18 +72,29 @@ class Process:
 
 
 class Stub:
-    """The endpoint in its own process, on its own core unless it is `free`; a context manager."""
+    """The endpoint in its own process, on its own core unless it is `free`; a context manager.
 
-    def __init__(self, latency: float, *options: str, free: bool = False) -> None:
+    With a `certificate` it speaks TLS.
+    """
+
+    def __init__(
+        self, latency: float, *options: str, free: bool = False, certificate: Certificate | None = None
+    ) -> None:
         self._free = free
+        self.certificate = certificate
         self._command = [sys.executable, "-m", "tests.bench.stub", f"--latency={latency}", *options]
+        if certificate:
+            self._command += ["--tls", *map(str, certificate)]
 
     def __enter__(self) -> Self:
         with nullcontext() if self._free else on(cores()[0]):
             self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         self.url = self._process.stdout.readline().strip()
-        self._connection = HTTPConnection(urlsplit(self.url).netloc)
+        place = urlsplit(self.url).netloc
+        self._connection = HTTPConnection(place)
+        if self.certificate:
+            self._connection = HTTPSConnection(place, context=ssl.create_default_context(cafile=self.certificate.path))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -32,7 +32,10 @@ Every client is a process of its own. It reads JSON lines, sends one prompt per 
 JSON lines with the reply in a column; what it wrote is checked row by row. Times go from the start of the process to
 its end, imports included. Ours runs as its users run it: crash-safe ledger, provenance and input order included. The
 [others](../tests/bench/peers) do none of that. Figures are medians, with the lowest and the highest round in brackets.
+Endpoint and client run on any core, as users run them, where a section says so; else each has a core of its own.
 """
+_CLAIM: Final = 256
+"""Calls in flight in the row of the README's table that follows from this page."""
 
 Value = Callable[[Run], float | None]
 
@@ -93,6 +96,21 @@ def _spark(
     yield ""
 
 
+def claimed(readme: str, runs: Sequence[Run]) -> str:
+    """The README with the row of its table that follows from the runs."""
+    case = [run for run in runs if (run.scenario, run.case) == ("throughput", str(_CLAIM))]
+    (ours, cost), (theirs, their_cost) = (
+        [median(_values((run for run in case if run.client == client), value)) for value in (utilisation, _cpu_ms)]
+        for client in (OURS, "openai_sdk")
+    )
+    start = f"| {_CLAIM} calls in flight |"
+    row = (
+        f"{start} {theirs:.0f} % of the possible rate (OpenAI's SDK) | {ours:.0f} %, for "
+        f"1/{their_cost / cost:.0f} of the CPU ([benchmarks](docs/benchmarks.md)) |"
+    )
+    return "\n".join(row if line.startswith(start) else line for line in readme.split("\n"))
+
+
 def sections(runs: Sequence[Run]) -> Iterator[str]:
     """The lines about each scenario that was run."""
     for scenario, section in SECTIONS.items():
@@ -116,6 +134,10 @@ def utilisation(run: Run) -> float:
     return 100 * run.rate / possible(run)
 
 
+def _cpu_ms(run: Run) -> float:
+    return run.cpu_ms
+
+
 def _calling(run: Run) -> float | None:
     return None if run.sustained is None else 100 * run.sustained / possible(run)
 
@@ -130,7 +152,8 @@ def _throughput(runs: Sequence[Run]) -> str:
         f"Each call takes {1000 * LATENCY:.0f} ms; calls in flight divided by that is a rate that nobody can exceed. "
         "*While calling* is the rate in the middle of a run, as the endpoint saw it: without start, end and files. CPU "
         "is that of each further row, without the start. Slow clients get fewer rows: their rate soon stays the same. "
-        f"The endpoint used {100 * busiest:.0f} % of its core at most."
+        f"{'Endpoint and client run on any core. ' if runs[0].is_free else ''}The endpoint used {100 * busiest:.0f} % "
+        "of its core at most."
     )
 
 
@@ -244,14 +267,14 @@ SECTIONS: Final[Mapping[str, Section]] = {
     ),
     "cpu": Section(
         "An endpoint that answers at once, 64 in flight",
-        lambda _: "What is left is the client's own work.",
+        lambda _: "What is left is the client's own work. The client has one core, the endpoint another.",
         {**_CLIENT, **_CPU, "rows/s": _RATE["rows/s"]},
     ),
     "unpinned": Section(
-        "On one core, and on any",
+        "On any core, and on one",
         lambda _: (
-            "The other figures are taken with the client on one core and the endpoint on another, so that neither "
-            "disturbs the other. Here both run on any core, too, as users run them."
+            "As users run them, client and endpoint on any core; beside it, the client on one core and the endpoint on "
+            "another, so that neither disturbs the other."
         ),
         {
             "case": lambda group: group.case,
@@ -259,6 +282,21 @@ SECTIONS: Final[Mapping[str, Section]] = {
             "seconds": _column(lambda run: run.seconds, "{:.2f}"),
             "CPU ms/row": _CPU["CPU ms/row"],
             "rate to ours": _RATE["rate to ours"],
+        },
+    ),
+    "tls": Section(
+        "Behind TLS",
+        lambda _: (
+            "The endpoint speaks TLS 1.3, with a certificate that every client verifies: ours by `ca_bundle`. On any "
+            "core."
+        ),
+        {
+            "case": lambda group: group.case,
+            **_CLIENT,
+            "seconds": _column(lambda run: run.seconds, "{:.2f}"),
+            "rows/s": _RATE["rows/s"],
+            "rate to ours": _RATE["rate to ours"],
+            **_CPU,
         },
     ),
     "vectors": Section(

@@ -15,15 +15,22 @@ from typing import Final
 
 from tests.bench.harness import EVENTS, LATENCY, OURS, Bench, Run, remove, review
 from tests.bench.processes import ROOT, Process, Stub, Watch
+from tests.bench.tls import Certificate
 
 FLOOR: Final = "aiohttp_loop"
 SWIFT: Final = (OURS, FLOOR)
 """The clients that get more rows. The others would take many minutes, and their rate is the same after some seconds."""
 
 VECTOR_PEERS: Final = ("embeddings_sdk", "embeddings_floor")
-FLIGHTS: Final = (64, 256, 512)
-ROWS: Final = (20_000, 4_000)
-"""The rows for swift clients and for the others."""
+FLIGHTS: Final = (64, 256, 512, 1_024, 2_048)
+SLOW_FLIGHT: Final = 512
+"""The most calls in flight for the others, which reach less with more of them."""
+
+ROWS: Final = (20_000, 3_000)
+"""The most rows for swift clients and for the others."""
+
+_LONG: Final = 16.0
+"""Seconds that a run takes at most if nothing but the endpoint takes time."""
 
 FORMATS: Final = (("jsonl", "jsonl"), ("csv", "csv"), ("csv", "parquet"), ("parquet", "parquet"), ("csv", "jsonl"))
 
@@ -36,21 +43,27 @@ _STARTS: Final = 7
 _SMALL, _LARGE, _FULL = 20_000, 200_000, 5
 
 
+def rows_for(client: str, latency: float, flight: int, seconds: float = _LONG) -> int:
+    """How many rows a client gets: as many as so many calls in flight can answer in that time, and no more."""
+    most = ROWS[client not in SWIFT]
+    return most if not latency else min(most, int(seconds * flight / latency))
+
+
 def throughput(bench: Bench) -> Iterator[Run]:
-    """Whole tables, file to file, at 200 ms."""
-    for concurrency in FLIGHTS:
-        with Stub(LATENCY) as stub:
-            for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
-                count = bench.rows(ROWS[client not in SWIFT], concurrency)
-                run = Run("throughput", client, str(concurrency), turn, count, 0)
-                yield bench.measured(run, stub, concurrency)
+    """Whole tables, file to file, at 200 ms; on any core, as users run it."""
+    for flight in FLIGHTS:
+        clients = [client for client in (OURS, *bench.peers) if client in SWIFT or flight <= SLOW_FLIGHT]
+        with Stub(LATENCY, free=True) as stub:
+            for turn, client in product(range(bench.rounds), clients):
+                count = bench.rows(rows_for(client, LATENCY, flight), flight)
+                yield bench.measured(Run("throughput", client, str(flight), turn, count, 0), stub, flight, free=True)
 
 
 def streaming(bench: Bench) -> Iterator[Run]:
     """The same with replies of 50 events, 64 in flight."""
     with Stub(LATENCY, f"--stream-chunks={EVENTS}") as stub:
         for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
-            count = bench.rows(ROWS[client not in SWIFT] // 4, 64)
+            count = bench.rows(2_500 if client in SWIFT else 500, 64)
             yield bench.measured(Run("streaming", client, "64", turn, count, 0), stub, 64, stream=True)
 
 
@@ -58,7 +71,7 @@ def formats(bench: Bench) -> Iterator[Run]:
     """From file to file in other formats, 256 in flight at 200 ms."""
     with Stub(LATENCY) as stub:
         for turn, (given, output) in product(range(bench.rounds), FORMATS):
-            run = Run("formats", OURS, f"{given} to {output}", turn, bench.rows(ROWS[0] // 2, 256), 0)
+            run = Run("formats", OURS, f"{given} to {output}", turn, bench.rows(5_000, 256), 0)
             yield bench.measured(run, stub, 256, given=given, output=output)
 
 
@@ -92,13 +105,24 @@ def vectors(bench: Bench) -> Iterator[Run]:
 
 
 def unpinned(bench: Bench) -> Iterator[Run]:
-    """The same as pinned to a core, and as users run it: endpoint and client on any core."""
-    for latency, flight, free in product((0.0, LATENCY), (64, 512, 2_048), (False, True)):
+    """As users run it, endpoint and client on any core, beside the same with a core for each."""
+    for latency, flight, free in product((0.0, 0.02, LATENCY), (64, 512, 2_048), (True, False)):
         with Stub(latency, free=free) as stub:
             for turn, client in product(range(bench.rounds), SWIFT):
-                count = bench.rows(20_000, flight)
+                count = bench.rows(rows_for(client, latency, flight, 5.0), flight)
                 case = f"{1000 * latency:.0f} ms, {flight:,} in flight, {'any core' if free else 'one core'}"
                 yield bench.measured(Run("unpinned", client, case, turn, count, 0), stub, flight, free=free)
+
+
+def tls(bench: Bench) -> Iterator[Run]:
+    """The same behind TLS, which every client verifies; on any core."""
+    certificate = Certificate.made(bench.directory)
+    for latency, flight in ((0.0, 64), (LATENCY, 256)):
+        with Stub(latency, free=True, certificate=certificate) as stub:
+            for turn, client in product(range(bench.rounds), (OURS, *bench.peers)):
+                count = bench.rows(rows_for(client, latency, flight, 8.0) // (1 if client in SWIFT else 2), flight)
+                case = f"{1000 * latency:.0f} ms, {flight} in flight"
+                yield bench.measured(Run("tls", client, case, turn, count, 0), stub, flight, free=True)
 
 
 def width(bench: Bench) -> Iterator[Run]:
@@ -127,7 +151,7 @@ def stragglers(bench: Bench) -> Iterator[Run]:
     options = (f"--straggler-share={STRAGGLER_SHARE}", f"--straggler-factor={STRAGGLER_FACTOR}")
     for turn, client in product(range(bench.rounds), (OURS, *set(bench.peers).intersection(SWIFT))):
         with Stub(SHORT, *options) as stub:  # a new one each time, so that the same calls are slow
-            yield bench.measured(Run("stragglers", client, "64", turn, bench.rows(5_000, 640), 0), stub, 64)
+            yield bench.measured(Run("stragglers", client, "64", turn, bench.rows(3_000, 640), 0), stub, 64)
 
 
 def ideal_seconds(rows: int, flight: int) -> float:
@@ -212,7 +236,7 @@ def _catalog(bench: Bench, table: Path) -> Path:
 ALL: Final[Mapping[str, Callable[[Bench], Iterator[Run]]]] = {
     each.__name__: each
     for each in (
-        *(throughput, streaming, formats, cpu, unpinned, vectors, stages, growth, width),
+        *(throughput, streaming, formats, cpu, unpinned, tls, vectors, stages, growth, width),
         *(stragglers, kill, resume, startup, read),
     )
 }

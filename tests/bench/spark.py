@@ -25,15 +25,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from connector import Connector
-from tests.bench.harness import Run
+from tests.bench import pages
 from tests.bench.machine import load
 from tests.bench.peers import KEY, MODEL, PROMPT
 from tests.bench.processes import ROOT, Process, Stub
-from tests.bench.report import document
 from tests.databases import base
 from tests.tables.spark_cluster import Attempts, Cluster, executors, started
 
-DOCS: Final = ROOT / "docs"
 ROWS: Final = 2_000
 PARTITIONS: Final = 4
 CONCURRENCY: Final = 32
@@ -194,7 +192,7 @@ def main() -> None:
 
 def write(figures: Sequence[Figures], load_before: str) -> None:
     """Puts the figures onto the page of benchmarks, beside those of `make bench`."""
-    found = json.loads((DOCS / "benchmarks.json").read_text(encoding="utf-8"))
+    found = json.loads(pages.FIGURES.read_text(encoding="utf-8"))
     packages = [name for name in ("pyspark", "pyarrow", "openai", "distribatch") if find_spec(name)]
     found["spark"] = {
         "rows": ROWS,
@@ -205,9 +203,9 @@ def write(figures: Sequence[Figures], load_before: str) -> None:
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "ways": [each._asdict() for each in figures],
     }
-    (DOCS / "benchmarks.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    runs = [Run(**run) for run in found["runs"]]
-    (DOCS / "benchmarks.md").write_text(document(found["machine"], runs, found["spark"]), encoding="utf-8")
+    pages.FIGURES.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for path, text in pages.files().items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

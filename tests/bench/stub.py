@@ -4,7 +4,8 @@
 `echo:MARKER`, where MARKER is what stands between `[[` and `]]` in the last content of the request; it is copied as
 JSON text, so it may hold anything. With `"stream": true` the reply comes as events in one write: a client reads it as
 fast as it can. A request with an `"input"` of texts gets a vector for each, as base64 or as numbers, as it asks for;
-`vector_of` tells which. `GET /stats` tells `calls`, `peak_in_flight` and the `cpu_seconds` of this process so far.
+`vector_of` tells which. `GET /stats` tells `calls`, `peak_in_flight` and the `cpu_seconds` of this process so far. With
+`--tls CERTIFICATE KEY` it speaks TLS.
 
 Nothing is parsed beyond what that takes. Requests may be pipelined only while the latency is 0.
 """
@@ -15,10 +16,11 @@ import argparse
 import asyncio
 import json
 import random
+import ssl
 import time
 from array import array
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Final, cast
 from zlib import crc32
@@ -158,11 +160,15 @@ class Connection(asyncio.Protocol):
             self._transport.write(reply)
 
 
-async def serve(stub: Stub, port: int) -> None:
+async def serve(stub: Stub, port: int, tls: Sequence[str] | None) -> None:
     """Serves until it is killed."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(partial(Connection, stub), "127.0.0.1", port, backlog=2048)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)  # noqa: T201 - its output
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+    if context and tls:
+        context.load_cert_chain(*tls)
+    server = await loop.create_server(partial(Connection, stub), "127.0.0.1", port, backlog=2048, ssl=context)
+    scheme = "https" if tls else "http"
+    print(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)  # noqa: T201 - its output
     await server.serve_forever()
 
 
@@ -173,8 +179,10 @@ def main() -> None:
     parser.add_argument("--stream-chunks", type=int, default=20, help="events with content in a streamed reply")
     parser.add_argument("--straggler-share", type=float, default=0.0, help="share of the calls that take longer")
     parser.add_argument("--straggler-factor", type=float, default=10.0, help="how many times longer")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="PEM files, to speak TLS")
     given = vars(parser.parse_args())
-    asyncio.run(serve(port=given.pop("port"), stub=Stub(**given)))
+    port, tls = given.pop("port"), given.pop("tls")
+    asyncio.run(serve(Stub(**given), port, tls))
 
 
 if __name__ == "__main__":

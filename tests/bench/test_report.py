@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.bench import chart, report, scenarios
-from tests.bench.harness import Run, check, review
+from tests.bench.harness import LATENCY, Run, check, review
 from tests.bench.path import ASIDE, FLOORS, STAGES
 from tests.bench.scenarios import ALL
 from tests.bench.stages import Sample
@@ -64,6 +64,29 @@ def test_calls_without_stragglers_come_in_waves(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_straggler_holds_up_nobody_else() -> None:
     assert scenarios.ideal_seconds(5_000, 64) < 1.7 * 5_000 * 0.05 / 64 + 3
+
+
+def test_the_readme_says_what_the_runs_say() -> None:
+    case = ("throughput", "256")
+    runs = [
+        Run(case[0], client, case[1], turn, 1_001, 1_001 / rate, cpu, 0.0)
+        for client, rate, cpu in (("connector", 1_216.0, 0.1), ("openai_sdk", 640.0, 1.2))
+        for turn in range(3)
+    ]
+    readme = "before\n| 256 calls in flight | much | more |\nbehind"
+    before, row, behind = report.claimed(readme, runs).split("\n")
+    assert (before, behind) == ("before", "behind")
+    assert row.startswith(
+        "| 256 calls in flight | 50 % of the possible rate (OpenAI's SDK) | 95 %, for 1/12 of the CPU"
+    )
+
+
+@pytest.mark.parametrize("client", ["connector", "openai_sdk"])
+@pytest.mark.parametrize("flight", scenarios.FLIGHTS)
+def test_no_run_is_longer_than_it_may_be(client: str, flight: int) -> None:
+    rows = scenarios.rows_for(client, LATENCY, flight)
+    assert flight <= rows <= 16 * flight / LATENCY
+    assert rows <= scenarios.rows_for(client, 0.0, flight)
 
 
 @pytest.mark.parametrize(("ids", "problem"), [([0], "missing"), ([0, 1, 1], "twice"), ([0, 1], "")])

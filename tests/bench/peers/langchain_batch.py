@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import openai  # type: ignore[import-not-found,unused-ignore]  # installed by whoever asks for this peer
+import openai  # type: ignore[import-not-found,unused-ignore]  # installed for `make bench` alone
 import orjson
 from langchain_core.prompts import ChatPromptTemplate  # type: ignore[import-not-found,unused-ignore]  # as above
 from langchain_openai import ChatOpenAI  # type: ignore[import-not-found,unused-ignore]  # as above
