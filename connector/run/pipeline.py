@@ -9,6 +9,7 @@ State is in band: a checkpoint comes out behind the outcomes that it covers, and
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -274,17 +275,18 @@ def _settled(
 ) -> Generator[Outcome | Ready | Idle, None, None]:
     """Maps replies to outcomes, one for each record that waits; each leaves once its reply is stored.
 
-    The first record of a call is mapped at once, so that a budget or an outage stops the run without delay.
+    The first record of a call is mapped at once, so that a budget or an outage stops the run without delay. Those whose
+    replies are stored together leave in the order of the input, so that a few rows come as they were read.
     """
     batch: list[Done] = []
     firsts: list[Outcome] = []
     settled: deque[tuple[Done, Outcome]] = deque()  # stored, and not yet handed on
-    due = control.clock.monotonic() + ledger.commit_seconds
+    due = math.inf  # until the first reply is there
 
     def settle() -> Iterator[Outcome]:
         nonlocal batch, firsts, due
         _store(batch, ledger)
-        settled.extend(zip(batch, firsts, strict=True))
+        settled.extend(sorted(zip(batch, firsts, strict=True), key=_place))
         batch, firsts = [], []
         due = control.clock.monotonic() + ledger.commit_seconds
         while settled:
@@ -307,10 +309,12 @@ def _settled(
         for item in answered:
             if isinstance(item, Done):
                 batch.append(item)  # first: it is paid for, whatever its outcome is
+                due = min(due, control.clock.monotonic() + ledger.commit_seconds)
                 firsts.append(item.outcome or outcome_of(item.call.records[0], item))
                 control.breaker.judged(firsts[-1])
-                outcomes = plan_of(item.call.records[0]).outcomes
-                reason = budget.spend(firsts[-1]) or first_rows.judged(firsts[-1], outcomes, item.result)
+                reason = budget.spend(firsts[-1]) or first_rows.judged(
+                    firsts[-1], plan_of(item.call.records[0]).outcomes, item.result
+                )
                 if reason is not None:
                     control.stop.request(reason)
             elif item is not IDLE:
@@ -331,6 +335,11 @@ def _settled(
         raise
     yield from settle()
     keep(_paid_for(in_flight))
+
+
+def _place(settled: tuple[Done, Outcome]) -> int:
+    """Returns the place of a call's first record in the input."""
+    return settled[0].call.records[0].index
 
 
 def _is_quiet(item: object, control: Control) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -109,6 +109,24 @@ def test_each_record_has_exactly_one_outcome(rows: int) -> None:
     results = outcomes(run(records(range(rows))))
     assert [outcome.record.index for outcome in results] == list(range(rows))
     assert all(f'"{outcome.record.data["text"]}"' in outcome.columns["content"] for outcome in results)
+
+
+def test_rows_whose_replies_are_stored_together_leave_in_the_order_of_the_input() -> None:
+    class Backwards:
+        WAITING = 20_000
+
+        @staticmethod
+        def run(items: Iterator[Any], send: Send, control: Control) -> Generator[Any]:  # noqa: ARG004 - a contract
+            calls = [item for item in items if isinstance(item, Call)]
+            yield from (Done(call, send(call.body)) for call in reversed(calls))
+
+    steered = control()._replace(clock=Clock(monotonic=lambda: 7.0))
+    with SqliteLedger(None) as ledger:
+        rows = records([*range(150), *range(50)])  # the last of them share the first ones' calls
+        found = list(pipeline.run(rows, lambda _: PLAN, answered, ledger, Backwards(), steered))
+    assert [each.record.index for each in found if isinstance(each, Outcome) and each.record.index < 150] == [
+        *range(150)
+    ]
 
 
 def test_whatever_becomes_of_rows_each_has_exactly_one_outcome() -> None:
