@@ -75,6 +75,12 @@ def test_rows_appended_since_are_read_also_those_with_the_same_cursor_value(tmp_
         assert [row["id"] for row in rows_of(source, state)] == [3, 4]
 
 
+def test_a_state_that_a_person_wrote_needs_no_counts_and_reads_what_is_at_its_cursor_again(tmp_path: Path) -> None:
+    with opened(csv_file(tmp_path / "in.csv", [(0, 1), (1, 2), (2, 3)]), cursor_field="at") as source:
+        assert [row["id"] for row in rows_of(source, {"cursor_field": "at", "cursor": 2})] == [1, 2]
+        assert rows_of(source, {"cursor_field": "at", "cursor": 9_999}) == []
+
+
 def test_rows_deleted_since_do_not_hide_others(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     state = {"rows": 3, "cursor_field": "at", "cursor": 2, "rows_at_cursor": 3}
@@ -146,7 +152,8 @@ def test_a_cursor_without_an_order_is_refused(tmp_path: Path, sql: str) -> None:
         {"rows": 1, "cursor_field": "at", "cursor": "no number", "rows_at_cursor": 1},
         {"rows": 1, "cursor_field": "at", "cursor": [1], "rows_at_cursor": 1},
         {"rows": 1, "cursor_field": "at", "cursor": 1, "rows_at_cursor": -1},
-        {"rows": 1, "cursor_field": "at", "cursor": 1},
+        {"rows": 1, "cursor_field": "at", "cursor": 1, "rows_at_cursor": None},
+        {"cursor_field": "at", "cursor": 1, "page": 2},
     ],
 )
 def test_a_state_of_another_cursor_is_refused(tmp_path: Path, state: Any) -> None:

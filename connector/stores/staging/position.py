@@ -38,14 +38,12 @@ class Position(NamedTuple):
         match state:
             case {"rows": int(rows), **rest} if not rest and field is None and rows >= 0:
                 return cls(rows)
-            case {
-                "rows": int(rows),
-                "cursor_field": str(saved),
-                "cursor": cursor,
-                "rows_at_cursor": int(ties),
-                **rest,
-            } if not rest and saved == field and rows >= 0 and ties >= 0 and not isinstance(cursor, (dict, list)):
-                return cls(rows, field, cursor, ties)
+            case {"cursor_field": str(saved), "cursor": cursor, **rest} if (
+                saved == field and rest.keys() <= {"rows", "rows_at_cursor"} and not isinstance(cursor, dict | list)
+            ):  # one that people write has no counts: what is at the cursor then comes once more
+                match rest.get("rows", 0), rest.get("rows_at_cursor", 0):
+                    case int(rows), int(ties) if rows >= 0 and ties >= 0:
+                        return cls(rows, field, cursor, ties)
         raise state_mismatch(state, field)
 
     @property

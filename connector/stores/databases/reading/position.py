@@ -55,17 +55,18 @@ class SqlPosition(NamedTuple):
         match state:
             case {"rows": int(rows), **rest} if field is None and rows >= 0 and rest.keys() <= {"key"}:
                 return start._keyed(rows, rest.get("key"))
-            case {"rows": int(rows), "cursor_field": str(saved), "cursor": cursor, **rest} if (
+            case {"cursor_field": str(saved), "cursor": cursor, **rest} if (
                 saved == field
-                and rows >= 0
-                and rest.keys() <= {"rows_at_cursor", "seen", "nulls"}
+                and rest.keys() <= {"rows", "rows_at_cursor", "seen", "nulls"}
                 and not isinstance(cursor, dict | list)
-            ):
+            ):  # one that people write has no counts: what is at the cursor then comes once more
+                handed_out = rest.get("rows", 0)
                 try:
                     seen, nulls = (_unpacked(rest.get(name)) for name in ("seen", "nulls"))
                 except (Error, TypeError, ValueError):
                     raise state_mismatch(state, field) from None
-                return start._replace(rows=rows, cursor=cursor, seen=seen, nulls=nulls)
+                if isinstance(handed_out, int) and handed_out >= 0:
+                    return start._replace(rows=handed_out, cursor=cursor, seen=seen, nulls=nulls)
         raise state_mismatch(state, field)
 
     def _keyed(self, rows: int, key: JSON) -> SqlPosition:
