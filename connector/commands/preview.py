@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -19,17 +19,19 @@ from connector.base.cost import BATCH_TIER
 from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
-from connector.base.records import Outcome, Provenance, Record, Usage
+from connector.base.records import Outcome, Part, Provenance, Record, Usage
 from connector.base.terminal import write
 from connector.commands import ExitCode
 from connector.commands._excerpts import common, screen
 from connector.commands._options import add_arguments, config_from, input_from
 from connector.commands._types import count
 from connector.parser import Parser
+from connector.run.causes import place_of
 from connector.run.forecast import mean
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, preview_ledger
 from connector.run.sampling import candidates, sample
+from connector.stores.formats import parts_of
 
 _ROWS: Final = 5
 _REPLY: Final = 0.6  # of the screen that a row may take, beside its columns
@@ -62,13 +64,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             records, rows = sample(found, arguments.rows, arguments.seed)
         else:
             records = list(islice(found, arguments.rows))
-        _show_requests(plan, records, whole=arguments.full)
+        _show_requests(plan, records, parts_of(source), whole=arguments.full)
         if arguments.call and records:
-            _call(plan, records, rows, whole=arguments.full)
+            _call(plan, records, rows, parts_of(source), whole=arguments.full)
     return ExitCode.DONE
 
 
-def _show_requests(plan: Plan, records: list[Record], *, whole: bool) -> None:
+def _show_requests(plan: Plan, records: list[Record], parts: Sequence[Part], *, whole: bool) -> None:
     """Shows what all requests share once (a schema may be long), then what is each row's own."""
     requests = [(record, _request(plan, record)) for record in records]
     shared = common([request for _, request in requests if isinstance(request, dict)])
@@ -79,9 +81,15 @@ def _show_requests(plan: Plan, records: list[Record], *, whole: bool) -> None:
         own = request
         if isinstance(request, dict):
             own = {name: value for name, value in request.items() if name not in shared} or request
-        _show(f"row {record.index + 1}: request" + ("" if shared else f" to {url}"), own, whole=whole)
+        _show(f"{_named(record, parts)}: request" + ("" if shared else f" to {url}"), own, whole=whole)
     if not requests:
         write(sys.stdout, "there is no row to call for: the input is empty, or where is true for none of its rows\n")
+
+
+def _named(record: Record, parts: Sequence[Part]) -> str:
+    """Returns what a row is called: its number, in its file where the input is several."""
+    place = place_of(record.index + 1, parts)
+    return place if parts else f"row {place}"
 
 
 def _request(plan: Plan, record: Record) -> Any:
@@ -91,14 +99,14 @@ def _request(plan: Plan, record: Record) -> Any:
         return f"cannot be rendered: {error.message}"
 
 
-def _call(plan: Plan, records: list[Record], rows: int | None, *, whole: bool) -> None:
+def _call(plan: Plan, records: list[Record], rows: int | None, parts: Sequence[Part], *, whole: bool) -> None:
     """Calls for the rows, shows the replies and columns, and projects tokens, cost and time for the whole table."""
     with Runtime(plan, preview_ledger(plan.config), is_live=True) as runtime:
         outcomes = sorted(
             (item for item in runtime.run(records) if isinstance(item, Outcome)), key=lambda each: each.record.index
         )
         for outcome in outcomes:
-            row = f"row {outcome.record.index + 1}"
+            row = _named(outcome.record, parts)
             for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).values():
                 _show(f"{row}: reply", reply.body, whole=whole, share=_REPLY)
             _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group}, whole=whole, share=1 - _REPLY)

@@ -6,6 +6,7 @@ Nothing is fetched: every chart has its data within its specification.
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ _CONFIG: Final[dict[str, Any]] = {
 }
 
 
-def values(counts: Sequence[ValueCount], others: int, label: str) -> Markup:
+def values(counts: Sequence[ValueCount], others: int, label: str) -> Markup | None:
     """Draws how often each value comes, as bars with their counts."""
     rows: list[dict[str, Any]] = [
         {"place": place, "name": _short(each.value), "count": each.count} for place, each in enumerate(counts)
@@ -68,7 +69,7 @@ def values(counts: Sequence[ValueCount], others: int, label: str) -> Markup:
     return _drawn({"data": {"values": rows}, "layer": layer, "height": _ROW * len(rows)}, label)
 
 
-def histogram(known: Distribution, unit: str, label: str, *, scale: float = 1) -> Markup:
+def histogram(known: Distribution, unit: str, label: str, *, scale: float = 1) -> Markup | None:
     """Draws a histogram; what lies beyond the last edge is in the last bar. Values are multiplied by `scale`."""
     are_single = all(each.high - each.low == 1 and each.low.is_integer() for each in known.bins) and scale == 1
     shift = 0.5 if are_single else 0.0  # the bar of a whole number stands on its number
@@ -101,7 +102,7 @@ def histogram(known: Distribution, unit: str, label: str, *, scale: float = 1) -
     return _drawn({"data": {"values": rows}, "mark": mark, "encoding": encoding, "height": _HEIGHT}, label)
 
 
-def rates(intervals: Sequence[Interval], label: str) -> Markup:
+def rates(intervals: Sequence[Interval], label: str) -> Markup | None:
     """Draws the answers for each second, over time, those that failed on top."""
     rows = [
         {"at": each.start, "end": each.start + each.seconds, "rate": count / each.seconds, "what": what}
@@ -125,7 +126,7 @@ def rates(intervals: Sequence[Interval], label: str) -> Markup:
     return _drawn({"data": {"values": _in(rows, unit)}, "mark": mark, "encoding": encoding, "height": _HEIGHT}, label)
 
 
-def latencies(intervals: Sequence[Interval], label: str) -> Markup:
+def latencies(intervals: Sequence[Interval], label: str) -> Markup | None:
     """Draws the median and the 95th percentile of the latency over time."""
     rows = [
         {"at": each.start + each.seconds / 2, "end": each.start + each.seconds, "what": what, "s": value / 1000}
@@ -192,8 +193,18 @@ def _escaped(character: str) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def _drawn(spec: dict[str, Any], label: str) -> Markup:
-    """Returns a chart as an SVG that is as wide as its place, with a label for those who do not see it."""
+def can_be_drawn() -> bool:
+    """Whether this process may take the addresses that drawing needs, terabytes of them.
+
+    The JavaScript engine inside vl-convert ends the process where it cannot reserve them.
+    """
+    return resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+
+
+def _drawn(spec: dict[str, Any], label: str) -> Markup | None:
+    """Returns a chart as an SVG as wide as its place, with a label for who does not see it; `None` if it cannot be."""
+    if not can_be_drawn():
+        return None
     whole = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "width": _WIDTH,

@@ -20,6 +20,7 @@ from connector.config.config import Config
 from connector.report import figures
 from connector.report.figures import Column, Concession, Figures, Outcomes, Row, Run, Spending, ValueCount
 from connector.report.sketches import Sample, Timeline, Top, Values, clean, rank_of
+from connector.run.causes import place_of
 from connector.run.summary import Summary
 
 _TOP: Final = 10  # rows among the slowest, and among the most expensive
@@ -138,6 +139,7 @@ class Collector:
         provenance, error = outcome.provenance, outcome.provenance.error
         return Row(
             outcome.record.index + 1,
+            place_of(outcome.record.index + 1, self._summary.cause_counts.parts),
             outcome.status.value,
             self._shown(error.message) if error else None,
             provenance.latency_ms,
@@ -178,6 +180,7 @@ class Collector:
                 self._mask(cause.reason),
                 self._mask(cause.change),
                 list(cause.rows),
+                list(cause.places),
                 cause.stream,
                 self._examples.get(key, []),
             )

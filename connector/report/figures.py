@@ -135,9 +135,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Row:
-    """A row as an example: its number, from 1, what is known of its call, and the beginnings of its values."""
+    """A row as an example: its number, from 1, what is known of its call, and the beginnings of its values.
+
+    `place` is its number as people read it: with the file before it, where the input is several.
+    """
 
     number: int
+    place: str
     status: str
     error: str | None
     latency_ms: int | None
@@ -160,6 +164,7 @@ class Cause:
     reason: str
     change: str
     rows: list[int]
+    places: list[str]
     stream: str
     examples: list[Row]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -13,6 +14,7 @@ from connector.report import charts
 from connector.report.figures import Column, Figures
 from connector.report.html import ms, number, template
 
+_LOG: Final = logging.getLogger(__name__)
 _GOOD: Final = "success"
 _MEANINGS: Final = {
     "success": "answered",
@@ -25,7 +27,9 @@ _MEANINGS: Final = {
 
 
 def page(figures: Figures) -> str:
-    """Returns the page as HTML."""
+    """Returns the page as HTML; without charts, and with a warning, where they cannot be drawn."""
+    if not charts.can_be_drawn():
+        _LOG.warning("the report has no charts: they need more memory than this process is allowed (ulimit -v)")
     sent, made = figures.spending.input_tokens, figures.spending.output_tokens
     return _TEMPLATE.render(
         f=figures,

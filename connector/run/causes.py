@@ -145,7 +145,7 @@ class _Group:
         texts = chain.from_iterable(zip(first.constant, (*self._varying, ""), strict=True))
         reason, change = _told("".join(texts))
         stream = first.stream if names_stream else ""
-        places = tuple(_place(row, parts) for row in self.rows) if parts else ()
+        places = tuple(place_of(row, parts) for row in self.rows) if parts else ()
         return Cause(self.count, first.status, first.error, reason, change, tuple(self.rows), stream, places)
 
     @property
@@ -208,8 +208,8 @@ def _part_of(index: int, parts: Sequence[Part]) -> Part | None:
     return parts[bisect(parts, index, key=attrgetter("first")) - 1] if parts else None
 
 
-def _place(row: int, parts: Sequence[Part]) -> str:
-    """Returns the file of a row, and its number in it."""
+def place_of(row: int, parts: Sequence[Part]) -> str:
+    """Returns where a row is, by its number from 1: the file, where the input is several, and its number in it."""
     part = _part_of(row - 1, parts)
     return f"{row:,}" if part is None else f"{part.name} row {row - part.first:,}"
 

@@ -79,6 +79,18 @@ def test_what_all_requests_share_is_shown_once(
     assert shown.count("Say row") == 5
 
 
+def test_rows_of_several_files_are_named_by_their_file(
+    tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in paths:
+        path.write_text("text\none\ntwo\n")
+    preview(paths[0], str(paths[1]), "--url", endpoint.url, "--model", "m", "--prompt", "{{ text }}", "--call")
+    shown = capsys.readouterr().out
+    assert [shown.count(f"── {path} row {row}: request") for path in paths for row in (1, 2)] == [1] * 4
+    assert f"{paths[1]} row 2: success" in shown
+
+
 def test_rows_that_where_skips_are_not_shown(
     source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:

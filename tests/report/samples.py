@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from connector import Config
 from connector.base.masking import Masker
-from connector.base.records import Failure, Outcome, Provenance, Record, Status
+from connector.base.records import Failure, Outcome, Part, Provenance, Record, Status
 from connector.engines import Gauge
 from connector.report.collector import Collector, run_of
 from connector.report.figures import Figures
@@ -81,9 +81,11 @@ def usual(count: int) -> Iterator[Outcome]:
         yield answered(number, row, columns, cost_usd=number * 1e-6, cached=number % 5 == 0)
 
 
-def figures_of(outcomes: Iterable[Outcome], given: Config | None = None, **run: Any) -> Figures:
+def figures_of(
+    outcomes: Iterable[Outcome], given: Config | None = None, parts: Sequence[Part] = (), **run: Any
+) -> Figures:
     given = given or config()
-    summary, mask = Summary(Gauge()), Masker(given.secrets)
+    summary, mask = Summary(Gauge(), parts=parts), Masker(given.secrets)
     collector = Collector(summary, Plan(given).columns, mask)
     for place, outcome in enumerate(outcomes):
         summary.add(outcome)

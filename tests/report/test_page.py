@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import resource
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+from connector.base.records import Part
 from connector.report.figures import Figures
 from connector.report.page import page
 from connector.report.recorder import renderer, save
@@ -145,6 +147,25 @@ def test_a_run_that_asked_for_nothing_cost_nothing() -> None:
     said = " ".join(Document(page(PAGES["one row"])).texts)
     assert "1 row asked for" in said
     assert "in 1 answered row." in said
+
+
+def test_where_addresses_are_limited_it_has_no_charts_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 44, hard))
+    try:
+        text = page(PAGES["usual"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert 'role="img"' in page(PAGES["usual"])
+    assert 'role="img"' not in text
+    assert "the report has no charts" in caplog.text
+
+
+def test_rows_of_several_files_are_named_by_their_file() -> None:
+    parts = [Part("a.csv", 0, frozenset()), Part("b.csv", 3, frozenset())]
+    text = page(figures_of([failed(5, {"text": "x"}, "oh no")], parts=parts))
+    assert "b.csv row 2" in text
+    assert "row 5" not in text
 
 
 def test_it_says_what_people_ask_first() -> None:
