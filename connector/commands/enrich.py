@@ -201,6 +201,8 @@ def _place(arguments: argparse.Namespace) -> str:
 def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
     """Says what a run came to, and where its rows are."""
     _print_stderr(str(summary))
+    if summary.nothing_answered:
+        _print_stderr("`openai-compatible check`, with the same options, says what is wrong and what to change")
     _print_stderr(f"written to {'standard output' if arguments.output == STANDARD else _place(arguments)}")
     if arguments.dead_letter:
         _print_stderr(f"{counted(summary.failed, 'failed row')} written to {arguments.dead_letter}")

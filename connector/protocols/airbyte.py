@@ -114,5 +114,6 @@ def _write(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMe
 
 def _config(arguments: Arguments) -> str | Mapping[str, Any]:
     if arguments.config is None:
-        raise ConfigError("--config is missing")
+        none = ": on a terminal, or with --format table, it needs none" if arguments.verb == "check" else ""
+        raise ConfigError(f"--config is missing: pass `{arguments.verb}` the path of the config{none}")
     return arguments.config
