@@ -19,13 +19,13 @@ from pydantic import BaseModel
 
 from connector import stores
 from connector.base.records import Schema
-from connector.base.version import __version__
+from connector.base.version import HOME, __version__
 from connector.config.config import Config
 from connector.config.options import STREAM_OPTIONS
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
-from connector.protocols._airbyte_spec import DOCUMENTATION, specification
+from connector.protocols._airbyte_spec import specification
 from connector.protocols._singer_plugins import PLUGINS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -165,7 +165,7 @@ def _metadata(role: str) -> str:
         "definitionId": _DEFINITIONS[role],
         "dockerRepository": name,
         "dockerImageTag": __version__,
-        "documentationUrl": DOCUMENTATION,
+        "documentationUrl": HOME,
         "githubIssueLabel": name,
         "license": "MIT",
         "releaseStage": "beta",
@@ -198,8 +198,8 @@ def _plugin(spec: Schema, role: str) -> str:
         "label": spec["title"],
         "description": kind.does,
         "pip_url": "openai-compatible-connector",
-        "repo": DOCUMENTATION,
-        "docs": DOCUMENTATION,
+        "repo": HOME,
+        "docs": HOME,
         "executable": name,
         "capabilities": list(kind.capabilities),
         "keywords": ["ai", "llm", "openai"],
@@ -220,7 +220,8 @@ def _setting(path: str, schema: Schema) -> dict[str, Any]:
     if schema.get("format") == "json":
         kind = "array" if path in _ARRAYS else "object" if path in _OBJECTS else "string"
     elif kind == "number":
-        kind = "string"  # Meltano (4.4) cannot write its "decimal" into the config file; text that is a number will do
+        kind = "string"  # Meltano (4.4) makes a Decimal of a "decimal" that the environment has, and cannot write it as
+        # JSON for the plugin (`SettingValueJSONEncoder`): the run ends. As a string, a number works wherever it is set.
     return setting | {"kind": kind} | ({"sensitive": True} if schema.get("writeOnly") else {})
 
 

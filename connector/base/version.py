@@ -1,3 +1,6 @@
-"""The version, in one place."""
+"""What the project is called by others, in one place: its version, and the page that platforms link to."""
 
 __version__ = "0.1.0"
+
+HOME = "https://pypi.org/project/openai-compatible-connector/"
+"""The page of its releases, there once the first one is published (docs/releasing.md)."""

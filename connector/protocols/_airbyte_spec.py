@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connector.base.records import Schema
+from connector.base.version import HOME
 
 PROTOCOL_VERSION: Final = "0.2.0"
-DOCUMENTATION: Final = "https://pypi.org/project/openai-compatible-connector/"
 SYNC_MODES: Final = ("overwrite", "append", "append_dedup")
 """What a destination does with the rows that are already there."""
 
@@ -33,7 +33,7 @@ def specification(options: Schema, role: str | None) -> dict[str, Any]:
         options: The JSON Schema of the config.
     """
     told: dict[str, Any] = {
-        "documentationUrl": DOCUMENTATION,
+        "documentationUrl": HOME,
         "protocol_version": PROTOCOL_VERSION,
         "connectionSpecification": _connection(options, role),
         "supportsIncremental": True,
