@@ -26,7 +26,9 @@ from connector import __version__
 from spec.generate import ROOT
 from tests.endpoint import Endpoint, answer_to
 from tests.environments import programs
+from tests.protocols.acceptance import Acceptance
 from tests.protocols.messages import text_of
+from tests.protocols.test_acceptance import LEAST, configs, write_rows
 
 ROLES = ("source", "destination")
 DAC_OVERRIDE = 1
@@ -34,6 +36,14 @@ DAC_OVERRIDE = 1
 
 PACKAGES = "python3,python3-venv,ca-certificates"
 EXTRAS = ("prices", "postgresql", "mariadb", "duckdb")
+
+
+DOCKER = """\
+os.environ["BUILDAH_ISOLATION"] = "chroot"
+mounted = [f"--volume={host}:{inside}" for host, inside in volumes]
+os.execvp(BUILDAH[0], [*BUILDAH, "run", *mounted, CONTAINER, "--", "env", "-i", *environment, *ENTRYPOINT, *words])
+"""
+"""Runs a verb in the image, with nothing but the variables that it is given."""
 
 
 def pinned(lock: str) -> dict[str, tuple[str, int]]:
@@ -139,6 +149,12 @@ class Images:
         volume = f"--volume={data}:/data"
         told = self.buildah("run", volume, self.containers[role], "--", *command, input=given)
         return [json.loads(line) for line in told.splitlines()]
+
+    def docker(self, role: str, data: Path) -> str:
+        """The end of a script in docker's place that runs the image of a role; see `Acceptance`."""
+        named = {"CONTAINER": self.containers[role], "ENTRYPOINT": self.config(role)["Entrypoint"]}
+        named |= {"BUILDAH": self._words, "DATA": [str(data), "/data"]}
+        return "".join(f"{name} = {value!r}\n" for name, value in named.items()) + f"volumes.append(DATA)\n{DOCKER}"
 
 
 def _driver(places: list[str]) -> str:
@@ -246,3 +262,12 @@ def test_every_verb_of_the_destination_runs_without_rights_and_without_a_home(im
     (row,) = (json.loads(line) for line in (data / "reviews.jsonl").read_text().splitlines())
     assert row["content"] == answer_to("row 1")
     assert (data / "reviews.jsonl").stat().st_uid == 1000
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_airbyte_s_acceptance_tests_find_nothing_wrong_with_an_image(
+    images: Images, data: Path, endpoint: Endpoint, pytestconfig: pytest.Config, role: str
+) -> None:
+    write_rows(data)
+    kit = Acceptance(data, role, images.docker(role, data), configs(endpoint, role, "/data"))
+    assert kit.faults(pytestconfig, LEAST[role]) == []
