@@ -54,10 +54,11 @@ class Workers:
     def in_flight(self) -> int:
         return len(self._begun)
 
-    def start(self, call: Call) -> None:
+    def start(self, call: Call) -> bool:
         self.outstanding += 1
         self._todo.append(call)
         self._begin()
+        return True
 
     def next(self, timeout: float) -> Ended | None:
         if not self._begun or self._begun[0][0] > self._time.now + timeout:

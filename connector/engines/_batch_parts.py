@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from hashlib import blake2b
+from itertools import count
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 from uuid import uuid4
@@ -13,7 +14,6 @@ from uuid import uuid4
 import orjson
 
 from connector.calls.batch_api import Batch
-from connector.engines._parking import Parked
 from connector.ledger import Ledger
 
 PART: Final = "openai_compatible_part"
@@ -21,6 +21,7 @@ PART: Final = "openai_compatible_part"
 
 _LINES: Final = ".lines"
 _DIGEST: Final = 8  # bytes
+_PLACES: Final = count()
 
 
 class Ident(NamedTuple):
@@ -53,8 +54,10 @@ class Part:
 
     Attributes:
         name: What its batch is found by: a hash of what it asks for and of the run that does.
-        idents: Its requests, in the order of the file's lines.
-        waiting: The calls that wait for an answer, by their keys in the ledger.
+        place: Where calls wait for its answers; see `connector.engines.InFlight.park`.
+        idents: Its requests, in the order of the file's lines; once it is written down, the ledger has them.
+        requests: How many there are.
+        waiting: How many calls wait for an answer.
         lines: The file of requests, until the batch is made.
         answers: The files of answers, once they are being fetched.
         size: Bytes of `lines`.
@@ -75,9 +78,10 @@ class Part:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
+        self.place = next(_PLACES)
         self.stage = Stage.GATHERING
         self.idents: list[Ident] = []
-        self.waiting: dict[bytes, Parked] = {}
+        self.requests = self.waiting = 0
         self.lines: BinaryIO | None = None
         self.answers: list[tuple[str, BinaryIO]] = []
         self.size = self.inputs = 0
@@ -101,13 +105,14 @@ class Part:
             self.lines = cast("BinaryIO", TemporaryFile(buffering=1 << 20))  # noqa: SIM115 - closed by `drop_lines`
         self.lines.write(line)
         self.idents.append(ident)
+        self.requests += 1
         self.size += len(line)
         self.inputs += inputs
 
     def leave(self, idents: Collection[Ident]) -> int:
         """Gives up requests that were added, and returns how many bytes they were."""
         before, lines, size = self.idents, self.lines, self.size
-        self.idents, self.lines, self.size, self.inputs = [], None, 0, 0
+        self.idents, self.lines, self.requests, self.size, self.inputs = [], None, 0, 0, 0
         if lines is not None:
             lines.seek(0)
             for ident, line in zip(before, lines, strict=True):
@@ -163,16 +168,18 @@ class Jobs:
 
     def parts(self, known: Collection[str] = ()) -> list[Part]:
         """Returns the parts that other runs have left, but for `known` names, in the order in which they were made."""
-        kept = self._ledger.jobs()
+        names = dict.fromkeys(self._ledger.jobs())
         parts: list[Part] = []
-        for name, data in kept.items():
+        for name in names:
             if name.endswith(_LINES):
-                if name.removesuffix(_LINES) not in kept:
+                if name.removesuffix(_LINES) not in names:
                     self._ledger.forget_job(name)
                 continue
+            if name in known or (data := self._ledger.job(name)) is None:
+                continue
             job = orjson.loads(data)
-            if job.get("url") == self._url and name not in known:
-                parts.append(_part_of(name, job, kept.get(name + _LINES, b"")))
+            if job.get("url") == self._url:
+                parts.append(_part_of(name, job))
         return sorted(parts, key=lambda part: part.at)
 
     def begin(self, part: Part) -> None:
@@ -183,6 +190,15 @@ class Jobs:
         self.keep(part)
         lines = b"\n".join(f"{key.hex()}:{digest.hex()}".encode() for key, digest in part.idents)
         self._ledger.keep_job(part.name + _LINES, lines)
+        part.idents = []
+
+    def idents(self, part: Part) -> Iterator[Ident]:
+        """Yields the requests of a part, in the order of the file's lines."""
+        yield from part.idents
+        lines = b"" if part.idents else self._ledger.job(part.name + _LINES) or b""
+        for line in lines.split():
+            key, _, digest = line.partition(b":")
+            yield Ident(bytes.fromhex(key.decode()), bytes.fromhex(digest.decode()))
 
     def keep(self, part: Part) -> None:
         """Keeps how far a part is."""
@@ -195,14 +211,11 @@ class Jobs:
         self._ledger.forget_job(part.name + _LINES)
 
 
-def _part_of(name: str, job: dict[str, Any], lines: bytes) -> Part:
+def _part_of(name: str, job: dict[str, Any]) -> Part:
     part = Part(name)
     part.is_inherited = True
     part.file, part.batch_id, part.at, part.size = job["file"], job["batch"], job["at"], job["size"]
     part.stage = Stage.RUNNING if part.batch_id else Stage.SEARCHING
-    for line in lines.split():
-        key, _, digest = line.partition(b":")
-        part.idents.append(Ident(bytes.fromhex(key.decode()), bytes.fromhex(digest.decode())))
     return part
 
 

@@ -35,8 +35,11 @@ class Workers(Protocol):
     def in_flight(self) -> int:
         """Outstanding calls that have begun."""
 
-    def start(self, call: Call) -> None:
-        """Gives them a call; the oldest begins as soon as one of them is free, and `started` says when."""
+    def start(self, call: Call) -> bool:
+        """Gives them a call; the oldest begins as soon as one of them is free, and `started` says when.
+
+        Returns whether it stays in memory: one that does not comes back as another object.
+        """
 
     def next(self, timeout: float) -> Ended | None:
         """Returns a call that has ended; `None` if none does for `timeout` seconds."""
@@ -199,7 +202,8 @@ class _Loop:
             self._try = call
         call.started = None
         self._given[call] = None
-        self._workers.start(call)
+        if not self._workers.start(call):
+            del self._given[call]
 
     def _patience(self, now: float) -> float:
         """Returns for how many seconds to wait for a result: until something may be started, or a tick has passed."""
@@ -218,7 +222,7 @@ class _Loop:
         """Returns the calls that a result makes done; `None` where the call is tried again, or the run has to end."""
         control = self._control
         started = now if call.started is None else call.started
-        del self._given[call]
+        self._given.pop(call, None)
         if call is self._try:
             self._try = None
         if result is None:

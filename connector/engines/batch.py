@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -33,16 +33,16 @@ from connector.base.errors import (
     RetryableError,
 )
 from connector.base.records import IDLE, Reply
+from connector.base.spool import Spool
 from connector.calls.batch_api import Batch
 from connector.calls.batch_lines import Reader, unanswered, written
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits, Ticket
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Engine, Gauge, as_it_stands, load, nothing_else
+from connector.engines import Call, Control, Done, Engine, Gauge, InFlight, as_it_stands, load, nothing_else
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
 from connector.engines._dispatch import Ended, dispatch
-from connector.engines._parking import Parked, Parking
 from connector.ledger import Url
 
 _LOG = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ _STORED: Final = 500  # replies for rows that this run does not have, stored at 
 _BASE: Final = 1.0  # seconds until what failed is tried again; each further time twice as long, up to
 _CAP: Final = 60.0
 _TICKET: Final = Ticket(0, 0.0)
-_WAITING: Final = 500_000
+_WAITING: Final = 5_000_000
+_LIVE: Final = 1_000  # calls that are to be made live: no more answers are judged while there are so many
 _YOUNG: Final = 3600.0  # seconds for which a run that shares the ledger may be at work on a part without a batch
 _LEFT: Final = (Stage.GATHERING, Stage.JUDGED)
 
@@ -234,13 +235,13 @@ class _Lane:
         self._jobs = Jobs(needs.ledger, needs.url)
         self._reader = Reader(needs.endpoint, needs.mask, control.clock)
         self._errands = _Errands()
-        self._parking = Parking()
+        self._calls = control.in_flight or InFlight()
         self._live: _Live | None = None
         self._parts: list[Part] = self._jobs.parts()
         self._gathering: dict[str, Part] = {}  # by model
-        self._known: dict[Ident, list[Part]] = {}  # what earlier runs have asked for already
+        self._asked = Spool()  # what earlier runs have asked for already: a part's place, by ident
+        self._by_place: dict[int, Part] = {}
         self._given_up: set[str] = set()  # the names of parts that have no batch
-        self._origins: dict[Call, tuple[Part, ...]] = {}  # the parts whose answers a call has had, until it is done
         self._ended: deque[Ended] = deque()  # calls that need no batch to end
         self._orphans: list[tuple[bytes, Reply]] = []
         self._has_ended = False  # the input
@@ -251,8 +252,7 @@ class _Lane:
         self.outstanding = 0
         control.gauge.words = self.words
         for part in self._parts:
-            for ident in part.idents:
-                self._known.setdefault(ident, []).append(part)
+            self._take_on(part)
         self._inherited()
 
     # --- What `dispatch` asks for ---
@@ -279,28 +279,25 @@ class _Lane:
                 yield IDLE
         self._has_ended = self._is_dry = True
 
-    def start(self, call: Call) -> None:
+    def start(self, call: Call) -> bool:
         """See `Workers.start`."""
         self.outstanding += 1
         self._last_call = self._now()
         body = self._needs.fitted(call.body)
         ident = ident_of(call.key, body)
-        inherited = [part for part in self._known.get(ident, ()) if part.stage is not Stage.JUDGED]
-        part = inherited[0] if inherited else None
-        if part is not None:  # it has this request once
-            self._known[ident] = inherited[1:]
+        if (part := self._inherited_by(ident)) is not None:
             self._needs.admits(len(body), 1)  # it goes on whether it may or not, and counts
             if call.key in part.passed:
                 self._store_orphans()
                 self._ended.append((call, self._needs.ledger.get([call.key])[call.key]))
-                return
-            part.waiting[call.key] = self._parking.park(call)
-            return
+                return True
+            self._park(call, part)
+            return False
         is_next = bool(call.attempts or call.revisions)
         if call.parts or (is_next and self._terms.is_live_next):
             self._call_live(call)
-        else:
-            self._gather(call, ident, body)
+            return True
+        return self._gather(call, ident, body)
 
     def next(self, timeout: float) -> Ended | None:
         """See `Workers.next`."""
@@ -321,25 +318,19 @@ class _Lane:
 
     def recall(self) -> list[Call]:
         """See `Workers.recall`: what waits for a batch. Answers that are here already are still judged."""
-        calls = [
-            parked.call
-            for part in (*self._parts, *self._gathering.values())
-            if part.stage is not Stage.FETCHED
-            for parked in part.waiting.values()
-        ]
-        for part in (*self._parts, *self._gathering.values()):
-            if part.stage is not Stage.FETCHED:
-                part.waiting = {}
         self._parts += self._gathering.values()  # they are never closed
         self._gathering.clear()
-        self.outstanding -= len(calls)
-        return calls
+        for part in self._parts:
+            if part.stage is not Stage.FETCHED:
+                self.outstanding -= part.waiting
+                part.waiting = 0
+        return []
 
     # --- What the engine tells ---
 
     def settled(self, call: Call) -> None:
         """Takes note that a call is done."""
-        for part in self._origins.pop(call, ()):
+        for part in map(self._by_place.__getitem__, call.origins):
             part.unsettled -= 1
             part.settled_at = self._now()
 
@@ -361,6 +352,7 @@ class _Lane:
             if part.settled_at <= stored_until:
                 self._jobs.forget(part)
                 self._parts.remove(part)
+                self._by_place.pop(part.place, None)
 
     def close(self) -> None:
         """Ends. What goes on elsewhere goes on, and a later run finds it."""
@@ -386,7 +378,7 @@ class _Lane:
         for part in (*self._parts, *self._gathering.values()):
             if not part.is_busy:
                 part.drop()
-        self._parking.close()
+        self._asked.close()
 
     def words(self) -> str:
         """Returns how far the batches are, for people; nothing while there are none."""
@@ -394,7 +386,7 @@ class _Lane:
         made = [part for part in self._parts if part.batch is not None]
         if not parts:
             return ""
-        total = sum(len(part.idents) for part in self._parts)
+        total = sum(part.requests for part in self._parts)
         done = sum(_answered(part) for part in self._parts)
         over = sum(part.batch is not None and part.batch.has_ended for part in self._parts)
         told = f"{over:,} of {counted(len(self._parts), 'batch', 'batches')}: {done:,} of {total:,} requests"
@@ -411,14 +403,26 @@ class _Lane:
 
     # --- Gathering ---
 
-    def _gather(self, call: Call, ident: Ident, body: bytes) -> None:
-        """Adds a call to the part that is being filled, unless it fits into none."""
+    def _park(self, call: Call, part: Part) -> None:
+        """Lets a call wait for the answers of a part."""
+        self._calls.park(call, part.place)
+        self._by_place[part.place] = part
+        part.waiting += 1
+
+    def _taken(self, key: bytes, part: Part) -> Call | None:
+        """Returns the call of a key if it waits for the answers of this part; it does not any more."""
+        call = self._calls.take(key, part.place) if part.waiting else None
+        part.waiting -= call is not None
+        return call
+
+    def _gather(self, call: Call, ident: Ident, body: bytes) -> bool:
+        """Adds a call to the part that is being filled, unless it fits into none; returns as `start` does."""
         line = written(call.key, self._terms.path, body)
         model, inputs = _read(body)
         if len(line) > self._terms.max_bytes or inputs > self._terms.max_requests:
             told = f"the request is larger than a batch may be ({len(line):,} bytes): raise batch.max_batch_bytes"
             self._ended.append((call, BadRequestError(told)))
-            return
+            return True
         part = self._gathering.get(model)
         if part is not None and (
             part.size + len(line) > self._terms.max_bytes or part.inputs + inputs > self._terms.max_requests
@@ -428,19 +432,20 @@ class _Lane:
         if part is None:
             part = self._gathering[model] = Part()
         part.add(ident, line, inputs)
-        part.waiting[call.key] = self._parking.park(call)
+        self._park(call, part)
         if part.inputs >= self._terms.max_requests:
             self._close(model)
+        return False
 
     def _close(self, model: str) -> None:
         """Closes a part, and writes it down before anything of it is sent."""
         part = self._gathering[model]
         self._leave_to_others()
-        if not part.idents:
+        if not part.requests:
             part.drop()
             del self._gathering[model]
             return
-        self._refusal = self._refusal or self._needs.admits(part.size, len(part.idents))
+        self._refusal = self._refusal or self._needs.admits(part.size, part.requests)
         del self._gathering[model]
         self._parts.append(part)
         if self._refusal is not None:
@@ -454,17 +459,19 @@ class _Lane:
         if not isinstance(self._needs.ledger.path, Url):
             return  # no other run has it
         for other in self._jobs.parts(self._given_up.union(each.name for each in self._parts)):
-            asked = set(other.idents)
+            asked, taken = set(self._jobs.idents(other)), set[Ident]()
             for part in self._gathering.values():
                 if same := asked.intersection(part.idents):
                     asked -= same
-                    other.waiting.update((ident.key, part.waiting.pop(ident.key)) for ident in same)
+                    taken |= same
+                    for ident in same:
+                        if (call := self._taken(ident.key, part)) is not None:
+                            self._park(call, other)
                     self._needs.admits(part.leave(same), len(same))
             if other.waiting:
                 other.due = self._now()
                 self._parts.append(other)
-                for ident in asked:
-                    self._known.setdefault(ident, []).append(other)
+                self._take_on(other, without=taken)
 
     def _close_what_is_due(self, now: float) -> None:
         """Closes parts that are not full, once nothing else can be added to them for a while."""
@@ -482,6 +489,27 @@ class _Lane:
                 self._close(model)
 
     # --- Going on ---
+
+    def _take_on(self, part: Part, without: Collection[Ident] = ()) -> None:
+        """Takes note of what a part of another run asks for, but for the requests that wait for it already."""
+        self._by_place[part.place] = part
+        for ident in self._jobs.idents(part):
+            part.requests += 1
+            if ident not in without:
+                self._asked.put(b"".join(ident), part.place)
+
+    def _inherited_by(self, ident: Ident) -> Part | None:
+        """Returns the part of another run that asks for a request, once for each time that one does."""
+        name = b"".join(ident)
+        places = [place for place, _ in self._asked.get(name)]
+        parts = [self._by_place[place] for place in places if place in self._by_place]
+        parts = [part for part in parts if part.stage is not Stage.JUDGED]
+        if not parts:
+            return None
+        self._asked.forget(name)
+        for part in parts[1:]:
+            self._asked.put(name, part.place)
+        return parts[0]
 
     def _inherited(self) -> None:
         """Goes on with the parts of earlier runs: those whose batch is not known are looked for."""
@@ -551,9 +579,7 @@ class _Lane:
         if batch is None:  # an earlier run ended before it was made: its rows are gathered anew
             part.stage = Stage.JUDGED
             self._given_up.add(part.name)
-            for parked in part.waiting.values():
-                self._ended.append((self._parking.unpark(parked), unanswered(None, 0)))
-            part.waiting = {}
+            self._ended += ((call, unanswered(None, 0)) for _, call in self._left(part))
             is_young = self._control.clock.time() - part.at < _YOUNG
             if is_young and isinstance(self._needs.ledger.path, Url):  # its run may still be about to make it
                 self._parts.remove(part)
@@ -562,7 +588,7 @@ class _Lane:
         part.stage, part.batch = Stage.RUNNING, batch
         self._jobs.keep(part)
         part.drop_lines()
-        self._tell(f"{batch.id}: {counted(len(part.idents), 'request')} submitted")
+        self._tell(f"{batch.id}: {counted(part.requests, 'request')} submitted")
         part.due = self._now() + (0 if batch.has_ended else self._terms.poll_seconds)
 
     def _polled(self, part: Part, batch: Batch) -> None:
@@ -610,7 +636,7 @@ class _Lane:
             return
         if isinstance(error, RateLimitError) or _lacks_room(error):
             if what == "create" and not part.failures:
-                self._tell(f"{counted(len(part.idents), 'request')} wait for room at the endpoint")
+                self._tell(f"{counted(part.requests, 'request')} wait for room at the endpoint")
             part.failures, part.failing_since = 1, now
             part.due = now + max(self._terms.poll_seconds, getattr(error, "wait", None) or 0.0)
             return
@@ -652,12 +678,15 @@ class _Lane:
             return self._ended.popleft()
         if not (self._is_dry or self._control.stop.reason is not None):
             return None  # rows that are still to come may wait for these answers
+        if self._live is not None and self._live.outstanding >= _LIVE:
+            return None  # calls in memory: these come first
         for part in self._parts:
             if part.stage is Stage.FETCHED:
                 part.results = part.results or self._results(part)
                 for ended in part.results:
                     return cast("Ended", ended)
                 part.results, part.stage = None, Stage.JUDGED
+                part.passed = set()  # the ledger is asked first for rows that are still to come
                 part.drop_answers()
         return None
 
@@ -667,16 +696,17 @@ class _Lane:
         Replies for rows that this run does not have are stored at once: their run has ended.
         """
         batch = part.batch or Batch(part.batch_id, "expired")
-        orphans = {ident.key for ident in part.idents} - part.waiting.keys() if part.is_inherited else set()
+        orphans = {ident.key for ident in self._jobs.idents(part)} if part.is_inherited else set()
         strange = 0
         for _, file in part.answers:
             for raw in file:
                 line = self._reader.read(raw)
-                parked = None if line is None else part.waiting.pop(line.key, None)
+                call = None if line is None else self._taken(line.key, part)
                 if line is None:
                     strange += bool(raw.strip())
-                elif parked is not None:
-                    yield self._ended_as(part, parked, self._reader.result(line, batch))
+                elif call is not None:
+                    orphans.discard(line.key)
+                    yield self._ended_as(part, call, self._reader.result(line, batch))
                 elif line.key in orphans:
                     result = self._reader.result(line, batch)
                     if isinstance(result, Reply):
@@ -687,18 +717,24 @@ class _Lane:
         self._store_orphans()
         if strange:
             _LOG.warning("the batch %s: %s cannot be read", batch.id, counted(strange, "line"))
-        if part.waiting:
-            numbers = {ident.key: number for number, ident in enumerate(part.idents, 1)}
-            for key in list(part.waiting):
-                yield self._ended_as(part, part.waiting.pop(key), unanswered(part.batch, numbers.get(key, 0)))
+        for number, call in self._left(part):
+            yield self._ended_as(part, call, unanswered(part.batch, number))
 
-    def _ended_as(self, part: Part, parked: Parked, result: Reply | ConnectorError) -> Ended:
-        call = self._parking.unpark(parked)
+    def _left(self, part: Part) -> Iterator[tuple[int, Call]]:
+        """Yields the calls that still wait for the answers of a part, with the numbers of their lines, from 1."""
+        for number, ident in enumerate(self._jobs.idents(part) if part.waiting else (), 1):
+            if (call := self._taken(ident.key, part)) is not None:
+                yield number, call
+        for key in self._calls.keys_at(part.place) if part.waiting else ():  # another run has forgotten the part
+            if (call := self._taken(key, part)) is not None:
+                yield 0, call
+
+    def _ended_as(self, part: Part, call: Call, result: Reply | ConnectorError) -> Ended:
         if part.is_late and isinstance(result, RetryableError) and not self._terms.is_live_next:
             told = f"the batch {part.batch_id} took longer than batch.max_wait"
             result = ReplyError(f"{told}: run the same command again, or set batch.fallback to live")
         part.unsettled += 1
-        self._origins[call] = (*self._origins.get(call, ()), part)
+        call.origins = (*call.origins, part.place)
         return call, result
 
     def _store_orphans(self) -> None:
@@ -717,7 +753,7 @@ def _answered(part: Part) -> int:
     if part.batch is None:
         return 0
     counts = part.batch.completed + part.batch.failed
-    return min(len(part.idents), len(part.idents) if part.batch.has_ended else counts)
+    return min(part.requests, part.requests if part.batch.has_ended else counts)
 
 
 def _read(body: bytes) -> tuple[str, int]:

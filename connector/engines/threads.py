@@ -43,11 +43,12 @@ class _Threads:
     def in_flight(self) -> int:
         return self.outstanding - self._todo.qsize()
 
-    def start(self, call: Call) -> None:
+    def start(self, call: Call) -> bool:
         self.outstanding += 1
         if self._threads < self._most and self._threads < self.outstanding:
             self._grow()
         self._todo.put(call)
+        return True
 
     def _grow(self) -> None:
         """Starts one more thread; where the system allows no more, those that there are make all calls.

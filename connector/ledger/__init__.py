@@ -195,8 +195,11 @@ class Ledger(Protocol):
             StorageError: The ledger cannot be read or written.
         """
 
-    def jobs(self) -> dict[str, bytes]:
-        """Returns what was kept with `keep_job`, by name, in the order of its first keeping. Raises as `get` does."""
+    def jobs(self) -> list[str]:
+        """Returns the names of what was kept with `keep_job`, in the order of its first keeping. Raises as `get`."""
+
+    def job(self, name: str) -> bytes | None:
+        """Returns what was kept under a name; `None` where nothing is. Raises as `get` does."""
 
     def keep_job(self, name: str, data: bytes) -> None:
         """Keeps what is to be known of work that goes on elsewhere, such as a batch, under a name.

@@ -28,6 +28,7 @@ from connector.ledger._directory_files import GROUP, SUFFIX, Files, Keys, Row
 from connector.ledger._reply_format import decoded, encoded
 
 _JOB: Final = ".job"
+_FIRST: Final = 8  # bytes of a job's file: when it was first kept
 _LOOK: Final = 20.0  # seconds after which the files of other runs are looked for again
 _MERGE: Final = 32  # small files of this run from which on they are made one
 _SMALL: Final = 2**20  # bytes of a small file, which has few replies
@@ -87,6 +88,7 @@ class DirectoryLedger:
         self._latest = ""  # time of a file
         self._read: set[str] = set()
         self._small: dict[str, int] = {}  # this run's own small files
+        self._jobs: dict[str, bytes] = {}  # by file, when each was first kept: the files may be large
         self._cached: OrderedDict[int, tuple[list[Row], int]] = OrderedDict()
         self._room = _ROOM
         self._pool = ThreadPoolExecutor(_READERS, "ledger")
@@ -175,18 +177,26 @@ class DirectoryLedger:
         self._begin_anew()
         return deleted
 
-    def jobs(self) -> dict[str, bytes]:
+    def jobs(self) -> list[str]:
         """See `connector.ledger.Ledger.jobs`."""
-        read = {name: self._files.read_bytes(name) for name in self._files.names(_JOB)}
-        kept = {name: data for name, data in read.items() if data is not None}
-        first = sorted(kept, key=lambda name: kept[name][:8])
-        return {unquote(name.removesuffix(_JOB)): kept[name][8:] for name in first}
+        first: dict[str, bytes] = {}
+        for file in self._files.names(_JOB):
+            kept = self._jobs.get(file) or (self._files.read_bytes(file) or b"")[:_FIRST]
+            if kept:  # else another run has forgotten it meanwhile
+                first[file] = kept
+        self._jobs = first
+        return [unquote(file.removesuffix(_JOB)) for file in sorted(first, key=first.__getitem__)]
+
+    def job(self, name: str) -> bytes | None:
+        """See `connector.ledger.Ledger.job`."""
+        kept = self._files.read_bytes(quote(name, safe="") + _JOB)
+        return None if kept is None else kept[_FIRST:]
 
     def keep_job(self, name: str, data: bytes) -> None:
         """See `connector.ledger.Ledger.keep_job`."""
         file = quote(name, safe="") + _JOB
         kept = self._files.read_bytes(file)
-        first = time.time_ns().to_bytes(8) if kept is None else kept[:8]
+        first = time.time_ns().to_bytes(_FIRST) if kept is None else kept[:_FIRST]
         self._files.write_bytes(file, first + data)
 
     def forget_job(self, name: str) -> None:

@@ -260,10 +260,16 @@ class PostgresLedger:
 
         return self._act("written", pruned)
 
-    def jobs(self) -> dict[str, bytes]:
+    def jobs(self) -> list[str]:
         """See `connector.ledger.Ledger.jobs`."""
-        statement = f"SELECT name, data FROM {SCHEMA}.job ORDER BY id"  # noqa: S608 - a name from above
-        return dict(self._act("read", lambda db: db.execute(statement, binary=True).fetchall()))
+        statement = f"SELECT name FROM {SCHEMA}.job ORDER BY id"  # noqa: S608 - a name from above
+        return [name for (name,) in self._act("read", lambda db: db.execute(statement).fetchall())]
+
+    def job(self, name: str) -> bytes | None:
+        """See `connector.ledger.Ledger.job`."""
+        statement = f"SELECT data FROM {SCHEMA}.job WHERE name = %s"  # noqa: S608 - a name from above
+        found = self._act("read", lambda db: db.execute(statement, [name], binary=True).fetchone())
+        return None if found is None else found[0]
 
     def keep_job(self, name: str, data: bytes) -> None:
         """See `connector.ledger.Ledger.keep_job`."""

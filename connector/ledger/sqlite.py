@@ -153,10 +153,16 @@ class SqliteLedger:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted
 
-    def jobs(self) -> dict[str, bytes]:
+    def jobs(self) -> list[str]:
         """See `connector.ledger.Ledger.jobs`."""
         with explained(self.path, "read"):
-            return dict(self._db.execute("SELECT name, data FROM job ORDER BY rowid").fetchall())
+            return [name for (name,) in self._db.execute("SELECT name FROM job ORDER BY rowid").fetchall()]
+
+    def job(self, name: str) -> bytes | None:
+        """See `connector.ledger.Ledger.job`."""
+        with explained(self.path, "read"):
+            found = self._db.execute("SELECT data FROM job WHERE name = ?", (name,)).fetchone()
+        return None if found is None else found[0]
 
     def keep_job(self, name: str, data: bytes) -> None:
         """See `connector.ledger.Ledger.keep_job`. It reaches the disk, since it may be the only trace of what is paid.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -17,7 +16,7 @@ class Watermark:
 
     def __init__(self) -> None:
         self._entered = 0
-        self._left: list[int] = []
+        self._left = bytearray()  # for each record from `_next` on, whether it has left: there can be millions
         self._next: int | None = None
         self._held: deque[tuple[int, Checkpoint]] = deque()
         self._spans: deque[tuple[int, Span]] = deque(maxlen=_SPANS)
@@ -38,12 +37,19 @@ class Watermark:
 
     def leave(self, index: int) -> None:
         """Takes note that the outcome of record number `index` leaves."""
+        if self._next is None:
+            return
         if index == self._next and not self._left:
             self._next = index + 1
             return
-        heapq.heappush(self._left, index)
-        while self._left and self._left[0] == self._next:
-            self._next = heapq.heappop(self._left) + 1
+        place = index - self._next
+        self._left.extend(bytes(max(0, place + 1 - len(self._left))))
+        self._left[place] = 1
+        if place == 0:
+            gap = self._left.find(0)
+            count = len(self._left) if gap < 0 else gap
+            del self._left[:count]
+            self._next += count
 
     def hold(self, checkpoint: Checkpoint) -> None:
         """Keeps a checkpoint that covers every record that has entered so far."""

@@ -118,9 +118,13 @@ class Remembering:
         """See `connector.ledger.Ledger.prune`."""
         return self._own.prune(before, keys)
 
-    def jobs(self) -> dict[str, bytes]:
+    def jobs(self) -> list[str]:
         """See `connector.ledger.Ledger.jobs`."""
         return self._own.jobs()
+
+    def job(self, name: str) -> bytes | None:
+        """See `connector.ledger.Ledger.job`."""
+        return self._own.job(name)
 
     def keep_job(self, name: str, data: bytes) -> None:
         """See `connector.ledger.Ledger.keep_job`."""

@@ -21,14 +21,14 @@ from connector.base.records import IDLE, Checkpoint, Idle, Message, Outcome, Rec
 from connector.base.room import Room
 from connector.base.stop import Stop
 from connector.calls.fallbacks import Fallbacks
-from connector.engines import Call, Control, Done, Engine
+from connector.engines import Call, Control, Done, Engine, InFlight
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
 from connector.run.elsewhere import Elsewhere
 from connector.run.first_rows import FirstRows
 from connector.run.plan import Plan
 from connector.run.resolution import Resolver, paid_reply
-from connector.run.sharing import InFlight, Packer
+from connector.run.sharing import Packer
 
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _BATCH_SECONDS: Final = 0.02  # and seconds that the input may take for them
@@ -75,14 +75,14 @@ def run(
     """
     budget = budget or Budget()
     resolver = Resolver(plan_of, fallbacks or Fallbacks({}), room)
-    breaker = control.breaker
+    breaker, in_flight = control.breaker, InFlight()
     control = control._replace(
+        in_flight=in_flight,
         stop=Stop(control.stop),
         resolve=resolver,
         otherwise=resolver.otherwise,
         is_proven=lambda: breaker.has_succeeded,
     )
-    in_flight = InFlight()
     watermark = Watermark()
     first_rows = FirstRows()
     entered = _entered(
@@ -99,7 +99,7 @@ def run(
     )
     answered = engine.run(entered, send, control)
     settled = _settled(answered, plan_of, ledger, control, in_flight, budget, first_rows)
-    with closing(settled):
+    with closing(in_flight), closing(settled):
         yield from _released(settled, watermark, control.clock.monotonic)
     first_rows.warn()
     if control.stop.reason is not None:

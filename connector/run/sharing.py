@@ -15,36 +15,6 @@ from connector.engines import Call
 from connector.run.plan import Plan
 
 
-class InFlight:
-    """The calls that are not done yet, by key, so that identical rows share one; `records` counts waiting rows."""
-
-    def __init__(self) -> None:
-        self._calls: dict[bytes, Call] = {}
-        self.records = 0
-
-    def add(self, call: Call) -> None:
-        """Takes note of a call to make."""
-        self._calls[call.key] = call
-        self.records += len(call.records)
-
-    def join(self, call: Call) -> bool:
-        """Lets the record of a call wait for one of the same key. Returns whether there is one."""
-        same = self._calls.get(call.key)
-        if same is None:
-            return False
-        same.records += call.records
-        self.records += 1
-        return True
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(self._calls.values())
-
-    def remove(self, call: Call) -> None:
-        """Forgets a call that is done."""
-        del self._calls[call.key]
-        self.records -= len(call.records)
-
-
 @dataclass(slots=True)
 class _Group:
     """Calls that are alike, until there are enough of them; `size` counts the bytes of their requests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections import Counter
@@ -352,7 +353,7 @@ def test_a_run_that_is_stopped_at_any_moment_goes_on_and_submits_nothing_twice(t
         assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
         assert Submitted(url).lines().total() == ROWS
         with SqliteLedger(ledger) as kept:
-            assert kept.jobs() == {}
+            assert kept.jobs() == []
 
 
 def test_another_table_takes_over_what_a_stopped_run_has_submitted(tmp_path: Path) -> None:
@@ -370,6 +371,33 @@ def test_another_table_takes_over_what_a_stopped_run_has_submitted(tmp_path: Pat
         assert Submitted(url).lines().total() == ROWS + 1
 
 
+def test_rows_that_wait_for_a_batch_are_not_in_memory(tmp_path: Path) -> None:
+    """However many there are: a call, its rows and what is written down of it lie on disk."""
+    waiting: list[int] = []
+
+    def alive() -> int:
+        return sum(isinstance(each, Call | Record) for each in gc.get_objects())
+
+    class Counting(LocalBatches):
+        def retrieve(self, batch: str) -> Batch:
+            """See `BatchAPI.retrieve`."""
+            waiting.append(alive())
+            return super().retrieve(batch)
+
+    def send(_body: bytes) -> Reply:
+        return Reply(200, {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}, {})
+
+    before, rows = alive(), 5_000
+    plan, control = Plan(config("http://localhost/v1")), Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge())
+    items = (Record(row, {"text": str(row)}) for row in range(rows))
+    with SqliteLedger(tmp_path / "run.ledger") as ledger:
+        terms = TERMS._replace(max_requests=1_000, quiet=math.inf)
+        needs = Needs(Counting(send), ledger, "http://x/v1", endpoints.load("chat"), Masker([]), terms)
+        results = pipeline.run(items, lambda _: plan, send, ledger, load("batch", needs), control)
+        assert sum(isinstance(result, Outcome) for result in results) == rows
+    assert max(waiting) - before < 2 * 500 + 2 * 200  # what is looked up, and what is stored, at once
+
+
 class Forgetting(SqliteLedger):
     """Sees to it that nothing is forgotten of a batch before its replies are stored."""
 
@@ -380,7 +408,7 @@ class Forgetting(SqliteLedger):
 
     def forget_job(self, name: str) -> None:
         """See `connector.ledger.Ledger.forget_job`."""
-        lines = self.jobs().get(f"{name}.lines", b"").split()
+        lines = (self.job(f"{name}.lines") or b"").split()
         keys = [bytes.fromhex(line.partition(b":")[0].decode()) for line in lines]
         assert self.get(keys).keys() == set(keys)
         self.forgotten += bool(keys)
@@ -427,7 +455,7 @@ def test_a_batch_that_another_run_of_a_folder_is_about_to_make_is_not_forgotten(
         assert not [
             each for each in LocalEngine(ledger).run(iter([]), lambda _: Reply(200, {}, {}), control) if each != IDLE
         ]
-        assert ledger.jobs().keys() == {part.name, f"{part.name}.lines"}
+        assert ledger.jobs() == [part.name, f"{part.name}.lines"]
         part.drop()
 
 
@@ -509,7 +537,7 @@ def test_what_another_run_leaves_behind_after_this_one_began_is_not_asked_for_ag
     with ledgers.opened(location) as ledger:
         needs = Needs(api, ledger, "http://x/v1", endpoints.load("chat"), Masker([]), terms)
         done = [item for item in load("batch", needs).run(after_another_run(), send, this) if isinstance(item, Done)]
-        assert ledger.jobs() == {}
+        assert ledger.jobs() == []
     assert sorted(each.call.records[0].index for each in done) == list(range(5))
     assert sent == Counter(b"%d" % row for row in range(5))
     assert len(api.batches) == 2

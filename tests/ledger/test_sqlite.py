@@ -386,7 +386,7 @@ def test_a_ledger_of_version_2_is_taken_over(path: Path) -> None:
         with SqliteLedger(path) as ledger:
             assert list(ledger.get([key(1)])) == [key(1)]
             ledger.keep_job("a", b"1")
-            assert ledger.jobs() == {"a": b"1"}
+            assert (ledger.jobs(), ledger.job("a")) == (["a"], b"1")
 
 
 def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alone(path: Path) -> None:
