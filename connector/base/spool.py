@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from io import FileIO
+from struct import Struct
+from typing import Final, cast
 
 from connector.base.errors import StorageError
 
 _WRITTEN: Final = 1 << 18  # bytes that are written at once
-_CACHE: Final = 8 << 10  # KiB of pages in memory
+_CACHE: Final = 8 << 10  # KiB of the index in memory
 _COST: Final = 100  # bytes of an entry besides its key and its value, roughly, until it is written
+_GONE: Final = 5_000  # entries that are taken out of the index at once
+_ASKED: Final = 500  # keys that are looked for at once
+_HEAD: Final = Struct("<qH")  # an entry's number, and the length of its key; both and the value follow
 
 
 class Spool:
-    """Takes values, each with a number, under keys; several may have the same key.
+    """Takes values, each with a number, under keys of at least eight bytes; several may have the same key.
 
-    It lies in a file without a name, made where temporary files are, once there is something to write: it goes with the
-    process. One thread uses it at a time.
+    They lie one after the other in a file without a name, made where temporary files are once there is something to
+    write: it goes with the process, and what is forgotten takes its place until then. Where each is stands in an index
+    by the first bytes of its key, which are to be as good as random. One thread uses it at a time.
     """
 
     def __init__(self) -> None:
-        self._db: sqlite3.Connection | None = None
+        self._file: FileIO | None = None
+        self._index: sqlite3.Connection | None = None
+        self._end = 0
         self._pending: dict[bytes, list[tuple[int, bytes]]] = {}
         self._size = 0
+        self._gone: dict[int, int] = {}  # where entries are that the index still has, and their IDs there
 
     def put(self, key: bytes, number: int, value: bytes = b"") -> None:
         """Takes a value.
@@ -38,75 +47,118 @@ class Spool:
         if self._size >= _WRITTEN:
             self._write()
 
-    def __contains__(self, key: bytes) -> bool:
-        if key in self._pending:
-            return True
-        if self._db is None:
-            return False
-        with _explained():
-            return self._db.execute("SELECT 1 FROM item WHERE key = ? LIMIT 1", (key,)).fetchone() is not None
+    def having(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Returns those of some keys that have a value. To ask for many at once is much quicker than one by one."""
+        found = {key for key in keys if key in self._pending}
+        if self._index is not None:
+            for first in range(0, len(keys), _ASKED):
+                some = [(_id_of(key), key) for key in keys[first : first + _ASKED]]
+                statement = f"SELECT id FROM place WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - no values
+                with _explained():
+                    likely = set(self._index.execute(statement, [each for each, _ in some]).fetchall())
+                found.update(key for each, key in some if likely and (each,) in likely and self._written(key))
+        return found
 
     def get(self, key: bytes) -> list[tuple[int, bytes]]:
         """Returns the numbers and values of a key, in the order in which they were put."""
-        found: list[tuple[int, bytes]] = []
-        if self._db is not None:
-            with _explained():
-                found = self._db.execute(
-                    "SELECT number, value FROM item WHERE key = ? ORDER BY rowid", (key,)
-                ).fetchall()
-        return found + self._pending.get(key, [])
+        return [(number, value) for _, number, value in self._written(key)] + self._pending.get(key, [])
 
     def keys(self, number: int) -> list[bytes]:
         """Returns the keys that have a value of this number. It takes long: all are gone through."""
-        found: list[tuple[bytes]] = []
-        if self._db is not None:
-            with _explained():
-                found = self._db.execute("SELECT key FROM item WHERE number = ?", (number,)).fetchall()
-        pending = [key for key, values in self._pending.items() if any(each == number for each, _ in values)]
-        return list(dict.fromkeys([*(key for (key,) in found), *pending]))
+        pending = (key for key, values in self._pending.items() if any(each == number for each, _ in values))
+        if self._index is None:
+            return list(pending)
+        with _explained():
+            places = self._index.execute("SELECT start, size FROM place ORDER BY start").fetchall()
+            read = [self._entry(start, size)[:2] for start, size in places if start not in self._gone]
+        return list(dict.fromkeys([*(key for key, each in read if each == number), *pending]))
 
-    def forget(self, key: bytes) -> None:
-        """Forgets all values of a key."""
-        self._pending.pop(key, None)
-        if self._db is not None:
-            with _explained():
-                self._db.execute("DELETE FROM item WHERE key = ?", (key,))
+    def take(self, key: bytes, number: int) -> list[tuple[int, bytes]]:
+        """Returns what `get` does, and forgets it, if the first value has this number; nothing otherwise."""
+        written = self._written(key)
+        pending = self._pending.get(key, [])
+        found = [(each, value) for _, each, value in written] + pending
+        if not found or found[0][0] != number:
+            return []
+        if pending:
+            del self._pending[key]
+        if written:
+            self._gone.update((start, _id_of(key)) for start, _, _ in written)
+            if len(self._gone) >= _GONE and self._index is not None:
+                with _explained():
+                    self._index.executemany("DELETE FROM place WHERE start = ? AND id = ?", self._gone.items())
+                self._gone.clear()
+        return found
 
     def close(self) -> None:
         """Gives the space back."""
         self._pending.clear()
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        if self._index is not None and self._file is not None:
+            self._index.close()
+            self._file.close()
+            self._index = self._file = None
+
+    def _written(self, key: bytes) -> list[tuple[int, int, bytes]]:
+        """Returns where each value of a key is, its number, and the value itself."""
+        if self._index is None:
+            return []
+        with _explained():
+            places = self._index.execute("SELECT start, size FROM place WHERE id = ?", (_id_of(key),)).fetchall()
+            entries = [(start, self._entry(start, size)) for start, size in places if start not in self._gone]
+        return [(start, number, value) for start, (name, number, value) in entries if name == key]
+
+    def _entry(self, start: int, size: int) -> tuple[bytes, int, bytes]:
+        """Reads the key, number and value of an entry."""
+        file = cast("FileIO", self._file)
+        file.seek(start)
+        data = file.read(size)
+        number, length = _HEAD.unpack_from(data)
+        value = _HEAD.size + length
+        return data[_HEAD.size : value], number, data[value:]
 
     def _write(self) -> None:
+        entries: list[bytes] = []
+        places: list[tuple[int, int, int]] = []
+        start = self._end
+        for key, values in self._pending.items():
+            for number, value in values:
+                entries.append(b"".join((_HEAD.pack(number, len(key)), key, value)))
+                places.append((_id_of(key), start, len(entries[-1])))
+                start += len(entries[-1])
         with _explained():
-            if self._db is None:
-                self._db = _opened()
-            rows = ((key, *each) for key, values in self._pending.items() for each in values)
-            self._db.executemany("INSERT INTO item VALUES (?, ?, ?)", rows)
+            if self._index is None or self._file is None:
+                self._index, self._file = _indexed(), tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+            self._file.seek(self._end)
+            data = memoryview(b"".join(entries))
+            while data:
+                data = data[self._file.write(data) :]
+            self._index.executemany("INSERT INTO place VALUES (?, ?, ?)", sorted(places))
+        self._end, self._size = start, 0
         self._pending.clear()
-        self._size = 0
 
 
-def _opened() -> sqlite3.Connection:
-    db = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file that nobody else can open
+def _id_of(key: bytes) -> int:
+    return int.from_bytes(key[:8], signed=True)
+
+
+def _indexed() -> sqlite3.Connection:
+    """Opens an index: a database in a file that nobody else can open, and that needs to survive nothing."""
+    index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     for statement in (
         "PRAGMA journal_mode = OFF",
         "PRAGMA synchronous = OFF",
         f"PRAGMA cache_size = -{_CACHE}",
-        "CREATE TABLE item (key BLOB, number INTEGER, value BLOB)",
-        "CREATE INDEX item_key ON item (key)",
+        "CREATE TABLE place (id INTEGER, start INTEGER, size INTEGER, PRIMARY KEY (id, start)) WITHOUT ROWID",
     ):
-        db.execute(statement)
-    return db
+        index.execute(statement)
+    return index
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise StorageError(
             f"what waits cannot be kept on disk in {tempfile.gettempdir()} ({error}): make room there, or set TMPDIR"
         ) from error

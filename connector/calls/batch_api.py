@@ -224,6 +224,8 @@ class HttpBatchAPI:
                 found = loads(data)
             except ValueError:
                 found = None
+            if isinstance(found, list):  # Together's list of batches
+                found = {"data": found}
             if not isinstance(found, dict):
                 told = readable(data[:500].decode("utf-8", "replace"), self._mask)
                 raise ReplyError(f"the endpoint's answer about files or batches is no JSON object: {told}")
@@ -269,6 +271,7 @@ def _batch_of(found: dict[str, Any]) -> Batch:
     Raises:
         ReplyError: It has no ID.
     """
+    found = found["job"] if isinstance(found.get("job"), dict) else found  # Together, where one is made
     counts = found.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     metadata = found.get("metadata")

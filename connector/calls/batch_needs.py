@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from connector.base.errors import ConnectorError
@@ -37,11 +37,14 @@ class Terms(NamedTuple):
     quiet: float = 30.0
 
 
-Admits: TypeAlias = Callable[[int, int], ConnectorError | None]
-"""Returns why requests, of so many bytes and so many of them, must not be sent; `None` where they may."""
+Admits: TypeAlias = Callable[[int, int, Sequence[tuple[int, int]]], ConnectorError | None]
+"""Returns why requests, of so many bytes and so many of them, must not be sent; `None` where they may.
+
+The third are bytes and requests of batches that other runs have submitted.
+"""
 
 
-def admits_all(_size: int, _requests: int) -> None:
+def admits_all(_size: int, _requests: int, _elsewhere: Sequence[tuple[int, int]]) -> None:
     """Lets everything be sent."""
 
 
@@ -57,6 +60,7 @@ class Needs(NamedTuple):
         terms: How requests are gathered and batches waited for.
         fitted: Returns a request as the endpoint wants it.
         admits: Says why requests must not be sent.
+        job: What the budget of the run is for.
     """
 
     api: BatchAPI
@@ -67,3 +71,4 @@ class Needs(NamedTuple):
     terms: Terms
     fitted: Callable[[bytes], bytes] = bytes
     admits: Admits = admits_all
+    job: str = ""

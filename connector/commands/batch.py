@@ -1,4 +1,4 @@
-"""Batches at the endpoint, as their owner sees them: list them, show or cancel one, or fetch its answers.
+"""Batches at the endpoint, as their owner sees them: list them, show or cancel one, forget it, or fetch its answers.
 
 Example:
     openai-compatible batch list --config c.json
@@ -20,7 +20,7 @@ from connector import endpoints
 from connector import ledger as ledgers
 from connector.base.amounts import counted
 from connector.base.clock import Clock, moment
-from connector.base.errors import ConfigError, NotFoundError
+from connector.base.errors import ConfigError, ConnectorError, NotFoundError
 from connector.base.masking import Masker
 from connector.base.terminal import write
 from connector.calls.batch_api import Batch, HttpBatchAPI
@@ -30,6 +30,7 @@ from connector.commands._ledger_file import is_there, open_ledger
 from connector.commands._options import add_config, add_endpoint, endpoint_from
 from connector.commands._types import count, ledger_place, new_file_path
 from connector.config.config import Config
+from connector.engines.batch import forget
 from connector.parser import Parser
 from connector.run.batches import api_of
 from connector.run.runtime import settings_of
@@ -38,6 +39,7 @@ _ACTIONS: Final = {
     "list": "list the batches of the account, the newest first",
     "show": "show one batch: its state, how far it is, and what is wrong",
     "cancel": "cancel batches; what is finished by then is kept, and paid for",
+    "forget": "give up batches that the endpoint has lost: the next run asks for their rows again",
     "fetch": "fetch the answers of a batch, as JSON lines or into the ledger of a run",
 }
 _LISTED: Final = 20
@@ -55,10 +57,16 @@ def arguments(parser: Parser) -> None:
                 "--limit", type=count, default=_LISTED, metavar="N", help=f"how many, at most (default {_LISTED})"
             )
         else:
-            action.add_argument("ids", metavar="ID", nargs="+" if name == "cancel" else 1, help="the ID of a batch")
+            action.add_argument(
+                "ids", metavar="ID", nargs="+" if name in ("cancel", "forget") else 1, help="the ID of a batch"
+            )
         if name in ("list", "show"):
             action.add_argument(
                 "--format", dest="form", choices=["table", "json"], default="table", help="how to print it"
+            )
+        if name == "forget":
+            action.add_argument(
+                "--ledger", type=ledger_place, metavar="PATH", help="the ledger of the run that has submitted them"
             )
         if name == "fetch":
             action.add_argument(
@@ -80,7 +88,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     config = Config.load(arguments.config, **endpoint_from(arguments))
     mask, clock = Masker(config.secrets), Clock()
-    actions: dict[str, Callable[..., None]] = {"list": _list, "show": _show, "cancel": _cancel, "fetch": _fetch}
+    actions: dict[str, Callable[..., None]] = {
+        "list": _list,
+        "show": _show,
+        "cancel": _cancel,
+        "forget": _forget,
+        "fetch": _fetch,
+    }
     with closing(api_of(config, settings_of(config, mask, clock), mask, clock)) as api:
         actions[arguments.action](api, arguments, config, mask)
     return ExitCode.DONE
@@ -115,7 +129,25 @@ def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
 
 def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
     for name in arguments.ids:
-        write(sys.stdout, f"{name}: {_known(api.cancel, name).state}\n")
+        try:
+            told = _known(api.cancel, name).state
+        except ConnectorError as error:
+            batch = None if isinstance(error, NotFoundError) else api.retrieve(name)
+            if batch is None or not batch.has_ended:
+                raise
+            told = f"has ended before, as {batch.state}: {batch.completed:,} of {batch.total:,} requests are answered"
+        write(sys.stdout, f"{name}: {told}\n")
+
+
+def _forget(_api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, _mask: Masker) -> None:
+    place = arguments.ledger or (config.cache and ledgers.location_of(config.cache))
+    if not place:
+        raise ConfigError("--ledger: name the ledger of the run that has submitted them, such as out.parquet.ledger")
+    with open_ledger(place) as ledger:
+        for name in arguments.ids:
+            if not forget(ledger, name):
+                raise ConfigError(f"the ledger {place} knows no batch {name}")
+            write(sys.stdout, f"{name}: forgotten\n")
 
 
 def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mask: Masker) -> None:

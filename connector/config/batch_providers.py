@@ -1,4 +1,7 @@
-"""How providers of batches differ, by the host of their URL: one table. Who is not in it is taken to be as OpenAI."""
+"""How providers of batches differ, by the host of their URL: one table. Who is not in it is taken to be as OpenAI.
+
+The page that each row is read from is named in `docs/batch.md`.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,11 @@ OPENAI: Final = Provider("OpenAI")
 
 PROVIDERS: Final = {
     "api.openai.com": OPENAI,
-    "openai.azure.com": Provider("Azure OpenAI", max_requests=100_000, prefix=""),
+    "openai.azure.com": Provider("Azure OpenAI"),
     "api.together.xyz": Provider("Together", max_bytes=100 * MB),
     "api.together.ai": Provider("Together", max_bytes=100 * MB),
     "api.groq.com": Provider("Groq", windows="24h to 7d"),
-    "api.novita.ai": Provider("Novita", max_bytes=100 * MB, windows="48h"),
+    "api.novita.ai": Provider("Novita", max_bytes=100 * MB),
     "api.mistral.ai": Provider("Mistral", advice="it has an API of its own for batch jobs"),
     "api.fireworks.ai": Provider("Fireworks", advice="it has an API of its own, of data sets and jobs"),
 }

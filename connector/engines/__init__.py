@@ -9,7 +9,7 @@ How one call is made and paced belongs in `calls`.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -135,14 +135,18 @@ class InFlight:
         self._calls[call.key] = call
         self.records += len(call.records)
 
-    def join(self, call: Call) -> bool:
+    def parked(self, calls: Sequence[Call]) -> Collection[bytes]:
+        """Returns the keys of those calls that wait on disk already, to be given to `join`."""
+        return self._parked.having([call.key for call in calls])
+
+    def join(self, call: Call, parked: Collection[bytes]) -> bool:
         """Lets the record of a call wait for one of the same key. Returns whether there is one.
 
         Raises:
             StorageError: The disk is full.
         """
         same = self._calls.get(call.key)
-        if same is None and call.key in self._parked:
+        if same is None and call.key in parked:
             data = _pickled(call)
             if data is not None:
                 self._parked.put(call.key, _JOINED, data)
@@ -175,10 +179,9 @@ class InFlight:
         if self._unwritten.get(key) == place:
             del self._unwritten[key]
             return self._calls[key]
-        waiting = self._parked.get(key)
-        if not waiting or waiting[0][0] != place:
+        waiting = self._parked.take(key, place)
+        if not waiting:
             return None
-        self._parked.forget(key)
         self._paid.discard(key)
         call = self._calls[key] = _unpickled(key, waiting)
         return call

@@ -65,12 +65,14 @@ class Part:
         file: The ID of the uploaded file.
         batch: What is known of the batch, once there is one.
         at: When it was closed, in epoch seconds.
+        uploads: How often its file was uploaded.
         due: When something is to be done about it, in monotonic seconds.
         is_busy: Whether something is being done about it.
         failures: How often that has failed in a row, and `failing_since` when that began.
         may_exist: Whether a batch may have been made though no answer came.
         is_late: Whether it was cancelled for taking longer than it may.
         is_inherited: Whether an earlier run made it.
+        is_of_job: Whether it counts for the budget of this run.
         passed: The keys of replies that were stored before this run came to their rows.
         unsettled: Judged requests whose rows have no outcome yet.
         settled_at: When the last of them had one, in monotonic seconds.
@@ -84,7 +86,7 @@ class Part:
         self.requests = self.waiting = 0
         self.lines: BinaryIO | None = None
         self.answers: list[tuple[str, BinaryIO]] = []
-        self.size = self.inputs = 0
+        self.size = self.inputs = self.uploads = 0
         self.file = ""
         self.batch_id = ""
         self.batch: Batch | None = None
@@ -94,6 +96,7 @@ class Part:
         self.failures = 0
         self.failing_since = 0.0
         self.may_exist = self.is_late = self.is_inherited = False
+        self.is_of_job = True
         self.passed: set[bytes] = set()
         self.unsettled = 0
         self.settled_at = -math.inf
@@ -160,11 +163,13 @@ class Jobs:
 
     Args:
         url: The endpoint's: others may share the ledger.
+        job: What the budget is for.
     """
 
-    def __init__(self, ledger: Ledger, url: str) -> None:
+    def __init__(self, ledger: Ledger, url: str, job: str = "") -> None:
         self._ledger = ledger
         self._url = url
+        self._job = job
 
     def parts(self, known: Collection[str] = ()) -> list[Part]:
         """Returns the parts that other runs have left, but for `known` names, in the order in which they were made."""
@@ -180,6 +185,7 @@ class Jobs:
             job = orjson.loads(data)
             if job.get("url") == self._url:
                 parts.append(_part_of(name, job))
+                parts[-1].is_of_job = job.get("job") == self._job
         return sorted(parts, key=lambda part: part.at)
 
     def begin(self, part: Part) -> None:
@@ -202,19 +208,29 @@ class Jobs:
 
     def keep(self, part: Part) -> None:
         """Keeps how far a part is."""
-        job = {"url": self._url, "file": part.file, "batch": part.batch_id, "at": part.at, "size": part.size}
-        self._ledger.keep_job(part.name, orjson.dumps(job))
+        job = {"url": self._url, "job": self._job, "file": part.file, "batch": part.batch_id, "at": part.at}
+        self._ledger.keep_job(part.name, orjson.dumps({**job, "size": part.size, "requests": part.requests}))
 
     def forget(self, part: Part) -> None:
         """Forgets a part: the replies of its requests are in the ledger, or it never had a batch."""
         self._ledger.forget_job(part.name)
         self._ledger.forget_job(part.name + _LINES)
 
+    def forget_batch(self, batch: str) -> bool:
+        """Forgets the part of a batch, whichever endpoint it is for. Returns whether there was one."""
+        names = [name for name in self._ledger.jobs() if not name.endswith(_LINES)]
+        kept = ((name, self._ledger.job(name)) for name in names)
+        found = [name for name, data in kept if data is not None and orjson.loads(data).get("batch") == batch]
+        for name in found:
+            self.forget(Part(name))
+        return bool(found)
+
 
 def _part_of(name: str, job: dict[str, Any]) -> Part:
     part = Part(name)
     part.is_inherited = True
     part.file, part.batch_id, part.at, part.size = job["file"], job["batch"], job["at"], job["size"]
+    part.requests = job.get("requests", 0)
     part.stage = Stage.RUNNING if part.batch_id else Stage.SEARCHING
     return part
 

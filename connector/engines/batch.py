@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 import orjson
 
 from connector.base.amounts import counted, duration
+from connector.base.clock import moment
 from connector.base.errors import (
     BadRequestError,
     ConnectorError,
@@ -43,10 +44,11 @@ from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Engine, Gauge, InFlight, as_it_stands, load, nothing_else
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
 from connector.engines._dispatch import Ended, dispatch
-from connector.ledger import Url
+from connector.ledger import Ledger, Url
 
 _LOG = logging.getLogger(__name__)
 _ERRANDS: Final = 4  # uploads, downloads and questions at a time
+_UPLOADS: Final = 3  # of one file, where the server loses it before there is a batch
 _STORED: Final = 500  # replies for rows that this run does not have, stored at once
 _BASE: Final = 1.0  # seconds until what failed is tried again; each further time twice as long, up to
 _CAP: Final = 60.0
@@ -60,6 +62,11 @@ _LEFT: Final = (Stage.GATHERING, Stage.JUDGED)
 def opened(needs: Needs) -> Engine:
     """Returns the engine; see `connector.engines.load`."""
     return _Batches(needs)
+
+
+def forget(ledger: Ledger, batch: str) -> bool:
+    """Gives up a batch that the endpoint has lost: its rows are asked for again. Returns whether it was known."""
+    return Jobs(ledger, "").forget_batch(batch)
 
 
 class _Batches:
@@ -232,7 +239,7 @@ class _Lane:
         self._send = send
         self._control = control
         self._now = control.clock.monotonic
-        self._jobs = Jobs(needs.ledger, needs.url)
+        self._jobs = Jobs(needs.ledger, needs.url, needs.job)
         self._reader = Reader(needs.endpoint, needs.mask, control.clock)
         self._errands = _Errands()
         self._calls = control.in_flight or InFlight()
@@ -286,7 +293,6 @@ class _Lane:
         body = self._needs.fitted(call.body)
         ident = ident_of(call.key, body)
         if (part := self._inherited_by(ident)) is not None:
-            self._needs.admits(len(body), 1)  # it goes on whether it may or not, and counts
             if call.key in part.passed:
                 self._store_orphans()
                 self._ended.append((call, self._needs.ledger.get([call.key])[call.key]))
@@ -379,6 +385,8 @@ class _Lane:
             if not part.is_busy:
                 part.drop()
         self._asked.close()
+        if self._control.in_flight is None:
+            self._calls.close()
 
     def words(self) -> str:
         """Returns how far the batches are, for people; nothing while there are none."""
@@ -440,12 +448,12 @@ class _Lane:
     def _close(self, model: str) -> None:
         """Closes a part, and writes it down before anything of it is sent."""
         part = self._gathering[model]
-        self._leave_to_others()
+        elsewhere = self._leave_to_others()
         if not part.requests:
             part.drop()
             del self._gathering[model]
             return
-        self._refusal = self._refusal or self._needs.admits(part.size, part.requests)
+        self._refusal = self._refusal or self._needs.admits(part.size, part.requests, elsewhere)
         del self._gathering[model]
         self._parts.append(part)
         if self._refusal is not None:
@@ -454,10 +462,14 @@ class _Lane:
         self._jobs.begin(part)
         part.due = self._now()
 
-    def _leave_to_others(self) -> None:
-        """Leaves to the batches of runs that have ended since this one began what those were asked for already."""
+    def _leave_to_others(self) -> list[tuple[int, int]]:
+        """Leaves to the batches of other runs that were made since this one began what those were asked for already.
+
+        Returns the bytes and the requests of those of the same job that it has nothing to do with.
+        """
         if not isinstance(self._needs.ledger.path, Url):
-            return  # no other run has it
+            return []  # no other run has it
+        elsewhere: list[tuple[int, int]] = []
         for other in self._jobs.parts(self._given_up.union(each.name for each in self._parts)):
             asked, taken = set(self._jobs.idents(other)), set[Ident]()
             for part in self._gathering.values():
@@ -467,11 +479,14 @@ class _Lane:
                     for ident in same:
                         if (call := self._taken(ident.key, part)) is not None:
                             self._park(call, other)
-                    self._needs.admits(part.leave(same), len(same))
+                    part.leave(same)
             if other.waiting:
                 other.due = self._now()
                 self._parts.append(other)
                 self._take_on(other, without=taken)
+            elif other.is_of_job:
+                elsewhere.append((other.size, other.requests))
+        return elsewhere
 
     def _close_what_is_due(self, now: float) -> None:
         """Closes parts that are not full, once nothing else can be added to them for a while."""
@@ -493,23 +508,31 @@ class _Lane:
     def _take_on(self, part: Part, without: Collection[Ident] = ()) -> None:
         """Takes note of what a part of another run asks for, but for the requests that wait for it already."""
         self._by_place[part.place] = part
+        part.requests = 0
         for ident in self._jobs.idents(part):
             part.requests += 1
             if ident not in without:
                 self._asked.put(b"".join(ident), part.place)
+        if part.stage is not Stage.SEARCHING:
+            self._count(part)
+
+    def _count(self, part: Part) -> None:
+        """Counts for the budget what another run has submitted: it goes on whether it may or not."""
+        if part.is_of_job:
+            self._needs.admits(part.size, part.requests, ())
 
     def _inherited_by(self, ident: Ident) -> Part | None:
         """Returns the part of another run that asks for a request, once for each time that one does."""
         name = b"".join(ident)
         places = [place for place, _ in self._asked.get(name)]
+        if not places:
+            return None
+        self._asked.take(name, places[0])
         parts = [self._by_place[place] for place in places if place in self._by_place]
         parts = [part for part in parts if part.stage is not Stage.JUDGED]
-        if not parts:
-            return None
-        self._asked.forget(name)
         for part in parts[1:]:
             self._asked.put(name, part.place)
-        return parts[0]
+        return parts[0] if parts else None
 
     def _inherited(self) -> None:
         """Goes on with the parts of earlier runs: those whose batch is not known are looked for."""
@@ -565,6 +588,7 @@ class _Lane:
         part.due = self._now()
         if what == "upload":
             part.file, part.stage = result, Stage.UPLOADED
+            part.uploads += 1
             self._jobs.keep(part)
         elif what in ("create", "search"):
             self._made(part, result)
@@ -584,6 +608,8 @@ class _Lane:
             if is_young and isinstance(self._needs.ledger.path, Url):  # its run may still be about to make it
                 self._parts.remove(part)
             return
+        if part.stage is Stage.SEARCHING:
+            self._count(part)
         part.batch_id, part.file = batch.id, part.file or batch.input_file
         part.stage, part.batch = Stage.RUNNING, batch
         self._jobs.keep(part)
@@ -631,8 +657,16 @@ class _Lane:
             return
         if isinstance(error, NotFoundError | RecordError) and what in ("poll", "fetch"):
             part.failed(now, base, _CAP)
-            if now - part.failing_since > self._control.backoff.max_elapsed:  # not sooner: it may be paid for
-                self._lost(part, what, error)
+            if now - part.failing_since <= self._control.backoff.max_elapsed:
+                return  # not sooner: it may be paid for
+            if what == "fetch":
+                self._lost(part, error)
+            else:
+                self._control.stop.request(self._unknown(part, error))
+            return
+        if isinstance(error, NotFoundError) and what == "create" and part.lines is not None and part.uploads < _UPLOADS:
+            part.stage, part.file = Stage.UPLOADING, ""  # the server has lost the file
+            part.failed(now, base, _CAP)
             return
         if isinstance(error, RateLimitError) or _lacks_room(error):
             if what == "create" and not part.failures:
@@ -655,14 +689,22 @@ class _Lane:
             error = FatalError(f"the endpoint refuses the batch: {error.message}", http_status=error.http_status)
         self._control.stop.request(error)
 
-    def _lost(self, part: Part, what: str, error: BaseException) -> None:
-        """Goes on without what the endpoint does not have any more."""
-        words = error.message if isinstance(error, ConnectorError) else str(error)
-        whose = "its answers are" if what == "fetch" else "it is"
-        _LOG.warning("the batch %s: %s gone (%s): its rows are asked for again", part.batch_id, whose, words)
+    def _unknown(self, part: Part, error: ConnectorError) -> FatalError:
+        """Returns why the run ends where the endpoint does not have a batch: it may be paid for, in another account."""
+        made = moment(part.at) or "earlier"
+        return FatalError(
+            f"the endpoint does not have the batch {part.batch_id} ({error.message}), which was submitted {made} with "
+            f"{counted(part.requests, 'request')}: if the key, the project or the URL was another one then, use that "
+            f"again; if the endpoint has lost it, run `openai-compatible batch forget {part.batch_id} --config … "
+            "--ledger …`: the same command then asks for its rows again",
+            http_status=error.http_status,
+        )
+
+    def _lost(self, part: Part, error: ConnectorError) -> None:
+        """Goes on without answers that the endpoint does not have any more."""
+        told = "the batch %s: its answers are gone (%s): its rows are asked for again"
+        _LOG.warning(told, part.batch_id, error.message)
         part.failures = 0
-        if what == "poll":
-            part.batch = None
         part.drop_answers()
         self._have_come(part)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -53,9 +54,9 @@ def path_of(plan_or_config: Config) -> str:
 
 
 def needs_of(
-    plan: Plan, api: HttpBatchAPI, ledger: Ledger, mask: Masker, fallbacks: Fallbacks, budget: Budget
+    plan: Plan, api: HttpBatchAPI, ledger: Ledger, mask: Masker, fallbacks: Fallbacks, budget: Budget, job: str
 ) -> Needs:
-    """Returns what the engine of batches needs for a plan."""
+    """Returns what the engine of batches needs for a plan; `job` is what its budget is for."""
     return Needs(
         api,
         ledger,
@@ -65,6 +66,7 @@ def needs_of(
         terms_of(plan.config),
         fallbacks.fitted,
         Reserve(plan, budget).admits,
+        job,
     )
 
 
@@ -81,20 +83,17 @@ class Reserve:
         self._most_output = _output_of(plan)
         self._submitted = 0.0
 
-    def admits(self, size: int, requests: int) -> BudgetError | None:
+    def admits(self, size: int, requests: int, elsewhere: Sequence[tuple[int, int]] = ()) -> BudgetError | None:
         """Returns why so many requests, of so many bytes, must not be submitted; counts them in any case.
 
-        Those that an earlier run has submitted go on whatever this says: the batches of this run come on top of them.
+        Those that an earlier run has submitted go on whatever this says: the batches of this run come on top of them,
+        and of those that other runs wait for `elsewhere`, in bytes and requests.
         """
-        limit = self._budget.max_cost_usd
-        if limit is None:
-            return None
-        usage = Usage(round(size / _BYTES_PER_TOKEN / max(1, requests)), self._most_output)
-        each = self._pricing.cost(usage, self._model, BATCH_TIER)
-        if each is None:
+        limit, cost = self._budget.max_cost_usd, self._cost(size, requests)
+        if limit is None or cost is None:
             return None  # the run has told that the limit may not hold
-        cost = each * requests
         spent = max(self._budget.spent_usd, self._submitted + self._budget.earlier_usd)
+        spent += sum(self._cost(*each) or 0.0 for each in elsewhere)
         self._submitted += cost
         if spent + cost > limit:
             return BudgetError(
@@ -103,6 +102,12 @@ class Reserve:
                 "same command then goes on"
             )
         return None
+
+    def _cost(self, size: int, requests: int) -> float | None:
+        """Returns what so many requests, of so many bytes, may cost in USD; `None` where no price is known."""
+        usage = Usage(round(size / _BYTES_PER_TOKEN / max(1, requests)), self._most_output)
+        each = self._pricing.cost(usage, self._model, BATCH_TIER)
+        return None if each is None else each * requests
 
 
 def _output_of(plan: Plan) -> int:

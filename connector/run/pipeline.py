@@ -170,9 +170,10 @@ class _LookUp:
     def first(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
         """Yields what is ready, more of it included, and then the calls that are this run's to make."""
         found = self._ledger.claim([call.key for call in calls])
+        parked = self._in_flight.parked(calls)
         to_make: list[Call] = []
         for call in calls:
-            if self._in_flight.join(call):
+            if self._in_flight.join(call, parked):
                 continue
             if call.key in found.known and self._is_answered(call, found.known[call.key], ready):
                 continue

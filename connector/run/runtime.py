@@ -312,7 +312,8 @@ class Runtime:
         batches = self._session.batches
         if batches is None:
             return engines.load()
-        needs = needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget)
+        job = job_of(self.plan.config)
+        needs = needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget, job)
         return engines.load("batch", needs)
 
     def _left(self, ledger: Location | None) -> str:

@@ -14,34 +14,33 @@ from hypothesis import strategies as st
 from connector.base.errors import StorageError
 from connector.base.spool import Spool
 
-KEYS = st.sampled_from([b"a", b"b", b"c"])
+NAMES = [b"a" * 16, b"a" * 8 + b"b" * 8, b"c" * 24]  # the first two are alike in the index
+KEYS = st.sampled_from(NAMES)
 LARGE = 150_000  # bytes: two of them are written to disk
 
 
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.just("put"), KEYS, st.integers(0, 3), st.sampled_from([b"", b"x" * 9, b"y" * LARGE])),
-            st.tuples(st.just("forget"), KEYS),
+            st.tuples(st.just("put"), KEYS, st.integers(0, 3), st.sampled_from([0, 9, LARGE])),
+            st.tuples(st.just("take"), KEYS, st.integers(0, 3), st.just(0)),
         ),
         max_size=12,
     )
 )
-def test_it_holds_what_was_put_and_not_forgotten(
-    actions: list[tuple[Any, ...]],
-) -> None:
+def test_it_holds_what_was_put_and_not_taken(actions: list[tuple[str, bytes, int, int]]) -> None:
     spool, held = Spool(), defaultdict[bytes, list[tuple[int, bytes]]](list)
-    for action in actions:
-        key = action[1]
-        if action[0] == "put":
-            spool.put(*action[1:])
-            held[key].append(action[2:])
+    for action, key, number, size in actions:
+        if action == "put":
+            spool.put(key, number, b"x" * size)
+            held[key].append((number, b"x" * size))
+        elif held[key] and held[key][0][0] == number:
+            assert spool.take(key, number) == held.pop(key)
         else:
-            spool.forget(key)
-            held.pop(key, None)
-        for each in (b"a", b"b", b"c"):
+            assert spool.take(key, number) == []
+        for each in NAMES:
             assert spool.get(each) == held.get(each, [])
-            assert (each in spool) == bool(held.get(each))
+        assert spool.having(NAMES) == {each for each in NAMES if held.get(each)}
     for number in range(4):
         found = {key for key, values in held.items() if any(each == number for each, _ in values)}
         assert set(spool.keys(number)) == found
@@ -52,9 +51,9 @@ def test_its_file_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     spool = Spool()
     for number in range(20):
-        spool.put(b"key", number, b"x" * LARGE)
+        spool.put(b"k" * 16, number, b"x" * LARGE)
     assert not list(tmp_path.iterdir())
-    assert len(spool.get(b"key")) == 20
+    assert len(spool.get(b"k" * 16)) == 20
     spool.close()
 
 
@@ -63,11 +62,11 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def small(*arguments: Any, **options: Any) -> sqlite3.Connection:
         db: sqlite3.Connection = connect(*arguments, **options)
-        db.execute("PRAGMA max_page_count = 8")
+        db.execute("PRAGMA max_page_count = 1")
         return db
 
     monkeypatch.setattr(sqlite3, "connect", small)
     spool = Spool()
     with pytest.raises(StorageError, match="make room there, or set TMPDIR"):
-        spool.put(b"b", 0, b"x" * 2 * LARGE)
+        spool.put(b"b" * 16, 0, b"x" * 2 * LARGE)
     spool.close()

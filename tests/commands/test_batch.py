@@ -155,6 +155,8 @@ def test_its_owner_lists_shows_cancels_and_fetches_batches(tmp_path: Path, momen
     assert cancelled.stdout.count("cancelling") == 2 or "cannot cancel" in cancelled.stderr.lower()
     while json.loads(run("batch", "show", third, "--format", "json", *given).stdout)["state"] != "completed":
         pass
+    ended = run("batch", "cancel", third, *given)
+    assert (ended.returncode, "has ended before, as completed: 7 of 7" in ended.stdout) == (0, True), ended
     fetched = run("batch", "fetch", third, *given)
     assert all(json.loads(each)["response"]["status_code"] == 200 for each in fetched.stdout.splitlines())
     stored = run("batch", "fetch", third, "--ledger", tmp_path / "out.jsonl.ledger", *given)
@@ -166,5 +168,8 @@ def test_its_owner_lists_shows_cancels_and_fetches_batches(tmp_path: Path, momen
     assert f"{count} replies stored" in run("batch", "fetch", third, "--ledger", lost, *given).stderr
     with SqliteLedger(lost) as ledger:
         assert ledger.stats().entries == count
+    ledger_of = ["--ledger", tmp_path / "out.jsonl.ledger"]
+    assert run("batch", "forget", third, *ledger_of, *given).stdout == f"{third}: forgotten\n"
+    assert "knows no batch" in run("batch", "forget", third, *ledger_of, *given).stderr
     unknown = run("batch", "show", "batch_0", *given)
     assert (unknown.returncode, "no batch batch_0: `batch list` shows" in unknown.stderr) == (3, True)

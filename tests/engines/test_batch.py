@@ -6,11 +6,11 @@ import gc
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import pytest
 import requests
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from connector import Config, Connector, endpoints, sandbox
 from connector import ledger as ledgers
 from connector.base.clock import Clock
-from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, OutageError
+from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, NotFoundError, OutageError
 from connector.base.masking import Masker
 from connector.base.records import IDLE, Outcome, Record, Reply
 from connector.base.stop import Stop
@@ -32,6 +32,7 @@ from connector.calls.retry import Backoff
 from connector.config.batch_providers import MB, PROVIDERS
 from connector.engines import Call, Control, Done, Gauge, load
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, found_among
+from connector.engines.batch import forget
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item
@@ -556,6 +557,95 @@ def test_what_an_earlier_run_has_submitted_counts_for_the_budget_before_it_is_an
         with pytest.raises(BudgetError, match=f"{2 * submitted} of .* are spent or submitted"):
             enriched(url, table(submitted) + more, max_cost_usd=2 * submitted + 23, **given)
         assert Submitted(url).lines().total() == submitted
+
+
+class Losing(LocalBatches):
+    """Loses all that it has, as a server that was killed: files once, or batches for good."""
+
+    def __init__(self, *, files: bool) -> None:
+        super().__init__(lambda _: Reply(200, {}, {}))
+        self.loses_files, self.has_lost = files, False
+        self.uploads = 0
+
+    def upload(self, file: BinaryIO, filename: str) -> str:
+        """See `BatchAPI.upload`."""
+        self.uploads += 1
+        return super().upload(file, filename)
+
+    def create(self, file: str, endpoint: str, window: str, metadata: Mapping[str, str]) -> Batch:
+        """See `BatchAPI.create`."""
+        if self.loses_files and not self.has_lost:
+            self.has_lost = True
+            raise NotFoundError("No such File object", http_status=404)
+        return super().create(file, endpoint, window, metadata)
+
+    def retrieve(self, batch: str) -> Batch:
+        """See `BatchAPI.retrieve`."""
+        if not self.loses_files and batch == "batch_0":
+            raise NotFoundError("No batch found", http_status=404)
+        return super().retrieve(batch)
+
+
+def answered_by(api: LocalBatches, ledger: SqliteLedger, patience: float = math.inf) -> tuple[list[Done], Control]:
+    """Runs three calls through an endpoint."""
+    control = Control(Limits(8), Backoff(max_elapsed=patience), Breaker(), Stop(), Gauge())
+    calls = [Call(bytes([row]) * 16, b"%d" % row, [Record(row, {})]) for row in range(3)]
+    needs = Needs(api, ledger, "http://x/v1", endpoints.load("chat"), Masker([]), TERMS)
+    results = load("batch", needs).run(iter(calls), lambda _: Reply(200, {}, {}), control)
+    return [item for item in results if isinstance(item, Done)], control
+
+
+def test_a_file_that_the_server_loses_before_there_is_a_batch_is_uploaded_again() -> None:
+    api = Losing(files=True)
+    with SqliteLedger(None) as ledger:
+        done, control = answered_by(api, ledger)
+    assert (len(done), control.stop.reason, api.uploads, len(api.batches)) == (3, None, 2, 1)
+
+
+def test_a_batch_that_the_endpoint_does_not_have_ends_the_run_until_it_is_given_up() -> None:
+    """It may be paid for: the key may be that of another account."""
+    api = Losing(files=False)
+    with SqliteLedger(None) as ledger:
+        for _ in range(2):
+            done, control = answered_by(api, ledger, patience=0.0)
+            assert (done, len(api.batches)) == ([], 1)
+            assert "batch forget batch_0 " in str(control.stop.reason)
+        assert not forget(ledger, "batch_1")
+        assert forget(ledger, "batch_0")
+        done, control = answered_by(api, ledger)
+    assert (len(done), control.stop.reason, len(api.batches)) == (3, None, 2)
+
+
+@pytest.mark.parametrize("is_the_job", [True, False])
+def test_what_other_runs_have_submitted_since_counts_for_the_budget_of_their_job(
+    tmp_path: Path, *, is_the_job: bool
+) -> None:
+    """Four requests may be submitted together; another run submits two of them while this one gathers."""
+    asked: list[tuple[int, int]] = []
+
+    def admits(_size: int, requests: int, elsewhere: Sequence[tuple[int, int]]) -> ConnectorError | None:
+        asked.append((requests, sum(number for _, number in elsewhere)))
+        return BudgetError("no more") if sum(asked[-1]) > 3 else None
+
+    def items() -> Iterator[Any]:
+        yield IDLE
+        with ledgers.opened(location) as ledger:
+            part = Part()
+            for row in range(2):
+                part.add(Ident(b"%d" % row * 16, b"d" * 8), b"{}\n", 1)
+            part.close(Clock().time())
+            Jobs(ledger, "http://x/v1", "this" if is_the_job else "other").begin(part)
+            part.drop()
+        yield from (Call(bytes([row]) * 16, b"%d" % row, [Record(row, {})]) for row in range(2))
+
+    api, control = LocalBatches(lambda _: Reply(200, {}, {})), Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge())
+    location = ledgers.location_of(f"{tmp_path}/")
+    with ledgers.opened(location) as ledger:
+        needs = Needs(api, ledger, "http://x/v1", endpoints.load("chat"), Masker([]), TERMS)
+        engine = load("batch", needs._replace(admits=admits, job="this"))
+        done = [item for item in engine.run(items(), lambda _: Reply(200, {}, {}), control) if isinstance(item, Done)]
+    assert asked == [(2, 2 if is_the_job else 0)]
+    assert (len(done), len(api.batches)) == ((0, 0) if is_the_job else (2, 1))
 
 
 NAMES = sorted(FAULTS.keys() - {"failed", "refused", "slow", "gone_files"})

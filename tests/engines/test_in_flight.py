@@ -18,6 +18,10 @@ def call(row: int, value: Any = "text") -> Call:
     return Call(KEY, b"{}", [Record(row, {"value": value}, "reviews")])
 
 
+def joins(calls: InFlight, made: Call) -> bool:
+    return calls.join(made, calls.parked([made]))
+
+
 def unwritable() -> Iterator[int]:
     yield 1
 
@@ -26,12 +30,12 @@ def unwritable() -> Iterator[int]:
 @pytest.mark.parametrize("second", ["text", unwritable()], ids=["written", "not"])
 def test_rows_join_a_call_wherever_it_waits(first: Any, second: Any) -> None:
     calls = InFlight()
-    assert not calls.join(call(0))
+    assert not joins(calls, call(0))
     one = call(0, first)
     calls.add(one)
     calls.park(one, 7)
-    assert calls.join(call(1, second))
-    assert calls.join(call(2))
+    assert joins(calls, call(1, second))
+    assert joins(calls, call(2))
     assert calls.keys_at(7) == [KEY]
     assert calls.take(KEY, 6) is None
     taken = calls.take(KEY, 7)
@@ -44,7 +48,7 @@ def test_rows_join_a_call_wherever_it_waits(first: Any, second: Any) -> None:
     assert calls.take(KEY, 7) is None
     assert calls.records == 3
     calls.remove(taken)
-    assert (calls.records, list(calls), calls.join(call(3))) == (0, [], False)
+    assert (calls.records, list(calls), joins(calls, call(3))) == (0, [], False)
     calls.close()
 
 
