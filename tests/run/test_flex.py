@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from connector import Config
+from connector.base.cost import BATCH_HEADER
 from connector.base.errors import RateLimitError, RetryableError, ServerError
 from connector.base.records import Record, Reply
 from connector.calls.fallbacks import Fallbacks
@@ -46,6 +48,54 @@ def test_a_reply_costs_what_the_tier_that_it_names_costs(tier: str | None, share
     reply = Reply(200, {"choices": choices, "usage": usage, "service_tier": tier}, {})
     outcome = plan(prices={"input": 3}).outcomes.of(Record(0, {"t": "x"}), reply)
     assert outcome.provenance.cost_usd == 3 * share
+
+
+CHAT = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 200,
+    "prompt_tokens_details": {"cached_tokens": 400},
+    "completion_tokens_details": {"reasoning_tokens": 150},
+}
+RESPONSE = {
+    "input_tokens": 1000,
+    "output_tokens": 200,
+    "input_tokens_details": {"cached_tokens": 400},
+    "output_tokens_details": {"reasoning_tokens": 150},
+}
+
+
+@pytest.mark.parametrize(("usage", "kind"), [(CHAT, "chat"), (RESPONSE, "responses")], ids=["chat", "responses"])
+@pytest.mark.parametrize(
+    ("prices", "full"),
+    [
+        ({"input": 2, "output": 8}, "0.0036"),
+        ({"input": 2, "cached_input": 0.5, "output": 8}, "0.003"),  # reasoning is output, and not counted twice
+        ({"input": 0.15, "cached_input": 0.075, "output": 0.6}, "0.00024"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("tier", "is_batch", "share"),
+    [
+        ("default", False, "1"),
+        (None, False, "1"),
+        ("flex", False, "0.5"),
+        ("default", True, "0.4"),  # a batch is one, whatever tier its replies name
+        ("flex", True, "0.4"),
+        (None, True, "0.4"),
+    ],
+)
+def test_costs_are_right_to_the_cent_by_tier_and_tokens(
+    usage: dict[str, Any], kind: str, prices: dict[str, Any], full: str, tier: str | None, *, is_batch: bool, share: str
+) -> None:
+    chosen = plan(endpoint=kind, request_format={"model": "m"}, prices={**prices, "batch": 0.4})
+    message = {"role": "assistant", "content": "x"}
+    output = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x"}]}]
+    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    body = {"choices": choices, "output": output, "status": "completed", "usage": usage, "service_tier": tier}
+    reply = Reply(200, body, {BATCH_HEADER: "batch_1"} if is_batch else {})
+    outcome = chosen.outcomes.of(Record(0, {}), reply)
+    assert outcome.provenance.cost_usd == pytest.approx(float(Decimal(full) * Decimal(share)), rel=1e-12)
+    assert (outcome.provenance.cached_tokens, outcome.provenance.reasoning_tokens) == (400, 150)
 
 
 @pytest.mark.parametrize("error", [RateLimitError("no room", http_status=429), ServerError("no room", http_status=498)])
