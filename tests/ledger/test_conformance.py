@@ -99,7 +99,7 @@ def test_whether_there_are_replies_is_told_whatever_refusals_there_are(location:
 def test_to_prove_that_replies_can_be_stored_leaves_nothing_behind(location: Location) -> None:
     with ledgers.opened(location) as ledger:
         ledger.prove()
-        assert (list(ledger.entries()), ledger.jobs()) == ([], {})
+        assert (list(ledger.entries()), ledger.jobs()) == ([], [])
 
 
 def test_housekeeping_loses_nothing(location: Location) -> None:
