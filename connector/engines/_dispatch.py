@@ -290,7 +290,10 @@ class _Loop:
         return resolution.done
 
     def _failed(self, call: Call, started: float, error: RetryableError, now: float, *, is_first: bool) -> None:
-        """Holds a call until it is due again, also one with no retry left: in an outage, rows do not fail."""
+        """Holds a call until it is due again, also one with no retry left: in an outage, rows do not fail.
+
+        One that was sent may have been carried out, so it is sent again only as often as the user allows.
+        """
         control, in_flight = self._control, self._workers.in_flight
         wait = control.backoff.wait(error, call.attempts, now - call.first_started, control.clock.random)
         pause = control.backoff.base if wait is None else wait
@@ -304,7 +307,7 @@ class _Loop:
             outage = control.breaker.failed(error, started, now, in_flight, is_first=is_first)
             if outage is not None:
                 control.stop.request(outage)
-            elif wait is None and control.breaker.is_reached:
+            elif wait is None and (error.was_closed or control.breaker.is_reached):
                 has_retries = call.attempts <= control.backoff.max_retries
                 is_late = has_retries and (error.wait or 0.0) <= control.backoff.max_wait
                 self._doomed.append((call, self._too_late(error) if is_late else error))

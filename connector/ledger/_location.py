@@ -111,7 +111,10 @@ def location_of(text: str) -> Path | Url:
         ValueError: It is a URL of another scheme, or one that names no place; the message says what there is.
     """
     if _LOCATION.fullmatch(text) is None:
-        is_folder = text.endswith("/") or Path(text).is_dir()
+        try:
+            is_folder = text.endswith("/") or Path(text).is_dir()
+        except OSError as error:
+            raise ValueError(f"is not the path of a ledger: {error.strerror}: name another one") from None
         return Url(f"{FILE}://{os.path.abspath(text)}") if is_folder else Path(text)  # noqa: PTH100 - links stay as they are
     url = Url(text)
     if url.scheme not in (*DATABASES, *FOLDERS):

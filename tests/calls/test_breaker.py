@@ -101,6 +101,20 @@ def test_a_moment_without_a_connection_is_waited_for_even_where_nothing_may_be_t
     assert (len(simulated.done), simulated.failed) == (rows, [])
 
 
+@pytest.mark.parametrize("max_retries", [0, 1])
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_what_was_closed_without_an_answer_is_sent_again_only_as_often_as_it_may_be(
+    concurrency: int, max_retries: int
+) -> None:
+    """It may have been carried out, and paid for."""
+    closed = APIConnectionError("closed the connection without an answer")
+    closed.was_closed = True
+    simulated = run(
+        5, lambda _now, _body: (0.1, closed), concurrency=concurrency, backoff=Backoff(max_retries=max_retries)
+    )
+    assert len(simulated.sent) <= 5 * (1 + max_retries)
+
+
 def test_calls_that_may_have_a_connection_are_waited_for() -> None:
     """A queue of connections that is full lets some in and others not: a slow answer shows that somebody is there."""
 
