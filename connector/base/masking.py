@@ -31,6 +31,7 @@ _SECRET_HEADER: Final = re.compile(
 )
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
 _LOGIN: Final = re.compile(r"[^\s:@]*:.*@[^\s@]*", re.DOTALL)
+_BLANK_HOST: Final = re.compile(r"@[^@/?#]*\s")  # no host has a blank: the password goes on behind the @
 _LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
 _PASSWORD: Final = re.compile(r"""(?:pass(?:word|wd)?|pwd)=(?:'([^']*)|"([^"]*)|([^\s'"]\S*))""", re.IGNORECASE)
 _VALUE_ENDS: Final = re.compile(r"""[&;'"]""")
@@ -121,6 +122,9 @@ def passwords_in(words: Iterable[str]) -> Iterator[str]:
         if scheme and "@" not in text:
             password = _no_port(text[scheme.end() :])
             yield from (password, *_LOGIN_ENDS.split(password))
+        if scheme and _BLANK_HOST.search(text):
+            password = text[scheme.end() :].partition(":")[2]
+            yield from (password, *_LOGIN_ENDS.split(password), *re.split(r"[\s@/?#]+", password))
         for found in _PASSWORD.finditer(text):
             value = next(filter(None, found.groups()), "")
             yield from (value, *_VALUE_ENDS.split(value)[0].split("="), _VALUE_ENDS.split(value)[0])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connector.base.masking import MASK, Masker, is_word, secrets_of_header, spellings
+from connector.base.masking import MASK, Masker, is_word, passwords_in, secrets_of_header, spellings
 
 KEY = "a1b2c3-Very.Secret/+=key"
 
@@ -139,3 +139,10 @@ def test_masking_leaves_a_value_without_secrets_as_it_is() -> None:
 
 def test_a_copy_in_another_process_masks_the_same() -> None:
     assert pickle.loads(pickle.dumps(Masker([KEY])))(f"{KEY}") == MASK
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:fiRstPart9@secondPart7 z", "postgresql://u:fiRstPart9@ secondPart7"])
+def test_a_password_with_a_blank_behind_its_at_sign_is_masked_whole(url: str) -> None:
+    shown = Masker(passwords_in([url]))(f"failed to resolve host 'secondPart7 z', ' secondPart7': {url}")
+    assert "fiRstPart9" not in shown
+    assert "secondPart7" not in shown
