@@ -159,16 +159,16 @@ class Table:
         self._rows = 0
         self._cells = 0
 
-    def take(self, row: Mapping[str, Any], columns: int) -> None:
-        """Takes a row; there are so many `columns` with it.
+    def take(self, names: Iterable[str], columns: int, rows: int, cells: int) -> None:
+        """Takes `rows` that have these names, and so many `cells` filled; there are so many `columns` with them.
 
         Raises:
             ConfigError: Its keys cannot be columns beside those of the other rows.
         """
-        self._rows += 1
-        self._cells += len(row)
+        self._rows += rows
+        self._cells += cells
         if columns != len(self._seen) and not self._keeps_case:
-            for name in row:
+            for name in names:
                 if self._seen.get(name.casefold()) != name and (problem := _clash(name, self._seen, str.casefold)):
                     raise ConfigError(f"{self._where}: {problem}: rename the column")
         if columns > _COLUMNS and columns * self._rows > _SPARSE * self._cells:

@@ -211,8 +211,8 @@ class Spool:
         self.longest = max(self.longest, len(line))
         return line
 
-    def write_together(self, index: int, rows: Sequence[dict[str, Any]]) -> bytes:
-        """Keeps the rows at `index` and behind it as one line, a list, and returns that line.
+    def write_together(self, index: int, rows: Sequence[Any], count: int) -> bytes:
+        """Keeps so many rows, at `index` and behind it, as one line, a list of any form, and returns that line.
 
         Returns nothing, and keeps none of them, where a row before them is still to come, or where a value is none that
         JSON has: then each is to be written by itself.
@@ -224,7 +224,7 @@ class Spool:
             return b""
         try:
             line = orjson.dumps(rows, option=_OPTIONS | orjson.OPT_PASSTHROUGH_SUBCLASS)
-            self._lines.put(index, line, len(rows))
+            self._lines.put(index, line, count)
         except TypeError:
             return b""
         except OSError as error:
@@ -234,7 +234,7 @@ class Spool:
     def _learn(self, shape: Shape, row: Mapping[str, Any]) -> None:
         shape.learn(row)
         if self._table is not None:
-            self._table.take(row, len(shape.fields))
+            self._table.take(row, len(shape.fields), 1, len(row))
 
     def finish(self) -> Path:
         """Returns the file with all lines in order.

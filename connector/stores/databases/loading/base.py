@@ -6,8 +6,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,6 +26,7 @@ _OURS: Final = re.compile(rf"{_KEY}\d*$")
 _MARK: Final = "connector_mark"
 _PART: Final = "connector_part"
 _REASON: Final = 300  # characters
+_SEPARATOR: Final = "\x1f"  # which few texts hold
 
 Batch = Sequence[Sequence[Any]]
 """Rows as columns: the values of each column in the form of `kinds.converter`, or `None`."""
@@ -40,13 +42,34 @@ def texts(values: Sequence[Any], write: Callable[[Any], str], null: str) -> list
     return list(map(write, values))
 
 
-def escaped(values: Sequence[str | None], escapes: Mapping[str, str], null: str, mark: str = "") -> list[str]:
-    """Returns texts with some characters escaped, between two marks; columns without such characters pass quickly."""
-    whole = "".join(value for value in values if value is not None)
-    table = str.maketrans(dict(escapes))
+def literals(values: Sequence[Any], null: str) -> list[str]:
+    """Returns the values of a column of numbers or booleans as JSON writes them, nulls as `null`: all of them at once.
+
+    A float is written with as few digits as tell it from all others, in an eighth of the time that `repr` takes.
+    """
+    found = orjson.dumps(values).decode()[1:-1].split(",")
+    return [null if each == "null" else each for each in found] if None in values else found
+
+
+def escaped(values: Sequence[str | None], escapes: Mapping[str, str], null: str, mark: str = "") -> Sequence[str]:
+    """Returns texts with some characters escaped, between two marks. A column is looked through, and escaped, at once.
+
+    The first of `escapes` is that of the character which the others begin with.
+    """
+    some = [value for value in values if value is not None] if None in values else values
+    whole = _SEPARATOR.join(cast("Sequence[str]", some))
     if any(each in whole for each in escapes):
-        values = [None if value is None else value.translate(table) for value in values]
-    return [null if value is None else f"{mark}{value}{mark}" for value in values]
+        if whole.count(_SEPARATOR) == len(some) - 1:
+            for each, escape in escapes.items():
+                whole = whole.replace(each, escape)
+            some = whole.split(_SEPARATOR)
+        else:
+            table = str.maketrans(dict(escapes))
+            some = [value.translate(table) for value in cast("Sequence[str]", some)]
+    if len(some) < len(values):
+        rest = iter(some)
+        return [null if value is None else f"{mark}{next(rest)}{mark}" for value in values]
+    return [f"{mark}{value}{mark}" for value in some] if mark else cast("Sequence[str]", some)
 
 
 class Column(NamedTuple):

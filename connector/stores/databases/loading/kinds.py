@@ -10,7 +10,7 @@ import binascii
 import datetime as dt
 import re
 import struct
-import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from types import NoneType
@@ -89,6 +89,10 @@ _PATTERNS: Final = {
     "timestamp_tz": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
     "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
 }
+_FORM: Final = bytes.maketrans(b"0123456789", b"1111111111")
+"""Makes of a date or time its form: a valid one, if there is any of this form."""
+_MIDNIGHT: Final = ("\n24:", "T24:", " 24:")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FRACTION: Final = re.compile(r"\.(\d+)")
 MOMENTS: Final = tuple(_PATTERNS)
 """Kinds of dates and times."""
@@ -232,6 +236,8 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
             return types <= {bool}
         case "json":
             return True
+        case name if name in _PATTERNS and types <= {str} and not kind.size:
+            return _are_moments(name, [value for value in values if value is not None])
     convert = converter(kind)
     try:
         for value in values:
@@ -240,6 +246,21 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _are_moments(name: str, values: Sequence[str]) -> bool:
+    """Returns whether texts are dates or times of this kind: their forms, of which there are few, match its pattern.
+
+    The second half is a matter of the calendar, and of midnight, which some versions of Python take as 24:00.
+    """
+    whole = "\n".join(["", *values])
+    is_odd = not whole.isascii() or any(midnight in whole for midnight in _MIDNIGHT)
+    forms = values if is_odd else whole.encode().translate(_FORM).decode().split("\n")[1:]
+    try:
+        deque(map(_PARSERS.get(name, dt.datetime.fromisoformat), values), maxlen=0)
+    except ValueError:
+        return False
+    return all(map(_PATTERNS[name].fullmatch, set(forms)))
 
 
 def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
@@ -252,6 +273,28 @@ def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
         case "integer" | "boolean":
             return set(map(type, values)) <= {int if kind.name == "integer" else bool, NoneType} and fits(kind, values)
     return False
+
+
+def column_of(kind: Kind, values: Sequence[JSON]) -> Sequence[Any]:
+    """Returns the values of a column in the form of `converter`, and nulls as they are.
+
+    Raises:
+        ValueError: The kind does not hold one of them unchanged.
+    """
+    if are_ready(kind, values):
+        return values
+    if kind.name == "json":
+        return texts_of(values)
+    convert = converter(kind)
+    return [None if value is None else convert(value) for value in values]
+
+
+def texts_of(values: Sequence[JSON]) -> list[str | None]:
+    """Returns values as JSON, and nulls as they are."""
+    try:
+        return [None if value is None else orjson.dumps(value).decode() for value in values]
+    except TypeError:  # a number with more digits than a double has
+        return [None if value is None else written(value) for value in values]
 
 
 def converter(kind: Kind) -> Callable[[JSON], Any]:
@@ -378,6 +421,8 @@ def _array(convert: Callable[[JSON], Any]) -> Callable[[JSON], list[Any]]:
 
 def _vector(size: int) -> Callable[[JSON], list[Any]]:
     def vector(value: JSON) -> list[Any]:
+        if type(value) is list and len(value) == size and set(map(type, value)) == {float}:
+            return value
         if type(value) is not list or len(value) != size or None in value:
             raise ValueError(f"{quoted(value)} is no vector of {size} numbers")
         return [_double(each) for each in value]
@@ -405,11 +450,8 @@ def _moment(kind: Kind) -> Callable[[JSON], str]:
 
 
 def _uuid(value: JSON) -> str:
-    try:
-        if type(value) is str and str(uuid.UUID(value)) == value:
-            return value
-    except ValueError:
-        pass
+    if type(value) is str and _UUID.fullmatch(value):
+        return value
     raise ValueError(f"{quoted(value)} is no UUID in small letters")
 
 

@@ -10,6 +10,7 @@ from connector.base.records import JSON, Schema
 from connector.base.streams import Target
 from connector.stores.databases.loading import kinds
 from connector.stores.databases.loading.base import Column, Plan, Table, Writer
+from connector.stores.databases.loading.block import Block
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Names
 
@@ -43,18 +44,16 @@ class Layout:
         self._writer = writer
         return self
 
-    def learn(self, rows: Sequence[Mapping[str, JSON]]) -> None:
+    def learn(self, block: Block) -> None:
         """Widens the columns so far that they hold these rows."""
-        for keys in {tuple(row): None for row in rows}:
-            for name in keys:
-                if name not in self.kinds:
-                    self._meet(name)
-        for name, kind in self.kinds.items():
-            values = [row.get(name) for row in rows]
+        for name, values in block.columns.items():
+            if name not in self.kinds:
+                self._meet(name)
+            kind = self.kinds[name]
             if not kinds.fits(kind, values):
                 self.kinds[name] = self._widened(name, kind, values)
                 self.widened.add(name)
-            if name not in self._seen and any(value is not None for value in values):
+            if name not in self._seen and values.count(None) < len(values):
                 self._seen.add(name)
 
     def _meet(self, name: str) -> None:

@@ -25,9 +25,10 @@ from connector.stores.databases import writers
 from connector.stores.databases.connection import RESTART, WAITS, Database
 from connector.stores.databases.loading import kinds
 from connector.stores.databases.loading.base import PATIENCE, Batch, Plan, Table, Writer
+from connector.stores.databases.loading.block import Block
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.layout import Layout
-from connector.stores.databases.loading.waiting import Rows, Waiting
+from connector.stores.databases.loading.waiting import Waiting
 from connector.stores.staging.shapes import Table as Shape
 from connector.stores.staging.spool import Spool
 
@@ -159,18 +160,17 @@ class Appender:
 
         def batches() -> Iterator[Batch]:
             refused.clear()
-            return filter(None, map(loader.batch, self._waiting.batches()))
+            return filter(None, map(loader.batch, self._waiting.blocks()))
 
         writer.load(plan, batches, loader.refuse)
 
-    def _learn(self, rows: Sequence[Mapping[str, JSON]]) -> None:
+    def _learn(self, block: Block) -> None:
         """Learns from rows on their way into the file, for the table as it is when the first of them come."""
         if self._layout is None:
             self._patiently(self._look, StorageError, _WAITS)
         layout = cast("Layout", self._layout)
-        layout.learn(rows)
-        for row in rows:
-            self._shape.take(row, len(layout.kinds))
+        layout.learn(block)
+        self._shape.take(block.columns, len(layout.kinds), block.size, block.filled)
 
     def _look(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)
@@ -180,8 +180,8 @@ class Appender:
         """Returns the layout for the table as it is now: what was learnt for it, or what all rows tell anew."""
         if self._layout is None or self._layout.table != table:
             self._layout = Layout(writer, table, self._columns, self._target)
-            for rows in self._waiting.batches():
-                self._layout.learn(rows.values)
+            for block in self._waiting.blocks():
+                self._layout.learn(block)
         return self._layout.over(writer)
 
 
@@ -232,7 +232,7 @@ class _Loader:
                 name,
                 column.kind,
                 column.kind == layout.kinds[name] and name not in layout.widened,
-                _optional(kinds.converter(column.kind)),
+                kinds.converter(column.kind),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
             )
@@ -244,15 +244,15 @@ class _Loader:
         """Leaves out a row, which the database has refused."""
         self._refused.add(reason, dict(zip(self._names, row, strict=True)))
 
-    def batch(self, rows: Rows) -> Batch | None:
+    def batch(self, block: Block) -> Batch | None:
         """Returns the rows as columns, without those that the table cannot hold; `None` if none is left."""
-        result = []
+        result: list[Sequence[Any]] = []
+        nulls = [None] * block.size
         bad: dict[int, str] = {}
         for name, kind, is_known, convert, is_required, has_nul in self._columns:
-            values = [row.get(name) for row in rows.values]
+            values = block.columns.get(name, nulls)
             try:
-                is_ready = (is_known and kind.name in kinds.TEXTS) or kinds.are_ready(kind, values)
-                made = values if is_ready else list(map(convert, values))
+                made = values if is_known and kind.name in kinds.TEXTS else kinds.column_of(kind, values)
             except ValueError:
                 made = [_tried(convert, value, index, name, bad) for index, value in enumerate(values)]
             if is_required and None in made:
@@ -260,25 +260,21 @@ class _Loader:
                 bad |= {
                     index: f'"{name}" is null, which the table does not take' for index in missing if index not in bad
                 }
-            if has_nul is not None and rows.may_have_nul:
+            if has_nul is not None and block.may_have_nul:
                 found = (index for index, value in enumerate(made) if has_nul(value))
                 bad |= dict.fromkeys(found, f'"{name}" holds the character NUL, which the database does not take')
             result.append(made)
         if not bad:
             return result
         for index in sorted(bad):
-            self._refused.add(bad[index], rows.values[index])
-        kept = [index not in bad for index in range(len(rows.values))]
+            self._refused.add(bad[index], block.row(index))
+        kept = [index not in bad for index in range(block.size)]
         return [list(compress(values, kept)) for values in result] if any(kept) else None
-
-
-def _optional(convert: Callable[[JSON], Any]) -> Callable[[JSON], Any]:
-    return lambda value: None if value is None else convert(value)
 
 
 def _tried(convert: Callable[[JSON], Any], value: JSON, index: int, name: str, bad: dict[int, str]) -> Any:
     try:
-        return convert(value)
+        return None if value is None else convert(value)
     except ValueError as error:
         bad[index] = f'"{name}": {error}'
         return None

@@ -3,111 +3,120 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import orjson
 
 from connector.base import numbers
 from connector.base.records import JSON
+from connector.stores.databases.loading import block
+from connector.stores.databases.loading.block import Block
 from connector.stores.staging.spool import Spool
 
 _ROWS: Final = 1_000
-_TOGETHER: Final = 256
+_TOGETHER: Final = 1_000
 _FIRST: Final = 16
 _BYTES: Final = 1 << 22
 _PLAIN: Final = frozenset({str, int, bool, dict, type(None)})
 
 
-class Rows(NamedTuple):
-    """Some rows, and whether a text in them may hold the character NUL."""
-
-    values: list[dict[str, JSON]]
-    may_have_nul: bool = False
-
-
 class Waiting:
     """Rows that come in any order and are read in the order of their index. Those that come in order share a line.
+
+    Such a line holds the columns of its rows, where they all have the same ones: it starts with a list of their names.
 
     Args:
         learn: Is told all rows, as they will be read, in any order.
     """
 
-    def __init__(self, spool: Spool, learn: Callable[[Sequence[Mapping[str, JSON]]], None]) -> None:
+    def __init__(self, spool: Spool, learn: Callable[[Block], None]) -> None:
         self._spool = spool
         self._learn = learn
-        self._first = 0
+        self._first = self._next = 0
         self._rows: list[dict[str, Any]] = []
         self._most = _FIRST
         self._unlearnt: list[dict[str, JSON]] = []
 
     def write(self, index: int, row: dict[str, Any] | None) -> None:
         """Keeps a row at `index`; `None` is left out. Raises as `Spool.write`."""
-        if row is None:
+        if index != self._next or row is None:
             self._keep()
-            self._spool.write(index, None)
-            return
-        if index != self._first + len(self._rows):
-            self._keep()
-        if not self._rows:
-            self._first = index
+            self._first = self._next = index
+            if row is None:
+                self._spool.write(index, None)
+                return
         self._rows.append(row)
-        if len(self._rows) >= self._most:
+        self._next += 1
+        if self._next - self._first >= self._most:
             self._keep()
 
     def finish(self) -> None:
         """Keeps, and hands on to be learnt, what has come. Raises as `write`."""
         self._keep()
-        if self._unlearnt:
-            self._learn(self._unlearnt)
-            self._unlearnt = []
+        self._learn_rest()
+
+    def _learn_rest(self) -> None:
+        for each in block.of_rows(self._unlearnt) if self._unlearnt else ():
+            self._learn(each)
+        self._unlearnt = []
 
     def _keep(self) -> None:
         rows, self._rows = self._rows, []
         if not rows:
             return
-        line = self._spool.write_together(self._first, rows)
-        if line:
-            self._most = max(1, min(_BYTES * len(rows) // len(line), _TOGETHER))
-            made = rows if _is_json(rows, line) else orjson.loads(line)
-        else:
-            made = [numbers.loads(self._spool.write(self._first + place, row)) for place, row in enumerate(rows)]
-        self._unlearnt += made
-        if len(self._unlearnt) >= self._most:
-            self._learn(self._unlearnt)
-            self._unlearnt = []
+        first, self._first = self._first, self._next
+        found = block.columns_of(rows)
+        line = self._spool.write_together(first, [found[0], *found[1]] if found else rows, len(rows))
+        if not line:
+            self._unlearnt += [numbers.loads(self._spool.write(first + place, row)) for place, row in enumerate(rows)]
+            if len(self._unlearnt) >= self._most:
+                self._learn_rest()
+            return
+        self._most = max(1, min(_BYTES * len(rows) // len(line), _TOGETHER))
+        self._learn_rest()
+        is_told = found is not None and all(_is_json(values, line) for values in found[1])
+        for each in (block.of_columns(*found),) if found and is_told else _read(line):
+            self._learn(each)
 
-    def batches(self) -> Iterator[Rows]:
+    def blocks(self) -> Iterator[Block]:
         """Yields the rows; decoding many at once takes a third of the time."""
         lines: list[bytes] = []
         size = 0
         for line in self._spool.lines():
             if line.startswith(b"["):
                 if lines:
-                    yield _decoded(lines)
+                    yield from _decoded(lines)
                     lines, size = [], 0
-                yield Rows(orjson.loads(line), b"\\u0000" in line)
+                yield from _read(line)
                 continue
             lines.append(line)
             size += len(line)
             if len(lines) == _ROWS or size > _BYTES:
-                yield _decoded(lines)
+                yield from _decoded(lines)
                 lines, size = [], 0
         if lines:
-            yield _decoded(lines)
+            yield from _decoded(lines)
 
 
-def _is_json(rows: Sequence[Mapping[str, Any]], line: bytes) -> bool:
-    """Returns whether rows are what they are read as, from the line that they have become."""
-    types = set(map(type, chain.from_iterable(row.values() for row in rows))) - _PLAIN
+def _is_json(values: Sequence[Any], line: bytes) -> bool:
+    """Returns whether the values of a column are what they are read as, from the line that they have become."""
+    types = set(map(type, values)) - _PLAIN
     if not types or (types <= {float, list} and b"null" not in line):
         return True
-    return types == {float} and math.isfinite(
-        sum(value for row in rows for value in row.values() if type(value) is float)
-    )
+    return types == {float} and math.isfinite(sum(value for value in values if type(value) is float))
 
 
-def _decoded(lines: list[bytes]) -> Rows:
+def _read(line: bytes) -> Iterator[Block]:
+    """Yields the rows of a line that several share."""
+    may_have_nul = b"\\u0000" in line
+    found = orjson.loads(line)
+    if isinstance(found[0], dict):
+        yield from block.of_rows(found, may_have_nul=may_have_nul)
+    else:
+        yield block.of_columns(found[0], found[1:], may_have_nul=may_have_nul)
+
+
+def _decoded(lines: list[bytes]) -> Iterator[Block]:
     text = b"[%b]" % b",".join(lines)
-    return Rows(numbers.loads(text), b"\\u0000" in text)
+    return block.of_rows(numbers.loads(text), may_have_nul=b"\\u0000" in text)

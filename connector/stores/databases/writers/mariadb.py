@@ -28,6 +28,7 @@ from connector.stores.databases.loading.base import (
     RowError,
     Table,
     escaped,
+    literals,
     texts,
 )
 from connector.stores.databases.loading.kinds import Kind
@@ -461,15 +462,13 @@ def _converted(name: str, old: Kind, new: Kind) -> str:
     return name
 
 
-def _written(kind: Kind) -> Callable[[Sequence[Any]], list[str]]:
+def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
     """Returns what writes the values of a column as literals."""
     match kind.name:
-        case "integer" | "unsigned" | "double":
-            return partial(texts, write=repr, null=_NULL)
+        case "integer" | "unsigned" | "double" | "boolean":
+            return partial(literals, null=_NULL)
         case "decimal":
             return partial(texts, write=str, null=_NULL)
-        case "boolean":
-            return partial(texts, write=lambda value: "1" if value else "0", null=_NULL)
         case "bytes":
             return partial(texts, write=lambda value: f"X'{value.hex()}'", null=_NULL)
         case "datetime":

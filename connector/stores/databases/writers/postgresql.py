@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.stores.databases.loading import base, kinds
-from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, texts
+from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, literals, texts
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules
 
@@ -255,7 +255,7 @@ class Writer(base.Writer):
         with raw.cursor() as cursor, cursor.copy(f"COPY {place} ({names}) FROM STDIN") as copy:
             for batch in batches:
                 cells = [each(values) for each, values in zip(convert, batch, strict=True)]
-                copy.write("".join(["\t".join(row) + "\n" for row in zip(*cells, strict=True)]))
+                copy.write("\n".join(map("\t".join, zip(*cells, strict=True))) + "\n")
 
 
 def _kind(type_: str, item: str | None, more: int) -> Kind:
@@ -294,13 +294,13 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _written(kind: Kind) -> Callable[[Sequence[Any]], list[str]]:
+def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
     """Returns what writes the values of a column as COPY reads them (PostgreSQL, "COPY", "Text Format")."""
     match kind.name:
-        case "integer" | "double" | "vector":
-            return partial(texts, write=repr, null=_NULL)
-        case "boolean":
-            return partial(texts, write=lambda value: "t" if value else "f", null=_NULL)
+        case "integer" | "double" | "boolean":
+            return partial(literals, null=_NULL)
+        case "vector":
+            return partial(texts, write=kinds.written, null=_NULL)
         case "bytes":
             return partial(texts, write=lambda value: f"\\\\x{value.hex()}", null=_NULL)
         case "array":
