@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from connector.base import numbers
 from connector.base.errors import TemplateError
@@ -11,11 +12,15 @@ from connector.base.records import GROUP, JSON, Checkpoint, Idle, Record, Schema
 from connector.run.plan import Plan
 from connector.stores import Source
 
+_LOG: Final = logging.getLogger(__name__)
+
 
 class Due:
     """A `Source` of the rows that lack the columns which `plan` adds, or whose request has changed since they got them.
 
-    Rows that `where` does not want are left as they are. The columns are left out of the rows: they are made anew.
+    Rows that `where` does not want are left as they are, and so are those whose primary key is null, as it may be in
+    SQLite: they cannot be told from others, which a warning says. The columns are left out of the rows: they are made
+    anew.
     `primary_key` is that of the table.
     """
 
@@ -29,19 +34,29 @@ class Due:
             name: schema for name, schema in source.columns.items() if name not in plan.added
         }
         self.primary_key = source.primary_key
+        self._is_told = False
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """See `Source.read`."""
-        count = 0
+        count = without = 0
         for item in self._source.read(state):
             if not isinstance(item, Record):
                 yield item
+                continue
+            if any(item.data[name] is None for name in self.primary_key):
+                without += 1
                 continue
             own = {name: item.data[name] for name in self.columns}
             record = Record(count, own, item.stream, item.problem)
             if self._is_due(item.data, record):
                 yield record
                 count += 1
+        if without and not self._is_told:
+            self._is_told = True
+            _LOG.warning(
+                "%s: rows that cannot be filled, because their primary key is null: %s: give them one",
+                self.name, f"{without:,}",
+            )  # fmt: skip
 
     def _is_due(self, row: Mapping[str, Any], record: Record) -> bool:
         try:

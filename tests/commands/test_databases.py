@@ -176,16 +176,46 @@ def test_without_the_hash_of_a_request_rows_that_have_their_answer_are_not_due(
 
 
 KEYS = {
-    "postgresql": {"DATE": "10000-01-01", "REAL": "0.1", "TIMESTAMPTZ": "infinity", "NUMERIC": "1.10", "UUID": UUID},
-    "mariadb": {"TIMESTAMP(3)": "2024-01-01 10:00:00.5", "DATETIME": "2024-01-01 10:00", "VARCHAR(9)": "a "},
+    "postgresql": {
+        "DATE": "10000-01-01",
+        "REAL": "0.1",
+        "TIMESTAMPTZ": "infinity",
+        "NUMERIC": "1.10",
+        "UUID": UUID,
+        "BOOLEAN": "true",
+        "BYTEA": "\\x00ff",
+        "INET": "10.0.0.1",
+        "mood": "so so",
+        "TIMETZ": "10:00+02",
+    },
+    "mariadb": {
+        "BOOLEAN": "1",
+        "BINARY(3)": "\\0a\\'",
+        "ENUM('b', 'so so')": "so so",
+        "VARBINARY(90)": "x" * 70,
+        "TIMESTAMP(3)": "2024-01-01 10:00:00.5",
+        "DATETIME": "2024-01-01 10:00",
+        "VARCHAR(9)": "a ",
+    },
     "sqlite": {"TEXT": "a ", "REAL": "0.1", "": "1"},
-    "duckdb": {"DATE": "10000-01-01", "UUID": UUID, "HUGEINT": f"{2**100}", "DECIMAL(30, 5)": "1.10", "FLOAT": "0.1"},
+    "duckdb": {
+        "DATE": "10000-01-01",
+        "UUID": UUID,
+        "HUGEINT": f"{2**100}",
+        "DECIMAL(30, 5)": "1.10",
+        "FLOAT": "0.1",
+        "BOOLEAN": "true",
+        "BLOB": "\\x00\\xFF",
+        "ENUM('b', 'so so')": "so so",
+    },
 }
 
 
 @pytest.mark.parametrize(("kind", "type_"), [(kind, type_) for kind, types in KEYS.items() for type_ in types])
 def test_rows_are_found_in_place_by_keys_of_any_type_with_an_order(kind: str, type_: str, tmp_path: Path) -> None:
     base = databases.base(kind, tmp_path)
+    if type_ == "mood":
+        base.run("CREATE TYPE mood AS ENUM ('so so', 'good')")
     base.run(f"CREATE TABLE reviews (id {type_}, part BIGINT, PRIMARY KEY (id, part))")
     base.run(f"INSERT INTO reviews VALUES ('{KEYS[kind][type_]}', 1), ('{KEYS[kind][type_]}', 2)")
     with (
@@ -197,6 +227,17 @@ def test_rows_are_found_in_place_by_keys_of_any_type_with_an_order(kind: str, ty
                 sink.write(record, {"label": f"of {record.data['part']}"})
         sink.commit()
     assert base.run("SELECT label FROM reviews ORDER BY part") == [("of 1",), ("of 2",)]
+
+
+def test_a_row_whose_key_is_null_costs_nothing_in_place_and_is_told(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = Base("sqlite", "sqlite:///in.db")
+    base.run("CREATE TABLE reviews (id TEXT PRIMARY KEY, review TEXT)")
+    base.run("INSERT INTO reviews VALUES ('a', 'good'), (NULL, 'bad'), (NULL, 'so so')")
+    assert run(endpoint, base.url, "--into", "reviews") == ExitCode.DONE
+    assert len(endpoint.journal.calls) == 1
+    assert "because their primary key is null: 2" in caplog.text
 
 
 def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:

@@ -63,7 +63,7 @@ class Position(NamedTuple):
         rows = self.rows + len(batch)
         if self.field is None or not batch:
             return self._replace(rows=rows)
-        values = [_saved(row[self.field]) for row in batch]
+        values = [in_state(row[self.field]) for row in batch]
         cursor = values[-1]
         ties = next((i for i, value in enumerate(reversed(values)) if value != cursor), len(batch))
         if ties == len(batch) and cursor == self.cursor:
@@ -71,7 +71,7 @@ class Position(NamedTuple):
         return Position(rows, self.field, cursor, ties)
 
 
-def _saved(value: JSON) -> JSON:
+def in_state(value: JSON) -> JSON:
     """Returns a value as a state holds it: JSON has no infinity, and rows are ordered by doubles."""
     if isinstance(value, Number) and value.is_double:
         return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -111,6 +112,7 @@ TYPES: dict[str, list[tuple[str, str, dict[str, Any], str]]] = {
         ("UBIGINT", "18446744073709551615", INTEGER, "18446744073709551615"),
         ("HUGEINT", "170141183460469231731687303715884105727", TEXT, '"170141183460469231731687303715884105727"'),
         ("DOUBLE", "'nan'", NUMBER, "null"),
+        ("DOUBLE", "'-inf'", NUMBER, "null"),
         ("DECIMAL(38, 20)", "123456789012345678.1", NUMBER, "123456789012345678.10000000000000000000"),
         ("DECIMAL(10, 0)", "7", INTEGER, "7"),
         ("VARCHAR", "'é' || chr(0) || '😀'", TEXT, '"é\\u0000😀"'),
@@ -162,6 +164,19 @@ def test_a_type_has_one_schema_and_one_json_form(
     base.run("INSERT INTO t VALUES (NULL)")
     rows, _ = read(base, "SELECT v FROM t ORDER BY v IS NULL")
     assert [numbers.dumps(row).decode() for row in rows] == [f'{{"v":{told}}}', '{"v":null}']
+
+
+INFINITE = {"postgresql": "'-infinity'::{}", "sqlite": "-9e999", "duckdb": "'-inf'::{}"}
+
+
+@pytest.mark.parametrize("kind", INFINITE)
+@pytest.mark.parametrize("declared", ["double precision", "real", "numeric"])
+def test_infinity_is_a_number_of_a_record_which_json_alone_lacks(kind: str, declared: str, tmp_path: Path) -> None:
+    if (kind, declared) == ("duckdb", "numeric"):
+        pytest.skip("DuckDB has none in decimals")
+    base = databases.base(kind, tmp_path)
+    rows, _ = read(base, f"SELECT {INFINITE[kind].format(declared)} AS v")
+    assert rows == [{"v": -math.inf}]
 
 
 TWICE = {
@@ -244,7 +259,9 @@ ORDERED = {
         ("text", ["'a'", "'B'", "'b'", "'ä'"]),
         ("char(3)", ["'a'", "'b'"]),
         ("numeric", ["-1.5", "1.10", "12345678901234567890.1", "12345678901234567890.2"]),
-        ("real", ["0.1", "0.3", "0.7"]),
+        ("real", ["'-infinity'", "0.1", "0.3", "0.7"]),
+        ("double precision", ["0.1", "'infinity'", "'nan'"]),
+        ("numeric", ["1.5", "'infinity'"]),
         ("time", ["'10:00'", "'10:00:00.5'"]),
         ("uuid", ["'00000000-0000-0000-0000-000000000001'", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"]),
         ("timestamptz", ["'2024-01-01 10:00+02'", "'2024-01-01 10:00+01'", "'infinity'"]),
@@ -263,12 +280,13 @@ ORDERED = {
         ("TEXT COLLATE NOCASE", ["'ab'", "'AB'", "'aB'"]),
         ("DATETIME", ["'2024-01-01'", "'2024-01-02'", "3"]),
         ("", ["1", "1.5", "'x'"]),
+        ("REAL", ["-9e999", "1.5", "9e999"]),
     ],
     "duckdb": [
         ("VARCHAR COLLATE NOCASE", ["'ab'", "'AB'", "'aB'"]),
         ("DECIMAL(30, 10)", ["12345678901234567890.1", "12345678901234567890.2"]),
         ("HUGEINT", ["9", "10", "170141183460469231731687303715884105727"]),
-        ("FLOAT", ["0.1", "0.3", "0.7"]),
+        ("FLOAT", ["'-inf'", "0.1", "0.3", "0.7", "'inf'", "'nan'"]),
         ("TIMESTAMPTZ", ["'2024-01-01 10:00:00+02'", "'2024-01-01 10:00:00+01'"]),
         ("DATE", ["'2024-01-01'", "'12024-01-02'", "'infinity'"]),
     ],
@@ -397,6 +415,22 @@ def test_with_more_ties_than_a_state_remembers_they_are_read_again(base: Base, m
     _, state = read(base, table="t", cursor_field="moment")
     base.run("INSERT INTO t VALUES (9, 7)")
     assert {row["id"] for row in read(base, state=state, table="t", cursor_field="moment")[0]} == {0, 1, 2, 3, 9}
+
+
+def test_with_more_rows_without_a_cursor_than_a_state_remembers_later_ones_are_not_read_which_is_told(
+    base: Base, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(position, "REMEMBERED", 2)
+    base.run("CREATE TABLE t (id BIGINT, moment BIGINT)")
+    base.run("INSERT INTO t VALUES (?, ?)", (1, None), (2, None), (3, None), (4, 7))
+    rows, state = read(base, table="t", cursor_field="moment")
+    assert {row["id"] for row in rows} == {1, 2, 3, 4}
+    (told,) = caplog.messages
+    assert told.startswith('more than 2 rows have no value in "moment", so those of them that come later will not be')
+    base.run("INSERT INTO t VALUES (?, ?)", (5, None), (6, 8))
+    rows, _ = read(base, state=state, table="t", cursor_field="moment")
+    assert [row["id"] for row in rows] == [6]
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("counts", [{"rows": 3, "rows_at_cursor": 2}, {}], ids=["older version", "written by hand"])

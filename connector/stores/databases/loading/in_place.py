@@ -137,8 +137,8 @@ def updating(url: SecretStr, table: str, added: Mapping[str, Schema], key: Seque
     """
     if not key:
         raise ConfigError(
-            f"--into: {table} has no primary key to tell its rows by, or one whose values have no order (bytes, "
-            "booleans, enumerations, …): add one, or write to another table"
+            f"--into: {table} has no primary key to tell its rows by, or one of a type that cannot tell them (JSON, "
+            "floats of 32 bits, bytes in SQLite, …): add one, or write to another table"
         )
     with opened(url) as database:
         updater = Updater(database, table, added, key)

@@ -32,7 +32,8 @@ class Column(NamedTuple):
         schema: The JSON Schema of its values in records.
         convert: Makes the value of a record of one that `Reader.batches` gives; `None` where they are the same.
         order: SQL of what rows are ordered by, in which `{0}` is the column; empty if its values have no order that a
-            later read could go on in.
+            later read could go on in. A column of a key needs no more.
+        is_cursor: Whether new values come last in that order, as far as its type tells: so it is no enumeration.
         value: SQL of a value of a state in the column's type, in which `{0}` is the place of the parameter.
         bind: Makes the parameter of the value of a record.
         holds: Whether a value, not null, is one of the column's, where the database itself does not see to that.
@@ -45,6 +46,7 @@ class Column(NamedTuple):
     value: str = "{0}"
     bind: Callable[[Any], Any] | None = None
     holds: Callable[[Any], bool] | None = None
+    is_cursor: bool = True
 
 
 class Reader(Protocol):
@@ -88,11 +90,13 @@ def _member(name: str) -> Reader:
     return cast("Reader", import_module(f"{__name__}.{name}"))
 
 
-def finite(value: float | None) -> float | None:
-    """Returns a number, or null for what JSON does not have."""
-    return value if value is None or math.isfinite(value) else None
+def known(value: float | None) -> float | None:
+    """Returns a number; null for NaN. Infinity stays, as from files and from Python: JSON alone has none."""
+    return None if value is None or math.isnan(value) else value
 
 
 def number(digits: str | None) -> JSON:
-    """Returns the number that a database writes so, with all its digits; null for NaN and infinity."""
-    return None if digits is None or not digits[-1].isdigit() else numbers.written(digits)
+    """Returns the number that a database writes so, with all its digits; null for NaN."""
+    if digits is None:
+        return None
+    return numbers.written(digits) if digits[-1].isdigit() else known(float(digits))

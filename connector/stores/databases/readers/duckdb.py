@@ -90,12 +90,16 @@ def _column(name: str, type_: DuckType) -> Column:
         convert = number
     elif _is_nested(type_) and has_decimals(type_):
         convert = _parsed
+    if type_.id == "blob":
+        return Column(name, schema, convert, "{0}", "from_base64(CAST({0} AS VARCHAR))", is_cursor=False)
+    if type_.id in ("varchar", "enum"):  # as bytes, whatever the column's collation is
+        text = "encode(CAST({0} AS VARCHAR))"
+        return Column(name, schema, convert, text, text, is_cursor=type_.id == "varchar")
     ordered = orderable(type_) or (str(type_) if type_.id in _AS_TEXT else "")
-    if not ordered or type_.id == "boolean":
+    if not ordered:
         return Column(name, schema, convert)
-    if type_.id == "varchar":  # as bytes, whatever the column's collation is
-        return Column(name, schema, convert, "encode({0})", "encode(CAST({0} AS VARCHAR))")
-    return Column(name, schema, convert, "{0}", f"CAST({{0}} AS {ordered})", _bound)
+    is_cursor = type_.id != "boolean"
+    return Column(name, schema, convert, "{0}", f"CAST({{0}} AS {ordered})", _bound, is_cursor=is_cursor)
 
 
 def _parsed(text: str | None) -> JSON:

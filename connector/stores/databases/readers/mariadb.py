@@ -110,16 +110,19 @@ def batches(
 def _column(field: Any) -> Column:
     kind = next((kind for kind, types in _KINDS.items() if field.type_code in types), "text")
     if field.type_code == FIELD_TYPE.TINY and field.length == 1:  # so a BOOLEAN is declared
-        return Column(field.name, schemas.BOOLEAN, _boolean, holds=(0, 1).__contains__)
+        holds = (0, 1).__contains__
+        return Column(field.name, schemas.BOOLEAN, _boolean, "{0}", bind=int, holds=holds, is_cursor=False)
     if kind == "geometry" or (kind == "text" and field.charsetnr == _BINARY):
         kind = "bytes"
     schema, convert = dict(_SCHEMAS.get(kind, schemas.TEXT)), _CONVERT.get(kind)
-    is_listed = field.flags & (FLAG.ENUM | FLAG.SET)  # ordered by number, not by name
-    if is_listed or kind in ("json", "bit", "bytes", "single"):
+    if kind == "bytes" and field.type_code != FIELD_TYPE.GEOMETRY:
+        return Column(field.name, schema, convert, "{0}", "FROM_BASE64({0})", is_cursor=False)
+    if kind in ("json", "bit", "bytes", "single"):
         return Column(field.name, schema, convert)
     if kind == "text":  # as bytes, whatever its collation takes for equal
         collated = "CONVERT({0} USING utf8mb4) COLLATE utf8mb4_nopad_bin"
-        return Column(field.name, schema, convert, collated, collated)
+        is_listed = field.flags & (FLAG.ENUM | FLAG.SET)
+        return Column(field.name, schema, convert, collated, collated, is_cursor=not is_listed)
     value = {"decimal": "CAST({0} AS DECIMAL(65, 30))", "double": "CAST({0} AS DOUBLE)"}.get(kind, "{0}")
     return Column(field.name, schema, convert, "{0}", value, _bound)
 

@@ -18,7 +18,7 @@ from psycopg.pq import ExecStatus
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.base.values import iso_written, json_form
-from connector.stores.databases.readers import Column, finite, number
+from connector.stores.databases.readers import Column, known, number
 from connector.stores.databases.syntax import quoted
 from connector.stores.staging import schemas
 
@@ -93,8 +93,8 @@ _CONVERT: Final[Mapping[str, Callable[[Any], JSON]]] = {
     "interval": iso_written,
     **{f"{name}{kind}": _range for name in _RANGES for kind in ("range", "multirange")},
     "numeric": number,
-    "float4": finite,
-    "float8": finite,
+    "float4": known,
+    "float8": known,
     "json": _loaded,
     "jsonb": _loaded,
     "bytea": json_form,
@@ -105,6 +105,8 @@ _ORDERED: Final = frozenset(
         *("uuid", "text", "varchar", "bpchar", "name"),
     }
 )
+_ORDERED_IN_KEYS: Final = frozenset({"bool", "bytea", "inet", "cidr", "macaddr", "macaddr8", "timetz", "interval"})
+_AS_BYTES: Final = '{0}::text COLLATE "C"'
 _WORDS: Final = frozenset({"text", "varchar", "bpchar", "name"})
 
 
@@ -160,19 +162,22 @@ def batches(
 
 def _column(driver: Any, name: str, oid: int) -> Column:
     info = driver.adapters.types.get(oid)
-    if info is None:
-        return Column(name, schemas.TEXT)
+    if info is None:  # an enumeration, or a type of an extension
+        return Column(name, schemas.TEXT, order=_AS_BYTES, value=_AS_BYTES, is_cursor=False)
     if info.array_oid == oid:
         inner = _CONVERT.get(info.name)
         return Column(name, {"type": ["null", "array"], "items": {}}, inner and _each(inner))  # its depth is in no type
     schema, convert = dict(_SCHEMAS.get(info.name, schemas.TEXT)), _CONVERT.get(info.name)
-    if info.name not in _ORDERED:
+    if info.name not in _ORDERED | _ORDERED_IN_KEYS:
         return Column(name, schema, convert and _unless_null(convert))
     order, value = "{0}", f"CAST({{0}}::text AS {info.regtype})"
-    if info.name in _WORDS:  # a collation in which no two texts are equal; char(n) is compared without its blanks
-        order = '{0}::text COLLATE "C"'
+    if info.name == "bytea":
+        value = "decode({0}::text, 'base64')"
+    elif info.name in _WORDS:  # a collation in which no two texts are equal; char(n) is compared without its blanks
+        order = _AS_BYTES
         value = f"rtrim({order[:9]}){order[9:]}" if info.name == "bpchar" else order
-    return Column(name, schema, convert and _unless_null(convert), order, value, cursor)
+    is_cursor = info.name in _ORDERED
+    return Column(name, schema, convert and _unless_null(convert), order, value, cursor, is_cursor=is_cursor)
 
 
 def _unless_null(convert: Callable[[Any], JSON]) -> Callable[[Any], JSON]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from connector.base.records import JSON
 from connector.base.values import json_form
 from connector.stores.databases.affinity import affinity
-from connector.stores.databases.readers import Column, finite
+from connector.stores.databases.readers import Column, known
 from connector.stores.staging import schemas
 
 DRIVER: Final = "pysqlite"
@@ -73,7 +73,7 @@ def _column(name: str, declared: str) -> Column:
         case "blob":
             return Column(name, schemas.BASE64, _text)
         case "real":
-            return Column(name, schemas.NUMBER, finite, "{0}", holds=_is_real)
+            return Column(name, schemas.NUMBER, known, "{0}", holds=_is_real)
     return Column(name, {}, _any, "{0} COLLATE BINARY")
 
 
@@ -96,7 +96,7 @@ def _text(value: Any) -> JSON:
 def _any(value: Any) -> JSON:
     if isinstance(value, bytes):
         return _text(value)
-    return finite(value) if isinstance(value, float) else value
+    return known(value) if isinstance(value, float) else value
 
 
 def _driver(connection: sa.Connection) -> Any:

@@ -14,7 +14,7 @@ import orjson
 
 from connector.base import numbers
 from connector.base.records import JSON
-from connector.stores.staging.position import state_mismatch
+from connector.stores.staging.position import in_state, state_mismatch
 
 REMEMBERED: Final = 10_000
 """Rows that a state remembers at its cursor, and as many without one. With more, those at the cursor are read again."""
@@ -26,10 +26,10 @@ _SIZE: Final = 8  # bytes of a digest
 class SqlPosition(NamedTuple):
     """`rows` records have been handed out.
 
-    With a cursor `field`, the last of them held `cursor` there: `seen` are the digests of those that did, and `nulls`
-    of those that held null, `None` where there were too many. A later read takes what is at the cursor, or null, and is
-    not among them: whatever was inserted, updated or deleted since, and in whichever order it comes, no row is lost,
-    and none comes twice as it was.
+    With a cursor `field`, the last of them held `cursor` there, null and infinity aside: `seen` are the digests of
+    those that did, and `nulls` of those that held null or infinity, `None` where there were too many. A later read
+    takes what is at the cursor, or null, and is not among them: whatever was inserted, updated or deleted since, and in
+    whichever order it comes, no row is lost, and none comes twice as it was.
 
     Without one, `key` is the primary key of the last row, empty if there is none to go on from.
     """
@@ -98,14 +98,14 @@ class SqlPosition(NamedTuple):
         if self.field is None:
             return self._replace(rows=rows, key=tuple(batch[-1][name] for name in self.names))
         field = self.field
-        nulls = _more(self.nulls, [row for row in batch if row[field] is None])
+        nulls = _more(self.nulls, [row for row in batch if in_state(row[field]) is None])
         if nulls is None and self.nulls is not None:
             _LOG.warning(
                 'more than %s rows have no value in "%s", so those of them that come later will not be read: '
                 "set another cursor_field, or fill them",
                 f"{REMEMBERED:,}", field,
             )  # fmt: skip
-        others = [row for row in batch if row[field] is not None]
+        others = [row for row in batch if in_state(row[field]) is not None]
         if not others:
             return self._replace(rows=rows, nulls=nulls)
         cursor = others[-1][field]
@@ -122,7 +122,7 @@ class SqlPosition(NamedTuple):
         if self.cursor is None:
             left[None] = Counter(self.nulls or ())
         for row in rows:
-            known = left.get(row[self.field])
+            known = left.get(in_state(row[self.field]))
             if known:
                 digest = digest_of(row)
                 if known[digest] > 0:

@@ -173,8 +173,8 @@ class Query:
         column = self._fields.get(name)
         if column is None:
             raise ConfigError(f'cursor_field: there is no column "{name}"; {there_are(name, self._fields)}')
-        if not column.order:
-            others = [each.name for each in self._fields.values() if each.order]
+        if not (column.order and column.is_cursor):
+            others = [each.name for each in self._fields.values() if each.order and each.is_cursor]
             raise ConfigError(
                 f'cursor_field: the values of "{name}" have no order that a later read could go on in: '
                 f"name another column, such as {', '.join(others[:5]) or 'none of these, with a CAST in a query'}"
