@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from connector.base.records import JSON
@@ -44,15 +43,3 @@ def of_rows(rows: Sequence[Mapping[str, Any]], *, may_have_nul: bool = False) ->
         return
     columns = {name: [row.get(name) for row in rows] for name in names}
     yield Block(columns, len(rows), sum(map(len, rows)), may_have_nul)
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], Sequence[Sequence[Any]]] | None:
-    """Returns names, and the values of each, if all rows have the same names, and these are texts; else `None`."""
-    names = tuple(rows[0])
-    if set(map(type, names)) != {str} or set(map(len, rows)) != {len(names)}:
-        return None
-    try:
-        cells = list(map(itemgetter(*names), rows))
-    except KeyError:
-        return None
-    return names, list(zip(*cells, strict=True)) if len(names) > 1 else [cells]

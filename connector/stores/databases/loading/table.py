@@ -82,7 +82,9 @@ class Appender:
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
         """See `Sink.write`."""
-        self._waiting.write(record.index, None if added is None else merged(record.data, added))
+        self._waiting.write(
+            record.index, merged(record.data, added) if added else None if added is None else record.data
+        )
 
     def flush(self) -> None:
         """Does nothing: the rows enter the table together."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -34,22 +35,45 @@ class Waiting:
         self._spool = spool
         self._learn = learn
         self._first = self._next = 0
+        self._names: Sequence[str] = ()
+        self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = tuple
+        self._cells: list[tuple[Any, ...]] = []
         self._rows: list[dict[str, Any]] = []
         self._most = _FIRST
         self._unlearnt: list[dict[str, JSON]] = []
 
-    def write(self, index: int, row: dict[str, Any] | None) -> None:
-        """Keeps a row at `index`; `None` is left out. Raises as `Spool.write`."""
+    def write(self, index: int, row: Mapping[str, Any] | None) -> None:
+        """Keeps a row at `index` as it is now; `None` is left out. Raises as `Spool.write`."""
         if index != self._next or row is None:
             self._keep()
             self._first = self._next = index
             if row is None:
                 self._spool.write(index, None)
                 return
-        self._rows.append(row)
+        if index == self._first:
+            self._begin(row)
+        if self._names and len(row) == len(self._names):
+            try:
+                self._cells.append(self._values(row))
+            except KeyError:
+                self._mix(row)
+        else:
+            self._mix(row)
         self._next += 1
         if self._next - self._first >= self._most:
             self._keep()
+
+    def _begin(self, row: Mapping[str, Any]) -> None:
+        """Begins a line, of rows that have the same columns as this one, if it has more than one, and all are texts."""
+        is_plain = len(row) > 1 and set(map(type, row)) == {str}
+        self._names = tuple(row) if is_plain else ()
+        self._values = itemgetter(*row) if is_plain else tuple
+
+    def _mix(self, row: Mapping[str, Any]) -> None:
+        """Keeps a row that has other columns than the first one of the line, in which rows are then kept whole."""
+        self._rows += [dict(zip(self._names, cells, strict=True)) for cells in self._cells]
+        self._names, self._cells = (), []
+        self._rows.append(dict(row))
 
     def finish(self) -> None:
         """Keeps, and hands on to be learnt, what has come. Raises as `write`."""
@@ -62,21 +86,23 @@ class Waiting:
         self._unlearnt = []
 
     def _keep(self) -> None:
-        rows, self._rows = self._rows, []
-        if not rows:
+        first, count, names = self._first, self._next - self._first, self._names
+        columns = list(zip(*self._cells, strict=True))
+        rows, cells = self._rows, self._cells
+        self._first, self._rows, self._cells = self._next, [], []
+        if not count:
             return
-        first, self._first = self._first, self._next
-        found = block.columns_of(rows)
-        line = self._spool.write_together(first, [found[0], *found[1]] if found else rows, len(rows))
+        line = self._spool.write_together(first, [names, *columns] if names else rows, count)
         if not line:
-            self._unlearnt += [numbers.loads(self._spool.write(first + place, row)) for place, row in enumerate(rows)]
+            whole = rows or (dict(zip(names, each, strict=True)) for each in cells)
+            self._unlearnt += [numbers.loads(self._spool.write(first + place, row)) for place, row in enumerate(whole)]
             if len(self._unlearnt) >= self._most:
                 self._learn_rest()
             return
-        self._most = max(1, min(_BYTES * len(rows) // len(line), _TOGETHER))
+        self._most = max(1, min(_BYTES * count // len(line), _TOGETHER))
         self._learn_rest()
-        is_told = found is not None and all(_is_json(values, line) for values in found[1])
-        for each in (block.of_columns(*found),) if found and is_told else _read(line):
+        is_told = names and all(_is_json(values, line) for values in columns)
+        for each in (block.of_columns(names, columns),) if is_told else _read(line):
             self._learn(each)
 
     def blocks(self) -> Iterator[Block]:
@@ -101,10 +127,11 @@ class Waiting:
 
 def _is_json(values: Sequence[Any], line: bytes) -> bool:
     """Returns whether the values of a column are what they are read as, from the line that they have become."""
-    types = set(map(type, values)) - _PLAIN
-    if not types or (types <= {float, list} and b"null" not in line):
-        return True
-    return types == {float} and math.isfinite(sum(value for value in values if type(value) is float))
+    types = set(map(type, values))
+    others = types - _PLAIN
+    if others == {float}:
+        return math.isfinite(sum(values if types == {float} else [each for each in values if type(each) is float]))
+    return not others or (others <= {float, list} and b"null" not in line)
 
 
 def _read(line: bytes) -> Iterator[Block]:
