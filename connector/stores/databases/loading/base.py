@@ -224,8 +224,14 @@ class Writer(ABC):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """Gives a column another kind, its values unchanged."""
 
+    def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - for members that can tell
+        """Returns why a column cannot get another kind, as far as that can be told beforehand; else an empty text."""
+        return ""
+
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
-        """The same; returns why it is not possible, else an empty text, and leaves everything as it was then."""
+        """As `change`; returns why it is not possible, else an empty text, and leaves everything as it was then."""
+        if reason := self.obstacle(column, kind):
+            return reason
         try:
             with self.connection.begin_nested():
                 self.change(column, kind, plan)

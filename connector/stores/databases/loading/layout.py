@@ -112,17 +112,21 @@ class Layout:
     def prepared(self, plan: Plan) -> Plan:
         """Adds and widens columns; returns the plan with the kinds that they have now."""
         now = {column.name: column for column in plan.columns}
+        is_overwrite = plan.mode == "overwrite"  # which changes columns when there are no rows, if they can be
+        changed = []
         for column in plan.added:
             self._writer.add(column, plan)
-        if plan.mode == "overwrite":
-            return plan
         for before, kind in plan.changed:
-            problem = self._writer.try_change(before, kind, plan)
+            writer = self._writer
+            problem = writer.obstacle(before, kind) if is_overwrite else writer.try_change(before, kind, plan)
             if problem:
                 now[before.name] = before
+            elif is_overwrite:
+                changed.append((before, kind))
+                continue
             how = f"cannot become {kind} ({problem}), which" if problem else f"becomes {kind}, because"
             _LOG.warning(
                 '%s: the column "%s", of the kind %s, %s rows of this sync need it',
                 self._writer.name, before.name, before.kind, how,
             )  # fmt: skip
-        return plan._replace(columns=[now[column.name] for column in plan.columns], changed=())
+        return plan._replace(columns=[now[column.name] for column in plan.columns], changed=changed)

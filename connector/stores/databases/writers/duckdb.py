@@ -65,6 +65,10 @@ referenced_column_names FROM duckdb_constraints() WHERE database_name = current_
 AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
 AND constraint_type IN ('CHECK', 'FOREIGN KEY', 'UNIQUE', 'PRIMARY KEY') ORDER BY constraint_type, constraint_index
 """
+_SQL: Final = """
+SELECT sql FROM duckdb_tables() WHERE database_name = current_database()
+AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
+"""
 _INDEXES: Final = """
 SELECT index_name FROM duckdb_indexes() WHERE database_name = current_database()
 AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
@@ -118,13 +122,23 @@ class Writer(base.Writer):
         value = _converted(name, column.kind, kind, self.native(kind))
         self.run(f"ALTER TABLE {self.place} ALTER COLUMN {name} TYPE {self.native(kind)} USING {value}")
 
-    def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
-        """See `base.Writer.try_change`. What fails would end the transaction, so it is looked up beforehand."""
-        indexes = self.ask(_INDEXES, **self._where)
-        if indexes or any(column.name in names for (names,) in self.ask(_KEYS, **self._where)):
+    def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - the contract's
+        """See `base.Writer.obstacle`. What fails would end the transaction, so all is looked up beforehand."""
+        if self.ask(_INDEXES, **self._where):
             return "DuckDB changes no type in a table with an index"
-        self.change(column, kind, plan)
+        for rule, text, _, names, *_ in self.ask(_RULES, **self._where):
+            if column.name in names:
+                return f"DuckDB changes no type of a column with a rule: {text or rule}"
+        if "GENERATED ALWAYS AS" in self.ask(_SQL, **self._where)[0][0]:
+            return "DuckDB changes no type in a table with generated columns"
         return ""
+
+    def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
+        """See `base.Writer.try_change`."""
+        reason = self.obstacle(column, kind)
+        if not reason:
+            self.change(column, kind, plan)
+        return reason
 
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`. MERGE needs no index; one that is there, is looked up all the same."""

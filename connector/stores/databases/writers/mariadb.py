@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import logging
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -34,6 +36,7 @@ from connector.stores.databases.loading.base import (
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules, shortened
 
+_LOG: Final = logging.getLogger(__name__)
 _MODE: Final = (
     "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,"
     "NO_AUTO_VALUE_ON_ZERO"
@@ -65,9 +68,23 @@ SELECT index_name, column_name, sub_part FROM information_schema.statistics
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND non_unique = 0
 """
 _COLLATIONS: Final = """
-SELECT column_name, column_type, collation_name, is_nullable FROM information_schema.columns
+SELECT column_name, column_type, collation_name FROM information_schema.columns
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND collation_name IS NOT NULL
 """
+_TYPE: Final = """
+SELECT column_type, character_set_name, collation_name FROM information_schema.columns
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name AND column_name = :column
+"""
+_TRIGGERS: Final = """
+SELECT trigger_name FROM information_schema.triggers WHERE event_manipulation = 'UPDATE'
+AND event_object_schema = COALESCE(:schema, DATABASE()) AND event_object_table = :name
+"""
+_CHARSET: Final = re.compile(r"\A(?: CHARACTER SET \w+)?(?: COLLATE \w+)?")
+_NO_REST: Final = " DEFAULT NULL"
+_RULE: Final = re.compile(
+    r"  (?P<whole>(?:(?P<check>CONSTRAINT)|(?:\w++ )?KEY) (?:(?P<name>`(?:[^`]|``)++`) )?(?:CHECK )?(?P<about>\(.*))"
+)
+"""An index or a CHECK, not a foreign key, in what SHOW CREATE TABLE says; the primary key has no name."""
 _ENGINE: Final = """
 SELECT engine FROM information_schema.tables
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
@@ -211,26 +228,70 @@ class Writer(base.Writer):
 
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """See `base.Writer.change`."""
-        new = Column(column.name, kind)
+        definition = f"{self.definition(Column(column.name, kind), plan)}{self._rest(column.name, kind, plan)}"
         if _is_kept(column.kind, kind):
-            self.run(f"ALTER TABLE {self.place} MODIFY COLUMN {self.definition(new, plan)}")
+            self.run(f"ALTER TABLE {self.place} MODIFY COLUMN {definition}")
             return
         beside = Column(shortened(f"{column.name}__new", self.RULES), kind)
         old, made = self.quote(column.name), self.quote(beside.name)
-        self.run(f"ALTER TABLE {self.place} DROP COLUMN IF EXISTS {made}")
+        drop = f"ALTER TABLE {self.place} DROP COLUMN IF EXISTS {made}"
+        self.run(drop)
         self.run(f"ALTER TABLE {self.place} ADD COLUMN {self.definition(beside, plan)} AFTER {old}")
-        self.run(f"UPDATE {self.place} SET {made} = {_converted(old, column.kind, kind)}")
-        self.run(f"ALTER TABLE {self.place} DROP COLUMN {old}, CHANGE COLUMN {made} {self.definition(new, plan)}")
+        try:
+            as_they_are = "".join(f", {name} = {name}" for name in map(self.quote, self._dated_by_updates()))
+            self.run(f"UPDATE {self.place} SET {made} = {_converted(old, column.kind, kind)}{as_they_are}")
+            dropped, added = self._rules_of(column.name)
+            self.run(f"ALTER TABLE {self.place} {dropped}DROP COLUMN {old}, CHANGE COLUMN {made} {definition}{added}")
+        except SQLAlchemyError:
+            self.run(drop)
+            raise
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
         """See `base.Writer.try_change`."""
+        if not _is_kept(column.kind, kind) and (found := self.ask(_TRIGGERS, **self._where)):
+            return f"its trigger {found[0][0]} would run for every row"
         if kind.name == "text" and column.name in plan.key:
             self.drop_key()
         try:
             self.change(column, kind, plan)
         except SQLAlchemyError as error:
-            return str(getattr(error, "orig", None) or error)
+            return self.said(getattr(error, "orig", None) or error)
         return ""
+
+    def _rest(self, name: str, kind: Kind, plan: Plan) -> str:
+        """Returns what a column's definition has behind its type, as SQL: NOT NULL, default, comment, CHECK, ….
+
+        The collation is kept where it can be: where the column is a text of the same character set, and in no key.
+        """
+        ((type_, charset, collation),) = self.ask(_TYPE, **self._where, column=name)
+        begin = f"  {self.quote(name)} {type_}"
+        line = next(line for line in self._lines() if line.startswith(begin))
+        rest = _CHARSET.sub("", line.removeprefix(begin).removesuffix(","), count=1)
+        is_same = charset == "utf8mb4" and kind.name == "text" and name not in plan.key
+        return f" COLLATE {collation}{rest}" if is_same else rest
+
+    def _lines(self) -> list[str]:
+        ((_, text),) = self.run(f"SHOW CREATE TABLE {self.place}")
+        return str(text).split("\n")
+
+    def _dated_by_updates(self) -> list[str]:
+        """Returns the columns that an update sets to the current time."""
+        return [row[0] for row in self.ask(_COLUMNS, **self._where) if "on update" in row[9].lower()]
+
+    def _rules_of(self, name: str) -> tuple[str, str]:
+        """Returns what drops the indexes and CHECKs over a column, and makes them again, as parts of an ALTER TABLE."""
+        dropped = added = ""
+        for line in self._lines():
+            found = _RULE.fullmatch(line.removesuffix(","))
+            if found and self.quote(name) in found["about"]:
+                what = (
+                    "PRIMARY KEY"
+                    if not found["name"]
+                    else f"{'CONSTRAINT' if found['check'] else 'INDEX'} {found['name']}"
+                )
+                dropped += f"DROP {what}, "
+                added += f", ADD {found['whole']}"
+        return dropped, added
 
     def drop_key(self) -> None:
         """See `base.Writer.drop_key`."""
@@ -258,21 +319,21 @@ class Writer(base.Writer):
         """See `base.Writer.is_unique`."""
         return not self._inexact(key) and set(key) in self._unique().values()
 
-    def _inexact(self, key: Sequence[str]) -> list[tuple[str, str, bool]]:
-        """Returns the columns of a key that are not compared as bytes, with their types and whether they take nulls."""
+    def _inexact(self, key: Sequence[str]) -> list[tuple[str, str]]:
+        """Returns the columns of a key that are not compared as bytes, with their types."""
         return [
-            (name, type_, nullable == "YES")
-            for name, type_, collation, nullable in self.ask(_COLLATIONS, **self._where)
+            (name, type_)
+            for name, type_, collation in self.ask(_COLLATIONS, **self._where)
             if name in key and collation not in _EXACT and type_ != "json"
         ]
 
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
-        for name, type_, is_nullable in self._inexact(key):
-            null = "NULL" if is_nullable else "NOT NULL"
+        for name, type_ in self._inexact(key):
+            rest = self._rest(name, kinds.TEXT, Plan("append_dedup", (), key=key))
             self.run(
                 f"ALTER TABLE {self.place} MODIFY COLUMN {self.quote(name)} {type_} CHARACTER SET utf8mb4 "
-                f"COLLATE {self._collation} {null}"
+                f"COLLATE {self._collation}{rest}"
             )
         if set(key) not in self._unique().values():
             self.drop_key()
@@ -309,7 +370,7 @@ class Writer(base.Writer):
         self.run(f"DROP TABLE IF EXISTS {new}, {old}")
         self.run(f"CREATE TABLE {new} LIKE {place}")
         for column, kind in plan.changed:
-            self.run(f"ALTER TABLE {new} MODIFY COLUMN {self.definition(Column(column.name, kind), plan)}")
+            self._retype(new, column, kind, plan)
         try:
             self.name, self.place = shortened(f"{name}__new", self.RULES), new
             self._load(plan._replace(mode="append", changed=()), batches, refuse)
@@ -318,6 +379,18 @@ class Writer(base.Writer):
         self.connection.commit()
         self.run(f"RENAME TABLE {place} TO {old}, {new} TO {place}")
         self.run(f"DROP TABLE {old}")
+
+    def _retype(self, place: str, column: Column, kind: Kind, plan: Plan) -> None:
+        """Gives a column of an empty table another type, and the rest of its definition, if that suits the type."""
+        modify = f"ALTER TABLE {place} MODIFY COLUMN {self.definition(Column(column.name, kind), plan)}"
+        rest = self._rest(column.name, kind, plan)
+        if kinds.merged(column.kind, kind).name == kind.name:
+            with suppress(SQLAlchemyError):
+                self.run(f"{modify}{rest}")
+                return
+        if rest != _NO_REST:
+            _LOG.warning('%s: the column "%s", now %s, has lost:%s', self.name, column.name, kind, rest)
+        self.run(modify)
 
     @property
     def _has_transactions(self) -> bool:
@@ -442,6 +515,8 @@ def _is_kept(old: Kind, new: Kind) -> bool:
             return new.name != "json"
         case "boolean":
             return new.name not in ("text", "json")
+        case "datetime" | "time":
+            return new.name == old.name
     return False
 
 

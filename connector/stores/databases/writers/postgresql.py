@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any, Final
@@ -13,6 +14,7 @@ from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Pla
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules
 
+_LOG: Final = logging.getLogger(__name__)
 _NATIVE: Final = {
     "boolean": "boolean",
     "integer": "bigint",
@@ -59,6 +61,30 @@ SELECT array_agg(a.attname::text) FROM pg_index i
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
 WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid
 AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
+"""
+_COLLATION: Final = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname)
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_collation c ON c.oid = a.attcollation JOIN pg_namespace n ON n.oid = c.collnamespace
+WHERE a.attrelid = to_regclass(:place) AND a.attname = :name AND a.attcollation <> t.typcollation
+"""
+_DEFAULT: Final = """
+SELECT pg_get_expr(d.adbin, d.adrelid)
+FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+WHERE d.adrelid = to_regclass(:place) AND a.attname = :name
+"""
+_DEPENDENT: Final = """
+SELECT CASE WHEN d.classid = 'pg_rewrite'::regclass
+    THEN (SELECT pg_describe_object('pg_class'::regclass, r.ev_class, 0) FROM pg_rewrite r WHERE r.oid = d.objid)
+    WHEN g.attname IS NOT NULL THEN 'generated column ' || quote_ident(g.attname)
+    ELSE pg_describe_object(d.classid, d.objid, d.objsubid) END
+FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+LEFT JOIN pg_attribute g ON g.attgenerated <> '' AND ((g.attrelid = f.adrelid AND g.attnum = f.adnum)
+    OR (d.classid = 'pg_class'::regclass AND g.attrelid = d.objid AND g.attnum = d.objsubid))
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = to_regclass(:place) AND a.attname = :name
+AND (d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass) OR g.attname <> a.attname)
+ORDER BY 1
 """
 _UNIQUE: Final = """
 SELECT i.indexrelid::regclass::text, c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -161,7 +187,19 @@ class Writer(base.Writer):
         """See `base.Writer.change`."""
         name = self.quote(column.name)
         value = _converted(name, column.kind, kind, self.native(kind))
-        self.run(f"ALTER TABLE {self.place} ALTER COLUMN {name} TYPE {self.native(kind)} USING {value}")
+        type_ = self.native(kind) + self._collation(column, kind)
+        self.run(f"ALTER TABLE {self.place} ALTER COLUMN {name} TYPE {type_} USING {value}")
+
+    def _collation(self, column: Column, kind: Kind) -> str:
+        """Returns the collation of a column of texts, as SQL, where it is none that a new column would have."""
+        is_text = column.kind.name == kind.name == "text"
+        found = self.ask(_COLLATION, place=self.place, name=column.name) if is_text else []
+        return f" COLLATE {found[0][0]}" if found else ""
+
+    def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - the contract's
+        """See `base.Writer.obstacle`."""
+        found = self.ask(_DEPENDENT, place=self.place, name=column.name)
+        return f"{found[0][0]} depends on it" if found else ""
 
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`."""
@@ -227,7 +265,10 @@ class Writer(base.Writer):
         if plan.mode == "overwrite":
             self.run(f"DELETE FROM {self.place}")
             for column, kind in plan.changed:
+                default = self.ask(_DEFAULT, place=self.place, name=column.name)
                 self._retype(self.place, column, kind)
+                if default:
+                    self._set_default(column, default[0][0])
         rows = f"SELECT {names} FROM pg_temp.{_STAGE}"
         if not plan.key:
             self.run(f"INSERT INTO {self.place} ({names}) {rows} ORDER BY {plan.order}")
@@ -247,6 +288,13 @@ class Writer(base.Writer):
         alter = f"ALTER TABLE {place} ALTER COLUMN {self.quote(column.name)}"
         self.run(f"{alter} DROP DEFAULT")
         self.run(f"{alter} TYPE {self.native(kind)} USING NULL")
+
+    def _set_default(self, column: Column, default: str) -> None:
+        try:
+            with self.connection.begin_nested():
+                self.run(f"ALTER TABLE {self.place} ALTER COLUMN {self.quote(column.name)} SET DEFAULT {default}")
+        except SQLAlchemyError:
+            _LOG.warning('%s: the column "%s" has lost its default, %s', self.name, column.name, default)
 
     def _copy(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
         names = self.list_of(column.name for column in plan.columns)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
@@ -30,6 +33,12 @@ _KINDS: Final[Mapping[Affinity, Kind]] = {
     "": kinds.ANY,
 }
 _FUNCTION: Final = "connector_text"
+_WORD: Final = re.compile(
+    r"""'(?:[^']|'')*+'?|"(?:[^"]|"")*+"?|`(?:[^`]|``)*+`?|\[[^\]]*+\]?|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?|\w++|\s++|.""",
+    re.DOTALL,
+)
+_RULES: Final = frozenset("CONSTRAINT PRIMARY NOT NULL UNIQUE CHECK DEFAULT COLLATE REFERENCES GENERATED AS".split())
+"""What begins behind the type of a column (SQLite, "CREATE TABLE", column-constraint)."""
 
 
 class Writer(base.Writer):
@@ -92,13 +101,48 @@ class Writer(base.Writer):
 
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
         """See `base.Writer.change`. The column becomes the last one: SQLite changes no type in place."""
-        old, new = self.quote(column.name), self.quote(shortened(f"{column.name}__new", self.RULES))
         self.drop_key()
-        self.run(f"ALTER TABLE {self.place} ADD COLUMN {new} {self.native(kind)}")
+        for statement in self._changing(self.place, column, kind):
+            self.run(statement)
+
+    def _changing(self, place: str, column: Column, kind: Kind) -> list[str]:
+        """Returns what gives a column another type, and keeps all else that its definition says."""
+        old, new = self.quote(column.name), self.quote(shortened(f"{column.name}__new", self.RULES))
+        (sql,) = (sql for type_, name, sql in self._objects() if (type_, name.lower()) == ("table", self.name.lower()))
         value = f"{_FUNCTION}({old}, '{column.kind.name}')" if kind == kinds.TEXT else old
-        self.run(f"UPDATE {self.place} SET {new} = {value}")
-        self.run(f"ALTER TABLE {self.place} DROP COLUMN {old}")
-        self.run(f"ALTER TABLE {self.place} RENAME COLUMN {new} TO {old}")
+        return [
+            f"ALTER TABLE {place} ADD COLUMN {new} {self.native(kind)} {_rest(sql, column.name)}",
+            f"UPDATE {place} SET {new} = {value}",
+            f"ALTER TABLE {place} DROP COLUMN {old}",
+            f"ALTER TABLE {place} RENAME COLUMN {new} TO {old}",
+        ]
+
+    def _objects(self) -> list[tuple[str, str, str]]:
+        """Returns the type, the name and the SQL of all tables, indexes, views and triggers."""
+        found = self.run(f"SELECT type, name, sql FROM {self._schema}sqlite_schema WHERE sql IS NOT NULL")
+        return [(type_, name, sql) for type_, name, sql in found]
+
+    def obstacle(self, column: Column, kind: Kind) -> str:
+        """See `base.Writer.obstacle`. It is tried with tables in memory that are the same, but for their rows."""
+        with closing(sqlite3.connect(":memory:")) as copy:
+            copy.create_function(_FUNCTION, 2, _text, deterministic=True)
+            for _, name, sql in self._objects():
+                with suppress(sqlite3.Error):  # as for a table of another extension
+                    if not self.is_ours(name):
+                        copy.execute(sql)
+            try:
+                for statement in self._changing(self.quote(self.name), column, kind):
+                    copy.execute(statement)
+            except sqlite3.Error as error:
+                return str(error)
+        return ""
+
+    def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
+        """See `base.Writer.try_change`. An UPDATE writes the values anew, which a trigger would take for a change."""
+        for type_, name, sql in self._objects():
+            if type_ == "trigger" and _updated(sql).lower() == self.name.lower():
+                return f"its trigger {name} would run for every row"
+        return super().try_change(column, kind, plan)
 
     def _unique(self) -> list[str]:
         """Returns the unique indexes."""
@@ -167,6 +211,48 @@ class Writer(base.Writer):
 def _kind(type_: str) -> Kind:
     """Returns the kind of a declared type."""
     return kinds.BOOLEAN if type_.upper() in ("BOOLEAN", "BOOL") else _KINDS[affinity(type_)]
+
+
+def _updated(sql: str) -> str:
+    """Returns the table of a trigger on UPDATE; an empty text for one on something else."""
+    words = _words(_WORD.findall(sql))
+    upper = [word.upper() for word in words]
+    place = upper.index("ON")
+    return _unquoted(words[place + 1]) if "UPDATE" in upper[:place] else ""
+
+
+def _words(found: Iterable[str]) -> list[str]:
+    """Returns words without the blanks and comments between them."""
+    return [word for word in found if not word.isspace() and not word.startswith(("--", "/*"))]
+
+
+def _rest(sql: str, name: str) -> str:
+    """Returns what a column's definition has behind its type, in the SQL of its table: NOT NULL, default, CHECK, …."""
+    for definition in _definitions(sql):
+        words = _words(definition)
+        if words and _unquoted(words[0]).lower() == name.lower():
+            start = next((place for place, word in enumerate(words) if place and word.upper() in _RULES), len(words))
+            return " ".join(words[start:])
+    return ""
+
+
+def _definitions(sql: str) -> Iterator[list[str]]:
+    """Yields the words of each definition in a CREATE TABLE."""
+    words: list[str] = []
+    depth = 0
+    for word in _WORD.findall(sql):
+        depth -= word == ")"
+        if (depth == 1 and word == ",") or (depth == 0 and word == ")"):
+            yield words
+            words = []
+        elif depth:
+            words.append(word)
+        depth += word == "("
+
+
+def _unquoted(word: str) -> str:
+    mark = {"[": "]"}.get(word[0], word[0])
+    return word[1:-1].replace(mark * 2, mark) if word[0] in "\"`['" else word
 
 
 def _text(value: Any, kind: str) -> str | None:

@@ -297,6 +297,115 @@ def test_a_column_becomes_wider_where_a_value_needs_it_and_all_values_stay(
     assert 'the column "v", of the kind integer, becomes' in caplog.text
 
 
+DEFINED = {
+    "postgresql": """n int NOT NULL DEFAULT 5 CHECK (n > 0), v varchar(3) COLLATE "C" DEFAULT 'x',
+        d date DEFAULT '2024-01-01'""",
+    "mariadb": """n INT NOT NULL DEFAULT 5 COMMENT 'it''s, (n)' CHECK (n > 0),
+        b BOOLEAN NOT NULL DEFAULT 1 COMMENT 'b,', v VARCHAR(3) COLLATE utf8mb4_unicode_ci DEFAULT 'x',
+        d DOUBLE DEFAULT 1.5, t DATETIME DEFAULT '2024-01-01' ON UPDATE current_timestamp(),
+        INDEX by_d (d), CONSTRAINT few CHECK (length(d) < 9)""",
+    "sqlite": "n INT DEFAULT 5, v INT COLLATE NOCASE NOT NULL DEFAULT 7, d INT REFERENCES o (id) -- d, (d",
+    "duckdb": "n INT NOT NULL DEFAULT 5, v INT DEFAULT 7, d DATE DEFAULT '2024-01-01'",
+}
+KEPT: dict[str, list[Any]] = {
+    "postgresql": [
+        ("n", "bigint", "5", None, "NO"),
+        ("v", "text", "'x'::character varying", "C", "YES"),
+        ("d", "text", "'2024-01-01'::date", None, "YES"),
+    ],
+    "mariadb": [
+        "`n` bigint(20) NOT NULL DEFAULT 5 COMMENT 'it''s, (n)' CHECK (`n` > 0)",
+        "`b` longtext NOT NULL DEFAULT 1 COMMENT 'b,'",
+        "`v` longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci DEFAULT 'x'",
+        "`d` longtext DEFAULT 1.5",
+        "`t` datetime(6) DEFAULT '2024-01-01 00:00:00.000000' ON UPDATE current_timestamp(6)",
+        "KEY `by_d` (`d`",
+        "CONSTRAINT `few` CHECK (octet_length(`d`) < 9)",
+    ],
+    "sqlite": ['"n" TEXT DEFAULT 5', '"v" TEXT COLLATE NOCASE NOT NULL DEFAULT 7', '"d" TEXT REFERENCES o ( id )'],
+    "duckdb": ["n BIGINT DEFAULT(5) NOT NULL", "v VARCHAR DEFAULT(7)", "d VARCHAR DEFAULT('2024-01-01')"],
+}
+
+
+def test_a_column_that_becomes_wider_keeps_the_rest_of_its_definition(place: Place) -> None:
+    place.run("CREATE TABLE o (id INTEGER PRIMARY KEY)")
+    place.run(f"CREATE TABLE reviews ({DEFINED[place.kind]}\n)")
+    row: Row = {"n": "3.5" if place.kind == "sqlite" else 2**40, "v": "wider", "d": "soon"}
+    if place.kind == "mariadb":
+        place.run("INSERT INTO reviews (t) VALUES ('2024-05-05')")
+        row |= {"b": "maybe", "t": "2024-01-01T00:00:00.5"}
+    place.sync(row)
+    assert row["v"] in place.cells("v")
+    assert row["d"] in place.cells("d")
+    if place.kind == "postgresql":
+        told: Any = place.run(
+            "SELECT column_name, data_type, column_default, collation_name, is_nullable "
+            "FROM information_schema.columns WHERE table_name = 'reviews' ORDER BY ordinal_position"
+        )
+        assert place.run("SELECT count(*) FROM pg_constraint WHERE contype = 'c' AND conname = 'reviews_n_check'") == [
+            (1,)
+        ]
+        assert told == KEPT["postgresql"]
+        return
+    statement = {
+        "mariadb": "SHOW CREATE TABLE reviews",
+        "sqlite": "SELECT sql FROM sqlite_schema WHERE name = 'reviews'",
+        "duckdb": "SELECT sql FROM duckdb_tables() WHERE table_name = 'reviews'",
+    }
+    told = place.run(statement[place.kind])[0][-1]
+    assert [each for each in KEPT[place.kind] if each not in told] == []
+    if place.kind == "mariadb":
+        assert "true" in place.cells("b")
+        assert "2024-05-05 00:00:00" in map(str, place.cells("t"))  # which its ON UPDATE has not touched
+
+
+FIXED = {
+    "postgresql": [
+        ("CREATE VIEW w AS SELECT n FROM reviews", "view w depends on it"),
+        ("ALTER TABLE reviews ADD g INT GENERATED ALWAYS AS (n + 1) STORED", "generated column g depends on it"),
+    ],
+    "sqlite": [
+        ("CREATE VIEW w AS SELECT n FROM reviews", "error in view w"),
+        ("CREATE INDEX i ON reviews (n)", "error in index i"),
+        ("ALTER TABLE reviews ADD g INT GENERATED ALWAYS AS (n + 1)", "error in table reviews"),
+    ],
+    "duckdb": [("CREATE INDEX i ON reviews (v)", "a table with an index")],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "statement", "reason"),
+    [(kind, *case) for kind, cases in FIXED.items() for case in cases],
+    indirect=["place"],
+)
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+def test_where_a_column_cannot_be_changed_only_rows_that_need_it_are_left_out(
+    place: Place, statement: str, reason: str, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run("CREATE TABLE reviews (n INT, v INT)")
+    place.run(statement)
+    place.run("INSERT INTO reviews (n, v) VALUES (1, 1)")
+    place.sync({"n": "text", "v": 2}, {"n": 3, "v": 3}, mode=mode)
+    assert place.cells("v") == ([1, 3] if mode == "append" else [3])
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize("place", ["mariadb", "sqlite"], indirect=True)
+def test_no_trigger_runs_for_rows_that_are_there_when_a_column_becomes_wider(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run("CREATE TABLE reviews (n DOUBLE, v INT)")
+    place.run("INSERT INTO reviews VALUES (1, 1)")
+    place.run(
+        "CREATE TRIGGER changed BEFORE UPDATE ON reviews FOR EACH ROW SET NEW.v = 9"
+        if place.kind == "mariadb"
+        else "CREATE TRIGGER changed AFTER UPDATE ON reviews BEGIN UPDATE reviews SET v = 9; END"
+    )
+    place.sync({"n": "text", "v": 2}, {"n": 3, "v": 3})
+    assert place.rows("n", "v") == [(1, 1), (3, 3)]
+    assert "its trigger changed would run for every row" in caplog.text
+
+
 def test_a_column_of_doubles_becomes_exact_where_an_integer_needs_it(place: Place) -> None:
     place.sync({"n": 1, "v": 0.30000000000000004}, {"n": 2, "v": 1e300})
     place.sync({"n": 3, "v": BIG})
