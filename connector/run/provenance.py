@@ -12,6 +12,7 @@ from connector.base.records import GROUP, Answer, Failure, Provenance, Reply, Sc
 Detail = Literal["full", "status", "none"]
 
 _CONTENT_KEPT: Final = 10_000  # characters
+_MESSAGE_KEPT: Final = 4_000  # characters
 _TYPES: Final = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -69,7 +70,12 @@ def group(provenance: Provenance, detail: Detail) -> dict[str, Any]:
 
 
 def failure(kind: str, message: str, http_status: int | None = None, content: str | None = None) -> Failure:
-    """Returns what went wrong with a row; of a long text of its reply, the first 10,000 characters are kept."""
+    """Returns what went wrong with a row; of a long text of its reply, the first 10,000 characters are kept.
+
+    Of a long message, which may quote a reply, its beginning is kept and its end, which says what to do.
+    """
+    if len(message) > _MESSAGE_KEPT:
+        message = f"{message[: _MESSAGE_KEPT // 2]}…{message[-_MESSAGE_KEPT // 2 :]}"
     return Failure(kind, message, http_status, content[:_CONTENT_KEPT] if content else None)
 
 

@@ -150,3 +150,18 @@ def test_a_reply_that_the_program_fails_on_ends_neither_this_run_nor_a_later_one
             rows = list(Connector(config).enrich([{"text": text} for text in texts]))
             assert [row["_llm"]["status"] for row in rows] == ["success", "error", "success"]
         assert len(endpoint.journal.calls) == 3
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "refusal": "z" * 10**6},
+        {"content": None, "tool_calls": [{"function": {"name": "n" * 10**6, "arguments": "{"}}]},
+    ],
+)
+def test_an_error_that_quotes_a_reply_is_cut(message: dict[str, Any]) -> None:
+    config = Config.load({"model": "m", "prompt": "{{ text }}"})
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    error = Outcomes(config, {"model": "m"}).of(Record(0, {}), Reply(200, body, {}), b"key").provenance.error
+    assert error is not None
+    assert len(error.message) < 5_000
