@@ -33,6 +33,7 @@ _VAIN: Final = 4  # times that one fell in a row without having grown: to go slo
 _MEMORY: Final = 100  # calls after which what was measured counts half
 _LOWER: Final = 0.25  # the part of a rate that it may fall to because of few calls
 _PROBES: Final = 8  # calls from which a rate is told, and which show that a number is not what is limited
+_LATEST: Final = 1.0  # seconds after which a call that was to start has done so, as others may have seen it refused
 SOON: Final = 0.25
 """Seconds after which a call that was not turned away counts as admitted, where refusals do not take so long."""
 
@@ -43,7 +44,7 @@ class Suspicion:
     Single calls are tried beyond the number that seems to be admitted. If they get in, that is not what is limited.
 
     Args:
-        number: The number of the last call that started: calls are counted.
+        number: The number of the last call that started: it orders the calls.
         delay: How many seconds the last refusal took.
         others: How many calls were in flight when that call began.
 
@@ -51,12 +52,12 @@ class Suspicion:
         delay: The same.
     """
 
-    def __init__(self, now: float, number: int, delay: float, others: int) -> None:
+    def __init__(self, now: float, number: float, delay: float, others: int) -> None:
         self.delay = delay
         self._interval = max(1 / FIRST, delay)
         self._next = now + self._interval
         self._lowest = others  # so many calls were in flight, at least, when one was refused
-        self._tried: dict[int, tuple[float, int]] = {}  # when single calls began that were not, with how many others
+        self._tried: dict[str, tuple[float, int]] = {}  # when single calls began that were not, with how many others
         self._refused = 0
         self._began, self._last = now, number
         self._admitted = 0  # all calls that were not refused
@@ -65,18 +66,18 @@ class Suspicion:
         """Whether a single call may be tried."""
         return now >= self._next
 
-    def started(self, now: float, number: int, others: int, *, is_single: bool) -> None:
+    def started(self, now: float, number: float, others: int, *, is_single: bool) -> None:
         """Takes note that a call starts while `others` are in flight."""
         self._admitted += 1
         if is_single:
-            self._tried[number] = now, others
+            self._tried[repr(number)] = now, others
             self._next = now + self._interval
 
-    def refused(self, now: float, number: int, others: int) -> None:
+    def refused(self, now: float, number: float, others: int) -> None:
         """Takes note that a call was turned away that had begun while `others` were in flight."""
         self._admitted -= number > self._last
         self._lowest = min(self._lowest, others)
-        tried = self._tried.pop(number, None)
+        tried = self._tried.pop(repr(number), None)
         if tried is not None:
             self._refused += 1
             self.delay = now - tried[0]
@@ -98,7 +99,7 @@ class LearnedRate:
     """The pace of calls to an endpoint that limits the rate. Times are seconds of a monotonic clock.
 
     Args:
-        number: The number of the last call that started: calls are counted.
+        number: The number of the last call that started: it orders the calls.
         delay: How many seconds the last refusal took.
         per_second: What to begin with.
 
@@ -108,17 +109,18 @@ class LearnedRate:
         is_over: Whether the rate is not limited, or no longer.
     """
 
-    def __init__(self, now: float, number: int, delay: float, per_second: float) -> None:
+    def __init__(self, now: float, number: float, delay: float, per_second: float) -> None:
         self.per_second = self._base = self._proven = per_second
         self.is_closed = self.is_over = False
         self._next = now
         self._pause = 0.0
         self._delay = delay
         self._number = self._settled = number  # of the last call, and of the last before the rate was set
-        self._single: tuple[int, float] | None = None  # the call that shows whether any is admitted, and when it began
+        self._single: tuple[float, float] | None = None  # the call that shows if any is admitted, and when it began
         self._closed = math.inf  # when the first of the calls began that were refused last
         self._lasted = self._longest = 0.0  # for how long nothing was admitted: then, and at the most
         self._admitted = 0  # calls since then
+        self._reserved: list[float] = []  # when further calls may start
         self._calls = self._seconds = self._waited = 0.0  # what was admitted in which time, of which nothing was tried
         self._highest = 0.0  # the highest rate that was measured
         self._assumed = 5 * per_second  # what counts instead before one was
@@ -135,10 +137,25 @@ class LearnedRate:
         """Returns the seconds until the next call may start; zero or less means at once."""
         return self._next - now
 
-    def started(self, now: float, number: int) -> None:
+    def started(self, now: float, number: float) -> None:
         """Takes note that a call starts."""
-        self._number = number
         self._admitted += 1
+        self._takes(now, number)
+
+    def reserved(self, moment: float) -> None:
+        """Takes note that a call may start at a moment, which is its number, too, and no other at the same."""
+        self._count(moment - _LATEST)
+        self._reserved.append(moment)
+        self._takes(moment, moment)
+
+    def _count(self, until: float) -> None:
+        """Counts the calls that have started by now."""
+        while self._reserved and self._reserved[0] <= until:
+            self._admitted += 1
+            del self._reserved[0]
+
+    def _takes(self, now: float, number: float) -> None:
+        self._number = number
         self._started += 1
         interval = 1 / self.per_second
         if not self.is_closed:
@@ -154,9 +171,10 @@ class LearnedRate:
         if now >= self._grows:
             self._grow(now)
 
-    def refused(self, now: float, number: int, started: float, wait: float | None) -> None:
+    def refused(self, now: float, number: float, started: float, wait: float | None) -> None:
         """Takes note that a call was refused, which asks for `wait` seconds if it says anything."""
         self._delay = now - started
+        self._count(started)
         self._admitted -= number > self._settled
         if self.is_closed and self._single is not None and number == self._single[0]:
             self._single = None
@@ -166,9 +184,19 @@ class LearnedRate:
                 self._fall(started - self._closed)
             self.is_closed, self._single = True, None
             self._closed, self._settled, self._admitted = started, self._number, 0
+            self._reserved.clear()
             self._pause = 1 / self.per_second
             self._rest(now)
         self._next = max(self._next, now + (self._pause if wait is None else wait))
+
+    def counts(self, number: float) -> bool:
+        """Whether a call that was to start, and has not, may: nothing was refused since it was counted."""
+        return not self.is_closed or number > self._settled
+
+    def returned(self, number: float) -> None:
+        """Takes note that a call did not start at the time that it was given."""
+        if self._single is not None and self._single[0] == number:
+            self._single = None
 
     def _fall(self, seconds: float) -> None:
         """Takes the rate that was admitted between two refusals, which are so many seconds apart."""

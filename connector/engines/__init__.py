@@ -35,7 +35,7 @@ from connector.calls.waiting import Waiting, kind_of
 DEFAULT: Final = "threads"
 """The engine that runs use. To use another one, name it here."""
 
-_NOT_STARTED: Final = Ticket(0, 0.0)
+_NOT_STARTED: Final = Ticket()
 _JOINED: Final = -1  # no place
 _LATER: Final = (
     *("origins", "revisions", "helpless", "error", "is_doubtful", "is_untried", "paid", "attempts", "other_attempts"),

@@ -30,6 +30,7 @@ __all__ = [
     "Location",
     "Member",
     "Shared",
+    "SharedText",
     "SharedTime",
     "Spending",
     "Stats",
@@ -95,6 +96,13 @@ class SharedTime(Protocol):
         """Returns the pieces that have been given since it was called last: from when to when, in monotonic seconds."""
 
 
+class SharedText(Protocol):
+    """A text that runs change one after the other. Nothing of it waits."""
+
+    def ask(self) -> None:
+        """Asks for a change soon; there is one now and then anyhow."""
+
+
 class Spending(Protocol):
     """What all runs of a job have spent together, each reply counted once, whoever paid for it or found it again."""
 
@@ -115,6 +123,14 @@ class Shared(Protocol):
 
     def time(self, name: str) -> SharedTime:
         """Returns a timeline by its name."""
+
+    def text(self, name: str, change: Callable[[str, float, bool], str]) -> SharedText:
+        """Returns a text by its name, once it was changed for the first time.
+
+        Args:
+            change: Is given the text, empty where there is none, the time in seconds, by a clock that all runs see, and
+                whether this is the last time, since the run ends. Returns the new one. Called from any thread.
+        """
 
     def spending(self, job: str) -> Spending:
         """Returns what a job has spent; it begins anew where no run of it was alive for `JOB_GAP` seconds."""

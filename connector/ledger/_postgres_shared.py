@@ -1,4 +1,4 @@
-"""What runs that share a database have together besides replies: timelines to keep limits on, and what was spent."""
+"""What runs that share a database have together besides replies: timelines, texts, and what was spent."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ _TAKE: Final = f"""
     RETURNING next - extract(epoch FROM clock_timestamp()), known
 """  # noqa: S608 - names from above
 """By the clock of the database alone: the machines' own clocks need not agree."""
+
+_ALONE: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_READ: Final = f"""
+    SELECT (SELECT text FROM {SCHEMA}.shared WHERE name = %s), extract(epoch FROM clock_timestamp())
+"""  # noqa: S608 - a name from above
+_WRITE: Final = f"""
+    INSERT INTO {SCHEMA}.shared (name, text) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET text = excluded.text
+"""  # noqa: S608 - a name from above
 
 _COUNT: Final = f"""
     WITH given AS (
@@ -90,6 +98,40 @@ class DatabaseTime:
             self.known = row[1] if self.known is None else self.known
             self._given.append((ends - seconds, ends))
             self._asked = None
+
+
+class DatabaseText:
+    """See `connector.ledger.SharedText`. A thread of the ledger changes it; the run only asks.
+
+    Args:
+        name: What tells it from others.
+        change: See `connector.ledger.Shared.text`.
+        wake: Wakes the thread.
+    """
+
+    def __init__(self, name: str, change: Callable[[str, float, bool], str], wake: Callable[[], None]) -> None:
+        self._name = name
+        self._change = change
+        self._wake = wake
+        self._is_asked = False
+
+    def ask(self) -> None:
+        """See `connector.ledger.SharedText.ask`."""
+        self._is_asked = True
+        self._wake()
+
+    def asked(self, db: psycopg.Connection[Any]) -> None:
+        """Changes it if that was asked for. Called from the thread, as `change` is."""
+        if self._is_asked:
+            self.change(db)
+
+    def change(self, db: psycopg.Connection[Any], *, is_leaving: bool = False) -> None:
+        """Changes it, in two round trips: no other run does so in between."""
+        self._is_asked = False
+        with db.pipeline(), db.transaction():
+            db.execute(_ALONE, [self._name])
+            row = db.execute(_READ, [self._name]).fetchone() or ("", 0.0)
+            db.execute(_WRITE, [self._name, self._change(row[0] or "", float(row[1]), is_leaving)])
 
 
 class DatabaseSpending:

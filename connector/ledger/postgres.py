@@ -21,7 +21,7 @@ from connector.base.records import Reply
 from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Shared, Stats, Url
 from connector.ledger._postgres_database import SCHEMA, Database, is_lost
 from connector.ledger._postgres_lease import Lease
-from connector.ledger._postgres_shared import DatabaseSpending, DatabaseTime
+from connector.ledger._postgres_shared import DatabaseSpending, DatabaseText, DatabaseTime
 from connector.ledger._reply_format import decoded, encoded
 
 T = TypeVar("T")
@@ -114,6 +114,7 @@ class PostgresLedger:
         self.holder = random.SystemRandom().getrandbits(63)
         self.lease: Lease | None = None
         self._spending: DatabaseSpending | None = None
+        self._texts: list[DatabaseText] = []
         self._claimed: set[bytes] = set()
         self._released: list[bytes] = []
         self._patience = _OPENING
@@ -134,6 +135,16 @@ class PostgresLedger:
         lease = self._act("read", self._keep_lease)
         shared = DatabaseTime(name, lease.wake)
         lease.when_woken.append(shared.take)
+        return shared
+
+    def text(self, name: str, change: Callable[[str, float, bool], str]) -> DatabaseText:
+        """See `connector.ledger.Shared.text`."""
+        lease = self._act("read", self._keep_lease)
+        shared = DatabaseText(name, change, lease.wake)
+        self._act("written", shared.change)
+        self._texts.append(shared)
+        lease.when_woken.append(shared.asked)
+        lease.at_beats.append(shared.change)
         return shared
 
     def spending(self, job: str) -> DatabaseSpending:
@@ -307,6 +318,8 @@ class PostgresLedger:
             with suppress(psycopg.Error):  # the lease ends by itself
                 if self.lease is not None and not self._db.closed:
                     self.lease.give_up(self._db)
+                    for text in self._texts:
+                        text.change(self._db, is_leaving=True)
             self._db.close()
 
     def __enter__(self) -> Self:

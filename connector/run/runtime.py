@@ -281,7 +281,7 @@ class Runtime:
         shared, config = self.ledger.shared, self.plan.config
         if shared is None:
             return
-        limits.share(lambda name: shared.time(f"{name}\n{config.identity}"))
+        limits.share(shared, config.identity, lambda: len(self.control.gauge.given))
         if self.budget.is_limited:
             self.budget.share(shared.spending(job_of(config)))
 

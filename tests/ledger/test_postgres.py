@@ -16,7 +16,7 @@ from connector.base.records import Reply
 from connector.config.config import Config
 from connector.ledger import Ledger, Url
 from connector.ledger._postgres_database import SCHEMA, VERSION, Database
-from connector.ledger._postgres_shared import DatabaseTime
+from connector.ledger._postgres_shared import DatabaseText, DatabaseTime
 from connector.ledger.postgres import PostgresLedger
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
@@ -54,6 +54,12 @@ def opened(database: Base) -> Iterator[Callable[[], PostgresLedger]]:
     yield another
     for run in runs:
         run.close()
+
+
+def changed(database: Base, text: DatabaseText) -> None:
+    with Database(Url(database.url)).connect() as db:
+        for _ in range(20):
+            text.change(db)
 
 
 def expire(database: Base) -> None:
@@ -308,6 +314,45 @@ def test_what_one_run_has_found_out_of_a_request_the_others_know(
             each.ask(0.1)
             each.take(db)
     assert other.known == 0.25
+
+
+def test_a_text_is_changed_by_one_run_after_the_other_and_by_one_that_ends_too(
+    opened: Callable[[], PostgresLedger], database: Base
+) -> None:
+    ended: list[str] = []
+
+    def change_of(name: str) -> Callable[[str, float, bool], str]:
+        def change(text: str, at: float, is_leaving: bool) -> str:
+            assert at > 1.7e9, "by the clock of the database"
+            if is_leaving:
+                ended.append(name)
+            return text + name
+
+        return change
+
+    runs = {name: opened() for name in "abc"}
+    texts = [run.text("learned", change_of(name)) for name, run in runs.items()]
+    threads = [threading.Thread(target=changed, args=(database, text)) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for run in runs.values():
+        run.close()
+    assert ended == ["a", "b", "c"]
+    (text,) = database.run(f"SELECT text FROM {SCHEMA}.shared WHERE name = 'learned'")[0]
+    assert all(text.count(name) >= 22 for name in "abc"), "none is lost; the thread of a run may have added some"
+
+
+def test_a_ledger_of_an_older_version_gets_the_tables_that_it_lacks(database: Base) -> None:
+    with PostgresLedger(Url(database.url)) as ledger:
+        ledger.put([(KEYS[0], REPLY)])
+    database.run(f"DROP TABLE {SCHEMA}.shared")
+    database.run(f"UPDATE {SCHEMA}.format SET version = 1")
+    with PostgresLedger(Url(database.url)) as ledger:
+        assert ledger.get(KEYS[:1])
+        ledger.text("learned", lambda text, _at, _is_leaving: text + "x")
+    assert database.run(f"SELECT version FROM {SCHEMA}.format") == [(VERSION,)]
 
 
 def test_what_the_runs_of_a_job_spend_is_added_up_and_each_reply_counts_once(

@@ -1,0 +1,336 @@
+"""What several runs learn of one endpoint together, as one run would, and how they divide it.
+
+What is known is a text that the runs change one after the other: each brings what its calls have come to since the last
+time, and takes away its part. Between two times it acts on what it knows, and on its own calls at once. A number of
+calls at a time is divided by need: what a run holds or has in flight, no other gets. A rate is handed out as moments at
+which a call may start.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from connector.calls.learned_rate import LearnedRate
+from connector.calls.learner import Begun, Learner
+from connector.ledger import SharedText
+
+_GONE: Final = 8.0  # seconds after which a run that has told nothing counts no more
+_NEWS: Final = (0.02, 0.005)  # seconds between two exchanges, at least, and for each run, where there is something new
+_NO_NEWS: Final = (0.1, 0.02)  # and where there is not, but something to divide
+_AHEAD: Final = 0.1  # seconds of the rate that all runs together take ahead of time
+_LATE: Final = 0.05  # seconds by which a moment may be used late
+_SOON: Final = 0.02  # seconds after which to look again whether there is a moment to start at
+_HEARD: Final = 0.5  # seconds since a run was heard of, within which it may still use all that it holds
+_TURN: Final = 1.0  # seconds after which the next run is the first where there is not enough for all
+_APART: Final = 1e-6  # seconds between two calls, at least, so that they have an order
+
+Change = Callable[[str, float, bool], str]
+"""Returns the new text for an old one, given the time, and whether this run leaves."""
+
+Event = Callable[[Learner, float, int], object]
+"""What has happened to a call; told to whoever learns, with the time and the calls that are in flight elsewhere."""
+
+
+class Member(NamedTuple):
+    """A run, as the others know it: when it told something last, and how many calls.
+
+    Attributes:
+        most: It may have in flight.
+        in_flight: It has.
+        held: It may have in flight at the moment.
+        wanted: It would have if it could.
+    """
+
+    seen: float
+    most: int
+    in_flight: int
+    held: int
+    wanted: int
+
+
+class SharedLearner:
+    """See `Learner`. The methods of the deciding thread are the same; another one exchanges what is known.
+
+    Args:
+        most: Calls that this run may have in flight.
+        now: Monotonic seconds, the same as those that the methods are given.
+
+    Attributes:
+        paused_by: See `Learner`.
+    """
+
+    def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._now = now
+        self._id = secrets.token_hex(8)
+        self._lock = threading.Lock()
+        self._learner = Learner(most)  # as of the last exchange, and what this run has seen since
+        self._events: list[Event] = []
+        self._ahead = 0.0  # seconds by which the clock of the database is ahead of this one
+        self._elsewhere = 0  # calls that the others had in flight
+        self._limit = self._held = most  # what all may have in flight, and this run's part of it
+        self._asked_for = most  # what this run has told that it wants
+        self._peak = 0  # calls in flight at a time since then
+        self._given: deque[float] = deque()  # moments at which a call may start, as the other thread has got them
+        self._moments: deque[float] = deque()  # those that are this thread's
+        self._used = 0  # moments since the last exchange
+        self._is_starved = False  # whether one has been missed since then
+        self._enough = 1  # half of what was given last: where fewer are left, more are asked for
+        self._number = 0.0
+        self._exchanged = -math.inf
+        self._is_asked = False
+        self._is_news = False  # whether there is something to tell or to ask for
+        self._runs = 1
+
+    def join(self, text: Callable[[Change], SharedText], in_flight: Callable[[], int]) -> None:
+        """Begins to learn with the others, also again.
+
+        Args:
+            text: Returns what is known of the endpoint, once it has been changed for the first time.
+            in_flight: Returns how many calls this run has in flight.
+        """
+        self._in_flight = in_flight
+        self._is_asked = False
+        self._text = text(self.exchange)
+
+    @property
+    def limit(self) -> int:
+        """Calls that this run may have in flight."""
+        learner = self._learner
+        if self._runs == 1:
+            return min(self._most, learner.limit)
+        fall = self._limit - learner.limit  # that this run has caused since: so it makes room first
+        return self._held if fall <= 0 else max(self._held - fall, min(1, self._held))
+
+    @property
+    def rate(self) -> LearnedRate | None:
+        """See `Learner.rate`."""
+        return self._learner.rate
+
+    @property
+    def is_closed(self) -> bool:
+        """See `Learner.is_closed`."""
+        return self._learner.is_closed
+
+    @property
+    def paused_by(self) -> str:
+        """See `Learner.paused_by`."""
+        return self._learner.paused_by
+
+    def room(self, now: float) -> int:
+        """See `Learner.room`."""
+        learner = self._learner
+        if learner.may_try(now + self._ahead):
+            return self._most
+        if self._is_news:
+            self._ask(now)
+        elif self._runs > 1 and (learner.is_limited or learner.rate is not None):
+            self._ask(now, is_news=False)
+        return self.limit
+
+    def delay(self, now: float) -> float:
+        """See `Learner.delay`."""
+        learner, at = self._learner, now + self._ahead
+        if learner.rate is None:
+            return learner.delay(at)
+        pause = learner.pause_left(at)
+        self._receive(at)
+        if self._moments:
+            return max(pause, self._moments[0] - at)
+        closed = learner.rate.delay(at) if learner.rate.is_closed else 0.0
+        if max(closed, pause) <= 0:
+            self._is_starved = True
+            self._ask(now)
+        return max(closed, pause, _SOON)
+
+    def pause_left(self, now: float) -> float:
+        """See `Learner.pause_left`."""
+        return self._learner.pause_left(now + self._ahead)
+
+    def started(self, now: float, others: int) -> Begun:
+        """See `Learner.started`."""
+        learner, at = self._learner, now + self._ahead
+        self._peak = max(self._peak, others + 1)
+        if learner.rate is not None and self._moments:
+            self._used += 1
+            if len(self._moments) <= self._enough:
+                self._ask(now)
+            return Begun(learner.epoch, self._moments.popleft(), at, others + self._elsewhere)
+        is_tried = learner.rate is None and learner.is_closed and others >= self.limit
+        self._number = max(at, self._number + _APART)
+        call = Begun(learner.epoch, self._number, at, others + self._elsewhere, is_tried)
+        self._note(lambda learner, _now, _elsewhere: learner.begun(call))
+        if is_tried or (self._peak >= self._held and self._asked_for < self._most):
+            self._ask(now)
+        return call
+
+    def answered(self) -> None:
+        """See `Learner.answered`."""
+        self._note(_answered)
+
+    def timed_out(self) -> None:
+        """See `Learner.timed_out`."""
+        self._note(_timed_out)
+
+    def refused(self, now: float, call: Begun, in_flight: int, wait: float | None) -> None:
+        """See `Learner.refused`."""
+        self._note(lambda learner, at, elsewhere: learner.refused(at, call, in_flight + elsewhere, wait), now)
+        self._ask(now)
+
+    def pause(self, until: float, reason: str) -> None:
+        """See `Learner.pause`."""
+        at = until + self._ahead
+        if at > self._learner.paused_until:
+            self._note(lambda learner, _now, _elsewhere: learner.pause(at, reason))
+            self._ask(self._now())
+
+    def exchange(self, text: str, at: float, is_leaving: bool) -> str:
+        """Brings what this run has seen into what is known, and takes this run's part. Called from another thread.
+
+        Args:
+            text: What is known; empty where nothing is.
+            at: Seconds, by a clock that all runs see.
+            is_leaving: Whether this run ends.
+        """
+        now = self._now()
+        with self._lock:
+            events, self._events = self._events, []
+            used, self._used = self._used, 0
+            peak, self._peak = self._peak, 0
+            is_starved, self._is_starved = self._is_starved, False
+            self._is_asked = self._is_news = False
+            learner, members = self._read(text, at)
+        others = [member for name, member in members.items() if name != self._id]
+        elsewhere = sum(member.in_flight for member in others)
+        learner.resize(sum((member.most for member in others), 0 if is_leaving and others else self._most))
+        for event in events:
+            event(learner, at, elsewhere)
+        in_flight = self._in_flight() if self._id in members else self._most  # what it will soon have
+        wanted = self._wanted(max(peak, in_flight))
+        members[self._id] = Member(at, self._most, in_flight, 0, wanted)
+        fair, held = _part(learner, members, self._id, at)
+        members[self._id] = members[self._id]._replace(held=held)
+        moments = []
+        if is_leaving:
+            del members[self._id]
+        elif learner.rate is not None:
+            moments = self._taken(learner, learner.rate, at, 2 * used + is_starved, len(members))
+        with self._lock:
+            written = json.dumps({"learner": learner.written(), "members": members})
+            for event in self._events:
+                event(learner, at, elsewhere)
+            self._learner, self._elsewhere, self._runs = learner, elsewhere, 1 + len(others)
+            self._limit, self._held, self._asked_for = learner.limit, held, wanted
+            self._ahead, self._exchanged = at - now, now
+            self._is_news |= held < fair
+            self._given.extend(moments)
+            self._enough = len(moments) // 2
+        return written
+
+    def _read(self, text: str, at: float) -> tuple[Learner, dict[str, Member]]:
+        """Returns what is known, and who is there; what this run knows where nobody else is, or none can be read."""
+        try:
+            known = json.loads(text)
+            members = {name: Member(*member) for name, member in known["members"].items()}
+            members = {name: member for name, member in members.items() if at - member.seen < _GONE}
+            if members:
+                return Learner.read(known["learner"]), members
+        except (ValueError, TypeError, KeyError, AttributeError):
+            pass
+        return Learner.read(json.loads(json.dumps(self._learner.written()))), {}
+
+    def _wanted(self, peak: int) -> int:
+        """Returns how many calls this run would have in flight: more than it may, where it had as many as that."""
+        return self._most if peak >= max(1, self._held) else min(self._most, peak + peak // 8 + 1)
+
+    def _taken(self, learner: Learner, rate: LearnedRate, at: float, wanted: int, runs: int) -> list[float]:
+        """Takes moments at which calls may start: as many as are wanted soon; while nothing is admitted, one."""
+        left = len(self._moments) + len(self._given)
+        if learner.pause_left(at) > 0 or (rate.is_closed and (left or rate.delay(at) > 0)):
+            return []
+        most = 1 if rate.is_closed else math.ceil(rate.per_second * _AHEAD / runs)
+        return [_moment(learner, rate, at) for _ in range(min(wanted, most) - left)]
+
+    def _note(self, event: Event, now: float = 0.0) -> None:
+        with self._lock:
+            event(self._learner, now + self._ahead, self._elsewhere)
+            self._events.append(event)
+
+    def _receive(self, at: float) -> None:
+        """Takes the moments that were given, and lets those go that no longer count, or were not used in time."""
+        while self._given:
+            self._moments.append(self._given.popleft())
+        rate = self._learner.rate
+        while self._moments and (rate is None or not rate.counts(self._moments[0])):
+            self._moments.popleft()
+        while self._moments and self._moments[0] < at - _LATE:
+            moment = self._moments.popleft()
+            self._note(partial(_returned, moment))
+
+    def _ask(self, now: float, *, is_news: bool = True) -> None:
+        """Asks for an exchange, unless the last one was not long ago: then what is new is told later."""
+        least, each = _NEWS if is_news else _NO_NEWS
+        if now - self._exchanged < max(least, each * self._runs):
+            self._is_news |= is_news
+        elif not self._is_asked:
+            self._is_asked = True
+            self._text.ask()
+
+
+def divided(total: int, wanted: Sequence[int], turn: int = 0) -> list[int]:
+    """Returns how a number is divided by need: nobody gets more than wanted, and less only where nobody gets more.
+
+    Where it does not divide evenly, some get one more; `turn` changes who.
+    """
+    parts = [0] * len(wanted)
+    order = sorted(range(len(wanted)), key=lambda place: (wanted[place], (place + turn) % len(wanted)))
+    for done, place in enumerate(order):
+        parts[place] = min(wanted[place], total // (len(wanted) - done))
+        total -= parts[place]
+    return parts
+
+
+def _part(learner: Learner, members: dict[str, Member], name: str, at: float) -> tuple[int, int]:
+    """Returns what would be a run's part of the calls at a time, and what of it is free now."""
+    if not learner.is_limited:
+        return members[name].most, members[name].most
+    names = sorted(members)
+    turn = int(at / _TURN) if learner.limit < len(names) else 0
+    fair = dict(zip(names, divided(learner.limit, [members[each].wanted for each in names], turn), strict=True))
+    free = learner.limit
+    for each, member in members.items():
+        if each != name:  # one that was not heard of for a while will hear what its part is
+            held = member.held if at - member.seen < _HEARD else min(member.held, fair[each])
+            free -= max(held, member.in_flight)
+    if learner.is_refusing:
+        free = min(free, max(1, members[name].in_flight))  # nobody gets more than it has
+    return fair[name], max(0, min(fair[name], free))
+
+
+def _moment(learner: Learner, rate: LearnedRate, at: float) -> float:
+    """Takes the next moment at which a call may start."""
+    moment = max(at + max(0.0, rate.delay(at)), learner.number + _APART)
+    learner.number = moment
+    rate.reserved(moment)
+    return moment
+
+
+def _answered(learner: Learner, _now: float, _elsewhere: int) -> None:
+    learner.answered()
+
+
+def _timed_out(learner: Learner, _now: float, _elsewhere: int) -> None:
+    learner.timed_out()
+
+
+def _returned(moment: float, learner: Learner, _now: float, _elsewhere: int) -> None:
+    if learner.rate is not None:
+        learner.rate.returned(moment)
