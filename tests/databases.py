@@ -13,11 +13,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
@@ -81,6 +83,33 @@ def base(kind: str, folder: Path) -> Base:
     server = {"postgresql": _postgresql, "mariadb": _mariadb}[kind]()
     server.run(f"CREATE DATABASE {name}")
     return Base(kind, server.url.rpartition("/")[0] + f"/{name}")
+
+
+@contextmanager
+def pooler(database: Base, mode: str, connections: int) -> Iterator[str]:
+    """Starts PgBouncer before a PostgreSQL database, and yields its URL. Skips the test where it is not installed."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    folder, port = _folder("postgres"), _free_port()
+    url = urlsplit(database.url)
+    name = url.path.lstrip("/")
+    Path(folder, "settings").write_text(
+        f"[databases]\n{name} = host=127.0.0.1 port={url.port} dbname={name} user={url.username}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = {mode}\n"
+        f"default_pool_size = {connections}\nunix_socket_dir =\n"
+    )
+    with Path(folder, "log").open("wb") as log:
+        command = [*_as_user("postgres"), program, f"{folder}/settings"]
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+    pooled = Base("postgresql", f"postgresql://{url.username}@127.0.0.1:{port}/{name}")
+    try:
+        _until(lambda: pooled.run("SELECT 1"), process, Path(folder, "log"))
+        yield pooled.url
+    finally:
+        process.terminate()
+        process.wait()
+        _run("postgres", "rm", "-rf", folder)
 
 
 @cache

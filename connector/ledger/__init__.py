@@ -171,8 +171,11 @@ class Ledger(Protocol):
             StorageError: The ledger cannot be read; a `DamageError` where it is damaged.
         """
 
-    def claim(self, keys: Sequence[bytes]) -> Found:
+    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """Looks up requests that this run is about to make, and claims those that nobody has a reply to.
+
+        With `anew` it claims those that have a reply, too: they are to be made again. While another run has claimed
+        them so, they are held, and their replies known.
 
         A claim ends with the reply that is put, with `release` or `close`, or within seconds once its run is gone. To
         claim again what this run has claimed already is no error. Raises as `get` and `put` do.

@@ -31,14 +31,17 @@ _DEFAULTS: Final = {
 }
 """What holds where the URL says nothing else: a server that is gone without a word is noticed within half a minute."""
 
-_SESSION: Final = """
-    SELECT set_config(name, value, false) FROM (VALUES
+_SETTINGS: Final = """
+    SELECT set_config(name, value, true) FROM (VALUES
       ('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
                                   ELSE current_setting('synchronous_commit') END),
       ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')
     ) AS setting (name, value)
 """
-"""A reply is on disk once it is committed; and each look-up goes by key, also while the tables are still small."""
+"""A reply is on disk once it is committed; and each look-up goes by key, also while the tables are still small.
+
+They hold for one transaction: behind a pooler, the next one may go over another connection, and this one be another's.
+"""
 
 _TABLES: Final = (
     f"""
@@ -111,11 +114,20 @@ class Database:
         """Opens a connection, each statement of which is a transaction of its own. Raises what psycopg does."""
         db = psycopg.connect(self._conninfo, autocommit=True)
         try:
-            db.execute(_SESSION)
+            pid = db.execute("SELECT pg_backend_pid()").fetchone()
+            if pid != (db.info.backend_pid,):  # a pooler lies between, and may keep no prepared statements
+                db.prepare_threshold = None
         except BaseException:
             db.close()
             raise
         return db
+
+    @contextmanager
+    def sending(self, db: psycopg.Connection[Any]) -> Iterator[None]:
+        """Sends what is asked inside in one round trip, as one transaction with the settings of a ledger."""
+        with db.pipeline():
+            db.execute(_SETTINGS)
+            yield
 
     def prepare(self, db: psycopg.Connection[Any]) -> None:
         """Makes the tables that are lacking, also where an older version has made the others.
@@ -126,15 +138,11 @@ class Database:
             StorageError: They come from a newer version.
         """
         if self._version(db) < VERSION:
-            db.execute(
-                "SELECT pg_advisory_lock(%s)", [_LOCK]
-            )  # before the transaction, or it would not see the others'
-            try:
+            with db.transaction():
+                db.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # so as to see what was made meanwhile
+                db.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 if self._version(db) < VERSION:
                     self._make(db)
-            finally:
-                if not db.closed:
-                    db.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
         version = self._version(db)
         if version > VERSION:
             raise StorageError(f"the ledger was written by a newer version of this program (format {version})")
@@ -163,11 +171,10 @@ class Database:
             raise self.problem(what, error) from None
 
     def _make(self, db: psycopg.Connection[Any]) -> None:
-        with db.transaction():
-            if db.execute("SELECT to_regnamespace(%s)", [SCHEMA]).fetchone() == (None,):
-                db.execute(f"CREATE SCHEMA {SCHEMA}")
-            for statement in _TABLES:
-                db.execute(statement)
+        if db.execute("SELECT to_regnamespace(%s)", [SCHEMA]).fetchone() == (None,):
+            db.execute(f"CREATE SCHEMA {SCHEMA}")
+        for statement in _TABLES:
+            db.execute(statement)
 
     def _version(self, db: psycopg.Connection[Any]) -> int:
         if db.execute("SELECT to_regclass(%s)", [f"{SCHEMA}.format"]).fetchone() == (None,):

@@ -104,8 +104,9 @@ class DirectoryLedger:
             found |= self._found([key for key in keys if key not in found])[0]
         return found
 
-    def claim(self, keys: Sequence[bytes]) -> Found:
+    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`. What other runs have stored is looked for now and then."""
+        del anew
         if self._monotonic() - self._looked > _LOOK:
             self._look()
         known = self.get(keys)

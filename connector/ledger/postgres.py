@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
@@ -46,7 +47,7 @@ _CLAIM: Final = f"""
     WITH alive AS (SELECT id FROM {SCHEMA}.holder WHERE id = %(holder)s FOR KEY SHARE)
     INSERT INTO {SCHEMA}.claim (key, holder)
     SELECT key, id FROM alive CROSS JOIN unnest(%(keys)s) AS asked (key)
-    WHERE NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
+    WHERE %(anew)s OR NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - a name from above
 """Nothing is claimed without a lease that the others can see end: nobody would ever free it."""
@@ -104,7 +105,7 @@ class PostgresLedger:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.path: Location = url
-        self.was_set_aside = None
+        self.was_set_aside: Path | None = None
         self.commit_seconds = COMMIT_SECONDS
         self._waiting = waiting
         self._now = now
@@ -161,18 +162,19 @@ class PostgresLedger:
             return {}
 
         def got(db: psycopg.Connection[Any]) -> dict[bytes, Reply]:
-            rows = db.execute(_GET, [list(keys)], binary=True).fetchall()
+            with self._database.sending(db):
+                rows = db.execute(_GET, [list(keys)], binary=True).fetchall()
             return {row[0]: self._decoded(row) for row in rows}
 
         return self._act("read", got)
 
-    def claim(self, keys: Sequence[bytes]) -> Found:
+    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`: two statements, one round trip."""
         if not keys:
             return Found({})
         again = set(keys)
         wanted = sorted(again)  # sorted, or two runs might wait for each other
-        asked = {"keys": wanted, "holder": self.holder}
+        asked = {"keys": wanted, "holder": self.holder, "anew": anew}
         self._released = [key for key in self._released if key not in again]  # they have not left yet, and must not
 
         def claimed(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
@@ -185,13 +187,14 @@ class PostgresLedger:
         rows = self._act("read", claimed)
         known = {row[0]: self._decoded(row) for row in rows if row[1] is not None}
         mine = {row[0] for row in rows if row[6] == self.holder}
-        if any(
-            _THREADS.get(row[6]) == threading.get_ident() for row in rows if row[1] is None and row[6] != self.holder
-        ):
+        waited_for = {row[6] for row in rows if row[6] != self.holder and (anew or row[1] is None)}
+        if any(_THREADS.get(holder) == threading.get_ident() for holder in waited_for):
             raise ConfigError(_OWN.format(self.path))
-        self._released += mine & known.keys()  # a reply came while the claim was made
-        self._claimed |= mine - known.keys()
-        return Found(known, frozenset(wanted) - mine - known.keys())
+        done = frozenset() if anew else mine & known.keys() - self._claimed  # a reply came while the claim was made
+        self._released += done
+        self._claimed |= mine - done
+        held = {row[0] for row in rows if row[6] not in (None, self.holder)}
+        return Found(known, frozenset(held | (again - mine - known.keys())))
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`. They leave with whatever is asked next."""
@@ -288,7 +291,12 @@ class PostgresLedger:
             INSERT INTO {SCHEMA}.job (name, data) VALUES (%s, %s)
             ON CONFLICT (name) DO UPDATE SET data = excluded.data
         """  # noqa: S608 - a name from above
-        self._act("written", lambda db: db.execute(statement, [name, data]))
+
+        def kept(db: psycopg.Connection[Any]) -> None:
+            with self._database.sending(db):
+                db.execute(statement, [name, data])
+
+        self._act("written", kept)
 
     def forget_job(self, name: str) -> None:
         """See `connector.ledger.Ledger.forget_job`."""
@@ -351,7 +359,7 @@ class PostgresLedger:
     def _sending(self, db: psycopg.Connection[Any]) -> Iterator[None]:
         """Sends what is asked inside in one round trip, with what was released and spent since the last one."""
         counted = None
-        with db.pipeline():
+        with self._database.sending(db):
             yield
             if self._released:
                 db.execute(_RELEASE, [sorted(self._released), self.holder])

@@ -74,8 +74,9 @@ class SqliteLedger:
             rows = chain(self._rows("reply", "id", ids), self._rows("place JOIN reply USING (id)", "mark", placed))
             return {row[0]: decoded(row) for row in rows if row[0] in wanted}
 
-    def claim(self, keys: Sequence[bytes]) -> Found:
+    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`. The file belongs to one run, so no other has a call in flight."""
+        del anew
         return Found(self.get(keys))
 
     def release(self, keys: Iterable[bytes]) -> None:

@@ -71,9 +71,9 @@ class Remembering:
         found = self._own.get(keys)
         return found | self._more([key for key in keys if key not in found])
 
-    def claim(self, keys: Sequence[bytes]) -> Found:
+    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`."""
-        known, held = self._own.claim(keys)
+        known, held = self._own.claim(keys, anew=anew)
         more = self._more([key for key in keys if key not in known and key not in held])
         return Found(known | more, held)
 

@@ -164,6 +164,7 @@ class _LookUp:
         self._budget = budget
         self._retry_failed = retry_failed
         self._asked_again: set[bytes] = set()
+        self._failed: dict[bytes, Reply] = {}  # replies to calls that another run makes again
         self.packer = Packer(plan_of)
         self.elsewhere = Elsewhere(control.clock.monotonic)
 
@@ -172,16 +173,21 @@ class _LookUp:
         found = self._ledger.claim([call.key for call in calls])
         parked = self._in_flight.parked(calls)
         to_make: list[Call] = []
+        failed: list[Call] = []
         for call in calls:
             if self._in_flight.join(call, parked):
                 continue
             if call.key in found.known and self._is_answered(call, found.known[call.key], ready):
                 continue
             self._in_flight.add(call)
-            if call.key in found.held:
+            if call.key in found.known:
+                failed.append(call)
+            elif call.key in found.held:
                 self.elsewhere.add(call)
             else:
                 to_make.append(call)
+        if failed:
+            to_make += self._again(failed, found.known, ready)
         if ready:
             yield ready
         if to_make and (spent := self._budget.reached()) is not None:
@@ -189,6 +195,27 @@ class _LookUp:
             return
         for call in to_make:
             yield from self.packer.add(call)
+
+    def _again(self, failed: list[Call], known: dict[bytes, Reply], ready: Ready) -> list[Call]:
+        """Returns the calls that are this run's to make again, of those that have failed.
+
+        Where another run is about to, or just has, its reply counts.
+        """
+        to_make = []
+        found = self._ledger.claim([call.key for call in failed], anew=True)
+        for call in failed:
+            if call.key in found.held:
+                self._failed[call.key] = known[call.key]
+                self.elsewhere.add(call)
+                continue
+            self._asked_again.add(call.key)
+            if found.known[call.key] == known[call.key]:
+                to_make.append(call)
+            else:
+                self._in_flight.remove(call)
+                self._is_answered(call, found.known[call.key], ready)
+                self._ledger.release([call.key])
+        return to_make
 
     def again(self) -> Iterator[Call | Ready | Idle]:
         """Does the same, when it is time, for the calls that other runs had in flight, and lets the engine go on."""
@@ -209,8 +236,8 @@ class _LookUp:
         outcomes = [self._plan_of(record).outcomes.of(record, reply, call.key) for record in call.records]
         first = outcomes[0]
         self._budget.recall(first)
-        if first.status is not Status.SUCCESS and self._retry_failed and call.key not in self._asked_again:
-            self._asked_again.add(call.key)
+        is_new = call.key in self._asked_again or self._failed.get(call.key, reply) != reply
+        if first.status is not Status.SUCCESS and self._retry_failed and not is_new:
             return False
         if first.status is Status.SUCCESS:
             self._control.breaker.judged(first)

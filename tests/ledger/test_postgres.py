@@ -12,7 +12,7 @@ import pytest
 
 from connector import ledger as ledgers
 from connector.base.errors import ConfigError, StorageError
-from connector.base.records import Reply
+from connector.base.records import Reply, Status
 from connector.config.config import Config
 from connector.ledger import Ledger, Url
 from connector.ledger._postgres_database import SCHEMA, VERSION, Database
@@ -20,7 +20,9 @@ from connector.ledger._postgres_shared import DatabaseText, DatabaseTime
 from connector.ledger.postgres import PostgresLedger
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
-from tests.databases import Base, base
+from tests.databases import Base, base, pooler
+from tests.run.test_pipeline import answered, outcomes, records, refused
+from tests.run.test_pipeline import run as pipeline_run
 
 REPLY = Reply(200, {"text": "a"}, {}, 12, 1)
 KEYS = [bytes([number]) * 16 for number in range(1, 100)]
@@ -154,6 +156,56 @@ def test_a_reply_that_comes_while_another_run_claims_is_found(
     assert database.run(f"SELECT * FROM {SCHEMA}.claim") == []
 
 
+def test_what_is_to_be_called_again_is_called_by_one_run_and_the_others_take_its_reply(database: Base) -> None:
+    rows = records(["odd", "even", "odd", "first"])
+    with PostgresLedger(Url(database.url)) as ledger:
+        pipeline_run(rows, refused, ledger)
+    begun, go_on, calls = threading.Event(), threading.Event(), []
+
+    def answer(body: bytes) -> Reply:
+        calls.append(body)
+        begun.set()
+        assert go_on.wait(60)
+        reply = refused(body) if b'"odd' in body else answered(body)
+        return reply._replace(latency_ms=7)  # it is another one than that which is stored
+
+    found: dict[int, list[Status]] = {}
+
+    def again(number: int) -> None:
+        with PostgresLedger(Url(database.url)) as ledger:
+            results = outcomes(pipeline_run(rows, answer, ledger, retry_failed=True))
+            found[number] = [outcome.status for outcome in results]
+
+    threads = [threading.Thread(target=again, args=(number,)) for number in range(2)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    with PostgresLedger(Url(database.url)) as ledger:
+        while len(database.run(f"SELECT FROM {SCHEMA}.holder")) < 2:
+            ledger.rest()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 3
+    assert found[0] == found[1]
+    assert sorted(found[0]) == [Status.ERROR, Status.ERROR, Status.SUCCESS, Status.SUCCESS]
+
+
+def test_a_call_that_another_run_was_to_make_again_is_free_once_that_is_gone(
+    opened: Callable[[], PostgresLedger],
+) -> None:
+    gone, left = opened(), opened()
+    gone.put([(KEYS[0], REPLY)])
+    assert not gone.claim(KEYS[:1], anew=True).held
+    found = left.claim(KEYS[:1], anew=True)
+    assert (set(found.known), set(found.held)) == ({KEYS[0]}, {KEYS[0]})
+    assert set(gone.claim(KEYS[:1]).known) == {KEYS[0]}, "to look it up meanwhile gives nothing up"
+    gone.rest()
+    assert left.claim(KEYS[:1], anew=True).held
+    gone.close()
+    assert not left.claim(KEYS[:1], anew=True).held
+
+
 def test_a_lost_connection_is_made_anew_and_nothing_is_lost(database: Base) -> None:
     told: list[str] = []
     with PostgresLedger(Url(database.url), waiting=told.append, sleep=lambda _: None) as ledger:
@@ -232,6 +284,27 @@ def test_a_run_that_cannot_begin_gives_its_lease_up(database: Base) -> None:
     assert "ledger lease" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_a_pooler_may_lie_between(database: Base, mode: str) -> None:
+    """Three connections serve two runs of two each; in transaction mode, no two transactions need share one."""
+    with pooler(database, mode, connections=3 if mode == "transaction" else 8) as url:
+        runs = [PostgresLedger(Url(url)) for _ in range(2)]
+        times = [run.time("requests") for run in runs]
+        for number, run in enumerate(runs * 10):
+            keys = KEYS[4 * number : 4 * number + 4]
+            run.text(f"text {number}", lambda text, _at, _is_leaving: text + "x")
+            assert not run.claim(keys).held
+            run.put((key, REPLY) for key in keys)
+            assert set(run.get(keys)) == set(keys)
+        for each in times:
+            each.ask(1.0)
+            while each.is_asked:
+                runs[0].rest()
+        assert len(list(runs[0].entries())) == 80
+        for run in runs:
+            run.close()
+
+
 def test_several_runs_may_make_the_tables_at_once(database: Base) -> None:
     threads = [threading.Thread(target=lambda: PostgresLedger(Url(database.url)).close()) for _ in range(8)]
     for thread in threads:
@@ -280,11 +353,18 @@ def test_no_part_of_a_password_is_told_whatever_is_in_it(password: str) -> None:
     assert not [part for part in ("alpha-1", "beta-22", "gamma-3") if part in words]
 
 
-def test_a_connection_sees_to_it_that_a_commit_is_on_disk(database: Base) -> None:
+def test_what_is_sent_is_on_disk_once_it_is_committed_and_no_other_user_of_the_connection_feels_it(
+    database: Base,
+) -> None:
     database.run("ALTER ROLE postgres SET synchronous_commit = off")
+    ledger = Database(Url(database.url))
     try:
-        with Database(Url(database.url)).connect() as db:
-            assert db.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        with ledger.connect() as db:
+            with ledger.sending(db):
+                shown = db.execute("SHOW synchronous_commit").fetchone()
+            assert shown == ("on",)
+            assert db.execute("SHOW synchronous_commit").fetchone() == ("off",)
+            assert db.execute("SHOW enable_seqscan").fetchone() == ("on",)
     finally:
         database.run("ALTER ROLE postgres RESET synchronous_commit")
 

@@ -35,6 +35,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Call, Control, Done, Gauge, threads
+from connector.ledger import Ledger
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item, Result
@@ -79,7 +80,7 @@ def records(texts: Iterable[object]) -> list[Record]:
 def run(
     items: Iterable[Item],
     send: Send = answered,
-    ledger: SqliteLedger | None = None,
+    ledger: Ledger | None = None,
     *,
     steered: Control | None = None,
     **options: Any,
