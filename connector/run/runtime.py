@@ -125,14 +125,20 @@ def _warn_once(message: str, *hosts: str | None) -> None:
     _LOG.warning(message, *hosts)
 
 
-def _patience(stop: Stop) -> Callable[[str], None]:
-    """Returns what to do while the ledger is waited for: warn of each reason once, until a stop is asked for."""
-    told = ""
+def patience(control: engines.Control) -> Callable[[str], None]:
+    """Returns what to do while the ledger is waited for: warn of each reason once, until a stop is asked for.
+
+    Once calls were made, replies may wait to be stored: then it is waited for as long as for calls in flight.
+    """
+    told, asked = "", 0.0
 
     def waiting(why: str) -> None:
-        nonlocal told
-        if stop.reason is not None:
-            raise stop.reason
+        nonlocal told, asked
+        if control.stop.reason is not None:
+            now = control.clock.monotonic()
+            asked = asked or now
+            if not control.gauge.calls or now - asked >= control.grace:
+                raise control.stop.reason
         if why != told:
             _LOG.warning("%s", why)
         told = why
@@ -265,7 +271,7 @@ class Runtime:
         self.control.stop.leaving = lambda: self._left(ledger)
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
-        self.ledger = remembering(_opened(ledger, waiting or _patience(self.control.stop)))
+        self.ledger = remembering(_opened(ledger, waiting or patience(self.control)))
         try:
             self._share(session.limits)
         except BaseException:

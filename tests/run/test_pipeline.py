@@ -40,6 +40,7 @@ from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
+from connector.run.runtime import patience
 
 PLAN = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}", prices=Prices(input=1e6)))
 Send = Callable[[bytes], Reply]
@@ -260,6 +261,23 @@ def test_a_row_that_fails_again_is_called_for_once_all_the_same(path: Path) -> N
     again = Endpoint(refused)
     run(rows, again, SqliteLedger(path), retry_failed=True, steered=control(1))
     assert list(again.calls.values()) == [1]
+
+
+def test_a_run_that_is_stopped_waits_for_its_ledger_as_long_as_for_calls_in_flight() -> None:
+    now = 100.0
+    steered = control()._replace(clock=Clock(monotonic=lambda: now), grace=30.0)
+    waiting = patience(steered)
+    waiting("it does not answer")
+    steered.stop.request(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        waiting("it does not answer")  # before the first call there is nothing to store
+    steered.gauge.calls = 1
+    waiting("it does not answer")
+    now += 29
+    waiting("it does not answer")
+    now += 1
+    with pytest.raises(KeyboardInterrupt):
+        waiting("it does not answer")
 
 
 def test_a_reply_is_stored_before_its_outcome_is_seen(path: Path) -> None:
