@@ -310,7 +310,9 @@ def _kind(type_: str, item: str | None, more: int) -> Kind:
     """Returns the kind of a type, which `more` tells the length of."""
     if item is not None:
         inner = _kind(item, None, -1)
-        return Kind("array", item=inner) if inner.name in kinds.SCALARS else kinds.OTHER
+        if inner.name in ("bytes", "vector"):
+            return kinds.OTHER
+        return Kind("array", item=inner if inner.name in kinds.SCALARS else kinds.TEXT)  # whose texts the server reads
     if type_ == "numeric":
         packed = more - 4
         return kinds.DECIMAL if more < 0 else Kind("decimal", (packed >> 16) - (packed & 0x7FF), packed & 0x7FF)

@@ -406,6 +406,18 @@ def test_no_trigger_runs_for_rows_that_are_there_when_a_column_becomes_wider(
     assert "its trigger changed would run for every row" in caplog.text
 
 
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_arrays_of_any_type_take_lists_of_its_texts(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.run("CREATE TYPE mood AS ENUM ('so so', 'good')")
+    place.run("CREATE TABLE reviews (d date[], m mood[], u uuid[], t timestamptz[])")
+    row = {"d": ["2024-01-01", None], "m": ["so so"], "u": [], "t": ["2024-01-01T10:00:00+02:00"]}
+    place.sync(row, {"m": ["worse"]})
+    told = [("{2024-01-01,NULL}", '{"so so"}', "{}", True)]
+    where = "t = ARRAY['2024-01-01 08:00Z'::timestamptz]"
+    assert place.run(f"SELECT d::text, m::text, u::text, {where} FROM reviews") == told
+    assert 'invalid input value for enum mood: "worse"' in caplog.text
+
+
 def test_a_column_of_doubles_becomes_exact_where_an_integer_needs_it(place: Place) -> None:
     place.sync({"n": 1, "v": 0.30000000000000004}, {"n": 2, "v": 1e300})
     place.sync({"n": 3, "v": BIG})
