@@ -90,7 +90,7 @@ class _Batches:
                 yield item
                 if item is IDLE:
                     lane.stored(now)
-            if lane.has_parts:
+            if lane.has_parts and control.stop.reason is None:  # else answers may be left that there was no time for
                 lane.finish()
                 control.gauge.in_flight = 0  # so that whoever takes the rows stores all of them at once
                 yield IDLE

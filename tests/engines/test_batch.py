@@ -616,6 +616,23 @@ def test_a_batch_that_the_endpoint_does_not_have_ends_the_run_until_it_is_given_
     assert (len(done), control.stop.reason, len(api.batches)) == (3, None, 2)
 
 
+def test_a_run_that_is_stopped_leaves_answers_that_there_is_no_time_to_judge_to_the_next_one() -> None:
+    class Stopping(LocalBatches):
+        def download(self, file: str, into: BinaryIO) -> None:
+            """See `BatchAPI.download`."""
+            super().download(file, into)
+            control.stop.request(StopHereError())
+
+    api = Stopping(lambda _: Reply(200, {}, {}))
+    control = Control(Limits(8), Backoff(), Breaker(), Stop(), Gauge(), grace=0.0)
+    calls = [Call(bytes([row]) * 16, b"%d" % row, [Record(row, {})]) for row in range(3)]
+    with SqliteLedger(None) as ledger:
+        needs = Needs(api, ledger, "http://x/v1", endpoints.load("chat"), Masker([]), TERMS)
+        for _ in load("batch", needs).run(iter(calls), lambda _: Reply(200, {}, {}), control):
+            pass
+        assert len(ledger.jobs()) == 2  # the part and its requests
+
+
 @pytest.mark.parametrize("is_the_job", [True, False])
 def test_what_other_runs_have_submitted_since_counts_for_the_budget_of_their_job(
     tmp_path: Path, *, is_the_job: bool
