@@ -329,7 +329,8 @@ def test_a_file_that_turns_out_damaged_later_stops_the_run_with_advice(path: Pat
         for start in range(0, 2000, 500):
             ledger.put([(key(number), REPLY) for number in range(start, start + 500)])
     content = path.read_bytes()
-    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    page = int.from_bytes(content[16:18])  # https://www.sqlite.org/fileformat.html, section 1.3
+    path.write_bytes(content[:page] + b"\xff" * (len(content) - page))
     with pytest.raises(StorageError, match=r"run\.ledger cannot be read .*is damaged"), SqliteLedger(path) as ledger:
         ledger.get([key(number) for number in range(2000)])
 
