@@ -212,8 +212,9 @@ def test_a_ledger_damaged_inside_stops_the_run_before_any_call_and_is_set_aside_
     assert run("enrich", source, "-o", output, *options(endpoint)).returncode == 0
     output.unlink()
     content = ledger.read_bytes()
-    page = len(content) // 2 // 4096 * 4096
-    ledger.write_bytes(content[:page] + b"\xff" * 4096 + content[page + 4096 :])
+    size = int.from_bytes(content[16:18])  # of a page: https://www.sqlite.org/fileformat.html, section 1.3
+    page = content.index(b'"choices"') // size * size  # of one that holds replies
+    ledger.write_bytes(content[:page] + b"\xff" * size + content[page + size :])
     stopped = run("enrich", source, "-o", output, *options(endpoint))
     assert (stopped.returncode, output.exists(), len(endpoint.journal.calls)) == (3, False, 200)
     assert f"is damaged and kept as {ledger}.corrupt" in stopped.stderr
@@ -261,8 +262,8 @@ def test_a_ledger_that_cannot_be_written_is_told_before_any_call(tmp_path: Path,
 
 
 def wide(path: Path, rows: int) -> Path:
-    """A table that is small as it stands, compressed, and 20 kB a row where it is not."""
-    columns = f"range AS id, 'row ' || range AS text, repeat('x', 20000) AS notes FROM range({rows})"
+    """A table that is small as it stands, compressed, and 60 kB a row where it is not."""
+    columns = f"range AS id, 'row ' || range AS text, repeat('x', 60000) AS notes FROM range({rows})"
     duckdb.execute(f"COPY (SELECT {columns}) TO '{path}' (COMPRESSION zstd)")
     return path
 
@@ -272,7 +273,7 @@ def test_a_disk_too_full_for_the_output_leaves_nothing_half_written_and_no_call_
 ) -> None:
     source, output = wide(tmp_path / "in.parquet", 150), tmp_path / "out.jsonl"
     line = enrich(source, output, endpoint)
-    full = on_a_small_disk(line, 2_000_000)
+    full = on_a_small_disk(line, 6_000_000)
     assert full.returncode == 3, full.stderr
     assert f"{tmp_path}: nothing more can be written there" in full.stderr
     assert "Traceback" not in full.stderr
