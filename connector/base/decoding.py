@@ -48,7 +48,6 @@ class Allowance:
 
     Attributes:
         taken: Bytes of memory so far, about. Brackets, colons and commas in texts count too, but are rare there.
-        most_framed: Bytes that a stream may have.
     """
 
     def __init__(self, most: int) -> None:

@@ -108,7 +108,8 @@ class Request(requests.PreparedRequest):
         return call
 
 
-_SEND: Final = HTTPAdapter.send
+_SEND: Final = HTTPAdapter.send if getattr(HTTPAdapter.send, "__globals__", None) is vars(requests.adapters) else None
+"""The `send` of `requests` itself; none where another one stands in its place already when this module is loaded."""
 
 
 class Adapter(HTTPAdapter):

@@ -138,10 +138,11 @@ class Pool(HTTPConnectionPool):
     def _get_conn(self, timeout: float | None = None) -> Connection:
         """Returns a connection that is open and silent, or a new one. urllib3's own way there takes four calls more."""
         del timeout  # nobody waits for one
-        if self.pool is None:
+        idle = self.pool  # which another thread may take away meanwhile
+        if idle is None:
             raise ClosedPoolError(self, "Pool is closed.")
         try:
-            conn: Connection | None = self.pool.get()
+            conn: Connection | None = idle.get()
         except Empty:
             conn = None
         if conn is None:  # as urllib3 fills the pool with

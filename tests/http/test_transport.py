@@ -9,6 +9,7 @@ import select
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import tracemalloc
 import zlib
@@ -1361,6 +1362,19 @@ def test_the_responses_library_can_stand_in_for_the_endpoint(transport: Transpor
     assert (response.status, response.headers["x-request-id"], response.read()) == (200, "r1", b'{"a": 1}')
     assert b"".join(transport.get("http://api.example/v1/models").chunks()) == b"[]"
     assert responses.calls[0].request.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_the_responses_library_can_stand_in_before_this_one_is_loaded() -> None:
+    """As in a test whose function alone is patched, where the first use loads what calls."""
+    program = """
+import responses
+with responses.RequestsMock() as endpoint:
+    endpoint.post("http://api.invalid/v1", body=b"of the test")
+    from connector.http.transport import Settings, Transport
+    print(Transport(Settings()).post("http://api.invalid/v1", b"{}").read())
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("b'of the test'\n", "")
 
 
 @responses.activate
