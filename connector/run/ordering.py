@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final
@@ -25,7 +26,7 @@ def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) ->
 
     A record that `run` leaves without an outcome (it was stopped) ends the sequence.
     """
-    held: dict[int, Outcome | Message] = {}
+    held: dict[int, tuple[Outcome | Message, int]] = {}  # with their sizes
     size = 0
     expected: int | None = None
 
@@ -48,12 +49,12 @@ def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) ->
                 yield result
                 expected = index + 1
             else:
-                held[index] = result
-                size += _size(result)
+                held[index] = result, _size(result)
+                size += held[index][1]
             while expected in held:
-                result = held.pop(expected)  # noqa: PLW2901 - the next one in order
-                size -= _size(result)
-                yield result
+                following, its_size = held.pop(expected)
+                size -= its_size
+                yield following
                 expected += 1
 
 
@@ -65,6 +66,8 @@ def _size(result: Outcome | Message) -> int:
 def _weight(value: Any) -> int:
     if isinstance(value, str | bytes):
         return len(value)
+    if isinstance(value, array):  # a vector
+        return len(value) * value.itemsize
     if isinstance(value, dict):
         return sum(map(_weight, value.values()))
     return sum(map(_weight, value)) if isinstance(value, list) else _VALUE

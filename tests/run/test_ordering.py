@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Generator, Iterator
 from random import Random
 
@@ -64,7 +65,7 @@ def test_a_slow_row_holds_the_input_back(monkeypatch: pytest.MonkeyPatch, bound:
             assert isinstance(item, Record)
             taken.append(item)
             yield outcome(item)._replace(
-                columns={"text": "x" * 60, "list": [1, {"a": "bcd"}], "null": None}
+                columns={"text": "x" * 52, "vector": array("f", [1, 2]), "list": [1, {"a": "bcd"}], "null": None}
             )  # 127 bytes
         yield outcome(first)
         for item in items:
