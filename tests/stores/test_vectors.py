@@ -90,9 +90,21 @@ def test_row_groups_and_batches_keep_the_order_of_many_rows(tmp_path: Path) -> N
     assert table["id"].to_pylist() == [number for number in numbers if number % 7]
 
 
+def groups_of(directory: Path, rows: list[dict[str, Any] | None]) -> list[int]:
+    """The rows of each row group of the Parquet file of rows."""
+    written(directory, rows, 1, is_snapshot=True)
+    metadata = parquet.read_metadata(directory / "out.parquet")
+    return [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
+
+
 def test_a_row_group_holds_many_batches_of_rows(tmp_path: Path) -> None:
-    written(tmp_path, [{"vector": array("f", [0.5]), "before": "a"}] * 3_000, 1, is_snapshot=True)
-    assert parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 1
+    assert groups_of(tmp_path, [{"vector": array("f", [0.5]), "before": "a"}] * 3_000) == [3_000]
+    assert groups_of(tmp_path, [{"vector": array("f", [0.5] * 1_536), "before": "a"}] * 3_072) == [1_536, 1_536]
+
+
+@pytest.mark.parametrize("rows", [[], [None, None]])
+def test_a_table_without_rows_has_no_row_groups(tmp_path: Path, rows: list[None]) -> None:
+    assert groups_of(tmp_path, [*rows]) == []
 
 
 def test_what_is_no_vector_is_refused_with_its_row(tmp_path: Path) -> None:

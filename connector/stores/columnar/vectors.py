@@ -96,10 +96,11 @@ class VectorColumns:
                             for name, type_, column in zip(columns, types, part.columns, strict=True)
                         ]
                         group.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-                    if sum(each.num_rows for each in group) >= rows:
-                        writer.write_table(pa.Table.from_batches(group), rows)
-                        group.clear()
-                writer.write_table(pa.Table.from_batches(group, schema), rows)
+                        if sum(each.num_rows for each in group) >= rows:
+                            writer.write_table(pa.Table.from_batches(group))
+                            group.clear()
+                if group:
+                    writer.write_table(pa.Table.from_batches(group))
 
         database.export(statement, _ROWS, take)
 
