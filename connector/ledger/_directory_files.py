@@ -237,7 +237,8 @@ class Files:
                 done = act()
             except (OSError, pa.ArrowException) as error:
                 said, waited = self._system.said(error), self._now() - since
-                if waited > self._patience or self._system.is_final(error):
+                if waited >= self._patience or self._system.is_final(error):
+                    self._patience = 0.0  # what is asked while the run ends need not wait as long again
                     advice = self._system.advice(what)
                     told = f"the ledger {self.url} cannot be {what} ({said}): {advice}, then run the same command again"
                     raise StorageError(told, detail=self._system.detail(error)) from None

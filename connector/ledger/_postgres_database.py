@@ -82,8 +82,9 @@ _TABLES: Final = (
 )
 """Claims and paces need not outlive the server: they take no part in its journal, and cost no wait for its disk."""
 
-_LOST: Final = ("08", "40001", "40P01", "53300", "57P", "58000")
-"""SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, conflicts, too many clients, shutdown."""
+_LOST: Final = ("08", "25P03", "40001", "40P01", "53300", "57P", "58000")
+"""SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, those that were idle for too long within a
+transaction, conflicts, too many clients, shutdown."""
 
 _ADVICE: Final = {
     "53100": "make room on its disk",

@@ -24,7 +24,14 @@ _TAKE: Final = f"""
 """  # noqa: S608 - names from above
 """By the clock of the database alone: the machines' own clocks need not agree."""
 
-_ALONE: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_STUCK: Final = 2.0  # seconds after which the others go on without a run that is changing a text
+
+_ALONE: Final = """
+    SELECT set_config('idle_in_transaction_session_timeout', %s, true),
+           pg_advisory_xact_lock(hashtextextended(%s, 0))
+"""
+"""A run that is suspended there, or whose machine is lost, loses its connection: else all would wait for hours."""
+
 _READ: Final = f"""
     SELECT (SELECT text FROM {SCHEMA}.shared WHERE name = %s), extract(epoch FROM clock_timestamp())
 """  # noqa: S608 - a name from above
@@ -128,9 +135,11 @@ class DatabaseText:
     def change(self, db: psycopg.Connection[Any], *, is_leaving: bool = False) -> None:
         """Changes it, in two round trips: no other run does so in between."""
         self._is_asked = False
-        with db.pipeline(), db.transaction():
-            db.execute(_ALONE, [self._name])
-            row = db.execute(_READ, [self._name]).fetchone() or ("", 0.0)
+        with db.pipeline() as pipeline, db.transaction():
+            db.execute(_ALONE, [f"{1_000 * _STUCK:.0f}ms", self._name])
+            read = db.execute(_READ, [self._name])
+            pipeline.sync()  # only from then on does the server take the connection for idle
+            row = read.fetchone() or ("", 0.0)
             db.execute(_WRITE, [self._name, self._change(row[0] or "", float(row[1]), is_leaving)])
 
 

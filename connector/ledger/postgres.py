@@ -124,7 +124,6 @@ class PostgresLedger:
         except BaseException:
             self.close()
             raise
-        self._patience = PATIENCE
 
     @property
     def shared(self) -> Shared:
@@ -378,16 +377,21 @@ class PostgresLedger:
                 if self._db is None or self._db.closed:
                     self._db = self._database.connect()
                     self._claim_again(self._db)
-                return act(self._db)
+                done = act(self._db)
             except psycopg.Error as error:
-                late = self._now() - since > self._patience
+                late = self._now() - since >= self._patience
                 if late or not is_lost(error):
-                    raise self._database.problem(what, error, self._patience if late else None) from None
+                    problem = self._database.problem(what, error, self._patience if late else None)
+                    self._patience = 0.0  # what is asked while the run ends need not wait as long again
+                    raise problem from None
                 if self._db is not None:
                     self._db.close()
                 self._waiting(f"the ledger {self.path} does not answer ({self._database.said(error)}): trying again")
                 self._sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
                 tries += 1
+            else:
+                self._patience = PATIENCE
+                return done
 
     def _decoded(self, row: Sequence[Any]) -> Reply:
         try:

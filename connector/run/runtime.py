@@ -338,10 +338,12 @@ class Runtime:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            with suppress(StorageError):
-                self.has_kept = self.ledger.has_replies()
-        self.close()
+        try:
+            if error is not None:
+                with suppress(StorageError):
+                    self.has_kept = self.ledger.has_replies()
+        finally:
+            self.close()
         if isinstance(error, DamageError) and isinstance(self.ledger.path, Path):
             path = self.ledger.path
             _LOG.warning(_KEPT, path, ledgers.load(path).set_aside(path))

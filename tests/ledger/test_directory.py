@@ -262,6 +262,12 @@ def test_a_bucket_that_has_never_answered_is_given_up_within_seconds_and_one_tha
     monkeypatch.setattr(files, "_files", SimpleNamespace(get_file_info=lambda _: raised(results.pop(0))))
     assert (files.names(), files.names()) == ({}, {})
     assert (len(told), now > 180) == (30, True)
+    told.clear()
+    results = [OSError("down")] * 90
+    for _ in range(3):
+        with pytest.raises(StorageError, match="down"):
+            files.names()
+    assert len(told) < 60, "what is asked while the run ends does not wait as long again"
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,12 @@ def test_a_database_that_stays_away_ends_the_run_with_what_to_do(database: Base)
     with pytest.raises(StorageError, match=r"has not answered for 300 s .*same command again"):
         ledger.put([(KEYS[0], REPLY)])
     assert 300 < now < 310
+    with pytest.raises(StorageError):
+        ledger.has_replies()
+    assert now < 310, "what is asked while the run ends does not wait as long again"
+    server.run(f"CREATE DATABASE {name}")
+    with pytest.raises(StorageError, match="does not exist"):
+        ledger.has_replies()
     ledger.close()
 
 
@@ -422,6 +428,28 @@ def test_a_text_is_changed_by_one_run_after_the_other_and_by_one_that_ends_too(
     assert ended == ["a", "b", "c"]
     (text,) = database.run(f"SELECT text FROM {SCHEMA}.shared WHERE name = 'learned'")[0]
     assert all(text.count(name) >= 22 for name in "abc"), "none is lost; the thread of a run may have added some"
+
+
+def test_a_run_that_hangs_while_it_changes_a_text_holds_up_no_other(
+    opened: Callable[[], PostgresLedger], database: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connector.ledger._postgres_shared._STUCK", 0.3)
+    hanging, other, begun, go_on = opened(), opened(), threading.Event(), threading.Event()
+
+    def change(text: str, _at: float, _is_leaving: bool) -> str:
+        begun.set()
+        assert go_on.wait(60)
+        return text + "a"
+
+    thread = threading.Thread(target=hanging.text, args=("learned", change))
+    thread.start()
+    assert begun.wait(60)
+    other.text("learned", lambda text, _at, _is_leaving: text + "b")
+    go_on.set()
+    thread.join()
+    (text,) = database.run(f"SELECT text FROM {SCHEMA}.shared")[0]
+    assert text.startswith("b")
+    assert "a" in text, "it comes back and goes on from what the others know"
 
 
 def test_a_ledger_of_an_older_version_gets_the_tables_that_it_lacks(database: Base) -> None:
