@@ -209,11 +209,13 @@ class _LookUp:
                 self.elsewhere.add(call)
                 continue
             self._asked_again.add(call.key)
-            if found.known[call.key] == known[call.key]:
+            self._failed.pop(call.key, None)
+            reply = found.known.get(call.key, known[call.key])  # it may have been deleted meanwhile
+            if reply == known[call.key]:
                 to_make.append(call)
             else:
                 self._in_flight.remove(call)
-                self._is_answered(call, found.known[call.key], ready)
+                self._is_answered(call, reply, ready)
                 self._ledger.release([call.key])
         return to_make
 
@@ -236,8 +238,10 @@ class _LookUp:
         outcomes = [self._plan_of(record).outcomes.of(record, reply, call.key) for record in call.records]
         first = outcomes[0]
         self._budget.recall(first)
-        is_new = call.key in self._asked_again or self._failed.get(call.key, reply) != reply
-        if first.status is not Status.SUCCESS and self._retry_failed and not is_new:
+        if self._failed.get(call.key, reply) != reply:  # another run has made the call again
+            del self._failed[call.key]
+            self._asked_again.add(call.key)
+        if first.status is not Status.SUCCESS and self._retry_failed and call.key not in self._asked_again:
             return False
         if first.status is Status.SUCCESS:
             self._control.breaker.judged(first)

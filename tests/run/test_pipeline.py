@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,7 +35,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Call, Control, Done, Gauge, threads
-from connector.ledger import Ledger
+from connector.ledger import Found, Ledger
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.pipeline import Item, Result
@@ -261,6 +261,20 @@ def test_a_row_that_fails_again_is_called_for_once_all_the_same(path: Path) -> N
     again = Endpoint(refused)
     run(rows, again, SqliteLedger(path), retry_failed=True, steered=control(1))
     assert list(again.calls.values()) == [1]
+
+
+def test_a_row_whose_reply_is_deleted_while_it_is_called_for_again_is_called_for(path: Path) -> None:
+    class Pruned(SqliteLedger):
+        def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
+            if anew:
+                self.prune(keys=keys)
+            return super().claim(keys, anew=anew)
+
+    rows, again = records(["odd", "even"]), Endpoint()
+    run(rows, refused, SqliteLedger(path))
+    results = outcomes(run(rows, again, Pruned(path), retry_failed=True))
+    assert [outcome.status for outcome in results] == [Status.SUCCESS] * 2
+    assert list(again.calls.values()) == [1, 1]
 
 
 def test_a_run_that_is_stopped_waits_for_its_ledger_as_long_as_for_calls_in_flight() -> None:
