@@ -54,7 +54,7 @@ class Spool:
             for first in range(0, len(keys), _ASKED):
                 some = [(_id_of(key), key) for key in keys[first : first + _ASKED]]
                 statement = f"SELECT id FROM place WHERE id IN ({','.join('?' * len(some))})"  # noqa: S608 - no values
-                with _explained():
+                with explained():
                     likely = set(self._index.execute(statement, [each for each, _ in some]).fetchall())
                 found.update(key for each, key in some if likely and (each,) in likely and self._written(key))
         return found
@@ -68,7 +68,7 @@ class Spool:
         pending = (key for key, values in self._pending.items() if any(each == number for each, _ in values))
         if self._index is None:
             return list(pending)
-        with _explained():
+        with explained():
             places = self._index.execute("SELECT start, size FROM place ORDER BY start").fetchall()
             read = [self._entry(start, size)[:2] for start, size in places if start not in self._gone]
         return list(dict.fromkeys([*(key for key, each in read if each == number), *pending]))
@@ -85,7 +85,7 @@ class Spool:
         if written:
             self._gone.update((start, _id_of(key)) for start, _, _ in written)
             if len(self._gone) >= _GONE and self._index is not None:
-                with _explained():
+                with explained():
                     self._index.executemany("DELETE FROM place WHERE start = ? AND id = ?", self._gone.items())
                 self._gone.clear()
         return found
@@ -102,7 +102,7 @@ class Spool:
         """Returns where each value of a key is, its number, and the value itself."""
         if self._index is None:
             return []
-        with _explained():
+        with explained():
             places = self._index.execute("SELECT start, size FROM place WHERE id = ?", (_id_of(key),)).fetchall()
             entries = [(start, self._entry(start, size)) for start, size in places if start not in self._gone]
         return [(start, number, value) for start, (name, number, value) in entries if name == key]
@@ -125,7 +125,7 @@ class Spool:
                 entries.append(b"".join((_HEAD.pack(number, len(key)), key, value)))
                 places.append((_id_of(key), start, len(entries[-1])))
                 start += len(entries[-1])
-        with _explained():
+        with explained():
             if self._index is None or self._file is None:
                 self._index, self._file = _indexed(), tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             self._file.seek(self._end)
@@ -155,7 +155,12 @@ def _indexed() -> sqlite3.Connection:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Tells what fails to be written, or read, where temporary files are.
+
+    Raises:
+        StorageError: The disk is full.
+    """
     try:
         yield
     except (sqlite3.Error, OSError) as error:

@@ -16,6 +16,7 @@ from connector.base.decoding import loads
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
+from connector.base.spool import explained
 from connector.base.values import dumps
 from connector.http.deadline import Deadline
 from connector.http.transport import Response, Transport
@@ -192,7 +193,8 @@ class HttpBatchAPI:
             skipped = 0 if response.status == _PARTIAL else start
             renew = _renewing(deadline)
             for chunk in response.chunks(most=float("inf")):
-                into.write(chunk[skipped:])
+                with explained():
+                    into.write(chunk[skipped:])
                 skipped = max(0, skipped - len(chunk))
                 renew(len(chunk))
         if (length := response.headers.get("content-length", "")).isdecimal():

@@ -22,6 +22,7 @@ from connector.base.amounts import counted
 from connector.base.clock import Clock, moment
 from connector.base.errors import ConfigError, ConnectorError, NotFoundError
 from connector.base.masking import Masker
+from connector.base.spool import explained
 from connector.base.terminal import write
 from connector.calls.batch_api import Batch, HttpBatchAPI
 from connector.calls.batch_lines import Reader, store
@@ -156,10 +157,7 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
     if not names:
         reason = batch.told or ("it has not ended" if not batch.has_ended else "no request of it was answered")
         raise ConfigError(f"{batch.id} is {batch.state} and has no answers: {reason}")
-    with TemporaryFile() as file:
-        for name in names:
-            _append(api, name, cast("BinaryIO", file))
-        file.seek(0)
+    with _downloaded(api, names) as file:
         if arguments.ledger is not None:
             place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
             with open_ledger(place) if is_there(place) else ledgers.opened(place) as ledger:
@@ -184,11 +182,17 @@ def _known(ask: Callable[[str], Batch], name: str) -> Batch:
         ) from None
 
 
-def _append(api: HttpBatchAPI, name: str, file: BinaryIO) -> None:
-    with TemporaryFile() as part:
-        api.download(name, cast("BinaryIO", part))
-        part.seek(0)
-        _copy(part, file)
+def _downloaded(api: HttpBatchAPI, names: list[str]) -> BinaryIO:
+    """Returns the lines of some files, one file after the other."""
+    with explained():
+        file = cast("BinaryIO", TemporaryFile())  # noqa: SIM115 - whoever asked closes it
+        for name in names:
+            with TemporaryFile() as part:
+                api.download(name, cast("BinaryIO", part))
+                part.seek(0)
+                _copy(part, file)
+        file.seek(0)
+    return file
 
 
 def _copy(source: Any, target: Any) -> None:

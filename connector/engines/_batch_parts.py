@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from enum import Enum
 from hashlib import blake2b
 from itertools import count
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import orjson
 
+from connector.base.spool import explained
 from connector.calls.batch_api import Batch
 from connector.ledger import Ledger
 
@@ -103,10 +105,11 @@ class Part:
         self.results: Iterator[Any] | None = None
 
     def add(self, ident: Ident, line: bytes, inputs: int) -> None:
-        """Adds a request."""
-        if self.lines is None:
-            self.lines = cast("BinaryIO", TemporaryFile(buffering=1 << 20))  # noqa: SIM115 - closed by `drop_lines`
-        self.lines.write(line)
+        """Adds a request. Raises `StorageError` where the disk is full, as `leave` and `close` do."""
+        with explained():
+            if self.lines is None:
+                self.lines = cast("BinaryIO", TemporaryFile(buffering=1 << 20))  # noqa: SIM115 - closed by `drop_lines`
+            self.lines.write(line)
         self.idents.append(ident)
         self.requests += 1
         self.size += len(line)
@@ -117,7 +120,8 @@ class Part:
         before, lines, size = self.idents, self.lines, self.size
         self.idents, self.lines, self.requests, self.size, self.inputs = [], None, 0, 0, 0
         if lines is not None:
-            lines.seek(0)
+            with explained():
+                lines.seek(0)
             for ident, line in zip(before, lines, strict=True):
                 if ident not in idents:
                     self.add(ident, line, 1)
@@ -132,18 +136,21 @@ class Part:
         self.name, self.at = hasher.hexdigest(), now
         self.stage = Stage.UPLOADING
         if self.lines is not None:
-            self.lines.flush()
+            with explained():
+                self.lines.flush()
 
     def drop_lines(self) -> None:
         """Gives up the file of requests: it is uploaded."""
         if self.lines is not None:
-            self.lines.close()
+            with suppress(OSError):  # what is still to be written to a full disk
+                self.lines.close()
             self.lines = None
 
     def drop_answers(self) -> None:
         """Gives up the files of answers."""
         for _, file in self.answers:
-            file.close()
+            with suppress(OSError):
+                file.close()
         self.answers = []
 
     def drop(self) -> None:

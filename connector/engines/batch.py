@@ -34,7 +34,7 @@ from connector.base.errors import (
     RetryableError,
 )
 from connector.base.records import IDLE, Reply
-from connector.base.spool import Spool
+from connector.base.spool import Spool, explained
 from connector.calls.batch_api import Batch
 from connector.calls.batch_lines import Reader, unanswered, written
 from connector.calls.batch_needs import Needs
@@ -575,6 +575,8 @@ class _Lane:
     def _fetched(self, part: Part) -> None:
         for name, file in part.answers:
             self._needs.api.download(name, file)
+            with explained():
+                file.flush()
 
     def _came(self, errand: _Errand) -> None:
         """Takes note of what came of an errand."""
@@ -641,7 +643,8 @@ class _Lane:
             return
         part.stage = Stage.FETCHING
         names = dict.fromkeys(filter(None, (batch.output_file, batch.error_file)))
-        part.answers = [(name, cast("BinaryIO", TemporaryFile())) for name in names]  # noqa: SIM115 - see `drop_answers`
+        with explained():
+            part.answers = [(name, cast("BinaryIO", TemporaryFile())) for name in names]  # noqa: SIM115 - see `drop_answers`
 
     def _have_come(self, part: Part) -> None:
         part.stage = Stage.FETCHED

@@ -16,6 +16,7 @@ from connector import sandbox
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, run, table
 from tests.engines.test_batch import Submitted
+from tests.test_ledgers import on_a_small_disk
 
 ROWS = 20
 
@@ -110,6 +111,30 @@ def test_however_often_a_run_is_killed_nothing_is_submitted_twice(tmp_path: Path
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert is_right(tmp_path, url)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "submitted"),
+    [pytest.param(3, 200_000, 0, id="requests"), pytest.param(1_500, 1, 1_500, id="answers")],
+)
+def test_a_disk_too_full_for_a_batch_is_told_and_what_was_submitted_goes_on(
+    tmp_path: Path, url: str, rows: int, words: int, submitted: int
+) -> None:
+    path = config(tmp_path, url)
+    options = {"poll_seconds": 0.05}
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "prompt": "{{ text }}" + " word" * words, "batch": options})
+    )
+    source, output = table(tmp_path / "in.csv", rows), tmp_path / "out.jsonl"
+    line = command("enrich", source, "--config", path, "--output", output)
+    full = on_a_small_disk(line, 600_000)
+    assert (full.returncode, Submitted(url).lines().total()) == (3, submitted), full.stderr
+    assert "what waits cannot be kept on disk in" in full.stderr
+    assert "Traceback" not in full.stderr
+    if submitted:
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, len(lines(output))) == (0, rows), done.stderr
+        assert Submitted(url).lines().total() == rows
 
 
 def test_ctrl_c_leaves_the_batches_and_says_how_to_come_back(tmp_path: Path, moments: Moments, url: str) -> None:
