@@ -21,6 +21,7 @@ _KEPT: Final = 64  # bytes of memory that an event, or a text, an object or a li
 _PLACE: Final = 8
 _COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a reply may take, and so long be framed
 _DELTA: Final = "delta"  # the name of the piece of a text, where it is not inside a choice
+_CALLS: Final = "tool_calls"  # the name of the list that a piece of a call comes in
 
 _SPARSE: Final = 512  # bytes between two, on average
 
@@ -96,16 +97,33 @@ def _too_many() -> ReplyError:
     return ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
 
 
-def _added(value: Any, before: Any, lists: int = 1) -> int:
-    """Returns the bytes of memory that a value leaves behind, one that takes the place of the value before."""
+def _added(value: Any, before: Any, *, is_place: bool = True) -> int:
+    """Returns the bytes of memory that a value leaves behind, one that takes the place of the value before.
+
+    `is_place`: the one value in a list takes the place of that before, too; else lists grow by it, as `logprobs` do.
+    """
     if isinstance(value, dict) and isinstance(before, dict):
         return sum(
-            _added(each, before[name], lists) if name in before else _NAME + _weight(each)
+            _added(each, before[name], is_place=is_place or (name == _CALLS and _goes_on(each, before[name])))
+            if name in before
+            else _NAME + _weight(each)
             for name, each in value.items()
         )
-    if lists and isinstance(value, list) and isinstance(before, list) and len(value) == len(before) == 1:
-        return _added(value[0], before[0], 0)
+    if is_place and isinstance(value, list) and isinstance(before, list) and len(value) == len(before) == 1:
+        return _added(value[0], before[0], is_place=False)
     return _weight(value)
+
+
+def _goes_on(calls: Any, before: Any) -> bool:
+    """Returns whether a list holds no more than the next piece of the tool call before: it begins no other one."""
+    lists = [
+        each for each in (calls, before) if isinstance(each, list) and len(each) == 1 and isinstance(each[0], dict)
+    ]
+    if len(lists) < 2:  # noqa: PLR2004 - both
+        return False
+    piece, function = calls[0], calls[0].get("function")
+    has_name = bool(piece.get("id") or not isinstance(function, dict) or function.get("name"))
+    return not has_name and piece.get("index") == before[0].get("index")
 
 
 def _weight(value: Any) -> int:

@@ -651,10 +651,25 @@ def test_a_stream_of_many_short_pieces_may_be_longer_than_a_reply(canned: Canned
     assert content_of(reply) == " to" * 12_000
 
 
+def test_so_may_one_of_short_pieces_of_a_tool_call(canned: Canned) -> None:
+    around = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "usage": None}
+
+    def piece(call: dict[str, Any]) -> bytes:
+        return event(around | {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0} | call]}}]})
+
+    begun = piece({"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}})
+    pieces = piece({"function": {"arguments": " 1,"}}) * 12_000
+    reply = canned(begun + pieces + delta("", "tool_calls") + b"data: [DONE]\n\n", SSE)
+    (call,) = reply.body["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "f", "arguments": " 1," * 12_000}
+
+
 @pytest.mark.parametrize(
     "part",
     [
         '{"choices":[{"delta":{"tool_calls":[{"index":%d,"function":{"name":"f"}}]}}]}',
+        '{"choices":[{"delta":{"tool_calls":[{"index":%d,"function":{"arguments":"1"}}]}}]}',
+        '{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"call_%d","function":{"arguments":"1"}}]}}]}',
         '{"choices":[{"delta":{},"logprobs":{"content":[{},{},{},{}]}}]}',
         '{"choices":[{"delta":{"x":[{},{},{}]}}]}',
         '{"choices":[],"x%d":1}',
