@@ -187,6 +187,7 @@ KEYS = {
         "INET": "10.0.0.1",
         "mood": "so so",
         "TIMETZ": "10:00+02",
+        "INTERVAL": "-1 mon -2 days -3.5 seconds",
     },
     "mariadb": {
         "BOOLEAN": "1",

@@ -31,6 +31,7 @@ _SETTINGS: Final = (
 )
 _MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
 _ISO: Final = re.compile(r"([+-])(\d{4,})(-\d\d-\d\d.*)")
+_PART: Final = re.compile(r"\d+(?:\.\d+)?")
 _QUOTED: Final = re.compile(r'"([^"]*)"')
 _RANGES: Final = ("int4", "int8", "num", "ts", "tstz", "date")
 
@@ -177,7 +178,8 @@ def _column(driver: Any, name: str, oid: int) -> Column:
         order = _AS_BYTES
         value = f"rtrim({order[:9]}){order[9:]}" if info.name == "bpchar" else order
     is_cursor = info.name in _ORDERED
-    return Column(name, schema, convert and _unless_null(convert), order, value, cursor, is_cursor=is_cursor)
+    bind = _duration if info.name == "interval" else cursor
+    return Column(name, schema, convert and _unless_null(convert), order, value, bind, is_cursor=is_cursor)
 
 
 def _unless_null(convert: Callable[[Any], JSON]) -> Callable[[Any], JSON]:
@@ -203,6 +205,11 @@ def _text_loader(driver: Any) -> Any:
 
 def _driver(connection: sa.Connection) -> Any:
     return connection.connection.driver_connection
+
+
+def _duration(value: str) -> str:
+    """Returns a duration of a record as the text that the server reads: it takes a sign at each part alone."""
+    return _PART.sub(r"-\g<0>", value[1:]) if value.startswith("-") else value
 
 
 def cursor(value: Any) -> str:
