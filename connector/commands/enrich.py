@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             path,
             stop=stop,
             summary=Summary(parts=parts_of(source)),
-            waiting=progress.ledger_is_busy(stop),
+            waiting=progress.ledger_is_busy(),
             remembering=remembering(earlier, quiet=arguments.quiet),
         )
         report: Any = None

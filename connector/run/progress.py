@@ -13,7 +13,6 @@ from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.clock import Clock
 from connector.base.live_line import LiveLine, Part, fitted
 from connector.base.records import Outcome, Status
-from connector.base.stop import Stop
 from connector.base.terminal import write
 from connector.calls.waiting import Waiting
 from connector.engines import Control
@@ -55,14 +54,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def ledger_is_busy(self, stop: Stop) -> Callable[[str], None]:
-        """Returns what to do while the ledger is waited for: say why, and go on waiting until a stop is asked for."""
+    def ledger_is_busy(self) -> Callable[[str], None]:
+        """Returns what says why the ledger is waited for, each time it is."""
         since, last, told = self._now(), -math.inf, ""
 
         def wait(why: str) -> None:
             nonlocal since, last, told
-            if stop.reason is not None:
-                raise stop.reason
             now = self._now()
             if why != told or now - last > _LONG_AGO:
                 since, told = now, why

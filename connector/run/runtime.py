@@ -125,25 +125,36 @@ def _warn_once(message: str, *hosts: str | None) -> None:
     _LOG.warning(message, *hosts)
 
 
-def patience(control: engines.Control) -> Callable[[str], None]:
-    """Returns what to do while the ledger is waited for: warn of each reason once, until a stop is asked for.
+def patience(control: engines.Control, tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Returns what to do while the ledger is waited for: `tell` why, until a stop is asked for.
 
     Once calls were made, replies may wait to be stored: then it is waited for as long as for calls in flight.
     """
-    told, asked = "", 0.0
+    asked = 0.0
 
     def waiting(why: str) -> None:
-        nonlocal told, asked
+        nonlocal asked
         if control.stop.reason is not None:
             now = control.clock.monotonic()
             asked = asked or now
             if not control.gauge.calls or now - asked >= control.grace:
                 raise control.stop.reason
+        tell(why)
+
+    return waiting
+
+
+def _warned() -> Callable[[str], None]:
+    """Returns what logs each reason once."""
+    told = ""
+
+    def tell(why: str) -> None:
+        nonlocal told
         if why != told:
             _LOG.warning("%s", why)
         told = why
 
-    return waiting
+    return tell
 
 
 def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = "") -> Location:
@@ -271,7 +282,7 @@ class Runtime:
         self.control.stop.leaving = lambda: self._left(ledger)
         if config.max_cost_usd is not None and not plan.pricing.knows(plan.requests.model):
             _LOG.warning(_NO_PRICES)
-        self.ledger = remembering(_opened(ledger, waiting or patience(self.control)))
+        self.ledger = remembering(_opened(ledger, patience(self.control, waiting or _warned())))
         try:
             self._share(session.limits)
         except BaseException:

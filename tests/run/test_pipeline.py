@@ -280,7 +280,8 @@ def test_a_row_whose_reply_is_deleted_while_it_is_called_for_again_is_called_for
 def test_a_run_that_is_stopped_waits_for_its_ledger_as_long_as_for_calls_in_flight() -> None:
     now = 100.0
     steered = control()._replace(clock=Clock(monotonic=lambda: now), grace=30.0)
-    waiting = patience(steered)
+    told: list[str] = []
+    waiting = patience(steered, told.append)
     waiting("it does not answer")
     steered.stop.request(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
@@ -292,6 +293,7 @@ def test_a_run_that_is_stopped_waits_for_its_ledger_as_long_as_for_calls_in_flig
     now += 1
     with pytest.raises(KeyboardInterrupt):
         waiting("it does not answer")
+    assert len(told) == 3
 
 
 def test_a_reply_is_stored_before_its_outcome_is_seen(path: Path) -> None:
