@@ -191,6 +191,7 @@ def test_an_unknown_fault_is_refused() -> None:
     assert all(FAULTS.values())
 
 
+# Of other libraries for batches, gpt-batch-api and batchata need Python 3.12, so they are not tried here.
 def test_langbatch_runs_against_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     langbatch = pytest.importorskip("langbatch.openai", reason="langbatch pins an older openai: pip install --no-deps")
