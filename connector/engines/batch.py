@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 import orjson
 
 from connector.base.amounts import counted, duration
+from connector.base.arrivals import Arrivals
 from connector.base.clock import moment
 from connector.base.errors import (
     BadRequestError,
@@ -146,7 +147,7 @@ class _Errands:
 
     def __init__(self) -> None:
         self._todo: SimpleQueue[tuple[Part | None, str, Callable[[], Any]] | None] = SimpleQueue()
-        self.done: SimpleQueue[_Errand] = SimpleQueue()
+        self.done: Arrivals[_Errand] = Arrivals()
         self._threads = 0
         self.outstanding = 0
         self.is_closed = False
@@ -161,9 +162,8 @@ class _Errands:
         self._todo.put((part, what, do))
 
     def next(self, timeout: float) -> _Errand | None:
-        try:
-            errand = self.done.get(timeout=timeout) if timeout > 0 else self.done.get_nowait()
-        except Empty:
+        errand = self.done.get(timeout)
+        if errand is None:
             return None
         self.outstanding -= 1
         if errand.part is not None:

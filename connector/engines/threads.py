@@ -8,6 +8,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from connector.base.arrivals import Arrivals
 from connector.base.errors import FatalError
 from connector.base.records import Reply
 from connector.engines import Call, Control, ends_run
@@ -35,7 +36,7 @@ class _Threads:
         self._now = control.clock.monotonic
         self._stop = control.stop
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
-        self._done: SimpleQueue[Ended] = SimpleQueue()
+        self._done: Arrivals[Ended] = Arrivals()
         self._threads = 0
         self.outstanding = 0
 
@@ -69,11 +70,9 @@ class _Threads:
             self._threads += 1
 
     def next(self, timeout: float) -> Ended | None:
-        try:
-            result = self._done.get(timeout=timeout)
-        except Empty:
-            return None
-        self.outstanding -= 1
+        result = self._done.get(timeout)
+        if result is not None:
+            self.outstanding -= 1
         return result
 
     def recall(self) -> list[Call]:

@@ -1,0 +1,37 @@
+"""`Arrivals`: what threads hand to the one that waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Arrivals(Generic[T]):
+    """A queue that any thread puts into and one thread takes from.
+
+    `queue.SimpleQueue` is no choice where signals are handled: up to Python 3.12, if a handler returns when the time to
+    wait is over, `get` takes the negative rest for no limit and waits for ever. A lock's `acquire` does not.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._bell = threading.Lock()  # held, but after something was put
+        self._bell.acquire()
+
+    def put(self, item: T) -> None:
+        """Hands over an item; never waits."""
+        self._items.append(item)
+        if self._bell.locked():
+            with suppress(RuntimeError):  # another thread did, between these lines
+                self._bell.release()
+
+    def get(self, timeout: float) -> T | None:
+        """Returns the first item, once there is one; `None` if there is none for `timeout` seconds."""
+        while not self._items:
+            if not self._bell.acquire(timeout=max(0.0, timeout)):
+                return None
+        return self._items.popleft()
