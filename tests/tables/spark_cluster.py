@@ -64,11 +64,12 @@ def _mine(command: bytes) -> dict[int, int]:
 
 
 class Attempts:
-    """Passes the rows of a task on; each attempt leaves a file, and the first of partition 0 may fail in the middle.
+    """Passes the rows of a task on; each attempt leaves a file, and one of them may fail in the middle.
 
     Args:
-        folder: Where the files are: `0-1` is that of the second attempt at partition 0.
-        fails: Whether it fails, after its first rows.
+        folder: Where the files are: `0-1` is that of the second attempt at partition 0, `failed` links to the one that
+            has failed.
+        fails: Whether one fails: the first of all tasks to have passed rows on, whichever Spark lets come so far.
     """
 
     def __init__(self, folder: Path, *, fails: bool = False) -> None:
@@ -84,8 +85,15 @@ class Attempts:
         (self._folder / attempt).touch()
         for batch in batches:
             yield batch
-            if self._fails and attempt == "0-0":
-                raise OSError("a bug behind it")
+            if self._fails and self._is_first(attempt):
+                raise RuntimeError("a bug behind it")
+
+    def _is_first(self, attempt: str) -> bool:
+        try:
+            (self._folder / "failed").symlink_to(attempt)
+        except FileExistsError:
+            return False
+        return True
 
 
 def skip_without_java() -> None:
