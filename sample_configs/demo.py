@@ -14,7 +14,7 @@ from connector import sandbox
 
 HERE = Path(os.path.relpath(Path(__file__).parent))
 OUTPUT = Path("demo/reviews.parquet")
-SHOWN = "SELECT product, rating, sentiment, topic, summary FROM read_parquet(?) LIMIT 8"
+SHOWN = "product, rating, sentiment, topic, summary"
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
         code = subprocess.run(command, env=environment, check=False).returncode
     if code == 0:
         print(f"\nThe first rows of {OUTPUT}:")
-        duckdb.sql(SHOWN, params=[str(OUTPUT)]).show(max_width=140)
+        duckdb.read_parquet(str(OUTPUT)).project(SHOWN).limit(8).show(max_width=140)
         print(f"The replies are in {OUTPUT}.ledger: run this again, and it makes no call.")
     return code
 
