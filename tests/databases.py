@@ -91,25 +91,25 @@ def pooler(database: Base, mode: str, connections: int) -> Iterator[str]:
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed")
-    folder, port = _folder("postgres"), _free_port()
+    port = _free_port()
     url = urlsplit(database.url)
     name = url.path.lstrip("/")
-    Path(folder, "settings").write_text(
-        f"[databases]\n{name} = host=127.0.0.1 port={url.port} dbname={name} user={url.username}\n"
+    folder = _folder(
+        "postgres",
+        settings=f"[databases]\n{name} = host=127.0.0.1 port={url.port} dbname={name} user={url.username}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\npool_mode = {mode}\n"
-        f"default_pool_size = {connections}\nunix_socket_dir =\n"
+        f"default_pool_size = {connections}\nunix_socket_dir =\n",
     )
-    with Path(folder, "log").open("wb") as log:
-        command = [*_as_user("postgres"), program, f"{folder}/settings"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+    process, log = _start("postgres", [program, f"{folder}/settings"], "pgbouncer")
     pooled = Base("postgresql", f"postgresql://{url.username}@127.0.0.1:{port}/{name}")
     try:
-        _until(lambda: pooled.run("SELECT 1"), process, Path(folder, "log"))
+        _until(lambda: pooled.run("SELECT 1"), process, log)
         yield pooled.url
     finally:
         process.terminate()
         process.wait()
         _run("postgres", "rm", "-rf", folder)
+        log.unlink()
 
 
 @cache
@@ -161,14 +161,19 @@ def _mariadb() -> Base:
 def _started(kind: str, user: str, command: list[str], folder: str, port: int) -> Base:
     """Starts a server and waits until it answers."""
     owner = {"postgresql": "postgres", "mariadb": "mysql"}[kind]
-    log = Path(tempfile.mkstemp(suffix=f".{kind}.log")[1])
-    with log.open("wb") as file:
-        process = subprocess.Popen([*_as_user(owner), *command], stdout=file, stderr=file, cwd="/")
+    process, log = _start(owner, command, kind)
     atexit.register(_end, process, owner, folder, log)
     database = {"postgresql": "postgres", "mariadb": "mysql"}[kind]
     server = Base(kind, f"{kind}://{user}@127.0.0.1:{port}/{database}")
     _until(lambda: server.run("SELECT 1"), process, log)
     return server
+
+
+def _start(owner: str, command: list[str], name: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """Starts a program as the user `owner`, and tells where what it says is written."""
+    log = Path(tempfile.mkstemp(suffix=f".{name}.log")[1])
+    with log.open("wb") as file:
+        return subprocess.Popen([*_as_user(owner), *command], stdout=file, stderr=file, cwd="/"), log
 
 
 def _until(answers: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
@@ -191,9 +196,11 @@ def _end(process: subprocess.Popen[bytes], owner: str, folder: str, log: Path) -
     log.unlink()
 
 
-def _folder(owner: str) -> str:
-    """Makes a folder that the user `owner` owns, whether or not this process may look into it later."""
+def _folder(owner: str, **files: str) -> str:
+    """Makes a folder of files that the user `owner` owns, whether or not this process may look into it later."""
     folder = tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    for name, text in files.items():
+        Path(folder, name).write_text(text)
     if os.getuid() == 0:
         shutil.chown(folder, owner, owner)
     return folder

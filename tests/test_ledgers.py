@@ -124,7 +124,7 @@ def on_a_small_disk(line: list[str], size: int) -> subprocess.CompletedProcess[s
 def test_a_disk_too_full_for_the_ledger_stops_the_run_which_goes_on_once_there_is_room(
     tmp_path: Path, name: str, size: int
 ) -> None:
-    rows, place = 400, PLACES[name](tmp_path)
+    rows, place = 1_000, PLACES[name](tmp_path)  # replies are put after 500 at the latest
     source, output = table(tmp_path / "in.csv", rows), tmp_path / "out.jsonl"
     with Endpoint(latency=LATENCY) as endpoint:
         line = enrich(source, output, endpoint, place)

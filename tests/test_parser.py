@@ -88,7 +88,7 @@ def test_no_option_of_a_command_goes_without_a_word(name: str) -> None:
         ("reviews.csv enrich", "the command comes first, such as enrich, and files follow it"),
         ("ledger stat x", 'there is no command "stat": did you mean "stats"?'),
         ("ledger", "ledger: name what to do: stats, prune, export\n"),
-        ("batch", "batch: name what to do: list, show, cancel, fetch\n"),
+        ("batch", "batch: name what to do: list, show, cancel, forget, fetch\n"),
         ("enrich a.csv --ouput b.csv", "there is no option --ouput: did you mean --output?"),
         ("enrich a.csv --promt=x -o b.csv", "there is no option --promt: did you mean --prompt?"),
         ("enrich a.csv --workers 3", "there is no option --workers: did you mean --concurrency?"),
