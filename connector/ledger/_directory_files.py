@@ -23,6 +23,7 @@ from connector.base.errors import StorageError
 from connector.base.user_cache import make_private_directory
 from connector.ledger import Url
 from connector.ledger._directory_system import System
+from connector.ledger._patience import Patience
 
 T = TypeVar("T")
 Row = tuple[bytes, int, bytes, bytes, int, int, int]
@@ -31,11 +32,6 @@ Row = tuple[bytes, int, bytes, bytes, int, int, int]
 SUFFIX: Final = ".parquet"
 GROUP: Final = 1_000
 """Rows that are read together, at most."""
-
-PATIENCE: Final = 300.0
-"""Seconds for which what fails is tried again where it may pass."""
-
-_OPENING: Final = 10.0  # seconds, where nothing has been answered yet
 
 _SCHEMA: Final = pa.schema(
     [
@@ -52,7 +48,6 @@ _SCHEMA: Final = pa.schema(
 _VERSION: Final = 1
 _HEADS: Final = ["key", "status", "stored_at"]
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
-_PAUSES: Final = (0.2, 1.0, 2.0, 5.0)  # seconds between two tries; the last one holds for all that follow
 
 
 class Keys(NamedTuple):
@@ -80,13 +75,10 @@ class Files:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url
-        self._waiting = waiting
-        self._now = now
-        self._sleep = sleep
         self._system = System(url)
         self._files = self._system.files
         self._folder = self._system.folder
-        self._patience = _OPENING
+        self._patience = Patience(url, waiting, now, sleep)
 
     def make_folder(self) -> None:
         """Makes the folder where it does not exist, for its owner alone; a bucket must be there already."""
@@ -231,20 +223,17 @@ class Files:
 
     def _act(self, what: str, act: Callable[[], T]) -> T:
         """Returns what `act` does, which is repeated where a bucket does not answer: that may pass."""
-        since, tries = self._now(), 0
         while True:
             try:
                 done = act()
             except (OSError, pa.ArrowException) as error:
-                said, waited = self._system.said(error), self._now() - since
-                if waited >= self._patience or self._system.is_final(error):
-                    self._patience = 0.0  # what is asked while the run ends need not wait as long again
+                said = self._system.said(error)
+                if self._patience.is_over() or self._system.is_final(error):
+                    self._patience.give_up()
                     advice = self._system.advice(what)
                     told = f"the ledger {self.url} cannot be {what} ({said}): {advice}, then run the same command again"
                     raise StorageError(told, detail=self._system.detail(error)) from None
-                self._waiting(f"the ledger {self.url} does not answer ({said}): trying again")
-                self._sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
-                tries += 1
+                self._patience.wait(said)
             else:
-                self._patience = PATIENCE
+                self._patience.answered()
                 return done

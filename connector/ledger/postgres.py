@@ -20,6 +20,7 @@ import psycopg
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
 from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Shared, Stats, Url
+from connector.ledger._patience import Patience
 from connector.ledger._postgres_database import SCHEMA, Database, is_lost
 from connector.ledger._postgres_lease import Lease
 from connector.ledger._postgres_shared import DatabaseSpending, DatabaseText, DatabaseTime
@@ -35,11 +36,6 @@ _OWN: Final = (
     "list() for example, or close() it"
 )
 
-PATIENCE: Final = 300.0
-"""Seconds that a run waits for a database that no longer answers."""
-
-_OPENING: Final = 10.0  # seconds, where it has not answered yet
-_PAUSES: Final = (0.1, 0.5, 1.0, 2.0)  # seconds between two tries; the last one holds for all that follow
 _AT_ONCE: Final = 2**24  # bytes of replies in one statement
 _CHUNK: Final = 1_000  # entries that are fetched at once
 
@@ -107,9 +103,6 @@ class PostgresLedger:
         self.path: Location = url
         self.was_set_aside: Path | None = None
         self.commit_seconds = COMMIT_SECONDS
-        self._waiting = waiting
-        self._now = now
-        self._sleep = sleep
         self._database = Database(url)
         self._db: psycopg.Connection[Any] | None = None
         self.holder = random.SystemRandom().getrandbits(63)
@@ -118,7 +111,7 @@ class PostgresLedger:
         self._texts: list[DatabaseText] = []
         self._claimed: set[bytes] = set()
         self._released: list[bytes] = []
-        self._patience = _OPENING
+        self._patience = Patience(url, waiting, now, sleep)
         try:
             self._act("opened", self._database.prepare)
         except BaseException:
@@ -370,8 +363,6 @@ class PostgresLedger:
 
     def _act(self, what: str, act: Callable[[psycopg.Connection[Any]], T]) -> T:
         """Returns what `act` does with the connection, which is made anew, and `act` repeated, where it is lost."""
-        since = self._now()
-        tries = 0
         while True:
             try:
                 if self._db is None or self._db.closed:
@@ -379,18 +370,16 @@ class PostgresLedger:
                     self._claim_again(self._db)
                 done = act(self._db)
             except psycopg.Error as error:
-                late = self._now() - since >= self._patience
+                late = self._patience.is_over()
                 if late or not is_lost(error):
-                    problem = self._database.problem(what, error, self._patience if late else None)
-                    self._patience = 0.0  # what is asked while the run ends need not wait as long again
+                    problem = self._database.problem(what, error, self._patience.seconds if late else None)
+                    self._patience.give_up()
                     raise problem from None
                 if self._db is not None:
                     self._db.close()
-                self._waiting(f"the ledger {self.path} does not answer ({self._database.said(error)}): trying again")
-                self._sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
-                tries += 1
+                self._patience.wait(self._database.said(error))
             else:
-                self._patience = PATIENCE
+                self._patience.answered()
                 return done
 
     def _decoded(self, row: Sequence[Any]) -> Reply:

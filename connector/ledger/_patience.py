@@ -1,0 +1,59 @@
+"""How long a run waits for a database or a bucket that does not answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+PATIENCE: Final = 300.0
+"""Seconds that a run waits for what has answered before."""
+
+_OPENING: Final = 10.0  # seconds, where it has not answered yet
+_PAUSES: Final = (0.1, 0.5, 1.0, 2.0)  # seconds between two tries; the last one holds for all that follow
+
+
+class Patience:
+    """Says whether what failed is to be tried again.
+
+    Args:
+        name: What does not answer, as it is told.
+        waiting: Is told so before each other try; raises to give up.
+    """
+
+    def __init__(
+        self,
+        name: object,
+        waiting: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.seconds = _OPENING
+        """How long to wait at most: for what was given up, not at all, since the run ends."""
+        self._name = name
+        self._waiting = waiting
+        self._now = now
+        self._sleep = sleep
+        self._since: float | None = None
+        self._tries = 0
+
+    def is_over(self) -> bool:
+        """Returns whether what has just failed has had its time."""
+        now = self._now()
+        if self._since is None:
+            self._since, self._tries = now, 0
+        return now - self._since >= self.seconds
+
+    def wait(self, said: str) -> None:
+        """Waits before another try, and tells what the failed one said."""
+        self._waiting(f"the ledger {self._name} does not answer ({said}): trying again")
+        self._sleep(_PAUSES[min(self._tries, len(_PAUSES) - 1)])
+        self._tries += 1
+
+    def answered(self) -> None:
+        """Takes note of success."""
+        self.seconds, self._since = PATIENCE, None
+
+    def give_up(self) -> None:
+        """Takes note that nothing is tried again."""
+        self.seconds, self._since = 0.0, None
