@@ -115,9 +115,9 @@ class Part:
         self.size += len(line)
         self.inputs += inputs
 
-    def leave(self, idents: Collection[Ident]) -> int:
-        """Gives up requests that were added, and returns how many bytes they were."""
-        before, lines, size = self.idents, self.lines, self.size
+    def leave(self, idents: Collection[Ident]) -> None:
+        """Gives up requests that were added."""
+        before, lines = self.idents, self.lines
         self.idents, self.lines, self.requests, self.size, self.inputs = [], None, 0, 0, 0
         if lines is not None:
             with explained():
@@ -126,7 +126,6 @@ class Part:
                 if ident not in idents:
                     self.add(ident, line, 1)
             lines.close()
-        return size - self.size
 
     def close(self, now: float) -> None:
         """Closes it for further requests, and names it."""
