@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -50,6 +51,7 @@ class Destination:
         self._given = options
         self._targets: dict[str, Target] = {}
         self._options: dict[str, Any] = {}
+        self._streams: dict[str, str] = {}  # by their place
         for target in targets:
             self._add(target)
         self._now = (clock or Clock()).monotonic
@@ -77,12 +79,16 @@ class Destination:
             self._try(target)
 
     def _add(self, target: Target) -> None:
-        self._targets[target.name] = target
-        self._options[target.name] = _options_of(self._given, target.name)
-        if len(self._targets) > 1 and len({repr(each) for each in self._options.values()}) < len(self._targets):
+        options = _options_of(self._given, target.name)
+        other = self._streams.setdefault(_folded(_place_of(options)), target.name)
+        if other != target.name:
+            is_alike = _folded(other) == _folded(target.name)
             raise ConfigError(
-                f'output: {len(self._targets)} streams would be written to one place: put "{STREAM}" into its name'
+                f"output: the streams {_shown(other)} and {_shown(target.name)} would be written to one place: "
+                + ("write one of them to another output" if is_alike else f'put "{STREAM}" into its name')
             )
+        self._targets[target.name] = target
+        self._options[target.name] = options
 
     def _try(self, target: Target) -> None:
         with self._store.sink(self._options[target.name], target.added, target=target):
@@ -247,6 +253,16 @@ def _place_of(options: Any) -> str:
     return str(Path(path).expanduser().resolve()) if path else str(getattr(options, "table", ""))
 
 
+def _folded(name: str) -> str:
+    """Returns a name as file systems and databases see it that do not tell cases, or forms of one letter, apart."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _shown(stream: str) -> str:
+    """Returns the name of a stream for a message: in quotes, on one line."""
+    return json.dumps(stream if len(stream) <= _SHOWN else f"{stream[:_SHOWN]}…", ensure_ascii=not stream.isprintable())
+
+
 def _options_of(options: Any, stream: str) -> Any:
     """Returns the store's options for one stream."""
     update = {name: value.replace(STREAM, stream) for name, value in options if isinstance(value, str)}
@@ -255,14 +271,15 @@ def _options_of(options: Any, stream: str) -> Any:
         raise ConfigError(
             f'output.path: "{STREAM}" stands in the name of a folder: put it into the name of the file alone'
         )
-    is_path = STREAM in path and (
-        "/" in stream or stream.startswith("~") or len(os.fsencode(Path(update["path"]).name)) > _LONGEST
+    is_path, is_table = STREAM in path, STREAM in table
+    is_bad = (
+        not (stream.strip(" .") and stream.isprintable())
+        or (is_table and "." in stream)
+        or (is_path and ("/" in stream or stream[0] == "~" or len(os.fsencode(Path(update["path"]).name)) > _LONGEST))
     )
-    is_table = STREAM in table and "." in stream
-    if is_path or is_table or ((STREAM in path or STREAM in table) and not stream.isprintable()):
-        shown = stream if len(stream) <= _SHOWN else f"{stream[:_SHOWN]}…"
+    if is_bad and (is_path or is_table):
         raise ConfigError(
-            f"output: the stream {json.dumps(shown)} cannot give its name to a file or a table: write a name without "
+            f"output: the stream {_shown(stream)} cannot give its name to a file or a table: write a name without "
             f'"{STREAM}"'
         )
     return options.model_copy(update=update)

@@ -242,7 +242,10 @@ def test_the_longer_a_commit_takes_the_rarer_it_is_due(tmp_path: Path, took: flo
 @pytest.mark.parametrize(
     ("options", "names", "told"),
     [
-        (files.Options(path="out.csv"), ["a", "b"], "2 streams would be written to one place"),
+        (files.Options(path="out.csv"), ["a", "b"], 'the streams "a" and "b" would be written to one place: put'),
+        (files.Options(path="{stream}.csv"), ["Ab", "aB"], "write one of them to another output"),
+        (files.Options(path="{stream}.csv"), ["\u00e9", "e\u0301"], "write one of them to another output"),
+        (sql.Options(url=SecretStr("sqlite://"), table="{stream}"), ["Ab", "aB"], "would be written to one place"),
         (files.Options(path="{stream}/out.csv"), ["a"], "put it into the name of the file alone"),
         (files.Options(path="{stream}.csv"), ["a/../../b"], "cannot give its name"),
         (files.Options(path="nowhere/out.csv"), ["a"], "does not exist"),
@@ -254,6 +257,36 @@ def test_the_longer_a_commit_takes_the_rarer_it_is_due(tmp_path: Path, took: flo
 def test_an_output_that_cannot_take_the_streams_is_refused_at_once(options: Any, names: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told), Destination(options, map(target, names)):
         pass
+
+
+@pytest.mark.parametrize("path", ["{stream}.csv", "{stream}", ""])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", " ", "a\nb", "a\0b", "a\x1b[2J", "a\u202eb", "a\ud800b", "\u200f", "a\x85", "a\x9b2J"]
+)
+def test_a_name_that_nothing_can_have_is_refused_in_one_line(tmp_path: Path, path: str, name: str) -> None:
+    table = sql.Options(url=SecretStr("sqlite://"), table="{stream}")
+    options = files.Options(path=f"{tmp_path}/{path}", format="jsonl") if path else table
+    with pytest.raises(ConfigError, match="cannot give its name to a file or a table") as found:
+        Destination(options, [target(name)])
+    assert found.value.message.isprintable()
+
+
+@pytest.mark.parametrize("name", ["/", "a/../b", "/etc/x", "~", "~root", "x" * 300, "\u00e9" * 150])
+def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot give its name to a file or a table"):
+        Destination(files.Options(path="{stream}.csv"), [target(name)])
+
+
+def test_any_other_name_is_that_of_a_file_or_a_table(tmp_path: Path) -> None:
+    names = ["CON", "%00", "a\\b", "$(id)", "`id`", "-rf", "{stream}", "{{ x }}", "a'b", 'a"b', "a*", "[a]", "a;--"]
+    for kind in ("csv", "sql"):
+        with Destination(Place(tmp_path, kind).options, map(target, names)) as destination:
+            for name in names:
+                destination.write(name, row(1))
+            destination.commit(unfinished=())
+    with closing(sqlite3.connect(tmp_path / "out.db")) as connection:
+        assert {name for (name,) in connection.execute("SELECT name FROM sqlite_master")} == set(names)
+    assert {each.name for each in tmp_path.iterdir()} == {"out.db", *(f"{name}.csv" for name in names)}
 
 
 def test_a_key_that_is_no_column_is_refused(tmp_path: Path) -> None:
