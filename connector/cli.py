@@ -19,7 +19,7 @@ from connector import commands, protocols
 from connector.base.cores import one_core
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, Interrupted, RecordError
 from connector.base.masking import Masker, passwords_in
-from connector.base.terminal import show_logs, write
+from connector.base.terminal import data_writer, hanging, show_logs, write, write_lines
 from connector.base.version import __version__
 from connector.commands import ExitCode
 from connector.parser import Parser
@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         _bound_memory()
         return commands.load(parsed.verb).run(parsed)
     except ConnectorError as error:
-        write(sys.stderr, f"{PROGRAM}: {mask(error.message)}\n")
+        write(sys.stderr, f"{PROGRAM}: {hanging(mask(error.message))}\n")
         return _code(error)
     except BrokenPipeError:
         _leave_stdout()
@@ -88,7 +88,7 @@ def run(argv: Sequence[str]) -> int:
         return ExitCode.DONE if reads else ExitCode.ENDPOINT  # a destination's reader needs every message
     except OSError as error:
         if error.filename is not None:  # a path of the command line or the config that the system refuses
-            write(sys.stderr, f"{PROGRAM}: {mask(str(error.filename))}: {error.strerror}: name another file\n")
+            write_lines(sys.stderr, [f"{PROGRAM}: {mask(str(error.filename))}: {error.strerror}: name another file"])
             return ExitCode.USAGE
         _leave_stdout()
         write(sys.stderr, f"{PROGRAM}: standard output cannot be written: {error.strerror or error}\n")
@@ -163,7 +163,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config, _role())
     # Buffered here, since platforms' images set PYTHONUNBUFFERED, which would cost a system call for each record.
     with open(sys.stdout.fileno(), "wb", _BUFFER, closefd=False) as stdout:
-        output = MessageWriter(stdout.write, stdout.flush)
+        output = MessageWriter(data_writer(stdout), stdout.flush)
         if verb in ("spec", "about"):
             return dialect.serve(arguments, import_module("connector.config.spec"), output)
         _bound_memory()

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 
 from connector.base.masking import Masker, passwords_in
 from connector.base.suggestions import did_you_mean, nearest
-from connector.base.terminal import printable
+from connector.base.terminal import hanging, printable
 
 _WIDEST: Final = 100  # longer lines are hard to read
 _NARROWEST: Final = 40
@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             if _is_commands(action) and message.endswith(f" required: {action.metavar}"):
                 message = f"name what to do: {', '.join(action.choices or ())}"
-        told = printable(self._mask(message))
+        told = printable(hanging(self._mask(message)))
         self.exit(2, f"{self.prog}: {told}\n{self.format_usage()}To see all options: {self.prog} --help\n")
 
     def _own(self, words: Sequence[str]) -> Sequence[str]:

@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 from connector.base.errors import Interrupted
 from connector.base.live_line import LiveLine
 from connector.base.stop import Stop
+from connector.base.terminal import one_line
 
 _AGAIN: Final = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "a second signal"}
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -26,10 +27,10 @@ def interruptible(stop: Stop) -> Iterator[None]:
         erase = sys.stderr.taken() if isinstance(sys.stderr, LiveLine) else ""
         if stop.reason is not None:
             left = stop.leaving()
-            _say(f"{erase}{left}\n" if left else erase)
+            _say(f"{erase}{one_line(left)}\n" if left else erase)
             end_by(number)
         stop.request(Interrupted(number))
-        _say(f"{erase}{stop.ending()}; {_AGAIN[signal.Signals(number)]} ends at once\n")
+        _say(f"{erase}{one_line(stop.ending())}; {_AGAIN[signal.Signals(number)]} ends at once\n")
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Self, TextIO
 
+from connector.base.terminal import one_line
+
 _ERASE: Final = "\r\x1b[K"  # to the first column, then to the end of the line (ECMA-48: EL)
 _PLAIN: Final = str.maketrans("·×…", "|x~")
 _NARROWEST: Final = 10  # columns; a terminal that tells less tells nothing
@@ -23,7 +25,7 @@ class Part(NamedTuple):
 
 def fitted(parts: Iterable[Part], columns: int | None) -> str:
     """Returns parts as a line of at most so many columns; `None` for as many as they need."""
-    given = [part for part in parts if part.text]
+    given = [part._replace(text=one_line(part.text)) for part in parts if part.text]
     if columns is None or not given:
         return _joined(given)
     first, *others = sorted(range(len(given)), key=lambda place: given[place].rank)

@@ -1,11 +1,16 @@
-"""Writes what people read. Text from outside (names, replies, errors) is shown as text, and never steers a terminal."""
+"""Writes what people read. Text from outside (names, replies, errors) is shown as text, and never steers a terminal.
+
+Nor does it pass for a line of ours: in a line it stays on that line, and what a message has below its first line is
+indented.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
-from typing import Final, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO, Final, TextIO
 
 _ACTIVE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls (ECMA-48), without tab and line feed
@@ -17,6 +22,39 @@ _ACTIVE: Final = re.compile(
 def printable(text: str) -> str:
     """Returns a text with every character that a terminal would obey as JSON's escape: JSON stays the same JSON."""
     return _ACTIVE.sub(_escape, text)
+
+
+def one_line(text: str) -> str:
+    """Returns a text as `printable` does, on one line: line feeds and tabs are shown as in JSON, too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def hanging(text: str) -> str:
+    """Returns a message with all lines below its first one indented."""
+    return text.replace("\n", "\n  ")
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yields the lines of a table: each row on one line, its cells below those of the row before."""
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def write_lines(stream: TextIO, lines: Iterable[str]) -> None:
+    """Writes lines for people, whatever is in them each as one line."""
+    write(stream, "".join(f"{one_line(line)}\n" for line in lines))
+
+
+def data_writer(out: BinaryIO) -> Callable[[bytes], object]:
+    """Returns what writes whole lines of JSON: to a program as they are, to a terminal as `printable` has them.
+
+    The JSON is the same for both.
+    """
+    if not out.isatty():
+        return out.write
+    return lambda data: out.write(printable(data.decode("utf-8", "surrogateescape")).encode())
 
 
 def write(stream: TextIO, text: str) -> None:
@@ -42,7 +80,7 @@ def show_logs() -> None:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(hanging(super().format(record)))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from connector.base.errors import ConfigError
 from connector.base.live_line import LiveLine, Part
 from connector.base.records import Record
 from connector.base.stop import Stop
-from connector.base.terminal import is_terminal, write
+from connector.base.terminal import is_terminal, write, write_lines
 from connector.commands import ExitCode
 from connector.commands._ledger_file import is_there, open_ledger
 from connector.ledger import Ledger, Location
@@ -96,7 +96,7 @@ def dry_run(
 
 
 def _said(text: str) -> None:
-    write(sys.stderr, text + "\n")
+    write_lines(sys.stderr, [text])
 
 
 def _unsaid(_: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from connector.base.clock import Clock, moment
 from connector.base.errors import ConfigError, ConnectorError, NotFoundError
 from connector.base.masking import Masker
 from connector.base.spool import explained
-from connector.base.terminal import write
+from connector.base.terminal import aligned, data_writer, write, write_lines
 from connector.calls.batch_api import Batch, HttpBatchAPI
 from connector.calls.batch_lines import Reader, store
 from connector.commands import ExitCode
@@ -106,7 +106,7 @@ def _list(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
     if arguments.form == "json":
         write(sys.stdout, "".join(f"{json.dumps(_as_dict(batch))}\n" for batch in batches))
     else:
-        write(sys.stdout, "".join(f"{line}\n" for line in _table(batches)))
+        write_lines(sys.stdout, _table(batches))
 
 
 def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
@@ -125,7 +125,7 @@ def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
         "errors": batch.error_file,
         "metadata": ", ".join(f"{name}: {value}" for name, value in batch.metadata.items()),
     }
-    write(sys.stdout, "".join(f"{name:<10}{value}\n" for name, value in told.items() if value))
+    write_lines(sys.stdout, (f"{name:<10}{value}" for name, value in told.items() if value))
 
 
 def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
@@ -137,7 +137,7 @@ def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> Non
             if batch is None or not batch.has_ended:
                 raise
             told = f"has ended before, as {batch.state}: {batch.completed:,} of {batch.total:,} requests are answered"
-        write(sys.stdout, f"{name}: {told}\n")
+        write_lines(sys.stdout, [f"{name}: {told}"])
 
 
 def _forget(_api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, _mask: Masker) -> None:
@@ -148,7 +148,7 @@ def _forget(_api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, _
         for name in arguments.ids:
             if not forget(ledger, name):
                 raise ConfigError(f"the ledger {place} knows no batch {name}")
-            write(sys.stdout, f"{name}: forgotten\n")
+            write_lines(sys.stdout, [f"{name}: forgotten"])
 
 
 def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mask: Masker) -> None:
@@ -162,12 +162,12 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
             place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
             with open_ledger(place) if is_there(place) else ledgers.opened(place) as ledger:
                 stored = store(batch, file, ledger, Reader(endpoints.load(config.kind), mask, Clock()))
-            write(sys.stderr, f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}\n")
+            write_lines(sys.stderr, [f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}"])
         elif arguments.output in (None, "-"):
-            _copy(file, sys.stdout.buffer)
+            _copy(file, data_writer(sys.stdout.buffer))
         else:
             with Path(arguments.output).open("wb") as output:
-                _copy(file, output)
+                _copy(file, output.write)
 
 
 def _known(ask: Callable[[str], Batch], name: str) -> Batch:
@@ -190,14 +190,14 @@ def _downloaded(api: HttpBatchAPI, names: list[str]) -> BinaryIO:
             with TemporaryFile() as part:
                 api.download(name, cast("BinaryIO", part))
                 part.seek(0)
-                _copy(part, file)
+                _copy(part, file.write)
         file.seek(0)
     return file
 
 
-def _copy(source: Any, target: Any) -> None:
+def _copy(source: Iterable[bytes], write: Callable[[bytes], object]) -> None:
     for line in source:
-        target.write(line if line.endswith(b"\n") else line + b"\n")
+        write(line if line.endswith(b"\n") else line + b"\n")
 
 
 def _table(batches: list[Batch]) -> Iterator[str]:
@@ -217,9 +217,7 @@ def _table(batches: list[Batch]) -> Iterator[str]:
         )
         for batch in batches
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
 
 
 def _as_dict(batch: Batch) -> dict[str, Any]:

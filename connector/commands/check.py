@@ -18,7 +18,7 @@ from typing import Any, Final
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.streams import Diagnosis
-from connector.base.terminal import write
+from connector.base.terminal import write, write_lines
 from connector.check import capabilities, invalid_config
 from connector.check.probe import Probe
 from connector.commands import ExitCode
@@ -66,8 +66,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             bill = probe.bill
     except ConfigError as error:
         diagnosis = invalid_config(error)
-    text = _as_json(diagnosis, table, bill) if arguments.form == "json" else "\n".join(_lines(diagnosis, table, bill))
-    write(sys.stdout, text + "\n")
+    if arguments.form == "json":
+        write(sys.stdout, _as_json(diagnosis, table, bill) + "\n")
+    else:
+        write_lines(sys.stdout, _lines(diagnosis, table, bill))
     return ExitCode.DONE if diagnosis.ok else ExitCode.USAGE
 
 

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from connector.base.terminal import write
+from connector.base.terminal import write, write_lines
 from connector.commands import ExitCode
 from connector.commands._types import file_path
 from connector.config.importing import imported
@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """See `connector.commands.Command`."""
     config, notes = imported(Path(arguments.file), arguments.provider, literal=arguments.literal_key)
     write(sys.stdout, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    write(sys.stderr, "".join(f"{note}\n" for note in notes))
+    write_lines(sys.stderr, notes)
     return ExitCode.DONE

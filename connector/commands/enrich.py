@@ -21,7 +21,7 @@ from connector.base.amounts import counted
 from connector.base.errors import ConfigError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Schema
 from connector.base.stop import Stop
-from connector.base.terminal import is_terminal, write
+from connector.base.terminal import is_terminal, write_lines
 from connector.commands import ExitCode, _databases
 from connector.commands._beforehand import check_rows, dry_run, remembering
 from connector.commands._ledger_file import run_ledger
@@ -170,7 +170,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             sink.commit()
         except (ConfigError, FatalError, Interrupted) as error:  # also an input that proves wrong amid the run
             if runtime.summary:
-                _print_stderr(str(runtime.summary))
+                _print_stderr(*runtime.summary.lines())
             if path is not None and runtime.has_kept and _is_there(path):
                 _print_stderr(f"the replies so far are in {path}: {_going_on(error)}")
             raise
@@ -180,7 +180,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if not arguments.quiet:
         _tell_end(arguments, runtime.summary)
     elif is_failed:  # no exit code without its reason
-        _print_stderr("\n".join(runtime.summary.failures()))
+        _print_stderr(*runtime.summary.failures())
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
 
 
@@ -200,7 +200,7 @@ def _place(arguments: argparse.Namespace) -> str:
 
 def _tell_end(arguments: argparse.Namespace, summary: Summary) -> None:
     """Says what a run came to, and where its rows are."""
-    _print_stderr(str(summary))
+    _print_stderr(*summary.lines())
     if summary.nothing_answered:
         _print_stderr("`openai-compatible check`, with the same options, says what is wrong and what to change")
     _print_stderr(f"written to {'standard output' if arguments.output == STANDARD else _place(arguments)}")
@@ -254,5 +254,5 @@ def _write(results: Iterator[Result], sink: Sink, dead: Sink | None, failed: Fai
             sink.flush()
 
 
-def _print_stderr(text: str) -> None:
-    write(sys.stderr, text + "\n")
+def _print_stderr(*lines: str) -> None:
+    write_lines(sys.stderr, lines)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from connector import check, stores
 from connector.base.errors import ConfigError
 from connector.base.stop import Stop
-from connector.base.terminal import is_terminal, write
+from connector.base.terminal import is_terminal, write, write_lines
 from connector.commands import ExitCode, _databases
 from connector.commands._options import add_config, add_input, check_output, input_from
 from connector.commands._types import count, file_path, new_file_path, percent
@@ -102,7 +102,10 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     as_json = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, default=str) + "\n"
     if arguments.report:
         save(arguments.report, comparing.page(found) if as_page else as_json)
-    write(sys.stdout, as_json if arguments.json else "\n".join(comparing.lines(found)) + "\n")
+    if arguments.json:
+        write(sys.stdout, as_json)
+    else:
+        write_lines(sys.stdout, comparing.lines(found))
     unmet = list(
         comparing.unmet(
             found,
@@ -111,10 +114,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             max_loss=arguments.max_loss,
         )
     )
-    for each in unmet:
-        write(sys.stderr, f"not met: {each}\n")
+    write_lines(sys.stderr, (f"not met: {each}" for each in unmet))
     if arguments.report and not arguments.quiet:
-        write(sys.stderr, f"report written to {arguments.report}\n")
+        write_lines(sys.stderr, [f"report written to {arguments.report}"])
     return ExitCode.FAILED_ROWS if unmet else ExitCode.DONE
 
 

@@ -20,7 +20,7 @@ from connector.base.clock import moment
 from connector.base.cost import cost_of
 from connector.base.errors import ConfigError
 from connector.base.records import Record, Status, is_ok
-from connector.base.terminal import write
+from connector.base.terminal import data_writer, write, write_lines
 from connector.commands import ExitCode
 from connector.commands._ledger_file import open_ledger
 from connector.commands._options import add_column, add_config, schema_from
@@ -146,11 +146,12 @@ def _is_failed(entry: Entry, plan: Plan | None) -> bool:
 
 
 def _export(ledger: Ledger, arguments: argparse.Namespace, plan: Plan | None) -> None:  # noqa: ARG001 - as the others
+    put = data_writer(sys.stdout.buffer)
     for entry in ledger.entries():
         line = _line(entry)
         if arguments.no_body:
             del line["body"]
-        sys.stdout.buffer.write(_encoded(line))
+        put(_encoded(line))
     sys.stdout.buffer.flush()
 
 
@@ -172,4 +173,4 @@ def _encoded(line: dict[str, Any]) -> bytes:
 
 
 def _print(name: str, value: str) -> None:
-    write(sys.stdout, f"{name:<12}{value}\n")
+    write_lines(sys.stdout, [f"{name:<12}{value}"])

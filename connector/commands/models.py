@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
 from connector.base.clock import Clock
 from connector.base.masking import Masker
-from connector.base.terminal import write
+from connector.base.terminal import aligned, write, write_lines
 from connector.commands import ExitCode
 from connector.commands._options import add_config, add_endpoint, endpoint_from
 from connector.config.config import Config
@@ -50,15 +49,9 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if arguments.form == "json":
         write(sys.stdout, json.dumps([each._asdict() for each in found], indent=2, ensure_ascii=False) + "\n")
     else:
-        write(sys.stdout, "".join(f"{line}\n" for line in _table(found)))
+        rows = ((each.id, each.owned_by or _UNKNOWN, _date(each)) for each in found)
+        write_lines(sys.stdout, aligned([("id", "owner", "created"), *rows]))
     return ExitCode.DONE
-
-
-def _table(found: list[Model]) -> Iterator[str]:
-    rows = [("id", "owner", "created"), *((each.id, each.owned_by or _UNKNOWN, _date(each)) for each in found)]
-    widths = [max(len(row[place]) for row in rows) for place in range(3)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _date(model: Model) -> str:

@@ -20,7 +20,7 @@ from connector.base.errors import TemplateError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Part, Provenance, Record, Usage
-from connector.base.terminal import write
+from connector.base.terminal import one_line, write, write_lines
 from connector.commands import ExitCode
 from connector.commands._excerpts import common, screen
 from connector.commands._options import add_arguments, config_from, input_from
@@ -110,8 +110,7 @@ def _call(plan: Plan, records: list[Record], rows: int | None, parts: Sequence[P
             for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).values():
                 _show(f"{row}: reply", reply.body, whole=whole, share=_REPLY)
             _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group}, whole=whole, share=1 - _REPLY)
-    for line in _projection(outcomes, plan, rows):
-        write(sys.stdout, line + "\n")
+    write_lines(sys.stdout, _projection(outcomes, plan, rows))
 
 
 def _projection(outcomes: list[Outcome], plan: Plan, rows: int | None) -> Iterator[str]:
@@ -141,4 +140,4 @@ def _usage(known: Provenance) -> Usage:
 
 
 def _show(title: str, value: Any, *, whole: bool, share: float = 1) -> None:
-    write(sys.stdout, f"── {title}\n{screen(value, whole=whole, share=share)}\n")
+    write(sys.stdout, f"── {one_line(title)}\n{screen(value, whole=whole, share=share)}\n")

@@ -18,7 +18,7 @@ from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
 from connector.base.records import Outcome, Status
-from connector.base.terminal import write
+from connector.base.terminal import write_lines
 from connector.commands import ExitCode
 from connector.commands._ledger_file import open_ledger
 from connector.commands._options import STANDARD, check_output, store_from
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     made = replace(made, url=None, config={name: value for name, value in made.config.items() if name != "url"})
     notes = [_SKIPPED] if config is not None and config.on_error == "skip" else []
     save(path, render(collector.figures(made, timing=f"the replies in {ledger}", notes=notes)))
-    write(sys.stderr, f"report written to {path}\n")
+    write_lines(sys.stderr, [f"report written to {path}"])
     return ExitCode.DONE
 
 

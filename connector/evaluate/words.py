@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from connector.base.amounts import counted, dollars
+from connector.base.terminal import aligned
 from connector.evaluate.figures import Comparison, Evaluation, Row, Score, Standing
 from connector.evaluate.statistics import Interval
 from connector.report.html import ms, number
@@ -28,13 +29,13 @@ def lines(found: Evaluation) -> Iterator[str]:
     if found.left_out:
         yield f"{counted(found.left_out, 'row')} left out: skipped by where"
     yield ""
-    yield from _table([["", *(f"{each.name}  {_short(each.title, 24)}" for each in found.variants)], *_figures(found)])
+    yield from aligned([["", *(f"{each.name}  {_short(each.title, 24)}" for each in found.variants)], *_figures(found)])
     for variant in found.variants:
         for score in variant.scores:
             if score.labels:
                 yield ""
                 yield f"{variant.name}: {score.target}"
-                yield from _table([["label", "rows", "precision", "recall", "F1"], *_labels(score)])
+                yield from aligned([["label", "rows", "precision", "recall", "F1"], *_labels(score)])
     for each in found.comparisons:
         yield ""
         yield from textwrap.wrap(verdict(each), _WIDTH)
@@ -193,12 +194,6 @@ def _paid(each: Standing) -> str:
 
 def _count(value: float | None) -> str:
     return "n/a" if value is None else f"{value:,.0f}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _row(row: Row) -> Iterator[str]:

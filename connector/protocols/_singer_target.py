@@ -13,7 +13,7 @@ from connector.base.errors import ConfigError
 from connector.base.records import Idle, Message, Record
 from connector.base.schemas import portable
 from connector.base.streams import Target
-from connector.base.terminal import write
+from connector.base.terminal import hanging, write, write_lines
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter
 from connector.protocols._batch_files import BatchFiles
 from connector.protocols._record_lines import dumps, split_object
@@ -45,14 +45,14 @@ def store(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) 
             destination.commit(unfinished=())
         except Exception as error:
             if (second := outbox.rescued(error)) is not None:
-                write(sys.stderr, f"{second.message}\n")
+                write(sys.stderr, f"{hanging(second.message)}\n")
             raise
         finally:
             for line in outbox.covered():
                 put(line)
             if transform.summary:
                 write(sys.stderr, f"{transform.summary}\n")
-            write(sys.stderr, f"{outbox.told()}\n")
+            write_lines(sys.stderr, [outbox.told()])
     return 0
 
 

@@ -18,7 +18,7 @@ import orjson
 from connector.base.errors import ConfigError
 from connector.base.lines import lines
 from connector.base.records import Idle
-from connector.base.terminal import write
+from connector.base.terminal import hanging, write
 from connector.base.version import __version__
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter
 from connector.protocols._inline_mapper import InlineMapper, MessageFormat, Object, OpenStream
@@ -87,7 +87,7 @@ def _about(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter)
 def _test(arguments: Arguments, connector: ConnectorAPI, _output: MessageWriter) -> int:
     diagnosis = connector.check(config_of(arguments, connector))
     for step in diagnosis.steps:
-        write(sys.stderr, f"{'ok' if step.ok else 'failed'}: {step.finding}\n")
+        write(sys.stderr, f"{'ok' if step.ok else 'failed'}: {hanging(step.finding)}\n")
     return _DONE if diagnosis.ok else _FAILED
 
 

@@ -18,6 +18,7 @@ from connector.base.amounts import counted
 from connector.base.errors import TemplateError, parted
 from connector.base.records import Outcome, Part, Status
 from connector.base.suggestions import there_are
+from connector.base.terminal import one_line
 
 _MOST_CAUSES: Final = 1_000
 _MOST_ROWS: Final = 5  # numbers of rows that are kept for each cause
@@ -200,7 +201,7 @@ def failures(causes: Sequence[Cause], head: str) -> list[str]:
         return []
     rest = causes[_TOP:]
     more = f"  {sum(each.count for each in rest):,} × for {counted(len(rest), 'further reason')}"
-    return [f"{head}:", *(f"  {each}" for each in causes[:_TOP]), *([more] if rest else [])]
+    return [f"{head}:", *(f"  {one_line(str(each))}" for each in causes[:_TOP]), *([more] if rest else [])]
 
 
 def _part_of(index: int, parts: Sequence[Part]) -> Part | None:

@@ -13,7 +13,7 @@ from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.clock import Clock
 from connector.base.live_line import LiveLine, Part, fitted
 from connector.base.records import Outcome, Status
-from connector.base.terminal import write
+from connector.base.terminal import write, write_lines
 from connector.calls.waiting import Waiting
 from connector.engines import Control
 from connector.run.pipeline import Result
@@ -95,7 +95,7 @@ class Progress:
         """Says what has happened, on a line of its own."""
         if self._line is not None:
             self._line.clear()
-        write(sys.stderr, f"{text}\n")
+        write_lines(sys.stderr, [text])
 
     def _tell(self, parts: Callable[[], list[Part]]) -> None:
         """Says something if it is time to."""

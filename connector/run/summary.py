@@ -144,9 +144,13 @@ class Summary:
         return self.rows > 0
 
     def __str__(self) -> str:
-        return "\n".join([self.totals(), *self.failures()])
+        return "\n".join(self.lines())
 
     __repr__ = __str__
+
+    def lines(self) -> list[str]:
+        """Returns what the run did, and why rows failed."""
+        return [*self.totals().splitlines(), *self.failures()]
 
     def totals(self) -> str:
         """Returns what the run did, in two lines."""

@@ -25,6 +25,7 @@ from jsonschema import Draft202012Validator
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON
+from connector.base.terminal import write
 from connector.endpoints import KINDS, load
 from connector.sandbox import batches
 from connector.sandbox.batches import Batches, Faults, LostError
@@ -331,10 +332,11 @@ def serve(
         with suppress(KeyboardInterrupt), _Server(host, port, api_key, latency, faults, _unheard) as server:
             key = f" OPENAI_API_KEY={KEY}" if api_key == KEY else ""
             own = "" if key else ", and set OPENAI_API_KEY to the key that you chose"
-            sys.stderr.write(
+            write(
+                sys.stderr,
                 "A sandbox, no model: replies are made up from your own text by fixed rules. Ctrl-C ends it.\n"
                 f"In another terminal, paste this line{own}:\n"
-                f"export OPENAI_BASE_URL={server.url}{key} OPENAI_MODEL={MODEL}\n"
+                f"export OPENAI_BASE_URL={server.url}{key} OPENAI_MODEL={MODEL}\n",
             )
             server.serve_forever()
     finally:

@@ -21,6 +21,7 @@ from connector.base.errors import ConfigError, StorageError
 from connector.base.lines import lines
 from connector.base.records import BAD_INPUT, IDLE, JSON, Checkpoint, Idle, OnBadInput, Record, Schema, merged
 from connector.base.streams import Target
+from connector.base.terminal import data_writer
 from connector.stores import DEAD_LETTER, Source, files
 from connector.stores.staging.compression import COMPRESSIONS
 from connector.stores.staging.encodings import is_encoding
@@ -133,6 +134,7 @@ class Writer:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._write = data_writer(stream)
         self._waiting: dict[int, bytes] = {}
         self._next = 0
 
@@ -165,7 +167,8 @@ class Writer:
 
     def _put(self, lines: Iterable[bytes]) -> None:
         with _open_ended():
-            self._stream.writelines(lines)
+            for line in lines:
+                self._write(line)
 
 
 @contextmanager
