@@ -23,6 +23,8 @@ from typing import Final
 
 import pytest
 
+from tests.patience import PATIENCE
+
 NUMBERS: Final = count()
 KINDS: Final = ("moto", "seaweedfs", "gcs")
 _SECONDS: Final = 60
@@ -112,7 +114,7 @@ def _until_answering(port: int, path: str) -> int:
 
 def _asked(method: str, url: str, data: bytes | None = None) -> None:
     asked = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(asked, timeout=10):
+    with urllib.request.urlopen(asked, timeout=PATIENCE):
         return
 
 

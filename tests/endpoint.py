@@ -28,6 +28,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias, cast
 
 from tests.faults import NOTHING, Body, End, Good, Params, Step, dump, named, play, render, status, steps
 from tests.images import png
+from tests.patience import PATIENCE
 
 PATHS: Final = {
     "/v1/chat/completions": "chat",
@@ -54,7 +55,6 @@ _REFUSALS: Final = {
     429: {"error": {"message": "Slow down", "type": "requests", "code": "rate_limit_exceeded", "param": None}},
 }
 _ELSEWHERE: Final = "/redirected"
-_PATIENCE: Final = 60.0  # seconds after which a test that waits for calls has failed
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER, no seconds: close() sends RST
 
 
@@ -117,10 +117,10 @@ class Journal:
             self._news.notify_all()
 
     def wait_for(self, *, calls: int = 1, prompts: int = 0) -> None:
-        """Waits until so many calls have come, with so many different prompts. Fails after `_PATIENCE` seconds."""
+        """Waits until so many calls have come, with so many different prompts. Fails after `PATIENCE` seconds."""
         with self._news:
             have_come = self._news.wait_for(
-                lambda: len(self._calls) >= calls and len({call.prompt for call in self._calls}) >= prompts, _PATIENCE
+                lambda: len(self._calls) >= calls and len({call.prompt for call in self._calls}) >= prompts, PATIENCE
             )
         assert have_come, f"only {len(self.calls)} calls have come"
 

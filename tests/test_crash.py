@@ -22,6 +22,7 @@ from connector.ledger._sqlite_format import VERSION
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, options, run, table
 from tests.endpoint import Endpoint
+from tests.patience import PATIENCE
 from tests.test_ledgers import CONCURRENCY, LATENCY, is_right, on_a_small_disk
 
 
@@ -39,7 +40,7 @@ def send_at(line: list[str], endpoint: Endpoint, prompts: int, number: signal.Si
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         endpoint.journal.wait_for(prompts=prompts)
         process.send_signal(number)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=PATIENCE)
     return process.returncode, told
 
 
@@ -53,7 +54,7 @@ def test_however_often_a_run_is_terminated_no_call_is_repeated(tmp_path: Path) -
             assert code == -signal.SIGTERM
             assert "run the same command again" in told
             assert not output.exists()
-        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
         assert is_right(output, rows)
         assert len(endpoint.journal.calls) == rows
 
@@ -68,7 +69,7 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path: Path) -> None:
         endpoint.journal.wait_for(calls=1)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)  # of another number: two equal ones may arrive as one
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode in (-signal.SIGTERM, -signal.SIGINT)
     assert re.fullmatch(r"(finishing \d calls? \(up to 30 s\)|stopping); .+ ends at once\n", told), told
     assert not output.exists()
@@ -80,7 +81,7 @@ def test_of_two_copies_of_a_command_the_second_waits_and_says_so(tmp_path: Path)
     with Endpoint(latency=LATENCY) as endpoint:
         line = enrich(source, output, endpoint)
         copies = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-        told = [copy.communicate(timeout=60)[1] for copy in copies]
+        told = [copy.communicate(timeout=PATIENCE)[1] for copy in copies]
         assert [copy.returncode for copy in copies] == [0, 0], told
         assert sum(f"another run uses the ledger {output}.ledger: waiting" in each for each in told) == 1
         assert len(endpoint.journal.calls) == rows
@@ -96,7 +97,7 @@ def test_the_first_signal_ends_the_waiting_for_another_runs_ledger(tmp_path: Pat
             assert process.stderr
             assert "waiting for it to end" in process.stderr.readline()
             process.send_signal(number)
-            _, told = process.communicate(timeout=20)
+            _, told = process.communicate(timeout=PATIENCE)
         assert (process.returncode, endpoint.journal.calls) == (-number, [])
         assert told == f"stopping; {'Ctrl-C again' if number == signal.SIGINT else 'a second signal'} ends at once\n"
     assert not output.exists()
@@ -124,10 +125,10 @@ def test_what_a_killed_run_left_beside_the_output_goes_with_the_next_run_but_not
             assert held
             process.send_signal(signal.SIGSTOP)  # it still runs, however long the other one takes
             small = [*enrich(source, tmp_path / "small.jsonl", endpoint), "--limit", "1"]
-            assert subprocess.run(small, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+            assert subprocess.run(small, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
             assert set(hidden(tmp_path)) == held
             process.send_signal(signal.SIGCONT)
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE) == 0
     assert is_right(tmp_path / "running.jsonl", 40)
     assert not hidden(tmp_path)
 
@@ -145,14 +146,14 @@ def test_a_ledger_or_a_folder_that_vanishes_stops_the_run(tmp_path: Path, what: 
                 Path(f"{output}.ledger").unlink()
             else:
                 shutil.rmtree(folder)
-            _, told = process.communicate(timeout=30)
+            _, told = process.communicate(timeout=PATIENCE)
         assert (process.returncode, len(endpoint.journal.calls) < rows) == (3, True), told
         assert f"the ledger {output}.ledger is gone" in told
         assert "the replies so far are in" not in told
         assert "Traceback" not in told
         assert not output.exists()
         folder.mkdir(exist_ok=True)
-        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
     assert is_right(output, rows)
 
 
@@ -279,7 +280,7 @@ def test_a_disk_too_full_for_the_output_leaves_nothing_half_written_and_no_call_
     assert "Traceback" not in full.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.jsonl.ledger"}
     assert len(endpoint.journal.calls) == 150
-    assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+    assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
     assert is_right(output, 150)
     assert len(endpoint.journal.calls) == 150
 

@@ -21,6 +21,7 @@ from spec.generate import ROOT
 from tests.databases import base
 from tests.endpoint import Endpoint, answer_to
 from tests.environments import environment
+from tests.patience import PATIENCE
 
 SECTIONS = dict(
     part.split("\n", 1) for part in (ROOT / "docs" / "python.md").read_text(encoding="utf-8").split("\n## ")
@@ -75,7 +76,7 @@ class Script:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         assert "canary" not in done.stdout + done.stderr

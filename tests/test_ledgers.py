@@ -20,6 +20,7 @@ from tests.buckets import bucket
 from tests.commands.test_enrich import asked, command, lines, options, run, table
 from tests.databases import base
 from tests.endpoint import Endpoint, answer_to
+from tests.patience import PATIENCE
 from tests.protocols.messages import record, schema, state, text_of
 
 LATENCY: Final = 0.02
@@ -95,14 +96,14 @@ def test_however_often_a_run_is_killed_each_row_is_answered_once_and_little_is_p
             kills += process.returncode != 0
             assert process.returncode == 0 or not output.exists()
         paid, kept = len(endpoint.journal.calls), stored(place)
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert (done.returncode, kills >= len(MOMENTS) - 1) == (0, True), done.stderr
         assert is_right(output, rows)
         assert len(endpoint.journal.by_prompt) == rows
         assert len(endpoint.journal.calls) == paid + rows - kept
         assert len(endpoint.journal.calls) - rows <= kills * per_kill(place)
         output.unlink()
-        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
         assert is_right(output, rows)
         assert len(endpoint.journal.calls) == paid + rows - kept, "once more costs nothing"
 
@@ -114,7 +115,7 @@ def on_a_small_disk(line: list[str], size: int) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
     )
@@ -136,7 +137,7 @@ def test_a_disk_too_full_for_the_ledger_stops_the_run_which_goes_on_once_there_i
         assert not output.exists()
         paid, kept = len(endpoint.journal.calls), stored(place)
         assert kept <= paid < rows
-        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
         assert len(endpoint.journal.calls) == paid + rows - kept
     assert is_right(output, rows)
 
@@ -171,7 +172,7 @@ class Given(NamedTuple):
         program = Path(sys.executable).with_name(f"{name}openai-compatible")
         line = [program, *words, "--config", self.file("config", {**self.config, **changes})]
         done = subprocess.run(
-            list(map(str, line)), input=stdin, capture_output=True, text=True, check=False, timeout=60
+            list(map(str, line)), input=stdin, capture_output=True, text=True, check=False, timeout=PATIENCE
         )
         assert done.returncode == 0, done.stderr + done.stdout
         assert "secret" not in done.stdout + done.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from tests.endpoint import Endpoint
 from tests.faults import FAULTS
+from tests.patience import PATIENCE
 
 CANARY = "sk-canary-5f0c7d21e9"
 PASSING = sorted(
@@ -40,7 +41,7 @@ def run(path: Path, *arguments: object, given: str = "", script: str = TALKATIVE
         input=given.encode(),
         capture_output=True,
         check=False,
-        timeout=90,
+        timeout=PATIENCE,
         cwd=path,
         env=environment,
     )
@@ -180,5 +181,5 @@ def test_the_key_is_not_on_the_command_line_of_any_process(tmp_path: Path) -> No
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
             endpoint.journal.wait_for(calls=1)
             shown = subprocess.run(["ps", "axww"], capture_output=True, text=True, check=True).stdout
-            process.wait(20)
+            process.wait(PATIENCE)
     assert CANARY not in shown

@@ -13,6 +13,7 @@ from connector import ledger as ledgers
 from tests.commands.test_enrich import command, options, table
 from tests.databases import base
 from tests.endpoint import Endpoint
+from tests.patience import PATIENCE
 from tests.test_ledgers import CONCURRENCY, LATENCY, enrich, is_right, per_kill
 
 
@@ -37,7 +38,7 @@ def test_runs_that_share_a_database_make_each_call_once_however_many_are_killed(
             begun[victim].communicate()
             line = enrich(source, outputs[victim], endpoint, place)
             begun[victim] = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-        ended = [(process.communicate(timeout=60)[1], process.returncode) for process in begun]
+        ended = [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in begun]
         assert [code for _, code in ended] == [0, 0, 0], ended
         assert all(is_right(output, rows) for output in outputs)
         assert len(endpoint.journal.by_prompt) == rows
@@ -55,7 +56,7 @@ def test_runs_that_share_a_database_stop_once_all_of_them_have_used_what_the_job
             config.write_text(json.dumps({"max_total_tokens": 3_000, "cache": place, "concurrency": CONCURRENCY}))
             line = command("enrich", source, "-o", tmp_path / f"out{number}.jsonl", *options(endpoint, "-c", config))
             begun.append(subprocess.Popen(line, stderr=subprocess.PIPE, text=True))
-        told = [process.communicate(timeout=60)[1] for process in begun]
+        told = [process.communicate(timeout=PATIENCE)[1] for process in begun]
         assert [process.returncode for process in begun] == [4, 4], told
         assert any("by other runs" in each for each in told)
     with ledgers.opened(ledgers.location_of(place)) as ledger:

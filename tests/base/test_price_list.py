@@ -21,6 +21,7 @@ from connector.base.price_list import PriceList
 from connector.base.records import Record, Reply, Usage
 from connector.endpoints import usage_of
 from connector.run.plan import Plan
+from tests.patience import PATIENCE
 
 OPENAI = "https://api.openai.com/v1/chat/completions"
 MODEL = "gpt-6-luna"
@@ -122,7 +123,7 @@ def test_a_row_says_what_it_cost() -> None:
 def python(program: str) -> None:
     plan = f"from connector.run.plan import Plan\nplan = Plan(Config(url={OPENAI!r}, model={MODEL!r}, prompt='x'))\n"
     setting = "import sys\nfrom connector import Config\nfrom connector.base.records import Usage\n"
-    subprocess.run([sys.executable, "-c", setting + plan + program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", setting + plan + program], check=True, timeout=PATIENCE)
 
 
 def test_without_the_library_a_cost_is_unknown_and_never_zero() -> None:
@@ -142,7 +143,7 @@ def test_a_dry_run_says_what_the_requests_cost_and_by_whose_prices(tmp_path: Pat
     source.write_text("".join(json.dumps({"a": f"{number}" * 5_000}) + "\n" for number in range(200)))
     command = [sys.executable, "-m", "connector", "enrich", str(source), "-o", str(tmp_path / "out.jsonl"), "--dry-run"]
     command += ["--url", OPENAI, "--model", MODEL, "--prompt", "{{ a }}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     found = re.search(r"200 calls, about ([\d,]+) input tokens \(\$([\d.]+)\), estimated by genai-prices", done.stdout)
     assert found is not None, done.stdout
     each = int(found[1].replace(",", "")) // 200

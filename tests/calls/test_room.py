@@ -20,6 +20,7 @@ from connector.calls.client import Client
 from connector.http.transport import Settings, Transport
 from connector.run import runtime
 from tests.endpoint import Action, Endpoint
+from tests.patience import PATIENCE
 
 OK = {"id": "c", "model": "m", "choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]}
 LARGE = json.dumps(OK | {"more": [{"a": "b"}] * 8_000}).encode()
@@ -73,7 +74,7 @@ def test_no_more_is_taken_than_there_is_room_for() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert room.entered == 400
     assert room.fullest <= 100
     assert room.taken == 0
@@ -93,7 +94,7 @@ def test_once_it_is_closed_nobody_waits() -> None:
     waiting = threading.Thread(target=room.enter, args=(10,))
     waiting.start()
     room.close()
-    waiting.join(30)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
 
 

@@ -16,6 +16,7 @@ from connector import sandbox
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, run, table
 from tests.engines.test_batch import Submitted
+from tests.patience import PATIENCE
 from tests.test_ledgers import on_a_small_disk
 
 ROWS = 20
@@ -36,7 +37,7 @@ class Moments:
         self.seen.append(what)
         if self._due is not None and len(self.seen) >= self._due:
             self._due = None
-            self._has_begun.wait(10)
+            self._has_begun.wait(PATIENCE)
             if self._process is not None:
                 self._process.send_signal(self._number)
                 if self._number is signal.SIGKILL:
@@ -48,7 +49,7 @@ class Moments:
         self._due, self._number = len(self.seen) + moment, number
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as self._process:
             self._has_begun.set()
-            _, told = self._process.communicate(timeout=60)
+            _, told = self._process.communicate(timeout=PATIENCE)
             code = self._process.returncode
         self._process, self._due = None, None
         return code, told
@@ -99,7 +100,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_and_submits_nothing_twice(
     line = enrich(tmp_path, url)
     code, told = moments.run(line, moment)
     assert code == -signal.SIGKILL, told
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert is_right(tmp_path, url)
 
@@ -108,7 +109,7 @@ def test_however_often_a_run_is_killed_nothing_is_submitted_twice(tmp_path: Path
     line, chance = enrich(tmp_path, url), random.Random(3)
     for _ in range(5):
         moments.run(line, chance.randint(1, 8))
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert is_right(tmp_path, url)
 
@@ -132,7 +133,7 @@ def test_a_disk_too_full_for_a_batch_is_told_and_what_was_submitted_goes_on(
     assert "what waits cannot be kept on disk in" in full.stderr
     assert "Traceback" not in full.stderr
     if submitted:
-        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert (done.returncode, len(lines(output))) == (0, rows), done.stderr
         assert Submitted(url).lines().total() == rows
 
@@ -144,7 +145,7 @@ def test_ctrl_c_leaves_the_batches_and_says_how_to_come_back(tmp_path: Path, mom
     assert "without this run" in told
     assert "the same command fetches what" in told
     assert "Traceback" not in told
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert is_right(tmp_path, url)
     assert "of an earlier run: going on with" in done.stderr
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-PATIENCE = 60  # seconds for a shell on a busy machine
+from tests.patience import PATIENCE
+
 ARGUMENTS = {
     "bash": ["bash", "--norc", "--noprofile", "-i"],
     "zsh": ["zsh", "-f", "-i"],

@@ -17,6 +17,7 @@ from connector.commands import ExitCode
 from tests.commands import test_enrich
 from tests.commands.test_enrich import SENDS_THE_REST, asked, command, lines, run
 from tests.endpoint import Endpoint, act
+from tests.patience import PATIENCE
 
 ROWS = [
     {"id": 1, "zip": "007", "text": "fine", "note": None},
@@ -147,7 +148,7 @@ def test_a_stopped_run_leaves_none_and_going_on_writes_it(tmp_path: Path) -> Non
             process.send_signal(signal.SIGTERM)
         assert not dead.exists()
         assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl.ledger"}
-        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode == 0
+        assert subprocess.run(line, stderr=subprocess.DEVNULL, check=False, timeout=PATIENCE).returncode == 0
         assert len(endpoint.journal.calls) == 300
     assert [row["text"] for row in lines(dead)] == texts[::10]
 

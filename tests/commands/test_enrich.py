@@ -17,6 +17,7 @@ import pytest
 
 from connector.commands import ExitCode
 from tests.endpoint import Endpoint, act, answer_to, shuffled
+from tests.patience import PATIENCE
 
 PROMPT = "Classify: {{ text }}"
 
@@ -32,7 +33,7 @@ def run(*arguments: object, stdin: str = "", **environment: str) -> subprocess.C
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, **environment},
     )
 
@@ -111,7 +112,7 @@ def test_a_signal_finishes_what_is_in_flight_and_says_how_to_go_on(tmp_path: Pat
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
             endpoint.journal.wait_for(calls=50)
             process.send_signal(number)
-            _, told = process.communicate(timeout=20)
+            _, told = process.communicate(timeout=PATIENCE)
         assert process.returncode == -number
         assert "run the same command again" in told
         calls = len(endpoint.journal.calls)
@@ -213,7 +214,7 @@ def test_a_gone_reader_ends_it_quietly(endpoint: Endpoint) -> None:
     rows = "".join(f'{{"text": "{number}"}}\n' for number in range(3000))
     line = " ".join(f"'{word}'" for word in command("enrich", "-", "-o", "-", *options(endpoint)))
     done = subprocess.run(
-        ["bash", "-c", f"{line} | head -n 1"], input=rows, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", f"{line} | head -n 1"], input=rows, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert json.loads(done.stdout)["text"] == "0"
     assert "Traceback" not in done.stderr

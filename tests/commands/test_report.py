@@ -18,6 +18,7 @@ from tests.commands import test_enrich
 from tests.commands.test_enrich import SENDS_THE_REST, asked, command, run
 from tests.endpoint import Action, Call, Endpoint, act, good
 from tests.faults import said
+from tests.patience import PATIENCE
 
 ROWS = [{"id": n, "text": "[[fault:400]]" if n % 5 == 0 else None if n == 3 else f"row {n % 7}"} for n in range(1, 41)]
 FAILED = 9
@@ -244,7 +245,7 @@ def test_a_run_that_ctrl_c_stopped_has_a_report_of_what_was_done(tmp_path: Path)
         with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
             endpoint.journal.wait_for(calls=20)
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
         assert process.returncode == -signal.SIGINT
     found = figures(report)
     assert found["run"]["stopped_by"] == "stopped by SIGINT"
@@ -299,7 +300,7 @@ def test_what_draws_the_page_is_told_to_be_installed_before_the_first_call(
     for ending, code in (("html", 2), ("json", 0)):
         report = tmp_path / f"r.{ending}"
         line = command("enrich", source, "-o", tmp_path / "out.jsonl", "--report", report, *options(endpoint))
-        done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, timeout=60)
+        done = subprocess.run(line, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE)
         assert done.returncode == code, done.stderr
         if ending == "html":
             assert 'pip install "openai-compatible-connector[report]"' in done.stderr
@@ -332,7 +333,7 @@ def test_nothing_is_imported_for_a_report_that_nobody_asked_for(
         f"run({['enrich', str(source), '-o', str(tmp_path / 'out.jsonl'), *map(str, options(endpoint))]!r})\n"
         "assert not {'vl_convert', 'tqdm', 'connector.report'} & set(sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
 
 

@@ -24,6 +24,7 @@ from connector.commands import ExitCode, serve
 from connector.commands.serve import Server
 from connector.protocols import LogHandler
 from tests.endpoint import Call, Endpoint, answer_to
+from tests.patience import PATIENCE
 from tests.protocols.test_multiwoven import KEY, Messages, of_type, request
 
 
@@ -162,7 +163,7 @@ def test_a_stop_lets_a_call_finish() -> None:
 
     def waits(_: Call) -> None:
         arrived.set()
-        go.wait(30)
+        go.wait(PATIENCE)
 
     with Endpoint(script=waits) as slow, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s"
@@ -170,7 +171,7 @@ def test_a_stop_lets_a_call_finish() -> None:
             assert listener is not None
             serving = pool.submit(Server(protocols.load("multiwoven"), stop).serve, listener, 3600.0)
             asking = pool.submit(Resident(path, slow, stop).asked, "read", request("hi"))
-            assert arrived.wait(30)
+            assert arrived.wait(PATIENCE)
             stop.request(Interrupted(15))
             go.set()
             assert contents(asking.result()) == [answer_to("hi")]
@@ -189,7 +190,7 @@ def test_who_never_asks_does_not_hold_up_the_end(part: bytes) -> None:
             assert silent.recv(100) == b'{"type":"ready"}\n'
             silent.sendall(part)
             stop.request(Interrupted(15))
-            thread.join(30)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
 
@@ -198,7 +199,7 @@ def program(path: Path) -> list[str]:
 
 
 def test_a_second_process_at_the_same_socket_ends_at_once(resident: Resident) -> None:
-    done = subprocess.run(program(resident.path), check=False, capture_output=True, timeout=60)
+    done = subprocess.run(program(resident.path), check=False, capture_output=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, b"")
     assert contents(resident.asked("read", request("hi"))) == [answer_to("hi")]
 
@@ -209,6 +210,6 @@ def test_a_folder_that_others_reach_is_refused(tmp_path: Path, mode: int | None)
     if mode is not None:
         folder.mkdir()
         folder.chmod(mode)
-    done = subprocess.run(program(folder / "s"), check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(program(folder / "s"), check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == ExitCode.USAGE
     assert str(folder) in done.stderr

@@ -22,6 +22,7 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from tests.endpoint import answer_to, tokens_in
+from tests.patience import PATIENCE
 
 Event = dict[str, Any]
 Refusal = Callable[[ServerConnection, Request], Response | None]
@@ -123,7 +124,7 @@ class Realtime:
         content = json.dumps({"label": "a"}) if "JSON Schema" in seen else answer_to(seen)
         item = {"id": f"item_{len(self.events)}", "type": "message", "role": "assistant", "status": "completed"}
         events = _response(item, content, tokens_in(seen), fault)
-        if fault == "ping" and not connection.ping().wait(5):
+        if fault == "ping" and not connection.ping().wait(PATIENCE):
             return _drop(connection)
         if fault == "once" and self.asked[seen] == 1:
             events[-1]["response"] |= {"status": "failed", "status_details": {"error": _ERRORS["limit"]}}

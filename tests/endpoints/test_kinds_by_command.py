@@ -13,6 +13,7 @@ import pytest
 
 from tests.endpoint import PATHS, Action, Call, Endpoint, answer_to, body_for, good
 from tests.faults import play, render, status
+from tests.patience import PATIENCE
 
 PATH: Final = {kind: path for path, kind in PATHS.items()}
 SCHEMA: Final = {
@@ -42,7 +43,7 @@ def enriched(tmp_path: Path, url: str, **more: Any) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr

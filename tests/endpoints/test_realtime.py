@@ -47,6 +47,7 @@ from connector.http.adapter import Settings
 from tests.endpoint import answer_to, tokens_in
 from tests.endpoints.realtime_server import Realtime
 from tests.http.test_transport import Authority, Peer, Serve, authority, serve
+from tests.patience import PATIENCE
 
 __all__ = ["authority", "serve"]  # fixtures
 
@@ -261,7 +262,7 @@ def test_closing_ends_every_session(server: Realtime, dialed: Dial) -> None:
     send = dialed(server.url)
     send(body("a"))
     send.close()
-    assert server.ended.acquire(timeout=30)
+    assert server.ended.acquire(timeout=PATIENCE)
     assert server.sessions[0].close_code == 1000
 
 

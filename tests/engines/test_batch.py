@@ -39,6 +39,7 @@ from connector.run.pipeline import Item
 from connector.run.plan import Plan
 from connector.sandbox.batches import FAULTS
 from tests.engines.local_batches import TERMS, LocalBatches, LocalEngine
+from tests.patience import PATIENCE
 
 KEY: Final = {"Authorization": f"Bearer {sandbox.KEY}"}
 ROWS: Final = 30
@@ -51,7 +52,7 @@ class Submitted:
         self._url = url
 
     def batches(self) -> list[dict[str, Any]]:
-        found = requests.get(f"{self._url}/batches?limit=100", headers=KEY, timeout=10).json()["data"]
+        found = requests.get(f"{self._url}/batches?limit=100", headers=KEY, timeout=PATIENCE).json()["data"]
         return [batch for batch in found if not (batch["errors"] and "token" in batch["errors"]["data"][0]["code"])]
 
     def lines(self) -> Counter[str]:
@@ -59,7 +60,7 @@ class Submitted:
         counts: Counter[str] = Counter()
         for batch in self.batches():
             url = f"{self._url}/files/{batch['input_file_id']}/content"
-            for line in requests.get(url, headers=KEY, timeout=10).text.splitlines():
+            for line in requests.get(url, headers=KEY, timeout=PATIENCE).text.splitlines():
                 found = json.loads(line)
                 counts[found["custom_id"] + json.dumps(found["body"])] += 1
         return counts
@@ -202,7 +203,7 @@ def test_files_are_split_by_model_by_lines_and_by_bytes() -> None:
         assert max(batch["request_counts"]["total"] for batch in batches) == 12
     with sandbox.running() as url:
         assert is_right(enriched(url, batch={"max_batch_bytes": 1000}))
-        files = requests.get(f"{url}/files?purpose=batch", headers=KEY, timeout=10).json()["data"]
+        files = requests.get(f"{url}/files?purpose=batch", headers=KEY, timeout=PATIENCE).json()["data"]
         assert all(file["bytes"] <= 1000 for file in files)
     with sandbox.running() as url:
         large, small = {"id": 0, "text": "x" * 2000}, {"id": 1, "text": "y"}

@@ -23,6 +23,7 @@ from typing_extensions import get_type_hints
 
 from connector import sandbox
 from tests.engines.test_batch import KEY, Submitted, enriched, statuses
+from tests.patience import PATIENCE
 
 SCHEMA: Final = {
     "type": "object",
@@ -105,9 +106,9 @@ def test_each_line_and_batch_is_one_that_the_sdk_could_send(options: dict[str, A
             created = {name: batch[name] for name in ("input_file_id", "endpoint", "completion_window", "metadata")}
             assert is_sent_by_the_sdk(BatchCreateParams, created)
             name = batch["input_file_id"]
-            file = requests.get(f"{url}/files/{name}", headers=KEY, timeout=10).json()
+            file = requests.get(f"{url}/files/{name}", headers=KEY, timeout=PATIENCE).json()
             assert TypeAdapter(FilePurpose).validate_python(file["purpose"]) == "batch"
-            for raw in requests.get(f"{url}/files/{name}/content", headers=KEY, timeout=10).text.splitlines():
+            for raw in requests.get(f"{url}/files/{name}/content", headers=KEY, timeout=PATIENCE).text.splitlines():
                 line = json.loads(raw)
                 assert line.keys() == {"custom_id", "method", "url", "body"}
                 assert (line["method"], line["url"]) == ("POST", batch["endpoint"])

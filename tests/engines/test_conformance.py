@@ -31,6 +31,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Engine, Gauge
 from tests.engines.local_batches import LocalEngine
+from tests.patience import PATIENCE
 
 ANSWER = Reply(200, {"usage": {"total_tokens": 3}}, {})
 NAMES = [module.name for module in iter_modules(engines.__path__) if not module.name.startswith("_")]
@@ -150,7 +151,7 @@ def test_no_more_than_so_many_are_sent_at_once(live: Engine, concurrency: int) -
             sending += 1
             most = max(most, sending)
         if int(body) < concurrency:
-            full.wait(10)
+            full.wait(PATIENCE)
         with lock:
             sending -= 1
         return ANSWER
@@ -164,7 +165,7 @@ def test_a_straggler_delays_no_other(live: Engine) -> None:
 
     def send(body: bytes) -> Reply:
         if body == b"0":
-            assert others_are_done.wait(10)
+            assert others_are_done.wait(PATIENCE)
         return ANSWER
 
     order = []
@@ -253,7 +254,7 @@ def test_it_says_when_nothing_is_finished_for_a_while(engine: Engine) -> None:
     seen = threading.Event()
 
     def send(_body: bytes) -> Reply:
-        assert seen.wait(10)
+        assert seen.wait(PATIENCE)
         return ANSWER
 
     items = []
@@ -274,10 +275,10 @@ def test_an_error_of_the_run_stops_it_and_keeps_what_is_in_flight(live: Engine, 
 
     def send(body: bytes) -> Reply:
         sent.put(body)
-        all_begun.wait(10)
+        all_begun.wait(PATIENCE)
         if body == b"2":
             raise error
-        assert stopped.wait(10)
+        assert stopped.wait(PATIENCE)
         return ANSWER
 
     steered = control(4)
@@ -299,13 +300,13 @@ def test_an_error_of_the_input_stops_the_run_and_keeps_what_is_in_flight(live: E
 
     def items() -> Iterator[Any]:
         yield from calls(3)
-        all_begun.wait(10)
+        all_begun.wait(PATIENCE)
         failed.set()
         raise error
 
     def send(_body: bytes) -> Reply:
-        all_begun.wait(10)
-        assert failed.wait(10)
+        all_begun.wait(PATIENCE)
+        assert failed.wait(PATIENCE)
         return ANSWER
 
     steered = control()
@@ -320,14 +321,14 @@ def test_a_request_to_stop_finishes_what_is_in_flight_and_begins_nothing(live: E
 
     def send(body: bytes) -> Reply:
         sent.put(body)
-        begun.wait(10)
-        assert go_on.wait(10)
+        begun.wait(PATIENCE)
+        assert go_on.wait(PATIENCE)
         return ANSWER
 
     steered = control(4)
 
     def interrupt() -> None:
-        begun.wait(10)
+        begun.wait(PATIENCE)
         steered.stop.request(KeyboardInterrupt())
         go_on.set()
 
@@ -360,9 +361,9 @@ def test_the_end_of_a_stopped_run_is_not_waited_for_longer_than_the_grace(live: 
     def send(body: bytes) -> Reply:
         if body == b"0":
             hangs.set()
-            ended.wait(20)
+            ended.wait(PATIENCE)
         else:
-            assert hangs.wait(10)
+            assert hangs.wait(PATIENCE)
             steered.stop.request(KeyboardInterrupt())
         return ANSWER
 
@@ -393,7 +394,7 @@ def test_a_404_behind_an_answer_is_its_rows_however_late_the_answer_is_seen(live
 
     def items() -> Iterator[Call]:
         yield from calls(2)
-        assert missed.wait(10)  # until both have ended, nobody looks at what came of them
+        assert missed.wait(PATIENCE)  # until both have ended, nobody looks at what came of them
         threading.Event().wait(0.01)
         yield from calls(1, first=2)
 

@@ -15,6 +15,7 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Done, Gauge
 from connector.engines.threads import run
+from tests.patience import PATIENCE
 
 ANSWER = Reply(200, {}, {})
 
@@ -34,7 +35,7 @@ def workers() -> list[threading.Thread]:
 def have_ended() -> bool:
     """Whether all workers come to an end by themselves."""
     for worker in workers():
-        worker.join(30)
+        worker.join(PATIENCE)
     return not workers()
 
 
@@ -50,7 +51,7 @@ def test_it_starts_no_more_threads_than_there_are_calls() -> None:
     seen: set[str] = set()
 
     def send(_body: bytes) -> Reply:
-        begun.wait(10)
+        begun.wait(PATIENCE)
         seen.add(threading.current_thread().name)
         return ANSWER
 
@@ -101,7 +102,7 @@ def test_with_a_wrong_key_no_more_calls_are_made_than_were_on_their_way() -> Non
 
     def send(body: bytes) -> Reply:
         sent.append(body)
-        begun.wait(10)
+        begun.wait(PATIENCE)
         raise AuthenticationError("wrong key")
 
     steered = control(8)

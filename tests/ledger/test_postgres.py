@@ -21,6 +21,7 @@ from connector.ledger.postgres import PostgresLedger
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
 from tests.databases import Base, base, pooler
+from tests.patience import PATIENCE
 from tests.run.test_pipeline import answered, outcomes, records, refused
 from tests.run.test_pipeline import run as pipeline_run
 
@@ -165,7 +166,7 @@ def test_what_is_to_be_called_again_is_called_by_one_run_and_the_others_take_its
     def answer(body: bytes) -> Reply:
         calls.append(body)
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE)
         reply = refused(body) if b'"odd' in body else answered(body)
         return reply._replace(latency_ms=7)  # it is another one than that which is stored
 
@@ -178,7 +179,7 @@ def test_what_is_to_be_called_again_is_called_by_one_run_and_the_others_take_its
 
     threads = [threading.Thread(target=again, args=(number,)) for number in range(2)]
     threads[0].start()
-    assert begun.wait(60)
+    assert begun.wait(PATIENCE)
     threads[1].start()
     with PostgresLedger(Url(database.url)) as ledger:
         while len(database.run(f"SELECT FROM {SCHEMA}.holder")) < 2:
@@ -438,12 +439,12 @@ def test_a_run_that_hangs_while_it_changes_a_text_holds_up_no_other(
 
     def change(text: str, _at: float, _is_leaving: bool) -> str:
         begun.set()
-        assert go_on.wait(60)
+        assert go_on.wait(PATIENCE)
         return text + "a"
 
     thread = threading.Thread(target=hanging.text, args=("learned", change))
     thread.start()
-    assert begun.wait(60)
+    assert begun.wait(PATIENCE)
     other.text("learned", lambda text, _at, _is_leaving: text + "b")
     go_on.set()
     thread.join()

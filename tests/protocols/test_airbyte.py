@@ -18,6 +18,7 @@ from connector.base.records import ROW_KEY
 from connector.config.spec import spec
 from connector.protocols._airbyte_spec import specification
 from tests.endpoint import Endpoint, answer_to
+from tests.patience import PATIENCE
 from tests.stores.helpers import parquet
 
 Messages = list[dict[str, Any]]
@@ -29,7 +30,7 @@ def run(*arguments: object) -> tuple[int, Messages, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env=dict(os.environ),
     )
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr

@@ -17,6 +17,7 @@ from airbyte_protocol.models import AirbyteMessage  # type: ignore[import-untype
 
 from connector.config.config import Config
 from tests.endpoint import Endpoint, answer_to
+from tests.patience import PATIENCE
 from tests.protocols.test_airbyte import Messages, of_type, run
 from tests.stores.helpers import table
 
@@ -76,7 +77,7 @@ class Sync:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert "Traceback" not in done.stderr
         assert "canary" not in done.stdout + done.stderr
@@ -187,7 +188,7 @@ def test_a_state_behind_rows_that_overwrite_waits_for_the_end(sync: Sync, endpoi
         endpoint.journal.wait_for(calls=1)
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-        assert process.wait(30) == -signal.SIGTERM
+        assert process.wait(PATIENCE) == -signal.SIGTERM
     assert [json.loads(line)["type"] for line in rest.splitlines()] == ["LOG", "LOG"]
     assert sync.rows() == []
 
@@ -201,7 +202,7 @@ def test_sigterm_stores_and_tells_what_is_whole(sync: Sync) -> None:
         process.stdin.flush()
         process.send_signal(signal.SIGTERM)
         rest = [json.loads(line) for line in process.stdout]
-        assert process.wait(30) == -signal.SIGTERM
+        assert process.wait(PATIENCE) == -signal.SIGTERM
     told = [1, *(each["state"]["stream"]["stream_state"]["at"] for each in rest if each["type"] == "STATE")]
     assert len(sync.rows()) == len(told)
     assert rest[-1]["log"]["message"] == f'rows stored: {len(told)} of "reviews"'
@@ -234,7 +235,7 @@ def test_a_bad_message_is_named_by_its_line_and_what_came_before_it_is_stored(
 def test_a_broken_stdin_is_told(sync: Sync, tmp_path: Path) -> None:
     with (tmp_path / "written").open("w") as unreadable:
         command = [sys.executable, "-m", "connector", *sync.command()]
-        done = subprocess.run(command, stdin=unreadable, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, stdin=unreadable, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 1
     assert (
         "standard input cannot be read" in error_of([json.loads(line) for line in done.stdout.splitlines()])["message"]

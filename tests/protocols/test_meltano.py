@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator
 from spec.generate import ROOT
 from tests.endpoint import Action, Call, Endpoint, act, answer_to
 from tests.environments import programs
+from tests.patience import PATIENCE
 from tests.stores.helpers import table
 
 SAMPLE = ROOT / "sample_configs" / "meltano"
@@ -116,7 +117,7 @@ class Project:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert "canary" not in done.stdout + done.stderr
         return done

@@ -25,6 +25,7 @@ from connector.endpoints._choices_stream import fold
 from connector.protocols import Arguments, MessageWriter, multiwoven
 from tests.endpoint import Call, Endpoint, act, answer_to
 from tests.faults import FAULTS, Fault
+from tests.patience import PATIENCE
 
 Messages = list[dict[str, Any]]
 KEY = "sk-canary-4711"
@@ -51,7 +52,7 @@ def command(verb: str, *more: object) -> list[str]:
 
 def run(verb: str, *more: object) -> tuple[int, Messages, str]:
     """The program as a process of its own."""
-    done = subprocess.run(command(verb, *more), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command(verb, *more), capture_output=True, text=True, check=False, timeout=PATIENCE)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -434,7 +435,7 @@ def test_a_signal_ends_a_stream_at_its_next_event(server: Server) -> None:
         process.stdout.readline()
         process.terminate()
         lines = process.stdout.read().splitlines()
-        assert process.wait(timeout=30) == -signal.SIGTERM
+        assert process.wait(timeout=PATIENCE) == -signal.SIGTERM
     assert all(json.loads(line)["type"] == "record" for line in lines)
 
 
@@ -510,7 +511,7 @@ def test_records_and_schema_have_the_same_flat_columns_named_as_in_csv(table: Se
     assert json.loads(told)["http_status"] == 400
     copy = table.path / "copy.csv"
     command = [sys.executable, "-m", "connector", "enrich", table.connection["input"]["path"], "--output", str(copy)]
-    subprocess.run([*command, "--config", table.config(input=None)], check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, "--config", table.config(input=None)], check=True, capture_output=True, timeout=PATIENCE)
     assert copy.read_text().splitlines()[0].split(",") == list(columns)
 
 
@@ -601,7 +602,7 @@ def ruby(request: pytest.FixtureRequest, server: Server) -> Iterator[Callable[..
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60,
+                timeout=PATIENCE,
                 env={**os.environ, "TMPDIR": folder},
             )
             assert not done.stderr

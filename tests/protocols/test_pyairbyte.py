@@ -19,6 +19,7 @@ from jsonschema import Draft7Validator
 from spec.generate import ROOT
 from tests.endpoint import Endpoint, answer_to
 from tests.environments import programs
+from tests.patience import PATIENCE
 from tests.protocols.test_airbyte import Project
 from tests.stores.helpers import table
 from tests.test_readme import BLOCKS
@@ -111,7 +112,7 @@ class Client:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         assert "canary" not in done.stdout + done.stderr + self.log()

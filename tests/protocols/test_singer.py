@@ -18,10 +18,8 @@ from jsonschema import Draft7Validator
 
 from connector import __version__
 from tests.endpoint import Endpoint, act, answer_to, shuffled
+from tests.patience import PATIENCE
 from tests.protocols.messages import Message, record, schema, state, text_of
-
-PATIENCE = 20.0
-"""Seconds after which something that should come at once is given up."""
 
 
 def command(*arguments: object) -> list[str]:
@@ -53,7 +51,7 @@ class Mapper:
             input=text_of(messages).encode(),
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -326,7 +324,7 @@ def test_a_full_disk_behind_stdout_is_told(mapper: Mapper) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,
-            timeout=60,
+            timeout=PATIENCE,
         )
     assert done.returncode == 3
     assert b"standard output cannot be written" in done.stderr

@@ -17,6 +17,7 @@ from connector.base.records import ROW_KEY
 from connector.config.spec import spec
 from connector.protocols._singer_plugins import typed
 from tests.endpoint import Endpoint, answer_to
+from tests.patience import PATIENCE
 from tests.protocols.messages import Message, record, schema, state, text_of
 from tests.stores.helpers import table
 
@@ -58,7 +59,7 @@ class Pipeline:
         program = Path(sys.executable).with_name(f"{role}-openai-compatible")
         config = self.file(role, {**self.config[role], **changes})
         command = [str(program), "--config", config, *words]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert "canary" not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done

@@ -41,6 +41,7 @@ from connector.run import pipeline
 from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
 from connector.run.runtime import patience
+from tests.patience import PATIENCE
 
 PLAN = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}", prices=Prices(input=1e6)))
 Send = Callable[[bytes], Reply]
@@ -181,7 +182,7 @@ def test_identical_rows_share_a_call_that_is_still_on_its_way() -> None:
         all_came.set()
 
     def answer(body: bytes) -> Reply:
-        assert all_came.wait(10)
+        assert all_came.wait(PATIENCE)
         return answered(body)
 
     endpoint = Endpoint(answer)
@@ -202,7 +203,7 @@ def test_rows_that_wait_for_one_reply_are_bounded(monkeypatch: pytest.MonkeyPatc
             yield record
 
     def answer(body: bytes) -> Reply:
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return answered(body)
 
     done = 0
@@ -320,7 +321,7 @@ def test_replies_are_stored_and_seen_soon_though_others_take_long(path: Path) ->
 
     def answer(body: bytes) -> Reply:
         if b'"9"' in body:
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE)
         return answered(body)
 
     seen = 0
@@ -365,10 +366,10 @@ def test_a_fatal_error_yields_what_is_in_flight_and_is_raised_then(path: Path, s
     all_begun = threading.Barrier(4)
 
     def answer(body: bytes) -> Reply:
-        all_begun.wait(10)
+        all_begun.wait(PATIENCE)
         if b'"0"' in body:
             raise AuthenticationError("wrong key")
-        assert stopping.wait(30)
+        assert stopping.wait(PATIENCE)
         return answered(body)
 
     seen = stopped_by(AuthenticationError, records(range(1000)), answer, steered=control(4), path=path)
@@ -507,7 +508,7 @@ def test_when_answers_cannot_be_stored_no_call_begins_any_more() -> None:
         workers.add(threading.current_thread())
         begun.append(body)
         if len(begun) > 20:
-            gate.wait(10)  # in flight while the ledger fails, with other calls queued behind
+            gate.wait(PATIENCE)  # in flight while the ledger fails, with other calls queued behind
         return answered(body)
 
     class Full(SqliteLedger):
@@ -521,7 +522,7 @@ def test_when_answers_cannot_be_stored_no_call_begins_any_more() -> None:
         list(pipeline.run(records(range(500)), lambda _: PLAN, send, ledger, engines.load("threads"), control(4)))
     gate.set()
     for worker in workers:
-        worker.join(10)
+        worker.join(PATIENCE)
     assert failure.value.message == "the disk is full"
     assert not any(worker.is_alive() for worker in workers)
     assert 20 < ledger.at_failure <= len(begun) <= ledger.at_failure + 4
@@ -532,8 +533,8 @@ def test_closing_it_early_stores_what_is_in_flight(path: Path, stopping: threadi
 
     def answer(body: bytes) -> Reply:
         if int(body.split(b'"content":"')[1].split(b'"')[0]) in range(1, 5):
-            begun.wait(10)
-            stopping.wait(30)
+            begun.wait(PATIENCE)
+            stopping.wait(PATIENCE)
         return answered(body)
 
     endpoint = Endpoint(answer)
@@ -676,7 +677,7 @@ def test_after_a_kill_only_what_was_in_flight_or_not_yet_committed_is_called_for
             assert process.stdout
             assert len(process.stdout.read(moment)) == moment
             process.send_signal(signal.SIGKILL)
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=False).returncode == 0
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, timeout=PATIENCE, check=False).returncode == 0
     calls = Counter(journal.read_bytes().splitlines())
     assert len(calls) == 3000
     given = _CONCURRENCY + 64  # calls that workers have, made or not: once before the clock is read, once while stored

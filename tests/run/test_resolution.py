@@ -18,6 +18,7 @@ from connector.run.plan import Plan
 from connector.run.runtime import Runtime
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
 from tests.faults import FAULTS, Good, play, render, status
+from tests.patience import PATIENCE
 
 SCHEMA = {
     "type": "object",
@@ -381,8 +382,8 @@ def test_the_rows_of_a_run_may_be_taken_by_changing_threads(endpoint: Endpoint, 
     for _ in range(10):
         thread = Thread(target=lambda: taken.extend(islice(rows, 5)))
         thread.start()
-        thread.join(30)
+        thread.join(PATIENCE)
     assert [row["_llm"]["status"] for row in taken] == ["success"] * 50
     closing = Thread(target=rows.close)
     closing.start()
-    closing.join(30)
+    closing.join(PATIENCE)

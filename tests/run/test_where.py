@@ -15,6 +15,7 @@ from connector.base.records import Record
 from connector.run.plan import Plan
 from connector.run.where import Where
 from tests.endpoint import Endpoint
+from tests.patience import PATIENCE
 
 ROWS: list[dict[str, Any]] = [
     {"id": 1, "stars": 1},
@@ -38,7 +39,7 @@ FEW = ["success", "skipped", "success", "success"]
 
 def program(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "connector", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 TRUE: tuple[object, ...] = (True, 1, -1, 0.5, "x", "yes", "true", "False positive", [0], {"a": 1}, "1")

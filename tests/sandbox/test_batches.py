@@ -16,6 +16,7 @@ import requests
 from connector import sandbox
 from connector.base.errors import ConfigError
 from connector.sandbox.batches import FAULTS
+from tests.patience import PATIENCE
 
 ENDED: Final = ("completed", "failed", "expired", "cancelled")
 PATH: Final = "/v1/chat/completions"
@@ -97,8 +98,8 @@ def test_a_download_goes_on_where_it_broke_off() -> None:
         name = api.files.create(file=io.BytesIO(bytes(range(250)) * 1000), purpose="batch").id
         url, headers = f"{api.base_url}files/{name}/content", {"Authorization": f"Bearer {sandbox.KEY}"}
         with pytest.raises(requests.RequestException):
-            requests.get(url, headers=headers, timeout=10)
-        rest = requests.get(url, headers={**headers, "Range": "bytes=125000-"}, timeout=10)
+            requests.get(url, headers=headers, timeout=PATIENCE)
+        rest = requests.get(url, headers={**headers, "Range": "bytes=125000-"}, timeout=PATIENCE)
         assert (rest.status_code, rest.headers["Content-Range"]) == (206, "bytes 125000-249999/250000")
         assert rest.content == bytes(range(250)) * 500
 

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from connector import Connector, endpoints, sandbox
+from tests.patience import PATIENCE
 
 SCHEMA: Final = {"type": "object", "properties": {"label": {"enum": ["good", "bad"]}}, "required": ["label"]}
 TOOL: Final = {"type": "function", "name": "route", "parameters": {"type": "object", "properties": {"to": SCHEMA}}}
@@ -27,7 +28,7 @@ def url() -> Iterator[str]:
 
 def post(url: str, kind: str, body: dict[str, Any]) -> requests.Response:
     headers = {"Authorization": f"Bearer {sandbox.KEY}"}
-    return requests.post(url + PATHS[kind], json={"model": sandbox.MODEL, **body}, headers=headers, timeout=30)
+    return requests.post(url + PATHS[kind], json={"model": sandbox.MODEL, **body}, headers=headers, timeout=PATIENCE)
 
 
 def whole(url: str, kind: str, **body: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 
 from connector import sandbox
 from connector.base.errors import ConfigError
+from tests.patience import PATIENCE
 
 SAMPLES = Path(__file__).parents[2] / "sample_configs"
 LABELS = ["positive", "negative", "neutral", "mixed"]
@@ -53,7 +54,7 @@ class Client:
         self.session.headers["Authorization"] = f"Bearer {sandbox.KEY}"
 
     def post(self, body: Any, path: str = "/chat/completions", **options: Any) -> requests.Response:
-        return self.session.post(self.url + path, json=body, timeout=30, **options)
+        return self.session.post(self.url + path, json=body, timeout=PATIENCE, **options)
 
     def chat(self, content: Any = "Hello there", **body: Any) -> dict[str, Any]:
         reply = self.post(request(content, **body))
@@ -109,7 +110,7 @@ def test_models_are_listed_and_shown_as_openai_does(client: Client) -> None:
     ],
 )
 def test_a_wrong_key_is_refused_and_echoed_with_its_middle_masked(client: Client, key: str, shown: str) -> None:
-    reply = requests.get(f"{client.url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=30)
+    reply = requests.get(f"{client.url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE)
     error = reply.json()["error"]
     assert reply.status_code == 401
     assert error.pop("message").startswith(f"Incorrect API key provided: {shown}. ")
@@ -119,7 +120,7 @@ def test_a_wrong_key_is_refused_and_echoed_with_its_middle_masked(client: Client
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic c2VjcmV0"])
 def test_a_missing_key_is_refused(client: Client, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
-    reply = requests.post(f"{client.url}/chat/completions", headers=headers, json=request("Hi"), timeout=30)
+    reply = requests.post(f"{client.url}/chat/completions", headers=headers, json=request("Hi"), timeout=PATIENCE)
     assert reply.status_code == 401
     assert "You didn't provide an API key" in reply.json()["error"]["message"]
 
@@ -127,7 +128,7 @@ def test_a_missing_key_is_refused(client: Client, header: str | None) -> None:
 def test_another_key_can_be_chosen() -> None:
     with sandbox.running(api_key="sk-mine") as url:
         statuses = [
-            requests.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=30).status_code
+            requests.get(f"{url}/models", headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE).status_code
             for key in ("sk-mine", sandbox.KEY)
         ]
     assert statuses == [200, 401]
@@ -149,7 +150,7 @@ def test_another_key_can_be_chosen() -> None:
     ],
 )
 def test_what_does_not_exist_is_refused(client: Client, method: str, path: str, status: int, code: str | None) -> None:
-    reply = client.session.request(method, client.url.removesuffix("/v1") + path, timeout=30)
+    reply = client.session.request(method, client.url.removesuffix("/v1") + path, timeout=PATIENCE)
     assert reply.status_code == status
     assert reply.json()["error"].keys() == {"message", "type", "param", "code"}
     assert reply.json()["error"]["code"] == code
@@ -160,9 +161,9 @@ def test_a_query_string_changes_nothing(client: Client) -> None:
 
 
 def test_a_head_request_is_answered_without_a_body(client: Client) -> None:
-    reply = client.session.head(f"{client.url}/models", timeout=30)
+    reply = client.session.head(f"{client.url}/models", timeout=PATIENCE)
     assert (reply.status_code, reply.content) == (405, b"")
-    assert client.session.get(f"{client.url}/models", timeout=30).status_code == 200
+    assert client.session.get(f"{client.url}/models", timeout=PATIENCE).status_code == 200
 
 
 # --- Requests that are wrong ---
@@ -233,7 +234,7 @@ def test_an_unknown_model_is_not_found(client: Client) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"{'model': 1}", b"\xff", b'{"model": "\\ud800"}', b"[]", b"null", b"NaN"])
 def test_a_body_that_is_no_json_object_is_refused(client: Client, raw: bytes) -> None:
-    reply = client.session.post(f"{client.url}/chat/completions", data=raw, timeout=30)
+    reply = client.session.post(f"{client.url}/chat/completions", data=raw, timeout=PATIENCE)
     assert reply.status_code == 400
     assert reply.json()["error"]["type"] == "invalid_request_error"
 
@@ -264,7 +265,7 @@ def test_an_old_client_gets_a_stream_that_ends_with_the_connection(client: Clien
 def exchange(client: Client, raw: bytes) -> bytes:
     """What comes back until the server closes."""
     parts = urlsplit(client.url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as connection:
         connection.sendall(raw)
         with connection.makefile("rb") as stream:
             return stream.read()
@@ -653,7 +654,7 @@ def test_a_tool_that_does_not_exist_is_refused(client: Client) -> None:
 
 def test_one_connection_serves_good_and_bad_requests_alike(client: Client) -> None:
     parts = urlsplit(client.url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=PATIENCE)
     connection.connect()
     first = connection.sock
     headers = {"Authorization": f"Bearer {sandbox.KEY}"}
@@ -675,12 +676,12 @@ def test_many_connections_are_served_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
     def wait(seconds: float) -> None:
         latencies.append(seconds)
-        everyone.wait(60)
+        everyone.wait(PATIENCE)
 
     monkeypatch.setattr("connector.sandbox.server.time.sleep", wait)
     with sandbox.running(latency=0.1) as url, ThreadPoolExecutor(64) as pool:
         headers = {"Authorization": f"Bearer {sandbox.KEY}"}
-        post = lambda _: requests.post(f"{url}/chat/completions", json=request("Hi"), headers=headers, timeout=30)  # noqa: E731 used once
+        post = lambda _: requests.post(f"{url}/chat/completions", json=request("Hi"), headers=headers, timeout=PATIENCE)  # noqa: E731 used once
         statuses = {reply.status_code for reply in pool.map(post, range(64))}
     assert statuses == {200}
     assert latencies == [0.1] * 64
@@ -689,14 +690,14 @@ def test_many_connections_are_served_at_once(monkeypatch: pytest.MonkeyPatch) ->
 def test_its_connections_end_with_it() -> None:
     with sandbox.running() as url:
         parts = urlsplit(url)
-        connection = socket.create_connection((parts.hostname, parts.port), timeout=30)
+        connection = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
         connection.sendall(b"GET /v1/models HTTP/1.1\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
     with connection:
         while connection.recv(4096):
             pass  # the rest of the reply, then the end
     with pytest.raises(OSError, match=r"."):
-        socket.create_connection((parts.hostname, parts.port), timeout=30)
+        socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
 
 
 def test_a_client_that_goes_away_leaves_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
@@ -705,7 +706,7 @@ def test_a_client_that_goes_away_leaves_no_noise(capfd: pytest.CaptureFixture[st
     with sandbox.running() as url:
         parts = urlsplit(url)
         for _ in range(3):
-            with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
+            with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as connection:
                 connection.sendall(head.encode() + b"\r\n\r\n" + body)
                 connection.recv(16)
         fresh = Client(url)
@@ -738,7 +739,7 @@ def test_serve_says_that_it_is_no_model_and_ends_quietly(number: signal.Signals)
         assert process.stderr
         said, advice, settings = (process.stderr.readline() for _ in range(3))
         url = settings.split()[1].removeprefix("OPENAI_BASE_URL=")
-        reply = requests.get(f"{url}/models", headers={"Authorization": "Bearer sk-secret"}, timeout=30)
+        reply = requests.get(f"{url}/models", headers={"Authorization": "Bearer sk-secret"}, timeout=PATIENCE)
         process.send_signal(number)
         rest = process.stderr.read()
     assert "no model" in said

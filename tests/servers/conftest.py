@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from connector import Config, Connector
 from connector.base.streams import Diagnosis
 from tests.environments import environment
+from tests.patience import PATIENCE
 
 KEY: Final = "sk-canary-0123456789"
 LLAMA: Final = ("gguf>=0.17,<1", "numpy>=2,<3", "xllamacpp>=2026.10,<2027")
@@ -75,7 +76,7 @@ def running(command: list[str | Path], announcement: str, log: Path, **environme
         with suppress(ProcessLookupError):  # which says that it has ended by itself
             os.killpg(process.pid, signal.SIGTERM)
         process.stdout.close()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="session")

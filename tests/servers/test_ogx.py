@@ -18,6 +18,7 @@ import requests
 from connector import sandbox
 from spec.generate import ROOT
 from tests.environments import newer_python, programs
+from tests.patience import PATIENCE
 from tests.servers.conftest import running
 
 OGX: Final = ("ogx>=1.5,<2", "greenlet", "sqlalchemy[asyncio]", "aiosqlite")
@@ -95,9 +96,9 @@ def test_each_row_is_submitted_once_though_the_run_is_killed(ogx: str, tmp_path:
             if "submitted" in line:
                 killed.send_signal(signal.SIGKILL)
                 break
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [(row["id"], row["_llm"]["status"]) for row in rows] == [(number, "success") for number in range(ROWS)]
-    batches = requests.get(f"{ogx}/batches?limit=100", timeout=10).json()["data"]
+    batches = requests.get(f"{ogx}/batches?limit=100", timeout=PATIENCE).json()["data"]
     assert sum(each["request_counts"]["total"] for each in batches) == ROWS

@@ -14,6 +14,7 @@ import pytest
 
 from connector.base.errors import ConfigError
 from connector.stores.staging.private_directory import PREFIX, owned_directory, private_directory
+from tests.patience import PATIENCE
 
 HOLD = """
 import sys
@@ -54,7 +55,7 @@ def test_it_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
 def test_what_a_killed_run_left_goes_and_what_a_running_one_holds_stays(tmp_path: Path) -> None:
     with holder(tmp_path) as (_, held), holder(tmp_path) as (killed, lost):
         killed.kill()
-        killed.wait(10)
+        killed.wait(PATIENCE)
         assert lost.exists()
         with owned_directory(tmp_path) as own:
             assert set(left(tmp_path)) == {held, own}

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tests.patience import PATIENCE
+
 ROOT: Final = Path(__file__).parents[2]
 SIZE: Final = {"width": 1280, "height": 860}
 SCHEMA: Final = {
@@ -48,7 +50,7 @@ def studio(folder: Path, *words: object, **environment: str) -> Iterator[str]:
             yield _address(process, log)
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE)
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -23,6 +23,7 @@ from connector.studio.session import Session
 from tests.commands.test_evaluate import SCHEMA, labels, saying
 from tests.endpoint import Endpoint
 from tests.images import png
+from tests.patience import PATIENCE
 
 SECRET = "sk-" + "7" * 40
 
@@ -149,7 +150,7 @@ def test_variants_are_tried_compared_and_run_and_no_row_is_paid_for_twice(tmp_pa
         job = opened.try_out(opened.drafts)
         with pytest.raises(ConfigError, match="goes on"):
             opened.try_out(opened.drafts)
-        assert job.wait(60)
+        assert job.wait(PATIENCE)
         assert (job.state, job.error) == ("done", "")
         found = opened.compare()
         assert found is not None
@@ -169,7 +170,7 @@ def test_variants_are_tried_compared_and_run_and_no_row_is_paid_for_twice(tmp_pa
         with pytest.raises(ConfigError, match="is there already"):
             opened.save(better, str(config))
         job = opened.run(better, str(output), report=str(tmp_path / "r.json"))
-        assert job.wait(60)
+        assert job.wait(PATIENCE)
         assert (job.state, job.error) == ("done", "")
         rows = [json.loads(line) for line in output.read_text().splitlines()]
         assert [row["label_answer"] == row["label"] for row in rows] == [True] * 30
@@ -188,7 +189,7 @@ def test_labels_are_the_truth_where_no_column_is_and_they_stay(tmp_path: Path) -
         opened.drafts[0].put("output_schema", {**SCHEMA, "properties": SCHEMA["properties"]})
         opened.drafts[0].put("response_format", {"verdict": "{{ parsed.label }}"})
         opened.choose(6)
-        assert opened.try_out(opened.drafts).wait(60)
+        assert opened.try_out(opened.drafts).wait(PATIENCE)
         found = opened.compare()
         assert found is not None
         assert found.targets == []
@@ -220,7 +221,7 @@ def test_failed_rows_of_a_run_end_as_on_error_says(tmp_path: Path, on_error: str
         opened = session(tmp_path, endpoint.url, rows=6, on_error=on_error, max_repairs=0)
         opened.drafts[0].name_apart(opened.table.names)
         job = opened.run(opened.drafts[0], str(tmp_path / "out.jsonl"))
-        assert job.wait(60)
+        assert job.wait(PATIENCE)
         assert (job.state, "on_error is fail" in job.error) == (state, state == "failed")
         assert len((tmp_path / "out.jsonl").read_text().splitlines()) == rows
 
@@ -236,13 +237,13 @@ def test_a_run_is_paused_and_stopped_and_keeps_what_it_has_paid_for(tmp_path: Pa
         job.go_on()
         states.append(job.state)
         job.end()
-        assert job.wait(60)
+        assert job.wait(PATIENCE)
         assert [*states, job.state] == ["paused", "running", "stopped"]
         assert "not paid for again" in job.error
         assert not (tmp_path / "out.csv").exists()
         paid = len(endpoint.journal.calls)
         assert paid < 3000
-        assert opened.run(opened.drafts[0], str(tmp_path / "out.csv")).wait(120)
+        assert opened.run(opened.drafts[0], str(tmp_path / "out.csv")).wait(PATIENCE)
         assert len(endpoint.journal.calls) == 3000
 
 
@@ -263,8 +264,8 @@ def test_a_judge_compares_two_variants_where_nobody_knows_the_truth(tmp_path: Pa
         other.put_model("strong")
         opened.judge_model = "judge"
         opened.choose(30)
-        assert opened.try_out(opened.drafts).wait(60)
-        assert opened.judge().wait(60)
+        assert opened.try_out(opened.drafts).wait(PATIENCE)
+        assert opened.judge().wait(PATIENCE)
         assert opened.compared is not None
         (by_judge,) = opened.compared.comparisons
         assert (by_judge.by, by_judge.verdict, by_judge.only_second) == ("judge", "better", 10)
@@ -279,12 +280,12 @@ def test_variants_that_were_tried_on_other_rows_are_not_compared(tmp_path: Path)
         assert other is not None
         other.put_model("strong")
         opened.choose(8, seed=1)
-        assert opened.try_out([opened.drafts[0]]).wait(60)
+        assert opened.try_out([opened.drafts[0]]).wait(PATIENCE)
         assert opened.compare() is not None
         opened.choose(8, seed=2)
         assert (opened.compared, opened.rows) == (None, [])
         assert opened.compare() is None
-        assert opened.try_out([other]).wait(60)
+        assert opened.try_out([other]).wait(PATIENCE)
         found = opened.compare()
         assert found is not None
         assert [(each.name, each.right) for each in found.variants] == [("B", 8)]
@@ -297,7 +298,7 @@ def test_a_report_takes_the_place_of_no_other_file(tmp_path: Path) -> None:
     opened = session(tmp_path, "http://127.0.0.1:9/v1")
     opened.drafts[0].name_apart(opened.table.names)
     job = opened.run(opened.drafts[0], str(tmp_path / "r.json"), report=f"{tmp_path}/./r.json")
-    assert job.wait(60)
+    assert job.wait(PATIENCE)
     assert job.state == "failed"
     assert "reads or writes this file" in job.error
     assert opened.report_path is None

@@ -23,6 +23,7 @@ from connector.base.numbers import Number
 from connector.tables._arrow_types import MisfitError, arrow_column
 from tests.endpoint import Action, Call, Endpoint, act, answer_to, good
 from tests.faults import play, render
+from tests.patience import PATIENCE
 
 ROWS = [{"id": number, "text": f"row {number}"} for number in range(5)]
 CLASSIFIED = {
@@ -237,7 +238,7 @@ def test_a_pandas_frame_goes_there_and_back(endpoint: Endpoint) -> None:
 
 def run(code: str, endpoint: Endpoint) -> subprocess.CompletedProcess[str]:
     code = f"import sys\nfrom connector import Connector\nconfig = {config(endpoint)!r}\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def test_rows_as_dicts_do_not_import_pyarrow(endpoint: Endpoint) -> None:

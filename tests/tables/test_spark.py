@@ -20,6 +20,7 @@ from connector.tables import spark
 from tests.databases import base
 from tests.endpoint import Action, Call, Endpoint, act, answer_to, good
 from tests.faults import Step, play, render
+from tests.patience import PATIENCE
 from tests.tables.spark_cluster import Attempts, Cluster, executors, python_workers, skip_without_java, started
 
 KEY: Final = "sk-canary-0123456789"
@@ -149,7 +150,7 @@ def test_the_end_of_a_batch_holds_up_no_row(endpoint: Endpoint) -> None:
     have_come = Event()
 
     def rest() -> Iterator[pa.RecordBatch]:
-        assert have_come.wait(60)
+        assert have_come.wait(PATIENCE)
         yield second
 
     results = enriched(endpoint, spark.Partition(first, rest()))

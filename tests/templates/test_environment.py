@@ -23,6 +23,7 @@ from connector.base.errors import ConfigError, ConnectorError, TemplateError
 from connector.base.values import dumps
 from connector.templates.metering import MAX_FUEL, weight
 from connector.templates.template import Template
+from tests.patience import PATIENCE
 
 CALLS: Final = 16_000_000  # of Python functions and of C's: eight for each step of the two renderings that a bomb gets
 MEGABYTES: Final = 200
@@ -310,7 +311,7 @@ def test_a_template_cannot_change_its_row(source: str) -> None:
 def blasts() -> dict[str, dict[str, Any]]:
     """What became of each bomb, by its name."""
     command = [sys.executable, "-m", "tests.templates.test_environment"]
-    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2], timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2], timeout=PATIENCE, check=False)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return {each["name"]: each for each in found}
 

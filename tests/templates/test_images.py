@@ -22,6 +22,7 @@ from connector.run.plan import Plan
 from connector.templates.images import LARGEST, ImageError, media_type, url_of
 from tests.endpoint import Endpoint, body_for
 from tests.images import GIF, IMAGES, JPEG, PNG, WEBP, png, png_chunk, riff_chunk, webp
+from tests.patience import PATIENCE
 
 each_kind = pytest.mark.parametrize(("kind", "data"), IMAGES.items(), ids=[name[6:] for name in IMAGES])
 
@@ -381,7 +382,7 @@ def test_bytes_of_a_parquet_file_are_images_to_the_executable(tmp_path: Path, en
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     ((_, part),) = parts_of(endpoint)
@@ -398,7 +399,7 @@ def test_the_executable_reads_images_beside_its_input_and_none_elsewhere(tmp_pat
     command += ["--model", "m", "-c", "c.json"]
     (tmp_path / "c.json").write_text('{"prompt": "What?", "image_columns": "photo", "max_template_error_percent": 100}')
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     inside, outside = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
     assert inside["_llm"]["status"] == "success"

@@ -18,6 +18,7 @@ from connector.stores.databases import writers
 from connector.stores.databases.connection import opened
 from connector.stores.databases.loading import table
 from tests.databases import KINDS, base
+from tests.patience import PATIENCE
 from tests.stores.databases.writers.test_conformance import INTEGER, Place
 
 WRITE = """
@@ -68,7 +69,7 @@ def go(process: subprocess.Popen[str]) -> None:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     return said
 
