@@ -937,7 +937,7 @@ def test_the_deadline_bounds_a_request_that_nobody_reads(serve: Serve, connect: 
 def test_the_deadline_bounds_a_handshake(serve: Serve, connect: Connect) -> None:
     server = serve(hang_at_once)
     with pytest.raises(APITimeoutError, match="no connection within") as caught:
-        connect(timeout=0.3).post(server.url.replace("http", "https"), b"{}")
+        connect(connect_timeout=0.3).post(server.url.replace("http", "https"), b"{}")
     assert caught.value.detail == "while connecting"
 
 
