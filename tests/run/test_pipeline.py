@@ -518,8 +518,10 @@ def test_when_answers_cannot_be_stored_no_call_begins_any_more() -> None:
             self.at_failure = len(begun)
             raise StorageError("the disk is full")
 
+    clock = Clock(monotonic=lambda: float(len(begun) > 20))  # so long are replies collected
+    steered = control(4)._replace(clock=clock)
     with Full(None) as ledger, pytest.raises(StorageError) as failure:
-        list(pipeline.run(records(range(500)), lambda _: PLAN, send, ledger, engines.load("threads"), control(4)))
+        list(pipeline.run(records(range(500)), lambda _: PLAN, send, ledger, engines.load("threads"), steered))
     gate.set()
     for worker in workers:
         worker.join(PATIENCE)
@@ -615,8 +617,9 @@ def test_no_checkpoint_overtakes_a_record_before_it(kinds: list[str], random: Ra
             index += 1
     seen: set[int] = set()
     checkpoints = []
+    steered = control()._replace(clock=Clock(monotonic=float))  # stands, so that no checkpoint comes for its age
     with SqliteLedger(None) as ledger:
-        for result in pipeline.run(items, lambda _: PLAN, answered, ledger, engine_in_any_order(random), control()):
+        for result in pipeline.run(items, lambda _: PLAN, answered, ledger, engine_in_any_order(random), steered):
             if isinstance(result, Outcome):
                 assert result.record.index not in seen
                 seen.add(result.record.index)
