@@ -13,7 +13,7 @@ from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem, StorageError
 from connector.base.masking import Masker, bare_url
-from connector.base.records import JSON, Outcome, Record, Schema
+from connector.base.records import JSON, Outcome, Record, Result, Schema
 from connector.base.stop import Stop
 from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
 from connector.base.suggestions import there_are
@@ -26,7 +26,6 @@ from connector.run.destination import Destination
 from connector.run.forecast import Forecast, forecast
 from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
-from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.runtime import IN_MEMORY, Runtime, Session, ledger_path
 from connector.run.summary import Summary

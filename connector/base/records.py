@@ -242,3 +242,10 @@ class Outcome(NamedTuple):
     def row(self) -> dict[str, Any]:
         """The output row: the input's columns, then the mapped ones, then the provenance."""
         return merged(self.record.data, {**self.columns, **self.group})
+
+
+Item: TypeAlias = Record | Message | Checkpoint | Idle
+"""What goes in, in the order of the input."""
+
+Result: TypeAlias = Outcome | Message | Checkpoint | Idle
+"""What comes out."""

@@ -19,7 +19,7 @@ from typing import Any
 from connector import check, stores
 from connector.base.amounts import counted
 from connector.base.errors import ConfigError, FatalError, Interrupted
-from connector.base.records import IDLE, Outcome, Schema
+from connector.base.records import IDLE, Outcome, Result, Schema
 from connector.base.stop import Stop
 from connector.base.terminal import is_terminal, write_lines
 from connector.commands import ExitCode, _databases
@@ -31,7 +31,6 @@ from connector.ledger import Location, Url, location_of
 from connector.parser import Parser
 from connector.run.in_place import Due
 from connector.run.on_error import FailedRows, Policy
-from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.progress import Progress
 from connector.run.provenance import SCHEMA, as_column

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from connector import check
 from connector.base.clock import Clock
-from connector.base.records import Outcome, Record
+from connector.base.records import Outcome, Record, Result
 from connector.base.stop import Stop
-from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, preview_ledger
 from connector.run.summary import Summary

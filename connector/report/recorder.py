@@ -12,10 +12,9 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Final, Self
 
 from connector.base.errors import ConfigError, ConnectorError
-from connector.base.records import Outcome
+from connector.base.records import Outcome, Result
 from connector.report.collector import Collector, run_of
 from connector.report.figures import Figures
-from connector.run.pipeline import Result
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
 from connector.stores import Source

@@ -7,8 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final
 
-from connector.base.records import IDLE, Message, Outcome, Record
-from connector.run.pipeline import Item, Result
+from connector.base.records import IDLE, Item, Message, Outcome, Record, Result
 
 _VALUE: Final = 32  # bytes of a number
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from connector.base.cost import Budget
 from connector.base.errors import StorageError, TemplateError
-from connector.base.records import IDLE, Checkpoint, Idle, Message, Outcome, Record, Reply, Status
+from connector.base.records import IDLE, Checkpoint, Idle, Item, Message, Outcome, Record, Reply, Result, Status
 from connector.base.room import Room
 from connector.base.stop import Stop
 from connector.calls.fallbacks import Fallbacks
@@ -36,8 +36,6 @@ _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold i
 _COMMIT: Final = 500  # replies that are put at once, or those of `Ledger.commit_seconds`
 _CHECKPOINT_SECONDS: Final = 10.0  # after which a checkpoint covers what has left, however little that is
 
-Item = Record | Message | Checkpoint | Idle
-Result = Outcome | Message | Checkpoint | Idle
 Ready = list[Outcome | Message]
 """What needs no call passes through the stages in lists, since there may be a lot of it."""
 PlanOf = Callable[[Record], Plan]

@@ -12,11 +12,10 @@ from typing import Final, Self
 from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.clock import Clock
 from connector.base.live_line import LiveLine, Part, fitted
-from connector.base.records import Outcome, Status
+from connector.base.records import Outcome, Result, Status
 from connector.base.terminal import write, write_lines
 from connector.calls.waiting import Waiting
 from connector.engines import Control
-from connector.run.pipeline import Result
 from connector.run.runtime import Runtime
 from connector.run.summary import Summary
 

@@ -19,6 +19,7 @@ from connector.base.cost import FLEX_TIER, Budget
 from connector.base.errors import StorageError
 from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
+from connector.base.records import Item, Result
 from connector.base.room import Room
 from connector.base.stop import Stop
 from connector.base.user_cache import cached
@@ -303,8 +304,8 @@ class Runtime:
             self.budget.share(shared.spending(job_of(config)))
 
     def run(
-        self, items: Iterable[pipeline.Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
-    ) -> Generator[pipeline.Result, None, None]:
+        self, items: Iterable[Item], *, plan_of: pipeline.PlanOf | None = None, retry_failed: bool = False
+    ) -> Generator[Result, None, None]:
         """Runs records through the pipeline, by default all by one plan; see `connector.run.pipeline.run`."""
         results = pipeline.run(
             items,

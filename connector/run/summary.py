@@ -9,10 +9,9 @@ from typing import Any
 from connector.base.amounts import counted, dollars, duration, pace
 from connector.base.clock import Clock
 from connector.base.cost import Pricing
-from connector.base.records import Outcome, Part, Provenance, Status
+from connector.base.records import Outcome, Part, Provenance, Result, Status
 from connector.engines import Gauge
 from connector.run.causes import Cause, Causes, failures
-from connector.run.pipeline import Result
 
 
 class Summary:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, ConnectorError, Problem
-from connector.base.records import Idle, Message, Outcome, Record, Schema
+from connector.base.records import Idle, Item, Message, Outcome, Record, Result, Schema
 from connector.base.schemas import nullable
 from connector.base.stop import Stop
 from connector.base.suggestions import there_are
@@ -20,7 +20,6 @@ from connector.config.config import Config
 from connector.config.options import STREAM_OPTIONS
 from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
-from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime, ledger_path
 from connector.run.summary import Summary

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from connector.base.errors import ConnectorError, FatalError, Interrupted
-from connector.base.records import IDLE, Outcome
+from connector.base.records import IDLE, Item, Outcome, Result
 from connector.base.stop import Stop
-from connector.run.pipeline import Item, Result
 from connector.run.progress import Figures
 from connector.run.runtime import Runtime
 

@@ -16,8 +16,7 @@ from itertools import chain, islice
 from typing import Any, Final, Literal, Protocol, cast
 
 from connector.base.errors import ConfigError
-from connector.base.records import Idle, Outcome, Record, Schema
-from connector.run.pipeline import Result
+from connector.base.records import Idle, Outcome, Record, Result, Schema
 
 Library = Literal["arrow", "duckdb", "pandas", "polars", "same"]
 """The libraries whose tables `enrich` can return; `same` is that of the table that it was given."""

@@ -16,10 +16,9 @@ import pyarrow as pa
 
 from connector.base.arrow_vectors import FLOATS, arrow_list
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, IDLE, Idle, Outcome, Record, Schema, Status, is_earlier, kept_as
+from connector.base.records import GROUP, IDLE, Idle, Outcome, Record, Result, Schema, Status, is_earlier, kept_as
 from connector.base.values import listed
 from connector.base.vectors import single
-from connector.run.pipeline import Result
 from connector.run.provenance import as_column, failure
 from connector.tables._arrow_types import ArrowColumn, MisfitError, arrow_column
 from connector.tables._arrow_values import rows_of

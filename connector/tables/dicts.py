@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from connector.base.errors import ConfigError
-from connector.base.records import GROUP, Outcome, Record, Schema, is_earlier, kept_row, merged
+from connector.base.records import GROUP, Outcome, Record, Result, Schema, is_earlier, kept_row, merged
 from connector.base.values import listed
-from connector.run.pipeline import Result
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ input is told as such, so that the end of a batch does not hold up any call.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -19,15 +18,14 @@ from typing import Any, Final, Protocol, Self
 from uuid import uuid4
 
 import pyarrow as pa
-from pyspark import SparkFiles, TaskContext
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import StructField, StructType
 
-from connector.base import errors
-from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem
+from connector.base.errors import ConfigError, Problem
 from connector.base.records import GROUP, Schema, is_earlier
 from connector.ledger import Location
 from connector.tables._arrow_types import arrow_column
+from connector.tables._spark_stage import Enriched
 from connector.tables.arrow import ArrowTable, of_batches
 
 _LOG: Final = logging.getLogger(__name__)
@@ -84,7 +82,7 @@ def enriched(
     fields += [StructField(name, from_arrow_type(arrow_column(schema).type)) for name, schema in new.items()]
     if ledger is None:
         _warn_once(_NONE)
-    return frame.mapInArrow(Enriched(enricher), StructType(fields))
+    return frame.mapInArrow(Enriched(Work(enricher)), StructType(fields))
 
 
 @cache
@@ -92,37 +90,19 @@ def _warn_once(message: str) -> None:
     _LOG.warning(message)
 
 
-class Enriched:
-    """Enriches the record batches of a partition in a Python worker of Spark's, which calls it. It pickles.
-
-    A fatal error ends its stage: what is left of it on this executor fails with the same words, and without a call,
-    so that Spark's repeated attempts cost nothing.
-    """
+class Work:
+    """Enriches the record batches of a partition. It pickles."""
 
     def __init__(self, enricher: Enricher) -> None:
         self._enricher = enricher
         self._name = uuid4().hex
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yields batches with the new columns.
-
-        Raises:
-            ConnectorError: As `Connector.enrich` raises it, without whatever it was raised from.
-        """
+        """Yields batches with the new columns. Raises as `Connector.enrich` does."""
         first = next(batches, None)
-        if first is None:
-            return
-        end = _end_of_stage(self._name)
-        if (ended := _told(end)) is not None:
-            raise ended
-        try:
+        if first is not None:
             with closing(_kept(self._name, self._enricher).enrich(Partition(first, batches))) as results:
                 yield from results
-        except FatalError as error:
-            _tell(end, error)
-            raise error.with_traceback(None) from None
-        except ConnectorError as error:
-            raise error.with_traceback(None) from None
 
 
 class Partition:
@@ -212,29 +192,3 @@ def _kept(name: str, enricher: Enricher) -> Enricher:
             _KEPT.popitem()[1].__exit__(None, None, None)
         _KEPT[name] = enricher.__enter__()
     return _KEPT[name]
-
-
-def _end_of_stage(name: str) -> Path | None:
-    """Returns the file that says why a stage has ended on this executor; `None` where there is no place for it."""
-    task = TaskContext.get()
-    with suppress(Exception):  # a sandbox of somebody's, without Spark's folders
-        folder = Path(SparkFiles.getRootDirectory())
-        if task is not None and folder.is_dir():
-            return folder / f"ended-{name}-{task.stageId()}"
-    return None
-
-
-def _tell(end: Path | None, error: FatalError) -> None:
-    if end is not None:
-        with suppress(OSError):
-            end.write_text(json.dumps([type(error).__name__, error.message]))
-
-
-def _told(end: Path | None) -> FatalError | None:
-    """Returns the fatal error that has ended the stage; `None` if none has."""
-    try:
-        kind, message = json.loads(end.read_text()) if end is not None else ("", "")
-    except (OSError, ValueError):  # there is none, or it is being written
-        return None
-    error: FatalError = getattr(errors, kind, FatalError)(message)
-    return error if kind else None

@@ -22,7 +22,7 @@ from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, NotFoundError, OutageError
 from connector.base.masking import Masker
-from connector.base.records import IDLE, Outcome, Record, Reply
+from connector.base.records import IDLE, Item, Outcome, Record, Reply
 from connector.base.stop import Stop
 from connector.calls.batch_api import Batch
 from connector.calls.batch_needs import Needs
@@ -35,7 +35,6 @@ from connector.engines._batch_parts import PART, Ident, Jobs, Part, found_among
 from connector.engines.batch import forget
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
-from connector.run.pipeline import Item
 from connector.run.plan import Plan
 from connector.sandbox.batches import FAULTS
 from tests.engines.local_batches import TERMS, LocalBatches, LocalEngine

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.records import IDLE, Checkpoint, Message, Outcome, Provenance, Record, Status
+from connector.base.records import IDLE, Checkpoint, Item, Message, Outcome, Provenance, Record, Result, Status
 from connector.run import ordering
 from connector.run.ordering import in_order
-from connector.run.pipeline import Item, Result
 
 
 def outcome(record: Record) -> Outcome:

@@ -28,7 +28,7 @@ from connector.base.errors import (
     ServerError,
     StorageError,
 )
-from connector.base.records import IDLE, Checkpoint, Message, Outcome, Record, Reply, Status
+from connector.base.records import IDLE, Checkpoint, Item, Message, Outcome, Record, Reply, Result, Status
 from connector.base.stop import Stop
 from connector.calls.breaker import SAME, Breaker
 from connector.calls.limits import Limits
@@ -38,7 +38,6 @@ from connector.engines import Call, Control, Done, Gauge, threads
 from connector.ledger import Found, Ledger
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
-from connector.run.pipeline import Item, Result
 from connector.run.plan import Plan
 from connector.run.runtime import patience
 from tests.patience import PATIENCE

@@ -12,13 +12,12 @@ import pytest
 
 from connector.base.clock import Clock
 from connector.base.errors import APIConnectionError, Interrupted, RateLimitError
-from connector.base.records import IDLE, Failure, Outcome, Provenance, Record, Status
+from connector.base.records import IDLE, Failure, Outcome, Provenance, Record, Result, Status
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.engines import Call, Control, Gauge
-from connector.run.pipeline import Result
 from connector.run.progress import Progress
 from connector.run.runtime import Runtime
 from connector.run.summary import Summary

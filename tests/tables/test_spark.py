@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +61,17 @@ def connector(endpoint: Endpoint, ledger: str, **more: Any) -> Connector:
 def enriched(endpoint: Endpoint, partition: Any) -> Iterator[Any]:
     """What a Python worker of Spark's makes of a partition."""
     yield from connector(endpoint, NONE).enrich(partition)
+
+
+class Frame:
+    """What a data frame with one column is asked for: it returns the function that Spark would call."""
+
+    def __init__(self, column: str) -> None:
+        self.schema = StructType([StructField(column, StringType())])
+
+    def mapInArrow(self, func: Any, schema: Any, barrier: bool = False) -> Any:  # noqa: N802 - Spark's name
+        del schema, barrier
+        return func
 
 
 @each_kind
@@ -137,6 +150,17 @@ def test_a_refused_key_ends_the_job_with_its_sentence(
     assert KEY not in f"{shown}{told}"
 
 
+def test_an_attempt_imports_nothing_slow_before_it_knows_that_its_stage_goes_on(endpoint: Endpoint) -> None:
+    """Spark starts a Python worker anew for each of them, and waits for all that it imports."""
+    frame: Any = Frame("text")
+    function = pickle.dumps(connector(endpoint, NONE).enrich(frame))
+    loaded = "import pickle, sys; pickle.load(sys.stdin.buffer); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], input=function, capture_output=True, check=True)
+    modules = set(done.stdout.decode().split())
+    assert "connector.tables._spark_stage" in modules
+    assert not modules & {"pyarrow", "pandas", "pydantic", "jinja2", "connector.tables.spark", "connector.run.pipeline"}
+
+
 def test_limit_pays_for_few_rows(cluster: Cluster) -> None:
     """It has its rows although from the 200th on no row is answered."""
     with Endpoint(lambda call: act(call, "hang") if int(call.prompt.split()[1]) >= 200 else None) as endpoint:
@@ -171,15 +195,7 @@ def test_what_goes_wrong_with_the_input_is_raised(endpoint: Endpoint) -> None:
 
 
 def test_what_cannot_work_is_refused_at_once(endpoint: Endpoint) -> None:
-    class Frame:
-        """What is looked at before Spark is asked for anything."""
-
-        schema = StructType([StructField("review", StringType())])
-
-        def mapInArrow(self, func: Any, schema: Any, barrier: bool = False) -> None:  # noqa: N802 - Spark's name
-            raise AssertionError(f"mapped: {func}, {schema}, {barrier}")
-
-    frame: Any = Frame()
+    frame: Any = Frame("review")
     with pytest.raises(ConfigError, match='"text"'):
         connector(endpoint, NONE).enrich(frame)
     with pytest.raises(ConfigError, match="pandas: a data frame of Spark stays one"):

@@ -1,0 +1,78 @@
+"""A stage of Spark's: what its Python workers call, and how a fatal error ends it on an executor.
+
+Spark tries a failed task again, each time in a new Python worker. Such an attempt has to fail at once, so nothing is
+imported here that takes long; what the work needs is imported as it is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pyspark import SparkFiles, TaskContext
+
+from connector.base import errors
+from connector.base.errors import ConfigError, ConnectorError, FatalError
+
+
+class Enriched:
+    """What Spark calls with the record batches of a partition. It pickles.
+
+    A fatal error, or a config that cannot work there, ends its stage: what is left of it on this executor fails with
+    the same words, and without a call, so that Spark's repeated attempts cost nothing.
+
+    Args:
+        work: Makes the batches that come out of those that go in.
+    """
+
+    def __init__(self, work: Callable[[Iterator[Any]], Iterator[Any]]) -> None:
+        self._name = uuid4().hex
+        self._work = pickle.dumps(work)
+
+    def __call__(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Yields batches with the new columns.
+
+        Raises:
+            ConnectorError: As `Connector.enrich` raises it, without whatever it was raised from.
+        """
+        end = _end_of_stage(self._name)
+        if (ended := _told(end)) is not None:
+            raise ended
+        try:
+            yield from pickle.loads(self._work)(batches)  # noqa: S301 - it was pickled here, on the driver
+        except (ConfigError, FatalError) as error:
+            _tell(end, error)
+            raise error.with_traceback(None) from None
+        except ConnectorError as error:
+            raise error.with_traceback(None) from None
+
+
+def _end_of_stage(name: str) -> Path | None:
+    """Returns the file that says why a stage has ended on this executor; `None` where there is no place for it."""
+    task = TaskContext.get()
+    with suppress(Exception):  # a sandbox of somebody's, without Spark's folders
+        folder = Path(SparkFiles.getRootDirectory())
+        if task is not None and folder.is_dir():
+            return folder / f"ended-{name}-{task.stageId()}"
+    return None
+
+
+def _tell(end: Path | None, error: ConnectorError) -> None:
+    if end is not None:
+        with suppress(OSError):
+            end.write_text(json.dumps([type(error).__name__, error.message]))
+
+
+def _told(end: Path | None) -> ConnectorError | None:
+    """Returns the error that has ended the stage; `None` if none has."""
+    try:
+        kind, message = json.loads(end.read_text()) if end is not None else ("", "")
+    except (OSError, ValueError):  # there is none, or it is being written
+        return None
+    error: ConnectorError = getattr(errors, kind, FatalError)(message)
+    return error if kind else None
