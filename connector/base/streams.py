@@ -41,7 +41,8 @@ class Target(NamedTuple):
     """A stream that `write` has rows for.
 
     `columns` are those that are known, rows may have others; `added` are those that its rows gain. `primary_key` says
-    which rows replace which. `is_open`: the output was found to take them, and is not to be tried again.
+    which rows replace which. `is_open`: the output was found to take them, and is not to be tried again. `job` is what
+    the same run has again when it is started once more: what a killed one has stored, is then not appended twice.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Target(NamedTuple):
     added: Mapping[str, Schema] = {}
     primary_key: tuple[str, ...] = ()
     is_open: bool = False
+    job: str = ""
 
 
 class Estimate(NamedTuple):

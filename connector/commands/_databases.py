@@ -18,6 +18,7 @@ from connector.base.streams import Mode, Target
 from connector.config.config import Config
 from connector.config.shorthands import names_of
 from connector.parser import Parser
+from connector.run.runtime import job_of
 from connector.stores import Sink, Source
 
 _DATABASE_URL: Final = re.compile(r"(?!(?:file|https?|s3|gs|gcs|abfss?|az):)[a-z][\w+.-]*://|\$\{\w+\}$", re.IGNORECASE)
@@ -126,7 +127,7 @@ def sink(
     mode = _MODES[arguments.mode or "append"]
     if mode == "append_dedup" and not key:
         raise ConfigError("--mode upsert: the input has no primary key to tell rows by: name it with --primary-key")
-    target = Target(options.table, mode, primary_key=key if mode == "append_dedup" else ())
+    target = Target(options.table, mode, primary_key=key if mode == "append_dedup" else (), job=job_of(config))
     return stores.load("sql").sink(options, added, source=source, target=target)
 
 

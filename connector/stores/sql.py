@@ -114,7 +114,8 @@ def sink(
     ):
         columns = {**remaining(given, added), **added}
         key = source.primary_key if source else ()
-        appender = Appender(database, options.table, spool, columns, target, key)
+        appender = Appender(database, options.table, spool, columns, target, key, added)
         if target is None or not target.is_open:
             appender.rehearse()
         yield appender
+        appender.end()

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, ClassVar, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, Self, cast
 
 import orjson
 import sqlalchemy as sa
@@ -154,6 +154,19 @@ class Writer(ABC):
         """Returns the name of another table in the same schema, as SQL."""
         name = self.quote(shortened(self.name + ending, self.RULES))
         return f"{self.quote(self.schema)}.{name}" if self.schema else name
+
+    def beside(self, ending: str) -> Self:
+        """Returns what writes to that table, over the same connection."""
+        return type(self)(self.connection, f"{self.schema}.{shortened(self.name + ending, self.RULES)}")
+
+    def try_create(self, statement: str) -> bool:
+        """Makes a table that is wanted, but not needed; returns whether it is there."""
+        try:
+            with self.connection.begin_nested():
+                self.run(statement)
+        except SQLAlchemyError:
+            return False
+        return True
 
     def begin(self, waiting: Callable[[], None]) -> None:
         """Begins a transaction, alone: another sync of the same table is waited for, which `waiting` is told.

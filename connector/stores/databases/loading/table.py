@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any, Final, cast
 
@@ -28,6 +28,7 @@ from connector.stores.databases.loading.base import PATIENCE, Batch, Plan, Table
 from connector.stores.databases.loading.block import Block
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.layout import Layout
+from connector.stores.databases.loading.marks import Fingerprint, Marks
 from connector.stores.databases.loading.waiting import Waiting
 from connector.stores.staging.shapes import Table as Shape
 from connector.stores.staging.spool import Spool
@@ -49,6 +50,7 @@ class Appender:
         spool: Where the rows wait.
         columns: The columns that are known, with their schemas.
         primary_key: The columns that rows are called by, where the target has no key.
+        added: The columns that the rows have gained.
 
     Raises:
         ConfigError: The primary key names a column that is not there.
@@ -62,6 +64,7 @@ class Appender:
         columns: Mapping[str, Schema],
         target: Target | None,
         primary_key: Sequence[str] = (),
+        added: Collection[str] = (),
     ) -> None:
         self._database = database
         self._writer = writers.load(database.kind, database.engine.dialect.driver)
@@ -72,6 +75,8 @@ class Appender:
         self._layout: Layout | None = None
         self._shape = Shape(name, keeps_case=True)
         self._ticket: Any = None
+        self._added = added
+        self._mark = ""
         self._refused = _Refused(name, self._target.primary_key or primary_key)
         self.left_out = 0
         if missing := [column for column in self._target.primary_key if columns and column not in columns]:
@@ -101,6 +106,25 @@ class Appender:
         """See `Sink.commit`. Until it returns, readers see what was there before."""
         self._waiting.finish()
         self._patiently(self._enter, StorageError, _WAITS)
+
+    def end(self) -> None:
+        """Takes away the mark that a run leaves which is killed between its commit and here."""
+        if self._mark:
+            try:
+                self._patiently(self._unmark, StorageError, WAITS)
+            except ConnectorError as error:
+                _LOG.warning(
+                    "%s: the table %s__commit is left, for which the same run adds nothing: drop it: %s",
+                    self._name, self._name, error.message,
+                )  # fmt: skip
+
+    def _unmark(self, connection: sa.Connection) -> None:
+        writer = self._writer(connection, self._name)
+        writer.begin(self._tell_waiting)
+        marks = Marks(writer)
+        if marks.are_there():
+            marks.remove(self._mark)
+        writer.end()
 
     def _patiently(
         self, act: Callable[[sa.Connection], None], kind: type[ConnectorError], waits: Iterable[float]
@@ -138,12 +162,34 @@ class Appender:
     def _enter(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)
         writer.begin(self._tell_waiting)
-        if self._ticket is None or not writer.was_done(self._ticket):
+        is_done = (self._ticket is not None and writer.was_done(self._ticket)) or self._was_done(writer)
+        if not is_done:
             self._load(writer)
             self._ticket = writer.ticket()
             writer.end()
         self.left_out = self._refused.count
         self._refused.tell()
+
+    def _was_done(self, writer: Writer) -> bool:
+        """Returns whether an earlier run, which was killed before it could say so, has added the rows."""
+        marks = Marks(writer)
+        if not self._is_marking or not marks.are_there():
+            return False
+        seen = self._fingerprint()
+        deque(seen.of(self._waiting.blocks()), maxlen=0)
+        was_done = marks.has(seen.mark())
+        if was_done:
+            self._mark = seen.mark()
+            _LOG.warning("%s: the rows are there already: an earlier run was killed behind its commit", self._name)
+        return was_done
+
+    @property
+    def _is_marking(self) -> bool:
+        """Whether the rows would be there twice if the run were killed behind its commit and started again."""
+        return bool(self._target.job) and self._target.mode == "append"
+
+    def _fingerprint(self) -> Fingerprint:
+        return Fingerprint(self._target.job, self._added)
 
     def _load(self, writer: Writer) -> None:
         table = writer.table()
@@ -160,11 +206,20 @@ class Appender:
         refused = self._refused
         loader = _Loader(writer, layout, plan, refused)
 
+        is_marked = self._is_marking and Marks(writer).make()
+        seen = self._fingerprint()
+
         def batches() -> Iterator[Batch]:
+            nonlocal seen
             refused.clear()
-            return filter(None, map(loader.batch, self._waiting.blocks()))
+            seen = self._fingerprint()
+            blocks = self._waiting.blocks()
+            return filter(None, map(loader.batch, seen.of(blocks) if is_marked else blocks))
 
         writer.load(plan, batches, loader.refuse)
+        if is_marked:
+            self._mark = seen.mark()
+            Marks(writer).leave(self._mark)
 
     def _learn(self, block: Block) -> None:
         """Learns from rows on their way into the file, for the table as it is when the first of them come."""

@@ -34,6 +34,7 @@ from connector.stores.databases.loading.base import (
     texts,
 )
 from connector.stores.databases.loading.kinds import Kind
+from connector.stores.databases.loading.marks import Marks
 from connector.stores.databases.loading.names import Rules, shortened
 
 _LOG: Final = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Writer(base.Writer):
     def __init__(self, connection: sa.Connection, name: str) -> None:
         super().__init__(connection, name)
         self._is_marked = False
+        self._mark: str | None = None
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
@@ -362,7 +364,7 @@ class Writer(base.Writer):
         """See `base.Writer.load`. What changes types fills a new table, and puts it in the place of the old one."""
         if plan.mode != "overwrite" or not plan.changed:
             if plan.mode == "append" and self._has_transactions:
-                self._make_marker()
+                self._is_marked = Marks(self).make()
             self._load(plan, batches, refuse)
             return
         name, place, old = self.name, self.place, self.table_beside("__old")
@@ -413,45 +415,35 @@ class Writer(base.Writer):
                         raise
                     refuse(reason, row)
 
-    @property
-    def _marker(self) -> str:
-        """A table beside, which is there for a moment: a row of it tells that an append was done."""
-        return self.table_beside("__commit")
-
-    def _make_marker(self) -> None:
+    def try_create(self, statement: str) -> bool:
+        """See `base.Writer.try_create`. It ends the transaction, so it comes before any row."""
         try:
-            self.run(f"CREATE TABLE IF NOT EXISTS {self._marker} (id CHAR(32) PRIMARY KEY) ENGINE = InnoDB")
+            self.run(f"{statement} ENGINE = InnoDB")
         except SQLAlchemyError:
-            return  # without the right to it, what is in doubt is done again
-        self._is_marked = True
+            return False
+        return True
 
     def ticket(self) -> Any:
         """See `base.Writer.ticket`. The other modes come to the same when they are done again."""
-        if not self._is_marked:
-            return None
-        ticket = uuid.uuid4().hex
-        self.run(f"INSERT INTO {self._marker} VALUES ('{ticket}')")
-        return ticket
+        if self._is_marked:
+            self._mark = uuid.uuid4().hex
+            Marks(self).leave(self._mark)
+        return self._mark
 
     def was_done(self, ticket: Any) -> bool:
         """See `base.Writer.was_done`."""
-        name = shortened(f"{self.name}__commit", self.RULES)
-        if not self.ask(_ENGINE, **{**self._where, "name": name}):
-            return False
-        found = self.run(f"SELECT 1 FROM {self._marker} WHERE id = '{ticket}'")
-        self._drop_marker()
-        return bool(found)
+        was_done = Marks(self).has(ticket)
+        if was_done:
+            Marks(self).remove(ticket)
+        return was_done
 
     def end(self) -> None:
-        """See `base.Writer.end`."""
+        """See `base.Writer.end`. Then nothing is in doubt any more, so that an error changes nothing."""
         super().end()
-        if self._is_marked:
-            self._drop_marker()
-
-    def _drop_marker(self) -> None:
-        """Drops the marker; what is done is not in doubt any more, so that an error here changes nothing."""
-        with suppress(SQLAlchemyError):
-            self.run(f"DROP TABLE {self._marker}")
+        if self._mark is not None:
+            with suppress(SQLAlchemyError):
+                Marks(self).remove(self._mark)
+                super().end()
 
     def is_about_row(self, error: Any) -> bool:
         """See `base.Writer.is_about_row`."""

@@ -46,9 +46,10 @@ class Place:
         mode: Mode = "append",
         key: Sequence[str] = (),
         columns: dict[str, Schema] | None = None,
+        job: str = "",
     ) -> None:
         options = sql.Options(url=self.database.secret, table=self.table)
-        target = Target("reviews", mode, columns or {}, primary_key=tuple(key))
+        target = Target("reviews", mode, columns or {}, primary_key=tuple(key), job=job)
         with sql.sink(options, {}, target=target) as sink:
             for index, row in enumerate(rows):
                 sink.write(Record(index, row), {})

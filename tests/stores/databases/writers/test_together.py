@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from connector.base import numbers
 from connector.stores.databases import writers
 from connector.stores.databases.connection import opened
 from connector.stores.databases.loading import table
+from connector.stores.databases.loading.block import of_rows
+from connector.stores.databases.loading.marks import Fingerprint
 from tests.databases import KINDS, base
 from tests.patience import PATIENCE
 from tests.stores.databases.writers.test_conformance import INTEGER, Place
@@ -26,16 +29,18 @@ import json, sys
 from connector.base.records import Record
 from connector.base.streams import Target
 from connector.stores import sql
-options, mode, key, start, count, step = json.loads(sys.argv[1])
-target = Target("reviews", mode, {"id": {"type": "integer"}}, primary_key=tuple(key))
+options, mode, key, start, count, step, job = json.loads(sys.argv[1])
+target = Target("reviews", mode, {"id": {"type": "integer"}}, primary_key=tuple(key), job=job)
 with sql.sink(sql.Options(**options), {}, target=target) as sink:
     for index in range(count):
         sink.write(Record(index, {"id": start + index * step, "by": start, "text": "x" * 50}), {})
     print("ready", flush=True)
     sys.stdin.readline()
     sink.commit()
+    print("stored", flush=True)
+    sys.stdin.readline()
 """
-"""Writes rows once it is told to."""
+"""Writes rows once it is told to, and ends once it is told to."""
 
 COUNT = 500
 
@@ -47,10 +52,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @contextmanager
 def writing(
-    place: Place, mode: str, key: tuple[str, ...] = (), start: int = 0, count: int = COUNT, step: int = 1
+    place: Place, mode: str, key: tuple[str, ...] = (), start: int = 0, count: int = COUNT, step: int = 1, job: str = ""
 ) -> Iterator[subprocess.Popen[str]]:
     """A program that has its rows, and waits for a line."""
-    arguments = [{"url": place.database.url, "table": place.table}, mode, key, start, count, step]
+    arguments = [{"url": place.database.url, "table": place.table}, mode, key, start, count, step, job]
     command = [sys.executable, "-c", WRITE, json.dumps(arguments)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
@@ -134,6 +139,47 @@ def test_a_kill_in_the_midst_of_a_commit_leaves_the_rows_of_before_or_after(
     assert _looked(place) in ((10, 0), (0, 8_000), (10, 8_000))
     place.sync({"id": 1_000_000, "by": 5, "text": "after"}, mode="overwrite", columns={"id": INTEGER})
     assert place.rows("id") == [(1_000_000,)]
+
+
+def test_an_append_that_was_killed_behind_its_commit_adds_nothing_when_it_is_started_again(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    def append(job: str = "a", start: int = 0) -> str:
+        caplog.clear()
+        rows = [{"id": start + number, "by": start, "text": "x" * 50} for number in range(10)]
+        place.sync(*rows, columns={"id": INTEGER}, job=job)
+        return caplog.text
+
+    with writing(place, "append", count=10, job="a") as process:
+        go(process)
+        assert process.stdout
+        assert process.stdout.readline() == "stored\n"
+        process.kill()
+    for others in ({"job": "b"}, {"start": 5}):
+        assert append(**others) == ""
+    assert len(place.rows("id")) == 30
+    assert "the rows are there" in append()
+    assert len(place.rows("id")) == 30
+    assert append() == ""
+    assert len(place.rows("id")) == 40
+    with pytest.raises(sa.exc.SQLAlchemyError):
+        place.run("SELECT * FROM reviews__commit")
+
+
+def test_rows_have_the_same_mark_however_they_are_cut_into_blocks() -> None:
+    rows = [{"id": 1}, {"id": 2, "text": None}, {"id": 3, "text": "é", "big": numbers.loads("1.00000000000000000001")}]
+
+    def mark(*parts: list[Any], job: str = "a", added: tuple[str, ...] = ()) -> str:
+        seen = Fingerprint(job, added)
+        for part in parts:
+            for _ in seen.of(of_rows(part)):
+                pass
+        return seen.mark()
+
+    whole = mark(rows)
+    assert mark(rows[:1], rows[1:]) == mark(rows[:2], rows[2:]) == whole
+    assert mark([{**row, "_llm": at} for at, row in enumerate(rows)], added=("_llm",)) == mark(rows, added=("_llm",))
+    assert len({whole, mark(rows, added=("_llm",)), mark(rows, job="b"), mark(rows[::-1]), mark(rows[:2])}) == 5
 
 
 CONNECTIONS = {
