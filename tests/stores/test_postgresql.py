@@ -118,7 +118,7 @@ def test_a_value_has_one_json_form_that_its_schema_tells(url: str, value: str, t
         ["timestamp '0044-03-15 BC'", "timestamp '2024-01-01'", "timestamp '12024-01-01'", "timestamp 'infinity'"],
         ["timestamptz '2024-01-01 10:00+02'", "timestamptz '2024-01-01 10:00+01'"],
         ["12345678901234567890.1", "12345678901234567890.2", "12345678901234567890.3"],
-        ["date '0044-03-15 BC'", "date '0043-03-15 BC'"],
+        ["date '0044-03-15 BC'", "date '0043-03-15 BC'", "date '0001-03-15 BC'", "date '0001-03-15'"],
     ],
 )
 def test_a_read_goes_on_from_any_value_of_a_cursor(url: str, values: list[str]) -> None:

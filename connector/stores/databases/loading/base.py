@@ -120,11 +120,13 @@ class Writer(ABC):
     Attributes:
         DRIVERS: Drivers that the writer needs, as SQLAlchemy calls them; empty for any.
         has_nul: Whether texts may hold the character NUL.
+        YEARS: Those of its dates and timestamps, if not only 1 to 9999: then they can be infinite, too.
     """
 
     RULES: ClassVar[Rules] = Rules()
     DRIVERS: ClassVar[Sequence[str]] = ()
     has_nul: ClassVar[bool] = True
+    YEARS: ClassVar[range] = range(0)
 
     def __init__(self, connection: sa.Connection, name: str) -> None:
         self.connection = connection

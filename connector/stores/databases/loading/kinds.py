@@ -38,7 +38,18 @@ class Kind(NamedTuple):
     item: Any = None  # a Kind
 
     def __str__(self) -> str:
-        return f"{self.item} array" if self.name == "array" else self.name
+        match self.name:
+            case "array":
+                return f"{self.item} array"
+            case "integer" | "unsigned":
+                return f"{self.name} of {self.size} bits"
+            case "decimal" if self.size:
+                return f"decimal({self.size + self.scale}, {self.scale})"
+            case "text" | "ascii" if self.size:
+                return f"{self.name} of {self.size} characters"
+            case "vector":
+                return f"vector of {self.size} numbers"
+        return self.name
 
 
 NULL: Final = Kind("null")
@@ -89,11 +100,15 @@ _PATTERNS: Final = {
     "timestamp_tz": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
     "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
 }
+_FAR: Final = re.compile(r"(?P<year>[+-]\d{4,7})(?P<rest>-\d\d-\d\d.*)")
+"""A date of any year (ISO 8601, "expanded representations"): what PostgreSQL and DuckDB hold, and Python does not."""
+_INFINITE: Final = ("infinity", "-infinity")
 _FORM: Final = bytes.maketrans(b"0123456789", b"1111111111")
 """Makes of a date or time its form: a valid one, if there is any of this form."""
 _MIDNIGHT: Final = ("\n24:", "T24:", " 24:")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FRACTION: Final = re.compile(r"\.(\d+)")
+_CLOCKS: Final = ("time", "time_tz")
 MOMENTS: Final = tuple(_PATTERNS)
 """Kinds of dates and times."""
 TEXTS: Final = (*_PATTERNS, "uuid")
@@ -161,8 +176,10 @@ def natural(values: Sequence[JSON]) -> Kind:
             return DOUBLE
         return decimal_of(values)
     if types == {list}:
-        item = natural([each for value in values if value is not None for each in value])
-        return Kind("array", item=item) if item.name in SCALARS or item == NULL else JSON_TEXT
+        items = [each for value in values if value is not None for each in value]
+        item = natural(items)
+        is_array = set(map(type, items)) <= {str, NoneType} if item == TEXT else item.name in SCALARS or item == NULL
+        return Kind("array", item=item) if is_array else JSON_TEXT
     return JSON_TEXT if types & {dict, list} else TEXT
 
 
@@ -237,7 +254,11 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
         case "json":
             return True
         case name if name in _PATTERNS and types <= {str} and not kind.size:
-            return _are_moments(name, [value for value in values if value is not None])
+            some = [value for value in values if value is not None]
+            if _are_moments(name, some):
+                return True
+            if not any(map(_is_far, some)):
+                return False
     convert = converter(kind)
     try:
         for value in values:
@@ -306,7 +327,7 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
     if kind.name in _PATTERNS:
         return _moment(kind)
     if kind.name == "array":
-        return _array(converter(kind.item))
+        return _array(_word if kind.item == TEXT else converter(kind.item))
     if kind.name == "vector":
         return _vector(kind.size)
     if kind.name in ("text", "ascii"):
@@ -360,6 +381,13 @@ def _text(kind: Kind) -> Callable[[JSON], str]:
         return result
 
     return text
+
+
+def _word(value: JSON) -> str:
+    """Returns a text of an array. What else there is among texts would lose its type: it needs JSON."""
+    if type(value) is str:
+        return value
+    raise ValueError(f"{quoted(value)} is no text")
 
 
 def _integer(least: int, end: int) -> Callable[[JSON], int]:
@@ -433,20 +461,50 @@ def _vector(size: int) -> Callable[[JSON], list[Any]]:
 def _moment(kind: Kind) -> Callable[[JSON], str]:
     name, digits = kind.name, kind.size - 1
     matches, parse = _PATTERNS[name].fullmatch, _PARSERS.get(name, dt.datetime.fromisoformat)
+    has_date = name not in _CLOCKS
 
     def moment(value: JSON) -> str:
-        if type(value) is str and matches(value):
-            if digits >= 0 and (found := _FRACTION.search(value)) and len(found[1].rstrip("0")) > digits:
+        if has_date and value in _INFINITE:
+            return str(value)
+        near = _near(value) if has_date and type(value) is str else value
+        if type(near) is str and matches(near):
+            if digits >= 0 and (found := _FRACTION.search(near)) and len(found[1].rstrip("0")) > digits:
                 raise ValueError(f"{quoted(value)} has a fraction of more than {digits} digits")
             try:
-                parse(value)
+                parse(near)
             except ValueError:
                 pass
             else:
-                return value
+                return str(value)
         raise ValueError(f"{quoted(value)} is no {name.replace('_tz', ' with a time zone')}")
 
     return moment
+
+
+def _is_far(value: str) -> bool:
+    """Returns whether a moment is infinite, or of a year that has a sign: before 1, or behind 9999."""
+    return value[:1] in ("+", "-", "i")
+
+
+def _near(value: str) -> str:
+    """Returns the same moment in a year that Python knows, since the calendar is the same again after 400 years."""
+    found = _FAR.fullmatch(value) if _is_far(value) else None
+    return f"{2000 + int(found['year']) % 400}{found['rest']}" if found else value
+
+
+def beyond(years: range) -> Callable[[str | None], bool]:
+    """Returns what tells whether a moment is of none of these years and of none from 1 to 9999.
+
+    What is infinite is beyond no years but an empty range.
+    """
+
+    def is_beyond(value: str | None) -> bool:
+        if value is None or not _is_far(value):
+            return False
+        found = _FAR.fullmatch(value)
+        return int(found["year"]) not in years if found else not years
+
+    return is_beyond
 
 
 def _uuid(value: JSON) -> str:

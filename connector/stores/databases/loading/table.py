@@ -292,6 +292,7 @@ class _Loader:
                 kinds.converter(column.kind),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
+                None if column.kind.name not in kinds.MOMENTS else kinds.beyond(writer.YEARS),
             )
             for name, column in zip(self._names, plan.columns, strict=True)
         ]
@@ -306,7 +307,7 @@ class _Loader:
         result: list[Sequence[Any]] = []
         nulls = [None] * block.size
         bad: dict[int, str] = {}
-        for name, kind, is_known, convert, is_required, has_nul in self._columns:
+        for name, kind, is_known, convert, is_required, has_nul, is_beyond in self._columns:
             values = block.columns.get(name, nulls)
             try:
                 made = values if is_known and kind.name in kinds.TEXTS else kinds.column_of(kind, values)
@@ -320,6 +321,13 @@ class _Loader:
             if has_nul is not None and block.may_have_nul:
                 found = (index for index, value in enumerate(made) if has_nul(value))
                 bad |= dict.fromkeys(found, f'"{name}" holds the character NUL, which the database does not take')
+            if is_beyond is not None:
+                beyond = [index for index, value in enumerate(made) if is_beyond(value)]
+                bad |= {
+                    index: f'"{name}" is {values[index]}, a time that the database does not take'
+                    for index in beyond
+                    if index not in bad
+                }
             result.append(made)
         if not bad:
             return result
@@ -343,7 +351,7 @@ def _nul_in(kind: Kind) -> Callable[[Any], bool] | None:
         return lambda value: value is not None and "\\u0000" in value and _has_nul(numbers.loads(value))
     if kind.name in ("text", "ascii", "other"):
         return lambda value: value is not None and "\0" in value
-    if kind.name == "array" and kind.item.name == "text":
+    if kind.name == "array" and kind.item.name in ("text", "other"):
         return lambda value: value is not None and _has_nul(value)
     return None
 

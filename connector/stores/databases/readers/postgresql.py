@@ -30,7 +30,7 @@ _SETTINGS: Final = (
     "extra_float_digits = 3",
 )
 _MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
-_ISO: Final = re.compile(r"([+-])(\d{4,})(-\d\d-\d\d.*)")
+_ISO: Final = re.compile(r"([+-]\d{4,})(-\d\d-\d\d.*)")
 _PART: Final = re.compile(r"\d+(?:\.\d+)?")
 _QUOTED: Final = re.compile(r'"([^"]*)"')
 _RANGES: Final = ("int4", "int8", "num", "ts", "tstz", "date")
@@ -178,7 +178,7 @@ def _column(driver: Any, name: str, oid: int) -> Column:
         order = _AS_BYTES
         value = f"rtrim({order[:9]}){order[9:]}" if info.name == "bpchar" else order
     is_cursor = info.name in _ORDERED
-    bind = _duration if info.name == "interval" else cursor
+    bind = _duration if info.name == "interval" else told
     return Column(name, schema, convert and _unless_null(convert), order, value, bind, is_cursor=is_cursor)
 
 
@@ -212,10 +212,10 @@ def _duration(value: str) -> str:
     return _PART.sub(r"-\g<0>", value[1:]) if value.startswith("-") else value
 
 
-def cursor(value: Any) -> str:
+def told(value: Any) -> str:
     """Returns a value of a record as the text that the server reads: a year before 1 is one BC."""
-    found = _ISO.fullmatch(value) if isinstance(value, str) else None
+    found = _ISO.fullmatch(value) if isinstance(value, str) and value[:1] in ("+", "-") else None
     if found is None:
         return str(value)
-    sign, year, rest = found.groups()
-    return f"{1 + int(year):04d}{rest} BC" if sign == "-" else f"{year}{rest}"
+    year, rest = int(found[1]), found[2]
+    return f"{year:04d}{rest}" if year > 0 else f"{1 - year:04d}{rest} BC"

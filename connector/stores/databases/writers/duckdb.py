@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import orjson
 
+from connector.stores.columnar.columns import json_value
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import Batch, Column, Plan, Refuse, Table
 from connector.stores.databases.loading.kinds import Kind
@@ -80,6 +82,8 @@ _LARGEST: Final = (1 << 31) - 1  # bytes of a row
 
 class Writer(base.Writer):
     """See `base.Writer`."""
+
+    YEARS = range(-290_307, 294_247)  # of timestamps
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`. Whoever has opened the file, has it alone."""
@@ -279,22 +283,33 @@ def _converted(name: str, old: Kind, new: Kind, type_: str) -> str:
             return f"CAST(to_json({name}) AS VARCHAR)"
         case "bytes", "text":
             return f"to_base64({name})"
-        case "timestamp", "text":
-            return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%f')"
-        case "timestamp_tz", "text":
-            return f"strftime({name}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+        case "date" | "timestamp" | "timestamp_tz", "text":
+            return json_value(name, duckdb.sqltype(_NATIVE[old.name]))[0]
     return f"CAST({name} AS {type_})"
+
+
+def _unsigned(text: str) -> str:
+    """Returns a date or timestamp as DuckDB reads it: without a sign in front of a year of five digits."""
+    return text.removeprefix("+")
+
+
+_WRITTEN: Final[dict[str, Callable[[Any], str]]] = {
+    "bytes": kinds.base64_of,
+    "date": _unsigned,
+    "timestamp": _unsigned,
+    "timestamp_tz": _unsigned,
+}
 
 
 def _save(path: Path, plan: Plan, batches: Iterator[Batch]) -> None:
     """Writes rows as objects whose keys are the numbers of the columns."""
     keys = [str(place) for place in range(len(plan.columns))]
-    as_base64 = [column.kind.name == "bytes" for column in plan.columns]
+    written = [_WRITTEN.get(column.kind.name) for column in plan.columns]
     with path.open("wb") as file:
         for batch in batches:
             columns = [
-                [None if value is None else kinds.base64_of(value) for value in values] if is_bytes else values
-                for values, is_bytes in zip(batch, as_base64, strict=True)
+                [None if value is None else each(value) for value in values] if each else values
+                for values, each in zip(batch, written, strict=True)
             ]
             file.writelines(
                 orjson.dumps(dict(zip(keys, row, strict=True)), option=orjson.OPT_APPEND_NEWLINE)

@@ -13,6 +13,7 @@ from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, literals, texts
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules
+from connector.stores.databases.readers.postgresql import told
 
 _LOG: Final = logging.getLogger(__name__)
 _NATIVE: Final = {
@@ -104,8 +105,22 @@ AND EXISTS (
     SELECT FROM {place} WHERE xmin::text::bigint BETWEEN {number} % (1::bigint << 32) AND {end} % (1::bigint << 32)
 )
 """
-_ISO: Final = {"timestamp_tz": """to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""}
-_ISO["timestamp"] = """to_char({0}, 'YYYY-MM-DD"T"HH24:MI:SS.US')"""
+_MOMENT: Final = """CASE WHEN NOT isfinite({value}) THEN {value}::text
+WHEN extract(year FROM {value}) < 0
+THEN to_char(extract(year FROM {value}) + 1, 'FMSG0000') || to_char({value}, '{rest}')
+ELSE CASE WHEN extract(year FROM {value}) > 9999 THEN '+' ELSE '' END || {whole} END"""
+"""A date or timestamp as ISO 8601: a year beyond four digits, or before year 1, has a sign."""
+
+
+def _moment(value: str, rest: str) -> str:
+    return _MOMENT.format(value=value, rest=rest, whole=f"to_char({value}, 'YYYY{rest}')")
+
+
+_ISO: Final = {
+    "date": _MOMENT.format(value="{0}", rest="-MM-DD", whole="{0}::text"),
+    "timestamp": _moment("{0}", '-MM-DD"T"HH24:MI:SS.US'),
+    "timestamp_tz": _moment("({0} AT TIME ZONE 'UTC')", '-MM-DD"T"HH24:MI:SS.US"Z"'),
+}
 _ESCAPES: Final = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _NULL: Final = "\\N"
 _QUOTES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
@@ -120,6 +135,7 @@ class Writer(base.Writer):
     RULES = Rules(longest=63, is_in_bytes=True, folds=False)
     DRIVERS = ("psycopg",)
     has_nul = False
+    YEARS = range(-4712, 5_874_898)  # of dates; what is none of a timestamp's, the server refuses
 
     @property
     def _lock(self) -> str:
@@ -312,7 +328,7 @@ def _kind(type_: str, item: str | None, more: int) -> Kind:
         inner = _kind(item, None, -1)
         if inner.name in ("bytes", "vector"):
             return kinds.OTHER
-        return Kind("array", item=inner if inner.name in kinds.SCALARS else kinds.TEXT)  # whose texts the server reads
+        return Kind("array", item=inner if inner.name in kinds.SCALARS else kinds.OTHER)  # whose texts the server reads
     if type_ == "numeric":
         packed = more - 4
         return kinds.DECIMAL if more < 0 else Kind("decimal", (packed >> 16) - (packed & 0x7FF), packed & 0x7FF)
@@ -353,6 +369,8 @@ def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
             return partial(texts, write=kinds.written, null=_NULL)
         case "bytes":
             return partial(texts, write=lambda value: f"\\\\x{value.hex()}", null=_NULL)
+        case "date" | "timestamp" | "timestamp_tz":
+            return lambda values: escaped([value and told(value) for value in values], _ESCAPES, _NULL)
         case "array":
             return lambda values: escaped([None if each is None else _array(each) for each in values], _ESCAPES, _NULL)
     return partial(escaped, escapes=_ESCAPES, null=_NULL)
