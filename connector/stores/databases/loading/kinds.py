@@ -29,7 +29,8 @@ class Kind(NamedTuple):
 
     `size` is the most characters of a text, the bits of an integer or of a float's fraction, the numbers of a vector,
     or the digits before a decimal's point; `scale` those after it; 0 is no limit. Of a time, `size` is one more than
-    the digits of its seconds' fraction, and 0 stands for six digits. `item` is what an array consists of.
+    the digits of its seconds' fraction, and 0 stands for six digits. `item` is what an array consists of; if
+    `scale` is 1, it may have several dimensions, in each of which all lists have the same length.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Kind(NamedTuple):
     def __str__(self) -> str:
         match self.name:
             case "array":
-                return f"{self.item} array"
+                return f"array of {self.item}"
             case "integer" | "unsigned":
                 return f"{self.name} of {self.size} bits"
             case "decimal" if self.size:
@@ -213,7 +214,8 @@ def merged(one: Kind, other: Kind) -> Kind:
         item = merged(one.item, other.item)
         same = {one.item.name, other.item.name}
         is_array = "null" in same or same <= set(_NUMBERS) or len(same) == 1
-        return Kind("array", item=item) if is_array and item.name in SCALARS else JSON_TEXT
+        is_deep = max(one.scale, other.scale)
+        return Kind("array", 0, is_deep, item) if is_array and item.name in SCALARS else JSON_TEXT
     if names <= {"array", "vector"}:
         return Kind("array", item=DOUBLE)
     if "json" in names or "array" in names:
@@ -327,7 +329,8 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
     if kind.name in _PATTERNS:
         return _moment(kind)
     if kind.name == "array":
-        return _array(_word if kind.item == TEXT else converter(kind.item))
+        flat = _array(_word if kind.item == TEXT else converter(kind.item))
+        return _deep(flat) if kind.scale else flat
     if kind.name == "vector":
         return _vector(kind.size)
     if kind.name in ("text", "ascii"):
@@ -445,6 +448,23 @@ def _array(convert: Callable[[JSON], Any]) -> Callable[[JSON], list[Any]]:
         return [None if each is None else convert(each) for each in value]
 
     return array
+
+
+def _deep(flat: Callable[[JSON], list[Any]]) -> Callable[[JSON], list[Any]]:
+    def deep(value: JSON) -> list[Any]:
+        if type(value) is not list or not value or type(value[0]) is not list:
+            return flat(value)
+        parts = [deep(each) for each in value]
+        if len(set(map(_lengths, parts))) > 1 or not parts[0]:
+            raise ValueError(f"{quoted(value)} has lists of several lengths, or empty ones")
+        return parts
+
+    return deep
+
+
+def _lengths(value: list[Any]) -> tuple[int, ...]:
+    """Returns how many items there are in each dimension."""
+    return (len(value), *(_lengths(value[0]) if value and type(value[0]) is list else ()))
 
 
 def _vector(size: int) -> Callable[[JSON], list[Any]]:

@@ -124,7 +124,8 @@ class Layout:
             elif is_overwrite:
                 changed.append((before, kind))
                 continue
-            how = f"cannot become {kind} ({problem}), which" if problem else f"becomes {kind}, because"
+            type_ = writer.native(kind)
+            how = f"cannot become {type_} ({problem}), which" if problem else f"becomes {type_}, because"
             _LOG.warning(
                 '%s: the column "%s", of the kind %s, %s rows of this sync need it',
                 self._writer.name, before.name, before.kind, how,

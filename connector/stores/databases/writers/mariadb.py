@@ -231,6 +231,8 @@ class Writer(base.Writer):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """See `base.Writer.change`."""
         definition = f"{self.definition(Column(column.name, kind), plan)}{self._rest(column.name, kind, plan)}"
+        if " zerofill" in self._type(column.name)[0]:
+            _LOG.warning('%s: the column "%s" has lost: ZEROFILL', self.name, column.name)
         if _is_kept(column.kind, kind):
             self.run(f"ALTER TABLE {self.place} MODIFY COLUMN {definition}")
             return
@@ -265,12 +267,18 @@ class Writer(base.Writer):
 
         The collation is kept where it can be: where the column is a text of the same character set, and in no key.
         """
-        ((type_, charset, collation),) = self.ask(_TYPE, **self._where, column=name)
+        type_, charset, collation = self._type(name)
         begin = f"  {self.quote(name)} {type_}"
         line = next(line for line in self._lines() if line.startswith(begin))
         rest = _CHARSET.sub("", line.removeprefix(begin).removesuffix(","), count=1)
         is_same = charset == "utf8mb4" and kind.name == "text" and name not in plan.key
-        return f" COLLATE {collation}{rest}" if is_same else rest
+        is_compressed = "COMPRESSED" in type_ and kind.name in ("text", "bytes") and name not in plan.key
+        return f"{' COMPRESSED' * is_compressed}{f' COLLATE {collation}' * is_same}{rest}"
+
+    def _type(self, name: str) -> tuple[str, str | None, str | None]:
+        """Returns the type of a column, its character set and its collation."""
+        ((type_, charset, collation),) = self.ask(_TYPE, **self._where, column=name)
+        return type_, charset, collation
 
     def _lines(self) -> list[str]:
         ((_, text),) = self.run(f"SHOW CREATE TABLE {self.place}")

@@ -328,7 +328,10 @@ def _kind(type_: str, item: str | None, more: int) -> Kind:
         inner = _kind(item, None, -1)
         if inner.name in ("bytes", "vector"):
             return kinds.OTHER
-        return Kind("array", item=inner if inner.name in kinds.SCALARS else kinds.OTHER)  # whose texts the server reads
+        is_deep = inner.name != "json"  # where a list may be a value
+        return Kind(
+            "array", 0, int(is_deep), inner if inner.name in kinds.SCALARS else kinds.OTHER
+        )  # whose texts the server reads
     if type_ == "numeric":
         packed = more - 4
         return kinds.DECIMAL if more < 0 else Kind("decimal", (packed >> 16) - (packed & 0x7FF), packed & 0x7FF)
@@ -384,4 +387,6 @@ def _array(items: list[Any]) -> str:
 def _item(value: Any) -> str:
     if value is None:
         return "NULL"
+    if isinstance(value, list):
+        return _array(value)
     return f'"{value.translate(_QUOTES)}"' if isinstance(value, str) else str(value).lower()

@@ -32,6 +32,7 @@ _KINDS: Final[Mapping[Affinity, Kind]] = {
     "numeric": kinds.NUMERIC,
     "": kinds.ANY,
 }
+_OVER_IT: Final = re.compile(r"error in (\w+) (.+?) after drop column")
 _FUNCTION: Final = "connector_text"
 _WORD: Final = re.compile(
     r"""'(?:[^']|'')*+'?|"(?:[^"]|"")*+"?|`(?:[^`]|``)*+`?|\[[^\]]*+\]?|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?|\w++|\s++|.""",
@@ -134,7 +135,9 @@ class Writer(base.Writer):
                 for statement in self._changing(self.quote(self.name), column, kind):
                     copy.execute(statement)
             except sqlite3.Error as error:
-                return str(error)
+                found = _OVER_IT.match(str(error))
+                what = found and ("a rule of the table" if found[1] == "table" else f"the {found[1]} {found[2]}")
+                return f"{what} is about it" if what else str(error)
         return ""
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:

@@ -155,8 +155,7 @@ def test_an_append_that_was_killed_behind_its_commit_adds_nothing_when_it_is_sta
         assert process.stdout
         assert process.stdout.readline() == "stored\n"
         process.kill()
-    for others in ({"job": "b"}, {"start": 5}):
-        assert append(**others) == ""
+    assert append(job="b") == append(start=5) == ""
     assert len(place.rows("id")) == 30
     assert "the rows are there" in append()
     assert len(place.rows("id")) == 30
@@ -167,7 +166,11 @@ def test_an_append_that_was_killed_behind_its_commit_adds_nothing_when_it_is_sta
 
 
 def test_rows_have_the_same_mark_however_they_are_cut_into_blocks() -> None:
-    rows = [{"id": 1}, {"id": 2, "text": None}, {"id": 3, "text": "é", "big": numbers.loads("1.00000000000000000001")}]
+    rows: list[dict[str, Any]] = [
+        {"id": 1},
+        {"id": 2, "text": None},
+        {"id": 3, "text": "é", "big": numbers.loads("1.00000000000000000001")},
+    ]
 
     def mark(*parts: list[Any], job: str = "a", added: tuple[str, ...] = ()) -> str:
         seen = Fingerprint(job, added)
@@ -178,7 +181,8 @@ def test_rows_have_the_same_mark_however_they_are_cut_into_blocks() -> None:
 
     whole = mark(rows)
     assert mark(rows[:1], rows[1:]) == mark(rows[:2], rows[2:]) == whole
-    assert mark([{**row, "_llm": at} for at, row in enumerate(rows)], added=("_llm",)) == mark(rows, added=("_llm",))
+    enriched: list[Any] = [{**row, "_llm": at} for at, row in enumerate(rows)]
+    assert mark(enriched, added=("_llm",)) == mark(rows, added=("_llm",))
     assert len({whole, mark(rows, added=("_llm",)), mark(rows, job="b"), mark(rows[::-1]), mark(rows[:2])}) == 5
 
 
