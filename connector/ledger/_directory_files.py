@@ -6,6 +6,7 @@ Parquet, because anything reads it; and 500 replies are written and compressed w
 from __future__ import annotations
 
 import io
+import logging
 import os
 import secrets
 import time
@@ -47,6 +48,7 @@ _SCHEMA: Final = pa.schema(
 )
 _VERSION: Final = 1
 _HEADS: Final = ["key", "status", "stored_at"]
+_LOG: Final = logging.getLogger(__name__)
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
 
 
@@ -79,6 +81,7 @@ class Files:
         self._files = self._system.files
         self._folder = self._system.folder
         self._patience = Patience(url, waiting, now, sleep)
+        self._damaged: set[str] = set()  # those that were told
 
     def make_folder(self) -> None:
         """Makes the folder where it does not exist, for its owner alone; a bucket must be there already."""
@@ -140,7 +143,7 @@ class Files:
         self._act("written", remotely if local is None else lambda: locally(local))
 
     def keys(self, name: str, size: int) -> Keys | None:
-        """Returns the keys of a file; `None` where it is damaged, or gone.
+        """Returns the keys of a file; `None` where it is gone, or damaged, which is told.
 
         Raises:
             StorageError: A newer version wrote it.
@@ -156,26 +159,26 @@ class Files:
             groups = range(file.num_row_groups)
             return Keys(size, [b"".join(file.read_row_group(each, ["key"])["key"].to_pylist()) for each in groups])
 
-        return self._readable(read)
+        return self._readable(name, read)
 
     def heads(self, name: str, size: int) -> list[list[tuple[bytes, int, int]]] | None:
-        """Returns key, status and time of each reply of a file, by row group; `None` where it is damaged, or gone."""
+        """Returns key, status and time of each reply of a file, by row group; `None` as `keys` does."""
 
         def read() -> list[list[tuple[bytes, int, int]]]:
             file = self._opened(name, size)
             groups = (file.read_row_group(each, _HEADS).to_pydict() for each in range(file.num_row_groups))
             return [list(zip(*(group[name] for name in _HEADS), strict=True)) for group in groups]
 
-        return self._readable(read)
+        return self._readable(name, read)
 
     def rows(self, name: str, group: int, size: int) -> list[Row] | None:
-        """Returns the rows of a row group; `None` where it is damaged, or gone."""
+        """Returns the rows of a row group; `None` as `keys` does."""
 
         def read() -> list[Row]:
             columns = self._opened(name, size).read_row_group(group).to_pydict()
             return list(zip(*columns.values(), strict=True))
 
-        return self._readable(read)
+        return self._readable(name, read)
 
     def read_bytes(self, name: str) -> bytes | None:
         """Returns what any file holds; `None` where it is not there, or not any more."""
@@ -212,11 +215,16 @@ class Files:
                 return pq.ParquetFile(pa.BufferReader(stream.read()))
         return pq.ParquetFile(self._files.open_input_file(path), pre_buffer=True)
 
-    def _readable(self, read: Callable[[], T]) -> T | None:
+    def _readable(self, name: str, read: Callable[[], T]) -> T | None:
         def tried() -> T | None:
             try:
                 return read()
-            except (FileNotFoundError, pa.ArrowInvalid, pa.ArrowTypeError, KeyError, UnicodeError):
+            except FileNotFoundError:  # whoever has merged it has written another one before
+                return None
+            except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, UnicodeError):
+                if name not in self._damaged:
+                    self._damaged.add(name)
+                    _LOG.warning("%s/%s is damaged: what it held is paid for again", self.url, name)
                 return None
 
         return self._act("read", tried)

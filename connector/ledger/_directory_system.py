@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -43,7 +42,7 @@ class System:
 
     def __init__(self, url: Url) -> None:
         self._mask = Masker(url.secrets())
-        self.local = Path(unquote(url.path)) if url.scheme == "file" else None
+        self.local = url.folder
         self.files: pafs.FileSystem = pafs.LocalFileSystem()
         self.folder = str(self.local)
         try:

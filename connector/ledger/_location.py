@@ -52,6 +52,11 @@ class Url:
         login, place = self._split()
         return (place if login else self.path)[:1] not in ("", "/", "?")
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine that it names; `None` for a bucket or a database."""
+        return Path(unquote(self.path)) if self.scheme == FILE else None
+
     def revealed(self) -> str:
         """Returns the whole URL, with its variables and secrets.
 
@@ -115,7 +120,8 @@ def location_of(text: str) -> Path | Url:
             is_folder = text.endswith("/") or Path(text).is_dir()
         except OSError as error:
             raise ValueError(f"is not the path of a ledger: {error.strerror}: name another one") from None
-        return Url(f"{FILE}://{os.path.abspath(text)}") if is_folder else Path(text)  # noqa: PTH100 - links stay as they are
+        whole = os.path.abspath(text).replace("%", "%25")  # noqa: PTH100 - links stay as they are
+        return Url(f"{FILE}://{whole}") if is_folder else Path(text)
     url = Url(text)
     if url.scheme not in (*DATABASES, *FOLDERS):
         raise ValueError(

@@ -230,15 +230,18 @@ class DirectoryLedger:
         self._look()
 
     def _look(self) -> None:
-        """Reads the keys of the files that are new."""
+        """Reads the keys of the files that are new, and of those that others become meanwhile."""
         self._looked = self._monotonic()
-        new = {name: size for name, size in self._files.names().items() if name not in self._read}
-        for name, keys in zip(new, self._pool.map(self._files.keys, new, new.values()), strict=True):
-            if keys is None:
-                _LOG.warning("%s/%s is damaged, or gone: what it held is paid for again", self.path, name)
-                self._read.add(name)
-            else:
-                self._add(name, keys)
+        is_whole = False
+        while not is_whole:
+            new = {name: size for name, size in self._files.names().items() if name not in self._read}
+            is_whole = True
+            for name, keys in zip(new, self._pool.map(self._files.keys, new, new.values()), strict=True):
+                if keys is None:
+                    is_whole = False
+                    self._read.add(name)
+                else:
+                    self._add(name, keys)
 
     def _add(self, name: str, keys: Keys) -> int:
         """Takes a file into the index; returns the number of its first row group.

@@ -19,7 +19,7 @@ class _WaitingError(Exception):
 def tried(location: ledgers.Location) -> None:
     """Opens the ledger as a run would. One that another run has is well; one that is damaged a run would set aside.
 
-    A file that is not there yet is not made: another one is, beside it, and removed again.
+    A file or a folder that is not there yet is not made: another one is, beside it, and removed again.
 
     Raises:
         ConfigError: A run could not open it.
@@ -29,10 +29,12 @@ def tried(location: ledgers.Location) -> None:
     def waiting(why: str) -> NoReturn:
         raise _WaitingError(why)
 
-    trial, made = location, []
-    if isinstance(location, Path) and not os.path.lexists(location):
-        trial = location.with_name(f"{location.name}.{secrets.token_hex(4)}.check")
-        made = [folder for folder in location.parents if not folder.exists()]
+    place = location.folder if isinstance(location, ledgers.Url) else location
+    trial, beside, made = location, None, []
+    if place is not None and not os.path.lexists(place):
+        beside = place.with_name(f"{place.name}.{secrets.token_hex(4)}.check")
+        trial = beside if isinstance(location, Path) else ledgers.location_of(f"{beside}/")
+        made = [folder for folder in place.parents if not folder.exists()]
     try:
         with closing(ledgers.load(trial).opened(trial, waiting)) as ledger:
             ledger.prove()
@@ -44,8 +46,8 @@ def tried(location: ledgers.Location) -> None:
         if isinstance(location, ledgers.Url):
             raise ConfigError([Problem("cache", str(error))]) from None
     finally:
-        if isinstance(trial, Path) and trial != location:
+        if beside is not None:
             with suppress(OSError):
-                trial.unlink(missing_ok=True)
+                beside.rmdir() if beside.is_dir() else beside.unlink(missing_ok=True)
                 for folder in made:
                     folder.rmdir()

@@ -173,15 +173,17 @@ def test_check_tells_a_ledger_that_read_could_not_open(project: Project, endpoin
     assert not endpoint.journal.calls
 
 
-def test_check_leaves_no_ledger_behind_where_there_was_none(project: Project, tmp_path: Path) -> None:
-    cache = tmp_path / "replies" / "deep" / "x.ledger"
-    code, (message, *_), _ = project.verb("check", cache=str(cache))
+@pytest.mark.parametrize("name", ["x.ledger", "folder/"])
+def test_check_leaves_no_ledger_behind_where_there_was_none(project: Project, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "replies" / "deep"
+    code, (message, *_), _ = project.verb("check", cache=f"{folder}/{name}")
     assert (code, message["connectionStatus"]["status"]) == (0, "SUCCEEDED")
     assert not (tmp_path / "replies").exists()
-    cache.parent.mkdir(parents=True)
-    cache.touch()
-    project.verb("check", cache=str(cache))
-    assert list(cache.parent.iterdir()) == [cache]
+    cache = folder / name
+    folder.mkdir(parents=True)
+    cache.mkdir() if name.endswith("/") else cache.touch()
+    project.verb("check", cache=f"{folder}/{name}")
+    assert [*(tmp_path / "replies").rglob("*")] == [folder, cache]
 
 
 def test_discover_gives_the_input_s_columns_then_the_mapped_ones_then_the_provenance(project: Project) -> None:
