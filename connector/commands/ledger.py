@@ -21,6 +21,7 @@ from connector.base.cost import cost_of
 from connector.base.errors import ConfigError
 from connector.base.records import Record, Status, is_ok
 from connector.base.terminal import data_writer, write, write_lines
+from connector.base.vectors import opened
 from connector.commands import ExitCode
 from connector.commands._ledger_file import open_ledger
 from connector.commands._options import add_column, add_config, schema_from
@@ -161,7 +162,7 @@ def _line(entry: Entry) -> dict[str, Any]:
         "status": entry.reply.status,
         "stored_at": moment(entry.stored_at),
         "usage": usage_of(entry.reply.body)._asdict(),
-        "body": entry.reply.body,
+        "body": opened(entry.reply.body),
     }
 
 

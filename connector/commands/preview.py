@@ -21,6 +21,7 @@ from connector.base.masking import Masker
 from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Part, Provenance, Record, Usage
 from connector.base.terminal import one_line, write, write_lines
+from connector.base.vectors import opened
 from connector.commands import ExitCode
 from connector.commands._excerpts import common, screen
 from connector.commands._options import add_arguments, config_from, input_from
@@ -108,7 +109,7 @@ def _call(plan: Plan, records: list[Record], rows: int | None, parts: Sequence[P
         for outcome in outcomes:
             row = _named(outcome.record, parts)
             for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).values():
-                _show(f"{row}: reply", reply.body, whole=whole, share=_REPLY)
+                _show(f"{row}: reply", opened(reply.body), whole=whole, share=_REPLY)
             _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group}, whole=whole, share=1 - _REPLY)
     write_lines(sys.stdout, _projection(outcomes, plan, rows))
 

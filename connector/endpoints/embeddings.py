@@ -14,7 +14,7 @@ from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
-from connector.base.vectors import unpacked
+from connector.base.vectors import Packed, unpacked, with_vector
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
 from connector.endpoints._defaults import (
     COSTLY,
@@ -144,7 +144,7 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  #
     def unmet(body: dict[str, Any], answer: Answer) -> str | None:
         del answer
         given = _first(body)
-        found = len(_read(given)) if isinstance(given, str) else 0
+        found = len(_read(given)) if isinstance(given, str | Packed) else 0
         if found != 2 * asked:
             return None
         return f"the embedding's base64 holds {found} numbers for {asked} dimensions: leave out encoding_format"
@@ -171,7 +171,25 @@ def _first(body: dict[str, Any]) -> Any:
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
     """Packs rows unless `batch_size` is 1: texts that share a call do not influence each other."""
     most = min(batch_size or _USUAL_BATCH, _MOST_INPUTS)
-    return InputPacking(most, _MOST_BYTES, "data") if most > 1 else None
+    return _VectorPacking(most, _MOST_BYTES, "data") if most > 1 else None
+
+
+class _VectorPacking(InputPacking):
+    """Packs rows, and hands each its vector as the bytes that its base64 stands for: it is decoded once."""
+
+    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
+        """See `connector.endpoints.Packing`."""
+        return [part and _packed(part) for part in super().unpacked(body, count)]
+
+
+def _packed(body: dict[str, Any]) -> dict[str, Any]:
+    text = _first(body)
+    if not isinstance(text, str):
+        return body
+    try:
+        return with_vector(body, Packed(unpacked(text)))
+    except ValueError:  # numbers as the text of their list, or what is no vector: `answer` judges
+        return body
 
 
 def other_purpose(model: str) -> str | None:
@@ -205,7 +223,7 @@ _read: Final = _Reader().read
 
 
 def vector_of(value: Any) -> Sequence[float]:
-    """Reads an embedding: a list of numbers, base64 of little-endian float32, or the list as JSON text.
+    """Reads an embedding: a list of numbers, base64 of little-endian float32, what that is, or the list as JSON text.
 
     Base64 of float64, as from vLLM 0.5.2, is told by its numbers, which make no sense as float32.
 
@@ -217,7 +235,7 @@ def vector_of(value: Any) -> Sequence[float]:
     Raises:
         ValueError: It is no vector of finite numbers in single precision. The message is fit for users.
     """
-    vector = _decoded(value) if isinstance(value, str) else value
+    vector = _decoded(value) if isinstance(value, str) else _vector(value.content) if type(value) is Packed else value
     if type(vector) is array:
         return vector
     if isinstance(vector, list) and vector and all(isinstance(each, list) for each in vector):
@@ -232,6 +250,11 @@ def _decoded(text: str) -> Any:
         data = unpacked(text)
     except ValueError:
         raise ValueError("the reply's embedding is a text that is neither base64 nor JSON") from None
+    return _vector(data)
+
+
+def _vector(data: bytes) -> Any:
+    """Returns the numbers that bytes are; `None` where there are none."""
     if len(data) % _FLOAT:
         raise ValueError("the reply's embedding is cut: its base64 holds no whole number of float32 values")
     vector = _numbers(data, _FLOAT)

@@ -34,6 +34,7 @@ SUFFIX: Final = ".parquet"
 GROUP: Final = 1_000
 """Rows that are read together, at most."""
 
+_VERSION: Final = 2  # of the replies in a file: version 1 had no vectors as bytes
 _SCHEMA: Final = pa.schema(
     [
         pa.field("key", pa.binary(16), nullable=False),
@@ -44,9 +45,8 @@ _SCHEMA: Final = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("stored_at", pa.int64(), nullable=False),
     ],
-    metadata={"openai_compatible_ledger": "1"},
+    metadata={"openai_compatible_ledger": str(_VERSION)},
 )
-_VERSION: Final = 1
 _HEADS: Final = ["key", "status", "stored_at"]
 _LOG: Final = logging.getLogger(__name__)
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request

@@ -17,8 +17,8 @@ from connector.ledger import Url
 SCHEMA: Final = "openai_compatible_ledger"
 """All tables are in this schema, which is made where it does not exist."""
 
-VERSION: Final = 2
-"""The format of the tables that this version makes."""
+VERSION: Final = 3
+"""The format of the tables that this version makes, and of the replies in them: version 2 had no vectors as bytes."""
 
 _LOCK: Final = int.from_bytes(b"OACL")  # of whoever makes the tables
 _DEFAULTS: Final = {

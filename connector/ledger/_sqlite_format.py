@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-VERSION: Final = 3
-"""`PRAGMA user_version` of the files that this version writes; it migrates those of versions 1 and 2."""
+VERSION: Final = 4
+"""`PRAGMA user_version` of the files that this version writes; it migrates those of versions 1 to 3."""
 
 APPLICATION: Final = int.from_bytes(b"OACL")
 """`PRAGMA application_id` of a ledger, so that another program's database is not taken for one."""
@@ -56,12 +56,13 @@ def mark_of(key: bytes) -> int:
 def migrate(db: sqlite3.Connection) -> None:
     """Migrates a file of an earlier version, all or nothing.
 
-    The unique index of version 1 was touched by every reply; version 2 had no jobs.
+    The unique index of version 1 was touched by every reply; version 2 had no jobs, version 3 no vectors as bytes.
     """
     version = version_of(db)
-    if version == 2:  # noqa: PLR2004 - see above
+    if version in (2, 3):
         with transaction(db):
-            db.execute(_JOB)
+            if version == 2:  # noqa: PLR2004 - see above
+                db.execute(_JOB)
             db.execute(f"PRAGMA user_version={VERSION}")
     if version == 1:
         with transaction(db):

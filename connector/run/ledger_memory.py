@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Protocol, Self
 from connector.base import numbers
 from connector.base.errors import ConnectorError
 from connector.base.records import Reply
+from connector.base.vectors import opened
 from connector.ledger import Entry, Found, Ledger, Stats
 
 _SMALL: Final = 5_000
@@ -192,7 +193,7 @@ def _whole(ledger: Ledger) -> _Whole | None:
     replies: dict[bytes, Reply] = {}
     room = _ROOM
     for entry in ledger.entries():
-        room -= len(numbers.dumps(entry.reply.body))
+        room -= len(numbers.dumps(opened(entry.reply.body)))
         if room < 0 or len(replies) == _SMALL:
             return None
         replies[entry.key] = entry.reply

@@ -14,6 +14,7 @@ from connector.base.cost import Pricing
 from connector.base.decoding import DepthError
 from connector.base.errors import ConfigError, ConnectorError, FatalError, Problem, ReplyError, TemplateError, our_fault
 from connector.base.records import ANY, JSON, Answer, Failure, Outcome, Provenance, Record, Reply, Schema, Status, is_ok
+from connector.base.vectors import opened
 from connector.config.config import Config
 from connector.replies.json_text import json_in
 from connector.replies.refusals import is_filtered, refusal
@@ -58,6 +59,7 @@ class Outcomes:
         self._wants_object = self._schema is None and self._response.reads_members_of("parsed")
         self._unmet = self._endpoint.expectation(request, self._response.names)
         self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
+        self._reads_reply = self._is_sample or not self._response.names <= {*self._values, "content", "parsed"}
         self._image_dir = Path(config.image_dir) if config.image_dir and "images" in self._values else None
         self._names = self._schema_of_names()
         self.columns = self._columns()
@@ -175,7 +177,7 @@ class Outcomes:
         answer = self._endpoint.answer(reply.body)
         is_answer = answer.status is Status.SUCCESS
         values = self._endpoint.values(reply.body) if self._reads_values and is_answer else {}
-        context = {**reply.body, **values, "content": answer.content}
+        context = {**opened(reply.body), **values, "content": answer.content}
         if self._reads_parsed:
             with suppress(ReplyError):
                 context["parsed"] = self._parsed(answer.content)
@@ -189,9 +191,10 @@ class Outcomes:
         }
 
     def _mapped(self, body: dict[str, Any], answer: Answer) -> dict[str, Any]:
+        whole = opened(body) if self._reads_reply else body
         if self._is_sample:
-            return {name: body.get(name) for name in self.columns}
-        context = {**body, "content": answer.content}
+            return {name: whole.get(name) for name in self.columns}
+        context = {**whole, "content": answer.content}
         if self._reads_values:
             context |= self._endpoint.values(body)
             if self._image_dir is not None:

@@ -17,6 +17,7 @@ from connector.base.masking import Masker
 from connector.base.records import IDLE, JSON, Outcome, Record
 from connector.base.stop import Stop
 from connector.base.values import is_null
+from connector.base.vectors import opened
 from connector.config.config import Config
 from connector.evaluate.figures import Evaluation, Row, evaluation
 from connector.evaluate.judge import PROMPT, Verdicts, judging, verdicts
@@ -234,7 +235,8 @@ class Session:
             return ""
         with _opened(_known(draft.config())) as ledger:
             found = ledger.get([bytes.fromhex(key)])
-        return self.mask("\n".join(json.dumps(each.body, indent=2, ensure_ascii=False) for each in found.values()))
+        bodies = [opened(each.body) for each in found.values()]
+        return self.mask("\n".join(json.dumps(body, indent=2, ensure_ascii=False) for body in bodies))
 
     # --- Comparing ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import pytest
 
 from connector.base.amounts import counted
 from connector.base.records import Reply
+from connector.base.vectors import Packed
 from connector.ledger import Url, opened
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, options, run, table
@@ -150,6 +151,15 @@ def test_export_writes_valid_unicode_and_whole_numbers_whatever_a_reply_holds(tm
     assert row["body"]["number"] == 2**70
     assert row["body"]["text"].startswith("half ")
     row["body"]["text"].encode()
+
+
+def test_export_gives_a_vector_as_the_text_that_it_came_as(tmp_path: Path) -> None:
+    path = tmp_path / "run.ledger"
+    with SqliteLedger(path) as ledger:
+        body = {"data": [{"index": 0, "embedding": Packed(b"\0\0\x80?")}]}
+        ledger.put([(bytes(16), Reply(200, body, {}))])
+    (line,) = run("ledger", "export", path).stdout.splitlines()
+    assert json.loads(line)["body"] == {"data": [{"index": 0, "embedding": "AACAPw=="}]}
 
 
 def test_export_ends_quietly_where_nobody_reads_on(tmp_path: Path) -> None:

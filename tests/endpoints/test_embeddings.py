@@ -347,6 +347,24 @@ def test_dimensions_are_asked_for_in_a_request_format(endpoint: Endpoint) -> Non
     assert (row["vector"], row["size"], row["raw"]) == (vector_to("hi", 3), 3, 0)
 
 
+@pytest.mark.parametrize("expression", ["{{ data[0].embedding }}", "{{ data }}"])
+@pytest.mark.parametrize("texts", [["a", "b"], ["a"]], ids=["shared", "alone"])
+def test_a_response_format_that_reads_the_reply_itself_finds_the_text_that_came(
+    tmp_path: Path, endpoint: Endpoint, texts: list[str], expression: str
+) -> None:
+    chosen = config(
+        endpoint,
+        cache=str(tmp_path / "ledger"),
+        response_format={"vector": "{{ embedding }}", "raw": expression},
+    )
+    for _ in range(2):  # by a call, and out of the ledger
+        rows = enriched(texts, chosen)
+        assert [row["vector"] for row in rows] == list(map(vector_to, texts))
+        found = [row["raw"] if isinstance(row["raw"], str) else row["raw"][0]["embedding"] for row in rows]
+        assert found == [packed(vector_to(text)) for text in texts]
+    assert len(endpoint.journal.calls) == 1
+
+
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
 def test_the_column_is_a_list_of_float32_in_parquet_and_json_elsewhere(tmp_path: Path, ending: str) -> None:
     source, output = tmp_path / "in.csv", tmp_path / f"out.{ending}"

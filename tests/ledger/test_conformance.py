@@ -11,6 +11,7 @@ import pytest
 
 from connector import ledger as ledgers
 from connector.base.records import Reply
+from connector.base.vectors import Packed
 from connector.ledger import Ledger, Location, Url
 from tests.buckets import KINDS, bucket
 from tests.databases import base
@@ -65,6 +66,17 @@ def test_the_last_reply_to_a_key_counts(location: Location) -> None:
         ledger.put([(key(4), reply("old")), (key(4), reply("new"))])
         assert [each.body for each in ledger.get([key(3), key(4)]).values()] == [{"text": "new"}] * 2
         assert ledger.stats().entries == 10
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\x80?" * 1_536], ids=["empty", "whole"])
+def test_a_packed_vector_comes_back_packed_beside_all_else_of_its_reply(location: Location, content: bytes) -> None:
+    data = [{"object": "embedding", "index": 0, "embedding": Packed(content)}]
+    vector = Reply(200, {"model": "m", "data": data, "usage": {"prompt_tokens": 3}}, {"x-request-id": "r"}, 12, 3)
+    with ledgers.opened(location) as ledger:
+        ledger.put([(key(0), vector), (key(1), reply("1"))])
+        expected = {key(0): vector._replace(cached=True), key(1): reply("1")._replace(cached=True)}
+        assert ledger.get([key(0), key(1)]) == expected
+        assert {entry.key: entry.reply for entry in ledger.entries()} == expected
 
 
 def test_entries_come_in_the_order_of_their_storing(location: Location) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger import Stats, keys_of
+from connector.ledger import DamageError, Stats, keys_of
 from connector.ledger._sqlite_format import APPLICATION, VERSION
 from connector.ledger.sqlite import SqliteLedger
 
@@ -388,6 +388,29 @@ def test_a_ledger_of_version_2_is_taken_over(path: Path) -> None:
             assert list(ledger.get([key(1)])) == [key(1)]
             ledger.keep_job("a", b"1")
             assert (ledger.jobs(), ledger.job("a")) == (["a"], b"1")
+
+
+def test_a_ledger_of_version_3_is_taken_over_with_vectors_as_text(path: Path) -> None:
+    text = Reply(200, {"data": [{"index": 0, "embedding": "AACAPw=="}]}, {}, cached=True)
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), text)])
+    database(path, "PRAGMA user_version=3")
+    for _ in range(2):
+        with SqliteLedger(path) as ledger:
+            assert ledger.get([key(1)]) == {key(1): text}
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+@pytest.mark.parametrize("body", [b"\0", b"\0\0\0\0\x02{}", b'\0\0\0\0\x0b{"data":[]}', b"\0\xff\xff\xff\xff{}"])
+def test_a_vector_without_its_place_is_damage(path: Path, body: bytes) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE reply SET body = ?", [body])
+        db.commit()
+    with SqliteLedger(path) as ledger, pytest.raises(DamageError):
+        ledger.get([key(1)])
 
 
 def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alone(path: Path) -> None:
