@@ -142,7 +142,10 @@ class Bench:
         )
 
     def vectors(self, run: Run, stub: Stub, concurrency: int, target: Path) -> Run:
-        """Runs a client that embeds a table into a Parquet file, and checks every number."""
+        """Runs a client that embeds a table into a Parquet file, and checks every number.
+
+        It has to make as many calls as `run` says: no ledger may know what a run is measured for.
+        """
         source = self.table(run.rows)
         if run.client == OURS:
             config = self.directory / "config.json"
@@ -156,7 +159,9 @@ class Bench:
         with Watch(stub) as watch:
             spent = Process([sys.executable, "-m", *command], self.directory / "stdout", free=True).spent()
         subprocess.run([sys.executable, "-m", "tests.bench.check_vectors", str(target), str(run.rows)], check=True)
-        return run._replace(**spent._asdict(), calls=watch.counted("calls"))
+        if watch.counted("calls") != run.calls:
+            raise RuntimeError(f"{run.client} has made {watch.counted('calls')} calls, not {run.calls}")
+        return run._replace(**spent._asdict())
 
     @cached_property
     def startup_cpu(self) -> dict[str, float]:

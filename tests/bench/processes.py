@@ -24,7 +24,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 _SAMPLES: Final = 0.1  # seconds between two looks at the stub
 _MIDDLE: Final = (0.2, 0.8)  # of the calls: neither the start nor the end
 _LEAST: Final = 1.0  # seconds that the middle must last: calls come in waves
-_ENVIRONMENT: Final = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it fetches a list when it starts
+_UNINSTALLED: Final = "PYTHONDONTWRITEBYTECODE"  # under which this tree would be compiled at each start, unlike peers
+_ENVIRONMENT: Final = {
+    **{name: value for name, value in os.environ.items() if name != _UNINSTALLED},
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it fetches a list when it starts
+}
 _BYTES_OR_KB: Final = 1 if sys.platform == "darwin" else 1024
 
 

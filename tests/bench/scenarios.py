@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.harness import EVENTS, LATENCY, OURS, Bench, Run, remove, review
+from tests.bench.peers import BATCH
 from tests.bench.processes import ROOT, Process, Stub, Watch
 from tests.bench.tls import Certificate
 
@@ -92,16 +93,15 @@ def stages(bench: Bench) -> Iterator[Run]:
 
 def vectors(bench: Bench) -> Iterator[Run]:
     """Vectors of 1,536 numbers, 64 texts a call and 16 calls in flight, from JSON lines to Parquet; on any core."""
-    rows, known = bench.rows(20_000), bench.directory / "known.parquet"
+    rows, target = bench.rows(20_000), bench.directory / "vectors.parquet"
+    calls = -(-rows // BATCH)
     with Stub(0, free=True) as stub:
-        for turn, client in product(range(bench.rounds), (OURS, *VECTOR_PEERS)):
-            target = known if client == OURS and not turn else bench.directory / "vectors.parquet"
-            yield bench.vectors(Run("vectors", client, "called", turn, rows, 0), stub, 16, target)
-            if target != known:
-                remove(target)
-        for turn in range(bench.rounds):
-            yield bench.vectors(Run("vectors", OURS, "out of the ledger", turn, rows, 0), stub, 16, known)
-    remove(known)
+        for turn, client in product(range(bench.rounds), (*VECTOR_PEERS, OURS)):
+            remove(target)
+            yield bench.vectors(Run("vectors", client, "called", turn, rows, 0, calls=calls), stub, 16, target)
+        for turn in range(bench.rounds):  # the ledger of the last run is still there
+            yield bench.vectors(Run("vectors", OURS, "out of the ledger", turn, rows, 0), stub, 16, target)
+    remove(target)
 
 
 def unpinned(bench: Bench) -> Iterator[Run]:
