@@ -11,7 +11,7 @@ FAST := --quiet --numprocesses=auto -m "not slow" --hypothesis-profile=fast
 
 # The marker is newer than the project file for as long as what is installed fits it.
 $(VENV)/.base: pyproject.toml
-	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv --upgrade-deps $(VENV); }
 	@$(BIN)/python .ci/install.py --editable .
 	@$(BIN)/python -m compileall -q connector  # as pip does with what it installs otherwise: a third of a start
 	@touch $@
@@ -25,7 +25,7 @@ $(VENV)/.bench: $(VENV)/.base
 	@touch $@
 
 .venv-lowest/.test: pyproject.toml tests/lowest.py
-	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv --upgrade-deps .venv-lowest
 	.venv-lowest/bin/python -m tests.lowest > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint .venv-lowest/constraints.txt --editable ".[test]"
