@@ -39,6 +39,7 @@ __all__ = [
     "load",
     "location_of",
     "opened",
+    "require_format",
 ]
 
 
@@ -291,6 +292,19 @@ def opened(location: Location, *, waiting: Callable[[str], None] = lambda _: Non
     ledger = member.opened(location, waiting)
     ledger.was_set_aside = aside
     return ledger
+
+
+def require_format(location: Location, found: int, known: int) -> None:
+    """Leaves a ledger alone whose format is newer than what its member knows.
+
+    Raises:
+        StorageError: It is.
+    """
+    if found > known:
+        raise StorageError(
+            f"the ledger {location} was written by a newer version of this program (format {found}; this one knows "
+            f"{known}): use that version, or name another ledger"
+        )
 
 
 def keys_of(endpoint: str) -> Callable[[bytes], bytes]:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from connector.base.errors import StorageError
 from connector.base.user_cache import make_private_directory
-from connector.ledger import Url
+from connector.ledger import Url, require_format
 from connector.ledger._directory_system import System
 from connector.ledger._patience import Patience
 
@@ -152,10 +152,7 @@ class Files:
         def read() -> Keys:
             file = self._opened(name, size)
             version = (file.schema_arrow.metadata or {}).get(b"openai_compatible_ledger", b"0")
-            if int(version) > _VERSION:
-                raise StorageError(
-                    f"the ledger was written by a newer version of this program (format {version.decode()})"
-                )
+            require_format(self.url, int(version), _VERSION)
             groups = range(file.num_row_groups)
             return Keys(size, [b"".join(file.read_row_group(each, ["key"])["key"].to_pylist()) for each in groups])
 

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from connector.base.errors import ConfigError, StorageError
 from connector.base.masking import Masker
-from connector.ledger import Url
+from connector.ledger import Url, require_format
 
 SCHEMA: Final = "openai_compatible_ledger"
 """All tables are in this schema, which is made where it does not exist."""
@@ -144,9 +144,7 @@ class Database:
                 db.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 if self._version(db) < VERSION:
                     self._make(db)
-        version = self._version(db)
-        if version > VERSION:
-            raise StorageError(f"the ledger was written by a newer version of this program (format {version})")
+        require_format(self.url, self._version(db), VERSION)
 
     def said(self, error: psycopg.Error) -> str:
         """Returns what the database or its driver says, in one line and without secrets."""

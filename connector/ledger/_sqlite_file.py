@@ -13,7 +13,7 @@ from typing import Final
 
 from connector.base.errors import StorageError
 from connector.base.user_cache import make_private_directory
-from connector.ledger import DamageError
+from connector.ledger import DamageError, require_format
 from connector.ledger._sqlite_format import APPLICATION, VERSION, make_tables, tables_of, transaction, version_of
 
 _CACHE: Final = 2_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
@@ -124,7 +124,7 @@ def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
         # Whoever consumes a run may do so from changing threads, though from one at a time.
         db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY, check_same_thread=False)
         try:
-            _prepare(db)
+            _prepare(db, path)
         except sqlite3.OperationalError as error:
             db.close()
             if not _is_busy(error):
@@ -137,13 +137,12 @@ def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
         waiting(f"another run uses the ledger {path}: waiting for it to end")
 
 
-def _prepare(db: sqlite3.Connection) -> None:
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA locking_mode=EXCLUSIVE")
     (application,) = db.execute("PRAGMA application_id").fetchone()
     if tables_of(db) and application != APPLICATION:
         raise StorageError("the ledger's file is the database of another program: name another file")
-    if (version := version_of(db)) > VERSION:
-        raise StorageError(f"the ledger was written by a newer version of this program (format {version})")
+    require_format(path, version_of(db), VERSION)
     db.execute(f"PRAGMA page_size={_PAGE}")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")

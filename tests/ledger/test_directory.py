@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -206,6 +208,14 @@ def test_what_is_damaged_is_paid_for_again_and_told_and_the_rest_is_there(
         assert len(ledger.get([key(0), key(1)])) == 2
     assert caplog.text.count("000000000000-damaged.parquet is damaged") == 1
     assert first not in caplog.text
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"key": [key(1)]}).replace_schema_metadata({"openai_compatible_ledger": "99"})
+    pq.write_table(table, tmp_path / "000000000000000-newer.parquet")
+    url = Url(f"file://{tmp_path}")
+    with pytest.raises(StorageError, match=r"newer version .*\(format 99; this one knows \d\): use that version"):
+        DirectoryLedger(url)
 
 
 def test_a_file_is_for_its_owner_alone_whole_and_a_table_that_others_read(tmp_path: Path) -> None:
