@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import jsonschema
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError, StorageError
+from connector.stores import files
 from connector.stores.columnar.columns import settle, structure
 from connector.stores.columnar.database import Database
 from connector.stores.files import find, stem
 from connector.stores.staging.shapes import Shape, check_names
 from connector.stores.staging.spool import Spool
+from tests.stores.helpers import enrich, opened, table
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -164,3 +169,35 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [file.path.name for file in find(("a*",))] == ["a.csv"]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find(("~/a.csv",))[0].path == tmp_path / "a.csv"
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_more_columns_than_a_spreadsheet_has_are_refused_at_once(tmp_path: Path, ending: str) -> None:
+    names = [f"c{number}" for number in range(16_385)]
+    path = tmp_path / f"wide.{ending}"
+    if ending == "csv":
+        path.write_text(f"{','.join(names)}\n{','.join('1' for _ in names)}\n")
+    else:
+        pq.write_table(pa.table({name: [1] for name in names}), path)
+    with pytest.raises(ConfigError, match="16,385 columns are more than the 16,384"), opened(path):
+        pass
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_so_are_more_columns_of_json_than_memory_can_hold_before_anything_is_paid_for(
+    tmp_path: Path, ending: str
+) -> None:
+    path = tmp_path / "wide.jsonl"
+    path.write_text(json.dumps({f"c{number}": 1 for number in range(4_097)}) + "\n")
+    with opened(path) as source, pytest.raises(ConfigError, match=r"4,097 columns .* have the rows as JSON lines"):
+        files.sink(files.Options(path=str(tmp_path / f"out.{ending}")), {}, source=source).__enter__()
+    enrich(path, tmp_path / "out.jsonl", {}, {})
+    assert table(tmp_path / "out.jsonl") == table(path)
+
+
+def test_a_scan_of_many_columns_gets_its_memory_at_once(tmp_path: Path) -> None:
+    with Database(tmp_path) as database:
+        database.expect(100, "narrow.csv")
+        assert database.run("SELECT current_setting('memory_limit')") == [("15.2 MiB",)]
+        database.expect(4_000, "wide.csv")
+        assert database.run("SELECT current_setting('memory_limit')") == [("488.2 MiB",)]

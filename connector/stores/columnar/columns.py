@@ -47,6 +47,10 @@ class SnapshotDatabase(Protocol):
         """Which rows of that table are of which file, where there are several: to be noted by the format."""
         ...
 
+    def expect(self, columns: int, where: str) -> None:
+        """Takes as much memory as rows of so many columns need. Raises `ConfigError` if they are too many."""
+        ...
+
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         """Runs a statement and returns all of its rows."""
         ...

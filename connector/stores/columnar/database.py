@@ -9,14 +9,20 @@ from typing import Any, Final, Self, TypeAlias
 
 import duckdb
 
+from connector.base.errors import ConfigError
 from connector.base.records import Part
 from connector.stores.staging.position import INTERVAL
 from connector.stores.staging.spool import no_room
 
-_ROOM: Final = ("16MB", "32MB", "64MB", "128MB", "256MB", "512MB", "1GB", "2GB", "")
-"""Limits of memory, the next one taken only when rows need it. The last is DuckDB's own, 80% of the machine's."""
+_ROOM: Final = (16, 32, 64, 128, 256, 512, 1024, 2048, None)
+"""Limits of memory in MB, the next one taken only when rows need it. The last is DuckDB's own, 80% of the machine's."""
+
+_OF_A_COLUMN: Final = 3 * 2048 * 16  # bytes: a scan has the texts of 2,048 rows at once, in about three places
 
 _CRAMPED: Final = ("SET memory_limit", "Out of Memory")
+
+MOST_COLUMNS: Final = 16_384
+"""The columns of a file at most, as many as a spreadsheet has: time and memory grow faster than their number."""
 
 Statement: TypeAlias = str | Callable[[int], str]
 """SQL, or a function that returns it for the number of times that the memory limit has been raised."""
@@ -40,7 +46,7 @@ class Database:
             ":memory:",
             config={
                 "threads": 1,
-                "memory_limit": _ROOM[0],
+                "memory_limit": f"{_ROOM[0]}MB",
                 "temp_directory": str(directory / "spill"),
                 "preserve_insertion_order": True,
                 # Nothing is fetched over the network, whatever a path looks like.
@@ -55,6 +61,17 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    def expect(self, columns: int, where: str) -> None:
+        """Takes as much memory as rows of so many columns need: with less, each statement would be in vain.
+
+        Raises:
+            ConfigError: They are too many, as `check_width` has it.
+        """
+        check_width(columns, where)
+        level = next(at for at, mb in enumerate(_ROOM) if mb is None or mb << 20 >= columns * _OF_A_COLUMN)
+        if level > self._level:
+            self._raise_to(level)
 
     def run(self, statement: Statement, parameters: object = None) -> list[tuple[Any, ...]]:
         """Runs a statement and returns all of its rows."""
@@ -112,6 +129,21 @@ class Database:
             raise no_room(error, self.directory.parent) from error
         if not cramped or self._level + 1 == len(_ROOM):
             raise error
-        self._level += 1
-        memory = _ROOM[self._level]
-        self._connection.execute(f"SET memory_limit = '{memory}'" if memory else "RESET memory_limit")
+        self._raise_to(self._level + 1)
+
+    def _raise_to(self, level: int) -> None:
+        self._level, memory = level, _ROOM[level]
+        self._connection.execute(f"SET memory_limit = '{memory}MB'" if memory else "RESET memory_limit")
+
+
+def check_width(columns: int, where: str, most: int = MOST_COLUMNS) -> None:
+    """Refuses a file of too many columns.
+
+    Raises:
+        ConfigError: They are more than `most`.
+    """
+    if columns > most:
+        raise ConfigError(
+            f"{where}: {columns:,} columns are more than the {most:,} that a CSV or Parquet file may have here: "
+            "leave out those that are not needed, or have the rows as JSON lines"
+        )

@@ -20,7 +20,7 @@ from connector.base.vectors import is_vector
 from connector.stores import Source
 from connector.stores.columnar import load
 from connector.stores.columnar.columns import NESTED, DuckType, SnapshotColumn, Structure, identifier, literal
-from connector.stores.columnar.database import Database, Statement
+from connector.stores.columnar.database import Database, Statement, check_width
 from connector.stores.columnar.scans import line_scan
 from connector.stores.columnar.snapshot import Snapshot
 from connector.stores.formats import FileOutput
@@ -31,6 +31,7 @@ from connector.stores.staging.spool import Spool
 
 _EXACT: Final = frozenset({list, dict, array, Number, Decimal})
 _LEFT_OUT: Final = b"null\n"
+_MOST_WAITING: Final = 4_096  # columns that are made of JSON; DuckDB takes a megabyte for each of so many
 _PLAIN: Final = frozenset(
     {
         *("boolean", "float", "double", "varchar", "date", "timestamp"),
@@ -99,6 +100,7 @@ class ColumnarWriter:
         check_names(columns, str(self._place), keeps_case=layout.keeps_case)
         self._known = self._snapshot is not None or bool(self._inputs)
         waiting = list(added) if self._snapshot else columns
+        check_width(len(waiting), str(self._place), _MOST_WAITING)
         self._keys = {name: f"c{place}" for place, name in enumerate(waiting)} if clash(waiting) else {}
         self._parted = {name for name in added if isinstance(layout.structure(name, added[name], {}), dict)}
         self._vectors = self._vector_columns() if layout.is_typed else None
@@ -117,6 +119,7 @@ class ColumnarWriter:
         self._database = (
             self._snapshot.database if self._snapshot else self._stack.enter_context(Database(self._directory))
         )
+        self._database.expect(len(waiting), str(self._place))
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +160,8 @@ class ColumnarWriter:
 
     def _write(self, rows: Path, output: Path, *, dates: bool) -> None:
         structures = self._structures()
+        check_width(len(structures), str(self._place), _MOST_WAITING)
+        self._database.expect(len(structures), str(self._place))
         if self._vectors is None:
             self._database.run(self._copy(structures, rows, output, dates=dates))
             return

@@ -141,6 +141,7 @@ class Csv:
         sheets = [_sheet(file, self.separators) for file in files]
         names = list(dict.fromkeys(chain.from_iterable(sheet.names for sheet in sheets)))
         cells = {name: f"c{number}" for number, name in enumerate(names)}
+        database.expect(len(names), ", ".join(str(file.path) for file in files))
         database.run(f"CREATE TABLE input ({', '.join(f'{cell} VARCHAR' for cell in cells.values()) or 'nothing INT'})")
         for sheet in sheets:
             left = None if limit is None else limit - database.count("input")

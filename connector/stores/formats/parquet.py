@@ -51,6 +51,7 @@ class Parquet:
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
         """See `Format.load`."""
         known = _check(database, files)
+        database.expect(len(known), ", ".join(str(file.path) for file in files))
         table = _together(database, files)
         names = list(database.types(table))  # of which DuckDB has changed those that differ only in case
         cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
