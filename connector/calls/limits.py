@@ -15,11 +15,11 @@ from connector.base.amounts import counted
 from connector.base.errors import APITimeoutError, RateLimitError, RetryableError
 from connector.base.records import Reply
 from connector.calls.learner import Begun, Learner
-from connector.calls.pace import MINUTE, Pace
+from connector.calls.pace import Pace
 from connector.calls.shared_learner import SharedLearner
 from connector.calls.shared_pace import SharedPace
+from connector.calls.used_up import UsedUp
 from connector.calls.waiting import Waiting, paced
-from connector.http.retry_after import empty_wait
 from connector.ledger import Shared
 
 _SPARE: Final = 0.01  # the part of the tokens that is left free: what a call takes is known only afterwards
@@ -53,6 +53,7 @@ class Limits:
         self._requests = Pace(requests_per_minute) if requests_per_minute else None
         self._tokens = Pace(tokens_per_minute, _SPARE) if tokens_per_minute else None
         self._tokens_per_byte: float | None = None
+        self._used_up = UsedUp()
 
     def share(
         self,
@@ -146,11 +147,11 @@ class Limits:
         return Ticket(charged, begun)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
-        """Takes note of a reply. Where its headers say that a rate limit is used up, all calls wait until it is not."""
+        """Takes note of a reply. Where its headers say that a rate limit is used up, all calls wait for it."""
         self._learner.answered()
-        wait = empty_wait(reply.headers)
-        if wait is not None:
-            self._learner.pause(now + min(wait, MINUTE), _USED_UP)
+        wait = self._used_up.wait(reply.headers, ticket.begun.started, now)
+        if wait:
+            self._learner.pause(now + wait, _USED_UP)
         if self._tokens:
             usage = reply.body.get("usage")
             total = usage.get("total_tokens") if isinstance(usage, dict) else None
@@ -168,6 +169,7 @@ class Limits:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:
             asked = None if error.wait is None else min(error.wait, wait)
+            self._used_up.refused()
             self._learner.refused(now, ticket.begun, in_flight, asked)
         elif isinstance(error, APITimeoutError) or error.http_status in _TIMED_OUT:
             self._learner.timed_out()

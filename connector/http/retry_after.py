@@ -70,6 +70,12 @@ def empty_wait(headers: Mapping[str, str]) -> float | None:
     return longest
 
 
+def has_room(headers: Mapping[str, str]) -> bool:
+    """Returns whether a reply tells of rate-limit buckets, none of which is empty."""
+    told = [headers[remaining] for remaining, _ in _BUCKETS if remaining in headers]
+    return bool(told) and "0" not in told
+
+
 def _until(date: str, now: float) -> float | None:
     """Returns the seconds until an HTTP date (RFC 9110, section 5.6.7); one without a zone is in GMT."""
     if len(date) > _READ:
