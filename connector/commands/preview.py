@@ -23,8 +23,8 @@ from connector.base.records import Outcome, Part, Provenance, Record, Usage
 from connector.base.terminal import one_line, write, write_lines
 from connector.base.vectors import opened
 from connector.commands import ExitCode
-from connector.commands._excerpts import common, screen
 from connector.commands._options import add_arguments, config_from, input_from
+from connector.commands._screen import common, screen
 from connector.commands._types import count
 from connector.parser import Parser
 from connector.run.causes import place_of
@@ -43,13 +43,15 @@ def arguments(parser: Parser) -> None:
     parser.usage = "%(prog)s INPUT... [options]"
     add_arguments(parser)
     ways = parser.group("run")
-    ways.add_argument("--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default {_ROWS})")
+    ways.add_argument(
+        "--rows", type=count, default=_ROWS, metavar="N", help=f"how many rows to show (default: {_ROWS})"
+    )
     ways.add_argument(
         "--sample",
         choices=("random", "head"),
-        help="which ones: from the whole table (default), or the first (default for streams, which may not end)",
+        help="which ones: any of the table, or the first (default: random; head for a stream, which may not end)",
     )
-    ways.add_argument("--seed", type=count, default=0, metavar="N", help="another number gives other rows (default 0)")
+    ways.add_argument("--seed", type=count, default=0, metavar="N", help="another number gives other rows (default: 0)")
     ways.add_argument("--full", action="store_true", help="show all of each request and reply, however long it is")
     ways.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from connector.base import numbers
 from connector.base.environment import REFERENCE
 from connector.base.errors import ConfigError, Problem, TemplateError
+from connector.base.excerpts import without_files
 from connector.base.masking import Masker, looks_secret, passwords_in
 from connector.base.records import JSON, Record, Schema
 from connector.check import invalid_config
@@ -246,10 +247,8 @@ class Draft:
             return error.problems or [Problem("", invalid_config(error).message)]
         return []
 
-    def rendered(
-        self, record: Record, columns: Collection[str], show: Callable[[JSON], JSON] = lambda _: _
-    ) -> Rendered:
-        """Returns the request of a row as text; `show` shortens what is long."""
+    def rendered(self, record: Record, columns: Collection[str]) -> Rendered:
+        """Returns the request of a row as text, with its files told in a few words: it is sent anew at each edit."""
         try:
             plan = self.plan(columns)
             body = numbers.loads(plan.requests.call(record).body)
@@ -258,7 +257,7 @@ class Draft:
         except TemplateError as error:
             return Rendered("", [Problem(*_placed(error.message))])
         mask = Masker([*plan.config.secrets, *self.secrets])
-        return Rendered(mask(json.dumps(show(body), indent=2, ensure_ascii=False)), [])
+        return Rendered(mask(json.dumps(without_files(body), indent=2, ensure_ascii=False)), [])
 
     def copy(self, name: str) -> Draft:
         """Returns a variant that begins as this one."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal
 
 from connector.base.errors import ConnectorError, FatalError, Interrupted
-from connector.base.records import IDLE, Item, Outcome, Result
+from connector.base.records import IDLE, Item, Outcome, Record, Result
 from connector.base.stop import Stop
 from connector.run.progress import Figures
 from connector.run.runtime import Runtime
@@ -94,6 +94,12 @@ class Job:
             while not self._going.wait(_LOOK):
                 yield IDLE
             yield item
+
+    def counted(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Passes rows on that nothing is called for, counted."""
+        for record in records:
+            yield record
+            self.done += 1
 
     def watched(self, results: Iterator[Result], runtime: Runtime) -> Iterator[Result]:
         """Passes results on, counted."""

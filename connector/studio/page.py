@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from typing import Any, Final
@@ -13,6 +12,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from connector.base.amounts import counted, dollars
 from connector.base.errors import ConfigError, ConnectorError, Problem
+from connector.base.excerpts import without_files
 from connector.base.records import Outcome, Record
 from connector.base.terminal import printable
 from connector.evaluate import words
@@ -267,24 +267,29 @@ class Page:
                 self._browse.props('flat dense :rows-per-page-options="[25]"')
                 self._browse.on("request", lambda event: self._turn(event.args["pagination"]["page"]))
                 self._browse.on("rowClick", lambda event: self._point(event.args[1]["place"]), [[], ["place"], None])
-            self._turn(1)
+            self._show_rows(self.session.table.found(""), 1)
 
-    def _search(self, event: Any) -> None:
+    async def _search(self, event: Any) -> None:
         self.query = event.value or ""
-        self._turn(1)
+        await self._turn(1)
 
-    def _turn(self, page: int) -> None:
+    async def _turn(self, page: int) -> None:
+        """Searches in a thread of its own, so that a large table holds up nothing else, and shows a page of it."""
+        query = self.query
+        found = await run.io_bound(self.session.table.found, query)
+        if found is not None and query == self.query:  # something else may be searched for by now
+            self._show_rows(found, page)
+
+    def _show_rows(self, found: Sequence[int], page: int) -> None:
         """Shows one page of the rows that are found: no more than that ever leaves this machine's memory."""
         table, first = self.session.table, (page - 1) * _ROWS
-        found = len(table.found(self.query))
-        places = table.found(self.query)[first : first + _ROWS]
         self._browse.rows[:] = [
             {"row": f"{table.records[place].index + 1:,}", "place": place, **_cells(table.records[place], table.names)}
-            for place in places
+            for place in found[first : first + _ROWS]
         ]
-        self._browse.pagination = {"rowsPerPage": _ROWS, "page": page, "rowsNumber": found}
+        self._browse.pagination = {"rowsPerPage": _ROWS, "page": page, "rowsNumber": len(found)}
         self._browse.update()
-        told = f"{counted(found, 'row')}{' found' if self.query else ''} · choose one to see its request"
+        told = f"{counted(len(found), 'row')}{' found' if self.query else ''} · choose one to see its request"
         self._found.set_text(told)
 
     def _point(self, place: int) -> None:
@@ -537,7 +542,7 @@ class Page:
         if rendered.text:
             Tag("pre", rendered.text, "code mono").props('tabindex=0 aria-label="The request of this row"')
         with ui.expansion("The row").props("dense"):
-            _pairs({name: shown(value) for name, value in self.session.seen(record).data.items()})
+            _pairs(self.session.seen(record).data)
 
     def _notes(self, problems: Sequence[Problem]) -> None:
         for each in list(dict.fromkeys(problems))[:6]:
@@ -663,7 +668,7 @@ class Page:
                 Tag("h2", f"Row {record.index + 1:,}")
                 box("grow")
                 _button(icon="close", on_click=dialog.close).props("flat dense round aria-label=Close")
-            _pairs({name: shown(value) for name, value in record.data.items()})
+            _pairs(record.data)
             if outcome.provenance.error is not None:
                 Tag("p", self.session.mask(outcome.provenance.error.message), "note bad")
             Tag("h3", "Reply")
@@ -813,13 +818,12 @@ class Page:
                 cost.props('outlined dense aria-label="Stop at a cost of USD"').classes("field")
                 cost.on_value_change(lambda event: setattr(self, "max_cost", event.value))
                 with box("flow"):
-                    _button("What will it cost?", on_click=self._forecast).props("outline")
+                    _button("What will it cost?", on_click=self._estimate).props("outline")
                     _button("Run", on_click=self._start)
-                self._total = Tag("p", "", "num").props("role=status")
                 job = self.session.job
-                if job is not None and job.title == "Running" and job.is_over:
+                if job is not None and job.title in ("Estimating", "Running") and job.summary and job.is_over:
                     Tag("pre", self.session.mask(job.summary), "code mono").props("role=status")
-                    if job.state == "done":
+                    if job.title == "Running" and job.state == "done":
                         Tag("p", f"Written to {self.output}", "note good")
                         if self.report:
                             ui.link("Open the report", "/report", new_tab=True)
@@ -842,11 +846,8 @@ class Page:
             self.variants.refresh()
             self.running.refresh()
 
-    async def _forecast(self) -> None:
-        self._total.set_text("looking at every row …")
-        await asyncio.sleep(0)
-        found = self._guarded(lambda: self.session.whole(self.draft))
-        self._total.set_text("" if found is None else self.session.mask(str(found)))
+    def _estimate(self) -> None:
+        self._guarded(lambda: self.session.whole(self.draft))
 
     def _start(self) -> None:
         draft, output, report = self.draft, self.output, self.report
@@ -897,11 +898,11 @@ def _head(names: Sequence[str], numbers: set[str] | frozenset[str] = frozenset()
             Tag("th", name, "n" if name in numbers else "").props("scope=col")
 
 
-def _pairs(texts: dict[str, str]) -> None:
+def _pairs(row: Mapping[str, Any]) -> None:
     with box("pairs", "dl"):
-        for name, text in texts.items():
+        for name, value in row.items():
             Tag("dt", name)
-            Tag("dd", text).props("dir=auto")
+            Tag("dd", shown(without_files(value))).props("dir=auto")
 
 
 def _cells(record: Record, names: Sequence[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from connector import check, stores
 from connector import ledger as ledgers
 from connector.base.clock import Clock
 from connector.base.errors import ConfigError, Problem
+from connector.base.excerpts import without_files
 from connector.base.masking import Masker
 from connector.base.records import IDLE, JSON, Outcome, Record
 from connector.base.stop import Stop
@@ -229,13 +230,13 @@ class Session:
         return tried is not None and tried.text != draft.text
 
     def reply(self, draft: Draft, outcome: Outcome) -> str:
-        """Returns the whole reply behind an outcome, as JSON without secrets; empty where there is none."""
+        """Returns the reply behind an outcome, as JSON without secrets and files; empty where there is none."""
         key = outcome.provenance.prompt_hash
         if key is None:
             return ""
         with _opened(_known(draft.config())) as ledger:
             found = ledger.get([bytes.fromhex(key)])
-        bodies = [opened(each.body) for each in found.values()]
+        bodies = [without_files(opened(each.body)) for each in found.values()]
         return self.mask("\n".join(json.dumps(body, indent=2, ensure_ascii=False) for body in bodies))
 
     # --- Comparing ----------------------------------------------------------------------------------------------------
@@ -354,15 +355,22 @@ class Session:
             return []
         return [name for name in columns if name in self.table.names]
 
-    def whole(self, draft: Draft) -> Forecast:
-        """Returns what running the whole table would call and cost, as far as its kept rows tell.
+    def whole(self, draft: Draft) -> Job:
+        """Finds out what running the whole table would call and cost, as far as its kept rows tell.
 
         Raises:
-            ConfigError: The config is wrong.
+            ConfigError: The config is wrong, or something else runs.
         """
+        self._require_idle()
         plan = Plan(draft.config(), self.table.names)
-        with _opened(_known(plan.config)) as ledger:
-            return forecast(self.table.records, plan, ledger, Stop())
+
+        def work(job: Job) -> None:
+            with _opened(_known(plan.config)) as ledger:
+                found = forecast(job.counted(self.table.records), plan, ledger, job.stop)
+            job.summary = f"{draft.name}: {found}"
+
+        self.job = Job("Estimating", len(self.table.records), work)
+        return self.job
 
     def run(self, draft: Draft, output: str, *, max_cost_usd: float | None = None, report: str = "") -> Job:
         """Runs the whole table into a file, with every reply that trying it has paid for.

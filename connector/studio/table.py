@@ -42,7 +42,7 @@ class Table:
         self.columns = [self._column(name, source.columns.get(name, {})) for name in names]
         self.names = names
         self._texts: list[str] = []
-        self._places: tuple[str, Sequence[int]] = ("", range(len(self.records)))
+        self._places: tuple[str, Sequence[int]] = ("", ())
 
     def _column(self, name: str, schema: Schema) -> Column:
         nulls = sum(is_null(record.data.get(name)) for record in self.records)
@@ -55,18 +55,20 @@ class Table:
         return self.rows > len(self.records)
 
     def found(self, query: str) -> Sequence[int]:
-        """Returns the places of the rows any of whose values holds a text, whatever its case."""
+        """Returns the places of the rows any of whose values holds a text, whatever its case.
+
+        The first search of a large table takes a second or two. Several threads may search at once.
+        """
         query = query.strip().casefold()
-        if query != self._places[0]:
+        if not query:
+            return range(len(self.records))
+        known, places = self._places
+        if query != known:
             if not self._texts:
                 self._texts = [_text_of(record) for record in self.records]
             places = [place for place, text in enumerate(self._texts) if query in text]
-            self._places = (query, places if query else range(len(self.records)))
-        return self._places[1]
-
-    def page(self, query: str, first: int, count: int) -> list[Record]:
-        """Returns some of the rows that a search finds."""
-        return [self.records[place] for place in self.found(query)[first : first + count]]
+            self._places = (query, places)
+        return places
 
 
 def _type_of(schema: Schema, value: Any) -> str:

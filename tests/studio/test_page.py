@@ -134,6 +134,8 @@ def test_from_a_table_to_the_better_of_two_models_and_a_whole_run(  # noqa: PLR0
             it.type("Config file", "best.json")
             it.press("Save")
             it.sees("openai-compatible enrich reviews.csv --config best.json --output out.csv")
+            it.press("What will it cost?")
+            it.sees("B: 60 rows: 60 in the ledger")
             it.type("Report, a page at the end (optional)", "run.html")
             it.press("Run")
             it.sees("Written to out.csv")

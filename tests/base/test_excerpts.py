@@ -1,16 +1,15 @@
-"""What is long and tells a person nothing is told in a few words; what is shown takes at most a screen."""
+"""What is long and tells a person nothing is told in a few words."""
 
 from __future__ import annotations
 
 import base64
-import json
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.commands._excerpts import common, excerpt, screen
+from connector.base.excerpts import excerpt, without_files
 
 PICTURE = base64.b64encode(Random(1).randbytes(1_900_000)).decode()
 
@@ -33,6 +32,21 @@ def test_files_and_long_texts_are_told_in_a_few_words(value: object, shown: obje
     assert excerpt(value) == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (
+            ["word " * 1_000, {"url": f"data:image/png;base64,{PICTURE}"}],
+            ["word " * 1_000, {"url": "[image/png, 1.9 MB]"}],
+        ),
+        (b"GIF89a", "[6 bytes]"),
+        (None, None),
+    ],
+)
+def test_texts_without_files_are_whole(value: object, shown: object) -> None:
+    assert without_files(value) == shown
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
@@ -42,20 +56,4 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_what_is_short_is_shown_as_it_is(value: object) -> None:
-    assert excerpt(value) == value
-    assert json.loads(screen(value, whole=True)) == value
-
-
-@given(st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3), max_size=4))
-def test_what_all_share_is_in_each_of_them(values: list[dict[str, object]]) -> None:
-    shared = common(values)
-    assert all(each[name] == shared[name] for each in values for name in shared)
-    assert not shared or len(values) > 1
-
-
-def test_a_screen_is_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINES", "20")
-    lines = screen(dict.fromkeys(map(str, range(100)), 1), whole=False).splitlines()
-    assert len(lines) == 19
-    assert lines[-1] == "… 84 more lines: --full shows them"
-    assert len(screen(dict.fromkeys(map(str, range(100)), 1), whole=True).splitlines()) == 102
+    assert excerpt(value) == without_files(value) == value

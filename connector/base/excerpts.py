@@ -1,0 +1,60 @@
+"""Requests, replies and rows as people are shown them: without what is long and tells a person nothing."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+from typing import Any, Final
+
+from connector.base.amounts import counted, size
+from connector.base.records import JSON
+
+_LONG: Final = 1_000  # characters of a text that are shown
+_MANY: Final = 12  # numbers of a list, of which
+_FEW: Final = 3  # are shown
+_DATA: Final = re.compile(r"data:([^;,\s]*)(?:;[^,\s]*)?;base64,(?=[A-Za-z0-9+/_-]{64})")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{200}")
+_BODY: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
+
+
+def excerpt(value: JSON) -> JSON:
+    """Returns a value with its files, long texts and long lists of numbers told in a few words."""
+    return _shortened(value, _text)
+
+
+def without_files(value: Any) -> Any:
+    """Returns a value with its files and long lists of numbers told in a few words, and all of its texts.
+
+    A value of a row may be bytes as well, which are a file however short they are.
+    """
+    return f"[{size(len(value))}]" if isinstance(value, bytes) else _shortened(value, _file)
+
+
+def _shortened(value: JSON, text: Callable[[str], str]) -> JSON:
+    if isinstance(value, dict):
+        return {name: _shortened(each, text) for name, each in value.items()}
+    if isinstance(value, list | array):
+        if len(value) > _MANY and all(isinstance(each, int | float) for each in value):
+            return [*value[:_FEW], f"… {counted(len(value) - _FEW, 'more number')}"]
+        return [_shortened(each, text) for each in value]
+    return text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    text = _file(text)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}… ({counted(len(text) - _LONG, 'more character')})"
+
+
+def _file(text: str) -> str:
+    """Returns what a text is that holds a file; any other text as it is."""
+    if data := _DATA.match(text):
+        return f"[{data[1] or 'data'}, {_decoded_size(len(text) - data.end())}]"
+    if _BASE64.match(text) and _BODY.fullmatch(text):
+        return f"[base64, {_decoded_size(len(text))}]"
+    return text
+
+
+def _decoded_size(length: int) -> str:
+    """Returns the size of what so many characters of base64 hold."""
+    return size(length * 3 // 4)
