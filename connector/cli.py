@@ -35,6 +35,20 @@ _ALLOCATIONS: Final = (
 )
 _BUFFER: Final = 2**16
 _PLATFORMS: Final = "for platforms"
+_VERBS: Final = {
+    "spec": ("print the options of a config, as one JSON message", "spec --protocol multiwoven"),
+    "discover": ("print the streams of the config's input, as one JSON message", "discover --config c.json"),
+    "read": (
+        "enrich the rows of the config's input, and print them as JSON messages, one a line",
+        "read --config c.json --catalog catalog.json",
+    ),
+    "write": (
+        "enrich the rows of the JSON messages on stdin, and write them to the config's output",
+        "write --config c.json --catalog catalog.json < messages",
+    ),
+}
+"""What the verbs of platforms do, and an example of each."""
+
 _EXAMPLE: Final = '''  openai-compatible enrich reviews.csv --output labelled.csv \\
     --prompt "Classify: {{ review }}" --column "label=good|bad"'''
 _SWITCH_SECONDS: Final = 0.05  # threads wait for sockets, not for each other: fewer forced switches take less CPU
@@ -156,9 +170,9 @@ def _serve(parsed: argparse.Namespace) -> int:
     """Speaks a platform's protocol on stdout. `spec` does without loading the connector."""
     dialect = protocols.load(parsed.protocol) if parsed.verb else singer
     if parsed.verb and parsed.verb not in dialect.VERBS:
-        raise ConfigError(
-            f'the protocol {parsed.protocol} has no verb "{parsed.verb}": use one of {", ".join(dialect.VERBS)}'
-        )
+        others = ", ".join(dialect.VERBS or [f"--{flag}" for flag in singer.FLAGS])
+        change = f"use one of {others}" if dialect.VERBS else f"leave it out, or give one of {others} in its place"
+        raise ConfigError(f'the protocol {parsed.protocol} has no verb "{parsed.verb}": {change}')
     verb = parsed.verb or parsed.flag or "map"
     arguments = Arguments(verb, parsed.config, parsed.catalog, parsed.state, parsed.sync_config, _role())
     # Buffered here, since platforms' images set PYTHONUNBUFFERED, which would cost a system call for each record.
@@ -196,7 +210,13 @@ def _parser(argv: Sequence[str]) -> Parser:
             _add_files(verb.group(_PLATFORMS))
     for name in platform:
         if name not in verbs.choices:
-            verb = verbs.add_parser(name, description="For platforms: prints one JSON message a line on stdout.")
+            about, example = _VERBS[name]
+            verb = verbs.add_parser(
+                name,
+                usage="%(prog)s [options]",
+                description=f"For platforms: {about}.",
+                example=f"  {PROGRAM} {example}",
+            )
             verb.set_defaults(is_platform=True)
             verb.add_argument("-c", "--config", metavar="FILE", default=argparse.SUPPRESS, help="the config, as JSON")
             _add_files(verb)
@@ -205,9 +225,7 @@ def _parser(argv: Sequence[str]) -> Parser:
         f"{', '.join(platform)} speak a platform's protocol, one JSON message a line. Without a command, the program "
         "is a Singer mapper: messages on stdin and stdout.",
     )
-    group.add_argument(
-        "--protocol", choices=protocols.DIALECTS, default="airbyte", help="the platform's protocol (default: airbyte)"
-    )
+    _add_protocol(group, "airbyte")
     group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
     group.add_argument("--catalog", metavar="FILE", help="of a tap: the streams to read")
     group.add_argument("--state", metavar="FILE", help="of a tap: where the last sync ended")
@@ -221,8 +239,15 @@ def _parser(argv: Sequence[str]) -> Parser:
     return parser
 
 
+def _add_protocol(group: Any, default: str) -> None:
+    group.add_argument(
+        "--protocol", choices=protocols.DIALECTS, default=default, help="the platform's protocol (default: airbyte)"
+    )
+
+
 def _add_files(group: Any) -> None:
-    """Adds the files that platforms hand over beside the config."""
+    """Adds the protocol, which may stand before the verb as well, and the files beside the config."""
+    _add_protocol(group, argparse.SUPPRESS)
     group.add_argument("--catalog", metavar="FILE", help="the streams to read, as the platform has chosen them")
     group.add_argument("--state", metavar="FILE", help="where the last sync ended")
     group.add_argument("--sync-config", metavar="FILE", help="the streams to read, as AI Squared has them")

@@ -128,6 +128,16 @@ def test_a_value_that_begins_with_a_dash_is_no_option(prompt: str, monkeypatch: 
     assert ran[0].prompt == prompt
 
 
+@pytest.mark.parametrize("line", ["--protocol singer {}", "{} --protocol singer"])
+@pytest.mark.parametrize("verb", ["spec", "check", "read", "write"])
+def test_a_protocol_may_stand_before_a_verb_or_behind_it(
+    line: str, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(shlex.split(line.format(verb))) == 2
+    told = f'the protocol singer has no verb "{verb}": leave it out, or give one of --about, --test, --discover in its'
+    assert told in capsys.readouterr().err
+
+
 def test_a_config_before_the_command_counts_as_one_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = recorded("preview", monkeypatch)
     for words in (["--config", "c.json", "preview", "a.csv"], ["preview", "a.csv", "--config", "c.json"]):

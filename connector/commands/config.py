@@ -22,7 +22,7 @@ def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     about = "convert FILE (JSON or TOML of a coding tool, or .env) and print the config"
-    action = actions.add_parser("import", help=about, description=about)
+    action = actions.add_parser("import", help=about, description=f"{about[0].upper()}{about[1:]}.")
     action.add_argument("file", metavar="FILE", type=file_path, help="a JSON, TOML or .env file")
     action.add_argument("--provider", metavar="NAME", help="the provider to convert, if FILE has several")
     action.add_argument(

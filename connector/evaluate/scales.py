@@ -86,9 +86,9 @@ def targets(
     truth = truth if is_pair else answer
     truth_path = _path(truth, inputs)
     if not truth_path or truth_path[0] not in inputs:
-        raise ConfigError(
-            f"--truth {named}: there is no column {json.dumps(truth)} in the input; {there_are(truth, list(inputs))}"
-        )
+        there = there_are(truth, list(inputs))
+        change = "" if is_pair else f"; write {answer}=COLUMN where the names differ"
+        raise ConfigError(f"--truth {named}: there is no column {json.dumps(truth)} in the input; {there}{change}")
     path = _path(answer, columns)
     if path[0] not in columns and not is_pair and len(columns) == 1:
         path = (next(iter(columns)),)

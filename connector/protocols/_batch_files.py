@@ -92,5 +92,5 @@ def _path(uri: str) -> Path:
     """Returns the path of a file of this machine."""
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"the BATCH names {uri}: only files of this machine can be read")
+        raise ConfigError(f"the BATCH names {uri}: only files on this machine can be read")
     return Path(unquote(parts.path) if parts.scheme else uri)

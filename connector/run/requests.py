@@ -183,7 +183,9 @@ def _format_of(config: Config) -> JSON:
     if config.request_format is not None:
         return config.request_format
     if config.prompt is None:
-        raise ConfigError([Problem("request_format", "is missing: give a prompt (--prompt), or describe the request")])
+        raise ConfigError(
+            [Problem("request_format", "is missing: give a prompt (--prompt), or a config that has one (--config)")]
+        )
     return endpoints.load(config.kind).request_format(shorthand_of(config))
 
 

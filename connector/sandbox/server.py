@@ -254,7 +254,9 @@ class _Server(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"the sandbox cannot listen on {host}:{port} ({error}): choose another port") from error
+            raise ConfigError(
+                f"the sandbox cannot listen on {host}:{port} ({error}): choose another port (--port; 0 is any free one)"
+            ) from error
         self.url = f"http://{host}:{self.server_port}/v1"
 
     def process_request(self, request: Any, client_address: Any) -> None:

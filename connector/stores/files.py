@@ -229,7 +229,8 @@ def recognise(path: Path, chosen: str = AUTO, otherwise: str = "") -> File:
         why = "the format cannot be told from the name"
         change = f"use a known extension ({_known()}){otherwise}"
         if last in _SHEETS:
-            why, change = "spreadsheets cannot be read or written", 'save the sheet as "CSV UTF-8", and name that file'
+            why = "spreadsheets cannot be read or written"
+            change = 'name a CSV file, which spreadsheet programs open, and save as "CSV UTF-8"'
         raise ConfigError(f"{path}: {why}: {change}")
     if not format_.is_compressible and compression is not UNCOMPRESSED:
         raise ConfigError(f'{path}: {format_.name} is compressed inside: leave out the "{path.suffix}"')
@@ -261,7 +262,7 @@ def _matching(path: str, chosen: str) -> list[File]:
     files = [recognise(_readable(each), chosen, _OTHERWISE) for each in found]
     if not files:
         what = "no file matches it" if glob.has_magic(wanted) else "there is no such file"
-        meant = file_meant(wanted) or "check the path; only files of this machine can be read"
+        meant = file_meant(wanted) or "check the path; only files on this machine can be read"
         raise ConfigError(f"{path}: {what}: {meant}")
     return files
 

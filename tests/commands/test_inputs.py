@@ -183,7 +183,7 @@ def test_the_format_may_be_told_where_the_name_does_not(folder: Path, capsys: py
     (folder / "a.txt").write_text(TABLE)
     (folder / "a.xlsx").write_bytes(b"PK\x03\x04")
     assert "or say it with --input-format" in refused(capsys, "a.txt")
-    assert 'save the sheet as "CSV UTF-8"' in refused(capsys, "a.xlsx")
+    assert 'save as "CSV UTF-8"' in refused(capsys, "a.xlsx")
     assert enriched("a.txt", "--input-format", "csv") == ROWS
 
 

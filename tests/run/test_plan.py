@@ -167,7 +167,7 @@ def test_metadata_chooses_how_much_provenance_a_row_gets(metadata: str, names: i
         ({"response_format": {"text": "{{ content }}"}}, 'the column "text" is in the input already'),
         ({"response_format": {"_llm": "{{ content }}"}}, '"_llm" is the name of the provenance group'),
         ({"prompt": "{{ txet }}"}, 'there is no column "txet" in the input; there are: text'),
-        ({"prompt": None}, "is missing: give a prompt (--prompt), or describe the request"),
+        ({"prompt": None}, "is missing: give a prompt (--prompt), or a config that has one (--config)"),
         ({"response_format": "[1]"}, "is not a JSON object"),
     ],
 )
