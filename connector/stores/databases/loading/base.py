@@ -120,13 +120,14 @@ class Writer(ABC):
     Attributes:
         DRIVERS: Drivers that the writer needs, as SQLAlchemy calls them; empty for any.
         has_nul: Whether texts may hold the character NUL.
-        YEARS: Those of its dates and timestamps, if not only 1 to 9999: then they can be infinite, too.
+        YEARS: Those of its dates and timestamps, if not only 1 to 9999: then they can be infinite, too. `None`
+            where the database itself refuses all others.
     """
 
     RULES: ClassVar[Rules] = Rules()
     DRIVERS: ClassVar[Sequence[str]] = ()
     has_nul: ClassVar[bool] = True
-    YEARS: ClassVar[range] = range(0)
+    YEARS: ClassVar[range | None] = range(0)
 
     def __init__(self, connection: sa.Connection, name: str) -> None:
         self.connection = connection
@@ -410,8 +411,24 @@ class Writer(ABC):
     def _dialect(self) -> sa.Dialect:
         return self.connection.dialect
 
+    @property
+    def undoes_tables(self) -> bool:
+        """Whether a table that was made, or a column that was added, can be undone."""
+        return True
+
     def rehearse(self, plan: Plan, *, exists: bool) -> None:
-        """Does what a commit would do, without rows, and undoes it: what is forbidden is found before any call."""
+        """Does what a commit would do, without rows, and undoes it: what is forbidden is found before any call.
+
+        What cannot be undone is tried on a table beside, which is then dropped.
+        """
+        if not self.undoes_tables:
+            if not exists:
+                beside = self.beside("__check")
+                self.run(f"DROP TABLE IF EXISTS {beside.place}")
+                beside.create(plan)
+                self.run(f"DROP TABLE {beside.place}")
+                return
+            plan = plan._replace(columns=[each for each in plan.columns if each not in plan.added], added=())
         try:
             if not self.attempt():
                 return  # another sync is allowed to do it all

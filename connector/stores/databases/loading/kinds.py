@@ -11,8 +11,9 @@ import datetime as dt
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from operator import itemgetter
 from types import NoneType
 from typing import Any, Final, NamedTuple
 
@@ -103,6 +104,8 @@ _PATTERNS: Final = {
 }
 _FAR: Final = re.compile(r"(?P<year>[+-]\d{4,7})(?P<rest>-\d\d-\d\d.*)")
 """A date of any year (ISO 8601, "expanded representations"): what PostgreSQL and DuckDB hold, and Python does not."""
+_FAR_SIGNS: Final = frozenset("+-i")
+_FIRST: Final = itemgetter(0)
 _INFINITE: Final = ("infinity", "-infinity")
 _FORM: Final = bytes.maketrans(b"0123456789", b"1111111111")
 """Makes of a date or time its form: a valid one, if there is any of this form."""
@@ -259,7 +262,7 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
             some = [value for value in values if value is not None]
             if _are_moments(name, some):
                 return True
-            if not any(map(_is_far, some)):
+            if not has_far(some):
                 return False
     convert = converter(kind)
     try:
@@ -501,30 +504,31 @@ def _moment(kind: Kind) -> Callable[[JSON], str]:
     return moment
 
 
-def _is_far(value: str) -> bool:
-    """Returns whether a moment is infinite, or of a year that has a sign: before 1, or behind 9999."""
-    return value[:1] in ("+", "-", "i")
+def has_far(moments: Iterable[str | None]) -> bool:
+    """Returns whether one of these moments is infinite, or of a year that has a sign: before 1, or after 9999."""
+    return not _FAR_SIGNS.isdisjoint(map(_FIRST, filter(None, moments)))
 
 
 def _near(value: str) -> str:
     """Returns the same moment in a year that Python knows, since the calendar is the same again after 400 years."""
-    found = _FAR.fullmatch(value) if _is_far(value) else None
+    found = _FAR.fullmatch(value)
     return f"{2000 + int(found['year']) % 400}{found['rest']}" if found else value
 
 
-def beyond(years: range) -> Callable[[str | None], bool]:
-    """Returns what tells whether a moment is of none of these years and of none from 1 to 9999.
+def beyond(moments: Sequence[str | None], years: range) -> list[int]:
+    """Returns the places of those that are of none of these years and of none from 1 to 9999.
 
     What is infinite is beyond no years but an empty range.
     """
-
-    def is_beyond(value: str | None) -> bool:
-        if value is None or not _is_far(value):
-            return False
-        found = _FAR.fullmatch(value)
-        return int(found["year"]) not in years if found else not years
-
-    return is_beyond
+    if not has_far(moments):
+        return []
+    places = []
+    for place, value in enumerate(moments):
+        if value and value[0] in _FAR_SIGNS:
+            found = _FAR.fullmatch(value)
+            if int(found["year"]) not in years if found else not years:
+                places.append(place)
+    return places
 
 
 def _uuid(value: JSON) -> str:

@@ -292,7 +292,7 @@ class _Loader:
                 kinds.converter(column.kind),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
-                None if column.kind.name not in kinds.MOMENTS else kinds.beyond(writer.YEARS),
+                writer.YEARS if column.kind.name in kinds.MOMENTS else None,
             )
             for name, column in zip(self._names, plan.columns, strict=True)
         ]
@@ -307,7 +307,7 @@ class _Loader:
         result: list[Sequence[Any]] = []
         nulls = [None] * block.size
         bad: dict[int, str] = {}
-        for name, kind, is_known, convert, is_required, has_nul, is_beyond in self._columns:
+        for name, kind, is_known, convert, is_required, has_nul, years in self._columns:
             values = block.columns.get(name, nulls)
             try:
                 made = values if is_known and kind.name in kinds.TEXTS else kinds.column_of(kind, values)
@@ -321,12 +321,10 @@ class _Loader:
             if has_nul is not None and block.may_have_nul:
                 found = (index for index, value in enumerate(made) if has_nul(value))
                 bad |= dict.fromkeys(found, f'"{name}" holds the character NUL, which the database does not take')
-            if is_beyond is not None:
-                beyond = [index for index, value in enumerate(made) if is_beyond(value)]
+            if years is not None:
+                beyond = (index for index in kinds.beyond(made, years) if index not in bad)
                 bad |= {
-                    index: f'"{name}" is {values[index]}, a time that the database does not take'
-                    for index in beyond
-                    if index not in bad
+                    index: f'"{name}" is {values[index]}, a time that the database does not take' for index in beyond
                 }
             result.append(made)
         if not bad:

@@ -36,6 +36,7 @@ class Waiting:
         self._learn = learn
         self._first = self._next = 0
         self._names: Sequence[str] = ()
+        self._width = -1  # of the rows of a line that holds columns
         self._values: Callable[[Mapping[str, Any]], tuple[Any, ...]] = tuple
         self._cells: list[tuple[Any, ...]] = []
         self._rows: list[dict[str, Any]] = []
@@ -44,35 +45,37 @@ class Waiting:
 
     def write(self, index: int, row: Mapping[str, Any] | None) -> None:
         """Keeps a row at `index` as it is now; `None` is left out. Raises as `Spool.write`."""
-        if index != self._next or row is None:
-            self._keep()
-            self._first = self._next = index
-            if row is None:
-                self._spool.write(index, None)
-                return
-        if index == self._first:
-            self._begin(row)
-        if self._names and len(row) == len(self._names):
+        if index == self._next and row is not None and len(row) == self._width:  # as it is for most
             try:
                 self._cells.append(self._values(row))
             except KeyError:
                 self._mix(row)
+        elif row is None:
+            self._keep()
+            self._first = self._next = index
+            self._spool.write(index, None)
+            return
         else:
-            self._mix(row)
+            if index != self._next:
+                self._keep()
+                self._first = self._next = index
+            self._begin(row) if index == self._first else self._mix(row)
         self._next += 1
         if self._next - self._first >= self._most:
             self._keep()
 
     def _begin(self, row: Mapping[str, Any]) -> None:
         """Begins a line, of rows that have the same columns as this one, if it has more than one, and all are texts."""
-        is_plain = len(row) > 1 and set(map(type, row)) == {str}
-        self._names = tuple(row) if is_plain else ()
-        self._values = itemgetter(*row) if is_plain else tuple
+        if len(row) < 2 or set(map(type, row)) != {str}:  # noqa: PLR2004 - what itemgetter makes a tuple of
+            self._mix(row)
+            return
+        self._names, self._width, self._values = tuple(row), len(row), itemgetter(*row)
+        self._cells.append(self._values(row))
 
     def _mix(self, row: Mapping[str, Any]) -> None:
         """Keeps a row that has other columns than the first one of the line, in which rows are then kept whole."""
         self._rows += [dict(zip(self._names, cells, strict=True)) for cells in self._cells]
-        self._names, self._cells = (), []
+        self._names, self._width, self._cells = (), -1, []
         self._rows.append(dict(row))
 
     def finish(self) -> None:
@@ -89,10 +92,10 @@ class Waiting:
         first, count, names = self._first, self._next - self._first, self._names
         columns = list(zip(*self._cells, strict=True))
         rows, cells = self._rows, self._cells
-        self._first, self._rows, self._cells = self._next, [], []
+        self._first, self._width, self._rows, self._cells = self._next, -1, [], []
         if not count:
             return
-        line = self._spool.write_together(first, [names, *columns] if names else rows, count)
+        line = self._spool.write_together(first, [names, *columns] if cells else rows, count)
         if not line:
             whole = rows or (dict(zip(names, each, strict=True)) for each in cells)
             self._unlearnt += [numbers.loads(self._spool.write(first + place, row)) for place, row in enumerate(whole)]
@@ -101,7 +104,7 @@ class Waiting:
             return
         self._most = max(1, min(_BYTES * count // len(line), _TOGETHER))
         self._learn_rest()
-        is_told = names and all(_is_json(values, line) for values in columns)
+        is_told = not rows and all(_is_json(values, line) for values in columns)
         for each in (block.of_columns(names, columns),) if is_told else _read(line):
             self._learn(each)
 

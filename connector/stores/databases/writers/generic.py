@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import Batch, Column, Plan, Table
@@ -29,6 +30,8 @@ _TYPES: Final[dict[str, sa.types.TypeEngine[Any]]] = {
 }
 _DIGITS: Final = 38
 _WITHOUT_SAVEPOINTS: Final = ("bigquery", "databricks", "redshift", "snowflake")
+_WITHOUT_UNDO: Final = ("bigquery", "databricks", "snowflake")
+"""Databases in which making or changing a table ends the transaction."""
 _ROW_STATES: Final = ("22", "23", "44", "P0001")
 """SQLSTATEs of errors about a row begin so: data, integrity, a view's CHECK OPTION, a trigger's RAISE."""
 
@@ -45,18 +48,23 @@ class Writer(base.Writer):
 
     def table(self) -> Table | None:
         """See `base.Writer.table`."""
-        inspector = sa.inspect(self.connection)
-        if not inspector.has_table(self.name, self.schema or None):
+        inspector, name = sa.inspect(self.connection), sa.quoted_name(self.name, quote=True)
+        if not inspector.has_table(name, self.schema or None):
             return None
         columns = [
             Column(
-                each["name"],
+                self._as_it_is(each["name"]),
                 _kind(each["type"]),
                 not each["nullable"] and each.get("default") is None and not each.get("identity"),
             )
-            for each in inspector.get_columns(self.name, self.schema or None)
+            for each in inspector.get_columns(name, self.schema or None)
         ]
         return Table({column.name: column for column in columns})
+
+    def _as_it_is(self, name: str) -> str:
+        """Returns the name that a column has in the database, of one that SQLAlchemy has put into small letters."""
+        dialect = self.connection.dialect
+        return str(dialect.denormalize_name(name)) if dialect.requires_name_normalize else name
 
     def native(self, kind: Kind) -> str:
         """See `base.Writer.native`."""
@@ -79,7 +87,19 @@ class Writer(base.Writer):
 
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
         """See `base.Writer.change`."""
-        self.run(f"ALTER TABLE {self.place} ALTER COLUMN {self.quote(column.name)} TYPE {self.native(kind)}")
+        how = "SET DATA TYPE" if self.connection.dialect.name in ("bigquery", "snowflake") else "TYPE"
+        self.run(f"ALTER TABLE {self.place} ALTER COLUMN {self.quote(column.name)} {how} {self.native(kind)}")
+
+    def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
+        """See `base.Writer.try_change`. Where there are no savepoints, nothing was written yet that would be lost."""
+        if self.connection.dialect.name not in _WITHOUT_SAVEPOINTS:
+            return super().try_change(column, kind, plan)
+        try:
+            self.change(column, kind, plan)
+        except SQLAlchemyError as error:
+            self.undo()
+            return self.said(getattr(error, "orig", None) or error)
+        return ""
 
     def is_unique(self, key: Sequence[str]) -> bool:  # noqa: ARG002 - the contract's
         """See `base.Writer.is_unique`. Warehouses keep no key unique; the table is looked through."""
@@ -94,6 +114,11 @@ class Writer(base.Writer):
     def mark(self, plan: Plan) -> bool:
         """See `base.Writer.mark`. An overwrite that changes types ends the transaction in many databases."""
         return self.connection.dialect.name not in _WITHOUT_SAVEPOINTS and not plan.changed and self.save()
+
+    @property
+    def undoes_tables(self) -> bool:
+        """See `base.Writer.undoes_tables`."""
+        return self.connection.dialect.name not in _WITHOUT_UNDO
 
     def is_about_row(self, error: Any) -> bool:
         """See `base.Writer.is_about_row`."""
@@ -129,8 +154,8 @@ class Writer(base.Writer):
 
     def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
         named = sa.quoted_name(with_parameters(place, self.connection.dialect), quote=False)
-        table = sa.table(named, *(sa.column(column.name) for column in plan.columns))
-        names = [column.name for column in plan.columns]
+        names = [sa.quoted_name(column.name, quote=True) for column in plan.columns]
+        table = sa.table(named, *map(sa.column, names))
         convert = [_written(column.kind) for column in plan.columns]
         for batch in batches:
             cells = [list(map(each, values)) for each, values in zip(convert, batch, strict=True)]

@@ -353,16 +353,10 @@ class Writer(base.Writer):
         """See `base.Writer.as_bytes`."""
         return f"BINARY {self.quote(name)}" if self._inexact([name]) else self.quote(name)
 
-    def rehearse(self, plan: Plan, *, exists: bool) -> None:
-        """See `base.Writer.rehearse`. What cannot be undone is tried on a table beside it, which is then dropped."""
-        if exists:
-            has = [column for column in plan.columns if column not in plan.added]
-            super().rehearse(plan._replace(columns=has, added=()), exists=True)
-            return
-        beside = self.table_beside("__check")
-        self.run(f"DROP TABLE IF EXISTS {beside}")
-        self._create(beside, plan)
-        self.run(f"DROP TABLE {beside}")
+    @property
+    def undoes_tables(self) -> bool:
+        """See `base.Writer.undoes_tables`."""
+        return False
 
     def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
         """See `base.Writer.mark`."""

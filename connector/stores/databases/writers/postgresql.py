@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -135,7 +135,7 @@ class Writer(base.Writer):
     RULES = Rules(longest=63, is_in_bytes=True, folds=False)
     DRIVERS = ("psycopg",)
     has_nul = False
-    YEARS = range(-4712, 5_874_898)  # of dates; what is none of a timestamp's, the server refuses
+    YEARS = None
 
     @property
     def _lock(self) -> str:
@@ -373,10 +373,17 @@ def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
         case "bytes":
             return partial(texts, write=lambda value: f"\\\\x{value.hex()}", null=_NULL)
         case "date" | "timestamp" | "timestamp_tz":
-            return lambda values: escaped([value and told(value) for value in values], _ESCAPES, _NULL)
+            return _moments
         case "array":
             return lambda values: escaped([None if each is None else _array(each) for each in values], _ESCAPES, _NULL)
     return partial(escaped, escapes=_ESCAPES, null=_NULL)
+
+
+def _moments(values: Sequence[str | None]) -> Sequence[str]:
+    """Writes dates or timestamps, which have no character to escape."""
+    if kinds.has_far(values):
+        values = [value and told(value) for value in values]
+    return [_NULL if value is None else value for value in values] if None in values else cast("Sequence[str]", values)
 
 
 def _array(items: list[Any]) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import ConfigError, StorageError
-from connector.base.streams import Mode
+from connector.base.streams import Mode, Target
 from connector.stores import sql
 from connector.stores.databases import writers
-from tests.databases import base
+from connector.stores.databases.writers import generic
+from tests.databases import Base, base
 from tests.stores.databases.writers.test_conformance import BIG, INTEGER, STRING, Place
 
 
@@ -55,6 +58,39 @@ def test_a_value_that_does_not_fit_widens_its_column_where_the_database_can(plac
     place.sync({"id": 2, "v": "x"}, {"id": 3, "v": 3})
     expected = ["1", "3", "x"] if place.kind == "postgresql" else ["1", "3"]
     assert sorted(map(str, place.cells("v"))) == expected
+
+
+def test_nothing_is_left_of_a_look_where_a_table_that_was_made_cannot_be_undone(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generic, "_WITHOUT_UNDO", (place.kind,))
+    options = sql.Options(url=place.database.secret, table=place.table)
+    columns: dict[str, Any] = {"id": INTEGER, "text": STRING}
+    with sql.sink(options, {}, target=Target("reviews", "append", {"id": INTEGER})):
+        for name in ("reviews", "reviews__check"):
+            with pytest.raises(SQLAlchemyError):
+                place.run(f"SELECT * FROM {name}")
+    place.sync({"id": 1}, columns={"id": INTEGER})
+    with sql.sink(options, {}, target=Target("reviews", "append", columns)):
+        assert list(place.types()) == ["id"]
+    place.sync({"id": 2, "text": "b"}, columns=columns)
+    assert place.rows("id", "text") == [(1, None), (2, "b")]
+
+
+def test_snowflake_is_written_to_as_its_tables_are_there() -> None:
+    fakesnow = pytest.importorskip("fakesnow", reason="fakesnow, a stand-in for Snowflake, is not installed")
+    with fakesnow.patch():
+        place = Place(Base("snowflake", "snowflake://etl:x@account/db/s"), "REVIEWS")
+        connect = importlib.import_module("snowflake.connector").connect
+        with connect(user="etl", password="x", account="account", database="db", schema="s") as connection:
+            connection.cursor().execute("CREATE TABLE REVIEWS (ID INT, TEXT VARCHAR(5))")
+        place.sync({"id": 1, "text": "a"}, {"id": 2, "text": "too long"})
+        place.upsert({"id": 1, "text": "b"})
+        assert place.rows() == [(1, "b"), (2, "too long")]
+        for table in ("small", "small"):
+            place.table = table
+            place.sync({"id": 1, "at": "2024-01-01"})
+        assert place.rows() == [(1, "2024-01-01")] * 2
 
 
 @pytest.mark.parametrize("mode", ["append", "append_dedup"])
