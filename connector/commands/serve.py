@@ -40,6 +40,7 @@ from connector.signals import interruptible
 _PROTOCOLS: Final = ("multiwoven",)
 _IDLE: Final = 600.0  # seconds
 _TICK: Final = 0.2  # seconds between looks at whether to end
+_PATIENCE: Final = 60.0  # seconds in which a caller may take nothing of its answer
 _SWITCH_SECONDS: Final = 0.001  # a call is short, and many are answered at once: none waits for another's turn
 _MOST_BYTES: Final = 1 << 26  # of a request, which may hold pictures
 _MOST_LINES: Final = 64  # connections of platforms, each with open connections to its endpoint
@@ -81,11 +82,15 @@ class Server:
         dialect: What the verbs are in.
         stop: Ask it to end: no further connection is accepted, and those that there are come to their end.
         clock: Tells how long nobody has asked.
+        patience: Seconds in which a caller may take nothing of its answer; it is left alone after that.
     """
 
-    def __init__(self, dialect: Dialect, stop: Stop, clock: Clock | None = None) -> None:
+    def __init__(
+        self, dialect: Dialect, stop: Stop, clock: Clock | None = None, *, patience: float = _PATIENCE
+    ) -> None:
         self._dialect = dialect
         self._stop = stop
+        self._patience = patience
         self._now = (clock or Clock()).monotonic
         self._connector = _Resident(stop=stop, is_shared=True)
         self._active: dict[threading.Thread, socket.socket] = {}
@@ -122,7 +127,9 @@ class Server:
         ):
             writer.write(b'{"type":"ready"}\n')
             writer.flush()
-            code = self._answer(reader.readline(_MOST_BYTES), MessageWriter(writer.write, writer.flush))
+            line = reader.readline(_MOST_BYTES)
+            connection.settimeout(self._patience)
+            code = self._answer(line, MessageWriter(writer.write, writer.flush))
             writer.write(orjson.dumps({"type": "exit", "code": code}, option=orjson.OPT_APPEND_NEWLINE))
 
     def _answer(self, line: bytes, output: MessageWriter) -> int:

@@ -76,7 +76,7 @@ class Socket:
         self._error_of = translate
         self._error_of_close = error_of_close
         self._messages: deque[bytes] = deque()
-        self._parts: list[bytes] = []
+        self._part = bytearray()  # of a message that is not whole: it takes no more than what has come of it
         self.begin(connection.deadline)
 
     def begin(self, deadline: Deadline) -> None:
@@ -201,10 +201,10 @@ class Socket:
         for frame in self._protocol.events_received():
             if not isinstance(frame, Frame) or frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
-            self._parts.append(bytes(frame.data))
+            self._part += frame.data
             if frame.fin:
-                self._messages.append(b"".join(self._parts))
-                self._parts.clear()
+                self._messages.append(bytes(self._part))
+                self._part.clear()
 
     def _flush(self) -> None:
         rest = memoryview(b"".join(self._protocol.data_to_send()))

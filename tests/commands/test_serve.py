@@ -23,7 +23,8 @@ from connector.base.stop import Stop
 from connector.commands import ExitCode, serve
 from connector.commands.serve import Server
 from connector.protocols import LogHandler
-from tests.endpoint import Call, Endpoint, answer_to
+from tests.endpoint import Action, Call, Endpoint, answer_to, good
+from tests.faults import said
 from tests.patience import PATIENCE
 from tests.protocols.test_multiwoven import KEY, Messages, of_type, request
 
@@ -36,6 +37,14 @@ class Resident(NamedTuple):
     stop: Stop
 
     def asked(self, verb: str, query: str = "", line: bytes | None = None, **changes: Any) -> Messages:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.path))
+            with client.makefile("rb") as reader:
+                assert json.loads(reader.readline()) == {"type": "ready"}
+                self.ask(client, verb, query, line, **changes)
+                return [json.loads(each) for each in reader]
+
+    def ask(self, client: socket.socket, verb: str, query: str = "", line: bytes | None = None, **changes: Any) -> None:
         connection = {
             "url": self.endpoint.url,
             "api_key": KEY,
@@ -46,12 +55,7 @@ class Resident(NamedTuple):
         }
         model = {"query": query, "query_type": "ai_ml"}
         asked = {"verb": verb, "sync_config": {"source": {"connection_specification": connection}, "model": model}}
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(self.path))
-            with client.makefile("rb") as reader:
-                assert json.loads(reader.readline()) == {"type": "ready"}
-                client.sendall(line or json.dumps(asked).encode() + b"\n")
-                return [json.loads(each) for each in reader]
+        client.sendall(line or json.dumps(asked).encode() + b"\n")
 
 
 @pytest.fixture
@@ -146,6 +150,33 @@ def test_a_caller_that_goes_away_disturbs_nobody(resident: Resident) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(resident.path))
     assert contents(resident.asked("read", request("hi"))) == [answer_to("hi")]
+
+
+def test_who_does_not_take_an_answer_holds_up_neither_others_nor_the_end() -> None:
+    def large(call: Call) -> Action | None:
+        return Action("large", said(content="x" * 1_000_000)(good(call), {})) if call.prompt == "large" else None
+
+    stop = Stop()
+    with (
+        Endpoint(script=large) as endpoint,
+        tempfile.TemporaryDirectory() as folder,
+        serve.listening(Path(folder) / "s") as listener,
+    ):
+        assert listener is not None
+        server = Server(protocols.load("multiwoven"), stop, patience=0.05)
+        thread = threading.Thread(target=server.serve, args=(listener, 3600.0))
+        thread.start()
+        resident = Resident(Path(folder) / "s", endpoint, stop)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(resident.path))
+            resident.ask(client, "read", request("large"))  # more than a socket holds
+            endpoint.journal.wait_for()
+            assert contents(resident.asked("read", request("hi"))) == [answer_to("hi")]
+            stop.request(Interrupted(15))
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+            with client.makefile("rb") as reader:
+                assert not reader.read().endswith(b'"code":0}\n')
 
 
 def test_an_unused_process_ends_and_takes_its_socket_along(tmp_path: Path) -> None:
