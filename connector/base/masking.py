@@ -107,7 +107,8 @@ def passwords_in(words: Iterable[str]) -> Iterator[str]:
     """Yields what may be a password in the words of a command line or a config, also where what was meant is no URL.
 
     In what begins and ends with a word, that is whatever stands between a colon and the last `@`; in a URL without a
-    host, what is no port; in any, the values that are called passwords. What is longer than any URL is left out.
+    host, what is no port; in any, the values that are called passwords. A user alone is none, but in the URL of a web
+    server. What is longer than any URL is left out.
     """
     for word in words:
         text = _OPTION.sub("", word.strip(" \"'"), count=1)
@@ -116,7 +117,9 @@ def passwords_in(words: Iterable[str]) -> Iterator[str]:
         scheme = _SCHEME.match(text)
         if _LOGIN.fullmatch(text):
             _, *logins = text.rpartition("@")[0].split(":")
-            for start in range(min(len(logins), _COLONS)):
+            is_database = scheme and "://" in scheme[0] and not scheme[0].lower().startswith("http")
+            is_user = is_database and len(logins) == 1
+            for start in range(0 if is_user else min(len(logins), _COLONS)):
                 login = ":".join(logins[start:])
                 yield from (login, unquote(login), *_LOGIN_ENDS.split(login))
         if scheme and "@" not in text:
