@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -114,6 +115,23 @@ def test_a_circle_is_found_whatever_its_length() -> None:
 def test_nothing_private_to_a_folder_is_imported_from_outside_of_it(module: str) -> None:
     private = {name for name in GRAPH[module] if any(part.startswith("_") for part in name.split(".")[1:])}
     assert not {name for name in private if name.rpartition(".")[0] not in (module, module.rpartition(".")[0])}
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_no_private_name_of_a_module_is_left_over(module: str) -> None:
+    text = PATHS[module].read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        for name in _names(node):
+            if name.startswith("_") and not name.startswith("__"):
+                assert len(re.findall(rf"\b{name}\b", text)) > 1, f"nothing uses {name}"
+
+
+def _names(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module gives."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
 
 
 @pytest.mark.parametrize("module", PATHS)

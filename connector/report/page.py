@@ -15,7 +15,6 @@ from connector.report.figures import Column, Figures
 from connector.report.html import ms, number, template
 
 _LOG: Final = logging.getLogger(__name__)
-_GOOD: Final = "success"
 _MEANINGS: Final = {
     "success": "answered",
     "error": "no answer, or the request could not be made",

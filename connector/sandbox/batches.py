@@ -51,7 +51,6 @@ FAULTS: Final[Mapping[str, str]] = {
 }
 """What can go wrong, by the name under which it can be asked for."""
 
-_RUNNING: Final = ("validating", "in_progress", "finalizing")
 _SLOW: Final = 10
 _MOST_LINES: Final = 50_000
 _MOST_BYTES: Final = 200 * 2**20

@@ -31,7 +31,6 @@ _CELL: Final = 400  # characters of a cell
 _COLUMNS: Final = 40  # of the table that are shown
 _HEADER: Final = """<q-th :props="props"><span class="named">{{ props.col.label }}</span>
 <span class="kind">{{ props.col.kind }}</span></q-th>"""
-_FIELDS: Final = ("prompt", "system_prompt", "model", "url", "output_schema", "json")
 _MODELS: Final = 300  # of an endpoint that are listed
 _PICK: Final = """<q-td :props="props"><button type="button" class="pick" :aria-label="'Request of row ' + props.value"
 @click.stop="$parent.$emit('pick', props.row.place)">{{ props.value }}</button></q-td>"""

@@ -93,7 +93,6 @@ WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
 _ROW_ERRORS: Final = frozenset({1118, 1264, 1265, 1292, 1364, 1366, 1369, 1406, 1644, 3819, 4025})
 """Numbers of errors about a row that PyMySQL has no class for: CHECK (4025, 3819), SIGNAL, a view's, values, sizes."""
 _EXACT: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary")
-_LONG: Final = 64_000  # characters of a TEXT that is no LONGTEXT, each of at most four bytes
 _KEY: Final = 255  # characters of a text in a key of MySQL
 _DIGITS: Final = 65
 _SCALE: Final = 30
