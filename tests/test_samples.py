@@ -51,5 +51,11 @@ def test_the_sample_of_a_database_reads_one_table_and_writes_another(
     assert base.run("SELECT id FROM reviews_enriched") == [(1,)]
 
 
+def test_the_page_of_samples_tells_of_each_of_them() -> None:
+    page = (SAMPLES / "README.md").read_text(encoding="utf-8")
+    for path in SAMPLES.iterdir():
+        assert path.name.startswith(("README.", "__")) or f"]({path.name}" in page, path.name
+
+
 def test_every_kind_that_is_no_chat_has_a_sample() -> None:
     assert {path.stem for path in CONFIGS} >= KINDS

@@ -84,7 +84,7 @@ class Forecast:
             return f"{told} ({self.cost_source})" if cost and self.cost_source else told
         tokens = f"about {self.input_tokens:,} input tokens{f' ({dollars(self.cost_usd)})' if self.cost_usd else ''}"
         tokens += f", {self.cost_source}" if self.cost_usd and self.cost_source else ""
-        return f", {tokens}; no reply is known yet that tells the rest: `preview --call` asks for a few"
+        return f", {tokens}; no reply is known yet, so all else is unknown: `preview --call` asks for a few"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as JSON values, for programs."""

@@ -87,7 +87,7 @@ def _extensions() -> list[str]:
 
 
 class Options(BaseModel):
-    """Files of this machine."""
+    """Files on this machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Files")
 
@@ -102,7 +102,7 @@ class Options(BaseModel):
         default=AUTO,
         title="Format",
         description=f"The format of the files. `{AUTO}` goes by their extensions: {_or(_extensions())}, "
-        f"with {_or([each.suffix for each in COMPRESSIONS])} behind.",
+        f"and {_or([each.suffix for each in COMPRESSIONS])} after them.",
         json_schema_extra={"enum": list(CHOICES)},
     )
     name: str = Field(
