@@ -153,7 +153,7 @@ def test_check_succeeds(project: Project) -> None:
         ({"response_format": {"text": "{{ content }}"}}, 'the column "text" is in the input already'),
         ({"input": {"type": "files", "path": "nowhere.csv"}}, "nowhere.csv"),
         ({"concurrency": "many"}, "is not a whole number"),
-        ({"prompt": None}, "describe the request"),
+        ({"prompt": None}, "give a prompt (--prompt)"),
     ],
 )
 def test_a_failed_check_says_what_to_change_and_exits_0(project: Project, changes: dict[str, Any], told: str) -> None:
