@@ -15,14 +15,15 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast
 
 import orjson
 
 from connector.base import numbers
-from connector.base.errors import ConfigError, ConnectorError, Interrupted
+from connector.base.errors import ConfigError, ConnectorError, Interrupted, Problem
 from connector.base.records import JSON, Idle, Message, Outcome, Record, Schema
 from connector.base.streams import Diagnosis, Selection, Stream, Target
+from connector.config.config_file import read
 
 _LOG = logging.getLogger("connector")
 
@@ -122,6 +123,25 @@ class Arguments(NamedTuple):
     state: str | None = None
     sync_config: str | Mapping[str, Any] | None = None
     role: str | None = None
+
+
+_SOURCE: Final = Problem("input", "is missing: say where the rows are")
+_DESTINATION: Final = Problem("output", "is missing: say where the rows go")
+_ENDS: Final = {"source": _SOURCE, "tap": _SOURCE, "destination": _DESTINATION, "target": _DESTINATION}
+
+
+def require_end(arguments: Arguments) -> None:
+    """Refuses a config that lacks what this part of a platform's is for: a source's input, a destination's output.
+
+    Raises:
+        ConfigError: It is missing, or the config cannot be read.
+    """
+    problem, config = _ENDS.get(arguments.role or ""), arguments.config
+    if problem is None or config is None:
+        return
+    given = config if isinstance(config, Mapping) else read(Path(config))
+    if not given.get(problem.path):
+        raise ConfigError([problem])
 
 
 class MessageWriter(NamedTuple):
@@ -238,7 +258,8 @@ def json_file(path: str | Mapping[str, Any] | None, name: str) -> JSON:
     if isinstance(path, Mapping):
         return path
     if path is None:
-        raise ConfigError(f"--{name} is missing: pass it the path of a JSON file")
+        made = ", with streams of those that `discover` prints" if name == "catalog" else ""
+        raise ConfigError(f"--{name} is missing: pass it the path of a JSON file{made}")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         return numbers.exactly(text)  # PowerShell writes a byte order mark

@@ -8,7 +8,16 @@ from typing import Any, Final
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import JSON, Checkpoint, Idle, Outcome
 from connector.base.streams import Estimate, Limited, Selection
-from connector.protocols import Arguments, ConnectorAPI, MessageWriter, PlatformMessage, Verb, json_file, serve_verb
+from connector.protocols import (
+    Arguments,
+    ConnectorAPI,
+    MessageWriter,
+    PlatformMessage,
+    Verb,
+    json_file,
+    require_end,
+    serve_verb,
+)
 from connector.protocols._airbyte_catalog import catalog_stream, selections, states
 from connector.protocols._airbyte_destination import write
 from connector.protocols._airbyte_messages import (
@@ -46,6 +55,7 @@ def _spec(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMes
 
 def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     try:
+        require_end(arguments)
         diagnosis = connector.check(_config(arguments))
         ok, message = diagnosis.ok, diagnosis.message
     except ConnectorError as error:

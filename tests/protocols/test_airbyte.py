@@ -163,6 +163,16 @@ def test_a_failed_check_says_what_to_change_and_exits_0(project: Project, change
     assert "canary" not in str(message) + stderr
 
 
+@pytest.mark.parametrize(("role", "end"), [("source", "input"), ("destination", "output")])
+def test_a_check_without_what_the_connector_is_for_fails(project: Project, role: str, end: str) -> None:
+    config = project.file("config", {name: each for name, each in project.config.items() if name != "input"})
+    command = [str(program(role)), "check", "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    status = json.loads(done.stdout)["connectionStatus"]
+    assert status["status"] == "FAILED"
+    assert status["message"].startswith(f"{end}: is missing: say where the rows ")
+
+
 def test_check_tells_a_ledger_that_read_could_not_open(project: Project, endpoint: Endpoint) -> None:
     for cache in (project.table / "x.ledger", Path("/proc/nowhere/x.ledger")):
         code, (message, *_), _ = project.verb("check", cache=str(cache))

@@ -244,3 +244,11 @@ def test_each_plugin_says_what_it_is(pipeline: Pipeline, role: str) -> None:
     assert ("metadata" in about["settings"]["properties"]) == (role != "tap")
     Draft7Validator.check_schema(about["settings"])
     assert pipeline.run(role, "--test").returncode == 0
+
+
+@pytest.mark.parametrize(("role", "end"), [("tap", "input"), ("target", "output")])
+def test_a_test_without_what_the_plugin_is_for_fails(pipeline: Pipeline, role: str, end: str) -> None:
+    changes: dict[str, Any] = {end: None}
+    done = pipeline.run(role, "--test", **changes)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"failed: {end}: is missing: say where the rows ")
