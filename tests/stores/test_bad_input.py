@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,35 @@ def test_rows_whose_keys_are_no_columns_of_a_table_are_refused_before_they_fill_
         records(path)
     path.write_bytes(b"".join(b"{%s}\n" % b",".join(b'"k%d": 1' % i for i in range(2_000)) for _ in range(50)))
     assert len(records(path)) == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "begin", "end", "told"),
+    [
+        ("in.jsonl.gz", b'{"a": 1}\n{"a": "', b'"}\n{"a": 3}\n', "in.jsonl.gz, line 2: it has more than 64 MiB"),
+        ("in.csv.gz", b"a,b\n1,", b"\n2,3\n", "in.csv.gz: a row has more than 64 MiB"),
+    ],
+)
+def test_a_row_that_no_memory_is_made_for_is_refused_however_small_its_file_is(
+    tmp_path: Path, name: str, begin: bytes, end: bytes, told: str
+) -> None:
+    path = tmp_path / name
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(begin)
+        for _ in range(66):
+            file.write(bytes(1 << 20).replace(b"\0", b"x"))
+        file.write(end)
+    with pytest.raises(ConfigError, match=told):
+        records(path)
+
+
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [1, 1 << 16, (1 << 20) - 8, 1 << 20, (3 << 20) + 1])
+def test_lines_of_any_length_below_that_are_whole_and_counted(tmp_path: Path, size: int, ends: bytes) -> None:
+    path = tmp_path / "in.jsonl"
+    lines = [b'{"a": "%s"}' % (b"x" * size), b"", b'{"a": 2}', b"{", b'{"a": 3}']
+    path.write_bytes(ends.join([*lines, *lines]))
+    with pytest.raises(ConfigError, match=r"line 4.*lines that are broken: 2"):
+        records(path)
+    path.write_bytes(ends.join([*lines[:3], *lines[:3]]))
+    assert [data["a"] for data, _ in records(path)] == ["x" * size, 2] * 2

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple, cast
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
+from connector.base.lines import MOST
 from connector.base.numbers import Truth
 from connector.base.records import GROUP, JSON, Part, Schema
 from connector.stores import DEAD_LETTER, Sink, Source, columnar
@@ -332,7 +333,7 @@ def _survey(file: File, separator: str, columns: int) -> int:
     A quote opens a cell where the cell begins, and a quote right after a closing one is part of the text.
 
     Raises:
-        ConfigError: The file ends within a row. DuckDB may leave such a row out, too.
+        ConfigError: The file ends within a row, which DuckDB may leave out, or a row is longer than `MOST` bytes.
     """
     mark = separator.encode()
     longest = start = place = separators = 0
@@ -359,6 +360,8 @@ def _survey(file: File, separator: str, columns: int) -> int:
     if start < place and separators + 1 < columns:
         reason = f"ends after {separators + 1} of {columns} cells: the end of the file is missing: copy it again"
         raise ConfigError(f"{file.path}: line {_line(file, start)} {reason}")
+    if max(longest, place - start) > MOST:
+        raise ConfigError(f"{file.path}: a row has more than {MOST >> 20} MiB: write smaller rows, or close its quotes")
     return max(longest, place - start, _CHUNK)  # a row that lies within one chunk has not been measured
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Self, cast
@@ -21,6 +22,7 @@ import orjson
 from connector.base import numbers
 from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError
+from connector.base.lines import MOST
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Part, Record, Schema, merged, remaining
 from connector.stores import Sink, Source, columnar
 from connector.stores.columnar.columns import (
@@ -258,7 +260,7 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
     place, number = f"{file.path}, line", 0
     broken: list[ConfigError] = []
     with _opened(file) as stream:
-        while lines := stream.readlines(BUFFER):
+        for lines in _batches(stream, place):
             if number == 0:
                 lines[0] = lines[0].removeprefix(BOM_UTF8)
             rows = _parsed(lines)
@@ -277,6 +279,23 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
     if broken:
         count = f"; lines that are broken: {len(broken):,}" if len(broken) > 1 else ""
         raise ConfigError(f'{broken[0].message}, or let it fail alone with on_bad_input "record"{count}')
+
+
+def _batches(stream: BinaryIO, place: str) -> Iterator[list[bytes]]:
+    """Yields the lines of a stream, some at a time.
+
+    Raises:
+        ConfigError: A line is longer than `MOST` bytes.
+    """
+    number = 0
+    while chunk := stream.read(BUFFER):
+        if not chunk.endswith(b"\n"):
+            chunk += stream.readline(MOST)
+        lines = BytesIO(chunk).readlines()
+        number += len(lines)
+        if len(lines[-1]) > MOST:
+            raise ConfigError(f"{place} {number}: it has more than {MOST >> 20} MiB: write smaller rows")
+        yield lines
 
 
 def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
