@@ -29,8 +29,8 @@ from connector.tables._spark_stage import Enriched
 from connector.tables.arrow import ArrowTable, of_batches
 
 _LOG: Final = logging.getLogger(__name__)
-_ALONE: Final = 48  # rows that come out in batches of their own: Spark sees none before these fill a buffer of 64 KB
-_ROWS: Final = 1_000  # of a batch; those in between are twice as large as the one before, so that `limit` pays for few
+_ROWS: Final = 1_000  # of a batch
+_BEFORE: Final = 100  # rows before a batch, for each of its own: the first 200 come out one by one
 _PAUSE: Final = 0.01  # seconds without a batch that count as a pause
 _SHARED: Final = 'set cache to "postgresql://…", or to a folder that all of them see, such as "s3://bucket/folder/"'
 _NONE: Final = (
@@ -124,19 +124,22 @@ class Partition:
 
 
 def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatch | None]:
-    """Yields the batches in parts that grow: the first ones are soon done."""
-    most, total = 1, 0
+    """Yields the batches in parts that grow with the rows before them.
+
+    A worker learns that Spark wants no more rows, as after a `limit`, when it fills a buffer of 64 KB the next time:
+    with 50 rows that come out one by one, but with 400 that come together.
+    """
+    total = 0
     for batch in batches:
         if batch is None:
             yield None
             continue
         start = 0
         while start < batch.num_rows:
-            part = batch.slice(start, most)
+            part = batch.slice(start, min(_ROWS, max(1, total // _BEFORE)))
             yield part
             start += part.num_rows
             total += part.num_rows
-            most = min(_ROWS, 2 * most) if total >= _ALONE else 1
 
 
 def _read_ahead(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch | None, None, None]:

@@ -168,6 +168,31 @@ def test_limit_pays_for_few_rows(cluster: Cluster) -> None:
         assert len(found.limit(5).collect()) == 5
 
 
+def test_rows_of_a_stream_are_enriched_once_as_they_come(cluster: Cluster, endpoint: Endpoint, tmp_path: Path) -> None:
+    """What is enriched is up to the stream's checkpoint: a query that is started again goes on behind it."""
+    session = cluster.classic
+    come, table, checkpoint = (tmp_path / name for name in ("come", "table", "checkpoint"))
+    come.mkdir()
+    found = connector(endpoint, NONE).enrich(session.readStream.schema("text string").json(str(come)))
+    for text in ("a", "b"):
+        (come / f"{text}.json").write_text(f'{{"text": "{text}"}}')
+        writer = found.writeStream.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True)
+        writer.start(str(table), format="parquet").awaitTermination()
+    rows = session.read.parquet(str(table)).orderBy("text").collect()
+    assert [(row.text, row.content) for row in rows] == [(text, answer_to(text)) for text in ("a", "b")]
+    assert endpoint.journal.by_prompt == {"a": 1, "b": 1}
+
+
+def test_rows_come_out_one_by_one_at_first_and_then_together(endpoint: Endpoint) -> None:
+    """Where Spark wants no more of them, as after `limit`, a worker learns it when it next fills a buffer of 64 KB."""
+    whole = pa.RecordBatch.from_pydict({"text": [f"row {number}" for number in range(600)]})
+    sizes = [batch.num_rows for batch in enriched(endpoint, spark.Partition(whole, iter([])))]
+    assert sum(sizes) == 600
+    assert sizes[:200] == [1] * 200
+    assert sizes[-2] == 5
+    assert sorted(sizes[:-1]) == sizes[:-1]
+
+
 def test_the_end_of_a_batch_holds_up_no_row(endpoint: Endpoint) -> None:
     """Spark makes the next batch only once the rows of the first one have come out."""
     first, second = (pa.RecordBatch.from_pydict({"text": texts}) for texts in (["a", "b"], ["c"]))
