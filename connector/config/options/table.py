@@ -30,8 +30,8 @@ class TableOptions(BaseModel):
     where: Condition = Field(
         default=None,
         title="Where",
-        description="Only rows for which this template is true are sent; the others are `skipped`. False are false, "
-        "null, 0, what is empty, and the texts `false`, `no`, `0`, `null` and `none`.",
+        description="Only rows for which this template is true are sent; the others are `skipped`. These count as "
+        "false: false, null, 0, anything empty, and the texts `false`, `no`, `0`, `null` and `none`.",
         examples=["{{ rating < 3 and review != '' }}"],
     )
     primary_key: Names | None = Field(
