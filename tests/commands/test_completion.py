@@ -22,6 +22,9 @@ ARGUMENTS = {
     "zsh": ["zsh", "-f", "-i"],
     "fish": ["fish", "--no-config"],
 }
+HOSTILE = "odd$(id)`id`;id'x.csv"
+"""The name of a file that somebody else has made: completed, it is one word, and nothing of it is run."""
+
 SAYS_WORDS = "openai-compatible() { printf '<%s>' \"$@\"; printf 'E%s\\n' ND; }"
 PREPARED = {
     "bash": f"bind 'set enable-bracketed-paste off'; eval \"$(cat completion)\"; {SAYS_WORDS}",
@@ -43,6 +46,7 @@ def completed(
     (folder / "completion").write_text(script)
     (folder / "my reviews.csv").touch()
     (folder / "config.json").touch()
+    (folder / HOSTILE).touch()
     if shell == "fish":
         yield lambda line: _asked(line, folder)
         return
@@ -102,6 +106,7 @@ def _until(terminal: int, expected: str) -> str:
         ("enrich --config conf", "<enrich><--config><config.json>"),
         ("enrich a.csv --prompt x conf", "<enrich><a.csv><--prompt><x><config.json>"),
         ("completion fi", "<completion><fish>"),
+        ("enrich odd", f"<enrich><{HOSTILE}>"),
     ],
 )
 def test_tab_completes_commands_options_choices_and_files(
