@@ -23,7 +23,7 @@ from connector.base.terminal import data_writer, hanging, show_logs, write, writ
 from connector.base.version import __version__
 from connector.commands import ExitCode
 from connector.parser import Parser
-from connector.protocols import Arguments, MessageWriter, singer
+from connector.protocols import Arguments, MessageWriter
 from connector.signals import end_by, interruptible
 
 PROGRAM: Final = "openai-compatible"
@@ -51,6 +51,7 @@ _VERBS: Final = {
 
 _EXAMPLE: Final = '''  openai-compatible enrich reviews.csv --output labelled.csv \\
     --prompt "Classify: {{ review }}" --column "label=good|bad"'''
+_MAPPER: Final = "singer"  # the dialect without verbs
 _SWITCH_SECONDS: Final = 0.05  # threads wait for sockets, not for each other: fewer forced switches take less CPU
 
 
@@ -168,9 +169,9 @@ def _role() -> str | None:
 
 def _serve(parsed: argparse.Namespace) -> int:
     """Speaks a platform's protocol on stdout. `spec` does without loading the connector."""
-    dialect = protocols.load(parsed.protocol) if parsed.verb else singer
+    dialect = protocols.load(parsed.protocol if parsed.verb else _MAPPER)
     if parsed.verb and parsed.verb not in dialect.VERBS:
-        others = ", ".join(dialect.VERBS or [f"--{flag}" for flag in singer.FLAGS])
+        others = ", ".join(dialect.VERBS or [f"--{flag}" for flag in protocols.FLAGS])
         change = f"use one of {others}" if dialect.VERBS else f"leave it out, or give one of {others} in its place"
         raise ConfigError(f'the protocol {parsed.protocol} has no verb "{parsed.verb}": {change}')
     verb = parsed.verb or parsed.flag or "map"
@@ -187,7 +188,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _parser(argv: Sequence[str]) -> Parser:
-    """Returns the parser for these arguments. Loads the other commands only if the help lists them."""
+    """Returns the parser for these arguments. It knows other commands only if the help lists them."""
     parser = Parser(
         PROGRAM,
         usage=f"{PROGRAM} COMMAND [options]",
@@ -195,10 +196,12 @@ def _parser(argv: Sequence[str]) -> Parser:
         example=_EXAMPLE,
     )
     verbs = parser.add_subparsers(title="commands", dest="verb", metavar="COMMAND", prog=PROGRAM)
-    platform = list(dict.fromkeys(verb for each in protocols.DIALECTS for verb in protocols.load(each).VERBS))
+    platform = protocols.VERBS
     words = [word for word in argv if not word.startswith("-")]
-    chosen = next((word for word in words if word in (*platform, *commands.COMMANDS)), words[0] if words else None)
-    for name in commands.COMMANDS:
+    known = (*platform, *commands.COMMANDS)
+    chosen = next((word for word in words if word in known), words[0] if words else None)
+    named = known if chosen not in known else frozenset(words)
+    for name in filter(named.__contains__, commands.COMMANDS):
         if chosen in (None, name):
             module = commands.load(name)
             about, example = commands.help_of(module)
@@ -208,7 +211,7 @@ def _parser(argv: Sequence[str]) -> Parser:
         verb.set_defaults(is_platform=name in platform)
         if name in platform:
             _add_files(verb.group(_PLATFORMS))
-    for name in platform:
+    for name in filter(named.__contains__, platform):
         if name not in verbs.choices:
             about, example = _VERBS[name]
             verb = verbs.add_parser(
@@ -229,7 +232,7 @@ def _parser(argv: Sequence[str]) -> Parser:
     group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
     group.add_argument("--catalog", metavar="FILE", help="of a tap: the streams to read")
     group.add_argument("--state", metavar="FILE", help="of a tap: where the last sync ended")
-    for name, about in singer.FLAGS.items():
+    for name, about in protocols.FLAGS.items():
         group.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
     group.add_argument("--format", choices=["json"], default="json", help="the format of --about")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")

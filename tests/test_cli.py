@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connector import __version__, cli
+from connector import __version__, cli, protocols
 from connector.commands import enrich
 
 
@@ -37,6 +37,22 @@ def test_a_run_loads_nothing_that_only_some_runs_need(command: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_run_loads_no_dialect_and_no_diagnosis_before_it_needs_one(tmp_path: Path) -> None:
+    script = (
+        f"import sys; from connector import cli; cli.run(['enrich', {str(tmp_path / 'in.csv')!r}, '-o', "
+        f"{str(tmp_path / 'out.csv')!r}, '--url', 'http://host/v1', '--model', 'm', '--prompt', '{{{{ text }}}}']); "
+        "known = {'connector.run.runtime', 'connector.check', *('connector.protocols.' + name for name in "
+        "('airbyte', 'multiwoven', 'singer'))}; print(sorted(known & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "there is no such file" in done.stderr
+    assert done.stdout == "['connector.run.runtime']\n"
+
+
+def test_the_verbs_that_are_known_without_a_dialect_are_those_of_all() -> None:
+    assert set(protocols.VERBS) == {verb for name in protocols.DIALECTS for verb in protocols.load(name).VERBS}
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from connector import check, stores
+from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.records import Schema
 from connector.base.schemas import nullable
@@ -164,7 +165,8 @@ def config_from(arguments: argparse.Namespace) -> Config:
         if getattr(arguments, "batch", False) and config.batch is None:
             config = Config.load(arguments.config, **given, batch=True)
     except ConfigError as error:
-        raise ConfigError(check.invalid_config(error).message) from None  # with the change to make
+        advice = import_module("connector.check").invalid_config(error)  # which a config that is right does not need
+        raise ConfigError(advice.message) from None
     folder = config.image_root or getattr(input_from(arguments, config), "folder", None)
     return config.model_copy(update={"image_root": folder and str(folder)})
 

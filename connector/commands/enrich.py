@@ -11,14 +11,14 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from connector import check, stores
+from connector import stores
 from connector.base.amounts import counted
-from connector.base.errors import ConfigError, FatalError, Interrupted
+from connector.base.errors import ConfigError, ConnectorError, FatalError, Interrupted
 from connector.base.records import IDLE, Outcome, Result, Schema
 from connector.base.stop import Stop
 from connector.base.terminal import is_terminal, write_lines
@@ -158,7 +158,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         try:
             with (
                 runtime,
-                check.explaining(runtime),
+                _explained(runtime),
                 closing(runtime.run(source.read(), retry_failed=arguments.retry_failed)) as results,
             ):
                 passing = progress.watched(results, runtime, rows)
@@ -181,6 +181,16 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     elif is_failed:  # no exit code without its reason
         _print_stderr(*runtime.summary.failures())
     return ExitCode.FAILED_ROWS if is_failed else ExitCode.DONE
+
+
+@contextmanager
+def _explained(runtime: Runtime) -> Iterator[None]:
+    """Adds a diagnosis to the error that ends a run; what makes one is loaded only then."""
+    try:
+        yield
+    except ConnectorError:
+        with import_module("connector.check").explaining(runtime):
+            raise
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -48,6 +48,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
     """
 
     model_config = ConfigDict(
+        defer_build=False,
         frozen=True,
         title="OpenAI-compatible endpoint",
         extra="ignore",

@@ -244,6 +244,17 @@ def serve_verb(
     return 0
 
 
+VERBS: Final = ("spec", "check", "discover", "read", "write")
+"""The verbs of all dialects, in the order in which a platform uses them; `Dialect.VERBS` are those of one."""
+
+FLAGS: Final = {
+    "about": "print what this plugin is and its settings, as JSON",
+    "test": "check the config and the connection",
+    "discover": "print the catalog: of a tap; a mapper has no streams of its own",
+}
+"""Singer's flags, which take the place of a verb, with their help."""
+
+
 def load(name: str) -> Dialect:
     """Imports a dialect by its name."""
     return cast("Dialect", import_module(f"{__name__}.{name}"))

@@ -27,20 +27,13 @@ from connector.protocols._singer_tap import discover, sync
 from connector.protocols._singer_target import store
 
 VERBS: Final = ()
-FLAGS: Final = {
-    "about": "print what this plugin is and its settings, as JSON",
-    "test": "check the config and the connection",
-    "discover": "print the catalog: of a tap; a mapper has no streams of its own",
-}
-"""The flags that take the place of a verb, with their help."""
-
 _DONE, _FAILED = 0, 1
 _TEXT: Final = rb'"((?:[^"\\]|\\.)*)"'
 _AIRBYTE_ALONE: Final = frozenset({"CATALOG", "CONNECTION_STATUS", "CONTROL", "LOG", "SPEC", "TRACE"})
 
 
 def serve(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) -> int:
-    """See `connector.protocols.Dialect.serve`; the verb is `map`, for what the program does, or one of `FLAGS`."""
+    """See `connector.protocols.Dialect.serve`; the verb is `map`, for what the program does, or a flag."""
     running = {"tap": sync, "target": store}.get(arguments.role or "", _map)
     verbs: Mapping[str, Callable[[Arguments, ConnectorAPI, MessageWriter], int]] = {
         "map": running,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Schema
 from connector.base.values import NullError, computable
 from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, apply_filter, depth
-from connector.templates.fast_fill import NEEDS_JINJA, compile_fill
+from connector.templates.fast_fill import NEEDS_JINJA, Fill, compile_fill
 from connector.templates.filters import IMAGE_ROOT
 from connector.templates.json_text import as_text, escape, example
 from connector.templates.metering import FUEL, MAX_FUEL
@@ -73,17 +73,29 @@ class Template:
         self._problems: list[Problem] = []
         structure, is_text = _parsed(source, path)
         self.structure = None if is_text else structure
+        self._is_text = is_text
+        self._fill: Fill | None = None
         try:
-            body = self._text_body(structure) if is_text else self._body(structure)
-            compiled = _compiled(self._environment, body, self._constants, is_text=is_text)
+            self._whole = _shallow(self._text_body(structure) if is_text else self._body(structure))
+            if not (is_text or self._problems):
+                self._fill = compile_fill(structure, path, self.strings, self._constants)
+            if self._fill is None:
+                _ = self.evaluate  # what it raises is found before any row
         except RecursionError:
             self._problems.append(Problem(path, TOO_DEEP))
         except (SyntaxError, TemplateSyntaxError) as error:  # by Python, on the code that Jinja2 made, or by Jinja2
             self._problems.append(Problem(path, f"is not a valid template: {error}"))
         if self._problems:
             raise ConfigError(self._problems)
-        self.evaluate: Callable[[Mapping[str, Any], Mapping[str, Any]], Any] = compiled
-        self._fill = None if is_text else compile_fill(structure, path, self.strings, self._constants)
+
+    @cached_property
+    def evaluate(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Any]:
+        """Renders by Jinja2. What is filled in directly is compiled for the first row that needs it, and mostly never.
+
+        Raises:
+            SyntaxError, TemplateSyntaxError: It is no template.
+        """
+        return _compiled(self._environment, self._whole, self._constants, is_text=self._is_text)
 
     @property
     def names(self) -> set[str]:
@@ -284,10 +296,17 @@ class _Context(Context):
         self.globals_keys = set()
 
 
-def _compiled(environment: Environment, body: list[nodes.Node], constants: dict[str, Any], *, is_text: bool) -> Any:
+def _shallow(body: list[nodes.Node]) -> nodes.Template:
+    """Returns the tree of a whole template. Raises `RecursionError` where it is nested too deeply."""
     tree = nodes.Template(body, lineno=1)
     if depth(tree) > MAX_DEPTH:
         raise RecursionError
+    return tree
+
+
+def _compiled(
+    environment: Environment, tree: nodes.Template, constants: dict[str, Any], *, is_text: bool
+) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Any]:
     tree.set_environment(environment)
     for node in tree.find_all(nodes.Node):
         node.lineno = node.lineno or 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from connector import endpoints
@@ -29,6 +29,8 @@ DEFAULT_URL: Final = f"https://api.openai.com/v1{endpoints.load(endpoints.DEFAUL
 
 class RequestOptions(BaseModel):
     """The options of a request and its reply."""
+
+    model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
 
     url: Url = Field(
         default=DEFAULT_URL,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from connector.base.cost import Prices
 from connector.config.options import SECRET, AuthOption, FilePath, HeadersOption, LedgerPlace, ProxyUrl, QueryOption
@@ -12,6 +12,8 @@ from connector.http.auth import SCHEMES
 
 class RunOptions(BaseModel):
     """The options of a run: limits, retries, money, the network and the ledger."""
+
+    model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
 
     concurrency: int = Field(default=8, ge=1, le=4096, title="Concurrency", description="The most calls in flight.")
     batch: BatchOption = Field(

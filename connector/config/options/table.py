@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from connector.base.records import OnBadInput
 from connector.config.options import Condition, InputOption, Names, OutputOption, StreamsOption
@@ -12,6 +12,8 @@ from connector.config.options import Condition, InputOption, Names, OutputOption
 
 class TableOptions(BaseModel):
     """The options of the tables on both sides."""
+
+    model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
 
     input: InputOption = Field(default=None, title="Input", description="Where `read` finds the records.")
     output: OutputOption = Field(
