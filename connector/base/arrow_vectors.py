@@ -10,15 +10,18 @@ from typing import Final
 import pyarrow as pa
 
 FLOATS: Final = pa.list_(pa.float32())
+_FLOAT: Final = 4  # bytes
 
 
 def arrow_list(vectors: Sequence[bytes | memoryview | array[float] | None]) -> pa.Array:
     """Returns vectors, which are given as the bytes of their numbers, as a column of lists of float32."""
-    sizes = [0 if vector is None else memoryview(vector).nbytes for vector in vectors]
-    ends = array("i", accumulate((size // 4 for size in sizes), initial=0))
-    numbers = pa.py_buffer(b"".join(vector for vector in vectors if vector is not None))
-    items = pa.Array.from_buffers(pa.float32(), ends[-1], [None, numbers])
-    mask = None
-    if None in vectors:
-        mask = pa.array([vector is not None for vector in vectors]).buffers()[1]
-    return pa.Array.from_buffers(FLOATS, len(vectors), [mask, pa.py_buffer(ends)], children=[items])
+    sizes = [None if vector is None else memoryview(vector).nbytes for vector in vectors]
+    return arrow_lists(b"".join(vector for vector in vectors if vector is not None), sizes)
+
+
+def arrow_lists(numbers: bytes | bytearray, sizes: Sequence[int | None]) -> pa.Array:
+    """Returns the bytes of numbers, of which each list has so many, as a column of lists of float32; `None` is null."""
+    ends = array("i", accumulate(((size or 0) // _FLOAT for size in sizes), initial=0))
+    items = pa.Array.from_buffers(pa.float32(), ends[-1], [None, pa.py_buffer(numbers)])
+    mask = pa.array([size is not None for size in sizes]).buffers()[1] if None in sizes else None
+    return pa.Array.from_buffers(FLOATS, len(sizes), [mask, pa.py_buffer(ends)], children=[items])

@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from array import array
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from connector.base.records import Record, Schema
 from connector.base.vectors import is_vector, single
 from connector.stores import files
 from connector.stores.columnar import writer
+from connector.stores.columnar.vectors import together
 from tests.stores.helpers import opened
 
 VECTOR: Final[Schema] = {"type": ["array", "null"], "items": {"type": "number", "format": "float"}}
@@ -100,6 +102,19 @@ def groups_of(directory: Path, rows: list[dict[str, Any] | None]) -> list[int]:
 def test_a_row_group_holds_many_batches_of_rows(tmp_path: Path) -> None:
     assert groups_of(tmp_path, [{"vector": array("f", [0.5]), "before": "a"}] * 3_000) == [3_000]
     assert groups_of(tmp_path, [{"vector": array("f", [0.5] * 1_536), "before": "a"}] * 3_072) == [1_536, 1_536]
+
+
+@given(lengths=st.lists(st.integers(0, 3)), data=st.data())
+def test_vectors_are_read_in_order_and_at_once_where_they_were_written_in_it(
+    lengths: list[int], data: st.DataObject
+) -> None:
+    starts = accumulate(lengths, initial=0)
+    written_at = [*zip(starts, lengths, strict=False), (-1, 0), (-1, 0)]  # of the last two rows, the vector is null
+    places = data.draw(st.permutations(written_at) | st.just(written_at))
+    read = list(together(places))
+    numbers = [number for start, length in read for number in range(start, start + length)]
+    assert numbers == [number for start, length in places for number in range(start, start + length)]
+    assert all(end != start for end, (start, _) in zip([sum(each) for each in read], read[1:], strict=False))
 
 
 @pytest.mark.parametrize("rows", [[], [None, None]])

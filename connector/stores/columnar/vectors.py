@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, repeat
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow import parquet
 
-from connector.base.arrow_vectors import FLOATS, arrow_list
+from connector.base.arrow_vectors import FLOATS, arrow_lists
 from connector.base.errors import ConfigError
 from connector.base.vectors import single
 from connector.stores.columnar.database import Database
@@ -82,15 +82,15 @@ class VectorColumns:
         def take(stream: pa.RecordBatchReader) -> None:
             types = [self._type(name, field.type, as_json) for name, field in zip(columns, stream.schema, strict=True)]
             schema = pa.schema(list(zip(columns, types, strict=True)))
-            vectors = {name: file.read() for name, file in self._files.items()}
+            places = {name: file.places() for name, file in self._files.items()}
             group: list[pa.RecordBatch] = []
             with self._writer(output, schema) as writer:
                 for batch in stream:
                     for start in range(0, batch.num_rows, _ROWS):
                         part = batch.slice(start, _ROWS)
                         arrays = [
-                            arrow_list(list(islice(vectors[name], part.num_rows)))
-                            if name in vectors
+                            self._files[name].read(list(islice(places[name], part.num_rows)))
+                            if name in places
                             else pa.ExtensionArray.from_storage(type_, column)
                             if isinstance(type_, pa.BaseExtensionType)
                             else column
@@ -136,8 +136,7 @@ class _VectorFile:
     """The vectors of one column, which are written in any order and read in the order of their rows."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("wb", buffering=BUFFER)
+        self._file = path.open("w+b", buffering=BUFFER)
         self._size = 0
         self._starts = array("q")  # 12 bytes a row, however long its vector is
         self._lengths = array("i")
@@ -159,20 +158,38 @@ class _VectorFile:
         self._size += size
         self.longest = max(self.longest, size)
 
-    def read(self) -> Iterator[bytes | None]:
-        """Yields the vectors of the rows that are not left out."""
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Yields where the vectors of the rows are that are not left out, and how long they are."""
         self._file.flush()
-        with self._path.open("rb") as file:
-            for start, length in zip(self._starts, self._lengths, strict=True):
-                if start == _NULL:
-                    yield None
-                elif start != _LEFT_OUT:
-                    yield os.pread(file.fileno(), length, start)
+        return (place for place in zip(self._starts, self._lengths, strict=True) if place[0] != _LEFT_OUT)
+
+    def read(self, places: Sequence[tuple[int, int]]) -> pa.Array:
+        """Returns the vectors at these places as a column. Those that were written together are read together."""
+        sizes = [None if start == _NULL else length for start, length in places]
+        numbers = bytearray(sum(length for _, length in places))
+        room = memoryview(numbers)
+        for start, length in together(places):
+            os.preadv(self._file.fileno(), [room[:length]], start)
+            room = room[length:]
+        return arrow_lists(numbers, sizes)
 
     def close(self) -> None:
         """Closes the file. Errors are ignored: the vectors are in another file by now, or not wanted any more."""
         with suppress(OSError):
             self._file.close()
+
+
+def together(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yields the places with those as one that follow each other, and without those that hold nothing."""
+    start = end = 0
+    for each, length in places:
+        if length and each != end:
+            if end > start:
+                yield start, end - start
+            start = end = each
+        end += length
+    if end > start:
+        yield start, end - start
 
 
 def _leaves(field: pa.Field, above: str = "") -> Iterator[str]:
