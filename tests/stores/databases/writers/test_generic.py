@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from connector.base.streams import Mode, Target
 from connector.stores import sql
 from connector.stores.databases import writers
 from connector.stores.databases.writers import generic
+from spec.generate import ROOT
 from tests.databases import Base, base
+from tests.environments import environment
+from tests.patience import PATIENCE
 from tests.stores.databases.writers.test_conformance import BIG, INTEGER, STRING, Place
 
 
@@ -77,9 +83,16 @@ def test_nothing_is_left_of_a_look_where_a_table_that_was_made_cannot_be_undone(
     assert place.rows("id", "text") == [(1, None), (2, "b")]
 
 
-def test_snowflake_is_written_to_as_its_tables_are_there() -> None:
-    fakesnow = pytest.importorskip("fakesnow", reason="fakesnow, a stand-in for Snowflake, is not installed")
-    with fakesnow.patch():
+SNOWFLAKE = (
+    *("fakesnow>=0.12,<0.13", "pytest>=8", "snowflake-connector-python>=3.18,<4"),
+    *tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["snowflake"],
+)
+"""A stand-in for Snowflake that runs in DuckDB, and Snowflake's own packages, which need older ones than others do."""
+
+
+def write_to_snowflake() -> None:
+    """In a process of its own, whose packages those are."""
+    with importlib.import_module("fakesnow").patch():
         place = Place(Base("snowflake", "snowflake://etl:x@account/db/s"), "REVIEWS")
         connect = importlib.import_module("snowflake.connector").connect
         with connect(user="etl", password="x", account="account", database="db", schema="s") as connection:
@@ -91,6 +104,16 @@ def test_snowflake_is_written_to_as_its_tables_are_there() -> None:
             place.table = table
             place.sync({"id": 1, "at": "2024-01-01"})
         assert place.rows() == [(1, "2024-01-01")] * 2
+
+
+def test_snowflake_is_written_to_as_its_tables_are_there(pytestconfig: pytest.Config) -> None:
+    python = environment(pytestconfig, "snowflake", *SNOWFLAKE) / "python"
+    program = f"from {__name__} import write_to_snowflake; write_to_snowflake()"
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [python, "-c", program], env=variables, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("mode", ["append", "append_dedup"])
