@@ -125,23 +125,18 @@ class Arguments(NamedTuple):
     role: str | None = None
 
 
-_SOURCE: Final = Problem("input", "is missing: say where the rows are")
-_DESTINATION: Final = Problem("output", "is missing: say where the rows go")
-_ENDS: Final = {"source": _SOURCE, "tap": _SOURCE, "destination": _DESTINATION, "target": _DESTINATION}
-
-
-def require_end(arguments: Arguments) -> None:
-    """Refuses a config that lacks what this part of a platform's is for: a source's input, a destination's output.
+def require_output(arguments: Arguments) -> None:
+    """Refuses a destination's config that has no output. A source may do without an input: it has the models then.
 
     Raises:
         ConfigError: It is missing, or the config cannot be read.
     """
-    problem, config = _ENDS.get(arguments.role or ""), arguments.config
-    if problem is None or config is None:
+    config = arguments.config
+    if config is None or arguments.role not in ("destination", "target"):
         return
     given = config if isinstance(config, Mapping) else read(Path(config))
-    if not given.get(problem.path):
-        raise ConfigError([problem])
+    if not given.get("output"):
+        raise ConfigError([Problem("output", "is missing: say where the rows go")])
 
 
 class MessageWriter(NamedTuple):

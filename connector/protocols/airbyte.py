@@ -15,7 +15,7 @@ from connector.protocols import (
     PlatformMessage,
     Verb,
     json_file,
-    require_end,
+    require_output,
     serve_verb,
 )
 from connector.protocols._airbyte_catalog import catalog_stream, selections, states
@@ -55,7 +55,7 @@ def _spec(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMes
 
 def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     try:
-        require_end(arguments)
+        require_output(arguments)
         diagnosis = connector.check(_config(arguments))
         ok, message = diagnosis.ok, diagnosis.message
     except ConnectorError as error:
