@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Final
 from urllib.parse import urlsplit
@@ -35,7 +36,8 @@ def advised(error: ConfigError) -> str:
 
 def _advised(problem: Problem) -> str:
     if problem.path == "url" and (quoted := _URL.search(problem.message)) and "is not an http" in problem.message:
-        return f"{problem}: did you mean {_meant(quoted[1])}?"
+        with suppress(ValueError):  # brackets that are around no IPv6 address
+            return f"{problem}: did you mean {_meant(quoted[1])}?"
     if _HAS_CHANGE.search(problem.message):
         return str(problem)
     if match := re.search(r"environment variable (\w+)", problem.message):

@@ -31,6 +31,7 @@ def fails(diagnosis: Any, step: str, *told: str) -> None:
     [
         ({"url": "htps://api.openai.com/v1"}, ["htps://", "did you mean https://api.openai.com/v1?"]),
         ({"url": "api.openai.com/v1"}, ["did you mean https://api.openai.com/v1?"]),
+        ({"url": "[[api.openai.com/v1"}, ["[[api.openai.com/v1"]),
         ({"url": "localhost:8000/v1"}, ["did you mean http://localhost:8000/v1?"]),
         ({"url": "http:/localhost:8000/v1"}, ["did you mean http://localhost:8000/v1?"]),
         ({"api_key": "${NO_SUCH_NAME}"}, ["NO_SUCH_NAME", "is not set", "export NO_SUCH_NAME="]),
