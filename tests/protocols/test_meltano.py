@@ -283,7 +283,7 @@ def test_a_mapper_that_is_killed_half_way_loses_nothing(tmp_path: Path, installe
     wrapper, pid = tmp_path / "mapper", tmp_path / "pid"
     wrapper.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec map-openai-compatible "$@"\n')
     wrapper.chmod(0o755)
-    with Endpoint(killing(pid, at=20), latency=0.005) as endpoint:
+    with Endpoint(killing(pid, at=20), latency=0.05) as endpoint:  # the first replies are stored long before
         project = Project(tmp_path, installed, endpoint)
         project.mapper["executable"] = str(wrapper)
         project.mapper["mappings"][0]["config"]["concurrency"] = 2

@@ -160,7 +160,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("folder.csv", "this is not a file"),
         ("gone.csv", "it cannot be read"),
         ("[ab].*", "files of several formats"),
-        ("s3://bucket/a.csv", "only files of this machine"),
+        ("s3://bucket/a.csv", "only files on this machine"),
         ("", "there is no such file"),
     ):
         monkeypatch.chdir(tmp_path)
