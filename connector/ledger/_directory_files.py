@@ -154,7 +154,7 @@ class Files:
             version = (file.schema_arrow.metadata or {}).get(b"openai_compatible_ledger", b"0")
             require_format(self.url, int(version), _VERSION)
             groups = range(file.num_row_groups)
-            return Keys(size, [b"".join(file.read_row_group(each, ["key"])["key"].to_pylist()) for each in groups])
+            return Keys(size, [b"".join(_group(file, each, ["key"])["key"].to_pylist()) for each in groups])
 
         return self._readable(name, read)
 
@@ -163,7 +163,7 @@ class Files:
 
         def read() -> list[list[tuple[bytes, int, int]]]:
             file = self._opened(name, size)
-            groups = (file.read_row_group(each, _HEADS).to_pydict() for each in range(file.num_row_groups))
+            groups = (_group(file, each, _HEADS).to_pydict() for each in range(file.num_row_groups))
             return [list(zip(*(group[name] for name in _HEADS), strict=True)) for group in groups]
 
         return self._readable(name, read)
@@ -172,7 +172,7 @@ class Files:
         """Returns the rows of a row group; `None` as `keys` does."""
 
         def read() -> list[Row]:
-            columns = self._opened(name, size).read_row_group(group).to_pydict()
+            columns = _group(self._opened(name, size), group).to_pydict()
             return list(zip(*columns.values(), strict=True))
 
         return self._readable(name, read)
@@ -242,3 +242,8 @@ class Files:
             else:
                 self._patience.answered()
                 return done
+
+
+def _group(file: pq.ParquetFile, number: int, columns: list[str] | None = None) -> pa.Table:
+    """Reads a row group in this thread: one of pyarrow's that lets go of Python's memory late aborts the program."""
+    return file.read_row_group(number, columns, use_threads=False)
