@@ -188,7 +188,10 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _parser(argv: Sequence[str]) -> Parser:
-    """Returns the parser for these arguments. It knows other commands only if the help lists them."""
+    """Returns the parser for these arguments: of the command that they name, or with the names of all of them.
+
+    Only for the help of all commands are all loaded.
+    """
     parser = Parser(
         PROGRAM,
         usage=f"{PROGRAM} COMMAND [options]",
@@ -197,12 +200,29 @@ def _parser(argv: Sequence[str]) -> Parser:
     )
     verbs = parser.add_subparsers(title="commands", dest="verb", metavar="COMMAND", prog=PROGRAM)
     platform = protocols.VERBS
-    words = [word for word in argv if not word.startswith("-")]
+    group = parser.add_argument_group(
+        _PLATFORMS,
+        f"{', '.join(platform)} speak a platform's protocol, one JSON message a line. Without a command, the program "
+        "is a Singer mapper: messages on stdin and stdout.",
+    )
+    _add_protocol(group, "airbyte")
+    group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
+    group.add_argument("--catalog", metavar="FILE", help="of a tap: the streams to read")
+    group.add_argument("--state", metavar="FILE", help="of a tap: where the last sync ended")
+    for name, about in protocols.FLAGS.items():
+        group.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
+    group.add_argument("--format", choices=["json"], default="json", help="the format of --about")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
+    parser.set_defaults(is_platform=True, sync_config=None)
+    parser.set_defaults(form=None, capabilities=False, fresh=False)
+    parser.set_defaults(url=None, model=None, api_key_command=None, whole=partial(_parser, ()))
     known = (*platform, *commands.COMMANDS)
-    chosen = next((word for word in words if word in known), words[0] if words else None)
-    named = known if chosen not in known else frozenset(words)
+    own = parser.before_command(argv)
+    chosen = next(iter(argv[len(own) :]), None)
+    is_listed = not argv or not {"-h", "--help"}.isdisjoint(own)
+    named = known if is_listed or chosen not in known else (chosen,)
     for name in filter(named.__contains__, commands.COMMANDS):
-        if chosen in (None, name):
+        if is_listed or name == chosen:
             module = commands.load(name)
             about, example = commands.help_of(module)
             module.arguments(verb := verbs.add_parser(name, help=about, description=about, example=example))
@@ -223,22 +243,6 @@ def _parser(argv: Sequence[str]) -> Parser:
             verb.set_defaults(is_platform=True)
             verb.add_argument("-c", "--config", metavar="FILE", default=argparse.SUPPRESS, help="the config, as JSON")
             _add_files(verb)
-    group = parser.add_argument_group(
-        _PLATFORMS,
-        f"{', '.join(platform)} speak a platform's protocol, one JSON message a line. Without a command, the program "
-        "is a Singer mapper: messages on stdin and stdout.",
-    )
-    _add_protocol(group, "airbyte")
-    group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
-    group.add_argument("--catalog", metavar="FILE", help="of a tap: the streams to read")
-    group.add_argument("--state", metavar="FILE", help="of a tap: where the last sync ended")
-    for name, about in protocols.FLAGS.items():
-        group.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
-    group.add_argument("--format", choices=["json"], default="json", help="the format of --about")
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="print the version")
-    parser.set_defaults(is_platform=True, sync_config=None)
-    parser.set_defaults(form=None, capabilities=False, fresh=False)
-    parser.set_defaults(url=None, model=None, api_key_command=None, whole=partial(_parser, ()))
     return parser
 
 

@@ -116,11 +116,21 @@ class Parser(argparse.ArgumentParser):
         told = printable(hanging(self._mask(message)))
         self.exit(2, f"{self.prog}: {told}\n{self.format_usage()}To see all options: {self.prog} --help\n")
 
+    def before_command(self, words: Sequence[str]) -> Sequence[str]:
+        """Returns the words before the first one that is neither an option nor the value of one: the command."""
+        is_value = False
+        for place, word in enumerate(words):
+            action = None if is_value else self._option_string_actions.get(word)
+            if not is_value and (word in ("-", "--") or not word.startswith("-")):
+                return words[:place]
+            is_value = action is not None and action.nargs is None
+        return words
+
     def _own(self, words: Sequence[str]) -> Sequence[str]:
         """Returns the words that are this parser's to judge: those before a command, and before `--`."""
-        commands = {name for action in self._actions if _is_commands(action) for name in action.choices or ()}
-        ends = (place for place, word in enumerate(words) if word == "--" or word in commands)
-        return words[: next(ends, len(words))]
+        if any(map(_is_commands, self._actions)):
+            return self.before_command(words)
+        return words[: words.index("--")] if "--" in words else words
 
     def _no_option(self, name: str) -> str:
         if name in _KEYS:

@@ -86,6 +86,9 @@ def test_no_option_of_a_command_goes_without_a_word(name: str) -> None:
         ("prewiev a.csv", 'did you mean "preview"?'),
         ("xyzzy", 'there is no command "xyzzy": choose one of enrich, preview, '),
         ("reviews.csv enrich", "the command comes first, such as enrich, and files follow it"),
+        ("enrcih a.csv --table models -o b.csv", 'there is no command "enrcih": did you mean "enrich"?'),
+        ("chekc --config report", 'there is no command "chekc": did you mean "check"?'),
+        ("--config report chekc", 'there is no command "chekc": did you mean "check"?'),
         ("ledger stat x", 'there is no command "stat": did you mean "stats"?'),
         ("ledger", "ledger: name what to do: stats, prune, export\n"),
         ("batch", "batch: name what to do: list, show, cancel, forget, fetch\n"),
@@ -115,7 +118,8 @@ def test_a_slip_is_told_with_what_was_meant(line: str, answer: str, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("line", "same"), [("help", "--help"), ("help enrich", "enrich --help"), ("version", "--version")]
+    ("line", "same"),
+    [("help", "--help"), ("help enrich", "enrich --help"), ("version", "--version"), ("--help enrich", "--help")],
 )
 def test_help_and_version_are_words_as_well(line: str, same: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(line, capsys) == told(same, capsys)
