@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -129,7 +129,7 @@ class Server:
             writer.flush()
             line = reader.readline(_MOST_BYTES)
             connection.settimeout(self._patience)
-            code = self._answer(line, MessageWriter(writer.write, writer.flush))
+            code = self._answer(line, MessageWriter(_once(connection, writer.write), _once(connection, writer.flush)))
             writer.write(orjson.dumps({"type": "exit", "code": code}, option=orjson.OPT_APPEND_NEWLINE))
 
     def _answer(self, line: bytes, output: MessageWriter) -> int:
@@ -149,6 +149,19 @@ class Server:
             raise
         except Exception:  # noqa: BLE001 - the dialect has told it, and other calls go on
             return ExitCode.UNFORESEEN
+
+
+def _once(connection: socket.socket, act: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns what writes to a caller, and after one that takes nothing hangs up: what comes next waits no more."""
+
+    def acting(*data: bytes) -> Any:
+        try:
+            return act(*data)
+        except TimeoutError:
+            connection.shutdown(socket.SHUT_RDWR)
+            raise
+
+    return acting
 
 
 class _Resident(Connector):

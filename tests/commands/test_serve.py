@@ -22,7 +22,7 @@ from connector.base.errors import Interrupted
 from connector.base.stop import Stop
 from connector.commands import ExitCode, serve
 from connector.commands.serve import Server
-from connector.protocols import LogHandler
+from connector.protocols import Arguments, LogHandler, MessageWriter
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
 from tests.faults import said
 from tests.patience import PATIENCE
@@ -177,6 +177,28 @@ def test_who_does_not_take_an_answer_holds_up_neither_others_nor_the_end() -> No
             assert not thread.is_alive()
             with client.makefile("rb") as reader:
                 assert not reader.read().endswith(b'"code":0}\n')
+
+
+def test_a_caller_that_takes_nothing_is_waited_for_once() -> None:
+    raised: list[type[OSError]] = []
+
+    class Endless:
+        VERBS: tuple[str, ...] = ("spec",)
+
+        def serve(self, _arguments: Arguments, _connector: object, output: MessageWriter) -> int:
+            for _ in range(2):
+                try:
+                    while True:
+                        output.write(bytes(2**16))
+                except OSError as error:
+                    raised.append(type(error))
+            return 0
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(b'{"verb": "spec"}\n')
+        Server(Endless(), Stop(), patience=0.05)._serve(ours)  # noqa: SLF001 - one connection, without a socket's file
+    assert raised == [TimeoutError, BrokenPipeError]
 
 
 def test_an_unused_process_ends_and_takes_its_socket_along(tmp_path: Path) -> None:
