@@ -71,6 +71,13 @@ def _no_settings_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
+@pytest.fixture(autouse=True)
+def _no_servers_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A diagnosis looks at the usual ports of this machine, where servers of a developer's own may listen."""
+    for name in ("_LOCAL_PORTS", "_WEB"):
+        monkeypatch.setattr(f"connector.check._reach.{name}", ())
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     with Endpoint() as endpoint:

@@ -20,6 +20,7 @@ from connector.run.runtime import is_loopback
 
 _TRY_SECONDS: Final = 1.0  # seconds for each further address
 _LOCAL_PORTS: Final = (8000, 8080, 11434, 1234, 4000)  # vLLM, llama.cpp, Ollama, LM Studio, LiteLLM
+_WEB: Final = ("https", "http")  # each at its own port
 _SHOWN: Final = 3  # models
 _PORTS: Final = {"http": 80, "https": 443}
 # OpenSSL's verification errors (X509_V_ERR_…), as in `SSLCertVerificationError.verify_code`
@@ -106,7 +107,7 @@ def _others(parts: SplitResult) -> Iterator[str]:
     other = "http" if parts.scheme == "https" else "https"
     yield parts._replace(scheme=other).geturl()
     if parts.port:
-        for scheme in ("https", "http"):
+        for scheme in _WEB:
             yield parts._replace(scheme=scheme, netloc=f"{host}").geturl()
     for port in _LOCAL_PORTS if is_loopback(parts.hostname or "") else ():
         if port != parts.port:
