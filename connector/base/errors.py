@@ -12,6 +12,7 @@
     │   ├── BudgetError              `max_cost_usd` or `max_total_tokens` is reached
     │   ├── DatabaseUnavailableError a database does not answer, or no longer, however often it is tried
     │   └── StorageError             the ledger or the output cannot be written
+    │       └── LedgerUnavailableError   a ledger's database or bucket does not answer, or no longer
     ├── RetryableError           try again, after `wait` seconds where the endpoint said so
     │   ├── RateLimitError           429
     │   ├── ServerError              408, 409, 425, 5xx, an error frame inside a 200
@@ -115,6 +116,10 @@ class BudgetError(FatalError):
 
 class StorageError(FatalError):
     """The ledger or the output cannot be written, so paying has to stop."""
+
+
+class LedgerUnavailableError(StorageError):
+    """The ledger's database or bucket does not answer, or no longer; that passes, so the same run can go on later."""
 
 
 class DatabaseUnavailableError(FatalError):

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from connector.base.errors import StorageError
+from connector.base.errors import LedgerUnavailableError, StorageError
 from connector.base.user_cache import make_private_directory
 from connector.ledger import Url, require_format
 from connector.ledger._directory_system import System
@@ -233,11 +233,13 @@ class Files:
                 done = act()
             except (OSError, pa.ArrowException) as error:
                 said = self._system.said(error)
-                if self._patience.is_over() or self._system.is_final(error):
+                is_final = self._system.is_final(error)
+                if is_final or self._patience.is_over():
                     self._patience.give_up()
                     advice = self._system.advice(what)
                     told = f"the ledger {self.url} cannot be {what} ({said}): {advice}, then run the same command again"
-                    raise StorageError(told, detail=self._system.detail(error)) from None
+                    kind = StorageError if is_final else LedgerUnavailableError
+                    raise kind(told, detail=self._system.detail(error)) from None
                 self._patience.wait(said)
             else:
                 self._patience.answered()

@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from connector.base.errors import ConfigError, StorageError
+from connector.base.errors import ConfigError, LedgerUnavailableError, StorageError
 from connector.base.masking import Masker
 from connector.ledger import Url, require_format
 
@@ -159,7 +159,8 @@ class Database:
         else:
             done = f"the ledger {self.url} cannot be {what} ({self.said(error)})"
             advice = _ADVICE.get(error.sqlstate or "", "see that the URL, the user and its rights are right")
-        return StorageError(f"{done}: {advice}, then run the same command again", detail=self._mask(repr(error)))
+        kind = LedgerUnavailableError if is_lost(error) else StorageError
+        return kind(f"{done}: {advice}, then run the same command again", detail=self._mask(repr(error)))
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from connector.base.errors import (
     ConnectorError,
     DatabaseUnavailableError,
     FatalError,
+    LedgerUnavailableError,
     OutageError,
     RateLimitError,
     RecordError,
@@ -92,7 +93,7 @@ def _failure_type(error: ConnectorError) -> str:
     match error:
         case OutageError(http_status=int(code)) if code in _REFUSALS:
             return "config_error"
-        case OutageError() | RetryableError() | DatabaseUnavailableError():
+        case OutageError() | RetryableError() | DatabaseUnavailableError() | LedgerUnavailableError():
             return "transient_error"
         case ConfigError() | FatalError() | RecordError() if not isinstance(error, StorageError):
             return "config_error"

@@ -17,14 +17,15 @@ from uuid import uuid4
 from pyspark import SparkFiles, TaskContext
 
 from connector.base import errors
-from connector.base.errors import ConfigError, ConnectorError, FatalError
+from connector.base.errors import ConfigError, ConnectorError, FatalError, LedgerUnavailableError
 
 
 class Enriched:
     """What Spark calls with the record batches of a partition. It pickles.
 
     A fatal error, or a config that cannot work there, ends its stage: what is left of it on this executor fails with
-    the same words, and without a call, so that Spark's repeated attempts cost nothing.
+    the same words, and without a call, so that Spark's repeated attempts cost nothing. A ledger that does not
+    answer ends none, since that passes: a repeated attempt opens it before any call.
 
     Args:
         work: Makes the batches that come out of those that go in.
@@ -45,10 +46,9 @@ class Enriched:
             raise ended
         try:
             yield from pickle.loads(self._work)(batches)  # noqa: S301 - it was pickled here, on the driver
-        except (ConfigError, FatalError) as error:
-            _tell(end, error)
-            raise error.with_traceback(None) from None
         except ConnectorError as error:
+            if isinstance(error, ConfigError | FatalError) and not isinstance(error, LedgerUnavailableError):
+                _tell(end, error)
             raise error.with_traceback(None) from None
 
 

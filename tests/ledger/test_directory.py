@@ -18,7 +18,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from connector import ledger as ledgers
-from connector.base.errors import ConfigError, StorageError
+from connector.base.errors import ConfigError, LedgerUnavailableError, StorageError
 from connector.base.records import Reply
 from connector.ledger import Url, keys_of
 from connector.ledger._directory_files import SUFFIX, Files
@@ -283,7 +283,7 @@ def test_a_bucket_that_has_never_answered_is_given_up_within_seconds_and_one_tha
         port = unused.getsockname()[1]
     place = f"scheme=http&endpoint_override=127.0.0.1%3A{port}&retry_limit_seconds=1"
     files = Files(Url(f"gs://anonymous@bucket/folder?{place}"), told.append, now=lambda: now, sleep=sleep)
-    with pytest.raises(StorageError, match=r"cannot be read .* then run the same command again"):
+    with pytest.raises(LedgerUnavailableError, match=r"cannot be read .* then run the same command again"):
         files.names()
     assert (len(told), now) == (3, sum(waited) + 12)
     told.clear()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from connector import ledger as ledgers
-from connector.base.errors import ConfigError, StorageError
+from connector.base.errors import ConfigError, LedgerUnavailableError, StorageError
 from connector.base.records import Reply, Status
 from connector.config.config import Config
 from connector.ledger import Ledger, Url
@@ -242,7 +242,7 @@ def test_a_database_that_stays_away_ends_the_run_with_what_to_do(database: Base)
     name = database.url.rpartition("/")[2]
     server = Base("postgresql", database.url.rpartition("/")[0] + "/postgres")
     server.run(f"DROP DATABASE {name} WITH (FORCE)")
-    with pytest.raises(StorageError, match=r"has not answered for 300 s .*same command again"):
+    with pytest.raises(LedgerUnavailableError, match=r"has not answered for 300 s .*same command again"):
         ledger.put([(KEYS[0], REPLY)])
     assert 300 < now < 310
     with pytest.raises(StorageError):

@@ -13,7 +13,15 @@ from airbyte_protocol.models import (  # type: ignore[import-untyped]  # it has 
     ConfiguredAirbyteCatalog,
 )
 
-from connector.base.errors import BudgetError, ConfigError, ConnectorError, OutageError, RateLimitError, StorageError
+from connector.base.errors import (
+    BudgetError,
+    ConfigError,
+    ConnectorError,
+    LedgerUnavailableError,
+    OutageError,
+    RateLimitError,
+    StorageError,
+)
 from connector.base.records import IDLE
 from connector.base.streams import Selection
 from connector.protocols import Arguments, MessageWriter, airbyte
@@ -183,6 +191,7 @@ class Failing:
         (OutageError("all fail", http_status=429), "transient_error", True),
         (OutageError("all fail", http_status=503), "transient_error", False),
         (OutageError("all fail"), "transient_error", False),
+        (LedgerUnavailableError("the ledger has not answered"), "transient_error", False),
         (OutageError("all are refused", http_status=400), "config_error", False),
         (BudgetError("spent"), "config_error", False),
         (StorageError("full"), "system_error", False),

@@ -9,16 +9,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 import pyarrow as pa
 import pytest
+from pyspark import SparkFiles, TaskContext
 from pyspark.sql.types import StringType, StructField, StructType
 
-from connector import ConfigError, Connector
+from connector import AuthenticationError, ConfigError, Connector, ConnectorError
+from connector.base.errors import LedgerUnavailableError
 from connector.tables import spark
+from connector.tables._spark_stage import Enriched
 from tests.databases import base
 from tests.endpoint import Action, Call, Endpoint, act, answer_to, good
 from tests.faults import Step, play, render
@@ -148,6 +152,36 @@ def test_a_refused_key_ends_the_job_with_its_sentence(
     assert "MapInArrow Enriched" in shown
     told = "".join(path.read_text() for path in cluster.events.rglob("*events*") if path.is_file())
     assert KEY not in f"{shown}{told}"
+
+
+BEGUN: Final[list[str]] = []
+
+
+def failing(error: ConnectorError, _batches: Iterator[Any]) -> Iterator[Any]:
+    """Work of a partition that begins, and fails."""
+    BEGUN.append(type(error).__name__)
+    yield from ()
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "begun"), [(AuthenticationError("no"), 1), (ConfigError("no"), 1), (LedgerUnavailableError("later"), 2)]
+)
+def test_what_cannot_work_ends_the_stage_and_what_passes_is_tried_again(
+    error: ConnectorError, begun: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a worker of Spark's, which has set these."""
+    task = TaskContext()
+    monkeypatch.setattr(task, "_stageId", 7)
+    monkeypatch.setattr(TaskContext, "_taskContext", task)
+    monkeypatch.setattr(SparkFiles, "_is_running_on_worker", True)
+    monkeypatch.setattr(SparkFiles, "_root_directory", str(tmp_path))
+    BEGUN.clear()
+    work = Enriched(partial(failing, error))
+    for _ in range(2):
+        with pytest.raises(type(error), match=error.message):
+            list(work(iter([])))
+    assert [type(error).__name__] * begun == BEGUN
 
 
 def test_an_attempt_imports_nothing_slow_before_it_knows_that_its_stage_goes_on(endpoint: Endpoint) -> None:
