@@ -125,18 +125,19 @@ class Arguments(NamedTuple):
     role: str | None = None
 
 
-def require_output(arguments: Arguments) -> None:
-    """Refuses a destination's config that has no output. A source may do without an input: it has the models then.
+def with_output(config: str | Mapping[str, Any], role: str | None) -> str | Mapping[str, Any]:
+    """Returns a config; that of a destination as it is read, since a pipe can be read only once.
 
     Raises:
-        ConfigError: It is missing, or the config cannot be read.
+        ConfigError: A destination's has no output, or cannot be read. A source may do without an input: it has the
+            models then.
     """
-    config = arguments.config
-    if config is None or arguments.role not in ("destination", "target"):
-        return
+    if role not in ("destination", "target"):
+        return config
     given = config if isinstance(config, Mapping) else read(Path(config))
     if not given.get("output"):
         raise ConfigError([Problem("output", "is missing: say where the rows go")])
+    return given
 
 
 class MessageWriter(NamedTuple):

@@ -15,8 +15,8 @@ from connector.protocols import (
     PlatformMessage,
     Verb,
     json_file,
-    require_output,
     serve_verb,
+    with_output,
 )
 from connector.protocols._airbyte_catalog import catalog_stream, selections, states
 from connector.protocols._airbyte_destination import write
@@ -55,8 +55,7 @@ def _spec(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMes
 
 def _check(arguments: Arguments, connector: ConnectorAPI) -> Iterator[PlatformMessage]:
     try:
-        require_output(arguments)
-        diagnosis = connector.check(_config(arguments))
+        diagnosis = connector.check(with_output(_config(arguments), arguments.role))
         ok, message = diagnosis.ok, diagnosis.message
     except ConnectorError as error:
         ok, message = False, error.message

@@ -20,7 +20,7 @@ from connector.base.lines import lines
 from connector.base.records import Idle
 from connector.base.terminal import hanging, write
 from connector.base.version import __version__
-from connector.protocols import Arguments, ConnectorAPI, MessageWriter, require_output
+from connector.protocols import Arguments, ConnectorAPI, MessageWriter, with_output
 from connector.protocols._inline_mapper import InlineMapper, MessageFormat, Object, OpenStream
 from connector.protocols._singer_plugins import PLUGINS, config_of, settings
 from connector.protocols._singer_tap import discover, sync
@@ -80,7 +80,7 @@ def _about(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter)
 def _test(arguments: Arguments, connector: ConnectorAPI, _output: MessageWriter) -> int:
     config = config_of(arguments, connector)
     try:
-        require_output(arguments)
+        with_output(config, arguments.role)
     except ConfigError as error:
         write(sys.stderr, f"failed: {hanging(error.message)}\n")
         return _FAILED

@@ -1,8 +1,8 @@
 """Tables that Python code hands over and gets back enriched. One module is one format: dicts, Arrow, Spark.
 
 Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow, and `spark`,
-which needs pyspark, only for its data frames. The libraries
-of what is asked for besides (`_into`: a data frame, `progress`: a bar) are imported where it is asked for.
+which needs pyspark, only for its data frames. The libraries of what is asked for besides (`_into`: a data frame,
+`progress`: a bar) are imported where it is asked for.
 
 Files and databases belong in `stores`, not here.
 """

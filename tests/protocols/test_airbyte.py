@@ -174,6 +174,14 @@ def test_without_input_and_output_only_a_source_can_do_something(project: Projec
     assert (verdict == "SUCCEEDED") != ("output: is missing: say where the rows go" in status.get("message", ""))
 
 
+@pytest.mark.parametrize("role", ["source", "destination"])
+def test_a_config_may_come_through_a_pipe(project: Project, role: str) -> None:
+    config = json.dumps({**project.config, "output": {"type": "files", "path": str(project.path / "{stream}.jsonl")}})
+    command = [str(program(role)), "check", "--config", "/dev/stdin"]
+    done = subprocess.run(command, input=config, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["connectionStatus"]["status"] == "SUCCEEDED", done.stdout
+
+
 def test_check_tells_a_ledger_that_read_could_not_open(project: Project, endpoint: Endpoint) -> None:
     for cache in (project.table / "x.ledger", Path("/proc/nowhere/x.ledger")):
         code, (message, *_), _ = project.verb("check", cache=str(cache))
