@@ -29,8 +29,8 @@ from connector.tables._spark_stage import Enriched
 from connector.tables.arrow import ArrowTable, of_batches
 
 _LOG: Final = logging.getLogger(__name__)
-_ROWS: Final = 1_000  # of a batch
-_BEFORE: Final = 100  # rows before a batch, for each of its own: the first 200 come out one by one
+_ROWS: Final = 1_000  # of a batch, at most
+_PART: Final = 100  # a batch is a hundredth of the rows before it, at least one: so the first 200 come one by one
 _PAUSE: Final = 0.01  # seconds without a batch that count as a pause
 _SHARED: Final = 'set cache to "postgresql://…", or to a folder that all of them see, such as "s3://bucket/folder/"'
 _NONE: Final = (
@@ -136,7 +136,7 @@ def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatc
             continue
         start = 0
         while start < batch.num_rows:
-            part = batch.slice(start, min(_ROWS, max(1, total // _BEFORE)))
+            part = batch.slice(start, min(_ROWS, max(1, total // _PART)))
             yield part
             start += part.num_rows
             total += part.num_rows
