@@ -53,8 +53,8 @@ def add_output(parser: Parser, output: argparse.Action) -> None:
     group.add_argument(
         "--mode",
         choices=tuple(_MODES),
-        help="what becomes of the rows of --table-out: others come behind them, take their place, or replace those of "
-        "the same primary key (default: append)",
+        help="append: add to the rows of --table-out; overwrite: replace all of them; upsert: replace those with the "
+        "same primary key, and add the others (default: append)",
     )
     group.add_argument(
         "--primary-key",

@@ -49,7 +49,7 @@ def arguments(parser: Parser) -> None:
     ways.add_argument(
         "--sample",
         choices=("random", "head"),
-        help="which ones: any of the table, or the first (default: random; head for a stream, which may not end)",
+        help="which rows: random ones, or the first (default: random; for a stream, which may not end, head)",
     )
     ways.add_argument("--seed", type=count, default=0, metavar="N", help="another number gives other rows (default: 0)")
     ways.add_argument("--full", action="store_true", help="show all of each request and reply, however long it is")
