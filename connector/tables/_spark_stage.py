@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pyspark import SparkFiles, TaskContext
+import pyspark
 
 from connector.base import errors
 from connector.base.errors import ConfigError, ConnectorError, FatalError, LedgerUnavailableError
@@ -54,9 +54,9 @@ class Enriched:
 
 def _end_of_stage(name: str) -> Path | None:
     """Returns the file that says why a stage has ended on this executor; `None` where there is no place for it."""
-    task = TaskContext.get()
-    with suppress(Exception):  # a sandbox of somebody's, without Spark's folders
-        folder = Path(SparkFiles.getRootDirectory())
+    task = pyspark.TaskContext.get()
+    with suppress(Exception):  # a sandbox of somebody's, without Spark's folders; pyspark-client has no `SparkFiles`
+        folder = Path(pyspark.SparkFiles.getRootDirectory())
         if task is not None and folder.is_dir():
             return folder / f"ended-{name}-{task.stageId()}"
     return None

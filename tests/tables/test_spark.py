@@ -195,6 +195,25 @@ def test_an_attempt_imports_nothing_slow_before_it_knows_that_its_stage_goes_on(
     assert not modules & {"pyarrow", "pandas", "pydantic", "jinja2", "connector.tables.spark", "connector.run.pipeline"}
 
 
+def test_a_driver_may_have_the_client_of_spark_connect_alone() -> None:
+    """The package pyspark-client has no `pyspark.core`, and so no `SparkFiles`."""
+    script = """
+import sys
+sys.modules["pyspark.core"] = None
+import pyspark
+from connector import Connector
+from pyspark.sql.types import StringType, StructField, StructType
+assert not hasattr(pyspark, "SparkFiles")
+class Frame:
+    schema = StructType([StructField("text", StringType())])
+    def mapInArrow(self, func, schema):
+        return type(func).__name__
+print(Connector({"url": "http://host/v1", "model": "m", "prompt": "{{ text }}"}).enrich(Frame()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "Enriched\n"
+
+
 def test_limit_pays_for_few_rows(cluster: Cluster) -> None:
     """It has its rows although from the 200th on no row is answered."""
     with Endpoint(lambda call: act(call, "hang") if int(call.prompt.split()[1]) >= 200 else None) as endpoint:
