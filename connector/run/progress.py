@@ -63,7 +63,7 @@ class Progress:
             if why != told or now - last > _LONG_AGO:
                 since, told = now, why
                 if self._line is None and not self._is_quiet:
-                    write(sys.stderr, f"{why}\n")
+                    write_lines(sys.stderr, [why])
             last = now
             self._tell(lambda: [Part(why), Part(f"{duration(now - since)} so far", 1)])
 
