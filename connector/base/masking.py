@@ -32,6 +32,7 @@ _SECRET_HEADER: Final = re.compile(
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
 _LOGIN: Final = re.compile(r"[^\s:@]*:.*@[^\s@]*", re.DOTALL)
 _BLANK_HOST: Final = re.compile(r"@[^@/?#]*\s")  # no host has a blank: the password goes on behind the @
+_USER: Final = re.compile(r"//[^:@/?#]*")
 _LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
 _PASSWORD: Final = re.compile(r"""(?:pass(?:word|wd)?|pwd)=(?:'([^']*)|"([^"]*)|([^\s'"]\S*))""", re.IGNORECASE)
 _VALUE_ENDS: Final = re.compile(r"""[&;'"]""")
@@ -118,7 +119,7 @@ def passwords_in(words: Iterable[str]) -> Iterator[str]:
         if _LOGIN.fullmatch(text):
             _, *logins = text.rpartition("@")[0].split(":")
             is_database = scheme and "://" in scheme[0] and not scheme[0].lower().startswith("http")
-            is_user = is_database and len(logins) == 1
+            is_user = is_database and _USER.fullmatch(unquote(":".join(logins)))
             for start in range(0 if is_user else min(len(logins), _COLONS)):
                 login = ":".join(logins[start:])
                 yield from (login, unquote(login), *_LOGIN_ENDS.split(login))

@@ -145,6 +145,8 @@ def test_the_user_of_a_database_is_no_password_and_that_of_a_web_server_may_be_a
     assert not any(passwords_in(["postgresql://postgres@host/postgres"]))
     assert "fiRstPart9" in passwords_in(["https://fiRstPart9@host/v1"])
     assert "fiRstPart9" in passwords_in(["postgresql:fiRstPart9@host/shop"])
+    for url in ("mysql://root@fiRstPart9@host/shop", "mysql://root%3AfiRstPart9@host/shop"):
+        assert "fiRstPart9" not in Masker(passwords_in([url]))(url)
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:fiRstPart9@secondPart7 z", "postgresql://u:fiRstPart9@ secondPart7"])
