@@ -39,10 +39,11 @@ class Patience:
 
     def is_over(self) -> bool:
         """Returns whether what has just failed has had its time."""
-        now = self._now()
-        if self._since is None:
-            self._since, self._tries = now, 0
-        return now - self._since >= self.seconds
+        now, since = self._now(), self._since  # which another thread may take back meanwhile
+        if since is None:
+            since = self._since = now
+            self._tries = 0
+        return now - since >= self.seconds
 
     def wait(self, said: str) -> None:
         """Waits before another try, and tells what the failed one said."""
