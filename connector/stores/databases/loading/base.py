@@ -122,12 +122,14 @@ class Writer(ABC):
         has_nul: Whether texts may hold the character NUL.
         YEARS: Those of its dates and timestamps, if not only 1 to 9999: then they can be infinite, too. `None`
             where the database itself refuses all others.
+        IN_TRANSACTIONS: What makes a new table one that transactions are about, as SQL.
     """
 
     RULES: ClassVar[Rules] = Rules()
     DRIVERS: ClassVar[Sequence[str]] = ()
     has_nul: ClassVar[bool] = True
     YEARS: ClassVar[range | None] = range(0)
+    IN_TRANSACTIONS: ClassVar[str] = ""
 
     def __init__(self, connection: sa.Connection, name: str) -> None:
         self.connection = connection
@@ -162,11 +164,12 @@ class Writer(ABC):
         """Returns what writes to that table, over the same connection."""
         return type(self)(self.connection, f"{self.schema}.{shortened(self.name + ending, self.RULES)}")
 
-    def try_create(self, statement: str) -> bool:
-        """Makes a table that is wanted, but not needed; returns whether it is there."""
+    def try_run(self, *statements: str) -> bool:
+        """Runs what is wanted, but not needed, all or nothing; returns whether it was done."""
         try:
             with self.connection.begin_nested():
-                self.run(statement)
+                for statement in statements:
+                    self.run(statement)
         except SQLAlchemyError:
             return False
         return True
@@ -211,6 +214,10 @@ class Writer(ABC):
     @abstractmethod
     def table(self) -> Table | None:
         """Returns the table as it is now; `None` if there is none."""
+
+    def has_rows(self) -> bool:
+        """Returns whether the table is there, and has any row."""
+        return self.table() is not None and bool(self.run(f"SELECT 1 FROM {self.place} LIMIT 1"))
 
     @abstractmethod
     def native(self, kind: Kind) -> str:

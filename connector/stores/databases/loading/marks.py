@@ -2,7 +2,8 @@
 
 An append cannot be told from one that is to add the same rows once more. So it leaves a mark in a table beside, in the
 same transaction: a hash of what was asked and of the rows as they came. The run takes the mark away when all of it is
-done; one that was killed before that finds it when it is started again, and adds nothing.
+done; one that was killed before that finds it when it is started again, and adds nothing. A mark says nothing of rows
+that were removed since: it counts for no empty table, and an overwrite takes all of them away.
 """
 
 from __future__ import annotations
@@ -27,30 +28,36 @@ class Marks:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self.place = writer.table_beside(_ENDING)
-        """The table that holds them, as SQL."""
+        self._place = place = writer.table_beside(_ENDING)
+        self._uses = (f"INSERT INTO {place} SELECT id FROM {place} WHERE 1 = 0", f"DELETE FROM {place} WHERE 1 = 0")
+        """What needs every right to them: another user may have made their table, and a commit must not fail of it."""
 
     def are_there(self) -> bool:
-        """Returns whether any append may have left one."""
-        return self._writer.beside(_ENDING).table() is not None
+        """Returns whether any append may have left one that this user may see."""
+        return self._writer.beside(_ENDING).table() is not None and self._writer.try_run(*self._uses)
 
     def make(self) -> bool:
-        """Makes the table for them; returns whether there is one, for which the right to it is needed."""
-        return self._writer.try_create(f"CREATE TABLE IF NOT EXISTS {self.place} (id CHAR(32))")
+        """Makes the table for them; returns whether there is one that this user may use."""
+        create = f"CREATE TABLE IF NOT EXISTS {self._place} (id CHAR(32)){self._writer.IN_TRANSACTIONS}"
+        return self._writer.try_run(create, *self._uses)
 
     def has(self, mark: str) -> bool:
         """Returns whether this one was left."""
-        return self.are_there() and bool(self._writer.run(f"SELECT 1 FROM {self.place} WHERE id = '{mark}'"))
+        return self.are_there() and bool(self._writer.run(f"SELECT 1 FROM {self._place} WHERE id = '{mark}'"))
 
     def leave(self, mark: str) -> None:
         """Leaves one."""
-        self._writer.run(f"INSERT INTO {self.place} VALUES ('{mark}')")
+        self._writer.run(f"INSERT INTO {self._place} VALUES ('{mark}')")
 
     def remove(self, mark: str) -> None:
         """Takes one away, and with the last one their table."""
-        self._writer.run(f"DELETE FROM {self.place} WHERE id = '{mark}'")
-        if not self._writer.run(f"SELECT 1 FROM {self.place}"):
-            self._writer.run(f"DROP TABLE {self.place}")
+        self._writer.run(f"DELETE FROM {self._place} WHERE id = '{mark}'")
+        if not self._writer.run(f"SELECT 1 FROM {self._place}"):
+            self.remove_all()
+
+    def remove_all(self) -> None:
+        """Takes all away, with their table, where this user may."""
+        self._writer.try_run(f"DROP TABLE IF EXISTS {self._place}")
 
 
 class Fingerprint:

@@ -177,10 +177,13 @@ class Appender:
             return False
         seen = self._fingerprint()
         deque(seen.of(self._waiting.blocks()), maxlen=0)
-        was_done = marks.has(seen.mark())
+        was_done = marks.has(seen.mark()) and writer.has_rows()
         if was_done:
             self._mark = seen.mark()
-            _LOG.warning("%s: the rows are there already: an earlier run was killed behind its commit", self._name)
+            _LOG.warning(
+                "%s: the rows are there already: an earlier run was killed behind its commit; to add them once more, "
+                "run it again", self._name,
+            )  # fmt: skip
         return was_done
 
     @property
@@ -206,7 +209,10 @@ class Appender:
         refused = self._refused
         loader = _Loader(writer, layout, plan, refused)
 
-        is_marked = self._is_marking and Marks(writer).make()
+        marks = Marks(writer)
+        is_marked = self._is_marking and marks.make()
+        if self._target.mode == "overwrite":
+            marks.remove_all()
         seen = self._fingerprint()
 
         def batches() -> Iterator[Batch]:
@@ -219,7 +225,7 @@ class Appender:
         writer.load(plan, batches, loader.refuse)
         if is_marked:
             self._mark = seen.mark()
-            Marks(writer).leave(self._mark)
+            marks.leave(self._mark)
 
     def _learn(self, block: Block) -> None:
         """Learns from rows on their way into the file, for the table as it is when the first of them come."""

@@ -90,9 +90,10 @@ class Writer(base.Writer):
         self.run("SET TimeZone = 'UTC'")
         return True
 
-    def try_create(self, statement: str) -> bool:
-        """See `base.Writer.try_create`. Whoever has the file has every right to it, and there are no savepoints."""
-        self.run(statement)
+    def try_run(self, *statements: str) -> bool:
+        """See `base.Writer.try_run`. Whoever has the file has every right to it, and there are no savepoints."""
+        for statement in statements:
+            self.run(statement)
         return True
 
     @property

@@ -81,8 +81,8 @@ class Writer(base.Writer):
                 return kind
         return kind if kind.name in _TYPES else kinds.TEXT
 
-    def try_create(self, statement: str) -> bool:  # noqa: ARG002 - the contract's
-        """Makes none: where making a table ends the transaction, what was written so far would be seen."""
+    def try_run(self, *statements: str) -> bool:  # noqa: ARG002 - the contract's
+        """Runs nothing: where making a table ends the transaction, what was written so far would be seen."""
         return False
 
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's

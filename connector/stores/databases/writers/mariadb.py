@@ -106,6 +106,7 @@ class Writer(base.Writer):
     """See `base.Writer`."""
 
     RULES = Rules(longest=64, is_good=lambda name: all("\0" < each <= "\uffff" for each in name) and name[-1:] != " ")
+    IN_TRANSACTIONS = " ENGINE = InnoDB"
 
     def __init__(self, connection: sa.Connection, name: str) -> None:
         super().__init__(connection, name)
@@ -416,10 +417,11 @@ class Writer(base.Writer):
                         raise
                     refuse(reason, row)
 
-    def try_create(self, statement: str) -> bool:
-        """See `base.Writer.try_create`. It ends the transaction, so it comes before any row."""
+    def try_run(self, *statements: str) -> bool:
+        """See `base.Writer.try_run`. What makes or drops a table ends the transaction, so it comes before any row."""
         try:
-            self.run(f"{statement} ENGINE = InnoDB")
+            for statement in statements:
+                self.run(statement)
         except SQLAlchemyError:
             return False
         return True

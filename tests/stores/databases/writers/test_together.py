@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ import pytest
 import sqlalchemy as sa
 
 from connector.base import numbers
+from connector.base.records import Record
+from connector.base.streams import Target
+from connector.stores import sql
 from connector.stores.databases import writers
 from connector.stores.databases.connection import opened
 from connector.stores.databases.loading import table
 from connector.stores.databases.loading.block import of_rows
 from connector.stores.databases.loading.marks import Fingerprint
-from tests.databases import KINDS, base
+from tests.databases import KINDS, NUMBERS, Base, base
 from tests.patience import PATIENCE
-from tests.stores.databases.writers.test_conformance import INTEGER, Place
+from tests.stores.databases.writers.test_conformance import INTEGER, Place, Row
 
 WRITE = """
 import json, sys
@@ -163,6 +166,42 @@ def test_an_append_that_was_killed_behind_its_commit_adds_nothing_when_it_is_sta
     assert len(place.rows("id")) == 40
     with pytest.raises(sa.exc.SQLAlchemyError):
         place.run("SELECT * FROM reviews__commit")
+
+
+def killed(place: Place, *rows: Row, job: str = "a") -> None:
+    """Appends rows, and leaves the mark that a kill behind the commit leaves."""
+    options, target = sql.Options(url=place.database.secret, table=place.table), Target("reviews", job=job)
+    with suppress(KeyboardInterrupt), sql.sink(options, {}, target=target) as sink:
+        for index, row in enumerate(rows):
+            sink.write(Record(index, row), {})
+        sink.commit()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("way", ["DROP TABLE reviews", "DELETE FROM reviews", "overwrite"])
+def test_rows_that_were_removed_behind_a_kill_are_appended_again(place: Place, way: str) -> None:
+    killed(place, {"id": 1}, {"id": 2})
+    if way == "overwrite":
+        place.sync({"id": 3}, mode="overwrite")
+    else:
+        place.run(way)
+    place.sync({"id": 1}, {"id": 2}, job="a")
+    assert place.rows() == [(1,), (2,), *([(3,)] if way == "overwrite" else [])]
+    with pytest.raises(sa.exc.SQLAlchemyError):
+        place.run("SELECT * FROM reviews__commit")
+
+
+@pytest.mark.parametrize("can_create", [True, False])
+def test_marks_that_another_user_has_made_are_in_nobodys_way(tmp_path: Path, *, can_create: bool) -> None:
+    place = Place(base("postgresql", tmp_path))
+    killed(place, {"id": 1})
+    user = f"writer_{next(NUMBERS)}"
+    place.run(f"CREATE ROLE {user} LOGIN")
+    place.run(f"GRANT SELECT, INSERT ON reviews TO {user}")
+    place.run(f"GRANT USAGE{', CREATE' * can_create} ON SCHEMA public TO {user}")
+    other = Place(Base("postgresql", place.database.url.replace("postgres@", f"{user}@", 1)))
+    other.sync({"id": 2}, job="b")
+    assert place.rows() == [(1,), (2,)]
 
 
 def test_rows_have_the_same_mark_however_they_are_cut_into_blocks() -> None:
