@@ -33,13 +33,15 @@ class Marks:
         """What needs every right to them: another user may have made their table, and a commit must not fail of it."""
 
     def are_there(self) -> bool:
-        """Returns whether any append may have left one that this user may see."""
-        return self._writer.beside(_ENDING).table() is not None and self._writer.try_run(*self._uses)
+        """Returns whether there is a table for them that this user may use, and no other one of that name."""
+        found = self._writer.beside(_ENDING).table()
+        columns = found and [(column.name, column.kind.name) for column in found.columns.values()]
+        return columns in ([("id", "text")], [("id", "ascii")]) and self._writer.try_run(*self._uses)
 
     def make(self) -> bool:
-        """Makes the table for them; returns whether there is one that this user may use."""
+        """Makes the table for them; returns whether it is there."""
         create = f"CREATE TABLE IF NOT EXISTS {self._place} (id CHAR(32)){self._writer.IN_TRANSACTIONS}"
-        return self._writer.try_run(create, *self._uses)
+        return self._writer.try_run(create) and self.are_there()
 
     def has(self, mark: str) -> bool:
         """Returns whether this one was left."""

@@ -211,7 +211,7 @@ class Appender:
 
         marks = Marks(writer)
         is_marked = self._is_marking and marks.make()
-        if self._target.mode == "overwrite":
+        if self._target.mode == "overwrite" and marks.are_there():
             marks.remove_all()
         seen = self._fingerprint()
 

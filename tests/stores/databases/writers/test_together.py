@@ -204,6 +204,17 @@ def test_marks_that_another_user_has_made_are_in_nobodys_way(tmp_path: Path, *, 
     assert place.rows() == [(1,), (2,)]
 
 
+@pytest.mark.parametrize("column", ["id INTEGER", "note CHAR(32)"])
+def test_a_table_of_the_user_that_is_called_as_that_of_the_marks_is_left_alone(place: Place, column: str) -> None:
+    place.run(f"CREATE TABLE reviews__commit ({column})")
+    place.run("INSERT INTO reviews__commit VALUES (7)")
+    place.sync({"id": 1}, job="a")
+    place.sync({"id": 2}, mode="overwrite")
+    place.sync({"id": 3}, job="a")
+    assert place.rows() == [(2,), (3,)]
+    assert len(place.run("SELECT * FROM reviews__commit")) == 1
+
+
 def test_rows_have_the_same_mark_however_they_are_cut_into_blocks() -> None:
     rows: list[dict[str, Any]] = [
         {"id": 1},
