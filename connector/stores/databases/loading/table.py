@@ -171,7 +171,7 @@ class Appender:
         self._refused.tell()
 
     def _was_done(self, writer: Writer) -> bool:
-        """Returns whether an earlier run, which was killed before it could say so, has added the rows."""
+        """Returns whether an earlier run, which has not come to its end, has added the rows."""
         marks = Marks(writer)
         if not self._is_marking or not marks.are_there():
             return False
@@ -181,8 +181,8 @@ class Appender:
         if was_done:
             self._mark = seen.mark()
             _LOG.warning(
-                "%s: the rows are there already: an earlier run was killed behind its commit; to add them once more, "
-                "run it again", self._name,
+                "%s: the rows are there already: an earlier run has added them, and not come to its end; to add them "
+                "once more, run it again", self._name,
             )  # fmt: skip
         return was_done
 
