@@ -15,7 +15,7 @@ from connector.base.errors import ConfigError, DatabaseUnavailableError, Problem
 from connector.base.masking import Masker, bare_url
 from connector.base.records import JSON, Outcome, Record, Result, Schema
 from connector.base.stop import Stop
-from connector.base.streams import Diagnosis, Estimate, Limited, Selection, Stream, Target
+from connector.base.streams import NO_OUTPUT, Diagnosis, Estimate, Limited, Selection, Stream, Target
 from connector.base.suggestions import there_are
 from connector.config.config import Config
 from connector.config.shorthands import names_of
@@ -227,7 +227,7 @@ class Connector:
         """
         chosen = self._chosen(config)
         if chosen.output is None:
-            raise ConfigError([Problem("output", "is missing: say where the rows go")])
+            raise ConfigError([NO_OUTPUT])
         return Destination(chosen.output, targets, self._clock)
 
     @overload

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
+from connector.base.errors import Problem
 from connector.base.records import Schema
 
 Mode = Literal["overwrite", "append", "append_dedup"]
 """What becomes of the rows that an output has: others take their place, or come behind them, or replace those of the
 same key. The names are Airbyte's."""
+
+NO_OUTPUT: Final = Problem("output", "is missing: say where the rows go")
+"""What is wrong with a config whose rows are to be written."""
 
 
 class Stream(NamedTuple):

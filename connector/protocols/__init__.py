@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast
 import orjson
 
 from connector.base import numbers
-from connector.base.errors import ConfigError, ConnectorError, Interrupted, Problem
+from connector.base.errors import ConfigError, ConnectorError, Interrupted
 from connector.base.records import JSON, Idle, Message, Outcome, Record, Schema
-from connector.base.streams import Diagnosis, Selection, Stream, Target
+from connector.base.streams import NO_OUTPUT, Diagnosis, Selection, Stream, Target
 from connector.config.config_file import read
 
 _LOG = logging.getLogger("connector")
@@ -136,7 +136,7 @@ def with_output(config: str | Mapping[str, Any], role: str | None) -> str | Mapp
         return config
     given = config if isinstance(config, Mapping) else read(Path(config))
     if not given.get("output"):
-        raise ConfigError([Problem("output", "is missing: say where the rows go")])
+        raise ConfigError([NO_OUTPUT])
     return given
 
 
