@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -63,24 +62,18 @@ class Files:
     """The files in the folder that a URL names, by their names.
 
     Args:
-        waiting: Is told that a bucket does not answer, before each other try; raises to give up.
+        patience: Says whether a bucket that does not answer is asked again.
 
     Raises:
         ConfigError: The URL is not one that the file systems know.
     """
 
-    def __init__(
-        self,
-        url: Url,
-        waiting: Callable[[str], None],
-        now: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, url: Url, patience: Patience) -> None:
         self.url = url
         self._system = System(url)
         self._files = self._system.files
         self._folder = self._system.folder
-        self._patience = Patience(url, waiting, now, sleep)
+        self._patience = patience
         self._damaged: set[str] = set()  # those that were told
 
     def make_folder(self) -> None:

@@ -25,6 +25,7 @@ from connector.base.errors import StorageError
 from connector.base.records import Reply, is_ok
 from connector.ledger import Entry, Found, Location, Stats, Url
 from connector.ledger._directory_files import GROUP, SUFFIX, Files, Keys, Row
+from connector.ledger._patience import Patience
 from connector.ledger._reply_format import decoded, encoded
 
 _JOB: Final = ".job"
@@ -79,7 +80,7 @@ class DirectoryLedger:
         self.commit_seconds = 1.0
         self._now = now
         self._monotonic = monotonic
-        self._files = Files(url, waiting)
+        self._files = Files(url, Patience(url, waiting))
         self._is_proven = False  # that it can be written
         self._writer = secrets.token_hex(6)
         self._number = 0

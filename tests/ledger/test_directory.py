@@ -23,6 +23,7 @@ from connector.base.records import Reply
 from connector.ledger import Url, keys_of
 from connector.ledger._directory_files import SUFFIX, Files
 from connector.ledger._directory_system import System
+from connector.ledger._patience import Patience
 from connector.ledger.directory import DirectoryLedger
 from tests.buckets import bucket
 
@@ -282,7 +283,8 @@ def test_a_bucket_that_has_never_answered_is_given_up_within_seconds_and_one_tha
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     place = f"scheme=http&endpoint_override=127.0.0.1%3A{port}&retry_limit_seconds=1"
-    files = Files(Url(f"gs://anonymous@bucket/folder?{place}"), told.append, now=lambda: now, sleep=sleep)
+    url = Url(f"gs://anonymous@bucket/folder?{place}")
+    files = Files(url, Patience(url, told.append, now=lambda: now, sleep=sleep))
     with pytest.raises(LedgerUnavailableError, match=r"cannot be read .* then run the same command again"):
         files.names()
     assert (len(told), now) == (3, sum(waited) + 12)
