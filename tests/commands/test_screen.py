@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.commands._screen import common, screen
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=9),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
-    max_leaves=9,
-)
+from tests.base.test_excerpts import VALUES
 
 
 @given(VALUES)
