@@ -17,9 +17,10 @@ from connector.base.errors import APIConnectionError, ConnectorError, RateLimitE
 from connector.base.records import Record, Reply
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Gauge
+from connector.engines import Control, Done, Gauge
 from connector.engines._dispatch import Ended, dispatch
 
 Ending = tuple[float, Reply | BaseException]

@@ -1,4 +1,4 @@
-"""One call and its pace: client, caller, rate limits, retries, circuit breaker, and fallbacks for refused requests.
+"""Calls and their pace: client, caller, what is in flight, rate limits, retries, circuit breaker, and fallbacks.
 
 Spreading calls over workers belongs in `engines`, what a row makes of a reply in `run`.
 """

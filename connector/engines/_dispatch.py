@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol
 
 from connector.base.errors import ConnectorError, FatalError, NotFoundError, PermissionDeniedError, RetryableError
 from connector.base.records import IDLE, Reply
-from connector.engines import Call, Control, Done
+from connector.calls.call import Call
+from connector.engines import Control, Done
 
 _TICK: Final = 0.05  # seconds without a result after which `IDLE` lets go whatever is ready downstream
 _SOON: Final = 0.0005  # seconds to wait at least

@@ -40,9 +40,11 @@ from connector.calls.batch_api import Batch
 from connector.calls.batch_lines import Reader, unanswered, written
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
+from connector.calls.in_flight import InFlight
 from connector.calls.limits import Limits, Ticket
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Engine, Gauge, InFlight, as_it_stands, load, nothing_else
+from connector.engines import Control, Done, Engine, Gauge, as_it_stands, load, nothing_else
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
 from connector.engines._dispatch import Ended, dispatch
 from connector.ledger import Ledger, Url

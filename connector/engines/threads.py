@@ -11,7 +11,8 @@ from typing import Any, Final
 from connector.base.arrivals import Arrivals
 from connector.base.errors import FatalError
 from connector.base.records import Reply
-from connector.engines import Call, Control, ends_run
+from connector.calls.call import Call
+from connector.engines import Control, ends_run
 from connector.engines._dispatch import Ended, dispatch
 
 WAITING: Final = 20_000

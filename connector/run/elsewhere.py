@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from connector.engines import Call
+from connector.calls.call import Call
 
 _EVERY: Final = (0.05, 1.0)  # seconds between two looks, at first and at last: a reply takes as long as it takes
 _GROWTH: Final = 1.5

@@ -15,7 +15,7 @@ from connector.base.errors import ConfigError, TemplateError
 from connector.base.price_list import EXTRA
 from connector.base.records import Outcome, Part, Provenance, Record, Status, Usage
 from connector.base.stop import Stop
-from connector.engines import Call
+from connector.calls.call import Call
 from connector.ledger import Ledger
 from connector.run.causes import Cause, Causes, failures
 from connector.run.plan import Plan

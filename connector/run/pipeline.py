@@ -20,8 +20,10 @@ from connector.base.errors import StorageError, TemplateError
 from connector.base.records import IDLE, Checkpoint, Idle, Item, Message, Outcome, Record, Reply, Result, Status
 from connector.base.room import Room
 from connector.base.stop import Stop
+from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
-from connector.engines import Call, Control, Done, Engine, InFlight
+from connector.calls.in_flight import InFlight
+from connector.engines import Control, Done, Engine
 from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
 from connector.run.elsewhere import Elsewhere

@@ -13,9 +13,9 @@ from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Outcome, Record, Status
 from connector.base.values import dumps, unsendable
+from connector.calls.call import Call
 from connector.config.config import Config
 from connector.config.shorthands import chosen_model, constants_of, shorthand_of
-from connector.engines import Call
 from connector.ledger import keys_of
 from connector.run.where import Where
 from connector.templates.template import Template

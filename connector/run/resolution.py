@@ -9,9 +9,10 @@ from connector.base.errors import APIConnectionError, ConnectorError, CutError, 
 from connector.base.records import Record, Reply, is_ok
 from connector.base.room import Room
 from connector.base.usage import summed
+from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
 from connector.endpoints import Packing
-from connector.engines import Call, Done, Resolution
+from connector.engines import Done, Resolution
 from connector.replies.refusals import fails_at_the_request
 from connector.run.plan import Plan
 from connector.run.requests import RAISED, REPAIRED, STANDARD

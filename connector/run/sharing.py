@@ -10,8 +10,8 @@ from connector.base.decoding import loads
 from connector.base.records import JSON, Record, Reply
 from connector.base.usage import shared
 from connector.base.values import dumps
+from connector.calls.call import Call
 from connector.endpoints import Packing
-from connector.engines import Call
 from connector.run.plan import Plan
 
 

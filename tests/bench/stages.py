@@ -17,9 +17,9 @@ from connector import endpoints, engines, stores
 from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.records import Checkpoint, Record, Reply
+from connector.calls.call import Call
 from connector.calls.client import Client
 from connector.config.config import Config
-from connector.engines import Call
 from connector.http.auth import KEYLESS
 from connector.http.http1 import chunked
 from connector.http.transport import Response, Transport

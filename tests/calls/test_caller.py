@@ -12,6 +12,7 @@ import pytest
 from connector import engines
 from connector.base.clock import Clock
 from connector.base.records import Outcome, Record, Reply
+from connector.calls.call import Call
 from connector.calls.client import Client
 from connector.config.config import Config
 from connector.engines import Control, Engine
@@ -43,7 +44,7 @@ def handed(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> bytes:
         WAITING = 1
 
         def run(self, items: Any, send: Any, _control: Control) -> Any:
-            found.extend(pickle.dumps((send, call.body)) for call in items if isinstance(call, engines.Call))
+            found.extend(pickle.dumps((send, call.body)) for call in items if isinstance(call, Call))
             yield from ()
 
     spy: Engine = Spy()

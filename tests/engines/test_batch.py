@@ -27,10 +27,11 @@ from connector.base.stop import Stop
 from connector.calls.batch_api import Batch
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.batch_providers import MB, PROVIDERS
-from connector.engines import Call, Control, Done, Gauge, load
+from connector.engines import Control, Done, Gauge, load
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, found_among
 from connector.engines.batch import forget
 from connector.ledger.sqlite import SqliteLedger

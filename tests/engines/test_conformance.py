@@ -27,9 +27,10 @@ from connector.base.errors import (
 from connector.base.records import IDLE, Record, Reply
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Engine, Gauge
+from connector.engines import Control, Done, Engine, Gauge
 from tests.engines.local_batches import LocalEngine
 from tests.patience import PATIENCE
 

@@ -11,9 +11,10 @@ from connector.base.errors import AuthenticationError, FatalError
 from connector.base.records import Record, Reply
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Done, Gauge
+from connector.engines import Control, Done, Gauge
 from connector.engines.threads import run
 from tests.patience import PATIENCE
 

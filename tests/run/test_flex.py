@@ -12,8 +12,8 @@ from connector import Config
 from connector.base.cost import BATCH_HEADER
 from connector.base.errors import RateLimitError, RetryableError, ServerError
 from connector.base.records import Record, Reply
+from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
-from connector.engines import Call
 from connector.run.plan import Plan
 from connector.run.resolution import Resolver
 from connector.run.runtime import Runtime

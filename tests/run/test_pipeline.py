@@ -31,10 +31,11 @@ from connector.base.errors import (
 from connector.base.records import IDLE, Checkpoint, Item, Message, Outcome, Record, Reply, Result, Status
 from connector.base.stop import Stop
 from connector.calls.breaker import SAME, Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.engines import Call, Control, Done, Gauge, threads
+from connector.engines import Control, Done, Gauge, threads
 from connector.ledger import Found, Ledger
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline

@@ -15,9 +15,10 @@ from connector.base.errors import APIConnectionError, Interrupted, RateLimitErro
 from connector.base.records import IDLE, Failure, Outcome, Provenance, Record, Result, Status
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
-from connector.engines import Call, Control, Gauge
+from connector.engines import Control, Gauge
 from connector.run.progress import Progress
 from connector.run.runtime import Runtime
 from connector.run.summary import Summary

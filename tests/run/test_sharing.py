@@ -14,10 +14,11 @@ from connector.base.errors import ServerError
 from connector.base.records import IDLE, Outcome, Record, Reply, Status
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
+from connector.calls.call import Call
 from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.engines import Call, Control, Gauge
+from connector.engines import Control, Gauge
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.plan import Plan

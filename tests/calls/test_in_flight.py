@@ -9,7 +9,8 @@ import pytest
 
 from connector.base.errors import ServerError
 from connector.base.records import Record, Reply
-from connector.engines import Call, InFlight
+from connector.calls.call import Call
+from connector.calls.in_flight import InFlight
 
 KEY = b"k" * 16
 
