@@ -140,7 +140,7 @@ class HttpBatchAPI:
             body.sent = _renewing(deadline)
             return self._transport.post(self._url("/files"), body, body.content_type, deadline)
 
-        return _text(self._object(sent), "id")
+        return _id(self._object(sent))
 
     def create(self, file: str, endpoint: str, window: str, metadata: Mapping[str, str]) -> Batch:
         """See `BatchAPI.create`."""
@@ -280,7 +280,7 @@ def _batch_of(found: dict[str, Any]) -> Batch:
     state = str(found.get("status") or "validating").lower()
     created = found.get("created_at")
     return Batch(
-        id=_text(found, "id"),
+        id=_id(found),
         state=_STATES.get(state, state),
         input_file=str(found.get("input_file_id") or ""),
         output_file=str(found.get("output_file_id") or ""),
@@ -313,8 +313,8 @@ def _count(value: Any) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def _text(found: dict[str, Any], name: str) -> str:
-    value = found.get(name)
+def _id(found: dict[str, Any]) -> str:
+    value = found.get("id")
     if not isinstance(value, str) or not value:
-        raise ReplyError(f"the endpoint's answer about files or batches has no {name}")
+        raise ReplyError("the endpoint's answer about files or batches has no id")
     return value

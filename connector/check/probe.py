@@ -108,10 +108,11 @@ class Probe:
             return error.message
         return None
 
-    def models(self, url: str | None = None, *, seconds: float = math.inf) -> list[Model]:
-        """Returns the models that the server lists, which is free, within so many seconds. Raises `ConnectorError`."""
-        with closing(self._transport(url or self.config.models_url, free=True, seconds=seconds)) as transport:
-            return models(transport, url or self.config.models_url, self.mask, self.clock)
+    def models(self, *, seconds: float = math.inf) -> list[Model]:
+        """Returns the models that the server lists, which is free, within `seconds`. Raises `ConnectorError`."""
+        url = self.config.models_url
+        with closing(self._free_transport(url, seconds=seconds)) as transport:
+            return models(transport, url, self.mask, self.clock)
 
     def get(self, url: str) -> ProbeResponse:
         """Makes a free GET request. The key is sent only to the configured origin. Raises `ConnectorError`."""
@@ -167,13 +168,13 @@ class Probe:
         return f"asking it used {tokens} ({counted(self.paid, 'small request')}{cost})"
 
     def _found(self, url: str, body: Mapping[str, Any] | None) -> ProbeResponse:
-        with closing(self._transport(url, free=True)) as transport:
+        with closing(self._free_transport(url)) as transport:
             response = transport.get(url) if body is None else transport.post(url, dumps(body))
             with closing(response):
                 return ProbeResponse(response.status, response.headers, response.read())
 
-    def _transport(self, url: str, *, free: bool = False, seconds: float = math.inf) -> Transport:
-        return Transport(self._settings(url, free=free, seconds=seconds))
+    def _free_transport(self, url: str, *, seconds: float = math.inf) -> Transport:
+        return Transport(self._settings(url, free=True, seconds=seconds))
 
     def _settings(self, url: str, *, free: bool = False, seconds: float = math.inf) -> Settings:
         """Returns settings for the time left. Key, headers and parameters go only to the configured origin."""

@@ -23,6 +23,7 @@ PART: Final = "openai_compatible_part"
 
 _LINES: Final = ".lines"
 _DIGEST: Final = 8  # bytes
+_LONGEST_PAUSE: Final = 60.0  # seconds before a part that failed is tried again
 _PLACES: Final = count()
 
 
@@ -157,10 +158,10 @@ class Part:
         self.drop_lines()
         self.drop_answers()
 
-    def failed(self, now: float, base: float, cap: float) -> None:
-        """Takes note that what was done about it failed in a way that may pass."""
+    def failed(self, now: float, base: float) -> None:
+        """Records a failure that may pass: the part is due again after `base` seconds, then twice that, and so on."""
         self.failing_since = self.failing_since if self.failures else now
-        self.due = now + min(cap, base * 2.0**self.failures)
+        self.due = now + min(_LONGEST_PAUSE, base * 2.0**self.failures)
         self.failures += 1
 
 

@@ -53,8 +53,7 @@ _LOG = logging.getLogger(__name__)
 _ERRANDS: Final = 4  # uploads, downloads and questions at a time
 _UPLOADS: Final = 3  # of one file, where the server loses it before there is a batch
 _STORED: Final = 500  # replies for rows that this run does not have, stored at once
-_BASE: Final = 1.0  # seconds until what failed is tried again; each further time twice as long, up to
-_CAP: Final = 60.0
+_BASE: Final = 1.0  # seconds until what failed is tried again; each further time twice as long
 _TICKET: Final = Ticket()
 _WAITING: Final = 5_000_000
 _LIVE: Final = 1_000  # calls that are to be made live: no more answers are judged while there are so many
@@ -661,7 +660,7 @@ class _Lane:
             part.due = now + self._terms.poll_seconds
             return
         if isinstance(error, NotFoundError | RecordError) and what in ("poll", "fetch"):
-            part.failed(now, base, _CAP)
+            part.failed(now, base)
             if now - part.failing_since <= self._control.backoff.max_elapsed:
                 return  # not sooner: it may be paid for
             if what == "fetch":
@@ -671,7 +670,7 @@ class _Lane:
             return
         if isinstance(error, NotFoundError) and what == "create" and part.lines is not None and part.uploads < _UPLOADS:
             part.stage, part.file = Stage.UPLOADING, ""  # the server has lost the file
-            part.failed(now, base, _CAP)
+            part.failed(now, base)
             return
         if isinstance(error, RateLimitError) or _lacks_room(error):
             if what == "create" and not part.failures:
@@ -681,7 +680,7 @@ class _Lane:
             return
         if isinstance(error, RetryableError):
             part.may_exist |= what == "create"
-            part.failed(now, base, _CAP)
+            part.failed(now, base)
             if now - part.failing_since <= self._control.backoff.max_elapsed:
                 return
             told = f"files and batches cannot be reached: {error.message}: what was submitted goes on, and the same "

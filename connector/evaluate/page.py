@@ -31,4 +31,4 @@ def page(found: Evaluation) -> str:
     )
 
 
-_TEMPLATE: Final = template(__package__, "page.html")
+_TEMPLATE: Final = template(__package__)

@@ -14,9 +14,9 @@ from connector.base.terminal import printable
 _NOTHING: Final = "n/a"
 
 
-def template(package: str | None, name: str) -> Template:
-    """Returns a package's template. It can name what all pages share: `head`, what browsers are told, and `style`."""
-    text = files(package or __package__).joinpath(name).read_text(encoding="utf-8")
+def template(package: str | None) -> Template:
+    """Returns the template `page.html` of a package. It can use `head` and `style`, which all pages share."""
+    text = files(package or __package__).joinpath("page.html").read_text(encoding="utf-8")
     return _ENVIRONMENT.from_string(text, globals={"head": Markup(HEAD), "style": Markup(STYLE)})  # noqa: S704 - files of ours
 
 

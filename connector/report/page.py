@@ -108,4 +108,4 @@ def _option(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
-_TEMPLATE: Final = template(__package__, "page.html")
+_TEMPLATE: Final = template(__package__)

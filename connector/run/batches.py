@@ -36,7 +36,7 @@ def terms_of(config: Config) -> Terms:
     provider = provider_of(urlsplit(config.endpoint_url).hostname or "")
     given = config.batch
     return Terms(
-        path_of(config),
+        _path_of(config),
         given.completion_window,
         min(given.max_batch_requests or provider.max_requests, provider.max_requests),
         given.max_batch_bytes or provider.max_bytes,
@@ -46,9 +46,8 @@ def terms_of(config: Config) -> Terms:
     )
 
 
-def path_of(plan_or_config: Config) -> str:
-    """Returns what the batches of a provider call an endpoint, such as `/v1/chat/completions`."""
-    config = plan_or_config
+def _path_of(config: Config) -> str:
+    """Returns the path of the endpoint as the provider's batches name it, such as `/v1/chat/completions`."""
     prefix = provider_of(urlsplit(config.endpoint_url).hostname or "").prefix
     return prefix + urlsplit(config.endpoint_url).path.removeprefix(urlsplit(config.base_url).path)
 
