@@ -81,6 +81,29 @@ def test_a_column_fits_a_kind_of_times_if_each_of_its_values_does(name: str, val
     assert kinds.fits(Kind(name), values) == all(map(fits, values))
 
 
+@given(
+    st.sampled_from(
+        [
+            *map(Kind, kinds.MOMENTS),
+            kinds.TEXT,
+            kinds.DOUBLE,
+            kinds.FLOAT,
+            kinds.BOOLEAN,
+            kinds.INTEGER,
+            Kind("integer", 8),
+        ]
+    ),
+    st.lists(st.one_of(st.none(), MOMENTS, CELLS)) | st.lists(MOMENTS) | st.lists(st.sampled_from([0, 127, 128, -129])),
+)
+def test_a_column_that_is_ready_holds_what_each_of_its_values_would_be_converted_to(
+    kind: Kind, values: list[Any]
+) -> None:
+    if kinds.are_ready(kind, values):
+        convert = kinds.converter(kind)
+        for value in values:
+            assert value is None or (type(convert(value)), repr(convert(value))) == (type(value), repr(value))
+
+
 @given(st.lists(TEXTS | st.none(), min_size=1))
 @example(["\x1f", "\\", None])
 def test_a_column_is_escaped_as_each_of_its_texts_is(values: list[str | None]) -> None:

@@ -242,28 +242,22 @@ def _bits(kind: Kind) -> int:
 
 def fits(kind: Kind, values: Sequence[JSON]) -> bool:
     """Returns whether a column of this kind holds all of these values unchanged."""
+    if are_ready(kind, values):
+        return True
     types = set(map(type, values)) - {NoneType}
     match kind.name:
         case "null":
             return not types
         case "text" if types <= {str}:
-            return kind.size == 0 or all(value is None or len(value) <= kind.size for value in values)
+            return all(value is None or len(value) <= kind.size for value in values)
         case "integer" if types <= {int}:
-            most = 1 << (kind.size - 1)
-            some = [value for value in values if value is not None]
-            return not some or (-most <= min(some) and max(some) < most)
-        case "double" if types <= {float} and kind.size > FLOAT.size:
-            return True
+            return False
         case "boolean":
             return types <= {bool}
         case "json":
             return True
-        case name if name in _PATTERNS and types <= {str} and not kind.size:
-            some = [value for value in values if value is not None]
-            if _are_moments(name, some):
-                return True
-            if not has_far(some):
-                return False
+        case name if name in _PATTERNS and types <= {str} and not kind.size and not has_far(values):
+            return False
     convert = converter(kind)
     try:
         for value in values:
@@ -274,21 +268,6 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
     return True
 
 
-def _are_moments(name: str, values: Sequence[str]) -> bool:
-    """Returns whether texts are dates or times of this kind: their forms, of which there are few, match its pattern.
-
-    The second half is a matter of the calendar, and of midnight, which some versions of Python take as 24:00.
-    """
-    whole = "\n".join(["", *values])
-    is_odd = not whole.isascii() or any(midnight in whole for midnight in _MIDNIGHT)
-    forms = values if is_odd else whole.encode().translate(_FORM).decode().split("\n")[1:]
-    try:
-        deque(map(_PARSERS.get(name, dt.datetime.fromisoformat), values), maxlen=0)
-    except ValueError:
-        return False
-    return all(map(_PATTERNS[name].fullmatch, set(forms)))
-
-
 def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
     """Returns whether these values are, all of them, what `converter` would make of them: quick, and no too often."""
     match kind.name:
@@ -296,9 +275,38 @@ def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
             return set(map(type, values)) <= {str, NoneType}
         case "double" if kind.size > FLOAT.size:
             return set(map(type, values)) <= {float, NoneType}
-        case "integer" | "boolean":
-            return set(map(type, values)) <= {int if kind.name == "integer" else bool, NoneType} and fits(kind, values)
+        case "boolean":
+            return set(map(type, values)) <= {bool, NoneType}
+        case "integer" if (types := set(map(type, values))) <= {int, NoneType}:
+            most = 1 << (kind.size - 1)
+            some: Any = [value for value in values if value is not None] if NoneType in types else values
+            return not some or (-most <= min(some) and max(some) < most)
+        case name if name in _PATTERNS and not kind.size and (types := set(map(type, values))) <= {str, NoneType}:
+            return _are_moments(name, [value for value in values if value is not None] if NoneType in types else values)
     return False
+
+
+def _are_moments(name: str, values: Sequence[Any]) -> bool:
+    """Returns whether texts are dates or times of this kind: their forms, of which there are few, match its pattern.
+
+    The second half is a matter of the calendar, and of midnight, which some versions of Python take as 24:00.
+    """
+    whole = "\n".join(["", *values])
+    is_odd = not whole.isascii() or ("24:" in whole and any(midnight in whole for midnight in _MIDNIGHT))
+    try:
+        deque(map(_PARSERS.get(name, dt.datetime.fromisoformat), values), maxlen=0)
+    except ValueError:
+        return False
+    return all(map(_PATTERNS[name].fullmatch, set(values if is_odd else _forms(whole))))
+
+
+def _forms(whole: str) -> list[str]:
+    """Returns the forms of texts, each behind a line break: one of them where all are the same, as they mostly are."""
+    forms = whole.encode().translate(_FORM)
+    first = forms[: forms.find(b"\n", 1)]
+    if first and len(forms) % len(first) == 0 and forms == first * (len(forms) // len(first)):
+        forms = first
+    return forms.decode().split("\n")[1:]
 
 
 def column_of(kind: Kind, values: Sequence[JSON]) -> Sequence[Any]:

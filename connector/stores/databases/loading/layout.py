@@ -22,6 +22,8 @@ class Layout:
 
     Attributes:
         table: The table that it is for; another one, or the same one altered, needs a layout of its own.
+        kinds: Of each column, by its name in the rows.
+        unready: Columns some of whose values have to be converted; all others are what the database is handed.
     """
 
     def __init__(self, writer: Writer, table: Table | None, schemas: Mapping[str, Schema], target: Target) -> None:
@@ -33,7 +35,7 @@ class Layout:
         self.names = Names(writer.RULES, self._existing, schemas)
         self._is_kept = target.mode != "overwrite"  # the kinds that columns have, count
         self.kinds: dict[str, Kind] = {}
-        self.widened: set[str] = set()
+        self.unready: set[str] = set()
         self._seen: set[str] = set()
         self._schemas = schemas
         for name in schemas:
@@ -50,9 +52,12 @@ class Layout:
             if name not in self.kinds:
                 self._meet(name)
             kind = self.kinds[name]
-            if not kinds.fits(kind, values):
-                self.kinds[name] = self._widened(name, kind, values)
-                self.widened.add(name)
+            if not kinds.are_ready(kind, values):
+                if not kinds.fits(kind, values):
+                    self.kinds[name] = self._widened(name, kind, values)
+                    self.unready.add(name)
+                elif kind.name not in kinds.TEXTS:
+                    self.unready.add(name)
             if name not in self._seen and values.count(None) < len(values):
                 self._seen.add(name)
 

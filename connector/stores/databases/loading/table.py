@@ -294,7 +294,7 @@ class _Loader:
             (
                 name,
                 column.kind,
-                column.kind == layout.kinds[name] and name not in layout.widened,
+                column.kind == layout.kinds[name] and name not in layout.unready,
                 kinds.converter(column.kind),
                 column.is_required,
                 None if writer.has_nul else _nul_in(column.kind),
@@ -313,10 +313,10 @@ class _Loader:
         result: list[Sequence[Any]] = []
         nulls = [None] * block.size
         bad: dict[int, str] = {}
-        for name, kind, is_known, convert, is_required, has_nul, years in self._columns:
+        for name, kind, is_ready, convert, is_required, has_nul, years in self._columns:
             values = block.columns.get(name, nulls)
             try:
-                made = values if is_known and kind.name in kinds.TEXTS else kinds.column_of(kind, values)
+                made = values if is_ready else kinds.column_of(kind, values)
             except ValueError:
                 made = [_tried(convert, value, index, name, bad) for index, value in enumerate(values)]
             if is_required and None in made:

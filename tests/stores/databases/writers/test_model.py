@@ -72,7 +72,10 @@ def is_same(sent: Any, found: Any) -> bool:
         return found in (sent, str(sent).lower())
     if isinstance(sent, dict | list):
         return bool((numbers.loads(found) if isinstance(found, str) else found) == sent)
-    return not isinstance(found, bool | dict | list) and found is not None and Decimal(str(found)) == Decimal(str(sent))
+    if isinstance(found, bool | dict | list) or found is None:
+        return False
+    # a double may be told with other digits than Python's, which are of the same one
+    return Decimal(str(found)) == Decimal(str(sent)) or (isinstance(sent, float) and float(found) == sent)
 
 
 def read(place: Place) -> dict[int, Row]:
