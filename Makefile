@@ -83,7 +83,7 @@ lowest: .venv-lowest/.test  ## the tests that use our libraries, with the lowest
 pythons:  ## the quick tests on each supported Python that is installed here
 	@.ci/pythons
 
-bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS=litellm, ARGS=--quick)
+bench: $(VENV)/.bench  ## compare with other ways to run a table (PEERS=litellm, ARGS=--quick or --list)
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 profile: $(VENV)/.bench  ## what each stage of a row costs, and whether it keeps within its budget

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -53,6 +52,18 @@ class Run(NamedTuple):
         return 1000 * (self.cpu_seconds - self.startup_cpu) / max(1, self.rows - 1)
 
 
+class Trial(NamedTuple):
+    """A run that is still to be made, or several that one process makes.
+
+    `seconds` is about how long that takes on an idle machine; `measure` does it, and raises whatever went wrong. What
+    only prepares for others has no figures: its `measure` returns nothing.
+    """
+
+    run: Run
+    seconds: float
+    measure: Callable[[], Sequence[Run]]
+
+
 class Bench:
     """Where a benchmark runs: a directory for its files, the clients to compare, how often and how much.
 
@@ -69,6 +80,7 @@ class Bench:
         self.rounds = rounds
         self.scale = scale
         self.full = full
+        self._startup_cpu: dict[str, float] = {}
 
     def rows(self, usual: int, least: int = 1) -> int:
         """How many rows to take where `usual` are usual."""
@@ -127,14 +139,16 @@ class Bench:
         """
         source, out = self.table(run.rows, given), target or self.directory / f"out.{output}"
         command = self.command(run.client, stub, source, out, concurrency, stream=stream)
-        with Watch(stub) as watch:
-            spent = Process(command, self.directory / "stdout", free=free, certificate=stub.certificate).spent()
-        check(out, run.rows, " word" * (EVENTS - 1) if stream else "")
-        if target is None:
-            remove(out)
+        try:
+            with Watch(stub) as watch:
+                spent = Process(command, self.directory / "stdout", free=free, certificate=stub.certificate).spent()
+            check(out, run.rows, " word" * (EVENTS - 1) if stream else "")
+        finally:
+            if target is None:
+                remove(out)  # or its ledger would answer the next run
         return run._replace(
             **spent._asdict(),
-            startup_cpu=self.startup_cpu[run.client],
+            startup_cpu=self.startup_cpu(run.client),
             calls=watch.counted("calls"),
             sustained=watch.sustained,
             stub_busy=watch.counted("cpu_seconds") / spent.seconds,
@@ -163,16 +177,14 @@ class Bench:
             raise RuntimeError(f"{run.client} has made {watch.counted('calls')} calls, not {run.calls}")
         return run._replace(**spent._asdict())
 
-    @cached_property
-    def startup_cpu(self) -> dict[str, float]:
-        """Seconds of CPU that each client takes for a table of one row."""
-        source, target = self.table(1), self.directory / "one.jsonl"
-        found = {}
-        with Stub(0) as stub:
-            for client in (OURS, *self.peers):
+    def startup_cpu(self, client: str) -> float:
+        """Seconds of CPU that a client takes for a table of one row."""
+        if client not in self._startup_cpu:
+            source, target = self.table(1), self.directory / "one.jsonl"
+            with Stub(0) as stub:
                 command = self.command(client, stub, source, target, 1)
-                found[client] = median(self._cpu_of_one(command, target) for _ in range(self.rounds))
-        return found
+                self._startup_cpu[client] = median(self._cpu_of_one(command, target) for _ in range(self.rounds))
+        return self._startup_cpu[client]
 
     def _cpu_of_one(self, command: list[str], target: Path) -> float:
         spent = Process(command, self.directory / "stdout").spent()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,12 @@ _PACKAGES: Final = (
 _CAN_PIN: Final = hasattr(os, "sched_setaffinity")
 
 
+@cache
 def cores() -> tuple[Cores, Cores]:
-    """The core of the endpoint and that of the client: one each, or the same for both where there is no other way."""
+    """The core of the endpoint and that of the client: one each, or the same for both where there is no other way.
+
+    They are chosen once, from all the cores that this process began with.
+    """
     every = sorted(os.sched_getaffinity(0)) if _CAN_PIN else []
     return frozenset(every[-1:]), frozenset(every[:1])
 

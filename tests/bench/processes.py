@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from functools import cached_property
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -29,6 +30,7 @@ _ENVIRONMENT: Final = {
     **{name: value for name, value in os.environ.items() if name != _UNINSTALLED},
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it fetches a list when it starts
 }
+_LONGEST: Final = 300.0  # seconds after which a process hangs: each is made for a few
 _BYTES_OR_KB: Final = 1 if sys.platform == "darwin" else 1024
 
 
@@ -56,12 +58,18 @@ class Process:
             self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stdout, stderr=stderr)
 
     def spent(self) -> Spent:
-        """Waits for its end."""
-        _, status, usage = os.wait4(self._process.pid, 0)
+        """Waits for its end, and ends it if it hangs; raises `RuntimeError` if it failed."""
+        hanging = threading.Timer(_LONGEST, self._process.kill)
+        hanging.start()
+        try:
+            _, status, usage = os.wait4(self._process.pid, 0)
+        finally:
+            hanging.cancel()
         seconds = time.perf_counter() - self._started
         self._process.returncode = os.waitstatus_to_exitcode(status)
         if self._process.returncode:
-            raise RuntimeError(self._errors.read_text(encoding="utf-8")[-2000:])
+            problem = self._errors.read_text(encoding="utf-8")[-2000:]
+            raise RuntimeError(f"ended with {self._process.returncode} after {seconds:.0f} s: {problem}")
         return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _BYTES_OR_KB / 1e6)
 
     @property
@@ -78,33 +86,45 @@ class Process:
 class Stub:
     """The endpoint in its own process, on its own core unless it is `free`; a context manager.
 
-    With a `certificate` it speaks TLS.
+    With a `certificate` it speaks TLS. It is started by whoever asks for its `url` first.
     """
 
     def __init__(
         self, latency: float, *options: str, free: bool = False, certificate: Certificate | None = None
     ) -> None:
         self._free = free
+        self._ending = ExitStack()
         self.certificate = certificate
         self._command = [sys.executable, "-m", "tests.bench.stub", f"--latency={latency}", *options]
         if certificate:
             self._command += ["--tls", *map(str, certificate)]
 
     def __enter__(self) -> Self:
-        with nullcontext() if self._free else on(cores()[0]):
-            self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        self.url = self._process.stdout.readline().strip()
-        place = urlsplit(self.url).netloc
-        self._connection = HTTPConnection(place)
-        if self.certificate:
-            self._connection = HTTPSConnection(place, context=ssl.create_default_context(cafile=self.certificate.path))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
-        self._process.kill()
-        self._process.communicate()
+        self._ending.close()
+
+    @cached_property
+    def url(self) -> str:
+        """Its base URL."""
+        with nullcontext() if self._free else on(cores()[0]):
+            process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self._ending.callback(process.communicate)
+        self._ending.callback(process.kill)
+        assert process.stdout
+        if not (url := process.stdout.readline().strip()):
+            raise RuntimeError("the endpoint has not started")
+        return url
+
+    @cached_property
+    def _connection(self) -> HTTPConnection:
+        place = urlsplit(self.url).netloc
+        made = HTTPConnection(place)
+        if self.certificate:
+            made = HTTPSConnection(place, context=ssl.create_default_context(cafile=self.certificate.path))
+        self._ending.callback(made.close)
+        return made
 
     def stats(self) -> dict[str, Any]:
         """What the stub has counted so far."""

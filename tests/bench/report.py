@@ -97,8 +97,10 @@ def _spark(
 
 
 def claimed(readme: str, runs: Sequence[Run]) -> str:
-    """The README with the row of its table that follows from the runs."""
+    """The README with the row of its table that follows from the runs; as it is where they lack one of both clients."""
     case = [run for run in runs if (run.scenario, run.case) == ("throughput", str(_CLAIM))]
+    if not {OURS, "openai_sdk"} <= {run.client for run in case}:
+        return readme
     (ours, cost), (theirs, their_cost) = (
         [median(_values((run for run in case if run.client == client), value)) for value in (utilisation, _cpu_ms)]
         for client in (OURS, "openai_sdk")
@@ -151,7 +153,8 @@ def _throughput(runs: Sequence[Run]) -> str:
     return (
         f"Each call takes {1000 * LATENCY:.0f} ms; calls in flight divided by that is a rate that nobody can exceed. "
         "*While calling* is the rate in the middle of a run, as the endpoint saw it: without start, end and files. CPU "
-        "is that of each further row, without the start. Slow clients get fewer rows: their rate soon stays the same. "
+        "is that of each further row, without the start. Slow clients get fewer rows and a round less: their rate soon "
+        "stays the same. "
         f"{'Endpoint and client run on any core. ' if runs[0].is_free else ''}The endpoint used {100 * busiest:.0f} % "
         "of its core at most."
     )
