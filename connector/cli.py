@@ -39,7 +39,7 @@ _VERBS: Final = {
     "spec": ("print the options of a config, as one JSON message", "spec --protocol multiwoven"),
     "discover": ("print the streams of the config's input, as one JSON message", "discover --config c.json"),
     "read": (
-        "enrich the rows of the config's input, and print them as JSON messages, one a line",
+        "enrich the rows of the config's input, and print them as JSON messages, one per line",
         "read --config c.json --catalog catalog.json",
     ),
     "write": (
@@ -202,13 +202,13 @@ def _parser(argv: Sequence[str]) -> Parser:
     platform = protocols.VERBS
     group = parser.add_argument_group(
         _PLATFORMS,
-        f"{', '.join(platform)} speak a platform's protocol, one JSON message a line. Without a command, the program "
-        "is a Singer mapper: messages on stdin and stdout.",
+        f"{', '.join(platform)} speak a platform's protocol: one JSON message per line. Without a command, the "
+        "program is a Singer mapper: messages on stdin and stdout.",
     )
     _add_protocol(group, "airbyte")
     group.add_argument("--config", metavar="FILE", help="the config of the mapper, as JSON or YAML")
     group.add_argument("--catalog", metavar="FILE", help="of a tap: the streams to read")
-    group.add_argument("--state", metavar="FILE", help="of a tap: where the last sync ended")
+    group.add_argument("--state", metavar="FILE", help="of a tap: the state that the last sync ended with")
     for name, about in protocols.FLAGS.items():
         group.add_argument(f"--{name}", dest="flag", action="store_const", const=name, help=about)
     group.add_argument("--format", choices=["json"], default="json", help="the format of --about")
@@ -256,5 +256,5 @@ def _add_files(group: Any) -> None:
     """Adds the protocol, which may stand before the verb as well, and the files beside the config."""
     _add_protocol(group, argparse.SUPPRESS)
     group.add_argument("--catalog", metavar="FILE", help="the streams to read, as the platform has chosen them")
-    group.add_argument("--state", metavar="FILE", help="where the last sync ended")
+    group.add_argument("--state", metavar="FILE", help="the state that the last sync ended with")
     group.add_argument("--sync-config", metavar="FILE", help="the streams to read, as AI Squared has them")

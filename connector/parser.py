@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         if left and several is not None:
             several += left
         elif left:
-            self.error(f'"{left[0]}" is a word too many: leave it out, or put quotes around a text with spaces')
+            self.error(f'unexpected argument "{left[0]}": leave it out, or put quotes around a text with spaces')
         return parsed
 
     def format_help(self) -> str:

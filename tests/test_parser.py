@@ -105,7 +105,7 @@ def test_no_option_of_a_command_goes_without_a_word(name: str) -> None:
         ("--protocl singer spec", "did you mean --protocol?"),
         ("--protocol sinqer spec", '"sinqer" is not one of airbyte, multiwoven, singer: did you mean "singer"?'),
         ("models --format josn", 'did you mean "json"?'),
-        ("models gpt-6", '"gpt-6" is a word too many'),
+        ("models gpt-6", 'unexpected argument "gpt-6"'),
         ("enrich a.csv", "the following arguments are required: -o/--output"),
         ("", "name a command, or give --config FILE for a Singer mapper"),
     ],

@@ -83,7 +83,10 @@ class Prices(BaseModel):
         default=None, ge=0, title="Cached input", description="USD per 1M input tokens that the endpoint had cached."
     )
     cache_write: float | None = Field(
-        default=None, ge=0, title="Cache writes", description="USD per 1M input tokens that the endpoint caches anew."
+        default=None,
+        ge=0,
+        title="Cache writes",
+        description="USD per 1M input tokens that the endpoint adds to its cache.",
     )
     output: float = Field(default=0, ge=0, title="Output", description="USD per 1M output tokens.")
     batch: float = Field(
@@ -93,7 +96,7 @@ class Prices(BaseModel):
         default=0.5,
         ge=0,
         title="Flex",
-        description="The share that the tier flex takes, where replies name it.",
+        description="The share of these prices that the tier flex takes, where replies name it.",
     )
 
     def knows(self, model: str | None) -> bool:
@@ -247,11 +250,11 @@ class Budget:
         self._tell(provenance, cost, used, is_again=is_again)
         if self._max_cost is not None and cost is None and is_answer:
             return BudgetError(
-                "max_cost_usd: the limit cannot be kept, since the endpoint does not report costs: set prices"
+                "max_cost_usd: the limit cannot be kept, because the endpoint does not report costs: set prices"
             )
         if self._max_tokens is not None and provenance.input_tokens is None and is_answer:
             return BudgetError(
-                "max_total_tokens: the limit cannot be kept, since the endpoint counts no tokens: remove it"
+                "max_total_tokens: the limit cannot be kept, because the endpoint does not report tokens: remove it"
             )
         return self.reached()
 

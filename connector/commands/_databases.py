@@ -28,8 +28,8 @@ _MODES: Final[Mapping[str, Mode]] = {"append": "append", "overwrite": "overwrite
 def add_input(parser: Parser) -> None:
     """Adds the options of an input that is a database."""
     group = parser.group("input")
-    group.add_argument("--table", metavar="NAME", help="the table of an INPUT that is a database: NAME, or SCHEMA.NAME")
-    group.add_argument("--query", metavar="SELECT", help="the query whose rows are read, in place of --table")
+    group.add_argument("--table", metavar="NAME", help="the table to read, if INPUT is a database: NAME or SCHEMA.NAME")
+    group.add_argument("--query", metavar="SELECT", help="the query to read, instead of --table")
 
 
 def add_output(parser: Parser, output: argparse.Action) -> None:
@@ -44,11 +44,11 @@ def add_output(parser: Parser, output: argparse.Action) -> None:
         "--into",
         metavar="TABLE",
         action=Into,
-        help="in place of OUT: a table of INPUT, whose rows gain the columns; only those that lack them, or whose "
-        "request has changed, are called for",
+        help="enrich this table of INPUT in place, instead of writing to OUT: adds the columns, and calls only for "
+        "rows that lack them or whose request has changed",
     )
     group.add_argument(
-        "--table-out", metavar="NAME", help="the table of an OUT that is a database; it is made if need be"
+        "--table-out", metavar="NAME", help="the table to write, if OUT is a database; created if it does not exist"
     )
     group.add_argument(
         "--mode",
@@ -88,7 +88,9 @@ def settle(arguments: argparse.Namespace) -> None:
     if given := _given(arguments, "output", "table", "query", "table_out", "mode", "primary_key"):
         raise ConfigError(f"--into: its rows are filled where they are, by their primary key: leave out {given}")
     if not is_database(arguments.inputs[0]):
-        raise ConfigError(f"--into: {arguments.inputs[0]} is no database: name the URL of one, as sqlite:///FILE")
+        raise ConfigError(
+            f"--into: {arguments.inputs[0]} is not a database: name the URL of one, such as sqlite:///FILE"
+        )
     arguments.table = arguments.table_out = arguments.into
     arguments.output = arguments.inputs[0]
 

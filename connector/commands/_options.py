@@ -63,14 +63,13 @@ def add_input(parser: Parser) -> None:
         "--input-format",
         metavar="FORMAT",
         choices=tuple(formats()),
-        help=f"what the input is, whatever its name: {', '.join(formats())} (default: by the name; on stdin, jsonl)",
+        help=f"the input's format, whatever its name says: {', '.join(formats())} (default: by the name; on stdin, "
+        "jsonl)",
     )
     given.add_argument(
-        "--encoding", metavar="NAME", help="the encoding of a text, such as latin-1 or cp1252 (default: utf-8)"
+        "--encoding", metavar="NAME", help="the input's text encoding, such as latin-1 or cp1252 (default: utf-8)"
     )
-    given.add_argument(
-        "--csv-delimiter", metavar="CHAR", help="the separator of the cells of a CSV input, such as ; or tab"
-    )
+    given.add_argument("--csv-delimiter", metavar="CHAR", help="the separator of a CSV input, such as ; or tab")
     _databases.add_input(parser)
     given.add_argument("--limit", type=count, metavar="N", help="process only the first N rows")
 
@@ -88,11 +87,11 @@ def add_arguments(parser: Parser) -> None:
     )
     add_endpoint(parser)
     parser.group("request").add_argument(
-        "--endpoint-id", metavar="NAME", help="what the ledger knows the endpoint by, where its URL changes"
+        "--endpoint-id", metavar="NAME", help="the endpoint's name in the ledger, for endpoints whose URL changes"
     )
     parser.group("output")
     parser.group("run").add_argument(
-        "--concurrency", type=count, metavar="N", help="the most calls in flight (default: 8)"
+        "--concurrency", type=count, metavar="N", help="make at most N calls at a time (default: 8)"
     )
     parser.group("run").add_argument(
         "--batch",
@@ -120,7 +119,7 @@ def add_column(group: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=TYPE",
-        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null may be null; "
+        help=f"an output column; TYPE is {', '.join(_TYPES)}, or the allowed values as a|b|c; TYPE|null allows null; "
         "can be repeated",
     )
 
@@ -136,7 +135,7 @@ def add_endpoint(parser: Parser, *, model: bool = True) -> None:
     group.add_argument(
         "--api-key-command",
         metavar="COMMAND",
-        help="a program that prints the key, with its arguments, quoted as for a shell (which does not run it)",
+        help="a program, with its arguments, that prints the key; quoted as in a shell, but run without one",
     )
 
 
@@ -197,7 +196,9 @@ def input_from(arguments: argparse.Namespace, config: Config) -> Any:
     if any(map(_databases.is_database, arguments.inputs)):
         return _databases.input_options(arguments, config)
     if arguments.table or arguments.query:
-        raise ConfigError(f"--table and --query are for databases, and {path} is none: write a URL, as sqlite:///FILE")
+        raise ConfigError(
+            f"--table and --query are for databases, and {path} is not one: write a URL, such as sqlite:///FILE"
+        )
     if more and STANDARD in arguments.inputs:
         raise ConfigError("- is standard input, which stands alone: leave out the other inputs, or the -")
     given = {

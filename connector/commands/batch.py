@@ -1,4 +1,4 @@
-"""Batches at the endpoint, as their owner sees them: list them, show or cancel one, forget it, or fetch its answers.
+"""Manage batches at the endpoint: list them, show, cancel or forget one, or fetch its answers.
 
 Example:
     openai-compatible batch list --config c.json
@@ -67,7 +67,7 @@ def arguments(parser: Parser) -> None:
             )
         if name == "forget":
             action.add_argument(
-                "--ledger", type=ledger_place, metavar="PATH", help="the ledger of the run that has submitted them"
+                "--ledger", type=ledger_place, metavar="PATH", help="the ledger of the run that submitted them"
             )
         if name == "fetch":
             action.add_argument(
@@ -75,13 +75,13 @@ def arguments(parser: Parser) -> None:
                 "--output",
                 type=new_file_path,
                 metavar="OUT",
-                help="the file for the lines of answers, those that failed last (default: standard output)",
+                help="the file for the answers as JSON lines, failed ones last (default: standard output)",
             )
             action.add_argument(
                 "--ledger",
                 type=ledger_place,
                 metavar="PATH",
-                help="the ledger of the run that has submitted it, or a new one: the next run finds the replies there",
+                help="the ledger of the run that submitted it, or a new one: the next run finds the replies there",
             )
 
 
@@ -143,7 +143,7 @@ def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> Non
 def _forget(_api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, _mask: Masker) -> None:
     place = arguments.ledger or (config.cache and ledgers.location_of(config.cache))
     if not place:
-        raise ConfigError("--ledger: name the ledger of the run that has submitted them, such as out.parquet.ledger")
+        raise ConfigError("--ledger: name the ledger of the run that submitted them, such as out.parquet.ledger")
     with open_ledger(place) as ledger:
         for name in arguments.ids:
             if not forget(ledger, name):

@@ -44,13 +44,13 @@ def arguments(parser: Parser) -> None:
     parser.add_argument(
         "--fresh",
         action="store_true",
-        help="with --capabilities: send the requests again, though the results are known",
+        help="with --capabilities: send the requests again, even if the results are known",
     )
     parser.add_argument(
         "--format",
         dest="form",
         choices=["table", "json"],
-        help="the format for a person (default on a terminal: table)",
+        help="print this, not the platform's message (default on a terminal: table)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Print what makes a shell complete commands, options, files and choices at Tab.
+"""Print the shell's completion script, for commands, options, files and choices.
 
 Example:
     eval "$(openai-compatible completion bash)"

@@ -63,20 +63,22 @@ def arguments(parser: Parser) -> None:
         "OUT.ledger)",
     )
     ways.add_argument(
-        "--dry-run", action="store_true", help="say what the run would call and cost, without a call or an output"
+        "--dry-run",
+        action="store_true",
+        help="say what the run would call and cost, without calling or writing anything",
     )
     ways.add_argument(
         "--max-template-error-percent",
         type=percent,
         metavar="P",
-        help="the most rows that may lack what a template needs, or nothing is called (default: 1)",
+        help="stop before the first call if a template fails on more than P %% of the rows (default: 1)",
     )
     ways.add_argument("--retry-failed", action="store_true", help="call again for rows that failed in an earlier run")
     output.add_argument(
         "--dead-letter",
         type=new_file_path,
         metavar="PATH",
-        help="a file for the failed rows as they were, with their errors; it can be the INPUT of another run",
+        help="write the failed rows, unchanged, with their errors to this file; it can be the INPUT of another run",
     )
     output.add_argument(
         "--csv-safe",
@@ -87,7 +89,7 @@ def arguments(parser: Parser) -> None:
         "--report",
         type=new_file_path,
         metavar="PATH",
-        help="a file for the figures of the run: a page (.html) or the figures alone (.json)",
+        help="write a report of the run to this file: a page (.html) or the figures alone (.json)",
     )
     ways.add_argument("--strict", action="store_true", help="exit with code 1 if any row failed")
     output.add_argument("-q", "--quiet", action="store_true", help="print no progress and no summary, only errors")

@@ -1,4 +1,4 @@
-r"""Compare configs on the same rows: accuracy against a truth, cost, latency, and what chance explains.
+r"""Compare configs on the same rows: accuracy, cost, latency, and whether a difference may be chance.
 
 Example:
     openai-compatible evaluate reviews.csv --truth label \
@@ -35,23 +35,26 @@ def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
     parser.usage = "%(prog)s INPUT... -c A [options]"
     add_input(parser)
-    compared, result = parser.group("what is compared"), parser.group("result")
+    compared, result = parser.group("comparison"), parser.group("result")
     add_config(compared, action="append", help="a config, as JSON or YAML; repeated, each is a variant: A, B, …")
     compared.add_argument(
         "--truth",
         action="append",
         default=[],
         metavar="COLUMN",
-        help="the column of the input with the right answers for the answers' column of its name; ANSWER=COLUMN where "
-        "the names differ; may go into objects (address.city); can be repeated",
+        help="the input column with the right answers to the output column of the same name; ANSWER=COLUMN if the "
+        "names differ; dots reach into objects (address.city); can be repeated",
     )
-    compared.add_argument("--sample", type=count, metavar="N", help="compare so many rows, chosen at random")
-    compared.add_argument("--seed", type=count, default=0, metavar="N", help="another number gives other rows")
+    compared.add_argument("--sample", type=count, metavar="N", help="compare only N rows, chosen at random")
+    compared.add_argument("--seed", type=count, default=0, metavar="N", help="the seed of that choice (default: 0)")
     compared.add_argument(
         "--judge", metavar="FILE", type=file_path, help="a config whose model says which answer is better"
     )
     result.add_argument(
-        "--report", type=new_file_path, metavar="PATH", help="a file for all figures: a page (.html), or JSON (.json)"
+        "--report",
+        type=new_file_path,
+        metavar="PATH",
+        help="write all figures to this file: a page (.html) or JSON (.json)",
     )
     result.add_argument("--json", action="store_true", help="print the figures as JSON, not as a table")
     result.add_argument(
@@ -60,14 +63,14 @@ def arguments(parser: Parser) -> None:
     result.add_argument(
         "--not-worse",
         action="store_true",
-        help="exit with code 1 if the last config is worse than the first, beyond chance",
+        help="exit with code 1 if the last config is worse than the first, and chance does not explain it",
     )
     result.add_argument(
         "--max-loss",
         type=percent,
         metavar="POINTS",
-        help="exit with code 1 unless the last config's accuracy is, at 95 %% confidence, at most so many points below "
-        "the first's",
+        help="exit with code 1 unless the last config's accuracy is at most POINTS below the first's, at 95 %% "
+        "confidence",
     )
     result.add_argument("-q", "--quiet", action="store_true", help="print no progress")
 

@@ -51,7 +51,7 @@ def arguments(parser: Parser) -> None:
         choices=("random", "head"),
         help="which rows: random ones, or the first (default: random; for a stream, which may not end, head)",
     )
-    ways.add_argument("--seed", type=count, default=0, metavar="N", help="another number gives other rows (default: 0)")
+    ways.add_argument("--seed", type=count, default=0, metavar="N", help="the seed of the random rows (default: 0)")
     ways.add_argument("--full", action="store_true", help="show all of each request and reply, however long it is")
     ways.add_argument("--call", action="store_true", help="call the endpoint for these rows, which costs money")
 

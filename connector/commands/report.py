@@ -50,7 +50,7 @@ def arguments(parser: Parser) -> None:
         "--ledger",
         type=ledger_place,
         metavar="PATH",
-        help="the ledger of the run, which knows when replies came (default: OUTPUT.ledger, if it is there)",
+        help="the run's ledger, which knows when replies came (default: OUTPUT.ledger, if it exists)",
     )
     parser.add_argument(
         "-c",
@@ -58,7 +58,7 @@ def arguments(parser: Parser) -> None:
         metavar="FILE",
         type=file_path,
         default=argparse.SUPPRESS,
-        help="the config of the run, which tells its columns from those of the input",
+        help="the run's config, which tells the new columns from those of the input",
     )
 
 

@@ -1,11 +1,11 @@
-"""Answer a platform's verbs from a process that stays, over a Unix socket that only this user can reach.
+"""Stay resident and answer a platform's verbs over a Unix socket that only this user can reach.
 
 Example:
     openai-compatible serve --protocol multiwoven --socket ~/.run/mw.sock
 
-A connection is greeted with the line `{"type": "ready"}`. It then asks once, with a line of JSON:
-`{"verb": "read", "sync_config": {…}}`. It gets the lines that the verb prints, and one more, `{"type": "exit",
-"code": 0}`. Where the greeting does not come, nothing has been asked, so it can be asked elsewhere.
+A connection is greeted with the line `{"type": "ready"}`. The client then sends one request, a line of JSON such as
+`{"verb": "read", "sync_config": {…}}`, and gets the lines that the verb prints, followed by `{"type": "exit",
+"code": 0}`. A client that is not greeted has asked for nothing yet, and can ask elsewhere.
 """
 
 from __future__ import annotations
@@ -51,13 +51,18 @@ _BUFFER: Final = 1 << 16
 def arguments(parser: Parser) -> None:
     """See `connector.commands.Command`."""
     parser.add_argument("--protocol", choices=_PROTOCOLS, required=True, help="the platform's protocol")
-    parser.add_argument("--socket", required=True, metavar="PATH", help="the socket, in a folder of this user alone")
+    parser.add_argument(
+        "--socket",
+        required=True,
+        metavar="PATH",
+        help="the path of the socket, in a folder that only this user can enter",
+    )
     parser.add_argument(
         "--idle",
         type=float,
         default=_IDLE,
         metavar="S",
-        help=f"end after S unused seconds (default: {_IDLE:.0f})",
+        help=f"exit after S seconds without a request (default: {_IDLE:.0f})",
     )
 
 

@@ -39,7 +39,7 @@ def arguments(parser: Parser) -> None:
             action.help = (
                 "CSV, TSV, JSONL or Parquet files, globs of files, or the URL of a database (default: the config's)"
             )
-    begun, page = parser.group("what it begins with"), parser.group("page")
+    begun, page = parser.group("start with"), parser.group("page")
     add_config(begun, action="append", help="a config, as JSON or YAML; repeated, each is a variant: A, B, C, D")
     begun.add_argument("--truth", metavar="COLUMN", help="the column of the input with the right answers")
     begun.add_argument(

@@ -121,8 +121,7 @@ class Options(BaseModel):
     delimiter: Annotated[str, AfterValidator(is_delimiter)] = Field(
         default="",
         title="CSV delimiter",
-        description="What separates the cells of CSV files: one character, or `tab`. Default: found by what all rows "
-        "agree on.",
+        description="The separator of CSV files: one character, or `tab`. Default: the one that fits all rows.",
         examples=[";"],
     )
     encoding: Annotated[str, AfterValidator(is_encoding)] = Field(

@@ -55,7 +55,7 @@ class Options(BaseModel):
         json_schema_extra={"enum": [each for each in files.CHOICES if each != files.AUTO]},
     )
     delimiter: Annotated[str, AfterValidator(files.is_delimiter)] = Field(
-        default="", title="CSV delimiter", description="What separates the cells of CSV: one character, or `tab`."
+        default="", title="CSV delimiter", description="The separator of CSV: one character, or `tab`."
     )
     encoding: Annotated[str, AfterValidator(is_encoding)] = Field(
         default="", title="Encoding", description="The encoding of the text, such as `latin-1`. Default: UTF-8."

@@ -255,7 +255,7 @@ def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("in.csv", "--into", "reviews"), "is no database"),
+        (("in.csv", "--into", "reviews"), "is not a database"),
         (("sqlite:///in.db", "--into", "reviews", "-o", "o.csv"), "leave out"),
         (("sqlite:///in.db", "--into", "reviews", "--mode", "upsert"), "leave out --mode"),
         (("in.csv", "-o", "o.csv", "--mode", "upsert"), "--mode: only for an --output that is a database"),

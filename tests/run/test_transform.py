@@ -72,7 +72,7 @@ def test_every_gained_column_admits_null() -> None:
         ({"streams": []}, "streams: is neither a list of stream names nor an object"),
         ({"streams": "1"}, "streams: is neither a list of stream names nor an object"),
         ({"streams": [1]}, "streams: is neither a list of stream names nor an object"),
-        ({"streams": {"a": 1}}, "streams: the options of 'a' are no object"),
+        ({"streams": {"a": 1}}, "streams: the options of 'a' are not an object"),
         ({"streams": "[a"}, "streams: is not JSON"),
         ({"streams": {"a": {"concurrency": 1}}}, "streams.a: concurrency: is not an option that a stream can have"),
         ({"streams": {"a": {"prompt": "{{"}, "b": {"metadata": "x"}}}, r"streams.a: prompt[^$]*\nstreams.b: metadata"),

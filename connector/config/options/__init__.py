@@ -210,7 +210,7 @@ def _are_streams(value: Any) -> dict[str, dict[str, Any]]:
         raise ValueError("is neither a list of stream names nor an object of them")
     wrong = [name for name, overrides in value.items() if not isinstance(overrides, dict | None)]
     if wrong:
-        raise ValueError(f"the options of {wrong[0]!r} are no object")
+        raise ValueError(f"the options of {wrong[0]!r} are not an object")
     return {name: overrides or {} for name, overrides in value.items()}
 
 

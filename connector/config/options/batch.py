@@ -16,7 +16,7 @@ _WINDOW: Final = re.compile(r"[1-9][0-9]{0,3}[hd]")
 
 def _is_window(value: str) -> str:
     if not _WINDOW.fullmatch(value):
-        raise ValueError('is no window: write hours or days, such as "24h" or "7d"')
+        raise ValueError('is not a completion window: write hours or days, such as "24h" or "7d"')
     return value
 
 
@@ -26,19 +26,22 @@ class BatchOptions(BaseModel):
     model_config = ConfigDict(frozen=True, title="Batch", extra="forbid")
 
     completion_window: Annotated[str, AfterValidator(_is_window)] = Field(
-        default="24h", description="Within which time the endpoint is to answer, as it knows windows."
+        default="24h",
+        description="The time within which the endpoint has to answer: one of the windows that it offers.",
     )
     max_batch_requests: int | None = Field(
-        default=None, ge=1, description="The most requests in a batch; by default what the provider admits."
+        default=None, ge=1, description="The maximum number of requests in a batch. Default: the provider's limit."
     )
     max_batch_bytes: int | None = Field(
-        default=None, ge=1_000, description="The most bytes of a batch's file; by default what the provider admits."
+        default=None,
+        ge=1_000,
+        description="The maximum size of a batch's file in bytes. Default: the provider's limit.",
     )
-    poll_seconds: float = Field(default=30, gt=0, description="Seconds between two questions how far a batch is.")
+    poll_seconds: float = Field(default=30, gt=0, description="Seconds between two looks at a batch's state.")
     fallback: Literal["live", "none"] = Field(
         default="none",
-        description="What becomes of requests that need a second try, since their batch has expired, or their reply "
-        "does not fit: `none` puts them into the next batch, `live` calls at once, for the full price.",
+        description="What happens to requests that need another try because their batch expired or their reply does "
+        "not fit: `none` puts them into the next batch, `live` calls at once, at the full price.",
     )
     max_wait: float | None = Field(
         default=None, gt=0, description="Seconds after which a batch is cancelled; what is finished by then is kept."

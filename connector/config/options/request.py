@@ -56,7 +56,8 @@ class RequestOptions(BaseModel):
         ge=0,
         allow_inf_nan=False,
         title="API key age",
-        description="Seconds that a key is used which a program or a function makes; 0: until the endpoint refuses it.",
+        description="How long a key from a program or a function is used, in seconds. 0: until the endpoint refuses "
+        "it.",
     )
     is_stream: bool = Field(
         default=False,
@@ -145,9 +146,9 @@ class RequestOptions(BaseModel):
     image_root: str | None = Field(
         default=None,
         title="Image folder",
-        description="The folder that image files are read from: a row's path begins there, and cannot lead out of it. "
-        "Default: the folder of the input file; where the input is no file, or its files are in several folders, rows "
-        "can name no files.",
+        description="The folder that image files are read from: paths in rows begin there, and cannot lead out of it. "
+        "Default: the folder of the input file. Without one (the input is not a file, or is files in several "
+        "folders), rows cannot name files.",
         examples=["photos"],
     )
     image_detail: Literal["auto", "low", "high"] | None = Field(
@@ -164,8 +165,8 @@ class RequestOptions(BaseModel):
         ge=1,
         le=2048,
         title="Batch size",
-        description="The most rows per call, for endpoints that take many inputs at once: embeddings (64 by "
-        "default), moderations (32 by default) and completions (1 by default).",
+        description="The maximum number of rows per call, for endpoints that take many inputs at once: embeddings "
+        "(64 by default), moderations (32) and completions (1).",
     )
     rows_per_call: int | None = Field(
         default=None,

@@ -15,7 +15,9 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
 
-    concurrency: int = Field(default=8, ge=1, le=4096, title="Concurrency", description="The most calls in flight.")
+    concurrency: int = Field(
+        default=8, ge=1, le=4096, title="Concurrency", description="The maximum number of calls at a time."
+    )
     batch: BatchOption = Field(
         default=None,
         title="Batch API",
@@ -27,29 +29,32 @@ class RunOptions(BaseModel):
     flex_fallback: bool = Field(
         default=False,
         title="Flex fallback",
-        description="Where a request asks for the service tier `flex` and there is no room for it three times, it goes "
-        "to the standard tier, for the full price.",
+        description="A request for the service tier `flex` that finds no capacity three times goes to the standard "
+        "tier, at the full price.",
     )
     max_requests_per_minute: int | None = Field(
-        default=None, ge=1, title="Requests per minute", description="The most calls a minute, spread evenly."
+        default=None,
+        ge=1,
+        title="Requests per minute",
+        description="The maximum number of calls per minute, spread evenly.",
     )
     max_tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
         title="Tokens per minute",
-        description="The most tokens a minute, requests and replies together.",
+        description="The maximum number of tokens per minute, requests and replies together.",
     )
     max_retries: int = Field(
-        default=4, ge=0, le=100, title="Retries", description="The most further attempts after a failed call."
+        default=4, ge=0, le=100, title="Retries", description="The maximum number of retries after a failed call."
     )
     max_retry_wait: float = Field(
         default=120,
         gt=0,
         title="Longest wait",
-        description="In seconds: a row that the endpoint asks to wait longer fails.",
+        description="In seconds. A row fails if the endpoint asks it to wait longer.",
     )
     max_row_seconds: float = Field(
-        default=600, gt=0, title="Longest row", description="The most seconds for a row, retries included."
+        default=600, gt=0, title="Longest row", description="The maximum time for a row in seconds, retries included."
     )
     max_cost_usd: float | None = Field(
         default=None,
@@ -73,8 +78,8 @@ class RunOptions(BaseModel):
         ge=0,
         le=100,
         title="Most template errors",
-        description="`enrich` stops before its first call if a template fails on more than this share of the rows, in "
-        "percent; 100: it never does.",
+        description="`enrich` stops before its first call if a template fails on more than this percentage of the "
+        "rows. 100: it never stops.",
     )
     headers: HeadersOption = Field(
         default_factory=dict,
@@ -123,14 +128,14 @@ class RunOptions(BaseModel):
         default=16 * 2**20,
         ge=1024,
         title="Largest reply",
-        description="The most bytes of a reply, decompressed; four times as many for images and embeddings. A stream, "
-        "whose short pieces say the same again and again, may have four times as many.",
+        description="The maximum size of a reply in bytes, decompressed. Images, embeddings and streams may have four "
+        "times as many.",
     )
     endpoint_id: str | None = Field(
         default=None,
         title="Endpoint in the ledger",
-        description="A name by which the ledger knows the endpoint in place of its URL. Where the URL changes (a port, "
-        "a tunnel, another gateway before the same models), replies are then found again.",
+        description="The endpoint's name in the ledger, in place of its URL: replies are found again when the URL "
+        "changes (a port, a tunnel, another gateway to the same models).",
         examples=["lab"],
     )
     cache: LedgerPlace | None = Field(

@@ -56,8 +56,8 @@ class TableOptions(BaseModel):
     keep_llm_as: str = Field(
         default="",
         title="Keep earlier provenance as",
-        description="If the input is the output of another run: the name that its `_llm` gets, and the beginning of "
-        "the names of its `_llm_status` and so on. Default: it is replaced.",
+        description="If the input is the output of another run: the new name of its `_llm`, and the new beginning of "
+        "`_llm_status` and so on. Default: the earlier `_llm` is replaced.",
         examples=["first_run"],
     )
     on_bad_input: OnBadInput = Field(
