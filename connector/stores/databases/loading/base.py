@@ -247,6 +247,10 @@ class Writer(ABC):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """Gives a column another kind, its values unchanged."""
 
+    def reachable(self, column: Column, kind: Kind) -> Kind:  # noqa: ARG002 - for members that can tell
+        """Returns the widest kind up to this one that a column can get, in place of its own."""
+        return kind
+
     def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - for members that can tell
         """Returns why a column cannot get another kind, as far as that can be told beforehand; else an empty text."""
         return ""

@@ -121,12 +121,12 @@ class Layout:
         changed = []
         for column in plan.added:
             self._writer.add(column, plan)
-        for before, kind in plan.changed:
+        for before, wanted in plan.changed:
             writer = self._writer
+            kind = writer.reachable(before, wanted)
             problem = writer.obstacle(before, kind) if is_overwrite else writer.try_change(before, kind, plan)
-            if problem:
-                now[before.name] = before
-            elif is_overwrite:
+            now[before.name] = before if problem else Column(before.name, kind)
+            if is_overwrite and not problem:
                 changed.append((before, kind))
                 continue
             type_ = writer.native(kind)

@@ -11,10 +11,10 @@ import hashlib
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -86,6 +86,18 @@ _RULE: Final = re.compile(
     r"  (?P<whole>(?:(?P<check>CONSTRAINT)|(?:\w++ )?KEY) (?:(?P<name>`(?:[^`]|``)++`) )?(?:CHECK )?(?P<about>\(.*))"
 )
 """An index or a CHECK, not a foreign key, in what SHOW CREATE TABLE says; the primary key has no name."""
+_LOST: Final = """
+SELECT CONCAT('its trigger ', trigger_name) FROM information_schema.triggers
+WHERE event_object_schema = COALESCE(:schema, DATABASE()) AND event_object_table = :name
+UNION SELECT CONCAT('the foreign key ', constraint_name) FROM information_schema.referential_constraints
+WHERE (constraint_schema = COALESCE(:schema, DATABASE()) AND table_name = :name)
+OR (unique_constraint_schema = COALESCE(:schema, DATABASE()) AND referenced_table_name = :name)
+"""
+"""What a table has that one made LIKE it does not."""
+_PRIMARY: Final = """
+SELECT 1 FROM information_schema.statistics WHERE table_schema = COALESCE(:schema, DATABASE())
+AND table_name = :name AND index_name = 'PRIMARY' AND column_name = :column AND sub_part IS NULL
+"""
 _ENGINE: Final = """
 SELECT engine FROM information_schema.tables
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
@@ -93,13 +105,24 @@ WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
 _ROW_ERRORS: Final = frozenset({1118, 1264, 1265, 1292, 1364, 1366, 1369, 1406, 1644, 3819, 4025})
 """Numbers of errors about a row that PyMySQL has no class for: CHECK (4025, 3819), SIGNAL, a view's, values, sizes."""
 _EXACT: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary")
-_KEY: Final = 255  # characters of a text in a key of MySQL
+_KEY: Final = 255
+"""Characters of a text in a primary key, or any key of MySQL: all of its columns have at most 3,072 bytes."""
+_PREFIX: Final = 191
+"""Characters of a long text in an index of several columns, for the same reason."""
 _DIGITS: Final = 65
 _SCALE: Final = 30
 _STATEMENT: Final = 1 << 20  # bytes
 _FRAME: Final = 16  # bytes of a packet that are no statement
 _ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
 _NULL: Final = "NULL"
+
+
+class _Rule(NamedTuple):
+    """An index or a CHECK: what a statement calls it, what makes it again, and whether it is another one then."""
+
+    called: str
+    made: str
+    is_other: bool
 
 
 class Writer(base.Writer):
@@ -231,10 +254,12 @@ class Writer(base.Writer):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """See `base.Writer.change`."""
         definition = f"{self.definition(Column(column.name, kind), plan)}{self._rest(column.name, kind, plan)}"
+        rules = list(self._rules_of(column.name, kind))
         if " zerofill" in self._type(column.name)[0]:
             _LOG.warning('%s: the column "%s" has lost: ZEROFILL', self.name, column.name)
         if _is_kept(column.kind, kind):
-            self.run(f"ALTER TABLE {self.place} MODIFY COLUMN {definition}")
+            dropped, added = _made_anew(each for each in rules if each.is_other)
+            self.run(f"ALTER TABLE {self.place} {dropped}MODIFY COLUMN {definition}{added}")
             return
         beside = Column(shortened(f"{column.name}__new", self.RULES), kind)
         old, made = self.quote(column.name), self.quote(beside.name)
@@ -244,11 +269,37 @@ class Writer(base.Writer):
         try:
             as_they_are = "".join(f", {name} = {name}" for name in map(self.quote, self._dated_by_updates()))
             self.run(f"UPDATE {self.place} SET {made} = {_converted(old, column.kind, kind)}{as_they_are}")
-            dropped, added = self._rules_of(column.name)
+            dropped, added = _made_anew(rules)
             self.run(f"ALTER TABLE {self.place} {dropped}DROP COLUMN {old}, CHANGE COLUMN {made} {definition}{added}")
         except SQLAlchemyError:
             self.run(drop)
             raise
+
+    def reachable(self, column: Column, kind: Kind) -> Kind:
+        """See `base.Writer.reachable`. A primary key has no long texts."""
+        is_primary = kind == kinds.TEXT and self.ask(_PRIMARY, **self._where, column=column.name)
+        return Kind("text", _KEY) if is_primary and column.kind.size < _KEY else kind
+
+    def obstacle(self, column: Column, kind: Kind) -> str:
+        """See `base.Writer.obstacle`. Another type is tried in a table as `load` puts it in the place of this one."""
+        if found := self.ask(_LOST, **self._where):
+            return f"{found[0][0]} would be lost"
+        new = self.table_beside("__new")
+        try:
+            self.run(f"DROP TABLE IF EXISTS {new}")
+            self.run(f"CREATE TABLE {new} LIKE {self.place}")
+            self.run(self._modified(new, column, kind, Plan("overwrite", ())))
+        except SQLAlchemyError as error:
+            return self.said(getattr(error, "orig", None) or error)
+        finally:
+            self.run(f"DROP TABLE IF EXISTS {new}")
+        return ""
+
+    def _modified(self, place: str, column: Column, kind: Kind, plan: Plan, rest: str = "") -> str:
+        """Returns what gives a column of an empty table, made LIKE this one, another type, as SQL."""
+        dropped, added = _made_anew(each for each in self._rules_of(column.name, kind) if each.is_other)
+        definition = self.definition(Column(column.name, kind), plan)
+        return f"ALTER TABLE {place} {dropped}MODIFY COLUMN {definition}{rest}{added}"
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
         """See `base.Writer.try_change`."""
@@ -288,20 +339,22 @@ class Writer(base.Writer):
         """Returns the columns that an update sets to the current time."""
         return [row[0] for row in self.ask(_COLUMNS, **self._where) if "on update" in row[9].lower()]
 
-    def _rules_of(self, name: str) -> tuple[str, str]:
-        """Returns what drops the indexes and CHECKs over a column, and makes them again, as parts of an ALTER TABLE."""
-        dropped = added = ""
+    def _rules_of(self, name: str, kind: Kind) -> Iterator[_Rule]:
+        """Yields the indexes and CHECKs over a column. An index of long texts, if it is not unique, has their begin."""
+        column = self.quote(name)
         for line in self._lines():
             found = _RULE.fullmatch(line.removesuffix(","))
-            if found and self.quote(name) in found["about"]:
-                what = (
-                    "PRIMARY KEY"
-                    if not found["name"]
-                    else f"{'CONSTRAINT' if found['check'] else 'INDEX'} {found['name']}"
-                )
-                dropped += f"DROP {what}, "
-                added += f", ADD {found['whole']}"
-        return dropped, added
+            if not found or column not in found["about"]:
+                continue
+            what = "CONSTRAINT" if found["check"] else "INDEX"
+            whole, about = found["whole"], found["about"]
+            if _is_long(kind) and whole.startswith("KEY"):
+                about = re.sub(rf"{re.escape(column)}(?=[,)]| DESC)", lambda each: f"{each[0]}({_PREFIX})", about)
+            yield _Rule(
+                f"{what} {found['name']}" if found["name"] else "PRIMARY KEY",
+                whole.removesuffix(found["about"]) + about,
+                about != found["about"],
+            )
 
     def drop_key(self) -> None:
         """See `base.Writer.drop_key`."""
@@ -386,15 +439,14 @@ class Writer(base.Writer):
 
     def _retype(self, place: str, column: Column, kind: Kind, plan: Plan) -> None:
         """Gives a column of an empty table another type, and the rest of its definition, if that suits the type."""
-        modify = f"ALTER TABLE {place} MODIFY COLUMN {self.definition(Column(column.name, kind), plan)}"
         rest = self._rest(column.name, kind, plan)
         if kinds.merged(column.kind, kind).name == kind.name:
             with suppress(SQLAlchemyError):
-                self.run(f"{modify}{rest}")
+                self.run(self._modified(place, column, kind, plan, rest))
                 return
         if rest != _NO_REST:
             _LOG.warning('%s: the column "%s", now %s, has lost:%s', self.name, column.name, kind, rest)
-        self.run(modify)
+        self.run(self._modified(place, column, kind, plan))
 
     @property
     def _has_transactions(self) -> bool:
@@ -499,6 +551,17 @@ class Writer(base.Writer):
 
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+def _made_anew(rules: Iterable[_Rule]) -> tuple[str, str]:
+    """Returns what drops rules and what makes them again, as the first and the last part of an ALTER TABLE."""
+    found = list(rules)
+    return "".join(f"DROP {each.called}, " for each in found), "".join(f", ADD {each.made}" for each in found)
+
+
+def _is_long(kind: Kind) -> bool:
+    """Returns whether values of a kind may be longer than any index."""
+    return kind.name in ("text", "json", "bytes") and not kind.size
 
 
 def _is_kept(old: Kind, new: Kind) -> bool:
