@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from base64 import b64encode, urlsafe_b64encode
 
+import orjson
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -116,6 +117,13 @@ def test_a_known_secret_is_masked_in_every_spelling() -> None:
         assert mask(f"<{spelling}>") == f"<{MASK}>"
         assert mask.value({spelling: ["x", spelling, 1]}) == {MASK: ["x", MASK, 1]}
         assert mask.fields({"a": f"b {spelling}", "c": "d"}) == {"a": f"b {MASK}", "c": "d"}
+
+
+def test_a_known_secret_is_masked_in_every_spelling_in_a_large_reply_as_well() -> None:
+    mask, vector = Masker([KEY]), "A" * (1 << 16)
+    for spelling in spellings(KEY):
+        value = {"data": [{"embedding": vector}, {"embedding": f"{vector}{spelling}{vector}"}]}
+        assert mask.value(value, orjson.dumps(value))["data"][1] == {"embedding": f"{vector}{MASK}{vector}"}
 
 
 @given(st.binary(max_size=9), st.binary(max_size=9))
