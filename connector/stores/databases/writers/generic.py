@@ -1,7 +1,7 @@
 """Databases without a module of their own, warehouses above all: by way of SQLAlchemy, in standard SQL.
 
-Rows enter by INSERTs of many. An upsert goes through a table beside it: rows whose keys come again are deleted, and
-then all are inserted, in one transaction where the database has transactions.
+Rows enter by INSERTs of many. An upsert goes through a table beside it, by a MERGE in the warehouses: others update the
+rows that are there and insert the rest, in one transaction where the database has transactions.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _DIGITS: Final = 38
 _WITHOUT_SAVEPOINTS: Final = ("bigquery", "databricks", "redshift", "snowflake")
 _WITHOUT_UNDO: Final = ("bigquery", "databricks", "snowflake")
 """Databases in which making or changing a table ends the transaction."""
+_MERGES: Final = ("bigquery", "databricks", "redshift", "snowflake")
+"""Databases that have MERGE; Databricks updates a table from another one in no other way."""
 _ROW_STATES: Final = ("22", "23", "44", "P0001")
 """SQLSTATEs of errors about a row begin so: data, integrity, a view's CHECK OPTION, a trigger's RAISE."""
 
@@ -137,20 +139,38 @@ class Writer(base.Writer):
             return
         beside = self.table_beside("__stage")
         self.run(f"DROP TABLE IF EXISTS {beside}")
-        row = self.quote(plan.order)
-        columns = ", ".join(f"{self.quote(column.name)} {self.native(column.kind)}" for column in plan.columns)
-        self.run(f"CREATE TABLE {beside} ({columns}, {row} {self.native(kinds.INTEGER)})")
+        row, names = self.quote(plan.order), self.list_of(column.name for column in plan.columns)
+        number = f"CAST(0 AS {self.native(kinds.INTEGER)}) AS {row}"
+        self.run(f"CREATE TABLE {beside} AS SELECT {names}, {number} FROM {self.place} WHERE 1 = 0")
         numbered = plan._replace(columns=[*plan.columns, Column(plan.order, kinds.INTEGER)])
         self._insert(beside, numbered, _numbered(batches))
-        same = " AND ".join(f"s.{self.quote(name)} = {self.place}.{self.quote(name)}" for name in plan.key)
-        later = " AND ".join(f"n.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
-        names = [column.name for column in plan.columns]
-        self.run(f"DELETE FROM {self.place} WHERE EXISTS (SELECT 1 FROM {beside} s WHERE {same})")
+        stage = self.quote(self.beside("__stage").name)
+        later = " AND ".join(f"n.{self.quote(name)} = {stage}.{self.quote(name)}" for name in plan.key)
         self.run(
-            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {self.list_of(names, 's.')} FROM {beside} s "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {beside} n WHERE {later} AND n.{row} > s.{row})"
+            f"DELETE FROM {beside} WHERE EXISTS (SELECT 1 FROM {beside} n WHERE {later} AND n.{row} > {stage}.{row})"
         )
+        self._move(plan, beside)
         self.run(f"DROP TABLE {beside}")
+
+    def _move(self, plan: Plan, beside: str) -> None:
+        """Brings the rows of the table beside, of which no two have the same key, into the table."""
+        table = self.quote(self.name)
+        same = " AND ".join(f"{table}.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
+        names = [column.name for column in plan.columns]
+        given = self.list_of(names, "s.")
+        values = ", ".join(f"{self.quote(name)} = s.{self.quote(name)}" for name in plan.others or plan.key)
+        if self.connection.dialect.name in _MERGES:
+            self.run(
+                f"MERGE INTO {self.place} USING {beside} s ON {same} WHEN MATCHED THEN UPDATE SET {values} "
+                f"WHEN NOT MATCHED THEN INSERT ({self.list_of(names)}) VALUES ({given})"
+            )
+            return
+        if plan.others:
+            self.run(f"UPDATE {self.place} SET {values} FROM {beside} s WHERE {same}")
+        self.run(
+            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {given} FROM {beside} s "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {self.place} WHERE {same}) ORDER BY s.{self.quote(plan.order)}"
+        )
 
     def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:
         named = sa.quoted_name(with_parameters(place, self.connection.dialect), quote=False)

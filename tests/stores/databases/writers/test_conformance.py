@@ -206,6 +206,13 @@ def test_an_upsert_uses_the_primary_key_that_is_there(place: Place) -> None:
     assert place.rows("id", "text", "note") == [(1, "a", "kept"), (2, "c", "kept"), (3, "d", "kept")]
 
 
+def test_an_upsert_leaves_alone_what_its_rows_do_not_have(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, text VARCHAR(10), label VARCHAR(10), note VARCHAR(10))")
+    place.run("INSERT INTO reviews VALUES (1, 'a', 'b', 'c'), (2, 'a', 'b', 'c')")
+    place.upsert({"id": 1, "text": "d", "label": "e"}, {"id": 2, "text": "d"}, {"id": 3, "text": None})
+    assert place.rows() == [(1, "d", "e", "c"), (2, "d", None, "c"), (3, None, None, None)]
+
+
 VALUES: list[tuple[Schema, list[Any]]] = [
     ({"type": "boolean"}, [True, False]),
     (INTEGER, [0, -1, 2**63 - 1, -(2**63)]),
@@ -255,6 +262,25 @@ TIMES: list[tuple[Schema, list[str]]] = [
     ({"format": "uuid"}, ["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
     ({"contentEncoding": "base64"}, ["AP8=", ""]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "boolean"}, True), (INTEGER, 7), (NUMBER, 0.5), (STRING, "Ab"),
+        *(({**STRING, **more}, values[0]) for more, values in TIMES),
+    ],
+)  # fmt: skip
+def test_a_column_of_any_type_can_be_the_key_of_a_table_that_has_none_yet(
+    place: Place, schema: Schema, value: Any
+) -> None:
+    columns: dict[str, Schema] = {"v": schema, "n": INTEGER}
+    place.sync({"v": value, "n": 1}, columns=columns)
+    place.upsert({"v": value, "n": 2}, key=("v",), columns=columns)
+    assert place.cells("n") == [2]
+    place.sync({"v": value, "n": 3}, columns=columns)
+    with pytest.raises(ConnectorError, match="several rows with v = "):
+        place.upsert({"v": value, "n": 4}, key=("v",), columns=columns)
 
 
 @pytest.mark.parametrize(("more", "values"), TIMES)

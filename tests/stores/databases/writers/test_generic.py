@@ -23,14 +23,18 @@ from spec.generate import ROOT
 from tests.databases import Base, base
 from tests.environments import environment
 from tests.patience import PATIENCE
+from tests.stores.databases.writers import test_conformance as conformance
 from tests.stores.databases.writers.test_conformance import BIG, INTEGER, STRING, Place
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
+@pytest.fixture(params=["postgresql", "postgresql by MERGE", "sqlite"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    kind, _, merges = request.param.partition(" ")
     monkeypatch.setattr(writers, "MEMBERS", ())
-    assert writers.load(request.param).__module__.endswith("generic")
-    return Place(base(request.param, tmp_path))
+    assert writers.load(kind).__module__.endswith("generic")
+    if merges:
+        monkeypatch.setattr(generic, "_MERGES", (kind,))
+    return Place(base(kind, tmp_path))
 
 
 def test_rows_are_appended_overwritten_and_replaced(place: Place) -> None:
@@ -45,6 +49,20 @@ def test_rows_are_appended_overwritten_and_replaced(place: Place) -> None:
     ]  # fmt: skip
     place.sync({"id": 5, "text": "f"}, mode="overwrite")
     assert place.rows() == [(5, "f")]
+
+
+test_an_upsert_uses_the_primary_key_that_is_there = conformance.test_an_upsert_uses_the_primary_key_that_is_there
+test_an_upsert_of_keys_alone_keeps_one_row_of_each = conformance.test_an_upsert_of_keys_alone_keeps_one_row_of_each
+test_an_upsert_leaves_alone_what_its_rows_do_not_have = (
+    conformance.test_an_upsert_leaves_alone_what_its_rows_do_not_have
+)
+
+
+def test_an_upsert_goes_into_columns_of_types_that_are_never_made(place: Place) -> None:
+    place.run("CREATE TABLE reviews (id TIME, n BIGINT)")
+    for n in (1, 2):
+        place.upsert({"id": "10:00:00", "n": n})
+    assert place.cells("n") == [2]
 
 
 def test_values_keep_their_types_and_others_are_text(place: Place) -> None:
@@ -97,9 +115,10 @@ def write_to_snowflake() -> None:
         connect = importlib.import_module("snowflake.connector").connect
         with connect(user="etl", password="x", account="account", database="db", schema="s") as connection:
             connection.cursor().execute("CREATE TABLE REVIEWS (ID INT, TEXT VARCHAR(5))")
+            connection.cursor().execute("ALTER TABLE REVIEWS ADD COLUMN NOTE VARCHAR(5) DEFAULT 'kept'")
         place.sync({"id": 1, "text": "a"}, {"id": 2, "text": "too long"})
-        place.upsert({"id": 1, "text": "b"})
-        assert place.rows() == [(1, "b"), (2, "too long")]
+        place.upsert({"id": 1, "text": "b"}, {"id": 3, "text": "c"}, {"id": 3, "text": "d"}, {"id": None, "text": "e"})
+        assert place.rows() == [(1, "b", "kept"), (2, "too long", "kept"), (3, "d", "kept"), (None, "e", "kept")]
         for table in ("small", "small"):
             place.table = table
             place.sync({"id": 1, "at": "2024-01-01"})
