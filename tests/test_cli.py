@@ -19,7 +19,7 @@ from connector.commands import enrich
 def test_spec_needs_none_of_what_only_a_run_needs(word: str, told: str) -> None:
     script = (
         f"import sys; from connector import cli; cli.run([{word!r}]); "
-        "heavy = {'requests', 'pydantic', 'jinja2', 'duckdb', 'sqlite3', 'jsonschema', 'connector.engines'}; "
+        "heavy = {'requests', 'pydantic', 'jinja2', 'duckdb', 'sqlite3', 'jsonschema', 'ctypes', 'connector.engines'}; "
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
