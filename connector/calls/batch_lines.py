@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.cost import BATCH_HEADER
 from connector.base.decoding import loads
@@ -51,7 +50,7 @@ class Reader:
         self._endpoint = endpoint
         self._mask = mask
         self._clock = clock
-        self._decode = numbers.loads if endpoint.HAS_EXACT_NUMBERS else orjson.loads
+        self._decode = endpoint.decode
 
     def read(self, raw: bytes) -> Line | None:
         """Returns what a line holds; `None` where it is no JSON, or names nothing that we have asked for."""

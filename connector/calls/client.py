@@ -13,8 +13,6 @@ from io import BytesIO
 from itertools import chain
 from typing import Any, Final
 
-import orjson
-
 from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads
@@ -69,7 +67,7 @@ class Client:
         self._mask = mask
         self._clock = clock
         self._room = room
-        self._decode: Callable[[bytes | str], Any] = numbers.loads if endpoint.HAS_EXACT_NUMBERS else orjson.loads
+        self._decode = endpoint.decode
 
     def __call__(self, body: bytes) -> Reply:
         """Sends `body` and returns the final reply: a 2xx whose body is an object, or a refusal of this request alone.

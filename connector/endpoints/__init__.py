@@ -121,9 +121,6 @@ class Endpoint(Protocol):
     REPLY_SIZE_FACTOR: int
     """How many times `max_response_bytes` a reply may be long: texts are short, images and vectors are not."""
 
-    HAS_EXACT_NUMBERS: bool
-    """Whether a number in a reply means all of its digits. Those of a vector, of which there are many, do not."""
-
     HAS_OUTPUT_TOKENS: bool
     """Whether replies have output tokens, which have a price of their own."""
 
@@ -159,6 +156,13 @@ class Endpoint(Protocol):
 
         Raises:
             RecordError: The request cannot be sent.
+        """
+
+    def decode(self, data: bytes | str) -> Any:
+        """Decodes the JSON of a reply: each number exactly, unless it need not mean all of its digits.
+
+        Raises:
+            ValueError: It is not JSON; an `orjson.JSONDecodeError`, unless it is nested too deeply.
         """
 
     def fold(self, events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:

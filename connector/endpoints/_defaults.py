@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from connector.base.clock import Clock
 from connector.base.masking import Masker
+from connector.base.numbers import loads
 from connector.base.records import JSON, Schema
 from connector.base.room import Room
 from connector.endpoints import Expectation, Fallback, Packing, Sender
@@ -14,7 +15,6 @@ from connector.http.adapter import Settings
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {}
 REPLY_SIZE_FACTOR: Final = 1
-HAS_EXACT_NUMBERS: Final = True
 HAS_OUTPUT_TOKENS: Final = True
 OVER_HTTP: Final = True
 COSTLY: Final = ""
@@ -35,6 +35,10 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
 def encode(body: bytes) -> tuple[str, bytes]:
     """Returns the JSON as it is."""
     return "application/json", body
+
+
+decode: Final = loads
+"""Decodes JSON, every number exactly."""
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:

@@ -39,4 +39,8 @@ class InputPacking:
         if parts is None:
             return [None] * count
         rest = {name: value for name, value in body.items() if name != "usage"}
-        return [{**rest, self._parts: [{**part, "index": 0} if "index" in part else part]} for part in parts]
+        return [{**rest, self._parts: [self.alone(part)]} for part in parts]
+
+    def alone(self, part: dict[str, Any]) -> dict[str, Any]:
+        """Returns a part as it is in a reply of its own."""
+        return {**part, "index": 0} if "index" in part else part

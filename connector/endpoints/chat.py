@@ -13,11 +13,11 @@ from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage
 from connector.endpoints._choices_stream import fold, is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
-    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_CAPABILITIES,
     OVER_HTTP,
     REPLY_SIZE_FACTOR,
+    decode,
     dedicated_model,
     encode,
     open_sender,

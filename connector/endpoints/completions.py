@@ -16,11 +16,11 @@ from connector.endpoints._choices_stream import fold as fold_choices
 from connector.endpoints._choices_stream import is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
-    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_CAPABILITIES,
     OVER_HTTP,
     REPLY_SIZE_FACTOR,
+    decode,
     dedicated_model,
     encode,
     expectation,

@@ -8,13 +8,14 @@ from array import array
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from pydantic_core import SchemaValidator, ValidationError, core_schema
+import orjson
+from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json
 
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
-from connector.base.vectors import Packed, unpacked, with_vector
+from connector.base.vectors import Packed, unpacked
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
 from connector.endpoints._defaults import (
     COSTLY,
@@ -37,7 +38,6 @@ PATH: Final = "/embeddings"
 IN_BATCHES: Final = True
 COLUMNS: Final[Mapping[str, str]] = {"embedding": "{{ embedding }}"}
 REPLY_SIZE_FACTOR: Final = 4
-HAS_EXACT_NUMBERS: Final = False
 HAS_OUTPUT_TOKENS: Final = False
 IN_CAPABILITIES: Final = True
 
@@ -116,6 +116,20 @@ def encode(body: bytes) -> tuple[str, bytes]:
     return "application/json", body
 
 
+def decode(data: bytes | str) -> Any:
+    """Decodes JSON. Of vectors in base64, pydantic's parser takes a seventh of the time of orjson, and less memory.
+
+    What neither 64 bits nor a double hold is infinite, or an integer of any length: no number of a vector.
+
+    Raises:
+        orjson.JSONDecodeError: It is not JSON.
+    """
+    try:
+        return from_json(data, allow_inf_nan=False)
+    except ValueError:  # it is none, or is nested deeply
+        return orjson.loads(data)
+
+
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
     """Returns a request of one word, to the same model."""
     model = {"model": body["model"]} if "model" in body else {}
@@ -177,19 +191,19 @@ def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | 
 class _VectorPacking(InputPacking):
     """Packs rows, and hands each its vector as the bytes that its base64 stands for: it is decoded once."""
 
-    def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """See `connector.endpoints.Packing`."""
-        return [part and _packed(part) for part in super().unpacked(body, count)]
+    def alone(self, part: dict[str, Any]) -> dict[str, Any]:
+        """See `InputPacking.alone`."""
+        text = part.get("embedding")
+        packed = _packed(text) if isinstance(text, str) else None
+        return super().alone(part if packed is None else {**part, "embedding": packed})
 
 
-def _packed(body: dict[str, Any]) -> dict[str, Any]:
-    text = _first(body)
-    if not isinstance(text, str):
-        return body
+def _packed(text: str) -> Packed | None:
+    """Returns what base64 stands for; `None` for the text of a list, or of no vector: `answer` judges these."""
     try:
-        return with_vector(body, Packed(unpacked(text)))
-    except ValueError:  # numbers as the text of their list, or what is no vector: `answer` judges
-        return body
+        return Packed(unpacked(text))
+    except ValueError:
+        return None
 
 
 def other_purpose(model: str) -> str | None:

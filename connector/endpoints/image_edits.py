@@ -16,11 +16,11 @@ from connector.base.records import JSON
 from connector.base.values import dumps
 from connector.endpoints import Shorthand
 from connector.endpoints._defaults import (
-    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_BATCHES,
     IN_CAPABILITIES,
     OVER_HTTP,
+    decode,
     dedicated_model,
     expectation,
     open_sender,

@@ -7,11 +7,11 @@ from typing import Final
 from connector.base.records import JSON
 from connector.endpoints import Shorthand
 from connector.endpoints._defaults import (
-    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_BATCHES,
     IN_CAPABILITIES,
     OVER_HTTP,
+    decode,
     dedicated_model,
     encode,
     expectation,

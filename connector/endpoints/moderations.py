@@ -12,11 +12,11 @@ from connector.endpoints import Packing, Shorthand, usage_of
 from connector.endpoints._defaults import (
     COSTLY,
     FALLBACKS,
-    HAS_EXACT_NUMBERS,
     IN_CAPABILITIES,
     OVER_HTTP,
     REPLY_SIZE_FACTOR,
     broken_off,
+    decode,
     encode,
     expectation,
     fold,

@@ -18,11 +18,11 @@ from connector.endpoints import Sender
 from connector.endpoints._defaults import (
     COSTLY,
     FALLBACKS,
-    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     IN_BATCHES,
     IN_CAPABILITIES,
     REPLY_SIZE_FACTOR,
+    decode,
     dedicated_model,
     encode,
     other_purpose,

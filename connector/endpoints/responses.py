@@ -12,10 +12,10 @@ from connector.base.records import JSON, Answer, Schema, Status
 from connector.endpoints import Expectation, Fallback, Shorthand, chat
 from connector.endpoints._defaults import (
     COSTLY,
-    HAS_EXACT_NUMBERS,
     HAS_OUTPUT_TOKENS,
     OVER_HTTP,
     REPLY_SIZE_FACTOR,
+    decode,
     dedicated_model,
     encode,
     open_sender,

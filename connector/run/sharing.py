@@ -77,8 +77,9 @@ def unpacked(packing: Packing, calls: Sequence[Call], reply: Reply) -> list[tupl
     """Returns each call with its part of the reply's body, or `None`, and with its share of what the reply used."""
     bodies = packing.unpacked(reply.body, len(calls))
     shares = shared(reply, [len(call.body) for call in calls])
+    status, rest = reply.status, reply[3:]
     return [
-        (call, body, reply._replace(body={**(body or {}), **usage}, headers=headers))
+        (call, body, Reply(status, {**(body or {}), **usage}, headers, *rest))  # `_replace` takes three times as long
         for call, body, (usage, headers) in zip(calls, bodies, shares, strict=True)
     ]
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final
 
 import duckdb
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from connector.endpoints import Shorthand
 from connector.endpoints.embeddings import (
     FALLBACKS,
     answer,
+    decode,
     encode,
     expectation,
     packing,
@@ -127,6 +129,27 @@ def test_what_is_no_vector_fails_its_row_and_says_why(value: Any, told: str) -> 
     said = answer(reply(value))
     assert said.status is Status.INVALID_OUTPUT
     assert told in (said.problem or "")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=20,
+    )
+)  # fmt: skip
+def test_json_is_read_as_orjson_reads_it(value: Any) -> None:
+    data = orjson.dumps(value)
+    assert repr(decode(data)) == repr(orjson.loads(data))
+    assert repr(decode(data.decode())) == repr(value)
+
+
+@pytest.mark.parametrize("raw", ["", "{", "NaN", '{"a": -Infinity}', '"\\ud83d"', '{"a": 1} x', "[" * 500])
+def test_what_is_no_json_is_told_as_everywhere(raw: str) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        decode(raw)
+    assert decode("[" * 500 + "]" * 500)  # orjson reads that many levels; they are refused when the reply is kept
 
 
 def test_a_reply_is_read_with_its_usage_and_has_no_text() -> None:
@@ -319,6 +342,19 @@ def test_a_server_that_refuses_base64_is_asked_for_floats_and_that_is_remembered
     assert actions.count("answer") == 4
     assert 1 <= actions.count("refused") <= 3
     assert actions[-1] == "answer"
+
+
+@pytest.mark.parametrize("raw", ["123456789012345678901234567890", "9" * 4_000, "9" * 5_000, "1e400", "-1e400"])
+def test_a_number_of_any_size_beside_a_vector_is_kept_with_it(tmp_path: Path, raw: str) -> None:
+    def odd(call: Call) -> Action:
+        whole = render(good(call), text=lambda body: body.replace(b"{", b'{"odd": %b, ' % raw.encode(), 1))
+        return Action("odd", play(whole))
+
+    with Endpoint(odd) as endpoint:
+        chosen = config(endpoint, cache=str(tmp_path / "ledger"))
+        for _ in range(2):  # by a call, and out of the ledger
+            assert [row["embedding"] for row in enriched(["a", "b"], chosen)] == [vector_to("a"), vector_to("b")]
+        assert len(endpoint.journal.calls) == 1
 
 
 def test_an_empty_text_fails_alone_and_is_not_even_sent(endpoint: Endpoint) -> None:
