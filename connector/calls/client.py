@@ -8,6 +8,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from encodings.aliases import aliases
 from functools import partial
 from io import BytesIO
 from itertools import chain
@@ -22,9 +23,9 @@ from connector.base.records import Reply, is_ok
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
-from connector.http.http1 import inflated
-from connector.http.sse import BLANK, DONE, ERROR, events, is_stream
-from connector.http.transport import Response, Transport, joined_chunks, too_large
+from connector.http.http1 import inflated, too_large
+from connector.http.sse import DONE, ERROR, beginning, events, is_stream
+from connector.http.transport import Response, Transport, joined_chunks
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import read_error, readable
 
@@ -33,6 +34,9 @@ _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types o
 _READ: Final = 2**16
 _FASTEST: Final = 1  # of zlib's levels: the events of a stream are so much alike that this makes them ten times smaller
 _UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "cp874", "utf_8_sig"})
+"""Python's codecs for texts, as far as they have other names. Of its further ones, `punycode` takes hours for
+megabytes. Nor is Python asked for other names: it remembers each that it does not know."""
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -118,7 +122,7 @@ class Client:
         kind, most = response.headers.get("content-type", "").lower(), self._transport.max_response_bytes
         if "event-stream" in kind:
             chunks = response.chunks(Allowance(most).most)
-            head = _head(chunks)
+            head = beginning(chunks)
             if is_stream(head, kind):
                 return self._folded(chain((head,), chunks), response, entered)
             data = joined_chunks(chain((head,), chunks), most)
@@ -217,7 +221,7 @@ class _Stream:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         is_chunk = self._endpoint.is_chunk
-        for data, name in events(self._chunks):
+        for data, name in events(self._chunks, self._most):
             content = data.strip()
             if not content and name != ERROR:
                 continue
@@ -342,16 +346,6 @@ def _beginning(chunks: Iterator[bytes]) -> bytes:
     return told.getvalue()
 
 
-def _head(chunks: Iterator[bytes]) -> bytes:
-    """Returns a stream up to the first chunk that is not blank: JSON begins with a brace, events never do."""
-    head = BytesIO()
-    for chunk in chunks:
-        head.write(chunk)
-        if chunk.strip(BLANK):
-            break
-    return head.getvalue()
-
-
 def _text(data: bytes, content_type: str) -> tuple[str, bool]:
     """Returns the text of a body, and whether every letter is sure.
 
@@ -359,9 +353,10 @@ def _text(data: bytes, content_type: str) -> tuple[str, bool]:
     ASCII but not one letter of UTF-8, is Windows-1252, which holds Latin-1 (WHATWG Encoding, section 4.2).
     """
     named = content_type.lower().partition("charset=")[2].split(";")[0].strip("\"' ")
+    named = named if named.replace("-", "_") in _CHARSETS else ""
     marked = next((charset for mark, charset in _MARKS if data.startswith(mark)), named)
     for charset in filter(None, (marked, "utf-8", "" if _UTF_8_LETTER.search(data) else "cp1252")):
-        with suppress(LookupError, ValueError):  # nobody knows it, or Python does, but not as text: `base64`, `idna`
+        with suppress(LookupError, ValueError):  # Python knows it, but not as text: `base64`
             return data.decode(charset), True
     return data.decode("utf-8", "replace"), False
 

@@ -67,6 +67,11 @@ def malformed(what: str) -> ReplyError:
     return ReplyError("the answer is not valid HTTP: check host, port and http or https in `url`", detail=what)
 
 
+def too_large(most: float) -> ReplyError:
+    """Returns the error for a reply of more bytes than it may have."""
+    return ReplyError(f"the reply is larger than max_response_bytes = {most}")
+
+
 def cut(what: str) -> CutError:
     """Returns the error for a reply that ends too soon."""
     return CutError("the connection was lost before the reply was complete", detail=what)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from io import BytesIO
+from itertools import chain
 from typing import Final, TypeAlias
+
+from connector.http.http1 import PIECE, too_large
 
 DONE: Final = b"[DONE]"
 """The data by which OpenAI's streams say that nothing follows."""
@@ -18,6 +22,7 @@ ERROR: Final = b"error"
 """The name of an event that tells of a failure."""
 
 _BOM: Final = b"\xef\xbb\xbf"
+_SPACE: Final = b" \t\r\n"
 _CR: Final = ord("\r")
 _IGNORED: Final = (b":", b"id:", b"retry:")
 _NAME: Final = b"event:"
@@ -37,7 +42,20 @@ def is_stream(head: bytes, content_type: str) -> bool:
     return start.startswith(STARTS) or ("event-stream" in content_type.lower() and not start.startswith(b"{"))
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[Event]:
+def beginning(chunks: Iterator[bytes], least: int = 1) -> bytes:
+    """Takes chunks until `least` bytes have come, and returns them, without the blank ones before.
+
+    Those say nothing, neither before JSON nor before events, and there may be many millions of them.
+    """
+    head = b""
+    for chunk in chunks:
+        head = (head + chunk).lstrip(_SPACE).removeprefix(_BOM).lstrip(_SPACE)
+        if len(head) >= least and not _BOM.startswith(head):
+            break
+    return head
+
+
+def events(chunks: Iterable[bytes], most: float = float("inf")) -> Iterator[Event]:
     """Yields each event as soon as its blank line has arrived. Comments, `id:`, `retry:` and pings are dropped.
 
     Lines end in LF, CR or CRLF. An event that the stream's end leaves without a blank line is yielded as well: whether
@@ -45,25 +63,36 @@ def events(chunks: Iterable[bytes]) -> Iterator[Event]:
 
     A line that the standard does not know is yielded as an event of its own with the name `ERROR`, where the standard
     says to ignore it: servers and proxies tell of a failure that way, as `error: {…}` or in plain text.
+
+    However an event is cut into lines and chunks, it takes no more memory than its bytes. Raises `ReplyError` for one
+    of more than `most` bytes.
     """
-    data: list[bytes] = []
+    data: bytes | None = None
+    more = BytesIO()  # all of the data, if it has several lines: a list of millions of short ones takes far more
     name = b""
-    for line in _lines(chunks):
+    for line in _lines(chunks, most):
         if not line:
-            if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
-                yield data[0] if len(data) == 1 else b"\n".join(data), name
-            data.clear()
-            name = b""
-        elif line.startswith(_DATA):
-            data.append(line[6:] if line[5:6] == b" " else line[5:])
+            if (data is not None or name == ERROR) and name not in _SIGNS_OF_LIFE:
+                yield more.getvalue() if more.tell() else data or b"", name
+            if more.tell():
+                more = BytesIO()
+            data, name = None, b""
+        elif line.startswith(_DATA) or line == b"data":
+            value = line[6:] if line[5:6] == b" " else line[5:]
+            if data is None:
+                data = value
+                continue
+            if not more.tell():
+                more.write(data)
+            more.write(b"\n" + value)
+            if more.tell() > most:
+                raise too_large(most)
         elif line.startswith(_NAME):
             name = line.removeprefix(_NAME).strip()
-        elif line == b"data":
-            data.append(b"")
         elif not line.startswith(_IGNORED) and line.strip() and not _is_begun(line):
             yield line.removeprefix(_FAILURE).strip(), ERROR
-    if (data or name == ERROR) and name not in _SIGNS_OF_LIFE:
-        yield b"\n".join(data), name
+    if (data is not None or name == ERROR) and name not in _SIGNS_OF_LIFE:
+        yield more.getvalue() if more.tell() else data or b"", name
 
 
 def _is_begun(line: bytes) -> bool:
@@ -71,8 +100,8 @@ def _is_begun(line: bytes) -> bool:
     return any(field.startswith(line) for field in _FIELDS)
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    pending: list[bytes] = []
+def _lines(chunks: Iterable[bytes], most: float) -> Iterator[bytes]:
+    pending = bytearray()
     after_cr = False
     for chunk in filter(None, _without_bom(chunks)):
         is_shared = after_cr and chunk[:1] == b"\n"
@@ -83,22 +112,31 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901 - one kind of line end from here
         lines = chunk.split(b"\n")
         if len(lines) > 1:
-            pending.append(lines[0])
-            yield b"".join(pending)
+            if pending:
+                pending += lines[0]
+                yield bytes(pending)
+                pending = bytearray()
+            else:
+                yield lines[0]
             yield from lines[1:-1]
-            pending = []
         if lines[-1]:
-            pending.append(lines[-1])
+            pending += lines[-1]
+            if len(pending) > most:
+                raise too_large(most)
     if pending:
-        yield b"".join(pending)
+        yield bytes(pending)
 
 
 def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the chunks without a byte order mark, and large ones in pieces: their lines are listed."""
     head = b""
     rest = iter(chunks)
     for chunk in rest:
         head += chunk
         if len(head) >= len(_BOM) or not _BOM.startswith(head):
             break
-    yield head.removeprefix(_BOM)
-    yield from rest
+    for chunk in chain((head.removeprefix(_BOM),), rest):
+        if len(chunk) <= PIECE:
+            yield chunk
+        else:
+            yield from (chunk[at : at + PIECE] for at in range(0, len(chunk), PIECE))

@@ -16,10 +16,10 @@ from urllib.parse import urljoin, urlsplit
 from urllib3 import BaseHTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
-from connector.base.errors import ConfigError, ConnectorError, Problem, ReplyError
+from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.http.adapter import CONTROL, JSON_TYPE, Adapter, Request, Settings, address_of, origin, tls_context
 from connector.http.deadline import Deadline
-from connector.http.http1 import Headers
+from connector.http.http1 import Headers, too_large
 from connector.http.network_errors import explain
 from connector.http.pool import RawResponse
 from connector.http.upload import Upload
@@ -31,11 +31,6 @@ MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = {"GET": {301, 302, 303, 307, 308}, "POST": {307, 308}}
 _NO_FIELDS: Final[Mapping[str, str]] = {}
 _FRAMING: Final = {"content-length", "transfer-encoding"}
-
-
-def too_large(most: int) -> ReplyError:
-    """Returns the error for a reply of more bytes than it may have."""
-    return ReplyError(f"the reply is larger than max_response_bytes = {most}")
 
 
 def joined_chunks(chunks: Iterable[bytes], most: int) -> bytes:

@@ -28,7 +28,7 @@ from connector.base.stop import Stop
 from connector.calls.client import Client, failure_of, is_sign_of_life, told_by, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.http.sse import BLANK, DONE, ERROR, STARTS, events, is_stream
+from connector.http.sse import DONE, ERROR, STARTS, beginning, events, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, readable
@@ -177,11 +177,8 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
 
 def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:
     """Returns the chunks of a reply, and whether they are events: by how they begin, else by their content type."""
-    chunks, head = response.chunks(), b""
-    for chunk in chunks:
-        head += chunk
-        if len(head.lstrip(BLANK)) > _SNIFFED:
-            break
+    chunks = response.chunks()
+    head = beginning(chunks, _SNIFFED)
     return chain([head], chunks), is_stream(head, response.headers.get("content-type", ""))
 
 

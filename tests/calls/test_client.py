@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import encodings
 import itertools
 import json
 import tracemalloc
@@ -258,6 +259,16 @@ UNKNOWN: Final = (
     {"base_resp": {"status_code": 1002, "status_msg": "Too busy"}},
     {"state": "Too busy"},
 )
+
+
+def test_a_charset_is_one_that_servers_have_and_takes_linear_time(canned: Canned) -> None:
+    """Python's `punycode` is quadratic, and each name that it does not know stays in its memory."""
+    raw = json.dumps({**WHOLE, "id": "\u00e9"}, ensure_ascii=False)
+    assert isinstance(canned.error(raw.encode("punycode"), f"{JSON}; charset=punycode"), CutError)
+    canned.error(b"x", f"{JSON}; charset=nobody-has-this")
+    assert not {each for each in vars(encodings)["_cache"] if "nobody" in each}
+    thai = json.dumps(WHOLE, ensure_ascii=False).replace("café 🙂", "สวัสดี").encode("cp874")
+    assert content_of(canned(thai, f"{JSON}; charset=cp874")) == "สวัสดี"
 
 
 @pytest.mark.parametrize("frame", UNKNOWN)

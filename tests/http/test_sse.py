@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from connector.http.sse import DONE, ERROR, Event, events
+from connector.base.errors import ReplyError
+from connector.http.sse import DONE, ERROR, Event, beginning, events
 
 STREAM = (
     "\ufeff: a comment\n\n"
@@ -166,3 +168,49 @@ def test_a_field_of_the_standard_or_as_much_of_it_as_a_cut_has_left_is_no_failur
 def test_a_ping_is_dropped_whatever_its_data(name: str) -> None:
     for data in ("", "data: {}\n", "data: pong\n", "data: 17\ndata: 18\n"):
         assert list(events([f"event: {name}\n{data}\ndata: a\n\n".encode()])) == [(b"a", b"")]
+
+
+def peak(chunks: Iterator[bytes]) -> int:
+    """The most bytes of memory that a stream takes while it is read."""
+    tracemalloc.start()
+    try:
+        for _ in events(chunks):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        (b"data:ab\n" * 200_000, b"\n"),
+        (b"data: ", *[b"abc"] * 200_000),
+        (b"\n" * 1_000_000, b"data: x\n\n"),
+        (b"data: " + b"x" * 600_000, b"\n\n"),
+        (b":\n" * 500_000,),
+        (b"data:\r" * 200_000,),
+    ],
+    ids=["lines", "chunks", "blank", "one", "comments", "empty"],
+)
+def test_an_event_takes_little_more_memory_than_its_bytes_however_it_is_cut(stream: tuple[bytes, ...]) -> None:
+    assert peak(iter(stream)) < 3_000_000
+
+
+def test_an_event_of_more_than_it_may_have_is_refused() -> None:
+    assert [*events([b"data: " + b"x" * 90 + b"\n\n"] * 5, 100)] == [(b"x" * 90, b"")] * 5
+    for stream in ((b"data: " + b"x" * 101,), (b"data: xy\n",) * 50, (b"data: xyz",) * 20):
+        with pytest.raises(ReplyError, match="larger than"):
+            [*events(stream, 100)]
+
+
+@given(st.lists(st.binary(max_size=3)), st.integers(1, 7))
+def test_where_a_reply_begins_nothing_blank_comes_before_and_nothing_else_is_lost(
+    parts: list[bytes], least: int
+) -> None:
+    blank = [b"\n \r", b"\xef", b"\xbb\xbf", b"\t"] * 3
+    rest = iter([*blank, *parts, b"{}1234567"])
+    head = beginning(rest, least)
+    assert not head.startswith((b" ", b"\t", b"\r", b"\n"))
+    assert len(head) >= least
+    assert (head + b"".join(rest)).endswith(b"".join(parts).lstrip(b" \t\r\n\xef\xbb\xbf") + b"{}1234567")
