@@ -140,7 +140,7 @@ def _is_person(parsed: argparse.Namespace) -> bool:
 
 def _unforeseen(error: BaseException | None) -> str:
     """Returns the class and traceback of an error and its causes, without their texts or the values of variables."""
-    text = f"{PROGRAM}: this is a fault of the program; please report it with these lines\n"
+    text = f"{PROGRAM}: this is a bug; please report it with these lines\n"
     while error is not None:
         text += f"{type(error).__qualname__} (its text is left out, since it may hold a secret), from\n"
         text += "".join(traceback.format_tb(error.__traceback__))

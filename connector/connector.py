@@ -295,7 +295,7 @@ class Connector:
 
     def _enriched_on_workers(self, frame: Any, wanted: str) -> Any:
         if wanted:
-            raise ConfigError(f"{wanted}: a data frame of Spark stays one, and Spark shows how far it is: leave it out")
+            raise ConfigError(f"{wanted}: a Spark data frame stays one, and Spark shows its own progress: leave it out")
         chosen = self._chosen(None)
         ledger = ledger_path(chosen) if chosen.cache else None
         return tables.load_spark().enriched(
@@ -320,7 +320,7 @@ class Connector:
         there = None if isinstance(path, Path) and not path.is_file() else path
 
         def refuse(_: str) -> NoReturn:
-            raise ConfigError(f"{there}: another run uses this ledger: wait until it ends")
+            raise ConfigError(f"{there}: another run is using this ledger: wait until it ends")
 
         with closing(tables.open_table(rows, chosen.keep_llm_as)) as table:
             plan = Plan(chosen, table.columns)
@@ -396,7 +396,7 @@ class Connector:
         self, config: Config, cursor_field: str | None, *, limit: int | None = None
     ) -> AbstractContextManager[Source]:
         if config.input is None:
-            raise ConfigError([Problem("input", "is missing: say where the records are")])
+            raise ConfigError([Problem("input", "is missing: say where to read the records")])
         given = config.input
         general = {"on_bad_input": config.on_bad_input, "keep_llm_as": config.keep_llm_as}
         given = given.model_copy(update={name: general[name] for name in general if name in type(given).model_fields})

@@ -173,7 +173,7 @@ TABLE: Final = (
         ("speaks TLS", "; https://127.0.0.1:", "/v1 answers: set url to that"),
     ),
     Broken("self-signed", _tls("IP:127.0.0.1"), ("is self-signed: set ca_bundle",)),
-    Broken("other name", _tls("DNS:api.example"), ("made out to",)),
+    Broken("other name", _tls("DNS:api.example"), ("issued for",)),
     Broken("expired", _tls("IP:127.0.0.1", expired=True), ("has expired: renew it",)),
     Broken("proxy closed", _closed_proxy, ("the proxy", "refuses connections", "remove proxy")),
     # the path
@@ -186,7 +186,7 @@ TABLE: Final = (
     Broken("moved", _moved, ("redirects to", "set url to that")),
     # the key
     Broken("key wrong", _at("/v1", _keyless, CONFIG='{"api_key": "sk-wrong-one-1234"}'), ("wrong, expired",)),
-    Broken("no key", _at("/v1", _keyless), ("wants a key, and none was sent",)),
+    Broken("no key", _at("/v1", _keyless), ("needs a key, and none was sent",)),
     Broken("key quoted", _at("/v1", _keyless, CONFIG='{"api_key": "\\"sk-good\\""}'), ("quotation marks",)),
     Broken("key of another", _at("/v1", _keyless, CONFIG='{"api_key": "gsk_abcdefgh12345678"}'), ("Groq",)),
     Broken(
@@ -194,7 +194,7 @@ TABLE: Final = (
         _at("/openai/deployments/d/chat/completions?api-version=1", _azure, CONFIG='{"api_key": "0123456789abcdef"}'),
         ('set auth to "api-key"',),
     ),
-    Broken("key refused by 400", _at("/v1", _always(400, "Invalid API key given")), ("wants a key",)),
+    Broken("key refused by 400", _at("/v1", _always(400, "Invalid API key given")), ("needs a key",)),
     Broken("region", _at("/v1", _always(403, "Country not supported")), ("not served where you are",)),
     Broken("right missing", _at("/v1", _always(403, "Project has no access")), ('another model than "gpt-4o-mini"',)),
     Broken("no credit", _at("/v1", _always(429, "Over quota", code="insufficient_quota")), ("no credit left",)),

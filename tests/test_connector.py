@@ -82,7 +82,7 @@ def test_two_generators_that_take_turns_on_one_ledger_are_refused_rather_than_st
     given = [{"text": f"row {number}"} for number in range(100)]
     first = connector.enrich(given)
     next(first)
-    with pytest.raises(ConfigError, match=r"another enrich\(\) of this thread uses this ledger"):
+    with pytest.raises(ConfigError, match=r"another enrich\(\) in this thread is using this ledger"):
         next(connector.enrich(given))
     first.close()
     assert len(list(connector.enrich(given))) == 100
@@ -249,11 +249,11 @@ def test_a_connector_shows_what_it_does_and_no_secret() -> None:
 ODD_ROWS: list[tuple[Any, str]] = [
     ({"y": 1}, r"a dict is one row.*pass a list of dicts"),
     ({"text": ["a", "b"]}, r"a dict is one row, or columns without rows"),
-    ("reviews.csv", r"this is of type str, no table: read the file first"),
-    (Path("reviews.csv"), r"Path, no table: read the file first"),
-    (b"text", r"of type bytes, no table"),
-    (7, r"of type int, no table: pass a list of dicts"),
-    (None, r"this is None, no table"),
+    ("reviews.csv", r"this is of type str, not a table: read the file first"),
+    (Path("reviews.csv"), r"Path, not a table: read the file first"),
+    (b"text", r"of type bytes, not a table"),
+    (7, r"of type int, not a table: pass a list of dicts"),
+    (None, r"this is None, not a table"),
     (pl.LazyFrame({"text": ["a"]}), r"a LazyFrame has no rows yet: pass what its collect\(\) returns"),
 ]
 
@@ -335,6 +335,6 @@ def test_a_forecast_says_what_enrich_would_do_without_a_call(endpoint: Endpoint,
     assert second.cost_usd
     started = connector.enrich(rows)
     next(started)
-    with pytest.raises(ConfigError, match="has not ended"):
+    with pytest.raises(ConfigError, match=r"another enrich\(\) in this thread"):
         connector.forecast(rows)
     started.close()

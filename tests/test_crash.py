@@ -83,7 +83,7 @@ def test_of_two_copies_of_a_command_the_second_waits_and_says_so(tmp_path: Path)
         copies = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         told = [copy.communicate(timeout=PATIENCE)[1] for copy in copies]
         assert [copy.returncode for copy in copies] == [0, 0], told
-        assert sum(f"another run uses the ledger {output}.ledger: waiting" in each for each in told) == 1
+        assert sum(f"another run is using the ledger {output}.ledger: waiting" in each for each in told) == 1
         assert len(endpoint.journal.calls) == rows
     assert is_right(output, rows)
 

@@ -170,7 +170,7 @@ def test_check_says_which_key_is_missing_and_why(tmp_path: Path, endpoint: Endpo
 def test_check_makes_one_key_for_all_its_calls(program: Program, endpoint: Endpoint) -> None:
     diagnosis = diagnose(Plan(config(endpoint.base_url, api_key_command=program.command)))
     assert diagnosis.ok, diagnosis.message
-    assert "the endpoint takes the key, sent as a bearer token" in str(diagnosis.steps)
+    assert "the endpoint accepts the key, sent as a bearer token" in str(diagnosis.steps)
     assert program.runs == 1
 
 

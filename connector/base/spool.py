@@ -165,5 +165,5 @@ def explained() -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise StorageError(
-            f"what waits cannot be kept on disk in {tempfile.gettempdir()} ({error}): make room there, or set TMPDIR"
+            f"waiting rows cannot be kept on disk in {tempfile.gettempdir()} ({error}): make room there, or set TMPDIR"
         ) from error

@@ -12,7 +12,7 @@ Mode = Literal["overwrite", "append", "append_dedup"]
 """What becomes of the rows that an output has: others take their place, or come behind them, or replace those of the
 same key. The names are Airbyte's."""
 
-NO_OUTPUT: Final = Problem("output", "is missing: say where the rows go")
+NO_OUTPUT: Final = Problem("output", "is missing: say where to write the rows")
 """What is wrong with a config whose rows are to be written."""
 
 

@@ -21,8 +21,8 @@ _LOG: Final = logging.getLogger(__name__)
 _FOLDER: Final = "openai-compatible"
 _OTHERS: Final = 0o077
 _TEMPORARY: Final = (
-    "the home directory of this user cannot be written to, so replies are kept in %s, for as long as that stays: set "
-    "cache, or XDG_CACHE_HOME to a folder that lasts"
+    "the home directory of this user cannot be written to, so replies are kept in %s, which may not last: "
+    "set cache, or XDG_CACHE_HOME to a folder that does"
 )
 
 

@@ -230,7 +230,7 @@ class HttpBatchAPI:
                 found = {"data": found}
             if not isinstance(found, dict):
                 told = readable(data[:500].decode("utf-8", "replace"), self._mask)
-                raise ReplyError(f"the endpoint's answer about files or batches is no JSON object: {told}")
+                raise ReplyError(f"the endpoint's answer about files or batches is not a JSON object: {told}")
             masked: dict[str, Any] = self._mask.value(found)
             return masked
 

@@ -106,7 +106,7 @@ def unanswered(batch: Batch | None, number: int) -> ConnectorError:
         number: Its line in the file of requests, from 1.
     """
     if batch is None:
-        return ServerError("the batch is not known to the endpoint any more")
+        return ServerError("the endpoint no longer knows the batch")
     if batch.state == "failed":
         problem = next((problem for problem in batch.problems if problem.line == number), None)
         if problem is not None:

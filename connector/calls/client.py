@@ -275,7 +275,7 @@ def told_by(data: bytes) -> dict[str, Any]:
     except ValueError:
         told = data.decode("utf-8", "replace")
     found = error_in(told) if isinstance(told, dict) else {}
-    return found or {"error": told or "an event named error, without a word"}
+    return found or {"error": told or "an error event without a message"}
 
 
 def failure_of(frame: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
         told = f"the reply is not JSON but {message!r}: does url point to an API?"
         raise ReplyError(told, detail=str(error)) from None
     if not is_sure:
-        raise ReplyError("the reply holds bytes that its charset does not have: have the server send UTF-8")
+        raise ReplyError("the reply is not valid text in its charset: have the server send UTF-8")
     return value
 
 

@@ -30,7 +30,7 @@ def form(probe: Probe) -> str:
         "it has // in its path" if "//" in path else "",
     ]
     odd = " and ".join(filter(None, doubts))
-    return f"{finding}; {odd}, which not every server takes" if odd else finding
+    return f"{finding}; {odd}, which not every server accepts" if odd else finding
 
 
 def meant(probe: Probe) -> str | None:
@@ -66,13 +66,13 @@ def missing_endpoint(probe: Probe, response: str, target: str | None = None, *, 
     config, url = probe.config, probe.plan.url
     if target is not None:
         right = urljoin(url, target)
-        return "url", f"{url} redirects to {right}, where no key is sent by itself: set url to that"
+        return "url", f"{url} redirects to {right}, where the key is not sent: set url to that"
     nothing = f"nothing answers at {url} ({response})"
     likely = meant(probe)
     if likely is not None:
         return "url", f"{nothing}; {likely} answers: set url to that"
     if _DEPLOYMENT in config.url and "api-version" not in url:
-        return "url", f'{nothing}: Azure wants a version: set query to {{"api-version": "2024-10-21"}}'
+        return "url", f'{nothing}: Azure needs a version: set query to {{"api-version": "2024-10-21"}}'
     if _DEPLOYMENT in config.url:
         return "url", f"{nothing}: check the resource, the deployment's name and api-version in url"
     kinds = {kind: endpoints.load(kind) for kind in KINDS if kind != config.kind}

@@ -19,7 +19,7 @@ _CHANGES: Final = {
     "request_format": 'write JSON such as {"model": "…", "messages": [{"role": "user", "content": "{{ column }}"}]}',
     "response_format": 'write JSON such as {"label": "{{ content }}"}',
     "proxy": "write it like http://host:port, or remove it",
-    "ca_bundle": "give the path of a PEM file that is there, or remove it",
+    "ca_bundle": "give the path of a PEM file that exists, or remove it",
     "client_certificate": "give the path of a PEM file with certificate and key, or remove it",
 }
 _URL: Final = re.compile(r"'([^']*)'")

@@ -37,7 +37,7 @@ def problem(config: Config) -> str | None:
         if provider is None or is_identified(config):
             return None
         begins = f" (its keys begin with {provider.begins})" if provider.prefix else ""
-        return f"no key is set, and {provider.name} wants one{begins}: {_SET}"
+        return f"no key is set, and {provider.name} needs one{begins}: {_SET}"
     key = str(config.key)
     return _malformed(key) or _misplaced(config, key)
 
@@ -51,10 +51,10 @@ def is_identified(config: Config) -> bool:
 def accepted(config: Config) -> str:
     """Returns the finding about a key that the endpoint accepts: how it was sent."""
     if not is_identified(config):
-        return "none is set, and the endpoint wants none"
+        return "none is set, and the endpoint needs none"
     if not _sends_key(config):
-        return "the endpoint takes what headers or query hold"
-    return f"the endpoint takes the key, sent {scheme_of(config.auth).how}"
+        return "the endpoint accepts what headers or query hold"
+    return f"the endpoint accepts the key, sent {scheme_of(config.auth).how}"
 
 
 def rejected(config: Config, refusal: str) -> str:
@@ -63,7 +63,7 @@ def rejected(config: Config, refusal: str) -> str:
     if not is_identified(config):
         why = ' because auth is "none"' if has_key else ""
         change = 'set auth to "bearer", or to the name of the header that holds the key' if has_key else _SET
-        return f"the endpoint wants a key, and none was sent{why} ({refusal}): {change}"
+        return f"the endpoint needs a key, and none was sent{why} ({refusal}): {change}"
     caller = next((words for words in _CALLERS if words in refusal.lower()), None)
     if caller is not None:
         return f"the endpoint knows the key, but refuses its caller ({refusal}): {_CALLERS[caller]}"
@@ -78,7 +78,7 @@ def rejected(config: Config, refusal: str) -> str:
         )
     if azure and scheme.header == _BEARER and not (config.makes_key or key.startswith("eyJ")):
         return f'the endpoint refuses the key ({refusal}): Azure takes it in a header of its own: set auth to "api-key"'
-    change = "see what the program or function that makes it gives" if config.makes_key else _SET
+    change = "check what the program or function that makes it returns" if config.makes_key else _SET
     return f"the endpoint refuses the key ({refusal}): it is wrong, expired or of another account; {change}"
 
 
@@ -94,13 +94,13 @@ def _malformed(key: str) -> str | None:
     if len(key) > 1 and key[0] in _QUOTES and key[-1] in _QUOTES:
         return "api_key has quotation marks around it: remove them"
     if key.lower().startswith("bearer "):
-        return 'api_key begins with "Bearer", which is added by itself: give the key alone'
+        return 'api_key begins with "Bearer", which is added automatically: give the key alone'
     if _REFERENCE.fullmatch(key):
-        return "api_key looks like the name of a variable that was not put in: write ${NAME}, with the braces"
+        return "api_key looks like the name of a variable, not its value: write ${NAME}, with the braces"
     if _PLACEHOLDER.fullmatch(key):
-        return f"api_key is a placeholder and no key: {_SET}"
+        return f"api_key is a placeholder, not a key: {_SET}"
     if " " in key or not key.isascii():
-        return "api_key has characters in it that no key has: copy it again, without spaces"
+        return "api_key has characters that no key has: copy it again, without spaces"
     return None
 
 

@@ -40,7 +40,7 @@ def wanted(model: str | None, offered: Sequence[str], kind: str) -> str:
     purpose = endpoints.load(kind).other_purpose(model)
     if purpose is not None:
         rest = near("", offered, kind)
-        return f'"{model}" is by its name a model for {purpose}, not for {kind}: set model to another' + (
+        return f'"{model}" is, by its name, a model for {purpose}, not for {kind}: set model to another' + (
             f"; {rest}" if rest else ""
         )
     if model in offered:

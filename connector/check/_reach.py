@@ -29,9 +29,12 @@ _CERTIFICATES: Final = {
     9: ("is not valid yet", "check the clock of this machine"),
     18: ("is self-signed", "set ca_bundle to the PEM file of that certificate"),
     19: ("is signed by a private authority", "set ca_bundle to the PEM file of that authority"),
-    20: ("is signed by an authority that is not known here", "set ca_bundle to the PEM file of that authority"),
-    62: ("is for another host name", "use the name in url that the certificate is made out to"),
-    64: ("is for another address", "use the name in url that the certificate is made out to"),
+    20: (
+        "is signed by an authority that this machine does not know",
+        "set ca_bundle to the PEM file of that authority",
+    ),
+    62: ("is for another host name", "use the name in url that the certificate was issued for"),
+    64: ("is for another address", "use the name in url that the certificate was issued for"),
 }
 
 
@@ -60,7 +63,7 @@ def unresolved(probe: Probe) -> str | None:
         return None
     known = [urlsplit(each.base_url).netloc for each in PROVIDERS]
     if host in known:
-        return f"the name {host} is not known here, though it is spelt right: check the network and DNS, or set proxy"
+        return f"the name {host} is spelled correctly, but not known here: check the network and DNS, or set proxy"
     near = get_close_matches(host or "", known, n=1, cutoff=0.8)
     meant = (
         f": did you mean {near[0]}? Set {option} to that" if near else f": check its spelling in {option}, and the DNS"

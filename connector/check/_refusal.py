@@ -71,7 +71,7 @@ def explained(
     if isinstance(result, ServerError) and _BUSY.search(words):
         return "request", f"{summary}: it has no room now, or is not ready yet: check again in a minute"
     if _TOO_LONG.search(words):
-        return "request", f"{summary}: shorten what the row puts into the prompt, or set model to one that takes more"
+        return "request", f"{summary}: shorten what the row puts into the prompt, or set model to a larger one"
     status = result.http_status if isinstance(result, ConnectorError) else result.status
     if not isinstance(result, NotFoundError) and _names_parameter(probe, body, words):
         found = _request.refused_parameter(
@@ -107,7 +107,7 @@ def _by_cause(probe: Probe, body: Mapping[str, Any], result: Reply | ConnectorEr
     if named and _UNREACHED.search(words):
         return "request", f"{summary}: the gateway cannot reach the server that headers.{named[0]} names: check that"
     if _request.has_picture(body) and _PICTURES.search(words):
-        return "model", f"this model takes no images ({summary}): set model to one that does, or remove the images"
+        return "model", f"this model accepts no images ({summary}): set model to one that does, or remove the images"
     if body.get("stream"):
         whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
         if _request.is_answer(_request.asked(probe, whole)[0]):
@@ -136,7 +136,7 @@ def _alike(probe: Probe, result: Reply | ConnectorError) -> tuple[str, str]:
     )
     return (
         "key",
-        f"every call is refused alike, that for the models too; likely {_key.rejected(probe.config, summary.strip())}",
+        f"every call is refused in the same way, /models too; likely {_key.rejected(probe.config, summary.strip())}",
     )
 
 
@@ -152,5 +152,5 @@ def _forbidden(probe: Probe, error: ConnectorError, words: str, model: str | Non
             )
         if any(word in words for word in ("region", "country", "territory", "location")):
             return f"{wrong}: this endpoint is not served where you are: use one of your region, or a proxy there"
-        return f'{wrong}: the key is known, but not allowed this: use another key, or another model than "{model}"'
+        return f'{wrong}: the key is valid, but may not do this: use another key, or another model than "{model}"'
     return _key.rejected(probe.config, error.message.partition("(")[2].rpartition(")")[0] or error.message)

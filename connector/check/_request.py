@@ -108,7 +108,7 @@ def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:
     if is_answer(result) or not isinstance(result, Reply | BadRequestError):
         return None
     named = " and ".join(f'"{name}"' for name in caps)
-    return f"the endpoint works, but refuses {named} ({summary(result)}): set it to a number that the model takes"
+    return f"the endpoint works, but refuses {named} ({summary(result)}): set it to a number that the model accepts"
 
 
 def _is_usual(cap: object) -> bool:

@@ -17,7 +17,7 @@ from connector.run.ledger_memory import Earlier
 from connector.run.runtime import IN_MEMORY, ledger_path, preview_ledger
 
 _MOST: Final = 10  # ledgers of other outputs that are looked into
-_IN_USE: Final = "{}: a run uses this ledger: wait until it ends, or stop it with Ctrl-C, which keeps its replies"
+_IN_USE: Final = "{}: a run is using this ledger: wait until it ends, or stop it with Ctrl-C, which keeps its replies"
 _OTHER: Final = "the ledger of another output of this name"
 
 
@@ -78,7 +78,7 @@ def open_ledger(path: Path | Url) -> Iterator[Ledger]:
     """
     if isinstance(path, Url):
         if not is_there(path):
-            raise ConfigError(f"{path}: there is no ledger in this folder: name the one that a run has written to")
+            raise ConfigError(f"{path}: there is no ledger in this folder: name the one that a run wrote to")
         with ledgers.load(path).opened(path, lambda _: None) as ledger:
             yield ledger
         return

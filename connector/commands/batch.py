@@ -136,7 +136,7 @@ def _cancel(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> Non
             batch = None if isinstance(error, NotFoundError) else api.retrieve(name)
             if batch is None or not batch.has_ended:
                 raise
-            told = f"has ended before, as {batch.state}: {batch.completed:,} of {batch.total:,} requests are answered"
+            told = f"had already ended, as {batch.state}: {batch.completed:,} of {batch.total:,} requests answered"
         write_lines(sys.stdout, [f"{name}: {told}"])
 
 

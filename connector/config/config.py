@@ -244,7 +244,7 @@ def _require_texts(data: Mapping[str, Any]) -> None:
     except RecursionError:
         raise ConfigError(_TOO_DEEP) from None
     if odd is not None:
-        raise ConfigError([Problem(odd, "holds half of a surrogate pair, which is no text: remove it")])
+        raise ConfigError([Problem(odd, "holds half of a surrogate pair, which is not text: remove it")])
 
 
 def _with_query(url: str, parameters: Mapping[str, str]) -> str:

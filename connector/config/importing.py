@@ -39,7 +39,7 @@ _PUBLIC: Final = frozenset(
     "accept accept-language anthropic-beta anthropic-version api-version api_version content-type http-referer "
     "openai-beta openai-organization openai-project user-agent version x-title".split()
 )  # headers and parameters that never hold a secret
-_LEFT_OUT: Final = "{} is left out, since it may be a secret: add it as ${{NAME}}"
+_LEFT_OUT: Final = "{} is left out, because it may be a secret: add it as ${{NAME}}"
 _DEEPEST: Final = 4
 _DEFAULT: Final = "OPENAI_API_KEY"
 
@@ -72,7 +72,7 @@ def imported(path: Path, provider: str | None = None, *, literal: bool = False) 
         data = _parsed(path, text)
         found = _from_tables(data, path, provider)
     if not found:
-        raise ConfigError(f"{path} says nothing of an endpoint: neither a base URL, nor a key, nor a model")
+        raise ConfigError(f"{path} does not describe an endpoint: it has no base URL, key or model")
     return _referring(found, literal=literal)
 
 
@@ -127,7 +127,7 @@ def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> d
     if chosen is None and isinstance(model, str) and model.partition("/")[0] in groups:
         chosen, _, top["model"] = model.partition("/")
     if chosen is None and len(groups) > 1:
-        raise ConfigError(f"{path} holds several providers: say --provider with one of {', '.join(groups)}")
+        raise ConfigError(f"{path} holds several providers: choose one with --provider: {', '.join(groups)}")
     if chosen is not None and groups:
         if provider is not None and provider not in groups:
             raise ConfigError(f"{path} has no provider {provider!r}; {there_are(provider, groups)}")
@@ -204,8 +204,8 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
     elif key is not None and not literal:
         config["api_key"] = f"${{{variable or _DEFAULT}}}"
         notes.append(
-            f"the key is left out: the config refers to {variable or _DEFAULT}, so set that to it "
-            "(or say --literal-key, to have the key itself in the config)"
+            f"the key is left out: the config refers to {variable or _DEFAULT}, so set that variable to the "
+            "key (or use --literal-key, which puts the key itself into the config)"
         )
     if "url" in config and not literal:
         config["url"], left_out = _public_url(config["url"])

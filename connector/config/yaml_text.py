@@ -21,5 +21,5 @@ def parsed(text: str, path: Path) -> Any:
         # The error's own texts quote what may be the key; a scanner's and a parser's are about punctuation.
         told = getattr(error, "problem", None) if isinstance(error, ScannerError | ParserError) else None
         line = f", line {where.line + 1}" if where else ""
-        what = told or "a tag or an alias that is none"
+        what = told or "an invalid tag or alias"
         raise ConfigError(f"the config {path}{line} is neither JSON nor YAML: {what}") from None

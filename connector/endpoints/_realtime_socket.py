@@ -312,5 +312,5 @@ def _subprotocols(headers: Mapping[str, str]) -> list[Subprotocol] | None:
     """Returns the subprotocols to offer if a header puts the key there; raises `ConfigError` if the key cannot go."""
     key = next((value for name, value in headers.items() if name.lower() == KEY), None)
     if key is not None and not _TOKEN.fullmatch(key):
-        raise ConfigError([Problem("auth", f"{KEY} needs a key of letters, digits and - . _ ~ alone")])
+        raise ConfigError([Problem("auth", f"{KEY} needs a key that consists of letters, digits and - . _ ~ only")])
     return [Subprotocol("realtime"), Subprotocol(f"{KEY}.{key}")] if key else None

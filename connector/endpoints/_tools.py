@@ -34,7 +34,7 @@ class Asked(NamedTuple):
             return "the reply does not call a function that is offered, as tool_choice asks"
         if called and not known and not (answer.content or "").strip():
             names = ", ".join(f'"{name}"' for name in called)
-            return f"the reply is nothing but a call of {names}, which the request does not offer"
+            return f"the reply only calls {names}, which the request does not offer"
         return None
 
 

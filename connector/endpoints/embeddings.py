@@ -112,7 +112,7 @@ def missing_text(body: dict[str, JSON]) -> str | None:
 def encode(body: bytes) -> tuple[str, bytes]:
     """Returns the JSON as it is. Raises `BadRequestError` for an empty text, which servers refuse vaguely."""
     if _EMPTY in body and loads(body).get("input") == "":
-        raise BadRequestError("the text to embed is empty: leave the row out, or say what to embed instead")
+        raise BadRequestError("the text to embed is empty: leave the row out, or give another text to embed")
     return "application/json", body
 
 

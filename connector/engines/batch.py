@@ -629,7 +629,7 @@ class _Lane:
             part.due = now + self._terms.poll_seconds
             waited = self._control.clock.time() - (batch.created or part.at)
             if waited > self._terms.max_wait and batch.state != "cancelling":
-                self._tell(f"{batch.id}: is cancelled, as batch.max_wait is over; what is finished is kept")
+                self._tell(f"{batch.id}: is being cancelled, because batch.max_wait is over; finished answers are kept")
                 self._errands.start(part, "cancel", partial(self._needs.api.cancel, batch.id))
             return
         if lacks_room(batch):
@@ -697,10 +697,10 @@ class _Lane:
         """Returns why the run ends where the endpoint does not have a batch: it may be paid for, in another account."""
         made = moment(part.at) or "earlier"
         return FatalError(
-            f"the endpoint does not have the batch {part.batch_id} ({error.message}), which was submitted {made} with "
-            f"{counted(part.requests, 'request')}: if the key, the project or the URL was another one then, use that "
-            f"again; if the endpoint has lost it, run `openai-compatible batch forget {part.batch_id} --config … "
-            "--ledger …`: the same command then asks for its rows again",
+            f"the endpoint does not have the batch {part.batch_id} ({error.message}), which was submitted "
+            f"{made} with {counted(part.requests, 'request')}: if the key, the project or the URL was "
+            "different then, use that again; if the endpoint has lost it, run `openai-compatible batch "
+            f"forget {part.batch_id} --config … --ledger …`: the same command then asks for its rows again",
             http_status=error.http_status,
         )
 

@@ -57,7 +57,7 @@ def compare(
     judging_plan = None if judge is None else judging(judge)
     records = _records(source, plans[0], hidden, rows, seed)
     if not records:
-        raise ConfigError(f"there is no row to compare by{', with a truth in it' if truths else ''}")
+        raise ConfigError(f"there is no row to compare{', with a truth in it' if truths else ''}")
     columns = list(source.columns) or list(dict.fromkeys(name for each in records for name in each.data))
     data = [record.data for record in records]
     wanted = [
@@ -101,5 +101,5 @@ def _same(found: Sequence[list[Target]]) -> list[Target]:
     names = [[each.name for each in mine] for mine in found]
     if any(mine != names[0] for mine in names):
         all_names = ", ".join(sorted({name for mine in names for name in mine}))
-        raise ConfigError(f"the configs do not answer in the same columns: {all_names}")
+        raise ConfigError(f"the configs do not have the same output columns: {all_names}")
     return found[0]

@@ -57,7 +57,7 @@ def verdict(each: Comparison) -> str:
         share = 100 * each.same / each.rows if each.rows else 0
         return f"{first} and {second} say the same of {share:.1f} % of the rows{_and(cost, second)}."
     if each.difference is None:
-        return f"There is no row to compare {first} and {second} by."
+        return f"There is no row to compare {first} and {second} on."
     points = 100 * each.difference.value
     if each.by == "judge":
         told = (

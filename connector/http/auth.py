@@ -213,7 +213,7 @@ def printed(command: Sequence[str], mask: Masker, *, timeout: float = COMMAND_SE
             start_new_session=True,
         )
     except OSError as error:
-        told = f"{where} cannot be started ({error.strerror}): name a program that is there, then its arguments"
+        told = f"{where} cannot be started ({error.strerror}): name a program that exists, then its arguments"
         raise FatalError(told) from None
     with process:
         try:
@@ -227,7 +227,7 @@ def printed(command: Sequence[str], mask: Masker, *, timeout: float = COMMAND_SE
             raise
     if process.returncode:
         mask.learn(output.decode("utf-8", "replace").strip())  # which its complaint may repeat
-        raise FatalError(f"{where} {_ended(process.returncode, complaint, mask)}: run it by hand to see what it lacks")
+        raise FatalError(f"{where} {_ended(process.returncode, complaint, mask)}: run it by hand to see why")
     return _checked(output.decode("utf-8", "replace"), f"{where} printed", "have it print the key and nothing else")
 
 

@@ -23,7 +23,10 @@ from connector.http.http1 import TlsError
 _LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
 _LOST: Final = (CutError, "the connection with {peer} was lost in the middle of the reply")
 _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
-    gaierror: (APIConnectionError, "the name of {peer} is not known: check it in `{key}`, and the DNS of this machine"),
+    gaierror: (
+        APIConnectionError,
+        "the host name {peer} cannot be resolved: check it in `{key}`, and the DNS of this machine",
+    ),
     UnicodeError: (APIConnectionError, "the name of {peer} is not one that DNS allows: check it in `{key}`"),
     ssl.SSLCertVerificationError: (
         APIConnectionError,

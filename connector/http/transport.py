@@ -131,7 +131,7 @@ class Transport:
     def __init__(self, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         for name in Headers({**dict(settings.auth.settled), **settings.headers}):
             if name.lower() in _FRAMING:
-                raise ConfigError([Problem(f"headers.{name}", "follows from the body: remove it")])
+                raise ConfigError([Problem(f"headers.{name}", "is set from the body: remove it")])
         if settings.proxy and not _is_proxy(settings.proxy):
             raise ConfigError([Problem("proxy", "must look like http://host:port")])
         if settings.ca_bundle or settings.client_cert:

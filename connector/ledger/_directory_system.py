@@ -49,7 +49,7 @@ class System:
             if self.local is None:
                 self.files, self.folder = _opened(url)
         except OSError as error:  # the bucket's region is asked for where the URL does not say it
-            change = "see that the bucket is there and can be reached, or add its region, as ?region=eu-west-1"
+            change = "check that the bucket exists and can be reached, or add its region, such as ?region=eu-west-1"
             raise ConfigError(f"cache: {self.said(error)}: {change}") from None
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise ConfigError(f"cache: {self.said(error)}: write it as s3://bucket/folder/") from None
@@ -63,8 +63,8 @@ class System:
     def advice(self, what: str) -> str:
         """Returns what to do where the folder cannot be "read" or "written"."""
         if self.local is None:
-            return "see that the bucket is there, and that its credentials may read and write it"
-        return "make room" if what == "written" else "see that it is there and this user may read it"
+            return "check that the bucket exists, and that the credentials may read and write it"
+        return "make room" if what == "written" else "check that it exists and that this user may read it"
 
     def said(self, error: BaseException) -> str:
         """Returns what an error says, in one line and without secrets."""

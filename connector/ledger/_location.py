@@ -125,10 +125,10 @@ def location_of(text: str) -> Path | Url:
     url = Url(text)
     if url.scheme not in (*DATABASES, *FOLDERS):
         raise ValueError(
-            f"no ledger is kept at {url.scheme}://: write postgresql://…, s3://…, gs://…, abfs://…, or a path"
+            f"a ledger cannot be kept at {url.scheme}://: write postgresql://…, s3://…, gs://…, abfs://…, or a path"
         )
     if url.scheme == FILE and not url.path.startswith("/"):
-        raise ValueError("file:// is followed by a whole path: write file:///folder/")
+        raise ValueError("file:// needs an absolute path: write file:///folder/")
     if url.scheme in _BUCKETS and not url.names_place:
         raise ValueError(f"{url.scheme}:// names no bucket: write {url.scheme}://bucket/folder/")
     return url

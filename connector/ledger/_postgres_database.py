@@ -155,10 +155,10 @@ class Database:
         """Returns that the ledger cannot be "read" or "written", or has not answered for so many seconds."""
         if waited is not None:
             done = f"the ledger {self.url} has not answered for {waited:.0f} s ({self.said(error)})"
-            advice = "all replies that were stored are kept: see that the database runs and can be reached"
+            advice = "all stored replies are kept: check that the database is running and can be reached"
         else:
             done = f"the ledger {self.url} cannot be {what} ({self.said(error)})"
-            advice = _ADVICE.get(error.sqlstate or "", "see that the URL, the user and its rights are right")
+            advice = _ADVICE.get(error.sqlstate or "", "check the URL, the user and its rights")
         kind = LedgerUnavailableError if is_lost(error) else StorageError
         return kind(f"{done}: {advice}, then run the same command again", detail=self._mask(repr(error)))
 

@@ -134,7 +134,7 @@ def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
             raise
         else:
             return db
-        waiting(f"another run uses the ledger {path}: waiting for it to end")
+        waiting(f"another run is using the ledger {path}: waiting for it to end")
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -32,8 +32,8 @@ _THREADS: Final[dict[int, int]] = {}
 """The threads of this process's own runs, by holder."""
 
 _OWN: Final = (
-    "{}: another enrich() of this thread has a call in flight that this one needs: take all of its rows first, with "
-    "list() for example, or close() it"
+    "{}: another enrich() in this thread has a call in flight that this one needs: take all of its rows "
+    "first, with list() for example, or close() it"
 )
 
 _AT_ONCE: Final = 2**24  # bytes of replies in one statement

@@ -232,7 +232,7 @@ def serve_verb(
         raise
     except Exception as error:
         kind = type(error).__qualname__  # its text may hold a secret
-        put(failure(ConnectorError(f"a fault of the program ({kind}): please report it with the text on stderr")))
+        put(failure(ConnectorError(f"a bug ({kind}): please report it with the text on stderr")))
         raise
     finally:
         handler.close()

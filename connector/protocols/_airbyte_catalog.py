@@ -87,7 +87,7 @@ def _target(configured: Mapping[str, Any]) -> Target:
     mode = cast("Mode", asked)
     paths = configured.get("primary_key") or stream.get("source_defined_primary_key") or []
     if mode == "append_dedup" and not (paths and all(map(_is_column, paths))):
-        raise ConfigError(f'stream "{name}": append_dedup needs a primary key: set one of columns that are not nested')
+        raise ConfigError(f'stream "{name}": append_dedup needs a primary key: set one whose columns are not nested')
     schema = stream.get("json_schema") or {}
     columns: dict[str, Schema] = {column: _typed(each, schema) for column, each in _properties(stream).items()}
     key = tuple(path[0] for path in paths) if mode == "append_dedup" else ()
@@ -115,7 +115,7 @@ def _configured(catalog: JSON) -> list[Mapping[str, Any]]:
     match catalog:
         case {"streams": [*streams]} if all(map(_is_configured, streams)):
             return streams
-    raise ConfigError("this is not a configured catalog of Airbyte: it has no streams, or one without a name")
+    raise ConfigError("this is not a configured Airbyte catalog: it has no streams, or one without a name")
 
 
 def _is_configured(stream: JSON) -> bool:

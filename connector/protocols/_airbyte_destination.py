@@ -46,8 +46,8 @@ def write(connector: ConnectorAPI, config: JSON, catalog: JSON) -> Iterator[Plat
     lost = [target.name for target in wanted if target.mode == "overwrite" and target.name in inbox.unfinished]
     if lost:
         raise ConnectorError(
-            f"the source did not say that it has finished {', '.join(lost)} (STREAM_STATUS COMPLETE): the rows of the "
-            "last run are kept; run the sync again"
+            f"the source did not report that it has finished {', '.join(lost)} (STREAM_STATUS COMPLETE): the "
+            "rows of the last run are kept; run the sync again"
         )
 
 

@@ -193,7 +193,7 @@ class InlineMapper:
             return b""
         message = loads(line)
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            raise ConfigError("it is not a message: a message is a JSON object with a type")
+            raise ConfigError("this is not a message: a message is a JSON object with a type")
         if self._format is None:
             self._format = self._format_of(message)
             self._head = self._format.head.match

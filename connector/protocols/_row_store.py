@@ -112,7 +112,7 @@ class Inbox:
     def _read(self, line: bytes) -> Iterable[Record | Message]:
         message = loads(line)
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            raise ConfigError("it is not a message: a message is a JSON object with a type")
+            raise ConfigError("this is not a message: a message is a JSON object with a type")
         return self.read(message, line)
 
     def _place(self, pending: Pending) -> int:

@@ -85,7 +85,7 @@ def _streams(catalog: JSON) -> list[dict[str, Any]]:
     match catalog:
         case {"streams": [*streams]} if all(map(_is_stream, streams)):
             return streams
-    raise ConfigError("this is not a catalog of Singer: it has no streams, or one without a name or a schema")
+    raise ConfigError("this is not a Singer catalog: it has no streams, or one without a name or a schema")
 
 
 def _is_stream(stream: JSON) -> bool:
@@ -146,4 +146,4 @@ def _bookmarks(state: JSON) -> dict[str, JSON]:
             return {}
         case dict() if "bookmarks" not in state:
             return {}
-    raise ConfigError("this is not a state of Singer: its bookmarks are no object")
+    raise ConfigError("this is not a Singer state: its bookmarks are not an object")

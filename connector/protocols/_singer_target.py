@@ -76,7 +76,9 @@ class _Inbox(Inbox):
                 text = dumps(value)
                 yield self.state(len(text), lambda _: text)
             case {"type": "SCHEMA" | "RECORD" | "BATCH" | "STATE" as kind}:
-                raise ConfigError(f"the {kind} is not as Singer has it: a part of it is missing, or is no object")
+                raise ConfigError(
+                    f"the {kind} is not a valid Singer message: a part of it is missing or is not an object"
+                )
 
     def _row(self, stream: str, row: dict[str, Any], size: int) -> Record | Message:
         return self.row(stream, row, size, "whose SCHEMA has come: send the SCHEMA first")

@@ -130,7 +130,7 @@ class Collector:
     def _notes(self) -> Iterator[str]:
         """Yields what the figures leave out."""
         if self._untold:
-            yield 'Calls, tokens and cost are not known: rows tell them only where the config has metadata "full".'
+            yield 'Calls, tokens and cost are not known: rows have them only if the config says metadata "full".'
         if self._left_out:
             more = "more than " if len(self._left_out) == _MOST_COLUMNS else ""
             yield f"The first {_MOST_COLUMNS} columns are shown, and {more}{len(self._left_out)} further ones are not."

@@ -21,7 +21,7 @@ _MEANINGS: Final = {
     "invalid_output": "the reply does not fit what was asked for",
     "truncated": "the reply was cut",
     "filtered": "refused by a content filter or the model",
-    "skipped": "not to be asked",
+    "skipped": "no call wanted",
 }
 
 

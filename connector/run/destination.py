@@ -84,8 +84,8 @@ class Destination:
         if other != target.name:
             is_alike = _folded(other) == _folded(target.name)
             raise ConfigError(
-                f"output: the streams {_shown(other)} and {_shown(target.name)} would be written to one place: "
-                + ("write one of them to another output" if is_alike else f'put "{STREAM}" into its name')
+                f"output: the streams {_shown(other)} and {_shown(target.name)} would be written to the same "
+                "place: " + ("write one of them to another output" if is_alike else f'put "{STREAM}" into its name')
             )
         self._targets[target.name] = target
         self._options[target.name] = options
@@ -268,9 +268,7 @@ def _options_of(options: Any, stream: str) -> Any:
     update = {name: value.replace(STREAM, stream) for name, value in options if isinstance(value, str)}
     path, table = getattr(options, "path", ""), getattr(options, "table", "")
     if STREAM in str(Path(path).parent):
-        raise ConfigError(
-            f'output.path: "{STREAM}" stands in the name of a folder: put it into the name of the file alone'
-        )
+        raise ConfigError(f'output.path: "{STREAM}" is in the name of a folder: put it into the name of the file only')
     is_path, is_table = STREAM in path, STREAM in table
     is_bad = (
         not (stream.strip(" .") and stream.isprintable())
@@ -279,7 +277,7 @@ def _options_of(options: Any, stream: str) -> Any:
     )
     if is_bad and (is_path or is_table):
         raise ConfigError(
-            f"output: the stream {_shown(stream)} cannot give its name to a file or a table: write a name without "
-            f'"{STREAM}"'
+            f"output: the stream {_shown(stream)} has a name that no file or table can have: write an output "
+            f'without "{STREAM}"'
         )
     return options.model_copy(update=update)

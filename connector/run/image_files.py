@@ -47,7 +47,7 @@ def _written(data: bytes, directory: Path) -> Path:
         raise ReplyError("the reply's image is neither PNG nor JPEG nor GIF nor WebP")
     end = end_of(data, kind)
     if end is None:
-        raise ReplyError("the reply's image is not whole, though it begins as one")
+        raise ReplyError("the reply's image is incomplete")
     data = data[:end]  # what is behind it is no image
     path = directory / f"{blake2b(data, digest_size=16).hexdigest()}{SUFFIXES[kind]}"
     try:
@@ -56,8 +56,8 @@ def _written(data: bytes, directory: Path) -> Path:
             _write(path, data)
     except OSError as error:
         raise FatalError(
-            f"image_dir: {directory} cannot be written to ({error.strerror}): make room, or name another directory, "
-            "then run the same command again; what is paid for is kept",
+            f"image_dir: {directory} cannot be written to ({error.strerror}): make room, or name another "
+            "directory, then run the same command again; the replies are kept",
             detail=str(error),
         ) from error
     return path

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from connector.base import numbers
+from connector.base.amounts import counted
 from connector.base.errors import TemplateError
 from connector.base.records import GROUP, JSON, Checkpoint, Idle, Record, Schema, Status
 from connector.run.plan import Plan
@@ -54,9 +55,10 @@ class Due:
         if without and not self._is_told:
             self._is_told = True
             _LOG.warning(
-                "%s: rows that cannot be filled, because their primary key is null: %s: give them one",
-                self.name, f"{without:,}",
-            )  # fmt: skip
+                "%s: %s cannot be filled, because the primary key is null there: fill it",
+                self.name,
+                counted(without, "row"),
+            )
 
     def _is_due(self, row: Mapping[str, Any], record: Record) -> bool:
         try:

@@ -27,8 +27,8 @@ def used(ledger: Location) -> Iterator[None]:
     mine = (threading.get_ident(), ledger.expanduser().resolve())
     if mine in _IN_USE:
         raise ConfigError(
-            f"{ledger}: another enrich() of this thread uses this ledger and has not ended: take all of its rows "
-            "first, with list() for example, or close() it"
+            f"{ledger}: another enrich() in this thread is using this ledger: take all of its rows first, "
+            "with list() for example, or close() it"
         )
     _IN_USE.add(mine)
     try:

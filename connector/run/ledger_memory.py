@@ -161,14 +161,14 @@ class Remembering:
                     whole = _whole(ledger)
                 except ConnectorError as error:
                     if each.why:
-                        self._told(f"{error.message}: what it may have of these replies is paid for again")
+                        self._told(f"{error.message}: if it has any of these replies, they are paid for again")
                     continue
                 if has_some:
                     self._told(f"replies to these requests are in {each.path}: they are not paid for again")
                 elif each.why:
                     self._told(
-                        f"{each.path}, {each.why}, has no reply to these requests: prompt, model, parameters, columns "
-                        "or the endpoint's URL (see endpoint_id) are others"
+                        f"{each.path}, {each.why}, has no reply to these requests: prompt, model, parameters, "
+                        "columns or the endpoint's URL (see endpoint_id) differ"
                     )
                 if whole is not None:
                     chosen.append(whole)

@@ -125,7 +125,7 @@ def models_in(body: JSON) -> list[Model]:
         if isinstance(found, dict):
             found = next((found[name] for name in _LISTS if isinstance(found.get(name), list | dict)), None)
     if not isinstance(found, list):
-        raise BadRequestError("the endpoint's reply to GET /models holds no list of models: does url point to an API?")
+        raise BadRequestError("the endpoint's reply to GET /models has no list of models: does url point to an API?")
     return [model for model in map(_model, found) if model.id]
 
 

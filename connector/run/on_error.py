@@ -52,4 +52,4 @@ class FailedRows:
         """
         if self._count:
             rows = counted(self._count, "row")
-            raise RecordError(f"{rows} failed, and on_error is fail: each says why in its provenance")
+            raise RecordError(f"{rows} failed, and on_error is fail: each row's _llm says why")

@@ -69,7 +69,10 @@ class Plan:
         if columns and not images and self.requests.is_constant:
             text = str(self.requests.structure)
             name = next((name for name in columns if f"{{{name}}}" in text), columns[0])
-            _LOG.warning("every row gets the same reply: the request holds no column: write {{ %s }} to send one", name)
+            _LOG.warning(
+                "every row gets the same reply, because the request has no column in it: write {{ %s }} to send one",
+                name,
+            )
         if GROUP in self.added and (earlier := [name for name in columns if is_earlier(name)]):
             names = ", ".join(earlier)
-            _LOG.warning("%s: the provenance of an earlier run is replaced: keep_llm_as keeps it", names)
+            _LOG.warning("%s: the provenance of an earlier run is replaced: set keep_llm_as to keep it", names)

@@ -21,7 +21,7 @@ _COMPLETE: Final = "complete"
 """The key of a full read's states: false before its end, true in the last one, behind which the next read begins anew.
 States of incremental reads, and those that earlier versions saved amid a full read, are without it."""
 
-_ANEW: Final = "%s: %s: all rows are read, from the first one on"
+_ANEW: Final = "%s: %s: all rows are read again, from the first one"
 
 
 def resumed(state: JSON, *, is_incremental: bool) -> JSON:

@@ -171,8 +171,7 @@ class Requests:
 def warn_of_clash(name: str) -> None:
     """Once for each name in the life of the program."""
     _LOG.warning(
-        'the input has a column "%s", and request_format reads %s: that is the config\'s; write record["%s"] for the '
-        "column",
+        'the input has a column "%s", but %s in request_format is the config\'s: write record["%s"] for the column',
         name,
         name,
         name,

@@ -40,11 +40,11 @@ from connector.run.summary import Summary
 
 _LOG = logging.getLogger(__name__)
 _PLAIN_HTTP: Final = (
-    "the key and headers go to %s over http://, which anyone on the way can read: use https:// where the server has it"
+    "the key and headers go to %s over http://, which anyone on the way can read: use https:// if the server has it"
 )
 _PLAIN_PROXY: Final = (
-    "the key and headers go to %s over http:// through the proxy %s, which can read them: "
-    "use https:// where the server has it"
+    "the key and headers go to %s over http:// through the proxy %s, which can read them: use https:// if "
+    "the server has it"
 )
 _KEPT: Final = "the ledger %s is damaged and kept as %s: the next run begins a new one, and calls again"
 _SET_ASIDE: Final = "the ledger %s was damaged and is kept as %s: this run begins a new one, and calls again"

@@ -110,7 +110,7 @@ class Transform:
         if broken is not None:
             raise broken
         for name in self._unused:
-            _LOG.warning("streams: no stream %r has come", name)
+            _LOG.warning("streams: the input had no stream %r", name)
 
     def _finished(self, runtime: Runtime, items: Iterable[Item]) -> Generator[Result, None, None]:
         """Runs items, and counts the outcomes as they are finished."""
@@ -129,7 +129,10 @@ class Transform:
             waiting = _refuse if isinstance(path, Path) else None  # a shared one is never another run's
             return Runtime(self.plan, path, clock=self._clock, stop=self._stop, waiting=waiting)
         except _BusyError:
-            _LOG.warning("another run has the ledger %s: this one keeps its replies in memory, for itself alone", path)
+            _LOG.warning(
+                "another run has the ledger %s: this one keeps its replies in memory, so that they are lost at its end",
+                path,
+            )
             return Runtime(self.plan, None, clock=self._clock, stop=self._stop)
 
     def _plan_of(self, record: Record) -> Plan:

@@ -91,7 +91,7 @@ class Faults:
         for fault in faults:
             name, counts, times = fault.partition(":")
             if name not in FAULTS or (counts and not times.isdecimal()):
-                raise ConfigError(f"{fault}: there is no such fault: choose of {', '.join(FAULTS)}")
+                raise ConfigError(f"{fault}: there is no such fault: choose from {', '.join(FAULTS)}")
             self._left[name] = int(times) if counts else None
 
     def take(self, name: str) -> bool:

@@ -336,9 +336,9 @@ def serve(
             own = "" if key else ", and set OPENAI_API_KEY to the key that you chose"
             write(
                 sys.stderr,
-                "A sandbox, no model: replies are made up from your own text by fixed rules. Ctrl-C ends it.\n"
-                f"In another terminal, paste this line{own}:\n"
-                f"export OPENAI_BASE_URL={server.url}{key} OPENAI_MODEL={MODEL}\n",
+                "This is a sandbox, not a model: replies are made up from your own text by fixed rules. "
+                f"Ctrl-C ends it.\nIn another terminal, paste this line{own}:\nexport "
+                f"OPENAI_BASE_URL={server.url}{key} OPENAI_MODEL={MODEL}\n",
             )
             server.serve_forever()
     finally:

@@ -35,15 +35,15 @@ AUTO: Final = "auto"
 """The format that goes by the extension of a file."""
 
 _HEAD: Final = 8
-_OTHERWISE: Final = ", or say it with --input-format (`format` in the config)"
+_OTHERWISE: Final = ", or give --input-format (`format` in the config)"
 _SHEETS: Final = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _SIGNATURES: Final = {
-    b"PK\x03\x04": 'no text, but an Excel workbook or a ZIP file: save it as "CSV UTF-8", or unpack it',
-    b"\xd0\xcf\x11\xe0": 'no text, but a workbook of an old Excel: save it as "CSV UTF-8"',
-    **{each.magic: f"compressed with {each.name}: let its name end in {each.suffix}" for each in COMPRESSIONS},
-    b"PAR1": "a Parquet file: let its name end in .parquet, or say it with --input-format",
-    b"%PDF": "no table, but a PDF: copy its table into a CSV file",
-    b"SQLite f": "no table, but a SQLite database: read it with the store sql",
+    b"PK\x03\x04": 'an Excel workbook or a ZIP file, not text: save it as "CSV UTF-8", or unpack it',
+    b"\xd0\xcf\x11\xe0": 'an old Excel workbook, not text: save it as "CSV UTF-8"',
+    **{each.magic: f"compressed with {each.name}: rename it to end in {each.suffix}" for each in COMPRESSIONS},
+    b"PAR1": "a Parquet file: rename it to end in .parquet, or give --input-format",
+    b"%PDF": "a PDF, not a table: copy its table into a CSV file",
+    b"SQLite f": "a SQLite database, not a file of rows: read it with the store sql",
 }
 """What files are whose names say that they are text."""
 

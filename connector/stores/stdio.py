@@ -98,7 +98,7 @@ class Reader:
                 yield Checkpoint(Position(index).state)
         if index < start:
             raise ConfigError(
-                f"the saved state covers {start:,} rows, and standard input held {index:,}: send the same rows again"
+                f"the saved state covers {start:,} rows, but standard input had {index:,}: send the same rows again"
             )
         if index > told or index == start:
             yield Checkpoint(Position(index).state)
@@ -125,7 +125,7 @@ class Reader:
         except ConfigError as error:
             if number > 1:
                 raise
-            other = "or say with --input-format what it is, such as csv (`format` in the input)"
+            other = "or give its format with --input-format, such as csv (`format` in the input)"
             raise ConfigError(f"{error.message}, {other}") from error
 
 
@@ -243,6 +243,6 @@ def _open_ended() -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise StorageError(
-            "standard output: it takes no more rows: check that its reader still runs, and that its disk is not full",
+            "standard output: it accepts no more rows: check that its reader is still running and its disk is not full",
             detail=str(error),
         ) from error

@@ -73,7 +73,7 @@ class Job:
 
     def end(self) -> None:
         """Asks it to stop: calls in flight are finished and kept."""
-        self.stop.request(StoppedError("stopped: what has been paid for is kept, and not paid for again"))
+        self.stop.request(StoppedError("stopped: replies that were paid for are kept, and not paid for again"))
         self._going.set()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -121,7 +121,7 @@ class Job:
         except (OSError, Interrupted) as error:
             self.error, self._ended = str(error), "failed"
         except BaseException as error:
-            self.error = f"this is a fault of the studio ({type(error).__name__}): please report what you did"
+            self.error = f"this is a bug in the studio ({type(error).__name__}): please report what you did"
             self._ended = "failed"
             raise
         else:

@@ -386,7 +386,7 @@ class Page:
         """Shows the columns that the model fills."""
         columns = self.draft.columns
         if columns is None:
-            Tag("p", "These columns are told in the config's JSON in a way that has no fields here.", "muted")
+            Tag("p", "The config's JSON describes these columns in a way that this form cannot show.", "muted")
             return
         if not columns:
             Tag("p", "No columns yet: the answer is one text, in the column content.", "muted small")
@@ -529,13 +529,14 @@ class Page:
             with box("note bad stack tight").props("role=alert"):
                 Tag(
                     "span",
-                    f"The table has a column {taken[0]} already. Has it the right answers, or is it something else?",
+                    f"The table already has a column {taken[0]}. Does it hold the right answers, or is it "
+                    "something else?",
                 )
                 with box("flow"):
                     _button("The right answers", on_click=partial(self._truths.set_value, taken[0])).props(
                         "flat dense size=sm"
                     )
-                    _button("Name the answers apart", on_click=self._name_apart).props("flat dense size=sm")
+                    _button("Rename the answers", on_click=self._name_apart).props("flat dense size=sm")
         else:
             self._notes([*rendered.problems, *self._problems])
         if rendered.text:
@@ -685,7 +686,7 @@ class Page:
         with box("stack loose"):
             self._ways()
             if found is None:
-                Tag("div", "Try one or more variants first: what they answer is compared here.", "empty card")
+                Tag("div", "Try one or more variants first: their answers are compared here.", "empty card")
                 return
             for each in found.comparisons:
                 Tag("p", words.verdict(each), f"verdict {each.verdict}").props("role=status")
@@ -707,14 +708,14 @@ class Page:
             if self.session.truth is not None:
                 Tag("span", f"held to the column {self.session.truth}", "muted grow")
             else:
-                kept = f"No column has the right answers: label rows below (kept in {self.session.labels.path.name}), "
+                kept = f"No column has the right answers: label rows below (saved in {self.session.labels.path.name}), "
                 Tag("span", f"{kept}name one in step 1, or ask a judge.", "muted grow")
             _button(f"Save and run {self.draft.name}", on_click=partial(self._go, "Run"))
         if self.session.truth is None and len(self.session.drafts) > 1:
             with ui.expansion("Ask a judge").props("dense").classes("card"), box("stack"):
                 self._bound(ui.input("Model of the judge", value=self.session.judge_model), "judge_model")
-                self._bound(ui.textarea("What it is asked", value=self.session.judge_prompt), "judge_prompt")
-                _button("Let it judge A and B", on_click=lambda: self._guarded(self.session.judge)).classes("own")
+                self._bound(ui.textarea("Prompt of the judge", value=self.session.judge_prompt), "judge_prompt")
+                _button("Judge A and B", on_click=lambda: self._guarded(self.session.judge)).classes("own")
 
     def _bound(self, field: Any, name: str) -> None:
         field.props("outlined dense input-class=mono autogrow").classes("field")
@@ -801,7 +802,11 @@ class Page:
                 path = ui.input("Config file", value=self.saved or f"{draft.title or 'config'}.json")
                 path.props('outlined dense aria-label="Config file"').classes("field")
                 _button("Save", on_click=lambda: self._save(path.value or "")).props("outline").classes("own")
-                Tag("p", "Every other way in takes this file as it is. The same run, as a command:", "muted small")
+                Tag(
+                    "p",
+                    "The command line, the platforms and Python take this file as it is. The same run, as a command:",
+                    "muted small",
+                )
                 command = self.session.command(path.value or "", self.output or "out.csv", self.report)
                 Tag("pre", command, "code mono").props('tabindex=0 aria-label="Command line"')
             with box("card stack"):
@@ -809,8 +814,8 @@ class Page:
                 clashing = self.session.clashing(draft)
                 if clashing:
                     with box("note flow"):
-                        Tag("span", f"The table has a column {', '.join(clashing)} already.", "grow")
-                        _button("Name the answers apart", on_click=self._name_apart).props("flat dense")
+                        Tag("span", f"The table already has a column {', '.join(clashing)}.", "grow")
+                        _button("Rename the answers", on_click=self._name_apart).props("flat dense")
                 self._text("output", "Output file", self.output)
                 self._text("report", "Report, a page at the end (optional)", self.report)
                 cost = ui.number("Stop at a cost of USD (optional)", value=self.max_cost, min=0)
@@ -861,7 +866,7 @@ def _focus(key: str) -> None:
 def _expected(found: Forecast) -> str:
     """Returns what calling some rows would take, in words."""
     known = f"{found.known:,} known already, " if found.known else ""
-    cost = "cost unknown until a reply tells it" if found.cost_usd is None else f"about {dollars(found.cost_usd)}"
+    cost = "cost unknown until the first reply" if found.cost_usd is None else f"about {dollars(found.cost_usd)}"
     if found.cost_usd is not None and not found.is_whole:
         cost += " for the requests alone"
     tokens = f", {found.input_tokens:,} input tokens" if found.input_tokens else ""

@@ -108,7 +108,7 @@ def _told(error: Exception) -> None:
     """Tells of a fault of ours by its class and place, without its text, which may hold a secret."""
     place = "".join(traceback.format_tb(error.__traceback__)[-3:])
     write(
-        sys.stderr, f"this is a fault of the studio; please report it with these lines\n{type(error).__name__}\n{place}"
+        sys.stderr, f"this is a bug in the studio; please report it with these lines\n{type(error).__name__}\n{place}"
     )
 
 

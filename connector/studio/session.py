@@ -205,7 +205,7 @@ class Session:
         """
         self._require_idle()
         if not self.sample:
-            raise ConfigError("no row is chosen: say how many rows to try")
+            raise ConfigError("no row is chosen: choose how many rows to try")
         rows, plans = [self.seen(each) for each in self.sample], [(each, each.plan(self.columns)) for each in drafts]
 
         def work(job: Job) -> None:
@@ -331,7 +331,7 @@ class Session:
         if not path.endswith(".json"):
             raise ConfigError(f"{path or 'the name'}: end the name of the config in .json")
         if Path(path).exists() and not replace:
-            raise ConfigError(f"{path} is there already: save again to replace it, or choose another name")
+            raise ConfigError(f"{path} already exists: save again to replace it, or choose another name")
         save(path, json.dumps(draft.options, indent=2, ensure_ascii=False) + "\n")
         draft.title = Path(path).stem
         return self.command(path)
@@ -429,7 +429,7 @@ class Session:
 
     def _require_idle(self) -> None:
         if self.job is not None and not self.job.is_over:
-            raise ConfigError(f"{self.job.title.lower()} goes on: wait for its end, or stop it")
+            raise ConfigError(f"{self.job.title.lower()} is still running: wait for its end, or stop it")
 
 
 def _places(records: Iterable[Record]) -> list[int]:
@@ -457,4 +457,4 @@ def _silent(_: str) -> None:
 
 
 def _refuse(_: str) -> None:
-    raise ConfigError("another run uses the ledger of previews: wait until it ends")
+    raise ConfigError("another run is using the ledger of previews: wait until it ends")

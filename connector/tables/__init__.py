@@ -90,7 +90,7 @@ def open_table(rows: ArrowStream | ArrowArray | Iterable[Any], keep_as: str = ""
     return _load_format("arrow" if is_arrow else "dicts").open_table(chain(first, items), keep_as)
 
 
-_WANTED: Final = 'pass a list of dicts, such as [{"review": "…"}], a data frame, or a table of Arrow'
+_WANTED: Final = 'pass a list of dicts, such as [{"review": "…"}], a data frame, or an Arrow table'
 
 
 def require_rows(rows: object) -> None:
@@ -102,11 +102,11 @@ def require_rows(rows: object) -> None:
     if isinstance(rows, Mapping):
         raise ConfigError(f"rows: a dict is one row, or columns without rows: {_WANTED}")
     if isinstance(rows, str | bytes | os.PathLike):
-        raise ConfigError(f"rows: this is {_kind(rows)}, no table: read the file first, then {_WANTED}")
+        raise ConfigError(f"rows: this is {_kind(rows)}, not a table: read the file first, then {_WANTED}")
     if hasattr(rows, "collect") and hasattr(rows, "lazy"):
         raise ConfigError(f"rows: a {type(rows).__name__} has no rows yet: pass what its collect() returns")
     if not (isinstance(rows, Iterable) or any(hasattr(rows, name) for name in (_STREAM, _ARRAY, "open_table"))):
-        raise ConfigError(f"rows: this is {_kind(rows)}, no table: {_WANTED}")
+        raise ConfigError(f"rows: this is {_kind(rows)}, not a table: {_WANTED}")
 
 
 def length(rows: Any) -> int | None:
@@ -145,7 +145,7 @@ def load_spark() -> Any:
         return import_module(f"{__name__}.spark")
     except ImportError as error:
         wanted = "run pip install 'openai-compatible-connector[spark]'"
-        raise ConfigError(f"data frames of Spark need {error.name}: {wanted}", detail=str(error)) from error
+        raise ConfigError(f"Spark data frames need {error.name}: {wanted}", detail=str(error)) from error
 
 
 class TableFormat(Protocol):
@@ -160,9 +160,7 @@ def _load_format(name: str) -> TableFormat:
     try:
         return cast("TableFormat", import_module(f"{__name__}.{name}"))
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"tables of Arrow need {error.name}: run pip install {error.name}", detail=str(error)
-        ) from error
+        raise ConfigError(f"Arrow tables need {error.name}: run pip install {error.name}", detail=str(error)) from error
 
 
 def _kind(rows: object) -> str:

@@ -41,7 +41,9 @@ class DictTable(NamedTuple):
             if isinstance(result, Outcome):
                 if not is_said and any(map(is_earlier, result.record.data)):
                     is_said = True
-                    _LOG.warning('the provenance of an earlier run, "%s", is replaced: keep_llm_as keeps it', GROUP)
+                    _LOG.warning(
+                        'the provenance of an earlier run, "%s", is replaced: set keep_llm_as to keep it', GROUP
+                    )
                 gained = {**result.columns, **result.group}
                 yield merged(result.record.data, {name: listed(value) for name, value in gained.items()})
 

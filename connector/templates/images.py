@@ -83,7 +83,7 @@ def bytes_of(data_url: str) -> bytes:
     """
     head, comma, data = data_url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise ImageError("the data URL is not in base64: it has to begin like data:image/png;base64,")
+        raise ImageError("the data URL is not in base64: it must begin like data:image/png;base64,")
     try:
         return _decoded(data)
     except binascii.Error:
@@ -104,7 +104,7 @@ def _data_url(data: bytes, what: str) -> str:
         raise _too_large("the image")
     end = end_of(data, kind)
     if end is None:
-        raise ImageError(f"{what} not a whole image, though it begins as one: send PNG, JPEG, GIF or WebP")
+        raise ImageError(f"{what} an incomplete image: send PNG, JPEG, GIF or WebP")
     if end < len(data) and kind != _WITH_MORE:
         raise ImageError(f"{what} an image with other data behind it: save it again")
     return f"data:{kind};base64,{b64encode(data[:end]).decode()}"
@@ -142,7 +142,7 @@ def _within(folder: Path, path: str, shown: str) -> Path:
     try:
         place = named.resolve() if is_named_within else named
     except RuntimeError:  # before Python 3.13, for links that lead to themselves
-        raise ImageError(f"the image {shown} cannot be read: its symbolic links lead nowhere") from None
+        raise ImageError(f"the image {shown} cannot be read: its symbolic link leads nowhere") from None
     if not (is_named_within and place.is_relative_to(root)):
         raise ImageError(
             f"{shown} is outside of {folder}, where images are read from: move it there, or set image_root"

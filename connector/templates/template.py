@@ -177,7 +177,7 @@ class Template:
         path = f"{self.path}.{path}"
         string = next((string for string in self.strings if string.path == path), None)
         if string is None:
-            return TemplateError(f"{path} is null, and the endpoint wants a text there: write one, or leave it out")
+            return TemplateError(f"{path} is null, but the endpoint needs a text there: write one, or leave it out")
         return TemplateError(f"{string.place}: {string.reason(NullError(), row)}")
 
     def _body(self, structure: JSON) -> list[nodes.Node]:

@@ -315,7 +315,7 @@ def test_so_does_a_line_or_an_event_that_tells_of_a_failure(canned: Canned, line
 def test_an_event_named_error_counts_even_without_a_word(canned: Canned) -> None:
     error = canned.error(delta("Hello") + b"event: error\n\n" + DONE, SSE)
     assert type(error) is ServerError
-    assert "without a word" in error.message
+    assert "without a message" in error.message
 
 
 def test_what_a_line_says_of_the_request_is_a_refusal_of_it(canned: Canned) -> None:

@@ -166,7 +166,7 @@ def test_a_server_that_never_answers_is_told_within_the_timeout() -> None:
     ("name", "expired", "told"),
     [
         ("IP:127.0.0.1", False, "is self-signed: set ca_bundle to the PEM file of that certificate"),
-        ("DNS:api.example", False, "made out to"),
+        ("DNS:api.example", False, "issued for"),
         ("IP:127.0.0.1", True, "has expired: renew it on the server"),
     ],
 )
@@ -199,7 +199,7 @@ def test_a_proxy_that_is_not_there_is_told() -> None:
         ("sk-...", "is a placeholder"),
         ("your-api-key", "is a placeholder"),
         ("<your key>", "write ${NAME}"),
-        ("sk-tést", "characters in it that no key has"),
+        ("sk-tést", "characters that no key has"),
     ],
 )
 def test_a_key_that_is_none_is_told_and_never_sent(endpoint: Endpoint, key: str, told: str) -> None:
@@ -214,7 +214,7 @@ def unauthorized(call: Call) -> Any:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"api_key": None}, ["wants a key, and none was sent", "set api_key"]),
+        ({"api_key": None}, ["needs a key, and none was sent", "set api_key"]),
         ({"auth": "none"}, ['because auth is "none"', 'set auth to "bearer"']),
         ({"api_key": "sk-wrong-one-1234"}, ["refuses the key", "wrong, expired or of another account"]),
         ({"api_key": "sk-ant-REDACTED"}, ["looks like one of Anthropic's (sk-ant)", "https://api.anthropic.com/v1"]),
@@ -241,7 +241,7 @@ def test_a_key_that_is_refused_with_another_status_is_told_all_the_same(status: 
 )
 def test_a_server_that_refuses_every_call_alike_most_likely_refuses_the_key(options: Any, told: str) -> None:
     with Endpoint(lambda _: refusing(400, "No connected db.")) as endpoint:
-        fails(check(endpoint, **options), "key", "every call is refused alike", "No connected db.", told)
+        fails(check(endpoint, **options), "key", "every call is refused in the same way", "No connected db.", told)
 
 
 def test_a_gateway_that_does_not_know_its_provider_is_not_taken_for_a_wrong_key() -> None:
@@ -338,7 +338,7 @@ def no_model(body: dict[str, Any]) -> Any:
         (" gpt-4o-mini", ["did you mean gpt-4o-mini"]),
         ("zephyr", ["there are: gpt-4o-mini, gpt-4o)"]),
         (None, ["the request names no model", "the server has gpt-4o-mini"]),
-        ("text-embedding-3-small", ["by its name a model for embeddings, not for chat", "gpt-4o-mini"]),
+        ("text-embedding-3-small", ["by its name, a model for embeddings, not for chat", "gpt-4o-mini"]),
     ],
 )
 def test_a_model_that_cannot_answer_is_told_with_those_that_can(model: str | None, told: list[str]) -> None:
@@ -444,7 +444,7 @@ def greedy(body: dict[str, Any]) -> Any:
 def test_a_token_limit_that_no_call_of_a_run_would_get_through_with_is_told(cap: str) -> None:
     with Endpoint(posted(greedy)) as endpoint:
         diagnosis = check(endpoint, request_format=REQUEST.replace('"top_k": 1', f'"max_tokens": {cap}'))
-    fails(diagnosis, "parameters", 'refuses "max_tokens"', "set it to a number that the model takes")
+    fails(diagnosis, "parameters", 'refuses "max_tokens"', "set it to a number that the model accepts")
 
 
 @pytest.mark.parametrize(("cap", "paid"), [(4096, 1), (16_000, 2)])
@@ -472,7 +472,7 @@ def test_a_known_host_that_dns_does_not_know_is_not_called_misspelt(monkeypatch:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     diagnosis = check(url="https://api.openai.com/v1", api_key="sk-test-12345678")
-    fails(diagnosis, "reachability", "api.openai.com is not known here", "check the network and DNS")
+    fails(diagnosis, "reachability", "api.openai.com is spelled correctly", "check the network and DNS")
 
 
 def test_a_prompt_with_a_brace_too_few_is_told(endpoint: Endpoint) -> None:
@@ -588,7 +588,7 @@ def test_a_model_without_eyes_is_no_wrong_model(status: int, words: str) -> None
         return refusing(status, words) if "image_url" in str(body) else None
 
     with Endpoint(posted(script)) as endpoint:
-        fails(check(endpoint, **PHOTO), "model", "takes no images", words[:20], "set model to one that does")
+        fails(check(endpoint, **PHOTO), "model", "accepts no images", words[:20], "set model to one that does")
 
 
 def test_a_picture_is_sent_where_images_are_configured() -> None:

@@ -26,8 +26,8 @@ GROQ, OPENAI = "https://api.groq.com/openai/v1", "https://api.openai.com/v1"
         ({"url": GROQ, "api_key": "hf_abcdefgh12345678"}, "url points to Groq, so it was not sent"),
         ({"url": GROQ, "api_key": "sk-abcdefgh12345678"}, "keys of Groq begin with gsk"),
         ({"url": "https://openrouter.ai/api/v1", "api_key": "xai-abcdefgh1234"}, "one of xAI's"),
-        ({"url": OPENAI}, "OpenAI wants one (its keys begin with sk)"),
-        ({"url": "https://api.mistral.ai/v1"}, "Mistral wants one: set api_key"),
+        ({"url": OPENAI}, "OpenAI needs one (its keys begin with sk)"),
+        ({"url": "https://api.mistral.ai/v1"}, "Mistral needs one: set api_key"),
     ],
 )
 def test_a_key_of_another_provider_is_not_sent(options: dict[str, Any], told: str) -> None:

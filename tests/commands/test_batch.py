@@ -130,7 +130,7 @@ def test_a_disk_too_full_for_a_batch_is_told_and_what_was_submitted_goes_on(
     line = command("enrich", source, "--config", path, "--output", output)
     full = on_a_small_disk(line, 600_000)
     assert (full.returncode, Submitted(url).lines().total()) == (3, submitted), full.stderr
-    assert "what waits cannot be kept on disk in" in full.stderr
+    assert "waiting rows cannot be kept on disk in" in full.stderr
     assert "Traceback" not in full.stderr
     if submitted:
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE)
@@ -182,7 +182,7 @@ def test_its_owner_lists_shows_cancels_and_fetches_batches(tmp_path: Path, momen
     while json.loads(run("batch", "show", third, "--format", "json", *given).stdout)["state"] != "completed":
         pass
     ended = run("batch", "cancel", third, *given)
-    assert (ended.returncode, "has ended before, as completed: 7 of 7" in ended.stdout) == (0, True), ended
+    assert (ended.returncode, "had already ended, as completed: 7 of 7" in ended.stdout) == (0, True), ended
     fetched = run("batch", "fetch", third, *given)
     assert all(json.loads(each)["response"]["status_code"] == 200 for each in fetched.stdout.splitlines())
     stored = run("batch", "fetch", third, "--ledger", tmp_path / "out.jsonl.ledger", *given)

@@ -238,7 +238,7 @@ def test_a_row_whose_key_is_null_costs_nothing_in_place_and_is_told(
     base.run("INSERT INTO reviews VALUES ('a', 'good'), (NULL, 'bad'), (NULL, 'so so')")
     assert run(endpoint, base.url, "--into", "reviews") == ExitCode.DONE
     assert len(endpoint.journal.calls) == 1
-    assert "because their primary key is null: 2" in caplog.text
+    assert "2 rows cannot be filled, because the primary key is null" in caplog.text
 
 
 def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:

@@ -84,7 +84,7 @@ def test_parquet_comes_from_standard_input_as_well(monkeypatch: pytest.MonkeyPat
     ("content", "words", "told"),
     [
         (TABLE.encode(), [], "standard input, line 1, column 1: this is not JSON"),
-        (TABLE.encode(), [], "say with --input-format what it is, such as csv"),
+        (TABLE.encode(), [], "give its format with --input-format, such as csv"),
         (
             b"id,text\n1,a,b\n",
             ["--input-format", "csv"],
@@ -93,7 +93,7 @@ def test_parquet_comes_from_standard_input_as_well(monkeypatch: pytest.MonkeyPat
         (
             TABLE.encode("latin-1"),
             ["--input-format", "csv"],
-            "standard input: line 2 is not UTF-8: say what",
+            "standard input: line 2 is not UTF-8: name its",
         ),
     ],
 )
@@ -155,7 +155,12 @@ def test_rows_that_fail_are_told_by_their_file_and_what_it_lacks(
 @pytest.mark.parametrize(
     ("name", "good", "bad", "told"),
     [
-        ("csv", "id,text\n1,a\n", "id,text\n1,a\n2,b,c\n", "b.csv: row 3 (the header is row 1) has another number"),
+        (
+            "csv",
+            "id,text\n1,a\n",
+            "id,text\n1,a\n2,b,c\n",
+            "b.csv: row 3 (the header is row 1) has 3 cells, and the header has 2",
+        ),
         ("csv", "id,text\n1,a\n", 'id,text\n1,a\n2,"b\n', "b.csv: line 3 has a quote that is not closed"),
         ("jsonl", '{"text": "a"}\n', '{"text": "a"}\n{"text"\n', "b.jsonl, line 2, column 8: this is not JSON"),
     ],
@@ -182,7 +187,7 @@ def test_inputs_that_do_not_go_together_are_refused(folder: Path, capsys: pytest
 def test_the_format_may_be_told_where_the_name_does_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "a.txt").write_text(TABLE)
     (folder / "a.xlsx").write_bytes(b"PK\x03\x04")
-    assert "or say it with --input-format" in refused(capsys, "a.txt")
+    assert "or give --input-format" in refused(capsys, "a.txt")
     assert 'save as "CSV UTF-8"' in refused(capsys, "a.xlsx")
     assert enriched("a.txt", "--input-format", "csv") == ROWS
 

@@ -268,7 +268,7 @@ def test_one_in_use_is_refused_at_once(path: Path, action: list[str]) -> None:
     with SqliteLedger(path):
         done = run("ledger", *action, path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "a run uses this ledger" in done.stderr
+    assert "a run is using this ledger" in done.stderr
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])

@@ -79,7 +79,7 @@ def test_a_ledger_that_another_run_has_is_said_to_be_in_use(tmp_path: Path, sour
     done = run("enrich", source, "-o", tmp_path / "out.csv", *options(endpoint))
     held.close()
     assert done.returncode == 0
-    assert f"{first}: a run uses this ledger" in done.stderr
+    assert f"{first}: a run is using this ledger" in done.stderr
     assert "paid for again" in done.stderr
 
 

@@ -96,7 +96,7 @@ def test_a_key_in_the_file_is_printed_only_when_asked_for(tmp_path: Path, capsys
     assert cli.run(["config", "import", str(path)]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"url": "https://g/v1", "api_key": "${OPENAI_API_KEY}"}
-    assert "set that to it" in err
+    assert "set that variable to the key" in err
     assert KEY not in out + err
     assert cli.run(["config", "import", str(path), "--literal-key"]) == 0
     assert json.loads(capsys.readouterr().out)["api_key"] == KEY
@@ -160,12 +160,12 @@ def test_what_comes_out_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("a.json", "{", "line 1 is not JSON"),
         ("a.toml", f'key = "{KEY}', "is not TOML"),
         ("a.json", "1", "is not an object"),
-        ("a.json", '{"theme": "dark"}', "says nothing of an endpoint"),
-        (".env", "A=1", "says nothing of an endpoint"),
+        ("a.json", '{"theme": "dark"}', "does not describe an endpoint"),
+        (".env", "A=1", "does not describe an endpoint"),
         (
             "a.json",
             '{"providers": {"a": {"baseURL": "http://a"}, "b": {"baseURL": "http://b"}}}',
-            "--provider with one of a, b",
+            "choose one with --provider: a, b",
         ),
     ],
 )

@@ -99,7 +99,7 @@ def test_images_become_private_files_by_what_is_in_them(tmp_path: Path) -> None:
 def test_what_is_there_already_is_left_alone_and_what_is_cut_is_mended(tmp_path: Path) -> None:
     (path,) = kept([text(PNG)], tmp_path)
     assert kept([text(PNG + b"<script>")], tmp_path) == [path], "what is behind an image is no image"
-    with pytest.raises(ReplyError, match="not whole"):
+    with pytest.raises(ReplyError, match="incomplete"):
         kept([text(PNG[:-5])], tmp_path)
     before = Path(path).stat()
     assert kept([text(PNG)], tmp_path) == [path]

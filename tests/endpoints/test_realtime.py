@@ -122,7 +122,7 @@ def test_the_key_can_go_into_the_subprotocol(server: Realtime, dialed: Dial) -> 
 
 
 def test_a_key_that_is_no_subprotocol_is_refused_at_once_and_not_shown(dialed: Dial) -> None:
-    with pytest.raises(ConfigError, match="auth: openai-insecure-api-key needs a key of") as caught:
+    with pytest.raises(ConfigError, match="auth: openai-insecure-api-key needs a key that") as caught:
         dialed("ws://127.0.0.1:1/v1", headers={"openai-insecure-api-key": "se cret"})
     assert "cret" not in str(caught.value) + caught.value.detail
 

@@ -280,7 +280,7 @@ def test_no_shell_reads_a_command() -> None:
         (["printf", "one\\ntwo"], '"printf" printed more than a key'),
         (["printf", "caf\\303\\251"], '"printf" printed more than a key, or one with characters'),
         (["cat"], '"cat" printed no key'),
-        (["/no/such/program"], '"program" cannot be started (No such file or directory): name a program that is there'),
+        (["/no/such/program"], '"program" cannot be started (No such file or directory): name a program that exists'),
         (["/"], "cannot be started (Permission denied)"),
     ],
 )

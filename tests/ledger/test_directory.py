@@ -240,7 +240,7 @@ def test_a_bucket_that_is_not_there_is_told_before_any_call_without_the_secret()
     url = Url(bucket().replace("s3://key:secret@bucket-", "s3://key:secret@nowhere-"))
     assert str(url).startswith("s3://nowhere-")
     assert set(url.secrets()) >= {"secret"}
-    with DirectoryLedger(url) as ledger, pytest.raises(StorageError, match="see that the bucket is there") as told:
+    with DirectoryLedger(url) as ledger, pytest.raises(StorageError, match="check that the bucket exists") as told:
         ledger.claim([key(1)])
     assert "secret" not in told.value.message + told.value.detail
     with pytest.raises(ConfigError, match="write it as s3://"):
@@ -340,7 +340,7 @@ def test_the_key_of_an_azure_account_is_heeded_where_the_url_has_it(url: str, mo
 def test_a_url_without_a_bucket_is_refused_as_it_is_written(text: str) -> None:
     with pytest.raises(ValueError, match=r"names no bucket: write (s3|gs|abfs)://bucket/folder/"):
         ledgers.location_of(text)
-    with pytest.raises(ValueError, match="followed by a whole path"):
+    with pytest.raises(ValueError, match="needs an absolute path"):
         ledgers.location_of("file://folder/")
 
 
@@ -352,5 +352,5 @@ def test_a_folder_is_a_shared_ledger_and_a_path_is_a_file(tmp_path: Path, text: 
         location = ledgers.location_of(f"{tmp_path}/{name}/")
         assert isinstance(location, Url)
         assert location.folder == tmp_path / name
-    with pytest.raises(ValueError, match="no ledger is kept at http://"):
+    with pytest.raises(ValueError, match="a ledger cannot be kept at http://"):
         ledgers.location_of("http://localhost/")

@@ -492,5 +492,5 @@ def test_a_run_that_would_wait_for_another_one_of_its_thread_is_refused(database
     with PostgresLedger(Url(database.url)) as one, PostgresLedger(Url(database.url)) as other:
         one.claim(KEYS[:1])
         assert not other.claim(KEYS[1:2]).held
-        with pytest.raises(ConfigError, match=r"another enrich\(\) of this thread"):
+        with pytest.raises(ConfigError, match=r"another enrich\(\) in this thread"):
             other.claim(KEYS[:2])

@@ -171,7 +171,7 @@ def test_without_input_and_output_only_a_source_can_do_something(project: Projec
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     status = json.loads(done.stdout)["connectionStatus"]
     assert status["status"] == verdict, status
-    assert (verdict == "SUCCEEDED") != ("output: is missing: say where the rows go" in status.get("message", ""))
+    assert (verdict == "SUCCEEDED") != ("output: is missing: say where to write the rows" in status.get("message", ""))
 
 
 @pytest.mark.parametrize("role", ["source", "destination"])

@@ -210,7 +210,7 @@ def test_sigterm_stores_and_tells_what_is_whole(sync: Sync) -> None:
 
 BROKEN: list[tuple[str | Message, str]] = [
     ('{"type": "RECORD", "record"', "line 3: it is not JSON"),
-    ("[1]", "line 3: it is not a message"),
+    ("[1]", "line 3: this is not a message"),
     ({"type": "RECORD"}, "line 3: the RECORD has no stream"),
     ({"type": "RECORD", "record": {"stream": "reviews", "data": [1]}}, "line 3: the RECORD has no stream, or no data"),
     (record(2, "nowhere"), 'line 3: there is no stream "nowhere" in the catalog; there are: reviews, others'),
@@ -288,7 +288,7 @@ def test_a_source_that_did_not_finish_overwrites_nothing(sync: Sync, ended: list
     code, _, messages = sync.write(*given, record(5, "others"), whole, mode="overwrite")
     assert (code, sync.ids(), sync.ids("others")) == (1, [1], [5])
     assert of_type(messages, "STATE") == []
-    assert "did not say that it has finished reviews" in error_of(messages)["message"]
+    assert "did not report that it has finished reviews" in error_of(messages)["message"]
 
 
 @pytest.mark.parametrize(("on_error", "ids", "code"), [("record", [1, 2, 3], 0), ("skip", [1, 3], 0), ("fail", [1], 1)])
@@ -305,11 +305,11 @@ def test_a_row_that_fails_is_kept_left_out_or_the_end(sync: Sync, on_error: str,
     [
         ({"destination_sync_mode": "INVALID"}, {}, 'there is no sync mode "INVALID"'),
         ({"destination_sync_mode": "append_dedup"}, {}, "append_dedup needs a primary key"),
-        ({"destination_sync_mode": "append_dedup", "primary_key": [["a", "b"]]}, {}, "columns that are not nested"),
+        ({"destination_sync_mode": "append_dedup", "primary_key": [["a", "b"]]}, {}, "columns are not nested"),
         ({}, {"output": None}, "output: is missing"),
         ({}, {"output": {"type": "stdio"}}, "output"),
         ({}, {"prompt": "{{ nowhere }}"}, 'there is no column "nowhere"'),
-        ({"stream": {"name": 3}}, {}, "is not a configured catalog"),
+        ({"stream": {"name": 3}}, {}, "is not a configured Airbyte catalog"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_paid_for(

@@ -155,7 +155,7 @@ def test_what_nobody_has_counted_is_not_zero() -> None:
     untold = figures_of([answered(1, {}, {}, attempts=0, latency_ms=None)])
     assert untold.spending == Spending()
     assert untold.outcomes.cached is None
-    assert 'only where the config has metadata "full"' in untold.notes[0]
+    assert 'only if the config says metadata "full"' in untold.notes[0]
     assert figures_of([]).spending.input_tokens == 0
 
 

@@ -63,7 +63,7 @@ def test_a_file_can_be_the_next_input(
         (1, True, True, {"_llm"}),
         (2, True, True, {"_llm"}),
     ]
-    assert len([each for each in caplog.messages if "is replaced: keep_llm_as keeps it" in each]) == 1
+    assert len([each for each in caplog.messages if "is replaced: set keep_llm_as to keep it" in each]) == 1
     kept = table(run(tmp_path, once, f"kept.{then}", config(endpoint, "two", keep_llm_as="before")))
     assert [earlier(row) for row in kept] == [{"_llm", "before"}] * 2
     if "csv" not in ending + then and "tsv" not in ending + then:

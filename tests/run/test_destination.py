@@ -242,14 +242,18 @@ def test_the_longer_a_commit_takes_the_rarer_it_is_due(tmp_path: Path, took: flo
 @pytest.mark.parametrize(
     ("options", "names", "told"),
     [
-        (files.Options(path="out.csv"), ["a", "b"], 'the streams "a" and "b" would be written to one place: put'),
+        (files.Options(path="out.csv"), ["a", "b"], 'the streams "a" and "b" would be written to the same place: put'),
         (files.Options(path="{stream}.csv"), ["Ab", "aB"], "write one of them to another output"),
         (files.Options(path="{stream}.csv"), ["\u00e9", "e\u0301"], "write one of them to another output"),
-        (sql.Options(url=SecretStr("sqlite://"), table="{stream}"), ["Ab", "aB"], "would be written to one place"),
-        (files.Options(path="{stream}/out.csv"), ["a"], "put it into the name of the file alone"),
-        (files.Options(path="{stream}.csv"), ["a/../../b"], "cannot give its name"),
+        (sql.Options(url=SecretStr("sqlite://"), table="{stream}"), ["Ab", "aB"], "would be written to the same place"),
+        (files.Options(path="{stream}/out.csv"), ["a"], "put it into the name of the file only"),
+        (files.Options(path="{stream}.csv"), ["a/../../b"], "has a name that no file or table can have"),
         (files.Options(path="nowhere/out.csv"), ["a"], "does not exist"),
-        (sql.Options(url=SecretStr("sqlite://"), table="{stream}"), ["a.b"], "cannot give its name"),
+        (
+            sql.Options(url=SecretStr("sqlite://"), table="{stream}"),
+            ["a.b"],
+            "has a name that no file or table can have",
+        ),
         (sql.Options(url=SecretStr("sqlite://"), query="SELECT 1"), ["a"], "a query cannot be written to"),
         (stdio.Options(), ["a"], "standard output carries the platform's messages"),
     ],
@@ -266,14 +270,14 @@ def test_an_output_that_cannot_take_the_streams_is_refused_at_once(options: Any,
 def test_a_name_that_nothing_can_have_is_refused_in_one_line(tmp_path: Path, path: str, name: str) -> None:
     table = sql.Options(url=SecretStr("sqlite://"), table="{stream}")
     options = files.Options(path=f"{tmp_path}/{path}", format="jsonl") if path else table
-    with pytest.raises(ConfigError, match="cannot give its name to a file or a table") as found:
+    with pytest.raises(ConfigError, match="has a name that no file or table can have") as found:
         Destination(options, [target(name)])
     assert found.value.message.isprintable()
 
 
 @pytest.mark.parametrize("name", ["/", "a/../b", "/etc/x", "~", "~root", "x" * 300, "\u00e9" * 150])
 def test_a_name_that_no_file_can_have_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="cannot give its name to a file or a table"):
+    with pytest.raises(ConfigError, match="has a name that no file or table can have"):
         Destination(files.Options(path="{stream}.csv"), [target(name)])
 
 

@@ -71,7 +71,7 @@ def test_one_that_helps_and_one_that_was_expected_to_are_told_once(told: list[st
 
 
 @pytest.mark.parametrize(("why", "says"), [("", 0), ("the ledger of x", 1)])
-@pytest.mark.parametrize("error", [ConfigError("a run uses this ledger"), StorageError("it is damaged")])
+@pytest.mark.parametrize("error", [ConfigError("a run is using this ledger"), StorageError("it is damaged")])
 def test_one_that_cannot_be_opened_stops_nothing(told: list[str], why: str, says: int, error: Exception) -> None:
     def opening(path: Path) -> AbstractContextManager[Ledger]:
         del path

@@ -93,7 +93,7 @@ def test_elsewhere_null_stays_null(kind: str, body: Any) -> None:
 def test_a_null_that_a_text_template_leaves_is_one_too() -> None:
     made = requests("chat", '{"messages": [{% for t in texts %}{"role": "user", "content": {{ t }}}{% endfor %}]}')
     assert made.body({"texts": ["a"]})
-    with pytest.raises(TemplateError, match=r"request_format.messages\[0\].content is null, and the endpoint wants"):
+    with pytest.raises(TemplateError, match=r"request_format.messages\[0\].content is null, but the endpoint needs"):
         made.body({"texts": [None]})
 
 

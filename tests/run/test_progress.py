@@ -26,7 +26,7 @@ from tests.terminals import Terminal, terminal
 
 WIDTHS = [20, 60, 80, 200]
 
-BUSY: Final = "another run uses the ledger out.ledger: waiting for it to end"
+BUSY: Final = "another run is using the ledger out.ledger: waiting for it to end"
 
 
 class Time:
@@ -250,7 +250,7 @@ def test_the_ledger_of_another_run_is_waited_for(screen: Terminal) -> None:
             wait(BUSY)
             running.time.now += 6
             lines.append(screen.lines())
-    assert all(len(each) == 1 and each[0].startswith("another run uses t") for each in lines)
+    assert all(len(each) == 1 and each[0].startswith("another run is ") for each in lines)
     assert screen.lines() == []
 
 

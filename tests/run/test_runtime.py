@@ -102,7 +102,7 @@ def test_a_stop_ends_the_waiting_for_a_ledger(tmp_path: Path, caplog: pytest.Log
     with SqliteLedger(path), pytest.raises(Interrupted):
         Runtime(plan, path, stop=Later())
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"another run uses the ledger {path}: waiting for it to end"]
+    assert told == [f"another run is using the ledger {path}: waiting for it to end"]
 
 
 @pytest.mark.parametrize("first", [4096, 8192], ids=["where it begins", "amid the replies"])

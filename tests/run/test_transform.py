@@ -115,4 +115,4 @@ def test_a_stream_that_never_comes_is_told(endpoint: Endpoint, caplog: pytest.Lo
     made = transform(url=endpoint.base_url, streams=["s", "revuews"])
     made.open("s")
     assert all(isinstance(each, Idle) for each in made.run(iter(())))
-    assert caplog.messages == ["streams: no stream 'revuews' has come"]
+    assert caplog.messages == ["streams: the input had no stream 'revuews'"]

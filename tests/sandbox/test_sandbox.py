@@ -742,7 +742,7 @@ def test_serve_says_that_it_is_no_model_and_ends_quietly(number: signal.Signals)
         reply = requests.get(f"{url}/models", headers={"Authorization": "Bearer sk-secret"}, timeout=PATIENCE)
         process.send_signal(number)
         rest = process.stderr.read()
-    assert "no model" in said
+    assert "not a model" in said
     assert "the key that you chose" in advice
     assert "sk-secret" not in settings
     assert (reply.status_code, process.returncode, rest) == (200, 0, "")

@@ -256,9 +256,9 @@ def test_several_files_are_one_table_by_the_names_of_their_columns(tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a,b\n1,2\n1,2,3\n", r"in.csv: row 3 .* another number of cells \(3\) than the header \(2\)"),
-        (b"a,b\n" + b"1,2\n" * 30_000 + b"1\n", r"in.csv: row 30002 .* another number of cells \(1\)"),
-        (b"a\nGood, but\n", r"in.csv: row 2 .* another number of cells \(2\) than the header \(1\)"),
+        (b"a,b\n1,2\n1,2,3\n", r"in.csv: row 3 .* has 3 cells, and the header has 2"),
+        (b"a,b\n" + b"1,2\n" * 30_000 + b"1\n", r"in.csv: row 30002 .* has 1 cells"),
+        (b"a\nGood, but\n", r"in.csv: row 2 .* has 2 cells, and the header has 1"),
         (b'a,b\n1,"x\n2,y\n', r"in.csv: line 2 has a quote that is not closed"),
         (b'a,b\n1,"x"y\n', r"in.csv: row 2 .* text after a closing one"),
         (b"a,b\n1,2\n1,caf\xe9\n", r"in.csv: line 3 is not UTF-8"),

@@ -108,8 +108,8 @@ def test_an_encoding_that_is_none_is_refused(name: str, meant: str) -> None:
     ("content", "what"),
     [
         (b"PK\x03\x04...", "an Excel workbook or a ZIP file"),
-        (b"\xd0\xcf\x11\xe0", "a workbook of an old Excel"),
-        (gzip.compress(b"a\n1\n", mtime=0), r"compressed with gzip: let its name end in \.gz"),
+        (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+        (gzip.compress(b"a\n1\n", mtime=0), r"compressed with gzip: rename it to end in \.gz"),
         (b"PAR1", "a Parquet file"),
         (b"%PDF-1.7", "a PDF"),
         (b"SQLite format 3\0", "a SQLite database"),

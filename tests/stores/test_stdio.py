@@ -169,7 +169,7 @@ def test_a_reader_that_has_gone_is_a_storage_error(pipe: Pipe) -> None:
     pipe.reader.close()
     with (
         stdio.sink(stdio.Options(), {}, stream=pipe.writer) as sink,
-        pytest.raises(StorageError, match="check that its reader still runs"),
+        pytest.raises(StorageError, match="check that its reader is still running"),
     ):
         written(sink, 0)
 

@@ -182,7 +182,7 @@ def test_rows_are_labelled_with_a_click_and_a_run_that_is_stopped_or_ended_loses
             it.press("Pause")
             it.press("Go on")
             it.press("Stop")
-            it.sees("stopped: what has been paid for is kept")
+            it.sees("stopped: replies that were paid for are kept")
             paid = len(endpoint.journal.calls)
             it.press("Run")
             endpoint.journal.wait_for(calls=paid + 5)

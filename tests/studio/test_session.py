@@ -151,7 +151,7 @@ def test_what_the_whole_table_costs_is_found_out_apart_and_can_be_stopped(tmp_pa
     opened.table.records = Rows(slow())  # they come only once the page has gone on
     job = opened.whole(opened.drafts[0])
     assert (job.is_over, seen) == (False, [])
-    with pytest.raises(ConfigError, match="estimating goes on: wait for its end, or stop it"):
+    with pytest.raises(ConfigError, match="estimating is still running: wait for its end, or stop it"):
         opened.whole(opened.drafts[0])
     asked.set()
     assert job.wait(PATIENCE)
@@ -189,7 +189,7 @@ def test_variants_are_tried_compared_and_run_and_no_row_is_paid_for_twice(tmp_pa
             30,
         ]
         job = opened.try_out(opened.drafts)
-        with pytest.raises(ConfigError, match="goes on"):
+        with pytest.raises(ConfigError, match="is still running"):
             opened.try_out(opened.drafts)
         assert job.wait(PATIENCE)
         assert (job.state, job.error) == ("done", "")
@@ -208,7 +208,7 @@ def test_variants_are_tried_compared_and_run_and_no_row_is_paid_for_twice(tmp_pa
         config, output = tmp_path / "best.json", tmp_path / "out.jsonl"
         command = opened.save(better, str(config))
         assert f"--config {config}" in command
-        with pytest.raises(ConfigError, match="is there already"):
+        with pytest.raises(ConfigError, match="already exists"):
             opened.save(better, str(config))
         job = opened.run(better, str(output), report=str(tmp_path / "r.json"))
         assert job.wait(PATIENCE)

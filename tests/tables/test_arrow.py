@@ -253,7 +253,7 @@ def test_where_pyarrow_is_missing_its_absence_is_told(endpoint: Endpoint) -> Non
         "except Exception as error:\n    print(type(error).__name__, error)\n"
     )
     done = run(code, endpoint)
-    assert (done.stdout, done.stderr) == ("ConfigError tables of Arrow need pyarrow: run pip install pyarrow\n", "")
+    assert (done.stdout, done.stderr) == ("ConfigError Arrow tables need pyarrow: run pip install pyarrow\n", "")
 
 
 # --- Types -----------------------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ def test_the_config_s_names_come_before_a_row_s(caplog: pytest.LogCaptureFixture
         assert Plan(config).requests.body({"model": {"id": "dear"}}) == b'{"model":"cheap"}'
     (warning,) = caplog.records
     assert warning.getMessage() == (
-        'the input has a column "model", and request_format reads model: that is the config\'s; '
+        'the input has a column "model", but model in request_format is the config\'s: '
         'write record["model"] for the column'
     )
 

@@ -96,8 +96,8 @@ _LINE_ENDS: Final = "use one kind of line end, and quote the cells that hold oth
 _ESCAPED: Final = {"\r": "\\r", "\n": "\\n"}
 _NOT_UTF8: Final = f"is not UTF-8: {ADVICE}"
 _REASONS: Final = {
-    r"Expected Number of Columns: (\d+) Found: (\d+)": "has another number of cells ({1}) than the header ({0}): "
-    "put a cell that holds the separator in double quotes",
+    r"Expected Number of Columns: (\d+) Found: (\d+)": "has {1} cells, and the header has {0}: put a cell that holds "
+    "the separator in double quotes",
     "unterminated quote": "has a quote that is not closed, or text after a closing one: double the quotes in a cell",
     "[Ii]nvalid unicode|not utf-8": _NOT_UTF8,
     "invalid state": f"is not CSV (RFC 4180): {_LINE_ENDS}",
@@ -391,7 +391,7 @@ def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], lim
             + ("" if limit is None else f" LIMIT {limit}")
         )
     if sheet.has_rows and limit != 0 and database.count("input") == before:
-        raise ConfigError(f"{sheet.file.path}: not one of its rows can be told from the others: {_LINE_ENDS}")
+        raise ConfigError(f"{sheet.file.path}: its rows cannot be told apart: {_LINE_ENDS}")
 
 
 def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:

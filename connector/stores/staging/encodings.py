@@ -15,8 +15,8 @@ from connector.stores.staging.compression import Compression, UnreadableTextErro
 from connector.stores.staging.ordered import BUFFER
 
 ADVICE: Final = (
-    'say what it is with --encoding (`encoding` in the input), such as "cp1252" for a file of an old Windows program, '
-    "or save it as UTF-8"
+    'name its encoding with --encoding (`encoding` in the input), such as "cp1252" for a file of an old '
+    "Windows program, or save it as UTF-8"
 )
 """What to do about a text that is not in the encoding that it should have."""
 

@@ -71,7 +71,7 @@ def decode(text: bytes | str, place: str, number: int, on_bad: OnBadInput = "fai
         return _object(text, place, number)
     except ConfigError as error:
         if (halved := _halved(text)) is not None:
-            what = "a text holds half of a character (a lone surrogate), which is no valid Unicode"
+            what = "a text holds half of a character (a lone surrogate), which is not valid Unicode"
             return {**halved, BAD_INPUT: f"{place} {number}: {what}: write the whole character"}
         if on_bad == "fail":
             raise
