@@ -242,6 +242,8 @@ def _engine(url: sa.URL) -> sa.Engine:
     more: dict[str, Any] = {}
     if driver == "psycopg" and "connect_timeout" not in url.query and "PGCONNECT_TIMEOUT" not in os.environ:
         more["connect_timeout"] = _CONNECT
+    if driver == "psycopg" and "client_encoding" not in url.query:
+        more["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING, the user or the database says
     if driver == "pymysql":
         settings = Path.home() / ".my.cnf"
         if settings.is_file():

@@ -28,10 +28,11 @@ from connector.stores.staging.shapes import DECIMAL as DECIMAL_FORMAT
 class Kind(NamedTuple):
     """What a column holds.
 
-    `size` is the most characters of a text, the bits of an integer or of a float's fraction, the numbers of a vector,
-    or the digits before a decimal's point; `scale` those after it; 0 is no limit. Of a time, `size` is one more than
-    the digits of its seconds' fraction, and 0 stands for six digits. `item` is what an array consists of; if
-    `scale` is 1, it may have several dimensions, in each of which all lists have the same length.
+    `size` is the most characters of a text, which keeps no blanks at its end if `scale` is 1; or all bytes, the bits of
+    an integer or of a float's fraction, the numbers of a vector, or the digits before a decimal's point; `scale` those
+    after it; 0 is no limit. Of a time, `size` is one more than the digits of its seconds' fraction, or 0 for six of
+    them. `item` is what an array consists of; if `scale` is 1, it may have several dimensions, in each of which all
+    lists have the same length.
     """
 
     name: str
@@ -61,6 +62,8 @@ SHORT: Final = Kind("integer", 54)
 """Integers that a double holds, too."""
 DOUBLE: Final = Kind("double", 53)
 FLOAT: Final = Kind("double", 24)
+SIX_DIGITS: Final = Kind("double", 20)
+"""Floats of which a database tells no more."""
 DECIMAL: Final = Kind("decimal")
 DIGIT: Final = Kind("decimal", 1)
 """Decimals whose values tell how many digits they have."""
@@ -84,13 +87,16 @@ ANY: Final = Kind("any")
 NUMERIC: Final = Kind("numeric")
 """A column of SQLite of a type that makes numbers of texts that look like numbers."""
 OTHER: Final = Kind("other")
-"""A type that we never make, such as an enumeration: it is given text, and its database decides."""
+"""A type that we never make, such as an enumeration: it is given text, and its database decides.
+
+One that would make something else of some texts has an `item`: a pattern of those that it keeps, or the kind that does.
+"""
 
 _NUMBERS: Final = ("integer", "double", "decimal")
 SCALARS: Final = ("boolean", "text", *_NUMBERS)
 _EXACT: Final = 1 << 53
 _INT64: Final = 1 << 63
-_SIX: Final = "%.6g"  # digits that a float of 32 bits always keeps
+_FORMS: Final = ("%.6g", "%.7g", "%.8g", "%.9g")
 _DAY: Final = r"(?!0000)\d{4}-\d\d-\d\d"
 _CLOCK: Final = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
 _ZONE: Final = r"(?:Z|[+-]\d\d:\d\d)"
@@ -248,8 +254,8 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
     match kind.name:
         case "null":
             return not types
-        case "text" if types <= {str}:
-            return all(value is None or len(value) <= kind.size for value in values)
+        case "other":
+            return True  # or another type would take its place
         case "integer" if types <= {int}:
             return False
         case "boolean":
@@ -351,9 +357,13 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
     if kind.name == "unsigned":
         return _integer(0, 1 << kind.size)
     if kind.name == "double":
-        return _double if kind.size > FLOAT.size else _float
+        return _double if kind.size > FLOAT.size else _float(_FORMS if kind == FLOAT else _FORMS[:1])
     if kind.name == "decimal":
         return _exact(kind)
+    if kind.name == "bytes" and kind.size:
+        return _binary(kind.size)
+    if kind.name == "other" and kind.item:
+        return _other_like(kind.item)
     return _CONVERTERS[kind.name]
 
 
@@ -390,6 +400,8 @@ def _text(kind: Kind) -> Callable[[JSON], str]:
         result = value if type(value) is str else written(value)
         if kind.size and len(result) > kind.size:
             raise ValueError(f"a text of {len(result)} characters does not fit into {kind.size}")
+        if kind.scale and result.endswith(" "):
+            raise ValueError(f"{quoted(value)} ends with a blank, which the column does not keep")
         if kind.name == "ascii" and not result.isascii():
             raise ValueError(f"{quoted(value)} does not fit into the character set of the column")
         return result
@@ -423,14 +435,21 @@ def _double(value: JSON) -> float:
     raise ValueError(f"{quoted(value)} is no number that a double holds")
 
 
-def _float(value: JSON) -> float:
-    number = _double(value)
-    try:
-        if float(_SIX % number) == number or struct.unpack("f", struct.pack("f", number))[0] == number:
-            return number
-    except OverflowError:
-        pass
-    raise ValueError(f"{quoted(value)} is no number that a float of 32 bits holds")
+def _float(forms: Sequence[str]) -> Callable[[JSON], float]:
+    """Returns what takes the numbers that floats of 32 bits are told as: each in the first form that is the float."""
+
+    def as_float(value: JSON) -> float:
+        number = _double(value)
+        try:
+            packed = struct.pack("f", number)
+            tellings = [float(form % struct.unpack("f", packed)) for form in forms]
+            if next((told for told in tellings if struct.pack("f", told) == packed), None) == number:
+                return number
+        except OverflowError:
+            pass
+        raise ValueError(f"{quoted(value)} is no number that a float of 32 bits holds")
+
+    return as_float
 
 
 def _exact(kind: Kind) -> Callable[[JSON], str]:
@@ -555,8 +574,34 @@ def _bytes(value: JSON) -> bytes:
     raise ValueError(f"{quoted(value)} is no base64")
 
 
+def _binary(size: int) -> Callable[[JSON], bytes]:
+    def binary(value: JSON) -> bytes:
+        found = _bytes(value)
+        if len(found) != size:
+            raise ValueError(f"{len(found):,} bytes are not the {size} that the column takes")
+        return found
+
+    return binary
+
+
 def _other(value: JSON) -> str:
     return value if type(value) is str else written(value)
+
+
+def _other_like(item: str | Kind) -> Callable[[JSON], str]:
+    """Returns what takes the texts that a pattern matches, or values of a kind as texts."""
+    if isinstance(item, Kind):
+        convert = converter(item)
+        return lambda value: _other(convert(value))
+    matches = re.compile(item, re.DOTALL).fullmatch
+
+    def like(value: JSON) -> str:
+        text = _other(value)
+        if matches(text):
+            return text
+        raise ValueError(f"{quoted(value)} is none of the values that the column keeps as they are")
+
+    return like
 
 
 def _any(value: JSON) -> Any:

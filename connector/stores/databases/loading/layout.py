@@ -79,7 +79,7 @@ class Layout:
             return kind  # another length is another model's: an index over the column must not be lost
         if kind == kinds.TIMESTAMP_TZ and is_new and name not in self._seen and kinds.fits(kinds.TIMESTAMP, values):
             return kinds.TIMESTAMP
-        if kind.name in kinds.MOMENTS and kind.size and kinds.fits(Kind(kind.name), values):
+        if kind.name in (*kinds.MOMENTS, "bytes") and kind.size and kinds.fits(Kind(kind.name), values):
             return Kind(kind.name)
         needed = kinds.natural(values)
         found = kinds.vector_of(values) if kind == kinds.VECTOR else kinds.merged(kind, needed)

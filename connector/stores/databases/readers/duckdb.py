@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, Final, cast
 
+import duckdb
 import sqlalchemy as sa
 
 from connector.base import numbers
@@ -39,7 +40,8 @@ def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[s
     with closing(_cursor(connection)) as cursor:
         cursor.execute(
             "SELECT constraint_column_names FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' "
-            "AND table_name = ? AND schema_name = coalesce(?, current_schema()) AND database_name = current_database()",
+            "AND lower(table_name) = lower(?) AND lower(schema_name) = lower(coalesce(?, current_schema())) "
+            "AND database_name = current_database()",
             [table, schema],
         )
         found = cursor.fetchone()
@@ -71,6 +73,8 @@ def _is_nested(type_: DuckType) -> bool:
 
 def _cell(sql: str, type_: DuckType) -> str:
     """Returns SQL of a value that `marshal` writes, or of one that holds decimals."""
+    if type_.id == "float":  # whose digits are not those of the same number as a double
+        return json_value(f"CAST(CAST({sql} AS VARCHAR) AS DOUBLE)", duckdb.sqltype("DOUBLE"))[0]
     return f"CAST({sql} AS VARCHAR)" if type_.id == "decimal" else json_value(sql, type_)[0]
 
 

@@ -23,12 +23,13 @@ from connector.stores.databases.syntax import quoted
 from connector.stores.staging import schemas
 
 DRIVER: Final = "psycopg"
-_SETTINGS: Final = (
+SETTINGS: Final = (
     "datestyle = 'ISO, YMD'",
     "intervalstyle = 'iso_8601'",
     "timezone = 'UTC'",
     "extra_float_digits = 3",
 )
+"""How values are told as text, whatever the server, the database or the user has set."""
 _MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
 _ISO: Final = re.compile(r"([+-]\d{4,})(-\d\d-\d\d.*)")
 _PART: Final = re.compile(r"\d+(?:\.\d+)?")
@@ -123,7 +124,7 @@ def prepare(connection: sa.Connection) -> None:
         if driver.adapters.types.get(name) is not None:
             driver.adapters.register_loader(name, _text_loader(driver))
     with driver.cursor() as cursor:
-        cursor.execute("; ".join(f"SET {setting}" for setting in _SETTINGS))
+        cursor.execute("; ".join(f"SET {setting}" for setting in SETTINGS))
     driver.commit()
     driver.read_only = True
 

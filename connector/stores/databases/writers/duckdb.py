@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,8 @@ from typing import Any, Final
 import duckdb
 import orjson
 
+from connector.base import numbers
+from connector.base.records import JSON
 from connector.stores.columnar.columns import json_value
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import Batch, Column, Plan, Refuse, Table
@@ -29,6 +32,7 @@ _NATIVE: Final = {
     "uuid": "UUID",
     "bytes": "BLOB",
 }
+_WHOLE: Final = "0|-?[1-9][0-9]*"
 _KINDS: Final = {
     "BOOLEAN": kinds.BOOLEAN,
     "TINYINT": Kind("integer", 8),
@@ -46,35 +50,43 @@ _KINDS: Final = {
     "DATE": kinds.DATE,
     "TIME": kinds.TIME,
     "TIME WITH TIME ZONE": kinds.TIME_TZ,
+    "HUGEINT": Kind("other", item=_WHOLE),
+    "UHUGEINT": Kind("other", item=_WHOLE),
+    "BIGNUM": Kind("other", item=_WHOLE),
     "TIMESTAMP": kinds.TIMESTAMP,
+    "TIMESTAMP_S": Kind("timestamp", 1),
+    "TIMESTAMP_MS": Kind("timestamp", 4),
     "TIMESTAMP WITH TIME ZONE": kinds.TIMESTAMP_TZ,
     "UUID": kinds.UUID,
     "BLOB": kinds.BYTES,
 }
 _COLUMNS: Final = """
 SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL, column_default FROM duckdb_columns()
-WHERE database_name = current_database() AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
-ORDER BY column_index
+WHERE database_name = current_database() AND lower(schema_name) = lower(COALESCE(:schema, current_schema()))
+AND lower(table_name) = lower(:name) ORDER BY column_index
 """
 _KEYS: Final = """
 SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = current_database()
-AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
+AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
 AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')
 """
 _RULES: Final = """
 SELECT constraint_type, constraint_text, expression, constraint_column_names, referenced_table,
 referenced_column_names FROM duckdb_constraints() WHERE database_name = current_database()
-AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
+AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
 AND constraint_type IN ('CHECK', 'FOREIGN KEY', 'UNIQUE', 'PRIMARY KEY') ORDER BY constraint_type, constraint_index
 """
 _SQL: Final = """
 SELECT sql FROM duckdb_tables() WHERE database_name = current_database()
-AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
+AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
 """
 _INDEXES: Final = """
 SELECT index_name FROM duckdb_indexes() WHERE database_name = current_database()
-AND schema_name = COALESCE(:schema, current_schema()) AND table_name = :name
+AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
 """
+_DECIMAL: Final = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_VECTOR: Final = re.compile(r"FLOAT\[(\d+)\]")
+_NESTED: Final = re.compile(r"(?!UNION)(?s:.*\]|(?:STRUCT|MAP)\(.*)")
 _STAGE: Final = "connector_stage"
 _DIGITS: Final = 38
 _LARGEST: Final = (1 << 31) - 1  # bytes of a row
@@ -212,7 +224,7 @@ class Writer(base.Writer):
         """Yields the rules of the table: each as it is told, and SQL that is true for a row `s` that breaks it."""
         types = {name: type_ for name, type_, *_ in self.ask(_COLUMNS, **self._where)}
         for column in plan.columns:
-            if column.kind == kinds.OTHER:
+            if column.kind.name == "other":
                 cell = f"s.{self.quote(column.name)}"
                 what = f'"{column.name}" is no {types[column.name]}'
                 yield what, f"{cell} IS NOT NULL AND TRY_CAST({cell} AS {types[column.name]}) IS NULL"
@@ -240,11 +252,27 @@ class Writer(base.Writer):
         others = [(name, default) for name, _, _, default in self.ask(_COLUMNS, **self._where) if name not in names]
         more = "".join(f", {default or 'NULL'} AS {self.quote(name)}" for name, default in others)
         self.run(f"CREATE OR REPLACE TEMP TABLE {_STAGE} AS SELECT *{more} FROM ({rows})")
+        for column in plan.columns:
+            self._sift_nested(plan, column)
         for reason, broken in rules:
             found = f"FROM {_STAGE} s WHERE {broken}"
             for row in self.run(f"SELECT {self.list_of(names, 's.')} {found} ORDER BY {plan.order}"):
                 self._refuse(reason, row)
             self.run(f"DELETE FROM {_STAGE} WHERE {plan.order} IN (SELECT s.{plan.order} {found})")
+
+    def _sift_nested(self, plan: Plan, column: Column) -> None:
+        """Leaves out rows whose list or object a column would hold otherwise: a cast rounds numbers deep inside it."""
+        type_ = {name: type_ for name, type_, *_ in self.ask(_COLUMNS, **self._where)}[column.name]
+        if column.kind != kinds.OTHER or not _NESTED.fullmatch(type_):
+            return
+        cell, names = self.quote(column.name), self.list_of(each.name for each in plan.columns)
+        made = f"CAST(to_json(TRY_CAST({cell} AS {type_})) AS VARCHAR)"
+        found = self.run(f"SELECT {plan.order}, {cell}, {made} FROM {_STAGE} WHERE {cell} IS NOT NULL")
+        bad = [place for place, sent, kept in found if kept is None or not _is_kept(_parsed(sent), _parsed(kept))]
+        for place in bad:
+            for row in self.run(f"SELECT {names} FROM {_STAGE} WHERE {plan.order} = {place}"):
+                self._refuse(f'"{column.name}" would not keep it as it is in {type_}', row)
+            self.run(f"DELETE FROM {_STAGE} WHERE {plan.order} = {place}")
 
     def _read(self, kind: Kind) -> str:
         """Returns the type as which a value is read; what has a text of its own, is cast then."""
@@ -263,12 +291,36 @@ _READ: Final = {"boolean": "BOOLEAN", "integer": "BIGINT", "unsigned": "UBIGINT"
 """How the file is read; all else as text, which is then cast."""
 
 
+def _parsed(text: str) -> JSON:
+    try:
+        return numbers.loads(text)
+    except ValueError:
+        return text
+
+
+def _is_kept(sent: JSON, found: JSON) -> bool:
+    """Returns whether a value is what was sent, as far as a type has a place for it: a STRUCT has all of its fields."""
+    match sent, found:
+        case dict(), dict():
+            more = [value for name, value in found.items() if name not in sent]
+            return set(more) <= {None} and all(
+                name in found and _is_kept(each, found[name]) for name, each in sent.items()
+            )
+        case list(), list():
+            return len(sent) == len(found) and all(map(_is_kept, sent, found))
+        case (bool(), _) | (_, bool()):
+            return sent is found
+        case str(), str():
+            return sent.replace("T", " ") == found.replace("T", " ")
+    return bool(sent == found) or found == kinds.written(sent)
+
+
 def _kind(type_: str) -> Kind:
-    if type_.startswith("DECIMAL("):
-        precision, scale = map(int, type_[8:-1].split(","))
+    if found := _DECIMAL.fullmatch(type_):
+        precision, scale = map(int, found.groups())
         return Kind("decimal", precision - scale, scale)
-    if type_.startswith("FLOAT[") and type_ != "FLOAT[]":
-        return Kind("vector", int(type_[6:-1]))
+    if found := _VECTOR.fullmatch(type_):
+        return Kind("vector", int(found[1]))
     if type_.endswith("[]"):
         inner = _kind(type_[:-2])
         return Kind("array", item=inner) if inner.name in kinds.SCALARS else kinds.OTHER

@@ -207,7 +207,7 @@ def _kind(type_: Any) -> Kind:
             scale = int(type_.scale or 0)
             return Kind("decimal", int(type_.precision or _DIGITS) - scale, scale)
         case sa.String():
-            return Kind("text", int(type_.length or 0))
+            return Kind("text", int(type_.length or 0), int(isinstance(type_, sa.CHAR)))
         case sa.DateTime():
             return kinds.OTHER if type_.timezone else kinds.TIMESTAMP
         case sa.Date():

@@ -6,6 +6,7 @@ one by a RENAME, which readers see at once and as a whole.
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import hashlib
 import logging
@@ -110,6 +111,9 @@ _KEY: Final = 255
 _PREFIX: Final = 191
 """Characters of a long text in an index of several columns, for the same reason."""
 _DIGITS: Final = 65
+_EXACT_DIGITS: Final = {"float": 6, "double": 15}
+"""Digits that are always kept."""
+_YEARS: Final = "0000|19(?!00)[0-9]{2}|20[0-9]{2}|21[0-4][0-9]|215[0-5]"
 _SCALE: Final = 30
 _STATEMENT: Final = 1 << 20  # bytes
 _FRAME: Final = 16  # bytes of a packet that are no statement
@@ -184,23 +188,36 @@ class Writer(base.Writer):
         match type_:
             case "decimal":
                 return Kind("decimal", precision - scale, scale)
+            case "double" | "float" if scale is not None:  # rounds to so many digits
+                exact = min(precision, _EXACT_DIGITS[type_])
+                return Kind("decimal", max(exact - scale, 0), scale)
             case "double":
                 return kinds.DOUBLE
             case "float":
-                return kinds.FLOAT
+                return kinds.SIX_DIGITS
             case "date" | "uuid" | "json":
                 return Kind(type_)
+            case "enum" | "set":
+                members = list(map(re.escape, next(csv.reader([whole[len(type_) + 1 : -1]], quotechar="'"))))
+                one_by_one = "".join(f"(?:{each}(?:,|$))?" for each in members)
+                return Kind("other", item="|".join(members) if type_ == "enum" else f"(?!.*,$){one_by_one}")
+            case "year":
+                return Kind("other", item=_YEARS)
+            case "bit":
+                return Kind("other", precision, item=f"0|1[01]{{0,{precision - 1}}}")
+            case "binary":
+                return Kind("bytes", length)
             case "time":
                 return Kind("time", fraction + 1)
             case "datetime" | "timestamp":
                 return Kind("datetime", fraction + 1)
-            case "blob" | "mediumblob" | "longblob" | "varbinary":
+            case "tinyblob" | "blob" | "mediumblob" | "longblob" | "varbinary":
                 return kinds.BYTES
             case "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext":
                 if f"json_valid(`{name}`)" in checks:
                     return kinds.JSON_TEXT
                 size = 0 if type_ == "longtext" else length if "char" in type_ else length // 4
-                return Kind("text" if charset == "utf8mb4" else "ascii", size)
+                return Kind("text" if charset == "utf8mb4" else "ascii", size, int(type_ == "char"))
         return kinds.OTHER
 
     def native(self, kind: Kind) -> str:
@@ -604,6 +621,8 @@ def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
             return partial(texts, write=str, null=_NULL)
         case "bytes":
             return partial(texts, write=lambda value: f"X'{value.hex()}'", null=_NULL)
+        case "other" if kind.size:  # bits
+            return partial(texts, write=lambda value: f"b'{value}'", null=_NULL)
         case "datetime":
             return partial(texts, write=lambda value: f"'{_in_utc(value)}'", null=_NULL)
     return partial(escaped, escapes=_ESCAPES, null=_NULL, mark="'")

@@ -13,7 +13,7 @@ from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, literals, texts
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules
-from connector.stores.databases.readers.postgresql import told
+from connector.stores.databases.readers.postgresql import SETTINGS, told
 
 _LOG: Final = logging.getLogger(__name__)
 _NATIVE: Final = {
@@ -50,10 +50,17 @@ _KINDS: Final = {
     "timestamptz": kinds.TIMESTAMP_TZ,
     "uuid": kinds.UUID,
     "bytea": kinds.BYTES,
+    "name": Kind("other", item=Kind("ascii", 63)),
+    "char": Kind("other", item=Kind("ascii", 1)),
+    "money": Kind("other", item=Kind("decimal", 17, 2)),
 }
+_DIGITS: Final = 6  # of seconds
+_NOTHING: Final = "(?!)"  # a pattern
 _COLUMNS: Final = """
-SELECT a.attname, t.typname, e.typname, a.atttypmod, a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+SELECT a.attname, t.typname, e.typname, CASE d.typtype WHEN 'd' THEN d.typtypmod ELSE a.atttypmod END,
+d.typtype = 'd', a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid
+JOIN pg_type t ON t.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
 """
@@ -143,6 +150,7 @@ class Writer(base.Writer):
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
+        self.run(";".join(f"SET LOCAL {setting}" for setting in SETTINGS))
         return self.run(f"SELECT pg_try_advisory_xact_lock({self._lock})") == [(True,)]
 
     def wait(self) -> bool:
@@ -170,7 +178,10 @@ class Writer(base.Writer):
     def table(self) -> Table | None:
         """See `base.Writer.table`."""
         found = self.ask(_COLUMNS, place=self.place)
-        columns = [Column(name, _kind(type_, item, more), required) for name, type_, item, more, required in found]
+        columns = [
+            Column(name, _domain(_kind(type_, item, more)) if is_domain else _kind(type_, item, more), required)
+            for name, type_, item, more, is_domain, required in found
+        ]
         return Table({column.name: column for column in columns}) if columns else None
 
     def native(self, kind: Kind) -> str:
@@ -325,13 +336,13 @@ class Writer(base.Writer):
 def _kind(type_: str, item: str | None, more: int) -> Kind:
     """Returns the kind of a type, which `more` tells the length of."""
     if item is not None:
-        inner = _kind(item, None, -1)
+        inner = _kind(item, None, more)
         if inner.name in ("bytes", "vector"):
             return kinds.OTHER
         is_deep = inner.name != "json"  # where a list may be a value
-        return Kind(
-            "array", 0, int(is_deep), inner if inner.name in kinds.SCALARS else kinds.OTHER
-        )  # whose texts the server reads
+        if inner.name not in kinds.SCALARS:  # the server reads their texts
+            inner = Kind("other", item=inner.item or (inner if inner.size else None))
+        return Kind("array", 0, int(is_deep), inner)
     if type_ == "numeric":
         packed = more - 4
         return kinds.DECIMAL if more < 0 else Kind("decimal", (packed >> 16) - (packed & 0x7FF), packed & 0x7FF)
@@ -340,7 +351,14 @@ def _kind(type_: str, item: str | None, more: int) -> Kind:
     found = _KINDS.get(type_, kinds.OTHER)
     if found.name in ("time", "time_tz", "timestamp", "timestamp_tz") and more >= 0:
         return Kind(found.name, more + 1)
-    return Kind("text", more - 4) if type_ in ("varchar", "bpchar") and more > 0 else found
+    if type_ == "interval" and more >= 0 and (digits := more & 0xFFFF) <= _DIGITS:
+        return Kind("other", item=rf"(?!.*\.\d{{{digits + 1}}}).*")
+    return Kind("text", more - 4, int(type_ == "bpchar")) if type_ in ("varchar", "bpchar") and more > 0 else found
+
+
+def _domain(kind: Kind) -> Kind:
+    """Returns the kind of a domain, which is never changed."""
+    return Kind("other", item=_NOTHING if kind.name == "bytes" else kind.item if kind.name == "other" else kind)
 
 
 def _converted(name: str, old: Kind, new: Kind, type_: str) -> str:

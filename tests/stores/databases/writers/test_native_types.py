@@ -1,0 +1,104 @@
+"""Columns of types that we never make: a value enters one as it is, makes it wider, or its row is left out and told."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector.base import numbers
+from connector.base.records import Record
+from connector.stores import sql
+from tests.databases import base
+from tests.stores.databases.writers.test_conformance import Place
+
+TYPES: list[tuple[str, str, list[Any], list[Any]]] = [
+    # database, type, what it keeps, what it would make something else of
+    ("postgresql", "char(5)", ["abcde"], ["a ", "abcdef"]),
+    ("postgresql", '"char"', ["a"], ["ab", "é"]),
+    ("postgresql", "name", ["x" * 63], ["x" * 64]),
+    ("postgresql", "interval(0)", ["PT1S"], ["1.5 seconds"]),
+    ("postgresql", "cents", [1.25], [1.255]),
+    ("postgresql", "raw", [], ["AAEC"]),
+    ("postgresql", "numeric(5,1)[]", [[1.5]], [[1.55]]),
+    ("postgresql", "timestamp(0)[]", [["2024-02-29T10:00:00"]], [["2024-02-29T10:00:00.5"]]),
+    ("postgresql", "real", [1.555, 16_777_216.0, 3.4e38], [16_777_217.0, 2_147_483_648.0]),
+    ("mariadb", "CHAR(5)", [" a"], ["a ", "abcdef"]),
+    ("mariadb", "FLOAT", [1.555], [1005.005]),
+    ("mariadb", "FLOAT(10,2)", [1.55], [1.555, 123_456.78]),
+    ("mariadb", "DOUBLE(10,2)", [123_456.78], [1.555]),
+    ("mariadb", "BIT(8)", ["110001", "0", 1], ["0011", 2, "111111111"]),
+    ("mariadb", "BINARY(4)", ["AAECAw=="], ["AAEC", "AAECAwQF"]),
+    ("mariadb", "TINYBLOB", ["AAEC"], ["a"]),
+    ("mariadb", "YEAR", [2024, "2155"], [24, "5", 2156]),
+    ("mariadb", "ENUM('a','','b'',''c','24')", ["a", "", "b','c", "24"], ["1", "A", "a "]),
+    ("mariadb", "SET('a','b','c')", ["a,c", ""], ["c,a", "a,a", "3", "A"]),
+    ("duckdb", "HUGEINT", [10**30, -1], [1.5, "1.5", "01"]),
+    ("duckdb", "TIMESTAMP_S", ["2024-02-29T10:00:00"], ["2024-02-29T10:00:00.5"]),
+    ("duckdb", "FLOAT", [1.555], [16_777_217.0]),
+    ("duckdb", "DECIMAL(5,1)[]", [[1.5]], [[1.55]]),
+    ("duckdb", "INTEGER[2]", [[1, 2]], [[1.5, 2], [1]]),
+    ("duckdb", "TIMESTAMP_S[]", [["2024-02-29T10:00:00"]], [["2024-02-29T10:00:00.5"], [1]]),
+    ("duckdb", "STRUCT(a INTEGER, b VARCHAR)", [{"a": 1, "b": "x"}], [{"a": 1.5, "b": "x"}, {"a": 1, "c": 2}]),
+]
+
+
+@pytest.mark.parametrize(("kind", "type_", "kept", "changed"), TYPES)
+def test_a_value_is_kept_as_it_is_or_its_row_is_left_out_with_the_reason(
+    kind: str, type_: str, kept: list[Any], changed: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(base(kind, tmp_path))
+    if kind == "postgresql":
+        place.run("CREATE DOMAIN cents AS numeric(5, 2)")
+        place.run("CREATE DOMAIN raw AS bytea")
+    for number, value in enumerate([*kept, *changed]):
+        caplog.clear()
+        place.table = f"t{number}"
+        place.run(f"CREATE TABLE {place.table} (n BIGINT, v {type_})")
+        with caplog.at_level(logging.WARNING):
+            place.sync({"n": 1, "v": value})
+        found = read(place)
+        if found:
+            sent = f" {value} " if isinstance(value, str) else value
+            assert numbers.dumps(found[0]) == numbers.dumps(value) or str(found[0]) == str(value), sent
+            assert ("becomes" in caplog.text) == (number >= len(kept))
+        else:
+            assert number >= len(kept)
+            assert "rows left out: 1" in caplog.text
+
+
+def read(place: Place) -> list[Any]:
+    with sql.source(sql.Options(url=place.database.secret, table=place.table)) as source:
+        return [item.data["v"] for item in source.read() if isinstance(item, Record)]
+
+
+def test_types_are_converted_by_our_settings_whatever_those_of_the_user_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    place = Place(base("postgresql", tmp_path))
+    name = place.run("SELECT current_database()")[0][0]
+    for setting in ("datestyle = 'German'", "extra_float_digits = 0", "timezone = 'Asia/Kolkata'"):
+        place.run(f"ALTER DATABASE {name} SET {setting}")
+    place.run("CREATE TABLE reviews (d date, x double precision, t timestamptz)")
+    place.run("INSERT INTO reviews VALUES ('2024-02-29', 0.30000000000000004, '2024-02-29T10:00:00Z')")
+    place.sync({"d": "😀", "x": "é", "t": "x"})
+    assert place.rows() == [
+        ("2024-02-29", "0.30000000000000004", "2024-02-29T10:00:00.000000Z"),
+        ("😀", "é", "x"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
+def test_a_table_is_found_by_its_name_in_any_case_where_the_database_knows_no_difference(
+    kind: str, tmp_path: Path
+) -> None:
+    place = Place(base(kind, tmp_path))
+    place.run("CREATE TABLE Reviews (id BIGINT PRIMARY KEY, v BIGINT)")
+    place.sync({"id": 1, "v": 1})
+    place.upsert({"id": 1, "v": 2})
+    assert place.rows() == [(1, 2)]
+    with sql.source(sql.Options(url=place.database.secret, table="reviews")) as source:
+        assert list(source.primary_key) == ["id"]
