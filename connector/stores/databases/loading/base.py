@@ -81,9 +81,16 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What is known of an existing table: its columns by name."""
+    """What is known of an existing table: its columns by name, and the names of those that the database generates."""
 
     columns: Mapping[str, Column]
+    generated: frozenset[str] = frozenset()
+
+
+def table_of(columns: Iterable[Column], generated: Iterable[str]) -> Table | None:
+    """Returns the table that has these columns; `None` for none at all."""
+    found = Table({column.name: column for column in columns}, frozenset(generated))
+    return found if found.columns or found.generated else None
 
 
 class Plan(NamedTuple):
@@ -122,10 +129,12 @@ class Writer(ABC):
         has_nul: Whether texts may hold the character NUL.
         YEARS: Those of its dates and timestamps, if not only 1 to 9999: then they can be infinite, too. `None`
             where the database itself refuses all others.
+        OVERRIDING: What lets an INSERT write a column whose values the database would give, as SQL.
         IN_TRANSACTIONS: What makes a new table one that transactions are about, as SQL.
     """
 
     RULES: ClassVar[Rules] = Rules()
+    OVERRIDING: ClassVar[str] = ""
     DRIVERS: ClassVar[Sequence[str]] = ()
     has_nul: ClassVar[bool] = True
     YEARS: ClassVar[range | None] = range(0)
@@ -455,7 +464,7 @@ class Writer(ABC):
         names = self.list_of(column.name for column in plan.columns)
         if not names:
             return
-        self.run(f"INSERT INTO {self.place} ({names}) SELECT {names} FROM {self.place} WHERE 1 = 0")
+        self.run(f"INSERT INTO {self.place} ({names}) {self.OVERRIDING} SELECT {names} FROM {self.place} WHERE 1 = 0")
         if plan.mode == "overwrite":
             self.run(f"DELETE FROM {self.place} WHERE 1 = 0")
         if plan.key and (others := plan.others):

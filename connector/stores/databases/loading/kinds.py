@@ -92,6 +92,9 @@ OTHER: Final = Kind("other")
 One that would make something else of some texts has an `item`: a pattern of those that it keeps, or the kind that does.
 """
 
+GENERATED: Final = Kind("generated")
+"""A column whose values the database computes: nothing is written there."""
+
 _NUMBERS: Final = ("integer", "double", "decimal")
 SCALARS: Final = ("boolean", "text", *_NUMBERS)
 _EXACT: Final = 1 << 53
@@ -254,7 +257,7 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
     match kind.name:
         case "null":
             return not types
-        case "other":
+        case "other" | "generated":
             return True  # or another type would take its place
         case "integer" if types <= {int}:
             return False

@@ -32,7 +32,8 @@ class Layout:
         self.table = table
         self._target = target
         self._existing = {} if table is None else table.columns
-        self.names = Names(writer.RULES, self._existing, schemas)
+        self._generated = frozenset[str]() if table is None else table.generated
+        self.names = Names(writer.RULES, {*self._existing, *self._generated}, schemas)
         self._is_kept = target.mode != "overwrite"  # the kinds that columns have, count
         self.kinds: dict[str, Kind] = {}
         self.unready: set[str] = set()
@@ -63,6 +64,9 @@ class Layout:
 
     def _meet(self, name: str) -> None:
         column = self._existing.get(self.names.column(name))
+        if self.names.column(name) in self._generated:
+            self.kinds[name] = kinds.GENERATED
+            return
         wanted = self._supported(name, kinds.of_schema(self._schemas.get(name, {})))
         is_same = column is not None and (
             self._is_kept or (wanted.name == column.kind.name and wanted.name != "vector")
@@ -100,6 +104,8 @@ class Layout:
         """Returns what to do to the table, as far as the rows are known."""
         columns, added, changed = [], [], []
         for name, kind in self.kinds.items():
+            if kind == kinds.GENERATED:
+                continue
             whole = self._supported(name, kinds.TEXT) if kind in (kinds.NULL, kinds.VECTOR) else kind
             whole = self._supported(name, kinds.JSON_TEXT) if whole == Kind("array", item=kinds.NULL) else whole
             column = Column(self.names.column(name), whole)
@@ -119,6 +125,12 @@ class Layout:
         now = {column.name: column for column in plan.columns}
         is_overwrite = plan.mode == "overwrite"  # which changes columns when there are no rows, if they can be
         changed = []
+        for name, kind in self.kinds.items():
+            if kind == kinds.GENERATED:
+                _LOG.warning(
+                    '%s: the column "%s" is one that the database computes: what rows have for it is not written',
+                    self._writer.name, self.names.column(name),
+                )  # fmt: skip
         for column in plan.added:
             self._writer.add(column, plan)
         for before, wanted in plan.changed:

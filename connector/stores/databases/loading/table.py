@@ -156,8 +156,19 @@ class Appender:
         self._layout = Layout(writer, table, self._columns, self._target)
         plan = (self._layout if self._columns or table else Layout(writer, table, _SOME, self._target)).plan()
         writer.rehearse(plan, exists=table is not None)
+        self._tell_required(table, plan)
         if table is not None and plan.key and set(plan.key) <= set(table.columns) and not writer.is_unique(plan.key):
             writer.check_key(plan.key)
+
+    def _tell_required(self, table: Table | None, plan: Plan) -> None:
+        """Warns, before anything is paid for, of columns of the table without which it takes no row."""
+        given = {column.name for column in plan.columns}
+        for column in table.columns.values() if table and self._columns else ():
+            if column.is_required and column.name not in given:
+                _LOG.warning(
+                    '%s: the column "%s" takes no null and has no default: rows without it will be left out',
+                    self._name, column.name,
+                )  # fmt: skip
 
     def _enter(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)

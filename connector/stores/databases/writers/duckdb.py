@@ -14,7 +14,7 @@ from connector.base import numbers
 from connector.base.records import JSON
 from connector.stores.columnar.columns import json_value
 from connector.stores.databases.loading import base, kinds
-from connector.stores.databases.loading.base import Batch, Column, Plan, Refuse, Table
+from connector.stores.databases.loading.base import Batch, Column, Plan, Refuse, Table, table_of
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.staging.private_directory import private_directory
 
@@ -87,6 +87,7 @@ AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(ta
 _DECIMAL: Final = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _VECTOR: Final = re.compile(r"FLOAT\[(\d+)\]")
 _NESTED: Final = re.compile(r"(?!UNION)(?s:.*\]|(?:STRUCT|MAP)\(.*)")
+_COMPUTED: Final = "GENERATED ALWAYS AS"
 _STAGE: Final = "connector_stage"
 _DIGITS: Final = 38
 _LARGEST: Final = (1 << 31) - 1  # bytes of a row
@@ -115,8 +116,18 @@ class Writer(base.Writer):
     def table(self) -> Table | None:
         """See `base.Writer.table`."""
         found = self.ask(_COLUMNS, **self._where)
-        columns = [Column(name, _kind(type_), required) for name, type_, required, _ in found]
-        return Table({column.name: column for column in columns}) if columns else None
+        sql = self._sql()
+        computed = {
+            name
+            for name, type_, *_ in found
+            if any(f"{each} {type_} {_COMPUTED}(" in sql for each in (name, self.quote(name)))
+        }
+        columns = [Column(name, _kind(type_), required) for name, type_, required, _ in found if name not in computed]
+        return table_of(columns, computed)
+
+    def _sql(self) -> str:
+        """Returns the statement that makes the table; nothing for a view."""
+        return "".join(sql for (sql,) in self.ask(_SQL, **self._where))
 
     def native(self, kind: Kind) -> str:
         """See `base.Writer.native`."""
@@ -151,7 +162,7 @@ class Writer(base.Writer):
         for rule, text, _, names, *_ in self.ask(_RULES, **self._where):
             if column.name in names:
                 return f"DuckDB changes no type of a column with a rule: {text or rule}"
-        if "GENERATED ALWAYS AS" in self.ask(_SQL, **self._where)[0][0]:
+        if _COMPUTED in self._sql():
             return "DuckDB changes no type in a table with generated columns"
         return ""
 

@@ -32,6 +32,7 @@ from connector.stores.databases.loading.base import (
     Table,
     escaped,
     literals,
+    table_of,
     texts,
 )
 from connector.stores.databases.loading.kinds import Kind
@@ -177,7 +178,7 @@ class Writer(base.Writer):
             for row in found
             if "GENERATED" not in row[9]
         ]
-        return Table({column.name: column for column in columns}) if columns else None
+        return table_of(columns, (row[0] for row in found if "GENERATED" in row[9]))
 
     def _kind(self, row: tuple[Any, ...], checks: set[str]) -> Kind:
         name, type_, whole, length, charset, precision, scale, *_, fraction = row

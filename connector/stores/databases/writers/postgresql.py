@@ -10,7 +10,17 @@ from typing import Any, Final, cast
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.stores.databases.loading import base, kinds
-from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, escaped, literals, texts
+from connector.stores.databases.loading.base import (
+    PATIENCE,
+    Batch,
+    Column,
+    Plan,
+    Table,
+    escaped,
+    literals,
+    table_of,
+    texts,
+)
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules
 from connector.stores.databases.readers.postgresql import SETTINGS, told
@@ -58,11 +68,11 @@ _DIGITS: Final = 6  # of seconds
 _NOTHING: Final = "(?!)"  # a pattern
 _COLUMNS: Final = """
 SELECT a.attname, t.typname, e.typname, CASE d.typtype WHEN 'd' THEN d.typtypmod ELSE a.atttypmod END,
-d.typtype = 'd', a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+d.typtype = 'd', a.attgenerated <> '', a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
 FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid
 JOIN pg_type t ON t.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
-WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum
+WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _INDEXES: Final = """
 SELECT array_agg(a.attname::text) FROM pg_index i
@@ -143,6 +153,7 @@ class Writer(base.Writer):
     DRIVERS = ("psycopg",)
     has_nul = False
     YEARS = None
+    OVERRIDING = "OVERRIDING SYSTEM VALUE"
 
     @property
     def _lock(self) -> str:
@@ -180,9 +191,10 @@ class Writer(base.Writer):
         found = self.ask(_COLUMNS, place=self.place)
         columns = [
             Column(name, _domain(_kind(type_, item, more)) if is_domain else _kind(type_, item, more), required)
-            for name, type_, item, more, is_domain, required in found
+            for name, type_, item, more, is_domain, is_generated, required in found
+            if not is_generated
         ]
-        return Table({column.name: column for column in columns}) if columns else None
+        return table_of(columns, (row[0] for row in found if row[5]))
 
     def native(self, kind: Kind) -> str:
         """See `base.Writer.native`."""
@@ -298,17 +310,19 @@ class Writer(base.Writer):
                     self._set_default(column, default[0][0])
         rows = f"SELECT {names} FROM pg_temp.{_STAGE}"
         if not plan.key:
-            self.run(f"INSERT INTO {self.place} ({names}) {rows} ORDER BY {plan.order}")
+            self.run(f"INSERT INTO {self.place} ({names}) {self.OVERRIDING} {rows} ORDER BY {plan.order}")
             return
         key = self.list_of(plan.key)
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
         self.run(
-            f"INSERT INTO {self.place} ({names}) SELECT {names} FROM (SELECT DISTINCT ON ({key}) * "
+            f"INSERT INTO {self.place} ({names}) {self.OVERRIDING} SELECT {names} FROM (SELECT DISTINCT ON ({key}) * "
             f"FROM pg_temp.{_STAGE} WHERE {whole} ORDER BY {key}, {plan.order} DESC) s ORDER BY {plan.order} "
             f"ON CONFLICT ({key}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
         )
-        self.run(f"INSERT INTO {self.place} ({names}) {rows} WHERE NOT ({whole}) ORDER BY {plan.order}")
+        self.run(
+            f"INSERT INTO {self.place} ({names}) {self.OVERRIDING} {rows} WHERE NOT ({whole}) ORDER BY {plan.order}"
+        )
 
     def _retype(self, place: str, column: Column, kind: Kind) -> None:
         """Gives a column of an empty table another type."""

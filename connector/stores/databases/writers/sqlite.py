@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from connector.stores.databases.affinity import Affinity, affinity
 from connector.stores.databases.loading import base, kinds
-from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table
+from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, table_of
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import shortened
 
@@ -32,6 +32,7 @@ _KINDS: Final[Mapping[Affinity, Kind]] = {
     "numeric": kinds.NUMERIC,
     "": kinds.ANY,
 }
+_GENERATED: Final = (2, 3)  # as "PRAGMA table_xinfo" tells hidden columns
 _OVER_IT: Final = re.compile(r"error in (\w+) (.+?) after drop column")
 _FUNCTION: Final = "connector_text"
 _WORD: Final = re.compile(
@@ -86,7 +87,7 @@ class Writer(base.Writer):
             for _, name, type_, required, default, _, hidden in found
             if not hidden
         ]
-        return Table({column.name: column for column in columns}) if columns else None
+        return table_of(columns, (row[1] for row in found if row[6] in _GENERATED))
 
     @property
     def _schema(self) -> str:

@@ -213,6 +213,34 @@ def test_an_upsert_leaves_alone_what_its_rows_do_not_have(place: Place) -> None:
     assert place.rows() == [(1, "d", "e", "c"), (2, "d", None, "c"), (3, None, None, None)]
 
 
+def test_a_column_that_the_database_computes_is_left_to_it(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    how = "STORED" if place.kind == "postgresql" else ""
+    place.run(f"CREATE TABLE reviews (id BIGINT PRIMARY KEY, n BIGINT GENERATED ALWAYS AS (id * 2) {how}, v BIGINT)")
+    columns: dict[str, Schema] = {"id": INTEGER, "n": INTEGER, "v": INTEGER}
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "n": 7, "v": 1}, columns=columns)
+        place.upsert({"id": 1, "n": 7, "v": 2}, {"id": 2, "n": 7, "v": 2}, columns=columns)
+        assert place.rows() == [(1, 2, 2), (2, 4, 2)]
+        place.sync({"id": 3, "n": 7, "v": 3}, mode="overwrite", columns=columns)
+    assert place.rows() == [(3, 6, 3)]
+    assert '"n" is one that the database computes' in caplog.text
+
+
+def test_a_required_column_that_the_stream_lacks_is_told_before_anything_is_paid_for(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.run("CREATE TABLE reviews (id BIGINT, a BIGINT NOT NULL, b BIGINT NOT NULL DEFAULT 1)")
+    options = sql.Options(url=place.database.secret, table="reviews")
+    opened = sql.sink(options, {}, target=Target("reviews", columns={"id": INTEGER}))
+    if place.kind == "mariadb":  # which refuses the statement
+        with pytest.raises(ConfigError, match="'a' doesn't have a default value"):
+            opened.__enter__()
+        return
+    with caplog.at_level(logging.WARNING), opened:
+        assert '"a" takes no null and has no default: rows without it will be left out' in caplog.text
+        assert '"b"' not in caplog.text
+
+
 VALUES: list[tuple[Schema, list[Any]]] = [
     ({"type": "boolean"}, [True, False]),
     (INTEGER, [0, -1, 2**63 - 1, -(2**63)]),

@@ -102,3 +102,13 @@ def test_a_table_is_found_by_its_name_in_any_case_where_the_database_knows_no_di
     assert place.rows() == [(1, 2)]
     with sql.source(sql.Options(url=place.database.secret, table="reviews")) as source:
         assert list(source.primary_key) == ["id"]
+
+
+@pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
+def test_a_column_whose_values_postgresql_would_give_takes_those_of_rows(mode: Any, tmp_path: Path) -> None:
+    place = Place(base("postgresql", tmp_path))
+    place.run("CREATE TABLE reviews (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v BIGINT)")
+    for v in (1, 2):
+        place.run("DELETE FROM reviews" if mode == "append" else "SELECT 1")
+        place.sync({"id": 70, "v": v}, mode=mode, key=["id"] if mode == "append_dedup" else [])
+    assert place.rows() == [(70, 2)]
