@@ -328,7 +328,7 @@ class Connector:
                 return forecast(_records(table), plan, ledger, self.stop)
 
     def call(self, config: AnyConfig | None, payload: JSON) -> dict[str, Any]:
-        """Sends `payload` as it is, for whoever renders requests elsewhere, and returns the reply's body.
+        """Sends `payload` as it is, for callers that render requests themselves, and returns the reply's body.
 
         Raises:
             ConnectorError: The config is wrong, or there is no answer.

@@ -56,8 +56,8 @@ class Parser(argparse.ArgumentParser):
     It takes only whole names of options, so that `--api-key KEY` never runs the key as a command, and masks keys in
     its errors, which quote the arguments.
 
-    An argument that names a file of options may say what they are called, as its attribute `holds`: whoever writes one
-    of them on the command line is told where it belongs.
+    An argument that names a file of options may list their names in its attribute `holds`: if one of them is
+    given on the command line, the error says where it belongs.
     """
 
     def __init__(self, prog: str | None = None, *, example: str = "", **settings: Any) -> None:
@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
                     yield from parser.actions()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it, but an unknown option is told before one that is missing: it may be meant for it."""
+        """As argparse does, but reports an unknown option before a missing one, which it may have been meant for."""
         words = list(sys.argv[1:] if args is None else args)
         self._mask = Masker(passwords_in(words))
         for word in self._own(words):

@@ -46,7 +46,7 @@ def _say(text: str) -> None:
 
 
 def end_by(number: int) -> NoReturn:
-    """Ends the process by the signal itself, so that whoever started it sees what happened (a shell: 130, 143)."""
+    """Ends the process by the signal itself, so that its parent sees what happened (a shell: 130, 143)."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     raise SystemExit(128 + number)

@@ -7,12 +7,12 @@ from typing import Final
 
 _TINY: Final = 1e-9
 _MINUTE: Final = 60
-_TEN: Final = 10  # from here on, a rate is told in whole numbers
+_TEN: Final = 10  # from here on, a rate is shown as a whole number
 _BYTES: Final = 1000  # of a kB
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Returns a number of things: 1 call, 1,200 calls; `many` is their plural where that is not `one` and an s."""
+    """Returns a number of things: 1 call, 1,200 calls; `many` is the plural if it is not `one` and an s."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def pace(rows: float) -> str:
-    """Returns rows a second, a minute or an hour, whichever people can imagine: 1,240 rows/s, 3.4 rows/s, 59 rows/min.
+    """Returns a rate per second, minute or hour, whichever is easiest to read: 1,240 rows/s, 3.4 rows/s, 59 rows/min.
 
     Args:
         rows: A second.

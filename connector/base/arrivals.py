@@ -1,4 +1,4 @@
-"""`Arrivals`: what threads hand to the one that waits for it."""
+"""`Arrivals`: a queue from many threads to one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 class Arrivals(Generic[T]):
     """A queue that any thread puts into and one thread takes from.
 
-    `queue.SimpleQueue` is no choice where signals are handled: up to Python 3.12, if a handler returns when the time to
-    wait is over, `get` takes the negative rest for no limit and waits for ever. A lock's `acquire` does not.
+    `queue.SimpleQueue` does not work with signal handlers: up to Python 3.12, if a handler returns after the timeout,
+    `get` takes the negative remainder for no limit and waits for ever. A lock's `acquire` does not.
     """
 
     def __init__(self) -> None:
         self._items: deque[T] = deque()
-        self._bell = threading.Lock()  # held, but after something was put
+        self._bell = threading.Lock()  # held, except after something was put
         self._bell.acquire()
 
     def put(self, item: T) -> None:

@@ -14,13 +14,13 @@ _FLOAT: Final = 4  # bytes
 
 
 def arrow_list(vectors: Sequence[bytes | memoryview | array[float] | None]) -> pa.Array:
-    """Returns vectors, which are given as the bytes of their numbers, as a column of lists of float32."""
+    """Returns vectors, given as the bytes of their float32 numbers, as a column of lists."""
     sizes = [None if vector is None else memoryview(vector).nbytes for vector in vectors]
     return arrow_lists(b"".join(vector for vector in vectors if vector is not None), sizes)
 
 
 def arrow_lists(numbers: bytes | bytearray, sizes: Sequence[int | None]) -> pa.Array:
-    """Returns the bytes of numbers, of which each list has so many, as a column of lists of float32; `None` is null."""
+    """Returns float32 numbers, given as bytes, as a column of lists; `sizes` has each list's bytes, `None` for null."""
     ends = array("i", accumulate(((size or 0) // _FLOAT for size in sizes), initial=0))
     items = pa.Array.from_buffers(pa.float32(), ends[-1], [None, pa.py_buffer(numbers)])
     mask = pa.array([size is not None for size in sizes]).buffers()[1] if None in sizes else None

@@ -1,4 +1,4 @@
-"""Time and chance as a parameter, so that what waits or jitters is tested without sleeping."""
+"""Time and randomness as a parameter, so that waits and jitter are tested without sleeping."""
 
 from __future__ import annotations
 

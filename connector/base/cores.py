@@ -34,7 +34,7 @@ _STARTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.pos
 _CORE: Final = 36  # the field `processor` of proc_pid_stat(5), counted from behind the name
 
 Seconds = Mapping[int, float]
-"""For how long each core has been busy."""
+"""How long each core has been busy, by its number."""
 
 
 class OneCore:
@@ -42,11 +42,11 @@ class OneCore:
 
     Args:
         core: The one to begin with.
-        busy: Tells for how long each core that may be used has been busy, whoever used it.
-        own: Tells for how many seconds this process has used a core.
+        busy: Returns for how long each usable core has been busy, with any process.
+        own: Returns how many seconds of CPU this process has used.
         now: The time, in seconds.
         move: Moves all threads of this process to a core.
-        chance: A number between 0 and 1, by chance.
+        chance: Returns a random number between 0 and 1.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OneCore:
         move(core)
 
     def loosen(self) -> None:
-        """Takes note that a thread was let go: the next look brings it back."""
+        """Notes that a thread was let go: the next look brings it back."""
         self._is_loose = True
 
     def look(self) -> None:
@@ -91,7 +91,7 @@ class OneCore:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """While entered, all threads of this process run on one core, where the system lets that be told."""
+    """While entered, keeps all threads of this process on one core, if the system supports that."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     if len(allowed) < 2 or not getattr(sys, "_is_gil_enabled", lambda: True)():  # noqa: PLR2004 - one has no choice
         yield
@@ -132,7 +132,7 @@ _before_start: Final[list[Callable[[], None]]] = []
 
 @cache
 def _hear() -> None:
-    """Has whoever wants it called before each process that is started, by whichever library; it cannot be undone."""
+    """Installs the hook that calls `_before_start` before any library starts a process; it cannot be removed."""
 
     def heard(event: str, _: object) -> None:
         if event in _STARTS:

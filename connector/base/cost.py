@@ -54,7 +54,7 @@ class Rates(NamedTuple):
 
 
 class Pricing(Protocol):
-    """What says what replies cost."""
+    """Tells what replies cost."""
 
     def cost(self, usage: Usage, model: str | None = None, tier: str | None = None) -> float | None:
         """Returns what a reply cost in USD; `None` where that is not known, never zero instead.
@@ -169,7 +169,7 @@ class Together(Protocol):
         """Input and output tokens."""
 
     def add(self, key: bytes, cost_usd: float, tokens: int) -> None:
-        """Counts the reply to a request once, whoever pays for it or finds it again."""
+        """Counts the reply to a request once, whichever run pays for it or finds it again."""
 
 
 class Budget:

@@ -31,7 +31,7 @@ SMALL: Final = 1 << 16
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 TOO_DEEP: Final = "the reply is nested too deeply to be kept"
-"""What a row is told whose reply raises `DepthError`."""
+"""The error of a row whose reply raises `DepthError`."""
 
 
 class DepthError(ValueError):

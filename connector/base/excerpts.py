@@ -56,5 +56,5 @@ def _file(text: str) -> str:
 
 
 def _decoded_size(length: int) -> str:
-    """Returns the size of what so many characters of base64 hold."""
+    """Returns the decoded size, for people, of base64 with this many characters."""
     return size(length * 3 // 4)

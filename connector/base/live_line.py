@@ -1,4 +1,4 @@
-"""One line at the bottom of a terminal that is drawn anew in place, and makes way for whatever else is printed."""
+"""One line at the bottom of a terminal, redrawn in place, which makes way for other output."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ class LiveLine:
                 self._drawn = ""
 
     def taken(self) -> str:
-        """Returns what erases the line, for whoever writes past `sys.stderr`; nothing where there is none."""
+        """Returns what erases the line, for writers that bypass `sys.stderr`; empty if no line is shown."""
         drawn, self._drawn = self._drawn, ""
         return _ERASE if drawn else ""
 
     def write(self, text: str) -> int:
-        """Writes something else, for whoever writes to `sys.stderr`."""
+        """Writes other output, in place of `sys.stderr`."""
         with self._lock:
             self.clear()
             return self._stream.write(text)

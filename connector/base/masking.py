@@ -157,7 +157,7 @@ def without_passwords(words: Iterable[str]) -> Iterator[None]:
 class Masker:
     """Replaces known secrets in all their spellings, and whatever looks like a key, by `***`. Thread-safe.
 
-    What is a word is not masked, whoever calls it a key: it would be missing from ordinary sentences.
+    An ordinary word is not masked, even if it is configured as a key: it would be missing from ordinary sentences.
     """
 
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:

@@ -12,7 +12,7 @@ _LARGE: Final = 1 << 20  # bytes from which on a block is the system's own, and 
 
 
 def give_back() -> None:
-    """Bounds what this process keeps of memory that it has freed.
+    """Bounds how much freed memory this process keeps.
 
     glibc keeps up to eight arenas for each core and, once large blocks have been freed, blocks of 32 MiB in them: after
     a few large replies, that is as much as is in use.

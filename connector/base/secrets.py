@@ -14,7 +14,7 @@ from connector.base.errors import ConfigError
 class ResolvedSecret(SecretStr):
     """A secret that the environment holds. It pickles as the text that refers to it, `${NAME}`, not as its value.
 
-    Where the pickle is opened, on another machine perhaps, that text is resolved anew.
+    Where the pickle is opened, on another machine perhaps, that text is resolved again.
 
     Raises:
         ConfigError: A variable is not set, or not UTF-8; also where a pickle is opened.

@@ -59,20 +59,20 @@ class Adaptive:
         return self._most
 
     def answered(self) -> bool:
-        """Takes note of a call that was admitted and has ended. Returns whether a round is over without a fall."""
+        """Notes a call that was admitted and has ended. Returns whether a round is over without a fall."""
         self._answered += 1
         self._heat = max(0, self._heat - 1)
         self._chronic = max(0.0, self._chronic - _BEARABLE)
         return self._answered + self._late >= self._round and self._judge()
 
     def timed_out(self) -> None:
-        """Takes note of a time-out. A few may be long answers; many mean that too many calls share the endpoint."""
+        """Notes a time-out. A few may be long answers; many mean that too many calls share the endpoint."""
         self._late += 1
         if self._answered + self._late >= self._round:
             self._judge()
 
     def refused(self, epoch: int, in_flight: int) -> bool:
-        """Takes note that a call which began in `epoch` was turned away while `in_flight` others were not.
+        """Notes that a call which began in `epoch` was turned away while `in_flight` others were not.
 
         Returns whether it is not the number that is too high: calls are refused though no other one is in flight.
         """

@@ -14,7 +14,7 @@ from connector.ledger import Ledger
 
 
 class Terms(NamedTuple):
-    """How requests are gathered and batches waited for.
+    """How requests are gathered into batches, and how a run waits for these.
 
     Attributes:
         path: What batches call the endpoint, such as `/v1/chat/completions`.
@@ -38,7 +38,7 @@ class Terms(NamedTuple):
 
 
 Admits: TypeAlias = Callable[[int, int, Sequence[tuple[int, int]]], ConnectorError | None]
-"""Returns why requests, of so many bytes and so many of them, must not be sent; `None` where they may.
+"""Given bytes and a number of requests, returns why they must not be sent; `None` if they may.
 
 The third are bytes and requests of batches that other runs have submitted.
 """
@@ -57,7 +57,7 @@ class Needs(NamedTuple):
         url: The endpoint's URL: whose parts in the ledger are this run's.
         endpoint: The kind of the requests.
         mask: Takes the secrets out of what the endpoint says.
-        terms: How requests are gathered and batches waited for.
+        terms: How requests are gathered into batches, and how a run waits for these.
         fitted: Returns a request as the endpoint wants it.
         admits: Says why requests must not be sent.
         job: What the budget of the run is for.

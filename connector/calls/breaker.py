@@ -59,14 +59,14 @@ class Breaker:
         self.is_reached = self.was_answered = self.has_succeeded = False
 
     def answered(self) -> None:
-        """Takes note of a final reply: this is not an outage."""
+        """Notes a final reply: this is not an outage."""
         self.failures = self._failed_tries = 0
         self._missed = 0
         self.is_open = False
         self.is_reached = self.was_answered = True
 
     def missed(self, error: ConnectorError) -> bool:
-        """Takes note of a 404 (no such model, nothing at the URL) or a 403 (a firewall, a key without a right).
+        """Notes a 404 (no such model, nothing at the URL) or a 403 (a firewall, a key without a right).
 
         Some servers answer a single bad row this way. Returns whether that ends the run: after the first 404, or the
         third 403, if no call was answered yet, and else after 25 without an answer between; else it is that row's.
@@ -79,7 +79,7 @@ class Breaker:
     def failed(
         self, error: ConnectorError, started: float, now: float, in_flight: int, *, is_first: bool
     ) -> OutageError | None:
-        """Takes note that a call which began at `started` failed, while `in_flight` others had not (yet).
+        """Notes that a call which began at `started` failed, while `in_flight` others had not (yet).
 
         It opens once as many calls have failed as were in flight at the same time, and at least ten. Once any call has
         been answered, only the first attempts of rows count: some bad rows, tried again and again, are not an outage.
@@ -117,7 +117,7 @@ class Breaker:
         return None
 
     def _unreached(self, error: RetryableError, started: float, now: float, in_flight: int) -> OutageError | None:
-        """Takes note that there was no connection, as for all calls so far. Calls in flight may have one."""
+        """Notes that there was no connection, as for all calls so far. Calls in flight may have one."""
         if self.failures == 0:
             self._since = now
         self._error = error
@@ -144,7 +144,7 @@ class Breaker:
         return Waiting(f"{reason}: trying again", self.try_at - now if now < self.try_at < math.inf else None)
 
     def judged(self, outcome: Outcome) -> None:
-        """Takes note of an outcome: a success, be it of an earlier run, shows that the endpoint does answer."""
+        """Notes an outcome: a success, be it of an earlier run, shows that the endpoint does answer."""
         if outcome.status is Status.SUCCESS:
             self.was_answered = True
             self.has_succeeded |= not outcome.provenance.cached

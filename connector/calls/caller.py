@@ -1,4 +1,4 @@
-"""What makes the calls of a run: opened from plain data, so that it can be opened anew in another process."""
+"""What makes the calls of a run: opened from plain data, so that another process can open its own."""
 
 from __future__ import annotations
 

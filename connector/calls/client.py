@@ -53,7 +53,7 @@ class Client:
         endpoint: The endpoint's kind, which folds streams.
         url: Where requests go.
         mask: Takes the secrets out of what the endpoint says.
-        room: What large replies enter before they are decoded; whoever takes a reply leaves it.
+        room: The memory that large replies share: they enter before they are decoded, and leave when they are taken.
     """
 
     def __init__(

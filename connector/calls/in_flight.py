@@ -32,7 +32,7 @@ class InFlight:
         self.records = 0
 
     def add(self, call: Call) -> None:
-        """Takes note of a call to make."""
+        """Adds a call to make."""
         self._calls[call.key] = call
         self.records += len(call.records)
 

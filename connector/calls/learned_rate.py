@@ -1,6 +1,6 @@
 """The rate that an endpoint admits, found out from calls that it turned away without a word on when to come back.
 
-A bucket that refills, a window that slides, a window that begins anew: however an endpoint counts, between two moments
+A bucket that refills, a window that slides, a window that starts again: however an endpoint counts, between two moments
 at which nothing was left it has admitted what its rate allows. So calls are spread over time at the rate that was
 admitted from one refusal to the next. It then grows, by little at first, until a call is refused again; where none is,
 it is soon forgotten.
@@ -26,13 +26,13 @@ _MOST_EXCESS: Final = 512.0
 _OVER: Final = 1.1  # how far it grows beyond the rate where the endpoint admits bursts, which take longer to use up
 _PATIENCE: Final = 8  # times as long, at most, until the first step where growing was in vain
 _FADES: Final = 0.8  # the part of a closed time that counts after the next one
-_RISEN: Final = 1.5  # a rate that has grown so many times has risen: this is no burst
+_RISEN: Final = 1.5  # times: a rate that has grown so much has really risen, and this is not a burst
 _USED: Final = 0.8  # the part of a rate that must have been used before it may grow
-_FORGOTTEN: Final = 4.0  # a rate that has grown so many times is none any more
+_FORGOTTEN: Final = 4.0  # times: a rate that has grown so much is no longer a limit
 _VAIN: Final = 4  # times that one fell in a row without having grown: to go slower does not help, so it was none
 _MEMORY: Final = 100  # calls after which what was measured counts half
 _LOWER: Final = 0.25  # the part of a rate that it may fall to because of few calls
-_PROBES: Final = 8  # calls from which a rate is told, and which show that a number is not what is limited
+_PROBES: Final = 8  # calls that establish a rate, and show that the limit is not on their number
 _LATEST: Final = 1.0  # seconds after which a call that was to start has done so, as others may have seen it refused
 SOON: Final = 0.25
 """Seconds after which a call that was not turned away counts as admitted, where refusals do not take so long."""
@@ -56,7 +56,7 @@ class Suspicion:
         self.delay = delay
         self._interval = max(1 / FIRST, delay)
         self._next = now + self._interval
-        self._lowest = others  # so many calls were in flight, at least, when one was refused
+        self._lowest = others  # calls in flight, at least, when one was refused
         self._tried: dict[str, tuple[float, int]] = {}  # when single calls began that were not, with how many others
         self._refused = 0
         self._began, self._last = now, number
@@ -67,14 +67,14 @@ class Suspicion:
         return now >= self._next
 
     def started(self, now: float, number: float, others: int, *, is_single: bool) -> None:
-        """Takes note that a call starts while `others` are in flight."""
+        """Notes that a call starts while `others` are in flight."""
         self._admitted += 1
         if is_single:
             self._tried[repr(number)] = now, others
             self._next = now + self._interval
 
     def refused(self, now: float, number: float, others: int) -> None:
-        """Takes note that a call was turned away that had begun while `others` were in flight."""
+        """Notes that a call was turned away that had begun while `others` were in flight."""
         self._admitted -= number > self._last
         self._lowest = min(self._lowest, others)
         tried = self._tried.pop(repr(number), None)
@@ -138,12 +138,12 @@ class LearnedRate:
         return self._next - now
 
     def started(self, now: float, number: float) -> None:
-        """Takes note that a call starts."""
+        """Notes that a call starts."""
         self._admitted += 1
         self._takes(now, number)
 
     def reserved(self, moment: float) -> None:
-        """Takes note that a call may start at a moment, which is its number, too, and no other at the same."""
+        """Reserves a moment, which is also its number, for a call to start at; no other call starts then."""
         self._count(moment - _LATEST)
         self._reserved.append(moment)
         self._takes(moment, moment)
@@ -172,7 +172,7 @@ class LearnedRate:
             self._grow(now)
 
     def refused(self, now: float, number: float, started: float, wait: float | None) -> None:
-        """Takes note that a call was refused, which asks for `wait` seconds if it says anything."""
+        """Notes that a call was refused, which asks for `wait` seconds if it says anything."""
         self._delay = now - started
         self._count(started)
         self._admitted -= number > self._settled
@@ -194,7 +194,7 @@ class LearnedRate:
         return not self.is_closed or number > self._settled
 
     def returned(self, number: float) -> None:
-        """Takes note that a call did not start at the time that it was given."""
+        """Notes that a call did not start at the time that it was given."""
         if self._single is not None and self._single[0] == number:
             self._single = None
 

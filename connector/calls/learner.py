@@ -91,12 +91,12 @@ class Learner:
         return pause if self.rate is None else max(pause, self.rate.delay(now))
 
     def started(self, now: float, others: int) -> Begun:
-        """Takes note that the next call starts while `others` are in flight."""
+        """Notes that the next call starts while `others` are in flight."""
         is_tried = self._suspicion is not None and others >= self._adaptive.limit
         return self.begun(Begun(self._adaptive.epoch, self.number + 1, now, others, is_tried))
 
     def begun(self, call: Begun) -> Begun:
-        """Takes note of a call that has started, and returns it."""
+        """Notes a call that has started, and returns it."""
         now = call.started
         if math.isnan(self._first):
             self._first = now
@@ -112,13 +112,13 @@ class Learner:
         return call
 
     def answered(self) -> None:
-        """Takes note of a call that was admitted and has ended."""
+        """Notes a call that was admitted and has ended."""
         self._admitted += 1
         if self._adaptive.answered() and self._suspicion is not None and self._suspicion.is_unfounded():
             self._suspicion = None
 
     def timed_out(self) -> None:
-        """Takes note of a call that no answer came to in time."""
+        """Notes a call that no answer came to in time."""
         self._adaptive.timed_out()
 
     def refused(self, now: float, call: Begun, in_flight: int, wait: float | None) -> None:

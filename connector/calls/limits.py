@@ -129,7 +129,7 @@ class Limits:
         return Waiting(f"{self._learner.paused_by}: next call", pause) if pause >= seconds else paced(rate, seconds)
 
     def started(self, now: float, size: int, others: int = 0) -> Ticket:
-        """Takes note that a call starts, whose body has `size` bytes, while `others` are in flight.
+        """Notes that a call starts, whose body has `size` bytes, while `others` are in flight.
 
         The first call is charged a whole minute of tokens, so it runs alone until its usage is known.
         """
@@ -147,7 +147,7 @@ class Limits:
         return Ticket(charged, begun)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
-        """Takes note of a reply. Where its headers say that a rate limit is used up, all calls wait for it."""
+        """Notes a reply. Where its headers say that a rate limit is used up, all calls wait for it."""
         self._learner.answered()
         wait = self._used_up.wait(reply.headers, ticket.begun.started, now)
         if wait:
@@ -164,7 +164,7 @@ class Limits:
             self._tokens.tell(self._tokens_per_byte)
 
     def failed(self, now: float, ticket: Ticket, in_flight: int, wait: float, error: RetryableError) -> None:
-        """Takes note of a failure that may pass, while `in_flight` calls had none; its row waits `wait` seconds."""
+        """Notes a failure that may pass, while `in_flight` calls had none; its row waits `wait` seconds."""
         if self._tokens:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:

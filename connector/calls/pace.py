@@ -1,4 +1,4 @@
-"""The pace of one limit: so many units a minute, requests or tokens, spread evenly over it."""
+"""The pace of one limit: a number of requests or tokens per minute, spread evenly over it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Pace:
         return self._next - now
 
     def charge(self, now: float, cost: float) -> None:
-        """Takes note that a call starts: `cost` seconds must pass before the next; a negative cost is given back."""
+        """Notes that a call starts: `cost` seconds must pass before the next; a negative cost is given back."""
         self._next = max(self._next, now - _LATE) + cost
 
     def alone(self, now: float) -> float:
-        """Takes note that a call starts of which nothing is known: no other does until it is charged.
+        """Notes that a call starts of which nothing is known: no other does until it is charged.
 
         Returns what it is charged with until then.
         """
@@ -49,4 +49,4 @@ class Pace:
         return MINUTE
 
     def tell(self, units_per_byte: float) -> None:
-        """Takes note of how many units a byte of a request takes."""
+        """Notes how many units a byte of a request takes."""

@@ -1,4 +1,4 @@
-"""Notices that the endpoint limits the rate, so that whoever waits for rows learns why none come."""
+"""Notices of the endpoint's rate limits, which tell consumers of rows why none come."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RateNotice:
         self._notice: Limited | None = None
 
     def failed(self, error: RetryableError, now: float) -> None:
-        """Takes note of a failed call, if its error is a rate limit that is not known yet."""
+        """Notes a failed call, if its error is a rate limit that is not known yet."""
         if isinstance(error, RateLimitError) and now >= self._until:
             self._notice = Limited(None if error.wait is None else now + error.wait)
             self._until = now + (_QUIET if error.wait is None else error.wait)

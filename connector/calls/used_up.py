@@ -41,5 +41,5 @@ class UsedUp:
         return wait
 
     def refused(self) -> None:
-        """Takes note of a call that was turned away: there is a limit."""
+        """Notes a call that was turned away: there is a limit."""
         self._is_filled = self._is_believed = True

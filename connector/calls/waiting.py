@@ -32,7 +32,7 @@ class Waiting(NamedTuple):
 
 
 def paced(rate: str, seconds: float) -> Waiting:
-    """Returns that calls are spread over time; the next one is told of where people would wait for it."""
+    """Returns that calls are paced; says when the next one starts if people would notice the wait."""
     return Waiting(f"paced to {rate}") if seconds < _TOLD else Waiting(f"paced to {rate}: next call", seconds)
 
 

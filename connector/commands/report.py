@@ -109,7 +109,7 @@ class _Paid:
         self._keys = {False: array("Q"), True: array("Q")}
 
     def add(self, outcome: Outcome) -> None:
-        """Takes note of the reply to a row."""
+        """Notes the reply to a row."""
         known = outcome.provenance
         if known.prompt_hash and known.attempts and not known.cached:
             self._keys[outcome.status is not Status.SUCCESS].append(int(known.prompt_hash[:16], 16))

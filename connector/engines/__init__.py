@@ -37,7 +37,7 @@ DEFAULT: Final = "threads"
 
 
 class Done(NamedTuple):
-    """A call and its result: its final reply, or the error of its rows; and the outcome, where it is known already."""
+    """A call and its result, a final reply or an error, with the outcome of its first row if that is known already."""
 
     call: Call
     result: Reply | ConnectorError
@@ -70,7 +70,7 @@ def nothing_else(call: Call, error: RetryableError) -> Sequence[Call]:
 
 
 def always() -> bool:
-    """Takes every table for one that can succeed."""
+    """Assumes that the table can succeed."""
     return True
 
 
@@ -84,10 +84,10 @@ class Gauge:
     Attributes:
         given: Calls that were given to workers, the oldest first.
         held: Calls that wait to be tried again, with when they are due: a heap.
-        elsewhere: Calls whose replies other runs are about to bring.
-        unfinished: What was paid for rows that had no outcome yet when the run was stopped.
-        words: Returns what the engine is doing besides, for people; empty where the rest says it all.
-        told: Is told, once, of each thing that has happened which people wait for.
+        elsewhere: Calls that other runs are making.
+        unfinished: Paid replies to rows that had no outcome yet when the run was stopped.
+        words: Returns, for people, what else the engine is doing; empty if nothing.
+        told: Called with a line for people, once for each event that they may be waiting for.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Gauge:
         return None if call is None or call.started is None else now - call.started
 
     def waiting(self, now: float) -> Waiting | None:
-        """Returns what all calls there are wait for: a failure of theirs, or another run; `None` if not all do."""
+        """Returns what every pending call waits for, a retry or another run; `None` if some call is not waiting."""
         if self.given or self.in_flight:
             return None
         if not self.held:
@@ -143,7 +143,7 @@ class Control(NamedTuple):
     in_flight: InFlight | None = None
 
     def ending(self, since: float = 0.0) -> str:
-        """Returns what is still done once the run is asked to end, `since` so many seconds, for people."""
+        """Returns, for people, what a run still does that was asked to end `since` seconds ago."""
         calls = sum(call.started is not None for call in self.gauge.given)  # as of now, not of the last result
         return (
             f"finishing {counted(calls, 'call')} (up to {max(1.0, self.grace - since):.0f} s)" if calls else "stopping"
@@ -162,7 +162,7 @@ class Control(NamedTuple):
 
 
 def ends_run(error: BaseException) -> bool:
-    """Whether no further call makes sense after `error`: it is fatal, or nobody expected it."""
+    """Whether `error` ends the run: it is fatal or unexpected."""
     if isinstance(error, PermissionDeniedError | NotFoundError):
         return False  # only the deciding thread knows what other calls came to
     return isinstance(error, FatalError) or not isinstance(error, ConnectorError)
@@ -195,7 +195,7 @@ def load(name: str = DEFAULT, *needs: Any) -> Engine:
     """Returns an engine by its name, so that what only it needs is imported only where it is chosen.
 
     Args:
-        needs: What an engine needs that has more to do than to make calls: it is given to its module's `opened`.
+        needs: Arguments for the `opened` of an engine that does more than make calls.
     """
     module: Any = import_module(f"{__name__}.{name}")
     return cast("Engine", module.opened(*needs) if needs else module)

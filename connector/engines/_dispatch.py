@@ -55,7 +55,7 @@ def dispatch(items: Iterator[Any], workers: Workers, control: Control) -> Iterat
 
 
 class _Loop:
-    """The deciding thread's state: calls that wait to be tried again, and failed ones that may yet be an outage."""
+    """The deciding thread's state: calls that wait for a retry, and failed ones that may turn out to be an outage."""
 
     def __init__(self, items: Iterator[Any], workers: Workers, control: Control) -> None:
         self._items = items
@@ -70,7 +70,7 @@ class _Loop:
         self._try: Call | None = None  # the single call that is on its way while an outage is suspected
         self._has_ended = False
         self._is_dry = False
-        self._is_slow = False  # the input took longer than a tick: what is finished goes on before it is asked again
+        self._is_slow = False  # the input took longer than a tick: finished calls go first
 
     def run(self) -> Iterator[Any]:
         workers, stop, clock = self._workers, self._control.stop, self._control.clock.monotonic
@@ -140,7 +140,7 @@ class _Loop:
             call = heapq.heappop(self._held)[2]
             heapq.heappush(self._ready, (-call.attempts, next(self._order), call))
         if self._control.limits.is_closed:
-            return self._fresh() or self._again(least=True)  # another refusal is no fault of its row
+            return self._fresh() or self._again(least=True)  # another refusal would not be the row's fault
         if not self._control.breaker.is_open:
             return self._again() or self._fresh()
         fresh = (entry for entry in self._ready if entry[2].is_untried)
@@ -164,20 +164,20 @@ class _Loop:
         return None
 
     def _gave_up(self, call: Call, now: float) -> bool:
-        """Whether a call that is due again is tried no more: its row has had its time, for pace or outage."""
+        """Whether a call that is due again is given up because its row is out of time."""
         if call.error is None or now - call.first_started <= self._control.backoff.max_elapsed:
             return False
         self._doomed.append((call, self._too_late(call.error)))
         return True
 
     def _too_late(self, error: ConnectorError) -> ConnectorError:
-        """Returns the error of a row that is tried no more although it has retries left."""
+        """Returns the error of a row that is out of time although it has retries left."""
         told = copy(error)
         told.message += f": not tried again, as max_row_seconds = {self._control.backoff.max_elapsed:g} leaves no time"
         return told
 
     def _expire(self, now: float) -> None:
-        """Gives up the rows that have had their time while none of their calls may start."""
+        """Gives up the rows that ran out of time while their calls could not start."""
         self._ready = [entry for entry in self._ready if not self._gave_up(entry[2], now)]
         heapq.heapify(self._ready)
         self._held = self._control.gauge.held = [entry for entry in self._held if not self._gave_up(entry[2], now)]
@@ -322,7 +322,7 @@ class _Loop:
         self._hold(call, due)
 
     def _recall(self, now: float) -> None:
-        """Takes back the calls that have not begun, where they must not begin now."""
+        """Takes back the calls that have not begun, if they must not begin now."""
         limits = self._control.limits
         if self._control.breaker.is_open or limits.concurrency < limits.most or limits.delay(now) > 0:
             for call in self._workers.recall():

@@ -94,7 +94,7 @@ class _Batches:
                     lane.stored(now)
             if lane.has_parts and control.stop.reason is None:  # else answers may be left that there was no time for
                 lane.finish()
-                control.gauge.in_flight = 0  # so that whoever takes the rows stores all of them at once
+                control.gauge.in_flight = 0  # so that the consumer stores all of these rows at once
                 yield IDLE
                 lane.stored(math.inf)
         finally:
@@ -102,7 +102,7 @@ class _Batches:
 
 
 class _NoLimits(Limits):
-    """No limits: requests are gathered, and whoever carries a batch out paces it."""
+    """No limits: requests are only gathered, and the provider paces the batch."""
 
     def room(self, now: float) -> int:
         """Returns how many may be gathered."""
@@ -115,7 +115,7 @@ class _NoLimits(Limits):
         return 0.0
 
     def started(self, now: float, size: int, others: int = 0) -> Ticket:
-        """Takes note of nothing."""
+        """Does nothing."""
         del now, size, others
         return _TICKET
 
@@ -130,7 +130,7 @@ class _NoOutage(Breaker):
     """Never opens: lines that fail one after the other are those of one batch."""
 
     def failed(self, error: ConnectorError, started: float, now: float, in_flight: int, *, is_first: bool) -> None:
-        """Takes note that the endpoint was reached."""
+        """Notes that the endpoint was reached."""
         del error, started, now, in_flight, is_first
         self.is_reached = True
 
@@ -172,7 +172,7 @@ class _Errands:
         return errand
 
     def close(self) -> None:
-        """Ends. Whoever still reads a file closes it."""
+        """Ends. A thread that is still reading a file closes it."""
         with suppress(Empty):
             while True:
                 part, _, _ = self._todo.get_nowait() or (None, "", None)
@@ -336,13 +336,13 @@ class _Lane:
     # --- What the engine tells ---
 
     def settled(self, call: Call) -> None:
-        """Takes note that a call is done."""
+        """Notes that a call is done."""
         for part in map(self._by_place.__getitem__, call.origins):
             part.unsettled -= 1
             part.settled_at = self._now()
 
     def finish(self) -> None:
-        """Takes note that every call is done: what is left of the answers is for nobody."""
+        """Notes that every call is done: the remaining answers belong to no row."""
         while self._judged() is not None:
             raise AssertionError("only calls that wait have results")
 
@@ -507,7 +507,7 @@ class _Lane:
     # --- Going on ---
 
     def _take_on(self, part: Part, without: Collection[Ident] = ()) -> None:
-        """Takes note of what a part of another run asks for, but for the requests that wait for it already."""
+        """Notes what a part of another run asks for, but for the requests that wait for it already."""
         self._by_place[part.place] = part
         part.requests = 0
         for ident in self._jobs.idents(part):
@@ -580,7 +580,7 @@ class _Lane:
                 file.flush()
 
     def _came(self, errand: _Errand) -> None:
-        """Takes note of what came of an errand."""
+        """Notes the result of an errand."""
         part, what, result = errand
         if part is None:
             return
@@ -603,7 +603,7 @@ class _Lane:
             self._have_come(part)
 
     def _made(self, part: Part, batch: Batch | None) -> None:
-        if batch is None:  # an earlier run ended before it was made: its rows are gathered anew
+        if batch is None:  # an earlier run ended before it was made: its rows are gathered again
             part.stage = Stage.JUDGED
             self._given_up.add(part.name)
             self._ended += ((call, unanswered(None, 0)) for _, call in self._left(part))

@@ -141,7 +141,7 @@ class MadeKey:
         return self._current().fields
 
     def attempt(self, call: Callable[[], _T]) -> _T:
-        """See `Auth`. A key that is made anew and comes out the same is not tried again."""
+        """See `Auth`. A new key that is the same as the old one is not tried again."""
         used = self._current()
         try:
             return call()
@@ -258,6 +258,6 @@ def _ended(code: int, complaint: bytes, mask: Masker) -> str:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a program and whatever it has started: what still holds its output would have to be waited for."""
+    """Kills a program and its children: one that still holds its output would keep us waiting."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

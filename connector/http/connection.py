@@ -45,7 +45,7 @@ Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
 
 
 class Connection(HTTPConnection):
-    """A connection whose every wait ends at `deadline`, which is set anew for each call.
+    """A connection whose waits all end at `deadline`, which is set for each call.
 
     It bounds each address that is tried, the proxy's answer, the TLS handshake, sending and receiving. It does not
     bound the name lookup (`getaddrinfo` cannot be interrupted) or a slow handshake inside a TLS proxy.
@@ -206,7 +206,7 @@ class TlsConnection(Connection, HTTPSConnection):
 
 
 def _has_pending(sock: object) -> bool:
-    """Returns whether TLS holds bytes that `poll` does not see: it decrypts whole records, whoever reads less."""
+    """Returns whether TLS holds bytes that `poll` does not see: it decrypts whole records, even if less is read."""
     if isinstance(sock, SSLTransport):  # TLS within the TLS of a proxy
         return bool(sock.incoming.pending or sock.sslobj.pending()) or _has_pending(sock.socket)
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

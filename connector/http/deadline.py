@@ -42,7 +42,7 @@ class Deadline(Timeout):
         return left
 
     def renew(self) -> None:
-        """Begins anew: something has moved, in a transfer whose length nobody can foresee."""
+        """Restarts the deadline: a transfer of unknown length has made progress."""
         self._end = self._monotonic() + self._seconds
 
     def late(self) -> APITimeoutError:

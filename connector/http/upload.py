@@ -13,11 +13,11 @@ _MULTIPART: Final = "multipart/form-data; boundary="
 
 
 class Upload:
-    """A form with one file, as multipart/form-data (RFC 7578). Each iteration begins anew.
+    """A form with one file, as multipart/form-data (RFC 7578). It can be iterated again.
 
     Args:
         file: The file, open for reading; its position does not matter.
-        filename: The name that the server is told, without quotes or line breaks.
+        filename: The name that is sent to the server, without quotes or line breaks.
         fields: The other fields of the form.
 
     Attributes:

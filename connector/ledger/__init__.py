@@ -105,7 +105,7 @@ class SharedText(Protocol):
 
 
 class Spending(Protocol):
-    """What all runs of a job have spent together, each reply counted once, whoever paid for it or found it again."""
+    """What all runs of a job have spent together; a reply counts once, whichever run paid for it or found it again."""
 
     @property
     def cost_usd(self) -> float:
@@ -134,7 +134,7 @@ class Shared(Protocol):
         """
 
     def spending(self, job: str) -> Spending:
-        """Returns what a job has spent; it begins anew where no run of it was alive for `JOB_GAP` seconds."""
+        """Returns what a job has spent; it starts again from zero if no run of it was alive for `JOB_GAP` seconds."""
 
 
 JOB_GAP: Final = 600.0
@@ -151,7 +151,7 @@ class Ledger(Protocol):
 
     Attributes:
         commit_seconds: For how long replies may be collected before they are put, since a put has its price.
-        was_set_aside: Where a damaged ledger was moved to, if there was one; this one then begins anew.
+        was_set_aside: Where a damaged ledger was moved to, if there was one; this one is then a new one.
     """
 
     commit_seconds: float
@@ -175,7 +175,7 @@ class Ledger(Protocol):
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """Looks up requests that this run is about to make, and claims those that nobody has a reply to.
 
-        With `anew` it claims those that have a reply, too: they are to be made again. While another run has claimed
+        With `anew` it also claims those that have a reply, in order to make them again. While another run has claimed
         them so, they are held, and their replies known.
 
         A claim ends with the reply that is put, with `release` or `close`, or within seconds once its run is gone. To
@@ -222,7 +222,7 @@ class Ledger(Protocol):
         """Returns what was kept under a name; `None` where nothing is. Raises as `get` does."""
 
     def keep_job(self, name: str, data: bytes) -> None:
-        """Keeps what is to be known of work that goes on elsewhere, such as a batch, under a name.
+        """Keeps the state of work that goes on elsewhere, such as a batch, under a name.
 
         It replaces what has the name; when it returns, it survives the end of the process. Raises as `put` does.
         """
@@ -275,7 +275,7 @@ def opened(location: Location, *, waiting: Callable[[str], None] = lambda _: Non
 
     Args:
         location: What `cache` says; `None` keeps the replies in memory, for one run.
-        waiting: Is told what is waited for, in words, before each other try: another run that has the file, or a
+        waiting: Called before each further try with what the ledger waits for: another run that has the file, or a
             database that does not answer, also later on; raises to give up.
 
     Raises:

@@ -18,7 +18,7 @@ class Patience:
 
     Args:
         name: What does not answer, as it is told.
-        waiting: Is told so before each other try; raises to give up.
+        waiting: Called with the reason before each further try; it may raise to give up.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Patience:
         self._tries += 1
 
     def answered(self) -> None:
-        """Takes note of success."""
+        """Notes a success."""
         self.seconds, self._since = PATIENCE, None
 
     def give_up(self) -> None:
-        """Takes note that nothing is tried again."""
+        """Notes that nothing is tried again."""
         self.seconds, self._since = 0.0, None

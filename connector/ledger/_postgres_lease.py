@@ -37,7 +37,7 @@ _REAP: Final = f"""
     )
     DELETE FROM {SCHEMA}.claim USING gone WHERE claim.holder = gone.id
 """  # noqa: S608 - a name from above
-"""Frees what runs that are gone had claimed; whoever comes first does it."""
+"""Frees the claims of runs that are gone; the first run to notice does it."""
 
 Errand = Callable[[psycopg.Connection[Any]], None]
 

@@ -189,7 +189,7 @@ class DatabaseSpending:
         )
 
     def told(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Takes note of the sum, which has everything that waited."""
+        """Notes the sum, which has everything that waited."""
         row = cursor.fetchone()
         if row is not None:
             self._told = float(row[0]), int(row[1])

@@ -57,7 +57,7 @@ class DirectoryLedger:
 
     Args:
         url: The folder; it is made where it does not exist.
-        waiting: Is told that a bucket does not answer, before each other try; raises to give up.
+        waiting: Called while a bucket does not answer, before each further try; it may raise to give up.
         now: The time, in epoch seconds.
         monotonic: Monotonic seconds.
 
@@ -128,7 +128,7 @@ class DirectoryLedger:
                 self._merge(list(self._small))
 
     def prove(self) -> None:
-        """See `connector.ledger.Ledger.prove`. Whoever only reads needs no more than that."""
+        """See `connector.ledger.Ledger.prove`. A run that only reads needs no more than that."""
         self._files.prove()
         self._is_proven = True
 

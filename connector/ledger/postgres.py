@@ -76,13 +76,13 @@ _RELEASE: Final = f"DELETE FROM {SCHEMA}.claim WHERE key = ANY(%s) AND holder = 
 class PostgresLedger:
     """See `connector.ledger.Ledger`.
 
-    A connection that is lost is made anew, and what was asked is asked again: all of it may be repeated.
+    A lost connection is replaced, and its statements are repeated: all of them are idempotent.
 
     Args:
         url: The database.
-        waiting: Is told that the database does not answer, before each other try; raises to give up.
+        waiting: Called while the database does not answer, before each further try; it may raise to give up.
         now: Monotonic seconds.
-        sleep: Waits for so many seconds.
+        sleep: Sleeps for a number of seconds.
 
     Attributes:
         holder: The number by which claims name this run.

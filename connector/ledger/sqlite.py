@@ -30,7 +30,7 @@ class SqliteLedger:
 
     Args:
         path: The file; it is made (0600) where it does not exist. `None` keeps the ledger in memory, for one run.
-        waiting: Is told that another run has the file, before each other look at it; raises to refuse.
+        waiting: Called while another run has the file, before each further try; it may raise to give up.
         now: The time, in epoch seconds.
 
     Raises:

@@ -21,7 +21,7 @@ def template(package: str | None) -> Template:
 
 
 HEAD: Final = files(__package__).joinpath("head.html").read_text(encoding="utf-8").strip()
-"""What browsers are told of pages: that they load nothing and send nothing, for one thing."""
+"""The head of every page; among other things it forbids the browser to load or send anything."""
 
 COLOURS: Final = files(__package__).joinpath("colours.css").read_text(encoding="utf-8")
 """The colours of pages, light and dark, as variables of CSS."""

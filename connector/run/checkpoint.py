@@ -23,20 +23,20 @@ class Watermark:
         self._covered = 0
 
     def enter(self, index: int) -> None:
-        """Takes note that record number `index` enters."""
+        """Notes that record number `index` enters."""
         if self._next is None:
             self._next = self._covered = index
         self._entered = index + 1
 
     def enter_record(self, record: Record) -> None:
-        """Takes note that a record enters, and of the span that it is in."""
+        """Notes that a record enters, and the span that it is in."""
         self.enter(record.index)
         span = record.span
         if span is not None and not (self._spans and self._spans[-1][1] is span):
             self._spans.append((record.index, span))
 
     def leave(self, index: int) -> None:
-        """Takes note that the outcome of record number `index` leaves."""
+        """Notes that the outcome of record number `index` leaves."""
         if self._next is None:
             return
         if index == self._next and not self._left:

@@ -54,5 +54,5 @@ class Elsewhere:
         return taken
 
     def found(self) -> None:
-        """Takes note that another run has come to a reply, so that more may follow soon."""
+        """Notes that another run has come to a reply, so that more may follow soon."""
         self._wait = _EVERY[0]

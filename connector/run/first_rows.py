@@ -38,7 +38,7 @@ class FirstRows:
         self._suspects: dict[Outcomes, dict[str, Problem]] = {}
 
     def judged(self, outcome: Outcome, outcomes: Outcomes, result: object) -> ConnectorError | None:
-        """Takes note of an outcome and its reply. Returns the reason to stop once there is proof."""
+        """Notes an outcome and its reply. Returns the reason to stop once there is proof."""
         if outcome.status is not Status.SUCCESS:
             return None if outcomes in self._suspects else self._failed(outcome, outcomes)
         suspects = self._suspects.get(outcomes)
@@ -54,7 +54,7 @@ class FirstRows:
         return ConfigError([Problem(place, f"{each.message} ({lack})") for place, each in suspects.items()])
 
     def _failed(self, outcome: Outcome, outcomes: Outcomes) -> OutageError | None:
-        """Takes note of a row that failed, before any success. A refusal counts with others in the same words."""
+        """Notes a row that failed, before any success. A refusal counts with others in the same words."""
         failure, status = outcome.provenance.error, outcome.status
         if status not in _CHANGES or failure is None or not outcome.provenance.attempts:
             return None

@@ -42,7 +42,7 @@ class Remembering:
         own: The run's ledger. Everything is written to it.
         earlier: The ledgers to look into, in this order.
         opening: Opens one that exists. Raises `ConnectorError` where it is in use, damaged, or none.
-        told: Is told, once, which ones helped, and why others did not.
+        told: Called once with which ledgers helped, and why others did not.
         is_kept: Whether what is found goes into the run's own ledger.
     """
 

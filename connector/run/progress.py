@@ -1,4 +1,4 @@
-"""What people are told on stderr while a run goes on: a live line on a terminal, and else a plain line now and then."""
+"""Progress on stderr while a run goes on: a live line on a terminal, else a plain line now and then."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from connector.run.summary import Summary
 _EVERY: Final = 0.2  # seconds between two live lines
 _FIRST_PLAIN: Final = 10.0  # seconds until the first plain line; each further one takes twice as long, up to
 _LAST_PLAIN: Final = 300.0
-_WINDOW: Final = 30.0  # seconds by which the rate is told
+_WINDOW: Final = 30.0  # seconds that the rate is measured over
 _ENOUGH: Final = 10  # rows, at least; fewer take longer
-_LONG: Final = 5.0  # seconds after which the age of the oldest call is told
-_LONG_AGO: Final = 30.0  # seconds after which what is waited for is told again
-_KINDS: Final = 2  # kinds of failures that are told
+_LONG: Final = 5.0  # seconds after which the age of the oldest call is shown
+_LONG_AGO: Final = 30.0  # seconds after which the reason for waiting is printed again
+_KINDS: Final = 2  # kinds of failures that are shown
 
 
 class Progress:
@@ -54,7 +54,7 @@ class Progress:
         self._open.close()
 
     def ledger_is_busy(self) -> Callable[[str], None]:
-        """Returns what says why the ledger is waited for, each time it is."""
+        """Returns a function that shows why the ledger has to wait."""
         since, last, told = self._now(), -math.inf, ""
 
         def wait(why: str) -> None:
@@ -70,7 +70,7 @@ class Progress:
         return wait
 
     def says(self, text: str) -> None:
-        """Says what is being done, where a person looks at it."""
+        """Shows what is being done, on a live line only."""
         if self._line is not None:
             self._line.draw([Part(text)])
 
@@ -126,7 +126,7 @@ class Figures:
         self._asked_to_end: float | None = None  # since when
 
     def add(self, outcome: Outcome) -> None:
-        """Takes note of an outcome."""
+        """Notes an outcome."""
         provenance, error = outcome.provenance, outcome.provenance.error
         if not provenance.cached and provenance.attempts:
             self._called += 1

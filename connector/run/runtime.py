@@ -127,9 +127,9 @@ def _warn_once(message: str, *hosts: str | None) -> None:
 
 
 def patience(control: engines.Control, tell: Callable[[str], None]) -> Callable[[str], None]:
-    """Returns what to do while the ledger is waited for: `tell` why, until a stop is asked for.
+    """Returns what a ledger calls while it waits: `tell` with the reason, until a stop is requested.
 
-    Once calls were made, replies may wait to be stored: then it is waited for as long as for calls in flight.
+    Once calls were made, replies may still have to be stored: it then waits on, for as long as calls in flight may.
     """
     asked = 0.0
 
@@ -146,7 +146,7 @@ def patience(control: engines.Control, tell: Callable[[str], None]) -> Callable[
 
 
 def _warned() -> Callable[[str], None]:
-    """Returns what logs each reason once."""
+    """Returns a function that logs each new reason once."""
     told = ""
 
     def tell(why: str) -> None:
@@ -172,7 +172,7 @@ def ledger_path(config: Config, beside: Path | None = None, *, purpose: str = ""
 
 
 def preview_ledger(config: Config) -> Location:
-    """Returns where the replies are that previews and evaluations have paid for, until a run wants them."""
+    """Returns the ledger of the replies that previews and evaluations have paid for, for runs to reuse."""
     return ledger_path(config, purpose=_PREVIEWS)
 
 
@@ -193,7 +193,7 @@ def fallbacks_of(plan: Plan, clock: Clock) -> Fallbacks:
 
 
 class Session:
-    """What a run leaves to the next one of the same config: connections, and what was learned of the endpoint's limits.
+    """What runs of the same config share: connections, and what was learned of the endpoint's limits.
 
     One run uses it at a time. After one that did not come to its end it must be closed: calls may be left in flight.
 
@@ -233,9 +233,9 @@ class Runtime:
         ledger: Where the ledger is; `None` keeps it in memory.
         session: What an earlier run has left, which stays open; by default a new one, which ends with this run.
         is_live: Whether calls are made at once, whatever `batch` says.
-        waiting: Is told why the ledger is waited for, each time it is; by default that is logged.
+        waiting: Called with the reason each time that the ledger has to wait; by default it is logged.
         summary: What counts the outcomes; by default a new one.
-        remembering: Adds to the ledger what others know (`connector.run.ledger_memory`).
+        remembering: Wraps the ledger, to add what other ledgers know (`connector.run.ledger_memory`).
 
     Attributes:
         has_kept: Whether the ledger holds any reply but refusals, after a run that an error ended.
@@ -335,7 +335,7 @@ class Runtime:
         return engines.load("batch", needs)
 
     def _left(self, ledger: Location | None) -> str:
-        """Returns what is left behind by a run that ends at once, for people."""
+        """Returns, for people, what a run that ends at once leaves behind."""
         if ledger is None or not self.control.breaker.was_answered:
             return ""
         return f"the replies so far are in {ledger}: run the same command again to continue from there"

@@ -1,4 +1,4 @@
-"""What a run came to: its rows by status, their tokens and cost, and why rows failed."""
+"""The results of a run: its rows by status, their tokens and cost, and why rows failed."""
 
 from __future__ import annotations
 
