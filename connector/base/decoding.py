@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,6 +24,7 @@ _COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a
 _DELTA: Final = "delta"  # the name of the piece of a text, where it is not inside a choice
 _CALLS: Final = "tool_calls"  # the name of the list that a piece of a call comes in
 
+_NESTED: Final = frozenset({dict, list})
 _SPARSE: Final = 512  # bytes between two, on average
 
 SMALL: Final = 1 << 16
@@ -178,17 +180,28 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
         opened = source.count("[") + source.count("{")
     else:
         opened = occurrences(source, b"[") + occurrences(source, b"{")
-    return opened > _DEEPEST and _is_too_deep(value)
+    return _is_too_deep(value, opened)
 
 
-def _is_too_deep(value: Any) -> bool:
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(_DEEPEST):
-        parts = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [inner for part in parts for inner in part if isinstance(inner, dict | list)]
-        if not level:
+def _is_too_deep(value: Any, opened: float = math.inf) -> bool:
+    """Returns whether there are too many levels. There are no more objects and lists in all than were `opened`.
+
+    A level is looked through only if it could matter: the numbers of a call's vectors, at the lowest one, are many.
+    """
+    level, seen = [value] if type(value) in _NESTED else [], 0
+    for depth in range(_DEEPEST):
+        seen += len(level)
+        if not level or depth + 1 + opened - seen <= _DEEPEST:
             return False
-    return True
+        parts = (each.values() if type(each) is dict else each for each in level)
+        level = [
+            inner
+            for part in parts
+            if not _NESTED.isdisjoint(map(type, part))
+            for inner in part
+            if type(inner) in _NESTED
+        ]
+    return bool(level)
 
 
 def _is_written_too_deep(text: str) -> bool:

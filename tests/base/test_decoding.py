@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.decoding import Allowance, DepthError, loads, occurrences
+from connector.base.decoding import Allowance, DepthError, is_too_deep, loads, occurrences
 
 
 @pytest.mark.parametrize("within", ["[[[[[", '"[', "\\", '\\"{'])
@@ -24,6 +24,31 @@ def test_brackets_within_texts_are_no_levels(within: str) -> None:
 def test_a_hundred_levels_are_the_most_whatever_else_is_wrong(levels: int, end: str) -> None:
     with pytest.raises(DepthError):
         loads("[" * levels + '"a"' + end + "]" * levels)
+
+
+def levels_of(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(levels_of, inner), default=0)
+
+
+@given(
+    st.integers(90, 105),
+    st.integers(0, 105),
+    st.recursive(
+        st.none() | st.text("[{a"),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("[{a"), inner, max_size=3),
+    ),
+    st.lists(st.sampled_from(["x", {"a": [1.5] * 9}, [], [[], {}]]), max_size=120),
+)
+def test_whatever_lies_beside_it_the_deepest_level_counts(
+    levels: int, place: int, core: object, beside: list[object]
+) -> None:
+    value = core
+    for level in range(levels):
+        around = beside if level == place else []
+        value = {"a": 1, "b": value, "c": around} if level % 3 else [*around, value]
+    data = orjson.dumps(value)
+    assert is_too_deep(value, data) == is_too_deep(value, data.decode()) == (levels_of(value) > 100)
 
 
 @pytest.mark.parametrize(
