@@ -326,10 +326,8 @@ class Writer(ABC):
     def duplicate(self, key: Sequence[str]) -> str:
         """Returns a key that several rows of the table have, as text; an empty text if there is none."""
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in key)
-        found = self.run(
-            f"SELECT {self.list_of(key)} FROM {self.place} WHERE {whole} "
-            f"GROUP BY {', '.join(map(self.as_bytes, key))} HAVING COUNT(*) > 1 LIMIT 1"
-        )
+        names = ", ".join(map(self.as_bytes, key))
+        found = self.run(f"SELECT {names} FROM {self.place} WHERE {whole} GROUP BY {names} HAVING COUNT(*) > 1 LIMIT 1")
         return ", ".join(f"{name} = {value}" for name, value in zip(key, found[0], strict=True)) if found else ""
 
     def as_bytes(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,7 +116,7 @@ class Writer(base.Writer):
 
     def table(self) -> Table | None:
         """See `base.Writer.table`."""
-        found = self.ask(_COLUMNS, **self._where)
+        found = self._found()
         sql = self._sql()
         computed = {
             name
@@ -124,6 +125,9 @@ class Writer(base.Writer):
         }
         columns = [Column(name, _kind(type_), required) for name, type_, required, _ in found if name not in computed]
         return table_of(columns, computed)
+
+    def _found(self) -> list[tuple[Any, ...]]:
+        return self.ask(_COLUMNS, **self._where)
 
     def _sql(self) -> str:
         """Returns the statement that makes the table; nothing for a view."""
@@ -173,6 +177,17 @@ class Writer(base.Writer):
             self.change(column, kind, plan)
         return reason
 
+    @cached_property
+    def _collated(self) -> set[str]:
+        """The columns in which texts of different bytes may be equal, and perhaps others of texts."""
+        return (
+            {name for name, type_, *_ in self._found() if type_ == "VARCHAR"} if " COLLATE " in self._sql() else set()
+        )
+
+    def as_bytes(self, name: str, of: str = "") -> str:
+        """See `base.Writer.as_bytes`. The column is that of the table called `of`, if any."""
+        return f"{of}{self.quote(name)}{' COLLATE C' if name in self._collated else ''}"
+
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`. MERGE needs no index; one that is there, is looked up all the same."""
         return any(set(names) == set(key) for (names,) in self.ask(_KEYS, **self._where))
@@ -220,9 +235,9 @@ class Writer(base.Writer):
         if not plan.key:
             self.run(f"INSERT INTO {self.place} ({names}) {rows}")
             return
-        key = self.list_of(plan.key)
+        key = ", ".join(map(self.as_bytes, plan.key))
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
-        same = " AND ".join(f"t.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
+        same = " AND ".join(f"{self.as_bytes(name, 't.')} = {self.as_bytes(name, 's.')}" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = s.{self.quote(name)}" for name in plan.others)
         matched = f"WHEN MATCHED THEN UPDATE SET {values}" if values else ""
         last = f"row_number() OVER (PARTITION BY {key} ORDER BY {plan.order} DESC) = 1 OR NOT ({whole})"
@@ -233,7 +248,7 @@ class Writer(base.Writer):
 
     def _rules(self, plan: Plan) -> Iterator[tuple[str, str]]:
         """Yields the rules of the table: each as it is told, and SQL that is true for a row `s` that breaks it."""
-        types = {name: type_ for name, type_, *_ in self.ask(_COLUMNS, **self._where)}
+        types = {name: type_ for name, type_, *_ in self._found()}
         for column in plan.columns:
             if column.kind.name == "other":
                 cell = f"s.{self.quote(column.name)}"
@@ -260,7 +275,7 @@ class Writer(base.Writer):
     def _sift(self, rows: str, plan: Plan, rules: Iterable[tuple[str, str]]) -> None:
         """Puts the rows into a table of their own, and leaves out those that break a rule."""
         names = [column.name for column in plan.columns]
-        others = [(name, default) for name, _, _, default in self.ask(_COLUMNS, **self._where) if name not in names]
+        others = [(name, default) for name, _, _, default in self._found() if name not in names]
         more = "".join(f", {default or 'NULL'} AS {self.quote(name)}" for name, default in others)
         self.run(f"CREATE OR REPLACE TEMP TABLE {_STAGE} AS SELECT *{more} FROM ({rows})")
         for column in plan.columns:
@@ -273,7 +288,7 @@ class Writer(base.Writer):
 
     def _sift_nested(self, plan: Plan, column: Column) -> None:
         """Leaves out rows whose list or object a column would hold otherwise: a cast rounds numbers deep inside it."""
-        type_ = {name: type_ for name, type_, *_ in self.ask(_COLUMNS, **self._where)}[column.name]
+        type_ = {name: type_ for name, type_, *_ in self._found()}[column.name]
         if column.kind != kinds.OTHER or not _NESTED.fullmatch(type_):
             return
         cell, names = self.quote(column.name), self.list_of(each.name for each in plan.columns)
@@ -293,6 +308,8 @@ class Writer(base.Writer):
         kind, value = column.kind, f'"{place}"'
         if kind.name == "bytes":
             value = f"from_base64({value})"
+        elif kind == kinds.FLOAT:  # or no key of the table would be equal to it
+            value = f"CAST({value} AS FLOAT)"
         elif kind.name not in ("other", "array", "vector", *_READ):
             value = f"CAST({value} AS {self.native(kind)})"
         return f"{value} AS {self.quote(column.name)}"

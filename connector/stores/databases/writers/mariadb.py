@@ -422,7 +422,8 @@ class Writer(base.Writer):
 
     def as_bytes(self, name: str) -> str:
         """See `base.Writer.as_bytes`."""
-        return f"BINARY {self.quote(name)}" if self._inexact([name]) else self.quote(name)
+        text = f"CONVERT({self.quote(name)} USING utf8mb4) COLLATE {self._collation}"
+        return text if self._inexact([name]) else self.quote(name)
 
     @property
     def undoes_tables(self) -> bool:

@@ -80,6 +80,12 @@ JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
 WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid
 AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
 """
+_INEXACT: Final = """
+SELECT a.attname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_collation c ON c.oid = a.attcollation
+WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND (t.typname = 'citext' OR NOT c.collisdeterministic)
+"""
+"""Columns in which texts of different bytes may be equal."""
 _COLLATION: Final = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname)
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -242,12 +248,21 @@ class Writer(base.Writer):
 
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`."""
-        return any(set(names) == set(key) for (names,) in self.ask(_INDEXES, place=self.place))
+        is_there = any(set(names) == set(key) for (names,) in self.ask(_INDEXES, place=self.place))
+        return is_there and not self._inexact() & set(key)
+
+    def _inexact(self) -> set[str]:
+        return {name for (name,) in self.ask(_INEXACT, place=self.place)}
+
+    def as_bytes(self, name: str) -> str:
+        """See `base.Writer.as_bytes`."""
+        return f'(({self.quote(name)})::text) COLLATE "C"' if name in self._inexact() else self.quote(name)
 
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
         self.drop_key()
-        self.run(f"CREATE UNIQUE INDEX {self.quote(self.new_index())} ON {self.place} ({self.list_of(key)})")
+        names = ", ".join(map(self.as_bytes, key))
+        self.run(f"CREATE UNIQUE INDEX {self.quote(self.new_index())} ON {self.place} ({names})")
 
     def is_taken(self, index: str) -> bool:
         """See `base.Writer.is_taken`."""
@@ -312,7 +327,7 @@ class Writer(base.Writer):
         if not plan.key:
             self.run(f"INSERT INTO {self.place} ({names}) {self.OVERRIDING} {rows} ORDER BY {plan.order}")
             return
-        key = self.list_of(plan.key)
+        key = ", ".join(map(self.as_bytes, plan.key))
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
         self.run(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from connector.base import numbers
+from connector.base.errors import StorageError
 from connector.base.records import Record
 from connector.stores import sql
 from tests.databases import base
@@ -112,3 +113,41 @@ def test_a_column_whose_values_postgresql_would_give_takes_those_of_rows(mode: A
         place.run("DELETE FROM reviews" if mode == "append" else "SELECT 1")
         place.sync({"id": 70, "v": v}, mode=mode, key=["id"] if mode == "append_dedup" else [])
     assert place.rows() == [(70, 2)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "first"),
+    [
+        ("postgresql", "citext", "CREATE EXTENSION citext"),
+        ("postgresql", "text COLLATE ci", ""),
+        ("duckdb", "VARCHAR COLLATE NOCASE", ""),
+        ("duckdb", "VARCHAR COLLATE NOACCENT", ""),
+        ("sqlite", "TEXT COLLATE RTRIM", ""),
+        ("mariadb", "VARCHAR(9) COLLATE utf8mb4_general_ci", ""),
+    ],
+)
+def test_keys_are_compared_as_bytes_whatever_their_column_takes_for_equal(
+    kind: str, type_: str, first: str, tmp_path: Path
+) -> None:
+    place = Place(base(kind, tmp_path))
+    if kind == "postgresql":
+        place.run("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level1', deterministic = false)")
+        place.run(first or "SELECT 1")
+    place.run(f"CREATE TABLE reviews (id {type_}, n BIGINT)")
+    keys = ["Ab", "ab", "ab ", "é", "e\u0301", "e"]
+    for n in (0, 10):
+        place.upsert(*({"id": key, "n": n + number} for number, key in enumerate(keys)))
+        assert place.rows() == sorted(((key, n + number) for number, key in enumerate(keys)), key=repr)
+    place.run("INSERT INTO reviews SELECT id, 1 FROM reviews WHERE n = 10" if kind == "duckdb" else "SELECT 1")
+    if kind == "duckdb":
+        with pytest.raises(StorageError, match="several rows with id = Ab"):
+            place.upsert({"id": "Ab", "n": 1})
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb", "duckdb"])
+def test_a_float_of_32_bits_can_be_a_key(kind: str, tmp_path: Path) -> None:
+    place = Place(base(kind, tmp_path))
+    place.run(f"CREATE TABLE reviews (id {'REAL' if kind == 'postgresql' else 'FLOAT'} PRIMARY KEY, n BIGINT)")
+    for n in (1, 2):
+        place.upsert({"id": 0.1, "n": n}, {"id": 0.25, "n": n})
+    assert place.cells("n") == [2, 2]
