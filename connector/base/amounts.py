@@ -1,4 +1,4 @@
-"""Amounts in words, as people read them: numbers of things, money, times, rates and sizes."""
+"""Amounts as text for people: counts, money, times, rates and sizes."""
 
 from __future__ import annotations
 

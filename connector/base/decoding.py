@@ -1,4 +1,4 @@
-"""Decoding of JSON that others wrote, and joining of texts that were cut anywhere."""
+"""Decoding JSON from outside, and joining texts that were cut anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests, replies and rows as people are shown them: without what is long and tells a person nothing."""
+"""Requests, replies and rows for display: without the long parts that tell a person nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives memory that is no longer used back to the system, where the C library is glibc."""
+"""Returns freed memory to the system, if the C library is glibc."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Prices where neither the config nor the endpoint tells any: those of the library genai-prices (the extra `prices`).
+"""Prices from the library genai-prices (extra `prices`), used if neither the endpoint nor the config has any.
 
-The library is imported for the first reply whose cost nobody tells, and only for endpoints that it may know. What it
+The library is imported at the first reply whose cost is unknown, and only for endpoints that it may know. What it
 knows of a model is turned into `Rates` once: asking it for each reply would take longer than all else that a row needs.
 """
 

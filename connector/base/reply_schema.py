@@ -1,4 +1,4 @@
-"""Holds replies to the JSON Schema of a config: in bounded work, whatever both are, and without fetching anything.
+"""Validates replies against the JSON Schema of a config, in bounded work and without fetching anything.
 
 Needs a library of its own, so it is imported only where a schema is given. Regular expressions are ECMA 262's, as JSON
 Schema wants them, and take linear time; those that look around or back cannot, so that replies to them are bounded.

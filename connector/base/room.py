@@ -1,4 +1,4 @@
-"""The memory that decoded replies may take together while they wait to be mapped and stored."""
+"""A shared bound on the memory of decoded replies that wait to be mapped and stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Schemas: made to admit null, cut down to what every platform understands, opened to hold values to them."""
+"""JSON Schemas: made nullable, reduced to what every platform understands, compiled to check values."""
 
 from __future__ import annotations
 

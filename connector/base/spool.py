@@ -1,4 +1,4 @@
-"""Values by key that wait on disk, so that however many there are take little memory."""
+"""Values by key that wait on disk, so that any number of them takes little memory."""
 
 from __future__ import annotations
 

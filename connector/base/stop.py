@@ -1,4 +1,4 @@
-"""`Stop`: how a run is asked to end early, and by whom."""
+"""`Stop`: a request to end a run early, and its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was meant by a word that is not known, or a file that is not there: the nearest of those that are."""
+"""Suggestions for an unknown word or a missing file: the closest one that exists."""
 
 from __future__ import annotations
 

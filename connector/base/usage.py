@@ -1,4 +1,4 @@
-"""The tokens and cost of replies: added up over the attempts of a row, or divided among the rows of a call."""
+"""The tokens and cost of replies, added up over the attempts of a row or divided among the rows of a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the project is called by others, in one place: its version, and the page that platforms link to."""
+"""The version, and the page that platforms link to."""
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""The number of calls that an endpoint admits at a time, found out from calls that it turned away."""
+"""The number of calls that an endpoint admits at a time, learned from calls that it refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and batches over HTTP, as OpenAI has them and others who say that they do (`/v1/files`, `/v1/batches`).
+"""Files and batches over HTTP, as in OpenAI's API and those compatible with it (`/v1/files`, `/v1/batches`).
 
 Nothing is held in memory that grows with a file: an upload is read while it is sent, a download is written as it comes
 and goes on where it broke off.

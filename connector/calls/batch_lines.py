@@ -1,4 +1,4 @@
-"""The lines of a batch's files: a request as it is written, and what a line of answers comes to."""
+"""The lines of a batch's files: writing requests, and reading answers."""
 
 from __future__ import annotations
 

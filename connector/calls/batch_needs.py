@@ -1,4 +1,4 @@
-"""What batches need besides calls: the terms by which they are made, and what they are made with."""
+"""What the engine of batches needs besides calls: the terms of batches, and the means to make them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What status, headers and body of a reply come to, however they came: in answer to a call, or as a line of a file."""
+"""Turns the status, headers and body of a reply, from a call or a line of a file, into a `Reply` or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate that an endpoint admits, found out from calls that it turned away without a word on when to come back.
+"""The rate that an endpoint admits, learned from refused calls that do not say when to come back.
 
 A bucket that refills, a window that slides, a window that starts again: however an endpoint counts, between two moments
 at which nothing was left it has admitted what its rate allows. So calls are spread over time at the rate that was

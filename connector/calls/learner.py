@@ -1,4 +1,4 @@
-"""What is learned of an endpoint from calls that it turned away: how many it admits at a time, or how many a second.
+"""What refused calls show of an endpoint: how many calls it admits at a time, or how many a second.
 
 Nothing here waits, and nothing looks at a clock. All of it can be written down, so that several runs learn together:
 see `connector.calls.shared_learner`.

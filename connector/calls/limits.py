@@ -1,4 +1,4 @@
-"""How fast to go: smooth pacing under the configured limits, and a concurrency that finds out what the endpoint admits.
+"""How fast to go: smooth pacing under the configured limits, and a concurrency that adapts to the endpoint.
 
 Nothing here waits. `Limits.delay` says how long to wait before the next call may start, and `Limits.room` how many may
 be in flight. Only one thread uses it, so there are no locks.

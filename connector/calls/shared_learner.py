@@ -1,4 +1,4 @@
-"""What several runs learn of one endpoint together, as one run would, and how they divide it.
+"""What several runs learn of one endpoint together, and how they divide what it admits.
 
 What is known is a text that the runs change one after the other: each brings what its calls have come to since the last
 time, and takes away its part. Between two times it acts on what it knows, and on its own calls at once. A number of

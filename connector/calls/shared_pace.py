@@ -1,4 +1,4 @@
-"""A pace that several runs keep together: each takes short pieces of one timeline, and no piece is taken twice.
+"""A pace that several runs share: each reserves short pieces of one timeline, and no piece is reserved twice.
 
 A limit of so many units a minute makes a call so many seconds long. Laid one after the other on one timeline, the calls
 of all runs keep the limit, in whichever order they come. A run takes as much of the timeline as it will use within a

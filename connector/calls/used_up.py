@@ -1,4 +1,4 @@
-"""What successful replies say of rate limits that are used up: a hint, believed for as long as it proves true."""
+"""Successful replies that say a rate limit is used up: a hint, followed only while it proves true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run waits for, in words: so that nothing looks hung while no row comes."""
+"""What a run waits for, in words, so that it does not look hung while no row comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The problems of a config that cannot work as it stands, each with the change that solves it."""
+"""The problems of a config that cannot work, each with the change that solves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A refused request: whether key, account, endpoint, model or a parameter is the reason, and the change to make."""
+"""A refused request: is the key, account, endpoint, model or a parameter the reason, and what to change."""
 
 from __future__ import annotations
 

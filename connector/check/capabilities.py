@@ -1,4 +1,4 @@
-"""The table of what an endpoint can do, found out by trying. It is kept, and later runs make requests by it.
+"""What an endpoint can do, found out by trying. The results are kept, and later runs use them.
 
 Most of it is about the default kind, whose requests and replies are used here.
 """

@@ -1,4 +1,4 @@
-"""The calls of a diagnosis: all of them together take no longer than one call of a run may take."""
+"""The calls of a diagnosis, which together take no longer than one call of a run may."""
 
 from __future__ import annotations
 

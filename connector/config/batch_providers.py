@@ -1,4 +1,4 @@
-"""How providers of batches differ, by the host of their URL: one table. Who is not in it is taken to be as OpenAI.
+"""How providers of batches differ, by the host of their URL. One that is not listed is treated like OpenAI.
 
 The page that each row is read from is named in `docs/batch.md`.
 """

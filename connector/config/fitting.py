@@ -1,4 +1,4 @@
-"""Whether a config surely fits the spec: a quick look, since most do.
+"""A quick check whether a config certainly fits the spec, since most do.
 
 Whatever it is not sure of is for `connector.config.spec_problems`, which says what is wrong.
 """

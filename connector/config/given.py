@@ -1,4 +1,4 @@
-"""Adds to a config what the environment says, and puts it into the form that the spec describes."""
+"""Adds values from the environment to a config, and puts it into the form that the spec describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts what is wrong with a config into plain words: its path, what was found, and what is expected."""
+"""The problems of a config in plain words: the path, what was found, and what is expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: configs are compared on the rows of an input."""
+"""The entry point: compares configs on the rows of an input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an answer is held to the truth: by its kind, whatever way the two are written.
+"""How an answer is compared with the truth: by its type, however the two are written.
 
 | scale | right is | and beside it |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""What chance explains: intervals and tests, by SciPy (the extra `evaluate`). All intervals are at 95 %."""
+"""Confidence intervals and significance tests, by SciPy (the extra `evaluate`). All intervals are at 95 %."""
 
 from __future__ import annotations
 

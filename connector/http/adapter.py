@@ -1,4 +1,4 @@
-"""The adapter of `requests`, its hooks cut short, and the requests that it prepares once and sends often."""
+"""An adapter for `requests` without its hooks, and requests that are prepared once and sent often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who calls: how a key is sent with a request, and where it comes from.
+"""Authentication: how a key is sent with a request, and where it comes from.
 
 A scheme says how: `SCHEMES` holds those that have a name, and any other name is that of a header which holds the key
 alone. To add a scheme, add a line there. A key is given once (`GivenKey`), or a program or a function makes it

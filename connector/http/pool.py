@@ -1,4 +1,4 @@
-"""urllib3's pool with our exchange in place of its own. Only this module and `connection` go below its public API.
+"""urllib3's pool with our own HTTP exchange. Only this module and `connection` use its private API.
 
 No byte of one reply can leak into the next: a connection returns to the pool only at the exact end of a message, and is
 checked once more before it is used again.

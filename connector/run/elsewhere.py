@@ -1,4 +1,4 @@
-"""Calls that another run has in flight: they wait here for its reply, and are made only if it comes to none."""
+"""Calls that another run has in flight: they wait here for its reply, and are made only if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a table can succeed at all: seen in its first rows, before all of it is paid for."""
+"""Finds out from the first rows whether a table can succeed at all, before all of it is paid for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.base.records import Outcome, Reply, Status
 from connector.run.outcomes import Outcomes
 
 ENOUGH: Final = 25
-"""So many rows, all without a success or all without a column, prove that more of them would be no better."""
+"""Rows without a success, or replies without a column, that prove that further ones would be no better."""
 
 _VARYING: Final = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
 _CHANGES: Final = {
@@ -68,7 +68,7 @@ class FirstRows:
         return OutageError(told, http_status=failure.http_status)
 
     def warn(self) -> None:
-        """Tells of what every reply of a run lacked that had too few of them to prove a name wrong."""
+        """Warns of names that no reply had, in a run with too few replies to prove them wrong."""
         for suspects in self._suspects.values():
             for problem in suspects.values():
                 _LOG.warning("%s (no reply of this run has it)", problem)

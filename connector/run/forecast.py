@@ -1,4 +1,4 @@
-"""What a run would do, found out by rendering every row, without a call: its calls, its cost, and what would fail."""
+"""What a run would do: its calls, its cost and its failures, found by rendering every row without a call."""
 
 from __future__ import annotations
 

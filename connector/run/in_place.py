@@ -1,4 +1,4 @@
-"""A table that is enriched in place: which of its rows are due."""
+"""Which rows of a table that is enriched in place are due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuses what would wait for ever: two generators of one thread that want the same ledger."""
+"""Prevents a deadlock: two generators in one thread that want the same ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def used(ledger: Location) -> Iterator[None]:
     """While entered, this thread uses a ledger. One in memory nobody else can use, and one with a URL is shared.
 
     Raises:
-        ConfigError: Another generator of this thread uses it. It could not end while this one waited for it.
+        ConfigError: Another generator of this thread uses it. It cannot end while this one waits for it.
     """
     if not isinstance(ledger, Path):
         yield

@@ -1,4 +1,4 @@
-"""`on_error`: what becomes of failed rows. `record` keeps them, `skip` leaves them out, `fail` also fails the run."""
+"""`on_error`: what happens to failed rows. `record` keeps them, `skip` leaves them out, `fail` also fails the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts outcomes back into input order. Where too many wait for a slow one, no more input is taken."""
+"""Puts outcomes back into input order. If too many wait for a slow one, no more input is taken."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WINDOW: Final = 10_000
 """How many outcomes may wait for an earlier one."""
 
 ROOM: Final = 1 << 26
-"""Bytes, about, that the columns of those may have before no more input is taken."""
+"""The approximate size in bytes of their columns, beyond which no more input is taken."""
 
 
 def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) -> Results:

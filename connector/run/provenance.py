@@ -1,4 +1,4 @@
-"""The `_llm` column: made from what is known of the call behind a row, and its schema, read off the typed record."""
+"""The `_llm` column: its value, from what is known of a row's call, and its schema, from the fields of `Provenance`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a result: it is final, the request is asked again in another way, or what rows share is split."""
+"""What follows from a result: it is final, the request is changed and sent again, or a shared call is split."""
 
 from __future__ import annotations
 

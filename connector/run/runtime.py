@@ -1,4 +1,4 @@
-"""What a run needs open: a caller, a ledger, and what the engine decides by. Made from a config, closed at the end."""
+"""The resources of a run: a caller, a ledger, and what the engine decides by. Made from a config, closed at the end."""
 
 from __future__ import annotations
 
@@ -362,7 +362,7 @@ class Runtime:
 
 
 def _is_flex(plan: Plan) -> bool:
-    """Whether the requests ask for the tier that answers slowly, for half the price."""
+    """Whether the requests ask for the slow tier at half the price."""
     structure = plan.requests.structure
     return isinstance(structure, dict) and structure.get("service_tier") == FLEX_TIER
 

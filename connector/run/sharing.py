@@ -1,4 +1,4 @@
-"""Rows that share a call: identical ones, and those whose requests are packed together and their reply taken apart."""
+"""Rows that share a call: their requests are packed together, and the reply is split again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sandbox of the OpenAI API on loopback: the real wire format with made-up text. It is no model, and says so.
+"""A sandbox of the OpenAI API on loopback: the real wire format with made-up text. It is not a model, and says so.
 
 Routes: `/v1/models`, `/v1/models/{id}`, and the path of each endpoint kind that has a stand-in here. A stand-in is a
 module with the names of `server.StandIn` that is called like its kind: adding one touches no other file. Equal requests

@@ -1,4 +1,4 @@
-"""Files of the sandbox: what is uploaded lies on disk, in a private folder that goes with the server.
+"""Files of the sandbox: uploads lie in a private folder, which is removed with the server.
 
 Shapes are those of https://platform.openai.com/docs/api-reference/files.
 """

@@ -1,4 +1,4 @@
-"""SQL databases, by way of SQLAlchemy 2: a query or a table is read, and rows are brought into a table.
+"""SQL databases, through SQLAlchemy 2: reads a query or a table, and writes rows into a table.
 
 The rows of a query are read all at once and wait in a private file: an endpoint takes them over hours, and no server
 keeps a cursor or a transaction open that long. Output rows wait, too, and enter their table in one transaction.

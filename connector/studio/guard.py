@@ -1,4 +1,4 @@
-"""Who may see the page: a browser of this machine that was given the token. Everything else gets nothing.
+"""Access to the page: only for a browser on this machine that has the token.
 
 The rules are those of OWASP against cross-site request forgery, WebSocket hijacking and DNS rebinding: the Host is one
 of this machine's names, an Origin (which every WebSocket has) is that host, and the cookie is the one that the token

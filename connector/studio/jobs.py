@@ -1,4 +1,4 @@
-"""What the studio does in the background: a thread that calls, and what it tells meanwhile. One at a time."""
+"""The studio's background jobs, one at a time: a thread that calls, and its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person says is right: labels of rows, in a file that grows line by line, so that none is ever lost."""
+"""Labels of rows, given by a person, in a file that grows line by line, so that none is ever lost."""
 
 from __future__ import annotations
 

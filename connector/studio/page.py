@@ -1,4 +1,4 @@
-"""The studio's page: it shows a session, and hands on what its person does. Texts of rows and replies are only text."""
+"""The studio's page: it shows a session and passes on the user's actions. Texts of rows and replies are only text."""
 
 from __future__ import annotations
 

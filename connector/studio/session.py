@@ -1,4 +1,4 @@
-"""All that the studio does, without its page: a table, up to four variants, labels, trying, comparing, running."""
+"""The studio without its page: a table, up to four variants, labels, trying, comparing, running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values of Arrow's columns in Python, without pandas and whatever they are: none can fail.
+"""The values of Arrow columns in Python, without pandas; no value of any type can fail.
 
 `to_pylist` needs pandas for nanoseconds and fails on years that Python lacks. A time that `datetime` cannot hold in
 full is text here, as `connector.base.values` writes it. Maps are objects.

@@ -1,4 +1,4 @@
-"""A stage of Spark's: what its Python workers call, and how a fatal error ends it on an executor.
+"""A Spark stage: what its Python workers call, and how a fatal error ends it on an executor.
 
 Spark tries a failed task again, each time in a new Python worker. Such an attempt has to fail at once, so nothing is
 imported here that takes long; what the work needs is imported as it is unpickled.

@@ -1,4 +1,4 @@
-"""How a finished file takes its place: its bytes are made durable first, then its name."""
+"""Puts a finished file in its place: first its bytes are made durable, then its name."""
 
 from __future__ import annotations
 
