@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from connector.base.errors import ConfigError
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import (
     PATIENCE,
@@ -118,6 +119,11 @@ _IS_TAKEN: Final = """
 SELECT FROM pg_class WHERE relname = :name
 AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:place))
 """
+_RELATION: Final = """
+SELECT relkind IN ('r', 'p') AND NOT row_security_active(oid), relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
+FROM pg_class WHERE oid = to_regclass(:place)
+"""
+"""Whether COPY takes rows there, and whether this user may make an index."""
 _TICKET: Final = """
 SELECT txid_current(), txid_snapshot_xmax(txid_current_snapshot()) FROM pg_class
 WHERE oid = to_regclass(:place) AND relkind IN ('r', 'p')
@@ -149,6 +155,7 @@ _NULL: Final = "\\N"
 _QUOTES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 _ROW_STATES: Final = ("P0001", "44000", "54000")
+_POLICY: Final = "42501"
 _STAGE: Final = "connector_stage"
 
 
@@ -283,8 +290,9 @@ class Writer(base.Writer):
         self.run("SET CONSTRAINTS ALL IMMEDIATE")
 
     def is_about_row(self, error: Any) -> bool:
-        """See `base.Writer.is_about_row`: a trigger's RAISE, a view's CHECK OPTION, a key too long for its index."""
-        return getattr(error, "sqlstate", None) in _ROW_STATES
+        """See `base.Writer.is_about_row`: RAISE, CHECK OPTION, a key too long for its index, a policy."""
+        state = getattr(error, "sqlstate", None)
+        return state in _ROW_STATES or (state == _POLICY and "row-level security" in str(error))
 
     def said(self, error: Any) -> str:
         """See `base.Writer.said`. Without the row itself, which the database adds."""
@@ -298,10 +306,24 @@ class Writer(base.Writer):
             else found.message_primary
         )
 
+    @cached_property
+    def _relation(self) -> tuple[bool, bool]:
+        ((takes_copy, is_owned),) = self.ask(_RELATION, place=self.place)
+        return takes_copy, is_owned
+
+    def probe(self, plan: Plan) -> None:
+        """See `base.Writer.probe`. The index for an upsert is not made here, since all rows are read for it."""
+        super().probe(plan)
+        if plan.key and not self.is_unique(plan.key) and not self._relation[1]:
+            raise ConfigError(
+                f"{self.name}: an upsert by {', '.join(plan.key)} needs a unique index there, which only the owner "
+                "of a table can make: let the owner make one, or choose another key"
+            )
+
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`. Rows wait beside the table only where they cannot enter it at once."""
         names = self.list_of(column.name for column in plan.columns)
-        if not plan.key and not plan.changed:
+        if not plan.key and not plan.changed and self._relation[0]:
             if plan.mode == "overwrite":
                 self.run(f"DELETE FROM {self.place}")
             self._copy(self.place, plan, batches)

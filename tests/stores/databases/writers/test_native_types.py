@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from connector.base import numbers
-from connector.base.errors import StorageError
+from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Record
+from connector.base.streams import Target
 from connector.stores import sql
 from tests.databases import base
 from tests.stores.databases.writers.test_conformance import Place
@@ -151,3 +152,28 @@ def test_a_float_of_32_bits_can_be_a_key(kind: str, tmp_path: Path) -> None:
     for n in (1, 2):
         place.upsert({"id": 0.1, "n": n}, {"id": 0.25, "n": n})
     assert place.cells("n") == [2, 2]
+
+
+@pytest.mark.parametrize("relation", ["view", "policy"])
+def test_rows_enter_what_takes_no_copy(relation: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(base("postgresql", tmp_path))
+    user = f"clerk_{place.run('SELECT current_database()')[0][0]}"
+    place.run(f"CREATE ROLE {user} LOGIN")
+    place.run("CREATE TABLE goods (id BIGINT, v BIGINT)")
+    if relation == "view":
+        place.run("CREATE VIEW reviews AS SELECT * FROM goods WHERE id > 0 WITH CHECK OPTION")
+    else:
+        place.run("ALTER TABLE goods RENAME TO reviews")
+        place.run("ALTER TABLE reviews ENABLE ROW LEVEL SECURITY")
+        place.run("CREATE POLICY mine ON reviews USING (id > 0)")
+    place.run(f"GRANT ALL ON reviews TO {user}")
+    place.database.url = place.database.url.replace("postgres@", f"{user}@")
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "v": 1}, {"id": 0, "v": 1})
+        place.sync({"id": 2, "v": 2}, {"id": 0, "v": 2}, mode="overwrite")
+    assert caplog.text.count("rows left out: 1") == 2
+    assert place.rows() == [(2, 2)]
+    options = sql.Options(url=place.database.secret, table="reviews")
+    target = Target("reviews", "append_dedup", {"id": {"type": "integer"}}, primary_key=("id",))
+    with pytest.raises(ConfigError, match="needs a unique index there, which only the owner"):
+        sql.sink(options, {}, target=target).__enter__()
