@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connector import __version__, cli, protocols
+from connector import __version__, cli, endpoints, protocols
 from connector.commands import enrich
 
 
@@ -49,6 +49,24 @@ def test_a_run_loads_no_dialect_and_no_diagnosis_before_it_needs_one(tmp_path: P
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "there is no such file" in done.stderr
     assert done.stdout == "['connector.run.runtime']\n"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1beta/", "/v1/chat/completions"])
+def test_a_run_of_the_default_kind_loads_no_other_kind(path: str) -> None:
+    script = (
+        f"import sys; from connector import Config, endpoints; kind = Config(url='http://host{path}', model='m', "
+        "prompt='{{ text }}').kind; loaded = {kind for kind in endpoints.KINDS if f'connector.endpoints.{kind}' in "
+        "sys.modules}; print(kind, sorted(loaded))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "chat ['chat']\n"
+
+
+@pytest.mark.parametrize("kind", endpoints.KINDS)
+def test_a_kind_that_is_told_without_loading_it_is_the_right_one(kind: str) -> None:
+    """No kind's path ends with a version, as a base URL does, nor with the path of the default kind."""
+    path = endpoints.load(kind).PATH
+    assert (endpoints.kind_of(f"/v1{path}"), endpoints.kind_of(f"/any{path}/")) == (kind, kind)
 
 
 def test_the_verbs_that_are_known_without_a_dialect_are_those_of_all() -> None:

@@ -10,6 +10,7 @@ answers like a kind in `sandbox`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -220,6 +221,9 @@ class Endpoint(Protocol):
 KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 """The names of all kinds, which are also the values of the option `endpoint`."""
 
+_VERSION: Final = re.compile(r"v[0-9][a-z0-9]*|")
+"""The last part of the path of most base URLs; of others it is empty."""
+
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
 _UNKNOWN: Final = Usage()
 
@@ -235,8 +239,17 @@ def load(kind: str) -> Endpoint:
 
 
 def kind_of(path: str) -> str | None:
-    """Returns the kind whose path a URL's path ends with; `None` for a base URL."""
-    found = [kind for kind in KINDS if path.rstrip("/").endswith(load(kind).PATH)]
+    """Returns the kind whose path a URL's path ends with; `None` for a base URL.
+
+    Most URLs end with the version of an API, as no kind's path does, or with the path of the default kind, as no other
+    kind's does: they are told without loading all kinds.
+    """
+    path = path.rstrip("/")
+    if _VERSION.fullmatch(path.rpartition("/")[2]):
+        return None
+    if path.endswith(load(DEFAULT_KIND).PATH):
+        return DEFAULT_KIND
+    found = [kind for kind in KINDS if path.endswith(load(kind).PATH)]
     return max(found, key=lambda kind: len(load(kind).PATH), default=None)
 
 
