@@ -180,7 +180,7 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
         opened = source.count("[") + source.count("{")
     else:
         opened = occurrences(source, b"[") + occurrences(source, b"{")
-    return _is_too_deep(value, opened)
+    return opened > _DEEPEST and _is_too_deep(value, opened)
 
 
 def _is_too_deep(value: Any, opened: float = math.inf) -> bool:
