@@ -228,12 +228,12 @@ class _Stream:
             if self.broken:
                 told = _shown(self.broken, self._mask)
                 raise ReplyError(f"the stream holds an event that is not JSON: {told}")
-            if self.is_done or content == DONE:
+            if content == DONE:
                 self.is_done = True
-                continue
+                break
             if name == ERROR:
-                self.failure = self.failure or told_by(content)
-                continue
+                self.failure = told_by(content)
+                break
             if len(content) > SMALL:
                 Allowance(self._most).take(content)
             try:
@@ -245,14 +245,17 @@ class _Stream:
                 continue
             if not isinstance(frame, dict):
                 raise ReplyError(f"the stream holds an event that is not an object: {_shown(content, self._mask)}")
+            if self._allowance.taken > MODEST:
+                self._allowance.keep(frame)
             if "error" in frame or not is_chunk(frame) or frame.get("type") == "error":
                 if is_sign_of_life(frame):
                     continue
-                self.failure = self.failure or failure_of(frame, self._endpoint)
-            if not self.failure:
-                if self._allowance.taken > MODEST:
-                    self._allowance.keep(frame)
-                yield frame
+                self.failure = failure_of(frame, self._endpoint)
+                if self.failure:
+                    break
+            yield frame
+        for _ in self._chunks:  # whatever comes behind changes nothing
+            pass
 
 
 def _taken(parts: deque[bytes]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from io import BytesIO
 from itertools import chain
 from typing import Final, TypeAlias
 
+from connector.base.errors import ReplyError
 from connector.http.http1 import PIECE, too_large
 
 DONE: Final = b"[DONE]"
@@ -23,6 +24,7 @@ ERROR: Final = b"error"
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
+_SHORTEST: Final = 4  # bytes of a line on average, of as many bytes as an event may have
 _CR: Final = ord("\r")
 _IGNORED: Final = (b":", b"id:", b"retry:")
 _NAME: Final = b"event:"
@@ -65,7 +67,7 @@ def events(chunks: Iterable[bytes], most: float = float("inf")) -> Iterator[Even
     says to ignore it: servers and proxies tell of a failure that way, as `error: {…}` or in plain text.
 
     However an event is cut into lines and chunks, it takes no more memory than its bytes. Raises `ReplyError` for one
-    of more than `most` bytes.
+    of more than `most` bytes, and for a stream of so many lines that these would take long by their number alone.
     """
     data: bytes | None = None
     more = BytesIO()  # all of the data, if it has several lines: a list of millions of short ones takes far more
@@ -103,6 +105,7 @@ def _is_begun(line: bytes) -> bool:
 def _lines(chunks: Iterable[bytes], most: float) -> Iterator[bytes]:
     pending = bytearray()
     after_cr = False
+    left = most / _SHORTEST
     for chunk in filter(None, _without_bom(chunks)):
         is_shared = after_cr and chunk[:1] == b"\n"
         after_cr = chunk[-1:] == b"\r"
@@ -112,6 +115,9 @@ def _lines(chunks: Iterable[bytes], most: float) -> Iterator[bytes]:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901 - one kind of line end from here
         lines = chunk.split(b"\n")
         if len(lines) > 1:
+            left -= len(lines)
+            if left < 0:
+                raise ReplyError("the stream has millions of lines with hardly a letter in them")
             if pending:
                 pending += lines[0]
                 yield bytes(pending)

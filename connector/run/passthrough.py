@@ -147,7 +147,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)
         chunks, is_stream = _sniffed(response)
         kind, is_empty, is_whole = response.headers.get("content-type", ""), True, not is_stream
-        for data, name in events(chunks) if is_stream else [(b"".join(chunks), b"")]:
+        for data, name in events(chunks, transport.max_response_bytes) if is_stream else [(b"".join(chunks), b"")]:
             if data.strip() == DONE:
                 is_whole = True
                 break

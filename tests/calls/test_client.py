@@ -261,6 +261,24 @@ UNKNOWN: Final = (
 )
 
 
+@pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b'event: error\ndata: {"message": "no"}\n\n'])
+def test_what_comes_behind_the_end_of_a_stream_or_its_failure_is_not_looked_at(canned: Canned, end: bytes) -> None:
+    event = (
+        b"data: " + json.dumps({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}).encode() + b"\n\n"
+    )
+    behind = b"data: {not JSON\n\n" * 3 + b"data: 7\n\n"
+    if b"DONE" in end:
+        assert content_of(canned(event + end + behind, SSE)) == "x"
+    else:
+        assert canned.error(event + end + behind, SSE).message == canned.error(event + end, SSE).message
+
+
+def test_signs_of_life_count_as_well(canned: Canned) -> None:
+    """Each is small, and takes some microseconds."""
+    error = canned.error(b"data: {}\n\n" * 100_000, SSE)
+    assert "too many values" in error.message
+
+
 def test_a_charset_is_one_that_servers_have_and_takes_linear_time(canned: Canned) -> None:
     """Python's `punycode` is quadratic, and each name that it does not know stays in its memory."""
     raw = json.dumps({**WHOLE, "id": "\u00e9"}, ensure_ascii=False)

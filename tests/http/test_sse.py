@@ -199,9 +199,17 @@ def test_an_event_takes_little_more_memory_than_its_bytes_however_it_is_cut(stre
 
 def test_an_event_of_more_than_it_may_have_is_refused() -> None:
     assert [*events([b"data: " + b"x" * 90 + b"\n\n"] * 5, 100)] == [(b"x" * 90, b"")] * 5
-    for stream in ((b"data: " + b"x" * 101,), (b"data: xy\n",) * 50, (b"data: xyz",) * 20):
+    for stream in ((b"data: " + b"x" * 101,), (b"data: " + b"x" * 20 + b"\n",) * 6, (b"data: xyz",) * 20):
         with pytest.raises(ReplyError, match="larger than"):
             [*events(stream, 100)]
+
+
+@pytest.mark.parametrize("line", [b"\n", b":\r", b"\r\n", b"id\n", b"x\n"])
+def test_a_stream_of_lines_that_say_nothing_is_refused_long_before_they_are_counted(line: bytes) -> None:
+    chunks = iter([line * 1000] * 1000)
+    with pytest.raises(ReplyError, match="hardly a letter"):
+        [*events(chunks, 10_000)]
+    assert len([*chunks]) > 900
 
 
 @given(st.lists(st.binary(max_size=3)), st.integers(1, 7))

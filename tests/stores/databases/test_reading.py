@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -516,6 +518,37 @@ def test_states_come_with_the_rows_that_they_cover(base: Base) -> None:
         assert opened.rows == 2_500
         items = [item for item in opened.read({"rows": 1_000, "key": {"id": 999}}) if not isinstance(item, Checkpoint)]
         assert (items[0].index, items[0].data, opened.rows) == (1_000, {"id": 1_000}, 2_500)
+
+
+def test_of_large_rows_few_are_held_at_a_time(base: Base) -> None:
+    text = "x" * 2**20
+    base.run("CREATE TABLE t (id BIGINT PRIMARY KEY, large %s)" % ("LONGTEXT" if base.kind == "mariadb" else "TEXT"))
+    for number in range(24):
+        base.run(f"INSERT INTO t VALUES ({number}, '{text}')")
+    with source(base, table="t") as opened:
+        ends = [-1, *(state["key"]["id"] for state in states_of(opened))]
+        assert max(end - start for start, end in pairwise(ends)) <= 9  # megabytes
+        assert [(row["id"], row["large"] == text) for row in rows_of(opened)] == [(each, True) for each in range(24)]
+
+
+def test_a_row_of_more_than_it_may_have_is_refused(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MOST", 1_000)
+    query = f"SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, '{'x' * 1_000}'"
+    with source(base, query) as opened, pytest.raises(ConfigError, match="a row of more than 1,000 bytes"):
+        rows_of(opened)
+
+
+def test_a_cell_of_sqlite_that_is_too_large_is_not_even_read(tmp_path: Path) -> None:
+    base = databases.base("sqlite", tmp_path)
+    base.run("CREATE TABLE t (id INTEGER PRIMARY KEY, large BLOB)")
+    base.run("INSERT INTO t VALUES (1, zeroblob(70000000))")
+    with source(base, table="t") as opened:
+        tracemalloc.start()
+        with pytest.raises(ConfigError, match="a row of more than 67,108,864 bytes"):
+            rows_of(opened)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 2**20
 
 
 _BASES: dict[str, Base] = {}

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import math
 import pkgutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from importlib import import_module
+from sys import getsizeof
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import sqlalchemy as sa
 
 from connector.base import numbers
+from connector.base.errors import ConfigError
+from connector.base.lines import MOST
 from connector.base.records import JSON, Schema
 
 _GENERIC: Final = "generic"
+_AT_ONCE: Final = 8 << 20
+_FIRST: Final = 16  # rows, of which nobody knows the size
+_MORE: Final = 4  # times as many as before, at most
 
 MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != _GENERIC))
 """The databases with a way of their own."""
@@ -73,8 +79,9 @@ class Reader(Protocol):
     def batches(
         self, connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
     ) -> Generator[list[tuple[Any, ...]], None, None]:
-        """Yields the rows of a query, `size` at a time, as values that `marshal` writes.
+        """Yields the rows of a query, `size` at a time or fewer, as values that `marshal` writes.
 
+        They come through `portions`, so that no batch takes much more memory than one row may.
         Without parameters it is run as it is written. What is left when the iterator is closed is not read.
         """
         ...
@@ -88,6 +95,47 @@ def load(kind: str, driver: str) -> Reader:
 
 def _member(name: str) -> Reader:
     return cast("Reader", import_module(f"{__name__}.{name}"))
+
+
+def weight(row: Iterable[Any]) -> int:
+    """Returns the bytes of memory that the values of a row take, about."""
+    return sum(map(getsizeof, row))
+
+
+def portions(rows: Iterable[tuple[Any, ...]], size: int) -> Generator[list[tuple[Any, ...]], None, None]:
+    """Yields rows, which come one by one, in batches of `size`, or of fewer where they are large.
+
+    Raises `ConfigError` for a row of more than 64 MiB.
+    """
+    batch: list[tuple[Any, ...]] = []
+    taken = 0
+    for row in rows:
+        taken += (added := weight(row))
+        if added > MOST:
+            raise row_too_large()
+        batch.append(row)
+        if len(batch) >= size or taken > _AT_ONCE:
+            yield batch
+            batch, taken = [], 0
+    if batch:
+        yield batch
+
+
+def fetched(fetch: Callable[[int], list[tuple[Any, ...]]], size: int) -> Generator[tuple[Any, ...], None, None]:
+    """Yields the rows that `fetch` gives, which takes how many: `size`, or fewer where they are large.
+
+    How large they are is known from those before, of which a few are looked at.
+    """
+    count = min(_FIRST, size)
+    while rows := fetch(count):
+        some = rows[::_FIRST]
+        count = max(1, min(size, _MORE * count, _AT_ONCE * len(some) // (sum(map(weight, some)) or 1)))
+        yield from rows
+
+
+def row_too_large() -> ConfigError:
+    """Returns the error for a row that takes more memory than one may."""
+    return ConfigError(f"the input has a row of more than {MOST:,} bytes: read a query without its large columns")
 
 
 def known(value: float | None) -> float | None:

@@ -20,7 +20,7 @@ from connector.stores.columnar.columns import (
     orderable,
     with_numbers,
 )
-from connector.stores.databases.readers import Column, number
+from connector.stores.databases.readers import Column, fetched, number, portions
 
 DRIVER: Final = "duckdb_engine"
 _AS_TEXT: Final = ("uuid", "hugeint", "uhugeint")  # types with an order, whose values are texts in records
@@ -57,7 +57,7 @@ def batches(
     exact = [place for place, (_, type_) in enumerate(described) if _is_nested(type_) and has_decimals(type_)]
     with closing(_cursor(connection)) as cursor:
         cursor.execute(f"SELECT {cells} FROM ({query}\n) c", list(parameters))  # noqa: S608 - the user's own query
-        while rows := cursor.fetchmany(size):
+        for rows in portions(fetched(cursor.fetchmany, size), size):
             yield [_as_text(row, exact) for row in rows] if exact else rows
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from connector.base.records import JSON, Schema
 from connector.base.values import json_form
-from connector.stores.databases.readers import Column, number
+from connector.stores.databases.readers import Column, number, portions
 from connector.stores.staging import schemas
 
 DRIVER: Final = ""
@@ -70,7 +70,7 @@ def batches(
 ) -> Generator[list[tuple[Any, ...]], None, None]:
     """See `Reader.batches`."""
     with closing(_streamed(connection, query, parameters)) as result:
-        while rows := result.fetchmany(size):
+        for rows in portions(result, size):
             yield [tuple(map(_plain, row)) for row in rows]
 
 

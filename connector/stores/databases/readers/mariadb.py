@@ -12,7 +12,7 @@ from pymysql.cursors import SSCursor
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.base.values import json_form
-from connector.stores.databases.readers import Column, number
+from connector.stores.databases.readers import Column, number, portions
 from connector.stores.staging import schemas
 
 DRIVER: Final = "pymysql"
@@ -97,8 +97,7 @@ def batches(
     is_whole = False
     try:
         cursor.execute(query, parameters or None)
-        while rows := cursor.fetchmany(size):
-            yield rows
+        yield from portions(iter(cursor.fetchone, None), size)
         is_whole = True
     finally:
         if not is_whole and (result := cursor._result) is not None:  # noqa: SLF001 - PyMySQL has no other way

@@ -18,7 +18,7 @@ from psycopg.pq import ExecStatus
 from connector.base import numbers
 from connector.base.records import JSON, Schema
 from connector.base.values import iso_written, json_form
-from connector.stores.databases.readers import Column, known, number
+from connector.stores.databases.readers import Column, fetched, known, number, portions
 from connector.stores.databases.syntax import quoted
 from connector.stores.staging import schemas
 
@@ -158,8 +158,7 @@ def batches(
     """See `Reader.batches`."""
     with _driver(connection).cursor("connector_rows") as cursor:
         cursor.execute(query, parameters or None)
-        while rows := cursor.fetchmany(size):
-            yield rows
+        yield from portions(fetched(cursor.fetchmany, size), size)
 
 
 def _column(driver: Any, name: str, oid: int) -> Column:

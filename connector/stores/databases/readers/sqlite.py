@@ -7,16 +7,18 @@ anything is paid for (`Column.holds`), since nobody could say what the column is
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from connector.base.lines import MOST
 from connector.base.records import JSON
 from connector.base.values import json_form
 from connector.stores.databases.affinity import affinity
-from connector.stores.databases.readers import Column, known
+from connector.stores.databases.readers import Column, known, portions, row_too_large
 from connector.stores.staging import schemas
 
 DRIVER: Final = "pysqlite"
@@ -25,8 +27,13 @@ _AGAIN: Final = re.compile(r"(.+):\d+", re.DOTALL)
 
 
 def prepare(connection: sa.Connection) -> None:
-    """See `Reader.prepare`. A text that is not UTF-8 gets U+FFFD where it is not."""
-    _driver(connection).text_factory = lambda data: str(data, "utf-8", "replace")
+    """See `Reader.prepare`. A text that is not UTF-8 gets U+FFFD where it is not.
+
+    A cell of more bytes than a row may have is not even read.
+    """
+    driver = _driver(connection)
+    driver.text_factory = lambda data: str(data, "utf-8", "replace")
+    driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST)
 
 
 def columns(connection: sa.Connection, query: str) -> list[Column]:
@@ -58,9 +65,10 @@ def batches(
 ) -> Generator[list[tuple[Any, ...]], None, None]:
     """See `Reader.batches`."""
     with closing(_driver(connection).cursor()) as cursor:
-        cursor.execute(query, parameters)
-        while rows := cursor.fetchmany(size):
-            yield rows
+        try:
+            yield from portions(cursor.execute(query, parameters), size)
+        except sqlite3.DataError as error:
+            raise row_too_large() from error
 
 
 def _column(name: str, declared: str) -> Column:

@@ -113,22 +113,28 @@ class SqlPosition(NamedTuple):
         before = self.seen if ties == len(others) and cursor == self.cursor else ()
         return self._replace(rows=rows, cursor=cursor, seen=_more(before, others[len(others) - ties :]), nulls=nulls)
 
-    def unread(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Yields those of the rows that have not been handed out before this position."""
+    def unread(self, batches: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+        """Yields the batches without those of their rows that have been handed out before this position."""
         if self.field is None:
-            yield from rows
+            yield from batches
             return
         left = {None: Counter(self.nulls or ()), self.cursor: Counter(self.seen or ())}
         if self.cursor is None:
             left[None] = Counter(self.nulls or ())
-        for row in rows:
-            known = left.get(in_state(row[self.field]))
-            if known:
-                digest = digest_of(row)
-                if known[digest] > 0:
-                    known[digest] -= 1
-                    continue
-            yield row
+        for rows in batches:
+            if fresh := [row for row in rows if not _is_known(row, left.get(in_state(row[self.field])))]:
+                yield fresh
+
+
+def _is_known(row: dict[str, Any], known: Counter[bytes] | None) -> bool:
+    """Returns whether a row is one of those that are known, of which there is one fewer then."""
+    if not known:
+        return False
+    digest = digest_of(row)
+    if known[digest] <= 0:
+        return False
+    known[digest] -= 1
+    return True
 
 
 def digest_of(row: Mapping[str, Any]) -> bytes:

@@ -9,7 +9,6 @@ import logging
 import marshal
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -91,8 +90,7 @@ class Query:
         path, count = self._taken[start]
         if self._cursor is None:
             self.rows = start.rows + count
-        rows = islice(start.unread(chain.from_iterable(self._batches(path))), left)
-        yield from numbered(iter(lambda: list(islice(rows, INTERVAL)), []), start, self.name)
+        yield from numbered(_first(start.unread(self._batches(path)), left), start, self.name)
 
     def _fetch(self, path: Path, start: SqlPosition, left: int | None) -> int:
         """Puts all rows from `start` on into a file, and returns how many there are; each attempt begins anew."""
@@ -192,6 +190,18 @@ class Query:
         if self._database.kind in readers.MEMBERS or "%" in name:
             return quoted(name, dialect)
         return str(dialect.identifier_preparer.quote(name))  # in SQLAlchemy, capitals of a warehouse are small letters
+
+
+def _first(batches: Iterator[list[dict[str, Any]]], left: int | None) -> Iterator[list[dict[str, Any]]]:
+    """Yields batches up to a number of rows."""
+    for batch in batches:
+        if left is None or len(batch) < left:
+            yield batch
+            left = None if left is None else left - len(batch)
+            continue
+        if left:
+            yield batch[:left]
+        return
 
 
 def _append(file: Any, rows: list[tuple[Any, ...]], path: Path) -> None:
