@@ -8,6 +8,9 @@ from typing import Final
 MODEST: Final = 1 << 20
 """Bytes of memory for which a reply that is decoded as it comes need not enter."""
 
+LARGE: Final = 4 << 20
+"""Bytes of memory from which on a reply is handed on at once, and is not kept while anything else is waited for."""
+
 
 class Room:
     """Makes workers wait before they decode a large reply, until those decoded before have been taken.

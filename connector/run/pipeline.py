@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from connector.base.cost import Budget
 from connector.base.errors import StorageError, TemplateError
 from connector.base.records import IDLE, Checkpoint, Idle, Item, Message, Outcome, Record, Reply, Result, Status
-from connector.base.room import Room
+from connector.base.room import LARGE, Room
 from connector.base.stop import Stop
 from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
@@ -351,7 +351,7 @@ def _settled(
                     control.stop.request(reason)
             elif item is not IDLE:
                 yield item
-            if batch and (len(batch) >= _COMMIT or control.clock.monotonic() >= due or _is_quiet(item, control)):
+            if batch and (_is_enough(batch) or control.clock.monotonic() >= due or _is_quiet(item, control)):
                 yield from settle()
             if item is IDLE:
                 yield IDLE
@@ -372,6 +372,12 @@ def _settled(
 def _place(settled: tuple[Done, Outcome]) -> int:
     """Returns the place of a call's first record in the input."""
     return settled[0].call.records[0].index
+
+
+def _is_enough(batch: list[Done]) -> bool:
+    """Returns whether replies are put now: there are many, or the last one takes so much memory that it is not held."""
+    last = batch[-1].result
+    return len(batch) >= _COMMIT or (isinstance(last, Reply) and last.size > LARGE)
 
 
 def _is_quiet(item: object, control: Control) -> bool:

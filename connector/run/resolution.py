@@ -7,7 +7,7 @@ from typing import Final
 
 from connector.base.errors import APIConnectionError, ConnectorError, CutError, RetryableError, ServerError
 from connector.base.records import Record, Reply, is_ok
-from connector.base.room import Room
+from connector.base.room import LARGE, Room
 from connector.base.usage import summed
 from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
@@ -52,7 +52,6 @@ class Resolver:
         """Returns every row of the call exactly once: as done, or in a call to make."""
         if self._room and isinstance(result, Reply):
             self._room.leave(result.size)
-            result = result._replace(size=0)
         if isinstance(result, Reply) and is_ok(result.status):
             self._helped(call)
             return self._split(call, result) if call.parts else self._answered(call, result)
@@ -98,11 +97,17 @@ class Resolver:
                     self._fallbacks.expect(call.body, name)
 
     def _answered(self, call: Call, reply: Reply) -> Resolution:
-        """Asks again where the reply does not fit its schema, and takes it as final otherwise."""
+        """Asks again where the reply does not fit its schema, and takes it as final otherwise.
+
+        One that takes megabytes is final, too: until a better one comes it would have to be kept, beside those of all
+        calls in flight.
+        """
         record = call.records[0]
         plan = self._plan_of(record)
         outcome = plan.outcomes.of(record, reply, call.key) if plan.requests.asks_again else None
-        revised = None if outcome is None else plan.requests.revised(call.body, outcome, call.revisions)
+        revised = (
+            None if outcome is None or reply.size > LARGE else plan.requests.revised(call.body, outcome, call.revisions)
+        )
         if revised is not None:
             call.paid = (*call.paid, reply)
             return Resolution((), (call.revise(*revised),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -13,7 +13,8 @@ import pytest
 
 from connector import Config, Connector
 from connector.base.errors import ConnectorError
-from connector.base.records import Record
+from connector.base.records import Record, Reply
+from connector.ledger.sqlite import SqliteLedger
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
@@ -62,6 +63,31 @@ def test_a_reply_that_does_not_fit_is_asked_for_again_with_its_error() -> None:
     assert second["messages"][:-2] == first["messages"]
     assert second["messages"][-2] == {"role": "assistant", "content": '{"n": "seven"}'}
     assert '"seven" is not of type "integer"' in second["messages"][-1]["content"]
+
+
+def test_one_that_takes_megabytes_is_final() -> None:
+    """It would be kept until a better one comes, beside those of all other calls in flight."""
+    large = json.dumps({"n": "x" * 2_500_000})
+    with Endpoint(lambda call: said(call, large)) as endpoint:
+        rows = enriched(endpoint, 3, output_schema=SCHEMA)
+    assert [row["_llm"]["status"] for row in rows] == ["invalid_output"] * 3
+    assert len(bodies(endpoint)) == 3
+
+
+def test_large_replies_are_stored_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: list[int] = []
+    put = SqliteLedger.put
+
+    def counted(ledger: SqliteLedger, replies: Iterable[tuple[bytes, Reply]]) -> None:
+        listed = list(replies)
+        stored.append(len(listed))
+        put(ledger, listed)
+
+    monkeypatch.setattr(SqliteLedger, "put", counted)
+    with Endpoint(lambda call: said(call, "x" * 2_500_000)) as endpoint:
+        rows = enriched(endpoint, 6)
+    assert [row["_llm"]["status"] for row in rows] == ["success"] * 6
+    assert stored == [1] * 6
 
 
 def test_both_replies_are_counted() -> None:
