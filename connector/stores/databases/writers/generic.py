@@ -34,6 +34,7 @@ _WITHOUT_UNDO: Final = ("bigquery", "databricks", "snowflake")
 """Databases in which making or changing a table ends the transaction."""
 _MERGES: Final = ("bigquery", "databricks", "redshift", "snowflake")
 """Databases that have MERGE; Databricks updates a table from another one in no other way."""
+_NEW: Final = "connector_new"  # the rows of the table beside; no table of the user is called so
 _ROW_STATES: Final = ("22", "23", "44", "P0001")
 """SQLSTATEs of errors about a row begin so: data, integrity, a view's CHECK OPTION, a trigger's RAISE."""
 
@@ -155,21 +156,21 @@ class Writer(base.Writer):
     def _move(self, plan: Plan, beside: str) -> None:
         """Brings the rows of the table beside, of which no two have the same key, into the table."""
         table = self.quote(self.name)
-        same = " AND ".join(f"{table}.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
+        same = " AND ".join(f"{table}.{self.quote(name)} = {_NEW}.{self.quote(name)}" for name in plan.key)
         names = [column.name for column in plan.columns]
-        given = self.list_of(names, "s.")
-        values = ", ".join(f"{self.quote(name)} = s.{self.quote(name)}" for name in plan.others or plan.key)
+        given = self.list_of(names, f"{_NEW}.")
+        values = ", ".join(f"{self.quote(name)} = {_NEW}.{self.quote(name)}" for name in plan.others or plan.key)
         if self.connection.dialect.name in _MERGES:
             self.run(
-                f"MERGE INTO {self.place} USING {beside} s ON {same} WHEN MATCHED THEN UPDATE SET {values} "
+                f"MERGE INTO {self.place} USING {beside} {_NEW} ON {same} WHEN MATCHED THEN UPDATE SET {values} "
                 f"WHEN NOT MATCHED THEN INSERT ({self.list_of(names)}) VALUES ({given})"
             )
             return
         if plan.others:
-            self.run(f"UPDATE {self.place} SET {values} FROM {beside} s WHERE {same}")
+            self.run(f"UPDATE {self.place} SET {values} FROM {beside} {_NEW} WHERE {same}")
         self.run(
-            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {given} FROM {beside} s "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {self.place} WHERE {same}) ORDER BY s.{self.quote(plan.order)}"
+            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {given} FROM {beside} {_NEW} "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {self.place} WHERE {same}) ORDER BY {_NEW}.{self.quote(plan.order)}"
         )
 
     def _insert(self, place: str, plan: Plan, batches: Iterator[Batch]) -> None:

@@ -58,6 +58,14 @@ test_an_upsert_leaves_alone_what_its_rows_do_not_have = (
 )
 
 
+@pytest.mark.parametrize("name", ["s", "n"])
+def test_an_upsert_goes_into_a_table_of_any_name(place: Place, name: str) -> None:
+    place.table = name
+    for n in (1, 2):
+        place.upsert({"id": 1, "n": n})
+    assert place.cells("n") == [2]
+
+
 def test_an_upsert_goes_into_columns_of_types_that_are_never_made(place: Place) -> None:
     place.run("CREATE TABLE reviews (id TIME, n BIGINT)")
     for n in (1, 2):
