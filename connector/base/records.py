@@ -162,7 +162,7 @@ class Reply(NamedTuple):
 
     `status` is the HTTP status, `headers` the few that are kept (lower-case names), `latency_ms` the time of the
     answering attempt from the first byte sent to the last received, `cached` whether the ledger knew it already, `size`
-    the bytes that it has taken of the `connector.base.room.Room` for large ones.
+    the bytes that a large one has taken of the `connector.base.room.Room`, or takes in the ledger.
     """
 
     status: int

@@ -35,6 +35,7 @@ from connector.run.sharing import Packer
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _BATCH_SECONDS: Final = 0.02  # and seconds that the input may take for them
 _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold images
+_MORE: Final = 4  # times as many calls are looked up next, where their replies are small
 _COMMIT: Final = 500  # replies that are put at once, or those of `Ledger.commit_seconds`
 _CHECKPOINT_SECONDS: Final = 10.0  # after which a checkpoint covers what has left, however little that is
 
@@ -131,7 +132,7 @@ def _entered(
     while batch := _rendered(items, plan_of, watermark, control.clock.monotonic):
         while in_flight.records >= waiting and control.stop.reason is None:
             yield from look_up.again()
-        yield from look_up.first(batch.calls, batch.ready)
+        yield from look_up.all(batch.calls, batch.ready)
         if control.stop.reason is not None:
             return
         if batch.has_paused or look_up.elsewhere.is_due:
@@ -165,12 +166,24 @@ class _LookUp:
         self._retry_failed = retry_failed
         self._asked_again: set[bytes] = set()
         self._failed: dict[bytes, Reply] = {}  # replies to calls that another run makes again
+        self._largest = 0  # bytes of the replies that were looked up last
+        self._count = 1  # calls that are looked up at once
         self.packer = Packer(plan_of)
         self.elsewhere = Elsewhere(control.clock.monotonic)
+
+    def all(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
+        """Does what `first` does, a few calls at a time where the replies to those before were large."""
+        while calls or ready:
+            yield from self.first(calls[: self._count], ready)
+            if self._control.stop.reason is not None:
+                return
+            calls, ready = calls[self._count :], []
+            self._count = 1 if self._largest > LARGE else min(_MORE * self._count, _COMMIT)
 
     def first(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
         """Yields what is ready, more of it included, and then the calls that are this run's to make."""
         found = self._ledger.claim([call.key for call in calls])
+        self._largest = max((reply.size for reply in found.known.values()), default=0)
         parked = self._in_flight.parked(calls)
         to_make: list[Call] = []
         failed: list[Call] = []

@@ -50,7 +50,7 @@ class Resolver:
 
     def __call__(self, call: Call, result: Reply | ConnectorError) -> Resolution:
         """Returns every row of the call exactly once: as done, or in a call to make."""
-        if self._room and isinstance(result, Reply):
+        if self._room and isinstance(result, Reply) and not result.cached:
             self._room.leave(result.size)
         if isinstance(result, Reply) and is_ok(result.status):
             self._helped(call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -88,6 +88,24 @@ def test_large_replies_are_stored_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
         rows = enriched(endpoint, 6)
     assert [row["_llm"]["status"] for row in rows] == ["success"] * 6
     assert stored == [1] * 6
+
+
+def test_large_replies_are_looked_up_one_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+    get = SqliteLedger.get
+
+    def counted(ledger: SqliteLedger, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+        asked.append(len(keys))
+        return get(ledger, keys)
+
+    with Endpoint(lambda call: said(call, "x" * 5_000_000)) as endpoint:
+        first = enriched(endpoint, 6, cache=str(tmp_path / "l"))
+        monkeypatch.setattr(SqliteLedger, "get", counted)
+        assert [row["content"] for row in enriched(endpoint, 6, cache=str(tmp_path / "l"))] == [
+            row["content"] for row in first
+        ]
+    assert max(asked) == 1
+    assert sum(asked) == len(bodies(endpoint)) == 6
 
 
 def test_both_replies_are_counted() -> None:
