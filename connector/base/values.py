@@ -429,7 +429,7 @@ def json_value(value: object) -> str:
     return str(value) if isinstance(value, Json | Undefined) else dumps(native(value)).decode()
 
 
-def unsendable(body: Any, name: str, error: TypeError) -> str:
+def json_problem(body: Any, name: str, error: TypeError) -> str:
     """Returns which value of a structure, called `name`, cannot be JSON, after `dumps` has failed with `error`."""
     for path, value in _leaves(body, name):
         try:

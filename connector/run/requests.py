@@ -12,7 +12,7 @@ from connector.base.cost import FLEX_TIER
 from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
 from connector.base.records import JSON, Outcome, Record, Status
-from connector.base.values import dumps, unsendable
+from connector.base.values import dumps, json_problem
 from connector.calls.call import Call
 from connector.config.config import Config
 from connector.config.shorthands import chosen_model, constants_of, shorthand_of
@@ -131,7 +131,7 @@ class Requests:
         try:
             return dumps(body)
         except TypeError as error:
-            raise TemplateError(unsendable(body, "request_format", error)) from None
+            raise TemplateError(json_problem(body, "request_format", error)) from None
 
     def at_the_standard_tier(self, body: bytes) -> bytes | None:
         """Returns a request that asks for `flex` as one that does not; `None` where the config does not want that."""
