@@ -29,6 +29,8 @@ JSON_TYPE: Final = "application/json"
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 _KEPT: Final = 64
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.\d+")  # the names by which OpenSSL finds certificates in a folder
+_UNREADABLE: Final = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
 _PORTS: Final = {"http": 80, "https": 443}
 _DEFAULTS: Final = {
     "User-Agent": f"openai-compatible-connector/{__version__}",
@@ -73,7 +75,9 @@ def address_of(url: str, *, omit: int | None = None) -> str:
 
 @lru_cache(maxsize=_KEPT)
 def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
-    """Returns TLS that verifies by `ca_bundle`, a file or a directory, or else by certifi. Cached: it takes 20 ms.
+    """Returns TLS that verifies by `ca_bundle`, a file or a folder, or else by certifi. Cached: it takes 20 ms.
+
+    The certificates of a folder have names as `openssl rehash` gives them.
 
     Python's and urllib3's own defaults would obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`.
     """
@@ -81,15 +85,18 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     at_fault = "ca_bundle"
     try:
-        authorities = ca_bundle or DEFAULT_CA_BUNDLE_PATH
-        context.load_verify_locations(**{"capath" if Path(authorities).is_dir() else "cafile": authorities})
+        named = ca_bundle or DEFAULT_CA_BUNDLE_PATH
+        place = Path(named)
+        # OpenSSL looks into a folder at the first connection only: one without certificates is tried as a file.
+        is_folder = place.is_dir() and any(_HASHED.fullmatch(each.name) for each in place.iterdir())
+        context.load_verify_locations(**{"capath" if is_folder else "cafile": named})
         if client_cert:
             at_fault = "client_certificate"
             cert, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
             context.load_cert_chain(cert, key, password="")  # an encrypted key fails, or OpenSSL would prompt for it
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        problem = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
-        raise ConfigError([Problem(at_fault, problem)], detail=str(error)) from error
+        # The same for every reason, or whoever may fill in a form could find out what the server's disk holds.
+        raise ConfigError([Problem(at_fault, _UNREADABLE)]) from error
     return context
 
 

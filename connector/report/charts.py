@@ -21,8 +21,11 @@ _ROW: Final = 24
 _HEIGHT: Final = 140
 _LABEL: Final = 118
 _LONGEST: Final = 40  # characters of a label
-_ID: Final = re.compile(r' (id|clip-path)="[^"]*"')  # would be the same in every chart of the page
-_ROLES: Final = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')  # a chart is one picture, and its label says what it shows
+_TAG: Final = re.compile("<[^<>]*>")  # Vega escapes both brackets in texts, but no quotes there
+_UNWANTED: Final = re.compile(
+    r" (?:id|clip-path"  # would be the same in every chart of the page
+    r'|role|aria-[a-z]+)="[^"]*"'  # a chart is one picture, and its label says what it shows
+)
 _CONFIG: Final[dict[str, Any]] = {
     "background": None,
     "font": "system-ui, sans-serif",
@@ -214,7 +217,7 @@ def _drawn(spec: dict[str, Any], label: str) -> Markup | None:
         **spec,
     }
     svg = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
-    root, _, drawn = _ROLES.sub("", _ID.sub("", svg)).partition(">")
+    root, _, drawn = _TAG.sub(lambda tag: _UNWANTED.sub("", tag[0]), svg).partition(">")
     box = root.partition(' viewBox="')[2].partition('"')[0]
     head = Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="{}" role="img" aria-label="{}">')
     return head.format(box, printable(label)) + Markup(drawn)  # noqa: S704 - Vega escapes texts

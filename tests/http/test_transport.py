@@ -6,6 +6,7 @@ import base64
 import gzip
 import re
 import select
+import shutil
 import socket
 import ssl
 import subprocess
@@ -352,6 +353,31 @@ def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, objec
     with pytest.raises(ConfigError, match=re.escape(told)) as caught:
         Transport(Settings(**settings))  # type: ignore[arg-type]  # various on purpose
     assert KEY not in f"{caught.value} {caught.value.detail}"
+
+
+@pytest.mark.parametrize("name", ["ca_bundle", "client_cert"])
+def test_what_is_on_the_disk_is_not_told_by_the_refusal_of_a_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder" / "more").mkdir(parents=True)
+    (tmp_path / "folder" / "notes.pem").write_text("no certificate")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    paths = [
+        *(tmp_path / each for each in ("missing", "folder", "folder/more", "folder/notes.pem", "closed/x")),
+        closed,
+    ]
+    told = set()
+    for path in paths:
+        with pytest.raises(ConfigError) as caught:
+            Transport(Settings(**{name: str(path)}))  # type: ignore[arg-type]  # either is a path
+        told.add((str(caught.value), caught.value.detail))
+    assert len(told) == 1
+
+
+def test_tls_with_a_folder_of_authorities(serve: Serve, connect: Connect, authority: Authority, tmp_path: Path) -> None:
+    shutil.copy(authority.path, tmp_path / "ours.pem")
+    subprocess.run(["openssl", "rehash", str(tmp_path)], check=True, capture_output=True)
+    server = serve(answering(reply(b"ok")), authority.context)
+    assert connect(ca_bundle=str(tmp_path)).post(server.url, b"{}").read() == b"ok"
 
 
 def test_secrets_show_in_no_repr(serve: Serve) -> None:

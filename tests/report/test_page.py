@@ -15,7 +15,8 @@ from typing import Any, Final
 import pytest
 
 from connector.base.records import Part
-from connector.report.figures import Figures
+from connector.report import charts
+from connector.report.figures import Figures, ValueCount
 from connector.report.page import page
 from connector.report.recorder import renderer, save
 from tests.report.samples import HOSTILE, answered, config, failed, figures_of, usual
@@ -119,6 +120,17 @@ def test_what_is_hostile_is_only_text() -> None:
         assert part in said
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
     assert "\\u202e" in said
+
+
+@pytest.mark.parametrize("name", ["id", "clip-path", "role", "aria-label"])
+def test_a_value_that_looks_like_an_attribute_swallows_no_part_of_its_chart(name: str) -> None:
+    names = [f'a {name}="', f'b {name}="x" c', "d"]
+    drawn = charts.values([ValueCount(each, 2) for each in names], 0, "how often each value comes")
+    assert drawn is not None
+    found = Document(drawn)
+    assert not found.open
+    assert [each for each in found.texts if not each.isdigit()] == names
+    assert not [each for each in found.named("g", "path", "text", "clippath") if {name, "id"} & each.keys()]
 
 
 @pytest.mark.parametrize("name", ["r.json", "r.html"])
