@@ -74,10 +74,13 @@ def halves(packing: Packing, calls: Sequence[Call]) -> list[Call]:
 
 
 def unpacked(packing: Packing, calls: Sequence[Call], reply: Reply) -> list[tuple[Call, dict[str, Any] | None, Reply]]:
-    """Returns each call with its part of the reply's body, or `None`, and with its share of what the reply used."""
+    """Returns each call with its part of the reply's body, or `None`, and with its share of what the reply used.
+
+    Its share of the memory, too: small parts of a large reply are no large replies, which would be stored one by one.
+    """
     bodies = packing.unpacked(reply.body, len(calls))
     shares = shared(reply, [len(call.body) for call in calls])
-    status, rest = reply.status, reply[3:]
+    status, rest = reply.status, (*reply[3:-1], reply.size // len(calls))
     return [
         (call, body, Reply(status, {**(body or {}), **usage}, headers, *rest))  # `_replace` takes three times as long
         for call, body, (usage, headers) in zip(calls, bodies, shares, strict=True)

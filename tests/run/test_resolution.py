@@ -74,20 +74,41 @@ def test_one_that_takes_megabytes_is_final() -> None:
     assert len(bodies(endpoint)) == 3
 
 
-def test_large_replies_are_stored_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored: list[int] = []
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many replies were stored, each time that some were."""
+    counts: list[int] = []
     put = SqliteLedger.put
 
     def counted(ledger: SqliteLedger, replies: Iterable[tuple[bytes, Reply]]) -> None:
         listed = list(replies)
-        stored.append(len(listed))
+        counts.append(len(listed))
         put(ledger, listed)
 
     monkeypatch.setattr(SqliteLedger, "put", counted)
+    return counts
+
+
+def test_large_replies_are_stored_one_by_one(stored: list[int]) -> None:
     with Endpoint(lambda call: said(call, "x" * 2_500_000)) as endpoint:
         rows = enriched(endpoint, 6)
     assert [row["_llm"]["status"] for row in rows] == ["success"] * 6
     assert stored == [1] * 6
+
+
+def test_the_parts_of_a_large_reply_are_stored_together(stored: list[int]) -> None:
+    """Vectors as JSON take megabytes in each reply, and would be stored a row at a time."""
+
+    def vectors(call: Call) -> Action:
+        data = [{"index": index, "embedding": [0.5] * 4_000} for index in range(len(call.body["input"]))]
+        return Action("vectors", play(render(Good({"model": "m", "data": data}))))
+
+    with Endpoint(vectors) as endpoint:
+        rows = enriched(endpoint, 64, url=f"{endpoint.base_url}/embeddings")
+    assert [len(row["embedding"]) for row in rows] == [4_000] * 64
+    assert len(endpoint.journal.calls) == 1
+    assert sum(stored) == 64
+    assert max(stored) > 1
 
 
 def test_large_replies_are_looked_up_one_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
