@@ -514,10 +514,11 @@ _GOOD: Final[_Rows] = {
     "duplicate-keys": Fault(
         "the JSON has a key twice: the last one counts", in_text(lambda sent: b'{"object": "x", ' + sent[1:])
     ),
-    "gzip": Fault("the reply is compressed, in a stream each event by itself", in_message(zipped)),
+    "gzip": Fault("the reply is compressed; in a stream, each event separately", in_message(zipped)),
     "http10": Fault("HTTP/1.0: the reply ends when the connection closes", until_close("1.0")),
     "no-length": Fault(
-        "HTTP/1.1 with neither a length nor chunks: the reply ends when the connection closes", until_close("1.1")
+        "HTTP/1.1 with neither `Content-Length` nor chunks: the reply ends when the connection closes",
+        until_close("1.1"),
     ),
     "octet-stream": Fault("the reply is labelled `application/octet-stream`", typed("application/octet-stream")),
     "slow": Fault(
@@ -537,7 +538,7 @@ _GOOD: Final[_Rows] = {
 }
 _ERROR_OF_NOTHING: Final[_Rows] = {
     "error-empty": Fault(
-        "an `error` that says nothing stands beside the answer",
+        "an `error` object that says nothing, beside the answer",
         in_body(lambda body: body | {"error": {"message": "", "type": "", "param": "", "code": None}}),
     ),
     "error-zero": Fault(
@@ -550,12 +551,12 @@ _GOOD_WHOLE: Final[_Rows] = {
     "latin-1": Fault("the reply is encoded and labelled as Latin-1", charset("iso-8859-1")),
     "utf-16": Fault("the reply is encoded and labelled as UTF-16", charset("utf-16")),
     "sse-unasked": Fault(
-        "a stream of events comes where JSON was asked for", lambda good, _: play(render(good._replace(streamed=True)))
+        "a stream of events, where JSON was asked for", lambda good, _: play(render(good._replace(streamed=True)))
     ),
 }
 _GOOD_STREAM: Final[_Rows] = {
     "json-unasked": Fault(
-        "JSON comes where a stream was asked for", lambda good, _: play(render(good._replace(streamed=False)))
+        "JSON, where a stream was asked for", lambda good, _: play(render(good._replace(streamed=False)))
     ),
     "sse-bom": Fault("a byte order mark before the events", in_parts(lambda events: [BOM, *events])),
     "sse-comments": Fault(
@@ -598,14 +599,14 @@ _GOOD_DELTAS: Final[_Rows] = {
     "sse-split-utf8": Fault("a character is split over two network chunks", on_wire(_split_emoji), tail=TAIL),
     "sse-surrogates": Fault("an emoji is split over two deltas", in_stream(_surrogates), tail=TAIL),
     "usage-none": Fault(
-        "no token usage comes, though it was asked for", lambda good, _: play(render(good._replace(usage=False)))
+        "no token usage, though it was asked for", lambda good, _: play(render(good._replace(usage=False)))
     ),
     "usage-in-choice": Fault(
-        "the usage comes inside the last choice",
+        "the token usage is inside the last choice",
         in_stream(lambda sent: [*sent[:-2], _with_usage_inside(sent[-2], sent[-1]["usage"])], usage=True),
     ),
     "usage-with-finish": Fault(
-        "the token usage comes in the chunk with the `finish_reason`",
+        "the token usage is in the chunk with the `finish_reason`",
         in_stream(lambda sent: [*sent[:-2], sent[-2] | {"usage": sent[-1]["usage"]}], usage=True),
     ),
 }
@@ -649,22 +650,20 @@ _ERROR_IN_STREAM: Final[_Rows] = {
         "an error event in the middle of the stream, followed by `[DONE]`",
         in_parts(lambda events: [*events[:3], _event(OVERLOADED), DONE]),
     ),
-    "sse-error-first": Fault(
-        "a stream that holds an error event and nothing else", in_parts(lambda _: [_event(OVERLOADED)])
-    ),
+    "sse-error-first": Fault("a stream with nothing but an error event", in_parts(lambda _: [_event(OVERLOADED)])),
     "sse-error-line": Fault(
         "a line `error: {…}` in the middle of the stream, followed by `[DONE]`",
         amid(b"error: " + dump(OVERLOADED["error"]) + b"\n\n"),
     ),
     "sse-error-line-first": Fault(
-        "a stream that holds such a line and nothing else",
+        "a stream with nothing but such a line",
         in_parts(lambda _: [b"error: " + dump(OVERLOADED["error"]) + b"\n\n", DONE]),
     ),
     "sse-error-bare": Fault(
         "an error without `data:` in the middle of the stream, followed by `[DONE]`", amid(dump(OVERLOADED) + b"\n\n")
     ),
     "sse-error-text": Fault(
-        "plain words of a proxy in the middle of the stream",
+        "a proxy's plain text in the middle of the stream",
         amid(b"upstream connect error: The server is overloaded\n"),
     ),
     "sse-error-event": Fault(
@@ -672,44 +671,40 @@ _ERROR_IN_STREAM: Final[_Rows] = {
         amid(b"event: error\ndata: The server is overloaded\n\n"),
     ),
     "sse-error-code": Fault(
-        "an event that is a code and a message", amid(_event({"code": 1302, "message": "The server is overloaded"}))
+        "an event with only a code and a message", amid(_event({"code": 1302, "message": "The server is overloaded"}))
     ),
-    "sse-error-detail": Fault("an event that is a detail", amid(_event({"detail": "The server is overloaded"}))),
+    "sse-error-detail": Fault("an event with only a `detail`", amid(_event({"detail": "The server is overloaded"}))),
     "sse-unknown": Fault("an event of an unknown shape", amid(_event({"state": "The server is overloaded"}))),
 }
 _DEADLINE: Final[_Rows] = {
     "hang": Fault("the endpoint accepts the call and never answers", lambda _good, _: [HANG]),
     "hang-body": Fault("nothing comes after the headers", up_to(0, HANG)),
     "hang-mid": Fault("nothing comes after half of the body", up_to(0.5, HANG)),
-    "trickle": Fault(
-        "headers and body trickle in so slowly that the time-out passes", trickle(0), {"interval": "0.05"}
-    ),
-    "trickle-body": Fault("the body trickles in so slowly that the time-out passes", trickle(1), {"interval": "0.05"}),
+    "trickle": Fault("headers and body arrive so slowly that the timeout is reached", trickle(0), {"interval": "0.05"}),
+    "trickle-body": Fault("the body arrives so slowly that the timeout is reached", trickle(1), {"interval": "0.05"}),
 }
 _DEADLINE_STREAM: Final[_Rows] = {
     "endless-comments": Fault(
-        "keep-alive comments without end, and no data", endless(b"", b": keepalive\n\n"), {"interval": "0.01"}
+        "endless keep-alive comments, and no data", endless(b"", b": keepalive\n\n"), {"interval": "0.01"}
     ),
-    "endless-tokens": Fault("tokens without end", endless(b"", TOKEN), {"interval": "0.01"}),
+    "endless-tokens": Fault("endless tokens", endless(b"", TOKEN), {"interval": "0.01"}),
 }
 _DEADLINE_WHOLE: Final[_Rows] = {
-    "endless-blanks": Fault("blanks without end before the JSON", endless(b"", b"\n"), {"interval": "0.01"})
+    "endless-blanks": Fault("endless white space before the JSON", endless(b"", b"\n"), {"interval": "0.01"})
 }
 _TOO_MUCH: Final[_Rows] = {
-    "endless-line": Fault("a line without end", endless(b'data: {"x": "', b"x" * 65536), {"interval": "0"}),
+    "endless-line": Fault("an endless line", endless(b'data: {"x": "', b"x" * 65536), {"interval": "0"}),
     "gzip-bomb": Fault("a small compressed reply that unpacks to a gigabyte", gzip_bomb, {"mib": "1024"}),
     "huge": Fault("a reply larger than `max_response_bytes`", huge, {"mib": "256"}),
 }
 _RETRIED: Final[_Rows] = {
-    "200-overloaded": Fault(
-        "HTTP 200 whose body is an error that will pass (overloaded)", in_body(lambda _: OVERLOADED)
-    ),
+    "200-overloaded": Fault("HTTP 200 whose body is a temporary error (overloaded)", in_body(lambda _: OVERLOADED)),
     "200-vendor-limit": Fault(
         "HTTP 200 whose body is a vendor's own rate limit",
         in_body(lambda _: {"error_code": 18, "error_msg": "qps limit reached"}),
     ),
     "200-vendor-busy": Fault(
-        "HTTP 200 whose body is a code and a message, and no reply",
+        "HTTP 200 whose body is a code and a message instead of a reply",
         in_body(lambda _: {"code": 50505, "message": "Model service overloaded", "data": None}),
     ),
     "400-should-retry": Fault("HTTP 400 with `x-should-retry: true`", status(400, REFUSED, {"x-should-retry": "true"})),
@@ -721,7 +716,7 @@ _RETRIED: Final[_Rows] = {
     "429-fraction": Fault("HTTP 429 with `Retry-After` in fractions of a second", limited({"retry-after": "0.2"})),
     "429-date": Fault("HTTP 429 with `Retry-After` as a date", limited_until, {"in": "1"}),
     "429-ms": Fault("HTTP 429 with `retry-after-ms`", limited({"retry-after-ms": "20", "retry-after": "60"})),
-    "429-junk": Fault("HTTP 429 with a `Retry-After` that makes no sense", limited({"retry-after": "soon"})),
+    "429-junk": Fault("HTTP 429 with an invalid `Retry-After`", limited({"retry-after": "soon"})),
     "429-gateway": Fault(
         "HTTP 429 with `Retry-After` under a gateway's own name", limited({"llm_provider-retry-after": "0.1"})
     ),
@@ -730,7 +725,7 @@ _RETRIED: Final[_Rows] = {
         limited({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20ms"}),
     ),
     "498": Fault(
-        "HTTP 498, no room for a flexible tier", status(498, _error("Capacity exceeded", "x", "capacity_exceeded"))
+        "HTTP 498, no capacity for a flexible tier", status(498, _error("Capacity exceeded", "x", "capacity_exceeded"))
     ),
     "500": Fault("HTTP 500, internal error", status(500, _error("Internal error", "server_error"))),
     "500-close": Fault(
@@ -798,7 +793,7 @@ _REFUSED: Final[_Rows] = {
     ),
     "json-array": Fault("a JSON array instead of an object", in_text(lambda sent: b"[" + sent + b"]")),
     "json-deep": Fault("JSON nested 20,000 levels deep", in_text(lambda sent: b"{" + DEEP + sent[1:])),
-    "json-invalid": Fault("JSON that breaks off", in_text(lambda sent: sent[:-1])),
+    "json-invalid": Fault("JSON that is cut off", in_text(lambda sent: sent[:-1])),
     "json-nan": Fault("JSON with NaN, which is not JSON", in_text(lambda sent: b'{"logprob": NaN, ' + sent[1:])),
 }
 _STOPS: Final[_Rows] = {
@@ -827,11 +822,11 @@ _DENIED: Final[_Rows] = {
         status(400, _error("The prompt triggered it", "x", "content_filter")),
     ),
     "403-moderation": Fault(
-        "HTTP 403, since a moderation flags the prompt",
+        "HTTP 403, because moderation flags the prompt",
         status(403, _error("It requires moderation and your input was flagged", "x", 403)),
     ),
     "200-filter": Fault(
-        "HTTP 200 whose body is the refusal of a vendor's content filter",
+        "HTTP 200 whose body is a refusal by a vendor's content filter",
         in_body(lambda _: {"base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}}),
     ),
     "446": Fault(
@@ -843,12 +838,12 @@ _RESPONSES_STREAM: Final[_Rows] = {
     "sse-no-event-lines": Fault(
         "events without their `event:` line", in_events(lambda event: event[event.find(b"data:") :])
     ),
-    "response-deltas": Fault("only the pieces of the response come, then `[DONE]`", _deltas_then_done),
+    "response-deltas": Fault("only the deltas of the response, then `[DONE]`", _deltas_then_done),
     "response-no-output": Fault(
         "the response in the last event has no output",
         in_stream(lambda events: [*events[:-1], _without_output(events[-1])]),
     ),
-    "response-no-places": Fault("pieces that do not say which output they belong to", in_stream(_without_places)),
+    "response-no-places": Fault("deltas that do not say which output they belong to", in_stream(_without_places)),
 }
 _RESPONSES_ERROR: Final[_Rows] = {
     "response-error": Fault(
@@ -867,7 +862,7 @@ _RESPONSES_FAILED: Final[_Rows] = {
 }
 _EMBEDDINGS: Final[_Rows] = {
     "vectors-swapped": Fault(
-        "the vectors come in another order: each goes to its own row",
+        "the vectors are in another order: each still goes to its own row",
         in_body(lambda body: body | {"data": body["data"][::-1]}),
     ),
 }
@@ -877,35 +872,37 @@ _NO_CHOICES: Final[_Rows] = {
 }
 _NO_ANSWER: Final[_Rows] = {
     "content-empty": Fault("an empty answer", said(content="")),
-    "content-null": Fault("null for an answer", said(content=None)),
+    "content-null": Fault("a null answer", said(content=None)),
     "message-missing": Fault("a choice without a message", in_choice(lambda c: {k: c[k] for k in c if k != "message"})),
-    "call-unasked": Fault(
-        "nothing but a call of a function that was not offered", said(content=None, tool_calls=[_CALL])
+    "call-unasked": Fault("only a call of a function that was not offered", said(content=None, tool_calls=[_CALL])),
+    "call-unasked-old": Fault(
+        "the same, in the format before tools", said(content=None, function_call=_CALL["function"])
     ),
-    "call-unasked-old": Fault("the same, as it was before tools", said(content=None, function_call=_CALL["function"])),
 }
 
 
 _ENDED_BY_A_LIMIT: Final[_Rows] = {
     "length": Fault("cut off at the token limit", finish("length", "max_output_tokens")),
     "length-by-another-name": Fault(
-        "the same, as Anthropic calls it", finish("model_context_window_exceeded", "MAX_TOKENS")
+        "the same, in Anthropic's words", finish("model_context_window_exceeded", "MAX_TOKENS")
     ),
 }
 _CUT_BEFORE_THE_MESSAGE: Final[_Rows] = {
     "length-no-message": Fault(
-        "cut before there was a message",
+        "cut off before there was a message",
         in_choice(lambda c: {k: c[k] for k in c if k != "message"} | {"finish_reason": "length"}),
     ),
 }
 _ENDED_BY_A_FILTER: Final[_Rows] = {
     "filter": Fault("the endpoint's content filter stops the answer", finish("content_filter", "content_filter")),
-    "filter-by-another-name": Fault("the same, as Zhipu and Gemini call it", finish("sensitive", "PROHIBITED_CONTENT")),
+    "filter-by-another-name": Fault(
+        "the same, in the words of Zhipu and Gemini", finish("sensitive", "PROHIBITED_CONTENT")
+    ),
 }
 _BROKEN_OFF: Final[_Rows] = {
-    "broken-off": Fault("broken off, as vLLM calls it", finish("abort", "server_error")),
+    "broken-off": Fault("broken off, in vLLM's words", finish("abort", "server_error")),
     "broken-off-by-another-name": Fault(
-        "the same, as DeepSeek and Zhipu call it", finish("insufficient_system_resource", "network_error")
+        "the same, in the words of DeepSeek and Zhipu", finish("insufficient_system_resource", "network_error")
     ),
 }
 
