@@ -121,7 +121,7 @@ class Writer(base.Writer):
         computed = {
             name
             for name, type_, *_ in found
-            if any(f"{each} {type_} {_COMPUTED}(" in sql for each in (name, self.quote(name)))
+            if any(f"{begin}{each} {type_} {_COMPUTED}(" in sql for begin in "( " for each in (name, self.quote(name)))
         }
         columns = [Column(name, _kind(type_), required) for name, type_, required, _ in found if name not in computed]
         return table_of(columns, computed)
@@ -254,6 +254,12 @@ class Writer(base.Writer):
                 cell = f"s.{self.quote(column.name)}"
                 what = f'"{column.name}" is no {types[column.name]}'
                 yield what, f"{cell} IS NOT NULL AND TRY_CAST({cell} AS {types[column.name]}) IS NULL"
+        is_known = self._are_same(plan.key) if plan.key else "FALSE"
+        given = {column.name for column in plan.columns}
+        for name, _, is_required, _ in self._found():
+            if is_required and name not in given:  # which rows with a known key keep as it is
+                new = f"NOT EXISTS (SELECT 1 FROM {self.place} o WHERE {is_known})"
+                yield f'"{name}" is null, which the table does not take', new
         for kind, text, expression, columns, other, others in self.ask(_RULES, **self._where):
             if kind == "CHECK":
                 yield f"it breaks the rule {text}", f"NOT ({expression})"
@@ -265,12 +271,15 @@ class Writer(base.Writer):
                 same = " AND ".join(f"o.{self.quote(there)} = s.{self.quote(here)}" for here, there in pairs)
                 yield f"it breaks the rule {text}", f"{whole} AND NOT EXISTS (SELECT 1 FROM {place} o WHERE {same})"
             elif set(columns) != set(plan.key):
-                same = " AND ".join(f"o.{self.quote(name)} = s.{self.quote(name)}" for name in columns)
-                key = " AND ".join(f"o.{self.quote(name)} = s.{self.quote(name)}" for name in plan.key)
-                differs = f" AND ({key}) IS NOT TRUE" if plan.key else ""
+                same = self._are_same(columns)
+                differs = f" AND ({is_known}) IS NOT TRUE"
                 here = f"EXISTS (SELECT 1 FROM {self.place} o WHERE {same}{differs})"
                 before = f"EXISTS (SELECT 1 FROM {_STAGE} o WHERE {same}{differs} AND o.{plan.order} < s.{plan.order})"
                 yield f"another row has the same {', '.join(columns)}", f"{whole} AND ({here} OR {before})"
+
+    def _are_same(self, columns: Sequence[str]) -> str:
+        """Returns SQL that is true where a row `o` has the same values as a row `s`, compared as bytes."""
+        return " AND ".join(f"{self.as_bytes(name, 'o.')} = {self.as_bytes(name, 's.')}" for name in columns)
 
     def _sift(self, rows: str, plan: Plan, rules: Iterable[tuple[str, str]]) -> None:
         """Puts the rows into a table of their own, and leaves out those that break a rule."""

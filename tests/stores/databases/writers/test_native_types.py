@@ -145,6 +145,18 @@ def test_keys_are_compared_as_bytes_whatever_their_column_takes_for_equal(
             place.upsert({"id": "Ab", "n": 1})
 
 
+def test_another_unique_key_of_duckdb_is_told_of_a_row_whose_key_differs_by_its_case_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = Place(base("duckdb", tmp_path))
+    place.run("CREATE TABLE reviews (id VARCHAR COLLATE NOCASE, v VARCHAR UNIQUE)")
+    place.upsert({"id": "ab", "v": "x"})
+    with caplog.at_level(logging.WARNING):
+        place.upsert({"id": "Ab", "v": "x"}, {"id": "c", "v": "y"})
+    assert place.rows() == [("ab", "x"), ("c", "y")]
+    assert 'rows left out: 1: another row has the same v (id = "Ab")' in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb", "duckdb"])
 def test_a_float_of_32_bits_can_be_a_key(kind: str, tmp_path: Path) -> None:
     place = Place(base(kind, tmp_path))
