@@ -37,7 +37,11 @@ _UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xb
 _CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "cp874", "utf_8_sig"})
 """Python's codecs for texts, as far as they have other names. Of its further ones, `punycode` takes hours for
 megabytes. Nor is Python asked for other names: it remembers each that it does not know."""
+_CHARSET: Final = re.compile(r"""[;,\s]charset\s*=\s*["']?([^\s"',;]+)""")
+_LATIN_1, _WINDOWS, _UTF_8 = "latin_1", "cp1252", "utf_8"
+_MISUSED: Final = frozenset({"", _UTF_8, "ascii"})  # what texts in Windows-1252 are said to be, if anything is said
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -304,7 +308,7 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
         ReplyError: It is not a JSON object.
     """
     try:
-        content = numbers.loads(data)
+        content = loads(data, numbers.loads)
     except ValueError:
         content = _decoded(data, content_type, mask)
     if isinstance(content, dict):
@@ -315,7 +319,7 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
 
 
 def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
-    """Decodes JSON that is not plain UTF-8: another charset, a BOM, halves of a surrogate pair.
+    """Decodes JSON that is not plain UTF-8: in another charset, or behind a byte order mark.
 
     Raises:
         CutError: The JSON ends too early.
@@ -352,16 +356,21 @@ def _beginning(chunks: Iterator[bytes]) -> bytes:
 def _text(data: bytes, content_type: str) -> tuple[str, bool]:
     """Returns the text of a body, and whether every letter is sure.
 
-    Its byte order mark counts, then its charset, then UTF-8. A body that does not say what it is, and has bytes above
-    ASCII but not one letter of UTF-8, is Windows-1252, which holds Latin-1 (WHATWG Encoding, section 4.2).
+    Its byte order mark counts, then its charset, then UTF-8. Latin-1 is Windows-1252, which holds it, and so is a body
+    that has bytes above ASCII but not one letter of UTF-8, unless it says that it is something else (WHATWG Encoding,
+    section 4.2).
     """
-    named = content_type.lower().partition("charset=")[2].split(";")[0].strip("\"' ")
-    named = named if named.replace("-", "_") in _CHARSETS else ""
-    marked = next((charset for mark, charset in _MARKS if data.startswith(mark)), named)
-    for charset in filter(None, (marked, "utf-8", "" if _UTF_8_LETTER.search(data) else "cp1252")):
+    found = _CHARSET.findall(content_type.lower())
+    named = found[-1].replace("-", "_") if found else ""  # the last of several, as in WHATWG Fetch
+    charset = aliases.get(named, named)
+    charset = _WINDOWS if charset == _LATIN_1 else charset
+    charset = next((marked for mark, marked in _MARKS if data.startswith(mark)), charset)
+    known = charset if charset.replace("-", "_") in _CHARSETS else ""
+    guessed = _WINDOWS if charset in _MISUSED and not _UTF_8_LETTER.search(data) else ""
+    for each in filter(None, (known, _UTF_8, guessed)):
         with suppress(LookupError, ValueError):  # Python knows it, but not as text: `base64`
-            return data.decode(charset), True
-    return data.decode("utf-8", "replace"), False
+            return data.decode(each), True
+    return data.decode(_UTF_8, "replace"), False
 
 
 def _shown(data: bytes, mask: Masker) -> str:

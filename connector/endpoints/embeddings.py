@@ -126,7 +126,7 @@ def decode(data: bytes | str) -> Any:
     """
     try:
         return from_json(data, allow_inf_nan=False)
-    except ValueError:  # it is none, or is nested deeply
+    except (ValueError, TypeError):  # it is none, is nested deeply, or is a text with half a character
         return orjson.loads(data)
 
 

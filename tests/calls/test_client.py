@@ -142,6 +142,14 @@ OVERLOADED: Final = {"error": {"message": "Overloaded", "type": "server_error", 
         ),
         (json.dumps(WHOLE).encode(), SSE),
         (b"\xef\xbb\xbf\r\n " + json.dumps(WHOLE, ensure_ascii=False).encode(), SSE),
+        *(
+            (
+                mark + b'{"id": "\\ud800", ' + json.dumps(WHOLE, ensure_ascii=False).encode()[1:],
+                f"{JSON}; charset={name}",
+            )
+            for mark in (b"", b"\xef\xbb\xbf")
+            for name in ("iso-8859-1", "windows-1252", "utf-16", "nonsense")
+        ),
         (STREAM, SSE),
         (STREAM, "Text/Event-Stream; charset=UTF-8"),
         (STREAM, "text/event-stream;charset=iso-8859-1"),
@@ -177,7 +185,28 @@ def test_a_letter_in_the_encoding_that_the_header_names_is_that_letter(canned: C
 
 def test_windows_letters_come_out_right_too(canned: Canned) -> None:
     raw = json.dumps(WHOLE, ensure_ascii=False).replace("café 🙂", "“Grüße” für 5 €").encode("cp1252")
-    assert content_of(canned(raw, JSON)) == "“Grüße” für 5 €"
+    for charset in ("", "; charset=iso-8859-1", "; charset=us-ascii", "; charset=utf-8"):
+        assert content_of(canned(raw, f"{JSON}{charset}")) == "“Grüße” für 5 €"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        f"{JSON}; charset=windows-1251",
+        f"{JSON} ; Charset = 'Windows-1251'",
+        f"text/plain; charset=utf-8, {JSON}; charset=windows-1251",
+        f"{JSON}; charset=windows-1251, {JSON}; charset=windows-1251",
+    ],
+)
+def test_the_last_charset_counts_however_it_is_written(canned: Canned, content_type: str) -> None:
+    raw = json.dumps(WHOLE, ensure_ascii=False).replace("café 🙂", "Жук").encode("cp1251")
+    assert content_of(canned(raw, content_type)) == "Жук"
+
+
+@pytest.mark.parametrize("charset", ["x-sjis", "shift_jis", "nonsense", "iso-2022-jp"])
+def test_letters_of_another_charset_are_not_taken_for_windows_ones(canned: Canned, charset: str) -> None:
+    raw = json.dumps(WHOLE, ensure_ascii=False).replace("café 🙂", "日本").encode("shift_jis").replace(b"m", b"\xff", 1)
+    assert "valid text in its charset" in canned.error(raw, f"{JSON}; charset={charset}").message
 
 
 @pytest.mark.parametrize("broken", [b"Gr\xc3\xbc\xc3\x9fe \xf0\x9f", b"Gr\xc3\xbc\xc3\x9fe \xff", b"\x81 \x8d"])

@@ -145,7 +145,7 @@ def test_json_is_read_as_orjson_reads_it(value: Any) -> None:
     assert repr(decode(data.decode())) == repr(value)
 
 
-@pytest.mark.parametrize("raw", ["", "{", "NaN", '{"a": -Infinity}', '"\\ud83d"', '{"a": 1} x', "[" * 500])
+@pytest.mark.parametrize("raw", ["", "{", "NaN", '{"a": -Infinity}', '"\\ud83d"', '"\ud83d"', '{"a": 1} x', "[" * 500])
 def test_what_is_no_json_is_told_as_everywhere(raw: str) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         decode(raw)
