@@ -1,4 +1,4 @@
-"""The parser of command lines: help that fits a terminal, and what was meant where a word is not known.
+"""The parser of command lines: help that fits a terminal, and suggestions for unknown words.
 
 What the commands take belongs in `commands`; this module knows none of them.
 """
