@@ -129,9 +129,11 @@ def _check(arguments: argparse.Namespace, configs: int) -> None:
         raise ConfigError(f"name 1 to {_MOST} configs: --config A.json --config B.json")
     asks = arguments.not_worse or arguments.max_loss is not None
     if not arguments.truth and (asks or arguments.min_accuracy is not None):
-        raise ConfigError("what to demand follows from a truth: name its column with --truth COLUMN")
+        raise ConfigError(
+            "--min-accuracy, --not-worse and --max-loss need a truth: name its column with --truth COLUMN"
+        )
     if configs == 1 and (arguments.judge or asks):
-        raise ConfigError("there is one config, which has nothing to be compared with: name another with --config")
+        raise ConfigError("one config alone has nothing to be compared with: name another with --config")
     check_output("--report", arguments.report)
 
 

@@ -46,7 +46,7 @@ def arguments(parser: Parser) -> None:
         "--labels", metavar="PATH", type=file_path, help="the file that keeps labels (default: INPUT.labels.jsonl)"
     )
     page.add_argument("--port", type=count, default=0, metavar="N", help="the port (default: any free one)")
-    page.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
+    page.add_argument("--no-browser", action="store_true", help="print the address, but do not open a browser")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         opened.truth = arguments.truth
 
     def told(address: str) -> None:
-        write(sys.stderr, f"the studio is open for you alone at {address}\nCtrl-C ends it\n")
+        write(sys.stderr, f"the studio is open, for you only, at {address}\nCtrl-C ends it\n")
         sys.stderr.flush()
 
     server.serve(opened, port=arguments.port, told=told, opens=not arguments.no_browser)

@@ -57,7 +57,7 @@ def compare(
     judging_plan = None if judge is None else judging(judge)
     records = _records(source, plans[0], hidden, rows, seed)
     if not records:
-        raise ConfigError(f"there is no row to compare{', with a truth in it' if truths else ''}")
+        raise ConfigError(f"there are no rows {'with a truth ' if truths else ''}to compare")
     columns = list(source.columns) or list(dict.fromkeys(name for each in records for name in each.data))
     data = [record.data for record in records]
     wanted = [

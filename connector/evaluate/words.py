@@ -55,9 +55,9 @@ def verdict(each: Comparison) -> str:
     cost = costs(each)
     if each.by == "nothing":
         share = 100 * each.same / each.rows if each.rows else 0
-        return f"{first} and {second} say the same of {share:.1f} % of the rows{_and(cost, second)}."
+        return f"{first} and {second} give the same answer for {share:.1f} % of the rows{_and(cost, second)}."
     if each.difference is None:
-        return f"There is no row to compare {first} and {second} on."
+        return f"There are no rows to compare {first} and {second} on."
     points = 100 * each.difference.value
     if each.by == "judge":
         told = (
@@ -65,11 +65,15 @@ def verdict(each: Comparison) -> str:
             f"and neither on {each.neither:,}"
         )
         head = {
-            "better": f"{second} is better than {first} by the judge",
-            "worse": f"{second} is worse than {first} by the judge",
+            "better": f"{second} is better than {first} according to the judge",
+            "worse": f"{second} is worse than {first} according to the judge",
             "unclear": f"The judge does not show which of {first} and {second} is better",
         }[each.verdict]
-        unsteady = f" Its verdict changed with the order on {counted(each.unsteady, 'row')}." if each.unsteady else ""
+        unsteady = (
+            f" Its verdict changed with the order of the answers on {counted(each.unsteady, 'row')}."
+            if each.unsteady
+            else ""
+        )
         return f"{head}: {told} ({p_value(each.p_value)}){_and(cost, second)}.{unsteady}"
     span = f"95 % interval {span_of(each.difference)} points, {p_value(each.p_value)}"
     errors = "".join(f" {_error(name, found, second)}" for name, found in each.errors.items())

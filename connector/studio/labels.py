@@ -51,7 +51,7 @@ class Labels:
                 file.write(self._before + line + b"\n")
         except OSError as error:
             self._before = b"\n"
-            raise StorageError(f"{self.path}: the label cannot be kept: {error.strerror or error}") from None
+            raise StorageError(f"{self.path}: the label cannot be saved: {error.strerror or error}") from None
         self._before = b""
         self._known[key, column] = label
 

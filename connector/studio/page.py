@@ -706,7 +706,7 @@ class Page:
             else:
                 _button("Add variant", on_click=self._add).props("outline")
             if self.session.truth is not None:
-                Tag("span", f"held to the column {self.session.truth}", "muted grow")
+                Tag("span", f"compared with the column {self.session.truth}", "muted grow")
             else:
                 kept = f"No column has the right answers: label rows below (saved in {self.session.labels.path.name}), "
                 Tag("span", f"{kept}name one in step 1, or ask a judge.", "muted grow")
@@ -804,7 +804,7 @@ class Page:
                 _button("Save", on_click=lambda: self._save(path.value or "")).props("outline").classes("own")
                 Tag(
                     "p",
-                    "The command line, the platforms and Python take this file as it is. The same run, as a command:",
+                    "The command line, the platforms and Python accept this file unchanged. The same run as a command:",
                     "muted small",
                 )
                 command = self.session.command(path.value or "", self.output or "out.csv", self.report)
@@ -868,7 +868,7 @@ def _expected(found: Forecast) -> str:
     known = f"{found.known:,} known already, " if found.known else ""
     cost = "cost unknown until the first reply" if found.cost_usd is None else f"about {dollars(found.cost_usd)}"
     if found.cost_usd is not None and not found.is_whole:
-        cost += " for the requests alone"
+        cost += " for the requests only"
     tokens = f", {found.input_tokens:,} input tokens" if found.input_tokens else ""
     failing = f"; {counted(found.unsendable, 'row')} cannot be rendered" if found.unsendable else ""
     calls = f"{counted(found.calls, 'call')}, {cost}{tokens}" if found.calls else "nothing to pay"
