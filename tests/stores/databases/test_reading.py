@@ -538,6 +538,27 @@ def test_a_row_of_more_than_it_may_have_is_refused(base: Base, monkeypatch: pyte
         rows_of(opened)
 
 
+def test_what_a_list_holds_counts_as_part_of_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MOST", 1_000)
+    base = databases.base("postgresql", tmp_path)
+    with source(base, f"SELECT ARRAY['{'x' * 300}', NULL]") as opened:
+        assert len(rows_of(opened)) == 1
+    query = f"SELECT ARRAY[ARRAY['{'x' * 500}'], ARRAY['{'x' * 500}']]"
+    with source(base, query) as opened, pytest.raises(ConfigError, match="a row of more than 1,000 bytes"):
+        rows_of(opened)
+
+
+def test_mariadb_tells_all_digits_of_a_float_when_it_is_cast(tmp_path: Path) -> None:
+    base = databases.base("mariadb", tmp_path)
+    base.run("CREATE TABLE t (x FLOAT)")
+    base.run("INSERT INTO t VALUES (1.555), (16777216)")
+    with source(base, "SELECT x, CAST(x AS DOUBLE) AS y FROM t") as opened:
+        assert rows_of(opened) == [
+            {"x": 1.555, "y": 1.5549999475479126},
+            {"x": 16777200, "y": 16777216},
+        ]
+
+
 def test_a_cell_of_sqlite_that_is_too_large_is_not_even_read(tmp_path: Path) -> None:
     base = databases.base("sqlite", tmp_path)
     base.run("CREATE TABLE t (id INTEGER PRIMARY KEY, large BLOB)")

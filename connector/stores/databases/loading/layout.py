@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
+from connector.base.errors import ConfigError
 from connector.base.records import JSON, Schema
 from connector.base.streams import Target
 from connector.stores.databases.loading import kinds
@@ -101,7 +102,11 @@ class Layout:
         return kinds.of_schema(self._schemas.get(name, {})) != kinds.NULL
 
     def plan(self) -> Plan:
-        """Returns what to do to the table, as far as the rows are known."""
+        """Returns what to do to the table, as far as the rows are known.
+
+        Raises:
+            ConfigError: The database itself computes a column of the key.
+        """
         columns, added, changed = [], [], []
         for name, kind in self.kinds.items():
             if kind == kinds.GENERATED:
@@ -118,6 +123,11 @@ class Layout:
                 column = before
             columns.append(column)
         key = [self.names.column(name) for name in self._target.primary_key]
+        if computed := self._generated.intersection(key):
+            raise ConfigError(
+                f'{self._writer.name}: the column "{min(computed)}" of the key is one that the database computes: '
+                "name the columns that it is computed from, or others that are written"
+            )
         return Plan(self._target.mode, columns, added, changed, key)
 
     def prepared(self, plan: Plan) -> Plan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import pkgutil
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from importlib import import_module
 from sys import getsizeof
 from typing import Any, Final, NamedTuple, Protocol, cast
@@ -24,6 +24,7 @@ from connector.base.records import JSON, Schema
 _GENERIC: Final = "generic"
 _AT_ONCE: Final = 8 << 20
 _FIRST: Final = 16  # rows, of which nobody knows the size
+_NESTED: Final = frozenset({list, tuple, dict})
 _MORE: Final = 4  # times as many as before, at most
 
 MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != _GENERIC))
@@ -97,9 +98,12 @@ def _member(name: str) -> Reader:
     return cast("Reader", import_module(f"{__name__}.{name}"))
 
 
-def weight(row: Iterable[Any]) -> int:
-    """Returns the bytes of memory that the values of a row take, about."""
-    return sum(map(getsizeof, row))
+def weight(row: Collection[Any]) -> int:
+    """Returns the bytes of memory that the values of a row take, about, with all that lists and objects hold."""
+    own = sum(map(getsizeof, row))
+    if _NESTED.isdisjoint(map(type, row)):
+        return own
+    return own + sum(weight(each.values() if type(each) is dict else each) for each in row if type(each) in _NESTED)
 
 
 def portions(rows: Iterable[tuple[Any, ...]], size: int) -> Generator[list[tuple[Any, ...]], None, None]:

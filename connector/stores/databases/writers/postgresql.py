@@ -69,24 +69,32 @@ _DIGITS: Final = 6  # of seconds
 _NOTHING: Final = "(?!)"  # a pattern
 _COLUMNS: Final = """
 SELECT a.attname, t.typname, e.typname, CASE d.typtype WHEN 'd' THEN d.typtypmod ELSE a.atttypmod END,
-d.typtype = 'd', a.attgenerated <> '', a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+d.typtype = 'd', a.attgenerated <> '',
+(a.attnotnull OR d.typnotnull) AND NOT a.atthasdef AND d.typdefault IS NULL AND a.attidentity = ''
 FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid
 JOIN pg_type t ON t.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
 LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-_INDEXES: Final = """
-SELECT array_agg(a.attname::text) FROM pg_index i
-JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
-WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid
-AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
+_EXACTNESS: Final = """
+SELECT a.attnum, a.attname::text AS name, COALESCE(t.typname, d.typname) = 'citext' AS is_citext,
+COALESCE(t.typname, d.typname) = 'citext' OR NOT COALESCE(c.collisdeterministic, true) AS is_inexact
+FROM pg_attribute a JOIN pg_type d ON d.oid = a.atttypid
+LEFT JOIN pg_type t ON t.oid = d.typbasetype LEFT JOIN pg_collation c ON c.oid = a.attcollation
+WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0
 """
-_INEXACT: Final = """
-SELECT a.attname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-LEFT JOIN pg_collation c ON c.oid = a.attcollation
-WHERE a.attrelid = to_regclass(:place) AND a.attnum > 0 AND (t.typname = 'citext' OR NOT c.collisdeterministic)
-"""
+_INEXACT: Final = f"SELECT name FROM ({_EXACTNESS}) a WHERE is_inexact"
 """Columns in which texts of different bytes may be equal."""
+_INDEXES: Final = f"""
+SELECT array_agg(a.name) FROM pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) WITH ORDINALITY k(attnum, collated, place)
+JOIN ({_EXACTNESS}) a ON (k.attnum = a.attnum AND NOT is_citext) OR (k.attnum = 0 AND is_inexact
+    AND pg_get_indexdef(i.indexrelid, k.place::int, false) = '((' || quote_ident(a.name) || ')::text)')
+WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL
+AND k.place <= i.indnkeyatts AND (NOT is_inexact OR k.collated = 'pg_catalog."C"'::regcollation)
+GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
+"""
+"""The columns of each unique index that compares them as bytes: as they are, or as `Writer.as_bytes` says."""
 _COLLATION: Final = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname)
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -255,8 +263,7 @@ class Writer(base.Writer):
 
     def is_unique(self, key: Sequence[str]) -> bool:
         """See `base.Writer.is_unique`."""
-        is_there = any(set(names) == set(key) for (names,) in self.ask(_INDEXES, place=self.place))
-        return is_there and not self._inexact() & set(key)
+        return any(set(names) == set(key) for (names,) in self.ask(_INDEXES, place=self.place))
 
     def _inexact(self) -> set[str]:
         return {name for (name,) in self.ask(_INEXACT, place=self.place)}

@@ -228,6 +228,15 @@ def test_a_column_that_the_database_computes_is_left_to_it(place: Place, caplog:
     assert '"v"' not in caplog.text
 
 
+def test_a_key_that_the_database_computes_is_refused_before_anything_is_paid_for(place: Place) -> None:
+    how = "STORED" if place.kind == "postgresql" else ""
+    place.run(f"CREATE TABLE reviews (n BIGINT, id BIGINT GENERATED ALWAYS AS (n * 2) {how})")
+    options = sql.Options(url=place.database.secret, table="reviews")
+    target = Target("reviews", "append_dedup", {"id": INTEGER, "n": INTEGER}, primary_key=("id",))
+    with pytest.raises(ConfigError, match='"id" of the key is one that the database computes'):
+        sql.sink(options, {}, target=target).__enter__()
+
+
 @pytest.mark.parametrize("mode", ["append", "append_dedup"])
 def test_a_row_without_a_required_column_is_left_out_and_no_other_one(
     place: Place, mode: Mode, caplog: pytest.LogCaptureFixture

@@ -106,6 +106,18 @@ def test_a_table_is_found_by_its_name_in_any_case_where_the_database_knows_no_di
         assert list(source.primary_key) == ["id"]
 
 
+def test_the_default_of_a_domain_is_one_of_its_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(base("postgresql", tmp_path))
+    place.run("CREATE DOMAIN stars AS int DEFAULT 5 NOT NULL")
+    place.run("CREATE DOMAIN price AS int NOT NULL")
+    place.run("CREATE TABLE reviews (id bigint, a stars NOT NULL, b price)")
+    with caplog.at_level(logging.WARNING):
+        place.sync({"id": 1, "b": 2}, {"id": 2, "b": None}, columns={"id": {"type": "integer"}})
+    assert place.rows() == [(1, 5, 2)]
+    assert '"a"' not in caplog.text
+    assert '"b" takes no null and has no default' in caplog.text
+
+
 @pytest.mark.parametrize("mode", ["append", "append_dedup", "overwrite"])
 def test_a_column_whose_values_postgresql_would_give_takes_those_of_rows(mode: Any, tmp_path: Path) -> None:
     place = Place(base("postgresql", tmp_path))
@@ -120,7 +132,9 @@ def test_a_column_whose_values_postgresql_would_give_takes_those_of_rows(mode: A
     ("kind", "type_", "first"),
     [
         ("postgresql", "citext", "CREATE EXTENSION citext"),
+        ("postgresql", "email", "CREATE EXTENSION citext; CREATE DOMAIN email AS citext"),
         ("postgresql", "text COLLATE ci", ""),
+        ("postgresql", "varchar(9) COLLATE ci", ""),
         ("duckdb", "VARCHAR COLLATE NOCASE", ""),
         ("duckdb", "VARCHAR COLLATE NOACCENT", ""),
         ("sqlite", "TEXT COLLATE RTRIM", ""),
@@ -136,9 +150,13 @@ def test_keys_are_compared_as_bytes_whatever_their_column_takes_for_equal(
         place.run(first or "SELECT 1")
     place.run(f"CREATE TABLE reviews (id {type_}, n BIGINT)")
     keys = ["Ab", "ab", "ab ", "é", "e\u0301", "e"]
+    indexes = set()
     for n in (0, 10):
         place.upsert(*({"id": key, "n": n + number} for number, key in enumerate(keys)))
         assert place.rows() == sorted(((key, n + number) for number, key in enumerate(keys)), key=repr)
+        if kind == "postgresql":
+            indexes.update(place.run("SELECT indexrelid FROM pg_index WHERE indrelid = 'reviews'::regclass"))
+    assert len(indexes) == (kind == "postgresql"), "the index is made once"
     place.run("INSERT INTO reviews SELECT id, 1 FROM reviews WHERE n = 10" if kind == "duckdb" else "SELECT 1")
     if kind == "duckdb":
         with pytest.raises(StorageError, match="several rows with id = Ab"):
