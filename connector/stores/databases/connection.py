@@ -66,6 +66,9 @@ _PASSING: Final = re.compile(
     r"|terminating connection|write-write conflict|conflict on (?:update|tuple)|broken pipe|eof detected|timed out",
     re.IGNORECASE,
 )
+_LOCKED: Final = re.compile(r"lock (?:wait )?timeout|is locked|could not set lock", re.IGNORECASE)
+_LOCK: Final = "is locked", "end the transaction of the other program, or wait for its end"
+_SILENCE: Final = "does not answer as it should", "is it running, and are host and port right?"
 _NEVER: Final = re.compile(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
 _STATES: Final = ("08", "53", "57P", "40001", "40P01", "55P03")
 """SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, resources, shutdown, conflicts, locks."""
@@ -134,9 +137,8 @@ class Database:
             said: Any = getattr(error, "orig", None) or error
             text = self._mask(_text_of(said))
             if _passes(said) or (isinstance(error, DBAPIError) and error.connection_invalidated):
-                raise DatabaseUnavailableError(
-                    f"{self.place} does not answer as it should: {text}: is it running, and are host and port right?"
-                ) from None
+                what, advice = _LOCK if _LOCKED.search(text) else _SILENCE
+                raise DatabaseUnavailableError(f"{self.place} {what}: {text}: {advice}") from None
             raise otherwise(f"the database says: {text}") from None
 
     def require_file(self) -> None:
@@ -275,13 +277,12 @@ def _text_of(error: BaseException) -> str:
 
 def _passes(error: Any) -> bool:
     """Returns whether an error of a driver is about the moment, not about what was asked for."""
+    number = error.args[0] if error.args else None
+    if type(number) is int and number in _MARIADB:  # whatever its SQLSTATE, of which some versions of PyMySQL tell
+        return not _NEVER.search(str(error))
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):
         return state.startswith(_STATES)
-    text = str(error)
-    if _NEVER.search(text):
-        return False
-    number = error.args[0] if error.args else None
     if type(number) is int:
-        return number in _MARIADB or (number == 0 and not any(error.args[1:]))
-    return bool(_PASSING.search(text))
+        return number == 0 and not any(error.args[1:])
+    return not _NEVER.search(str(error)) and bool(_PASSING.search(str(error)))

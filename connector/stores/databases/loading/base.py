@@ -20,6 +20,8 @@ from connector.stores.databases.syntax import quoted
 
 PATIENCE: Final = 600
 """Seconds that a sync waits for another one that writes into the same table."""
+LOCK_WAIT: Final = PATIENCE // 5
+"""Seconds that a statement waits for a lock of another program: a commit is tried five times."""
 
 _KEY: Final = "_connector_key"
 _OURS: Final = re.compile(rf"{_KEY}\d*$")

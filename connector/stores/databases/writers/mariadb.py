@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.base.errors import StorageError
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import (
+    LOCK_WAIT,
     PATIENCE,
     Batch,
     Column,
@@ -143,7 +144,8 @@ class Writer(base.Writer):
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
-        self.run(f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', innodb_lock_wait_timeout = {PATIENCE}")
+        waits = f"innodb_lock_wait_timeout = {LOCK_WAIT}, lock_wait_timeout = {LOCK_WAIT}"
+        self.run(f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', {waits}")
         return self._locked(0)
 
     def wait(self) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from connector.base.errors import ConfigError
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import (
+    LOCK_WAIT,
     PATIENCE,
     Batch,
     Column,
@@ -132,6 +133,13 @@ SELECT relkind IN ('r', 'p') AND NOT row_security_active(oid), relkind IN ('r', 
 FROM pg_class WHERE oid = to_regclass(:place)
 """
 """Whether COPY takes rows there, and whether this user may make an index."""
+_LOCKED: Final = """
+SELECT l.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.relation = to_regclass(:place) AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND l.granted AND l.pid <> pg_backend_pid()
+AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+"""
+"""Who holds a lock of the table that keeps others from writing."""
 _TICKET: Final = """
 SELECT txid_current(), txid_snapshot_xmax(txid_current_snapshot()) FROM pg_class
 WHERE oid = to_regclass(:place) AND relkind IN ('r', 'p')
@@ -182,8 +190,18 @@ class Writer(base.Writer):
 
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
-        self.run(";".join(f"SET LOCAL {setting}" for setting in SETTINGS))
-        return self.run(f"SELECT pg_try_advisory_xact_lock({self._lock})") == [(True,)]
+        self.run(";".join(f"SET LOCAL {setting}" for setting in (*SETTINGS, f"lock_timeout = '{LOCK_WAIT}s'")))
+        is_alone = self.run(f"SELECT pg_try_advisory_xact_lock({self._lock})") == [(True,)]
+        if is_alone:
+            self._tell_locks()
+        return is_alone
+
+    def _tell_locks(self) -> None:
+        for process, program in self.ask(_LOCKED, place=self.place):
+            _LOG.warning(
+                "%s: the server's process %s (%s) has locked the table: waiting for it: end its transaction",
+                self.name, process, program or "of no name",
+            )  # fmt: skip
 
     def wait(self) -> bool:
         """See `base.Writer.wait`."""
@@ -194,7 +212,8 @@ class Writer(base.Writer):
             if getattr(getattr(error, "orig", None), "sqlstate", "") != _LOCK_NOT_AVAILABLE:
                 raise
             return False
-        self.run("SET LOCAL lock_timeout = 0")
+        self.run(f"SET LOCAL lock_timeout = '{LOCK_WAIT}s'")
+        self._tell_locks()
         return True
 
     def ticket(self) -> Any:

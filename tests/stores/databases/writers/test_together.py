@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from connector.base import numbers
+from connector.base.errors import DatabaseUnavailableError
 from connector.base.records import Record
 from connector.base.streams import Target
 from connector.stores import sql
@@ -23,6 +24,7 @@ from connector.stores.databases.connection import opened
 from connector.stores.databases.loading import table
 from connector.stores.databases.loading.block import of_rows
 from connector.stores.databases.loading.marks import Fingerprint
+from connector.stores.databases.writers import mariadb, postgresql
 from tests.databases import KINDS, NUMBERS, Base, base
 from tests.patience import PATIENCE
 from tests.stores.databases.writers.test_conformance import INTEGER, Place, Row
@@ -268,6 +270,43 @@ def test_a_commit_that_was_done_is_not_done_again_when_the_connection_is_lost_th
     assert place.rows() == [(0,), (1,), (2,)]
     if place.kind == "mariadb":
         assert place.run("SHOW TABLES") == [("rev:iews",)]
+
+
+LOCKS: dict[str, tuple[Any, Any, str, str]] = {
+    "postgresql": (postgresql, 0.05, "LOCK TABLE reviews", "SELECT 1"),
+    "mariadb": (mariadb, 0, "LOCK TABLES reviews WRITE", "UNLOCK TABLES"),
+}
+
+
+@pytest.mark.parametrize("way", ["table", "rows"])
+@pytest.mark.parametrize("place", list(LOCKS), indirect=True)
+def test_a_lock_of_the_user_is_waited_for_in_each_attempt_and_told(
+    place: Place, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    member, seconds, lock, unlock = LOCKS[place.kind]
+    monkeypatch.setattr(member, "LOCK_WAIT", seconds)
+    for waits in ("WAITS", "_WAITS"):
+        monkeypatch.setattr(table, waits, ())
+    place.sync({"id": 1})
+    with opened(place.database.secret) as database, database.engine.connect() as user:
+        user.exec_driver_sql(lock if way == "table" else "SELECT * FROM reviews FOR UPDATE")
+        with pytest.raises(DatabaseUnavailableError, match=r"is locked: (?s:.*): end the transaction of the other"):
+            place.sync({"id": 2}, mode="overwrite")
+        is_told = place.kind == "postgresql" and way == "table"
+        assert ("has locked the table: waiting for it" in caplog.text) == is_told
+        waited: list[float] = []
+
+        def ended(seconds: float) -> None:
+            waited.append(seconds)
+            user.exec_driver_sql(unlock)
+            user.rollback()
+
+        for waits in ("WAITS", "_WAITS"):
+            monkeypatch.setattr(table, waits, (7.0,))
+        monkeypatch.setattr("connector.stores.databases.loading.table.time.sleep", ended)
+        place.sync({"id": 3}, mode="overwrite")
+    assert waited == [7.0]
+    assert place.rows() == [(3,)]
 
 
 def _looked(place: Place) -> tuple[int, int] | None:
