@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ from connector.replies.refusals import error_of, final_reply
 
 _OK: Final = 200
 _AT_ONCE: Final = 500  # replies that are stored
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")  # as an escape; most are halves of a whole character
 _UNDONE: Final = ("expired", "cancel")  # in the codes of lines that were not carried out
 
 
@@ -93,7 +95,7 @@ class Reader:
         if not is_ok(status):
             content = {"error": body}
         elif isinstance(body, dict):
-            content = kept(body, self._mask, raw)
+            content = kept(body, self._mask, None if _HALF.search(line.raw) else raw)
         else:
             raise ReplyError("the reply in the batch is JSON, but not an object")
         return reply_of(status, headers, content, self._endpoint, self._mask, now=now, latency_ms=latency)

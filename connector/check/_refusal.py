@@ -71,7 +71,7 @@ def explained(
     if isinstance(result, ServerError) and _BUSY.search(words):
         return "request", f"{summary}: it has no room now, or is not ready yet: check again in a minute"
     if _TOO_LONG.search(words):
-        return "request", f"{summary}: shorten what the row puts into the prompt, or set model to a larger one"
+        return "request", f"{summary}: shorten what the row puts into the prompt, or set model to one that takes more"
     status = result.http_status if isinstance(result, ConnectorError) else result.status
     if not isinstance(result, NotFoundError) and _names_parameter(probe, body, words):
         found = _request.refused_parameter(
