@@ -120,6 +120,9 @@ _SCALE: Final = 30
 _STATEMENT: Final = 1 << 20  # bytes
 _FRAME: Final = 16  # bytes of a packet that are no statement
 _ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
+_ESCAPE: Final = re.compile(r"\\(.)")
+_ESCAPED: Final = {"0": "\0", "n": "\n", "r": "\r"}
+"""What the type of an enumeration tells behind a backslash; all else stands for itself."""
 _NULL: Final = "NULL"
 
 
@@ -201,7 +204,7 @@ class Writer(base.Writer):
             case "date" | "uuid" | "json":
                 return Kind(type_)
             case "enum" | "set":
-                members = list(map(re.escape, next(csv.reader([whole[len(type_) + 1 : -1]], quotechar="'"))))
+                members = list(map(re.escape, _members(whole)))
                 one_by_one = "".join(f"(?:{each}(?:,|$))?" for each in members)
                 return Kind("other", item="|".join(members) if type_ == "enum" else f"(?!.*,$){one_by_one}")
             case "year":
@@ -568,6 +571,12 @@ class Writer(base.Writer):
     def _packet(self) -> int:
         ((packet,),) = self.run("SELECT @@max_allowed_packet")
         return int(packet)
+
+
+def _members(type_: str) -> list[str]:
+    """Returns the members of an enumeration or a set as its type tells them."""
+    told = next(csv.reader([type_[type_.index("(") + 1 : -1]], quotechar="'"))
+    return [_ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), each) for each in told]
 
 
 def _bytes(text: str) -> int:

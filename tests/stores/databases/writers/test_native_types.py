@@ -36,6 +36,7 @@ TYPES: list[tuple[str, str, list[Any], list[Any]]] = [
     ("mariadb", "TINYBLOB", ["AAEC"], ["a"]),
     ("mariadb", "YEAR", [2024, "2155"], [24, "5", 2156]),
     ("mariadb", "ENUM('a','','b'',''c','24')", ["a", "", "b','c", "24"], ["1", "A", "a "]),
+    ("mariadb", r"ENUM('a\\b','n\nm','r\rs','pct%')", ["a\\b", "n\nm", "r\rs", "pct%"], ["a\\\\b", "n\\nm", "ab"]),
     ("mariadb", "SET('a','b','c')", ["a,c", ""], ["c,a", "a,a", "3", "A"]),
     ("duckdb", "HUGEINT", [10**30, -1], [1.5, "1.5", "01"]),
     ("duckdb", "TIMESTAMP_S", ["2024-02-29T10:00:00"], ["2024-02-29T10:00:00.5"]),
