@@ -166,7 +166,7 @@ class _LookUp:
         self._retry_failed = retry_failed
         self._asked_again: set[bytes] = set()
         self._failed: dict[bytes, Reply] = {}  # replies to calls that another run makes again
-        self._largest = 0  # bytes of the replies that were looked up last
+        self._bytes = 0  # those of the large replies that were looked up last
         self._count = 1  # calls that are looked up at once
         self.packer = Packer(plan_of)
         self.elsewhere = Elsewhere(control.clock.monotonic)
@@ -178,12 +178,13 @@ class _LookUp:
             if self._control.stop.reason is not None:
                 return
             calls, ready = calls[self._count :], []
-            self._count = 1 if self._largest > LARGE else min(_MORE * self._count, _COMMIT)
+            fitting = self._count * LARGE // self._bytes if self._bytes else _COMMIT
+            self._count = max(1, min(fitting, _MORE * self._count, _COMMIT))
 
     def first(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
         """Yields what is ready, more of it included, and then the calls that are this run's to make."""
         found = self._ledger.claim([call.key for call in calls])
-        self._largest = max((reply.size for reply in found.known.values()), default=0)
+        self._bytes = sum(reply.size for reply in found.known.values())
         parked = self._in_flight.parked(calls)
         to_make: list[Call] = []
         failed: list[Call] = []
