@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
+from itertools import islice
 from typing import Any, Final
 
 from nicegui import run, ui
@@ -28,6 +29,8 @@ STEPS: Final = ("Table", "Prompt", "Try", "Compare", "Run")
 _ROWS: Final = 25  # of the table on a page
 _SHOWN: Final = 100  # rows of a comparison
 _CELL: Final = 400  # characters of a cell
+_TEXT: Final = 20_000  # characters of any other text: a browser stands still over megabytes of it
+_PAIRS: Final = 100  # columns of a row that are shown one below the other
 _COLUMNS: Final = 40  # of the table that are shown
 _HEADER: Final = """<q-th :props="props"><span class="named">{{ props.col.label }}</span>
 <span class="kind">{{ props.col.kind }}</span></q-th>"""
@@ -38,11 +41,22 @@ _TYPED: Final = 0.5  # seconds after which what was typed has come, whatever fie
 _EVERY: Final = 0.3  # seconds between two looks at what runs
 
 
+def _beginning(text: str) -> str:
+    """Returns a text as the page shows it; of one that is too long the beginning."""
+    more = len(text) - _TEXT
+    return printable(text) if more <= 0 else f"{printable(text[:_TEXT])}… ({counted(more, 'more character')})"
+
+
+def _cell_text(text: str) -> str:
+    """Returns a text as a cell shows it."""
+    return printable(text) if len(text) <= _CELL else f"{printable(text[: _CELL - 1])}…"
+
+
 class Tag(TextElement):
     """An element of HTML with a text, which is only text."""
 
     def __init__(self, tag: str, text: object = "", classes: str = "") -> None:
-        super().__init__(tag=tag, text=printable(str(text)))
+        super().__init__(tag=tag, text=_beginning(str(text)))
         if classes:
             self.classes(classes)
 
@@ -890,9 +904,8 @@ def _named(each: Standing) -> str:
 
 
 def _cell(text: str, classes: str = "cell", mark: str = "") -> ui.element:
-    cut = text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
     with box(classes, "td") as cell:
-        Tag("div", cut, mark).props("dir=auto")
+        Tag("div", _cell_text(text), mark).props("dir=auto")
     return cell
 
 
@@ -904,14 +917,15 @@ def _head(names: Sequence[str], numbers: set[str] | frozenset[str] = frozenset()
 
 def _pairs(row: Mapping[str, Any]) -> None:
     with box("pairs", "dl"):
-        for name, value in row.items():
+        for name, value in islice(row.items(), _PAIRS):
             Tag("dt", name)
             Tag("dd", shown(without_files(value))).props("dir=auto")
+    if len(row) > _PAIRS:
+        Tag("p", f"And {counted(len(row) - _PAIRS, 'more column')}.", "muted small")
 
 
 def _cells(record: Record, names: Sequence[str]) -> dict[str, str]:
-    texts = (printable(shown(record.data.get(name))) for name in names[:_COLUMNS])
-    return {f"c{place}": text if len(text) <= _CELL else f"{text[:_CELL]}…" for place, text in enumerate(texts)}
+    return {f"c{place}": _cell_text(shown(record.data.get(name))) for place, name in enumerate(names[:_COLUMNS])}
 
 
 def _telling(session: Session) -> list[str]:

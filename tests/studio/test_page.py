@@ -231,6 +231,34 @@ def test_what_is_hostile_in_tables_replies_and_errors_is_only_text(opened: Any, 
             it.page.close()
 
 
+def test_cells_and_replies_of_megabytes_and_thousands_of_columns_are_shown_by_their_beginning(
+    opened: Any, tmp_path: Path
+) -> None:
+    long = HOSTILE[1] * 50_000  # 3 MB
+    wide = {f"{HOSTILE[1]} {number}": HOSTILE[0] for number in range(2_000)}
+    rows = [{"review": f"{number} {long}", **wide} for number in range(3)]
+    (tmp_path / "h.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    free = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+    with Endpoint(script=saying(lambda _: {"label": long})) as endpoint:
+        config = {"url": endpoint.url, "model": "m", "prompt": "{{ review }}", "output_schema": free}
+        (tmp_path / "a.json").write_text(json.dumps(config))
+        with studio(tmp_path, "h.jsonl", "-c", "a.json") as address:
+            it = Watched(opened, address)
+            step(it.page, "Prompt")
+            it.press("Next row")
+            it.page.get_by_text("And 1,901 more columns.").first.wait_for(state="attached")
+            step(it.page, "Try")
+            it.press("Try A")
+            it.sees("A, after")
+            it.page.locator("tr.act").first.click()
+            it.page.get_by_role("dialog").get_by_text(re.compile(r"… \([\d,]+ more characters\)")).first.wait_for()
+            found = it.page.evaluate("() => [window.hacked, document.querySelectorAll('img').length]")
+            assert found == [None, 0]
+            assert len(it.page.content()) + sum(map(len, it.sent)) < 2_000_000
+            assert it.is_clean()
+            it.page.close()
+
+
 def test_without_the_token_there_is_nothing(opened: Any, reviews: Path) -> None:
     with studio(reviews, "reviews.csv") as address:
         origin = address.partition("/?")[0]
