@@ -296,7 +296,7 @@ def test_a_refused_key_or_a_server_without_batches_ends_the_run(tmp_path: Path) 
         ({"endpoint": "images"}, "the kind images cannot be batched"),
         ({"url": "https://api.mistral.ai/v1"}, "API of its own"),
         ({"batch": {"completion": "24h"}}, "batch.completion"),
-        ({"batch": {"completion_window": "a day"}}, "no window"),
+        ({"batch": {"completion_window": "a day"}}, "is not a completion window"),
         ({"batch": 3}, "neither true, false nor an object"),
     ],
 )

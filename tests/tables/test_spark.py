@@ -276,7 +276,7 @@ def test_what_cannot_work_is_refused_at_once(endpoint: Endpoint) -> None:
     frame: Any = Frame("review")
     with pytest.raises(ConfigError, match='"text"'):
         connector(endpoint, NONE).enrich(frame)
-    with pytest.raises(ConfigError, match="pandas: a data frame of Spark stays one"):
+    with pytest.raises(ConfigError, match="pandas: a Spark data frame stays one"):
         connector(endpoint, NONE).enrich(frame, into="pandas")
     with pytest.raises(ConfigError, match=r"cache: some\.ledger: a file serves one process at a time"):
         connector(endpoint, "some.ledger", prompt="{{ review }}").enrich(frame)
