@@ -61,29 +61,27 @@ _KINDS: Final = {
     "UUID": kinds.UUID,
     "BLOB": kinds.BYTES,
 }
-_COLUMNS: Final = """
+_HERE: Final = """database_name = current_database()
+AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)"""
+"""Finds what belongs to the table: names in DuckDB differ by more than case."""
+_COLUMNS: Final = f"""
 SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL, column_default FROM duckdb_columns()
-WHERE database_name = current_database() AND lower(schema_name) = lower(COALESCE(:schema, current_schema()))
-AND lower(table_name) = lower(:name) ORDER BY column_index
+WHERE {_HERE} ORDER BY column_index
 """
-_KEYS: Final = """
-SELECT constraint_column_names FROM duckdb_constraints() WHERE database_name = current_database()
-AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
+_KEYS: Final = f"""
+SELECT constraint_column_names FROM duckdb_constraints() WHERE {_HERE}
 AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')
 """
-_RULES: Final = """
+_RULES: Final = f"""
 SELECT constraint_type, constraint_text, expression, constraint_column_names, referenced_table,
-referenced_column_names FROM duckdb_constraints() WHERE database_name = current_database()
-AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
+referenced_column_names FROM duckdb_constraints() WHERE {_HERE}
 AND constraint_type IN ('CHECK', 'FOREIGN KEY', 'UNIQUE', 'PRIMARY KEY') ORDER BY constraint_type, constraint_index
 """
-_SQL: Final = """
-SELECT sql FROM duckdb_tables() WHERE database_name = current_database()
-AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
+_SQL: Final = f"""
+SELECT sql FROM duckdb_tables() WHERE {_HERE}
 """
-_INDEXES: Final = """
-SELECT index_name FROM duckdb_indexes() WHERE database_name = current_database()
-AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)
+_INDEXES: Final = f"""
+SELECT index_name FROM duckdb_indexes() WHERE {_HERE}
 """
 _DECIMAL: Final = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _VECTOR: Final = re.compile(r"FLOAT\[(\d+)\]")
