@@ -1,6 +1,6 @@
-"""Databases: what the store `sql` is made of.
+"""Databases: the parts that the store `sql` is made of.
 
-`connection` opens one by its URL. `reading` is how rows are read from any of them, `readers` each one's own ways;
-`loading` is how rows enter any of them, `writers` each one's own ways. A new database is a file in `readers` and one in
-`writers`. Options do not belong here but in the store, nor does what a command makes of a table.
+`connection` opens a database by its URL. `reading` holds what all databases share when rows are read, `readers` one
+module per database; `loading` and `writers` likewise when rows are written. A new database is one file in `readers` and
+one in `writers`. Options belong in the store, not here, and what a command does with a table belongs in the command.
 """

@@ -1,15 +1,15 @@
-"""What SQLite makes of a declared type ("Datatypes In SQLite", section 3.1)."""
+"""The affinity that SQLite derives from a declared type ("Datatypes In SQLite", section 3.1)."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
 Affinity: TypeAlias = Literal["integer", "text", "blob", "real", "numeric", ""]
-"""As SQLite calls them; empty for a column without a type, which keeps every value as it is."""
+"""SQLite's names for them; empty for a column without a type, which keeps every value as it is."""
 
 
 def affinity(declared: str) -> Affinity:
-    """Returns the affinity of a column."""
+    """Returns the affinity of a column with this declared type."""
     name = declared.upper()
     if not name:
         return ""

@@ -1,7 +1,7 @@
 """Connections to databases: by URL, through the drivers of our extras, with errors that say what to do and no secret.
 
-What a URL leaves out comes from where the database's own programs take it: PostgreSQL's variables, `~/.pgpass` and
-services; MariaDB's `~/.my.cnf` and `MYSQL_PWD`.
+What a URL leaves out comes from where the database's own programs take it: PostgreSQL's environment variables,
+`~/.pgpass` and services; MariaDB's `~/.my.cnf` and `MYSQL_PWD`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DRIVERS: Final = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
 }
-"""What a URL without a driver means. A URL with one, such as `postgresql+psycopg2`, is taken at its word."""
+"""The driver for a URL that names none. One that names its driver, such as `postgresql+psycopg2`, gets that driver."""
 
 EXTRAS: Final = {
     "postgresql": "postgresql",
@@ -50,11 +50,11 @@ _LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
 _IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
 _FILES: Final = ("sqlite", "duckdb")
 _LAST_PORT: Final = 65_535
-logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is raised, and told once
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # failures are raised, and reported once
 WAITS: Final = (0.5, 2.0)
-"""Seconds before a second and a third attempt."""
+"""Seconds before the second and the third attempt."""
 RESTART: Final = (8.0, 20.0)
-"""Seconds before two more, where a database has answered already: it may start anew meanwhile."""
+"""Seconds before two further attempts, where the database has answered before: it may be restarting."""
 _CONNECT: Final = 10  # seconds
 _FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql://…, sqlite:///file or duckdb:///file"
 
@@ -71,18 +71,18 @@ _LOCK: Final = "is locked", "end the transaction of the other program, or wait f
 _SILENCE: Final = "does not answer as it should", "is it running, and are host and port right?"
 _NEVER: Final = re.compile(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
 _STATES: Final = ("08", "53", "57P", "40001", "40P01", "55P03")
-"""SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, resources, shutdown, conflicts, locks."""
+"""Prefixes of transient SQLSTATEs (PostgreSQL, appendix A): connections, resources, shutdown, conflicts, locks."""
 _MARIADB: Final = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055})
-"""Numbers of MariaDB's errors that pass: connections, shutdown, network, lock waits, deadlocks."""
+"""Numbers of MariaDB's transient errors: connections, shutdown, network, lock waits, deadlocks."""
 
 
 class Database:
-    """A database that a URL names; each connection is made when it is asked for.
+    """A database that a URL names. A connection is made only when it is asked for.
 
     Attributes:
-        kind: `postgresql`, `mariadb` (MySQL, too), `sqlite`, `duckdb`, or what SQLAlchemy calls it.
+        kind: `postgresql`, `mariadb` (also for MySQL), `sqlite`, `duckdb`, or what SQLAlchemy calls it.
         engine: SQLAlchemy's engine, without a pool.
-        place: The database in messages: without the user, the password and the options.
+        place: The database as messages name it: without the user, the password and the options.
     """
 
     def __init__(self, url: SecretStr) -> None:
@@ -95,7 +95,7 @@ class Database:
             raise ConfigError(f"url: {self._mask(str(error))}: {_FORM}") from None
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - a driver's own, as that of BigQuery without credentials
+        except Exception as error:  # noqa: BLE001 - a driver's own, such as BigQuery's without credentials
             raise ConfigError(f"url: the driver does not take it: {self._mask(str(error))}") from None
         name = self.engine.dialect.name
         self.kind = "mariadb" if name == "mysql" else name
@@ -107,7 +107,7 @@ class Database:
 
     @contextmanager
     def connect(self, otherwise: type[ConnectorError] = ConfigError) -> Iterator[sa.Connection]:
-        """Opens a connection; what goes wrong until it is closed is raised as by `errors`."""
+        """Opens a connection. Errors until it is closed are raised as `errors` raises them."""
         with self.errors(otherwise):
             try:
                 connection = self.engine.connect()
@@ -119,15 +119,15 @@ class Database:
                     yield connection
                 except Exception as error:
                     if _passes(getattr(error, "orig", None) or error):
-                        connection.invalidate()  # or SQLAlchemy would tell of a rollback that is not possible
+                        connection.invalidate()  # else SQLAlchemy would report a rollback that fails
                     raise
 
     @contextmanager
     def errors(self, otherwise: type[ConnectorError] = ConfigError) -> Iterator[None]:
-        """Raises what SQLAlchemy or the driver raises as ours, with what the database says, without its secrets.
+        """Raises errors of SQLAlchemy and the driver as our own, with the database's message, without its secrets.
 
         Raises:
-            DatabaseUnavailableError: It does not answer, or no longer, or is too busy: that passes.
+            DatabaseUnavailableError: It does not answer, or is too busy: an attempt later may succeed.
             ConnectorError: Anything else, as the class `otherwise`.
         """
         driver: Any = getattr(self.engine.dialect.loaded_dbapi, "Error", SQLAlchemyError)
@@ -142,10 +142,10 @@ class Database:
             raise otherwise(f"the database says: {text}") from None
 
     def require_file(self) -> None:
-        """Refuses a file that is not there, which SQLite and DuckDB would make.
+        """Refuses a file that does not exist, which SQLite and DuckDB would create.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: It does not exist.
         """
         if self.file is not None and not self.file.is_file():
             raise ConfigError(f"url: there is no database {self.file}: name the file of one")
@@ -153,13 +153,12 @@ class Database:
 
 @contextmanager
 def opened(url: SecretStr) -> Iterator[Database]:
-    """Opens the database that a URL names; nothing is connected yet.
+    """Opens the database that a URL names; no connection is made yet.
 
-    `${NAME}` in it is taken from the environment; in front of the `@` it stands for its value as it is, which needs no
-    percent signs there.
+    `${NAME}` in it is replaced by an environment variable, whose value needs no percent-encoding before the `@`.
 
     Raises:
-        ConfigError: The URL is not one, a variable is not set, or the driver is not installed.
+        ConfigError: It is not the URL of a database, a variable is not set, or the driver is not installed.
     """
     database = Database(url)
     try:
@@ -169,12 +168,12 @@ def opened(url: SecretStr) -> Iterator[Database]:
 
 
 def persistent(act: Callable[[], T], wait: Callable[[float], None] = time.sleep, *, more: Sequence[float] = ()) -> T:
-    """Returns what `act` does, which is tried three times if a database does not answer, and after `more` seconds.
+    """Returns what `act` returns. If the database does not answer, retries after `WAITS`, then after `more` seconds.
 
-    `act` has to begin anew each time, and to leave nothing behind where it fails.
+    `act` must start from scratch each time, and leave nothing behind when it fails.
 
     Raises:
-        DatabaseUnavailableError: Nor did it answer the last time.
+        DatabaseUnavailableError: The last attempt failed, too.
     """
     for seconds in (*WAITS, *more):
         try:
@@ -185,20 +184,20 @@ def persistent(act: Callable[[], T], wait: Callable[[float], None] = time.sleep,
 
 
 def with_variables(text: str) -> str:
-    """Returns the URL with its variables: those of user and password are percent-encoded, others stand as they are.
+    """Returns the URL with its variables replaced: percent-encoded in user and password, elsewhere as they are.
 
     Raises:
-        ConfigError: One is not set.
+        ConfigError: A variable is not set.
     """
     login = found[0] if (found := _LOGIN.match(text)) else ""
     return expanded(login, lambda value: quote(value, safe="")) + expanded(text[len(login) :])
 
 
 def parsed(text: str) -> sa.URL:
-    """Returns the parts of a URL. An `@` within the password needs no percent sign: the last one ends it.
+    """Returns the parts of a URL. The last `@` ends the password, so an `@` inside it needs no percent-encoding.
 
     Raises:
-        ConfigError: It is not the URL of a database; the message holds nothing of it.
+        ConfigError: It is not the URL of a database. The message quotes nothing of it.
     """
     found = _DATABASE_URL.fullmatch(text)
     if found is None:
@@ -228,7 +227,7 @@ def parsed(text: str) -> sa.URL:
 
 
 def _secrets(text: str) -> Iterator[str]:
-    """Yields what is secret in a URL: what stands between the user and the last `@`, and what its options call so."""
+    """Yields the secrets in a URL: what stands between the user and the last `@`, and options that look secret."""
     _, _, rest = text.partition("://")
     login, has_login, place = rest.rpartition("@")
     if has_login:
@@ -245,16 +244,16 @@ def _engine(url: sa.URL) -> sa.Engine:
     if driver == "psycopg" and "connect_timeout" not in url.query and "PGCONNECT_TIMEOUT" not in os.environ:
         more["connect_timeout"] = _CONNECT
     if driver == "psycopg" and "client_encoding" not in url.query:
-        more["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING, the user or the database says
+        more["client_encoding"] = "utf8"  # whatever PGCLIENTENCODING or a setting of user or database says
     if driver == "pymysql":
         settings = Path.home() / ".my.cnf"
         if settings.is_file():
             more["read_default_file"] = str(settings)
         password = url.password or os.environ.get("MYSQL_PWD")
-        if password is not None:  # as bytes, or it can only be of Latin-1
+        if password is not None:  # as bytes: PyMySQL encodes a str as Latin-1
             more["password"] = password.encode()
     try:
-        only = {"use_native_hstore": False} if driver == "psycopg" else {}  # or an hstore is a dict
+        only = {"use_native_hstore": False} if driver == "psycopg" else {}  # else an hstore is read as a dict
         return sa.create_engine(url, poolclass=sa.NullPool, hide_parameters=True, connect_args=more, **only)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         is_ours = not driver or _DRIVERS.get(backend, url.drivername) == url.drivername
@@ -268,7 +267,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _text_of(error: BaseException) -> str:
-    """Returns what a driver says. PyMySQL puts a number before it."""
+    """Returns the message of a driver's error. PyMySQL puts a number before it."""
     match error.args:
         case (int(), str(text)):
             return text
@@ -276,9 +275,9 @@ def _text_of(error: BaseException) -> str:
 
 
 def _passes(error: Any) -> bool:
-    """Returns whether an error of a driver is about the moment, not about what was asked for."""
+    """Returns whether a driver's error is transient, not about what was asked for."""
     number = error.args[0] if error.args else None
-    if type(number) is int and number in _MARIADB:  # whatever its SQLSTATE, of which some versions of PyMySQL tell
+    if type(number) is int and number in _MARIADB:  # whatever its SQLSTATE, which only some versions of PyMySQL give
         return not _NEVER.search(str(error))
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):

@@ -1,4 +1,4 @@
-"""How rows enter a table of any database: the kinds of columns, their names, the order in which things are done.
+"""How rows are loaded into a table of any database: the kinds and names of columns, and the order of the steps.
 
-What one database does in its own way does not belong here, but in its module in `connector.stores.databases.writers`.
+What only one database does belongs in its module in `connector.stores.databases.writers`.
 """

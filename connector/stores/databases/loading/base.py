@@ -1,4 +1,4 @@
-"""What is common to all databases that rows are written to: the contract, and the steps that most of them share."""
+"""What all databases share when rows are written: the contract `Writer`, and the steps that most of them do alike."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from connector.stores.databases.loading.names import Rules, shortened
 from connector.stores.databases.syntax import quoted
 
 PATIENCE: Final = 600
-"""Seconds that a sync waits for another one that writes into the same table."""
+"""Seconds that a sync waits for another one that writes to the same table."""
 LOCK_WAIT: Final = PATIENCE // 5
-"""Seconds that a statement waits for a lock of another program: a commit is tried five times."""
+"""Seconds that a statement waits for another program's lock: five attempts at a commit come to `PATIENCE`."""
 
 _KEY: Final = "_connector_key"
 _OURS: Final = re.compile(rf"{_KEY}\d*$")
@@ -31,32 +31,32 @@ _REASON: Final = 300  # characters
 _SEPARATOR: Final = "\x1f"  # which few texts hold
 
 Batch = Sequence[Sequence[Any]]
-"""Rows as columns: the values of each column in the form of `kinds.converter`, or `None`."""
+"""Rows, column by column: each value as `kinds.converter` makes it, or `None`."""
 
 Refuse = Callable[[str, Sequence[Any]], None]
-"""Takes why a row is left out, and its values, in the order of the plan's columns."""
+"""Takes the reason why a row is left out, and its values in the order of the plan's columns."""
 
 
 def texts(values: Sequence[Any], write: Callable[[Any], str], null: str) -> list[str]:
-    """Returns the values of a column as texts, nulls as `null`."""
+    """Returns the values of a column as texts that `write` makes, nulls as `null`."""
     if None in values:
         return [null if value is None else write(value) for value in values]
     return list(map(write, values))
 
 
 def literals(values: Sequence[Any], null: str) -> list[str]:
-    """Returns the values of a column of numbers or booleans as JSON writes them, nulls as `null`: all of them at once.
+    """Returns the values of a column of numbers or booleans as JSON literals, nulls as `null`, in one call.
 
-    A float is written with as few digits as tell it from all others, in an eighth of the time that `repr` takes.
+    A float gets the fewest digits that identify it, in an eighth of the time that `repr` takes.
     """
     found = orjson.dumps(values).decode()[1:-1].split(",")
     return [null if each == "null" else each for each in found] if None in values else found
 
 
 def escaped(values: Sequence[str | None], escapes: Mapping[str, str], null: str, mark: str = "") -> Sequence[str]:
-    """Returns texts with some characters escaped, between two marks. A column is looked through, and escaped, at once.
+    """Returns texts with the characters of `escapes` escaped, each between two `mark`s, and nulls as `null`.
 
-    The first of `escapes` is that of the character which the others begin with.
+    The column is searched and escaped as one text, so the escape character itself must come first in `escapes`.
     """
     some = [value for value in values if value is not None] if None in values else values
     whole = _SEPARATOR.join(cast("Sequence[str]", some))
@@ -75,7 +75,7 @@ def escaped(values: Sequence[str | None], escapes: Mapping[str, str], null: str,
 
 
 class Column(NamedTuple):
-    """A column of a table. `is_required`: it takes no null, and has no default."""
+    """A column of a table. `is_required`: it is NOT NULL and has no default."""
 
     name: str
     kind: Kind
@@ -83,22 +83,22 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What is known of an existing table: its columns by name, and the names of those that the database generates."""
+    """What is known of an existing table: its columns by name, and the names of its generated columns."""
 
     columns: Mapping[str, Column]
     generated: frozenset[str] = frozenset()
 
 
 def table_of(columns: Iterable[Column], generated: Iterable[str]) -> Table | None:
-    """Returns the table that has these columns; `None` for none at all."""
+    """Returns the table with these columns; `None` if there are none."""
     found = Table({column.name: column for column in columns}, frozenset(generated))
     return found if found.columns or found.generated else None
 
 
 class Plan(NamedTuple):
-    """What to do to a table: its columns as they are to be, and which of them are made, or get another kind.
+    """What to do to a table: its columns as they will be, those to add, and those to change to another kind.
 
-    `key` are the columns that decide which row replaces which; without them rows are appended.
+    `key`: the columns by which a row replaces an existing one; empty if none does.
     """
 
     mode: Mode
@@ -109,30 +109,30 @@ class Plan(NamedTuple):
 
     @property
     def others(self) -> list[str]:
-        """The columns that are not part of the key."""
+        """The names of the columns outside the key."""
         return [column.name for column in self.columns if column.name not in self.key]
 
     @property
     def order(self) -> str:
-        """The name, which needs no quotes, of the column that numbers waiting rows: none of the user's has it."""
+        """The name of the column that numbers staged rows: unlike any of the user's, and valid without quotes."""
         taken = {column.name.casefold() for column in self.columns}
         return next(name for n in count() if (name := f"connector_row{n or ''}") not in taken)
 
 
 class RowError(Exception):
-    """A row that the database would not take, found before it is sent. Its text says why."""
+    """A row that the database would refuse, found before it is sent. The text says why."""
 
 
 class Writer(ABC):
-    """One table of one database, over one connection. Made for one commit: `began`, then `table`, `write`, `end`.
+    """One table of one database, over one connection, for one commit: `begin`, then `table`, `load`, `end`.
 
     Attributes:
-        DRIVERS: Drivers that the writer needs, as SQLAlchemy calls them; empty for any.
+        DRIVERS: The drivers that the writer works with, as SQLAlchemy calls them; empty for any.
         has_nul: Whether texts may hold the character NUL.
-        YEARS: Those of its dates and timestamps, if not only 1 to 9999: then they can be infinite, too. `None`
-            where the database itself refuses all others.
-        OVERRIDING: What lets an INSERT write a column whose values the database would give, as SQL.
-        IN_TRANSACTIONS: What makes a new table one that transactions are about, as SQL.
+        YEARS: The years that dates and timestamps may have besides 1 to 9999; unless empty, infinity is valid, too.
+            `None` where the database itself refuses what it cannot hold.
+        OVERRIDING: SQL that lets an INSERT write an identity column.
+        IN_TRANSACTIONS: SQL that makes a new table a transactional one.
     """
 
     RULES: ClassVar[Rules] = Rules()
@@ -150,33 +150,33 @@ class Writer(ABC):
         self.place = f"{self.quote(schema)}.{self.quote(self.name)}" if schema else self.quote(self.name)
 
     def quote(self, name: str) -> str:
-        """Returns a name as SQL."""
+        """Returns a name as a quoted identifier."""
         return quoted(name, self.connection.dialect)
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
-        """Runs a statement as it is written, and returns its rows."""
+        """Runs a statement as it is written, without parameters; returns its rows."""
         result = self.connection.execution_options(no_parameters=True).exec_driver_sql(statement)
         return [tuple(row) for row in result] if result.returns_rows else []
 
     def ask(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Runs a query of a catalogue with `:name` for values, and returns its rows."""
+        """Runs a query of the catalogue with `:name` for parameters; returns its rows."""
         return [tuple(row) for row in self.connection.execute(sa.text(statement), values)]
 
     def list_of(self, names: Iterable[str], before: str = "") -> str:
-        """Returns names as SQL, with commas."""
+        """Returns names as quoted identifiers with commas between them, each after the prefix `before`."""
         return ", ".join(before + self.quote(name) for name in names)
 
     def table_beside(self, ending: str) -> str:
-        """Returns the name of another table in the same schema, as SQL."""
+        """Returns the SQL name of an auxiliary table: in the same schema, called as this one with `ending`."""
         name = self.quote(shortened(self.name + ending, self.RULES))
         return f"{self.quote(self.schema)}.{name}" if self.schema else name
 
     def beside(self, ending: str) -> Self:
-        """Returns what writes to that table, over the same connection."""
+        """Returns the writer for that table, over the same connection."""
         return type(self)(self.connection, f"{self.schema}.{shortened(self.name + ending, self.RULES)}")
 
     def try_run(self, *statements: str) -> bool:
-        """Runs what is wanted, but not needed, all or nothing; returns whether it was done."""
+        """Runs optional statements, all or none of them; returns whether they succeeded."""
         try:
             with self.connection.begin_nested():
                 for statement in statements:
@@ -186,10 +186,10 @@ class Writer(ABC):
         return True
 
     def begin(self, waiting: Callable[[], None]) -> None:
-        """Begins a transaction, alone: another sync of the same table is waited for, which `waiting` is told.
+        """Begins a transaction and locks out other syncs of the table; calls `waiting` before it waits for one.
 
         Raises:
-            StorageError: It did not end.
+            StorageError: The other sync did not end within `PATIENCE`.
         """
         if not self.attempt():
             waiting()
@@ -200,50 +200,50 @@ class Writer(ABC):
 
     @abstractmethod
     def attempt(self) -> bool:
-        """Begins at once, and returns whether no other sync writes into the table."""
+        """Begins a transaction without waiting; returns whether no other sync writes to the table."""
 
     def wait(self) -> bool:
-        """Waits at most `PATIENCE` for another sync; returns whether it has ended."""
+        """Waits at most `PATIENCE` seconds for the other sync; returns whether it has ended."""
         return False
 
     def ticket(self) -> Any:
-        """Returns what `was_done` tells this transaction by, when all is written; `None` if nothing could."""
+        """Returns what identifies this transaction to `was_done`, once all is written; `None` if nothing does."""
         return None
 
     def was_done(self, ticket: Any) -> bool:  # noqa: ARG002 - for members that can tell
-        """Returns whether an earlier transaction was done, though the connection was lost before it said so."""
+        """Returns whether a transaction was committed, although the connection was lost before the reply."""
         return False
 
     def end(self) -> None:
-        """Makes all that was done visible."""
+        """Commits the transaction."""
         self.connection.commit()
 
     def undo(self) -> None:
-        """Undoes all that was done since it began."""
+        """Rolls the transaction back."""
         self.connection.rollback()
 
     @abstractmethod
     def table(self) -> Table | None:
-        """Returns the table as it is now; `None` if there is none."""
+        """Returns the table as it is now; `None` if it does not exist."""
 
     def has_rows(self) -> bool:
-        """Returns whether the table is there, and has any row."""
+        """Returns whether the table exists and has rows."""
         return self.table() is not None and bool(self.run(f"SELECT 1 FROM {self.place} LIMIT 1"))
 
     @abstractmethod
     def native(self, kind: Kind) -> str:
-        """Returns the type of a column, as SQL."""
+        """Returns the type of a column of this kind, as SQL."""
 
     def supported(self, kind: Kind) -> Kind:
-        """Returns the kind that stands for one which the database lacks; others as they are."""
+        """Returns the kind to use instead of one that the database lacks; others unchanged."""
         return kind
 
     def in_key(self, kind: Kind) -> Kind:
-        """Returns the kind for a column of a key."""
+        """Returns the kind to use for a key column of this kind."""
         return kind
 
     def create(self, plan: Plan) -> None:
-        """Makes the table."""
+        """Creates the table."""
         self.run(f"CREATE TABLE {self.place} ({', '.join(self.definition(column, plan) for column in plan.columns)})")
 
     def definition(self, column: Column, plan: Plan) -> str:  # noqa: ARG002 - for members whose keys need more
@@ -256,18 +256,18 @@ class Writer(ABC):
 
     @abstractmethod
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
-        """Gives a column another kind, its values unchanged."""
+        """Changes a column to another kind, and keeps its values."""
 
     def reachable(self, column: Column, kind: Kind) -> Kind:  # noqa: ARG002 - for members that can tell
-        """Returns the widest kind up to this one that a column can get, in place of its own."""
+        """Returns the widest kind, at most `kind`, that the column can be changed to."""
         return kind
 
     def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - for members that can tell
-        """Returns why a column cannot get another kind, as far as that can be told beforehand; else an empty text."""
+        """Returns why a column cannot be changed to a kind, as far as is known beforehand; else an empty string."""
         return ""
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
-        """As `change`; returns why it is not possible, else an empty text, and leaves everything as it was then."""
+        """Does `change` and returns an empty string, or leaves everything as it was and returns why."""
         if reason := self.obstacle(column, kind):
             return reason
         try:
@@ -279,45 +279,45 @@ class Writer(ABC):
 
     @abstractmethod
     def is_unique(self, key: Sequence[str]) -> bool:
-        """Returns whether the table has a unique index over just these columns, compared as bytes."""
+        """Returns whether the table has a unique index on exactly these columns that compares texts as bytes."""
 
     @abstractmethod
     def make_unique(self, key: Sequence[str]) -> None:
-        """Makes such an index."""
+        """Creates such an index."""
 
     def new_index(self) -> str:
-        """Returns a name for the index that we make for a key: none that another table's index has."""
+        """Returns a name for the index that we create for a key: none that another index has."""
         names = (shortened(self.name, self.RULES, ending=f"{_KEY}{n or ''}") for n in count())
         return next(name for name in names if not self.is_taken(name))
 
     def is_taken(self, index: str) -> bool:  # noqa: ARG002 - for members whose indexes have one name in all tables
-        """Returns whether an index of another table has this name."""
+        """Returns whether this name is in use, be it by an index of another table."""
         return False
 
     @staticmethod
     def is_ours(index: str) -> bool:
-        """Returns whether an index is one that we have made for a key, whatever name its table had then."""
+        """Returns whether we created this index for a key, whatever the table was called then."""
         return _OURS.search(index) is not None
 
     @abstractmethod
     def drop_key(self) -> None:
-        """Drops the index that an upsert has made, if there is one: rows are now added whatever their key."""
+        """Drops the index that an upsert created, if there is one: rows are now appended whatever their key."""
 
     def require_key(self, plan: Plan) -> None:
-        """Makes the key unique, if it is not.
+        """Creates a unique index on the key, if there is none.
 
         Raises:
-            StorageError: The table has rows with the same key.
+            StorageError: Several rows of the table have the same key.
         """
         if not self.is_unique(plan.key):
             self.check_key(plan.key)
             self.make_unique(plan.key)
 
     def check_key(self, key: Sequence[str]) -> None:
-        """Refuses a key that several rows of the table have.
+        """Refuses a key that does not identify the table's rows.
 
         Raises:
-            StorageError: They are there.
+            StorageError: Several rows of the table have the same key.
         """
         if found := self.duplicate(key):
             raise StorageError(
@@ -326,33 +326,33 @@ class Writer(ABC):
             )
 
     def duplicate(self, key: Sequence[str]) -> str:
-        """Returns a key that several rows of the table have, as text; an empty text if there is none."""
+        """Returns key values that several rows of the table share, as text; an empty string if there are none."""
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in key)
         names = ", ".join(map(self.as_bytes, key))
         found = self.run(f"SELECT {names} FROM {self.place} WHERE {whole} GROUP BY {names} HAVING COUNT(*) > 1 LIMIT 1")
         return ", ".join(f"{name} = {value}" for name, value in zip(key, found[0], strict=True)) if found else ""
 
     def as_bytes(self, name: str) -> str:
-        """Returns a column of a key, as SQL, so that texts are compared as bytes."""
+        """Returns a key column as SQL that compares texts by their bytes."""
         return self.quote(name)
 
     @abstractmethod
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
-        """Brings rows into the table: appended, in place of all rows (`overwrite`), or of those with the same key.
+        """Writes rows to the table: appends them, replaces all rows (`overwrite`), or replaces those of the same key.
 
-        With a key, the last of several rows that have the same one counts. Rows whose key has a null are appended.
+        Of several new rows with the same key, the last one counts. Rows with a null in their key are appended.
         """
 
     def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - for members that cannot undo every plan
-        """Marks a point that `load` can go back to; returns whether there is one. Without one, a bad row ends all."""
+        """Sets the savepoint for `load`; returns whether it did. Without one, a bad row ends the load."""
         return False
 
     def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
-        """Brings rows into the table: all at once, or, where the database refuses one, without those that it refuses.
+        """Writes rows to the table: all at once or, if the database refuses any, without those that it refuses.
 
         Args:
-            batches: Returns the rows from the first one on.
-            refuse: Is told why each row is left out, and its values.
+            batches: Returns the rows, from the first one on, at each call.
+            refuse: Is called for each row that is left out.
         """
         is_marked = self.mark(plan)
         try:
@@ -381,7 +381,7 @@ class Writer(ABC):
                 refuse(reason, [values[0] for values in part])
 
     def _refusal(self, plan: Plan, batch: Batch) -> str:
-        """Brings rows into the table, or returns why that is refused, and leaves everything as it was then."""
+        """Writes rows and returns an empty string, or leaves everything as it was and returns why they are refused."""
         self._dialect.do_savepoint(self.connection, _PART)
         reason = ""
         try:
@@ -396,7 +396,7 @@ class Writer(ABC):
         return reason
 
     def settle(self) -> None:  # noqa: B027 - most check everything at once
-        """Checks what the database would check at the end only."""
+        """Checks the constraints that the database would check only at the commit."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -408,21 +408,21 @@ class Writer(ABC):
         return self.connection.dialect.loaded_dbapi
 
     def reason(self, error: Exception) -> str:
-        """Returns why a row is refused, if an error is about a row; else an empty text."""
+        """Returns why a row is refused, if the error is about a row; else an empty string."""
         said: Any = getattr(error, "orig", None) or error
         is_about_row = isinstance(said, (self._driver.IntegrityError, self._driver.DataError, RowError))
         return self.said(said) if is_about_row or self.is_about_row(said) else ""
 
-    def is_about_row(self, error: Any) -> bool:  # noqa: ARG002 - for members whose drivers tell no classes of errors
-        """Returns whether an error of the driver, of no class that says so, is about a row."""
+    def is_about_row(self, error: Any) -> bool:  # noqa: ARG002 - for members whose drivers lack such classes
+        """Returns whether a driver's error is about a row, although its class does not say so."""
         return False
 
     def said(self, error: Any) -> str:
-        """Returns what an error of the driver says, on one line."""
+        """Returns the message of a driver's error, on one line."""
         return " ".join(str(error).split())[:_REASON]
 
     def save(self) -> bool:
-        """Makes the mark, in databases that have savepoints."""
+        """Sets the savepoint, in databases that have savepoints."""
         self._dialect.do_savepoint(self.connection, _MARK)
         return True
 
@@ -432,13 +432,13 @@ class Writer(ABC):
 
     @property
     def undoes_tables(self) -> bool:
-        """Whether a table that was made, or a column that was added, can be undone."""
+        """Whether creating a table or adding a column can be rolled back."""
         return True
 
     def rehearse(self, plan: Plan, *, exists: bool) -> None:
-        """Does what a commit would do, without rows, and undoes it: what is forbidden is found before any call.
+        """Does what a commit would do, without rows, and rolls it back: what is forbidden is found before any call.
 
-        What cannot be undone is tried on a table beside, which is then dropped.
+        What cannot be rolled back is tried on an auxiliary table, which is then dropped.
         """
         if not self.undoes_tables:
             if not exists:
@@ -450,7 +450,7 @@ class Writer(ABC):
             plan = plan._replace(columns=[each for each in plan.columns if each not in plan.added], added=())
         try:
             if not self.attempt():
-                return  # another sync is allowed to do it all
+                return  # another sync is at work, so writing is allowed
             if not exists:
                 self.create(plan)
             for column in plan.added if exists else ():
@@ -460,7 +460,7 @@ class Writer(ABC):
             self.undo()
 
     def probe(self, plan: Plan) -> None:
-        """Runs the statements of a commit for no row at all."""
+        """Runs the statements of a commit in a form that writes no row."""
         names = self.list_of(column.name for column in plan.columns)
         if not names:
             return

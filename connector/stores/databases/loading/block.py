@@ -1,4 +1,4 @@
-"""Neighbouring rows as columns: what is to be learnt of them, and done to them, is done to a whole column at once."""
+"""Consecutive rows as columns, so that whole columns are examined and converted at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Final, NamedTuple
 
 from connector.base.records import JSON
 
-_WIDE: Final = 1_000  # columns of a block whose rows have not all the same
+_WIDE: Final = 1_000  # columns of a block of rows that differ in their columns
 
 
 class Block(NamedTuple):
-    """Some rows, `size` of them: the values of each column, null where a row lacks it.
+    """`size` rows: the values of each column, null where a row lacks it.
 
-    `filled` is how many values the rows have, and `may_have_nul` whether a text in them may hold the character NUL.
+    `filled`: how many values the rows have in all. `may_have_nul`: whether a text in them may hold the character NUL.
     """
 
     columns: Mapping[str, Sequence[JSON]]
@@ -34,7 +34,7 @@ def of_columns(names: Sequence[str], columns: Sequence[Sequence[JSON]], *, may_h
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], *, may_have_nul: bool = False) -> Iterator[Block]:
-    """Yields the blocks of rows of any columns: several where each row has others, or their cells would fill memory."""
+    """Yields rows with any columns as blocks: several if the rows differ so much that empty cells would fill memory."""
     names = dict.fromkeys(chain.from_iterable(rows))
     if len(names) > _WIDE and len(rows) > 1:
         middle = len(rows) // 2

@@ -1,4 +1,4 @@
-"""Columns of rows that a table has already: made where they are missing, and filled by primary key, in batches."""
+"""Fills columns of rows that a table already has, by primary key and in batches; adds columns that are missing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ROWS: Final = 500
 
 
 class Updater:
-    """A `Sink` that fills the columns `added` of the rows which have the keys of the records.
+    """A `Sink` that fills the columns `added` of the rows that have the keys of the records.
 
-    A batch is durable when the next one begins, so a run that ends early leaves the rows so far filled.
+    Each batch is committed before the next one begins, so a run that ends early keeps the rows filled so far.
     """
 
     def __init__(self, database: Database, name: str, added: Mapping[str, Schema], key: Sequence[str]) -> None:
@@ -36,10 +36,10 @@ class Updater:
         self._columns: list[tuple[Column, Callable[[JSON], Any]]] = []
 
     def prepare(self) -> None:
-        """Adds the columns that the table lacks, and tries an update of no row.
+        """Adds the columns that the table lacks, and tries an update of no rows.
 
         Raises:
-            ConfigError: There is no such table, or no right to change it.
+            ConfigError: The table does not exist, or this user may not change it.
         """
         persistent(lambda: self._with(ConfigError, self._prepare))
         persistent(self._look)
@@ -86,7 +86,7 @@ class Updater:
         writer.run(f"UPDATE {writer.place} SET {same} WHERE 1 = 0")
 
     def _look(self) -> None:
-        """Looks how the values that records have of the key are told to the database again."""
+        """Finds out how the key values of records are passed back to the database."""
         reader = readers.load(self._database.kind, self._database.engine.dialect.driver)
         with self._database.connect() as connection:
             writer = self._writer(connection, self._name)
@@ -117,12 +117,12 @@ class Updater:
 
 
 def _is_typed(column: readers.Column) -> bool:
-    """Returns whether values of a key are told in the column's type; texts are not, so that an index is used."""
+    """Returns whether key values are cast to the column's type; texts are not, so that an index is used."""
     return column.order == "{0}"
 
 
 def _told(column: readers.Column, value: Any) -> Any:
-    """Returns a value of a key as drivers take it: a number with more digits than a double has, as text."""
+    """Returns a key value as drivers take it: a number with more digits than a double has as text."""
     if column.bind is not None and _is_typed(column):
         return column.bind(value)
     return str(value) if isinstance(value, float) and type(value) is not float else value
@@ -130,10 +130,10 @@ def _told(column: readers.Column, value: Any) -> Any:
 
 @contextmanager
 def updating(url: SecretStr, table: str, added: Mapping[str, Schema], key: Sequence[str]) -> Iterator[Updater]:
-    """Opens a table whose rows are to gain the columns `added`.
+    """Opens a table to fill the columns `added` of its rows.
 
     Raises:
-        ConfigError: It has no primary key, or cannot be changed.
+        ConfigError: It has no usable primary key, or this user may not change it.
     """
     if not key:
         raise ConfigError(

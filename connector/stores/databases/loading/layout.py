@@ -1,4 +1,4 @@
-"""What a table has to be for the rows that enter it: the names of its columns, and the kind of each."""
+"""What a table must look like for the rows that are written to it: the name and the kind of each column."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Layout:
-    """Which column takes the values of which name, and of which kind each column has to be.
+    """Which column takes the values of which name, and which kind each column must have.
 
     Attributes:
-        table: The table that it is for; another one, or the same one altered, needs a layout of its own.
-        kinds: Of each column, by its name in the rows.
-        unready: Columns some of whose values have to be converted; all others are what the database is handed.
+        table: The table that it is for; another one, or the same one altered, needs a new layout.
+        kinds: The kind of each column, by its name in the rows.
+        unready: Names with values that must be converted; the values of all others go to the database as they are.
     """
 
     def __init__(self, writer: Writer, table: Table | None, schemas: Mapping[str, Schema], target: Target) -> None:
-        writer.supported(kinds.VECTOR)  # which may ask the database, and later there may be no connection
+        writer.supported(kinds.VECTOR)  # may query the database, and later there may be no connection
         self._writer = writer
         self.table = table
         self._target = target
         self._existing = {} if table is None else table.columns
         self._generated = frozenset[str]() if table is None else table.generated
         self.names = Names(writer.RULES, {*self._existing, *self._generated}, schemas)
-        self._is_kept = target.mode != "overwrite"  # the kinds that columns have, count
+        self._is_kept = target.mode != "overwrite"  # columns keep the kinds that they have
         self.kinds: dict[str, Kind] = {}
         self.unready: set[str] = set()
         self._seen: set[str] = set()
@@ -44,12 +44,12 @@ class Layout:
             self._meet(name)
 
     def over(self, writer: Writer) -> Self:
-        """Returns the layout for another connection to the same database."""
+        """Returns this layout, bound to another connection to the same database."""
         self._writer = writer
         return self
 
     def learn(self, block: Block) -> None:
-        """Widens the columns so far that they hold these rows."""
+        """Widens the columns as far as these rows need."""
         for name, values in block.columns.items():
             if name not in self.kinds:
                 self._meet(name)
@@ -81,7 +81,7 @@ class Layout:
     def _widened(self, name: str, kind: Kind, values: Sequence[JSON]) -> Kind:
         is_new = self.names.column(name) not in self._existing or not self._is_kept
         if kind.name == "vector" and not is_new:
-            return kind  # another length is another model's: an index over the column must not be lost
+            return kind  # another length is another model's: keep the column, and any index on it
         if kind == kinds.TIMESTAMP_TZ and is_new and name not in self._seen and kinds.fits(kinds.TIMESTAMP, values):
             return kinds.TIMESTAMP
         if kind.name in (*kinds.MOMENTS, "bytes") and kind.size and kinds.fits(Kind(kind.name), values):
@@ -102,10 +102,10 @@ class Layout:
         return kinds.of_schema(self._schemas.get(name, {})) != kinds.NULL
 
     def plan(self) -> Plan:
-        """Returns what to do to the table, as far as the rows are known.
+        """Returns what to do to the table for the rows learnt so far.
 
         Raises:
-            ConfigError: The database itself computes a column of the key.
+            ConfigError: A column of the key is a generated one.
         """
         columns, added, changed = [], [], []
         for name, kind in self.kinds.items():
@@ -131,9 +131,9 @@ class Layout:
         return Plan(self._target.mode, columns, added, changed, key)
 
     def prepared(self, plan: Plan) -> Plan:
-        """Adds and widens columns; returns the plan with the kinds that they have now."""
+        """Adds and widens columns; returns the plan with the kinds that they then have."""
         now = {column.name: column for column in plan.columns}
-        is_overwrite = plan.mode == "overwrite"  # which changes columns when there are no rows, if they can be
+        is_overwrite = plan.mode == "overwrite"  # changes types later, once the table is empty
         changed = []
         for name, kind in self.kinds.items():
             if kind == kinds.GENERATED:

@@ -1,9 +1,9 @@
-"""Marks of appends: what tells a run that is started again that its rows are in the table already.
+"""Marks of appends: they tell a run that is started again that its rows are in the table already.
 
-An append cannot be told from one that is to add the same rows once more. So it leaves a mark in a table beside, in the
-same transaction: a hash of what was asked and of the rows as they came. The run takes the mark away when all of it is
-done; one that was killed before that finds it when it is started again, and adds nothing. A mark says nothing of rows
-that were removed since: it counts for no empty table, and an overwrite takes all of them away.
+A table does not show whether the same rows were appended before. So an append leaves a mark in an auxiliary table, in
+the same transaction: a hash of the job and of the rows as they came. The run removes the mark when it has finished; a
+run that was killed before that finds it when it is started again, and adds nothing. A mark does not know of rows that
+were deleted since: it is ignored if the table is empty, and an overwrite removes all marks.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ _SIZE: Final = 16  # bytes
 
 
 class Marks:
-    """The marks of the table that a writer is for, over its connection and in its transaction."""
+    """The marks of a writer's table, over its connection and in its transaction."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._place = place = writer.table_beside(_ENDING)
         self._uses = (f"INSERT INTO {place} SELECT id FROM {place} WHERE 1 = 0", f"DELETE FROM {place} WHERE 1 = 0")
-        """What needs every right to them: another user may have made their table, and a commit must not fail of it."""
+        """Statements that need all rights on their table: another user may own it, and a commit must not fail on it."""
 
     def are_there(self) -> bool:
-        """Returns whether there is a table for them that this user may use, and no other one of that name."""
+        """Returns whether their table exists, with the columns that we give it, and this user may use it."""
         found = self._writer.beside(_ENDING).table()
         columns = found and [(column.name, column.kind.name) for column in found.columns.values()]
         return columns in ([("id", "text")], [("id", "ascii")]) and self._writer.try_run(*self._uses)
 
     def make(self) -> bool:
-        """Makes the table for them; returns whether it is there."""
+        """Creates their table if need be; returns whether it can be used."""
         create = f"CREATE TABLE IF NOT EXISTS {self._place} (id CHAR(32)){self._writer.IN_TRANSACTIONS}"
         return self._writer.try_run(create) and self.are_there()
 
     def has(self, mark: str) -> bool:
-        """Returns whether this one was left."""
+        """Returns whether this mark was left."""
         return self.are_there() and bool(self._writer.run(f"SELECT 1 FROM {self._place} WHERE id = '{mark}'"))
 
     def leave(self, mark: str) -> None:
-        """Leaves one."""
+        """Leaves a mark."""
         self._writer.run(f"INSERT INTO {self._place} VALUES ('{mark}')")
 
     def remove(self, mark: str) -> None:
-        """Takes one away, and with the last one their table."""
+        """Removes a mark, and with the last one their table."""
         self._writer.run(f"DELETE FROM {self._place} WHERE id = '{mark}'")
         if not self._writer.run(f"SELECT 1 FROM {self._place}"):
             self.remove_all()
 
     def remove_all(self) -> None:
-        """Takes all away, with their table, where this user may."""
+        """Removes all marks with their table, if this user may."""
         self._writer.try_run(f"DROP TABLE IF EXISTS {self._place}")
 
 
 class Fingerprint:
-    """What rows are known by again: equal for equal ones in the same order, however they are cut into blocks.
+    """Identifies rows: equal for the same rows in the same order, however they are cut into blocks.
 
     Args:
-        job: What was asked of them.
-        added: The columns that they gained, of which the names alone count: what a run did, and when, is in them.
+        job: What the run was asked to do.
+        added: The columns that the run adds. Only their names count: their values differ from run to run.
     """
 
     def __init__(self, job: str, added: Collection[str]) -> None:
@@ -77,7 +77,7 @@ class Fingerprint:
         self._columns: dict[str, Any] = {}
 
     def of(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        """Yields the blocks of the rows, and takes them in."""
+        """Yields the blocks unchanged, and adds their rows to the fingerprint."""
         for block in blocks:
             self._add(block)
             yield block
@@ -91,7 +91,7 @@ class Fingerprint:
         self._count += block.size
 
     def mark(self) -> str:
-        """Returns the mark of the rows so far."""
+        """Returns the mark for the rows so far."""
         whole = self._whole.copy()
         whole.update(repr(self._count).encode())
         for name, column in sorted(self._columns.items()):

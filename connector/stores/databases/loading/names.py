@@ -1,4 +1,4 @@
-"""The names of columns as a database takes them: each name of the input has one, and always the same."""
+"""Column names that a database takes: each name in the input gets one, always the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 
 class Rules(NamedTuple):
-    """What names a database takes: so many bytes (or characters), in one case only or in both, of some characters."""
+    """Which names a database takes.
+
+    Attributes:
+        longest: The most characters, or bytes if `is_in_bytes`; 0 for no limit.
+        folds: Whether names that differ only in case are the same name.
+        is_good: Returns whether a name, or one character of it, is allowed.
+    """
 
     longest: int = 0
     is_in_bytes: bool = False
@@ -17,7 +23,7 @@ class Rules(NamedTuple):
 
 
 class Names:
-    """The columns of one table. `existing` are those that it has; `known` all that the input is known to have."""
+    """The columns of one table. `existing`: those that it has; `known`: the names that the input is known to have."""
 
     def __init__(self, rules: Rules, existing: Collection[str], known: Collection[str]) -> None:
         self._rules = rules
@@ -28,7 +34,7 @@ class Names:
         self.columns: dict[str, str] = {}
 
     def column(self, name: str) -> str:
-        """Returns the column for a name: the same one where that is possible, else one that ends with a hash of it."""
+        """Returns the column for a name: of that name where possible, else with a hash of it at the end."""
         found = self.columns.get(name)
         if found is None:
             found = self.columns[name] = self._found(name)
@@ -53,9 +59,9 @@ class Names:
 
 
 def shortened(name: str, rules: Rules, *, is_marked: bool = False, ending: str = "") -> str:
-    """Returns a name that a database takes: of one that is too long, or of forbidden characters, a part and a hash.
+    """Returns a name that a database takes: one that is too long or has forbidden characters becomes a part and a hash.
 
-    `ending` stands whole behind it.
+    The hash is always added if `is_marked`; `ending` follows in full.
     """
     if not is_marked and name and rules.is_good(name) and _fits(name + ending, rules):
         return name + ending

@@ -1,9 +1,9 @@
-"""Rows on their way into a table: they wait in a file, and enter it in one transaction.
+"""Rows on their way into a table: they wait in a file, and enter the table in one transaction.
 
-On their way into the file it is learnt which kinds of columns they need in the table as it was then. A commit goes like
-this: it gets the table for itself; looks what the table is now, and where that is another, learns anew from the file;
-makes or widens columns; reads the rows, and loads them. A row that the table cannot hold unchanged, though its columns
-were widened as far as they can be, is left out with a warning that says which and why.
+On their way into the file, a `Layout` learns which kinds of columns they need in the table as it is then. A commit
+locks out other syncs; looks at the table again and, if it has changed, learns again from the file; creates the table,
+or adds and widens columns; then loads the rows from the file. A row that the table cannot hold unchanged, even with its
+columns widened as far as they can be, is left out, with a warning that says which and why.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from connector.stores.databases.loading.waiting import Waiting
 from connector.stores.staging.shapes import Table as Shape
 from connector.stores.staging.spool import Spool
 
-_WAITS: Final = (*WAITS, *RESTART)  # seconds before a commit is done again
-_PAUSE: Final = 1  # seconds between two looks at a file that another program has
-_TOLD: Final = 5  # reasons of rows that are left out, at most, are named
-_NAMED: Final = 3  # rows that are left out for one reason, at most, are named
+_WAITS: Final = (*WAITS, *RESTART)  # seconds before each retry of a commit
+_PAUSE: Final = 1  # seconds between two attempts at a file that another program has open
+_TOLD: Final = 5  # most reasons that a warning about left-out rows gives
+_NAMED: Final = 3  # most rows that it names for one reason
 _LOG: Final = logging.getLogger(__name__)
 
 _SOME: Final[Mapping[str, Schema]] = {"id": {"type": "integer"}}  # where no column is known yet
 
 
 class Appender:
-    """A `Sink` over one table; see `Store.sink`, and `Target.mode` for what becomes of the rows that are there.
+    """A `Sink` for one table; see `Store.sink`, and `Target.mode` for what happens to existing rows.
 
     Args:
         name: The table, or schema.table.
         spool: Where the rows wait.
         columns: The columns that are known, with their schemas.
-        primary_key: The columns that rows are called by, where the target has no key.
-        added: The columns that the rows have gained.
+        primary_key: The columns by which warnings name a row, where the target has no key.
+        added: The columns that the run adds to the rows.
 
     Raises:
-        ConfigError: The primary key names a column that is not there.
+        ConfigError: The primary key names a column that does not exist.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Appender:
         )
 
     def flush(self) -> None:
-        """Does nothing: the rows enter the table together."""
+        """Does nothing: `commit` writes all rows together."""
 
     def rehearse(self) -> None:
-        """Does what a commit would do, but for the rows, and undoes it.
+        """Does what a commit would do, without rows, and rolls it back.
 
         Raises:
             ConfigError: The database forbids some of it.
@@ -103,12 +103,12 @@ class Appender:
         self._patiently(self._rehearse, ConfigError, WAITS)
 
     def commit(self) -> None:
-        """See `Sink.commit`. Until it returns, readers see what was there before."""
+        """See `Sink.commit`. Until it returns, readers see the table as it was."""
         self._waiting.finish()
         self._patiently(self._enter, StorageError, _WAITS)
 
     def end(self) -> None:
-        """Takes away the mark that a run leaves which is killed between its commit and here."""
+        """Removes the mark of the commit, which stays only if the run is killed before this."""
         if self._mark:
             try:
                 self._patiently(self._unmark, StorageError, WAITS)
@@ -129,7 +129,7 @@ class Appender:
     def _patiently(
         self, act: Callable[[sa.Connection], None], kind: type[ConnectorError], waits: Iterable[float]
     ) -> None:
-        """Acts over a connection, again where one fails. A file of DuckDB, which one program has, is waited for."""
+        """Calls `act` with a connection, and retries if that fails. Waits for a DuckDB file that is open elsewhere."""
         pauses, waited = iter(waits), 0
         while True:
             try:
@@ -161,7 +161,7 @@ class Appender:
             writer.check_key(plan.key)
 
     def _tell_required(self, table: Table | None, plan: Plan) -> None:
-        """Warns, before anything is paid for, of columns of the table without which it takes no row."""
+        """Warns, before anything is paid for, of required columns that the rows do not have."""
         given = {column.name for column in plan.columns}
         for column in table.columns.values() if table and self._columns else ():
             if column.is_required and column.name not in given:
@@ -182,7 +182,7 @@ class Appender:
         self._refused.tell()
 
     def _was_done(self, writer: Writer) -> bool:
-        """Returns whether an earlier run, which has not come to its end, has added the rows."""
+        """Returns whether an earlier run, which did not finish, has added the rows already."""
         marks = Marks(writer)
         if not self._is_marking or not marks.are_there():
             return False
@@ -199,7 +199,7 @@ class Appender:
 
     @property
     def _is_marking(self) -> bool:
-        """Whether the rows would be there twice if the run were killed behind its commit and started again."""
+        """Whether the rows would be added twice if the run were killed after its commit and started again."""
         return bool(self._target.job) and self._target.mode == "append"
 
     def _fingerprint(self) -> Fingerprint:
@@ -239,7 +239,7 @@ class Appender:
             marks.leave(self._mark)
 
     def _learn(self, block: Block) -> None:
-        """Learns from rows on their way into the file, for the table as it is when the first of them come."""
+        """Learns from rows on their way into the file, for the table as it is when the first of them comes."""
         if self._layout is None:
             self._patiently(self._look, StorageError, _WAITS)
         layout = cast("Layout", self._layout)
@@ -251,7 +251,7 @@ class Appender:
         self._layout = Layout(writer, writer.table(), self._columns, self._target)
 
     def _layout_of(self, table: Table | None, writer: Writer) -> Layout:
-        """Returns the layout for the table as it is now: what was learnt for it, or what all rows tell anew."""
+        """Returns the layout for the table as it is now; if it has changed, learns again from all rows."""
         if self._layout is None or self._layout.table != table:
             self._layout = Layout(writer, table, self._columns, self._target)
             for block in self._waiting.blocks():
@@ -260,7 +260,7 @@ class Appender:
 
 
 class _Refused:
-    """The rows that are left out, and why. They are called by the columns `label`, or by their first one."""
+    """The rows that are left out, and why. Warnings name a row by the columns `label`, or by its first one."""
 
     def __init__(self, place: str, label: Sequence[str]) -> None:
         self._place = place
@@ -283,7 +283,7 @@ class _Refused:
             named.append(", ".join(f"{name} = {kinds.quoted(row[name])}" for name in label))
 
     def tell(self) -> None:
-        """Warns about them."""
+        """Logs a warning about them."""
         if self.count:
             told = [f"{reason} ({self._called(reason)})" for reason in self._rows]
             more = "" if self._counts.total() == self.count else "; …"
@@ -296,7 +296,7 @@ class _Refused:
 
 
 class _Loader:
-    """Turns rows into what a database takes."""
+    """Converts rows into what the database takes."""
 
     def __init__(self, writer: Writer, layout: Layout, plan: Plan, refused: _Refused) -> None:
         names = {column: name for name, column in layout.names.columns.items()}
@@ -316,11 +316,11 @@ class _Loader:
         self._refused = refused
 
     def refuse(self, reason: str, row: Sequence[Any]) -> None:
-        """Leaves out a row, which the database has refused."""
+        """Records a row that the database has refused."""
         self._refused.add(reason, dict(zip(self._names, row, strict=True)))
 
     def batch(self, block: Block) -> Batch | None:
-        """Returns the rows as columns, without those that the table cannot hold; `None` if none is left."""
+        """Returns the rows as columns, without those that the table cannot hold; `None` if no row is left."""
         result: list[Sequence[Any]] = []
         nulls = [None] * block.size
         bad: dict[int, str] = {}
@@ -361,7 +361,7 @@ def _tried(convert: Callable[[JSON], Any], value: JSON, index: int, name: str, b
 
 
 def _nul_in(kind: Kind) -> Callable[[Any], bool] | None:
-    """Returns what finds the character NUL in a value of a kind; `None` where there can be none."""
+    """Returns a test for the character NUL in a value of a kind; `None` where there can be none."""
     if kind.name == "json":
         return lambda value: value is not None and "\\u0000" in value and _has_nul(numbers.loads(value))
     if kind.name in ("text", "ascii", "other"):
@@ -372,7 +372,7 @@ def _nul_in(kind: Kind) -> Callable[[Any], bool] | None:
 
 
 def _has_nul(value: JSON) -> bool:
-    """Returns whether a text or a key somewhere in a value holds the character NUL."""
+    """Returns whether any text or key inside a value holds the character NUL."""
     stack = [value]
     while stack:
         each = stack.pop()

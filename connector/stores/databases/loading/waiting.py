@@ -1,4 +1,4 @@
-"""Rows that wait for their commit in a file, and what is to be learnt from them on their way there."""
+"""Rows that wait in a file for their commit, and are learnt from on their way there."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PLAIN: Final = frozenset({str, int, bool, dict, type(None)})
 
 
 class Waiting:
-    """Rows that come in any order and are read in the order of their index. Those that come in order share a line.
+    """Rows that come in any order and are read in the order of their index. Consecutive ones share a line.
 
-    Such a line holds the columns of its rows, where they all have the same ones: it starts with a list of their names.
+    If the rows of a line have the same columns, it holds a list of their names and then the values of each column.
 
     Args:
-        learn: Is told all rows, as they will be read, in any order.
+        learn: Is called with all rows, as they will be read, in any order.
     """
 
     def __init__(self, spool: Spool, learn: Callable[[Block], None]) -> None:
@@ -44,8 +44,8 @@ class Waiting:
         self._unlearnt: list[dict[str, JSON]] = []
 
     def write(self, index: int, row: Mapping[str, Any] | None) -> None:
-        """Keeps a row at `index` as it is now; `None` is left out. Raises as `Spool.write`."""
-        if index == self._next and row is not None and len(row) == self._width:  # as it is for most
+        """Stores a row under `index`; `None` stands for a row that is left out. Raises as `Spool.write`."""
+        if index == self._next and row is not None and len(row) == self._width:  # the usual case
             try:
                 self._cells.append(self._values(row))
             except KeyError:
@@ -65,21 +65,21 @@ class Waiting:
             self._keep()
 
     def _begin(self, row: Mapping[str, Any]) -> None:
-        """Begins a line, of rows that have the same columns as this one, if it has more than one, and all are texts."""
-        if len(row) < 2 or set(map(type, row)) != {str}:  # noqa: PLR2004 - what itemgetter makes a tuple of
+        """Begins a line with a row: as columns if it has several and all their names are texts, else as a whole row."""
+        if len(row) < 2 or set(map(type, row)) != {str}:  # noqa: PLR2004 - itemgetter of one returns no tuple
             self._mix(row)
             return
         self._names, self._width, self._values = tuple(row), len(row), itemgetter(*row)
         self._cells.append(self._values(row))
 
     def _mix(self, row: Mapping[str, Any]) -> None:
-        """Keeps a row that has other columns than the first one of the line, in which rows are then kept whole."""
+        """Adds a row with other columns than the first one of the line, whose rows are then stored whole."""
         self._rows += [dict(zip(self._names, cells, strict=True)) for cells in self._cells]
         self._names, self._width, self._cells = (), -1, []
         self._rows.append(dict(row))
 
     def finish(self) -> None:
-        """Keeps, and hands on to be learnt, what has come. Raises as `write`."""
+        """Stores what is left, and passes it to `learn`. Raises as `write`."""
         self._keep()
         self._learn_rest()
 
@@ -109,7 +109,7 @@ class Waiting:
             self._learn(each)
 
     def blocks(self) -> Iterator[Block]:
-        """Yields the rows; decoding many at once takes a third of the time."""
+        """Yields all rows. Decoding many lines at once takes a third of the time."""
         lines: list[bytes] = []
         size = 0
         for line in self._spool.lines():
@@ -129,7 +129,7 @@ class Waiting:
 
 
 def _is_json(values: Sequence[Any], line: bytes) -> bool:
-    """Returns whether the values of a column are what they are read as, from the line that they have become."""
+    """Returns whether the values of a column equal those that will be read back from the line."""
     types = set(map(type, values))
     others = types - _PLAIN
     if others == {float}:
@@ -138,7 +138,7 @@ def _is_json(values: Sequence[Any], line: bytes) -> bool:
 
 
 def _read(line: bytes) -> Iterator[Block]:
-    """Yields the rows of a line that several share."""
+    """Yields the rows of a shared line."""
     may_have_nul = b"\\u0000" in line
     found = orjson.loads(line)
     if isinstance(found[0], dict):
