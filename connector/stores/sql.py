@@ -1,10 +1,10 @@
 """SQL databases, through SQLAlchemy 2: reads a query or a table, and writes rows into a table.
 
-The rows of a query are read all at once and wait in a private file: an endpoint takes them over hours, and no server
+The rows of a query are all read at once and wait in a private file: an endpoint takes hours for them, and no server
 keeps a cursor or a transaction open that long. Output rows wait, too, and enter their table in one transaction.
 
-What `sink` does with the rows that the table has, is the mode of its `Target`: `append` adds to them, `overwrite` puts
-the new rows in their place, `append_dedup` (an upsert) those of the same `primary_key`. Without a target it appends.
+What `sink` does with existing rows depends on the mode of its `Target`: `append` adds to them, `overwrite` replaces all
+of them, `append_dedup` (an upsert) those with the same `primary_key`. Without a target it appends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="SQL database", hide_input_in_errors=True)
 
     LEARNS_COLUMNS: ClassVar[bool] = True
-    """A sink finds its columns in the rows: they need not be known before."""
+    """A sink learns its columns from the rows: they need not be known beforehand."""
 
     type: Literal["sql"] = Field(default="sql", title="Type")
     url: SecretStr = Field(
@@ -77,7 +77,7 @@ class Options(BaseModel):
 
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
-    """Opens a query for reading, see `Store.source`; it is not run before its rows are taken."""
+    """Opens a query for reading, see `Store.source`; it is not run until its rows are read."""
     with opened(options.url) as database, private_directory() as directory:
         database.require_file()
         found = _FROM.search(options.query)
@@ -87,10 +87,10 @@ def source(options: Options, *, limit: int | None = None, cursor_field: str | No
 
 
 def updating(options: Options, added: Mapping[str, Schema], source: Source) -> AbstractContextManager[Updater]:
-    """Opens a table whose rows, those of `source`, are to gain the columns `added`.
+    """Opens a table to fill the columns `added` of its rows, which are those of `source`.
 
     Raises:
-        ConfigError: It has no primary key, or cannot be changed.
+        ConfigError: It has no usable primary key, or this user may not change it.
     """
     return in_place.updating(options.url, options.table, added, source.primary_key)
 
@@ -99,10 +99,11 @@ def updating(options: Options, added: Mapping[str, Schema], source: Source) -> A
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Appender]:
-    """Opens a table for writing, see `Store.sink`. It is made, or its columns widened, so that it holds the values.
+    """Opens a table for writing, see `Store.sink`. It is created, or its columns widened, as the values need it.
 
     Raises:
-        ConfigError: A commit would be refused, as far as can be found out without rows: no right, no schema, no key.
+        ConfigError: A query is given, or a commit would fail for a reason that shows without rows: a missing right,
+            schema or key.
     """
     if not options.table:
         raise ConfigError("output.query: a query cannot be written to: name the `table` that the rows go into")

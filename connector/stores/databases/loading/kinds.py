@@ -1,6 +1,6 @@
-"""The kinds of columns: which values each holds unchanged, and which kind holds the values of two.
+"""The kinds of columns: which values each holds unchanged, and which kind holds the values of two others.
 
-A kind says what a column means; how a database calls it is a matter of that database's module.
+A kind says what a column means; what a database calls it is up to that database's module.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ from connector.stores.staging.shapes import DECIMAL as DECIMAL_FORMAT
 class Kind(NamedTuple):
     """What a column holds.
 
-    `size` is the most characters of a text, which keeps no blanks at its end if `scale` is 1; or all bytes, the bits of
-    an integer or of a float's fraction, the numbers of a vector, or the digits before a decimal's point; `scale` those
-    after it; 0 is no limit. Of a time, `size` is one more than the digits of its seconds' fraction, or 0 for six of
-    them. `item` is what an array consists of; if `scale` is 1, it may have several dimensions, in each of which all
-    lists have the same length.
+    What `size`, `scale` and `item` mean depends on the kind; 0 is no limit:
+
+    - text, ascii: `size` characters at most; with `scale` 1, trailing spaces are not kept
+    - bytes: exactly `size` bytes
+    - integer, unsigned: `size` bits; double: `size` bits of fraction
+    - decimal: `size` digits before the point, `scale` after it
+    - times and timestamps: `size - 1` digits of a second's fraction, six if `size` is 0
+    - vector: `size` numbers
+    - array: elements of the kind `item`; with `scale` 1, any number of dimensions, each with lists of one length
     """
 
     name: str
@@ -59,14 +63,14 @@ NULL: Final = Kind("null")
 BOOLEAN: Final = Kind("boolean")
 INTEGER: Final = Kind("integer", 64)
 SHORT: Final = Kind("integer", 54)
-"""Integers that a double holds, too."""
+"""Integers that a double holds exactly, too."""
 DOUBLE: Final = Kind("double", 53)
 FLOAT: Final = Kind("double", 24)
 SIX_DIGITS: Final = Kind("double", 20)
-"""Floats of which a database tells no more."""
+"""Floats of which a database shows six digits only."""
 DECIMAL: Final = Kind("decimal")
 DIGIT: Final = Kind("decimal", 1)
-"""Decimals whose values tell how many digits they have."""
+"""Decimals whose number of digits is learnt from the values."""
 TEXT: Final = Kind("text")
 ASCII: Final = Kind("ascii")
 JSON_TEXT: Final = Kind("json")
@@ -76,24 +80,24 @@ TIME_TZ: Final = Kind("time_tz")
 TIMESTAMP: Final = Kind("timestamp")
 TIMESTAMP_TZ: Final = Kind("timestamp_tz")
 DATETIME: Final = Kind("datetime")
-"""A timestamp in a database that has no zones: one with a zone is stored in UTC."""
+"""A timestamp in a database without time zones: a value with a zone is stored in UTC."""
 VECTOR: Final = Kind("vector")
-"""An embedding; the values tell how many numbers it has. Its numbers have 32 bits, whatever the values have."""
+"""An embedding. Its length is learnt from the values; its numbers are stored in 32 bits, whatever the values have."""
 FLOATS: Final = Kind("array", item=DOUBLE)
 UUID: Final = Kind("uuid")
 BYTES: Final = Kind("bytes")
 ANY: Final = Kind("any")
-"""A column of SQLite without a type: it keeps each number and text as it is."""
+"""A SQLite column without a type: it keeps each number and text as it is."""
 NUMERIC: Final = Kind("numeric")
-"""A column of SQLite of a type that makes numbers of texts that look like numbers."""
+"""A SQLite column of a type that converts texts that look like numbers."""
 OTHER: Final = Kind("other")
-"""A type that we never make, such as an enumeration: it is given text, and its database decides.
+"""A type that we never create, such as an enumeration: it is given text, and the database decides.
 
-One that would make something else of some texts has an `item`: a pattern of those that it keeps, or the kind that does.
+One that would alter some texts has an `item`: a pattern of those that it keeps, or the kind whose values it keeps.
 """
 
 GENERATED: Final = Kind("generated")
-"""A column whose values the database computes: nothing is written there."""
+"""A column whose values the database computes: it is never written."""
 
 _NUMBERS: Final = ("integer", "double", "decimal")
 SCALARS: Final = ("boolean", "text", *_NUMBERS)
@@ -112,12 +116,12 @@ _PATTERNS: Final = {
     "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
 }
 _FAR: Final = re.compile(r"(?P<year>[+-]\d{4,7})(?P<rest>-\d\d-\d\d.*)")
-"""A date of any year (ISO 8601, "expanded representations"): what PostgreSQL and DuckDB hold, and Python does not."""
+"""A date with a signed year (ISO 8601, "expanded representations"): PostgreSQL and DuckDB hold it, Python does not."""
 _FAR_SIGNS: Final = frozenset("+-i")
 _FIRST: Final = itemgetter(0)
 _INFINITE: Final = ("infinity", "-infinity")
 _FORM: Final = bytes.maketrans(b"0123456789", b"1111111111")
-"""Makes of a date or time its form: a valid one, if there is any of this form."""
+"""Maps a date or time to its form, every digit a 1: a valid date or time, if any of this form is valid."""
 _MIDNIGHT: Final = ("\n24:", "T24:", " 24:")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FRACTION: Final = re.compile(r"\.(\d+)")
@@ -125,7 +129,7 @@ _CLOCKS: Final = ("time", "time_tz")
 MOMENTS: Final = tuple(_PATTERNS)
 """Kinds of dates and times."""
 TEXTS: Final = (*_PATTERNS, "uuid")
-"""Kinds whose values, once found to fit, are handed on as they are."""
+"""Kinds whose values, once found to fit, are passed on as they are."""
 _PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     "date": dt.date.fromisoformat,
     "time": dt.time.fromisoformat,
@@ -174,7 +178,7 @@ def _of_string(schema: Schema) -> Kind:
 
 
 def natural(values: Sequence[JSON]) -> Kind:
-    """Returns the narrowest kind that holds these values, as JSON types tell; `NULL` where all are null."""
+    """Returns the narrowest kind that holds these JSON values; `NULL` where all are null."""
     types = set(map(type, values)) - {NoneType}
     if not types:
         return NULL
@@ -197,7 +201,7 @@ def natural(values: Sequence[JSON]) -> Kind:
 
 
 def decimal_of(values: Sequence[JSON]) -> Kind:
-    """Returns the decimals that hold these numbers."""
+    """Returns the smallest decimal kind that holds these numbers."""
     sizes = [_digits(value) for value in values if value is not None]
     return Kind("decimal", max(1, *(before for before, _ in sizes)), max(after for _, after in sizes))
 
@@ -245,7 +249,7 @@ def _merged_numbers(one: Kind, other: Kind) -> Kind:
 
 
 def _bits(kind: Kind) -> int:
-    """Returns how many bits exact numbers have, more than a double holds for decimals."""
+    """Returns how many bits a kind's exact numbers have; for decimals, more than a double holds."""
     return kind.size if kind.name in ("integer", "double") else INTEGER.size
 
 
@@ -258,7 +262,7 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
         case "null":
             return not types
         case "other" | "generated":
-            return True  # or another type would take its place
+            return True  # else the column would be changed to another type
         case "integer" if types <= {int}:
             return False
         case "boolean":
@@ -278,7 +282,7 @@ def fits(kind: Kind, values: Sequence[JSON]) -> bool:
 
 
 def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
-    """Returns whether these values are, all of them, what `converter` would make of them: quick, and no too often."""
+    """Returns whether `converter` would return all of these values unchanged. Fast, and never wrongly true."""
     match kind.name:
         case "text" if kind.size == 0:
             return set(map(type, values)) <= {str, NoneType}
@@ -296,9 +300,10 @@ def are_ready(kind: Kind, values: Sequence[JSON]) -> bool:
 
 
 def _are_moments(name: str, values: Sequence[Any]) -> bool:
-    """Returns whether texts are dates or times of this kind: their forms, of which there are few, match its pattern.
+    """Returns whether all texts are dates or times of this kind.
 
-    The second half is a matter of the calendar, and of midnight, which some versions of Python take as 24:00.
+    The parser checks the calendar. The pattern is matched with the few forms of the texts; with the texts themselves
+    where one is not ASCII, or has the hour 24, which some versions of Python accept.
     """
     whole = "\n".join(["", *values])
     is_odd = not whole.isascii() or ("24:" in whole and any(midnight in whole for midnight in _MIDNIGHT))
@@ -310,7 +315,7 @@ def _are_moments(name: str, values: Sequence[Any]) -> bool:
 
 
 def _forms(whole: str) -> list[str]:
-    """Returns the forms of texts, each behind a line break: one of them where all are the same, as they mostly are."""
+    """Returns the forms of texts that each follow a line break: a single one where all are alike, as is usual."""
     forms = whole.encode().translate(_FORM)
     first = forms[: forms.find(b"\n", 1)]
     if first and len(forms) % len(first) == 0 and forms == first * (len(forms) // len(first)):
@@ -319,7 +324,7 @@ def _forms(whole: str) -> list[str]:
 
 
 def column_of(kind: Kind, values: Sequence[JSON]) -> Sequence[Any]:
-    """Returns the values of a column in the form of `converter`, and nulls as they are.
+    """Returns the values of a column as `converter` makes them, nulls as they are.
 
     Raises:
         ValueError: The kind does not hold one of them unchanged.
@@ -333,7 +338,7 @@ def column_of(kind: Kind, values: Sequence[JSON]) -> Sequence[Any]:
 
 
 def texts_of(values: Sequence[JSON]) -> list[str | None]:
-    """Returns values as JSON, and nulls as they are."""
+    """Returns values as JSON text, nulls as they are."""
     try:
         return [None if value is None else orjson.dumps(value).decode() for value in values]
     except TypeError:  # a number with more digits than a double has
@@ -341,10 +346,11 @@ def texts_of(values: Sequence[JSON]) -> list[str | None]:
 
 
 def converter(kind: Kind) -> Callable[[JSON], Any]:
-    """Returns what makes of a JSON value, not null, the one form that all databases are handed for a kind.
+    """Returns the function that converts a JSON value, not null, into the form in which every database gets a kind.
 
-    Booleans, integers, floats and lists stay; decimals become digits, objects JSON, bytes `bytes`; all others are text.
-    What it returns raises `ValueError`, with the reason, for a value that the kind does not hold unchanged.
+    Booleans, integers, floats and lists stay; decimals become texts of digits, objects JSON text, base64 `bytes`; all
+    others are text. The function raises `ValueError`, with the reason, for a value that the kind does not hold
+    unchanged.
     """
     if kind.name in _PATTERNS:
         return _moment(kind)
@@ -371,14 +377,14 @@ def converter(kind: Kind) -> Callable[[JSON], Any]:
 
 
 def quoted(value: Any) -> str:
-    """Returns a value, or what it has become for a database, as an error shows it."""
+    """Returns a value, be it converted for a database, as an error shows it."""
     is_json = value is None or isinstance(value, str | bool | int | float | list | dict)
     text = f"{len(value):,} bytes" if isinstance(value, bytes) else written(value) if is_json else str(value)
     return text if len(text) <= 60 else f"{text[:60]}…"  # noqa: PLR2004 - enough to find it
 
 
 def vector_of(values: Sequence[JSON]) -> Kind:
-    """Returns the kind for embeddings: a vector if they are all of one length, else an array."""
+    """Returns the kind for embeddings: a vector if all have the same length, else an array."""
     lists = [value for value in values if value is not None]
     sizes = {len(value) if type(value) is list else 0 for value in lists}
     kind = Kind("vector", max(sizes, default=0))
@@ -391,7 +397,7 @@ def base64_of(value: bytes) -> str:
 
 
 def written(value: JSON) -> str:
-    """Returns a value as JSON."""
+    """Returns a value as JSON text."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # a number with more digits than a double has
@@ -413,7 +419,7 @@ def _text(kind: Kind) -> Callable[[JSON], str]:
 
 
 def _word(value: JSON) -> str:
-    """Returns a text of an array. What else there is among texts would lose its type: it needs JSON."""
+    """Returns a text that is an element of an array. Other values among texts would lose their type: they need JSON."""
     if type(value) is str:
         return value
     raise ValueError(f"{quoted(value)} is no text")
@@ -439,7 +445,7 @@ def _double(value: JSON) -> float:
 
 
 def _float(forms: Sequence[str]) -> Callable[[JSON], float]:
-    """Returns what takes the numbers that floats of 32 bits are told as: each in the first form that is the float."""
+    """Returns a converter for numbers as a database shows 32-bit floats: in the first form that reads as that float."""
 
     def as_float(value: JSON) -> float:
         number = _double(value)
@@ -535,20 +541,20 @@ def _moment(kind: Kind) -> Callable[[JSON], str]:
 
 
 def has_far(moments: Iterable[str | None]) -> bool:
-    """Returns whether one of these moments is infinite, or of a year that has a sign: before 1, or after 9999."""
+    """Returns whether any of these dates or timestamps is infinite, or has a signed year: before 1 or after 9999."""
     return not _FAR_SIGNS.isdisjoint(map(_FIRST, filter(None, moments)))
 
 
 def _near(value: str) -> str:
-    """Returns the same moment in a year that Python knows, since the calendar is the same again after 400 years."""
+    """Returns the same date in a year that Python supports: the calendar repeats every 400 years."""
     found = _FAR.fullmatch(value)
     return f"{2000 + int(found['year']) % 400}{found['rest']}" if found else value
 
 
 def beyond(moments: Sequence[str | None], years: range) -> list[int]:
-    """Returns the places of those that are of none of these years and of none from 1 to 9999.
+    """Returns the positions of dates and timestamps whose year is neither in `years` nor from 1 to 9999.
 
-    What is infinite is beyond no years but an empty range.
+    Infinity is among them only if `years` is empty.
     """
     if not has_far(moments):
         return []
@@ -592,7 +598,7 @@ def _other(value: JSON) -> str:
 
 
 def _other_like(item: str | Kind) -> Callable[[JSON], str]:
-    """Returns what takes the texts that a pattern matches, or values of a kind as texts."""
+    """Returns a converter for the texts that a pattern matches, or for the values of a kind, as texts."""
     if isinstance(item, Kind):
         convert = converter(item)
         return lambda value: _other(convert(value))

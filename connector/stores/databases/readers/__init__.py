@@ -1,8 +1,8 @@
-"""How each database is read: what a query's columns are without running it, and its rows once, in bounded memory.
+"""How each database is read: the columns of a query without running it, and its rows once, in bounded memory.
 
-One module is one database, and a new one is a new file here, nothing else: it is found by the name that
-`connection.Database.kind` has for it. `generic` reads all others. What is asked for, and in which order, does not
-belong here but in `connector.stores.databases.reading`.
+One module per database; a new one is a new file here, nothing else: it is found by its name in
+`connection.Database.kind`. `generic` reads all others. What is read, and in which order, belongs in
+`connector.stores.databases.reading`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from connector.base.records import JSON, Schema
 
 _GENERIC: Final = "generic"
 _AT_ONCE: Final = 8 << 20
-_FIRST: Final = 16  # rows, of which nobody knows the size
+_FIRST: Final = 16  # rows to fetch while their size is unknown
 _NESTED: Final = frozenset({list, tuple, dict})
-_MORE: Final = 4  # times as many as before, at most
+_MORE: Final = 4  # most times as many rows as in the fetch before
 
 MEMBERS: Final = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != _GENERIC))
-"""The databases with a way of their own."""
+"""The databases with a module of their own."""
 
 
 class Column(NamedTuple):
@@ -37,13 +37,13 @@ class Column(NamedTuple):
     Attributes:
         name: Its name.
         schema: The JSON Schema of its values in records.
-        convert: Makes the value of a record of one that `Reader.batches` gives; `None` where they are the same.
-        order: SQL of what rows are ordered by, in which `{0}` is the column; empty if its values have no order that a
-            later read could go on in. A column of a key needs no more.
-        is_cursor: Whether new values come last in that order, as far as its type tells: so it is no enumeration.
-        value: SQL of a value of a state in the column's type, in which `{0}` is the place of the parameter.
-        bind: Makes the parameter of the value of a record.
-        holds: Whether a value, not null, is one of the column's, where the database itself does not see to that.
+        convert: Converts a value of `Reader.batches` into that of a record; `None` where they are the same.
+        order: SQL to order rows by, with `{0}` for the column; empty if its values have no order that a later read
+            could resume in. A key column needs nothing else.
+        is_cursor: Whether new values come last in that order, as far as the type tells: not in an enumeration.
+        value: SQL for a value of a state in the column's type, with `{0}` for the placeholder.
+        bind: Converts the value of a record into that of a parameter.
+        holds: Whether a value, not null, is of the column's type, where the database itself does not ensure that.
     """
 
     name: str
@@ -66,30 +66,30 @@ class Reader(Protocol):
     DRIVER: str
 
     def prepare(self, connection: sa.Connection) -> None:
-        """Makes a new connection one that gives values as `Column.convert` takes them, and that changes nothing."""
+        """Sets a new connection up to return values as `Column.convert` takes them, read-only where possible."""
         ...
 
     def columns(self, connection: sa.Connection, query: str) -> list[Column]:
-        """Returns the columns of a query, which is not run."""
+        """Returns the columns of a query, without running it."""
         ...
 
     def key(self, connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
-        """Returns the columns of a table's primary key; none if it has none."""
+        """Returns the columns of a table's primary key; empty if it has none."""
         ...
 
     def batches(
         self, connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
     ) -> Generator[list[tuple[Any, ...]], None, None]:
-        """Yields the rows of a query, `size` at a time or fewer, as values that `marshal` writes.
+        """Yields the rows of a query, at most `size` at a time, as values that `marshal` can write.
 
-        They come through `portions`, so that no batch takes much more memory than one row may.
-        Without parameters it is run as it is written. What is left when the iterator is closed is not read.
+        They pass through `portions`, so that no batch takes much more memory than one row may.
+        Without parameters the query is run as it is written. Closing the iterator leaves the rest unread.
         """
         ...
 
 
 def load(kind: str, driver: str) -> Reader:
-    """Returns what reads a kind of database; the generic reader where its own one needs another driver."""
+    """Returns the reader for a kind of database; the generic one where the kind's own needs another driver."""
     found = _member(kind if kind in MEMBERS else _GENERIC)
     return found if found.DRIVER in ("", driver) else _member(_GENERIC)
 
@@ -99,7 +99,7 @@ def _member(name: str) -> Reader:
 
 
 def weight(row: Collection[Any]) -> int:
-    """Returns the bytes of memory that the values of a row take, about, with all that lists and objects hold."""
+    """Returns roughly how many bytes of memory a row takes, with the contents of its lists and objects."""
     own = sum(map(getsizeof, row))
     if _NESTED.isdisjoint(map(type, row)):
         return own
@@ -107,7 +107,7 @@ def weight(row: Collection[Any]) -> int:
 
 
 def portions(rows: Iterable[tuple[Any, ...]], size: int) -> Generator[list[tuple[Any, ...]], None, None]:
-    """Yields rows, which come one by one, in batches of `size`, or of fewer where they are large.
+    """Yields rows in batches of `size`, or fewer where they are large.
 
     Raises `ConfigError` for a row of more than 64 MiB.
     """
@@ -126,9 +126,9 @@ def portions(rows: Iterable[tuple[Any, ...]], size: int) -> Generator[list[tuple
 
 
 def fetched(fetch: Callable[[int], list[tuple[Any, ...]]], size: int) -> Generator[tuple[Any, ...], None, None]:
-    """Yields the rows that `fetch` gives, which takes how many: `size`, or fewer where they are large.
+    """Yields the rows that `fetch` returns for a number of rows: at most `size` each time, fewer where they are large.
 
-    How large they are is known from those before, of which a few are looked at.
+    How large they are is estimated from a sample of those before.
     """
     count = min(_FIRST, size)
     while rows := fetch(count):
@@ -138,17 +138,17 @@ def fetched(fetch: Callable[[int], list[tuple[Any, ...]]], size: int) -> Generat
 
 
 def row_too_large() -> ConfigError:
-    """Returns the error for a row that takes more memory than one may."""
+    """Returns the error for a row that takes more memory than allowed."""
     return ConfigError(f"the input has a row of more than {MOST:,} bytes: read a query without its large columns")
 
 
 def known(value: float | None) -> float | None:
-    """Returns a number; null for NaN. Infinity stays, as from files and from Python: JSON alone has none."""
+    """Returns a number; null for NaN. Infinity stays, as it does from files and Python: only JSON lacks it."""
     return None if value is None or math.isnan(value) else value
 
 
 def number(digits: str | None) -> JSON:
-    """Returns the number that a database writes so, with all its digits; null for NaN."""
+    """Returns the number that a database writes as `digits`, with all of them; null for NaN."""
     if digits is None:
         return None
     return numbers.written(digits) if digits[-1].isdigit() else known(float(digits))

@@ -1,4 +1,4 @@
-"""DuckDB. Its values become JSON in SQL, as those of Parquet files do."""
+"""DuckDB. Values are converted to JSON in SQL, as those of Parquet files are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from connector.stores.columnar.columns import (
 from connector.stores.databases.readers import Column, fetched, number, portions
 
 DRIVER: Final = "duckdb_engine"
-_AS_TEXT: Final = ("uuid", "hugeint", "uhugeint")  # types with an order, whose values are texts in records
+_AS_TEXT: Final = ("uuid", "hugeint", "uhugeint")  # types with an order whose values are text in records
 
 
 def prepare(connection: sa.Connection) -> None:
@@ -72,14 +72,14 @@ def _is_nested(type_: DuckType) -> bool:
 
 
 def _cell(sql: str, type_: DuckType) -> str:
-    """Returns SQL of a value that `marshal` writes, or of one that holds decimals."""
-    if type_.id == "float":  # whose digits are not those of the same number as a double
+    """Returns SQL for a value that `marshal` can write, or for a nested one that holds decimals."""
+    if type_.id == "float":  # by way of text: cast directly, the double shows other digits
         return json_value(f"CAST(CAST({sql} AS VARCHAR) AS DOUBLE)", duckdb.sqltype("DOUBLE"))[0]
     return f"CAST({sql} AS VARCHAR)" if type_.id == "decimal" else json_value(sql, type_)[0]
 
 
 def _as_text(row: Sequence[Any], places: Sequence[int]) -> tuple[Any, ...]:
-    """Returns a row with the values at these places, which hold decimals, as JSON text."""
+    """Returns a row with the values at these positions, which hold decimals, as JSON text."""
     cells = list(row)
     for place in places:
         if cells[place] is not None:
@@ -96,7 +96,7 @@ def _column(name: str, type_: DuckType) -> Column:
         convert = _parsed
     if type_.id == "blob":
         return Column(name, schema, convert, "{0}", "from_base64(CAST({0} AS VARCHAR))", is_cursor=False)
-    if type_.id in ("varchar", "enum"):  # as bytes, whatever the column's collation is
+    if type_.id in ("varchar", "enum"):  # compared as bytes, whatever the column's collation
         text = "encode(CAST({0} AS VARCHAR))"
         return Column(name, schema, convert, text, text, is_cursor=type_.id == "varchar")
     ordered = orderable(type_) or (str(type_) if type_.id in _AS_TEXT else "")
@@ -112,7 +112,7 @@ def _parsed(text: str | None) -> JSON:
 
 
 def _bound(value: Any) -> Any:
-    """Returns a value as DuckDB reads it: it knows no sign before a year of five digits, and decimals as text."""
+    """Returns a value as DuckDB reads it: a five-digit year without a sign, a decimal as text."""
     return value.removeprefix("+") if isinstance(value, str) else str(value) if isinstance(value, float) else value
 
 

@@ -1,4 +1,4 @@
-"""Any other database, by way of SQLAlchemy: what its columns are is seen in the first rows of the query."""
+"""Any other database, through SQLAlchemy: the types of columns are inferred from the first rows of the query."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def prepare(connection: sa.Connection) -> None:
 
 
 def columns(connection: sa.Connection, query: str) -> list[Column]:
-    """See `Reader.columns`. The query is begun: there is no other way for all databases."""
+    """See `Reader.columns`. The query is started: no other way works for all databases."""
     result = _streamed(connection, query, ())
     with closing(result):
         names = list(result.keys())
@@ -61,7 +61,7 @@ def columns(connection: sa.Connection, query: str) -> list[Column]:
 
 
 def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:  # noqa: ARG001 - the contract's
-    """See `Reader.key`. None is asked for, since nobody knows how rows are compared there."""
+    """See `Reader.key`. Always empty, since it is unknown how such a database compares values."""
     return ()
 
 
@@ -98,7 +98,7 @@ def _number(value: Any) -> JSON:
 
 
 def kind_of(value: Any) -> Any:
-    """Returns what decides the schema of a value: its type, and of a time whether it has a zone."""
+    """Returns what decides the schema of a value: its type, and whether a timestamp has a time zone."""
     kind = type(value)
     return (kind, True) if kind is dt.datetime and value.tzinfo else kind
 

@@ -1,4 +1,4 @@
-"""MariaDB and MySQL by way of PyMySQL: numbers as Python's, everything else as the text that the server writes."""
+"""MariaDB and MySQL, through PyMySQL: numbers as Python's, everything else as the text that the server writes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def prepare(connection: sa.Connection) -> None:
 
 
 def columns(connection: sa.Connection, query: str) -> list[Column]:
-    """See `Reader.columns`. MariaDB does not begin with what is limited to no rows."""
+    """See `Reader.columns`. MariaDB does not execute a query that is limited to no rows."""
     with _driver(connection).cursor() as cursor:
         cursor.execute(f"SELECT * FROM ({query}\n) connector_query LIMIT 0")  # noqa: S608 - the user's own query
         return [_column(field) for field in cursor._result.fields]  # noqa: SLF001 - the description has no character set
@@ -91,7 +91,7 @@ def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[s
 def batches(
     connection: sa.Connection, query: str, parameters: Sequence[Any], size: int
 ) -> Generator[list[tuple[Any, ...]], None, None]:
-    """See `Reader.batches`. A result that is left before its end is cut off: closing it would read all of the rest."""
+    """See `Reader.batches`. A result not read to its end costs the connection: closing it would read all the rest."""
     driver = _driver(connection)
     cursor = driver.cursor(SSCursor)
     is_whole = False
@@ -108,7 +108,7 @@ def batches(
 
 def _column(field: Any) -> Column:
     kind = next((kind for kind, types in _KINDS.items() if field.type_code in types), "text")
-    if field.type_code == FIELD_TYPE.TINY and field.length == 1:  # so a BOOLEAN is declared
+    if field.type_code == FIELD_TYPE.TINY and field.length == 1:  # which BOOLEAN stands for
         holds = (0, 1).__contains__
         return Column(field.name, schemas.BOOLEAN, _boolean, "{0}", bind=int, holds=holds, is_cursor=False)
     if kind == "geometry" or (kind == "text" and field.charsetnr == _BINARY):
@@ -118,7 +118,7 @@ def _column(field: Any) -> Column:
         return Column(field.name, schema, convert, "{0}", "FROM_BASE64({0})", is_cursor=False)
     if kind in ("json", "bit", "bytes", "single"):
         return Column(field.name, schema, convert)
-    if kind == "text":  # as bytes, whatever its collation takes for equal
+    if kind == "text":  # compared as bytes, whatever its collation
         collated = "CONVERT({0} USING utf8mb4) COLLATE utf8mb4_nopad_bin"
         is_listed = field.flags & (FLAG.ENUM | FLAG.SET)
         return Column(field.name, schema, convert, collated, collated, is_cursor=not is_listed)
@@ -135,7 +135,7 @@ def _boolean(value: int | None) -> JSON:
 
 
 def _moment(text: str | None) -> JSON:
-    """Returns a date and a time in ISO 8601; the zero date, which is none, stays as it is."""
+    """Returns a timestamp in ISO 8601; the zero date, which is no date, stays as it is."""
     if text is None or text.startswith(_ZERO):
         return text
     return f"{text[:10]}T{text[11:]}" if "." not in text else f"{text[:10]}T{text[11:].rstrip('0').rstrip('.')}"

@@ -1,7 +1,7 @@
-"""PostgreSQL by way of psycopg: every type has one text, also where Python has no value for it.
+"""PostgreSQL, through psycopg: types that Python cannot hold in full are read as text.
 
-Python's dates end with the years 1 and 9999, know no infinity, and its intervals no months. So what is a date, time,
-interval, range or decimal is taken as the text that the server writes, and made ISO 8601 or a number later.
+Python's dates go from year 1 to 9999 and have no infinity, its intervals have no months. So dates, times, intervals,
+ranges and decimals are read as the text that the server writes, and become ISO 8601 or numbers later.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETTINGS: Final = (
     "timezone = 'UTC'",
     "extra_float_digits = 3",
 )
-"""How values are told as text, whatever the server, the database or the user has set."""
+"""Fix how values are written as text, whatever the server, the database or the user has set."""
 _MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
 _ISO: Final = re.compile(r"([+-]\d{4,})(-\d\d-\d\d.*)")
 _PART: Final = re.compile(r"\d+(?:\.\d+)?")
@@ -53,7 +53,7 @@ _SCHEMAS: Final[Mapping[str, Schema]] = {
 
 
 def _iso(text: str) -> str:
-    """Returns a date or timestamp as ISO 8601: a year beyond four digits, or before year 1, has a sign."""
+    """Returns a date or timestamp as ISO 8601: a year of more than four digits, or before year 1, has a sign."""
     found = _MOMENT.fullmatch(text)
     if found is None:  # infinity
         return text
@@ -70,7 +70,7 @@ def _zone(zone: str) -> str:
 
 
 def _range(text: str) -> str:
-    """Returns a range of timestamps, whose ends the server quotes, as one of other values: [2024-01-01T10:00:00,)."""
+    """Returns a range in the form [2024-01-01T10:00:00,): the server quotes the ends of one of timestamps."""
     return _QUOTED.sub(lambda found: _iso(found[1]), text)
 
 
@@ -79,7 +79,7 @@ _TEXTS: Final = (
     *("uuid", "inet", "cidr"),
     *(f"{name}{kind}" for name in _RANGES for kind in ("range", "multirange")),
 )
-"""The types whose values are taken as text."""
+"""The types whose values are read as text."""
 
 
 def _loaded(text: str) -> JSON:
@@ -167,14 +167,14 @@ def _column(driver: Any, name: str, oid: int) -> Column:
         return Column(name, schemas.TEXT, order=_AS_BYTES, value=_AS_BYTES, is_cursor=False)
     if info.array_oid == oid:
         inner = _CONVERT.get(info.name)
-        return Column(name, {"type": ["null", "array"], "items": {}}, inner and _each(inner))  # its depth is in no type
+        return Column(name, {"type": ["null", "array"], "items": {}}, inner and _each(inner))  # of any depth
     schema, convert = dict(_SCHEMAS.get(info.name, schemas.TEXT)), _CONVERT.get(info.name)
     if info.name not in _ORDERED | _ORDERED_IN_KEYS:
         return Column(name, schema, convert and _unless_null(convert))
     order, value = "{0}", f"CAST({{0}}::text AS {info.regtype})"
     if info.name == "bytea":
         value = "decode({0}::text, 'base64')"
-    elif info.name in _WORDS:  # a collation in which no two texts are equal; char(n) is compared without its blanks
+    elif info.name in _WORDS:  # by "C", in which no two texts are equal; char(n) without its padding
         order = _AS_BYTES
         value = f"rtrim({order[:9]}){order[9:]}" if info.name == "bpchar" else order
     is_cursor = info.name in _ORDERED
@@ -199,7 +199,7 @@ def _each(convert: Callable[[Any], JSON]) -> Callable[[Any], JSON]:
 
 
 def _text_loader(driver: Any) -> Any:
-    """Returns what loads a text as it is, written in C where psycopg is."""
+    """Returns psycopg's loader that keeps a text as it is: the one in C, where psycopg has it."""
     return driver.adapters.get_loader(driver.adapters.types["text"].oid, psycopg.pq.Format.TEXT) or _Text
 
 
@@ -208,12 +208,12 @@ def _driver(connection: sa.Connection) -> Any:
 
 
 def _duration(value: str) -> str:
-    """Returns a duration of a record as the text that the server reads: it takes a sign at each part alone."""
+    """Returns a record's duration as the server reads it: with the sign at each part instead of in front."""
     return _PART.sub(r"-\g<0>", value[1:]) if value.startswith("-") else value
 
 
 def told(value: Any) -> str:
-    """Returns a value of a record as the text that the server reads: a year before 1 is one BC."""
+    """Returns a record's value as the text that the server reads: a year before 1 becomes one BC."""
     found = _ISO.fullmatch(value) if isinstance(value, str) and value[:1] in ("+", "-") else None
     if found is None:
         return str(value)

@@ -1,7 +1,7 @@
-"""SQLite. A column's type is the one that it is declared with, where SQLite holds values to it; else it may be any.
+"""SQLite. A column has the type that it is declared with, where SQLite converts values to that; else any type.
 
-`INTEGER` and `REAL` may hold other values, too, in a table that is not STRICT: such a value ends the read before
-anything is paid for (`Column.holds`), since nobody could say what the column is.
+`INTEGER` and `REAL` columns may hold other values, too, in a table that is not STRICT: such a value ends the read
+before anything is paid for (`Column.holds`), since the column then has no type.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from connector.stores.staging import schemas
 
 DRIVER: Final = "pysqlite"
 _AGAIN: Final = re.compile(r"(.+):\d+", re.DOTALL)
-"""How SQLite calls a column whose name is there already."""
+"""The name that SQLite gives a column whose name another one has already."""
 
 
 def prepare(connection: sa.Connection) -> None:
-    """See `Reader.prepare`. A text that is not UTF-8 gets U+FFFD where it is not.
+    """See `Reader.prepare`. Bytes of a text that are not UTF-8 become U+FFFD.
 
-    A cell of more bytes than a row may have is not even read.
+    A cell of more bytes than a row may have is refused unread.
     """
     driver = _driver(connection)
     driver.text_factory = lambda data: str(data, "utf-8", "replace")
@@ -52,7 +52,7 @@ def columns(connection: sa.Connection, query: str) -> list[Column]:
 
 
 def key(connection: sa.Connection, table: str, schema: str | None) -> Sequence[str]:
-    """See `Reader.key`. A table without one may still have a rowid, but a VACUUM changes that."""
+    """See `Reader.key`. A rowid is no substitute: a VACUUM may change it."""
     with closing(_driver(connection).cursor()) as cursor:
         rows = cursor.execute(
             "SELECT name FROM pragma_table_info(?, ?) WHERE pk > 0 ORDER BY pk", (table, schema or "main")
@@ -72,7 +72,7 @@ def batches(
 
 
 def _column(name: str, declared: str) -> Column:
-    """Returns a column by its declared type."""
+    """Returns the column for a declared type."""
     match affinity(declared):
         case "integer":
             return Column(name, schemas.INTEGER, order="{0}", holds=_is_integer)
@@ -94,7 +94,7 @@ def _is_real(value: Any) -> bool:
 
 
 def _text(value: Any) -> JSON:
-    """Returns a text; a column of texts may hold bytes, and one of bytes anything."""
+    """Returns a value as text; a TEXT column may hold bytes, and a BLOB column anything."""
     if isinstance(value, bytes):
         form: JSON = json_form(value)
         return form

@@ -1,4 +1,4 @@
-"""How far a query has been read: after which cursor value and which rows that hold it, or after which key."""
+"""How far a query has been read: up to which cursor value and which of its rows, or up to which key."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from connector.base.records import JSON
 from connector.stores.staging.position import in_state, state_mismatch
 
 REMEMBERED: Final = 10_000
-"""Rows that a state remembers at its cursor, and as many without one. With more, those at the cursor are read again."""
+"""Most rows that a state remembers at its cursor, and as many without one. If more, those at the cursor are reread."""
 
 _LOG: Final = logging.getLogger(__name__)
 _SIZE: Final = 8  # bytes of a digest
 
 
 class SqlPosition(NamedTuple):
-    """`rows` records have been handed out.
+    """The position after `rows` records.
 
-    With a cursor `field`, the last of them held `cursor` there, null and infinity aside: `seen` are the digests of
-    those that did, and `nulls` of those that held null or infinity, `None` where there were too many. A later read
-    takes what is at the cursor, or null, and is not among them: whatever was inserted, updated or deleted since, and in
-    whichever order it comes, no row is lost, and none comes twice as it was.
+    With a cursor `field`, `cursor` is its last value other than null and infinity; `seen` are the digests of the rows
+    with that value, `nulls` of those with null or infinity; `None` if there were too many. A later read takes the rows
+    at the cursor, or with null, that are not among these: whatever was inserted, updated or deleted since, and in
+    whatever order rows come, none is lost, and none is returned twice unchanged.
 
-    Without one, `key` is the primary key of the last row, empty if there is none to go on from.
+    Without a cursor, `names` is the primary key and `key` its values in the last row; empty if there is none to resume
+    from.
     """
 
     rows: int = 0
@@ -44,10 +45,10 @@ class SqlPosition(NamedTuple):
 
     @classmethod
     def of(cls, state: JSON, field: str | None, names: Sequence[str]) -> SqlPosition:
-        """Returns the position that a state describes, of rows that are read by a cursor, else by their key if any.
+        """Returns the position that a state describes, for rows read by the cursor `field`, else by their key if any.
 
         Raises:
-            StateMismatchError: It is not a state of an input that is read in this order.
+            StateMismatchError: It is not the state of an input read in this order.
         """
         start = cls(field=field, names=tuple(names))
         if not state:
@@ -59,7 +60,7 @@ class SqlPosition(NamedTuple):
                 saved == field
                 and rest.keys() <= {"rows", "rows_at_cursor", "seen", "nulls"}
                 and not isinstance(cursor, dict | list)
-            ):  # one that people write has no counts: what is at the cursor then comes once more
+            ):  # one written by hand has no digests: rows at the cursor are read again
                 handed_out = rest.get("rows", 0)
                 try:
                     seen, nulls = (_unpacked(rest.get(name)) for name in ("seen", "nulls"))
@@ -70,14 +71,14 @@ class SqlPosition(NamedTuple):
         raise state_mismatch(state, field)
 
     def _keyed(self, rows: int, key: JSON) -> SqlPosition:
-        """Returns the position after a key; the beginning if the rows have another one, or none."""
+        """Returns the position after a key; the beginning if the rows have another key, or none."""
         if not isinstance(key, dict) or tuple(key) != self.names or None in key.values():
             return self
         return self._replace(rows=rows, key=tuple(key.values()))
 
     @property
     def state(self) -> dict[str, JSON]:
-        """The state to save, and to hand to `read` later."""
+        """The state to save, and to pass to a later `read`."""
         if self.field is None:
             key: dict[str, JSON] = {"key": dict(zip(self.names, self.key, strict=True))} if self.key else {}
             return {"rows": self.rows, **key}
@@ -87,7 +88,7 @@ class SqlPosition(NamedTuple):
 
     @property
     def reads_nulls(self) -> bool:
-        """Whether rows without a cursor are read: always, unless there were too many to tell which are new."""
+        """Whether rows without a cursor value are read: always, unless there were too many to tell the new ones."""
         return self.cursor is None or self.nulls is not None
 
     def after(self, batch: Sequence[dict[str, Any]]) -> SqlPosition:
@@ -114,7 +115,7 @@ class SqlPosition(NamedTuple):
         return self._replace(rows=rows, cursor=cursor, seen=_more(before, others[len(others) - ties :]), nulls=nulls)
 
     def unread(self, batches: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-        """Yields the batches without those of their rows that have been handed out before this position."""
+        """Yields the batches without the rows that were handed out before this position."""
         if self.field is None:
             yield from batches
             return
@@ -127,7 +128,7 @@ class SqlPosition(NamedTuple):
 
 
 def _is_known(row: dict[str, Any], known: Counter[bytes] | None) -> bool:
-    """Returns whether a row is one of those that are known, of which there is one fewer then."""
+    """Returns whether a row is among the known ones, and takes it off their count."""
     if not known:
         return False
     digest = digest_of(row)
@@ -138,7 +139,7 @@ def _is_known(row: dict[str, Any], known: Counter[bytes] | None) -> bool:
 
 
 def digest_of(row: Mapping[str, Any]) -> bytes:
-    """Returns what tells a row from others, whatever order its columns have."""
+    """Returns the digest that identifies a row, whatever the order of its columns."""
     return blake2b(numbers.dumps(row, str, orjson.OPT_SORT_KEYS), digest_size=_SIZE).digest()
 
 

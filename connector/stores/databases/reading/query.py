@@ -1,6 +1,6 @@
-"""The rows of a query, run once: read at once into a private file, and handed on from there.
+"""The rows of a query, which is run once: all are read into a private file, and handed out from there.
 
-An endpoint takes the rows over hours, and no server keeps a cursor or a transaction open that long.
+An endpoint takes hours for the rows, and no server keeps a cursor or a transaction open that long.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BYTES: Final = 8  # of the length of a batch
 
 
 class Asked(NamedTuple):
-    """What is read: a query as it is written, or a table, by its name or `schema.name`."""
+    """What to read: a query, or a table by its name or `schema.name`; and the name of the stream."""
 
     query: str
     table: str
@@ -38,9 +38,9 @@ class Asked(NamedTuple):
 
 
 class Query:
-    """A `Source` over the rows of a query or a table. `rows` is known once they have been read.
+    """A `Source` of the rows of a query or a table. `rows` is known once they have been read.
 
-    Rows that have been read wait in `directory`, so that reading them once more asks the database nothing.
+    The rows are kept in `directory`, so that reading them again does not query the database.
 
     Attributes:
         primary_key: The columns of the table's primary key, if it is read in that order.
@@ -69,9 +69,9 @@ class Query:
         self._cursor = None if cursor_field is None else self._ordered(cursor_field)
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
-        """See `Source.read`. A table is read in the order of its primary key, and on from there.
+        """See `Source.read`. A table is read, and resumed, in the order of its primary key.
 
-        A query without a cursor, and a table without a key, have no order that could be gone on in: they begin anew.
+        A query without a cursor and a table without a key have no order to resume in: they are read from the start.
         """
         start = SqlPosition.of(state, self._cursor and self._cursor.name, self.primary_key)
         if state and self._cursor is None and not start.key:
@@ -93,7 +93,7 @@ class Query:
         yield from numbered(_first(start.unread(self._batches(path)), left), start, self.name)
 
     def _fetch(self, path: Path, start: SqlPosition, left: int | None) -> int:
-        """Puts all rows from `start` on into a file, and returns how many there are; each attempt begins anew."""
+        """Reads all rows from `start` on into a file; returns how many there are. Each attempt starts over."""
         query, parameters = self._statement(start)
         most = None if left is None else left + len(start.seen or ()) + len(start.nulls or ())
         strict = [(place, each) for place, each in enumerate(self._fields.values()) if each.holds]
@@ -114,7 +114,7 @@ class Query:
         return count
 
     def _batches(self, path: Path) -> Iterator[list[dict[str, Any]]]:
-        """Yields the rows of the file as records have them."""
+        """Yields the rows of the file in the form of records."""
         names = tuple(self._fields)
         made = [(each.name, each.convert) for each in self._fields.values() if each.convert]
         with path.open("rb") as file:
@@ -135,11 +135,11 @@ class Query:
 
     @property
     def _within(self) -> str:
-        """The beginning of a query of the same rows, in another order."""
+        """The start of a query for the same rows in another order."""
         return self._query if self._asked.table else f"SELECT * FROM ({self._query}\n) connector_rows"  # noqa: S608 - the user's own
 
     def _statement(self, start: SqlPosition) -> tuple[str, Sequence[Any]]:
-        """Returns the query as it is written, or the query of what comes from `start` on, and its parameters."""
+        """Returns the query as it is written, or one for the rows from `start` on in order; and its parameters."""
         if self._cursor is not None:
             column = self._quoted(self._cursor.name)
             order = self._cursor.order.format(column)
@@ -163,10 +163,10 @@ class Query:
         return value if column.bind is None else column.bind(value)
 
     def _ordered(self, name: str) -> Column:
-        """Returns the column of a cursor.
+        """Returns the column of the cursor.
 
         Raises:
-            ConfigError: There is none, or its values have no order that a later read could go on in.
+            ConfigError: It does not exist, or its values have no order that a later read could resume in.
         """
         column = self._fields.get(name)
         if column is None:
@@ -180,7 +180,7 @@ class Query:
         return column
 
     def _ordered_key(self, connection: Any) -> tuple[str, ...]:
-        """Returns the primary key of the table, if its columns have such an order."""
+        """Returns the primary key of the table; empty if a column of it has no such order."""
         schema, _, table = self._asked.table.rpartition(".")
         found = tuple(self._reader.key(connection, table, schema or None))
         return found if all(name in self._fields and self._fields[name].order for name in found) else ()
@@ -193,7 +193,7 @@ class Query:
 
 
 def _first(batches: Iterator[list[dict[str, Any]]], left: int | None) -> Iterator[list[dict[str, Any]]]:
-    """Yields batches up to a number of rows."""
+    """Yields the first `left` rows, in batches."""
     for batch in batches:
         if left is None or len(batch) < left:
             yield batch
@@ -213,7 +213,7 @@ def _append(file: Any, rows: list[tuple[Any, ...]], path: Path) -> None:
 
 
 def _require(column: Column, values: Iterator[Any]) -> None:
-    """Raises `ConfigError` if a value is none of the column's type."""
+    """Raises `ConfigError` if a value is not of the column's declared type."""
     holds = column.holds or bool
     for value in values:
         if value is not None and not holds(value):

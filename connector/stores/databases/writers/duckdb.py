@@ -1,4 +1,4 @@
-"""DuckDB: rows enter by way of a file of JSON, which it reads faster than any call; upserts by MERGE."""
+"""DuckDB: rows are loaded from a JSON file, which is faster than any call; upserts by MERGE."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _KINDS: Final = {
 }
 _HERE: Final = """database_name = current_database()
 AND lower(schema_name) = lower(COALESCE(:schema, current_schema())) AND lower(table_name) = lower(:name)"""
-"""Finds what belongs to the table: names in DuckDB differ by more than case."""
+"""Finds what belongs to the table: names in DuckDB are case-insensitive."""
 _COLUMNS: Final = f"""
 SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL, column_default FROM duckdb_columns()
 WHERE {_HERE} ORDER BY column_index
@@ -98,12 +98,12 @@ class Writer(base.Writer):
     YEARS = range(-290_307, 294_247)  # of timestamps
 
     def attempt(self) -> bool:
-        """See `base.Writer.attempt`. Whoever has opened the file, has it alone."""
+        """See `base.Writer.attempt`. Only one process can open a file for writing, so there is no other sync."""
         self.run("SET TimeZone = 'UTC'")
         return True
 
     def try_run(self, *statements: str) -> bool:
-        """See `base.Writer.try_run`. Whoever has the file has every right to it, and there are no savepoints."""
+        """See `base.Writer.try_run`. There are no savepoints, and no rights that could be missing."""
         for statement in statements:
             self.run(statement)
         return True
@@ -128,7 +128,7 @@ class Writer(base.Writer):
         return self.ask(_COLUMNS, **self._where)
 
     def _sql(self) -> str:
-        """Returns the statement that makes the table; nothing for a view."""
+        """Returns the table's CREATE TABLE statement; an empty string for a view."""
         return "".join(sql for (sql,) in self.ask(_SQL, **self._where))
 
     def native(self, kind: Kind) -> str:
@@ -158,7 +158,7 @@ class Writer(base.Writer):
         self.run(f"ALTER TABLE {self.place} ALTER COLUMN {name} TYPE {self.native(kind)} USING {value}")
 
     def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - the contract's
-        """See `base.Writer.obstacle`. What fails would end the transaction, so all is looked up beforehand."""
+        """See `base.Writer.obstacle`. A failed statement would end the transaction, so nothing is tried."""
         if self.ask(_INDEXES, **self._where):
             return "DuckDB changes no type in a table with an index"
         for rule, text, _, names, *_ in self.ask(_RULES, **self._where):
@@ -177,27 +177,27 @@ class Writer(base.Writer):
 
     @cached_property
     def _collated(self) -> set[str]:
-        """The columns in which texts of different bytes may be equal, and perhaps others of texts."""
+        """The columns in which texts of different bytes may be equal; perhaps other text columns as well."""
         return (
             {name for name, type_, *_ in self._found() if type_ == "VARCHAR"} if " COLLATE " in self._sql() else set()
         )
 
     def as_bytes(self, name: str, of: str = "") -> str:
-        """See `base.Writer.as_bytes`. The column is that of the table called `of`, if any."""
+        """See `base.Writer.as_bytes`. `of` qualifies the column: the table's alias with its dot, or nothing."""
         return f"{of}{self.quote(name)}{' COLLATE C' if name in self._collated else ''}"
 
     def is_unique(self, key: Sequence[str]) -> bool:
-        """See `base.Writer.is_unique`. MERGE needs no index; one that is there, is looked up all the same."""
+        """See `base.Writer.is_unique`. MERGE needs no index, but with one no duplicates have to be looked for."""
         return any(set(names) == set(key) for (names,) in self.ask(_KEYS, **self._where))
 
     def make_unique(self, key: Sequence[str]) -> None:
-        """Does nothing: a MERGE keeps the key unique, and DuckDB changes no column of a table that has an index."""
+        """Does nothing: MERGE keeps the key unique, and DuckDB alters no column type in a table with an index."""
 
     def drop_key(self) -> None:
-        """Does nothing: no index was made."""
+        """Does nothing: no index was created."""
 
     def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
-        """See `base.Writer.load`. There are no savepoints: rows that break a rule are looked for beforehand."""
+        """See `base.Writer.load`. There are no savepoints, so rows that violate a constraint are found beforehand."""
         self._refuse = refuse
         super().load(plan, batches, refuse)
 
@@ -245,7 +245,7 @@ class Writer(base.Writer):
         )
 
     def _rules(self, plan: Plan) -> Iterator[tuple[str, str]]:
-        """Yields the rules of the table: each as it is told, and SQL that is true for a row `s` that breaks it."""
+        """Yields the table's constraints: each as a reason to refuse a row, and SQL that is true for such a row `s`."""
         types = {name: type_ for name, type_, *_ in self._found()}
         for column in plan.columns:
             if column.kind.name == "other":
@@ -255,7 +255,7 @@ class Writer(base.Writer):
         is_known = self._are_same(plan.key) if plan.key else "FALSE"
         given = {column.name for column in plan.columns}
         for name, _, is_required, _ in self._found():
-            if is_required and name not in given:  # which rows with a known key keep as it is
+            if is_required and name not in given:  # an update keeps its value
                 new = f"NOT EXISTS (SELECT 1 FROM {self.place} o WHERE {is_known})"
                 yield f'"{name}" is null, which the table does not take', new
         for kind, text, expression, columns, other, others in self.ask(_RULES, **self._where):
@@ -276,11 +276,11 @@ class Writer(base.Writer):
                 yield f"another row has the same {', '.join(columns)}", f"{whole} AND ({here} OR {before})"
 
     def _are_same(self, columns: Sequence[str]) -> str:
-        """Returns SQL that is true where a row `o` has the same values as a row `s`, compared as bytes."""
+        """Returns SQL that is true where rows `o` and `s` have the same values in these columns, compared as bytes."""
         return " AND ".join(f"{self.as_bytes(name, 'o.')} = {self.as_bytes(name, 's.')}" for name in columns)
 
     def _sift(self, rows: str, plan: Plan, rules: Iterable[tuple[str, str]]) -> None:
-        """Puts the rows into a table of their own, and leaves out those that break a rule."""
+        """Copies the rows into a staging table, and leaves out those that violate a constraint."""
         names = [column.name for column in plan.columns]
         others = [(name, default) for name, _, _, default in self._found() if name not in names]
         more = "".join(f", {default or 'NULL'} AS {self.quote(name)}" for name, default in others)
@@ -294,7 +294,7 @@ class Writer(base.Writer):
             self.run(f"DELETE FROM {_STAGE} WHERE {plan.order} IN (SELECT s.{plan.order} {found})")
 
     def _sift_nested(self, plan: Plan, column: Column) -> None:
-        """Leaves out rows whose list or object a column would hold otherwise: a cast rounds numbers deep inside it."""
+        """Leaves out rows whose list or object the column would alter: a cast rounds numbers deep inside it."""
         type_ = {name: type_ for name, type_, *_ in self._found()}[column.name]
         if column.kind != kinds.OTHER or not _NESTED.fullmatch(type_):
             return
@@ -308,14 +308,14 @@ class Writer(base.Writer):
             self.run(f"DELETE FROM {_STAGE} WHERE {plan.order} = {place}")
 
     def _read(self, kind: Kind) -> str:
-        """Returns the type as which a value is read; what has a text of its own, is cast then."""
+        """Returns the type that a value is read from the file as; `_cell` casts those that are read as text."""
         return self.native(kind) if kind.name in ("array", "vector") else _READ.get(kind.name, "VARCHAR")
 
     def _cell(self, place: int, column: Column) -> str:
         kind, value = column.kind, f'"{place}"'
         if kind.name == "bytes":
             value = f"from_base64({value})"
-        elif kind == kinds.FLOAT:  # or no key of the table would be equal to it
+        elif kind == kinds.FLOAT:  # else it would equal no key in the table
             value = f"CAST({value} AS FLOAT)"
         elif kind.name not in ("other", "array", "vector", *_READ):
             value = f"CAST({value} AS {self.native(kind)})"
@@ -323,7 +323,7 @@ class Writer(base.Writer):
 
 
 _READ: Final = {"boolean": "BOOLEAN", "integer": "BIGINT", "unsigned": "UBIGINT", "double": "DOUBLE", "text": "VARCHAR"}
-"""How the file is read; all else as text, which is then cast."""
+"""The types that the file is read with; all other kinds are read as text, and then cast."""
 
 
 def _parsed(text: str) -> JSON:
@@ -334,7 +334,7 @@ def _parsed(text: str) -> JSON:
 
 
 def _is_kept(sent: JSON, found: JSON) -> bool:
-    """Returns whether a value is what was sent, as far as a type has a place for it: a STRUCT has all of its fields."""
+    """Returns whether a stored value equals what was sent; a STRUCT may have more fields, which are then null."""
     match sent, found:
         case dict(), dict():
             more = [value for name, value in found.items() if name not in sent]
@@ -363,7 +363,7 @@ def _kind(type_: str) -> Kind:
 
 
 def _converted(name: str, old: Kind, new: Kind, type_: str) -> str:
-    """Returns the SQL of a column's values as another type."""
+    """Returns SQL that converts a column's values to another type."""
     match old.name, new.name:
         case _, "json":
             return f"to_json({name})"
@@ -377,7 +377,7 @@ def _converted(name: str, old: Kind, new: Kind, type_: str) -> str:
 
 
 def _unsigned(text: str) -> str:
-    """Returns a date or timestamp as DuckDB reads it: without a sign in front of a year of five digits."""
+    """Returns a date or timestamp as DuckDB reads it: without a sign before a five-digit year."""
     return text.removeprefix("+")
 
 
@@ -390,7 +390,7 @@ _WRITTEN: Final[dict[str, Callable[[Any], str]]] = {
 
 
 def _save(path: Path, plan: Plan, batches: Iterator[Batch]) -> None:
-    """Writes rows as objects whose keys are the numbers of the columns."""
+    """Writes rows as JSON lines: objects whose keys are the numbers of the columns."""
     keys = [str(place) for place in range(len(plan.columns))]
     written = [_WRITTEN.get(column.kind.name) for column in plan.columns]
     with path.open("wb") as file:

@@ -1,7 +1,7 @@
-"""Databases without a module of their own, warehouses above all: by way of SQLAlchemy, in standard SQL.
+"""Databases without a module of their own, above all warehouses: through SQLAlchemy, in standard SQL.
 
-Rows enter by INSERTs of many. An upsert goes through a table beside it, by a MERGE in the warehouses: others update the
-rows that are there and insert the rest, in one transaction where the database has transactions.
+Rows enter by multi-row INSERTs. An upsert goes through a staging table: by MERGE in warehouses; elsewhere by an UPDATE
+of existing rows and an INSERT of the rest, in one transaction where the database has transactions.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _TYPES: Final[dict[str, sa.types.TypeEngine[Any]]] = {
 _DIGITS: Final = 38
 _WITHOUT_SAVEPOINTS: Final = ("bigquery", "databricks", "redshift", "snowflake")
 _WITHOUT_UNDO: Final = ("bigquery", "databricks", "snowflake")
-"""Databases in which making or changing a table ends the transaction."""
+"""Databases in which DDL ends the transaction."""
 _MERGES: Final = ("bigquery", "databricks", "redshift", "snowflake")
-"""Databases that have MERGE; Databricks updates a table from another one in no other way."""
-_NEW: Final = "connector_new"  # the rows of the table beside; no table of the user is called so
+"""Databases that have MERGE; it is Databricks' only way to update a table from another one."""
+_NEW: Final = "connector_new"  # alias of the staging table: no table of the user has that name
 _ROW_STATES: Final = ("22", "23", "44", "P0001")
-"""SQLSTATEs of errors about a row begin so: data, integrity, a view's CHECK OPTION, a trigger's RAISE."""
+"""Prefixes of the SQLSTATEs about a row: data, integrity, a view's CHECK OPTION, a trigger's RAISE."""
 
 
 class Writer(base.Writer):
-    """See `base.Writer`. There is no lock: let one sync at a time write into a table."""
+    """See `base.Writer`. There is no lock: only one sync at a time may write to a table."""
 
     RULES = Rules(longest=63)
     has_nul = False
@@ -65,7 +65,7 @@ class Writer(base.Writer):
         return Table({column.name: column for column in columns})
 
     def _as_it_is(self, name: str) -> str:
-        """Returns the name that a column has in the database, of one that SQLAlchemy has put into small letters."""
+        """Returns a column's name as it is in the database, where SQLAlchemy has lower-cased it."""
         dialect = self.connection.dialect
         return str(dialect.denormalize_name(name)) if dialect.requires_name_normalize else name
 
@@ -85,7 +85,7 @@ class Writer(base.Writer):
         return kind if kind.name in _TYPES else kinds.TEXT
 
     def try_run(self, *statements: str) -> bool:  # noqa: ARG002 - the contract's
-        """Runs nothing: where making a table ends the transaction, what was written so far would be seen."""
+        """Runs nothing: where DDL ends the transaction, it would publish the rows written so far."""
         return False
 
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
@@ -94,7 +94,7 @@ class Writer(base.Writer):
         self.run(f"ALTER TABLE {self.place} ALTER COLUMN {self.quote(column.name)} {how} {self.native(kind)}")
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
-        """See `base.Writer.try_change`. Where there are no savepoints, nothing was written yet that would be lost."""
+        """See `base.Writer.try_change`. Without savepoints it rolls everything back: nothing has been written yet."""
         if self.connection.dialect.name not in _WITHOUT_SAVEPOINTS:
             return super().try_change(column, kind, plan)
         try:
@@ -105,14 +105,14 @@ class Writer(base.Writer):
         return ""
 
     def is_unique(self, key: Sequence[str]) -> bool:  # noqa: ARG002 - the contract's
-        """See `base.Writer.is_unique`. Warehouses keep no key unique; the table is looked through."""
+        """See `base.Writer.is_unique`. Always false: warehouses enforce no key, so duplicates are looked for."""
         return False
 
     def make_unique(self, key: Sequence[str]) -> None:
         """Does nothing: the upsert itself keeps the key unique."""
 
     def drop_key(self) -> None:
-        """Does nothing: no index was made."""
+        """Does nothing: no index was created."""
 
     def mark(self, plan: Plan) -> bool:
         """See `base.Writer.mark`. An overwrite that changes types ends the transaction in many databases."""
@@ -154,7 +154,7 @@ class Writer(base.Writer):
         self.run(f"DROP TABLE {beside}")
 
     def _move(self, plan: Plan, beside: str) -> None:
-        """Brings the rows of the table beside, of which no two have the same key, into the table."""
+        """Upserts the rows of the staging table, no two of which have the same key, into the table."""
         table = self.quote(self.name)
         same = " AND ".join(f"{table}.{self.quote(name)} = {_NEW}.{self.quote(name)}" for name in plan.key)
         names = [column.name for column in plan.columns]

@@ -1,7 +1,7 @@
-"""MariaDB and MySQL: rows enter by INSERT of many, upserts by ON DUPLICATE KEY, alone under GET_LOCK.
+"""MariaDB and MySQL: rows enter by multi-row INSERTs, upserts by ON DUPLICATE KEY, one sync at a time by GET_LOCK.
 
-Their DDL cannot be undone, so an overwrite that changes types fills a new table, and puts it in the place of the old
-one by a RENAME, which readers see at once and as a whole.
+DDL cannot be rolled back, so an overwrite that changes types fills a new table, and swaps it for the old one by RENAME,
+which is atomic for readers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _NO_REST: Final = " DEFAULT NULL"
 _RULE: Final = re.compile(
     r"  (?P<whole>(?:(?P<check>CONSTRAINT)|(?:\w++ )?KEY) (?:(?P<name>`(?:[^`]|``)++`) )?(?:CHECK )?(?P<about>\(.*))"
 )
-"""An index or a CHECK, not a foreign key, in what SHOW CREATE TABLE says; the primary key has no name."""
+"""Matches an index or a CHECK, not a foreign key, in a line of SHOW CREATE TABLE; the primary key has no name."""
 _LOST: Final = """
 SELECT CONCAT('its trigger ', trigger_name) FROM information_schema.triggers
 WHERE event_object_schema = COALESCE(:schema, DATABASE()) AND event_object_table = :name
@@ -96,7 +96,7 @@ UNION SELECT CONCAT('the foreign key ', constraint_name) FROM information_schema
 WHERE (constraint_schema = COALESCE(:schema, DATABASE()) AND table_name = :name)
 OR (unique_constraint_schema = COALESCE(:schema, DATABASE()) AND referenced_table_name = :name)
 """
-"""What a table has that one made LIKE it does not."""
+"""What CREATE TABLE ... LIKE does not copy."""
 _PRIMARY: Final = """
 SELECT 1 FROM information_schema.statistics WHERE table_schema = COALESCE(:schema, DATABASE())
 AND table_name = :name AND index_name = 'PRIMARY' AND column_name = :column AND sub_part IS NULL
@@ -106,28 +106,28 @@ SELECT engine FROM information_schema.tables
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
 """
 _ROW_ERRORS: Final = frozenset({1118, 1264, 1265, 1292, 1364, 1366, 1369, 1406, 1644, 3819, 4025})
-"""Numbers of errors about a row that PyMySQL has no class for: CHECK (4025, 3819), SIGNAL, a view's, values, sizes."""
+"""Errors about a row that PyMySQL has no class for: CHECK (4025, 3819), SIGNAL, CHECK OPTION, values, sizes."""
 _EXACT: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "binary")
 _KEY: Final = 255
-"""Characters of a text in a primary key, or any key of MySQL: all of its columns have at most 3,072 bytes."""
+"""Most characters of a text in a primary key, or in any key of MySQL: a whole key may have 3,072 bytes."""
 _PREFIX: Final = 191
-"""Characters of a long text in an index of several columns, for the same reason."""
+"""Characters of a long text that an index covers, so that several columns fit into one, for the same reason."""
 _DIGITS: Final = 65
 _EXACT_DIGITS: Final = {"float": 6, "double": 15}
-"""Digits that are always kept."""
+"""Significant digits that a type always keeps."""
 _YEARS: Final = "0000|19(?!00)[0-9]{2}|20[0-9]{2}|21[0-4][0-9]|215[0-5]"
 _SCALE: Final = 30
 _STATEMENT: Final = 1 << 20  # bytes
-_FRAME: Final = 16  # bytes of a packet that are no statement
+_FRAME: Final = 16  # bytes of a packet besides the statement
 _ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
 _ESCAPE: Final = re.compile(r"\\(.)")
 _ESCAPED: Final = {"0": "\0", "n": "\n", "r": "\r"}
-"""What the type of an enumeration tells behind a backslash; all else stands for itself."""
+"""Escapes in the definition of an enumeration; any other character after a backslash stands for itself."""
 _NULL: Final = "NULL"
 
 
 class _Rule(NamedTuple):
-    """An index or a CHECK: what a statement calls it, what makes it again, and whether it is another one then."""
+    """An index or a CHECK: what DROP calls it, what ADD recreates it from, and whether that makes a different one."""
 
     called: str
     made: str
@@ -253,11 +253,11 @@ class Writer(base.Writer):
         return kind
 
     def in_key(self, kind: Kind) -> Kind:
-        """See `base.Writer.in_key`. MySQL has no index over long texts."""
+        """See `base.Writer.in_key`. MySQL cannot index long texts."""
         return kind if self._is_mariadb or kind.name != "text" else Kind("text", _KEY)
 
     def definition(self, column: Column, plan: Plan) -> str:
-        """See `base.Writer.definition`. Keys are compared as bytes, blanks at their end too."""
+        """See `base.Writer.definition`. Texts in a key are compared as bytes, trailing spaces included."""
         text = super().definition(column, plan)
         is_text = column.kind.name == "text" and column.name in plan.key
         return f"{text} COLLATE {self._collation}" if is_text else text
@@ -299,12 +299,12 @@ class Writer(base.Writer):
             raise
 
     def reachable(self, column: Column, kind: Kind) -> Kind:
-        """See `base.Writer.reachable`. A primary key has no long texts."""
+        """See `base.Writer.reachable`. A primary key cannot hold long texts."""
         is_primary = kind == kinds.TEXT and self.ask(_PRIMARY, **self._where, column=column.name)
         return Kind("text", _KEY) if is_primary and column.kind.size < _KEY else kind
 
     def obstacle(self, column: Column, kind: Kind) -> str:
-        """See `base.Writer.obstacle`. Another type is tried in a table as `load` puts it in the place of this one."""
+        """See `base.Writer.obstacle`. The change is tried on an empty copy of the table, as `load` would make it."""
         if found := self.ask(_LOST, **self._where):
             return f"{found[0][0]} would be lost"
         new = self.table_beside("__new")
@@ -319,7 +319,7 @@ class Writer(base.Writer):
         return ""
 
     def _modified(self, place: str, column: Column, kind: Kind, plan: Plan, rest: str = "") -> str:
-        """Returns what gives a column of an empty table, made LIKE this one, another type, as SQL."""
+        """Returns the ALTER TABLE that gives a column another type in an empty copy of this table."""
         dropped, added = _made_anew(each for each in self._rules_of(column.name, kind) if each.is_other)
         definition = self.definition(Column(column.name, kind), plan)
         return f"ALTER TABLE {place} {dropped}MODIFY COLUMN {definition}{rest}{added}"
@@ -337,9 +337,9 @@ class Writer(base.Writer):
         return ""
 
     def _rest(self, name: str, kind: Kind, plan: Plan) -> str:
-        """Returns what a column's definition has behind its type, as SQL: NOT NULL, default, comment, CHECK, ….
+        """Returns what follows the type in a column's definition, as SQL: NOT NULL, default, comment, CHECK, ….
 
-        The collation is kept where it can be: where the column is a text of the same character set, and in no key.
+        The collation is kept where possible: in a text column of the same character set that is in no key.
         """
         type_, charset, collation = self._type(name)
         begin = f"  {self.quote(name)} {type_}"
@@ -359,11 +359,11 @@ class Writer(base.Writer):
         return str(text).split("\n")
 
     def _dated_by_updates(self) -> list[str]:
-        """Returns the columns that an update sets to the current time."""
+        """Returns the columns that are ON UPDATE CURRENT_TIMESTAMP."""
         return [row[0] for row in self.ask(_COLUMNS, **self._where) if "on update" in row[9].lower()]
 
     def _rules_of(self, name: str, kind: Kind) -> Iterator[_Rule]:
-        """Yields the indexes and CHECKs over a column. An index of long texts, if it is not unique, has their begin."""
+        """Yields the indexes and CHECKs on a column. A non-unique index on long texts covers a prefix of them."""
         column = self.quote(name)
         for line in self._lines():
             found = _RULE.fullmatch(line.removesuffix(","))
@@ -391,7 +391,11 @@ class Writer(base.Writer):
         return found
 
     def require_key(self, plan: Plan) -> None:
-        """See `base.Writer.require_key`. ON DUPLICATE KEY is about every unique key that a table has."""
+        """See `base.Writer.require_key`. ON DUPLICATE KEY reacts to every unique key of the table.
+
+        Raises:
+            StorageError: The table has another unique key on columns that are written.
+        """
         written = {column.name for column in plan.columns}
         for index, names in self._unique().items():
             if names != set(plan.key) and written & {name.rstrip("\0") for name in names}:
@@ -406,7 +410,7 @@ class Writer(base.Writer):
         return not self._inexact(key) and set(key) in self._unique().values()
 
     def _inexact(self, key: Sequence[str]) -> list[tuple[str, str]]:
-        """Returns the columns of a key that are not compared as bytes, with their types."""
+        """Returns the columns of a key that are not compared as bytes, and their types."""
         return [
             (name, type_)
             for name, type_, collation in self.ask(_COLLATIONS, **self._where)
@@ -440,7 +444,7 @@ class Writer(base.Writer):
         return self.save()
 
     def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
-        """See `base.Writer.load`. What changes types fills a new table, and puts it in the place of the old one."""
+        """See `base.Writer.load`. An overwrite that changes types fills a new table, and swaps it for the old one."""
         if plan.mode != "overwrite" or not plan.changed:
             if plan.mode == "append" and self._has_transactions:
                 self._is_marked = Marks(self).make()
@@ -462,7 +466,7 @@ class Writer(base.Writer):
         self.run(f"DROP TABLE {old}")
 
     def _retype(self, place: str, column: Column, kind: Kind, plan: Plan) -> None:
-        """Gives a column of an empty table another type, and the rest of its definition, if that suits the type."""
+        """Gives a column of an empty table another type; keeps the rest of its definition if that suits the type."""
         rest = self._rest(column.name, kind, plan)
         if kinds.merged(column.kind, kind).name == kind.name:
             with suppress(SQLAlchemyError):
@@ -477,7 +481,7 @@ class Writer(base.Writer):
         return self.ask(_ENGINE, **self._where) == [("InnoDB",)]
 
     def _load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
-        """Loads rows; one by one into a table without transactions, where nothing that was refused can be undone."""
+        """Loads rows: one by one where the table has no transactions, as a refused batch could not be rolled back."""
         if self._has_transactions:
             super().load(plan, batches, refuse)
             return
@@ -494,7 +498,7 @@ class Writer(base.Writer):
                     refuse(reason, row)
 
     def try_run(self, *statements: str) -> bool:
-        """See `base.Writer.try_run`. What makes or drops a table ends the transaction, so it comes before any row."""
+        """See `base.Writer.try_run`. Not all or none: DDL ends the transaction, so it comes before any row."""
         try:
             for statement in statements:
                 self.run(statement)
@@ -503,7 +507,7 @@ class Writer(base.Writer):
         return True
 
     def ticket(self) -> Any:
-        """See `base.Writer.ticket`. The other modes come to the same when they are done again."""
+        """See `base.Writer.ticket`. Only appends have one: the other modes give the same result when repeated."""
         if self._is_marked:
             self._mark = uuid.uuid4().hex
             Marks(self).leave(self._mark)
@@ -517,7 +521,7 @@ class Writer(base.Writer):
         return was_done
 
     def end(self) -> None:
-        """See `base.Writer.end`. Then nothing is in doubt any more, so that an error changes nothing."""
+        """See `base.Writer.end`. Then removes the mark: the commit is certain by now, so an error there is ignored."""
         super().end()
         if self._mark is not None:
             with suppress(SQLAlchemyError):
@@ -574,7 +578,7 @@ class Writer(base.Writer):
 
 
 def _members(type_: str) -> list[str]:
-    """Returns the members of an enumeration or a set as its type tells them."""
+    """Returns the members of an enumeration or a set, from its type."""
     told = next(csv.reader([type_[type_.index("(") + 1 : -1]], quotechar="'"))
     return [_ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), each) for each in told]
 
@@ -584,18 +588,18 @@ def _bytes(text: str) -> int:
 
 
 def _made_anew(rules: Iterable[_Rule]) -> tuple[str, str]:
-    """Returns what drops rules and what makes them again, as the first and the last part of an ALTER TABLE."""
+    """Returns SQL that drops rules and SQL that recreates them: the first and the last part of an ALTER TABLE."""
     found = list(rules)
     return "".join(f"DROP {each.called}, " for each in found), "".join(f", ADD {each.made}" for each in found)
 
 
 def _is_long(kind: Kind) -> bool:
-    """Returns whether values of a kind may be longer than any index."""
+    """Returns whether values of a kind may be too long for an index."""
     return kind.name in ("text", "json", "bytes") and not kind.size
 
 
 def _is_kept(old: Kind, new: Kind) -> bool:
-    """Returns whether a column can get another type as it is, because the database then keeps the values."""
+    """Returns whether MODIFY COLUMN keeps the values of a column that changes from one kind to another."""
     match old.name:
         case "integer" | "unsigned" | "decimal":
             return True
@@ -609,7 +613,7 @@ def _is_kept(old: Kind, new: Kind) -> bool:
 
 
 def _converted(name: str, old: Kind, new: Kind) -> str:
-    """Returns the SQL of a column's values as another type, all of their digits kept."""
+    """Returns SQL that converts a column's values to another type, and keeps all of their digits."""
     text = {
         "boolean": f"CASE {name} WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE {name} END",
         "bytes": f"REPLACE(TO_BASE64({name}), '\\n', '')",
@@ -626,7 +630,7 @@ def _converted(name: str, old: Kind, new: Kind) -> str:
 
 
 def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
-    """Returns what writes the values of a column as literals."""
+    """Returns the function that writes the values of a column as SQL literals."""
     match kind.name:
         case "integer" | "unsigned" | "double" | "boolean":
             return partial(literals, null=_NULL)

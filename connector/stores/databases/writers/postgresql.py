@@ -1,4 +1,4 @@
-"""PostgreSQL: rows enter by COPY, upserts through a table beside it and ON CONFLICT, all in one transaction."""
+"""PostgreSQL: rows enter by COPY, upserts through a staging table and ON CONFLICT, all in one transaction."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND 
 AND k.place <= i.indnkeyatts AND (NOT is_inexact OR k.collated = 'pg_catalog."C"'::regcollation)
 GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
 """
-"""The columns of each unique index that compares them as bytes: as they are, or as `Writer.as_bytes` says."""
+"""The columns of each unique index that compares them as bytes: itself, or by the expression of `Writer.as_bytes`."""
 _COLLATION: Final = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname)
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -132,14 +132,14 @@ _RELATION: Final = """
 SELECT relkind IN ('r', 'p') AND NOT row_security_active(oid), relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
 FROM pg_class WHERE oid = to_regclass(:place)
 """
-"""Whether COPY takes rows there, and whether this user may make an index."""
+"""Whether the table accepts COPY, and whether this user may create an index on it."""
 _LOCKED: Final = """
 SELECT l.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
 WHERE l.relation = to_regclass(:place) AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND l.granted AND l.pid <> pg_backend_pid()
 AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 """
-"""Who holds a lock of the table that keeps others from writing."""
+"""Who holds a lock on the table that keeps others from writing."""
 _TICKET: Final = """
 SELECT txid_current(), txid_snapshot_xmax(txid_current_snapshot()) FROM pg_class
 WHERE oid = to_regclass(:place) AND relkind IN ('r', 'p')
@@ -154,7 +154,7 @@ _MOMENT: Final = """CASE WHEN NOT isfinite({value}) THEN {value}::text
 WHEN extract(year FROM {value}) < 0
 THEN to_char(extract(year FROM {value}) + 1, 'FMSG0000') || to_char({value}, '{rest}')
 ELSE CASE WHEN extract(year FROM {value}) > 9999 THEN '+' ELSE '' END || {whole} END"""
-"""A date or timestamp as ISO 8601: a year beyond four digits, or before year 1, has a sign."""
+"""A date or timestamp as ISO 8601: a year of more than four digits, or before year 1, has a sign."""
 
 
 def _moment(value: str, rest: str) -> str:
@@ -217,12 +217,12 @@ class Writer(base.Writer):
         return True
 
     def ticket(self) -> Any:
-        """See `base.Writer.ticket`: the number of the transaction, and the first behind those of its savepoints."""
+        """See `base.Writer.ticket`: the ID of the transaction, and the first ID after those of its savepoints."""
         found = self.ask(_TICKET, place=self.place)
         return found[0] if found else None
 
     def was_done(self, ticket: Any) -> bool:
-        """See `base.Writer.was_done`. After a crash the number may be another's, so rows of it have to be there."""
+        """See `base.Writer.was_done`. After a crash another transaction may get the ID, so its rows must exist, too."""
         number, end = ticket
         return self.run(_WAS_DONE.format(number=number, end=end, place=self.place)) == [(True,)]
 
@@ -243,7 +243,7 @@ class Writer(base.Writer):
         return f"{self._vector}({kind.size})" if kind.name == "vector" else _NATIVE[kind.name]
 
     def supported(self, kind: Kind) -> Kind:
-        """See `base.Writer.supported`. Numerics have as many digits as they need."""
+        """See `base.Writer.supported`. A `numeric` has no limit of digits."""
         match kind.name:
             case "vector" if not self._vector:
                 return kinds.FLOATS
@@ -255,7 +255,7 @@ class Writer(base.Writer):
 
     @cached_property
     def _vector(self) -> str:
-        """The type of vectors, where pgvector is in the database."""
+        """The SQL type of vectors; empty if the database does not have pgvector."""
         found = self.run(
             "SELECT quote_ident(n.nspname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "
             "WHERE t.typname = 'vector' AND t.typcategory = 'U'"
@@ -270,7 +270,7 @@ class Writer(base.Writer):
         self.run(f"ALTER TABLE {self.place} ALTER COLUMN {name} TYPE {type_} USING {value}")
 
     def _collation(self, column: Column, kind: Kind) -> str:
-        """Returns the collation of a column of texts, as SQL, where it is none that a new column would have."""
+        """Returns the COLLATE clause of a text column that stays one; empty if the collation is its type's default."""
         is_text = column.kind.name == kind.name == "text"
         found = self.ask(_COLLATION, place=self.place, name=column.name) if is_text else []
         return f" COLLATE {found[0][0]}" if found else ""
@@ -316,12 +316,12 @@ class Writer(base.Writer):
         self.run("SET CONSTRAINTS ALL IMMEDIATE")
 
     def is_about_row(self, error: Any) -> bool:
-        """See `base.Writer.is_about_row`: RAISE, CHECK OPTION, a key too long for its index, a policy."""
+        """See `base.Writer.is_about_row`: RAISE, CHECK OPTION, a key too long for its index, row-level security."""
         state = getattr(error, "sqlstate", None)
         return state in _ROW_STATES or (state == _POLICY and "row-level security" in str(error))
 
     def said(self, error: Any) -> str:
-        """See `base.Writer.said`. Without the row itself, which the database adds."""
+        """See `base.Writer.said`. Leaves out the row itself, which PostgreSQL adds."""
         found = getattr(error, "diag", None)
         detail = found and found.message_detail
         return super().said(
@@ -338,7 +338,11 @@ class Writer(base.Writer):
         return takes_copy, is_owned
 
     def probe(self, plan: Plan) -> None:
-        """See `base.Writer.probe`. The index for an upsert is not made here, since all rows are read for it."""
+        """See `base.Writer.probe`. Does not create the index for an upsert, which would read all rows.
+
+        Raises:
+            ConfigError: The index is missing, and this user may not create it.
+        """
         super().probe(plan)
         if plan.key and not self.is_unique(plan.key) and not self._relation[1]:
             raise ConfigError(
@@ -347,7 +351,7 @@ class Writer(base.Writer):
             )
 
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
-        """See `base.Writer.write`. Rows wait beside the table only where they cannot enter it at once."""
+        """See `base.Writer.write`. Uses a staging table only where COPY cannot write to the table itself."""
         names = self.list_of(column.name for column in plan.columns)
         if not plan.key and not plan.changed and self._relation[0]:
             if plan.mode == "overwrite":
@@ -388,7 +392,7 @@ class Writer(base.Writer):
         )
 
     def _retype(self, place: str, column: Column, kind: Kind) -> None:
-        """Gives a column of an empty table another type."""
+        """Gives a column of an empty table another type, without a default."""
         alter = f"ALTER TABLE {place} ALTER COLUMN {self.quote(column.name)}"
         self.run(f"{alter} DROP DEFAULT")
         self.run(f"{alter} TYPE {self.native(kind)} USING NULL")
@@ -411,13 +415,13 @@ class Writer(base.Writer):
 
 
 def _kind(type_: str, item: str | None, more: int) -> Kind:
-    """Returns the kind of a type, which `more` tells the length of."""
+    """Returns the kind of a type, or of an array of `item`; `more` is its modifier (`atttypmod`): length or digits."""
     if item is not None:
         inner = _kind(item, None, more)
         if inner.name in ("bytes", "vector"):
             return kinds.OTHER
-        is_deep = inner.name != "json"  # where a list may be a value
-        if inner.name not in kinds.SCALARS:  # the server reads their texts
+        is_deep = inner.name != "json"  # whose elements may be lists themselves
+        if inner.name not in kinds.SCALARS:  # sent as text, which the server parses
             inner = Kind("other", item=inner.item or (inner if inner.size else None))
         return Kind("array", 0, int(is_deep), inner)
     if type_ == "numeric":
@@ -434,12 +438,12 @@ def _kind(type_: str, item: str | None, more: int) -> Kind:
 
 
 def _domain(kind: Kind) -> Kind:
-    """Returns the kind of a domain, which is never changed."""
+    """Returns the kind of a column of a domain, whose type is never changed."""
     return Kind("other", item=_NOTHING if kind.name == "bytes" else kind.item if kind.name == "other" else kind)
 
 
 def _converted(name: str, old: Kind, new: Kind, type_: str) -> str:
-    """Returns the SQL of a column's values as another type, all of their digits kept."""
+    """Returns SQL that converts a column's values to another type, and keeps all of their digits."""
     match old.name, new.name:
         case "double", "decimal":
             return f"{name}::text::numeric"
@@ -459,7 +463,7 @@ def _literal(text: str) -> str:
 
 
 def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
-    """Returns what writes the values of a column as COPY reads them (PostgreSQL, "COPY", "Text Format")."""
+    """Returns the function that writes the values of a column for COPY (PostgreSQL, "COPY", "Text Format")."""
     match kind.name:
         case "integer" | "double" | "boolean":
             return partial(literals, null=_NULL)
@@ -475,14 +479,14 @@ def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
 
 
 def _moments(values: Sequence[str | None]) -> Sequence[str]:
-    """Writes dates or timestamps, which have no character to escape."""
+    """Returns dates or timestamps as COPY reads them; no character needs to be escaped."""
     if kinds.has_far(values):
         values = [value and told(value) for value in values]
     return [_NULL if value is None else value for value in values] if None in values else cast("Sequence[str]", values)
 
 
 def _array(items: list[Any]) -> str:
-    """Returns the text of an array (PostgreSQL, "Array Input and Output Syntax")."""
+    """Returns an array as text (PostgreSQL, "Array Input and Output Syntax")."""
     return "{" + ",".join(map(_item, items)) + "}"
 
 

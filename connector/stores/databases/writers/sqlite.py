@@ -1,4 +1,4 @@
-"""SQLite: one transaction from the look at the table to its last row; numbers in their types, all else as text."""
+"""SQLite: one transaction from the first look at the table to its last row; numbers as such, all else as text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KINDS: Final[Mapping[Affinity, Kind]] = {
     "numeric": kinds.NUMERIC,
     "": kinds.ANY,
 }
-_GENERATED: Final = (2, 3)  # as "PRAGMA table_xinfo" tells hidden columns
+_GENERATED: Final = (2, 3)  # values of `hidden` in PRAGMA table_xinfo
 _OVER_IT: Final = re.compile(r"error in (\w+) (.+?) after drop column")
 _FUNCTION: Final = "connector_text"
 _WORD: Final = re.compile(
@@ -40,7 +40,7 @@ _WORD: Final = re.compile(
     re.DOTALL,
 )
 _RULES: Final = frozenset("CONSTRAINT PRIMARY NOT NULL UNIQUE CHECK DEFAULT COLLATE REFERENCES GENERATED AS".split())
-"""What begins behind the type of a column (SQLite, "CREATE TABLE", column-constraint)."""
+"""Keywords that may follow the type of a column (SQLite, "CREATE TABLE", column-constraint)."""
 
 
 class Writer(base.Writer):
@@ -51,7 +51,7 @@ class Writer(base.Writer):
     def attempt(self) -> bool:
         """See `base.Writer.attempt`."""
         raw: Any = self.connection.connection.dbapi_connection
-        raw.isolation_level = None  # Python begins no transaction of its own
+        raw.isolation_level = None  # keeps Python from beginning transactions of its own
         raw.create_function(_FUNCTION, 2, _text, deterministic=True)
         return self._begun(0)
 
@@ -98,17 +98,17 @@ class Writer(base.Writer):
         return _NATIVE[kind.name]
 
     def supported(self, kind: Kind) -> Kind:
-        """See `base.Writer.supported`. A type for decimals or times would make other values of their texts."""
+        """See `base.Writer.supported`. A type for decimals or times would alter texts that look like numbers."""
         return kind if kind.name in ("null", "boolean", "integer", "double", "bytes") else kinds.TEXT
 
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:  # noqa: ARG002 - the contract's
-        """See `base.Writer.change`. The column becomes the last one: SQLite changes no type in place."""
+        """See `base.Writer.change`. The column moves to the end: SQLite cannot change a type in place."""
         self.drop_key()
         for statement in self._changing(self.place, column, kind):
             self.run(statement)
 
     def _changing(self, place: str, column: Column, kind: Kind) -> list[str]:
-        """Returns what gives a column another type, and keeps all else that its definition says."""
+        """Returns the statements that give a column another type, and keep the rest of its definition."""
         old, new = self.quote(column.name), self.quote(shortened(f"{column.name}__new", self.RULES))
         (sql,) = (sql for type_, name, sql in self._objects() if (type_, name.lower()) == ("table", self.name.lower()))
         value = f"{_FUNCTION}({old}, '{column.kind.name}')" if kind == kinds.TEXT else old
@@ -125,7 +125,7 @@ class Writer(base.Writer):
         return [(type_, name, sql) for type_, name, sql in found]
 
     def obstacle(self, column: Column, kind: Kind) -> str:
-        """See `base.Writer.obstacle`. It is tried with tables in memory that are the same, but for their rows."""
+        """See `base.Writer.obstacle`. The change is tried on a copy of the database in memory, without rows."""
         with closing(sqlite3.connect(":memory:")) as copy:
             copy.create_function(_FUNCTION, 2, _text, deterministic=True)
             for _, name, sql in self._objects():
@@ -142,14 +142,14 @@ class Writer(base.Writer):
         return ""
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
-        """See `base.Writer.try_change`. An UPDATE writes the values anew, which a trigger would take for a change."""
+        """See `base.Writer.try_change`. An UPDATE rewrites the values, which would fire a trigger."""
         for type_, name, sql in self._objects():
             if type_ == "trigger" and _updated(sql).lower() == self.name.lower():
                 return f"its trigger {name} would run for every row"
         return super().try_change(column, kind, plan)
 
     def _unique(self) -> list[str]:
-        """Returns the unique indexes."""
+        """Returns the names of the unique indexes, without partial ones."""
         found = self.run(f"PRAGMA {self._schema}index_list({self.quote(self.name)})")
         return [name for _, name, is_unique, _, is_partial in found if is_unique and not is_partial]
 
@@ -190,7 +190,7 @@ class Writer(base.Writer):
         return self.save()
 
     def reason(self, error: Exception) -> str:
-        """See `base.Writer.reason`. A trigger with RAISE(ROLLBACK) ends the transaction, and so the commit."""
+        """See `base.Writer.reason`. A trigger with RAISE(ROLLBACK) ends the transaction, so the commit fails."""
         raw: Any = self.connection.connection.dbapi_connection
         return super().reason(error) if raw.in_transaction else ""
 
@@ -218,7 +218,7 @@ def _kind(type_: str) -> Kind:
 
 
 def _updated(sql: str) -> str:
-    """Returns the table of a trigger on UPDATE; an empty text for one on something else."""
+    """Returns the table of a trigger on UPDATE; an empty string for any other trigger."""
     words = _words(_WORD.findall(sql))
     upper = [word.upper() for word in words]
     place = upper.index("ON")
@@ -226,12 +226,12 @@ def _updated(sql: str) -> str:
 
 
 def _words(found: Iterable[str]) -> list[str]:
-    """Returns words without the blanks and comments between them."""
+    """Returns tokens without the whitespace and comments between them."""
     return [word for word in found if not word.isspace() and not word.startswith(("--", "/*"))]
 
 
 def _rest(sql: str, name: str) -> str:
-    """Returns what a column's definition has behind its type, in the SQL of its table: NOT NULL, default, CHECK, …."""
+    """Returns what follows the type in a column's definition, in a CREATE TABLE: NOT NULL, default, CHECK, …."""
     for definition in _definitions(sql):
         words = _words(definition)
         if words and _unquoted(words[0]).lower() == name.lower():
@@ -241,7 +241,7 @@ def _rest(sql: str, name: str) -> str:
 
 
 def _definitions(sql: str) -> Iterator[list[str]]:
-    """Yields the words of each definition in a CREATE TABLE."""
+    """Yields the tokens of each definition in a CREATE TABLE."""
     words: list[str] = []
     depth = 0
     for word in _WORD.findall(sql):
@@ -260,7 +260,7 @@ def _unquoted(word: str) -> str:
 
 
 def _text(value: Any, kind: str) -> str | None:
-    """Returns a value of a column of this kind as text, a number with all of its digits."""
+    """Returns a value of a column of this kind as text, numbers with all of their digits."""
     if kind == "boolean" and value in (0, 1):
         return "true" if value else "false"
     if kind == "bytes" and isinstance(value, bytes):
