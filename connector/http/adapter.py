@@ -1,4 +1,4 @@
-"""An adapter for `requests` without its hooks, and requests that are prepared once and sent often."""
+"""An adapter for `requests` that skips most of its work per call, and requests prepared once and sent often."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ _DEFAULTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a transport needs. Times are in seconds; what may hold a secret stays out of the repr.
+    """The settings of a transport. Times are in seconds; fields that may hold a secret stay out of the repr.
 
-    `timeout` bounds a whole call, connect to last byte; `connect_timeout` each connection within it. `connections` is
-    how many are kept open, so at best how many threads call at once. `auth` and `headers` give fields for every
-    request; where both have one, that of `headers` counts. `query` gives parameters, but for those that a URL has.
+    `timeout` bounds a whole call, from connect to last byte; `connect_timeout` bounds each connection attempt within
+    it. `connections` is the size of the connection pool: make it the number of threads that call at once. `auth` and
+    `headers` add header fields to every request; `headers` wins where both have one. `query` adds parameters that the
+    URL does not already have.
     """
 
     timeout: float = 30.0
@@ -67,7 +68,7 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def address_of(url: str, *, omit: int | None = None) -> str:
-    """Returns host and port, never the user; the port is left out if it is `omit`."""
+    """Returns `host:port` without user and password; without the port if that equals `omit`."""
     _, host, port = origin(url)
     host = f"[{host}]" if ":" in (host or "") else host
     return f"{host}" if port == omit else f"{host}:{port}"
@@ -75,11 +76,12 @@ def address_of(url: str, *, omit: int | None = None) -> str:
 
 @lru_cache(maxsize=_KEPT)
 def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
-    """Returns TLS that verifies by `ca_bundle`, a file or a folder, or else by certifi. Cached: it takes 20 ms.
+    """Returns a TLS context that verifies with `ca_bundle`, or certifi's. Cached, since loading one takes 20 ms.
 
-    The certificates of a folder have names as `openssl rehash` gives them.
+    `ca_bundle` is a PEM file, or a folder with certificates named as `openssl rehash` names them. Raises `ConfigError`
+    where a file cannot be read.
 
-    Python's and urllib3's own defaults would obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`.
+    The context is built by hand, as the defaults of Python and urllib3 obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -87,7 +89,7 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
     try:
         named = ca_bundle or DEFAULT_CA_BUNDLE_PATH
         place = Path(named)
-        # OpenSSL looks into a folder at the first connection only: one without certificates is tried as a file.
+        # OpenSSL reads a folder only at the first connection. Loading an empty one as a file fails now, not then.
         is_folder = place.is_dir() and any(_HASHED.fullmatch(each.name) for each in place.iterdir())
         context.load_verify_locations(**{"capath" if is_folder else "cafile": named})
         if client_cert:
@@ -95,13 +97,13 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
             cert, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
             context.load_cert_chain(cert, key, password="")  # an encrypted key fails, or OpenSSL would prompt for it
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        # The same for every reason, or whoever may fill in a form could find out what the server's disk holds.
+        # One message for every reason: whoever fills in a platform's form must not learn which files its server has.
         raise ConfigError([Problem(at_fault, _UNREADABLE)]) from error
     return context
 
 
 class Request(requests.PreparedRequest):
-    """A prepared request with its peer's address, its pool and its target; every call is a copy `with_body`."""
+    """A prepared request with its peer's address, pool and request-target; each call is a copy with a body."""
 
     url: str
     address: str
@@ -109,18 +111,18 @@ class Request(requests.PreparedRequest):
     target: str
 
     def with_body(self, body: bytes | Upload | None) -> Request:
-        """Returns one call of this request."""
+        """Returns a copy of this request with a body."""
         call = Request.__new__(Request)
         call.__dict__.update(self.__dict__, body=body)
         return call
 
 
 _SEND: Final = HTTPAdapter.send if getattr(HTTPAdapter.send, "__globals__", None) is vars(requests.adapters) else None
-"""The `send` of `requests` itself; none where another one stands in its place already when this module is loaded."""
+"""The original `HTTPAdapter.send`; `None` if somebody had replaced it before this module was loaded."""
 
 
 class Adapter(HTTPAdapter):
-    """The adapter of `requests`, its hooks cut short."""
+    """The adapter of `requests`, with hooks that do no more than a call needs."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(pool_connections=_KEPT, pool_maxsize=settings.connections, max_retries=0)
@@ -135,7 +137,7 @@ class Adapter(HTTPAdapter):
         self.prepared = lru_cache(maxsize=_KEPT)(self._prepare)
 
     def close(self) -> None:
-        """Closes the connections that are kept open."""
+        """Closes the pooled connections."""
         for pool in self._pools:
             pool.close()
         self._pools.clear()
@@ -143,9 +145,10 @@ class Adapter(HTTPAdapter):
         super().close()
 
     def _prepare(self, method: str, url: str, content_type: str, identity: Fields) -> Request:
-        """Prepares and checks a request without its body; `identity` says who calls.
+        """Prepares and checks a request without its body; `identity` holds the header fields that authenticate it.
 
-        The user's headers win, but cannot call a multipart body JSON.
+        The user's headers win, except for the content type of a multipart body. Raises `ConfigError` for a URL that
+        cannot be called.
         """
         request = Request()
         try:
@@ -179,10 +182,10 @@ class Adapter(HTTPAdapter):
     def exchange(
         self, request: Request, body: bytes | Upload | None, deadline: Deadline
     ) -> RawResponse | BaseHTTPResponse:
-        """Makes one call of a prepared request, and returns the response once its head has come.
+        """Sends a prepared request and returns the response once its head has arrived.
 
-        Around the hooks below, `send` does nothing that a call needs, and takes a tenth of its time. So it is gone
-        through only where somebody has put another in its place, as the library `responses` does in tests.
+        `HTTPAdapter.send` takes a tenth of a call's time, and besides the hooks below does nothing that we need. So it
+        is bypassed, unless somebody has patched it, as the library `responses` does in tests.
         """
         if type(self).send is _SEND:
             return request.pool.urlopen(request.method, request.target, body, request.headers, timeout=deadline)  # type: ignore[arg-type]  # of `POOLS`
@@ -198,12 +201,12 @@ class Adapter(HTTPAdapter):
         """Does nothing: the pool has its TLS context."""
 
     def request_url(self, request: Request, *_: object) -> str:  # type: ignore[override]  # as above
-        """Returns the request-target that was found with it."""
+        """Returns the request-target that was found when the request was prepared."""
         return request.target
 
     def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
-        """Returns as little of a `requests.Response` as its one reader needs."""
+        """Returns a `requests.Response` with only the attributes that `exchange` and `send` read."""
         response = requests.Response.__new__(requests.Response)  # `__init__` makes a cookie jar that nobody reads
         response.request, response.raw, response.status_code = req, resp, resp.status
-        response.headers = resp.headers  # type: ignore[assignment]  # only ever asked whether it holds a name
+        response.headers = resp.headers  # type: ignore[assignment]  # only tested for names
         return response

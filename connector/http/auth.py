@@ -1,8 +1,8 @@
 """Authentication: how a key is sent with a request, and where it comes from.
 
-A scheme says how: `SCHEMES` holds those that have a name, and any other name is that of a header which holds the key
-alone. To add a scheme, add a line there. A key is given once (`GivenKey`), or a program or a function makes it
-(`MadeKey`), and makes another one when it is old or refused.
+A scheme says how. `SCHEMES` holds the named ones: to add a scheme, add a line there. Any other name is taken as a
+header whose value is the key. A key is fixed (`GivenKey`), or made by a program or a function (`MadeKey`), which is
+asked for another one when the key has expired or is refused.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from connector.base.errors import AuthenticationError, FatalError
 from connector.base.masking import Masker
 
 COMMAND_SECONDS: Final = 30.0
-"""Seconds that a program may take to print a key."""
+"""How many seconds a program may take to print a key."""
 
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
-_MOST_SHOWN: Final = 300  # characters of what a program says about its failure
+_MOST_SHOWN: Final = 300  # characters of a failed program's standard error
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]
-"""Header fields, as names and values. A tuple, so that the request prepared for them is found by them."""
+"""Header fields, as names and values. A tuple, since it is part of the key by which prepared requests are cached."""
 
 _T = TypeVar("_T")
 
 
 class Scheme(NamedTuple):
-    """A way to send a key: the header that carries it (none if empty), its value around `{}`, and that in words."""
+    """A way to send a key: the header (empty for none), its value with `{}` for the key, and a phrase that says so."""
 
     header: str
     value: str
     how: str
 
     def fields(self, key: str) -> Fields:
-        """Returns the fields that carry `key`; none for an empty key."""
+        """Returns the header fields that carry `key`; none for an empty key."""
         return ((self.header, self.value.format(key)),) if self.header and key else ()
 
 
@@ -51,32 +51,32 @@ SCHEMES: Final = {
     "bearer": Scheme("Authorization", "Bearer {}", "as a bearer token"),  # RFC 6750, section 2.1
     "none": Scheme("", "", "not at all"),
 }
-"""The schemes that have a name of their own."""
+"""The named schemes."""
 
 
 def scheme_of(name: str) -> Scheme:
-    """Returns the scheme of this name; a name that `SCHEMES` lacks is that of a header, as Azure's `api-key`."""
+    """Returns the scheme of this name; a name that is not in `SCHEMES` is a header, such as Azure's `api-key`."""
     return SCHEMES.get(name.lower()) or Scheme(name, "{}", f"in the header {name}")
 
 
 class Auth(Protocol):
-    """Says with each request who calls. Thread-safe."""
+    """Authenticates each request. Thread-safe."""
 
     settled: Fields
     """The fields that are known before the first call; empty where a key has yet to be made."""
 
     def fields(self) -> Fields:
-        """Returns the fields of the next request. Raises `FatalError` where no key can be made."""
+        """Returns the header fields for the next request. Raises `FatalError` if no key can be made."""
 
     def attempt(self, call: Callable[[], _T]) -> _T:
-        """Returns what `call` returns. Where it raises `AuthenticationError` and another key can be had, calls again.
+        """Returns what `call` returns; calls once more if it raises `AuthenticationError` and there is a new key.
 
-        It calls twice at most. Raises what `call` raises, and `FatalError` where no key can be made.
+        Raises what `call` raises, and `FatalError` if no key can be made.
         """
 
 
 class GivenKey:
-    """A key that stays as it is, as the fields that carry it; by default there is none."""
+    """A fixed key, as the header fields that carry it; by default there is none."""
 
     def __init__(self, fields: Fields = ()) -> None:
         self.settled = fields
@@ -94,7 +94,7 @@ KEYLESS: Final = GivenKey()
 
 
 class _Made(NamedTuple):
-    """The outcome of making a key: its fields, when it is too old (monotonic seconds), or why there is none."""
+    """The outcome of making a key: its header fields, when it expires (monotonic seconds), or why there is none."""
 
     fields: Fields
     until: float
@@ -102,13 +102,13 @@ class _Made(NamedTuple):
 
 
 class MadeKey:
-    """A key that is made when it is first needed, and again when it is old or refused.
+    """A key that is made when it is first needed, and again when it has expired or is refused.
 
-    However many threads need another key at once, one of them makes it and all of them use it, or fail as it did.
+    If several threads need a new key at once, one of them makes it, and all use it or raise its error.
 
     Args:
         make: Returns a key; raises `FatalError` if it cannot.
-        seconds: How long a key is used; 0 for as long as the endpoint takes it.
+        seconds: How long a key is used; 0: until the endpoint refuses it.
         mask: Learns every key before it is used.
     """
 
@@ -155,7 +155,7 @@ class MadeKey:
         return made if made is not None and self._monotonic() < made.until else self._another(made)
 
     def _another(self, known: _Made | None) -> _Made:
-        """Returns what has been made in place of `known`, by another thread or else now."""
+        """Returns the successor of `known`: the one that another thread has made meanwhile, or a new one."""
         with self._lock:
             made = self._made
             if made is None or made is known:
@@ -181,7 +181,7 @@ def auth_of(
     mask: Masker,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Auth:
-    """Returns what says who calls: with a key as text or from a function, or else the one that `command` prints."""
+    """Returns authentication by `scheme`, with a key that is text, or that a function returns or `command` prints."""
     chosen = scheme_of(scheme)
     if not chosen.header:
         return KEYLESS
@@ -195,13 +195,13 @@ def auth_of(
 
 
 def printed(command: Sequence[str], mask: Masker, *, timeout: float = COMMAND_SECONDS) -> str:
-    """Runs a program, without a shell, and returns the key that it prints on standard output.
+    """Runs a program without a shell and returns the key that it prints on standard output.
 
-    It cannot ask for anything: it has no standard input and no terminal. If it takes more than `timeout` seconds, it
-    and the programs that it started are killed.
+    The program cannot prompt: it has no standard input and no terminal. After `timeout` seconds it and its child
+    processes are killed.
 
     Raises:
-        FatalError: It cannot be started, fails, takes too long, or prints no key.
+        FatalError: The program cannot be started, fails, takes too long, or prints no key.
     """
     where = f'api_key_command: "{mask(Path(command[0]).name)}"'
     try:
@@ -232,7 +232,7 @@ def printed(command: Sequence[str], mask: Masker, *, timeout: float = COMMAND_SE
 
 
 def _returned(function: Callable[[], str]) -> str:
-    """Returns the key that a function returns. Raises `FatalError` where it fails or returns none."""
+    """Returns the key that a function returns. Raises `FatalError` if it fails or returns none."""
     try:
         key = function()
     except Exception as error:
@@ -242,7 +242,7 @@ def _returned(function: Callable[[], str]) -> str:
 
 
 def _checked(text: str, where: str, change: str) -> str:
-    """Returns the key in `text` without the white space around it. Raises `FatalError` for what no header may hold."""
+    """Returns the key in `text`, stripped. Raises `FatalError` if it is empty or has characters that no key has."""
     key = text.strip()
     if not key:
         raise FatalError(f"{where} no key: {change}")
@@ -258,6 +258,6 @@ def _ended(code: int, complaint: bytes, mask: Masker) -> str:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a program and its children: one that still holds its output would keep us waiting."""
+    """Kills a program and its children, since we would wait for a child that still has its output open."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""One HTTP/1.1 exchange on a connection of urllib3, which keeps connecting, TLS and proxies.
+"""One HTTP/1.1 exchange on a connection of urllib3, which still does connecting, TLS and proxies.
 
-A common call costs one send and one receive.
+Most calls take one send and one receive.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from connector.http.http1 import (
 from connector.http.upload import Upload
 
 _FIRST: Final = 1 << 12
-"""Size of the first receive, in bytes. Its buffer is held while a call waits, which most calls do most of the time."""
+"""Size of the first receive, in bytes. It is small because its buffer is held for as long as a call waits."""
 
 _TLS_RECORDS: Final = (b"\x15", b"\x16")
-"""How a TLS alert and a handshake begin, with a 3 behind (RFC 8446, section 5.1)."""
+"""The first byte of a TLS alert and of a handshake; the second is 3 (RFC 8446, section 5.1)."""
 
 Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
 """Status, fields (lower-case names), body, and whether the connection can be used again after it."""
 
 
 class Connection(HTTPConnection):
-    """A connection whose waits all end at `deadline`, which is set for each call.
+    """A connection that never waits past `deadline`, which is set for each call.
 
-    It bounds each address that is tried, the proxy's answer, the TLS handshake, sending and receiving. It does not
-    bound the name lookup (`getaddrinfo` cannot be interrupted) or a slow handshake inside a TLS proxy.
+    The deadline covers every address tried, the proxy's answer, the TLS handshake, sending and receiving. It does not
+    cover the name lookup (`getaddrinfo` cannot be interrupted) or a slow handshake inside a TLS proxy.
     """
 
     deadline: Deadline
     _silence: select.poll
 
     def connect(self) -> None:
-        """Connects, through the proxy and with TLS where the pool says so."""
+        """Connects, through a proxy and with TLS if the pool is set up so. Raises `APITimeoutError` when it is late."""
         call, self.deadline = self.deadline, self.deadline.to_connect()
         try:
             super().connect()
-        except TimeoutError as error:  # of the system, or of an address's share of the time
+        except TimeoutError as error:  # by the system, or by an address's share of the time
             raise self.deadline.late() from error
         self.deadline = call
         self._silence = select.poll()
@@ -67,7 +67,7 @@ class Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it is open, with nothing to read in any layer: else the peer closed it, or sent too much."""
+        """Whether it is open, with nothing to read at any layer: that would be the peer's close, or excess data."""
         return self.sock is not None and not _has_pending(self.sock) and not self._silence.poll(0)
 
     def exchange(self, method: str, head: bytes, body: bytes | Upload) -> Answer:
@@ -88,7 +88,7 @@ class Connection(HTTPConnection):
         return status, fields, framed(method, status, fields, data, self._receive_rest), reusable
 
     def _send(self, head: bytes, body: bytes | Upload) -> tuple[bool, bytes]:
-        """Sends a request; returns whether all of it was sent, and the bytes that were answered before that."""
+        """Sends a request; returns whether all of it was sent, and the bytes of an answer that came meanwhile."""
         try:
             self._apply_deadline()
             if isinstance(body, Upload):
@@ -99,10 +99,10 @@ class Connection(HTTPConnection):
                 return True, b""
             return self._send_rest((memoryview(first)[sent:], memoryview(body)[PIECE:]))
         except (ConnectionError, ssl.SSLError):
-            return False, b""  # an answer may have arrived nevertheless, and say why
+            return False, b""  # an answer may have arrived all the same, and say why
 
     def _send_rest(self, parts: Iterable[bytes | memoryview]) -> tuple[bool, bytes]:
-        """Sends the rest, reading meanwhile: the peer may refuse a request (401, 413) before it has taken all of it."""
+        """Sends the rest and reads meanwhile: the peer may refuse a request (401, 413) before it has read all of it."""
         events = select.poll()
         events.register(self.sock, select.POLLIN | select.POLLOUT)
         early = b""
@@ -120,7 +120,7 @@ class Connection(HTTPConnection):
         return True, early
 
     def _read_early(self) -> bytes:
-        """Returns what can be read without waiting; nothing if that was a TLS record without data."""
+        """Returns what can be read without blocking; nothing if that was a TLS record without data."""
         self.sock.settimeout(0)
         try:
             if data := self.sock.recv(PIECE):
@@ -130,7 +130,10 @@ class Connection(HTTPConnection):
         raise ConnectionResetError("closed while the request was being sent")
 
     def _receive_head(self, data: bytes) -> tuple[int, int, dict[str, str], bytes]:
-        """Returns the head of the final answer (a 100 or 103 may precede it), and the bytes that came after it."""
+        """Returns status, minor version and fields of the final answer, and the bytes after its head.
+
+        Interim answers (100, 103) are skipped. Raises `ReplyError` for what is not HTTP/1.1, and `TlsError` for TLS.
+        """
         if not data and not (data := self._receive(_FIRST)):
             raise ConnectionResetError("closed before a byte of the answer")
         start = 0
@@ -152,7 +155,7 @@ class Connection(HTTPConnection):
                 raise malformed("a 101 that nobody asked for")
 
     def _receive(self, most: int) -> bytes:
-        """Returns the next bytes, at most `most`; none when the peer has closed."""
+        """Returns the next bytes, at most `most`; none once the peer has closed the connection."""
         while True:
             self._apply_deadline()
             try:
@@ -167,7 +170,7 @@ class Connection(HTTPConnection):
             raise cut(str(error)) from error
 
     def _apply_deadline(self) -> None:
-        """Sets the socket's time-out to what is left of the deadline, within 5 %: a change costs a system call."""
+        """Sets the socket's timeout to the time left, unless it is within 5 % of it: setting it is a system call."""
         left = self.deadline.left()
         if not 0.95 * left <= (self.sock.gettimeout() or 0) <= 1.05 * left:
             self.sock.settimeout(left)
@@ -206,7 +209,7 @@ class TlsConnection(Connection, HTTPSConnection):
 
 
 def _has_pending(sock: object) -> bool:
-    """Returns whether TLS holds bytes that `poll` does not see: it decrypts whole records, even if less is read."""
+    """Returns whether TLS holds decrypted bytes, which `poll` does not see: it decrypts whole records at a time."""
     if isinstance(sock, SSLTransport):  # TLS within the TLS of a proxy
         return bool(sock.incoming.pending or sock.sslobj.pending()) or _has_pending(sock.socket)
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0

@@ -1,4 +1,4 @@
-"""One deadline for a whole call, as a `urllib3.Timeout` that `requests` hands through."""
+"""One deadline for a whole call, as a `urllib3.Timeout` that `requests` passes through."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from connector.base.errors import APITimeoutError
 
 
 class Deadline(Timeout):
-    """The end of a whole call: `total` seconds from now, at most `connect` of them for each connection.
+    """The deadline of a whole call: `total` seconds from now, at most `connect` of them for each connection.
 
     Attributes:
-        doing: What the call is doing, for the error where time runs out.
-        resent: How often its request was sent again, because a kept connection had died.
-        is_once: Whether it must not be sent again, since it may have been carried out.
-        is_connected: Whether there is a connection by now.
+        doing: What the call is doing, for the error message when time runs out.
+        resent: How often the request was sent again because a keep-alive connection had died.
+        is_once: Whether the request must not be sent again, since it may have been carried out.
+        is_connected: Whether the call has got past connecting.
     """
 
     def __init__(
         self, total: float, connect: float | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        # urllib3's own fields stay unset: nothing reads them but its own pools, and checking them takes a microsecond.
+        # urllib3's fields stay unset: only its own pools read them, and its checks take a microsecond.
         self.message = "no complete reply within {:.3g} s: raise config.timeout, or ask for a shorter reply"
         self.doing = "starting"
         self.resent = 0
@@ -35,7 +35,7 @@ class Deadline(Timeout):
         self._end = monotonic() + total
 
     def left(self) -> float:
-        """Returns the seconds left, more than zero; raises `APITimeoutError` when there are none."""
+        """Returns the seconds left, more than 0; raises `APITimeoutError` if there are none."""
         left = self._end - self._monotonic()
         if left <= 0:
             raise self.late()
@@ -46,13 +46,13 @@ class Deadline(Timeout):
         self._end = self._monotonic() + self._seconds
 
     def late(self) -> APITimeoutError:
-        """Returns the error of a call that has not ended in time."""
+        """Returns the error for a call that has run out of time."""
         error = APITimeoutError(self.message.format(self._seconds), detail=f"while {self.doing}")
         error.is_connected = self.is_connected
         return error
 
     def to_connect(self) -> Deadline:
-        """Returns the deadline of one connection: `connect` seconds from now, or this one's end if that is sooner."""
+        """Returns the deadline for connecting: `connect` seconds from now, or this deadline if that is sooner."""
         left, most = self.left(), self._for_connection
         part = Deadline(min(left, most), monotonic=self._monotonic)
         option = "connect_timeout" if most < left else "timeout"

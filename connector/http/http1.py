@@ -12,17 +12,17 @@ from requests.structures import CaseInsensitiveDict
 from connector.base.errors import ConfigError, CutError, Problem, ReplyError
 
 PIECE: Final = 1 << 16
-"""The most bytes that one receive, or one step of decompression, returns."""
+"""The most bytes that one receive or one step of decompression returns."""
 
 MAX_HEAD: Final = 1 << 16
 MAX_FIELDS: Final = 256
 
 Receive: TypeAlias = Callable[[], bytes]
-"""Waits for bytes and returns them; none at the end of the connection."""
+"""Waits for bytes and returns them; none at the end of the connection. May raise `CutError`."""
 
 Body: TypeAlias = bytes | Generator[bytes, None, bool]
-"""A body that is there already, or its pieces as they come: these return whether the connection then stands exactly at
-the end of the message, where it stands behind the former."""
+"""A body that has arrived with its head, or a generator of its pieces as they arrive. The generator returns whether
+the connection is then at the exact end of the message and so can be used again; with a whole body it always is."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -34,7 +34,7 @@ _CHUNK = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
 class Headers(CaseInsensitiveDict[str]):
-    """The fields of a request, with their text on the wire, made once; they never show in a repr.
+    """The header fields of a request, and `text`, their form on the wire. Their values stay out of the repr.
 
     Raises `ConfigError` for a name or value that RFC 9110 section 5 does not allow, a line break above all.
     """
@@ -51,7 +51,7 @@ class Headers(CaseInsensitiveDict[str]):
         self._names = frozenset(name for name, _ in self.lower_items())
 
     def __contains__(self, name: object) -> bool:
-        """Returns whether a name is there. `requests` asks on each call; the default raises a `KeyError` inside."""
+        """Returns whether a field of this name is present. `requests` asks on each call; the default raises inside."""
         return isinstance(name, str) and name.lower() in self._names
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Headers(CaseInsensitiveDict[str]):
 
 
 class TlsError(OSError):
-    """The peer answers in TLS where plain HTTP was spoken."""
+    """The peer answered with TLS to plain HTTP."""
 
 
 def malformed(what: str) -> ReplyError:
@@ -68,7 +68,7 @@ def malformed(what: str) -> ReplyError:
 
 
 def too_large(most: float) -> ReplyError:
-    """Returns the error for a reply of more bytes than it may have."""
+    """Returns the error for a reply of more than `most` bytes."""
     return ReplyError(f"the reply is larger than max_response_bytes = {most}")
 
 
@@ -80,8 +80,8 @@ def cut(what: str) -> CutError:
 def parse_head(head: bytes) -> tuple[int, int, dict[str, str]]:
     """Returns status, minor version and fields (lower-case names) of a head without its empty line.
 
-    RFC 9112 sections 2.2, 4 and 5: a bare LF ends a line too, folded lines are unfolded, repeated fields are joined by
-    commas. A line without a colon is left out, as browsers do. Raises `ReplyError` for what is not a head.
+    RFC 9112, sections 2.2, 4 and 5: a bare LF ends a line too, folded lines are unfolded, repeated fields are joined
+    with commas. A line without a colon is ignored, as in browsers. Raises `ReplyError` for what is not a head.
     """
     text = head.decode("latin-1")
     if "\n " in text or "\n\t" in text:
@@ -109,7 +109,10 @@ def expected(receive: Receive) -> bytes:
 
 
 def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, receive: Receive) -> Body:
-    """Returns the body after a head, by the rules of RFC 9112, section 6.3; `data` is the part that has arrived."""
+    """Returns the body that follows a head, by RFC 9112, section 6.3; `data` is the part that has arrived.
+
+    Raises `ReplyError` for a length that is no number, and a transfer coding other than chunked.
+    """
     if method == "HEAD" or status in {204, 304}:
         return sized(data, 0, receive)
     coding = fields.get("transfer-encoding", "").lower()
@@ -126,7 +129,7 @@ def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, rec
 
 
 def pieces(body: Body) -> Generator[bytes, None, bool]:
-    """Yields a body in pieces, however it is held; returns whether the connection stands at the end of the message."""
+    """Yields either form of a body in pieces; returns whether the connection is at the exact end of the message."""
     if isinstance(body, bytes):
         yield body
         return True
@@ -146,7 +149,7 @@ def sized(data: bytes, size: int, receive: Receive) -> Generator[bytes, None, bo
 
 
 def until_close(data: bytes, receive: Receive) -> Generator[bytes, None, bool]:
-    """Yields a body that ends where the connection does; whether it was cut cannot be seen here."""
+    """Yields a body that ends with the connection; whether it was cut cannot be seen here."""
     data = data or receive()
     while data:
         yield data
@@ -157,8 +160,8 @@ def until_close(data: bytes, receive: Receive) -> Generator[bytes, None, bool]:
 def chunked(data: bytes, receive: Receive) -> Generator[bytes, None, bool]:
     """Yields a chunked body (RFC 9112, section 7.1), without its extensions and trailers.
 
-    All chunks that have arrived are yielded together, before waiting for more. Raises `CutError` if the connection
-    ends before the last chunk, or where the size of a chunk cannot be read.
+    Chunks that have arrived are joined and yielded before waiting for more. Raises `CutError` if the connection ends
+    before the last chunk, or a chunk's size cannot be read.
     """
     data = b"\r\n" + data  # so that every size line, the first too, follows a line end
     at = left = 0
@@ -190,10 +193,10 @@ def chunked(data: bytes, receive: Receive) -> Generator[bytes, None, bool]:
 
 
 def inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
-    """Yields decompressed gzip (of any number of members) or deflate (with or without its zlib header) as it comes.
+    """Yields decompressed gzip (any number of members) or deflate (with or without a zlib header) as it arrives.
 
-    A step never makes more than `PIECE` bytes, however well they are compressed. Raises `CutError` if the data ends
-    too soon and `ReplyError` if it is damaged.
+    Each piece has at most `PIECE` bytes, however well it was compressed. Raises `CutError` if the data ends too soon
+    and `ReplyError` if it is damaged.
     """
     engine = None
     for piece in pieces:

@@ -57,7 +57,7 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     ),
     Exception: (APIConnectionError, "no connection with {peer}: check host and port in `{key}`, and the network"),
 }
-"""Our error for each low-level one, most specific first: `peer` is a host and port, `key` the option they are in."""
+"""Our error for each low-level one, most specific first. `peer` is `host:port`; `key` is the option that names it."""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -69,7 +69,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
-    """Returns our error for one of requests, urllib3, a socket or TLS; `peer` and `proxy` are hosts with ports."""
+    """Returns our error for one of requests, urllib3, a socket or TLS; `peer` and `proxy` are `host:port`."""
     causes = list(_causes(error))
     key = "url"
     if any(isinstance(cause, urllib3_errors.ProxyError) for cause in causes):

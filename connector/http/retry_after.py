@@ -1,6 +1,6 @@
-"""How long a reply asks to wait, by its headers: Retry-After in all its spellings, and rate-limit resets.
+"""How long a reply's headers ask to wait: Retry-After in all its spellings, and rate-limit resets.
 
-Nothing here sleeps or looks at a clock: `now` comes in as seconds since 1970, and waits go out as seconds.
+Nothing here sleeps or reads a clock: `now` is in seconds since 1970, and waits are in seconds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m":
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 _DURATION: Final = re.compile(rf"({_NUMBER.pattern})({'|'.join(_UNITS)})")
 _LONGEST: Final = 1e9  # seconds; a larger number is a date in disguise (Unix time), not a wait
-_READ: Final = 100  # characters of a header: no date and no duration is longer
+_READ: Final = 100  # characters: no date or duration is longer
 
 
 def seconds(duration: str) -> float | None:
-    """Reads a duration as rate-limit headers write it: `20ms`, `6m0s`, `1h2m3.5s` (Go), or a bare number of seconds.
+    """Returns the seconds of a duration in a rate-limit header: `20ms`, `6m0s`, `1h2m3.5s` (Go) or a bare number.
 
     `None` for anything else.
     """
@@ -43,10 +43,10 @@ def seconds(duration: str) -> float | None:
 
 
 def asked_wait(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Returns the seconds that a reply asks to wait, by `retry-after-ms`, or Retry-After (RFC 9110, section 10.2.3).
+    """Returns the seconds that a reply asks to wait: `retry-after-ms`, or Retry-After (RFC 9110, section 10.2.3).
 
-    Without these, the reset time of a bucket that is empty (`x-ratelimit-remaining-*: 0`).
-    `None` where it asks for nothing, or for what cannot be read. `now` is the wall clock in seconds.
+    Without these, the time until an empty bucket (`x-ratelimit-remaining-*: 0`) is full again. `None` if the
+    headers ask for nothing, or for what cannot be read. `now` is the wall clock, in seconds since 1970.
     """
     milliseconds = seconds(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
@@ -71,13 +71,13 @@ def empty_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def has_room(headers: Mapping[str, str]) -> bool:
-    """Returns whether a reply tells of rate-limit buckets, none of which is empty."""
+    """Returns whether a reply reports rate-limit buckets, none of them empty."""
     told = [headers[remaining] for remaining, _ in _BUCKETS if remaining in headers]
     return bool(told) and "0" not in told
 
 
 def _until(date: str, now: float) -> float | None:
-    """Returns the seconds until an HTTP date (RFC 9110, section 5.6.7); one without a zone is in GMT."""
+    """Returns the seconds until an HTTP date (RFC 9110, section 5.6.7), without a zone in GMT; `None` if it is none."""
     if len(date) > _READ:
         return None
     try:

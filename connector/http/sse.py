@@ -11,20 +11,20 @@ from connector.base.errors import ReplyError
 from connector.http.http1 import PIECE, too_large
 
 DONE: Final = b"[DONE]"
-"""The data by which OpenAI's streams say that nothing follows."""
+"""The data of the event that ends OpenAI's streams."""
 
 STARTS: Final = (b"data:", b"event:", b":")
-"""How a stream of events begins, whatever its content type; JSON never begins so."""
+"""How an event stream may begin; JSON never does."""
 
 BLANK: Final = b"\xef\xbb\xbf \t\r\n"
-"""Bytes that may precede either."""
+"""Bytes that may precede an event stream or JSON: a byte order mark and white space."""
 
 ERROR: Final = b"error"
-"""The name of an event that tells of a failure."""
+"""The name of an event that reports a failure."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
-_SHORTEST: Final = 4  # bytes of a line on average, of as many bytes as an event may have
+_SHORTEST: Final = 4  # bytes: a stream may have as many lines as an event of the most bytes has lines of this length
 _CR: Final = ord("\r")
 _IGNORED: Final = (b":", b"id:", b"retry:")
 _NAME: Final = b"event:"
@@ -35,19 +35,22 @@ _SIGNS_OF_LIFE: Final = frozenset({b"ping", b"keepalive", b"keep-alive", b"heart
 
 
 Event: TypeAlias = tuple[bytes, bytes]
-"""An event of a stream: its data and its name, empty where it has none. A plain tuple: a reply has hundreds."""
+"""The data and the name of an event, each empty if there is none. A plain tuple for speed: a reply has hundreds."""
 
 
 def is_stream(head: bytes, content_type: str) -> bool:
-    """Returns whether a reply is a stream: by its first bytes, or else by its content type, which servers get wrong."""
+    """Returns whether a reply is a stream, by its first bytes; if these do not tell, by its content type.
+
+    Servers often send the wrong content type.
+    """
     start = head.lstrip(BLANK)
     return start.startswith(STARTS) or ("event-stream" in content_type.lower() and not start.startswith(b"{"))
 
 
 def beginning(chunks: Iterator[bytes], least: int = 1) -> bytes:
-    """Takes chunks until `least` bytes have come, and returns them, without the blank ones before.
+    """Reads chunks until there are `least` bytes, and returns these without blank ones at the start.
 
-    Those say nothing, neither before JSON nor before events, and there may be many millions of them.
+    Blank bytes mean nothing before JSON or events, and some servers send millions of them.
     """
     head = b""
     for chunk in chunks:
@@ -60,17 +63,17 @@ def beginning(chunks: Iterator[bytes], least: int = 1) -> bytes:
 def events(chunks: Iterable[bytes], most: float = float("inf")) -> Iterator[Event]:
     """Yields each event as soon as its blank line has arrived. Comments, `id:`, `retry:` and pings are dropped.
 
-    Lines end in LF, CR or CRLF. An event that the stream's end leaves without a blank line is yielded as well: whether
-    its data is whole is for the caller to see, and some servers end like that.
+    Lines end in LF, CR or CRLF. A last event without its blank line is yielded too, since some servers end a stream
+    like that; the caller must check whether its data is whole.
 
-    A line that the standard does not know is yielded as an event of its own with the name `ERROR`, where the standard
-    says to ignore it: servers and proxies tell of a failure that way, as `error: {…}` or in plain text.
+    A line that is no field of the standard is yielded as an event named `ERROR`, although the standard says to ignore
+    it: servers and proxies report failures that way, as `error: {…}` or in plain text.
 
-    However an event is cut into lines and chunks, it takes no more memory than its bytes. Raises `ReplyError` for one
-    of more than `most` bytes, and for a stream of so many lines that these would take long by their number alone.
+    However it is cut into lines and chunks, an event takes no more memory than its bytes. Raises `ReplyError` for an
+    event of more than `most` bytes, and for a stream of so many lines that their number alone would take long.
     """
     data: bytes | None = None
-    more = BytesIO()  # all of the data, if it has several lines: a list of millions of short ones takes far more
+    more = BytesIO()  # data of several lines: a list of millions of short ones would take far more memory
     name = b""
     for line in _lines(chunks, most):
         if not line:
@@ -98,7 +101,7 @@ def events(chunks: Iterable[bytes], most: float = float("inf")) -> Iterator[Even
 
 
 def _is_begun(line: bytes) -> bool:
-    """Returns whether a line is a field without a value, or as much of one as a stream that was cut has left."""
+    """Returns whether a line is the name of a field, or the start of one, as at the end of a stream that was cut."""
     return any(field.startswith(line) for field in _FIELDS)
 
 
@@ -134,7 +137,7 @@ def _lines(chunks: Iterable[bytes], most: float) -> Iterator[bytes]:
 
 
 def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the chunks without a byte order mark, and large ones in pieces: their lines are listed."""
+    """Yields the chunks without a byte order mark; splits large ones, as `_lines` makes a list of a chunk's lines."""
     head = b""
     rest = iter(chunks)
     for chunk in rest:

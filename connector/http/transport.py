@@ -1,6 +1,6 @@
-"""POST and GET over `requests`, for many threads at once: one adapter, one deadline per call, one place for errors.
+"""POST and GET over `requests` for many threads: one shared adapter, one deadline per call, errors translated here.
 
-The environment is never consulted: no netrc, no proxy, CA or key-log variables. TLS is always verified.
+The environment is never read: no netrc, and no variables for proxies, CAs or key logs. TLS is always verified.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FRAMING: Final = {"content-length", "transfer-encoding"}
 
 
 def joined_chunks(chunks: Iterable[bytes], most: int) -> bytes:
-    """Returns a body in one piece, in the memory of that: a list of its chunks takes far more where they are tiny.
+    """Joins the chunks of a body as they come, since a list of tiny ones would take far more memory than the body.
 
     Raises `ReplyError` for more than `most` bytes.
     """
@@ -47,9 +47,9 @@ def joined_chunks(chunks: Iterable[bytes], most: int) -> bytes:
 
 
 class Response:
-    """A response: its status, its headers (lower-case names), and its body, to be read once with `read` or `chunks`.
+    """A response: status, headers (lower-case names), and a body to be read once, with `read` or `chunks`.
 
-    `sends` is how often its request was sent: twice where a kept connection had died.
+    `sends` is how often the request was sent: twice if a keep-alive connection had died.
     """
 
     __slots__ = ("_explain", "_limit", "_raw", "headers", "sends", "status")
@@ -63,7 +63,7 @@ class Response:
     ) -> None:
         self.status = raw.status
         self.sends = sends
-        self.headers: Mapping[str, str] = raw.headers  # whose names are in lower case already, if they are ours
+        self.headers: Mapping[str, str] = raw.headers  # ours have lower-case names already
         if not isinstance(raw, RawResponse):
             self.headers = {name.lower(): value for name, value in raw.headers.items()}
         self._raw = raw
@@ -78,10 +78,10 @@ class Response:
         return joined_chunks(self.chunks(), self._limit)
 
     def chunks(self, most: float | None = None) -> Iterator[bytes]:
-        """Yields the decoded body as it arrives; once it is read to its end, the connection can be used again.
+        """Yields the decoded body as it arrives. Once it is read to its end, the connection can be used again.
 
-        Raises `APITimeoutError` at the call's deadline, `CutError` after what came if the body is not whole,
-        and `ReplyError` if it is larger than `max_response_bytes`, or than `most` bytes, or cannot be decoded.
+        Raises `APITimeoutError` at the call's deadline, `CutError` if the body ends too soon, and `ReplyError` if it
+        cannot be decoded or is larger than `most` bytes, by default `max_response_bytes`.
         """
         size, limit = 0, self._limit if most is None else most
         try:
@@ -96,12 +96,12 @@ class Response:
             self.close()
 
     def close(self) -> None:
-        """Gives up what has not been read, and the connection with it; after the end this does nothing."""
+        """Closes the connection if the body has not been read to its end."""
         self._raw.close()
 
 
 def _next_url(response: Response, method: str, url: str) -> str | None:
-    """Returns where a redirect leads if it may be followed: only to the same origin, so nothing goes to another one."""
+    """Returns the URL of a redirect to the same origin; `None` for any other, so that nothing goes to another host."""
     location = response.headers.get("location")
     if location is None or response.status not in _REDIRECTS[method] or CONTROL.search(location):
         return None
@@ -124,8 +124,8 @@ def _is_proxy(url: str) -> bool:
 class Transport:
     """Calls endpoints from any number of threads; `close` it when done.
 
-    Raises `ConfigError` for settings that cannot work. `auth` is that of its settings: whoever can tell from a reply
-    that the key was refused calls through `auth.attempt`.
+    Raises `ConfigError` for settings that cannot work. `auth` is that of the settings: callers who can tell from a
+    reply that a key was refused make their calls through `auth.attempt`.
     """
 
     def __init__(self, settings: Settings, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -149,34 +149,34 @@ class Transport:
         content_type: str = JSON_TYPE,
         deadline: Deadline | None = None,
     ) -> Response:
-        """Sends `body` and returns the response once its head has come, whatever its status.
+        """Sends `body` and returns the response once its head has arrived, whatever its status.
 
-        A redirect is followed only where method, scheme, host and port stay; any other is returned as it is. Raises
-        `ConfigError` for a URL that cannot be called, `APITimeoutError`, `APIConnectionError`, `CutError` if the head
-        is not whole, and `ReplyError` if it is not HTTP.
+        Redirects are followed only if method, scheme, host and port stay the same; any other is returned as it is.
+        Raises `ConfigError` for a URL that cannot be called, `APITimeoutError`, `APIConnectionError`, `CutError` if
+        the head is cut off, and `ReplyError` if it is not HTTP.
         """
         return self._call("POST", url, content_type, body, deadline)
 
     def get(self, url: str, deadline: Deadline | None = None, start: int = 0) -> Response:
-        """Sends a GET, without a body, that ends at `deadline`, by default that of a call; otherwise as `post`.
+        """Sends a GET without a body; otherwise as `post`.
 
         Args:
-            start: The first byte of the body that is wanted (RFC 9110, section 14.2): a 206 begins there, while a 200
-                begins at the beginning.
+            deadline: When the call must end; by default `timeout` seconds from now.
+            start: The first byte to ask for (RFC 9110, section 14.2). A 206 begins there; a 200 is the whole body.
         """
         return self._call("GET", url, "", None, deadline, {"Range": f"bytes={start}-"} if start else {})
 
     def deadline(self) -> Deadline:
-        """Returns the deadline of a call that begins now."""
+        """Returns the deadline of a call that starts now."""
         return Deadline(self._settings.timeout, self._settings.connect_timeout, monotonic=self._monotonic)
 
     @property
     def max_response_bytes(self) -> int:
-        """The size that no reply may exceed."""
+        """The most bytes that a reply may have."""
         return self._settings.max_response_bytes
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Closes the pooled connections."""
         self._adapter.close()
 
     def _call(

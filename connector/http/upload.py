@@ -1,4 +1,4 @@
-"""A file as the body of a request, read while it is sent, so that it takes no memory however large it is."""
+"""A file as the body of a request. It is read while it is sent, so a large one takes no memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MULTIPART: Final = "multipart/form-data; boundary="
 
 
 class Upload:
-    """A form with one file, as multipart/form-data (RFC 7578). It can be iterated again.
+    """A form with one file, as multipart/form-data (RFC 7578). It can be iterated more than once.
 
     Args:
         file: The file, open for reading; its position does not matter.
@@ -26,7 +26,7 @@ class Upload:
     """
 
     def __init__(self, file: BinaryIO, filename: str, fields: Mapping[str, str]) -> None:
-        boundary = uuid4().hex  # of 122 random bits: no file holds it
+        boundary = uuid4().hex  # 122 random bits: no file contains it
         self.content_type = f"{_MULTIPART}{boundary}"
         self.sent: Callable[[], None] = lambda: None
         self._file = file
@@ -44,7 +44,7 @@ class Upload:
         return len(self._head) + self._size + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yields the body in pieces. Only as much as its length says, even where the file has grown since."""
+        """Yields the body in pieces, no more than its length says, even if the file has grown since."""
         yield self._head
         at = 0
         while at < self._size and (piece := os.pread(self._file.fileno(), min(PIECE, self._size - at), at)):
