@@ -1,11 +1,11 @@
-"""The endpoint kinds. One module is one kind, complete: path, requests, replies, streams, and what `check` asks.
+"""The endpoint kinds. Each module is one complete kind: path, requests, replies, streams, and what `check` sends.
 
-A kind is a plain module with the names of `Endpoint`; what it does not define itself it imports from `_defaults`. It is
-found by its file name, so that adding one touches no other file, and no module outside this folder names a kind. A
-module with an underscore before its name is shared by several kinds, or imported only where its kind is chosen.
+A kind is a plain module with the names of `Endpoint`; what it does not define itself, it imports from `_defaults`. It
+is found by its file name, so adding one touches no other file, and no module outside this folder names a kind. A module
+whose name starts with an underscore is shared by several kinds, or imported only if its kind is chosen.
 
-Sending a request does not belong here but in `calls`, the meaning of an error body in `replies`, a stand-in that
-answers like a kind in `sandbox`.
+What does not belong here: sending a request (`calls`), the meaning of an error body (`replies`), and a stand-in that
+answers like a kind (`sandbox`).
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from connector.base.room import Room
 from connector.http.adapter import Settings
 
 DEFAULT_KIND: Final = "chat"
-"""The kind of a base URL, and the one that `check` asks for its table of capabilities."""
+"""The kind of a base URL, and the one that `check` calls to fill its table of capabilities."""
 
 
 class Shorthand(NamedTuple):
-    """The options that a config may have in place of a request format.
+    """The options with which a config can replace a request format.
 
     Attributes:
         system_prompt: A template.
         prompt: A template.
         images: Names of the columns that hold images.
         detail: How closely the model looks at the images.
-        files: Whether images that the endpoint makes are written to files.
+        files: Whether images in replies are written to files.
         max_tokens: The limit of the chosen entry of `models`.
         temperature: The temperature of the chosen entry of `models`.
     """
@@ -57,13 +57,13 @@ class Fallback(NamedTuple):
     """Another way to make a request, for an endpoint that refuses the usual one."""
 
     matches: Callable[[str], bool]
-    """Whether a refusal calls for it, judged by the words of the refusal in lower case."""
+    """Whether to try it after a refusal, given the text of the refusal in lower case."""
 
     apply: Callable[[dict[str, JSON]], dict[str, JSON] | None]
-    """Returns the changed request; `None` where there is nothing to change."""
+    """Returns the changed request; `None` if there is nothing to change."""
 
     about: str
-    """What requests that are made in this way, or their replies, are like, for people."""
+    """What is different about such requests or their replies, for people."""
 
 
 class Packing(Protocol):
@@ -75,23 +75,24 @@ class Packing(Protocol):
 
     @property
     def most_bytes(self) -> int:
-        """The highest number of bytes that the packed requests may have together, as the endpoint's limits allow."""
+        """The highest total size of the packed requests, in bytes, within the endpoint's limits."""
 
     def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Returns what two requests must have in common to share a call; `None` for one that must go alone."""
+        """Returns a key that is equal for requests that may share a call; `None` for one that must go alone."""
 
     def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """Returns the one request that asks for what all of `bodies` ask for. They are all alike."""
+        """Returns one request that asks for what all of `bodies` ask for, which are all `alike`."""
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns a reply to each of `count` packed requests, in their order, as if it had gone alone, without usage.
+        """Splits a reply into one for each of `count` packed requests, in their order, without usage.
 
-        `None` stands for a request that the reply does not answer, or not for certain. Raises nothing.
+        `None` for a request that the reply does not certainly answer. Raises nothing.
         """
 
 
 Expectation: TypeAlias = Callable[[dict[str, Any], Answer], str | None]
-"""Returns what a successful reply, and what was read of it, does not do that its request asked for; `None` if all."""
+"""Returns what a successful reply (its body, and its `Answer`) lacks of what its request asked for; `None` if nothing.
+"""
 
 
 class Sender(Protocol):
@@ -105,31 +106,31 @@ class Sender(Protocol):
 
 
 class Endpoint(Protocol):
-    """The contract of an endpoint kind. `connector.endpoints._defaults` has what few kinds define themselves."""
+    """The contract of an endpoint kind. `connector.endpoints._defaults` defines what most kinds have in common."""
 
     PATH: str
-    """The part of its URL after `/v1`, such as `/chat/completions`."""
+    """The part of the URL after `/v1`, such as `/chat/completions`."""
 
     REPLY: Schema
-    """The JSON Schema of a whole reply, as far as every server keeps to it: column types are derived from it."""
+    """The JSON Schema of a whole reply, with what all servers agree on. Column types are derived from it."""
 
     COLUMNS: Mapping[str, str]
-    """The response format for configs that have none."""
+    """The response format for configs without one."""
 
     FALLBACKS: Mapping[str, Fallback]
-    """Other ways to make a request, by name, in the order in which they are tried: each at most once for a call."""
+    """Other ways to make a request, by name, in the order in which they are tried, each at most once per call."""
 
     REPLY_SIZE_FACTOR: int
-    """How many times `max_response_bytes` a reply may be long: texts are short, images and vectors are not."""
+    """How many times `max_response_bytes` a reply may have: texts are short, images and vectors are not."""
 
     HAS_OUTPUT_TOKENS: bool
-    """Whether replies have output tokens, which have a price of their own."""
+    """Whether replies have output tokens, which are priced separately."""
 
     OVER_HTTP: bool
-    """Whether its URL takes HTTP requests. One that does not takes WebSocket handshakes alone."""
+    """Whether the URL takes HTTP requests; if not, it takes WebSocket handshakes only."""
 
     COSTLY: str
-    """Why `check` does not try a request, as the end of "since it …"; empty where one costs a few tokens."""
+    """Why `check` does not send a request, as the end of "since it …"; empty if one costs a few tokens at most."""
 
     IN_CAPABILITIES: bool
     """Whether the table of capabilities says if a server has this kind."""
@@ -138,80 +139,80 @@ class Endpoint(Protocol):
     """Whether its requests can go through the Batch API."""
 
     def request_format(self, shorthand: Shorthand) -> dict[str, JSON]:
-        """Returns the request format that the shorthand options stand for. Raises `ConfigError` where they cannot."""
+        """Returns the request format for the shorthand options. Raises `ConfigError` for options it does not take."""
 
     def missing_text(self, body: dict[str, JSON]) -> str | None:
-        """Returns the path of a null where the API wants a text, as in `messages[0].content`; `None` where all is well.
+        """Returns the path of a null where the API requires a text, such as `messages[0].content`; `None` if none.
 
-        A null of which the API makes something, such as no instructions, is no such null.
+        A null that the API accepts, such as null instructions, does not count.
         """
 
     def structured(self, body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
-        """Returns the request, asking for a reply that fits `schema`."""
+        """Returns the request with a demand for a reply that fits `schema`."""
 
     def streamed(self, body: dict[str, JSON]) -> dict[str, JSON]:
-        """Returns the request, asking for a stream that ends with the usage."""
+        """Returns the request with a demand for a stream that ends with the usage."""
 
     def encode(self, body: bytes) -> tuple[str, bytes]:
-        """Returns the content type and the bytes to send for a request, which is JSON everywhere else.
+        """Returns the content type and the payload to send for a request, which is JSON up to here.
 
         Raises:
             RecordError: The request cannot be sent.
         """
 
     def decode(self, data: bytes | str) -> Any:
-        """Decodes the JSON of a reply: each number exactly, unless it need not mean all of its digits.
+        """Decodes the JSON of a reply, with the exact value of each number, except where digits do not matter.
 
         Raises:
-            ValueError: It is not JSON; an `orjson.JSONDecodeError`, unless it is nested too deeply.
+            ValueError: It is not JSON (an `orjson.JSONDecodeError`), or nested too deeply.
         """
 
     def fold(self, events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-        """Puts the events of a stream together into a whole reply; the flag tells whether that says it is complete."""
+        """Merges the events of a stream into a whole reply. The flag says whether the stream ended as it should."""
 
     def is_chunk(self, event: dict[str, Any]) -> bool:
-        """Returns whether an event of a stream is of a shape that `fold` knows; another one discredits the stream."""
+        """Returns whether `fold` knows the shape of an event; an unknown one makes the whole stream suspect."""
 
     def broken_off(self, body: dict[str, Any]) -> str | None:
-        """Returns why a whole reply says that it was broken off, which may pass; `None` if it does not say so."""
+        """Returns why a whole reply says that the endpoint broke it off, which may be temporary; else `None`."""
 
     def expectation(self, request: JSON, reads: Collection[str]) -> Expectation | None:
-        """Returns what requests such as `request`, whose strings are templates, ask of a reply that is a success.
+        """Returns a check of what `request`, whose strings are templates, demands of successful replies.
 
-        `None` if there is nothing that it could fail to do. `reads` are the names that the response format reads.
+        `None` if it demands nothing that a reply could lack. `reads` are the names that the response format reads.
         """
 
     def answer(self, body: dict[str, Any]) -> Answer:
         """Reads a whole reply. Raises nothing: a reply without an answer gets a status that says so."""
 
     def values(self, body: dict[str, Any]) -> dict[str, JSON]:
-        """Returns the names a response format may use beside `content` and the reply's own keys, with their values."""
+        """Returns the names and values that a response format may use besides `content` and the reply's own keys."""
 
     def value_types(self, request: JSON) -> dict[str, Schema]:
-        """Returns the schemas of `values`, and of `content` where the kind has one, for requests such as `request`."""
+        """Returns the schemas of `values`, and of `content` if the kind has one, for requests like `request`."""
 
     def minimal(self, body: dict[str, JSON]) -> dict[str, JSON]:
-        """Returns the cheapest request that proves that key, endpoint and the model of `body` work."""
+        """Returns the cheapest request that proves that the key, the endpoint and the model of `body` work."""
 
     def repaired(self, body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON] | None:
-        """Returns the request with the model's reply and what is wrong with it; `None` where there is no way to ask."""
+        """Returns the request with the model's reply and what is wrong with it; `None` if this kind cannot ask so."""
 
     def raised(self, body: dict[str, JSON]) -> dict[str, JSON] | None:
-        """Returns the request with a higher token limit, for a reply that was cut; `None` where it sets no limit."""
+        """Returns the request with a higher token limit, after a truncated reply; `None` if it sets no limit."""
 
     def packing(self, batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:
         """Returns how rows share calls, as configured; `None` for one row per call. Each reply has to fit `schema`."""
 
     def other_purpose(self, model: str) -> str | None:
-        """Returns what a model is for, judged by its name, if it is for something else than this kind; else `None`."""
+        """Returns what a model is for, judged by its name, if it is not for this kind; else `None`."""
 
     def dedicated_model(self, offered: Sequence[str]) -> str | None:
-        """Returns the first model that is, judged by its name, for this kind alone; `None` where any will do."""
+        """Returns the first model whose name says that it is for this kind only; `None` if any model will do."""
 
     def open_sender(self, settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> Sender | None:
-        """Opens what makes the calls where those are no HTTP requests; returns `None` where they are.
+        """Opens the sender of a kind whose calls are not HTTP requests; returns `None` if they are.
 
-        Large replies enter `room`; whoever takes one leaves it.
+        Large replies enter `room`; their receiver has to leave it.
 
         Raises:
             ConfigError: The settings cannot work, or a library is not installed.
@@ -222,27 +223,27 @@ KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not mod
 """The names of all kinds, which are also the values of the option `endpoint`."""
 
 _VERSION: Final = re.compile(r"v[0-9][a-z0-9]*|")
-"""The last part of the path of most base URLs; of others it is empty."""
+"""Matches the last part of the path of a base URL: a version, or nothing."""
 
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}
 _UNKNOWN: Final = Usage()
 
 MOST_TOKENS: Final = 10**8
-"""No call has more tokens: the longest contexts hold 10 million, the most texts of a call, 2,048 of 8,192, 17 million.
-A higher count is none."""
+"""No call has more tokens: the longest context holds 10 million, and the largest embedding call, 2,048 texts of 8,192
+tokens, 17 million. A higher count is taken as missing."""
 
 
 @cache
 def load(kind: str) -> Endpoint:
-    """Imports a kind by its name, so that what only one kind needs is imported only where it is chosen."""
+    """Imports a kind by its name. Lazy, so that what only one kind needs is imported only if it is chosen."""
     return cast("Endpoint", import_module(f"{__name__}.{kind}"))
 
 
 def kind_of(path: str) -> str | None:
-    """Returns the kind whose path a URL's path ends with; `None` for a base URL.
+    """Returns the kind whose path the given URL path ends with; `None` for a base URL.
 
-    Most URLs end with the version of an API, as no kind's path does, or with the path of the default kind, as no other
-    kind's does: they are told without loading all kinds.
+    Most end with an API version, as no kind's path does, or with the path of the default kind, as no other kind's
+    does. These two are recognized without loading all kinds.
     """
     path = path.rstrip("/")
     if _VERSION.fullmatch(path.rpartition("/")[2]):
@@ -280,7 +281,7 @@ def address_of(url: str, kind: str | None = None) -> Address:
 
 
 def usage_of(body: dict[str, Any]) -> Usage:
-    """Reads the token counts, under either set of names in OpenAI's API; `None` for what is missing or cannot be."""
+    """Reads the token counts, under either set of names in OpenAI's API; `None` for a missing or impossible count."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         usage = usage_elsewhere(body)
@@ -299,7 +300,7 @@ def usage_of(body: dict[str, Any]) -> Usage:
 
 
 def usage_elsewhere(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the usage that a reply or a chunk has at another place: Moonshot's in a choice, Groq's in `x_groq`."""
+    """Returns the usage of a reply or chunk that has it elsewhere: Moonshot in a choice, Groq in `x_groq`."""
     choices = body.get("choices")
     for holder in (body.get("x_groq"), *(reversed(choices) if isinstance(choices, list) else ())):
         usage = holder.get("usage") if isinstance(holder, dict) else None

@@ -1,4 +1,4 @@
-"""Folding the chunks of a stream of choices, as chat completions and completions have it."""
+"""Merges the chunks of a streamed chat completion or completion."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SAY_NOTHING: Final = frozenset({"id", "created", "model", "system_fingerprint",
 
 
 def is_chunk(event: dict[str, Any]) -> bool:
-    """Returns whether an event is a chunk: it has choices, or what servers send beside them, or says nothing else."""
+    """Returns whether an event is a chunk: it has choices, or what servers send beside them, or metadata only."""
     if isinstance(event.get("choices"), list) or any(event.get(name) for name in _BESIDE):
         return True
     return str(event.get("object", "")).startswith(_OBJECTS) or event.keys() <= _SAY_NOTHING
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Puts `chat.completion.chunk` events together into one `chat.completion`.
+    """Merges `chat.completion.chunk` events into one `chat.completion`.
 
-    Texts are joined at the end, which makes an emoji whole again that was split between chunks. The stream is complete
-    if a choice has a `finish_reason`; not every server gives one for each choice. Unknown shapes are skipped.
+    Texts are joined at the end, which also repairs an emoji that was split between chunks. The stream is complete if
+    any choice has a `finish_reason`, since not every server sends one for each choice. Unknown shapes are skipped.
     """
     body: dict[str, Any] = {}
     choices: dict[int, _Choice] = {}
@@ -106,9 +106,9 @@ class _Choice:
             self.message[name] = part
 
     def _call_of(self, piece: dict[str, Any], before: int) -> _Call:
-        """Returns the call that a piece belongs to; `before` is how many there were before its delta.
+        """Returns the call that a piece belongs to; `before` is the number of calls before its delta.
 
-        Indexes alone do not tell calls apart: some servers give all calls the same one, some give none.
+        Indexes alone cannot distinguish calls: some servers give all calls the same index, and some give none.
         """
         index = piece.get("index")
         index = index if type(index) is int else None
@@ -137,7 +137,7 @@ class _Choice:
 
 
 class _Call:
-    """One tool call while its pieces arrive. The first id that it is given stays."""
+    """One tool call while its pieces arrive. It keeps the first id that it gets."""
 
     __slots__ = ("arguments", "index", "place", "repeats", "whole")
 
@@ -159,7 +159,7 @@ class _Call:
                 self.whole["function"][key] = value
 
     def is_followed_by(self, piece: dict[str, Any], *, beside: bool) -> bool:
-        """Returns whether a piece with this call's index begins another call, which takes a name.
+        """Returns whether a piece with this call's index starts another call, which it can only do with a name.
 
         `beside`: both came in one delta. Some servers repeat the name with each piece, or give each piece a new id.
         """
@@ -172,7 +172,7 @@ class _Call:
         return (has_other_id or any(self.arguments) or function["arguments"] != "") and not self._is_cut()
 
     def _is_cut(self) -> bool:
-        """Returns whether the arguments so far are not whole. After some names in vain, that is not read again."""
+        """Returns whether the arguments so far are not whole JSON. After eight failed parses it assumes so."""
         if not any(self.arguments):
             return False
         if self.repeats < _MOST_REPEATS:

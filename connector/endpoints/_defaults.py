@@ -1,4 +1,4 @@
-"""The parts of the contract `Endpoint` that most kinds leave as they are: a kind imports them from here."""
+"""Defaults for the contract `Endpoint`: a kind imports from here what it does not define itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_BATCHES: Final = False
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:  # noqa: ARG001 - the contract's signature
-    """Returns the same request: replies of this kind have no schema of the user's."""
+    """Returns the same request: replies of this kind take no schema."""
     return body
 
 
@@ -38,7 +38,7 @@ def encode(body: bytes) -> tuple[str, bytes]:
 
 
 decode: Final = loads
-"""Decodes JSON, every number exactly."""
+"""Decodes JSON, with the exact value of every number."""
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
@@ -60,7 +60,7 @@ def broken_off(body: dict[str, Any]) -> str | None:  # noqa: ARG001 - the contra
 
 
 def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  # noqa: ARG001 - the contract's signature
-    """Returns `None`: a reply of this kind that is a success does what was asked."""
+    """Returns `None`: requests of this kind demand nothing that a successful reply could lack."""
     return None
 
 
@@ -75,7 +75,7 @@ def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contr
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> None:
-    """Returns `None`: no model reads what was wrong."""
+    """Returns `None`: there is no model that could read what was wrong."""
 
 
 def raised(body: dict[str, JSON]) -> None:

@@ -1,4 +1,4 @@
-"""What generated and edited images have in common: streams, replies and what `check` asks."""
+"""What generated and edited images have in common: streams, replies and what `check` sends."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
 
 
 def inline(files: bool) -> dict[str, JSON]:
-    """Asks for the image itself where it will be written to a file, since URLs of images expire."""
+    """Asks for base64 if images are written to files, since their URLs expire."""
     return {"response_format": "b64_json"} if files else {}
 
 
@@ -93,7 +93,7 @@ def broken_off(body: dict[str, Any]) -> str | None:
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads the images: a success if there is one, and none was filtered. There is no text."""
+    """Reads the images: a success if there is at least one and none was filtered. There is no text."""
     usage, model = usage_of(body), text_or_none(body.get("model"))
     problem = broken_off(body)
     if problem is not None:
@@ -110,7 +110,7 @@ def answer(body: dict[str, Any]) -> Answer:
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """Returns each image as base64, or else its URL, and the prompt as the model revised it."""
+    """Returns each image as base64 or else its URL, and the prompt as the model revised it."""
     images = _images(body)
     prompts = (text_or_none(item.get("revised_prompt")) for item in _ordered(body) or ())
     return {
@@ -126,13 +126,13 @@ def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contr
 
 
 def _ordered(body: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Returns the images by their indexes, or in their order if they have none; `None` where those cannot be right."""
+    """Returns the images in the order of their indexes, or as they come if they have none; `None` for wrong indexes."""
     items = [item for item in as_list(body.get("data")) if isinstance(item, dict)]
     return by_place(items, len(items))
 
 
 def _reason(body: dict[str, Any], ending: Ending) -> str | None:
-    """Returns the first finish reason that means `ending`; some servers give each image one."""
+    """Returns the first finish reason that means `ending`; some servers give one for each image."""
     reasons = (text_or_none(as_dict(item).get("finish_reason")) for item in as_list(body.get("data")))
     return next((reason for reason in reasons if reason and ending_of(reason) is ending), None)
 

@@ -1,4 +1,4 @@
-"""Rows that share a call: the request has a list of texts as `input`, the reply a list with a part for each."""
+"""Rows that share a call: the request has a list of texts as `input`, the reply a list with one part for each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from connector.endpoints._shapes import as_list, by_place
 
 
 class InputPacking:
-    """Packs requests that differ only in their text: the parts of the reply come back by their `index`, or in order.
+    """Packs requests that differ only in their text. Parts of the reply are matched by `index`, or else by order.
 
     Args:
         most: The highest number of rows in a call.
-        most_bytes: The highest number of bytes in the requests of a call.
-        parts: The member of the reply that has the parts.
+        most_bytes: The highest total size of the requests of a call, in bytes.
+        parts: The key of the reply that holds the parts.
     """
 
     def __init__(self, most: int, most_bytes: int, parts: str) -> None:
@@ -25,7 +25,7 @@ class InputPacking:
         self._parts = parts
 
     def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Returns everything but the text; `None` for a text that is empty and for an input that is a list already."""
+        """Returns everything but the text; `None` for an empty text, and for an input that is already a list."""
         text = body.get("input")
         return dumps({**body, "input": None}) if isinstance(text, str) and text else None
 
@@ -34,7 +34,7 @@ class InputPacking:
         return {**bodies[0], "input": [body["input"] for body in bodies]}
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each part by its place, if each text has exactly one; else no part at all."""
+        """Returns the part for each text, in order; all `None` unless each text has exactly one."""
         parts = by_place(as_list(body.get(self._parts)), count)
         if parts is None:
             return [None] * count
@@ -42,5 +42,5 @@ class InputPacking:
         return [{**rest, self._parts: [self.alone(part)]} for part in parts]
 
     def alone(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Returns a part as it is in a reply of its own."""
+        """Returns a part as it would be in a reply to one text."""
         return {**part, "index": 0} if "index" in part else part

@@ -20,10 +20,10 @@ _CHAT: Final = re.compile(r"chat|instruct|gpt-[345]", re.IGNORECASE)
 
 
 def purpose_of(model: str) -> str | None:
-    """Returns what a model that does not write text is for; `None` for all others, and where the name does not tell."""
+    """Returns the purpose of a model that does not write text; `None` for others, and if the name does not say."""
     return next((purpose for purpose, pattern in _NAMES.items() if pattern.search(model)), None)
 
 
 def is_chat_model(model: str) -> bool:
-    """Returns whether the name is that of a model that chats."""
+    """Returns whether the name is that of a chat model."""
     return _CHAT.search(model) is not None

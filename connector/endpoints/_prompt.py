@@ -1,4 +1,4 @@
-"""What all kinds make of prompts, images and schemas in their request formats."""
+"""How all kinds put prompts, images and schemas into request formats."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from connector.templates.verbatim import constant
 def as_text(template: str) -> str:
     """Returns a template that always renders as text.
 
-    A lone `{{ column }}` would become a number or null in the JSON. The comment behind it keeps it a text.
+    A lone `{{ column }}` would keep its type, such as number or null, in the JSON. The comment after it prevents that.
     """
     return template + "{# text #}" if template.lstrip().startswith("{{") else template
 
 
 def image_of(column: str) -> str:
-    """Returns the template that makes a URL, or a data URL, of the image in a column."""
+    """Returns the template that renders the image in a column as a URL or data URL."""
     return f"{{{{ record[{constant(column)}] | image }}}}"
 
 

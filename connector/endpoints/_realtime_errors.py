@@ -1,7 +1,7 @@
-"""Errors of a realtime session, as the errors that failed HTTP replies become.
+"""Maps the errors of a realtime session to those of failed HTTP replies.
 
-An error event names its kind, a closed socket has a number. Each is given the HTTP status that means the same, so that
-retry, limits, breaker and ledger need not know the difference.
+An error event has a code and a type, a closed socket a close code. Each is mapped to the HTTP status of the same
+meaning, so that retry, limits, breaker and ledger need not know the difference.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _STATUSES: Final = {
     "session_expired": 503,
     "server_error": 500,
 }
-"""HTTP statuses by the code of an error, or else its type. The row that meets an expired session is tried again."""
+"""HTTP statuses by the code of an error, or else its type. A row whose session has expired is tried again."""
 
 _REASON: Final = re.compile(r"(\w+)\.(\w+)")
-"""The reason of a close as OpenAI writes it: the type and the code of an error."""
+"""The reason of a close frame as OpenAI writes it: the type and the code of an error."""
 
 _CLOSES: Final = {
     1003: 400,
@@ -51,10 +51,10 @@ _CLOSES: Final = {
     4004: 404,
     4029: 429,
 }
-"""HTTP statuses by close code: RFC 6455 (section 7.4), IANA's registry, and what servers use in the private range."""
+"""HTTP statuses by close code: RFC 6455 (section 7.4), IANA's registry, and codes of servers in the private range."""
 
 
-class ErrorEvent(Exception):  # noqa: N818 - a protocol message: what it says decides which error it becomes
+class ErrorEvent(Exception):  # noqa: N818 - a protocol message, whose content decides which error it becomes
     """An error event or a failed response, with the error object in it."""
 
     def __init__(self, error: Any) -> None:
@@ -65,7 +65,7 @@ class ErrorEvent(Exception):  # noqa: N818 - a protocol message: what it says de
 def refusal_of(
     error: Any, headers: dict[str, str], latency_ms: int, *, now: float, mask: Callable[[str], str]
 ) -> Reply:
-    """Returns a refusal of the request alone as a final reply. Raises any other error, on which the run has to act."""
+    """Returns an error that concerns this request alone as a final reply. Raises any other, for the run to act on."""
     body = read_error({"error": error})
     raised = _error({"message": body.message, "type": body.type, "code": body.code}, 500, headers, now, mask)
     return final_reply(raised, {"error": error}, headers, latency_ms, mask)
@@ -74,7 +74,7 @@ def refusal_of(
 def error_of_close(
     code: int, reason: str, headers: Mapping[str, str], *, now: float, mask: Callable[[str], str]
 ) -> ConnectorError:
-    """Returns the error for a socket that the server closed."""
+    """Returns the error for a socket that the server has closed."""
     named = _REASON.fullmatch(reason)
     kind, name = named.groups() if named else ("", "")
     status = _CLOSES.get(code, code - 4000 if 4400 <= code < 4600 else None)  # noqa: PLR2004 - HTTP's, moved up

@@ -1,7 +1,7 @@
-"""Realtime sessions that answer one row after the other, each as if it were alone (OpenAI API reference, "Realtime").
+"""Realtime sessions that answer rows one after another, each as if it were alone (OpenAI API reference, "Realtime").
 
-What a row adds to the conversation is deleted before the next row is sent. A server that does not confirm the deletion
-may remember the row, so the next row gets a new session.
+The items that a row adds to the conversation are deleted before the next row is sent. If the server does not confirm
+that, it may remember the row, so the next row gets a new session.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from connector.http.adapter import Settings
 from connector.http.auth import Fields
 from connector.http.deadline import Deadline
 
-_LONGEST_SETTLING: Final = 5.0  # seconds that an idle session has to confirm that it is alive and empty
+_LONGEST_SETTLING: Final = 5.0  # seconds in which an idle session has to confirm that it is alive and empty
 _NOT_SETTINGS: Final = frozenset({"model", "input", "text", "stream"})
 _with_schema_in_input: Final = FALLBACKS["prompt"].apply  # a session takes no schema for its replies
 _ADDED: Final = frozenset({"conversation.item.added", "conversation.item.created"})
 
 
 class SessionRequest(NamedTuple):
-    """A request as a session takes it: the model, the settings of the session, and the items of the conversation."""
+    """A request in the parts that a session takes: model, session settings, and conversation items."""
 
     model: str
     settings: dict[str, JSON]
@@ -51,7 +51,7 @@ class SessionRequest(NamedTuple):
         if not given or not all(isinstance(item, dict) for item in as_list(given) or [None]):
             raise TemplateError("request_format: `input` is neither a text nor a list of items")
         settings = {name: value for name, value in body.items() if name not in _NOT_SETTINGS}
-        if "modalities" not in settings:  # the name of the output modalities in the beta
+        if "modalities" not in settings:  # the beta's name for output modalities
             settings = {"type": "realtime", "output_modalities": ["text"], **settings}
         return cls(str(body.get("model") or ""), settings, [_item(item) for item in as_list(given)])
 
@@ -77,7 +77,7 @@ class Session:
         self._items: set[str] = set()
 
     def settle(self, settings: dict[str, JSON], deadline: Deadline) -> bool:
-        """Deletes the items of the row before and applies settings; returns whether the server confirmed all of it."""
+        """Deletes the items of the previous row and applies settings; returns whether the server confirmed it all."""
         if self._settings - settings.keys():
             return False  # a setting can be changed, but not removed
         self._settings = frozenset(settings)
@@ -112,11 +112,11 @@ class Session:
 
     @property
     def taken(self) -> int:
-        """Bytes of memory that the events of the last call have taken, about."""
+        """About how many bytes of memory the events of the last call take."""
         return self._socket.taken
 
     def close(self) -> None:
-        """Ends the session."""
+        """Closes the session."""
         self._socket.close()
 
     def _events(self) -> Iterator[dict[str, Any]]:
@@ -136,7 +136,7 @@ class Session:
 
 
 def _limits(event: dict[str, Any]) -> dict[str, str]:
-    """Returns the rate limits of an event as the headers of HTTP replies."""
+    """Returns the rate limits of an event as the headers that HTTP replies have."""
     headers: dict[str, str] = {}
     for limit in map(as_dict, as_list(event.get("rate_limits"))):
         for name, header, unit in (("remaining", "remaining", ""), ("reset_seconds", "reset", "s")):
@@ -146,7 +146,7 @@ def _limits(event: dict[str, Any]) -> dict[str, str]:
 
 
 class Sessions:
-    """Sends requests over one session for each thread that calls at the same time, and keeps them for later rows."""
+    """A pool of sessions: each call takes an idle one or opens one, and returns it for later rows."""
 
     def __init__(self, settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> None:
         self._dialer = Dialer(settings, url, mask, clock)
@@ -161,7 +161,7 @@ class Sessions:
         """Sends a request and returns its final reply: the response, or a refusal of this request alone.
 
         Raises:
-            RetryableError: It may work at another time.
+            RetryableError: It may work later.
             FatalError: No call of this run can work.
             RecordError: The request cannot be sent, or its reply is final but cannot be read.
         """
@@ -201,7 +201,7 @@ class Sessions:
         return reply._replace(size=session.taken)
 
     def close(self) -> None:
-        """Ends all sessions; one that is answering a row ends after that."""
+        """Closes all sessions; one that is answering a row closes after that."""
         self._is_closed = True
         while self._idle:
             with suppress(IndexError):  # another thread is closing too
@@ -209,7 +209,7 @@ class Sessions:
         self._dialer.close()
 
     def _reused(self, request: SessionRequest, identity: Fields, deadline: Deadline) -> Session | None:
-        """Returns a settled session of another row, if there is one that suits this request and has its key."""
+        """Returns an idle session, settled, if its model and key are those of this request; else `None`."""
         try:
             session = self._idle.pop()
         except IndexError:
@@ -219,7 +219,7 @@ class Sessions:
             if (session.asked, session.identity) == (request.model, identity):
                 fit = session.settle(request.settings, self._deadline(min(_LONGEST_SETTLING, deadline.left() / 2)))
         except (ConnectorError, ErrorEvent):
-            pass  # closed or expired: a new session tells whether the request is at fault
+            pass  # closed or expired: a new session shows whether the request is at fault
         finally:
             if not fit:
                 session.close()

@@ -1,7 +1,7 @@
-"""WebSockets (RFC 6455) that connect as HTTP calls do and whose every wait ends at a deadline.
+"""WebSockets (RFC 6455) that connect as HTTP calls do and never wait past a deadline.
 
-Headers, TLS, proxy, certificates and errors are those of HTTP calls, so that one config means the same for both. The
-library `websockets` speaks the protocol; reading and waiting is done here, so that a session needs no thread.
+Headers, TLS, proxy, certificates and errors are those of HTTP calls, so a config means the same for both. The library
+`websockets` speaks the protocol without I/O; reading and waiting happen here, so that a session needs no thread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from connector.http.network_errors import explain
 from connector.replies.refusals import error_of
 
 KEY: Final = "openai-insecure-api-key"
-"""The header name in `auth` that sends the key in the subprotocol instead, as browsers do."""
+"""The header name for `auth` that sends the key as a subprotocol instead, as browsers do."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_WEBSOCKET: Final = "{} answers, but opens no WebSocket (HTTP {}): check url, which has to end in /v1/realtime"
@@ -55,7 +55,7 @@ _GOODBYE: Final = 0.2  # seconds for sending the close frame
 
 
 class Socket:
-    """An open WebSocket that carries JSON objects. Each call is begun with `begin`, which bounds its time and its size.
+    """An open WebSocket that carries JSON objects. `begin` starts each call and bounds its time and size.
 
     Attributes:
         headers: The header fields of the server's answer to the handshake, with names in lower case.
@@ -76,22 +76,22 @@ class Socket:
         self._error_of = translate
         self._error_of_close = error_of_close
         self._messages: deque[bytes] = deque()
-        self._part = bytearray()  # of a message that is not whole: it takes no more than what has come of it
+        self._part = bytearray()  # of an incomplete message: it takes no more memory than what has arrived
         self.begin(connection.deadline)
 
     def begin(self, deadline: Deadline) -> None:
-        """Begins a call: `deadline` bounds every wait of it, and the limit all that is received in it."""
+        """Begins a call: `deadline` bounds its waits, and the limit the total of all that it receives."""
         self.deadline = deadline
         self._left = self._limit
         self._allowance = Allowance(self._limit)
 
     @property
     def taken(self) -> int:
-        """Bytes of memory that the events of this call have taken, about."""
+        """About how many bytes of memory the events of this call take."""
         return self._allowance.taken
 
     def send(self, *events: Mapping[str, Any]) -> None:
-        """Sends events. If the server has gone, `receive` raises why, since it may have said so before."""
+        """Sends events. If the server has gone, `receive` raises the reason, which may have arrived before."""
         try:
             for event in events:
                 self._protocol.send_text(dumps(event))
@@ -104,9 +104,9 @@ class Socket:
 
         Raises:
             APITimeoutError: The deadline has passed.
-            ConnectorError: The server closed the socket; its close code tells which error that is.
-            ReplyError: What came is not an event, or all events of the call are larger than the limit, or
-                decode to far more.
+            ConnectorError: The server closed the socket; its close code decides which error that is.
+            ReplyError: The message is not an event, or the events of the call exceed the limit, or take far more
+                memory than that once they are decoded.
         """
         while not self._messages:
             self._check()
@@ -139,7 +139,7 @@ class Socket:
                 raise self._error_of(error) from error
 
     def start(self) -> tuple[int, Mapping[str, str], bytes]:
-        """Sends the handshake and returns the status and header fields of the answer, and the body of a refusal."""
+        """Sends the handshake; returns the status and header fields of the answer, and the body of a refusal."""
         self._flush()
         data = b""
         while not (end := HEAD_END.search(data)):
@@ -214,7 +214,7 @@ class Socket:
                 sock.settimeout(self.deadline.left())
                 rest = rest[sock.send(rest[:PIECE]) :]
         except ConnectionError:
-            pass  # what the server said before it went can still be read
+            pass  # what the server sent before it went can still be read
         except OSError as error:
             raise self._error_of(error) from error
 
@@ -238,10 +238,10 @@ class Dialer:
             raise ConfigError([Problem("proxy", "ws:// does not go through an https:// proxy: use wss://")])
 
     def open(self, query: Mapping[str, str], identity: Fields, deadline: Deadline) -> Socket:
-        """Opens a WebSocket, with parameters added to those of the URL; the fields of `identity` say who calls.
+        """Opens a WebSocket; `query` is added to the URL's parameters, and `identity` holds the authentication fields.
 
         Raises:
-            ConnectorError: There is no connection, or the server refuses; the HTTP status tells why.
+            ConnectorError: There is no connection, or the server refuses with an HTTP status.
         """
         parts = urlsplit(self._url)
         added = {name: value for name, value in query.items() if name not in parse_qs(parts.query)}
@@ -264,7 +264,7 @@ class Dialer:
         return socket
 
     def close(self) -> None:
-        """Closes what was prepared for all connections."""
+        """Closes the adapter that all connections share."""
         self._adapter.close()
 
     def _connected(
@@ -272,7 +272,7 @@ class Dialer:
     ) -> Connection:
         """Connects as the pool of HTTP calls does. A proxy is asked for a tunnel (RFC 6455, section 4.1)."""
         pool = request.pool
-        connection: Connection = pool._new_conn()  # type: ignore[assignment]  # noqa: SLF001 - the pool's public methods would keep the connection
+        connection: Connection = pool._new_conn()  # type: ignore[assignment]  # noqa: SLF001 - with the pool's public methods, the connection would stay in the pool
         connection.deadline = deadline
         try:
             if pool.proxy is not None:
@@ -309,7 +309,7 @@ class Dialer:
 
 
 def _subprotocols(headers: Mapping[str, str]) -> list[Subprotocol] | None:
-    """Returns the subprotocols to offer if a header puts the key there; raises `ConfigError` if the key cannot go."""
+    """Returns the subprotocols to offer if a header sends the key that way. Raises `ConfigError` for an unfit key."""
     key = next((value for name, value in headers.items() if name.lower() == KEY), None)
     if key is not None and not _TOKEN.fullmatch(key):
         raise ConfigError([Problem("auth", f"{KEY} needs a key that consists of letters, digits and - . _ ~ only")])

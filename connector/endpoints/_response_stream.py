@@ -1,4 +1,4 @@
-"""Folding the events of a response, as the Responses API and realtime sessions send them."""
+"""Merges the events of a response, as the Responses API and realtime sessions send them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _Key = tuple[int | str, str]
 
 
 def is_chunk(event: dict[str, Any]) -> bool:
-    """Returns whether an event has a type, or is or holds a response."""
+    """Returns whether an event has a type, or is a response or contains one."""
     return isinstance(event.get("type"), str) or event.get("object") == "response" or "response" in event
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Puts the events together into one `response` (OpenAI API reference, "Streaming events").
+    """Merges the events into one `response` (OpenAI API reference, "Streaming events").
 
-    The last event holds the whole response. If that has no output, as from vLLM, the output is made of the other
-    events. Only the last event makes a stream complete.
+    The last event holds the whole response, and only with it is a stream complete. If it has no output, as from vLLM,
+    the output is assembled from the other events.
     """
     body: dict[str, Any] = {}
     output = _Output()

@@ -1,4 +1,4 @@
-"""Reading replies of any shape: a part of the wrong type counts as missing."""
+"""Reads replies of any shape: a part of the wrong type counts as missing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def as_list(value: object) -> list[Any]:
 
 _PART_VALUES: Final = ("text", "image_url", "input_audio", "content")
 _WITHIN: Final = ("url", "data")
-"""Where the value of a part of a message, or of an item of an input, stands; and where in that, if it is an object."""
+"""The keys that hold the value of a part of a message or input, and within that the keys if it is an object."""
 
 
 def null_in(value: object, path: str) -> str | None:
-    """Returns the path of a null: the value itself, at `path`, an item of a list, or what an item consists of.
+    """Returns the path of the first null: `value` itself, which is at `path`, an item of a list, or an item's value.
 
-    A part that names a file by its `file_id` may have null for the rest.
+    A part with a `file_id` may be null elsewhere.
     """
     if value is None:
         return path
@@ -53,17 +53,17 @@ def _null_among(item: dict[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 MOST_PARTS: Final = 1 << 16
-"""Choices, items or tool calls that a stream may have: each takes a kilobyte of memory while its pieces arrive."""
+"""The most choices, items or tool calls of a stream: each takes a kilobyte of memory while its pieces arrive."""
 
 
 def check_parts(count: int) -> None:
-    """Raises `ReplyError` for a stream of more parts than there may be."""
+    """Raises `ReplyError` for more than `MOST_PARTS`."""
     if count > MOST_PARTS:
         raise ReplyError(f"the reply has more than {MOST_PARTS:,} parts: ask for less at once")
 
 
 def index_of(item: dict[str, Any]) -> int:
-    """Returns the `index` of a choice or an item; 0 where it has none."""
+    """Returns the `index` of a choice or item; 0 if it has none."""
     index = item.get("index")
     return index if isinstance(index, int) else 0
 
@@ -84,9 +84,8 @@ def text_of(value: object) -> str | None:
 def by_place(items: Iterable[Any], count: int, name: str = "index", first: int = 0) -> list[dict[str, Any]] | None:
     """Returns the parts of a reply to `count` requests that share a call, in the order of the requests.
 
-    `None` unless each place, from `first` on, comes exactly once: an index outside of them, one that comes twice or a
-    missing one shows that the server counts in another way, so none of them can be trusted. Where no part has an index
-    at all, their order counts.
+    `None` unless each index from `first` on occurs exactly once: one that is missing, repeated or out of range shows
+    that the server counts differently, so none can be trusted. If no part has an index, their order counts.
     """
     parts = [item for item in items if isinstance(item, dict)]
     if len(parts) != count:

@@ -1,4 +1,4 @@
-"""What a request asks about tool calls, and whether a reply keeps to it."""
+"""What a request demands about tool calls, and whether a reply complies."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from connector.endpoints._shapes import as_dict, text_or_none
 _READS_CALLS: Final = frozenset({"tool_calls", "tool_name", "arguments", "choices", "output"})
 _MUST: Final = frozenset({"required", "any"})
 _OWN_TOOLS: Final = frozenset({"previous_response_id", "conversation", "prompt"})
-"""Parts of a request to `/responses` that stand for more, tools included. In chat there is none of them."""
+"""Keys of a request to `/responses` that refer to stored content, which may include tools. Chat has none of them."""
 
 
 class Asked(NamedTuple):
-    """What a request asks: the functions that it offers (`None`: any), whether one has to be called, and which one."""
+    """What a request demands: the functions it offers (`None`: any), whether one must be called, and which one."""
 
     offered: frozenset[str] | None
     must_call: bool = False
     named: str | None = None
 
     def unmet(self, body: dict[str, Any], answer: Answer) -> str | None:
-        """Returns what is wrong with the calls of a reply, if anything. See `connector.endpoints.Expectation`."""
+        """Returns what is wrong with the tool calls of a reply, if anything. See `connector.endpoints.Expectation`."""
         del body
         called = answer.called
         if not called and not self.must_call:
@@ -39,11 +39,11 @@ class Asked(NamedTuple):
 
 
 def asked_by(request: JSON, reads: Collection[str]) -> Asked | None:
-    """Returns what a request with this structure asks; `None` where nothing can be unmet.
+    """Returns what a request of this structure demands; `None` if no reply could fail to comply.
 
     Args:
-        request: The request, whose strings may be templates; of what is a template, anything may come.
-        reads: The names that the response format reads. Where those are the calls, any call is welcome.
+        request: The request, whose strings may be templates, which may render as anything.
+        reads: The names that the response format reads. If it reads tool calls, any call is welcome.
     """
     if not isinstance(request, dict) or any("{" in key for key in request):
         return None
@@ -77,13 +77,13 @@ def _offered(request: dict[str, Any]) -> frozenset[str] | None:
 
 
 def name_of(tool: dict[str, Any]) -> str | None:
-    """Returns the name of a tool, or of one that is chosen, in the shape of chat or of responses."""
+    """Returns the name of a tool or `tool_choice`, in the shape of chat or of responses."""
     inner = as_dict(tool.get("function") or tool.get("custom"))
     return text_or_none(inner.get("name")) or text_or_none(tool.get("name"))
 
 
 def _chosen(choice: JSON) -> tuple[bool, str | None]:
-    """Returns whether a `tool_choice` forces a call, and of which function if that is known."""
+    """Returns whether a `tool_choice` forces a call, and the function, if it names one."""
     if isinstance(choice, str):
         return choice.lower() in _MUST, None
     chosen = as_dict(choice)

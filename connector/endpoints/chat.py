@@ -78,7 +78,7 @@ _CAPS: Final = ("max_tokens", "max_completion_tokens")
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns a conversation of the system prompt, if there is one, and the prompt with its images."""
+    """Returns a conversation: the system prompt, if there is one, and the prompt with its images."""
     prompt: JSON = None if shorthand.prompt is None else as_text(shorthand.prompt)
     if shorthand.images:
         detail = {"detail": shorthand.detail} if shorthand.detail else {}
@@ -100,7 +100,7 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def missing_text(body: dict[str, JSON]) -> str | None:
-    """Returns the first null content of a message, or text, image or sound. One with tool calls may have none."""
+    """Returns the path of the first null content, text, image or sound. A message with tool calls may have none."""
     for place, message in enumerate(as_list(body.get("messages"))):
         if isinstance(message, dict) and type(message.get("content", "")) is not str and _CALLS.isdisjoint(message):
             found = null_in(message["content"], f"messages[{place}].content")
@@ -124,7 +124,7 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Returns a request of one word for one token, to the same model."""
+    """Returns a request of one word for one token, with the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "messages": [{"role": "user", "content": "ping"}], "max_tokens": 1}
 
@@ -132,7 +132,7 @@ def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
 def answer(body: dict[str, Any]) -> Answer:
     """Reads the choice with the lowest index.
 
-    It is no success if that is empty, or if any choice was cut, filtered or refused.
+    Not a success if it is empty, or if any choice was truncated, filtered or refused.
     """
     usage, model = usage_of(body), text_or_none(body.get("model"))
     choice = _first(body)
@@ -152,7 +152,7 @@ def answer(body: dict[str, Any]) -> Answer:
 
 
 def _worst_of_others(first: dict[str, Any], choices: list[Any]) -> tuple[dict[str, Any], Status, str | None]:
-    """Returns the first choice as a success, unless another one was cut, filtered or refused: then that one."""
+    """Returns the first choice as a success, unless another one was truncated, filtered or refused: then that one."""
     for place, choice in enumerate(choices, 1):
         if isinstance(choice, dict) and choice is not first:
             message = as_dict(choice.get("message") or choice.get("delta"))
@@ -171,7 +171,7 @@ def broken_off(body: dict[str, Any]) -> str | None:
 
 
 def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
-    """Returns what checks that a reply calls the function that it has to, and none that is not offered."""
+    """Returns the check that a reply calls the required function, and none that is not offered."""
     asked = asked_by(request, reads)
     return None if asked is None else asked.unmet
 
@@ -185,7 +185,7 @@ def _first(body: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _ended(choice: dict[str, Any]) -> tuple[Ending, str]:
-    """Returns how a choice ended, and the reason that says so: the engine's own one, if the usual one tells nothing."""
+    """Returns how a choice ended, and its reason: the engine's own one, if the standard one says nothing."""
     if choice.get("finish_reason") in _USUAL and "error" not in choice and "native_finish_reason" not in choice:
         return _COMPLETED
     for name in _REASONS:
@@ -224,7 +224,7 @@ def _judged(
 
 
 def values(body: dict[str, Any]) -> dict[str, JSON]:
-    """Returns the texts of all choices, and of the first one the reasoning and the tool calls.
+    """Returns the texts of all choices, and the reasoning and tool calls of the first one.
 
     `tool_name` and `arguments` are those of its first tool call.
     """
@@ -241,13 +241,13 @@ def values(body: dict[str, Any]) -> dict[str, JSON]:
 
 
 def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the messages of all choices, by their indexes; an empty one if there is no choice."""
+    """Returns the messages of all choices in the order of their indexes; one empty message if there is no choice."""
     choices = sorted((choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)), key=index_of)
     return [as_dict(choice.get("message") or choice.get("delta")) for choice in choices] or [{}]
 
 
 def value_types(request: JSON) -> dict[str, Schema]:
-    """Returns texts, and the schema of the arguments where the request offers a single tool."""
+    """Returns the schemas of texts and calls, and that of the arguments if the request offers a single tool."""
     tools = as_list(as_dict(request).get("tools"))
     function = as_dict(as_dict(tools[0]).get("function")) if len(tools) == 1 else {}
     arguments = {"type": "object", **as_dict(function.get("parameters"))}
@@ -263,10 +263,10 @@ def value_types(request: JSON) -> dict[str, Schema]:
 
 
 def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the tool calls of a message with their arguments parsed: `None` where they are cut or not an object."""
+    """Returns the tool calls of a message with parsed arguments: `None` if these are cut off or not an object."""
     given = filter(None, map(as_dict, as_list(message.get("tool_calls"))))
     functions = [(call.get("id"), as_dict(call.get("function") or call.get("custom"))) for call in given]
-    old = as_dict(message.get("function_call"))  # the name before there were tools
+    old = as_dict(message.get("function_call"))  # from before there were tools
     return [
         {"id": name, "name": text_or_none(function.get("name")) or "", "arguments": _arguments(function)}
         for name, function in (functions or ([(None, old)] if old else []))
@@ -285,7 +285,7 @@ def _arguments(function: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON]:
-    """Continues the conversation with the reply and what is wrong with it."""
+    """Appends the reply and what is wrong with it to the conversation."""
     request = f"That reply cannot be used: {problem}. Reply again, with the corrected JSON only."
     further = [{"role": "assistant", "content": content}, {"role": "user", "content": request}]
     return {**body, "messages": [*as_list(body.get("messages")), *further]}
@@ -298,7 +298,7 @@ def raised(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
-    """Packs rows only where `rows_per_call` asks for it, since that changes what the model sees."""
+    """Packs rows only if `rows_per_call` asks for it, since that changes what the model sees."""
     return MessagePacking(rows_per_call, schema) if rows_per_call and rows_per_call > 1 else None
 
 
@@ -326,7 +326,7 @@ def _without_strict(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 def _as_json_object(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Asks for JSON of any shape, with the schema in the prompt, where OpenAI's JSON mode wants JSON mentioned."""
+    """Asks for JSON of any shape, with the schema in the prompt, as OpenAI's JSON mode requires a mention of JSON."""
     schema = requested_schema(body)
     return (
         None if schema is None else _with_schema_in_prompt({**body, "response_format": {"type": "json_object"}}, schema)
@@ -334,7 +334,7 @@ def _as_json_object(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Asks in the prompt alone. With JSON mode, which is tried before, the schema is in the prompt already."""
+    """Asks in the prompt alone. If JSON mode was tried before, the schema is already in the prompt."""
     if "response_format" not in body:
         return None
     schema = requested_schema(body)
@@ -348,7 +348,7 @@ def requested_schema(body: dict[str, JSON]) -> JSON | None:
 
 
 def _with_schema_in_prompt(body: dict[str, JSON], schema: JSON) -> dict[str, JSON]:
-    """Appends the schema to the last message, since not every model takes one message more."""
+    """Appends the schema to the last message, since not every model accepts another message."""
     words = schema_in_words(schema)
     messages = list(as_list(body.get("messages")))
     last: Any = messages[-1] if messages else None
@@ -366,7 +366,7 @@ def _without_usage(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 def _whole(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Asks for the whole reply at once: some gateways fail at every stream."""
+    """Asks for the whole reply at once: some gateways fail on every stream."""
     if not body.get("stream"):
         return None
     return {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
@@ -403,7 +403,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     ),
     "whole": Fallback(lambda words: _STREAM.search(words) is not None, _whole, "replies are not streamed"),
 }
-"""Under the names that the table of capabilities learns them by, in the order in which they are tried."""
+"""The fallbacks by the names under which the table of capabilities records them, in the order of trial."""
 
 
 # --- Several rows in one call ---
@@ -416,7 +416,7 @@ had come alone. Reply with JSON only, with one entry for each id: {{"answers": [
 
 
 class MessagePacking:
-    """Packs requests that differ only in their last message: prompts go together with ids, answers come back by id.
+    """Packs requests that differ only in their last message: prompts get ids, by which answers are matched.
 
     Args:
         most: The highest number of rows in a call.
@@ -434,7 +434,7 @@ class MessagePacking:
         self._answer = schema or {"type": "string"}
 
     def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Returns everything but the text of the last message; `None` where packing would change what is asked."""
+        """Returns everything but the text of the last message; `None` if packing would change the request's meaning."""
         messages = as_list(body.get("messages"))
         last = as_dict(messages[-1]) if messages else {}
         plain = last.get("role") == "user" and isinstance(last.get("content"), str)
@@ -443,7 +443,7 @@ class MessagePacking:
         return dumps({**body, "messages": [*messages[:-1], {**last, "content": None}]})
 
     def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """Returns one request with a schema that has an answer for each id."""
+        """Returns one request with all prompts, and with a schema that has an answer for each id."""
         first, count = bodies[0], len(bodies)
         *before, last = first["messages"]
         inputs = [{"id": place, "input": body["messages"][-1]["content"]} for place, body in enumerate(bodies, 1)]
@@ -462,7 +462,7 @@ class MessagePacking:
         }
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each answer as a whole completion, if each id comes exactly once; `None` for one of another type."""
+        """Returns each answer as a whole completion if each id occurs exactly once; `None` for one of another type."""
         choices = [choice for choice in as_list(body.get("choices")) if isinstance(choice, dict)]
         choice = min(choices, key=index_of, default={})
         try:

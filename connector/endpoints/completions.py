@@ -1,6 +1,6 @@
 """Legacy completions: `POST /v1/completions` (OpenAI API reference, "Completions").
 
-A completion is a chat completion whose message is a bare text, so it is read as one: see `_as_chat`.
+A completion is read as a chat completion whose message is a bare text: see `_as_chat`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ REPLY: Final[Schema] = {
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns a prompt that begins with the system prompt, if there is one, as a paragraph of its own.
+    """Returns a prompt whose first paragraph is the system prompt, if there is one.
 
     Raises:
         ConfigError: There are images or tools, which this endpoint does not take.
@@ -88,7 +88,7 @@ def missing_text(body: dict[str, JSON]) -> str | None:
 
 
 def structured(body: dict[str, JSON], schema: Schema) -> dict[str, JSON]:
-    """Adds `response_format`, which vLLM and SGLang take here too. OpenAI does not: see `FALLBACKS`."""
+    """Adds `response_format`, which vLLM and SGLang accept here too. OpenAI does not: see `FALLBACKS`."""
     return chat.structured(body, schema)
 
 
@@ -98,13 +98,13 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Returns a request of one word for one token, to the same model."""
+    """Returns a request of one word for one token, with the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "prompt": "ping", "max_tokens": 1}
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Puts the chunks of a stream together into one `text_completion`, complete if it has a `finish_reason`."""
+    """Merges the chunks of a stream into one `text_completion`, complete if it has a `finish_reason`."""
     body, complete = fold_choices(_as_chat(event, "delta") for event in events)
     if not body:
         return body, complete
@@ -117,7 +117,7 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads the choice with the lowest index. It is no success if it was cut or filtered, or is empty."""
+    """Reads the choice with the lowest index. Not a success if it is truncated, filtered or empty."""
     return chat.answer(_as_chat(body, "message"))
 
 
@@ -132,7 +132,7 @@ def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contr
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON] | None:
-    """Continues the prompt with the reply, its problem, and the schema, which may not be in the prompt yet."""
+    """Appends the reply, its problem, and the schema, which the prompt may not contain yet, to the prompt."""
     schema = chat.requested_schema(body)
     wanted = "Reply with the corrected JSON only." if schema is None else schema_in_words(schema)
     return _appended(body, f"This reply cannot be used: {content}\n\n{problem}. {wanted}")
@@ -144,12 +144,12 @@ def raised(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
-    """Packs prompts only where `batch_size` asks for it."""
+    """Packs prompts only if `batch_size` asks for it."""
     return PromptPacking(batch_size) if batch_size and batch_size > 1 else None
 
 
 def _as_chat(body: dict[str, Any], name: str) -> dict[str, Any]:
-    """Returns a reply or a chunk as one of a chat completion, with the texts under `name`: `message` or `delta`."""
+    """Returns a reply or chunk in the shape of a chat completion, its texts under `name`: `message` or `delta`."""
     return {**body, "choices": [_choice(choice, name) for choice in as_list(body.get("choices"))]}
 
 
@@ -161,7 +161,7 @@ def _choice(choice: Any, name: str) -> Any:
 
 
 def _appended(body: dict[str, JSON], words: str) -> dict[str, JSON] | None:
-    """Returns the request with words at the end of each of its prompts; `None` where those are lists of tokens."""
+    """Returns the request with words appended to each prompt; `None` if prompts are lists of tokens."""
     prompt = body.get("prompt")
     prompts = prompt if isinstance(prompt, list) else [prompt]
     if not prompts or not all(isinstance(each, str) for each in prompts):
@@ -185,11 +185,11 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "no_usage": chat.FALLBACKS["no_usage"],
     "whole": chat.FALLBACKS["whole"],
 }
-"""Under the names that the table of capabilities learns them by, in the order in which they are tried."""
+"""The fallbacks by the names under which the table of capabilities records them, in the order of trial."""
 
 
 class PromptPacking:
-    """Packs requests that differ only in their prompt: each prompt gets a choice of its own, by its index.
+    """Packs requests that differ only in their prompt: the reply has one choice for each, by its index.
 
     Args:
         most: The highest number of prompts in a call.
@@ -201,17 +201,17 @@ class PromptPacking:
         self.most = most
 
     def alike(self, body: dict[str, JSON]) -> Hashable:
-        """Returns everything but the prompt; `None` where a prompt gets several choices, whose indexes clash."""
+        """Returns everything but the prompt; `None` for several choices per prompt, whose indexes would clash."""
         if not isinstance(body.get("prompt"), str) or body.get("n", 1) != 1:
             return None
         return dumps({**body, "prompt": None})
 
     def packed(self, bodies: Sequence[dict[str, JSON]]) -> dict[str, JSON]:
-        """Returns one request with a list of prompts. `max_tokens` counts for each of them."""
+        """Returns one request with a list of prompts. `max_tokens` applies to each of them."""
         return {**bodies[0], "prompt": [body["prompt"] for body in bodies]}
 
     def unpacked(self, body: dict[str, Any], count: int) -> list[dict[str, Any] | None]:
-        """Returns each choice as a completion of its own, if each prompt has exactly one; else no choice at all."""
+        """Returns each choice as a completion of its own; all `None` unless each prompt has exactly one."""
         choices = by_place(as_list(body.get("choices")), count)
         if choices is None:
             return [None] * count

@@ -60,32 +60,32 @@ _USUAL_BATCH: Final = 64
 _MOST_INPUTS: Final = 2048  # OpenAI's limit
 _MOST_BYTES: Final = 300_000  # OpenAI's limit on the tokens of a call; no tokenizer makes more than there are bytes
 _EMPTY: Final = b'"input":""'
-_LARGEST: Final = 3.4028234663852886e38  # of single precision
+_LARGEST: Final = 3.4028234663852886e38  # the largest number in single precision
 _FLOAT: Final = 4  # bytes
 _DOUBLE: Final = 8
 _ABSURD: Final = 1e12
-"""The length of no embedding. Float64 read as float32 is longer by far, since every second number is noise."""
+"""More than the length of any embedding. Float64 read as float32 is far longer: every second number is noise."""
 
 _SHORTEST: Final = 1e-3
 _LONGEST: Final = 1e6
-"""Lengths that embeddings have; noise read as float64 is hardly ever between them."""
+"""The range of lengths of embeddings; noise read as float64 is hardly ever within it."""
 
 _NUMBERS: Final = frozenset({float, int})
 _AS_FLOATS: Final = SchemaValidator(
     core_schema.list_schema(core_schema.float_schema(strict=True, allow_inf_nan=False), strict=True)
 ).validate_python
-"""Returns a list of numbers as one of floats, in less than half of the time that a look at each type takes."""
+"""Returns a list of numbers as floats, in less than half the time of a check of each item's type."""
 
 _NOT_SINGLE: Final = "the reply's embedding holds NaN, or a number too large for single precision"
 _SMALL: Final = bytes(byte for byte in range(256) if byte % 0x80 < 0x50)  # noqa: PLR2004 - see below
-"""The highest bytes of float32 values below 2**33, finite ones therefore."""
+"""The high bytes of float32 values whose magnitude is below 2**33, so finite."""
 
 _FEW: Final = 8192
-"""So many small numbers have a length below `_ABSURD`."""
+"""A vector of so many small numbers has a length below `_ABSURD`."""
 
 
 def _as_floats(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Leaves the format out: every server then sends numbers in plain JSON."""
+    """Leaves out `encoding_format`: every server then sends numbers in plain JSON."""
     if "encoding_format" not in body:
         return None
     return {name: value for name, value in body.items() if name != "encoding_format"}
@@ -99,7 +99,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns a request to embed the prompt as base64: a quarter of the bytes, on the wire and in the ledger."""
+    """Returns a request to embed the prompt, with base64: a quarter of the bytes on the wire and in the ledger."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     return {**model, "input": as_text(shorthand.prompt or ""), "encoding_format": "base64"}
 
@@ -110,28 +110,28 @@ def missing_text(body: dict[str, JSON]) -> str | None:
 
 
 def encode(body: bytes) -> tuple[str, bytes]:
-    """Returns the JSON as it is. Raises `BadRequestError` for an empty text, which servers refuse vaguely."""
+    """Returns the JSON as it is. Raises `BadRequestError` for an empty text: servers' refusals of it are vague."""
     if _EMPTY in body and loads(body).get("input") == "":
         raise BadRequestError("the text to embed is empty: leave the row out, or give another text to embed")
     return "application/json", body
 
 
 def decode(data: bytes | str) -> Any:
-    """Decodes JSON. Of vectors in base64, pydantic's parser takes a seventh of the time of orjson, and less memory.
+    """Decodes JSON. For vectors in base64, pydantic's parser takes a seventh of orjson's time, and less memory.
 
-    What neither 64 bits nor a double hold is infinite, or an integer of any length: no number of a vector.
+    A number too large for a double becomes infinite, or an integer of any length. Vectors have none.
 
     Raises:
         orjson.JSONDecodeError: It is not JSON.
     """
     try:
         return from_json(data, allow_inf_nan=False)
-    except (ValueError, TypeError):  # it is none, is nested deeply, or is a text with half a character
+    except (ValueError, TypeError):  # not JSON, nested too deeply, or a text with half a character
         return orjson.loads(data)
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Returns a request of one word, to the same model."""
+    """Returns a request of one word, with the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "input": "ping"}
 
@@ -147,9 +147,9 @@ def answer(body: dict[str, Any]) -> Answer:
 
 
 def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  # noqa: ARG001 - the contract's signature
-    """Returns what finds vectors of twice the `dimensions` that were asked for: they are of another type of numbers.
+    """Returns a check that finds vectors of twice the requested `dimensions`, whose numbers have another type.
 
-    Vectors of any other length are those of a server that does not know the parameter.
+    Vectors of any other length come from a server that does not know the parameter.
     """
     asked = as_dict(request).get("dimensions")
     if type(asked) is not int:
@@ -167,7 +167,7 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  #
 
 
 def values(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the vector, an `array` if it came packed, and how many numbers it has."""
+    """Returns the vector, an `array` if it came in base64, and how many numbers it has."""
     vector = _read(_first(body))
     return {"embedding": vector, "dimensions": len(vector)}
 
@@ -189,7 +189,7 @@ def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | 
 
 
 class _VectorPacking(InputPacking):
-    """Packs rows, and hands each its vector as the bytes that its base64 stands for: it is decoded once."""
+    """Packs rows, and gives each its vector as the bytes of its base64, so that this is decoded only once."""
 
     def alone(self, part: dict[str, Any]) -> dict[str, Any]:
         """See `InputPacking.alone`."""
@@ -199,7 +199,7 @@ class _VectorPacking(InputPacking):
 
 
 def _packed(text: str) -> Packed | None:
-    """Returns what base64 stands for; `None` for the text of a list, or of no vector: `answer` judges these."""
+    """Returns the bytes of base64; `None` for a list as text, and for what is no vector: `answer` judges these."""
     try:
         return Packed(unpacked(text))
     except ValueError:
@@ -207,7 +207,7 @@ def _packed(text: str) -> Packed | None:
 
 
 def other_purpose(model: str) -> str | None:
-    """Returns "chat" for models that chat, and the purpose of models that embed nothing."""
+    """Returns "chat" for chat models, and the purpose of other models that do not embed."""
     purpose = purpose_of(model)
     if purpose in (None, EMBEDDING):
         return "chat" if is_chat_model(model) else None
@@ -220,7 +220,7 @@ def dedicated_model(offered: Sequence[str]) -> str | None:
 
 
 class _Reader:
-    """Reads vectors, and keeps the last one: each is asked for when its reply is judged, and when it is mapped."""
+    """Reads vectors and keeps the last one, as each is read twice: to judge the reply, and to map it to columns."""
 
     def __init__(self) -> None:
         self._last: tuple[Any, Sequence[float]] = (None, ())
@@ -237,17 +237,16 @@ _read: Final = _Reader().read
 
 
 def vector_of(value: Any) -> Sequence[float]:
-    """Reads an embedding: a list of numbers, base64 of little-endian float32, what that is, or the list as JSON text.
+    """Reads an embedding: a list of numbers, that list as JSON text, or little-endian float32 as base64 or bytes.
 
-    Base64 of float64, as from vLLM 0.5.2, is told by its numbers, which make no sense as float32.
-
-    Where there is a list for each token, it returns their mean, as most servers do by themselves.
+    Base64 of float64, as from vLLM 0.5.2, is recognized by its numbers, which make no sense as float32. From a list
+    for each token it returns their mean, as most servers do by themselves.
 
     Returns:
         The numbers of base64 as an `array`, those of JSON as a list.
 
     Raises:
-        ValueError: It is no vector of finite numbers in single precision. The message is fit for users.
+        ValueError: It is not a vector of finite numbers in single precision. The message is meant for users.
     """
     vector = _decoded(value) if isinstance(value, str) else _vector(value.content) if type(value) is Packed else value
     if type(vector) is array:
@@ -268,7 +267,7 @@ def _decoded(text: str) -> Any:
 
 
 def _vector(data: bytes) -> Any:
-    """Returns the numbers that bytes are; `None` where there are none."""
+    """Returns the numbers in bytes; `None` if there are none."""
     if len(data) % _FLOAT:
         raise ValueError("the reply's embedding is cut: its base64 holds no whole number of float32 values")
     vector = _numbers(data, _FLOAT)
@@ -284,7 +283,7 @@ def _vector(data: bytes) -> Any:
 
 
 def _numbers(data: bytes, size: int) -> array[float]:
-    """Returns little-endian numbers of so many bytes."""
+    """Returns little-endian floats of `size` bytes each."""
     numbers = array("f" if size == _FLOAT else "d", data)
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -302,7 +301,7 @@ def _checked(vector: Any) -> list[float]:
         raise ValueError("the reply has no embedding, or an empty one")
     try:
         numbers: list[float] = _AS_FLOATS(vector)
-    except ValidationError:  # of whole numbers, it takes those of 64 bits alone
+    except ValidationError:  # it takes only integers of 64 bits
         if not _NUMBERS.issuperset(map(type, vector)):
             raise ValueError("the reply's embedding holds a value that is not a number") from None
         numbers = vector
@@ -314,5 +313,5 @@ def _checked(vector: Any) -> list[float]:
 def _length(vector: Sequence[float]) -> float:
     try:
         return math.hypot(*vector)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer beyond every float
         return math.inf

@@ -1,7 +1,7 @@
 """Images made from other images: `POST /v1/images/edits` (OpenAI API reference, "Images").
 
-A request is JSON like any other, with images as data URLs, which the filter `image` makes. Only when it is sent does it
-become a form with files (`multipart/form-data`, RFC 7578).
+A request is JSON like any other, with images as data URLs, which the filter `image` makes. It becomes a form with files
+(`multipart/form-data`, RFC 7578) only when it is sent.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _DOT: Final = (
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns a request with the images of the image columns and the prompt, which says what to do with them."""
+    """Returns a request with the images of the image columns, and the prompt that says what to do with them."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     images: list[JSON] = [image_of(name) for name in shorthand.images]
     given = {"image": images[0] if len(images) == 1 else images} if images else {}
@@ -68,13 +68,13 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Returns a request with one image of a single dot."""
+    """Returns a request with one image of a single pixel."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "prompt": "a dot", "image": _DOT}
 
 
 def encode(body: bytes) -> tuple[str, bytes]:
-    """Returns a form with images as files and everything else as text. Raises `BadRequestError` for an image's URL."""
+    """Returns a form with images as files and all else as text. Raises `BadRequestError` for the URL of an image."""
     parts = [part for name, value in loads(body).items() for part in _parts(name, value)]
     return _TYPE, b"".join([*parts, f"--{_BOUNDARY}--\r\n".encode()])
 

@@ -44,7 +44,7 @@ PATH: Final = "/images/generations"
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns a request for one image of the prompt. Size, quality, style and number need a request format."""
+    """Returns a request for one image. Size, quality, style and number need a `request_format`."""
     model = {} if shorthand.model is None else {"model": shorthand.model}
     return {**model, "prompt": as_text(shorthand.prompt or ""), **inline(shorthand.files)}
 
@@ -56,6 +56,6 @@ def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def other_purpose(model: str) -> str | None:
-    """Returns the purpose of models that neither write text nor make images."""
+    """Returns the purpose of models that neither write text nor make images; else `None`."""
     purpose = purpose_of(model)
     return None if purpose == IMAGE else purpose

@@ -65,11 +65,11 @@ REPLY: Final[Schema] = {
 }
 
 _USUAL_BATCH: Final = 32
-_MOST_BYTES: Final = 32_768  # the tokens that omni-moderation reads; no tokenizer makes more than there are bytes
+_MOST_BYTES: Final = 32_768  # omni-moderation's limit in tokens; no tokenizer makes more tokens than there are bytes
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns a request to judge the prompt; with images, the text and the images as parts, judged as one.
+    """Returns a request to judge the prompt; with images, text and images are parts that are judged as one.
 
     Raises:
         ConfigError: There are tools, which this endpoint does not take.
@@ -91,7 +91,7 @@ def missing_text(body: dict[str, JSON]) -> str | None:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Returns a request about one word, to the same model."""
+    """Returns a request about one word, with the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "input": "ping"}
 
@@ -122,7 +122,7 @@ def values(body: dict[str, Any]) -> dict[str, JSON]:
 
 
 def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contract's signature
-    """Returns the schemas. Which categories there are is up to the model."""
+    """Returns the schemas. The categories depend on the model."""
     return {
         "flagged": _FLAG,
         "flagged_categories": {"type": "array", "items": _TEXT},
@@ -137,7 +137,7 @@ def _first(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flagged(result: dict[str, Any]) -> bool | None:
-    """Returns the verdict; that of a server that tells the categories alone, as Mistral's does, is whether any is."""
+    """Returns the verdict. If a server sends categories only, as Mistral does, it is whether any is flagged."""
     flagged, categories = result.get("flagged"), as_dict(result.get("categories"))
     if isinstance(flagged, bool):
         return flagged
@@ -151,7 +151,7 @@ def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | 
 
 
 def other_purpose(model: str) -> str | None:
-    """Returns "chat" for models that chat, and the purpose of models that judge nothing."""
+    """Returns "chat" for chat models, and the purpose of other models that do not moderate."""
     purpose = purpose_of(model)
     if purpose in (None, MODERATION):
         return "chat" if is_chat_model(model) else None

@@ -1,7 +1,7 @@
 """Realtime: text in, text out over a WebSocket at `/v1/realtime` (OpenAI API reference, "Realtime").
 
 Requests and replies are those of the Responses API. `_realtime_session`, which exchanges them in a session, needs the
-extra `realtime` and is imported only where this kind is chosen.
+extra `realtime` and is imported only if this kind is chosen.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ PATH: Final = "/realtime"
 OVER_HTTP: Final = False
 
 _BETA_EVENTS: Final = {"response.text.": "response.output_text."}
-"""Beginnings of event names in the API's beta, which other servers still use, with those of today."""
+"""Prefixes of event names in the API's beta, which other servers still use, and those of today."""
 
 _DETAILS: Final = ("input_token", "output_token")
 
 
 def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None) -> Sender:
-    """Opens what makes the calls: sessions, each opened when it is needed, at most one for each thread that calls.
+    """Returns a sender that opens sessions on demand, at most one for each calling thread.
 
     Raises:
         ConfigError: The library for WebSockets is not installed, or the settings cannot work.
@@ -78,7 +78,7 @@ def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock, room: 
 
 
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-    """Returns the response of `response.done`. If it has no output, that is made of the other events."""
+    """Returns the response of `response.done`; if it has no output, that is assembled from the other events."""
     return fold_response(map(_as_response_event, events))
 
 
@@ -93,7 +93,7 @@ def _as_response_event(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _response(response: dict[str, Any]) -> dict[str, Any]:
-    """Returns the response with its details under their names in the Responses API."""
+    """Returns the response with its details under the names of the Responses API."""
     details, usage = as_dict(response.get("status_details")), response.get("usage")
     renamed = {
         "error": details.get("error"),
@@ -111,7 +111,7 @@ def _token_details(usage: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _item(item: Any) -> Any:
-    """Returns an output item with the transcripts of its spoken parts as their texts."""
+    """Returns an output item with the transcripts of its audio parts as their texts."""
     if not isinstance(item, dict) or not isinstance(item.get("content"), list):
         return item
     return {**item, "content": [_part(part) for part in item["content"]]}

@@ -1,6 +1,6 @@
 """Responses: `POST /v1/responses` (OpenAI API reference, "Responses").
 
-A response says what a chat completion says, in another shape, so it is read as one: see `_as_chat`.
+A response has the content of a chat completion in another shape, so it is read as one: see `_as_chat`.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ REPLY: Final[Schema] = {
     },
 }
 
-_LEAST_TOKENS: Final = 16  # OpenAI takes no lower limit
+_LEAST_TOKENS: Final = 16  # OpenAI accepts no lower limit
 _NO_PARAMETERS: Final[Schema] = {"type": "object", "properties": {}}
 
 
 def request_format(shorthand: Shorthand) -> dict[str, JSON]:
-    """Returns the system prompt as `instructions` and the prompt as `input`, which has parts if there are images."""
+    """Returns the system prompt as `instructions` and the prompt as `input`, in parts if there are images."""
     prompt: JSON = "" if shorthand.prompt is None else as_text(shorthand.prompt)
     if shorthand.images:
         detail = shorthand.detail or "auto"  # the API reference requires it, and so do servers that check its types
@@ -102,7 +102,7 @@ def request_format(shorthand: Shorthand) -> dict[str, JSON]:
 
 
 def missing_text(body: dict[str, JSON]) -> str | None:
-    """Returns the first input, content, text or image that is null. Instructions may be."""
+    """Returns the path of the first input, content, text or image that is null. Instructions may be null."""
     given = body.get("input", "")
     found = null_in(given, "input")
     for place, item in enumerate(as_list(given)):
@@ -112,7 +112,7 @@ def missing_text(body: dict[str, JSON]) -> str | None:
 
 
 def _tool(tool: JSON) -> JSON:
-    """Returns a tool without nesting. In chat's shape a tool is not strict by default; here strict is the default."""
+    """Returns a tool without nesting. Strict is the default here, but not for a tool in chat's shape."""
     flat = _flat(tool)
     return flat if flat is tool else {"parameters": _NO_PARAMETERS, "strict": False, **flat}
 
@@ -138,13 +138,13 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
-    """Returns a request of one word for the fewest tokens that OpenAI allows, to the same model."""
+    """Returns a request of one word for the fewest tokens that OpenAI allows, with the same model."""
     model = {"model": body["model"]} if "model" in body else {}
     return {**model, "input": "ping", "max_output_tokens": _LEAST_TOKENS}
 
 
 def answer(body: dict[str, Any]) -> Answer:
-    """Reads all messages as one text, as OpenAI's libraries do. One that failed, was cut or filtered is no success."""
+    """Reads all messages as one text, as OpenAI's libraries do. Not a success if failed, truncated or filtered."""
     read = chat.answer(_as_chat(body))
     ended = _ended(body)
     if ended is not None:
@@ -155,7 +155,7 @@ def answer(body: dict[str, Any]) -> Answer:
 
 
 def _ended(body: dict[str, Any]) -> tuple[Status, str] | None:
-    """Returns the status and the problem of a response that says itself that it failed or ended early."""
+    """Returns the status and the problem of a response that reports that it failed or ended early."""
     status, error = text_or_none(body.get("status")) or "", body.get("error")
     if not says_nothing(error) or ending_of(status) is Ending.BROKEN_OFF:
         reason = text_or_none(as_dict(error).get("message")) or text_or_none(error) or "without saying why"
@@ -180,7 +180,7 @@ def broken_off(body: dict[str, Any]) -> str | None:
 
 
 def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:
-    """Returns what checks that a reply calls the function that it has to, and none that is not offered."""
+    """Returns the check that a reply calls the required function, and none that is not offered."""
     asked = asked_by(request, reads)
     return None if asked is None else asked.unmet
 
@@ -198,9 +198,9 @@ def value_types(request: JSON) -> dict[str, Schema]:
 
 
 def repaired(body: dict[str, JSON], content: str, problem: str) -> dict[str, JSON]:
-    """Continues the input with the reply as text (not every server takes one as an item), its problem, and the schema.
+    """Appends to the input the reply as text (not every server takes it as an item), its problem, and the schema.
 
-    llama.cpp ignores `text.format`, so the schema may not be in the input yet.
+    llama.cpp ignores `text.format`, so the model may not have seen the schema yet.
     """
     schema = requested_schema(body)
     wanted = "Reply with the corrected JSON only." if schema is None else schema_in_words(schema)
@@ -218,7 +218,7 @@ def _items(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_chat(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the response as a chat completion of one choice. Without a reason it finishes with the `status`."""
+    """Returns the response as a chat completion of one choice. Its `finish_reason` falls back to the `status`."""
     contents: list[str] = []
     thoughts: list[str] = []
     refusals: list[str] = []
@@ -251,7 +251,7 @@ _OLD_CAPS: Final = ("max_tokens", "max_completion_tokens")
 
 
 def _appended(body: dict[str, JSON], words: str) -> dict[str, JSON]:
-    """Returns the request with words at the end of its last message, since not every model takes one message more."""
+    """Appends words to the last message of the request, since not every model accepts another message."""
     asked: Any = body.get("input")
     if isinstance(asked, str):
         return {**body, "input": f"{asked}\n\n{words}" if asked else words}
@@ -269,7 +269,7 @@ def _is_unknown(words: str, *names: str) -> bool:
 
 
 def _capped(old: tuple[str, ...], new: str, body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Returns the request with the limit under another name. Leaving it out could cost more tokens."""
+    """Returns the request with its token limit under another name, since without one it could cost more."""
     cap = next((body[name] for name in old if name in body), None)
     return None if cap is None else {**{name: body[name] for name in body if name not in old}, new: cap}
 
@@ -303,7 +303,7 @@ def _as_json_object(body: dict[str, JSON]) -> dict[str, JSON] | None:
 
 
 def _as_prompt(body: dict[str, JSON]) -> dict[str, JSON] | None:
-    """Asks in the input alone. With JSON of any shape, which is tried before, the schema is in the input already."""
+    """Asks in the input alone. If JSON of any shape was tried before, the schema is already in the input."""
     form = _format_of(body)
     if not form:
         return None
@@ -333,4 +333,4 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "prompt": Fallback(_is_about_the_schema, _as_prompt, chat.FALLBACKS["prompt"].about),
     "whole": chat.FALLBACKS["whole"],
 }
-"""Under the names that the table of capabilities learns them by, in the order in which they are tried."""
+"""The fallbacks by the names under which the table of capabilities records them, in the order of trial."""
