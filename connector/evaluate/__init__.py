@@ -1,6 +1,6 @@
-"""Which config is better: answers of several configs for the same rows, against a truth, a judge, and each other.
+"""Which config is better: compares the answers of several configs for the same rows with the truth or by a judge.
 
-Rows are asked for by `run`, as in any other run, so nothing is paid for twice. `comparing` is the entry point; how a
-value is compared with the truth is in `scales`, what chance explains in `statistics` (SciPy, the extra `evaluate`).
-The figures of one run do not belong here but in `report`.
+`run` makes the calls as in any other run, so nothing is paid for twice. `comparing` is the entry point; `scales`
+compares a value with the truth, and `statistics` (SciPy, the extra `evaluate`) says what may be chance. The figures of
+a single run do not belong here but in `report`.
 """

@@ -39,18 +39,19 @@ def compare(
     watch: Watch = counted,
     stop: Stop | None = None,
 ) -> Evaluation:
-    """Asks for the same rows by each config, and holds the answers to the truth, to a judge, and to each other.
+    """Runs each config on the same rows, and compares the answers with the truth, by a judge, and with each other.
 
     Args:
-        configs: What people know each by, and the config itself.
-        truths: What is held to the truth; see `connector.evaluate.scales.targets`. Rows without a truth are not asked.
-        rows: How many rows to take at random; `None` for all.
-        judge: The config of a judge, who compares the first config with each other one.
-        name: The input's name.
+        configs: The name of each config for people, and the config.
+        truths: What to compare with the truth; see `connector.evaluate.scales.targets`. Rows without one are left out.
+        rows: How many rows to sample at random; `None` for all.
+        seed: The seed of that sample.
+        judge: The config of a judge that compares the first config with each other one.
+        name: The name of the input.
 
     Raises:
-        ConfigError: A config, a truth or the input is wrong, or there is no row.
-        FatalError: The run had to stop; what it has paid for is kept.
+        ConfigError: A config, a truth or the input is wrong, or there are no rows.
+        FatalError: The run had to stop. The replies paid for so far are kept.
     """
     hidden = {_column(each, source.columns) for each in truths}
     plans = [Plan(config, [name for name in source.columns if name not in hidden] or None) for _, config in configs]
@@ -75,10 +76,10 @@ def compare(
 
 
 def _column(named: str, columns: Collection[str]) -> str:
-    """Returns the column of the input that has a truth; it may have a dot in its own name.
+    """Returns the column of the input that holds the truth, whose name may contain a dot.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such column.
     """
     truth = named.rpartition("=")[2]
     column = truth if truth in columns else truth.partition(".")[0]
@@ -89,7 +90,7 @@ def _column(named: str, columns: Collection[str]) -> str:
 
 
 def _records(source: Source, plan: Plan, hidden: Collection[str], rows: int | None, seed: int) -> list[Record]:
-    """Returns the rows to compare by: with a truth, where one is named."""
+    """Returns the rows to compare on: only those with a truth, if one is named."""
     found: Iterator[Record] = candidates(source.read(), plan)
     if hidden:
         found = (each for each in found if any(not is_null(each.data.get(name)) for name in hidden))
@@ -97,7 +98,7 @@ def _records(source: Source, plan: Plan, hidden: Collection[str], rows: int | No
 
 
 def _same(found: Sequence[list[Target]]) -> list[Target]:
-    """Returns the targets of the first config, if all have the same."""
+    """Returns the targets of the first config. Raises `ConfigError` unless all configs have the same."""
     names = [[each.name for each in mine] for mine in found]
     if any(mine != names[0] for mine in names):
         all_names = ", ".join(sorted({name for mine in names for name in mine}))

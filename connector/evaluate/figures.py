@@ -1,4 +1,4 @@
-"""The figures of an evaluation, as one record of plain values: the table, the JSON and the page come from it alone."""
+"""The figures of an evaluation, as one record of plain values from which the table, the JSON and the page are made."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from connector.evaluate.variants import Variant
 from connector.run.forecast import mean
 
 VERSION: Final = 1
-"""The version of the JSON. Fields may be added to it; none changes its meaning."""
+"""The version of the JSON. Fields may be added; none changes its meaning."""
 
 NO_ANSWER: Final = "(no answer)"
 OTHER: Final = "(other)"
 _MOST_LABELS: Final = 30
-_MOST_ROWS: Final = 500  # rows that are quoted, those that differ first
+_MOST_ROWS: Final = 500  # quoted rows; those on which variants differ come first
 _LEVEL: Final = 0.05
 _PER: Final = 1_000
 
 
 @dataclass(frozen=True)
 class Label:
-    """How a variant does with one label: of the rows that have it, and of those that were given it."""
+    """How well a variant predicts one label: recall on the rows that have it, precision on the rows that got it."""
 
     label: str
     rows: int
@@ -45,7 +45,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often each answer was given to each truth: `counts[truth][answer]`, by the places of their labels."""
+    """How often each answer was given for each truth: `counts[truth][answer]`, by the indexes of their labels."""
 
     truths: list[str]
     answers: list[str]
@@ -54,10 +54,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Score:
-    """How a variant does at one target. A row without an answer is wrong; errors are those of the rows with one.
+    """How well a variant does on one target. A row without an answer is wrong; means are over the other rows.
 
     `mean_error` is the mean absolute error of numbers, `close` the share of texts that are nearly the same, `overlap`
-    the mean similarity of texts or F1 of lists.
+    the mean similarity of texts or the mean F1 of lists.
     """
 
     target: str
@@ -74,10 +74,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a variant is, costs, and comes to.
+    """A variant with its costs and results.
 
-    `right` and `accuracy` count the rows that are right in every target. Costs and tokens are those of the replies,
-    whenever they were paid for; `paid_usd` and `paid_rows` are of this evaluation alone.
+    `right` and `accuracy` count the rows that are right in every target. Costs and tokens are those of all replies,
+    whenever they were paid for; `paid_usd` and `paid_rows` are those of this evaluation alone.
     """
 
     name: str
@@ -104,10 +104,10 @@ class Standing:
 class Comparison:
     """Two variants on the same rows.
 
-    `verdict` is `better` or `worse` where McNemar's exact test (with a judge: the sign test) makes chance less likely
-    than 5 %, and otherwise `unclear`. `difference` is that of the accuracies, `cost_ratio` what the second costs where
-    the first costs 1, `errors` the paired differences of absolute errors by target, `rows_needed` how many rows would
-    show a difference of this size.
+    `verdict` is `better` or `worse` if p < 0.05 in McNemar's exact test (with a judge: the sign test), else `unclear`.
+    `difference` is that of the accuracies, `cost_ratio` the cost of the second divided by that of the first, `errors`
+    the paired differences of absolute errors by target, and `rows_needed` how many rows would show a difference of this
+    size.
     """
 
     first: str
@@ -131,7 +131,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a variant says of a row."""
+    """The answer of a variant for a row."""
 
     columns: dict[str, JSON]
     status: str
@@ -142,9 +142,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """A row, its truth, and the answers, by variant.
+    """A row, its truth, and the answers by variant.
 
-    `rank` is 0 where variants differ in being right, 1 where their answers differ, 2 where all are wrong, else 3.
+    `rank` is 0 if some variants are right and others wrong, 1 if only their answers differ, 2 if all are wrong, else 3.
     """
 
     number: int
@@ -158,7 +158,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All of it. `rows` are at most 500, the disagreements first; `unquoted` are the others."""
+    """A whole evaluation. `rows` has at most 500 rows, disagreements first; `unquoted` counts the others."""
 
     program: str
     input: str
@@ -175,7 +175,7 @@ class Evaluation:
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of it as JSON values. Intervals are objects of `value`, `low` and `high`."""
+        """Returns the evaluation as JSON values. Intervals are objects with `value`, `low` and `high`."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
@@ -198,12 +198,12 @@ def evaluation(
     seed: int | None = None,
     verdicts: Sequence[Verdicts] = (),
 ) -> Evaluation:
-    """Holds variants to the truth and to each other.
+    """Compares variants with the truth and with each other.
 
     Args:
-        variants: Their outcomes are in the order of `records`.
-        records: The rows, whole: with the columns of the truth.
-        targets: What is held to the truth; nothing, where nobody knows it.
+        variants: The variants, with outcomes in the order of `records`.
+        records: The whole rows, including the columns of the truth.
+        targets: What to compare with the truth; empty if there is none.
         source: The name of the input.
     """
     places = [
@@ -247,7 +247,7 @@ def _truth(record: Record, target: Target) -> JSON:
 
 
 class _Marks:
-    """What a variant's answers are, and how they do, by target: only rows whose truth is known count for a target."""
+    """The answers of a variant and their marks, by target; only rows whose truth is known count for a target."""
 
     def __init__(
         self, variant: Variant, records: Sequence[Record], places: Sequence[int], targets: Sequence[Target]
@@ -268,7 +268,7 @@ class _Marks:
             all(mark.is_right for each in targets if (mark := self.marks[each][place]) is not None)
             for place in range(len(places))
         ]
-        """Whether each row is right in every target whose truth is known."""
+        """Whether each row is right in all of its targets whose truth is known."""
 
 
 def _answer(outcome: Outcome, target: Target) -> JSON:
@@ -343,7 +343,7 @@ def _word(value: JSON) -> str:
 
 
 def _labels(pairs: Sequence[tuple[str, str]]) -> list[Label]:
-    """Returns precision, recall and F1 of each label of the truth, those of the most rows first."""
+    """Returns precision, recall and F1 of each label of the truth, most frequent first."""
     truths, answers = Counter(truth for truth, _ in pairs), Counter(answer for _, answer in pairs)
     right = Counter(truth for truth, answer in pairs if truth == answer)
     found = []
@@ -364,7 +364,7 @@ def _labels(pairs: Sequence[tuple[str, str]]) -> list[Label]:
 
 
 def _confusion(pairs: Sequence[tuple[str, str]]) -> Confusion:
-    """Counts answers by truth; labels that are rare among many go together, and what is no label of the truth too."""
+    """Counts answers by truth. The rarest of many labels are counted as `OTHER`, like answers that are no label."""
     truths = [label for label, _ in Counter(truth for truth, _ in pairs).most_common(_MOST_LABELS)]
     known = set(truths)
 
@@ -429,7 +429,7 @@ def _said(outcome: Outcome) -> JSON:
 
 
 def _judged(verdicts: Verdicts, places: Sequence[int], marks: Sequence[_Marks]) -> Comparison:
-    """Counts a judge's verdicts: the difference is that of the shares of rows on which each is better."""
+    """Counts a judge's verdicts. The difference is that of the shares of rows on which each variant is better."""
     said = Counter(verdicts.by_row[place] for place in places)
     wins, losses, ties = said[verdicts.second], said[verdicts.first], said["tie"]
     one, other = (next(each for each in marks if each.variant.name == name) for name in verdicts[:2])
@@ -513,12 +513,12 @@ def _json(value: Any) -> JSON:
 def unmet(
     found: Evaluation, *, min_accuracy: float | None = None, not_worse: bool = False, max_loss: float | None = None
 ) -> Iterator[str]:
-    """Yields what the last variant does not meet.
+    """Yields the demands that the last variant does not meet.
 
     Args:
-        min_accuracy: The least accuracy, in per cent.
-        not_worse: Whether it must not be worse than the first, beyond chance.
-        max_loss: The most points of accuracy that it may have lost to the first, at 95 % confidence.
+        min_accuracy: The lowest accuracy allowed, in per cent.
+        not_worse: Whether it must not be significantly worse than the first variant.
+        max_loss: The most points of accuracy that it may lose to the first variant, at 95 % confidence.
     """
     first, last = found.variants[0], found.variants[-1]
     share = 100 * (last.accuracy.value if last.accuracy else 0)

@@ -1,8 +1,8 @@
-"""A judge: a model that says which of two answers is better, for rows whose truth nobody knows.
+"""A judge: a model that says which of two answers is better, for rows whose truth is unknown.
 
-Each pair is shown twice, the second time in the other order, since models favour a place; only a verdict that stays the
-same counts, and anything else is a tie (Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", NeurIPS
-2023, sections 3.3 and 3.4). Equal answers are a tie without a call.
+Each pair is shown twice, in both orders, since models favour a position. Only a verdict that stays the same counts;
+anything else is a tie (Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", NeurIPS 2023, sections
+3.3 and 3.4). Equal answers are a tie without a call.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ The second answer:
 {{ second }}
 
 Say "first" or "second" if one is clearly better, else "tie". The order of the answers means nothing."""
-"""What a judge is asked where its config has no prompt of its own."""
+"""The prompt of a judge whose config has none."""
 
 VERDICT: Final = "better"
-"""The column by which a judge answers: first, second or tie."""
+"""The column of a judge's answer: first, second or tie."""
 
 _SCHEMA: Final = {
     "type": "object",
@@ -47,9 +47,9 @@ _NAMES: Final = ("row", "first", "second")
 
 
 class Verdicts(NamedTuple):
-    """What a judge says of two variants, row by row: the name of the better one, "tie", or `None` where it is silent.
+    """A judge's verdict on two variants for each row: the name of the better one, "tie", or `None` if there is none.
 
-    `unsteady` are the rows whose verdict changed with the order; they count as ties.
+    `unsteady` counts the rows whose verdict changed with the order, which are ties.
     """
 
     first: str
@@ -63,10 +63,10 @@ class Verdicts(NamedTuple):
 
 
 def judging(config: Config) -> Plan:
-    """Returns the plan of a judge: its config's own, or with our prompt where it has none.
+    """Returns the plan of a judge, with `PROMPT` if its config has no prompt.
 
     Raises:
-        ConfigError: Its config does not say which answer is better.
+        ConfigError: The config has no column for the verdict, or its prompt does not show both answers.
     """
     if config.request_format is None and config.prompt is None:
         config = config.model_copy(update={"prompt": PROMPT})
@@ -83,7 +83,7 @@ def judging(config: Config) -> Plan:
 def verdicts(
     plan: Plan, first: Variant, second: Variant, *, watch: Watch = counted, stop: Stop | None = None
 ) -> Verdicts:
-    """Asks a judge about each row that both have answered."""
+    """Asks a judge about each row that both variants have answered."""
     both = list(zip(first.outcomes, second.outcomes, strict=True))
     asked = list(_asked(both))
     judged = answered("judge", "judge", plan, [record for _, record in asked], watch=watch, stop=stop)
@@ -110,7 +110,7 @@ def verdicts(
 
 
 def _asked(both: Sequence[tuple[Any, Any]]) -> Iterator[tuple[int, Record]]:
-    """Yields what the judge is asked: the place of the row, and a record for each order of its answers."""
+    """Yields what the judge is asked: the index of the row, with a record for each order of its answers."""
     for row, (one, other) in enumerate(both):
         if one.status is other.status is Status.SUCCESS and not _is_same(one.columns, other.columns):
             shown = _text(one.record.data)

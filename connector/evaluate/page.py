@@ -1,4 +1,4 @@
-"""An evaluation as a page for people: one file, without scripts, that fetches nothing."""
+"""An evaluation as an HTML page: one file, without scripts, that fetches nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RANKS: Final = (
 
 
 def page(found: Evaluation) -> str:
-    """Returns the page as HTML. It quotes up to 200 rows, the disagreements first."""
+    """Returns the page as HTML. It quotes up to 200 rows, disagreements first."""
     return _TEMPLATE.render(
         f=found,
         verdicts=[(each, words.verdict(each)) for each in found.comparisons],

@@ -1,6 +1,6 @@
-"""How an answer is compared with the truth: by its type, however the two are written.
+"""How an answer is compared with the truth: by type, however the two are written.
 
-| scale | right is | and beside it |
+| scale | right if it is | also reported |
 |---|---|---|
 | category | the same label | precision and recall of each label, the confusion matrix |
 | boolean | the same truth value | the same |
@@ -8,7 +8,7 @@
 | text | the same text | whether it is close: without case, spaces and punctuation at least 90 % the same |
 | list | the same set of items | how much of the sets is the same (F1) |
 
-An object is held field by field. A truth from CSV is text: it is read as the answer's type has it.
+An object is compared field by field. A truth from CSV is text, so it is read as the type of the answer.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from connector.base.values import is_null
 Scale = Literal["category", "boolean", "number", "text", "list"]
 
 CLOSE: Final = 0.9
-"""How much of two texts is the same, from 0 to 1, for them to be close: RapidFuzz's normalized indel similarity."""
+"""The similarity from which two texts are close, from 0 to 1: RapidFuzz's normalized indel similarity."""
 
-_CATEGORIES: Final = 20  # different truths that are taken for labels, where no schema tells
+_CATEGORIES: Final = 20  # without a schema, at most so many different truths are taken as labels
 _LONGEST_LABEL: Final = 60
 _TRUE: Final = frozenset({"true", "yes", "y", "t", "1"})
 _FALSE: Final = frozenset({"false", "no", "n", "f", "0"})
@@ -48,9 +48,9 @@ _DIGITS: Final = 1e-9
 
 
 class Target(NamedTuple):
-    """What is held to the truth: a column of the answers, or a field in it, and where the truth is in the input.
+    """What is compared with the truth: a column of the answers or a field in it, and where the input has the truth.
 
-    `is_fixed` says that the labels are those of a schema, so that they are compared to the letter.
+    `is_fixed`: the labels are those of a schema, so they are compared exactly.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Target(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """How an answer does: `amount` is the error of a number, the similarity of a text, or the F1 of a list."""
+    """Whether an answer is right; `amount` is the error of a number, the similarity of a text, or the F1 of a list."""
 
     is_right: bool
     amount: float | None = None
@@ -70,14 +70,14 @@ class Mark(NamedTuple):
 def targets(
     named: str, columns: Mapping[str, Schema], inputs: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> list[Target]:
-    """Returns what `--truth` asks to hold to the truth.
+    """Returns the targets that an option `--truth` names.
 
     Args:
-        named: `COLUMN` of the input, which has the truth of the answers' column of that name, or of their only one;
-            `ANSWER=COLUMN` says both. Either may go on into objects: `address.city`.
+        named: `COLUMN` of the input, which has the truth for the answers' column of that name, or for their only one;
+            `ANSWER=COLUMN` names both. Either may be a path into objects: `address.city`.
         columns: The answers' columns with their schemas.
         inputs: The input's columns.
-        rows: The input's rows: what the truth is like, where no schema says it.
+        rows: The input's rows, from which the scale is inferred if no schema gives it.
 
     Raises:
         ConfigError: There is no such column.
@@ -106,7 +106,7 @@ def targets(
 
 
 def _path(text: str, columns: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the parts of a name; a column may have a dot in its own."""
+    """Returns the parts of a path, whose first one is a column that may have dots in its name."""
     return (text,) if text in columns else tuple(text.split("."))
 
 
@@ -134,7 +134,7 @@ def _leaves(
 
 
 def _scale_of(values: Sequence[JSON]) -> Scale:
-    """Returns what the truth is like."""
+    """Infers the scale from values of the truth."""
     if values and all(isinstance(each, bool) for each in values):
         return "boolean"
     if values and all(isinstance(each, int | float) and not isinstance(each, bool) for each in values):
@@ -148,7 +148,7 @@ def _scale_of(values: Sequence[JSON]) -> Scale:
 
 
 def at(value: JSON, path: Sequence[str]) -> JSON:
-    """Returns what is at a path; `None` where there is nothing. Objects may be JSON in a text, as in CSV."""
+    """Returns the value at a path; `None` if there is none. Objects may be JSON text, as in CSV."""
     for part in path:
         value = _json(value) if isinstance(value, str) else value
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -165,7 +165,7 @@ def _json(value: JSON) -> JSON:
 
 
 def read(value: JSON, target: Target) -> JSON:
-    """Returns a value as its scale has it; a value that is of another kind stays as it is."""
+    """Converts a value to the type of the target's scale; one of another kind stays as it is."""
     if is_null(value):
         return None
     match target.scale:
@@ -183,12 +183,12 @@ def read(value: JSON, target: Target) -> JSON:
 
 
 def label(value: JSON) -> str:
-    """Returns a label without what people and models add to it: case, spaces, a full stop, quotes."""
+    """Returns a label without case, spaces, a full stop or quotes, which people and models add."""
     return unicodedata.normalize("NFKC", str(value)).casefold().strip(" \t\r\n.\"'`*")
 
 
 def mark(answer: JSON, truth: JSON, scale: Scale) -> Mark:
-    """Holds an answer to the truth, both as `read` returns them; no answer at all is wrong."""
+    """Compares an answer with the truth, both as `read` returns them; a missing answer is wrong."""
     if truth is None or answer is None:
         return Mark(truth is None and answer is None)
     if scale == "number":

@@ -11,14 +11,14 @@ from scipy import stats
 
 CONFIDENCE: Final = 0.95
 _RESAMPLES: Final = 2_000
-_AT_ONCE: Final = 2_000_000  # numbers of resamples that are held in memory together
+_AT_ONCE: Final = 2_000_000  # numbers of resamples in memory at a time
 _BOTH_ENDS: Final = float(stats.norm.ppf(1 - (1 - CONFIDENCE) / 2))
 _POWER: Final = float(stats.norm.ppf(0.8))
-_LEAST: Final = 2  # values of which an interval can be told
+_LEAST: Final = 2  # values that an interval needs
 
 
 class Interval(NamedTuple):
-    """An estimate, and the ends of its 95 % interval; `None` where too little is known for one."""
+    """An estimate, and the ends of its 95 % interval; these are `None` if there is too little data."""
 
     value: float
     low: float | None
@@ -26,9 +26,9 @@ class Interval(NamedTuple):
 
 
 def proportion(count: int, total: int) -> Interval | None:
-    """Returns a share with its interval; `None` of nothing.
+    """Returns a share with its interval; `None` if `total` is 0.
 
-    Wilson's score interval: it keeps its level for few rows, and at 0 % and 100 % has a width (Wilson, "Probable
+    Wilson's score interval: it holds its level with few rows, and has a width at 0 % and 100 % (Wilson, "Probable
     inference, the law of succession, and statistical inference", JASA 22:209-212, 1927; recommended by Brown, Cai and
     DasGupta, "Interval estimation for a binomial proportion", Statistical Science 16:101-133, 2001)::
 
@@ -41,22 +41,22 @@ def proportion(count: int, total: int) -> Interval | None:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Returns the probability of such a difference or a greater one if both are right equally often.
+    """Returns the probability of this difference or a greater one if both are right equally often.
 
-    McNemar's exact test: only the rows on which one is right and the other is wrong tell anything, and each of them is
-    a fair coin then (McNemar, Psychometrika 12:153-157, 1947; exact by the binomial distribution, two-sided).
+    McNemar's exact test: only the rows on which one is right and the other wrong count, and each of them is then the
+    toss of a fair coin (McNemar, Psychometrika 12:153-157, 1947; exact by the binomial distribution, two-sided).
     """
     rows = only_first + only_second
     return float(stats.binomtest(only_first, rows).pvalue) if rows else 1.0
 
 
 def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> Interval | None:
-    """Returns by how much the second is right more often than the first, on the same rows; `None` of no rows.
+    """Returns by how much more often the second is right than the first, on the same rows; `None` without rows.
 
     Newcombe's hybrid score interval for paired proportions, with his continuity correction of φ (Newcombe, "Improved
     confidence intervals for the difference between binomial proportions based on paired data", Statistics in Medicine
-    17:2635-2650, 1998, method 10). It is made of both Wilson intervals and their correlation φ, and has a width also
-    where all rows agree::
+    17:2635-2650, 1998, method 10). It combines both Wilson intervals and their correlation φ, and has a width even if
+    all rows agree::
 
         θ - √((p₂ - l₂)² - 2φ(p₂ - l₂)(u₁ - p₁) + (u₁ - p₁)²)   to   θ + √(…)   with θ = p₂ - p₁
     """
@@ -90,10 +90,10 @@ def _correlation(both: int, only_first: int, only_second: int, neither: int) -> 
 
 
 def mean(values: Sequence[float]) -> Interval | None:
-    """Returns a mean with the percentile interval of its bootstrap; `None` of nothing.
+    """Returns a mean with its bootstrap percentile interval; `None` without values.
 
-    Of paired differences it is the paired bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
-    chapters 13 and 8.5). The resamples are drawn from a fixed seed, so the same values give the same interval.
+    On paired differences it is the paired bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+    chapters 13 and 8.5). The seed is fixed, so the same values give the same interval.
     """
     if not values:
         return None
@@ -114,11 +114,11 @@ def mean(values: Sequence[float]) -> Interval | None:
 
 
 def rows_needed(only_first: int, only_second: int, rows: int) -> int | None:
-    """Returns how many rows would show a difference of this size four times in five; `None` where there is none.
+    """Returns how many rows would show a difference of this size four times out of five; `None` if there is none.
 
     Connor's sample size for paired proportions at 5 % and a power of 80 % (Connor, "Sample size for testing differences
     in proportions for the paired-sample design", Biometrics 43:207-211, 1987), where ψ is the share of rows on which
-    one alone is right, and δ the difference::
+    only one is right, and δ the difference::
 
         n = (z₀.₉₇₅·√ψ + z₀.₈·√(ψ - δ²))² / δ²
     """

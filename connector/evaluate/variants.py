@@ -1,4 +1,4 @@
-"""Variants: configs that answer the same rows, through the ordinary path of a run and its ledger."""
+"""Variants: configs that are run on the same rows, through the ordinary path of a run and its ledger."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from connector.run.runtime import Runtime, preview_ledger
 from connector.run.summary import Summary
 
 Watch = Callable[[Iterator[Result], Runtime], Iterator[Result]]
-"""Passes the results of a run on, and counts them in the runtime's summary."""
+"""Passes on the results of a run, and counts them in the runtime's summary."""
 
 
 class Variant(NamedTuple):
-    """A config and what it made of the rows.
+    """A config and its outcomes for the rows.
 
     Attributes:
         name: A letter.
-        title: What people know it by, such as the name of its file.
+        title: Its name for people, such as that of its file.
         outcomes: One for each row, in the order of the rows.
-        summary: What this run came to: what was paid for now, and what was known.
+        summary: The totals of this run: what was paid for now, and what was already in the ledger.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Variant(NamedTuple):
 
 
 def counted(results: Iterator[Result], runtime: Runtime) -> Iterator[Result]:
-    """Passes results on, counted, and says nothing."""
+    """Passes on results and counts them, without output."""
     return runtime.summary.watched(results)
 
 
 def without(record: Record, hidden: Collection[str]) -> Record:
-    """Returns a row without the columns of its truth: no prompt may see them, and answers may have their names."""
+    """Returns a row without its truth columns: no prompt may see them, and answers may have the same names."""
     data = {name: value for name, value in record.data.items() if name not in hidden}
     return Record(record.index, data, record.stream, record.problem)
 
@@ -56,10 +56,10 @@ def answered(
     stop: Stop | None = None,
     clock: Clock | None = None,
 ) -> Variant:
-    """Asks for rows by a config. Replies that previews, studios and evaluations have paid for are taken from there.
+    """Runs a config on the rows. Replies that earlier previews, studios and evaluations have paid for are reused.
 
     Raises:
-        FatalError: The run had to stop; what it has paid for is kept.
+        FatalError: The run had to stop. The replies paid for so far are kept.
     """
     opened = Runtime(plan, preview_ledger(plan.config), is_live=True, stop=stop, clock=clock)
     with opened as runtime, check.explaining(runtime):

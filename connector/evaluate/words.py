@@ -1,4 +1,4 @@
-"""An evaluation in plain words: for a terminal, and as the sentences of a page."""
+"""An evaluation in plain words: lines for a terminal, and sentences for the page."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SHOWN_ROWS: Final = 5
 _SHOWN_LABELS: Final = 8
 _WIDTH: Final = 100
 _CELL: Final = 70
-_ENOUGH: Final = 0.005  # of a price, that is a difference worth words
-_MANY: Final = 100_000  # rows that nobody labels
+_ENOUGH: Final = 0.005  # the smallest share by which costs count as different
+_MANY: Final = 100_000  # more rows than anybody labels
 
 
 def lines(found: Evaluation) -> Iterator[str]:
@@ -39,8 +39,8 @@ def lines(found: Evaluation) -> Iterator[str]:
     for each in found.comparisons:
         yield ""
         yield from textwrap.wrap(verdict(each), _WIDTH)
-    differing = [row for row in found.rows if row.rank < 2]  # noqa: PLR2004 - those behind do not differ
-    wrong = [row for row in found.rows if row.rank == 2]  # noqa: PLR2004 - as figures ranks them
+    differing = [row for row in found.rows if row.rank < 2]  # noqa: PLR2004 - the ranks of rows that differ
+    wrong = [row for row in found.rows if row.rank == 2]  # noqa: PLR2004 - the rank of rows that all get wrong
     for title, rows in (("the variants differ", differing), ("all are wrong", wrong)):
         if rows:
             yield ""
@@ -50,7 +50,7 @@ def lines(found: Evaluation) -> Iterator[str]:
 
 
 def verdict(each: Comparison) -> str:
-    """Returns what a comparison says, in a sentence or two."""
+    """Returns the result of a comparison in a sentence or two."""
     first, second = each.first, each.second
     cost = costs(each)
     if each.by == "nothing":
@@ -93,7 +93,7 @@ def verdict(each: Comparison) -> str:
 
 
 def _error(name: str, found: Interval, second: str) -> str:
-    """Returns by how much the error of a number differs, and whether that may be chance."""
+    """Returns a sentence on how much the error of a number differs, and whether that may be chance."""
     if found.low is None or found.high is None or not found.value:
         return f"Its mean absolute error of {name} is the same."
     change = "less" if found.value < 0 else "more"
@@ -103,7 +103,7 @@ def _error(name: str, found: Interval, second: str) -> str:
 
 
 def costs(each: Comparison) -> str:
-    """Returns what the second costs beside the first; empty where that is not known."""
+    """Returns what the second costs compared with the first; empty if that is unknown."""
     if each.cost_ratio is None:
         return ""
     change = each.cost_ratio - 1
@@ -148,7 +148,7 @@ def span_of(found: Interval) -> str:
 
 
 def figures_of(found: Evaluation) -> Iterator[tuple[str, list[str]]]:
-    """Yields what is told of each variant: a name, and a text for each of them."""
+    """Yields the figures: the name of each, and a text for each variant."""
     variants = found.variants
     yield "model", [each.model or "n/a" for each in variants]
     if any(each.accuracy for each in variants) and len(found.targets) > 1:
@@ -212,7 +212,7 @@ def _row(row: Row) -> Iterator[str]:
 
 
 def cells(columns: dict[str, object]) -> str:
-    """Returns the values of columns on one line; a lone one without its name."""
+    """Returns the values of columns on one line; a single one without its name."""
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
         for name, value in columns.items()

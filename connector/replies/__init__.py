@@ -1,5 +1,5 @@
 """What replies mean: errors of any shape and status, finish reasons by any name, JSON in a model's text.
 
-How a kind of endpoint lays out its replies does not belong here but in `endpoints`, what is done about an error in
-`calls` and `run`.
+What does not belong here: the shape of an endpoint kind's replies (`endpoints`), and what is done about an error
+(`calls`, `run`).
 """

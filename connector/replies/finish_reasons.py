@@ -1,7 +1,7 @@
-"""What a finish reason means, by whatever name: OpenAI's own, and those that servers pass through from their engines.
+"""What a finish reason means, under any name: OpenAI's own, and those that servers pass through from their engines.
 
-A name is judged by the words in it, without case and separators, since engines and gateways spell the same reason in
-many ways: `MAX_TOKENS`, `maxTokens`, `max-tokens`, `FINISH_REASON_MAX_TOKENS`.
+A name is judged by its words, ignoring case and separators, since engines and gateways spell the same reason in many
+ways: `MAX_TOKENS`, `maxTokens`, `max-tokens`, `FINISH_REASON_MAX_TOKENS`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ class Ending(Enum):
     """How a reply ended."""
 
     COMPLETED = "completed"
-    """The model was done, or nobody knows the reason."""
+    """The model was done, or the reason is unknown."""
 
     CUT = "cut"
-    """A limit on tokens was reached."""
+    """A token limit was reached."""
 
     FILTERED = "filtered"
     """A filter, a guardrail or the model itself stopped it."""
 
     BROKEN_OFF = "broken off"
-    """The server, the network or somebody else ended it. The same request may well succeed at another time."""
+    """The server, the network or somebody else ended it. The same request may succeed later."""
 
 
 _NOT_A_LETTER: Final = re.compile(r"[^a-z]")
-_LONGEST: Final = 100  # characters of a name that are looked at
+_LONGEST: Final = 100  # characters of a name that are read
 
 _NAMES: Final[Mapping[str, Ending]] = {
     **dict.fromkeys(("limit", "errorlimit", "incomplete", "partial"), Ending.CUT),
     **dict.fromkeys(("filter", "block", "language", "spii", "errortoxic", "hate", "denied"), Ending.FILTERED),
     **dict.fromkeys(("pauseturn", "unload", "time", "oom", "lost"), Ending.BROKEN_OFF),
 }
-"""Names that mean something as a whole, where their words would mislead or mean nothing."""
+"""Names to be read as a whole, since their words would mislead or mean nothing."""
 
 _INTERRUPTIONS: Final = """
     ratelimit throttl timelimit maxtime timeout timedout deadline quota malformed resource capacity outofmemory
@@ -65,14 +65,15 @@ _WORDS: Final = tuple(
         (Ending.BROKEN_OFF, _FAILURES),
     )
 )
-"""Words that tell, the more telling ones first: `content_filter_error` is about a filter, `rate_limit` is no limit on
-tokens. Names with these words were seen at OpenAI, Azure, Anthropic, Gemini and Vertex, Bedrock, Cohere, Mistral,
-DeepSeek, Zhipu, Moonshot, vLLM, SGLang, TGI, llama.cpp, LM Studio, and as OpenRouter's `native_finish_reason`."""
+"""Words and their meanings, the more specific ones first: `content_filter_error` is about a filter, and `rate_limit` is
+not a token limit. Names with these words were seen at OpenAI, Azure, Anthropic, Gemini and Vertex, Bedrock, Cohere,
+Mistral, DeepSeek, Zhipu, Moonshot, vLLM, SGLang, TGI, llama.cpp, LM Studio, and as OpenRouter's `native_finish_reason`.
+"""
 
 
 @lru_cache(maxsize=256)
 def ending_of(reason: str) -> Ending:
-    """Returns what a finish reason means. One that nobody knows counts as completed, and is shown to the user."""
+    """Returns what a finish reason means. An unknown one counts as completed, and is shown to the user."""
     name = _NOT_A_LETTER.sub("", reason[:_LONGEST].lower()).removeprefix("finishreason")
     if name in _NAMES:
         return _NAMES[name]

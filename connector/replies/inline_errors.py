@@ -10,7 +10,7 @@ MESSAGES: Final = (
     *("error_msg", "errmsg", "status_msg", "errorMessage", "Message"),
 )
 CODES: Final = ("code", "error_code", "errcode", "status_code", "Code")
-"""The names under which servers tell an error: its message, its code."""
+"""The keys under which servers put the message and the code of an error."""
 
 _ANSWERS: Final = (
     "choices",
@@ -29,10 +29,10 @@ _SAYS_NOTHING: Final = frozenset({"", "0", "200", "null", "none", "nil", "ok", "
 
 
 def error_in(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the error body that a reply or an event is or holds, as `{"error": …}`; an empty one if there is none.
+    """Returns the error in a reply or event, or that it is itself, as `{"error": …}`; empty if there is none.
 
-    The Responses API has an event that is the error itself. An `error` that says nothing is no error if there is
-    anything else: gateways that decode and encode replies add one to each, as `{"message": "", "code": 0}`.
+    The Responses API has an event that is itself the error. An empty `error` does not count if there is anything else:
+    gateways that decode and re-encode replies add one to each, such as `{"message": "", "code": 0}`.
     """
     error = body.get("error")
     if error and (len(body) == 1 or not says_nothing(error)):
@@ -54,7 +54,7 @@ def error_in(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the error body two levels down, as Tencent and Volcengine send it, or an empty one."""
+    """Returns an error body that is nested two levels deep, as from Tencent and Volcengine, or an empty one."""
     for name in _NESTS:
         inner = body.get(name)
         if isinstance(inner, dict) and isinstance(inner.get("Error"), dict):
@@ -63,7 +63,7 @@ def _nested(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vendor_s(body: Any) -> dict[str, Any]:
-    """Returns a vendor's own object as an error body, if it has a message and no code that says that all is well."""
+    """Returns a vendor's own object as an error body, if it has a message, and no code that means success."""
     if not isinstance(body, dict):
         return {}
     code = next((body[name] for name in (*CODES, "status") if body.get(name) is not None), None)
@@ -76,7 +76,7 @@ def _vendor_s(body: Any) -> dict[str, Any]:
 
 
 def says_nothing(error: Any) -> bool:
-    """Returns whether an `error` is as good as none: null, false, zero or empty, in all of its parts."""
+    """Returns whether an `error` is empty: null, false, zero or empty in all of its parts."""
     level = [error]
     while level:
         value = level.pop()

@@ -1,4 +1,4 @@
-"""The JSON in a model's text: behind thoughts that a server did not take out, inside a Markdown code fence."""
+"""Finds the JSON in a model's text: after thoughts that a server left in it, or inside a Markdown code fence."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LANGUAGE: Final = re.compile(r"(?:json|[a-z]\w*(?=\s))?", re.IGNORECASE)
 
 
 def json_in(content: str) -> Any:
-    """Returns the value of a text that is JSON, or has thoughts before it or a code fence around it.
+    """Returns the value of the JSON in a text, which may have thoughts before it and a code fence around it.
 
-    Chat templates often put the opening tag into the prompt, so the closing one alone ends the thoughts, too.
+    Chat templates often put the opening tag of thoughts into the prompt, so a closing tag alone ends them too.
 
     Raises:
         ValueError: It is not JSON. `DepthError`: it is nested too deeply.
@@ -41,7 +41,7 @@ def json_in(content: str) -> Any:
 
 
 def _without_thoughts(text: str) -> str:
-    """Returns what follows the thoughts, of which there may be several; an answer in JSON that follows ends them."""
+    """Returns what follows the thoughts, of which there may be several; JSON after one of them ends the search."""
     end = 0
     closed = _CLOSED.search(text)
     while closed is not None:

@@ -1,8 +1,8 @@
-"""What a failed reply means: an HTTP status and a body, in any shape that servers use, become one error.
+"""What a failed reply means: turns an HTTP status and a body of any shape into one error.
 
-Statuses alone mislead: an empty account comes as 429, a wrong key as 400, a client's mistake as 500, a rate
-limit inside a 200. So the code and the message in the body count first, where they are unambiguous; `About` names what
-they mean.
+Statuses alone mislead: an account without credit may come as 429, a wrong key as 400, a client's mistake as 500, a rate
+limit inside a 200. So the code and the message in the body count first, where they are unambiguous; `About` lists the
+meanings.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ACCOUNT: Final = frozenset(
 )
 _KEY: Final = frozenset(
     {"invalidapikey", "invalidauthentication", "accountdeactivated", "authenticationerror"}
-    | {"nodbconnection", "tokennotfoundindb", "expiredkey"}  # LiteLLM; the first where no key but its own exists
+    | {"nodbconnection", "tokennotfoundindb", "expiredkey"}  # LiteLLM; the first if it has no keys but its own
     | {"apikeyinvalid"}  # Google
 )
 _MODEL: Final = frozenset({"modelnotfound", "modelnotavailable", "invalidmodel"})
@@ -56,20 +56,20 @@ _LIMITED: Final = frozenset(
     | {"resourceexhausted", "userratelimitexceeded", "capacityexceeded"}  # Google; Groq
 )
 _OVERLOADED: Final = frozenset({"overloaded", "overloadederror", "engineoverloaded", "engineoverloadederror"})
-_THROTTLED: Final = "throttling"  # the beginning of AWS's and DashScope's codes
+_THROTTLED: Final = "throttling"  # a prefix of AWS's and DashScope's codes
 _SAMPLE: Final = frozenset({"jsonvalidatefailed", "toolusefailed", "outputparsefailed"})  # Groq
 _TOO_LONG: Final = frozenset({"contextlengthexceeded", "stringabovemaxlength"})
 _REFUSED: Final = _TOO_LONG | {"invalidrequesterror"}
 _FINAL: Final = (
     "invalid",
     "image",
-)  # beginnings of the codes of a failed response: `invalid_prompt`, `image_too_large`
+)  # prefixes of the codes of a failed response: `invalid_prompt`, `image_too_large`
 _FILTER_CODE: Final = re.compile(
     "contentfilter|contentpolicy|contentmoderation|moderationblocked|datainspection|responsibleai|sensitivecontent"
     "|riskdetection|guardrail|prohibitedcontent|unsafecontent|safetyviolation|contentblocked"
 )
 
-# --- Words. A 400 may quote the row, so its words alone never end a run. ---
+# --- Words. The message of a 400 may quote the row, so its words alone never end a run. ---
 _FILTER: Final = re.compile(
     r"content.?(?:filter|policy|management policy|moderation|safety)|contentpolicyviolation|content exists risk"
     r"|inappropriate content|(?:unsafe|sensitive|prohibited|harmful) (?:or (?:unsafe|sensitive) )?(?:content|words)"
@@ -126,15 +126,18 @@ _BAD_REQUEST: Final = 400
 _BUDGET: Final = 412  # Portkey: its own budget is used up
 _DENIED: Final = (446, 451)  # Portkey: a guardrail denied the request; StepFun: the content is blocked
 _RETRYABLE: Final = frozenset({408, 409, 425, 498, 499})
-"""498: Groq has no room for its flexible tier. 499: something on the way, such as nginx, gave the call up."""
+"""498: Groq's flexible tier has no capacity. 499: something on the way, such as nginx, gave up the call."""
 
 _BROKEN: Final = 500
 _NOT_IMPLEMENTED: Final = 501
-_SPEAKING: Final = (_BROKEN, _NOT_IMPLEMENTED)  # a server's own failure as well as a client's mistake: its words decide
+_SPEAKING: Final = (
+    _BROKEN,
+    _NOT_IMPLEMENTED,
+)  # sent for a server's failure and for a client's mistake: the message decides
 
 
 class About(Enum):
-    """What a refusal is about, and so what follows from it."""
+    """The cause of a refusal, and what follows from it for this row and the run."""
 
     ACCOUNT = "no credit is left: no call works"
     GATEWAY_KEY = "the gateway's own key is refused: no call works"
@@ -152,7 +155,7 @@ class About(Enum):
 
 
 class ErrorBody(NamedTuple):
-    """An error body's message, and its code and type if it has them."""
+    """The message of an error body, and its code and type if it has them."""
 
     message: str
     code: str = ""
@@ -167,7 +170,7 @@ class ErrorBody(NamedTuple):
 def read_error(body: Any, mask: Callable[[str], str] = str) -> ErrorBody:
     """Reads an error body of any shape: OpenAI's, FastAPI's, problem+json, server-sent events, plain text, HTML.
 
-    Raw text is masked as a whole, before a part of it is taken: that part could hold half of a secret.
+    Raw text is masked as a whole before it is cut, or the cut could leave half of a secret.
     """
     if isinstance(body, bytes | bytearray | str):
         text = body if isinstance(body, str) else bytes(body[:_MOST_READ]).decode("utf-8", "replace")
@@ -211,7 +214,7 @@ def _found(body: Any, depth: int) -> ErrorBody:
 
 
 def _reason(body: dict[str, Any]) -> str:
-    """Returns the reason among the details of Google's errors (https://google.aip.dev/193), or an empty text."""
+    """Returns the reason in the details of Google's errors (https://google.aip.dev/193), or an empty text."""
     details = body.get("details")
     found = (each.get("reason") for each in details if isinstance(each, dict)) if isinstance(details, list) else ()
     return next((reason for reason in found if reason and isinstance(reason, str)), "")
@@ -220,10 +223,10 @@ def _reason(body: dict[str, Any]) -> str:
 def error_of(
     status: int, headers: Mapping[str, str], body: Any, *, now: float, mask: Callable[[str], str] = str
 ) -> ConnectorError:
-    """Returns the error for a failed reply; `now` is the wall clock in seconds, for a Retry-After date.
+    """Returns the error for a failed reply. `now` is the wall clock in seconds, for a Retry-After that is a date.
 
-    An error inside a 200 has `status` 200. Its code decides if that is an HTTP status; else its code and its words, and
-    where they say nothing the server is taken to have failed. One that is due to the request counts as a 400.
+    An error inside a 200 has `status` 200. If its code is an HTTP status, that decides; else its code and message do,
+    and if they say nothing, the server is taken to have failed. An error due to the request counts as a 400.
     """
     error = read_error(body, mask)
     if 200 <= status < 400 and _STATUS.fullmatch(error.code):  # noqa: PLR2004 - HTTP's classes of status
@@ -267,12 +270,12 @@ _ERRORS: Final[Mapping[About, tuple[type[ConnectorError], str]]] = {
 
 
 def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
-    """Returns what a refusal is about: by its code and type where they are known, else by its status and its words.
+    """Returns the cause of a refusal: by its code and type if these are known, else by its status and message.
 
     Args:
-        status: The HTTP status; one below 300 where the body alone tells of an error.
+        status: The HTTP status; below 300 if only the body reports an error.
         error: What the body says.
-        should_retry: The header by which OpenAI's servers say whether a further attempt makes sense.
+        should_retry: The header `x-should-retry`, by which OpenAI's servers say whether to try again.
     """
     names, words = error.names, error.message[:_JUDGED].lower()
     is_client = status < _BROKEN
@@ -309,8 +312,8 @@ def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
 
 
 def _for_the_run(status: int, names: set[str], words: str) -> About | None:
-    """Returns what ends the run, whatever the row, judged by what no row can bring about."""
-    is_speaking = status < 300 or status in (402, 403)  # noqa: PLR2004 - where words are about account and key
+    """Returns a cause that ends the run, judged only by what no row can bring about; else `None`."""
+    is_speaking = status < 300 or status in (402, 403)  # noqa: PLR2004 - where messages are about account and key
     if names & _ACCOUNT or status == 402 or (status == _BUDGET and "budget" in words):  # noqa: PLR2004 - Payment Required
         return About.ACCOUNT
     if is_speaking and _NO_CREDIT.search(words):
@@ -323,7 +326,7 @@ def _for_the_run(status: int, names: set[str], words: str) -> About | None:
 
 
 def _inside(error: ErrorBody, names: set[str], words: str) -> About:
-    """Returns what an error inside a 200 is about, if neither filter, account, key nor rate."""
+    """Returns the cause of an error inside a 200 that is not about filter, account, key or rate."""
     if names & _MODEL or _NO_MODEL in words or _lacks_model(words):
         return About.MODEL
     is_final = _plain(error.code).startswith(_FINAL) or names & _REFUSED
@@ -349,7 +352,7 @@ def _plain(name: str) -> str:
 
 
 def refusal(reply: Reply) -> BadRequestError:
-    """Returns the error of a row whose request was refused, from the reply that was kept."""
+    """Returns the error of a row whose request was refused, from its stored reply."""
     message = f"the endpoint refuses this request (HTTP {reply.status}: {reply.body['error']['message']})"
     return BadRequestError(message, http_status=reply.status)
 
@@ -357,9 +360,9 @@ def refusal(reply: Reply) -> BadRequestError:
 def final_reply(
     error: ConnectorError, body: Any, headers: Mapping[str, str], latency_ms: int, mask: Callable[[str], str]
 ) -> Reply:
-    """Returns a refusal of this request alone as a final reply, worth keeping. Raises any other error.
+    """Returns a refusal of this request alone as a final reply, to be stored. Raises any other error.
 
-    `body` is the error body that `error` was made from. The reply holds only masked text of it.
+    `body` is the error body from which `error` was made. The reply holds only masked text of it.
     """
     if isinstance(error, FatalError | RetryableError):
         raise error
@@ -369,14 +372,14 @@ def final_reply(
 
 
 def is_filtered(reply: Reply) -> bool:
-    """Returns whether a content filter refused, by the codes and the words of many vendors."""
+    """Returns whether a content filter refused the request, by the codes and messages of many vendors."""
     return _about(reply) is About.CONTENT
 
 
 def parameter_words(result: Reply | ConnectorError) -> str:
-    """Returns the words, in lower case, of a refusal that may be about a parameter; empty for every other failure.
+    """Returns the message, in lower case, of a refusal that may be about a parameter; empty for any other failure.
 
-    Only such a refusal may change how other rows are asked.
+    Only such a refusal may change the requests of other rows.
     """
     if not isinstance(result, Reply) or _about(result) is not About.REQUEST:
         return ""
@@ -386,7 +389,7 @@ def parameter_words(result: Reply | ConnectorError) -> str:
 
 
 def fails_at_the_request(error: ConnectorError) -> bool:
-    """Returns whether a failure may be due to the request, though it says nothing of it: a bare 500."""
+    """Returns whether a failure may be due to the request although it does not say so: a bare 500."""
     return isinstance(error, ServerError) and error.http_status == _BROKEN
 
 
@@ -404,20 +407,20 @@ def _not_found(error: ErrorBody, quoted: str) -> str:
 
 
 def _lacks_model(words: str) -> bool:
-    """Returns whether the words of an error say that there is no such model."""
+    """Returns whether the message of an error says that there is no such model."""
     named = _NAMES_MODEL.search(words)
     is_missing = named is not None and _MISSING.search(words, named.end()) is not None
     return is_missing or _NO_SUCH.search(words) is not None
 
 
 def readable(text: str, mask: Callable[[str], str]) -> str:
-    """Returns a text without secrets, cut to a readable length. Cutting first could leave half a secret."""
+    """Returns a masked text, then cut to a readable length: cutting first could leave half a secret."""
     text = mask(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _one_line(text: str) -> str:
-    """Returns a text as one line: without HTML tags, runs of white space as one space."""
+    """Returns a text as one line, without HTML tags, and with runs of white space as one space."""
     text = text[:_READ]
     if "<" in text and ">" in text:
         text = _HTML.sub(" ", text)

@@ -1,7 +1,7 @@
 """The Jinja2 environment that templates run in: sandboxed, immutable, strict, and bounded in time and memory.
 
-A template comes from the config, a row's text never does: values are only ever data. What a template may do is an
-allow-list (nodes, filters, methods), because a config may be written by someone else than the owner of the machine.
+Only the config holds templates; values of rows are always data. What a template may do is an allow-list (nodes,
+filters, methods), because the author of a config may not be the owner of the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from connector.templates.metering import (
 )
 
 MAX_DEPTH: Final = 100
-"""How deep a template may be nested. Python itself refuses 200 open parentheses, and takes long to find that out."""
+"""How deep a template may be nested. Python refuses 200 open parentheses, but takes long to find out."""
 
 TOO_DEEP: Final = "it is nested too deeply"
 
@@ -58,12 +58,12 @@ _ATTRIBUTES: Final[Mapping[type, frozenset[str]]] = {
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, narrowed. It looks a name up in the row first, so that `record.items` is the column."""
+    """Jinja2's sandbox, restricted. Attributes are looked up in the row first, so that `record.items` is the column."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, undefined: type[Undefined] = StrictUndefined) -> None:
-        # Not optimized: constants would be computed when the template is compiled, where nothing pays for them.
+        # Not optimized: constants would be computed at compile time, where nothing is charged for them.
         super().__init__(undefined=undefined, finalize=text, keep_trailing_newline=True, cache_size=0, optimized=False)
         reads = undefined is StrictUndefined
         self.offered = {name: each for name, each in FILTERS.items() if reads or name not in READING}
@@ -71,7 +71,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals = {"range": self.globals["range"]}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Returns a row's own key first, then a safe attribute of the object."""
+        """Returns the value of a row's key, or else a safe attribute of the object."""
         if type(obj) is dict:
             try:
                 return obj[attribute]
@@ -80,7 +80,7 @@ class Environment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002 - Jinja2's signature
-        """Returns whether the allow-list has the attribute for the object's type."""
+        """Returns whether the attribute is on the allow-list of the object's type."""
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES.items())
 
     def is_safe_callable(self, obj: Any) -> bool:
@@ -119,7 +119,7 @@ class Environment(ImmutableSandboxedEnvironment):
     def parse_checked(self, source: str) -> nodes.Template:
         """Parses `source`, refuses what is not on the allow-list, and adds charges where Jinja2 has no hook for them.
 
-        Raises `jinja2.TemplateSyntaxError` or `SecurityError`.
+        Raises `jinja2.TemplateSyntaxError` for invalid syntax, `SecurityError` for what is refused.
         """
         try:
             tree = self.parse(source)
@@ -151,12 +151,12 @@ def apply_filter(expression: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.
 
 
 def depth(node: nodes.Node) -> int:
-    """Returns how deep the nodes are nested."""
+    """Returns the depth to which the nodes are nested."""
     return 1 + max(map(depth, node.iter_child_nodes()), default=0)
 
 
 def _argument(value: Any) -> Any:
-    """Returns an argument for a method of a text: texts as they are, since an escaped text would take any object's."""
+    """Returns an argument for a method of a text as a plain text, since the methods of `Markup` accept any object."""
     if isinstance(value, tuple):
         return tuple(map(text, value))
     return value if value is None or isinstance(value, str | int) else text(value)

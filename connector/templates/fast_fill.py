@@ -1,7 +1,7 @@
-"""Templates that consist of columns and the text between them, as most do: filled in directly, without Jinja2.
+"""A fast path for templates of columns and text only, as most are: they are filled in without Jinja2.
 
-A row that needs more (it lacks a column, or has a null or a number inside a text) raises one of `NEEDS_JINJA`; then
-Jinja2 renders the row, or explains why it cannot.
+A row that needs more (it lacks a column, or has a null or a number inside a text) raises one of `NEEDS_JINJA`; Jinja2
+then renders the row, or explains why it cannot.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from connector.base.values import native
 from connector.templates.template_string import ROW, TemplateString
 
 Fill = Callable[[Mapping[str, Any]], Any]
-"""Makes the value of one row."""
+"""Returns the value for one row."""
 
 NEEDS_JINJA: Final = (LookupError, TypeError)
-"""Raised by a filling function for a row that it cannot handle."""
+"""What a `Fill` raises for a row that it cannot handle."""
 
-_LONG: Final = 2**22  # characters of all texts; longer ones are for Jinja2, where they are paid for
+_LONG: Final = 2**22  # characters of all texts together; beyond that Jinja2 renders, and charges for them
 _KEYS: Final[Mapping[type, type]] = {dict: str, list: int}
 
 
@@ -33,7 +33,7 @@ class _OtherError(Exception):
 def compile_fill(
     structure: JSON, path: str, strings: Sequence[TemplateString], constants: Mapping[str, Any]
 ) -> Fill | None:
-    """Returns a function that fills a structure in for a row; `None` if that needs Jinja2.
+    """Returns a function that renders a structure for a row; `None` if that needs Jinja2.
 
     `strings` are the templated strings of the structure, in order.
     """
@@ -41,7 +41,7 @@ def compile_fill(
     left = iter(strings)
 
     def node(value: JSON, at: str) -> Fill | None:
-        """Returns what fills a value in; `None` for one that is neither templated nor a container."""
+        """Returns the function for a value; `None` for one that is neither templated nor a container."""
         if isinstance(value, dict):
             if any("{" in str(key) for key in value):
                 raise _OtherError
@@ -50,7 +50,7 @@ def compile_fill(
             return _list([(item, node(item, f"{at}[{i}]")) for i, item in enumerate(value)])
         if isinstance(value, str) and "{" in value:
             string = next(left, None)
-            if string is None or (string.path, string.source) != (at, value):  # a text with a brace, but no template
+            if string is None or (string.path, string.source) != (at, value):  # a text with a brace that is no template
                 raise _OtherError
             return _string(string, known, most)
         return None
@@ -62,7 +62,7 @@ def compile_fill(
 
 
 def _object(members: Sequence[tuple[str, JSON, Fill | None]]) -> Fill:
-    """Returns a function that makes an object: what is the same for every row is copied at once."""
+    """Returns a function that makes an object: a copy of its constant members, and the others filled in."""
     same = {key: None if fill else value for key, value, fill in members}
     fills = [(key, fill) for key, _, fill in members if fill]
     if len(fills) == 1:
@@ -79,7 +79,7 @@ def _object(members: Sequence[tuple[str, JSON, Fill | None]]) -> Fill:
 
 
 def _list(items: Sequence[tuple[JSON, Fill | None]]) -> Fill:
-    """Returns a function that makes a list, as `_object` makes an object."""
+    """Returns a function that makes a list, like `_object`."""
     if len(items) == 1 and (only := items[0][1]):
         return lambda row: [only(row)]
     return lambda row: [fill(row) if fill else value for value, fill in items]

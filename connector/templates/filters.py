@@ -1,7 +1,7 @@
-"""The filters and tests that a template may use: Jinja2's, without those that requests have no use for.
+"""The filters and tests that a template may use: Jinja2's, without those that are useless in requests.
 
-Each is charged for what it reads and makes. A filter that makes a text refuses null, as a text does: `default` says
-what to send instead.
+Each is charged for what it reads and makes. A filter that returns a text refuses null, as a text with an expression in
+it does: `default` says what to send instead.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ _COMPARING: Final = frozenset("== eq equalto != ne > gt greaterthan >= ge < lt l
 _WIDE: Final = re.compile(r"\*|\d{4}")
 _WIDEST: Final = 1000
 IMAGE_ROOT: Final = "__image_root__"
-"""The context's name for the folder of images."""
+"""The name of the folder of images in the context."""
 
-_IMAGE: Final = 4  # bytes for a unit of fuel: images are large, and only handed on
+_IMAGE: Final = 4  # bytes per unit of fuel: images are large, but only passed on
 
 
 def join(context: Context, separator: object, values: Iterable[Any]) -> str:
@@ -90,7 +90,7 @@ def percent(context: Context, template: Any, values: Any) -> Any:
 
 
 def _printable(value: Any) -> Any:
-    """Returns a value as a format prints it: a number or a null as it is, anything else as its text."""
+    """Returns a value for `%`: a number or null as it is, anything else as its text."""
     value = computable(value)
     return value if isinstance(value, str | int | float | Decimal) or is_null(value) else text(value)
 
@@ -139,7 +139,7 @@ def _sum(environment: Environment, values: Iterable[Any], attribute: str | int |
 @pass_context
 def _image(context: Context, value: object) -> str:
     if isinstance(value, Undefined):
-        text(value)  # which says what is missing
+        text(value)  # raises an error that says what is missing
     url = url_of(value, context.parent[IMAGE_ROOT])
     charge(context, STEP + len(url) // _IMAGE)
     return url
@@ -165,7 +165,7 @@ def _slice(context: Context, value: Any, start: int | None, stop: int | None, st
 
 
 def _paid(function: Callable[..., str]) -> Callable[..., str]:
-    """Returns a filter that makes a text of anything, charged for the text."""
+    """Returns a filter that turns anything into a text, and charges for it."""
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **options: Any) -> str:
@@ -177,7 +177,7 @@ def _paid(function: Callable[..., str]) -> Callable[..., str]:
 
 
 def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the filter `name`, charged for its work. In a lenient environment it turns null into null."""
+    """Returns the filter `name`, which charges for its work. In a lenient environment it turns null into null."""
     passed = _passed(function)
 
     @pass_context
@@ -194,7 +194,7 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _comparing(function: Callable[..., bool]) -> Callable[..., bool]:
-    """Returns a test that is charged for reading its arguments."""
+    """Returns a test that charges for reading its arguments."""
 
     @pass_context
     def call(context: Context, *values: Any) -> bool:
@@ -210,7 +210,7 @@ def _is_let_through(context: Context, value: object) -> bool:
 
 
 def _passed(function: Callable[..., Any]) -> Callable[[Context], tuple[Any, ...]]:
-    """Returns a function for the arguments that Jinja2 passes to a filter before its value."""
+    """Returns a function for the extra arguments (such as the context) that Jinja2 passes before the value."""
     match getattr(getattr(function, "jinja_pass_arg", None), "name", None):
         case "context":
             return lambda context: (context,)
@@ -244,7 +244,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
 """The filters that a template may use, by name."""
 
 READING: Final = frozenset({"image"})
-"""Filters that may read a file. Only requests have them: a reply must never be able to name a file."""
+"""Filters that may read a file. Only requests have them: a reply must never be able to name one."""
 
 INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
     "_text": text,

@@ -1,4 +1,4 @@
-"""Where an image ends: its whole structure is followed, so that no other file passes for one by its first bytes.
+"""Finds the end of an image by its whole structure, so that no other file passes as one by its first bytes.
 
 Pixels are not decoded. Formats: PNG (W3C, "Portable Network Graphics"), JPEG (ITU-T T.81, annex B), GIF (CompuServe,
 GIF89a), WebP (RFC 9649).
@@ -12,7 +12,7 @@ from struct import unpack_from
 from typing import Final
 from zlib import crc32
 
-_SCAN_END: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that is none of those within a scan
+_SCAN_END: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that does not occur within a scan
 _PNG_START: Final = 8
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
@@ -22,10 +22,10 @@ _WEBP_IMAGES: Final = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
 
 
 def end_of(data: bytes, kind: str) -> int | None:
-    """Returns where an image of a media type ends within its bytes; `None` if they are no such image in whole."""
+    """Returns the offset at which an image of a media type ends; `None` unless `data` begins with a whole one."""
     try:
         end = _ENDS[kind](data)
-    except (IndexError, ValueError):  # it is cut short
+    except (IndexError, ValueError):  # truncated
         return None
     return end if end <= len(data) else None
 
@@ -49,7 +49,7 @@ def _jpeg(data: bytes) -> int:
     while True:
         if data[position] != _NONE:
             raise ValueError
-        while (marker := data[position + 1]) == _NONE:  # filled up
+        while (marker := data[position + 1]) == _NONE:  # fill bytes
             position += 1
         position += 2
         if marker == _END and has_scan:
@@ -57,7 +57,7 @@ def _jpeg(data: bytes) -> int:
         if marker in _JPEG_BARE:
             continue
         (size,) = _unpack(">H", data, position)
-        if marker in (0, _END) or size < 2:  # noqa: PLR2004 - it counts itself
+        if marker in (0, _END) or size < 2:  # noqa: PLR2004 - the size includes its own two bytes
             raise ValueError
         position += size
         has_frame = has_frame or marker in _JPEG_FRAMES
@@ -84,7 +84,7 @@ def _gif(data: bytes) -> int:
 
 
 def _gif_table(flags: int) -> int:
-    """Returns the bytes of a table of colours."""
+    """Returns the size of a colour table, in bytes."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 

@@ -1,7 +1,7 @@
-"""Images for requests: a URL, data URL, path or bytes of a row becomes a URL or a data URL.
+"""Images for requests: turns a URL, data URL, path or bytes in a row into a URL or a data URL.
 
-A path is opened only because the config says that a column holds images, only within one folder, and the file has to
-be an image in whole: no other file of this machine ever gets into a request or an error.
+A path is opened only if the config says that a column holds images, only within one folder, and only if the whole file
+is an image. So no other file of this machine gets into a request or an error.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from connector.base.values import is_null
 from connector.templates.image_structure import end_of
 
 LARGEST: Final = 20 * 2**20
-"""The most bytes of an image (OpenAI's vision guide)."""
+"""The largest size of an image, in bytes (OpenAI's vision guide)."""
 
 SUFFIXES: Final = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp"}
-"""The supported media types, with the suffix of their files."""
+"""The supported media types, and the suffixes of their files."""
 
-_HEAD: Final = 12  # the first bytes, which say what type of image it is
+_HEAD: Final = 12  # bytes at the start that show the type of an image
 _STARTS: Final = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"GIF87a": "image/gif",
     b"GIF89a": "image/gif",
 }
-_WITH_MORE: Final = "image/jpeg"  # cameras put more pictures and data behind it, which are not sent
+_WITH_MORE: Final = "image/jpeg"  # cameras append more pictures and data, which are not sent
 _BASE64_STARTS: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 _SHOWN: Final = 100
 
 
 class ImageError(ValueError):
-    """A value that is not an image, or cannot be sent; the message holds nothing of its content."""
+    """A value that is not an image or cannot be sent. The message quotes nothing of its content."""
 
 
 def media_type(data: bytes) -> str | None:
@@ -46,11 +46,11 @@ def media_type(data: bytes) -> str | None:
 
 
 def url_of(value: object, folder: Path | None = None) -> str:
-    """Returns the URL of an image: an http URL as it is, a data URL checked, and anything else made into one.
+    """Returns the URL of an image: an http URL as it is, and anything else as a checked data URL.
 
     Args:
-        value: What a row has.
-        folder: The folder that files may be in, and relative paths begin at; `None` if no file may be read.
+        value: The value of the column.
+        folder: The only folder from which files may be read, and the base of relative paths; `None` to read no file.
 
     Raises:
         ImageError: The value is null, not an image, too large, or a file that cannot be read.
@@ -71,7 +71,7 @@ def url_of(value: object, folder: Path | None = None) -> str:
         try:
             return _data_url(_decoded(text), "the base64 text is")
         except binascii.Error:
-            pass  # a path can begin so, too
+            pass  # a path can begin like base64
     return _data_url(_read(text, folder), f"{text[:_SHOWN]!r} is")
 
 
@@ -79,7 +79,7 @@ def bytes_of(data_url: str) -> bytes:
     """Returns the bytes of a data URL in base64 (RFC 2397).
 
     Raises:
-        ImageError: It is not one, or larger than an image may be.
+        ImageError: It is not such a data URL, or larger than an image may be.
     """
     head, comma, data = data_url.partition(",")
     if not comma or not head.lower().endswith(";base64"):
@@ -111,7 +111,10 @@ def _data_url(data: bytes, what: str) -> str:
 
 
 def _read(path: str, folder: Path | None) -> bytes:
-    """Returns the content of a file, or only its first bytes if it does not begin as an image. Waits for no pipe."""
+    """Returns the content of a file, or only its first bytes if they are not those of an image.
+
+    Opening does not block on a named pipe.
+    """
     shown = repr(path[:_SHOWN])
     if not path or "\0" in path:
         raise ImageError(f"{shown} is not an image, and not the path of one")
@@ -136,12 +139,12 @@ def _read(path: str, folder: Path | None) -> bytes:
 
 
 def _within(folder: Path, path: str, shown: str) -> Path:
-    """Returns a path without symbolic links. One that leads out of the folder is an error, whatever there is."""
+    """Returns a path with symbolic links resolved. One outside the folder is an error, whether it exists or not."""
     root, named = folder.resolve(), Path(os.path.normpath(folder.absolute() / path))
     is_named_within = named.is_relative_to(root) or named.is_relative_to(os.path.normpath(folder.absolute()))
     try:
         place = named.resolve() if is_named_within else named
-    except RuntimeError:  # before Python 3.13, for links that lead to themselves
+    except RuntimeError:  # for a loop of links, before Python 3.13
         raise ImageError(f"the image {shown} cannot be read: its symbolic link leads nowhere") from None
     if not (is_named_within and place.is_relative_to(root)):
         raise ImageError(

@@ -1,6 +1,6 @@
-"""Templates that are JSON only once they are rendered, such as a list of messages made by a loop.
+"""Templates that are JSON only after rendering, such as a list of messages made by a loop.
 
-The text before an expression says whether it stands inside a JSON string or outside; it is escaped accordingly.
+The text before an expression shows whether it is inside a JSON string or outside, and it is escaped accordingly.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _VALUE: Final = "_value"
 
 
 def escape(body: list[nodes.Node], *, in_string: bool = False) -> bool:
-    """Escapes every expression for where it stands, inside a JSON string or outside; returns where the body ends.
+    """Escapes each expression for its place, inside a JSON string or outside; returns whether the body ends in one.
 
-    Raises `ValueError` where a block would begin inside a string and end outside it, or change what was escaped.
+    Raises `ValueError` for a block that begins inside a string and ends outside it, or that would change escaped text.
     """
     for node in body:
         match node:
             case nodes.Output():
                 in_string = _escape_output(node, in_string=in_string)
             case nodes.AssignBlock():
-                as_text(node)  # it is not part of the JSON until it is used there
+                as_text(node)  # not part of the JSON until it is used there
             case nodes.FilterBlock():
                 raise ValueError(f"line {node.lineno}: a filter block would change the JSON: filter the values instead")
             case _:
@@ -46,7 +46,7 @@ def _escape_output(node: nodes.Output, *, in_string: bool) -> bool:
 
 
 def as_text(block: nodes.Node) -> None:
-    """Makes every expression inside yield the text of its value, charged for."""
+    """Makes every expression in the block yield the text of its value, and charges for it."""
     for output in block.find_all(nodes.Output):
         output.nodes = [
             part if isinstance(part, nodes.TemplateData) else apply_filter(part, "_spend") for part in output.nodes
@@ -54,7 +54,7 @@ def as_text(block: nodes.Node) -> None:
 
 
 def example(body: list[nodes.Node]) -> str:
-    """Returns what an escaped body could render to, every value an empty text; `null` if that depends on the row."""
+    """Returns what an escaped body renders to if every value is an empty text; `null` if that depends on the row."""
     rendered = ""
     for part in (part for node in body for part in (node.nodes if isinstance(node, nodes.Output) else [node])):
         if isinstance(part, nodes.TemplateData):
@@ -67,7 +67,7 @@ def example(body: list[nodes.Node]) -> str:
 
 
 def _is_separator(part: nodes.Expr) -> bool:
-    """Returns whether the template itself writes punctuation here, as in `{{ "," if not loop.last }}`."""
+    """Returns whether the expression writes JSON punctuation, as `{{ "," if not loop.last }}` does."""
     if isinstance(part, nodes.CondExpr):
         return _is_separator(part.expr1) and (part.expr2 is None or _is_separator(part.expr2))
     return isinstance(part, nodes.Const) and part.value in ("", ",", ", ")

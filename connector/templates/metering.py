@@ -1,8 +1,8 @@
-"""Bounds what a rendering may use up: every operation of a template is charged for what it reads and makes.
+"""Bounds the time and memory of a rendering: every operation of a template is charged for what it reads and makes.
 
-A config may be written by someone else than the owner of the machine, and `{{ "x" * 10**9 }}` would fill its memory.
-So each rendering has fuel: a byte that is read or made takes one unit, anything else that takes time takes `STEP`. An
-operation that makes far more than it is given is charged before it runs.
+The author of a config may not be the owner of the machine, and `{{ "x" * 10**9 }}` would fill its memory. So each
+rendering has fuel: a byte that is read or made takes one unit, anything else that takes time takes `STEP`. An operation
+whose result can be far larger than its arguments is charged before it runs.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from jinja2.runtime import Context
 from connector.base.values import text
 
 FUEL: Final = "__fuel__"
-"""The context's name for what is left of a row's fuel: `[units]`."""
+"""The name of a row's remaining fuel in the context: `[units]`."""
 
 MAX_FUEL: Final = 32 * 2**20
-"""The units of one rendering: 32 MiB read or made, or a million steps. The slowest operations take a second."""
+"""The units of one rendering: 32 MiB read or made, or a million steps. The slowest operations use it up in a second."""
 
 STEP: Final = 32
-"""What an item, a call, or a node in the body of a loop takes."""
+"""The units for an item, a call, or a node in the body of a loop."""
 
-_LOOK_UP: Final = 8 * STEP  # a part of a dotted attribute: one that is missing raises and catches several errors
-_SPLIT: Final = 8  # a byte of a text that is cut up, since each piece is an object of its own
+_LOOK_UP: Final = 8 * STEP  # per part of a dotted attribute: a missing one raises and catches several errors
+_SPLIT: Final = 8  # per byte of a text that is split, since each piece is an object
 _SPLITTING: Final = frozenset("indent rsplit split splitlines striptags title urlencode wordcount".split())
 _ITERATING: Final = frozenset(
     "batch groupby join list map max min reject rejectattr select selectattr slice sort sum unique".split()
@@ -40,7 +40,7 @@ _WIDTH: Final = 4  # bytes of a character, at most
 
 
 def charge(context: Context, cost: float) -> None:
-    """Takes `cost` units of fuel. Raises `SecurityError` if fewer are left."""
+    """Takes `cost` units of fuel. Raises `SecurityError` if there are fewer left."""
     fuel = context.parent[FUEL]
     fuel[0] -= cost
     if fuel[0] < 0:
@@ -48,7 +48,7 @@ def charge(context: Context, cost: float) -> None:
 
 
 def weight(value: object) -> int:
-    """Returns the bytes of a value and of everything in it, as often as it occurs; stops counting at `MAX_FUEL`."""
+    """Returns the bytes of a value and of all that it contains, repeats included; stops counting at `MAX_FUEL`."""
     if isinstance(value, str):
         return getsizeof(value)
     total, rest = 0, [value]
@@ -56,7 +56,7 @@ def weight(value: object) -> int:
         item = rest.pop()
         total += getsizeof(item)
         if isinstance(item, Collection) and not isinstance(item, str | bytes):
-            rest.extend(item)  # += would add to each number of an array of NumPy
+            rest.extend(item)  # += would add to each number of a NumPy array
             rest.extend(item.values() if isinstance(item, Mapping) else ())
     return total
 
@@ -69,13 +69,13 @@ def cost_of_reading(name: str, value: object) -> int:
 
 
 def cost_of_growth(name: str, value: Any, *args: Any, **options: Any) -> float:
-    """Returns the units of what the filter or method `name` makes, if its arguments can make that large."""
+    """Returns the units for the result of the filter or method `name`, if its arguments can make that large."""
     grows = _GROWTH.get(name)
     return max(0, grows(value, *args, **options)) if grows else 0  # 0 for NaN as well
 
 
 def charged_look_ups(context: Context, name: str, value: Any, args: Iterable[object]) -> Any:
-    """Returns the same value; each item is charged for a dotted `attribute` that the filter looks up in it."""
+    """Returns the same value, and charges each item for a dotted `attribute` that the filter looks up in it."""
     parts = sum(len(_PATH.findall(arg)) for arg in args if isinstance(arg, str)) if name in _ITERATING else 0
     return charged_items(context, value, _LOOK_UP * parts) if parts else value
 
@@ -93,7 +93,7 @@ def cost_of_operation(operator: str, left: object, right: object) -> int:
 
 
 def charged(context: Context, value: Any) -> Any:
-    """Returns the same value, charged for; an iterator's items are charged for as they are taken."""
+    """Charges for a value and returns it; the items of an iterator are charged for as they are taken."""
     if isinstance(value, str | list | tuple | dict):
         charge(context, weight(value))
     elif isinstance(value, Iterator):
@@ -105,7 +105,7 @@ def charged(context: Context, value: Any) -> Any:
 
 @pass_context
 def charged_items(context: Context, values: Iterable[Any], cost: int = STEP) -> Iterator[Any]:
-    """Yields the same values, each charged for as it is taken."""
+    """Yields the same values, and charges for each as it is taken."""
     for value in values:
         charge(context, cost)
         yield value
@@ -128,8 +128,10 @@ _GROWTH: Final[dict[str, Callable[..., float]]] = {
     "center": lambda _, width=80: _WIDTH * width,
     "indent": _indented,
     "replace": _replaced,
-    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),  # 10 to the power of it is computed
+    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),  # it computes 10 to that power
     "slice": lambda _, slices, *__, **___: 64 * slices,
-    "strftime": lambda _, *args, **options: 256 * weight([*args, *options.values()]),  # what C's strftime may fill
+    "strftime": lambda _, *args, **options: (
+        256 * weight([*args, *options.values()])
+    ),  # the buffer that C's strftime may fill
     **dict.fromkeys(("lstrip", "rstrip", "strip", "trim"), _trimmed),
 }

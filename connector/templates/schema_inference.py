@@ -1,4 +1,4 @@
-"""Infers the type of a column from the expression that makes it and the schema of what the expression reads."""
+"""Infers the type of a column from its expression and from the schema of what the expression reads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def schema_of_value(value: JSON) -> Schema:
 
 
 def schema_of_expression(node: nodes.Node, names: Schema) -> Schema:
-    """Returns the schema of an expression; `{}` if it cannot be told.
+    """Returns the schema of an expression; `{}` if it cannot be inferred.
 
     `names`, an object schema, describes the names that the expression reads.
     """

@@ -1,7 +1,7 @@
 """JSON whose strings are templates: parsed once, compiled once into ONE Jinja2 template, rendered for each row.
 
-The compiled template builds the structure itself (a dict display with expressions in place of its strings), so a row's
-text can never break or change the JSON around it, and a string that is just one `{{ expression }}` keeps its type.
+The compiled template builds the structure itself (a dict display with expressions in place of its strings). So a row's
+text can never break or change the JSON around it, and a string that is one `{{ expression }}` keeps the value's type.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Template:
     """A compiled JSON structure (or JSON text with control blocks around its parts).
 
     Args:
-        source: The structure, or its JSON text. Text that is JSON only once rendered is a template as a whole.
-        path: The option that it comes from, for messages: `request_format`.
-        lenient: Whether a missing value is null rather than an error: a reply need not have every field.
-        fixed_keys: Whether the keys of the structure itself are names, as those of columns are, and no templates.
-        constants: Names that are the same for every row. A row's own column of that name is `record["name"]`.
-        image_root: The folder that a row may name images in; `None` if it may name none.
-        options: The options that strings of it were written in, by their text, for messages.
+        source: The structure, or its JSON text. Text that is JSON only after rendering is one template as a whole.
+        path: The option that it comes from, such as `request_format`, for messages.
+        lenient: Whether a missing value is null rather than an error, as a reply need not have every field.
+        fixed_keys: Whether the top-level keys are plain names, such as columns, rather than templates.
+        constants: Names with the same value for every row. A column of the same name is `record["name"]`.
+        image_root: The folder from which rows may name images; `None` if they may name none.
+        options: The option in which a string was written, by its text, for messages.
 
     Raises:
-        ConfigError: It is neither JSON nor a template, or uses what templates may not; lists all bad strings.
+        ConfigError: It is neither JSON nor a template, or uses what templates may not. Lists all bad strings.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Template:
             if not (is_text or self._problems):
                 self._fill = compile_fill(structure, path, self.strings, self._constants)
             if self._fill is None:
-                _ = self.evaluate  # what it raises is found before any row
+                _ = self.evaluate  # to find its errors before any row
         except RecursionError:
             self._problems.append(Problem(path, TOO_DEEP))
         except (SyntaxError, TemplateSyntaxError) as error:  # by Python, on the code that Jinja2 made, or by Jinja2
@@ -90,16 +90,16 @@ class Template:
 
     @cached_property
     def evaluate(self) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Any]:
-        """Renders by Jinja2. What is filled in directly is compiled for the first row that needs it, and mostly never.
+        """Renders with Jinja2. If there is a fast path, this is compiled for the first row that needs it: mostly never.
 
         Raises:
-            SyntaxError, TemplateSyntaxError: It is no template.
+            SyntaxError, TemplateSyntaxError: It is not a valid template.
         """
         return _compiled(self._environment, self._whole, self._constants, is_text=self._is_text)
 
     @property
     def names(self) -> set[str]:
-        """All names that it reads."""
+        """The names that it reads."""
         return set().union(*(string.names() for string in self.strings))
 
     @property
@@ -108,7 +108,7 @@ class Template:
         return any(string.reads_row() for string in self.strings)
 
     def reads_members_of(self, name: str) -> bool:
-        """Returns whether it reads members of the object `name` (`{{ name.a }}`), and `name` in no other way."""
+        """Returns whether it reads the object `name`, and only by its members (`{{ name.a }}`)."""
         found = False
         for tree in (string.tree for string in self.strings):
             owners = [node.node for node in tree.find_all(nodes.Getattr)]
@@ -129,7 +129,7 @@ class Template:
         return found
 
     def columns_through(self, name: str) -> set[str]:
-        """Returns the names whose values go through the filter `name`."""
+        """Returns the columns whose values go through the filter `name`."""
         return {
             str(path[0])
             for string in self.strings
@@ -138,7 +138,7 @@ class Template:
         }
 
     def columns(self, names: Schema) -> dict[str, Schema]:
-        """Returns the schema of each key of the structure; `names`, an object schema, describes what they read."""
+        """Returns the schema of each key of the structure. `names`, an object schema, describes what they read."""
         strings = {string.path: string for string in self.strings}
 
         def schema_of(value: JSON, path: str) -> Schema:
@@ -153,7 +153,7 @@ class Template:
         return {key: schema_of(value, f"{self.path}.{key}") for key, value in (self.structure or {}).items()}
 
     def render(self, row: Mapping[str, Any]) -> Any:
-        """Renders for one row. About 2 µs for a usual chat request, the encoding included.
+        """Renders for one row. Takes about 2 µs for a typical chat request, encoding included.
 
         Raises:
             TemplateError: The row lacks a column, has a null inside a text, or makes an expression fail.
@@ -169,11 +169,11 @@ class Template:
             raise self._explained(row, error) from None
 
     def _resources(self) -> dict[str, Any]:
-        """Returns what one rendering may use."""
+        """Returns the limits and names that the context of one rendering needs."""
         return {FUEL: [MAX_FUEL], IMAGE_ROOT: self._image_root}
 
     def null_at(self, path: str, row: Mapping[str, Any]) -> TemplateError:
-        """Returns the error for a null that a row has left at a path of the rendered structure."""
+        """Returns the error for a row that renders to null at a path of the structure."""
         path = f"{self.path}.{path}"
         string = next((string for string in self.strings if string.path == path), None)
         if string is None:
@@ -247,13 +247,13 @@ class Template:
         return "{#" in source and any(kind == "comment_begin" for _, kind, _ in self._environment.lex(source))
 
     def _place(self, source: str, path: str) -> str:
-        """Returns what messages call the place of a string."""
+        """Returns the name that messages use for the place of a string."""
         return self._options.get(source.removesuffix(AS_TEXT), path)
 
     def _explained(self, row: Mapping[str, Any], error: Exception) -> TemplateError:
-        """Returns an error that names the string that fails, found by rendering them one at a time.
+        """Returns an error that names the failing string, found by rendering the strings one at a time.
 
-        All of them together have the fuel of one rendering, which they use up where that did.
+        They share the fuel of one rendering, so that they run out of it where the whole did.
         """
         lenient, resources = self._environment is _LENIENT, self._resources()
         for string in self.strings:
@@ -283,7 +283,7 @@ def _parsed(source: JSON, path: str) -> tuple[JSON, bool]:
 
 
 class _Context(Context):
-    """The context of one rendering, without what Jinja2 sets up for template inheritance, which is not allowed here."""
+    """The context of one rendering, without Jinja2's set-up for template inheritance, which is not allowed here."""
 
     def __init__(self, environment: Environment, parent: dict[str, Any], evaluation: nodes.EvalContext) -> None:
         self.environment = environment
@@ -297,7 +297,7 @@ class _Context(Context):
 
 
 def _shallow(body: list[nodes.Node]) -> nodes.Template:
-    """Returns the tree of a whole template. Raises `RecursionError` where it is nested too deeply."""
+    """Returns the tree of a whole template. Raises `RecursionError` if it is nested too deeply."""
     tree = nodes.Template(body, lineno=1)
     if depth(tree) > MAX_DEPTH:
         raise RecursionError

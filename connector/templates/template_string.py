@@ -1,4 +1,4 @@
-"""One templated string: which columns it reads, and why it fails on a row, in words for the user."""
+"""One templated string: which columns it reads, and why it fails on a row, in a message for the user."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from connector.base.suggestions import there_are
 from connector.base.values import NullError, is_null
 
 AS_TEXT: Final = "{# text #}"
-"""Stands behind a prompt that is one expression, so that it is a text whatever its value is."""
+"""Follows a prompt that is a single expression, so that it renders as a text, whatever its value."""
 
 ROW: Final = "record"
-"""The name by which a template reaches the whole row: `{{ record["Order No."] }}`."""
+"""The name of the whole row in a template: `{{ record["Order No."] }}`."""
 
 _SHOWN: Final = 60
 _QUOTED: Final = 300
@@ -25,15 +25,14 @@ _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
 
 Path = tuple[str | int, ...]
-"""A name, and the keys and places behind it."""
+"""A name, followed by keys and indexes."""
 
 
 class TemplateString(NamedTuple):
     """A string of a template's JSON.
 
-    `path` says where it stands (`request_format.messages[0].content`), `place` how messages call that: by the option
-    that it was written in. `expression` is set if the string is nothing but one expression, whose value then keeps its
-    type.
+    `path` is where it is (`request_format.messages[0].content`), `place` the name of that in messages: the option in
+    which it was written. `expression` is set if the string is a single expression, whose value then keeps its type.
     """
 
     path: str
@@ -45,7 +44,7 @@ class TemplateString(NamedTuple):
     def names(self) -> set[str]:
         """Returns the columns that it reads by name."""
         tracker = TrackingCodeGenerator(cast("Environment", self.tree.environment))
-        tracker.optimizer = None  # it would compute constants here, where nothing pays for them
+        tracker.optimizer = None  # it would compute constants here, where nothing is charged for them
         tracker.visit(self.tree)
         return tracker.undeclared_identifiers - _GLOBALS
 
@@ -54,7 +53,7 @@ class TemplateString(NamedTuple):
         return any(map(_is_row, self.tree.find_all(nodes.Name)))
 
     def required(self) -> list[str]:
-        """Returns those of its names that a row must have: no `default` and no test for `defined` guards them."""
+        """Returns the names that a row must have, as neither `default` nor a test for `defined` guards them."""
         guarded = (
             node.node
             for node in self.tree.find_all((nodes.Filter, nodes.Test))
@@ -68,7 +67,7 @@ class TemplateString(NamedTuple):
     def reads(self) -> list[Path]:
         """Returns the paths, such as `("choices", 0, "message")`, that it reads without a guard.
 
-        A guard is `default` behind it, or a condition anywhere that tests it.
+        A guard is a `default` after it, or a condition anywhere that tests it.
         """
         names, found, guarded = self.names() | {ROW}, dict[Path, None](), set[Path]()
 
@@ -91,7 +90,7 @@ class TemplateString(NamedTuple):
         return [path for path in found if path and not any(path[: len(each)] == each for each in guarded)]
 
     def reason(self, error: Exception, row: Mapping[str, Any]) -> str:
-        """Returns why it fails on this row, and what to do about it."""
+        """Returns why the string fails on this row, and what to do about it."""
         if isinstance(error, NullError):
             name = next((name for name in self.required() if is_null(row.get(name))), None)
             null = quoted_source(self.source) if name is None else f'column "{name}"'
@@ -102,7 +101,7 @@ class TemplateString(NamedTuple):
         return f"{quoted_source(self.source)} fails on this row: {error_text(error)}"
 
     def _keys(self) -> list[str]:
-        """Returns the columns that it reads from the whole row: `record.name`, `record["name"]`."""
+        """Returns the columns that it reads as members of the row: `record.name`, `record["name"]`."""
         called = [call.node for call in self.tree.find_all(nodes.Call)]
         attributes = [node for node in self.tree.find_all(nodes.Getattr) if node not in called]
         keys = [node.attr for node in attributes if _is_row(node.node)]
@@ -111,7 +110,7 @@ class TemplateString(NamedTuple):
 
 
 def path_of(node: nodes.Node) -> Path | None:
-    """Returns a name and the constant keys behind it, without `record` before them; `None` for anything else."""
+    """Returns a name and the constant keys that follow it, without a leading `record`; `None` for anything else."""
     path = _path(node)
     return path[1:] if path is not None and path[0] == ROW else path
 
@@ -134,14 +133,14 @@ def _is_row(node: nodes.Expr) -> bool:
 
 
 def error_text(error: Exception) -> str:
-    """Returns the error's message, or its class where it has none, cut to length: it may quote a whole cell.
+    """Returns the error's message, or else its class, shortened, since it may quote a whole cell.
 
-    Addresses in memory, which Python quotes, are left out: they differ by run, so that a cause would be many.
+    Memory addresses, which Python quotes, are left out: they differ between runs, and one cause would count as many.
     """
     return _ADDRESS.sub("", str(error) or type(error).__name__)[:_QUOTED]
 
 
 def quoted_source(source: str) -> str:
-    """Returns a template as messages quote it: in quotes, cut to length."""
+    """Returns a template in quotes for a message, shortened."""
     source = source.removesuffix(AS_TEXT)
     return repr(source if len(source) <= _SHOWN else source[: _SHOWN - 1] + "…")

@@ -1,4 +1,4 @@
-"""What is data, not a template, within a structure of templates: a user's schema, the name of a column."""
+"""Data within a structure of templates that must not be rendered: a user's schema, the name of a column."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final
 from connector.base.records import JSON
 
 _MARKS: Final = ("{{", "{%", "{#", "\r")
-"""What makes a text a template, or another text: Jinja2 reads each line end as a line feed."""
+"""What Jinja2 would render or change: template markup, and CR, since it reads every line end as LF."""
 
 
 def constant(text: str) -> str:
-    """Returns a text as a template's expressions write it: in quotes, whatever it holds.
+    """Returns a text, whatever it holds, as a string literal of Jinja2.
 
-    Characters stay as they are: Jinja2 reads the two escapes that JSON makes of an emoji as two halves of one.
+    Characters are not escaped: of an emoji JSON makes two escapes, which Jinja2 would read as two characters.
     """
     return json.dumps(text, ensure_ascii=False)
 
 
 def verbatim(value: JSON) -> JSON:
-    """Returns a structure of templates that renders to `value` for every row, braces and percent signs included."""
+    """Returns a structure of templates that renders to `value` for every row, braces and percent signs unchanged."""
     if isinstance(value, dict):
         return {_text(key): verbatim(item) for key, item in value.items()}
     if isinstance(value, list):
