@@ -30,6 +30,7 @@ _MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
 
 _TOO_DEEP: Final = "is nested too deeply: write it with fewer levels"
 
+_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SINGLE: Final = ("not", "if", "then", "else")
 _NAMED: Final = ("dependentSchemas", "dependencies")
@@ -109,14 +110,13 @@ class _Graph:
 
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._outside: list[tuple[str, str]] = []
         self._sizes: dict[int, int] = {}
         self._is_recursive = False
-        for node, path in self._all(root, "$"):
-            if isinstance(ref := node.get("$ref"), str):
-                self._check(ref, path)
-        self._widest = max(self._unfolded(node, path) for node, path in self._all(root, "$"))
-        lists = (node.get(name) for node, _ in self._all(root, "$") for name in ("enum", "patternProperties"))
+        nodes = list(self._all(root, "$", set()))
+        for node, path in nodes:
+            self._check(node, path)
+        self._widest = max(self._unfolded(node, path) for node, path in nodes)
+        lists = (node.get(name) for node, _ in nodes for name in ("enum", "patternProperties"))
         self.widest = max(self._widest, *(len(each) for each in lists if isinstance(each, list | dict)), 1)
         self._total = self._whole(root, {}, set())
 
@@ -135,52 +135,63 @@ class _Graph:
 
     def told(self, error: jsonschema_rs.ValidationError) -> str:
         """Returns why a schema was refused."""
-        if self._outside and not error.instance_path:
-            path, ref = self._outside[0]
-            return (
-                f'is not a JSON Schema: at {path}, "{_cut(ref)}" is not within it, and nothing is fetched: '
-                'copy what it means into "definitions"'
-            )
         return f"is not a JSON Schema: at {_path(error.instance_path)}, {_cut(error.message)}"
 
-    def _all(self, node: Any, path: str) -> Iterator[tuple[Schema, str]]:
-        """Yields every schema with its path, those that nothing refers to as well."""
-        if not isinstance(node, dict):
+    def _all(self, node: Any, path: str, seen: set[int]) -> Iterator[tuple[Schema, str]]:
+        """Yields every schema once, with its path: those that nothing refers to, and wherever a `$ref` leads, too."""
+        if not isinstance(node, dict) or id(node) in seen:
             return
+        seen.add(id(node))
         yield node, path
         for name in (*_LISTS, *_SINGLE, *_BELOW):
             inner = node.get(name)
             each = enumerate(inner) if isinstance(inner, list) else [("", inner)]
             for number, part in each:
-                yield from self._all(part, f"{path}.{name}{f'[{number}]' if number != '' else ''}")
+                yield from self._all(part, f"{path}.{name}{f'[{number}]' if number != '' else ''}", seen)
         for name in (*_NAMED, *_NAMED_BELOW, *_DEFINITIONS):
             inner = node.get(name)
             for key, part in inner.items() if isinstance(inner, dict) else ():
-                yield from self._all(part, f"{path}.{name}{_step(key)}")
+                yield from self._all(part, f"{path}.{name}{_step(key)}", seen)
+        yield from self._all(self._target(node.get("$ref")), f"{path}.$ref", seen)
 
-    def _check(self, ref: str, path: str) -> None:
-        if not ref.startswith("#"):
-            self._outside.append((f"{path}.$ref", ref))
-        elif (ref == "#" or ref.startswith("#/")) and self._target(ref) is None:
-            raise ValueError(
-                f'is not a JSON Schema: at {path}.$ref, "{_cut(ref)}" points to nothing: '
-                'correct it, or add what it names to "definitions"'
-            )
+    def _check(self, node: Schema, path: str) -> None:
+        """Raises `ValueError` for references that are not followed here: what they cost could not be bounded."""
+        for name in _REFERENCES:
+            ref = node.get(name)
+            if not isinstance(ref, str):
+                continue
+            if name != "$ref" or not _is_pointer(ref):
+                raise ValueError(
+                    f'is not usable: at {path}.{name}, "{_cut(ref)}" is not followed, and nothing is fetched: '
+                    'write "$ref" with the place of a copy of what it means, "#/definitions/…"'
+                )
+            if self._target(ref) is None:
+                raise ValueError(
+                    f'is not a JSON Schema: at {path}.$ref, "{_cut(ref)}" points to nothing: '
+                    'correct it, or add what it names to "definitions"'
+                )
+        if node is not self._root and isinstance(own := node.get("$id"), str) and not own.startswith("#"):
+            inner = next((each for each in self._all(node, path, set()) if "$ref" in each[0]), None)
+            if inner is not None:
+                raise ValueError(
+                    f'is not usable: at {inner[1]}.$ref, the place is counted from "$id" at {path}: remove that "$id", '
+                    "and count from the whole schema"
+                )
 
-    def _target(self, ref: str) -> Any:
+    def _target(self, ref: JSON) -> Any:
         """Returns what a pointer into the schema leads to (RFC 6901); `None` for what is none, or leads nowhere."""
+        if not (isinstance(ref, str) and _is_pointer(ref)):
+            return None
         found: Any = self._root
-        for part in unquote(ref[2:]).split("/") if ref != "#" else ():
+        for part in unquote(ref[1:]).split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list):
-                found = found[int(name)] if name.isdecimal() and int(name) < len(found) else None
-            else:
-                found = found.get(name) if isinstance(found, Mapping) else None
+            members = {str(place): each for place, each in enumerate(found)} if isinstance(found, list) else found
+            found = members.get(name) if isinstance(members, Mapping) else None
         return found if isinstance(found, dict | bool) else None
 
     def _beside(self, node: Schema) -> Iterator[Any]:
         """Yields the schemas that the same value is held to."""
-        if isinstance(ref := node.get("$ref"), str) and (ref == "#" or ref.startswith("#/")):
+        if isinstance(ref := node.get("$ref"), str):
             yield self._target(ref)
         for name in _LISTS:
             if isinstance(inner := node.get(name), list):
@@ -235,6 +246,10 @@ class _Graph:
 
 def _refused(uri: str) -> NoReturn:
     raise ValueError(f"{uri} is not fetched")
+
+
+def _is_pointer(ref: str) -> bool:
+    return ref == "#" or ref.startswith("#/")
 
 
 def _path(parts: list[str | int]) -> str:
