@@ -1,10 +1,10 @@
-"""Where records come from and where outcome rows go. One module is one kind: its options, its reading and its writing.
+"""Where records come from and where outcome rows go. One module per kind: its options, its reading and its writing.
 
 A kind is a plain module with `Options`, `source` and `sink` as in `Store`. A new one is a new file here, nothing else:
-`KINDS` lists the modules of this package, and `load` imports a kind (and with it SQLAlchemy) where it is chosen.
+`KINDS` lists the modules of this package, and `load` imports a kind (and with it SQLAlchemy) only where it is chosen.
 
-File formats belong in `formats`, what kinds share in `staging`, what needs DuckDB in `columnar`, what the kind `sql` is
-made of in `databases`. Tables that Python code hands over do not belong here but in `connector.tables`.
+File formats belong in `formats`, what kinds share in `staging`, what needs DuckDB in `columnar`, the parts of the kind
+`sql` in `databases`. Tables that Python code passes in belong in `connector.tables`.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ class Source(Protocol):
 
     @property
     def columns(self) -> Mapping[str, Schema]:
-        """The columns in table order, with the schemas of their values. Empty if only reading can tell."""
+        """The columns in table order, with the schemas of their values. Empty if not known before reading."""
         ...
 
     @property
     def rows(self) -> int | None:
-        """How many records there are in all, `None` if only reading can tell."""
+        """How many records there are in all; `None` if not known before reading."""
         ...
 
     @property
     def primary_key(self) -> tuple[str, ...]:
-        """The columns of the table's primary key; none where it has none, or rows are not read in its order."""
+        """The columns of the table's primary key; empty if it has none, or rows are not read in its order."""
         ...
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
         """Yields the records after `state` in a stable order, with a checkpoint after every 1,000 and one at the end.
 
-        `Record.index` counts from 0 in the whole order, also when reading starts in its middle. `state` comes from a
-        `Checkpoint`; nothing (`None`, `{}`, `[]`) is the start.
+        `Record.index` counts from 0 at the first record of all, even when reading resumes later. `state` comes from a
+        `Checkpoint`; an empty one (`None`, `{}`, `[]`) is the start.
 
         Raises:
-            StateMismatchError: `state` belongs to another input, or to one that is read in another order.
-            ConfigError: The input is broken; it names the place.
+            StateMismatchError: `state` belongs to another input, or to one read in another order.
+            ConfigError: The input is broken; the message says where.
         """
         ...
 
@@ -70,24 +70,24 @@ class Sink(Protocol):
     """An output that is open for writing."""
 
     def write(self, record: Record, added: Mapping[str, JSON] | None) -> None:
-        """Takes one record's row: its own columns, and those `added` to it or put in their place.
+        """Takes one record's row: its own columns, and those `added`, which replace any of the same name.
 
         Called once for every record, in any order; `None` leaves the record out of the output.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The row cannot be written.
         """
         ...
 
     def flush(self) -> None:
-        """Hands on all that can be handed on already: the input is idle."""
+        """Passes on all rows that can be passed on already. Called when the input is idle."""
         ...
 
     def commit(self) -> None:
-        """Makes the rows visible: all of them, or on an error none. A sink that is closed without it discards them.
+        """Makes the rows visible: all of them, or on an error none. A sink closed without a commit discards them.
 
         Raises:
-            StorageError: They cannot be written.
+            StorageError: The rows cannot be written.
         """
         ...
 
@@ -103,10 +103,10 @@ class Store(Protocol):
     def source(
         self, options: Any, *, limit: int | None = None, cursor_field: str | None = None
     ) -> AbstractContextManager[Source]:
-        """Opens an input: its first `limit` records, ordered by `cursor_field` if there is one (nulls first).
+        """Opens an input for its first `limit` records, ordered by `cursor_field` if that is given (nulls first).
 
         Raises:
-            ConfigError: It cannot be read.
+            ConfigError: The input cannot be read.
         """
         ...
 
@@ -118,19 +118,19 @@ class Store(Protocol):
         source: Source | None = None,
         target: Target | None = None,
     ) -> AbstractContextManager[Sink]:
-        """Opens an output for the records of `source` with the columns `added`; `{}` is a column of any type.
+        """Opens an output for the records of `source` with the columns `added`; the schema `{}` is any type.
 
-        `target` says what becomes of the rows that the output has: without it, a file is overwritten, and a table is
+        `target` says what happens to the rows that the output has: without it, a file is overwritten, and a table is
         appended to.
 
         Raises:
-            ConfigError: It cannot be written, which is found out before anything is paid for.
+            ConfigError: The output cannot be written; this is found out before anything is paid for.
         """
         ...
 
 
 def is_dead_letter(column: str) -> bool:
-    """Returns whether a column is `DEAD_LETTER`, or one of those that it becomes in CSV."""
+    """Returns whether a column is `DEAD_LETTER`, or one of the columns that it becomes in CSV."""
     return column == DEAD_LETTER or column.startswith(f"{DEAD_LETTER}_")
 
 
@@ -138,7 +138,7 @@ def load(kind: str) -> Store:
     """Returns the store of a kind.
 
     Raises:
-        ConfigError: There is none, or the library that it needs is not installed.
+        ConfigError: There is no such kind, or the library that it needs is not installed.
     """
     if kind not in KINDS:
         raise ConfigError(f'type: there is no store "{kind}": choose one of {", ".join(KINDS)}')

@@ -1,8 +1,8 @@
 """Files of any format in `formats`, read as one table and written as one.
 
-An input is read once, into a private copy on disk, so types come from all of its rows and a file that changes meanwhile
-cannot mix rows up. An output takes its rows in any order and has them in the order of the input. Formats with columns
-keep their copy in a DuckDB: columns go from there to an output with columns directly, so they keep their types, and
+An input is read once, into a private copy on disk, so types take all of its rows into account, and a file that changes
+meanwhile cannot mix rows up. An output takes its rows in any order and has them in the order of the input. Columnar
+formats keep their copy in DuckDB: columns go from there straight to a columnar output, so they keep their types, and
 from CSV to CSV their text. JSON lines need no DuckDB.
 """
 
@@ -32,7 +32,7 @@ from connector.stores.staging.encodings import is_encoding, marked, recoded
 from connector.stores.staging.private_directory import private_directory
 
 AUTO: Final = "auto"
-"""The format that goes by the extension of a file."""
+"""The choice of a format by the file's extension."""
 
 _HEAD: Final = 8
 _OTHERWISE: Final = ", or give --input-format (`format` in the config)"
@@ -45,14 +45,14 @@ _SIGNATURES: Final = {
     b"%PDF": "a PDF, not a table: copy its table into a CSV file",
     b"SQLite f": "a SQLite database, not a file of rows: read it with the store sql",
 }
-"""What files are whose names say that they are text."""
+"""What a file is that is named like a text file but begins like this."""
 
 CHOICES: Final = (AUTO, *formats())
 """What `format` can be."""
 
 
 def is_format(value: str) -> str:
-    """Returns the name of a format. Raises `ValueError` if there is none of this name."""
+    """Returns the name of a format. Raises `ValueError` if there is no such format."""
     if value not in CHOICES:
         meant = did_you_mean(value, CHOICES)
         raise ValueError(f"is not a format: choose one of {', '.join(CHOICES)}{meant and f'; {meant}'}")
@@ -66,7 +66,7 @@ def _is_path(value: str) -> str:
 
 
 def is_delimiter(value: str) -> str:
-    """Returns a delimiter of cells. Raises `ValueError` if it is none."""
+    """Returns the delimiter that `value` stands for. Raises `ValueError` if it is not one."""
     mark = "\t" if value.lower() in ("tab", "\\t") else value
     if len(mark) > 1 or mark in ('"', "\r", "\n", "\0") or not mark.isascii():
         raise ValueError('is not a delimiter: write one character such as ";", or "tab"')
@@ -114,7 +114,7 @@ class Options(BaseModel):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the files; of a glob, the part before its first wildcard; `None` where they have several."""
+        """The folder of the files, for a glob that before its first wildcard; `None` if there are several."""
         folders = {_folder_of(path) for path in (self.path, *self.more)}
         return folders.pop() if len(folders) == 1 else None
 
@@ -135,7 +135,7 @@ class Options(BaseModel):
     on_bad_input: SkipJsonSchema[OnBadInput] = "fail"  # the config has it for every input
     keep_llm_as: SkipJsonSchema[str] = ""  # the config has it for every input
     more: SkipJsonSchema[tuple[str, ...]] = ()
-    """Further paths and globs, whose files follow those of `path`. A config says it with a glob."""
+    """Further paths and globs from the command line, whose files follow those of `path`. A config uses a glob."""
     csv_safe: bool = Field(
         default=False,
         title="Safe CSV",
@@ -164,7 +164,7 @@ class Options(BaseModel):
 
 @contextmanager
 def source(options: Options, *, limit: int | None = None, cursor_field: str | None = None) -> Iterator[Source]:
-    """Opens files for reading, see `Store.source`. With a `limit` the types come from these rows only."""
+    """Opens files for reading, see `Store.source`. With a `limit`, types take only these rows into account."""
     paths = (options.path, *options.more)
     with without_passwords(paths), _source(options, paths, limit, cursor_field) as opened:
         yield opened
@@ -187,7 +187,7 @@ def _source(options: Options, paths: Sequence[str], limit: int | None, cursor_fi
 def sink(
     options: Options, added: Mapping[str, Schema], *, source: Source | None = None, target: Target | None = None
 ) -> Iterator[Sink]:
-    """Opens a file for writing, see `Store.sink`. It appears in its place with `commit`."""
+    """Opens a file for writing, see `Store.sink`. It appears in its place at `commit`."""
     if options.encoding:
         raise ConfigError(f"{options.path}: an output is always UTF-8: leave out its encoding")
     with without_passwords([options.path]):
@@ -210,12 +210,12 @@ def _read_as(prefix: str, column: str) -> str | None:
 
 
 def recognise(path: Path, chosen: str = AUTO, otherwise: str = "") -> File:
-    """Returns a file with its compression, by its last extension, and its format, by the one before unless `chosen`.
+    """Returns a file with its compression and its format, by its extensions; `chosen` names another format.
 
-    `otherwise` is what else an error should advise.
+    `otherwise` is further advice for the error.
 
     Raises:
-        ConfigError: The extension is not known, or the format cannot be compressed.
+        ConfigError: The extension is unknown, or the format cannot be compressed.
     """
     *suffixes, last = ["", *(suffix.lower() for suffix in path.suffixes)]
     compression = next((each for each in COMPRESSIONS if each.suffix == last), UNCOMPRESSED)
@@ -237,12 +237,10 @@ def recognise(path: Path, chosen: str = AUTO, otherwise: str = "") -> File:
 
 
 def find(paths: Sequence[str], chosen: str = AUTO) -> list[File]:
-    """Returns the files that paths and globs stand for: those of a glob sorted, all of formats that are read alike.
-
-    A file that several of them stand for is there once.
+    """Returns the files that paths and globs match, those of a glob sorted, each file once.
 
     Raises:
-        ConfigError: One stands for no file, or for one that cannot be read.
+        ConfigError: One matches no file, or one that cannot be read; or the files differ in their format.
     """
     if len(paths) > 1 and not os.path.lexists(paths[0]) and os.path.isfile(spaced := " ".join(paths)):  # noqa: PTH113 - as in `_matching`
         raise ConfigError(f'{paths[0]}: there is no such file: put quotes around a name with spaces: "{spaced}"')
@@ -267,10 +265,10 @@ def _matching(path: str, chosen: str) -> list[File]:
 
 
 def _as_utf8(file: File, encoding: str) -> File:
-    """Returns a file of text such that it reads as UTF-8.
+    """Returns a file whose text is decoded to UTF-8 when it is read; a binary format unchanged.
 
     Raises:
-        ConfigError: It is no text, or cannot be read.
+        ConfigError: It is not text, cannot be read, or takes no `encoding`.
     """
     if not file.format.is_compressible:  # as all formats of text are
         if encoding:
@@ -292,7 +290,7 @@ def _as_utf8(file: File, encoding: str) -> File:
 
 
 def stem(path: str) -> str:
-    """Returns a name for what is in files: the file's without extensions, or the folder's if a glob leaves none."""
+    """Returns a name for the data: the file's without extensions, or the folder's if the file is all wildcards."""
     for part in reversed(Path(path).parts):
         name = "".join(letter for letter in part.split(".")[0] if letter not in "*?[]").strip("-_ ")
         if name and name != os.sep:
@@ -301,7 +299,7 @@ def stem(path: str) -> str:
 
 
 def _known() -> str:
-    """Returns the extensions that are known, in words."""
+    """Returns the known extensions, in words."""
     inside = ", ".join(each.name for each in formats().values() if not each.is_compressible)
     return f"{', '.join(_extensions())}; all but {inside} also with {_or([each.suffix for each in COMPRESSIONS])}"
 
@@ -319,10 +317,14 @@ def _readable(path: Path) -> Path:
 
 
 def _place(options: Options, source: Source | None) -> File:
-    """Returns the file to write, once it is sure that it can be written."""
+    """Returns the file to write, after checks that it can be written.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     try:
         return _writable(options, source)
-    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a home that is not there
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, an unknown home
         raise ConfigError(f"{options.path}: it cannot be written ({error}): name another file") from error
 
 

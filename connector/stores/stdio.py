@@ -1,7 +1,7 @@
-"""Standard input and output: JSON lines, one object a line, handed on as they come.
+"""Standard input and output: JSON lines, one object per line, passed on as they come.
 
-Input may have any other format of files, too, compressed or not. It is then read to its end before its first row: the
-types of columns come from all rows.
+Input may also be in any other file format, compressed or not. It is then read to its end before the first row is passed
+on, because the types of columns depend on all rows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CALLED: Final = "standard input"
 _LOG: Final = logging.getLogger(__name__)
 
 WINDOW: Final = 50_000
-"""How many rows wait for an earlier one at most. If it takes longer, it comes after them."""
+"""Most rows that wait for an earlier one. If that takes longer, it is written after them."""
 
 
 class Options(BaseModel):
@@ -65,7 +65,7 @@ class Options(BaseModel):
 
 
 class Reader:
-    """A `Source` whose columns and length only reading can tell."""
+    """A `Source` whose columns and length are not known before reading."""
 
     rows: int | None = None
     primary_key: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Reader:
         self._on_bad = on_bad
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint | Idle]:
-        """See `Source.read`. Rows that `state` covers are skipped; yields `IDLE` while the producer pauses."""
+        """See `Source.read`. Skips the rows that `state` covers; yields `IDLE` while the producer pauses."""
         return self._read(Position.of(state, None).rows)
 
     def _read(self, start: int) -> Iterator[Record | Checkpoint | Idle]:
@@ -130,7 +130,7 @@ class Reader:
 
 
 class Writer:
-    """A `Sink` that hands rows on in the order of their index, each as soon as all before it are there."""
+    """A `Sink` that passes rows on in the order of their index, each as soon as all before it have come."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -155,7 +155,7 @@ class Writer:
             self._stream.flush()
 
     def commit(self) -> None:
-        """Hands on what still waits."""
+        """Passes on what still waits."""
         self._put(line for _, line in sorted(self._waiting.items()))
         self._waiting.clear()
         self.flush()
@@ -195,7 +195,7 @@ def source(
 
 
 def _whole(stream: BinaryIO, directory: Path) -> Path:
-    """Copies a stream to a file, whose name says how it is compressed.
+    """Copies a stream to a file, whose extension says how it is compressed.
 
     Raises:
         StorageError: There is no room for it.
@@ -214,7 +214,7 @@ def _whole(stream: BinaryIO, directory: Path) -> Path:
 
 @contextmanager
 def _called(path: Path) -> Iterator[None]:
-    """Lets errors speak of standard input instead of its copy."""
+    """Makes errors name standard input instead of its copy."""
     try:
         yield
     except ConfigError as error:
@@ -231,7 +231,7 @@ def sink(
     target: Target | None = None,
     stream: BinaryIO | None = None,
 ) -> Iterator[Writer]:
-    """Opens standard output, or another `stream` of bytes, see `Store.sink`. What has been handed on stays."""
+    """Opens standard output, or another `stream` of bytes, see `Store.sink`. Rows passed on are never taken back."""
     if target is not None:
         raise ConfigError("output: standard output carries the platform's messages, not rows: choose files or sql")
     yield Writer(stream or sys.stdout.buffer)

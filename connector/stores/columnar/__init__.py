@@ -1,7 +1,7 @@
-"""Rows in columns, in a private DuckDB: the snapshot of an input, and the writing of outputs that keep columns.
+"""Columnar data in a private DuckDB: the snapshot of an input, and the writing of columnar outputs.
 
-What one file format alone needs does not belong here but in its module in `formats`. `columns` and `scans` are light;
-every other module loads DuckDB, which is half of a small run, so a format loads it with `load` when a file is opened.
+What only one file format needs belongs in its module in `formats`. `columns` and `scans` are light; every other module
+imports DuckDB, which takes half of a small run, so a format imports it with `load` when a file is opened.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The columns of a snapshot: their types in DuckDB and in JSON Schema, and the SQL that leads from one to the other."""
+"""The columns of a snapshot: their types in DuckDB and in JSON Schema, and the SQL that converts between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Structure: TypeAlias = str | list[Any] | dict[str, Any] | None
 
 
 class DuckType(Protocol):
-    """The part of duckdb's own type objects that is used here, the same in every version."""
+    """The part of duckdb's type objects that is used here: it is the same in every version."""
 
     @property
     def id(self) -> str:
@@ -31,7 +31,7 @@ class DuckType(Protocol):
 
 
 ROW: Final = "whole_row"
-"""The column of a table that has each row as JSON text, every number with its digits: types have no room for them."""
+"""The column that holds each row as JSON text, with all digits of its numbers, which typed columns could not hold."""
 
 
 class SnapshotDatabase(Protocol):
@@ -44,11 +44,11 @@ class SnapshotDatabase(Protocol):
 
     @property
     def parts(self) -> list[Part]:
-        """Which rows of that table are of which file, where there are several: to be noted by the format."""
+        """Which rows of that table come from which file, if there are several: filled by the format."""
         ...
 
     def expect(self, columns: int, where: str) -> None:
-        """Takes as much memory as rows of so many columns need. Raises `ConfigError` if they are too many."""
+        """Raises the memory limit to what rows of so many columns need. Raises `ConfigError` if they are too many."""
         ...
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
@@ -74,12 +74,12 @@ class SnapshotColumn(NamedTuple):
     Attributes:
         name: The column's name in the input.
         schema: The JSON Schema of its values in records.
-        exact: SQL of the value in its own type, for Parquet and to sort by.
-        json: SQL of a value that JSON can hold, for records.
-        text: SQL of the text in a CSV cell.
+        exact: SQL for the value in its own type, for Parquet and for sorting.
+        json: SQL for a value that JSON can hold, for records.
+        text: SQL for the text of a CSV cell.
         cursor_type: DuckDB's type of the values if they have an order, else empty.
-        parse: Makes the value of a record of what `json` gives; raises `ValueError`.
-        key: Where records are read from the column `ROW`, the key in there.
+        parse: Converts a value of `json` into that of a record; raises `ValueError`.
+        key: The key in the JSON of the column `ROW`, where records are read from that.
     """
 
     name: str
@@ -93,12 +93,12 @@ class SnapshotColumn(NamedTuple):
 
 
 def identifier(name: str) -> str:
-    """Returns a name, quoted for SQL."""
+    """Returns a name as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Returns a text, quoted for SQL."""
+    """Returns a text as a string literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -110,13 +110,13 @@ _FLOATS = dict.fromkeys(
     ("float", "double"),
     ("CASE WHEN NOT isnan({0}) THEN {0} END", schemas.NUMBER),
 )
-_IN_UTC: Final = "make_timestamp(epoch_us({0}))"  # whatever the time zone of the session is
+_IN_UTC: Final = "make_timestamp(epoch_us({0}))"  # whatever the time zone of the session
 
 
 def _iso(sql: str, time: str = "", zone: str = "") -> str:
-    """Returns the SQL of a date or timestamp as ISO 8601: a year beyond four digits, or before year 1, has a sign.
+    """Returns SQL for a finite date as ISO 8601: a year of more than four digits, or before year 1, has a sign.
 
-    `time` is the SQL of what follows the day. Infinity, which ISO 8601 does not have, stays a word.
+    `time` is SQL for what follows the day, beginning with `||`.
     """
     day = f"CASE WHEN year({sql}) BETWEEN 1 AND 9999 THEN '' ELSE format('{{:+05d}}', year({sql})) END"
     rest = f"substr(strftime({sql}, '%Y-%m-%d'), CASE WHEN year({sql}) BETWEEN 1 AND 9999 THEN 1 ELSE -6 END)"
@@ -124,7 +124,7 @@ def _iso(sql: str, time: str = "", zone: str = "") -> str:
 
 
 def _moment(sql: str, zone: str = "") -> str:
-    """The same for a timestamp."""
+    """Returns the same for a timestamp."""
     return _iso(sql, f" || 'T' || string_split(CAST({sql} AS VARCHAR), ' ')[-1]", zone)
 
 
@@ -133,7 +133,7 @@ def _finite(iso: str) -> str:
 
 
 def _interval(sql: str) -> str:
-    """Returns the SQL of an interval as ISO 8601, as `connector.base.values.duration_text` writes it."""
+    """Returns SQL for an interval as ISO 8601, as `connector.base.values.duration_text` writes it."""
     parts = {
         name: f"CASE WHEN datepart('{part}', {sql}) <> 0 THEN datepart('{part}', {sql}) || '{name[-1]}' ELSE '' END"
         for part, name in {"year": "Y", "month": "M", "day": "D", "hour": "TH", "minute": "TM"}.items()
@@ -175,14 +175,14 @@ _OTHER: Final = ("CAST({0} AS VARCHAR)", schemas.TEXT)
 
 
 NESTED: Final = frozenset({"list", "array", "struct", "map"})
-"""The types that are made of others."""
+"""The types that are composed of others."""
 
 
 def json_value(sql: str, type_: DuckType, depth: int = 0) -> tuple[str, Schema]:
-    """Returns the SQL that turns a value into one that JSON can hold, and the schema of that.
+    """Returns SQL that converts a value into one that JSON can hold, and the schema of that.
 
-    Timestamps and dates become ISO 8601 text (in UTC if they have a time zone), bytes base64, NaN null,
-    intervals ISO 8601 text. Decimals stay, for `with_numbers`. All other types become text.
+    Timestamps and dates become ISO 8601 text (in UTC if they have a time zone; infinity stays a word), intervals
+    ISO 8601 text, bytes base64, NaN null. Decimals stay, for `with_numbers`. All other types become text.
     """
     match type_.id:
         case "list" | "array":
@@ -210,19 +210,19 @@ def json_value(sql: str, type_: DuckType, depth: int = 0) -> tuple[str, Schema]:
                 f"CASE WHEN {sql} IS NOT NULL THEN {mapped} END",
                 {"type": ["null", "object"], "additionalProperties": values},
             )
-        case "decimal":  # Python takes it with all its digits
+        case "decimal":  # Python gets it with all its digits
             return sql, {"type": ["null", "number" if dict(type_.children)["scale"] else "integer"]}
     return scalar(sql, type_.id)
 
 
 def has_decimals(type_: DuckType) -> bool:
-    """Returns whether there are decimals in a type."""
+    """Returns whether a type is, or contains, a decimal."""
     inner = type_.children if type_.id in NESTED else []
     return type_.id == "decimal" or any(hasattr(child, "id") and has_decimals(child) for _, child in inner)
 
 
 def with_numbers(value: Any) -> JSON:
-    """Returns a value with JSON's numbers, digit for digit, in place of decimals."""
+    """Returns a value in which decimals have become JSON numbers, digit for digit."""
     if isinstance(value, Decimal):
         return numbers.of_decimal(value)
     if isinstance(value, list):
@@ -233,20 +233,20 @@ def with_numbers(value: Any) -> JSON:
 
 
 def scalar(sql: str, type_: str) -> tuple[str, Schema]:
-    """Returns the same as `json_value` for a type that is not nested, given by its name in lower case."""
+    """Returns what `json_value` returns, for a type that is not nested, given by its name in lower case."""
     template, schema = _SCALARS.get(type_, _OTHER)
     return template.replace("{0}", sql), dict(schema)
 
 
 def orderable(type_: DuckType) -> str:
-    """Returns the type's name if its values have an order that a cursor can follow, else an empty text."""
+    """Returns the type's name if its values have an order that a cursor can follow, else an empty string."""
     return (
         str(type_) if type_.id == "decimal" or (type_.id in _SCALARS and type_.id not in ("blob", "interval")) else ""
     )
 
 
 def structure(schema: Schema) -> Structure:
-    """Returns the type in which `from_json` reads values of a schema: JSON where the schema says too little."""
+    """Returns the type that `from_json` reads values of a schema as: JSON where the schema says too little."""
     if schema.get("format") == DECIMAL:
         return "VARCHAR"
     types = schema.get("type", [])
@@ -270,7 +270,7 @@ def structure(schema: Schema) -> Structure:
 
 
 def settle(declared: Structure, learned: Structure) -> Structure:
-    """Returns the declared type if the values that came fit in it, else the type that they have: no value is lost."""
+    """Returns the declared type if the values fit it, else the type learnt from them, so that no value is lost."""
     if learned is None or declared in ("JSON", "VARCHAR", learned):
         return _whole(declared)
     if isinstance(declared, list) and isinstance(learned, list):
@@ -283,7 +283,7 @@ def settle(declared: Structure, learned: Structure) -> Structure:
 
 
 def _whole(type_: Structure) -> Structure:
-    """Returns the type with text in place of the parts that are not known."""
+    """Returns the type with its unknown parts as text."""
     if isinstance(type_, list):
         return [_whole(type_[0])]
     if isinstance(type_, dict):

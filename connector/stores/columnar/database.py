@@ -1,4 +1,4 @@
-"""A private DuckDB in little memory: what does not fit is spilled to a private directory."""
+"""A private DuckDB that needs little memory: what does not fit is spilled to a private directory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from connector.stores.staging.position import INTERVAL
 from connector.stores.staging.spool import no_room
 
 _ROOM: Final = (16, 32, 64, 128, 256, 512, 1024, 2048, None)
-"""Limits of memory in MB, the next one taken only when rows need it. The last is DuckDB's own, 80% of the machine's."""
+"""Memory limits in MB; the next one is set only when rows need it. The last is DuckDB's default, 80% of the machine."""
 
-_OF_A_COLUMN: Final = 3 * 2048 * 16  # bytes: a scan has the texts of 2,048 rows at once, in about three places
+_OF_A_COLUMN: Final = 3 * 2048 * 16  # bytes: a scan holds the texts of 2,048 rows about three times
 
 _CRAMPED: Final = ("SET memory_limit", "Out of Memory")
 
 MOST_COLUMNS: Final = 16_384
-"""The columns of a file at most, as many as a spreadsheet has: time and memory grow faster than their number."""
+"""Most columns of a file, as many as a spreadsheet has: time and memory grow faster than their number."""
 
 Statement: TypeAlias = str | Callable[[int], str]
 """SQL, or a function that returns it for the number of times that the memory limit has been raised."""
@@ -31,11 +31,11 @@ Statement: TypeAlias = str | Callable[[int], str]
 class Database:
     """A DuckDB that takes one thread and a few megabytes, however many rows there are.
 
-    A scan of DuckDB looks at 2,048 rows at once, so rows of many kilobytes need more. A statement that runs out of
-    memory is run again with a higher limit, which then stays.
+    DuckDB scans 2,048 rows at a time, so rows of many kilobytes need more memory. A statement that runs out of memory
+    is run again with a higher limit, which then stays.
 
     Attributes:
-        parts: Which rows of the table `input` are of which file, where there are several.
+        parts: Which rows of the table `input` come from which file, if there are several.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -63,10 +63,10 @@ class Database:
         self._connection.close()
 
     def expect(self, columns: int, where: str) -> None:
-        """Takes as much memory as rows of so many columns need: with less, each statement would be in vain.
+        """Raises the memory limit to what rows of so many columns need, which saves statements that would fail.
 
         Raises:
-            ConfigError: They are too many, as `check_width` has it.
+            ConfigError: There are too many, see `check_width`.
         """
         check_width(columns, where)
         level = next(at for at, mb in enumerate(_ROOM) if mb is None or mb << 20 >= columns * _OF_A_COLUMN)
@@ -98,17 +98,17 @@ class Database:
                     return
 
     def export(self, statement: str, rows: int, take: Callable[[Any], None]) -> None:
-        """Hands the rows of a query to `take` as a stream of Arrow's batches of so many rows; needs pyarrow.
+        """Passes the result of a query to `take` as a stream of Arrow record batches of `rows` rows; needs pyarrow.
 
-        Where memory runs out, `take` is called again, with all rows from the first.
+        If memory runs out, `take` is called again, with all rows from the first one on.
         """
         with closing(self._connection.cursor()) as cursor:
             while True:
                 try:
                     result = cursor.sql(statement)
-                    stream = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader  # its older name
+                    stream = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader  # the older name
                     return take(stream(rows))
-                except (duckdb.Error, OSError) as error:  # an `OSError` within a stream
+                except (duckdb.Error, OSError) as error:  # inside a stream it is an `OSError`
                     self._make_room(error)
 
     def count(self, table: str) -> int:
@@ -122,7 +122,7 @@ class Database:
         return dict(zip(relation.columns, relation.types, strict=True))
 
     def _make_room(self, error: Exception) -> None:
-        """Raises the memory limit if memory was what was missing, else the error again."""
+        """Raises the memory limit if the error is a lack of memory; else raises the error again."""
         text = str(error)
         cramped = isinstance(error, duckdb.OutOfMemoryException) or any(sign in text for sign in _CRAMPED)
         if "max_temp_directory_size" in text:
@@ -137,10 +137,10 @@ class Database:
 
 
 def check_width(columns: int, where: str, most: int = MOST_COLUMNS) -> None:
-    """Refuses a file of too many columns.
+    """Refuses a file with too many columns.
 
     Raises:
-        ConfigError: They are more than `most`.
+        ConfigError: There are more than `most`.
     """
     if columns > most:
         raise ConfigError(

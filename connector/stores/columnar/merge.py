@@ -1,4 +1,4 @@
-"""A file that rows are added to: it is written anew, the new rows after the old, and appears all at once."""
+"""Adds rows to a file: it is rewritten, the new rows after the old ones, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from connector.stores.formats import File, FileInput, FileOutput
 
 
 class Addition:
-    """A `Sink` whose rows come after those that the file `place` has, or replace those of the same `key`.
+    """A `Sink` whose rows follow those of the file `place`, or replace those with the same `key`.
 
-    `addition` writes the new rows into a file of their own, `new`, of the same format. With a key, the last of all rows
-    that have the same one is kept; rows without one are all kept.
+    `addition` writes the new rows to a separate file, `new`, of the same format. With a key, the last of all rows with
+    the same one is kept; rows with a null in their key are all kept.
     """
 
     def __init__(self, addition: Sink, new: File, place: File, key: Sequence[str], mode: int) -> None:
@@ -32,7 +32,7 @@ class Addition:
         self._addition.write(record, added)
 
     def flush(self) -> None:
-        """Does nothing: the file appears as a whole."""
+        """Does nothing: the file appears as a whole, at `commit`."""
 
     def commit(self) -> None:
         """See `Sink.commit`."""
@@ -52,7 +52,7 @@ class Addition:
 
 
 def _records(snapshot: Snapshot, output: Sink) -> Iterator[Record]:
-    """Yields the rows, without their columns if the output takes those straight from the snapshot."""
+    """Yields the rows; without their columns if the output copies those from the snapshot itself."""
     if isinstance(output, ColumnarWriter):
         yield from (Record(index, {}) for index in range(snapshot.rows))
     else:
@@ -60,7 +60,7 @@ def _records(snapshot: Snapshot, output: Sink) -> Iterator[Record]:
 
 
 def _replaced(snapshot: Snapshot, key: Sequence[str], path: Path) -> set[int]:
-    """Returns the indexes of the rows that a later row of the same key replaces."""
+    """Returns the indexes of the rows that a later row with the same key replaces."""
     cells = {field.name: field.exact for field in snapshot.fields}
     if missing := [name for name in key if name not in cells]:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The SQL by which DuckDB reads text files without guessing what is in them."""
+"""SQL with which DuckDB reads text files without guessing their content."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 from connector.stores.columnar.columns import literal
 
 _SHORTEST: Final = 1 << 21
-"""Bytes of the buffer for a file of short lines."""
+"""Bytes of the buffer for a file with short lines."""
 
 
 def path_list(paths: Sequence[Path]) -> str:
-    """Returns files as a list in SQL, each for itself even if its name looks like a glob."""
+    """Returns files as an SQL list, in which a name that looks like a glob still means that one file."""
     return f"[{', '.join(literal(escape(str(path))) for path in paths)}]"
 
 
 def csv_options(longest: int, compression: str = "uncompressed") -> str:
     """Returns the options of `read_csv` that keep DuckDB from guessing.
 
-    A buffer has to hold the `longest` row (in bytes), or DuckDB loses or cuts the row silently. The parallel reader has
-    to be off, though there is only one thread: it takes what stands inside of quotes for rows.
+    The buffer must hold the `longest` row (in bytes), or DuckDB silently loses or truncates it. The parallel reader
+    must be off, even with one thread: it takes line breaks inside quotes for the ends of rows.
     """
     size = max(longest + 2, _SHORTEST)
     return (
@@ -34,7 +34,7 @@ def csv_options(longest: int, compression: str = "uncompressed") -> str:
 def line_scan(path: Path, longest: int, compression: str = "uncompressed") -> str:
     """Returns a query for the lines of a text file, with `line` as its only column; the longest has `longest` bytes."""
     return (
-        # Without separator and quote, whatever stands in a line is its one cell.
+        # Without separator and quote, the whole line is one cell.
         f"FROM read_csv({path_list([path])}, columns = {{line: 'VARCHAR'}}, header = false, delim = '\x01', "
         f"quote = '', escape = '', strict_mode = false, {csv_options(longest, compression)})"
     )

@@ -1,4 +1,4 @@
-"""The snapshot of an input: a table that cannot change while it is read, row for row in the order of the records."""
+"""The snapshot of an input: a table that cannot change while it is read, with its rows in the order of the records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from connector.stores.staging.spool import is_full, no_room
 
 
 class Snapshot(FromFiles):
-    """A `Source` over the table `input`; row n of the table is the record with index n."""
+    """A `Source` of the table `input`; row n of the table is the record with index n."""
 
     def __init__(self, name: str, files: Sequence[File], database: Database, fields: Sequence[SnapshotColumn]) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Snapshot(FromFiles):
         self._cursor: SnapshotColumn | None = None
 
     def sort(self, cursor_field: str, limit: int | None) -> None:
-        """Sorts the rows by a column, nulls first and equal ones as they were, and keeps the first `limit` of them.
+        """Sorts the rows by a column, stably and with nulls first, and keeps the first `limit` of them.
 
         Raises:
             ConfigError: There is no such column, or its values have no order.
@@ -66,14 +66,14 @@ class Snapshot(FromFiles):
         return numbered(self._batches(position.rows), position, self.name, has_bad=has_bad)
 
     def _resume(self, cursor: SnapshotColumn, position: Position, state: JSON) -> int:
-        """Returns how many rows come before those that have not been read."""
+        """Returns how many rows precede the first unread one."""
         key = _key(cursor)
         value = f"CAST($1 AS {cursor.cursor_type})"
         try:
             ((nulls, less, equal),) = self.database.run(
                 f"FROM input SELECT count(*) FILTER (WHERE {key} IS NULL), count(*) FILTER (WHERE {key} < {value}), "
                 f"count(*) FILTER (WHERE {key} = {value})",
-                # DuckDB reads no sign before a year of five digits, nor writes one.
+                # DuckDB neither reads nor writes a plus sign before a five-digit year.
                 [cursor_value.removeprefix("+") if isinstance(cursor_value := position.cursor, str) else cursor_value],
             )
         except duckdb.Error as error:
@@ -114,7 +114,7 @@ class Snapshot(FromFiles):
 
 
 def _key(cursor: SnapshotColumn) -> str:
-    """Returns the SQL to order by. What is null in a state, as NaN and infinity are, is null here."""
+    """Returns SQL to order by. Values that a state holds as null, such as NaN and infinity, are null here, too."""
     if cursor.cursor_type in ("FLOAT", "DOUBLE"):
         return f"CASE WHEN isfinite({cursor.exact}) THEN {cursor.exact} END"
     return f"CASE WHEN {cursor.json} IS NOT NULL THEN {cursor.exact} END"
@@ -122,10 +122,10 @@ def _key(cursor: SnapshotColumn) -> str:
 
 @contextmanager
 def opened(given: FileInput) -> Iterator[Snapshot]:
-    """Reads all files once, and holds what they say now in a database.
+    """Reads all files once, and keeps a copy of what they hold now in a database.
 
     Raises:
-        ConfigError: A file cannot be read; it names the file and the place.
+        ConfigError: A file cannot be read; the message names the file and the place in it.
         StorageError: There is no room for the snapshot.
     """
     files, limit = given.files, given.limit
@@ -143,14 +143,14 @@ def opened(given: FileInput) -> Iterator[Snapshot]:
 
 @contextmanager
 def reading(files: Sequence[File], directory: Path) -> Iterator[Database]:
-    """Opens a database to read files with, in a private directory. Raises as `opened`."""
+    """Opens a database for reading files, in a private directory. Raises as `opened`."""
     with Database(directory) as database, _explained(files, database):
         yield database
 
 
 @contextmanager
 def _explained(files: Sequence[File], database: Database) -> Iterator[None]:
-    """Raises in plain words what is wrong with which file."""
+    """Raises DuckDB's errors as ours, in plain words and with the name of the file."""
     try:
         yield
     except (duckdb.Error, *BROKEN) as error:

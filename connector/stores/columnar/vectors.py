@@ -1,4 +1,4 @@
-"""Parquet files with vectors: these wait as bytes, and pyarrow writes them beside the columns that DuckDB makes.
+"""Parquet files with vectors: these wait as bytes, and pyarrow writes them next to the columns from DuckDB.
 
 As JSON, vectors would be five times as long, and slow to write and to read.
 """
@@ -24,7 +24,7 @@ from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.spool import no_room
 
 _ROWS: Final = 512  # of a batch
-_GROUP_BYTES: Final = 1 << 23  # of a row group: its vectors are held in memory
+_GROUP_BYTES: Final = 1 << 23  # of the vectors in a row group, which are held in memory
 _MOST_ROWS: Final = 20_480  # of a row group
 _PAGE_BYTES: Final = 1 << 16
 _FLOAT: Final = 4  # bytes
@@ -32,11 +32,11 @@ _LEFT_OUT, _NULL = -2, -1
 
 
 class VectorColumns:
-    """The vectors of some columns of a file.
+    """The vector columns of a file.
 
     Args:
-        directory: A private one.
-        names: The columns.
+        directory: A private directory.
+        names: The names of these columns.
     """
 
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
@@ -44,10 +44,10 @@ class VectorColumns:
         self._files = {name: _VectorFile(directory / f"{place}.vectors") for place, name in enumerate(names)}
 
     def set_aside(self, index: int, row: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        """Takes the vectors of a row, and returns the row without them. `None` is left out.
+        """Stores the vectors of a row, and returns the row without them. `None` is a row that is left out.
 
         Raises:
-            ConfigError: A value is no vector.
+            ConfigError: A value is not a vector.
             StorageError: The disk is full.
         """
         if row is None:
@@ -67,14 +67,14 @@ class VectorColumns:
     def write(
         self, database: Database, statement: str, columns: Sequence[str], as_json: frozenset[str], output: Path
     ) -> None:
-        """Writes a file.
+        """Writes the Parquet file.
 
         Args:
-            database: What runs the statement.
-            statement: Gives the rows that are kept; in place of vectors it has nulls.
-            columns: The columns, in the order in which the statement has them.
-            as_json: Those whose texts are JSON.
-            output: The file.
+            database: Runs the statement.
+            statement: A query for the rows to write, with nulls in place of vectors.
+            columns: The names of all columns, in the order of the statement.
+            as_json: The columns whose texts are JSON.
+            output: The file to write.
         """
         width = max(file.longest for file in self._files.values())
         rows = max(_ROWS, min(_MOST_ROWS, _GROUP_BYTES // max(1, width)))
@@ -106,7 +106,7 @@ class VectorColumns:
         database.export(statement, _ROWS, take)
 
     def _writer(self, output: Path, schema: pa.Schema) -> parquet.ParquetWriter:
-        """Opens a file for writing. Vectors are noise to a compressor: it would take a third of the CPU for nothing."""
+        """Opens a file for writing. Vectors are noise to a compressor, which would waste a third of the CPU."""
         leaves = {field.name: list(_leaves(field)) for field in schema}
         others = [leaf for name, own in leaves.items() if name not in self._files for leaf in own]
         vectors = dict.fromkeys((leaf for name in self._files for leaf in leaves[name]), "none")
@@ -117,7 +117,7 @@ class VectorColumns:
             use_dictionary=others,
             write_statistics=others,
             data_page_size=_PAGE_BYTES,
-            write_batch_size=_PAGE_BYTES // _FLOAT,  # a page at once; by pyarrow's default it takes a quarter more CPU
+            write_batch_size=_PAGE_BYTES // _FLOAT,  # a page at once: pyarrow's default takes a quarter more CPU
             store_schema=False,
         )
 
@@ -133,7 +133,7 @@ class VectorColumns:
 
 
 class _VectorFile:
-    """The vectors of one column, which are written in any order and read in the order of their rows."""
+    """The vectors of one column, written in any order and read in the order of their rows."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b", buffering=BUFFER)
@@ -143,7 +143,7 @@ class _VectorFile:
         self.longest = 0
 
     def put(self, index: int, vector: Any) -> None:
-        """Takes the vector of a row, or null. Raises `TypeError` if it is neither, `OSError` if the disk is full."""
+        """Stores the vector of a row, or null. Raises `TypeError` for anything else, `OSError` if the disk is full."""
         missing = index + 1 - len(self._starts)
         if missing > 0:
             self._starts.extend(repeat(_LEFT_OUT, missing))
@@ -159,12 +159,12 @@ class _VectorFile:
         self.longest = max(self.longest, size)
 
     def places(self) -> Iterator[tuple[int, int]]:
-        """Yields where the vectors of the rows are that are not left out, and how long they are."""
+        """Yields offset and length, in bytes, of the vector of each row that is not left out."""
         self._file.flush()
         return (place for place in zip(self._starts, self._lengths, strict=True) if place[0] != _LEFT_OUT)
 
     def read(self, places: Sequence[tuple[int, int]]) -> pa.Array:
-        """Returns the vectors at these places as a column. Those that were written together are read together."""
+        """Returns the vectors at these places as an Arrow column. Adjacent ones are read together."""
         sizes = [None if start == _NULL else length for start, length in places]
         numbers = bytearray(sum(length for _, length in places))
         room = memoryview(numbers)
@@ -174,13 +174,13 @@ class _VectorFile:
         return arrow_lists(numbers, sizes)
 
     def close(self) -> None:
-        """Closes the file. Errors are ignored: the vectors are in another file by now, or not wanted any more."""
+        """Closes the file. Errors are ignored: the vectors have been written elsewhere, or are no longer needed."""
         with suppress(OSError):
             self._file.close()
 
 
 def together(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yields the places with those as one that follow each other, and without those that hold nothing."""
+    """Yields offsets and lengths with adjacent ones merged, and without empty ones."""
     start = end = 0
     for each, length in places:
         if length and each != end:
@@ -193,7 +193,7 @@ def together(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _leaves(field: pa.Field, above: str = "") -> Iterator[str]:
-    """Yields the paths of the columns that a field becomes in Parquet."""
+    """Yields the paths of the leaf columns that a field becomes in Parquet."""
     path = f"{above}{field.name}"
     if pa.types.is_struct(field.type):
         for child in field.type:

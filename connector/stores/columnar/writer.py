@@ -1,4 +1,4 @@
-"""The writing of files with columns: rows come in any order, and DuckDB writes them in the order of their index."""
+"""Writes columnar files: rows come in any order, and DuckDB writes them in the order of their index."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from connector.stores.staging.spool import Spool
 
 _EXACT: Final = frozenset({list, dict, array, Number, Decimal})
 _LEFT_OUT: Final = b"null\n"
-_MOST_WAITING: Final = 4_096  # columns that are made of JSON; DuckDB takes a megabyte for each of so many
+_MOST_WAITING: Final = 4_096  # columns that are read from JSON; with so many, DuckDB takes a megabyte for each
 _PLAIN: Final = frozenset(
     {
         *("boolean", "float", "double", "varchar", "date", "timestamp"),
@@ -42,26 +42,26 @@ _DATES: Final = {"timestamp_without_timezone": "TIMESTAMP", "timestamp_with_time
 
 
 class Layout(Protocol):
-    """What a format with columns says about its files."""
+    """What a columnar format says about its files."""
 
     @property
     def is_typed(self) -> bool:
-        """Whether `structure` needs the types of the values, which are learned while they are written."""
+        """Whether `structure` needs the types of the values, which are learnt as rows are written."""
         ...
 
     def structure(self, name: str, declared: Schema, learned: Schema) -> Structure:
-        """Returns the type in which the values of a column are read that have been waiting as JSON.
+        """Returns the type that the values of a column, which wait as JSON, are read as.
 
-        `declared` is the schema that the column should have, `learned` the schema of the values that came.
+        `declared` is the schema that the column should have, `learned` that of the values that came.
         """
         ...
 
     def input_cell(self, column: SnapshotColumn) -> str:
-        """Returns the SQL of the value of a snapshot's column."""
+        """Returns SQL for the value of a column of the snapshot."""
         ...
 
     def cells(self, name: str, structure: Structure, sql: str) -> dict[str, str]:
-        """Returns the columns that one column becomes in the file, and the SQL of each."""
+        """Returns the columns that one column becomes in the file, and SQL for each."""
         ...
 
     @property
@@ -73,9 +73,9 @@ class Layout(Protocol):
         """Returns the options of `COPY`.
 
         Args:
-            compression: How the file is compressed.
-            level: How often more memory has been needed.
-            is_headed: Whether the first row has the names of the columns, since DuckDB could not tell them apart.
+            compression: DuckDB's name for the compression of the file.
+            level: How many times the memory limit has been raised.
+            is_headed: Whether the first row holds the names of the columns, which DuckDB could not tell apart.
         """
         ...
 
@@ -83,8 +83,8 @@ class Layout(Protocol):
 class ColumnarWriter:
     """A `Sink` for one file.
 
-    With a `Snapshot` as source, only the added columns wait here; at the end they are put beside its rows, position by
-    position, so no join and no sort has to hold them. From any other source the rows come whole.
+    With a `Snapshot` as source, only the added columns wait here; at the end they are joined to its rows by position,
+    so that no join or sort has to hold them in memory. From any other source, whole rows wait.
     """
 
     def __init__(self, output: FileOutput, added: Mapping[str, Schema], source: Source | None, layout: Layout) -> None:
@@ -142,7 +142,7 @@ class ColumnarWriter:
         self._spool.write(record.index, row)
 
     def flush(self) -> None:
-        """Does nothing: the file appears as a whole."""
+        """Does nothing: the file appears as a whole, at `commit`."""
 
     def commit(self) -> None:
         """See `Sink.commit`."""
@@ -152,7 +152,7 @@ class ColumnarWriter:
             try:
                 self._write(rows, output, dates=True)
             except duckdb.ConversionException:
-                # What a database calls a timestamp need not be one.
+                # What a database calls a timestamp need not be one, such as MariaDB's zero date.
                 self._write(rows, output, dates=False)
             if not compression.is_native:
                 output = compressed(output, compression, self._directory)
@@ -172,7 +172,7 @@ class ColumnarWriter:
         self._vectors.write(self._database, statement, list(columns), as_json, output)
 
     def _waiting(self, structures: Mapping[str, Structure], rows: Path) -> str:
-        """Returns the rows that have been waiting: their `line`, and `v`, what is in it; beside those of the input."""
+        """Returns SQL for the waiting rows: each `line` and its parsed value `v`, next to the rows of the snapshot."""
         keyed = {self._keys.get(name, name): structure for name, structure in structures.items()}
         v = f"from_json(line, {literal(orjson.dumps(keyed).decode())})" if keyed else "NULL"
         beside = "input POSITIONAL JOIN " if self._snapshot else ""
@@ -193,7 +193,7 @@ class ColumnarWriter:
         )
 
     def _structures(self) -> dict[str, Structure]:
-        """Returns the columns that have been waiting, and how to read them."""
+        """Returns the columns that wait as JSON, and the type to read each as."""
         names = list(self._added if self._snapshot else {**self._inputs, **self._added})
         if not self._known and self._shape:
             names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
@@ -205,7 +205,7 @@ class ColumnarWriter:
         }
 
     def _cells(self, structures: Mapping[str, Structure], *, dates: bool) -> dict[str, str]:
-        """Returns the columns of the file and the SQL of each."""
+        """Returns the columns of the file, and SQL for each."""
         cells: dict[str, str] = {}
         for field in self._snapshot.fields if self._snapshot else ():
             if field.name not in self._inputs:
@@ -224,9 +224,9 @@ class ColumnarWriter:
         return cells
 
     def _vector_columns(self) -> Any:
-        """Returns what takes the vectors out of the rows and writes the file; `None` where DuckDB writes it alone.
+        """Returns the writer of files with vectors; `None` where DuckDB writes the file alone.
 
-        It takes pyarrow, to which DuckDB hands the other columns: each has to be of a type that is the same in both.
+        That needs pyarrow, which gets the other columns from DuckDB: each must have a type that is the same in both.
         """
         names = [name for name, schema in self._added.items() if is_vector(schema)]
         if not names or find_spec("pyarrow") is None:
@@ -237,19 +237,19 @@ class ColumnarWriter:
 
 
 def _is_plain(type_: DuckType) -> bool:
-    """Whether a type is the same in a file whether DuckDB or pyarrow writes it."""
+    """Returns whether DuckDB and pyarrow write values of a type alike."""
     if type_.id in NESTED:
         return type_.id in ("list", "struct") and all(_is_plain(child) for _, child in type_.children)
     return str(type_).lower() in _PLAIN
 
 
 def _cell(value: Any) -> Any:
-    """Returns the text of a value whose digits DuckDB would not keep, as it reads JSON."""
+    """Returns the text of a value that DuckDB, which reads it as JSON, would not keep digit for digit."""
     try:
         return text(value)
     except NullError:
         return None
-    except TypeError:  # half of a character, or what has no JSON: the spool makes it one
+    except TypeError:  # a lone surrogate, or a value that JSON lacks: the spool converts it
         return value
 
 

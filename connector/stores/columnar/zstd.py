@@ -1,4 +1,4 @@
-"""Zstandard, which DuckDB reads and writes line by line: Python 3.11 does not."""
+"""Zstandard, which DuckDB reads and writes line by line; Python 3.11 cannot."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from connector.stores.staging.ordered import BUFFER
 from connector.stores.staging.private_directory import private_directory
 
 _LONGEST: Final = 1 << 25
-"""Bytes of a line at most: DuckDB has to be told before it reads, and nothing else can look into the file."""
+"""Most bytes of a line: DuckDB must know before it reads, and nothing else can look into the file."""
 
 _AS_LINES: Final = "FORMAT csv, HEADER false, DELIMITER '\x01', QUOTE '', ESCAPE ''"
-"""Each line is its one cell, and goes out as it is."""
+"""The whole line is one cell, and is written as it is."""
 
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
@@ -30,11 +30,11 @@ _RUN_LENGTH: Final = 1
 
 
 def opened(path: Path) -> BinaryIO:
-    """Opens a compressed text file to read its bytes, the end of each line as a line feed.
+    """Opens a compressed text file to read its bytes, with a line feed at the end of each line.
 
     Raises:
         BrokenCompressionError: It is not a zstd file, or its end is missing.
-        OSError: It cannot be read, here or at a read.
+        OSError: It cannot be opened, or read later.
     """
     _check(path)
     return BufferedReader(Chunks(_chunks(path)), BUFFER)
@@ -76,7 +76,7 @@ def _plainly(error: duckdb.Error) -> OSError:
 
 
 def _check(path: Path) -> None:
-    """Follows the frames and blocks of a file to its end (RFC 8878, 3.1), since DuckDB ignores a missing end."""
+    """Walks the frames and blocks of a file to its end (RFC 8878, 3.1), since DuckDB ignores a missing end."""
     size, place = path.stat().st_size, 0
     with path.open("rb") as file:
 

@@ -1,11 +1,10 @@
-"""File formats. One module is one format, reading and writing together; it has `FORMATS`, each a `Format`.
+"""File formats. One module per format, for reading and writing; its `FORMATS` are of the protocol `Format`.
 
-A new format is a new file here, nothing else: `formats()` finds it, and with it the choices of the option `format`, the
-extensions in messages and the spec. Modules here are light: what needs DuckDB is in `columnar`, and is loaded when a
-file is opened.
+A new format is a new file here, nothing else: `formats()` finds it, and from there it reaches the choices of the option
+`format`, the extensions in messages and the spec. Modules here are light: what needs DuckDB is in `columnar`, and is
+loaded when a file is opened.
 
-Which files a path stands for does not belong here but in `files`; how files are compressed is a table in
-`staging.compression`.
+Which files a path matches belongs in `files`; how files are compressed is a table in `staging.compression`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase
 from connector.stores.staging.compression import Compression, UnreadableTextError, is_broken
 
 _DETAIL: Final = 1_000
-"""Characters that are kept of a library's message: DuckDB quotes rows, which can be long."""
+"""Most characters kept of a library's message: DuckDB quotes rows, which can be long."""
 
 
 class Format(Protocol):
@@ -33,54 +32,54 @@ class Format(Protocol):
 
     @property
     def name(self) -> str:
-        """The format's name, as the option `format` has it."""
+        """The format's name, as in the option `format`."""
         ...
 
     @property
     def extensions(self) -> Sequence[str]:
-        """The extensions of its files, in lower case, with their dot."""
+        """The extensions of its files, in lower case, with the dot."""
         ...
 
     @property
     def reads_as(self) -> str:
-        """The format that it is read as: a glob may match files of several formats that are read alike."""
+        """The format that it is read as: a glob may match files of several formats that are read as the same one."""
         ...
 
     @property
     def is_compressible(self) -> bool:
-        """Whether its files may be compressed as a whole. If so, every compression in the table will do."""
+        """Whether its files may be compressed as a whole: then by every compression in the table."""
         ...
 
     def source(self, given: FileInput) -> AbstractContextManager[Source]:
-        """Opens files for reading, as `Store.source` says."""
+        """Opens files for reading, see `Store.source`."""
         ...
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
-        """Reads files into the table `input` of a database; row n of it is record n. Reads `limit` rows at most.
+        """Reads files into the table `input` of a database, `limit` rows at most; its row n is record n.
 
-        Columns of one name are one column; files that lack it have nulls there.
+        Columns with the same name become one; files that lack it have nulls there.
 
         Raises:
-            ConfigError: A file cannot be read; it names the file and the place.
-            duckdb.Error: DuckDB cannot read a file; `explain` puts it in plain words.
+            ConfigError: A file cannot be read; the message names the file and the place in it.
+            duckdb.Error: DuckDB cannot read a file; see `explain`.
         """
         ...
 
     def explain(self, text: str) -> str | None:
-        """Puts a message of DuckDB's about a file in plain words, `None` where there are no plainer ones."""
+        """Returns DuckDB's message about a file in plain words; `None` if it is plain enough."""
         ...
 
     def sink(
         self, output: FileOutput, added: Mapping[str, Schema], source: Source | None
     ) -> AbstractContextManager[Sink]:
-        """Opens a file for writing, as `Store.sink` says."""
+        """Opens a file for writing, see `Store.sink`."""
         ...
 
 
 class File(NamedTuple):
-    """A file, its format and its compression; `delimiter` separates the cells of a CSV file where it is told.
+    """A file, its format and its compression.
 
-    `on_bad_input` says what a broken line of JSON does.
+    `delimiter` separates the cells of a CSV file, if given. `on_bad_input` says what a broken line of JSON does.
     """
 
     path: Path
@@ -91,9 +90,9 @@ class File(NamedTuple):
 
 
 class FileInput(NamedTuple):
-    """Files to read as one table. `directory` is a private one for the copy of what they say.
+    """Files to read as one table. `directory` is a private one for the copy of their content.
 
-    `read_as` says what a column is called in the records; one that is `None` is not read.
+    `read_as` returns the name of a column in the records; `None` leaves it out.
     """
 
     name: str
@@ -105,7 +104,7 @@ class FileInput(NamedTuple):
 
 
 class FileOutput(NamedTuple):
-    """A file to write. Its rows wait in `directory` until it is whole; errors call it `place`; `mode` is for chmod."""
+    """A file to write. Its rows wait in `directory` until it is complete; errors name `place`; `mode` is for chmod."""
 
     file: File
     directory: Path
@@ -115,17 +114,17 @@ class FileOutput(NamedTuple):
 
 
 class FromFiles:
-    """The base of sources that are read from files."""
+    """The base class of sources that read files."""
 
     files: Sequence[File]
     parts: Sequence[Part] = ()
-    """Which rows are of which file, where there are several and they are read one after the other."""
+    """Which rows come from which file, if there are several and they are read one after the other."""
 
     primary_key: tuple[str, ...] = ()
 
 
 def parts_of(source: Source) -> Sequence[Part]:
-    """Returns which rows of a source are of which file; nothing where it is not several files."""
+    """Returns which rows of a source come from which file; empty unless it reads several files."""
     return source.parts if isinstance(source, FromFiles) else ()
 
 
@@ -147,10 +146,10 @@ def formats() -> Mapping[str, Format]:
 
 @contextmanager
 def about(file: File) -> Iterator[None]:
-    """Notes on an error which file it is about, for `unreadable`."""
+    """Notes on an error which file it is about; `unreadable` reads that."""
     try:
         yield
-    except ConnectorError:  # names it by itself
+    except ConnectorError:  # names the file itself
         raise
     except Exception as error:
         error.add_note(str(file.path))
@@ -158,7 +157,7 @@ def about(file: File) -> Iterator[None]:
 
 
 def unreadable(files: Sequence[File], error: Exception, why: str | None = None) -> ConfigError:
-    """Returns the error for files of which one is broken: `why` in plain words, or what `error` says."""
+    """Returns the error for files one of which is broken: with `why` in plain words, or with what `error` says."""
     text = str(error) or repr(error)
     names = [str(file.path) for file in files]
     known = getattr(error, "__notes__", [])

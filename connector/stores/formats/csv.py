@@ -1,12 +1,12 @@
 """CSV and TSV (RFC 4180): a header, and cells in double quotes if they hold separators, quotes or line ends.
 
-Reading takes every cell as the text that it is, and inside a text it stays that, byte for byte; a column has the first
-type that all of its texts fit. An empty cell is null, `""` an empty text. The separator is the one by which all rows
-have as many cells as the header, or what a first line like `sep=;` says, as spreadsheets write and read it.
+Every cell is read as text, and text it stays, byte for byte; a column has the first type that all of its texts fit. An
+empty cell is null, `""` an empty text. The separator is the one with which all rows have as many cells as the header,
+or that of a first line like `sep=;`, which spreadsheets write and read.
 
-Writing gives input columns from CSV their very texts. With `csv_safe`, spreadsheets take no cell for a formula, as
-OWASP advises ("CSV Injection", ASVS 1.2.10): a cell that begins like one gets a single quote in front. Spreadsheets
-then show a text; every other reader gets the quote. Numbers keep their sign and get no quote.
+Columns from a CSV input are written with their original text. With `csv_safe`, spreadsheets take no cell for a formula,
+as OWASP advises ("CSV Injection", ASVS 1.2.10): a cell that begins like one gets a single quote in front. Spreadsheets
+then show it as text; every other reader gets the quote. Numbers keep their sign and get no quote.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _DECIMAL: Final = "-?(0|[1-9][0-9]*)[.]"
 
 
 class _Kind(NamedTuple):
-    """A type that a column can have: DuckDB's `name` of it, and what all of the column's texts have to be.
+    """A type that a column can have: DuckDB's `name` for it, and what all of the column's texts must be.
 
-    Each text fully matches `pattern`, a regular expression to Python and to DuckDB; `test` is SQL, an
-    aggregate over all texts `v`. `parse` makes the values of records of the texts; without it they stay texts.
-    `is_iso`: times look as ISO 8601 has them, so that the schema may say so.
+    Each text must fully match `pattern`, a regular expression for both Python and DuckDB; `test` is SQL that aggregates
+    over all texts `v`. `parse` converts a text into the value of a record; without it, integers are DuckDB's, and all
+    else stays text. `is_iso`: the texts are valid ISO 8601, so that the schema may say so.
     """
 
     name: str
@@ -74,8 +74,8 @@ _SHORT: Final = "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE)
 _SCALE: Final = "length(v) - instr(v, '.')"
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _KINDS: Final = (
-    # A type is taken only if it gives every text back: 007 is no number, and 1.1 is not 1.10. So decimals have no zeros
-    # at their ends, or one that a whole number gets, or all as many digits.
+    # A type is chosen only if every text can be restored from it: 007 is no number, and 1.1 is not 1.10. So decimals
+    # have no trailing zeros, or only the .0 of a whole number, or all the same number of digits.
     _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,18}"), _is("BIGINT")),
     _Kind("DOUBLE", re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]*[1-9]"), _SHORT, numbers.written),
     _Kind("DOUBLE", re.compile(f"{_DECIMAL}([0-9]*[1-9]|0)"), _SHORT, numbers.written),
@@ -87,10 +87,10 @@ _KINDS: Final = (
     _Kind(_ZONED, re.compile(f"{_DAY}T{_SECOND}(Z|[+-]{_MINUTE})"), _is(_ZONED)),
     _Kind(_ZONED, re.compile(f"{_DAY}[ T]{_SECOND}(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"), _is(_ZONED), is_iso=False),
 )
-"""The first one that all texts of a column fit is the column's. Each costs a look at all texts, so each asks little."""
+"""A column has the first of these that all of its texts fit. Each costs a pass over the texts, so each is cheap."""
 
 _SAMPLE: Final = 20_000
-"""Cells that are looked at first: they rule most types out."""
+"""Cells of a first sample, which rules most types out."""
 
 _LINE_ENDS: Final = "use one kind of line end, and quote the cells that hold others"
 _ESCAPED: Final = {"\r": "\\r", "\n": "\\n"}
@@ -104,7 +104,7 @@ _REASONS: Final = {
 }
 
 _HINT: Final = re.compile(r'"?sep=([^"\r\n]) *"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
-"""The line by which spreadsheets tell the separator."""
+"""The line with which spreadsheets declare the separator."""
 
 _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _FIRST_ROW: Final = re.compile(r'(?:[^"\r\n]++|"[^"]*+")*+(\r\n|\n|\r)')
@@ -112,16 +112,16 @@ _FIRST_ROW: Final = re.compile(r'(?:[^"\r\n]++|"[^"]*+")*+(\r\n|\n|\r)')
 _SHOWN: Final = {"\t": "tab"}
 
 _GROUPS: Final = (GROUP, DEAD_LETTER)
-"""The added columns that become several, one for each property: `_llm_status`, `_llm_model`, and so on."""
+"""The added columns that become several, one per property: `_llm_status`, `_llm_model`, and so on."""
 
-_FULL_WIDTH: Final = "\uff1d\uff0b\uff0d\uff20"  # = + - @, which East Asian spreadsheets take, too
+_FULL_WIDTH: Final = "\uff1d\uff0b\uff0d\uff20"  # = + - @, which East Asian spreadsheets accept, too
 _FORMULA: Final = rf"[=+\-@\t\r\n\x00{_FULL_WIDTH}]"
 _NUMBER: Final = r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)"
 
 
 @dataclass(frozen=True)
 class Csv:
-    """A `Format`. `separators` are those that a file may have; the first is written."""
+    """A `Format`. A file may have any of the `separators`; the first is used for writing."""
 
     name: str
     extensions: tuple[str, ...]
@@ -175,7 +175,7 @@ FORMATS: Final[tuple[Format, ...]] = (Csv("csv", (".csv",), ",;\t|"), Csv("tsv",
 
 @dataclass(frozen=True)
 class _Layout:
-    """A `Layout`: every cell is a text."""
+    """A `Layout` in which every cell is text."""
 
     separator: str
     added: Mapping[str, Schema]
@@ -206,12 +206,12 @@ class _Layout:
 
 
 def safe_name(name: str) -> str:
-    """Returns a column's name with a quote in front if it begins like a formula: the header is a row of cells, too."""
+    """Returns a column's name, with a quote in front if it begins like a formula: the header is a row of cells, too."""
     return f"'{name}" if re.match(_FORMULA, name) and not re.fullmatch(_NUMBER, name) else name
 
 
 def _safe_cell(sql: str) -> str:
-    """Returns the SQL of a cell with a quote in front if it begins like a formula."""
+    """Returns SQL for a cell, with a quote in front if it begins like a formula."""
     cell = f"CAST({sql} AS VARCHAR)"
     starts, number = literal(f"^{_FORMULA}"), literal(_NUMBER)
     is_formula = f"regexp_matches({cell}, {starts}) AND NOT regexp_full_match({cell}, {number})"
@@ -219,9 +219,10 @@ def _safe_cell(sql: str) -> str:
 
 
 class _Sheet(NamedTuple):
-    """A file, what separates its cells, its columns, its longest row in bytes, and the lines before its header.
+    """A file, its separator, its columns, an upper bound of its longest row in bytes, and the lines before its header.
 
-    `line_end` is told where DuckDB would take one within the header for it; `has_rows` says that something follows.
+    `line_end` is empty unless DuckDB would mistake one inside the header for it; `has_rows`: something follows the
+    header.
     """
 
     file: File
@@ -256,10 +257,10 @@ def _sheet(file: File, separators: str) -> _Sheet:
 
 
 def _separator(file: File, head: str, separators: str, *, is_whole: bool) -> str:
-    """Returns the separator by which all rows have as many cells as the header, which has more than one.
+    """Returns the separator with which all rows have as many cells as the header, and more than one.
 
     Raises:
-        ConfigError: There are several, or none although the header has several.
+        ConfigError: Several separators do that, or several split the header and none of them does that.
     """
     several = [each for each in separators if _cells(head, each) > 1]
     if len(several) < 2:  # noqa: PLR2004 - one is no choice
@@ -276,7 +277,7 @@ def _separator(file: File, head: str, separators: str, *, is_whole: bool) -> str
 
 
 def _cells(head: str, separator: str) -> int:
-    """Returns how many cells the header has; none where it is no header."""
+    """Returns how many cells the header has; 0 if it is not one."""
     try:
         return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=separator), []))
     except csv.Error:
@@ -301,7 +302,7 @@ def _chunks(file: File) -> Iterator[bytes]:
 
 
 def _head(file: File) -> tuple[str, bool]:
-    """Returns the beginning of a file, which holds its header, and whether that is the whole file."""
+    """Returns the first MiB of a file, which holds its header, and whether that is the whole file."""
     head, *rest = (*islice(_chunks(file), 2), b"")
     try:
         return getincrementaldecoder("utf-8")().decode(head), not any(rest)
@@ -311,7 +312,7 @@ def _head(file: File) -> tuple[str, bool]:
 
 
 def _header(file: File, head: str, separator: str) -> list[str]:
-    """Returns the names of the columns; there are none if the file is empty."""
+    """Returns the names of the columns; empty if the file is."""
     rows = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
     try:
         header = next(rows, [])
@@ -328,12 +329,12 @@ def _header(file: File, head: str, separator: str) -> list[str]:
 
 
 def _survey(file: File, separator: str, columns: int) -> int:
-    """Returns how many bytes the longest row has at most; DuckDB has to know, or it leaves rows out silently.
+    """Returns an upper bound of the longest row in bytes; without it, DuckDB leaves rows out silently.
 
-    A quote opens a cell where the cell begins, and a quote right after a closing one is part of the text.
+    A quote opens a cell only at its beginning, and a quote right after a closing one is part of the text.
 
     Raises:
-        ConfigError: The file ends within a row, which DuckDB may leave out, or a row is longer than `MOST` bytes.
+        ConfigError: The file ends inside a row, which DuckDB may leave out, or a row is longer than `MOST` bytes.
     """
     mark = separator.encode()
     longest = start = place = separators = 0
@@ -362,11 +363,11 @@ def _survey(file: File, separator: str, columns: int) -> int:
         raise ConfigError(f"{file.path}: line {_line(file, start)} {reason}")
     if max(longest, place - start) > MOST:
         raise ConfigError(f"{file.path}: a row has more than {MOST >> 20} MiB: write smaller rows, or close its quotes")
-    return max(longest, place - start, _CHUNK)  # a row that lies within one chunk has not been measured
+    return max(longest, place - start, _CHUNK)  # a row inside a single chunk has not been measured
 
 
 def _line(file: File, place: int) -> int:
-    """Returns the number of the line, from 1, in which a byte stands."""
+    """Returns the number of the line, from 1, that a byte is in."""
     number = 1
     for chunk in _chunks(file):
         if place <= 0:
@@ -395,7 +396,7 @@ def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], lim
 
 
 def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:
-    """Yields the columns of `cells`, the cell of each by its name, typed by all of their texts."""
+    """Yields the columns of `cells` (the cell of each column by its name), typed by all of their texts."""
     columns, kinds = list(cells.values()), dict[str, _Kind]()
     rows = database.run(f"FROM input SELECT {', '.join(columns) or 1} LIMIT {_SAMPLE // max(len(columns), 1) + 1}")
     samples = {cell: set(texts) - {None} for cell, texts in zip(columns, zip(*rows, strict=True), strict=False)}
@@ -409,7 +410,7 @@ def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[Sna
 
 
 def _fitting(database: SnapshotDatabase, cells: Sequence[str], test: str) -> list[str]:
-    """Returns the columns that have texts, of which a test is true: one list of texts, however many columns."""
+    """Returns the cells that have texts, all of which pass a test. One query for all, however many there are."""
     if not cells:
         return []
     places = ", ".join(map(str, range(len(cells))))

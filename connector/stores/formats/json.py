@@ -1,4 +1,4 @@
-"""JSON: an array of objects. It is read as JSON lines are, since a `.json` file may hold either."""
+"""JSON: an array of objects. It is read like JSON lines, since a `.json` file may hold either."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.stores.formats.jsonl import JsonObjects
 
 
 def _as_array(lines: Path) -> Iterator[bytes]:
-    """Yields the array whose items are the lines of a file."""
+    """Yields the pieces of a JSON array whose items are the lines of a file."""
     before = b"[\n"
     with lines.open("rb") as items:
         for item in items:

@@ -1,7 +1,7 @@
-"""JSON lines: an object a line. Python alone reads and writes them: to load DuckDB would be half of a small run.
+"""JSON lines: one object per line. Read and written in Python: loading DuckDB would take half of a small run.
 
-A file that holds an array of objects, in spite of its name, is read as one. DuckDB is used to sort rows, and to add
-rows to a file. Texts stay texts, also those that look like dates.
+A file that holds an array of objects, in spite of its name, is read as one. DuckDB is used only to sort rows, and to
+add rows to a file. Texts stay texts, even those that look like dates.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from connector.stores.staging.publish import publish, writing
 from connector.stores.staging.shapes import DECIMAL, Shape, check_names
 from connector.stores.staging.spool import Spool, decode, encode
 
-_AT_ONCE: Final = 1 << 24  # bytes of lines that are held at once
+_AT_ONCE: Final = 1 << 24  # bytes of lines held in memory
 _TEXT: Final[Schema] = {"type": ["null", "string"]}
 
 
 Framing = Callable[[Path], Iterable[bytes] | None]
-"""Returns the content of an output, given a file with a line for each row; `None` means that file as it is."""
+"""Returns the content of an output, given a file with one line per row; `None` means that file as it is."""
 
 
 def _as_lines(lines: Path) -> Iterable[bytes] | None:  # noqa: ARG001 - a `Framing`
@@ -59,7 +59,7 @@ def _as_lines(lines: Path) -> Iterable[bytes] | None:  # noqa: ARG001 - a `Frami
 
 @dataclass(frozen=True)
 class JsonObjects:
-    """A `Format` of objects. Reading takes lines or an array, whichever a file holds; `framing` decides the writing."""
+    """A `Format` of objects. Reads lines or an array, whichever a file holds; writes what `framing` returns."""
 
     name: str
     extensions: tuple[str, ...]
@@ -74,7 +74,7 @@ class JsonObjects:
         return cast("AbstractContextManager[Source]", columnar.load("snapshot").opened(given))
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
-        """See `Format.load`. Records are read from the row itself; its typed cells are there to sort by."""
+        """See `Format.load`. Records are read from the row's JSON text; its typed cells are for sorting."""
         rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(file) for file in files)
         copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files, is_typed=True)
         database.run(_create(copy))
@@ -96,7 +96,7 @@ FORMATS: Final[tuple[Format, ...]] = (JsonObjects("jsonl", (".jsonl", ".ndjson")
 
 
 class _Copy(NamedTuple):
-    """Objects in a private file: how many there are, the bytes of the longest line, and the schema of each column."""
+    """Objects in a private file: their number, the bytes of the longest line, and the schema of each column."""
 
     path: Path
     rows: int
@@ -105,7 +105,7 @@ class _Copy(NamedTuple):
 
 
 class JsonLines(FromFiles):
-    """A `Source` over a private copy, which cannot change while it is read. A row has null for a key that it lacks."""
+    """A `Source` of a private copy, which cannot change while it is read. A row has null for a key that it lacks."""
 
     def __init__(self, given: FileInput, copy: _Copy, parts: Sequence[Part] = ()) -> None:
         self.name = given.name
@@ -122,10 +122,10 @@ class JsonLines(FromFiles):
 
     @classmethod
     def opened(cls, given: FileInput) -> Self:
-        """Reads all files once, and holds what they say now.
+        """Reads all files once, and keeps a copy of what they hold now.
 
         Raises:
-            ConfigError: A file cannot be read; it names the file and the place.
+            ConfigError: A file cannot be read; the message names the file and the place in it.
             StorageError: There is no room for the copy.
         """
         files = (_objects(file) if _is_lines(file) else _items(file) for file in given.files)
@@ -156,7 +156,7 @@ class JsonLines(FromFiles):
 
 
 def _noted(files: Iterable[tuple[File, Iterable[dict[str, Any]]]], parts: list[Part]) -> Iterator[dict[str, Any]]:
-    """Yields the rows of several files, and notes in `parts` where each of them begins and which keys it has."""
+    """Yields the rows of several files; notes in `parts` where each file begins and which keys it has."""
     count = 0
     for file, rows in files:
         names: set[str] = set()
@@ -168,7 +168,7 @@ def _noted(files: Iterable[tuple[File, Iterable[dict[str, Any]]]], parts: list[P
 
 
 class JsonWriter:
-    """A `Sink` for one file, which is written without DuckDB."""
+    """A `Sink` for one file, written without DuckDB."""
 
     def __init__(
         self, output: FileOutput, added: Mapping[str, Schema], source: Source | None, framing: Framing
@@ -197,7 +197,7 @@ class JsonWriter:
         self._spool.write(record.index, row)
 
     def flush(self) -> None:
-        """Does nothing: the file appears as a whole."""
+        """Does nothing: the file appears as a whole, at `commit`."""
 
     def commit(self) -> None:
         """See `Sink.commit`."""
@@ -211,7 +211,7 @@ class JsonWriter:
             publish(whole, self._output.file.path, self._output.mode)
 
     def _filled(self, path: Path) -> Iterator[bytes]:
-        """Yields rows whose columns are known only now that all have come, null where one lacks a column."""
+        """Yields the rows with all columns, known only now that all rows have come; null where one lacks a column."""
         names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
         with path.open("rb") as lines:
             for row in map(numbers.loads, lines):
@@ -225,7 +225,7 @@ def _written(path: Path, lines: Iterable[bytes]) -> Path:
 
 
 def _some(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields the next lines, as many as may be held at once."""
+    """Yields the next lines: at most `INTERVAL`, fewer where they are long."""
     size = 0
     for line in islice(lines, INTERVAL):
         size += len(line)
@@ -235,13 +235,13 @@ def _some(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _decoded(lines: Sequence[bytes]) -> list[Any]:
-    """Decodes lines, every number exactly. Raises `ValueError`."""
+    """Returns the values of lines of JSON, every number exact. Raises `ValueError` if one is not JSON."""
     loads = numbers.loads if numbers.may_be_long(b"".join(lines)) else orjson.loads
     return list(map(loads, lines))
 
 
 def _is_lines(file: File) -> bool:
-    """Returns whether a file holds an object a line, and not an array.
+    """Returns whether a file holds one object per line, not an array.
 
     Raises:
         ConfigError: As `_objects`.
@@ -255,7 +255,7 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
     """Yields the objects in a file of lines.
 
     Raises:
-        ConfigError: A line is not an object, or cannot be decompressed; it names the line.
+        ConfigError: A line is not an object, or cannot be decompressed; the message names the line.
     """
     place, number = f"{file.path}, line", 0
     broken: list[ConfigError] = []
@@ -282,7 +282,7 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
 
 
 def _batches(stream: BinaryIO, place: str) -> Iterator[list[bytes]]:
-    """Yields the lines of a stream, some at a time.
+    """Yields the lines of a stream in batches.
 
     Raises:
         ConfigError: A line is longer than `MOST` bytes.
@@ -299,7 +299,7 @@ def _batches(stream: BinaryIO, place: str) -> Iterator[list[bytes]]:
 
 
 def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
-    """Returns the objects in lines, parsed all at once; `None` where a line has to be looked at by itself."""
+    """Returns the objects in lines, parsed together; `None` where the lines must be parsed one by one."""
     try:
         rows = _decoded(lines)
     except ValueError:
@@ -309,10 +309,10 @@ def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
 
 
 def _items(file: File) -> Iterator[dict[str, Any]]:
-    """Yields the objects in a file with an array.
+    """Yields the objects in a file that holds an array.
 
     Raises:
-        ConfigError: It is not an array, or an item of it is not an object; it names the item.
+        ConfigError: It is not an array, or an item is not an object; the message names the item.
     """
     with _opened(file) as stream:
         try:
@@ -332,14 +332,14 @@ def _opened(file: File) -> Iterator[BinaryIO]:
 
 
 def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *, is_typed: bool = False) -> _Copy:
-    """Writes what has been read from `files` to `path`, a file in a private directory.
+    """Writes rows read from `files` to `path`, a file in a private directory.
 
     Raises:
-        ConfigError: Keys cannot be columns.
+        ConfigError: The keys cannot be columns.
         StorageError: The disk is full.
     """
     shape, where = Shape.of_table(), ", ".join(str(file.path) for file in files)
-    keys: dict[str, str] = {}  # DuckDB tells no names apart that differ only in case
+    keys: dict[str, str] = {}  # to DuckDB, names that differ only in case are the same
     with Spool(path, shape, columns_of=where, keeps_case=True, is_typed=is_typed) as spool:
         for index, row in enumerate(rows):
             keyed: Mapping[str, Any] = row
@@ -358,7 +358,7 @@ def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *
 
 
 def _create(copy: _Copy) -> str:
-    """Returns the statement that makes the table: scalars typed, the rest as JSON, and each row as it is."""
+    """Returns the statement that creates the table: scalars typed, the rest as JSON, and each row as it is."""
     types = {f"c{number}": _type(schema) for number, schema in enumerate(copy.columns.values())} | {ROW: "VARCHAR"}
     cells = ", ".join(f"struct_extract(v, {literal(name)}) AS {name}" for name in types)
     rows = f"{line_scan(copy.path, copy.longest)} SELECT from_json(line, {literal(orjson.dumps(types).decode())}) AS v"
@@ -366,7 +366,7 @@ def _create(copy: _Copy) -> str:
 
 
 def _type(schema: Schema) -> str:
-    """Returns the type of a cell. Numbers wait as text: a whole one among others stays whole."""
+    """Returns the type of a cell. Numbers are kept as text, so that an integer among decimals stays an integer."""
     type_ = settle(structure(schema), None)
     return "JSON" if not isinstance(type_, str) else "VARCHAR" if type_ == "DOUBLE" else type_
 
@@ -383,7 +383,7 @@ def _column(name: str, cell: str, schema: Schema) -> SnapshotColumn:
 
 
 def _undecided(schema: Schema) -> Schema:
-    """Returns a schema that does not tell how many digits numbers have."""
+    """Returns the schema without the format `DECIMAL`, which says that numbers have many digits."""
     result = {name: each for name, each in schema.items() if name != "format" or each != DECIMAL}
     if "items" in result:
         result["items"] = _undecided(result["items"])

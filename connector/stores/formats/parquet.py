@@ -1,4 +1,4 @@
-"""Parquet: reading keeps the file's types, writing gives input columns theirs and added ones those of their schema."""
+"""Parquet: reading keeps the file's types; input columns are written with theirs, added ones with their schema's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Parquet:
     name: str = "parquet"
     extensions: tuple[str, ...] = (".parquet",)
     reads_as: str = "parquet"
-    is_compressible: bool = False  # its columns are
+    is_compressible: bool = False  # its columns are compressed inside
 
     def source(self, given: FileInput) -> AbstractContextManager[Source]:
         """See `Format.source`."""
@@ -53,7 +53,7 @@ class Parquet:
         known = _check(database, files)
         database.expect(len(known), ", ".join(str(file.path) for file in files))
         table = _together(database, files)
-        names = list(database.types(table))  # of which DuckDB has changed those that differ only in case
+        names = list(database.types(table))  # DuckDB has renamed those that differ only in case
         cells = ", ".join(f"{identifier(name)} AS c{number}" for number, name in enumerate(names))
         last = "" if limit is None else f" LIMIT {limit}"
         database.run(f"CREATE TABLE input AS FROM {table} SELECT {cells}{last}")
@@ -79,7 +79,7 @@ FORMATS: Final[tuple[Format, ...]] = (Parquet(),)
 
 
 class _Layout:
-    """A `Layout`: every column has a type, the declared one if the values fit it."""
+    """A `Layout` in which every column has a type: the declared one if the values fit it."""
 
     is_typed = True
     keeps_case = False
@@ -98,13 +98,13 @@ class _Layout:
 
     def options(self, compression: str, level: int, *, is_headed: bool) -> str:  # noqa: ARG002 - columns have names
         """See `Layout.options`."""
-        # A row group is held in memory: the wider the rows turn out to be, the fewer it gets.
+        # A row group is held in memory: the wider the rows turn out to be, the fewer go into one.
         rows = max(_FEWEST_ROWS, _GROUP_ROWS >> level)
         return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}"
 
 
 def _together(database: SnapshotDatabase, files: Sequence[File]) -> str:
-    """Returns the SQL of all files as one table. A column that is JSON in one file becomes JSON in all."""
+    """Returns SQL for all files as one table. A column that is JSON in one file becomes JSON in all."""
     table = _scan(files)
     nested = [name for name, kind in database.types(table).items() if str(kind) == "JSON"]
     if len(files) == 1 or not nested:
@@ -119,7 +119,7 @@ def _together(database: SnapshotDatabase, files: Sequence[File]) -> str:
 
 
 def _parts(database: SnapshotDatabase, files: Sequence[File]) -> Iterator[Part]:
-    """Yields which rows are of which file; how many a file has is in its footer."""
+    """Yields which rows come from which file. The number of rows is read from each file's footer."""
     first = 0
     for file in files:
         yield Part(str(file.path), first, set(database.types(_scan([file]))))
@@ -140,9 +140,10 @@ def _column(name: str, cell: str, type_: DuckType) -> SnapshotColumn:
 
 
 def _check(database: SnapshotDatabase, files: Sequence[File]) -> list[str]:
-    """Refuses what DuckDB would change silently: it renames names that differ only in case, and cuts wide decimals.
+    """Returns the names of all columns, and refuses what DuckDB would silently change.
 
-    Returns the names of all columns. Of a single file, they may differ only in case: each has its place.
+    It renames columns that differ only in case, and truncates wide decimals. Top-level columns of a single file may
+    differ only in case: they are told apart by position.
 
     Raises:
         ConfigError: A file has such a column.
@@ -162,7 +163,7 @@ def _check(database: SnapshotDatabase, files: Sequence[File]) -> list[str]:
 
 
 def _checked(rows: Iterator[tuple[Any, ...]], where: str, children: int, *, keeps_case: bool = False) -> list[str]:
-    """Returns the names of a group's fields, of which there are so many, after it has checked all that is in them."""
+    """Returns the names of a group's fields, `children` in number, after checking all that is nested in them."""
     names: list[str] = []
     for name, inner, precision in islice(rows, children):
         if precision > _WIDEST:

@@ -1,4 +1,4 @@
-"""Rows on their way: where they wait on disk, what they look like, how far they have been read, how a file appears.
+"""What stores share: where rows wait on disk, their types, how far they have been read, how a file is published.
 
 What a file format or a database does with the rows does not belong here, nor anything that needs DuckDB.
 """

@@ -1,4 +1,4 @@
-"""The table of compressions. A new one is a new row of `COMPRESSIONS`; every format that is compressible takes it."""
+"""The table of compressions. A new one is a new row of `COMPRESSIONS`; every compressible format can use it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _LEVEL: Final = 6  # gzip's own default: Python's takes three times as long for 
 
 
 class BrokenCompressionError(Exception):
-    """A file is not compressed as its name says, or its end is missing."""
+    """A file that is not compressed as its name says, or whose end is missing."""
 
 
 class UnreadableTextError(OSError):
-    """The text in a compressed file cannot be read. The message says in plain words why, and what to do."""
+    """A text in a compressed file that cannot be read. The message says in plain words why, and what to do."""
 
 
 _BROKEN: Final = (gzip.BadGzipFile, EOFError, zlib.error, BrokenCompressionError)
 BROKEN: Final = (OSError, *_BROKEN)
-"""The errors of reading a file that may be compressed."""
+"""The errors that reading a file, compressed or not, may raise."""
 
 
 class Compression(NamedTuple):
     """A compression of whole files.
 
-    `magic` begins each file. `open` opens a file to read its decompressed bytes, and raises `BROKEN` here or at a read;
-    if `is_text`, they are not the very bytes but lines of UTF-8. `compress` writes the compressed content of the first
-    file to the second; it raises `OSError`. `is_native` says that DuckDB reads and writes the compression itself, under
+    Each file begins with `magic`. `open` opens a file to read its decompressed bytes, and raises `BROKEN` then or at a
+    read; if `is_text`, these are lines of UTF-8, not the exact bytes. `compress` writes the compressed content of the
+    first file to the second, and raises `OSError`. `is_native`: DuckDB reads and writes the compression itself, under
     the same `name`.
     """
 
@@ -47,7 +47,7 @@ class Compression(NamedTuple):
 
 
 def is_broken(error: Exception) -> bool:
-    """Returns whether an error is about the compression of a file, or its missing end."""
+    """Returns whether an error is about a broken compression, or a missing end."""
     return isinstance(error, _BROKEN)
 
 
@@ -98,7 +98,7 @@ def _compress_gzip(path: Path, output: Path) -> None:
 
 
 def _zstd() -> Any:
-    """Returns the module that needs DuckDB: before Python 3.14, the standard library has no zstd."""
+    """Returns the module for zstd, which needs DuckDB: before Python 3.14, the standard library has no zstd."""
     return importlib.import_module("connector.stores.columnar.zstd")
 
 

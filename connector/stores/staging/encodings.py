@@ -1,4 +1,4 @@
-"""The encodings of text files. Formats read UTF-8; what is written otherwise is decoded on its way in."""
+"""The encodings of text files. Formats read UTF-8; files in other encodings are converted as they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADVICE: Final = (
     'name its encoding with --encoding (`encoding` in the input), such as "cp1252" for a file of an old '
     "Windows program, or save it as UTF-8"
 )
-"""What to do about a text that is not in the encoding that it should have."""
+"""What to do about a text that is not in the expected encoding."""
 
 _MARKS: Final = (  # the longer one first: UTF-32's begins like UTF-16's (The Unicode Standard, 23.8)
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -31,7 +31,7 @@ _UTF8: Final = ("utf-8", "utf-8-sig", "ascii")
 
 
 def is_encoding(name: str) -> str:
-    """Returns the name of an encoding of texts. Raises `ValueError` if there is none of this name."""
+    """Returns the name of a text encoding. Raises `ValueError` if there is no such encoding."""
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=name or "utf-8")
     except (LookupError, ValueError) as error:
@@ -42,9 +42,9 @@ def is_encoding(name: str) -> str:
 
 
 def marked(head: bytes) -> str:
-    """Returns the encoding that the first bytes of a text tell, or nothing.
+    """Returns the encoding that the first bytes of a text show; an empty string if they show none.
 
-    They tell it by a byte order mark, or by a NUL in every second byte, as UTF-16 begins (RFC 4627, 3).
+    They show it by a byte order mark, or by a NUL in every second byte, as in UTF-16 (RFC 4627, 3).
     """
     even, odd = set(head[::2]), set(head[1::2])
     if len(head) >= _TELLING and (odd == {0}) != (even == {0}) and 0 not in even & odd:
@@ -53,7 +53,7 @@ def marked(head: bytes) -> str:
 
 
 def recoded(compression: Compression, encoding: str) -> Compression:
-    """Returns a compression that gives the text in UTF-8. Reading what is not in `encoding` raises `BROKEN`."""
+    """Returns a compression whose text is converted to UTF-8. Reading a text not in `encoding` raises `BROKEN`."""
     if not encoding or codecs.lookup(encoding).name in _UTF8:
         return compression
 
@@ -81,18 +81,18 @@ def _recoded(path: Path, compression: Compression, encoding: str) -> Generator[b
 
 
 class Chunks(RawIOBase):
-    """A stream of the bytes that a generator yields, which is closed with it."""
+    """A stream of the bytes that a generator yields."""
 
     def __init__(self, chunks: Generator[bytes, None, None]) -> None:
         self._chunks = chunks
         self._rest = b""
 
     def readable(self) -> bool:
-        """Returns that it can be read."""
+        """Returns `True`."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed names the wider type
-        """Fills a buffer with the next bytes, and returns how many there are."""
+        """Reads the next bytes into a buffer; returns how many."""
         while not self._rest and (chunk := next(self._chunks, None)) is not None:
             self._rest = chunk
         size = min(len(buffer), len(self._rest))

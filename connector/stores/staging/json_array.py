@@ -1,4 +1,4 @@
-"""Takes a JSON array apart, item by item, without reading what is in them and without holding all of it."""
+"""Splits a JSON array into its items, without parsing them and without holding all of it in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 from connector.stores.staging.ordered import BUFFER
 
 LONGEST: Final = 1 << 24
-"""Bytes of an item at most."""
+"""Most bytes of an item."""
 
 _BLANK: Final = b" \t\r\n"
 _BETWEEN: Final = re.compile(rb'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+")*+[{}\[\],]', re.DOTALL)
@@ -18,12 +18,12 @@ _INSIDE: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+[{}\[\]]',
 
 
 def items(stream: BinaryIO) -> Iterator[bytes]:
-    """Yields the text of each item of the array that a file of UTF-8 holds, in linear time.
+    """Yields the text of each item of the array in a UTF-8 file, in linear time.
 
-    An item ends at the comma, or at the bracket, outside of its own brackets and texts; what is in it may be broken.
+    An item ends at the comma or bracket outside of its own brackets and strings; its content may be invalid.
 
     Raises:
-        ValueError: It is not an array, or one without its end; an item is missing, or too long.
+        ValueError: It is not an array, or its end is missing; an item is missing, or too long.
     """
     data, number, depth = _first(stream), 1, 0
     start = at = 1
@@ -32,7 +32,7 @@ def items(stream: BinaryIO) -> Iterator[bytes]:
         if found is None:
             if len(data) - start > LONGEST:
                 raise ValueError(f"item {number} has more than {LONGEST >> 20} MiB")
-            piece = stream.read(max(BUFFER, len(data) - start))  # as much again, or a long text would be read ever anew
+            piece = stream.read(max(BUFFER, len(data) - start))  # as much again: a long string is rescanned each time
             if not piece:
                 raise ValueError(f"it ends within item {number}")
             data, at, start = data[start:] + piece, at - start, 0
@@ -56,7 +56,7 @@ def items(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _first(stream: BinaryIO) -> bytes:
-    """Returns the beginning of a file, from the bracket on."""
+    """Returns the beginning of a file, from the opening bracket on."""
     data = stream.read(BUFFER).removeprefix(BOM_UTF8).lstrip(_BLANK)
     while not data and (piece := stream.read(BUFFER)):
         data = piece.lstrip(_BLANK)

@@ -1,4 +1,4 @@
-"""Inputs whose provenance of an earlier run is kept under another name."""
+"""Inputs that keep the provenance of an earlier run under another name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from connector.stores import Source
 
 
 class Kept:
-    """A `Source` with other names for the provenance of an earlier run: `prefix` in place of `_llm`."""
+    """A `Source` that renames the provenance of an earlier run: `prefix` in place of `_llm`."""
 
     def __init__(self, source: Source, prefix: str) -> None:
         self._source = source
@@ -44,5 +44,5 @@ class Kept:
 
 
 def kept(source: Source, prefix: str) -> Source:
-    """Returns the source, with those names if there is a prefix."""
+    """Returns the source, renamed like this if there is a prefix."""
     return Kept(source, prefix) if prefix else source

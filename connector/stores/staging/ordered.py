@@ -1,4 +1,4 @@
-"""Lines that come in any order, and are written to a file in the order of their index."""
+"""Lines that come in any order and are written to a file in the order of their index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 BUFFER: Final = 1 << 18
-"""Bytes that are written at once."""
+"""Bytes of a buffer for reading and writing files."""
 
 _WAITING: Final = 1 << 22  # bytes of lines that wait in memory for an earlier one
 _ABSENT, _EMPTY = -1, -2
@@ -20,8 +20,8 @@ _ABSENT, _EMPTY = -1, -2
 class Ordered:
     """A file of lines. Each is written as soon as all before it are; until then it waits in memory.
 
-    If one line keeps many waiting, they are set aside in a second file. `gap` is written for a line that never comes.
-    `next` is the index of the line that is written next.
+    If one line keeps many waiting, these spill to a second file. `gap` is written for a line that never comes. `next`
+    is the index of the line to write next.
     """
 
     def __init__(self, path: Path, gap: bytes = b"") -> None:
@@ -39,7 +39,7 @@ class Ordered:
         return self._end
 
     def put(self, index: int, line: bytes, count: int = 1) -> None:
-        """Takes a line; one that stands for `count` of them only where it is written at once.
+        """Takes a line. One that stands for `count` indexes must be the next one.
 
         Raises:
             OSError: The disk is full.
@@ -61,7 +61,7 @@ class Ordered:
         self.put(index, self._gap)
 
     def finish(self) -> Path:
-        """Writes what still waits, with a gap in place of each line that has not come; returns the file.
+        """Writes the lines that still wait, with a gap for each line that has not come; returns the file.
 
         Raises:
             OSError: The disk is full.
@@ -73,7 +73,7 @@ class Ordered:
         return self._path
 
     def close(self) -> None:
-        """Closes the files. Errors are ignored: they have been raised before, or the lines are not wanted any more."""
+        """Closes the files. Errors are ignored: they were raised before, or the lines are no longer needed."""
         with suppress(OSError):
             self._file.close()
         if self._aside:
@@ -88,7 +88,7 @@ class Ordered:
             yield line
 
     def _taken(self) -> bytes | None:
-        """Returns the line that comes next, if it is there."""
+        """Removes and returns the next line, if it has come."""
         line = self._waiting.pop(self.next, None)
         if line is not None:
             self._size -= len(line)
@@ -108,12 +108,12 @@ class Ordered:
 
 
 class _Aside:
-    """Lines in a file, in any order, from index `first` on; `end` is one more than the highest."""
+    """Spilled lines in a file, in any order, from index `first` on; `end` is one more than the highest."""
 
     def __init__(self, path: Path, first: int) -> None:
         self._file = path.open("w+b", buffering=BUFFER)
         self._first = first
-        self._places = array("q")  # 8 bytes a line, and not 100 as in a dict: there can be millions
+        self._places = array("q")  # 8 bytes a line, not 100 as in a dict: there can be millions
 
     @property
     def end(self) -> int:

@@ -1,4 +1,4 @@
-"""How far an input has been read: the state of a checkpoint, and reading on from it."""
+"""How far an input has been read: the state of a checkpoint, and how to resume from it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from connector.base.numbers import Number
 from connector.base.records import BAD_INPUT, JSON, Checkpoint, Record
 
 INTERVAL = 1_000
-"""Records between two checkpoints, and rows that are fetched at a time."""
+"""Records between two checkpoints, and rows fetched at a time."""
 
 
 class Position(NamedTuple):
-    """`rows` records have been handed out; the last `ties` of them hold `cursor` in the column `field`.
+    """The position after `rows` records, the last `ties` of which hold `cursor` in the column `field`.
 
-    A resumed read skips exactly the counted ties, so no row is lost or repeated if rows with the same cursor value have
+    A resumed read skips exactly that many ties, so no row is lost or repeated if rows with the same cursor value have
     been appended since.
     """
 
@@ -31,7 +31,7 @@ class Position(NamedTuple):
         """Returns the position that a state describes.
 
         Raises:
-            StateMismatchError: It is not a state of an input that is read in this order.
+            StateMismatchError: It is not the state of an input read in this order.
         """
         if not state:
             return cls(0, field)
@@ -40,7 +40,7 @@ class Position(NamedTuple):
                 return cls(rows)
             case {"cursor_field": str(saved), "cursor": cursor, **rest} if (
                 saved == field and rest.keys() <= {"rows", "rows_at_cursor"} and not isinstance(cursor, dict | list)
-            ):  # one that people write has no counts: what is at the cursor then comes once more
+            ):  # one written by hand has no counts: rows at the cursor are read again
                 match rest.get("rows", 0), rest.get("rows_at_cursor", 0):
                     case int(rows), int(ties) if rows >= 0 and ties >= 0:
                         return cls(rows, field, cursor, ties)
@@ -72,14 +72,14 @@ class Position(NamedTuple):
 
 
 def in_state(value: JSON) -> JSON:
-    """Returns a value as a state holds it: JSON has no infinity, and rows are ordered by doubles."""
+    """Returns a value as a state holds it: null for infinity, which JSON lacks; a double for a number that is one."""
     if isinstance(value, Number) and value.is_double:
         return float(value)
     return None if type(value) is float and not math.isfinite(value) else value
 
 
 class Place(Protocol):
-    """A position in an input, as far as `numbered` goes."""
+    """What `numbered` needs of a position in an input."""
 
     @property
     def rows(self) -> int:
@@ -108,7 +108,7 @@ def state_mismatch(state: JSON, field: str | None) -> StateMismatchError:
 
 
 class Counted:
-    """Records behind each of which a read goes on by their number alone: a `Span`."""
+    """A `Span` of records after each of which a read resumes by their number alone."""
 
     def state_after(self, index: int) -> JSON:
         """See `Span.state_after`."""
@@ -116,7 +116,7 @@ class Counted:
 
 
 class _Batch(NamedTuple):
-    """Rows that are handed out from `start` on: a `Span`."""
+    """A `Span` of the rows from `start` on."""
 
     start: Place
     rows: Sequence[dict[str, Any]]
@@ -131,7 +131,7 @@ def numbered(
 ) -> Iterator[Record | Checkpoint]:
     """Yields the rows as records, with a checkpoint after each batch, and at least one.
 
-    `has_bad` says that rows may have the key `BAD_INPUT`.
+    `has_bad`: rows may have the key `BAD_INPUT`.
     """
     position = start
     for rows in batches:

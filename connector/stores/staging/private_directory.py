@@ -1,7 +1,7 @@
-"""Private directories that are removed at the end of the run that made them, or, if it was killed, by the next run.
+"""Private directories that the run removes at its end or, if it was killed, the next run.
 
 A run holds a lock (flock) on a file in its directory, and the lock ends with the process, however that ends. So a
-directory whose lock can be taken belongs to no run any more.
+directory whose lock is free belongs to a run that is gone.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Final
 from connector.base.errors import ConfigError
 
 PREFIX: Final = ".openai-compatible-"
-"""The beginning of the names of these directories."""
+"""The prefix of the names of these directories."""
 
 _LOCK: Final = ".lock"
 
 
 @contextmanager
 def private_directory(beside: Path | None = None) -> Iterator[Path]:
-    """Yields a directory for this user alone (0700), in the place for temporary files (`TMPDIR`) or in `beside`.
+    """Yields a directory for this user alone (0700), in the directory for temporary files (`TMPDIR`) or in `beside`.
 
     Raises:
-        ConfigError: Nothing can be written there.
+        ConfigError: It cannot be created there.
     """
     with ExitStack() as stack:
         try:
@@ -46,7 +46,7 @@ def owned_directory(where: Path) -> Iterator[Path]:
     """Yields a directory in `where` for this user alone (0700); first removes those that killed runs left there.
 
     Raises:
-        OSError: Nothing can be written in `where`.
+        OSError: It cannot be created there.
     """
     _sweep(where)
     directory, lock = _made(where)
@@ -58,14 +58,14 @@ def owned_directory(where: Path) -> Iterator[Path]:
 
 
 def _made(where: Path) -> tuple[Path, int]:
-    """Returns a new directory and its lock. Before it is locked, another run may remove it as abandoned."""
+    """Returns a new directory and its lock. Tries again if another run took it for abandoned before it was locked."""
     while True:
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
         try:
             lock = _opened(directory, new=True)
         except FileNotFoundError:
             continue
-        with suppress(OSError):  # a file system without locks: a run that sweeps gets none either, and leaves it alone
+        with suppress(OSError):  # no locks in this file system: a run that sweeps gets none either, and removes nothing
             fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock).st_nlink:
             return directory, lock
@@ -78,7 +78,7 @@ def _opened(directory: Path, *, new: bool = False) -> int:
 
 
 def _sweep(where: Path) -> None:
-    """Removes this user's directories in `where` that no run holds any more."""
+    """Removes this user's directories in `where` whose run is gone."""
     with suppress(OSError), os.scandir(where) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -91,7 +91,7 @@ def _remove(directory: Path) -> None:
             return
         try:
             lock = _opened(directory)
-        except FileNotFoundError:  # killed before it had a lock; or not ours, and then not empty
+        except FileNotFoundError:  # killed before the lock; if not ours, it is not empty, and stays
             directory.rmdir()
             return
         try:

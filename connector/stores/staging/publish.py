@@ -1,4 +1,4 @@
-"""Puts a finished file in its place: first its bytes are made durable, then its name."""
+"""Moves a finished file into its place: first its content is made durable, then its name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from connector.stores.staging.spool import is_full, no_room
 
 
 def publish(output: Path, target: Path, mode: int = 0o600) -> None:
-    """Puts `output` in the place of `target`; by default for this user alone.
+    """Replaces `target` with `output` atomically; by default readable by this user alone.
 
     Raises:
-        OSError: It cannot be done.
+        OSError: The file cannot be replaced.
     """
     output.chmod(mode)
     _sync(output)
@@ -25,10 +25,10 @@ def publish(output: Path, target: Path, mode: int = 0o600) -> None:
 
 @contextmanager
 def writing(place: Path, errors: type[Exception] = OSError) -> Iterator[None]:
-    """Turns errors of writing the file `place` into a `StorageError`: `OSError`, and what `errors` names.
+    """Turns errors of writing the file `place` into a `StorageError`: `OSError`, and `errors`.
 
     Raises:
-        StorageError: Any of these is raised inside.
+        StorageError: One of these is raised inside.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The JSON Schemas of what tables have types for: those of databases, and of files that tell types."""
+"""The JSON Schemas of the column types of databases and of typed files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from connector.base.records import Schema
 
 
 def string(**more: str) -> Schema:
-    """Returns the schema of texts, of which `more` is said."""
+    """Returns the schema of a nullable text with the keywords `more`."""
     return {"type": ["null", "string"], **more}
 
 

@@ -1,4 +1,4 @@
-"""What JSON values look like: learned from all of them as they pass, and given as a JSON Schema."""
+"""The types of JSON values, learnt from all of them as they pass, and described as a JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from connector.base.numbers import Number, Truth
 from connector.base.records import Schema
 
 _PROPERTIES: Final = 200
-"""An object with more keys than this, over all rows, is a dictionary and not a structure."""
+"""An object with more keys than this, over all rows, is a dictionary, not a structure."""
 
 _SIGNATURES: Final = 1_000
-_COLUMNS: Final = 1_000  # of which any table may have so many, however few of its cells are filled
-_SPARSE: Final = 20  # cells for each that is filled, at the most
+_COLUMNS: Final = 1_000  # that any table may have, however few of its cells are filled
+_SPARSE: Final = 20  # most cells per filled one, with more columns
 
 DECIMAL: Final = "decimal"
-"""The format of numbers that no type of a column holds with all their digits (OpenAPI Format Registry)."""
+"""The format of numbers that no column type holds with all their digits (OpenAPI Format Registry)."""
 
 _NESTED: Final = {dict, list}
 
 
 class Wide(int):
-    """An integer of 64 bits that a double does not hold: in a column with broken numbers, too, it has to be a text."""
+    """A 64-bit integer that a double does not hold: in a column that also has fractions it has to become text."""
 
 
 class Digits(str):
-    """The digits of a number that neither 64 bits nor a double hold."""
+    """The digits of a number that neither a 64-bit integer nor a double holds."""
 
     __slots__ = ()
 
     def __new__(cls, number: object) -> Self:
-        """Makes a text of a number."""
+        """Creates the text of a number."""
         return super().__new__(cls, str(number))
 
 
 class LongInteger(Digits):
-    """The digits of an integer."""
+    """The digits of an integer that 64 bits do not hold."""
 
     __slots__ = ()
 
@@ -63,7 +63,7 @@ _NUMBERS: Final = {int, float, Number, Wide, Digits, LongInteger, NoneType}
 
 
 class Shape:
-    """The types of the values in one place so far, and the shapes inside them.
+    """The types of the values seen so far in one place, and the shapes nested inside them.
 
     Rows of one table are alike, so a row costs one look-up: only new combinations of keys and types are analysed.
     """
@@ -79,7 +79,7 @@ class Shape:
 
     @classmethod
     def of_table(cls) -> Shape:
-        """Returns the shape of whole rows, whose keys are columns however many there are."""
+        """Returns the shape for whole rows, whose keys are columns, however many there are."""
         return cls(sys.maxsize)
 
     def learn(self, value: Mapping[str, Any]) -> None:
@@ -146,10 +146,10 @@ class Shape:
 
 
 class Table:
-    """The columns of a table that its rows make while they come; each costs no more than what is in it.
+    """The columns of a table, as its rows come; refuses those that would make a far larger table than they are.
 
-    A table has a cell for each column in each row. Where every row brings keys of its own, almost all cells are empty,
-    and a few kilobytes of rows become a table of gigabytes: such rows are refused.
+    A table has a cell for each column in each row. If every row brings keys of its own, almost all cells are empty, and
+    a few kilobytes of rows become a table of gigabytes.
     """
 
     def __init__(self, where: str, *, keeps_case: bool = False) -> None:
@@ -160,10 +160,10 @@ class Table:
         self._cells = 0
 
     def take(self, names: Iterable[str], columns: int, rows: int, cells: int) -> None:
-        """Takes `rows` that have these names, and so many `cells` filled; there are so many `columns` with them.
+        """Takes so many `rows` with these names and so many filled `cells`; the table now has so many `columns`.
 
         Raises:
-            ConfigError: Its keys cannot be columns beside those of the other rows.
+            ConfigError: The keys cannot be columns of one table with those of the other rows.
         """
         self._rows += rows
         self._cells += cells
@@ -179,7 +179,7 @@ class Table:
 
 
 def _clash(name: str, seen: dict[str, str], alike: Callable[[str], str]) -> str | None:
-    """Takes a name in, or returns in words why it cannot be beside those `seen`."""
+    """Adds a name to those `seen`, or returns in words why it cannot be a column next to them."""
     if "\0" in name or (not name and alike is not str):
         return f"a column has no name that can be written ({name!r})"
     other = seen.setdefault(alike(name), name)
@@ -191,7 +191,7 @@ def _clash(name: str, seen: dict[str, str], alike: Callable[[str], str]) -> str 
 def clash(names: Iterable[str], *, keeps_case: bool = False) -> str | None:
     """Returns in words why these cannot be the columns of one table; `None` if they can.
 
-    JSON and CSV tell names apart by case, and may have one without a letter; DuckDB and most databases do not.
+    JSON and CSV distinguish names by case, and may have an empty one; DuckDB and most databases do not.
     """
     seen: dict[str, str] = {}
     alike: Callable[[str], str] = str if keeps_case else str.casefold
@@ -204,7 +204,7 @@ def clash(names: Iterable[str], *, keeps_case: bool = False) -> str | None:
 
 
 def check_names(names: Iterable[str], where: str, *, keeps_case: bool = False) -> None:
-    """Refuses columns that could not be told apart.
+    """Refuses names that cannot be the columns of one table.
 
     Raises:
         ConfigError: There is a `clash` of names.

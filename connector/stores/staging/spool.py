@@ -1,4 +1,4 @@
-"""Rows that wait as JSON lines in a private file until all of them are there, or until they can be taken."""
+"""Rows that wait as JSON lines in a private file until all of them have come."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from connector.stores.staging.ordered import Ordered
 from connector.stores.staging.shapes import Digits, LongInteger, Shape, Table, Wide
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE | NATIVE
-_TYPED: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER  # which refuses integers that a double does not hold
+_TYPED: Final = _OPTIONS | orjson.OPT_STRICT_INTEGER  # refuses integers that a double does not hold
 _INT53: Final = 1 << 53
 _INT64: Final = 1 << 63
 
@@ -32,8 +32,8 @@ _FULL: Final = ("No space left", "Disk quota", "File too large")
 def encode(row: Mapping[str, Any], *, is_typed: bool = False) -> tuple[bytes, Mapping[str, Any]]:
     """Returns a row as a line of JSON, and the values that the line holds.
 
-    Times become ISO 8601 text, bytes base64, NaN null, halves of surrogate pairs U+FFFD. Numbers keep their digits. If
-    `is_typed`, those that neither 64 bits nor a double hold become text: columns with types have no room for them.
+    Times become ISO 8601 text, bytes base64, NaN null, lone surrogates U+FFFD. Numbers keep their digits. If
+    `is_typed`, those that neither a 64-bit integer nor a double holds become text, as no typed column holds them.
     """
     try:
         if is_typed:
@@ -59,13 +59,13 @@ def no_room(error: Exception, directory: Path) -> StorageError:
 
 
 def decode(text: bytes | str, place: str, number: int, on_bad: OnBadInput = "fail") -> dict[str, Any]:
-    """Returns the object that a text is. It stands in `place` with this number, as in `reviews.jsonl, line` 7.
+    """Returns the JSON object in a text. Errors name it by `place` and `number`, as in `reviews.jsonl, line` 7.
 
-    A row that cannot be sent has the key `BAD_INPUT`, which says why: one that holds half of a character, which JSON
-    can write and no text can hold; and with `record`, whatever is no JSON object.
+    A row that cannot be sent has the key `BAD_INPUT`, which says why: one with a lone surrogate, which JSON can write
+    but is not valid Unicode; and if `on_bad` is `record`, whatever is not a JSON object.
 
     Raises:
-        ConfigError: It is not a JSON object.
+        ConfigError: It is not a JSON object, and `on_bad` is `fail`.
     """
     try:
         return _object(text, place, number)
@@ -79,7 +79,7 @@ def decode(text: bytes | str, place: str, number: int, on_bad: OnBadInput = "fai
 
 
 def _halved(text: bytes | str) -> dict[str, Any] | None:
-    """Returns the object that a text is but for halves of characters, with U+FFFD in their place; else `None`."""
+    """Returns the object in a text whose only fault is lone surrogates, with U+FFFD in their place; else `None`."""
     try:
         row = json.loads(text, parse_float=numbers.exact)
     except (ValueError, RecursionError):
@@ -131,7 +131,7 @@ def _text(value: str) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """Returns a value of a type that JSON has, for one of a type that it lacks. What has no form becomes its text."""
+    """Returns the JSON form of a value of a type that JSON lacks; its `str` if it has no such form."""
     try:
         return numbers.of_decimal(value) if isinstance(value, Decimal) else json_form(value)
     except Exception:  # noqa: BLE001 - a value's own code can raise anything, and no value ends a run
@@ -139,7 +139,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _typed_value(value: Any) -> Any:
-    """The same for a column with a type; raises `TypeError` for what has to be tidied first."""
+    """Returns the same for a typed column; raises `TypeError` for a value that `_tidy` must convert first."""
     if isinstance(value, Number | Decimal):
         raise TypeError
     return _json_value(value)
@@ -148,15 +148,15 @@ def _typed_value(value: Any) -> Any:
 class Spool:
     """Rows that are written in any order and read in the order of their index.
 
-    `longest` is how many bytes the longest line has.
+    `longest` is the length of the longest line in bytes.
 
     Args:
         path: The file, in a private directory.
-        shape: Learns what the rows look like.
-        columns_of: The file or table in which the keys become columns; keys that cannot are then refused at once.
-        keeps_case: Whether that gives every key a column, also those that differ only in case.
-        is_typed: The lines are for columns with types, as in `encode`.
-        gap: The line of a row that is left out.
+        shape: Learns the types of the rows.
+        columns_of: The file or table whose columns the keys become; keys that cannot be columns are refused at once.
+        keeps_case: Whether keys that differ only in case are different columns there.
+        is_typed: Whether the lines are for typed columns, see `encode`.
+        gap: The line for a row that is left out.
     """
 
     def __init__(
@@ -192,10 +192,10 @@ class Spool:
         return len(self._lines)
 
     def write(self, index: int, row: Mapping[str, Any] | None) -> bytes:
-        """Keeps a row at `index`, and returns its line; `None` is left out.
+        """Stores a row under `index`, and returns its line; `None` stands for a row that is left out.
 
         Raises:
-            ConfigError: Its keys cannot be columns beside those of the other rows.
+            ConfigError: Its keys cannot be columns of one table with those of the other rows.
             StorageError: The disk is full.
         """
         try:
@@ -212,10 +212,10 @@ class Spool:
         return line
 
     def write_together(self, index: int, rows: Sequence[Any], count: int) -> bytes:
-        """Keeps so many rows, at `index` and behind it, as one line, a list of any form, and returns that line.
+        """Stores `count` rows, from `index` on, as one line, and returns that line. `rows` is a list of any form.
 
-        Returns nothing, and keeps none of them, where a row before them is still to come, or where a value is none that
-        JSON has: then each is to be written by itself.
+        Stores none and returns an empty line if a row before them has not come yet, or if JSON lacks the type of a
+        value: then each row has to be written by itself.
 
         Raises:
             StorageError: The disk is full.
@@ -248,7 +248,7 @@ class Spool:
             raise no_room(error, self._place) from error
 
     def names(self) -> list[str]:
-        """Returns the keys of all rows, in the order of the first row that has each."""
+        """Returns the keys of all rows, in the order in which they first appear."""
         return list(dict.fromkeys(chain.from_iterable(map(numbers.loads, self.lines()))))
 
     def lines(self) -> Iterator[bytes]:
