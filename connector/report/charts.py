@@ -1,6 +1,6 @@
-"""Draws figures as SVG, by Vega-Lite (the extra `report`). Colours are the page's own, so that they follow its theme.
+"""Draws figures as SVG with Vega-Lite (the extra `report`). Colours are the page's variables, so they follow its theme.
 
-Nothing is fetched: every chart has its data within its specification.
+Nothing is fetched: the data of a chart is in its specification.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from connector.base.terminal import printable
 from connector.report.figures import Distribution, Interval, ValueCount
 
-_WIDTH: Final = 340  # pixels: as wide as a telephone shows without shrinking it
+_WIDTH: Final = 340  # pixels: as wide as a phone shows without shrinking it
 _ROW: Final = 24
 _HEIGHT: Final = 140
 _LABEL: Final = 118
@@ -24,7 +24,7 @@ _LONGEST: Final = 40  # characters of a label
 _TAG: Final = re.compile("<[^<>]*>")  # Vega escapes both brackets in texts, but no quotes there
 _UNWANTED: Final = re.compile(
     r" (?:id|clip-path"  # would be the same in every chart of the page
-    r'|role|aria-[a-z]+)="[^"]*"'  # a chart is one picture, and its label says what it shows
+    r'|role|aria-[a-z]+)="[^"]*"'  # a chart is one image, and its label says what it shows
 )
 _CONFIG: Final[dict[str, Any]] = {
     "background": None,
@@ -48,7 +48,7 @@ _CONFIG: Final[dict[str, Any]] = {
 
 
 def values(counts: Sequence[ValueCount], others: int, label: str) -> Markup | None:
-    """Draws how often each value comes, as bars with their counts."""
+    """Draws how often each value occurs, as bars with counts."""
     rows: list[dict[str, Any]] = [
         {"place": place, "name": _short(each.value), "count": each.count} for place, each in enumerate(counts)
     ]
@@ -73,9 +73,9 @@ def values(counts: Sequence[ValueCount], others: int, label: str) -> Markup | No
 
 
 def histogram(known: Distribution, unit: str, label: str, *, scale: float = 1) -> Markup | None:
-    """Draws a histogram; what lies beyond the last edge is in the last bar. Values are multiplied by `scale`."""
+    """Draws a histogram of values times `scale`; what lies beyond the last edge is counted in the last bar."""
     are_single = all(each.high - each.low == 1 and each.low.is_integer() for each in known.bins) and scale == 1
-    shift = 0.5 if are_single else 0.0  # the bar of a whole number stands on its number
+    shift = 0.5 if are_single else 0.0  # centres the bar of a whole number on its number
     rows = [
         {
             "low": each.low * scale - shift,
@@ -106,7 +106,7 @@ def histogram(known: Distribution, unit: str, label: str, *, scale: float = 1) -
 
 
 def rates(intervals: Sequence[Interval], label: str) -> Markup | None:
-    """Draws the answers for each second, over time, those that failed on top."""
+    """Draws the answers per second over time, with failures on top."""
     rows = [
         {"at": each.start, "end": each.start + each.seconds, "rate": count / each.seconds, "what": what}
         for each in intervals
@@ -162,7 +162,7 @@ _UNITS: Final = ((86_400.0, 3.0, "days"), (3_600.0, 3.0, "hours"), (60.0, 3.0, "
 
 
 def _time(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], float]:
-    """Returns the axis of time, and the seconds of its unit."""
+    """Returns the time axis, and its unit in seconds."""
     end = max((row["end"] for row in rows), default=1.0)
     size, _, name = next(unit for unit in _UNITS if end >= unit[0] * unit[1])
     scale = {"domain": [0, end / size], "nice": False}
@@ -174,8 +174,8 @@ def _in(rows: Sequence[dict[str, Any]], unit: float) -> list[dict[str, Any]]:
 
 
 def _format(most: float) -> str:
-    """Returns how numbers on an axis are written: long ones with their unit (120k), others as they are."""
-    return "~s" if abs(most) >= 100_000 else ",.5~r"  # noqa: PLR2004 - where digits no longer fit
+    """Returns the number format of an axis: with a unit (120k) for long numbers, else in full."""
+    return "~s" if abs(most) >= 100_000 else ",.5~r"  # noqa: PLR2004 - from here digits no longer fit
 
 
 def _short(text: str) -> str:
@@ -184,7 +184,7 @@ def _short(text: str) -> str:
 
 
 def _literal(names: dict[str, str]) -> str:
-    """Returns an object of Vega's expression language; JSON's escapes are the same."""
+    """Returns an object literal in Vega's expression language, whose escapes are those of JSON."""
     pairs = (f'"{place}": "{"".join(map(_escaped, name))}"' for place, name in names.items())
     return "{" + ", ".join(pairs) + "}"
 
@@ -197,15 +197,15 @@ def _escaped(character: str) -> str:
 
 
 def can_be_drawn() -> bool:
-    """Whether this process may take the addresses that drawing needs, terabytes of them.
+    """Returns whether this process may reserve the terabytes of address space that drawing needs.
 
-    The JavaScript engine inside vl-convert ends the process where it cannot reserve them.
+    The JavaScript engine in vl-convert ends the process if it cannot.
     """
     return resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
 
 
 def _drawn(spec: dict[str, Any], label: str) -> Markup | None:
-    """Returns a chart as an SVG as wide as its place, with a label for who does not see it; `None` if it cannot be."""
+    """Returns a chart as an SVG that fills its place, with a label for screen readers; `None` if it cannot be drawn."""
     if not can_be_drawn():
         return None
     whole = {

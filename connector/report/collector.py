@@ -31,22 +31,22 @@ _MOST_MODELS: Final = 1_000
 _SHOWN_COLUMNS: Final = 12  # columns of an example
 _SHOWN: Final = 300  # characters of a value in an example
 _BARS: Final = 12
-_CATEGORIES: Final = 40  # so many different values are shown one by one, if they come again and again
-_FEW: Final = 3  # and so few in any case where one of them comes twice
-_DISCRETE: Final = 12  # different whole numbers that are shown one by one
+_CATEGORIES: Final = 40  # at most so many different values are shown one by one, if they repeat often enough
+_FEW: Final = 3  # so many in any case, if one of them repeats
+_DISCRETE: Final = 12  # at most so many different numbers are shown one by one
 _HIDDEN: Final = frozenset({"api_key", "api_key_command"})
 _UNITS: Final = {"texts": "characters", "lists": "items", "numbers": ""}
 
 
 class Collector:
-    """Takes outcomes and gives figures; its memory is bounded, however many there are.
+    """Collects outcomes and returns figures, in bounded memory.
 
     Args:
-        summary: What counts the same outcomes: `add` expects each of them to be counted there before.
-        columns: The columns that rows gain, with their schemas; others that come are taken as well.
-        mask: Takes secrets out of texts.
-        seconds: What the times that it gets are rounded to.
-        may_share: Whether rows may have shared calls: then their tries do not tell how many calls there were.
+        summary: The summary of the same outcomes; each must be counted there before it is added here.
+        columns: The columns that rows gain, with their schemas; other columns in outcomes are collected too.
+        mask: Removes secrets from texts.
+        seconds: The resolution of the times that it gets.
+        may_share: Whether rows may have shared calls, so that their attempts do not add up to the calls.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Collector:
         self._left_out: set[str] = set()
 
     def add(self, outcome: Outcome, at: float | None) -> None:
-        """Takes an outcome that came `at` seconds after the start; `None` where that is not known."""
+        """Adds an outcome that came `at` seconds after the start; `None` if that is unknown."""
         provenance, number = outcome.provenance, outcome.record.index
         is_success = outcome.status is Status.SUCCESS
         rank = rank_of(number)
@@ -109,7 +109,7 @@ class Collector:
             self._dearest.add(provenance.cost_usd, number, outcome)
 
     def replied(self, at: float, latency_ms: float | None, *, is_failed: bool) -> None:
-        """Counts a reply in the timeline alone: one that a ledger knows the time of."""
+        """Counts a reply whose time a ledger knows, in the timeline only."""
         self._timeline.add(at, latency_ms, is_failed=is_failed)
 
     def _keep_example(self, outcome: Outcome) -> None:
@@ -128,7 +128,7 @@ class Collector:
             self._left_out.add(column)
 
     def _notes(self) -> Iterator[str]:
-        """Yields what the figures leave out."""
+        """Yields notes on what the figures leave out."""
         if self._untold:
             yield 'Calls, tokens and cost are not known: rows have them only if the config says metadata "full".'
         if self._left_out:
@@ -163,14 +163,14 @@ class Collector:
         return {self._shown(name): self._shown(values[name]) for name in names}
 
     def _shown(self, value: Any) -> str:
-        """Returns the beginning of a value, as text, without secrets."""
+        """Returns the beginning of a value as masked text."""
         text = _text(value)
         return self._mask.cut(text, _SHOWN) + ("…" if len(text) > _SHOWN else "")
 
     def figures(
         self, run: Run, concessions: Iterable[tuple[str, str]] = (), timing: str = "", notes: Iterable[str] = ()
     ) -> Figures:
-        """Returns the figures of everything that has come so far; `notes` says what else they leave out."""
+        """Returns the figures of all outcomes so far; `notes` says what else they leave out."""
         summary = self._summary
         causes = [
             figures.Cause(
@@ -227,12 +227,12 @@ class Collector:
 
     @property
     def models(self) -> dict[str, int]:
-        """The models that answered, with the rows of each."""
+        """The models that answered, with the number of rows of each."""
         return {self._mask(model): count for model, count in self._models.most_common(_TOP)}
 
 
 class _Column:
-    """What the answered rows have in one column."""
+    """The values of one column in the answered rows."""
 
     def __init__(self, schema: Schema) -> None:
         self._enum = [_text(value) for value in schema.get("enum", ()) if value is not None]
@@ -243,7 +243,7 @@ class _Column:
         self._sample = Sample()
 
     def add(self, value: Any, rank: int) -> None:
-        """Takes the value of one row."""
+        """Adds the value of one row."""
         self._rows += 1
         kind = type(value)
         if kind is str:
@@ -272,7 +272,7 @@ class _Column:
             self._sample.add(len(text), rank)
 
     def figures(self, name: str, mask: Masker) -> Column:
-        """Returns what to show of it: the values where they come again and again, else how large they are."""
+        """Returns what to show of the column: its values if they repeat, else how their sizes are distributed."""
         kinds, distinct = set(self._types), self._values.distinct
         types = dict(self._types.most_common())
         if not kinds:
@@ -316,7 +316,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float | Decimal):
-        return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)  # noqa: PLR2004 - where %g turns to powers
+        return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)  # noqa: PLR2004 - where floats stop being exact
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):
@@ -334,7 +334,7 @@ def run_of(
     ended: float | None = None,
     stopped_by: str | None = None,
 ) -> Run:
-    """Returns what ran; times are in seconds since 1970. How long it took is not known where both are the same."""
+    """Returns what ran. Times are in seconds since 1970; if both are the same, the duration is unknown."""
     return Run(
         f"openai-compatible {__version__}",
         None if source is None else mask(source),
@@ -350,7 +350,7 @@ def run_of(
 
 
 def shown_config(config: Config, mask: Masker) -> dict[str, Any]:
-    """Returns the options that are set, without secrets: of headers and the query the names alone."""
+    """Returns the options that are set, without secrets: of headers and query only the names."""
     given = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=set(_HIDDEN))
     given["url"] = bare_url(config.url)
     for name in ("headers", "query"):

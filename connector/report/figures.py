@@ -1,4 +1,4 @@
-"""The figures of a run, as one record of plain values: the JSON and the page both come from it alone."""
+"""The figures of a run, as one record of plain values from which both the JSON and the page are made."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 VERSION: Final = 1
-"""The version of the JSON. Fields may be added to it; none changes its meaning."""
+"""The version of the JSON. Fields may be added; none changes its meaning."""
 
 Kind = Literal["values", "numbers", "texts", "lists", "other", "nothing"]
-"""What a column is shown by: how often each value comes, its numbers, the lengths of its texts or lists, only its nulls
-and types, or nothing at all."""
+"""What is shown of a column: how often each value occurs, its numbers, the lengths of its texts or lists, only nulls
+and types, or nothing."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What ran. `config` has no secrets; `started` and `ended` are ISO 8601, in UTC.
 
-    Made of an output, a report does not know the input.
+    `input` is `None` in a report that is made from an output.
     """
 
     program: str
@@ -34,7 +34,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Rows by status. `cached` ones were answered without a new call; `None` where that is not known."""
+    """Rows by status. `cached` counts those answered without a new call; `None` if that is unknown."""
 
     rows: int
     failed: int
@@ -44,13 +44,13 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Spending:
-    """Calls, tokens and USD of this run alone. `None` where nobody has said it, never zero instead.
+    """Calls, tokens and USD of this run alone. What is unknown is `None`, never zero.
 
-    `calls` and `retries` are the engine's. A report that is made of an output counts the tries of its rows instead, if
-    the config says that none share a call, and does not know the retries. `costly_rows` says for how many of the paid
-    rows the cost is known; `saved_usd` is what the replies to the cached rows cost when they were paid for;
-    `cost_source` whose estimate the cost is, empty where it is the endpoint's or by the config's prices, and where an
-    output does not tell.
+    `calls` and `retries` come from the engine. A report that is made from an output adds up the attempts of its rows
+    instead, if the config says that none share a call, and does not know the retries. `costly_rows` is the number of
+    paid rows whose cost is known. `saved_usd` is what the replies of cached rows cost when they were paid for.
+    `cost_source` names the source of an estimate; it is empty if the cost comes from the endpoint or the config's
+    prices, or if an output does not say.
     """
 
     calls: int | None = None
@@ -68,7 +68,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class Bin:
-    """How many values are at least `low` and less than `high`; in the last bin also those that are `high`."""
+    """How many values are at least `low` and less than `high`; the last bin includes `high`."""
 
     low: float
     high: float
@@ -77,10 +77,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Numbers: how many, their extremes and mean, quantiles, and a histogram.
+    """The distribution of numbers: count, extremes, mean, quantiles, and a histogram.
 
-    Quantiles and bins come from a random sample of `sampled` numbers where there are more. `beyond` numbers are larger
-    than the last bin, which counts them: few large ones would flatten all others.
+    If there are more than `sampled` numbers, quantiles and bins come from a random sample of so many. The last bin also
+    counts the `beyond` numbers that are larger than its edge, as a few large ones would flatten all other bars.
     """
 
     count: int
@@ -96,7 +96,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class ValueCount:
-    """A value, as text, and in how many rows it is."""
+    """A value as text, and how many rows have it."""
 
     value: str
     count: int
@@ -104,9 +104,9 @@ class ValueCount:
 
 @dataclass(frozen=True)
 class Column:
-    """A column, over the rows that were answered. `values` are the most frequent ones, `other_values` the rest.
+    """A column in the answered rows. `values` are the most frequent ones; `other_values` counts the rows of the others.
 
-    `distinct` is `None` where there are too many different values to count, `unit` is what `distribution` measures.
+    `distinct` is `None` if there are too many different values to count; `unit` is what `distribution` measures.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Interval:
-    """A stretch of the run: seconds since its start, new answers and failures, and their latency in milliseconds."""
+    """An interval of the run: seconds since its start, new answers and failures, and their latency in milliseconds."""
 
     start: float
     seconds: float
@@ -135,9 +135,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Row:
-    """A row as an example: its number, from 1, what is known of its call, and the beginnings of its values.
+    """A row as an example: its number (from 1), what is known about its call, and the beginnings of its values.
 
-    `place` is its number as people read it: with the file before it, where the input is several.
+    `place` is its number for people, with the file before it if the input has several.
     """
 
     number: int
@@ -171,7 +171,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Concession:
-    """Another way in which the endpoint was asked, since it refused the usual one."""
+    """A fallback: another form of request, used because the endpoint refused the usual one."""
 
     name: str
     model: str
@@ -201,5 +201,5 @@ class Figures:
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns them as JSON values, the version first."""
+        """Returns the figures as JSON values, the version first."""
         return {"version": self.version, **asdict(self)}

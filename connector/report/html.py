@@ -1,4 +1,4 @@
-"""What pages for people share: their style, how they write numbers, and a template that escapes every text."""
+"""What all pages share: their style, how they write numbers, and a template that escapes every text."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def template(package: str | None) -> Template:
 
 
 HEAD: Final = files(__package__).joinpath("head.html").read_text(encoding="utf-8").strip()
-"""The head of every page; among other things it forbids the browser to load or send anything."""
+"""The head of every page. Among other things, it forbids the browser to load or send anything."""
 
 COLOURS: Final = files(__package__).joinpath("colours.css").read_text(encoding="utf-8")
-"""The colours of pages, light and dark, as variables of CSS."""
+"""The colours of pages, light and dark, as CSS variables."""
 
 STYLE: Final = COLOURS + files(__package__).joinpath("style.css").read_text(encoding="utf-8")
 """The look of pages, as CSS: light, dark, and on paper."""
@@ -46,14 +46,14 @@ def _usd(value: float | None) -> str:
 
 
 def ms(value: float | None) -> str:
-    """Returns a time for people, from milliseconds."""
+    """Returns milliseconds as a duration for people."""
     if value is None:
         return _NOTHING
     return f"{value:,.0f} ms" if value < 1000 else f"{value / 1000:,.1f} s"  # noqa: PLR2004 - a second
 
 
 def _share(part: int, whole: int) -> str:
-    """Returns a share in per cent, never rounded to all or nothing."""
+    """Returns a share in per cent, never rounded to 0 or 100."""
     if not whole:
         return _NOTHING
     share = 100 * part / whole
@@ -67,7 +67,7 @@ def _when(iso: str | None) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Makes what would steer a terminal, or turn the direction of writing, visible as text; markup stays as it is."""
+    """Makes terminal control and text direction characters visible as text; markup stays as it is."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -1,4 +1,4 @@
-"""Reads the outcomes of a run back from its output: a row's provenance is in `_llm`, or in the columns of its parts."""
+"""Reads the outcomes of a run back from its output, where a row's provenance is in `_llm`, or in `_llm_…` columns."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def outcomes(source: Source, added: Mapping[str, Schema] | None) -> Iterator[Out
 
     Args:
         source: The output, opened as an input.
-        added: The columns that the run has added, with their schemas, whose types they get back; `None` where they are
-            not known: then all columns count as such.
+        added: The columns that the run added, with their schemas, by which types are restored; `None` if they are not
+            known: all columns then count as added.
 
     Raises:
         ConfigError: A row does not say what became of it.
@@ -57,7 +57,7 @@ def _provenance(record: Record) -> Provenance:
 
 
 def _typed(value: Any, schema: Schema) -> Any:
-    """Returns a value as the run had it: a file may hold it as a text, or a text that looks like a number as one."""
+    """Returns a value in the type that the run gave it; a file may hold it as text, or a text as a number."""
     declared = schema.get("type")
     kinds = {*(declared if isinstance(declared, list) else [declared])} - {"null"}
     if value is None or not kinds or None in kinds or isinstance(value, str) == ("string" in kinds):
@@ -84,7 +84,7 @@ def _is_true(parts: Mapping[str, Any]) -> bool:
 
 
 def _value(name: str, value: Any) -> Any:
-    """Returns a part in its type; CSV has lost it where a column looks like another one."""
+    """Returns a part of the provenance in its own type, which CSV loses if its values look like another one."""
     if name == "attempts":
         return _number(value, int) or 0
     kind = _NUMBERS.get(name)
@@ -99,7 +99,7 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _failure(value: Any) -> Failure | None:
-    """Returns an error, which is an object, or a text of JSON."""
+    """Returns an error from an object or its JSON text."""
     if isinstance(value, str):
         try:
             value = json.loads(value)

@@ -1,4 +1,4 @@
-"""The page for people: one file, without scripts, that fetches nothing. Every text in it is escaped by the template."""
+"""The report as an HTML page: one file, without scripts, that fetches nothing. The template escapes every text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MEANINGS: Final = {
 
 
 def page(figures: Figures) -> str:
-    """Returns the page as HTML; without charts, and with a warning, where they cannot be drawn."""
+    """Returns the page as HTML. If charts cannot be drawn, it has none, and a warning is logged."""
     if not charts.can_be_drawn():
         _LOG.warning("the report has no charts: they need more memory than this process is allowed (ulimit -v)")
     sent, made = figures.spending.input_tokens, figures.spending.output_tokens
@@ -47,7 +47,7 @@ def page(figures: Figures) -> str:
 
 
 def _concessions() -> dict[str, str]:
-    """Returns what each fallback is about; kinds mean the same by the same name."""
+    """Returns the description of each fallback; the same name means the same in all kinds."""
     kinds = map(endpoints.load, endpoints.KINDS)
     return {name: fallback.about for kind in kinds for name, fallback in kind.FALLBACKS.items()}
 
@@ -63,7 +63,7 @@ def _picture(column: Column) -> Markup | None:
 
 
 def _words(column: Column) -> str:
-    """Returns what a column holds, in a sentence or two."""
+    """Returns a description of a column's values in a sentence or two."""
     known, told = column.distribution, []
     if column.kind == "nothing":
         return "No answered row has a value here." if column.rows else "No row was answered."

@@ -1,4 +1,4 @@
-"""Collects the figures of a run as it goes on, and writes them as a page or as JSON at its end, however it ends."""
+"""Collects the figures of a run while it goes on, and writes them as a page or as JSON however it ends."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Render = Callable[[Figures], str]
 
 
 def is_page(path: str) -> bool:
-    """Returns whether a report of this name is a page (`.html`), not the figures alone (`.json`).
+    """Returns whether a report of this name is a page (`.html`) rather than figures only (`.json`).
 
     Raises:
-        ConfigError: The name ends in another way, or its folder is missing.
+        ConfigError: The name has another suffix, or its folder is missing.
     """
     suffix, folder = Path(path).suffix.lower(), Path(path).parent
     if suffix not in (".html", ".htm", ".json"):
@@ -45,7 +45,7 @@ def is_page(path: str) -> bool:
 
 
 def require_apart(path: str, source: Source, *others: str) -> None:
-    """Refuses a report that would take the place of a file of the input, or of another output.
+    """Refuses a report that would overwrite a file of the input or another output.
 
     Raises:
         ConfigError: It would.
@@ -55,10 +55,10 @@ def require_apart(path: str, source: Source, *others: str) -> None:
 
 
 def renderer(path: str) -> Render:
-    """Returns what writes a report of this name: `.html` is a page, `.json` the figures alone.
+    """Returns the function that renders a report of this name: `.html` is a page, `.json` figures only.
 
     Raises:
-        ConfigError: The name ends in another way, its folder is missing, or what draws the page is not installed.
+        ConfigError: The name has another suffix, its folder is missing, or the extra `report` is not installed.
     """
     if not is_page(path):
         return _as_json
@@ -84,14 +84,14 @@ def _as_json(figures: Figures) -> str:
 
 
 def save(path: str, text: str) -> None:
-    """Writes a report for this user alone: a row's texts are in it. It is there as a whole or not at all.
+    """Writes a report atomically, readable only by this user, since it quotes rows.
 
     Raises:
         StorageError: It cannot be written.
     """
     target = Path(path)
     with writing(target):
-        # Half of a surrogate pair, from a reply, has no bytes in UTF-8: it is written as \ud800, as JSON has it.
+        # A lone surrogate from a reply has no encoding in UTF-8: it is written as \ud800, as in JSON.
         data = text.encode("utf-8", "backslashreplace")
         with NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             file.write(data)
@@ -103,11 +103,11 @@ def save(path: str, text: str) -> None:
 
 
 class Recorder:
-    """Passes the results of a run on and collects them; a context manager that writes the report when it is left.
+    """Collects the results of a run as they pass; a context manager that writes the report on exit.
 
     Args:
         path: Where to write it.
-        render: What writes it: the `renderer` of that path.
+        render: The `renderer` of that path.
         source: The name of the input.
         output: The name of the output.
     """
@@ -125,7 +125,7 @@ class Recorder:
         self._collector = Collector(runtime.summary, plan.columns, runtime.mask)
 
     def watched(self, results: Iterator[Result]) -> Iterator[Result]:
-        """Passes results on, which the runtime's summary has counted before, and collects the outcomes among them."""
+        """Passes on results, and collects their outcomes, which the runtime's summary must already have counted."""
         add, now, began = self._collector.add, self._clock.monotonic, self._began
         for result in results:
             if isinstance(result, Outcome):

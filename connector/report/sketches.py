@@ -1,4 +1,4 @@
-"""What is kept of a stream of any length, in bounded memory: a random sample, counts of values, the top, a timeline."""
+"""Sketches of a stream of any length, in bounded memory: a random sample, counts of values, the top, a timeline."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from connector.report.figures import Bin, Distribution, Interval, ValueCount
 
 _SAMPLED: Final = 10_000
-_SPARE: Final = 2_500  # further ones that are kept until the sample is drawn anew
+_SPARE: Final = 2_500  # more that are kept before the sample is pruned again
 _ALL: Final = 2**64 - 1
 _BINS: Final = 24
 _STEPS: Final = (1, 2, 2.5, 5, 10)
-_FAR: Final = 3  # times as far as most values: such a tail is counted in the last bin
-_HUGE: Final = 1e300  # beyond which there is no room for edges
+_FAR: Final = 3  # a tail that reaches so many times as far as most values is counted in the last bin
+_HUGE: Final = 1e300  # beyond this there is no room for edges
 _MOST: Final = 0.99
 _MOST_VALUES: Final = 1_000
-_LONGEST_VALUE: Final = 80  # characters; what is longer is no category
+_LONGEST_VALUE: Final = 80  # characters; a longer value is no category
 _INTERVALS: Final = 60
 _PER_OCTAVE: Final = 16  # bins of latencies: about 4 % wide
 
@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 
 
 def rank_of(number: int) -> int:
-    """Returns 64 bits that look random and are the same for the same number of a row (the finish of SplitMix64)."""
+    """Returns 64 pseudorandom bits for the number of a row, always the same (the finalizer of SplitMix64)."""
     mixed = (number + 1) * 0x9E3779B97F4A7C15 & _ALL
     mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & _ALL
     mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & _ALL
@@ -36,7 +36,7 @@ def rank_of(number: int) -> int:
 
 
 class Sample:
-    """A uniform random sample of numbers, the same in whatever order they come; exact count, extremes and mean."""
+    """A uniform random sample of numbers that does not depend on their order, with exact count, extremes and mean."""
 
     def __init__(self) -> None:
         self._kept = array("d")
@@ -48,7 +48,7 @@ class Sample:
         self._most = -math.inf
 
     def add(self, value: float, rank: int) -> None:
-        """Counts a finite number; those of the lowest ranks are the sample."""
+        """Adds a finite number. The numbers of the lowest ranks are the sample."""
         self.count += 1
         self._sum += value
         self._least = min(self._least, value)
@@ -67,7 +67,7 @@ class Sample:
         self._ranks = array("Q", [self._ranks[place] for place in lowest])
 
     def distribution(self) -> Distribution | None:
-        """Returns what is known of all values; `None` if there were none."""
+        """Returns the distribution of all values; `None` if there were none."""
         if not self.count:
             return None
         if len(self._kept) > _SAMPLED:
@@ -89,17 +89,17 @@ class Sample:
 
 
 def _at(ordered: list[float], share: float) -> float:
-    """Returns a quantile: the smallest value that is not less than this share of all."""
+    """Returns a quantile: the smallest value that is at least as large as this share of all values."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _bins(ordered: list[float], least: float, most: float, count: int) -> tuple[list[Bin], int]:
-    """Returns a histogram with round edges, counts scaled up to all values, and how many lie beyond the last edge."""
+    """Returns a histogram with round edges, its counts scaled up to `count`, and how many lie beyond the last edge."""
     are_whole = all(value.is_integer() for value in ordered)
     nearly = _at(ordered, _MOST)
     top = nearly if most - least > _FAR * (nearly - least) > 0 else most
     step = float(_step((top - least) / _BINS, are_whole=are_whole))
-    digits = 2 - math.floor(math.log10(step))  # of edges: adding steps makes more, which mean nothing
+    digits = 2 - math.floor(math.log10(step))  # of edges: adding steps leaves more, which mean nothing
     low = round(math.floor(least / step) * step, digits)
     if low > least:  # the quotient was rounded up, to a whole number or from a tiny one to zero
         low = round(low - step, digits)
@@ -119,7 +119,7 @@ def _bins(ordered: list[float], least: float, most: float, count: int) -> tuple[
 
 
 def _step(width: float, *, are_whole: bool) -> float:
-    """Returns a round width that is not less than the given one."""
+    """Returns a round width, at least the given one."""
     if width <= 0 or not math.isfinite(width):
         return 1.0
     power = 10.0 ** math.floor(math.log10(width))
@@ -133,7 +133,7 @@ def clean(value: float) -> float:
 
 
 class Values:
-    """Counts each different value; gives up where there are more than 1,000, or a long one."""
+    """Counts each different value; gives up if there are more than 1,000, or a long one."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] | None = Counter()
@@ -150,19 +150,21 @@ class Values:
 
     @property
     def distinct(self) -> int | None:
-        """How many there are; `None` if that is not known."""
+        """How many different values there are; `None` if it gave up."""
         return None if self._counts is None else len(self._counts)
 
     def most_common(self, number: int, also: Iterable[str] = ()) -> list[ValueCount]:
-        """Returns the most frequent values, and of `also` those that never came."""
+        """Returns the most frequent values, then those of `also` that never occurred; at most `number` in all."""
         counts = self._counts or Counter()
         never = [ValueCount(value, 0) for value in also if value not in counts]
-        ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))  # the same in whatever order rows end
+        ordered = sorted(
+            counts.items(), key=lambda each: (-each[1], each[0])
+        )  # independent of the order in which rows end
         return [*(ValueCount(value, count) for value, count in ordered[:number]), *never][:number]
 
 
 class Top(Generic[Item]):
-    """The items with the highest marks; of equal ones those of the lower number, in whatever order they come."""
+    """The items with the highest marks; at equal marks, those with the lower number, whatever the order of arrival."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -178,7 +180,7 @@ class Top(Generic[Item]):
             heapq.heapreplace(self._heap, (mark, -number, -self._seen, item))
 
     def items(self) -> list[Item]:
-        """Returns them, the highest mark first."""
+        """Returns the items, highest mark first."""
         return [item for *_, item in sorted(self._heap, reverse=True)]
 
 
@@ -190,7 +192,7 @@ class _Stretch(NamedTuple):
     latencies: Counter[int]
 
     def with_(self, other: _Stretch) -> _Stretch:
-        """Returns both together."""
+        """Returns the sum of both."""
         return _Stretch(self.answered + other.answered, self.failed + other.failed, self.latencies + other.latencies)
 
 
@@ -198,7 +200,7 @@ class Timeline:
     """Answers and latencies over time, in at most 60 intervals, whose length doubles as the run goes on.
 
     Args:
-        seconds: The length of the first intervals: no shorter than what times are rounded to.
+        seconds: The length of the first intervals, at least the resolution of the times.
     """
 
     def __init__(self, seconds: float = 0.1) -> None:
@@ -230,7 +232,7 @@ class Timeline:
         self._stretches = merged
 
     def intervals(self) -> list[Interval]:
-        """Returns the intervals from the start to the last answer, the empty ones too."""
+        """Returns the intervals from the start to the last answer, including empty ones."""
         if not self._stretches:
             return []
         last = max(self._stretches)

@@ -1,4 +1,4 @@
-"""A config that is being edited, by its fields and as JSON; neither shows a secret."""
+"""A config that is being edited, through fields or as JSON; neither shows a secret."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from connector.run.plan import Plan
 from connector.templates.verbatim import constant
 
 TYPES: Final = ("text", "one of", "whole number", "number", "yes or no", "list of texts")
-"""The types that a column can be given by its fields; any other is shown as it is in the JSON."""
+"""The column types that fields can set; any other type is edited as JSON."""
 
 _SCHEMAS: Final[Mapping[str, Schema]] = {
     "text": {"type": "string"},
@@ -31,7 +31,7 @@ _SCHEMAS: Final[Mapping[str, Schema]] = {
 }
 _HIDDEN: Final = "hidden by the studio: {}"
 _SECRET: Final = ("api_key", "api_key_command", "headers", "query")
-_OF_MCP: Final = ("authorization", "headers")  # what a tool of a remote server is sent to say who calls
+_OF_MCP: Final = ("authorization", "headers")  # the credentials of a remote tool
 _TEMPLATES: Final = ("prompt", "system_prompt", "request_format", "response_format", "output_schema", "where")
 _APART: Final = "_answer"
 _WORDS: Final = ("and", "else", "false", "if", "in", "is", "none", "not", "or", "range", "self", "true")  # of Jinja2
@@ -47,7 +47,7 @@ class OutputColumn(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The request of a row, as JSON text; or what is wrong, and where."""
+    """The request of a row as JSON text, or what is wrong and where."""
 
     text: str
     problems: Sequence[Problem]
@@ -57,13 +57,13 @@ class Draft:
     """A config that is being edited.
 
     Args:
-        options: The options, as a config file has them.
+        options: The options, as in a config file.
         name: A letter.
-        title: What people know it by.
-        folder: Where rows may name images, unless the options say it.
+        title: Its name for people.
+        folder: The folder of images, unless the options set it.
 
     Attributes:
-        broken: The JSON text that was put and is none, with what is wrong; empty where all is well.
+        broken: A text that was entered but is not JSON, with what is wrong; empty if all is well.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Draft:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options with the secrets that they have: to run, and to save."""
+        """The options including secrets, to run and to save."""
         whole: dict[str, Any] = _replaced(self._options, self._secrets)
         return whole
 
     @property
     def secrets(self) -> list[str]:
-        """The texts that are hidden, also of a config that is wrong."""
+        """The texts that are hidden, even if the config is invalid."""
         return list(self._secrets.values())
 
     @property
@@ -95,7 +95,7 @@ class Draft:
         return json.dumps(self._options, indent=2, ensure_ascii=False)
 
     def put_text(self, text: str) -> None:
-        """Takes the options from JSON. One that is none changes nothing but `broken`."""
+        """Sets the options from JSON text. A text that is not JSON changes only `broken`."""
         try:
             given = json.loads(text or "{}")
         except ValueError as error:
@@ -111,7 +111,7 @@ class Draft:
         return self._options.get(name)
 
     def put(self, name: str, value: JSON) -> None:
-        """Sets an option; nothing, or an empty text, takes it away."""
+        """Sets an option; null or an empty text removes it."""
         given = dict(self._options)
         if value in (None, ""):
             given.pop(name, None)
@@ -122,7 +122,7 @@ class Draft:
         self._take(given)
 
     def _take(self, given: dict[str, Any]) -> None:
-        """Takes options, and hides the secrets among them that are not references to the environment."""
+        """Sets the options, and hides secrets that are not references to the environment."""
         self.broken, self._made = None, None
         self._options = {
             name: value if name in _TEMPLATES else self._veiled(value, all_=name in _SECRET)
@@ -130,7 +130,7 @@ class Draft:
         }
 
     def _veiled(self, value: Any, *, all_: bool = False) -> Any:
-        """Returns a value whose secret texts are hidden: `all_` of them, or those that hold a key or a password."""
+        """Returns a value with texts hidden: `all_` of them, or those that hold a key or a password."""
         if isinstance(value, dict):
             secret = _OF_MCP if value.get("type") == "mcp" else ()
             return {name: self._veiled(each, all_=all_ or name in secret) for name, each in value.items()}
@@ -150,7 +150,7 @@ class Draft:
 
     @property
     def columns(self) -> list[OutputColumn] | None:
-        """The columns that the model fills, where fields can show them; `None` where only JSON can."""
+        """The columns that the model fills; `None` if fields cannot show them, only JSON can."""
         schema, shown = self._options.get("output_schema"), self._options.get("response_format")
         if schema is None:
             return [] if shown is None else None
@@ -173,9 +173,9 @@ class Draft:
         self.put("output_schema", schema if properties else None)
 
     def name_apart(self, taken: Collection[str]) -> bool:
-        """Gives the columns whose names the input has another one, and leaves the request, and its replies, as it is.
+        """Renames the answer columns whose names are `taken` by the input, without a change of requests and replies.
 
-        Returns whether that can be done.
+        Returns whether that is possible.
         """
         schema = self._options.get("output_schema")
         properties = schema.get("properties") if isinstance(schema, dict) else None
@@ -187,7 +187,7 @@ class Draft:
 
     @staticmethod
     def _named_apart(properties: Mapping[str, Any], shown: JSON) -> JSON:
-        """Returns what `name_apart` would have made of columns that are shown by these names."""
+        """Returns the response format that `name_apart` writes if the columns have these shown names."""
         taken = shown if isinstance(shown, dict) else {}
         return {f"{name}{_APART}" if f"{name}{_APART}" in taken else name: _parsed(name) for name in properties}
 
@@ -198,7 +198,7 @@ class Draft:
         return entry.get(name) if isinstance(entry, dict) else None
 
     def put_model(self, model: str | None, **parameters: float | None) -> None:
-        """Sets the model with its parameters, which a config has in its list of models."""
+        """Sets the model and its parameters, which are in the config's list of models."""
         kept = {name: parameters.get(name, self.parameter(name)) for name in _PARAMETERS}
         chosen = {name: value for name, value in kept.items() if value is not None}
         self.put("model", model)
@@ -223,7 +223,7 @@ class Draft:
         return config.model_copy(update={"image_root": folder and str(folder)})
 
     def plan(self, columns: Collection[str]) -> Plan:
-        """Returns the plan for rows with these columns; it is made anew only after a change.
+        """Returns the plan for rows with these columns, cached until something changes.
 
         Raises:
             ConfigError: The config is wrong, or does not fit the rows.
@@ -248,7 +248,7 @@ class Draft:
         return []
 
     def rendered(self, record: Record, columns: Collection[str]) -> Rendered:
-        """Returns the request of a row as text, with its files told in a few words: it is sent anew at each edit."""
+        """Returns the request of a row as text, with files summarized, since it is sent to the browser at each edit."""
         try:
             plan = self.plan(columns)
             body = numbers.loads(plan.requests.call(record).body)
@@ -260,12 +260,12 @@ class Draft:
         return Rendered(mask(json.dumps(without_files(body), indent=2, ensure_ascii=False)), [])
 
     def copy(self, name: str) -> Draft:
-        """Returns a variant that begins as this one."""
+        """Returns a variant that starts as a copy of this one."""
         return Draft(self.options, name, folder=self._folder)
 
 
 def placed(name: str) -> str:
-    """Returns what puts a column into a template; a name that means something else there is a member of `record`."""
+    """Returns the expression that inserts a column into a template: by `record` if the name has another meaning."""
     is_plain = name.isidentifier() and name.lower() not in _WORDS
     return f"{{{{ {name if is_plain else f'record[{constant(name)}]'} }}}}"
 
@@ -282,7 +282,7 @@ def _holds_secret(text: str) -> bool:
 
 
 def _placed(message: str) -> tuple[str, str]:
-    """Returns the option that an error of a template is about, and what it says."""
+    """Splits the message of a template error into the option and the rest."""
     where, is_told, rest = message.partition(": ")
     return (where, rest) if is_told and where.isidentifier() else ("", message)
 
@@ -296,7 +296,7 @@ def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
 
 
 def _column(name: str, schema: Any) -> OutputColumn | None:
-    """Returns a column as fields show it; `None` where they cannot."""
+    """Returns a column as fields show it; `None` if they cannot."""
     if not isinstance(schema, dict):
         return None
     if set(schema) == {"type", "enum"} and schema["type"] == "string" and _are_texts(schema["enum"]):
@@ -315,6 +315,6 @@ def _schema(column: OutputColumn) -> Schema:
 
 
 def numbered(drafts: Sequence[Draft]) -> Iterator[str]:
-    """Yields the letters that no draft has."""
+    """Yields the letters that no draft has yet."""
     taken = {each.name for each in drafts}
     return (letter for letter in "ABCD" if letter not in taken)

@@ -1,8 +1,8 @@
 """Access to the page: only for a browser on this machine that has the token.
 
-The rules are those of OWASP against cross-site request forgery, WebSocket hijacking and DNS rebinding: the Host is one
-of this machine's names, an Origin (which every WebSocket has) is that host, and the cookie is the one that the token
-was exchanged for.
+The rules are those of OWASP against cross-site request forgery, WebSocket hijacking and DNS rebinding: the Host must be
+one of this machine's names, an Origin (which every WebSocket has) must be that host, and the cookie must be the one for
+which the token was exchanged.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _REFUSED: Final = b"This is not open to you. Open the address that the program p
 
 
 class Guard:
-    """An ASGI application that lets only its person through to another one.
+    """An ASGI application that admits only its user to another application.
 
     Args:
-        inner: The application.
-        port: Where the server listens.
+        inner: The other application.
+        port: The port of the server.
 
     Attributes:
-        token: What the first URL has, to be exchanged for a cookie.
+        token: The token in the first URL, which is exchanged for a cookie.
     """
 
     def __init__(self, inner: Application, port: int) -> None:
         self._inner = inner
         self.token = secrets.token_urlsafe(32)
         self._cookie = secrets.token_urlsafe(32)
-        self._name = f"studio_{port}"  # cookies know no ports
+        self._name = f"studio_{port}"  # cookies are shared by all ports of a host
         self._hosts = {f"{name}:{port}" for name in _NAMES}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,13 +71,13 @@ class Guard:
             await self._inner(scope, receive, send if is_socket else _with_headers(send))
         elif not is_socket and self._has_token(scope):
             cookie = f"{self._name}={self._cookie}; Path=/; HttpOnly; SameSite=Strict"
-            # Not a redirect: a browser sends a strict cookie only where a page of the same site leads on.
+            # Not a redirect: a browser sends a strict cookie only if a page of the same site made the request.
             await _answer(send, 200, _ONWARD, ((b"set-cookie", cookie.encode()),), kind=b"text/html; charset=utf-8")
         else:
             await _refuse(scope, send)
 
     def _is_known(self, headers: _Headers) -> bool:
-        # Every program of this machine sets cookies for its name, whose form nobody checks: each is looked at alone.
+        # Every program on this machine can set cookies for its name, in any form, so each is parsed by itself.
         pairs = (each.strip().partition("=") for each in (headers.only("cookie") or "").split(";"))
         given = [value.encode() for name, _, value in pairs if name == self._name]
         return any(compare_digest(each, self._cookie.encode()) for each in given)
@@ -89,13 +89,13 @@ class Guard:
 
 
 class _Headers:
-    """The headers of a request; one that comes twice counts as none that we know."""
+    """The headers of a request. One that is repeated matches no expected value."""
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         self._pairs = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in pairs]
 
     def only(self, name: str) -> str | None:
-        """Returns the value of a header; `None` where there is none, and nothing that fits where there are several."""
+        """Returns the value of a header; `None` if missing; if repeated, all values joined, which match nothing."""
         found = [value for key, value in self._pairs if key == name]
         return None if not found else found[0] if len(found) == 1 else ", ".join(found)
 

@@ -1,4 +1,4 @@
-"""The studio's background jobs, one at a time: a thread that calls, and its progress."""
+"""The studio's background jobs, one at a time: a thread that makes calls, and its progress."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from connector.run.runtime import Runtime
 
 State = Literal["running", "paused", "stopping", "done", "stopped", "failed"]
 
-_LOOK: Final = 0.2  # seconds after which a paused input lets the run look at what is in flight
+_LOOK: Final = 0.2  # seconds between the chances that a paused input gives the run to handle calls in flight
 
 
 class StoppedError(FatalError):
-    """The person at the page asked the run to stop."""
+    """The user asked the run to stop."""
 
 
 class Job:
-    """Work in a thread of its own, from its making to its end.
+    """Work in a thread of its own, which starts with the job.
 
     Args:
         title: What it does, in a few words.
-        rows: How many rows it does in all; `None` where that is not known.
-        work: What it does; it raises where it fails.
+        rows: The total number of rows; `None` if that is unknown.
+        work: The work; raises if it fails.
 
     Attributes:
-        error: Why it ended early; empty where it did not.
-        done: Rows that are done.
-        summary: What it came to, in lines.
+        error: Why it ended early; empty if it did not.
+        done: The number of rows done.
+        summary: Its totals, in lines.
     """
 
     def __init__(self, title: str, rows: int | None, work: Callable[[Job], None]) -> None:
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def state(self) -> State:
-        """What it is doing."""
+        """The state it is in."""
         if self._ended is not None:
             return self._ended
         if self.stop.reason is not None:
@@ -64,7 +64,7 @@ class Job:
         return self._ended is not None
 
     def pause(self) -> None:
-        """Takes no further row until `go_on`; calls in flight are finished and kept."""
+        """Takes no more rows until `go_on`; calls in flight finish and their replies are kept."""
         self._going.clear()
 
     def go_on(self) -> None:
@@ -72,37 +72,37 @@ class Job:
         self._going.set()
 
     def end(self) -> None:
-        """Asks it to stop: calls in flight are finished and kept."""
+        """Asks it to stop; calls in flight finish and their replies are kept."""
         self.stop.request(StoppedError("stopped: replies that were paid for are kept, and not paid for again"))
         self._going.set()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Waits for its end, and returns whether that has come."""
+        """Waits for its end, for so many seconds at most; returns whether it has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def told(self) -> str:
-        """Returns how far it is, in words."""
+        """Returns its progress in words."""
         figures = self._figures
         if figures is None:
             return ""
         return " · ".join(part.text for part in figures.parts() if part.text)
 
     def gated(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Passes an input on while it is not paused."""
+        """Passes on an input while it is not paused."""
         for item in items:
             while not self._going.wait(_LOOK):
                 yield IDLE
             yield item
 
     def counted(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Passes rows on that nothing is called for, counted."""
+        """Passes on rows that need no call, and counts them."""
         for record in records:
             yield record
             self.done += 1
 
     def watched(self, results: Iterator[Result], runtime: Runtime) -> Iterator[Result]:
-        """Passes results on, counted."""
+        """Passes on results, and counts them."""
         self._figures = Figures(runtime.summary, runtime.control, self.rows)
         for result in runtime.summary.watched(results):
             if isinstance(result, Outcome):

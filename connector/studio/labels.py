@@ -1,4 +1,4 @@
-"""Labels of rows, given by a person, in a file that grows line by line, so that none is ever lost."""
+"""Labels that a person gives to rows, in a file to which lines are appended, so that none is ever lost."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from connector.base.records import JSON, Record
 
 
 class Labels:
-    """The labels of an input's rows, known by what a row holds: they stay where rows move.
+    """The labels of an input's rows, keyed by a row's content, so that they survive a change of order.
 
     Args:
-        path: The file: JSONL, private to its owner; the last line about a row and a column counts.
+        path: The file: JSONL, private to its owner. The last line about a row and a column counts.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[tuple[str, str], JSON] = {}
-        self._before = b""  # a line end, where the last line was cut off: the next one is not lost with it
+        self._before = b""  # a line end if the last line was cut off, so that the next one is not lost with it
         with suppress(FileNotFoundError):
             data = path.read_bytes()
             self._before = b"" if data.endswith(b"\n") else b"\n"
@@ -33,11 +33,11 @@ class Labels:
                     self._known[str(entry["row"]), str(entry["column"])] = entry["label"]
 
     def get(self, record: Record, column: str) -> JSON:
-        """Returns the label of a row in a column; `None` where there is none."""
+        """Returns the label of a row in a column; `None` if there is none."""
         return self._known.get((key_of(record), column))
 
     def put(self, record: Record, column: str, label: JSON) -> None:
-        """Keeps a label; `None` takes it back.
+        """Stores a label; `None` removes it.
 
         Raises:
             StorageError: It cannot be written.
@@ -57,7 +57,7 @@ class Labels:
 
 
 def key_of(record: Record) -> str:
-    """Returns what a row is known by: a hash of its columns."""
+    """Returns the key of a row: a hash of its columns."""
     data: dict[str, Any] = record.data
     text = json.dumps(data, sort_keys=True, default=str, ensure_ascii=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""The studio's page: it shows a session and passes on the user's actions. Texts of rows and replies are only text."""
+"""The studio's page: shows a session and passes on the user's actions. Rows and replies are shown as plain text."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ STEPS: Final = ("Table", "Prompt", "Try", "Compare", "Run")
 _ROWS: Final = 25  # of the table on a page
 _SHOWN: Final = 100  # rows of a comparison
 _CELL: Final = 400  # characters of a cell
-_TEXT: Final = 20_000  # characters of any other text: a browser stands still over megabytes of it
-_PAIRS: Final = 100  # columns of a row that are shown one below the other
-_COLUMNS: Final = 40  # of the table that are shown
+_TEXT: Final = 20_000  # characters of any other text: megabytes of it freeze a browser
+_PAIRS: Final = 100  # columns shown of a single row, one below the other
+_COLUMNS: Final = 40  # columns shown of the table
 _HEADER: Final = """<q-th :props="props"><span class="named">{{ props.col.label }}</span>
 <span class="kind">{{ props.col.kind }}</span></q-th>"""
-_MODELS: Final = 300  # of an endpoint that are listed
+_MODELS: Final = 300  # models listed of an endpoint
 _PICK: Final = """<q-td :props="props"><button type="button" class="pick" :aria-label="'Request of row ' + props.value"
 @click.stop="$parent.$emit('pick', props.row.place)">{{ props.value }}</button></q-td>"""
-_TYPED: Final = 0.5  # seconds after which what was typed has come, whatever field it is in
-_EVERY: Final = 0.3  # seconds between two looks at what runs
+_TYPED: Final = 0.5  # seconds: longer than the debounce of any field
+_EVERY: Final = 0.3  # seconds between updates of a job's progress
 
 
 def _beginning(text: str) -> str:
-    """Returns a text as the page shows it; of one that is too long the beginning."""
+    """Returns a text as the page shows it: only the beginning if it is too long."""
     more = len(text) - _TEXT
     return printable(text) if more <= 0 else f"{printable(text[:_TEXT])}… ({counted(more, 'more character')})"
 
@@ -53,7 +53,7 @@ def _cell_text(text: str) -> str:
 
 
 class Tag(TextElement):
-    """An element of HTML with a text, which is only text."""
+    """An HTML element whose content is plain text."""
 
     def __init__(self, tag: str, text: object = "", classes: str = "") -> None:
         super().__init__(tag=tag, text=_beginning(str(text)))
@@ -62,7 +62,7 @@ class Tag(TextElement):
 
 
 def _button(text: str = "", **settings: Any) -> ui.button:
-    """Returns a button whose colours are those of the style."""
+    """Returns a button in the colours of the style sheet."""
     return ui.button(text, color=None, **settings).props("unelevated").classes("b")
 
 
@@ -75,7 +75,7 @@ class Page:
     """What one browser tab shows.
 
     Args:
-        session: The work, which all tabs share.
+        session: The session, which all tabs share.
     """
 
     def __init__(self, session: Session) -> None:
@@ -132,7 +132,7 @@ class Page:
 
     def _key(self, event: Any) -> None:
         if event.action.keydown and event.key == "Enter" and (event.modifiers.ctrl or event.modifiers.meta):
-            ui.timer(_TYPED, self._try_now, once=True)  # what was typed last is on its way
+            ui.timer(_TYPED, self._try_now, once=True)  # the last input may still be on its way
 
     def _try_now(self) -> None:
         self._go("Try")
@@ -143,7 +143,7 @@ class Page:
 
     @ui.refreshable_method
     def variants(self) -> None:
-        """Shows the variants, and lets one be chosen, added or taken away."""
+        """Shows the variants, with controls to choose, add or remove one."""
         with box("flow").props('role=group aria-label="Variants"'):
             for draft in self.session.drafts:
                 name = f"{draft.name} {draft.title}".strip()
@@ -188,7 +188,7 @@ class Page:
         self.running.refresh()
 
     def _working(self) -> None:
-        """Makes what shows the work in the background; `_look` fills it, so that no button changes under a hand."""
+        """Makes the panel of the job; `_look` updates it in place, so that no button moves under a cursor."""
         with box("panel").props("role=status aria-live=polite") as self._job:
             with box("card stack tight") as self._going, box("flow"):
                 self._title = Tag("h2")
@@ -212,7 +212,7 @@ class Page:
         self._look()
 
     def _look(self) -> None:
-        """Shows how far the job is; once it ends, what came of it."""
+        """Shows the progress of the job, and its result once it ends."""
         job = self.session.job
         if job is None or self._seen == (job, True):
             return
@@ -235,7 +235,7 @@ class Page:
             self._refresh()
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
-        """Does something, and tells in words why it cannot be done."""
+        """Calls `work`; shows its error as a message."""
         try:
             return work()
         except (ConnectorError, ValueError, OSError) as error:
@@ -287,14 +287,14 @@ class Page:
         await self._turn(1)
 
     async def _turn(self, page: int) -> None:
-        """Searches in a thread of its own, so that a large table holds up nothing else, and shows a page of it."""
+        """Searches in a thread, so that a large table blocks nothing else, and shows a page of the result."""
         query = self.query
         found = await run.io_bound(self.session.table.found, query)
         if found is not None and query == self.query:  # something else may be searched for by now
             self._show_rows(found, page)
 
     def _show_rows(self, found: Sequence[int], page: int) -> None:
-        """Shows one page of the rows that are found: no more than that ever leaves this machine's memory."""
+        """Shows one page of the rows found. No more than that is sent to the browser."""
         table, first = self.session.table, (page - 1) * _ROWS
         self._browse.rows[:] = [
             {"row": f"{table.records[place].index + 1:,}", "place": place, **_cells(table.records[place], table.names)}
@@ -354,7 +354,7 @@ class Page:
         self._fill()
 
     async def _list_models(self) -> None:
-        """Asks the endpoint for its models, which is free, and lets one be chosen."""
+        """Lists the endpoint's models, which is free, for one to be chosen."""
         try:
             names = await run.io_bound(self.session.models, self.draft)
         except ConnectorError as error:
@@ -384,7 +384,7 @@ class Page:
 
     @ui.refreshable_method
     def inserts(self) -> None:
-        """Shows the columns that a prompt may use; one goes into it with a click."""
+        """Shows the columns that a prompt may use; a click inserts one."""
         with box("flow").props('role=group aria-label="Columns to insert"').style("gap: 6px"):
             Tag("span", "Insert", "muted small")
             for name in self.session.columns[:_COLUMNS]:
@@ -479,7 +479,7 @@ class Page:
         self._edited(json=False)
 
     def _fill(self, *, json: bool = True) -> None:
-        """Puts what the draft says into the fields."""
+        """Fills the fields from the draft."""
         self._is_filling = True
         try:
             for name, field in self._fields.items():
@@ -494,7 +494,7 @@ class Page:
         self._tell()
 
     def _edited(self, *, json: bool = True) -> None:
-        """Follows a change: the JSON, what is wrong, and the request of the row."""
+        """Updates the JSON, the problems, and the request of the row after a change."""
         if json:
             self._is_filling = True
             self._json.set_value(self.draft.text)
@@ -503,7 +503,7 @@ class Page:
         self.request.refresh()
 
     def _tell(self) -> None:
-        """Shows what is wrong where it is."""
+        """Shows each problem at its field."""
         problems = self.session.problems(self.draft)
         self._problems = problems
         for name in ("prompt", "system_prompt", "model", "url"):
@@ -587,7 +587,7 @@ class Page:
 
     @ui.refreshable_method
     def before(self) -> None:
-        """Says what trying would call and cost."""
+        """Shows how many calls a try would make, and what they would cost."""
         self._try_one.set_text(f"Try {self.draft.name}")
         self._try_all.set_visibility(len(self.session.drafts) > 1)
         self._pick_rows()
@@ -623,7 +623,7 @@ class Page:
 
     @ui.refreshable_method
     def trying(self) -> None:
-        """Shows what came of trying, and what it has cost."""
+        """Shows the results of the last try, and what it cost."""
         tried = self.session.tried.get(self.draft.name)
         if tried is None:
             Tag("div", "Nothing has been tried yet with this variant.", "empty card")
@@ -695,7 +695,7 @@ class Page:
 
     @ui.refreshable_method
     def comparing(self) -> None:
-        """Shows which variant is better, by what, and the rows on which they differ."""
+        """Shows which variant is better and by how much, and the rows on which they differ."""
         found = self.session.compared
         with box("stack loose"):
             self._ways()
@@ -773,13 +773,13 @@ class Page:
                             answer = row.answers[name]
                             text = answer.error or words.cells(answer.columns)
                             right = {True: "yes", False: "no", None: ""}[answer.is_right]
-                            differs = " differs" if row.rank < 2 else ""  # noqa: PLR2004 - those behind agree
+                            differs = " differs" if row.rank < 2 else ""  # noqa: PLR2004 - the ranks of rows that differ
                             _cell(self.session.mask(text), f"cell{differs}", right)
                         if is_judged:
                             _cell(self.session.mask(f"{row.verdict or 'n/a'}{row.reason and f': {row.reason}'}"))
 
     def _label(self, record: Record, column: str, answers: Sequence[Any]) -> None:
-        """Lets a person say what is right: one of the allowed values, or one of the answers."""
+        """Shows buttons to label a row with one of the allowed values or one of the answers."""
         known = self.session.labels.get(record, column)
         choices = self.session.allowed() or list(dict.fromkeys(shown(each) for each in answers if each is not None))
         with (
@@ -790,7 +790,7 @@ class Page:
                 is_on = known is not None and shown(known) == choice
                 value = None if is_on else choice
                 key = f"label-{record.index}-{number}"
-                text = choice if len(choice) <= 40 else f"{choice[:39]}…"  # noqa: PLR2004 - of a button
+                text = choice if len(choice) <= 40 else f"{choice[:39]}…"  # noqa: PLR2004 - the length of a button's text
                 _pick(
                     text,
                     partial(self._say, record, value, key),
@@ -873,12 +873,12 @@ class Page:
 
 
 def _focus(key: str) -> None:
-    """Puts the focus back where it was before a part of the page was made anew."""
+    """Restores the focus after a part of the page was rebuilt."""
     ui.run_javascript(f"setTimeout(() => document.querySelector('[data-key=\"{key}\"]')?.focus(), 50)")
 
 
 def _expected(found: Forecast) -> str:
-    """Returns what calling some rows would take, in words."""
+    """Returns a forecast in words: calls, cost and tokens."""
     known = f"{found.known:,} known already, " if found.known else ""
     cost = "cost unknown until the first reply" if found.cost_usd is None else f"about {dollars(found.cost_usd)}"
     if found.cost_usd is not None and not found.is_whole:
@@ -929,7 +929,7 @@ def _cells(record: Record, names: Sequence[str]) -> dict[str, str]:
 
 
 def _telling(session: Session) -> list[str]:
-    """Returns the two columns of the input that tell a row from others: those with the longest texts."""
+    """Returns the two columns of the input by which people recognize a row: those with the longest texts."""
     rows = session.sample[:20]
     lengths = {name: sum(len(shown(each.data.get(name))) for each in rows) for name in session.columns}
     longest = sorted(lengths, key=lambda name: -lengths[name])[:2]

@@ -1,4 +1,4 @@
-"""Serves the page on this machine alone, until Ctrl-C."""
+"""Serves the page, on this machine only, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final
 
 os.environ.setdefault(
     "NICEGUI_STORAGE_PATH", str(Path(gettempdir()) / "studio-has-no-storage")
-)  # nothing is kept there
+)  # nothing is stored there
 
 import uvicorn
 from fastapi import FastAPI
@@ -31,28 +31,28 @@ from connector.studio.session import Session
 
 _LOOPBACK: Final = "127.0.0.1"
 _OF_REPORTS: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_PATIENCE: Final = 60.0  # seconds that calls in flight have at the end
+_PATIENCE: Final = 60.0  # seconds that calls in flight get at the end
 
 
 def serve(session: Session, *, port: int, told: Callable[[str], None], opens: bool) -> None:
-    """Serves a session until the process is asked to end; then calls in flight are finished and kept.
+    """Serves a session until the process is asked to end; calls in flight then finish and their replies are kept.
 
     Args:
         port: The port; 0 takes a free one.
-        told: Is given the address, with its token.
-        opens: Whether to open it in the browser.
+        told: Called with the address, including the token.
+        opens: Whether to open the address in the browser.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((_LOOPBACK, port))
-        listening.listen()  # whoever is told the address now is answered as soon as the server is there
+        listening.listen()  # a client that has the address now waits until the server is ready
         number = listening.getsockname()[1]
         guard = Guard(application(session), number)
         for name in ("uvicorn", "uvicorn.error", "nicegui"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # their tracebacks have texts, which may hold a secret
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # their tracebacks quote texts, which may hold a secret
         settings = uvicorn.Config(
             guard,
             log_level="critical",
@@ -69,7 +69,7 @@ def serve(session: Session, *, port: int, told: Callable[[str], None], opens: bo
 
 
 def application(session: Session) -> FastAPI:
-    """Returns the page as an application; whoever serves it guards it."""
+    """Returns the page as an application, without access control: the caller has to add `Guard`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/report")
@@ -97,7 +97,7 @@ def application(session: Session) -> FastAPI:
 
 
 def report_at(path: Path | None) -> Response:
-    """Returns a report for the browser: nothing in it may run, and one of JSON, whose texts are raw, is no page."""
+    """Returns a report for the browser. Nothing in it may run; JSON, which is not escaped, is not sent as a page."""
     if path is None or not path.is_file():
         return PlainTextResponse("There is no report yet.", 404)
     kind = "application/json" if path.suffix.lower() == ".json" else "text/html"
@@ -105,7 +105,7 @@ def report_at(path: Path | None) -> Response:
 
 
 def _told(error: Exception) -> None:
-    """Tells of a fault of ours by its class and place, without its text, which may hold a secret."""
+    """Reports a bug of ours by its class and place, without its message, which may hold a secret."""
     place = "".join(traceback.format_tb(error.__traceback__)[-3:])
     write(
         sys.stderr, f"this is a bug in the studio; please report it with these lines\n{type(error).__name__}\n{place}"
@@ -113,7 +113,7 @@ def _told(error: Exception) -> None:
 
 
 def _open(address: str) -> None:
-    """Opens the address by a file of this user's alone: all users of a machine can see command lines."""
+    """Opens the address through a file that only this user can read, since all users can see command lines."""
     with NamedTemporaryFile("w", suffix=".html", prefix="studio-", delete=False, encoding="utf-8") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><title>Studio</title>')
     webbrowser.open(Path(file.name).as_uri())

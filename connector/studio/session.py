@@ -40,15 +40,15 @@ from connector.studio.table import Table
 
 MOST_VARIANTS: Final = 4
 LABELLED: Final = "your label"
-"""The name under which labels are the truth."""
+"""The name of the truth if it consists of labels."""
 
 _ENDPOINT: Final = ("url", "api_key", "api_key_command", "headers", "query", "auth", "prices")
-_CHECKED: Final = 1_000  # rows that are rendered as one types, to tell which of them cannot be
+_CHECKED: Final = 1_000  # rows that are rendered as the user types, to find those that fail
 _START: Final[Mapping[str, Any]] = {"prompt": ""}
 
 
 class Tried(NamedTuple):
-    """What a variant made of the rows that were tried, and the options that it had then."""
+    """The outcomes of a variant for the rows tried, and its options at that time."""
 
     variant: Variant
     text: str
@@ -59,9 +59,9 @@ class Session:
 
     Args:
         given: The options of the input's store.
-        inputs: The input as the command line names it.
-        drafts: The configs to begin with, each with its title; one that is empty where there is none.
-        limit: How many rows of the input count.
+        inputs: The input, as named on the command line.
+        drafts: The configs to start with, each with its title; an empty one if there are none.
+        limit: How many rows of the input to use.
         labels: The file of labels.
     """
 
@@ -101,11 +101,11 @@ class Session:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that prompts may use: all but the truth."""
+        """The columns that prompts may use: all except the truth."""
         return [name for name in self.table.names if name != self.truth]
 
     def seen(self, record: Record) -> Record:
-        """Returns a row as prompts see it."""
+        """Returns a row as prompts see it, without the truth."""
         return without(record, [] if self.truth is None else [self.truth])
 
     def draft(self, name: str) -> Draft:
@@ -113,7 +113,7 @@ class Session:
         return next(each for each in self.drafts if each.name == name)
 
     def add(self, like: Draft) -> Draft | None:
-        """Adds a variant that begins as another one; `None` where there are four."""
+        """Adds a copy of a variant; returns `None` if there are four already."""
         letter = next(numbered(self.drafts), None)
         if letter is None:
             return None
@@ -123,7 +123,7 @@ class Session:
         return draft
 
     def remove(self, draft: Draft) -> None:
-        """Takes a variant away; the last one stays."""
+        """Removes a variant, unless it is the last one."""
         if len(self.drafts) > 1:
             self.drafts.remove(draft)
             self.tried.pop(draft.name, None)
@@ -145,7 +145,7 @@ class Session:
         return draft.rendered(self.seen(record), self.columns)
 
     def problems(self, draft: Draft) -> list[Problem]:
-        """Returns what is wrong with a config, and with its rows as far as they are looked at."""
+        """Returns what is wrong with a config, and with the first rows of the table."""
         found = draft.problems(self.columns)
         if found:
             return found
@@ -164,7 +164,7 @@ class Session:
         """Returns a text without the secrets of any variant."""
         for draft in self.drafts:
             secrets = draft.secrets
-            with suppress(ConfigError):  # it then has those of the environment, too
+            with suppress(ConfigError):  # a valid config also has those of the environment
                 secrets = [*secrets, *draft.config().secrets]
             text = Masker(secrets)(text)
         return text
@@ -172,7 +172,7 @@ class Session:
     # --- Trying -------------------------------------------------------------------------------------------------------
 
     def choose(self, rows: int, *, seed: int = 0, with_truth: bool = False) -> list[Record]:
-        """Chooses the rows to try: at random, with a truth in them where that is asked for."""
+        """Chooses the rows to try, at random, and only rows with a truth if asked."""
         records = self.table.records
         if with_truth and self.truth is not None:
             records = [each for each in records if not is_null(each.data.get(self.truth))]
@@ -184,7 +184,7 @@ class Session:
         return self.sample
 
     def estimate(self, drafts: Sequence[Draft]) -> list[tuple[Draft, Forecast | ConfigError]]:
-        """Returns what trying the chosen rows would call and cost, by variant."""
+        """Returns for each variant how many calls trying the chosen rows would make, and what they would cost."""
         rows = [self.seen(each) for each in self.sample]
         found: list[tuple[Draft, Forecast | ConfigError]] = []
         for draft in drafts:
@@ -198,7 +198,7 @@ class Session:
         return found
 
     def try_out(self, drafts: Sequence[Draft]) -> Job:
-        """Calls the chosen rows by these variants; what is known already costs nothing.
+        """Runs these variants on the chosen rows; replies that are already in the ledger cost nothing.
 
         Raises:
             ConfigError: A config is wrong, no row is chosen, or something else runs.
@@ -220,7 +220,7 @@ class Session:
         return self.job
 
     def outcomes(self, draft: Draft) -> Mapping[int, Outcome]:
-        """Returns what a variant made of the rows, by their place in the input."""
+        """Returns the outcomes of a variant by the index of the row in the input."""
         tried = self.tried.get(draft.name)
         return {} if tried is None else {each.record.index: each for each in tried.variant.outcomes}
 
@@ -230,7 +230,7 @@ class Session:
         return tried is not None and tried.text != draft.text
 
     def reply(self, draft: Draft, outcome: Outcome) -> str:
-        """Returns the reply behind an outcome, as JSON without secrets and files; empty where there is none."""
+        """Returns the reply of an outcome as JSON, without secrets and files; empty if there is none."""
         key = outcome.provenance.prompt_hash
         if key is None:
             return ""
@@ -242,27 +242,27 @@ class Session:
     # --- Comparing ----------------------------------------------------------------------------------------------------
 
     def label_column(self) -> str | None:
-        """Returns the answers' column that is labelled, and held to the truth: by its name, or the first."""
+        """Returns the answer column to label and compare: the one that the truth names, or the first."""
         tried = next(iter(self.tried.values()), None)
         names = list(tried.variant.plan.columns) if tried else []
         return self.truth if self.truth in names else next(iter(names), None)
 
     def allowed(self) -> list[str]:
-        """Returns the values that the labelled column may have, where its schema says them."""
+        """Returns the values that the labelled column may have, if its schema lists them."""
         tried, column = next(iter(self.tried.values()), None), self.label_column()
         if tried is None or column is None:
             return []
         return [str(each) for each in tried.variant.plan.columns[column].get("enum", ()) if each is not None]
 
     def label(self, record: Record, value: JSON) -> None:
-        """Keeps what a person says is right."""
+        """Stores a person's label for a row."""
         column = self.label_column()
         if column is not None:
             self.labels.put(record, column, value)
             self.compare()
 
     def compare(self) -> Evaluation | None:
-        """Holds what was tried to the truth, or else to the labels; `None` where the chosen rows were not tried."""
+        """Compares the answers with the truth, or else the labels; `None` if the chosen rows were not tried."""
         variants = self._answers()
         if not variants:
             return None
@@ -279,14 +279,14 @@ class Session:
         name = ", ".join(self.inputs)
         self.compared = evaluation(variants, records, wanted, source=name, sampled=True, seed=0, verdicts=said)
         self.rows = self.compared.rows
-        if wanted and self.truth is None:  # rows that have no label yet stay, where they were
+        if wanted and self.truth is None:  # rows without a label keep their places
             known = {row.number: row for row in self.compared.rows}
             plain = evaluation(variants, records, [], source=name).rows
             self.rows = [known.get(row.number, row) for row in plain]
         return self.compared
 
     def _answers(self) -> list[Variant]:
-        """Returns the variants that were tried on the rows that are chosen now."""
+        """Returns the variants that were tried on the currently chosen rows."""
         chosen = _places(self.sample)
         tried = [self.tried[each.name].variant for each in self.drafts if each.name in self.tried]
         return [each for each in tried if _places(outcome.record for outcome in each.outcomes) == chosen]
@@ -296,10 +296,10 @@ class Session:
         return targets(named, variants[0].plan.columns, names, [each.data for each in records])
 
     def judge(self) -> Job:
-        """Lets a judge compare the first two variants that were tried on the chosen rows.
+        """Has a judge compare the first two variants that were tried on the chosen rows.
 
         Raises:
-            ConfigError: Two variants are missing, the judge cannot be asked, or something else runs.
+            ConfigError: There are not two such variants, the judge's config is wrong, or something else runs.
         """
         self._require_idle()
         variants = self._answers()
@@ -321,10 +321,10 @@ class Session:
     # --- Saving and running -------------------------------------------------------------------------------------------
 
     def save(self, draft: Draft, path: str, *, replace: bool = False) -> str:
-        """Writes a config that every other way in takes, for this user alone. Returns the command that runs it.
+        """Saves a config, readable only by this user; every other interface accepts it. Returns the command to run it.
 
         Raises:
-            ConfigError: The config is wrong, or the file is there and is not to be replaced.
+            ConfigError: The config is wrong, or the file exists and `replace` is false.
             StorageError: It cannot be written.
         """
         draft.config()
@@ -337,18 +337,18 @@ class Session:
         return self.command(path)
 
     def command(self, config: str, output: str = "out.csv", report: str = "") -> str:
-        """Returns the command line that does what `run` does."""
+        """Returns the command line equivalent of `run`."""
         words = ["openai-compatible", "enrich", *self.inputs, "--config", config or "config.json", "--output", output]
         return shlex.join([*words, *(["--report", report] if report else [])])
 
     def taken(self, draft: Draft) -> list[str]:
-        """Returns the answers' columns whose names other columns of the table have, the truth's aside."""
+        """Returns the answer columns whose names the table already has, except that of the truth."""
         response = draft.get("response_format")
         names = list(response) if isinstance(response, dict) else [each.name for each in draft.columns or ()]
         return [name for name in names if name in self.columns]
 
     def clashing(self, draft: Draft) -> list[str]:
-        """Returns the answers' columns that the table has already, as that of the truth: a run needs other names."""
+        """Returns the answer columns whose names the table already has, even the truth: a run needs other names."""
         try:
             columns = draft.plan(self.columns).columns
         except ConfigError:
@@ -356,7 +356,7 @@ class Session:
         return [name for name in columns if name in self.table.names]
 
     def whole(self, draft: Draft) -> Job:
-        """Finds out what running the whole table would call and cost, as far as its kept rows tell.
+        """Estimates how many calls the whole table would make and what they would cost, from the rows in memory.
 
         Raises:
             ConfigError: The config is wrong, or something else runs.
@@ -373,7 +373,7 @@ class Session:
         return self.job
 
     def run(self, draft: Draft, output: str, *, max_cost_usd: float | None = None, report: str = "") -> Job:
-        """Runs the whole table into a file, with every reply that trying it has paid for.
+        """Runs the whole table into a file, and reuses all replies that were paid for while trying.
 
         Raises:
             ConfigError: The config, the output or the report is wrong, or something else runs.
@@ -437,13 +437,13 @@ def _places(records: Iterable[Record]) -> list[int]:
 
 
 def _known(config: Config) -> Location:
-    """Returns where the replies of previews are; `None` where there are none yet."""
+    """Returns the ledger of previews; `None` if there is none yet."""
     path = preview_ledger(config)
     return None if isinstance(path, Path) and not path.is_file() else path
 
 
 def _earlier(config: Config, own: Location) -> list[Earlier]:
-    """Returns the ledger of previews, which a run looks into, where that is not its own."""
+    """Returns the ledger of previews for a run to read from, unless that is the run's own."""
     path = _known(config)
     return [Earlier(path)] if isinstance(path, Path) and path != own else []
 
@@ -453,7 +453,7 @@ def _opened(location: Location) -> Ledger:
 
 
 def _silent(_: str) -> None:
-    """Says nothing: the figures of the run tell how many rows were known."""
+    """Says nothing: the run's figures show how many rows were cached."""
 
 
 def _refuse(_: str) -> None:

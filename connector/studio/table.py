@@ -1,4 +1,4 @@
-"""The rows that the studio shows: all of a table, or a random sample of a large one, searched without a database."""
+"""The rows that the studio shows: the whole table or a random sample of a large one, searched in memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from connector.run.sampling import sample
 from connector.stores import Source
 
 MOST: Final = 100_000
-"""Rows that are kept; of a larger table they are a random sample."""
+"""The most rows kept; of a larger table they are a random sample."""
 
 _WORDS: Final = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}
-_LOOKED_AT: Final = 200  # rows that tell the type of a column, where no schema does
+_LOOKED_AT: Final = 200  # rows from which the type of a column is inferred if there is no schema
 
 
 class Column(NamedTuple):
@@ -55,9 +55,9 @@ class Table:
         return self.rows > len(self.records)
 
     def found(self, query: str) -> Sequence[int]:
-        """Returns the places of the rows any of whose values holds a text, whatever its case.
+        """Returns the indexes of the rows with a value that contains a text, ignoring case.
 
-        The first search of a large table takes a second or two. Several threads may search at once.
+        The first search of a large table takes a second or two. Thread-safe.
         """
         query = query.strip().casefold()
         if not query:
