@@ -316,7 +316,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float | Decimal):
-        return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)  # noqa: PLR2004 - where floats stop being exact
+        return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)  # noqa: PLR2004 - where floats stop being exact
     try:
         return json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):

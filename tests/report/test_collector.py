@@ -77,6 +77,13 @@ def test_no_value_is_too_odd(values: list[Any], kind: str) -> None:
     assert (column.kind if column else "nothing") == kind
 
 
+@pytest.mark.parametrize("large", [1e3, 999_999.0, 1_234_567.0, 10.0**14])
+def test_large_whole_numbers_that_differ_are_counted_apart_and_shown_in_full(large: float) -> None:
+    figures = figures_of(answered(n, {}, {"x": large + n % 2}) for n in range(1, 9))
+    (column,) = (each for each in figures.columns if each.name == "x")
+    assert [(each.value, each.count) for each in column.values] == [(str(int(large)), 4), (str(int(large) + 1), 4)]
+
+
 def test_examples_show_the_row_the_reply_and_the_error_of_each_cause() -> None:
     rows = [failed(n, {"text": f"row {n}"}, f'"{n}" is no label', f"reply {n}") for n in range(1, 9)]
     (cause,) = figures_of(rows).causes
