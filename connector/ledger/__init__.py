@@ -1,9 +1,9 @@
-"""The ledgers: every final reply, stored before its row is handed on. One module is one kind of storage.
+"""Ledgers: every final reply, stored before its row is passed on. One module per kind of storage.
 
-A ledger is at once the cache, the deduplication across runs and the resume. Which member opens is decided by what
-`cache` says: a file is SQLite's and belongs to one run at a time, a database or a folder is shared by any number.
+A ledger is at once the cache, the deduplication across runs, and what a run resumes from. `cache` decides which member
+is used: a file is SQLite's and belongs to one run at a time; a database or a folder is shared by any number of runs.
 
-Where the ledger of a run is by default belongs in `run`, what a reply cost in `base`.
+Where a run's ledger is by default belongs in `run`, what a reply cost in `base`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 
 _EXTRAS: Final = {"postgres": "postgres", "directory": "remote"}
-"""The extra that installs what a member needs."""
+"""The extra that installs the libraries of a member."""
 
 
 class Entry(NamedTuple):
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """What a ledger holds: entries, by HTTP status too, its size, and its oldest and newest entry (epoch seconds)."""
+    """What a ledger holds: its entries, also by HTTP status, its size, its oldest and newest entry (epoch seconds)."""
 
     entries: int
     bytes: int
@@ -69,8 +69,8 @@ class Found(NamedTuple):
     """What a ledger knows of some requests.
 
     Attributes:
-        known: The replies, by key, each marked as `cached`.
-        held: The keys whose calls another run has in flight. All others are now this run's to make.
+        known: The stored replies, by key, each marked as `cached`.
+        held: The keys whose calls another run has in flight. All other calls are now this run's to make.
     """
 
     known: dict[bytes, Reply]
@@ -78,34 +78,34 @@ class Found(NamedTuple):
 
 
 class SharedTime(Protocol):
-    """A timeline that runs share: what one of them has taken, no other has. Nothing of it waits.
+    """A timeline that runs share: seconds that one run has taken, no other gets. No method waits.
 
     Attributes:
-        known: How many units a byte of a request takes, as any run has told last; `None` while none has.
+        known: How many units a byte of a request takes, as a run reported last; `None` until one has.
     """
 
     known: float | None
 
     @property
     def is_asked(self) -> bool:
-        """Whether what was asked for has not been given yet."""
+        """Whether seconds have been asked for but not given yet."""
 
     def ask(self, seconds: float) -> None:
-        """Asks for the next seconds that nobody has."""
+        """Asks for the next `seconds` that no run has taken."""
 
     def given(self) -> list[tuple[float, float]]:
-        """Returns the pieces that have been given since it was called last: from when to when, in monotonic seconds."""
+        """Returns the pieces given since the last call, each from when to when, in monotonic seconds."""
 
 
 class SharedText(Protocol):
-    """A text that runs change one after the other. Nothing of it waits."""
+    """A text that runs change one after the other. No method waits."""
 
     def ask(self) -> None:
-        """Asks for a change soon; there is one now and then anyhow."""
+        """Asks for a change soon; one happens from time to time in any case."""
 
 
 class Spending(Protocol):
-    """What all runs of a job have spent together; a reply counts once, whichever run paid for it or found it again."""
+    """What all runs of a job have spent together; a reply counts once, however many runs paid for it or found it."""
 
     @property
     def cost_usd(self) -> float:
@@ -116,42 +116,43 @@ class Spending(Protocol):
         """Tokens, as far as is known here."""
 
     def add(self, key: bytes, cost_usd: float, tokens: int) -> None:
-        """Counts a reply. The other runs learn of it with what is put or claimed next."""
+        """Counts a reply. Other runs learn of it with this run's next `put` or `claim`."""
 
 
 class Shared(Protocol):
-    """What runs that share a ledger have together besides replies."""
+    """What runs that share a ledger share besides replies."""
 
     def time(self, name: str) -> SharedTime:
         """Returns a timeline by its name."""
 
     def text(self, name: str, change: Callable[[str, float, bool], str]) -> SharedText:
-        """Returns a text by its name, once it was changed for the first time.
+        """Returns a text by its name, after this run has changed it for the first time.
 
         Args:
-            change: Is given the text, empty where there is none, the time in seconds, by a clock that all runs see, and
-                whether this is the last time, since the run ends. Returns the new one. Called from any thread.
+            change: Called with the text (empty at first), the time in seconds by a clock that all runs share, and
+                whether the run is ending, so that this is its last change. Returns the new text. May be called from
+                any thread.
         """
 
     def spending(self, job: str) -> Spending:
-        """Returns what a job has spent; it starts again from zero if no run of it was alive for `JOB_GAP` seconds."""
+        """Returns what a job has spent: zero again after `JOB_GAP` seconds in which no run of it was alive."""
 
 
 JOB_GAP: Final = 600.0
 COMMIT_SECONDS: Final = 0.05
-"""After which replies are put: what a kill may cost besides calls in flight."""
+"""For how long replies are collected before they are put: a kill may lose these, besides calls in flight."""
 
 
 class DamageError(StorageError):
-    """What the ledger holds is damaged, so a run sets it aside."""
+    """A damaged ledger, which a run sets aside."""
 
 
 class Ledger(Protocol):
     """An open ledger; a context manager. All methods are called from one thread.
 
     Attributes:
-        commit_seconds: For how long replies may be collected before they are put, since a put has its price.
-        was_set_aside: Where a damaged ledger was moved to, if there was one; this one is then a new one.
+        commit_seconds: For how long replies may be collected before they are put, since each put has a cost.
+        was_set_aside: Where a damaged ledger was moved to, if there was one; this one is then new.
     """
 
     commit_seconds: float
@@ -159,34 +160,34 @@ class Ledger(Protocol):
 
     @property
     def shared(self) -> Shared | None:
-        """What the runs have together; `None` where the ledger belongs to one, or they cannot."""
+        """What the runs share besides replies; `None` if the ledger belongs to one run, or has no way to share."""
 
     @property
     def path(self) -> Location:
         """Where it is, for a person and for `set_aside`; `None` in memory. As text it holds no secret."""
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """Returns the replies that are known, by key; each is marked as `cached`.
+        """Returns the stored replies, by key; each is marked as `cached`.
 
         Raises:
-            StorageError: The ledger cannot be read; a `DamageError` where it is damaged.
+            StorageError: The ledger cannot be read; a `DamageError` if it is damaged.
         """
 
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
-        """Looks up requests that this run is about to make, and claims those that nobody has a reply to.
+        """Looks up requests that this run is about to make, and claims those without a reply.
 
-        With `anew` it also claims those that have a reply, in order to make them again. While another run has claimed
-        them so, they are held, and their replies known.
+        With `anew` it also claims those that have a reply, in order to make them again. If another run has claimed such
+        a request, it is both held and known.
 
-        A claim ends with the reply that is put, with `release` or `close`, or within seconds once its run is gone. To
-        claim again what this run has claimed already is no error. Raises as `get` and `put` do.
+        A claim ends with the `put` of its reply, with `release` or `close`, or within seconds once its run is gone.
+        Claiming again what this run has claimed already is not an error. Raises as `get` and `put` do.
         """
 
     def release(self, keys: Iterable[bytes]) -> None:
-        """Gives up claims to requests that came to no reply, so that another run may make them. Raises as `put`."""
+        """Gives up claims to requests that got no reply, so that another run may make them. Raises as `put`."""
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
-        """Stores replies; when it returns, they survive the end of the process. The last reply to a key counts.
+        """Stores replies durably: they survive the process once this returns. The last reply to a key counts.
 
         Raises:
             StorageError: They cannot be stored, so nothing more may be paid for.
@@ -196,16 +197,16 @@ class Ledger(Protocol):
         """Finds out whether replies can be stored, before any is paid for. Raises as `put` does."""
 
     def has_replies(self) -> bool:
-        """Whether there is any reply but refusals: soon answered, however many there are. Raises as `get` does."""
+        """Returns whether there is a successful reply (status 2xx), fast for any number of them. Raises as `get`."""
 
     def entries(self) -> Iterator[Entry]:
-        """Yields all entries, in the order in which they were stored. Raises as `get` does."""
+        """Yields all entries in the order in which they were stored. Raises as `get` does."""
 
     def stats(self) -> Stats:
-        """Returns how much there is, and from when. Raises as `get` does."""
+        """Returns how much the ledger holds, and from when. Raises as `get` does."""
 
     def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
-        """Deletes entries, gives their space back, and returns how many there were.
+        """Deletes entries and frees their space; returns how many were deleted.
 
         Args:
             before: Deletes what was stored before this epoch second.
@@ -216,25 +217,25 @@ class Ledger(Protocol):
         """
 
     def jobs(self) -> list[str]:
-        """Returns the names of what was kept with `keep_job`, in the order of its first keeping. Raises as `get`."""
+        """Returns the names under which `keep_job` has stored something, in their first order. Raises as `get`."""
 
     def job(self, name: str) -> bytes | None:
-        """Returns what was kept under a name; `None` where nothing is. Raises as `get` does."""
+        """Returns what is stored under a name; `None` if nothing is. Raises as `get` does."""
 
     def keep_job(self, name: str, data: bytes) -> None:
-        """Keeps the state of work that goes on elsewhere, such as a batch, under a name.
+        """Stores under a name the state of work that goes on elsewhere, such as a batch.
 
-        It replaces what has the name; when it returns, it survives the end of the process. Raises as `put` does.
+        It replaces what had the name, and survives the process once this returns. Raises as `put` does.
         """
 
     def forget_job(self, name: str) -> None:
-        """Forgets what was kept under a name, if anything was. Raises as `put` does."""
+        """Deletes what is stored under a name, if anything is. Raises as `put` does."""
 
     def rest(self) -> None:
         """Does housekeeping while the run has nothing else to do. Raises as `put` does."""
 
     def close(self) -> None:
-        """Closes the ledger and lets the next run have it."""
+        """Closes the ledger, so that the next run can open it."""
 
     def __enter__(self) -> Self: ...
 
@@ -242,23 +243,23 @@ class Ledger(Protocol):
 
 
 class Member(Protocol):
-    """What a module of this package consists of."""
+    """What a module of this package offers."""
 
     def opened(self, location: Location, waiting: Callable[[str], None]) -> Ledger:
-        """Opens the ledger at a location, which is made where it does not exist; see `connector.ledger.opened`."""
+        """Opens the ledger at a location, and creates it if need be; see `connector.ledger.opened`."""
 
     def set_aside(self, location: Path) -> Path:
-        """Moves a damaged ledger, which is not open, out of the way. Returns where it is kept.
+        """Moves a damaged ledger, which must not be open, out of the way; returns its new place.
 
-        Only a member whose ledgers are files needs it: no other raises `DamageError`.
+        Only members whose ledgers are files need this: no other raises `DamageError`.
         """
 
 
 def load(location: Location) -> Member:
-    """Returns the member for a location, so that what only it needs is imported only where it is used.
+    """Returns the member for a location. Its libraries are imported only when it is used.
 
     Raises:
-        ConfigError: A library that only it needs is not installed.
+        ConfigError: A library that it needs is not installed.
     """
     name = "sqlite" if not isinstance(location, Url) else "postgres" if location.scheme in DATABASES else "directory"
     try:
@@ -271,16 +272,16 @@ def load(location: Location) -> Member:
 
 
 def opened(location: Location, *, waiting: Callable[[str], None] = lambda _: None) -> Ledger:
-    """Opens the ledger at a location. A damaged file is set aside, and a new one takes its place.
+    """Opens the ledger at a location. A damaged file is set aside and replaced by a new one.
 
     Args:
         location: What `cache` says; `None` keeps the replies in memory, for one run.
-        waiting: Called before each further try with what the ledger waits for: another run that has the file, or a
-            database that does not answer, also later on; raises to give up.
+        waiting: Called before each retry, now or later, with what the ledger waits for: another run that has the file,
+            or a database that does not answer. May raise to give up.
 
     Raises:
         ConfigError: A library is not installed, or a variable is not set.
-        StorageError: It cannot be read or written, comes from a newer version, or is something else.
+        StorageError: It cannot be read or written, was written by a newer version, or is not a ledger.
     """
     member = load(location)
     try:
@@ -295,10 +296,10 @@ def opened(location: Location, *, waiting: Callable[[str], None] = lambda _: Non
 
 
 def require_format(location: Location, found: int, known: int) -> None:
-    """Leaves a ledger alone whose format is newer than what its member knows.
+    """Refuses a ledger whose format is newer than its member knows.
 
     Raises:
-        StorageError: It is.
+        StorageError: It is newer.
     """
     if found > known:
         raise StorageError(
@@ -308,7 +309,7 @@ def require_format(location: Location, found: int, known: int) -> None:
 
 
 def keys_of(endpoint: str) -> Callable[[bytes], bytes]:
-    """Returns what makes the keys of requests to an endpoint: 16 bytes of BLAKE2b, keyed by its URL, over the body."""
+    """Returns the function that makes a request's key from its body: 16 bytes of BLAKE2b, keyed by the endpoint."""
     seeded = blake2b(digest_size=16, key=blake2b(endpoint.encode(), digest_size=32).digest())
 
     def key_of(body: bytes) -> bytes:

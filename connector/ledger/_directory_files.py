@@ -1,6 +1,6 @@
 """The files of a ledger in a folder or a bucket: Parquet, written whole and never changed.
 
-Parquet, because anything reads it; and 500 replies are written and compressed with Zstandard, to a fifth, in 7 ms.
+Parquet, because everything reads it; and 500 replies are written, compressed to a fifth with Zstandard, in 7 ms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = tuple[bytes, int, bytes, bytes, int, int, int]
 
 SUFFIX: Final = ".parquet"
 GROUP: Final = 1_000
-"""Rows that are read together, at most."""
+"""Most rows of a row group, which are read together."""
 
 _VERSION: Final = 2  # of the replies in a file: version 1 had no vectors as bytes
 _SCHEMA: Final = pa.schema(
@@ -52,17 +52,17 @@ _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
 
 
 class Keys(NamedTuple):
-    """What is to be known of a file: its size in bytes, and the keys of its row groups, each joined."""
+    """The index of a file: its size in bytes, and for each row group the keys, joined."""
 
     size: int
     groups: list[bytes]
 
 
 class Files:
-    """The files in the folder that a URL names, by their names.
+    """The files, by name, in the folder that a URL names. All methods raise `StorageError` where the folder fails.
 
     Args:
-        patience: Says whether a bucket that does not answer is asked again.
+        patience: Decides whether to retry where a bucket does not answer.
 
     Raises:
         ConfigError: The URL is not one that the file systems know.
@@ -74,16 +74,16 @@ class Files:
         self._files = self._system.files
         self._folder = self._system.folder
         self._patience = patience
-        self._damaged: set[str] = set()  # those that were told
+        self._damaged: set[str] = set()  # those reported so far
 
     def make_folder(self) -> None:
-        """Makes the folder where it does not exist, for its owner alone; a bucket must be there already."""
+        """Creates the folder if need be, for its owner alone; a bucket must exist already."""
         local = self._system.local
         if local is not None:
             self._act("opened", lambda: make_private_directory(local))
 
     def names(self, suffix: str = SUFFIX) -> dict[str, int]:
-        """Returns the names of the files that end so, in order, each with its size in bytes."""
+        """Returns the names of the files with this suffix, in order, each with its size in bytes."""
         selector = pafs.FileSelector(self._folder, allow_not_found=True)
         found = self._act("read", lambda: self._files.get_file_info(selector))
         return {
@@ -93,7 +93,7 @@ class Files:
         }
 
     def write(self, name: str, rows: Iterable[Row]) -> Keys:
-        """Writes a file of replies; when it returns, it is on disk, or the bucket has taken it."""
+        """Writes a file of replies; once this returns, it is on disk, or the bucket has accepted it."""
         columns = list(map(list, zip(*rows, strict=True)))
         table = pa.table(
             [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)], _SCHEMA
@@ -108,7 +108,7 @@ class Files:
         return Keys(data.tell(), groups)
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Writes any file, all or nothing."""
+        """Writes any file, atomically."""
 
         def locally(folder: Path) -> None:
             path = folder / f".{name}.part"
@@ -136,7 +136,7 @@ class Files:
         self._act("written", remotely if local is None else lambda: locally(local))
 
     def keys(self, name: str, size: int) -> Keys | None:
-        """Returns the keys of a file; `None` where it is gone, or damaged, which is told.
+        """Returns the keys of a file; `None` if it is gone, or damaged, which is logged.
 
         Raises:
             StorageError: A newer version wrote it.
@@ -152,7 +152,7 @@ class Files:
         return self._readable(name, read)
 
     def heads(self, name: str, size: int) -> list[list[tuple[bytes, int, int]]] | None:
-        """Returns key, status and time of each reply of a file, by row group; `None` as `keys` does."""
+        """Returns key, status and time of each reply in a file, by row group; `None` as `keys` does."""
 
         def read() -> list[list[tuple[bytes, int, int]]]:
             file = self._opened(name, size)
@@ -171,7 +171,7 @@ class Files:
         return self._readable(name, read)
 
     def read_bytes(self, name: str) -> bytes | None:
-        """Returns what any file holds; `None` where it is not there, or not any more."""
+        """Returns the content of any file; `None` if it does not exist."""
 
         def read() -> bytes | None:
             try:
@@ -183,13 +183,13 @@ class Files:
         return self._act("read", read)
 
     def prove(self) -> None:
-        """Writes a file and deletes it. Raises `StorageError` where that cannot be done."""
+        """Writes a file and deletes it. Raises `StorageError` if that fails."""
         name = f".{secrets.token_hex(6)}.proof"
         self.write_bytes(name, b"")
         self.delete([name])
 
     def delete(self, names: Sequence[str]) -> None:
-        """Deletes files; one that is gone already is no error."""
+        """Deletes files; one that is gone already is not an error."""
 
         def gone(name: str) -> None:
             with suppress(FileNotFoundError):
@@ -209,7 +209,7 @@ class Files:
         def tried() -> T | None:
             try:
                 return read()
-            except FileNotFoundError:  # whoever has merged it has written another one before
+            except FileNotFoundError:  # merged: its replies are in a newer file
                 return None
             except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, UnicodeError):
                 if name not in self._damaged:
@@ -220,7 +220,7 @@ class Files:
         return self._act("read", tried)
 
     def _act(self, what: str, act: Callable[[], T]) -> T:
-        """Returns what `act` does, which is repeated where a bucket does not answer: that may pass."""
+        """Returns what `act` returns. Retries if a bucket does not answer, which may be transient."""
         while True:
             try:
                 done = act()
@@ -240,5 +240,5 @@ class Files:
 
 
 def _group(file: pq.ParquetFile, number: int, columns: list[str] | None = None) -> pa.Table:
-    """Reads a row group in this thread: one of pyarrow's that lets go of Python's memory late aborts the program."""
+    """Reads a row group in this thread: a thread of pyarrow that frees Python's memory late aborts the program."""
     return file.read_row_group(number, columns, use_threads=False)

@@ -1,4 +1,4 @@
-"""The file system of a ledger's URL, by pyarrow: where its folder is, and what its errors mean."""
+"""The file system of a ledger's URL, from pyarrow: where the folder is, and what errors mean."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from connector.ledger import Url
 _FINAL: Final = re.compile(
     "ACCESS_DENIED|FORBIDDEN|NO_SUCH_BUCKET|INVALID|SIGNATURE|redential|(?:HTTP status |http_status_code=|[]] )40[0134]"
 )
-"""What an error of a bucket holds that no further try would mend: of S3, Google and Azure."""
+"""Matches errors of S3, Google and Azure that no retry would resolve."""
 
 _AZURE: Final = ("abfs", "abfss")
 _DEFAULTS: Final = {
     "s3": "allow_delayed_open=true",  # a small file is one request, not three
-    "gs": "retry_limit_seconds=10",  # for so long Google's library tries again by itself; else for 15 minutes
+    "gs": "retry_limit_seconds=10",  # of retries by Google's library itself; its default is 15 minutes
     "gcs": "retry_limit_seconds=10",
 }
-"""Options that hold where a URL does not say otherwise."""
+"""Default options, unless a URL sets them."""
 
 
 class System:
@@ -33,8 +33,8 @@ class System:
 
     Attributes:
         files: The file system.
-        folder: The folder there.
-        local: The same where it is one of this machine's folders.
+        folder: The folder in it.
+        local: The folder, if it is on this machine; else `None`.
 
     Raises:
         ConfigError: The URL is not one that the file systems know, or the region of its bucket cannot be found out.
@@ -48,30 +48,30 @@ class System:
         try:
             if self.local is None:
                 self.files, self.folder = _opened(url)
-        except OSError as error:  # the bucket's region is asked for where the URL does not say it
+        except OSError as error:  # the bucket's region is looked up if the URL does not say it
             change = "check that the bucket exists and can be reached, or add its region, such as ?region=eu-west-1"
             raise ConfigError(f"cache: {self.said(error)}: {change}") from None
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise ConfigError(f"cache: {self.said(error)}: write it as s3://bucket/folder/") from None
 
     def is_final(self, error: BaseException) -> bool:
-        """Returns whether what failed would fail again: a folder never mends itself, nor do credentials or a name."""
+        """Returns whether a retry would fail, too: local folders do not recover, nor do wrong credentials or names."""
         if self.local is not None or isinstance(error, FileNotFoundError):
             return True
         return _FINAL.search(str(error)) is not None
 
     def advice(self, what: str) -> str:
-        """Returns what to do where the folder cannot be "read" or "written"."""
+        """Returns what to do if the folder cannot be "read" or "written"."""
         if self.local is None:
             return "check that the bucket exists, and that the credentials may read and write it"
         return "make room" if what == "written" else "check that it exists and that this user may read it"
 
     def said(self, error: BaseException) -> str:
-        """Returns what an error says, in one line and without secrets."""
+        """Returns the message of an error, on one line and without secrets."""
         return self._mask(" ".join(str(error).split()))
 
     def detail(self, error: BaseException) -> str:
-        """Returns all that is known of an error, without secrets."""
+        """Returns the `repr` of an error, without secrets."""
         return self._mask(repr(error))
 
 
@@ -92,9 +92,9 @@ def _by_url(revealed: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _by_account_key(revealed: str) -> tuple[pafs.FileSystem, str]:
-    """Opens Azure's storage by the key of its account, which pyarrow does not read from a URL.
+    """Opens Azure's storage with an account key, which pyarrow does not read from a URL.
 
-    The account is in front of the key, `abfs://account:key@container/folder`, or begins the host behind the container,
+    The account comes before the key, `abfs://account:key@container/folder`, or is the first part of the host,
     `abfs://container:key@account.dfs.core.windows.net/folder`.
     """
     parts = urlsplit(revealed)

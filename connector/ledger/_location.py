@@ -14,7 +14,7 @@ from connector.base.masking import looks_secret
 
 FILE: Final = "file"
 FOLDERS: Final = (FILE, "s3", "gs", "gcs", "abfs", "abfss")
-"""The schemes of what has folders: those of pyarrow's file systems that show a file only when it is whole."""
+"""The schemes of folders and buckets: of those pyarrow file systems that show a file only once it is complete."""
 
 DATABASES: Final = ("postgresql", "postgres")
 _BUCKETS: Final = FOLDERS[1:]
@@ -23,13 +23,13 @@ _LOCATION: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.
 
 
 class Url:
-    """The URL of a ledger that several runs may share. As text it holds no secret: neither user, password nor options.
+    """The URL of a ledger that several runs may share. As text it has no secret: neither user, password nor options.
 
-    `${NAME}` in it stands for a variable of the environment, and is read where the ledger is opened; in front of the
-    `@` it stands for its value as it is, which needs no percent signs there.
+    `${NAME}` in it is replaced by an environment variable when the ledger is opened; before the `@`, the value needs no
+    percent-encoding.
 
     Attributes:
-        scheme: What stands before `://`, in lower case.
+        scheme: The part before `://`, in lower case.
     """
 
     __slots__ = ("_text", "scheme")
@@ -48,17 +48,17 @@ class Url:
 
     @property
     def names_place(self) -> bool:
-        """Whether a host or a bucket follows, behind the user if there is one."""
+        """Whether it has a host or a bucket, after the user if there is one."""
         login, place = self._split()
         return (place if login else self.path)[:1] not in ("", "/", "?")
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this machine that it names; `None` for a bucket or a database."""
+        """The local folder that it names; `None` for a bucket or a database."""
         return Path(unquote(self.path)) if self.scheme == FILE else None
 
     def revealed(self) -> str:
-        """Returns the whole URL, with its variables and secrets.
+        """Returns the whole URL, with its variables replaced and its secrets.
 
         Raises:
             ConfigError: A variable is not set.
@@ -67,10 +67,10 @@ class Url:
         return expanded(login, lambda value: quote(value, safe="")) + expanded(place)
 
     def secrets(self) -> Iterator[str]:
-        """Yields what is secret in it: the password, and the options that are called so. Raises as `revealed` does."""
+        """Yields the secrets in it: the password, and options that look secret. Raises as `revealed` does."""
         login, place = Url(self.revealed())._split()  # noqa: SLF001 - of the same class
         password = login.partition("://")[2].partition(":")[2].removesuffix("@")
-        beside = password.partition("@")[2]  # what libpq takes for a part of the host, and tells
+        beside = password.partition("@")[2]  # which libpq takes for a part of the host, and shows
         yield from {password, unquote(password), beside} - {""}
         for name, value in parse_qsl(place.partition("?")[2]):
             if looks_secret(name, value):
@@ -79,7 +79,7 @@ class Url:
     def _split(self) -> tuple[str, str]:
         """Returns the URL up to the `@` before its host, and the rest.
 
-        As libpq reads it, a `?` in front of that `@` is one of the password, unless a `/` comes first.
+        As in libpq, a `?` before that `@` belongs to the password, unless a `/` comes first.
         """
         server = self.path.partition("/")[0]
         place = server if "@" in server else self.path.partition("?")[0]
@@ -106,14 +106,14 @@ class Url:
 
 
 Location = Path | Url | None
-"""A SQLite file, the URL of a database or none: in memory."""
+"""A SQLite file, the URL of a database or a folder, or `None` for a ledger in memory."""
 
 
 def location_of(text: str) -> Path | Url:
-    """Returns what `cache` or a command line names: a URL; a folder, which ends in `/` or is one; or else a file.
+    """Returns what `cache` or a command line names: a URL, also for a folder, which exists or ends in `/`; else a file.
 
     Raises:
-        ValueError: It is a URL of another scheme, or one that names no place; the message says what there is.
+        ValueError: It is a URL of an unknown scheme, or names no place; the message says what to write.
     """
     if _LOCATION.fullmatch(text) is None:
         try:

@@ -15,12 +15,12 @@ from connector.base.masking import Masker
 from connector.ledger import Url, require_format
 
 SCHEMA: Final = "openai_compatible_ledger"
-"""All tables are in this schema, which is made where it does not exist."""
+"""The schema of all tables, which is created if need be."""
 
 VERSION: Final = 3
-"""The format of the tables that this version makes, and of the replies in them: version 2 had no vectors as bytes."""
+"""The format of the tables that this version creates, and of their replies: version 2 had no vectors as bytes."""
 
-_LOCK: Final = int.from_bytes(b"OACL")  # of whoever makes the tables
+_LOCK: Final = int.from_bytes(b"OACL")  # held while tables are created
 _DEFAULTS: Final = {
     "connect_timeout": "10",
     "keepalives_idle": "10",
@@ -29,7 +29,7 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "20000",
     "fallback_application_name": "openai-compatible",
 }
-"""What holds where the URL says nothing else: a server that is gone without a word is noticed within half a minute."""
+"""Defaults, unless the URL sets them: a server that silently vanishes is noticed within half a minute."""
 
 _SETTINGS: Final = """
     SELECT set_config(name, value, true) FROM (VALUES
@@ -38,9 +38,9 @@ _SETTINGS: Final = """
       ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off')
     ) AS setting (name, value)
 """
-"""A reply is on disk once it is committed; and each look-up goes by key, also while the tables are still small.
+"""A reply is on disk once it is committed; and look-ups use the index, even while the tables are small.
 
-They hold for one transaction: behind a pooler, the next one may go over another connection, and this one be another's.
+They are set for one transaction: behind a pooler, the next one may go over another connection.
 """
 
 _TABLES: Final = (
@@ -80,10 +80,10 @@ _TABLES: Final = (
     f"DELETE FROM {SCHEMA}.format",  # noqa: S608 - a name from above
     f"INSERT INTO {SCHEMA}.format VALUES ({VERSION})",  # noqa: S608 - names from above
 )
-"""Claims and paces need not outlive the server: they take no part in its journal, and cost no wait for its disk."""
+"""Claims and paces need not survive a crash of the server: UNLOGGED tables skip its log, and never wait for a disk."""
 
 _LOST: Final = ("08", "25P03", "40001", "40P01", "53300", "57P", "58000")
-"""SQLSTATEs of what passes begin so (PostgreSQL, appendix A): connections, those that were idle for too long within a
+"""Prefixes of transient SQLSTATEs (PostgreSQL, appendix A): connections, connections that were idle for too long in a
 transaction, conflicts, too many clients, shutdown."""
 
 _ADVICE: Final = {
@@ -91,14 +91,14 @@ _ADVICE: Final = {
     "42501": f"grant this user CREATE on the database, or make the schema {SCHEMA} and give it to this user",
     "25006": "name the primary server: this one only reads",
 }
-logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what fails is raised, and told once
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # failures are raised, and reported once
 
 
 class Database:
-    """The database that a URL names. What libpq knows besides it holds too: PGPASSFILE, PGSERVICE, PGUSER and so on.
+    """The database that a URL names. libpq's own settings apply, too: PGPASSFILE, PGSERVICE, PGUSER and so on.
 
     Raises:
-        ConfigError: The URL is not one, or a variable in it is not set.
+        ConfigError: The URL is malformed, or a variable in it is not set.
     """
 
     def __init__(self, url: Url) -> None:
@@ -112,11 +112,11 @@ class Database:
             raise ConfigError(f"cache: {self.said(error)}: {form}") from None
 
     def connect(self) -> psycopg.Connection[Any]:
-        """Opens a connection, each statement of which is a transaction of its own. Raises what psycopg does."""
+        """Opens a connection in autocommit mode. Raises what psycopg does."""
         db = psycopg.connect(self._conninfo, autocommit=True)
         try:
             pid = db.execute("SELECT pg_backend_pid()").fetchone()
-            if pid != (db.info.backend_pid,):  # a pooler lies between, and may keep no prepared statements
+            if pid != (db.info.backend_pid,):  # a pooler is between, and may not support prepared statements
                 db.prepare_threshold = None
         except BaseException:
             db.close()
@@ -125,34 +125,34 @@ class Database:
 
     @contextmanager
     def sending(self, db: psycopg.Connection[Any]) -> Iterator[None]:
-        """Sends what is asked inside in one round trip, as one transaction with the settings of a ledger."""
+        """Sends the statements inside in one round trip, as one transaction with the settings of a ledger."""
         with db.pipeline():
             db.execute(_SETTINGS)
             yield
 
     def prepare(self, db: psycopg.Connection[Any]) -> None:
-        """Makes the tables that are lacking, also where an older version has made the others.
+        """Creates the tables that are missing, or that an older version did not have.
 
-        When several runs do so at once, one makes them and the others wait.
+        If several runs do so at once, one creates them and the others wait.
 
         Raises:
-            StorageError: They come from a newer version.
+            StorageError: A newer version created the tables.
         """
         if self._version(db) < VERSION:
             with db.transaction():
-                db.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # so as to see what was made meanwhile
+                db.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # to see what was created meanwhile
                 db.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 if self._version(db) < VERSION:
                     self._make(db)
         require_format(self.url, self._version(db), VERSION)
 
     def said(self, error: psycopg.Error) -> str:
-        """Returns what the database or its driver says, in one line and without secrets."""
+        """Returns the message of the database or its driver, on one line and without secrets."""
         text = error.diag.message_primary or str(error) or type(error).__name__
         return self._mask(" ".join(text.split()))
 
     def problem(self, what: str, error: psycopg.Error, waited: float | None = None) -> StorageError:
-        """Returns that the ledger cannot be "read" or "written", or has not answered for so many seconds."""
+        """Returns the error that the ledger cannot be "read" or "written", or has not answered for `waited` seconds."""
         if waited is not None:
             done = f"the ledger {self.url} has not answered for {waited:.0f} s ({self.said(error)})"
             advice = "all stored replies are kept: check that the database is running and can be reached"
@@ -164,7 +164,7 @@ class Database:
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
-        """Raises what psycopg raises inside as `problem` tells it."""
+        """Raises psycopg's errors as `problem` returns them."""
         try:
             yield
         except psycopg.Error as error:
@@ -184,7 +184,7 @@ class Database:
 
 
 def is_lost(error: psycopg.Error) -> bool:
-    """Returns whether an error is about the connection or the moment, so that the same may work in a while."""
+    """Returns whether an error is about the connection or is transient, so that a retry may succeed."""
     if error.sqlstate is not None:
         return error.sqlstate.startswith(_LOST)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

@@ -1,7 +1,7 @@
-"""The lease of a run that shares a ledger: while it is renewed, nobody else makes the calls that the run has claimed.
+"""The lease of a run that shares a ledger: while it is renewed, no other run makes the calls that the run has claimed.
 
-A thread renews it over a connection of its own, so that it holds however long the run's consumer takes for a row. The
-same thread runs errands, so that what a run asks the others for keeps no call waiting.
+A thread renews it over its own connection, so that it holds however long the run's consumer takes for a row. The same
+thread runs errands, so that no call waits for what runs agree on through the database.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import psycopg
 from connector.ledger._postgres_database import SCHEMA, Database
 
 SECONDS: Final = 8
-"""How long a lease holds without being renewed."""
+"""How many seconds a lease holds without being renewed."""
 
 _BEAT: Final = 1.5  # seconds between two renewals
 _PAUSE: Final = 0.5  # seconds after an error
@@ -46,10 +46,10 @@ class Lease:
     """The lease of one run.
 
     Attributes:
-        has_lapsed: Whether it ran out meanwhile, so that others may have made this run's calls. It then holds again.
-        is_failing: Whether the database did not answer the last time.
-        at_beats: What is done whenever it is renewed.
-        when_woken: What is done whenever `wake` is called, too.
+        has_lapsed: Whether it had expired when it was renewed, so that other runs may have made this run's calls.
+        is_failing: Whether the last attempt to reach the database failed.
+        at_beats: Errands for every renewal.
+        when_woken: Errands for every renewal, and for every call of `wake`.
     """
 
     def __init__(self, database: Database, holder: int) -> None:
@@ -63,29 +63,29 @@ class Lease:
         self._thread = threading.Thread(target=self._run, name="ledger lease", daemon=True)
 
     def begin(self, db: psycopg.Connection[Any]) -> None:
-        """Takes the lease, and renews it from now on."""
+        """Takes the lease, and starts to renew it."""
         self.renew(db)
         self._thread.start()
 
     def wake(self) -> None:
-        """Lets the errands be run now."""
+        """Has the errands of `when_woken` run now."""
         self._woken.set()
 
     def end(self) -> None:
-        """Renews it no longer."""
+        """Stops renewing it."""
         self._has_ended = True
         self.wake()
         if self._thread.ident is not None:
             self._thread.join()
 
     def give_up(self, db: psycopg.Connection[Any]) -> None:
-        """Frees at once what its run has claimed."""
+        """Frees the claims of its run at once."""
         with db.transaction():
             db.execute(f"DELETE FROM {SCHEMA}.claim WHERE holder = %s", [self._holder])  # noqa: S608 - a name
             db.execute(f"DELETE FROM {SCHEMA}.holder WHERE id = %s", [self._holder])  # noqa: S608 - a name
 
     def renew(self, db: psycopg.Connection[Any]) -> bool:
-        """Renews it over a connection, and returns whether there was none."""
+        """Renews it over a connection; returns whether there was none, so that a new one was taken."""
         with db.pipeline():
             held = db.execute(_HOLD, [self._holder])
             db.execute(_REAP)

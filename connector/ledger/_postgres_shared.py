@@ -1,4 +1,4 @@
-"""What runs that share a database have together besides replies: timelines, texts, and what was spent."""
+"""What runs that share a database share besides replies: timelines, texts, and spending."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 from connector.ledger import JOB_GAP
 from connector.ledger._postgres_database import SCHEMA
 
-_LATE: Final = 0.25  # seconds of a timeline that may have passed unused, and can still be taken
+_LATE: Final = 0.25  # seconds of a timeline that have passed unused and can still be taken
 
 _TAKE: Final = f"""
     INSERT INTO {SCHEMA}.pace AS shared (name, next, known)
@@ -22,15 +22,15 @@ _TAKE: Final = f"""
       known = coalesce(excluded.known, shared.known)
     RETURNING next - extract(epoch FROM clock_timestamp()), known
 """  # noqa: S608 - names from above
-"""By the clock of the database alone: the machines' own clocks need not agree."""
+"""Uses the database's clock alone: the machines' clocks need not agree."""
 
-_STUCK: Final = 2.0  # seconds after which the others go on without a run that is changing a text
+_STUCK: Final = 2.0  # seconds after which other runs no longer wait for one that is changing a text
 
 _ALONE: Final = """
     SELECT set_config('idle_in_transaction_session_timeout', %s, true),
            pg_advisory_xact_lock(hashtextextended(%s, 0))
 """
-"""A run that is suspended there, or whose machine is lost, loses its connection: else all would wait for hours."""
+"""A run that is suspended here, or whose machine is lost, loses its connection; else all would wait for hours."""
 
 _READ: Final = f"""
     SELECT (SELECT text FROM {SCHEMA}.shared WHERE name = %s), extract(epoch FROM clock_timestamp())
@@ -63,10 +63,10 @@ _FORGET: Final = f"""
 
 
 class DatabaseTime:
-    """See `connector.ledger.SharedTime`. A thread of the ledger takes what is asked for; the run only looks.
+    """See `connector.ledger.SharedTime`. A thread of the ledger takes what is asked for; the run never waits for it.
 
     Args:
-        name: What tells the timeline from others.
+        name: Identifies the timeline.
         wake: Wakes the thread.
         now: Monotonic seconds.
     """
@@ -94,7 +94,7 @@ class DatabaseTime:
         return [self._given.popleft() for _ in range(len(self._given))]
 
     def take(self, db: psycopg.Connection[Any]) -> None:
-        """Takes what was asked for. Called from the thread; raises what psycopg does, and can be called again then."""
+        """Takes what was asked for. Called from the thread; after an error of psycopg, it can be called again."""
         seconds = self._asked
         if seconds is None:
             return
@@ -111,7 +111,7 @@ class DatabaseText:
     """See `connector.ledger.SharedText`. A thread of the ledger changes it; the run only asks.
 
     Args:
-        name: What tells it from others.
+        name: Identifies the text.
         change: See `connector.ledger.Shared.text`.
         wake: Wakes the thread.
     """
@@ -128,23 +128,23 @@ class DatabaseText:
         self._wake()
 
     def asked(self, db: psycopg.Connection[Any]) -> None:
-        """Changes it if that was asked for. Called from the thread, as `change` is."""
+        """Changes it if that was asked for. Called from the thread, like `change`."""
         if self._is_asked:
             self.change(db)
 
     def change(self, db: psycopg.Connection[Any], *, is_leaving: bool = False) -> None:
-        """Changes it, in two round trips: no other run does so in between."""
+        """Changes it, in two round trips, under a lock that keeps other runs from doing so in between."""
         self._is_asked = False
         with db.pipeline() as pipeline, db.transaction():
             db.execute(_ALONE, [f"{1_000 * _STUCK:.0f}ms", self._name])
             read = db.execute(_READ, [self._name])
-            pipeline.sync()  # only from then on does the server take the connection for idle
+            pipeline.sync()  # only now does the server count the connection as idle
             row = read.fetchone() or ("", 0.0)
             db.execute(_WRITE, [self._name, self._change(row[0] or "", float(row[1]), is_leaving)])
 
 
 class DatabaseSpending:
-    """See `connector.ledger.Spending`. What is counted leaves with the ledger's next statement."""
+    """See `connector.ledger.Spending`. What is counted is sent with the ledger's next statement."""
 
     def __init__(self, job: str) -> None:
         self._job = job
@@ -163,7 +163,7 @@ class DatabaseSpending:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waits to be counted."""
+        """Whether something waits to be sent."""
         return bool(self._waiting)
 
     def add(self, key: bytes, cost_usd: float, tokens: int) -> None:
@@ -171,12 +171,12 @@ class DatabaseSpending:
         self._waiting[key] = cost_usd, tokens
 
     def begin(self, db: psycopg.Connection[Any]) -> None:
-        """Forgets what jobs have spent of which no run is left, and asks for what this one has."""
+        """Deletes the spending of jobs that have no run left, and reads that of this job."""
         db.execute(_FORGET)
         self.told(self.send(db))
 
     def send(self, db: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
-        """Sends what waits to be counted; the cursor has the sum, for `told` once it is there."""
+        """Sends what waits; returns the cursor of the sum, for `told` once it has arrived."""
         keys = sorted(self._waiting)
         return db.execute(
             _COUNT,
@@ -189,12 +189,12 @@ class DatabaseSpending:
         )
 
     def told(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Notes the sum, which has everything that waited."""
+        """Stores the sum, which now includes everything that waited."""
         row = cursor.fetchone()
         if row is not None:
             self._told = float(row[0]), int(row[1])
             self._waiting.clear()
 
     def stay_alive(self, db: psycopg.Connection[Any]) -> None:
-        """Says that a run of the job is alive. Called from the thread."""
+        """Records that a run of the job is alive. Called from the thread."""
         db.execute(_ALIVE, [self._job])

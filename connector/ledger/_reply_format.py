@@ -1,4 +1,4 @@
-"""A reply as columns: the format that all ledgers share."""
+"""A reply as columns: the format of all ledgers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ COLUMNS: Final = ("key", "status", "body", "headers", "latency_ms", "attempts")
 """What `encoded` returns, and what `decoded` reads."""
 
 _EXACT: Final = b" "
-"""What a body begins with that holds numbers which orjson would read with fewer digits."""
+"""The first byte of a body with numbers that orjson would read with fewer digits."""
 
 _PACKED: Final = b"\0"
-"""What a body begins with that has a vector: the size of its JSON follows in four bytes, then that, with null in the
-place of the vector, then the vector's bytes. As base64 they would be a third more, to write and to read."""
+"""The first byte of a body with a vector. Then follow the size of its JSON in four bytes, that JSON with null in place
+of the vector, and the vector's bytes. As base64 these would be a third more to write and to read."""
 
 _SIZE: Final = 4
 
@@ -38,7 +38,7 @@ _KEPT: Final = (
 
 
 def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, int]:
-    """Returns a reply as `COLUMNS`, with the headers that are kept: its ID for support requests, and what it cost."""
+    """Returns a reply as `COLUMNS`. The only headers kept are its IDs, for support requests, and what it cost."""
     headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
     vector = packed_in(reply.body)
     if vector is None:
@@ -50,7 +50,7 @@ def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, in
 
 
 def decoded(row: Sequence[Any]) -> Reply:
-    """Returns the reply of a row that starts with `COLUMNS`; raises `ValueError` where it cannot be decoded."""
+    """Returns the reply in a row that starts with `COLUMNS`; raises `ValueError` if it cannot be decoded."""
     body = row[2]
     return Reply(
         row[1],
@@ -78,13 +78,13 @@ def _json(body: dict[str, Any]) -> bytes:
     except TypeError:
         try:
             return _EXACT + numbers.dumps(body)
-        except TypeError:  # half of a character
+        except TypeError:  # a lone surrogate
             return json.dumps(body).encode()
 
 
 def _body(data: bytes) -> dict[str, Any]:
     try:
         body: dict[str, Any] = numbers.loads(data) if data[:1] == _EXACT else orjson.loads(data)
-    except orjson.JSONDecodeError:  # one that only the standard library could write
+    except orjson.JSONDecodeError:  # a lone surrogate, see `_json`
         body = json.loads(data)
     return body

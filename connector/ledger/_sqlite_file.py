@@ -1,4 +1,4 @@
-"""The ledger's file: readable by its owner alone, opened by one run at a time, and set aside where it is damaged."""
+"""The ledger's file: readable by its owner alone, opened by one run at a time, set aside if it is damaged."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from connector.base.user_cache import make_private_directory
 from connector.ledger import DamageError, require_format
 from connector.ledger._sqlite_format import APPLICATION, VERSION, make_tables, tables_of, transaction, version_of
 
-_CACHE: Final = 2_000  # KiB: more of it finds no reply sooner, since the system keeps the file in memory too
-_PAGE: Final = 1 << 15  # bytes of a new file's pages: a vector takes half the CPU that it takes in pages of 4 KiB
-_CHECKPOINT: Final = 1 << 23  # bytes of journal after which it is written back, which waits for the disk
+_CACHE: Final = 2_000  # KiB: a larger one finds no reply sooner, since the system caches the file, too
+_PAGE: Final = 1 << 15  # bytes of a page in a new file: a vector takes half the CPU that it takes with pages of 4 KiB
+_CHECKPOINT: Final = 1 << 23  # bytes of WAL before a checkpoint, which waits for the disk
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OTHERS: Final = 0o077  # the bits of a mode that are not its owner's
 _LOG = logging.getLogger(__name__)
-_BUSY: Final = 0.5  # seconds between two looks at a file that another run has
+_BUSY: Final = 0.5  # seconds between two attempts at a file that another run has open
 
 
 def open_in_memory() -> sqlite3.Connection:
@@ -33,12 +33,12 @@ def open_in_memory() -> sqlite3.Connection:
 
 
 def open_file(path: Path, waiting: Callable[[str], None]) -> tuple[sqlite3.Connection, Path | None]:
-    """Opens a ledger's file for this process alone; it is made (0600) where it does not exist.
+    """Opens a ledger's file for this process alone, and creates it (0600) if need be.
 
-    Returns the connection, and where a file was moved to that is not a database (any more).
+    Returns the connection; and where the file was moved to if it was not a (valid) database, else `None`.
 
     Raises:
-        StorageError: It comes from a newer version, or is another program's.
+        StorageError: It was written by a newer version, or is another program's.
         OSError, sqlite3.Error: It cannot be written.
     """
     make_private_directory(path.parent)
@@ -55,7 +55,7 @@ def open_file(path: Path, waiting: Callable[[str], None]) -> tuple[sqlite3.Conne
 
 
 def identity(path: Path | None) -> tuple[int, int] | None:
-    """Returns device and inode of the file at a path; `None` where there is no file."""
+    """Returns device and inode of the file at a path; `None` if there is none."""
     try:
         found = path.stat() if path is not None else None
     except OSError:
@@ -64,7 +64,7 @@ def identity(path: Path | None) -> tuple[int, int] | None:
 
 
 def must_be(file: tuple[int, int] | None, path: Path | None) -> None:
-    """Raises `StorageError` where a file is no longer at its path: SQLite would go on with one that nobody can open."""
+    """Raises `StorageError` if the file is no longer at its path: SQLite would write on to one that nobody can open."""
     if identity(path) != file:
         raise StorageError(
             f"the ledger {path} is gone: it was moved or deleted during the run. Put it back if you can, then run the "
@@ -74,11 +74,11 @@ def must_be(file: tuple[int, int] | None, path: Path | None) -> None:
 
 @contextmanager
 def explained(path: Path | None, what: str) -> Iterator[None]:
-    """Turns SQLite's errors into ours: `what` cannot be done, "read" or "written", and what to do about it.
+    """Turns SQLite's errors into ours: the ledger cannot be `what`, "read" or "written", and what to do about it.
 
     Raises:
-        DamageError: For what SQLite says of a damaged file, and a `ValueError` of a reply that cannot be decoded.
-        StorageError: For whatever else SQLite raises inside.
+        DamageError: SQLite reports a damaged file, or a reply cannot be decoded (`ValueError`).
+        StorageError: SQLite raises anything else.
     """
     try:
         yield
@@ -92,10 +92,10 @@ def explained(path: Path | None, what: str) -> Iterator[None]:
 
 
 def _make_private(path: Path) -> None:
-    """Makes a ledger that others can read, or write, one for its owner alone. SQLite gives its journal the same mode.
+    """Gives a ledger that others can read or write the mode 0600. SQLite gives its journal the same mode.
 
     Raises:
-        StorageError: It is a link that leads nowhere, or its mode cannot be changed.
+        StorageError: It is a broken symbolic link, or its mode cannot be changed.
     """
     if path.is_symlink() and not path.exists():
         raise StorageError(f"the ledger {path} is a link that leads nowhere: remove it, or name another file")
@@ -112,16 +112,16 @@ def _make_private(path: Path) -> None:
 
 
 def _make(path: Path) -> None:
-    """Makes the file, for its owner alone. One that exists is not opened: closing it would release SQLite's locks."""
+    """Creates the file (0600). Does not open an existing one, since closing it would release SQLite's locks."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
-    """Opens the file for this run alone. SQLite's own lock is the lock, so it ends with the process that holds it."""
+    """Opens the file for this run alone. The lock is SQLite's own, so it ends with the process that holds it."""
     while True:
-        # A new connection for each try: one that holds a part of the lock would keep the others from all of it.
-        # Whoever consumes a run may do so from changing threads, though from one at a time.
+        # A new connection for each attempt: one with a part of the lock would keep other runs from getting all of it.
+        # A run may be consumed from different threads, though only from one at a time.
         db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY, check_same_thread=False)
         try:
             _prepare(db, path)
@@ -147,9 +147,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute(f"PRAGMA cache_size=-{_CACHE}")
-    (page,) = db.execute("PRAGMA page_size").fetchone()  # an earlier file keeps its own
+    (page,) = db.execute("PRAGMA page_size").fetchone()  # an existing file keeps its own
     db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT // page}")
-    with transaction(db):  # takes the lock: only then is it sure that nobody else has made the tables
+    with transaction(db):  # takes the lock, so that nobody else can create the tables now
         if not tables_of(db):
             make_tables(db)
 
@@ -159,7 +159,7 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Moves a file that is not a database (any more) out of the way, with its journal; returns where it is kept."""
+    """Moves a file that is not a (valid) database out of the way, with its journal; returns its new path."""
     names = (path.with_name(f"{path.name}.corrupt{number}") for number in chain([""], count(2)))
     aside = next(name for name in names if not name.exists())
     for suffix in ("", "-wal", "-shm"):

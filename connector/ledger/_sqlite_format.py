@@ -1,7 +1,7 @@
 """The format of a ledger in SQLite: its tables.
 
-Replies are only ever appended, so storing one costs the same however many there are. The index from key to reply is
-written for many at once: keys are random, and one by one they would touch a page each.
+Replies are only appended, so storing one costs the same however many there are. The index from key to reply is written
+for many replies at once: keys are random, so each one alone would touch a page of its own.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ VERSION: Final = 4
 """`PRAGMA user_version` of the files that this version writes; it migrates those of versions 1 to 3."""
 
 APPLICATION: Final = int.from_bytes(b"OACL")
-"""`PRAGMA application_id` of a ledger, so that another program's database is not taken for one."""
+"""`PRAGMA application_id` of a ledger, so that another program's database is not mistaken for one."""
 
 COLUMNS: Final = "reply.key, status, body, headers, latency_ms, attempts"
-"""Those of `connector.ledger._reply_format`; in a row, `stored_at` follows."""
+"""The columns of `connector.ledger._reply_format`; in a row, `stored_at` follows."""
 
 _JOB: Final = "CREATE TABLE job (name TEXT PRIMARY KEY, data BLOB NOT NULL)"
 _SCHEMA: Final = (
@@ -41,13 +41,13 @@ _SCHEMA: Final = (
     f"PRAGMA application_id={APPLICATION}",
     f"PRAGMA user_version={VERSION}",
 )
-"""`place` is the index: from the first eight bytes of a key to a reply. `placed` is the last reply that it has."""
+"""`place` is the index: from the first eight bytes of a key to a reply. `placed` is the last reply in the index."""
 
 
 def mark_of(key: bytes) -> int:
-    """Returns the number by which a reply is found: the first eight bytes of its key.
+    """Returns the number that a reply is indexed by: the first eight bytes of its key.
 
-    Of a billion replies, two might share a mark. The later one is then kept, and the earlier one is asked for again,
+    Among a billion replies, two might share a mark. The later one is then kept, and the earlier request is made again,
     since the whole key is compared.
     """
     return int.from_bytes(key[:8], signed=True)
@@ -56,7 +56,7 @@ def mark_of(key: bytes) -> int:
 def migrate(db: sqlite3.Connection) -> None:
     """Migrates a file of an earlier version, all or nothing.
 
-    The unique index of version 1 was touched by every reply; version 2 had no jobs, version 3 no vectors as bytes.
+    In version 1 every reply updated a unique index; version 2 had no jobs, version 3 no vectors as bytes.
     """
     version = version_of(db)
     if version in (2, 3):
@@ -75,7 +75,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """While entered, changes belong to one transaction: all of them are made, or none."""
+    """Runs the changes inside as one transaction: all of them are made, or none."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -87,7 +87,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def make_tables(db: sqlite3.Connection) -> None:
-    """Makes the tables, and marks the file as a ledger."""
+    """Creates the tables, and marks the file as a ledger."""
     for statement in _SCHEMA:
         db.execute(statement)
 

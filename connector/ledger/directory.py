@@ -1,7 +1,7 @@
-"""The ledger in a folder or a bucket that any number of runs share: each appends files of its own, and reads all.
+"""The ledger in a folder or a bucket that any number of runs share: each writes files of its own, and reads all.
 
-A run claims nothing from the others, so what two of them call for at the same time is paid for twice. A file is written
-for each commit; a run merges its own small ones as it goes, and `prune` merges all.
+Runs cannot claim requests, so a call that two of them make at the same time is paid for twice. Each commit writes one
+file; a run merges its own small ones as it goes, and `prune` merges all.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from connector.ledger._patience import Patience
 from connector.ledger._reply_format import decoded, encoded
 
 _JOB: Final = ".job"
-_FIRST: Final = 8  # bytes of a job's file: when it was first kept
-_LOOK: Final = 20.0  # seconds after which the files of other runs are looked for again
-_MERGE: Final = 32  # small files of this run from which on they are made one
+_FIRST: Final = 8  # bytes at the start of a job's file: when it was first stored
+_LOOK: Final = 20.0  # seconds between two looks for files of other runs
+_MERGE: Final = 32  # small files of this run before they are merged
 _SMALL: Final = 2**20  # bytes of a small file, which has few replies
 _FEW: Final = 10_000
-_LARGE: Final = 2**26  # bytes that the replies of a file take in memory while `prune` makes it
-_READERS: Final = 8  # files that are read at once
+_LARGE: Final = 2**26  # bytes of memory for the replies of one file while `prune` writes it
+_READERS: Final = 8  # files read at the same time
 _OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
-_ROOM: Final = 2**24  # bytes of replies that are kept in memory, so that what lies together is read once
-_RECENT: Final = 2**16  # replies that are not sorted into the index yet
+_ROOM: Final = 2**24  # bytes of replies cached in memory, so that replies stored together are read once
+_RECENT: Final = 2**16  # replies not sorted into the index yet, at most
 _DIGITS: Final = 15  # of the milliseconds that the names of files begin with
 _ROWS: Final = 20  # bits of a place that are its row
 _LOG: Final = logging.getLogger(__name__)
 
 
 class _Group(NamedTuple):
-    """A row group of a file, which has so many bytes."""
+    """A row group of a file, and the size of that file in bytes."""
 
     name: str
     number: int
@@ -53,17 +53,17 @@ class _Group(NamedTuple):
 
 
 class DirectoryLedger:
-    """See `connector.ledger.Ledger`. In memory it has 16 bytes for each reply, and 16 MiB of replies at the most.
+    """See `connector.ledger.Ledger`. It takes 16 bytes of memory per reply, and caches at most 16 MiB of replies.
 
     Args:
-        url: The folder; it is made where it does not exist.
-        waiting: Called while a bucket does not answer, before each further try; it may raise to give up.
+        url: The folder; it is created if need be.
+        waiting: Called before each retry while a bucket does not answer; may raise to give up.
         now: The time, in epoch seconds.
         monotonic: Monotonic seconds.
 
     Raises:
         ConfigError: The URL is not one that the file systems know.
-        StorageError: The folder cannot be read or made.
+        StorageError: The folder cannot be read or created.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class DirectoryLedger:
         self._now = now
         self._monotonic = monotonic
         self._files = Files(url, Patience(url, waiting))
-        self._is_proven = False  # that it can be written
+        self._is_proven = False  # whether it was found to be writable
         self._writer = secrets.token_hex(6)
         self._number = 0
         self._places = _Places()
@@ -89,7 +89,7 @@ class DirectoryLedger:
         self._latest = ""  # time of a file
         self._read: set[str] = set()
         self._small: dict[str, int] = {}  # this run's own small files
-        self._jobs: dict[str, bytes] = {}  # by file, when each was first kept: the files may be large
+        self._jobs: dict[str, bytes] = {}  # when each file's job was first stored: the files may be large
         self._cached: OrderedDict[int, tuple[list[Row], int]] = OrderedDict()
         self._room = _ROOM
         self._pool = ThreadPoolExecutor(_READERS, "ledger")
@@ -106,7 +106,7 @@ class DirectoryLedger:
         return found
 
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
-        """See `connector.ledger.Ledger.claim`. What other runs have stored is looked for now and then."""
+        """See `connector.ledger.Ledger.claim`. Looks for new files of other runs every `_LOOK` seconds."""
         del anew
         if self._monotonic() - self._looked > _LOOK:
             self._look()
@@ -119,7 +119,7 @@ class DirectoryLedger:
         """See `connector.ledger.Ledger.release`."""
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
-        """See `connector.ledger.Ledger.put`: one file."""
+        """See `connector.ledger.Ledger.put`. Writes one file."""
         now = int(self._now())
         rows = [(*encoded(key, reply), now) for key, reply in dict(replies).items()]
         if rows:
@@ -128,7 +128,7 @@ class DirectoryLedger:
                 self._merge(list(self._small))
 
     def prove(self) -> None:
-        """See `connector.ledger.Ledger.prove`. A run that only reads needs no more than that."""
+        """See `connector.ledger.Ledger.prove`. A run that finds all its replies never needs the right to write."""
         self._files.prove()
         self._is_proven = True
 
@@ -158,7 +158,7 @@ class DirectoryLedger:
         return Stats(sum(statuses.values()), sum(self._files.names().values()), statuses, oldest, newest)
 
     def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
-        """See `connector.ledger.Ledger.prune`. What is left is written anew, in few large files."""
+        """See `connector.ledger.Ledger.prune`. The remaining replies are rewritten into a few large files."""
         self._look()
         gone, deleted = set(keys), 0
         old = [name for name in self._files.names() if name in self._read]  # another run may have written more since
@@ -184,7 +184,7 @@ class DirectoryLedger:
         first: dict[str, bytes] = {}
         for file in self._files.names(_JOB):
             kept = self._jobs.get(file) or (self._files.read_bytes(file) or b"")[:_FIRST]
-            if kept:  # else another run has forgotten it meanwhile
+            if kept:  # else another run has deleted it meanwhile
                 first[file] = kept
         self._jobs = first
         return [unquote(file.removesuffix(_JOB)) for file in sorted(first, key=first.__getitem__)]
@@ -209,11 +209,11 @@ class DirectoryLedger:
         """See `connector.ledger.Ledger.rest`."""
 
     def close(self) -> None:
-        """See `connector.ledger.Ledger.close`. A run leaves one file where it wrote many small ones."""
+        """See `connector.ledger.Ledger.close`. Merges the small files of this run."""
         try:
             if len(self._small) > 1:
                 self._merge(list(self._small))
-        except StorageError:  # they are stored as they are
+        except StorageError:  # the replies are stored all the same
             _LOG.debug("the ledger's small files are left as they are")
         finally:
             self._pool.shutdown()
@@ -231,7 +231,7 @@ class DirectoryLedger:
         self._look()
 
     def _look(self) -> None:
-        """Reads the keys of the files that are new, and of those that others become meanwhile."""
+        """Reads the keys of new files; looks again if one was merged into another meanwhile."""
         self._looked = self._monotonic()
         is_whole = False
         while not is_whole:
@@ -245,9 +245,9 @@ class DirectoryLedger:
                     self._add(name, keys)
 
     def _add(self, name: str, keys: Keys) -> int:
-        """Takes a file into the index; returns the number of its first row group.
+        """Adds a file to the index; returns the number of its first row group.
 
-        What is known from a file of a later time stays, whichever of them is found first.
+        A reply from a file of a later time wins, whichever file is found first.
         """
         first, time = len(self._groups), name[:_DIGITS]
 
@@ -263,10 +263,9 @@ class DirectoryLedger:
         return first
 
     def _write(self, rows: list[Row], after: str = "", *, is_new: bool = True) -> None:
-        """Writes a file. The names of files begin with a time, in whose order they are read: now, or that of `after`.
+        """Writes a file. Its name begins with a time, now or that of the file `after`; files count in this order.
 
-        A file that takes the place of others has the time of the last one, so that it replaces them for all who know
-        them.
+        A file that replaces others has the time of the last of them, so that it wins over them in every run.
         """
         self._number += 1
         at = after[:_DIGITS] or f"{int(self._now() * 1000):0{_DIGITS}d}"
@@ -280,9 +279,9 @@ class DirectoryLedger:
                 self._small[name] = keys.size
 
     def _merge(self, names: list[str]) -> None:
-        """Makes small files of this run one. Whoever looks for a reply in them meanwhile finds it in the new file.
+        """Merges small files of this run. A run that looks for a reply in them meanwhile finds it in the new file.
 
-        What another run has replaced meanwhile is left out, or it would come back with the time of the last of them.
+        A reply that another run has replaced is left out, or it would come back with the time of the last file.
         """
         self._look()
         wanted = set(names)
@@ -294,7 +293,7 @@ class DirectoryLedger:
         self._files.delete(names)
 
     def _found(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Reply], list[bytes]]:
-        """Returns the replies that are known, and the keys of those whose file is gone."""
+        """Returns the stored replies, and the keys of those whose file is gone."""
         at: dict[int, list[tuple[int, bytes]]] = {}
         for key in keys:
             place = self._places.of(key)
@@ -322,7 +321,7 @@ class DirectoryLedger:
         return found, lost
 
     def _rows(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[str, Row]]:
-        """Yields the rows that count, of some groups or of all, in the order of their storing, each with its file."""
+        """Yields the current rows of some groups or of all, in the order in which they were stored, with their file."""
         chosen = range(len(self._groups)) if numbers is None else numbers
         for number in sorted(chosen, key=lambda number: (self._groups[number].name, number)):
             for row, values in enumerate(self._group(number) or ()):
@@ -330,7 +329,7 @@ class DirectoryLedger:
                     yield self._groups[number].name, values
 
     def _group(self, number: int) -> list[Row] | None:
-        """Returns the rows of a group, from memory where they are there."""
+        """Returns the rows of a group, from the cache if they are in it."""
         if number in self._cached:
             self._cached.move_to_end(number)
             return self._cached[number][0]
@@ -341,7 +340,7 @@ class DirectoryLedger:
         return rows
 
     def _keep(self, number: int, rows: list[Row]) -> None:
-        """Keeps rows in memory, and forgets those that were not needed for the longest time."""
+        """Adds rows to the cache, and drops the least recently used ones."""
         size = sum(len(row[2]) + _OF_ROW for row in rows)
         self._cached[number] = rows, size
         self._room -= size
@@ -350,9 +349,9 @@ class DirectoryLedger:
 
 
 class _Places:
-    """Where the reply to a request is, by the first eight bytes of its key; the later one of two.
+    """Where the last reply to each request is, by the first eight bytes of its key.
 
-    Most are in two sorted arrays, 16 bytes for each; what has come lately is in a dict.
+    Most are in two sorted arrays, which take 16 bytes per reply; recent ones are in a dict.
     """
 
     def __init__(self) -> None:
@@ -361,9 +360,9 @@ class _Places:
         self._recent: dict[int, int] = {}
 
     def add(self, keys: bytes, first: int, replaces: Callable[[int], bool] | None = None) -> None:
-        """Adds joined keys of 16 bytes, which are at `first` and the places that follow.
+        """Adds joined keys of 16 bytes each, whose replies are at `first` and the places after it.
 
-        Where a key is known already, `replaces` says whether the place where it is gives way; by default it does.
+        If a key is known already, `replaces` says whether to replace the place that it has; by default it is replaced.
         """
         marks = array("q", keys)[::2]
         places = zip(marks, range(first, first + len(marks)), strict=True)
@@ -378,7 +377,7 @@ class _Places:
             self._settle()
 
     def of(self, key: bytes) -> int | None:
-        """Returns where the reply may be: two keys may have the same mark."""
+        """Returns where the reply may be: two keys may begin with the same eight bytes."""
         return self._of(int.from_bytes(key[:8], byteorder=sys.byteorder, signed=True))
 
     def _of(self, mark: int) -> int | None:

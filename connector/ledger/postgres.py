@@ -1,7 +1,7 @@
-"""The ledger in a PostgreSQL database, which any number of runs share: no call is made by two of them.
+"""The ledger in a PostgreSQL database that any number of runs share: no two of them make the same call.
 
-Which calls those are is kept beside the replies: a claim names a request and its holder. A holder is a run, and lives
-as long as it renews its lease (`connector.ledger._postgres_lease`).
+Calls in flight are recorded as claims: each names a request and its holder. A holder is a run, and lives as long as it
+renews its lease (`connector.ledger._postgres_lease`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from connector.ledger._reply_format import decoded, encoded
 T = TypeVar("T")
 
 _THREADS: Final[dict[int, int]] = {}
-"""The threads of this process's own runs, by holder."""
+"""The threads of the runs in this process, by holder."""
 
 _OWN: Final = (
     "{}: another enrich() in this thread has a call in flight that this one needs: take all of its rows "
@@ -37,7 +37,7 @@ _OWN: Final = (
 )
 
 _AT_ONCE: Final = 2**24  # bytes of replies in one statement
-_CHUNK: Final = 1_000  # entries that are fetched at once
+_CHUNK: Final = 1_000  # entries per fetch
 
 _CLAIM: Final = f"""
     WITH alive AS (SELECT id FROM {SCHEMA}.holder WHERE id = %(holder)s FOR KEY SHARE)
@@ -46,14 +46,14 @@ _CLAIM: Final = f"""
     WHERE %(anew)s OR NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - a name from above
-"""Nothing is claimed without a lease that the others can see end: nobody would ever free it."""
+"""Claims only with a lease whose end other runs can see: else nobody would ever free the claims."""
 _FIND: Final = f"""
     SELECT asked.key, status, body, headers, latency_ms, attempts, holder
     FROM unnest(%(keys)s) AS asked (key)
     LEFT JOIN {SCHEMA}.reply ON reply.key = asked.key
     LEFT JOIN {SCHEMA}.claim ON claim.key = asked.key
 """  # noqa: S608 - a name from above
-"""A statement of its own after `_CLAIM`: it sees what others have committed until now, so that a reply that came while
+"""A separate statement after `_CLAIM`: it sees what others have committed until now, so that a reply that came while
 the claim was made is found, and not paid for again."""
 _RENEW: Final = f"""
     INSERT INTO {SCHEMA}.claim (key, holder) SELECT key, %(holder)s FROM unnest(%(keys)s) AS asked (key)
@@ -76,11 +76,11 @@ _RELEASE: Final = f"DELETE FROM {SCHEMA}.claim WHERE key = ANY(%s) AND holder = 
 class PostgresLedger:
     """See `connector.ledger.Ledger`.
 
-    A lost connection is replaced, and its statements are repeated: all of them are idempotent.
+    A lost connection is replaced and its statements are repeated, all of which are idempotent.
 
     Args:
         url: The database.
-        waiting: Called while the database does not answer, before each further try; it may raise to give up.
+        waiting: Called before each retry while the database does not answer; may raise to give up.
         now: Monotonic seconds.
         sleep: Sleeps for a number of seconds.
 
@@ -89,7 +89,7 @@ class PostgresLedger:
         lease: Its lease, from its first claim on.
 
     Raises:
-        StorageError: The database does not answer, or the ledger in it comes from a newer version.
+        StorageError: The database does not answer, or a newer version wrote the ledger in it.
     """
 
     def __init__(
@@ -165,9 +165,9 @@ class PostgresLedger:
         if not keys:
             return Found({})
         again = set(keys)
-        wanted = sorted(again)  # sorted, or two runs might wait for each other
+        wanted = sorted(again)  # sorted, else two runs could deadlock
         asked = {"keys": wanted, "holder": self.holder, "anew": anew}
-        self._released = [key for key in self._released if key not in again]  # they have not left yet, and must not
+        self._released = [key for key in self._released if key not in again]  # not sent yet, and must not be
 
         def claimed(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
             self._keep_lease(db)
@@ -189,13 +189,13 @@ class PostgresLedger:
         return Found(known, frozenset(held | (again - mine - known.keys())))
 
     def release(self, keys: Iterable[bytes]) -> None:
-        """See `connector.ledger.Ledger.release`. They leave with whatever is asked next."""
+        """See `connector.ledger.Ledger.release`. Sent along with the next statement."""
         gone = self._claimed.intersection(keys)
         self._claimed -= gone
         self._released += gone
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
-        """See `connector.ledger.Ledger.put`: one round trip, and one commit that the database has written to disk."""
+        """See `connector.ledger.Ledger.put`: one round trip, and one commit that waits for the database's disk."""
         rows = {key: encoded(key, reply) for key, reply in replies}
         self.release(rows)
 
@@ -207,7 +207,7 @@ class PostgresLedger:
         self._act("written", stored)
 
     def prove(self) -> None:
-        """See `connector.ledger.Ledger.prove`: stores a reply and takes it back."""
+        """See `connector.ledger.Ledger.prove`: stores a reply and rolls that back."""
         row = encoded(secrets.token_bytes(16), Reply(0, {}, {}, 0, 0))
 
         def proved(db: psycopg.Connection[Any]) -> None:
@@ -222,7 +222,7 @@ class PostgresLedger:
         return self._act("read", lambda db: db.execute(statement).fetchone()) is not None
 
     def entries(self) -> Iterator[Entry]:
-        """See `connector.ledger.Ledger.entries`; over a connection of its own, so that it may be left half way."""
+        """See `connector.ledger.Ledger.entries`; over a separate connection, so that the caller may stop midway."""
         with (
             self._database.errors("read"),
             self._database.connect() as db,
@@ -254,7 +254,7 @@ class PostgresLedger:
         return self._act("read", counted)
 
     def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
-        """See `connector.ledger.Ledger.prune`. The space is free for other replies; no run has to wait."""
+        """See `connector.ledger.Ledger.prune`. The space is reused for other replies; no run has to wait."""
         gone = list(keys)
 
         def pruned(db: psycopg.Connection[Any]) -> int:
@@ -296,9 +296,9 @@ class PostgresLedger:
         self._act("written", lambda db: db.execute(statement, [name]))
 
     def rest(self) -> None:
-        """See `connector.ledger.Ledger.rest`: gives up what was released, and tells what was spent.
+        """See `connector.ledger.Ledger.rest`: sends what was released and spent.
 
-        A run that only waits for the shared pace learns here that the database is gone, which the lease alone notices.
+        A run that only waits for the shared pace learns here that the database is gone, which only the lease notices.
         """
 
         def told(db: psycopg.Connection[Any]) -> None:
@@ -310,12 +310,12 @@ class PostgresLedger:
             self._act("written", told)
 
     def close(self) -> None:
-        """See `connector.ledger.Ledger.close`. What this run has claimed and not answered is free for the others."""
+        """See `connector.ledger.Ledger.close`. Frees the unanswered claims of this run for others."""
         _THREADS.pop(self.holder, None)
         if self.lease is not None:
             self.lease.end()
         if self._db is not None:
-            with suppress(psycopg.Error):  # the lease ends by itself
+            with suppress(psycopg.Error):  # the lease expires anyway
                 if self.lease is not None and not self._db.closed:
                     self.lease.give_up(self._db)
                     for text in self._texts:
@@ -329,7 +329,7 @@ class PostgresLedger:
         self.close()
 
     def _keep_lease(self, db: psycopg.Connection[Any]) -> Lease:
-        """Makes this run a holder, at its first claim; and again, with its claims, if its lease ran out meanwhile."""
+        """Makes this run a holder at its first claim; and again, with its claims, if its lease has expired."""
         if self.lease is None:
             lease = Lease(self._database, self.holder)
             lease.begin(db)
@@ -340,7 +340,7 @@ class PostgresLedger:
         return self.lease
 
     def _claim_again(self, db: psycopg.Connection[Any]) -> None:
-        """Claims again what this run has in flight: its lease ran out, or the server came back without its claims."""
+        """Claims again what this run has in flight: its lease expired, or the server restarted without its claims."""
         if self.lease is not None:
             self.lease.renew(db)
             self.lease.has_lapsed = False
@@ -349,7 +349,7 @@ class PostgresLedger:
 
     @contextmanager
     def _sending(self, db: psycopg.Connection[Any]) -> Iterator[None]:
-        """Sends what is asked inside in one round trip, with what was released and spent since the last one."""
+        """Sends the statements inside in one round trip, with what was released and spent since the last one."""
         counted = None
         with self._database.sending(db):
             yield
@@ -362,7 +362,7 @@ class PostgresLedger:
         self._released.clear()
 
     def _act(self, what: str, act: Callable[[psycopg.Connection[Any]], T]) -> T:
-        """Returns what `act` does with the connection, which is made anew, and `act` repeated, where it is lost."""
+        """Returns what `act` returns for the connection. If that is lost, opens a new one and repeats `act`."""
         while True:
             try:
                 if self._db is None or self._db.closed:
@@ -394,7 +394,7 @@ class PostgresLedger:
 
 
 def _chunks(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Yields the rows in parts whose bodies a statement may hold."""
+    """Yields the rows in parts that are small enough for one statement."""
     some: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:

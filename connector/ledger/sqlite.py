@@ -18,8 +18,8 @@ from connector.ledger._sqlite_file import explained, identity, must_be, open_fil
 from connector.ledger._sqlite_format import COLUMNS, mark_of, migrate, transaction
 
 _PARAMETERS: Final = 900  # of a statement; SQLite's default limit was 999 for a long time
-_PLACED_AT_ONCE: Final = 32_768  # replies; more would touch fewer pages for each, but they wait in memory
-_MANY: Final = 1_000  # pending replies from which on `rest` places them
+_PLACED_AT_ONCE: Final = 32_768  # replies; more would touch fewer pages per reply, but they wait in memory
+_MANY: Final = 1_000  # pending replies before `rest` adds them to the index
 
 
 __all__ = ["SqliteLedger", "opened", "set_aside"]
@@ -29,12 +29,12 @@ class SqliteLedger:
     """See `connector.ledger.Ledger`.
 
     Args:
-        path: The file; it is made (0600) where it does not exist. `None` keeps the ledger in memory, for one run.
-        waiting: Called while another run has the file, before each further try; it may raise to give up.
+        path: The file; it is created (0600) if need be. `None` keeps the ledger in memory, for one run.
+        waiting: Called before each retry while another run has the file; may raise to give up.
         now: The time, in epoch seconds.
 
     Raises:
-        StorageError: The file cannot be written, comes from a newer version, or is another program's.
+        StorageError: The file cannot be written, was written by a newer version, or is another program's.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SqliteLedger:
         self.shared = None
         self.commit_seconds = COMMIT_SECONDS
         self._now = now
-        self._pending: dict[int, int] = {}  # the replies that `place` does not have yet: mark to id
+        self._pending: dict[int, int] = {}  # replies not in `place` yet: mark to id
         self._last = 0
         self._has_places = False
         try:
@@ -83,7 +83,7 @@ class SqliteLedger:
         """See `connector.ledger.Ledger.release`."""
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
-        """See `connector.ledger.Ledger.put`. It commits; a full disk or a file that is gone is an error."""
+        """See `connector.ledger.Ledger.put`. A full disk or a file that is gone is an error."""
         pending, now = self._pending, int(self._now())
         fresh: dict[int, int] = {}
         rows: list[tuple[Any, ...]] = []
@@ -105,7 +105,7 @@ class SqliteLedger:
             self._place()
 
     def prove(self) -> None:
-        """See `connector.ledger.Ledger.prove`. To open the file was to write it; it may be gone since."""
+        """See `connector.ledger.Ledger.prove`. Opening the file has written to it, but it may be gone since."""
         must_be(self._file, self.path)
 
     def has_replies(self) -> bool:
@@ -139,7 +139,7 @@ class SqliteLedger:
         )
 
     def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
-        """See `connector.ledger.Ledger.prune`. Space is given back by writing the rest anew, which needs room."""
+        """See `connector.ledger.Ledger.prune`. Frees space by rewriting the rest (VACUUM), which needs disk space."""
         self._place()
         with explained(self.path, "written"):
             self._db.execute("CREATE TEMP TABLE IF NOT EXISTS pruned (key BLOB PRIMARY KEY) WITHOUT ROWID")
@@ -166,9 +166,9 @@ class SqliteLedger:
         return None if found is None else found[0]
 
     def keep_job(self, name: str, data: bytes) -> None:
-        """See `connector.ledger.Ledger.keep_job`. It reaches the disk, since it may be the only trace of what is paid.
+        """See `connector.ledger.Ledger.keep_job`. Synchronised to disk, as it may be the only trace of what was paid.
 
-        A commit of WAL survives the process, but a power cut only once it is synchronised.
+        Any commit to the WAL survives the process, but a power cut only once it is synchronised.
         """
         must_be(self._file, self.path)
         with explained(self.path, "written"):
@@ -189,7 +189,7 @@ class SqliteLedger:
             self._db.execute("DELETE FROM job WHERE name = ?", (name,))
 
     def rest(self) -> None:
-        """See `connector.ledger.Ledger.rest`: does now what closing would have to do, where it is a lot."""
+        """See `connector.ledger.Ledger.rest`: does now what closing would have to do, if that is a lot."""
         if len(self._pending) >= _MANY:
             self._place()
             with explained(self.path, "written"):
@@ -197,7 +197,7 @@ class SqliteLedger:
 
     def close(self) -> None:
         """See `connector.ledger.Ledger.close`."""
-        with suppress(StorageError):  # the replies are stored: the next run does the rest
+        with suppress(StorageError):  # the replies are stored; the next run indexes them
             self._place()
         self._db.close()
 
@@ -216,7 +216,7 @@ class SqliteLedger:
         return rows
 
     def _place(self) -> None:
-        """Writes down where the pending replies are, sorted by mark, so that each page is touched once.
+        """Adds the pending replies to the index, sorted by mark, so that each page is touched once.
 
         A reply that has the mark already is an earlier one to the same request: it is replaced.
         """
@@ -234,7 +234,7 @@ class SqliteLedger:
         self._has_places = True
 
     def _catch_up(self) -> None:
-        """Finds the replies without a row in `place`: the last ones of a run that was killed, or all of version 1."""
+        """Finds the replies missing in the index: the last ones of a run that was killed, or all of version 1."""
         with explained(self.path, "written"):
             migrate(self._db)
         with explained(self.path, "read"):

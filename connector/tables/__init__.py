@@ -1,8 +1,8 @@
-"""Tables that Python code hands over and gets back enriched. One module is one format: dicts, Arrow, Spark.
+"""Tables that Python code passes in and gets back enriched. One module per format: dicts, Arrow, Spark.
 
-Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for tables of Arrow, and `spark`,
-which needs pyspark, only for its data frames. The libraries of what is asked for besides (`_into`: a data frame,
-`progress`: a bar) are imported where it is asked for.
+Arrow needs pyarrow, which this package does not depend on: `arrow` is imported only for Arrow tables, and `spark`,
+which needs pyspark, only for Spark data frames. The libraries for optional results (`_into`: a data frame; `progress`:
+a bar) are imported only when these are asked for.
 
 Files and databases belong in `stores`, not here.
 """
@@ -19,28 +19,28 @@ from connector.base.errors import ConfigError
 from connector.base.records import Idle, Outcome, Record, Result, Schema
 
 Library = Literal["arrow", "duckdb", "pandas", "polars", "same"]
-"""The libraries whose tables `enrich` can return; `same` is that of the table that it was given."""
+"""The libraries whose tables `enrich` can return; `same` is that of the table passed in."""
 
 _STREAM: Final = "__arrow_c_stream__"
 _ARRAY: Final = "__arrow_c_array__"
 
 
 class ArrowStream(Protocol):
-    """A table that is exported as a stream of record batches by Arrow's PyCapsule interface."""
+    """A table that exports a stream of record batches through Arrow's PyCapsule interface."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """Exports the stream."""
 
 
 class ArrowArray(Protocol):
-    """A record batch that is exported by the same interface."""
+    """A record batch that exports itself through the same interface."""
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> Any:
         """Exports schema and columns."""
 
 
 class SparkFrame(Protocol):
-    """A data frame of Spark, by the method that only such have."""
+    """A Spark data frame, known by the method that only these have."""
 
     def mapInArrow(self, func: Any, schema: Any, barrier: bool = False) -> Any:  # noqa: N802 - Spark's
         """Maps the partitions."""
@@ -51,19 +51,19 @@ class OpenTable(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """The names of its columns; `None` if only reading can tell."""
+        """The names of its columns; `None` if not known before reading."""
         ...
 
     def records(self) -> Iterator[Record | Idle]:
-        """Yields the rows as they are needed, numbered from 0; `IDLE` for each pause, where rows may pause."""
+        """Yields the rows as they are needed, numbered from 0; and `IDLE` for each pause, if the table can pause."""
         ...
 
     def fitting(self, added: Mapping[str, Schema]) -> Callable[[Outcome], Outcome]:
-        """Returns what makes an outcome fit the columns of the table; `added` has the schemas of the new ones."""
+        """Returns a function that makes an outcome fit the table's columns; `added` has the schemas of the new ones."""
         ...
 
     def enriched(self, results: Iterator[Result], added: Mapping[str, Schema]) -> Iterator[Any]:
-        """Yields results that fit in the format of the input; they come in input order."""
+        """Yields the fitted results, which come in input order, in the format of the input."""
         ...
 
     def close(self) -> None:
@@ -72,9 +72,9 @@ class OpenTable(Protocol):
 
 
 def open_table(rows: ArrowStream | ArrowArray | Iterable[Any], keep_as: str = "") -> OpenTable:
-    """Opens rows in whichever format they have, judged by the first of them; `keep_as` as in `kept_as`.
+    """Opens rows in whatever format they have, judged by the first of them; see `kept_as` for `keep_as`.
 
-    Rows that know how to open themselves do: they have a method `open_table(keep_as)`.
+    Rows with a method `open_table(keep_as)` open themselves.
 
     Raises:
         ConfigError: They are Arrow's and pyarrow is not installed, or they are not a table.
@@ -94,7 +94,7 @@ _WANTED: Final = 'pass a list of dicts, such as [{"review": "…"}], a data fram
 
 
 def require_rows(rows: object) -> None:
-    """Refuses what looks like a table and is none.
+    """Refuses what looks like a table but is not one.
 
     Raises:
         ConfigError: It is a single row, a path or another text, or something without rows.
@@ -110,7 +110,7 @@ def require_rows(rows: object) -> None:
 
 
 def length(rows: Any) -> int | None:
-    """Returns how many rows there are, where that costs nothing to find out."""
+    """Returns how many rows there are; `None` if that is costly to find out."""
     if isinstance(known := getattr(rows, "num_rows", None), int):
         return known
     if isinstance(rows, list | tuple):
@@ -121,7 +121,7 @@ def length(rows: Any) -> int | None:
 
 
 def into(library: Library, pieces: Iterator[Any], rows: object) -> Any:
-    """Returns what `enrich` yields of `rows` as a table of a library.
+    """Returns the `pieces` that `enrich` yields for `rows` as a table of a library.
 
     Raises:
         ConfigError: There is no such library, or it is not installed.
@@ -131,12 +131,12 @@ def into(library: Library, pieces: Iterator[Any], rows: object) -> Any:
 
 
 def is_spark(rows: object) -> bool:
-    """Whether rows are a data frame of Spark."""
+    """Returns whether rows are a Spark data frame."""
     return hasattr(rows, "mapInArrow")
 
 
 def load_spark() -> Any:
-    """Returns the module for data frames of Spark.
+    """Returns the module for Spark data frames.
 
     Raises:
         ConfigError: A library that it needs is not installed.
@@ -149,10 +149,10 @@ def load_spark() -> Any:
 
 
 class TableFormat(Protocol):
-    """What each module of this folder offers."""
+    """What each module of a format offers."""
 
     def open_table(self, rows: Any, keep_as: str) -> OpenTable:
-        """Opens rows of this format; the provenance of an earlier run is called `keep_as`, if that is a name."""
+        """Opens rows of this format; renames the provenance of an earlier run to `keep_as`, unless that is empty."""
         ...
 
 

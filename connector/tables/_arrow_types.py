@@ -1,4 +1,4 @@
-"""From JSON Schema to Arrow: the type of a column, and the function that converts a JSON value to it."""
+"""From JSON Schema to Arrow: the type of a column, and the function that converts JSON values to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 class MisfitError(ValueError):
-    """A value does not have the type that its schema declares."""
+    """A value that does not have the type that its schema declares."""
 
 
 class ArrowColumn(NamedTuple):
@@ -33,9 +33,9 @@ class ArrowColumn(NamedTuple):
 
 
 def arrow_column(schema: Schema) -> ArrowColumn:
-    """Returns the column for a schema. If the schema leaves the type open: text, with other values as JSON.
+    """Returns the column for a schema. A schema that leaves the type open makes it text, with other values as JSON.
 
-    An object keeps the keys that its schema declares, and no others.
+    An object keeps only the keys that its schema declares.
     """
     kinds = schema.get("type", [])
     match sorted({kinds} - {"null"} if isinstance(kinds, str) else set(kinds) - {"null"}):
@@ -80,7 +80,7 @@ def _number(value: JSON) -> float:
 
 
 def _numbers(value: JSON) -> Any:
-    """Returns a list of numbers; a long vector of floats, as most are, is not copied."""
+    """Returns a list of numbers, without a copy if all are floats, as in most vectors."""
     if type(value) is array or (type(value) is list and set(map(type, value)) == {float}):
         return value
     return [None if each is None else _number(each) for each in _items(value)]
@@ -112,7 +112,7 @@ def _text(value: JSON) -> str:
         return joined([value])
     try:
         return numbers.dumps(value).decode()
-    except TypeError:  # half of a character
+    except TypeError:  # a lone surrogate
         return joined([json.dumps(value, ensure_ascii=False)])
 
 

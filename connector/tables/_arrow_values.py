@@ -1,4 +1,4 @@
-"""The values of Arrow columns in Python, without pandas; no value of any type can fail.
+"""The values of Arrow columns in Python, without pandas; no value of any type fails.
 
 `to_pylist` needs pandas for nanoseconds and fails on years that Python lacks. A time that `datetime` cannot hold in
 full is text here, as `connector.base.values` writes it. Maps are objects.
@@ -37,7 +37,7 @@ def values_of(array: pa.Array) -> list[Any]:
             return convert(array)
     try:
         values: list[Any] = array.to_pylist()
-    except UnicodeDecodeError:  # of a writer that did not check its texts
+    except UnicodeDecodeError:  # written without a check of the texts
         return [_bytes(scalar).decode(errors="replace") if scalar.is_valid else None for scalar in array]
     return values
 
@@ -48,7 +48,7 @@ def _bytes(scalar: Any) -> bytes:
 
 
 def _times(array: pa.Array) -> list[Any]:
-    """Returns times and durations: Python's own where that holds all of them, text for one that it cannot hold."""
+    """Returns times and durations as Python's own; as text where Python cannot hold a value in full."""
     exact = _microseconds(array.type)
     try:
         values: list[Any] = array.cast(exact).to_pylist()
@@ -99,7 +99,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _lists(array: pa.Array) -> list[Any]:
     lengths = compute.list_value_length(array).to_pylist()
-    items = iter(values_of(array.flatten()))  # without those of nulls
+    items = iter(values_of(array.flatten()))  # flatten() skips the items of nulls
     return [None if length is None else list(islice(items, length)) for length in lengths]
 
 
@@ -127,15 +127,15 @@ def _unions(array: pa.Array) -> list[Any]:
 
 
 def _decoded(array: pa.Array) -> list[Any]:
-    """Returns the values of a dictionary's indices. Arrow's own decoding lacks some types, such as Polars' texts."""
+    """Returns the values of a dictionary-encoded column. Arrow's own decoding lacks types, such as Polars' texts."""
     values = values_of(array.dictionary)
     return [None if index is None else values[index] for index in array.indices.to_pylist()]
 
 
 def _storage(array: pa.Array) -> list[Any]:
-    """Returns the values of an extension type: Arrow's own, those of pandas as pandas has them, else what they store.
+    """Returns the values of an extension type: Arrow's own, or as pandas converts its types, else the stored values.
 
-    A period of pandas is stored as a number that says nothing without its frequency.
+    A pandas period is stored as a number that means nothing without its frequency.
     """
     if array.type in _KNOWN:
         values: list[Any] = array.to_pylist()
@@ -143,7 +143,7 @@ def _storage(array: pa.Array) -> list[Any]:
     if isinstance(array.type, _JSON):
         return [None if text is None else _json(text) for text in values_of(array.storage)]
     make = getattr(array.type, "to_pandas_dtype", None)
-    with suppress(Exception):  # whatever the code of an extension raises
+    with suppress(Exception):  # an extension's code can raise anything
         return list(make().__from_arrow__(array))  # type: ignore[misc]
     return values_of(array.storage)
 

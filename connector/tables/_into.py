@@ -1,4 +1,4 @@
-"""Tables of other libraries, made of what `enrich` yields: record batches, or dicts."""
+"""Converts what `enrich` yields, record batches or dicts, into tables of other libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.base.errors import ConfigError
 
 
 def to_arrow(pieces: Iterator[Any]) -> Any:
-    """Returns a reader, which takes batches as they are needed; of dicts, one over all of them."""
+    """Returns a record batch reader, which takes batches as they are needed; dicts are all read first."""
     pa: Any = import_module("pyarrow")
     first = next(pieces, None)
     if isinstance(first, pa.RecordBatch):
@@ -20,7 +20,7 @@ def to_arrow(pieces: Iterator[Any]) -> Any:
 
 
 def to_pandas(pieces: Iterator[Any]) -> Any:
-    """Returns a data frame; the index that a data frame came with is its index again."""
+    """Returns a data frame, with the index of the data frame that was passed in."""
     pd: Any = import_module("pandas")
     first = next(pieces, None)
     if isinstance(first, dict):
@@ -38,10 +38,10 @@ def to_polars(pieces: Iterator[Any]) -> Any:
 
 
 def to_duckdb(pieces: Iterator[Any]) -> Any:
-    """Returns a relation over all rows. DuckDB reads in threads of its own, so none is left to be made.
+    """Returns a relation over all rows. DuckDB reads in its own threads, so all rows are made before.
 
     Raises:
-        ConfigError: There is no row, and the rows were dicts: no column is known, and DuckDB has no table without one.
+        ConfigError: There are no rows, and they were to be dicts: no column is known, and a DuckDB table needs one.
     """
     duckdb: Any = import_module("duckdb")
     table = to_arrow(pieces).read_all()
@@ -58,16 +58,16 @@ LIBRARIES: Final[Mapping[str, Callable[[Iterator[Any]], Any]]] = {
     "pandas": to_pandas,
     "polars": to_polars,
 }
-"""What makes a table of each library."""
+"""The function that makes a table of each library."""
 
 _MODULES: Final = {"pyarrow": "arrow", "duckdb": "duckdb", "_duckdb": "duckdb", "pandas": "pandas", "polars": "polars"}
 
 
 def library_of(rows: object) -> str:
-    """Returns the name of the library that a table is of.
+    """Returns the name of the library that a table belongs to.
 
     Raises:
-        ConfigError: It is none of those.
+        ConfigError: It is not one of `LIBRARIES`.
     """
     module = type(rows).__module__.partition(".")[0]
     if module not in _MODULES:
@@ -78,10 +78,10 @@ def library_of(rows: object) -> str:
 
 
 def converter(name: str) -> Callable[[Iterator[Any]], Any]:
-    """Returns what makes a table of a library.
+    """Returns the function that makes a table of a library.
 
     Raises:
-        ConfigError: There is no such library here, or it is not installed.
+        ConfigError: The library is not one of `LIBRARIES`, or is not installed.
     """
     if name not in LIBRARIES:
         raise ConfigError(f'into: there is no "{name}": use one of {_NAMES}, "same"')

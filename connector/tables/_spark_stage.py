@@ -1,7 +1,7 @@
 """A Spark stage: what its Python workers call, and how a fatal error ends it on an executor.
 
-Spark tries a failed task again, each time in a new Python worker. Such an attempt has to fail at once, so nothing is
-imported here that takes long; what the work needs is imported as it is unpickled.
+Spark retries a failed task, each time in a new Python worker. Such an attempt must fail at once, so nothing that takes
+long is imported here; what the work needs is imported when it is unpickled.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from connector.base.errors import ConfigError, ConnectorError, FatalError, Ledge
 
 
 class Enriched:
-    """What Spark calls with the record batches of a partition. It pickles.
+    """The picklable function that Spark calls with the record batches of a partition.
 
-    A fatal error, or a config that cannot work there, ends its stage: what is left of it on this executor fails with
-    the same words, and without a call, so that Spark's repeated attempts cost nothing. A ledger that does not
-    answer ends none, since that passes: a repeated attempt opens it before any call.
+    A fatal error, or a config that cannot work there, ends the stage: its remaining tasks on this executor fail with
+    the same message and without a call, so that Spark's retries cost nothing. A ledger that does not answer does not
+    end it, since that is transient: a retry opens the ledger before any call.
 
     Args:
-        work: Makes the batches that come out of those that go in.
+        work: Turns input batches into output batches.
     """
 
     def __init__(self, work: Callable[[Iterator[Any]], Iterator[Any]]) -> None:
@@ -39,7 +39,7 @@ class Enriched:
         """Yields batches with the new columns.
 
         Raises:
-            ConnectorError: As `Connector.enrich` raises it, without whatever it was raised from.
+            ConnectorError: As `Connector.enrich` raises it, without its cause.
         """
         end = _end_of_stage(self._name)
         if (ended := _told(end)) is not None:
@@ -53,9 +53,9 @@ class Enriched:
 
 
 def _end_of_stage(name: str) -> Path | None:
-    """Returns the file that says why a stage has ended on this executor; `None` where there is no place for it."""
+    """Returns the file that says why a stage has ended on this executor; `None` if it has no place."""
     task = pyspark.TaskContext.get()
-    with suppress(Exception):  # a sandbox of somebody's, without Spark's folders; pyspark-client has no `SparkFiles`
+    with suppress(Exception):  # a sandbox without Spark's folders; pyspark-client has no `SparkFiles`
         folder = Path(pyspark.SparkFiles.getRootDirectory())
         if task is not None and folder.is_dir():
             return folder / f"ended-{name}-{task.stageId()}"

@@ -1,7 +1,7 @@
-"""Tables of Arrow: the same record batches come out with the new columns, every type exact.
+"""Arrow tables: the same record batches come out with the new columns, every type exact.
 
-Any library's tables are taken by Arrow's PyCapsule interface
-(https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html), which pandas, Polars and DuckDB speak.
+Tables of any library come in through Arrow's PyCapsule interface
+(https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html), which pandas, Polars and DuckDB support.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from connector.run.provenance import as_column, failure
 from connector.tables._arrow_types import ArrowColumn, MisfitError, arrow_column
 from connector.tables._arrow_values import rows_of
 
-_ROWS: Final = 1_000  # the most rows of a batch that comes out: a consumer waits for all of them
+_ROWS: Final = 1_000  # most rows of an output batch: a consumer waits for all of them
 
 
 class _Waiting(NamedTuple):
-    """A batch whose outcomes are awaited, and the index of the row behind its last one."""
+    """A batch that waits for its outcomes, and one more than the index of its last row."""
 
     batch: pa.RecordBatch
     end: int
 
 
 class ArrowTable:
-    """See `connector.tables.OpenTable`. Input columns are handed on as they are, without a copy.
+    """See `connector.tables.OpenTable`. Input columns are passed on unchanged, without a copy.
 
     Args:
-        batches: `None` among them is a pause: there is none yet.
+        batches: `None` among them is a pause: the next batch is not there yet.
     """
 
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch | None], close: Callable[[], None]) -> None:
@@ -95,7 +95,7 @@ class ArrowTable:
             yield self._next(columns)
 
     def _next(self, columns: Mapping[str, ArrowColumn]) -> pa.RecordBatch:
-        """Returns the batch that has waited longest, without the rows that are left out, with the new columns."""
+        """Returns the batch that has waited longest, with the new columns, without the rows that are left out."""
         batch, end = self._waiting.popleft()
         done, self._done = self._done, []
         inputs, given = batch.columns, self._schema
@@ -150,7 +150,7 @@ def of_batches(
 
 
 def _check_objects(rows: Any) -> None:
-    """Refuses columns of Python objects in Polars: it hands over where they are in memory, and calls that bytes.
+    """Refuses Polars columns of Python objects: Polars would export their memory addresses as bytes.
 
     Raises:
         ConfigError: There is such a column.
@@ -183,7 +183,7 @@ def _taken(take: Callable[[Any], Any], rows: Any) -> Any:
 
 
 def _hint(rows: Any) -> str:
-    """Says how rows of Python objects are passed in place of a data frame."""
+    """Returns advice on how to pass rows of Python objects instead of a data frame; empty for anything else."""
     if not hasattr(rows, "columns") or not hasattr(rows, "to_dict"):
         return ""
     as_dicts = "to_dicts()" if hasattr(rows, "to_dicts") else 'to_dict("records")'

@@ -1,4 +1,4 @@
-"""Rows as dicts, one for each row."""
+"""Tables as dicts, one per row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DictTable(NamedTuple):
                 ) from None
 
     def fitting(self, added: Mapping[str, Schema]) -> Callable[[Outcome], Outcome]:  # noqa: ARG002 - the contract's
-        """See `connector.tables.OpenTable.fitting`. A dict takes everything."""
+        """See `connector.tables.OpenTable.fitting`. A dict takes any value."""
         return _as_it_is
 
     def enriched(self, results: Iterator[Result], added: Mapping[str, Schema]) -> Iterator[dict[str, Any]]:

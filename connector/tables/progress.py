@@ -1,4 +1,4 @@
-"""A bar that shows how far a table is, in a terminal or a notebook. Its library is imported only where it is drawn."""
+"""A progress bar in a terminal or a notebook. Its library is imported only when a bar is drawn."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from connector.base.records import Outcome
 
 
 class Bar:
-    """A bar of tqdm; a context manager.
+    """A progress bar of tqdm; a context manager.
 
     Args:
-        rows: Rows in all; `None` where they are not known.
+        rows: Rows in all; `None` if unknown.
 
     Raises:
         ConfigError: tqdm is not installed.
@@ -38,7 +38,7 @@ class Bar:
         self._bar.close()
 
     def add(self, outcome: Outcome) -> None:
-        """Shows that a row is done."""
+        """Shows that a row is done, and what has failed and been spent so far."""
         provenance = outcome.provenance
         if not provenance.cached and provenance.cost_usd:
             self._cost += provenance.cost_usd

@@ -1,8 +1,8 @@
-"""Data frames of Spark: a lazy one comes out, whose partitions are enriched where they are, over `mapInArrow`.
+"""Spark data frames: the result is a lazy one, whose partitions are enriched where they are, with `mapInArrow`.
 
-Nothing here needs a driver's JVM, so data frames of Spark Connect are taken as those of a classic cluster. A Python
-worker of Spark's keeps what it has open for its next partition. The next record batch is read ahead, and a pause of the
-input is told as such, so that the end of a batch does not hold up any call.
+Nothing here needs the driver's JVM, so data frames of Spark Connect work like those of a classic cluster. A Python
+worker keeps its connections open for its next partition. The next record batch is read ahead, and a pause of the input
+is reported as such, so that the end of a batch does not delay any call.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from connector.tables._spark_stage import Enriched
 from connector.tables.arrow import ArrowTable, of_batches
 
 _LOG: Final = logging.getLogger(__name__)
-_ROWS: Final = 1_000  # of a batch, at most
-_PART: Final = 100  # a batch is a hundredth of the rows before it, at least one: so the first 200 come one by one
+_ROWS: Final = 1_000  # most rows of a batch
+_PART: Final = 100  # a batch is a hundredth of the rows before it, at least one row: so the first 200 come one by one
 _PAUSE: Final = 0.01  # seconds without a batch that count as a pause
 _SHARED: Final = 'set cache to "postgresql://…", or to a folder that all of them see, such as "s3://bucket/folder/"'
 _NONE: Final = (
@@ -41,7 +41,7 @@ _FILE: Final = "a file serves one process at a time, and Spark's workers are man
 
 
 class Enricher(Protocol):
-    """What enriches rows in another process; it pickles. While it is entered, its connections stay open."""
+    """Enriches rows in another process; picklable. Its connections stay open while it is entered."""
 
     def enrich(self, rows: Any) -> Generator[Any, None, None]:
         """Yields record batches with the new columns."""
@@ -58,16 +58,16 @@ def enriched(
     keep_as: str,
     ledger: Location,
 ) -> Any:
-    """Returns a data frame with the new columns. No row is read, and nothing is called, before an action asks for it.
+    """Returns a data frame with the new columns. No row is read and no call made before an action asks for it.
 
     Args:
-        frame: A data frame, of a classic session or of Spark Connect.
-        added: Returns the schemas of the new columns, beside columns of these names.
-        keep_as: As in `connector.base.records.kept_as`.
-        ledger: Where the ledger is; a `Url` is one that all workers share.
+        frame: A data frame of a classic session or of Spark Connect.
+        added: Returns the schemas of the new columns, given the names of the input columns.
+        keep_as: See `connector.base.records.kept_as`.
+        ledger: Where the ledger is; one at a `Url` is shared by all workers.
 
     Raises:
-        ConfigError: Its columns do not fit the config, or the ledger is a file.
+        ConfigError: The columns do not fit the config, or the ledger is a file.
     """
     if isinstance(ledger, Path):
         raise ConfigError([Problem("cache", f"{ledger}: {_FILE}; {_SHARED}")])
@@ -91,7 +91,7 @@ def _warn_once(message: str) -> None:
 
 
 class Work:
-    """Enriches the record batches of a partition. It pickles."""
+    """Enriches the record batches of a partition; picklable."""
 
     def __init__(self, enricher: Enricher) -> None:
         self._enricher = enricher
@@ -106,7 +106,7 @@ class Work:
 
 
 class Partition:
-    """The rows of a partition, which open as a table of Arrow; see `connector.tables.Rows`.
+    """The rows of a partition, which open themselves as an Arrow table; see `connector.tables.open_table`.
 
     Args:
         first: Its first batch.
@@ -124,10 +124,10 @@ class Partition:
 
 
 def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatch | None]:
-    """Yields the batches in parts that grow with the rows before them.
+    """Splits the batches into parts that grow with the number of rows before them.
 
-    A worker learns that Spark wants no more rows, as after a `limit`, when it fills a buffer of 64 KB the next time:
-    with 50 rows that come out one by one, but with 400 that come together.
+    A worker learns that Spark wants no more rows, as after a `limit`, only when it next fills a buffer of 64 KB: with
+    rows in batches of one that takes 50 rows, with rows in large batches 400.
     """
     total = 0
     for batch in batches:
@@ -143,9 +143,9 @@ def _growing(batches: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatc
 
 
 def _read_ahead(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch | None, None, None]:
-    """Yields batches, which a thread reads one ahead, and `None` where there is none yet.
+    """Yields batches, which a thread reads one ahead, and `None` where the next one is not there yet.
 
-    While a pause lasts, each further `None` comes at once: the reader has calls to watch as well, and waits there.
+    While a pause lasts, each further `None` comes at once: the consumer also watches its calls, and waits there.
     """
     ready: Queue[Any] = Queue(1)
     is_closed = Event()
@@ -157,7 +157,7 @@ def _read_ahead(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Genera
                 ready.put(batch)
                 if is_closed.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 - it is raised where batches are taken
+        except BaseException as error:  # noqa: BLE001 - raised again where the batches are consumed
             end = error
         ready.put(end)
 
@@ -185,11 +185,11 @@ def _read_ahead(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Genera
 
 
 _KEPT: Final[dict[str, Enricher]] = {}
-"""What this worker has open. It serves one task at a time, so one is enough."""
+"""The enricher that this worker keeps open. It runs one task at a time, so one is enough."""
 
 
 def _kept(name: str, enricher: Enricher) -> Enricher:
-    """Returns what an earlier task of this name has left open in this process, or else `enricher`."""
+    """Returns the enricher that an earlier task of this name left open in this process; else opens `enricher`."""
     if name not in _KEPT:
         while _KEPT:
             _KEPT.popitem()[1].__exit__(None, None, None)
