@@ -1,6 +1,6 @@
 """How providers of batches differ, by the host of their URL. One that is not listed is treated like OpenAI.
 
-The page that each row is read from is named in `docs/batch.md`.
+`docs/batch.md` names the source of each row.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ MB: Final = 1_000_000
 
 
 class Provider(NamedTuple):
-    """What a provider admits.
+    """What a provider allows.
 
     Attributes:
         name: Its name.
-        max_requests: Requests in a batch.
-        max_bytes: Bytes of its file.
+        max_requests: Most requests in a batch.
+        max_bytes: Most bytes of a batch's file.
         prefix: What precedes the path of an endpoint kind in the lines of a file.
-        windows: The completion windows that it knows, for people.
-        advice: Why its batches cannot be used; empty where they can.
+        windows: The completion windows that it offers, for people to read.
+        advice: Why its batches cannot be used; empty if they can.
     """
 
     name: str
@@ -42,7 +42,7 @@ PROVIDERS: Final = {
     "api.mistral.ai": Provider("Mistral", advice="it has an API of its own for batch jobs"),
     "api.fireworks.ai": Provider("Fireworks", advice="it has an API of its own, of data sets and jobs"),
 }
-"""By the end of the host's name."""
+"""By the end of the host name."""
 
 
 def provider_of(host: str) -> Provider:

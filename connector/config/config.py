@@ -1,7 +1,7 @@
 """`Config`: all options, in one frozen model whose JSON Schema is the connector's spec.
 
-The spec (`connection.json`, generated from this model) validates a config first, so a platform and we refuse the same
-things. JSON-valued options are text in it, since platforms draw a text box for them; objects are accepted too.
+The spec (`connection.json`, generated from this model) validates a config first, so that platforms and we refuse the
+same things. JSON-valued options are text in it, since platforms show a text box for them; objects are accepted, too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ROUTING: Final = frozenset({"x-portkey-provider", "x-portkey-config", "x-portke
 
 
 class Config(RunOptions, TableOptions, RequestOptions):
-    """A whole configuration, checked. Make one from keywords, `Config.load(dict_or_path)`, or a platform's JSON.
+    """A whole, validated configuration: from keywords, `Config.load(dict_or_path)`, or a platform's JSON.
 
     Raises:
         ConfigError: Something is wrong; `problems` lists all of it, each with its path.
@@ -66,7 +66,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @classmethod
     def from_platform(cls, source: Mapping[str, Any] | str | Path, /) -> Self:
-        """Loads a config that a platform has made: fields that are no options may be its own, so they are left out.
+        """Loads a config that a platform has made. Unknown fields may be its own: they are ignored with a warning.
 
         Raises:
             ConfigError: As `load` does.
@@ -103,7 +103,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def kind(self) -> str:
-        """The endpoint kind: as configured, or else by the URL's path, or else chat."""
+        """The endpoint kind: as configured, else by the URL's path, else chat."""
         return self._address.kind
 
     @property
@@ -114,12 +114,12 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def identity(self) -> str:
-        """What the ledger knows the endpoint by: its URL, or the name that the config gives it, with its kind."""
+        """What identifies the endpoint in the ledger: its URL, or the name that the config gives it and its kind."""
         return self.endpoint_url if self.endpoint_id is None else f"{self.endpoint_id}\n{self.kind}"
 
     @property
     def server_url(self) -> str:
-        """What the server's models, files and batches share; on Azure, all deployments share them."""
+        """The base URL of the server's models, files and batches; on Azure, all deployments share these."""
         return _with_query(_DEPLOYMENT.sub("", self.base_url), dict(parse_qsl(urlsplit(self.url).query)))
 
     @property
@@ -128,13 +128,13 @@ class Config(RunOptions, TableOptions, RequestOptions):
         return self.at("/models")
 
     def at(self, path: str) -> str:
-        """Returns the URL of what the server has besides its endpoints, such as `/files`."""
+        """Returns the URL of something that the server has besides endpoints, such as `/files`."""
         parts = urlsplit(self.server_url)
         return parts._replace(path=parts.path + path).geturl()
 
     @property
     def image_folder(self) -> Path | None:
-        """The folder that rows may name images in: as configured, else that of the input's files, else none."""
+        """The folder whose images rows may name: as configured, else that of the input's files, else none."""
         if self.image_root is not None:
             return Path(self.image_root)
         return getattr(self.input, "folder", None)
@@ -146,7 +146,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The parameters of `query`, the secret ones too."""
+        """The parameters of `query`, including the secret ones."""
         return {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value
             for name, value in self.query.items()
@@ -154,7 +154,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def base_url(self) -> str:
-        """The URL that all endpoints of the server share, as `https://api.openai.com/v1`."""
+        """The URL that all endpoints of the server share, such as `https://api.openai.com/v1`."""
         return self._address.base_url
 
     @property
@@ -163,13 +163,13 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def routing(self) -> str:
-        """The headers by which Portkey decides who answers: the same URL and body then mean something else."""
+        """The headers by which Portkey chooses who answers: with others, the same URL and body are another request."""
         chosen = sorted((name.lower(), value.get_secret_value()) for name, value in self.headers.items())
         return "".join(f"\n{name}: {value}" for name, value in chosen if name in _ROUTING)
 
     @property
     def key(self) -> str | Callable[[], str]:
-        """The key as text, empty where none is given, or the function that returns it."""
+        """The key as text, empty if none is given; or the function that returns it."""
         key = self.api_key
         return key.get_secret_value() if isinstance(key, SecretStr) else key or ""
 
@@ -180,7 +180,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
     @property
     def secrets(self) -> list[str]:
-        """Every secret in it, to be kept out of what is shown and stored."""
+        """Every secret in the config, to be masked in what is shown and stored."""
         hidden = [self.api_key, *self.query.values()]
         return [
             *(each.get_secret_value() for each in hidden if isinstance(each, SecretStr)),
@@ -196,7 +196,7 @@ class Config(RunOptions, TableOptions, RequestOptions):
 
 
 def _unfit(given: dict[str, JSON]) -> list[Problem]:
-    """Returns what does not fit the spec. The library that can tell is large, so it is imported only where it must."""
+    """Returns what does not fit the spec. The library that finds out is large, so it is imported only if need be."""
     schema = spec()
     if surely_fits(given, schema):
         return []
@@ -220,14 +220,14 @@ def _against_batches(config: Config) -> list[Problem]:
 
 
 def _credentials(proxy: str | None) -> Iterator[str]:
-    """Yields what a proxy is told of its user: as it is sent, and the password alone."""
+    """Yields the credentials for a proxy: as they are sent, and the password alone."""
     if proxy and urlsplit(proxy).password:
         user, password = get_auth_from_url(proxy)
         yield from (f"{user}:{password}", password)
 
 
 def _of_ledger(cache: str | None) -> Iterator[str]:
-    """Yields the password in the URL of a ledger."""
+    """Yields the secrets in the URL of a ledger."""
     place = None if cache is None else location_of(cache)
     if isinstance(place, Url):
         yield from place.secrets()
@@ -238,7 +238,7 @@ def _read(source: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
 
 
 def _require_texts(data: Mapping[str, Any]) -> None:
-    """Raises `ConfigError` for what can neither be sent nor shown."""
+    """Raises `ConfigError` for text that can neither be sent nor shown."""
     try:
         odd = next(undecodable(data), None)
     except RecursionError:

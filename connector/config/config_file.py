@@ -1,4 +1,4 @@
-"""Reads a config from a JSON or YAML file. It imports little: platforms' forms are made with it."""
+"""Reads a config from a JSON or YAML file. Imports little, since the forms of platforms are made with it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _parsed(text: str, path: Path) -> Any:
-    """Parses JSON, or else YAML. JSON comes first: YAML reads tabs, `1e-05` and an escaped emoji differently."""
+    """Parses JSON, else YAML. JSON comes first, since YAML reads tabs, `1e-05` and escaped emoji differently."""
     try:
         return loads(text)
     except ValueError:
-        return import_module("connector.config.yaml_text").parsed(text, path)  # most configs need no YAML: 7 ms
+        return import_module("connector.config.yaml_text").parsed(text, path)  # 7 ms, which most configs do not need

@@ -1,6 +1,6 @@
-"""A quick check whether a config certainly fits the spec, since most do.
+"""A fast check whether a config certainly fits the spec, as most do.
 
-Whatever it is not sure of is for `connector.config.spec_problems`, which says what is wrong.
+Everything else is left to `connector.config.spec_problems`, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ANNOTATIONS: Final = frozenset(
 
 
 def surely_fits(value: JSON, schema: Schema) -> bool:
-    """Returns whether a value certainly fits a schema (draft-07). False may only mean that it is not sure."""
+    """Returns whether a value certainly fits a schema (draft-07). `False` may only mean that it is uncertain."""
     kind = _TYPES.get(str(schema.get("type")))
     if kind is None or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return False
@@ -62,6 +62,6 @@ def _obeys(value: Any, word: str, said: Any) -> bool:
 
 
 def _may_be(value: dict[str, JSON], branch: Schema) -> bool:
-    """Returns whether an object has, or lacks, every constant by which a branch is told from the others."""
+    """Returns whether an object contradicts none of the constants that distinguish a branch from the others."""
     constants = {name: each["const"] for name, each in branch.get("properties", {}).items() if "const" in each}
     return all(value.get(name, constant) == constant for name, constant in constants.items())

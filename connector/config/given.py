@@ -1,4 +1,4 @@
-"""Adds values from the environment to a config, and puts it into the form that the spec describes."""
+"""Adds values from the environment to a config, and converts it into the form that the spec describes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def undecodable(value: Any, path: str = "") -> Iterator[str]:
 
 
 def as_text(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the config as the spec describes it: JSON and seconds as text, options of a store as an object."""
+    """Returns the config as the spec describes it: JSON and seconds as text, the options of a store as an object."""
     result = dict(data)
     for name in _JSON_OPTIONS:
         if name in data and not isinstance(data[name], str):

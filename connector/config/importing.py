@@ -1,4 +1,4 @@
-"""Configs of other tools, read as ours: JSON and TOML as coding tools write them, and `.env` files."""
+"""Imports configs of other tools: JSON and TOML as coding tools write them, and `.env` files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _DEFAULT: Final = "OPENAI_API_KEY"
 
 
 class Imported(NamedTuple):
-    """A config of ours, as JSON, and notes for the person who imports it."""
+    """Our config, as JSON, and notes for the person who imports it."""
 
     config: dict[str, Any]
     notes: tuple[str, ...]
@@ -55,11 +55,11 @@ def imported(path: Path, provider: str | None = None, *, literal: bool = False) 
     """Reads a config of another tool.
 
     Args:
-        provider: The one to take where the file holds several.
-        literal: Whether a key that stands in the file may stand in the config; else the config refers to a variable.
+        provider: The one to use if the file holds several.
+        literal: Whether to copy secrets into the config; else it refers to variables, or leaves them out.
 
     Raises:
-        ConfigError: It cannot be read, says nothing of an endpoint, or holds several providers.
+        ConfigError: It cannot be read, describes no endpoint, or holds several providers.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def _is_env(path: Path, text: str) -> bool:
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
-    """Parses the file as TOML if its name says so, or else as JSON, in which whole lines may be comments."""
+    """Parses the file as TOML if its extension says so, else as JSON, in which whole lines may be comments."""
     try:
         data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(_COMMENT.sub("", text))
     except tomllib.TOMLDecodeError as error:
@@ -131,14 +131,14 @@ def _from_tables(data: Mapping[str, Any], path: Path, provider: str | None) -> d
     if chosen is not None and groups:
         if provider is not None and provider not in groups:
             raise ConfigError(f"{path} has no provider {provider!r}; {there_are(provider, groups)}")
-        own = groups.get(chosen, {})  # a provider that the tool knows need not be described
+        own = groups.get(chosen, {})  # the file need not describe a provider that the tool knows
     else:
         own = next(iter(groups.values()), {})
     return {**top, **own, **({"model": top["model"]} if "model" in top else {})}
 
 
 def _groups(data: Mapping[str, Any], name: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Returns the providers that the file describes, by name: the objects with a URL or a key."""
+    """Yields the providers that the file describes, with their names: the objects with a URL or a key."""
     for key, value in data.items():
         if not depth or (not name and key.lower() not in _GROUPS and not _is_provider(value)):
             continue
@@ -161,7 +161,7 @@ def _is_provider(item: Any) -> bool:
 
 
 def _options(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of one object by our names; `variable` is the environment variable that holds the key."""
+    """Returns the options of an object under our names; `variable` is the environment variable that holds the key."""
     inner = item.get("options")
     names = {str(name).lower().replace("-", "_"): value for name, value in item.items()}
     if isinstance(inner, Mapping):
@@ -190,11 +190,11 @@ def _options(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
-    """Returns the config with a reference in place of the key, unless the key itself may be printed."""
+    """Returns the config with references in place of secrets, or without them; unless it may hold them (`literal`)."""
     config: dict[str, Any] = {name: found[name] for name in _PLAIN if name in found}
     notes: list[str] = []
     variable, key = found.get("variable"), config.get("api_key")
-    if variable and not _is_name(variable):  # the key itself, where the name of a variable is to be
+    if variable and not _is_name(variable):  # the key itself, where the name of a variable should be
         variable, key = None, key or variable
         config["api_key"] = key
     if isinstance(key, str) and _is_reference(key):
@@ -223,7 +223,7 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
 
 
 def _public_url(url: str) -> tuple[str, list[str]]:
-    """Returns a URL without what may be a secret, and the names of the parts that are left out."""
+    """Returns a URL without its parts that may be secret, and the names of these parts."""
     head, has_user, place = url.rpartition("@")
     scheme = head.partition("://")[0] + "://" if has_user else ""
     rest, _, fragment = (scheme + place).partition("#")
@@ -237,26 +237,26 @@ def _public_url(url: str) -> tuple[str, list[str]]:
 
 
 def _reference(value: str) -> str:
-    """Returns a value with references to the environment as we write them."""
+    """Returns a value with a reference to the environment in our notation."""
     match = _REFERENCE.fullmatch(value) if _is_reference(value) else None
     return value if match is None else f"${{{next(filter(None, match.groups()))}}}"
 
 
 def _is_hidden(name: str, value: str) -> bool:
-    """Returns whether a header or parameter may hold a secret: each does that is neither well known nor a reference."""
+    """Returns whether a header or parameter may hold a secret: any that is neither well known nor a reference."""
     if _is_reference(value):
         return False
     return name.lower() not in _PUBLIC or looks_secret(name, value) or "@" in value or "?" in value
 
 
 def _is_reference(value: str) -> bool:
-    """Returns whether a value only refers to variables of the environment, `Bearer` aside."""
+    """Returns whether a value consists of references to environment variables, apart from `Bearer`."""
     names = [next(filter(None, found)) for found in _REFERENCE.findall(value)]
     return bool(names) and all(map(_is_name, names)) and _REFERENCE.sub("", value).strip() in ("", "Bearer")
 
 
 def _is_name(text: str) -> bool:
-    """Returns whether a text is the name of a variable, and not a key that stands in its place."""
+    """Returns whether a text is the name of a variable, rather than a key in its place."""
     is_capital = text.isupper() and "_" in text
     return re.fullmatch(r"[A-Za-z_]\w*", text) is not None and (
         is_capital or not (looks_secret("", text) or is_dense(text))

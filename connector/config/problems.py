@@ -13,7 +13,7 @@ from connector.base.suggestions import did_you_mean
 
 
 def of_validation(error: ValidationError) -> list[Problem]:
-    """Returns one problem for each error that the model's own validators found."""
+    """Returns one problem for each error of the model's own validators."""
     found: list[Problem] = []
     for each in error.errors(include_url=False):
         inner = each.get("ctx", {}).get("problems")
@@ -24,7 +24,7 @@ def of_validation(error: ValidationError) -> list[Problem]:
 
 
 def unknown(data: Mapping[str, Any], model: type[BaseModel], where: str = "") -> list[Problem]:
-    """Returns one problem for each option that a model lacks, those inside options too, with the nearest name."""
+    """Returns one problem for each option that a model lacks, also for nested ones, with the nearest name."""
     found: list[Problem] = []
     for name, value in data.items():
         field = model.model_fields.get(name)
@@ -39,7 +39,7 @@ def unknown(data: Mapping[str, Any], model: type[BaseModel], where: str = "") ->
 
 
 def known(data: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """Returns the options that a model has, without the others."""
+    """Returns only the options that a model has."""
     return {
         name: known(value, inner) if isinstance(value, Mapping) and inner is not None else value
         for name, value in data.items()
@@ -49,14 +49,14 @@ def known(data: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Returns the model of an option that is an object of options, or a list of such."""
+    """Returns the model of an option that is an object of options, or a list of these."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def without_passwords(text: str, value: object) -> str:
-    """Returns a text about a value without what may be a password in that, as it may be a mistyped URL."""
+    """Returns a text about a value with possible passwords masked, since the value may be a mistyped URL."""
     return Masker(passwords_in(_texts(value)))(text)
 
 

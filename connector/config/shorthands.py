@@ -1,4 +1,4 @@
-"""What follows from the shorthand options: the chosen model, its prices, and the parts of a request from a prompt."""
+"""What the shorthand options mean: the chosen model, its prices, and the parts of a request made from a prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connector.templates.verbatim import verbatim
 
 
 def chosen_model(config: Config) -> Model | None:
-    """Returns the entry of `models` that `model` picks by name or id; `None` where the config lists no models.
+    """Returns the entry of `models` that `model` selects by name or id; `None` if the config lists no models.
 
     Raises:
         ConfigError: No entry has that name, or `model` is missing and there are several.
@@ -34,7 +34,7 @@ def chosen_model(config: Config) -> Model | None:
 
 
 def prices_of(config: Config) -> Prices | None:
-    """Returns the configured prices, or else those of the chosen model if both are there: half would be too low."""
+    """Returns the configured prices, else both of the chosen model; `None` if one is missing, as it would count 0."""
     model = chosen_model(config)
     if config.prices is not None or model is None or model.input_price is None:
         return config.prices
@@ -44,7 +44,7 @@ def prices_of(config: Config) -> Prices | None:
 
 
 def constants_of(config: Config) -> dict[str, Any]:
-    """Returns what a request format may refer to besides the row: `model`, the chosen one of the config's list."""
+    """Returns what a request format may refer to besides the row: `model`, the chosen entry of `models`."""
     model = chosen_model(config)
     return {} if model is None else {"model": model.model_dump()}
 
@@ -67,7 +67,7 @@ def shorthand_of(config: Config) -> Shorthand:
 
 
 def names_of(option: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the column names in an option: a list of them, or a text that separates them by commas."""
+    """Returns the column names in an option: a list, or a text with commas between them."""
     if not isinstance(option, str):
         return tuple(option or ())
     return tuple(name.strip() for name in option.split(",") if name.strip())

@@ -1,4 +1,4 @@
-"""The connector's spec: the config's JSON Schema, as generated. It imports little: platforms ask for it often."""
+"""The connector's spec: the generated JSON Schema of the config. Imports little, since platforms ask for it often."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from connector.base.records import Schema
 
 
 def spec() -> Schema:
-    """Returns the JSON Schema (draft-07) of a config, from which platforms draw their form."""
+    """Returns the JSON Schema (draft-07) of a config, from which platforms build their form."""
     schema: Schema = json.loads((Path(__file__).parent / "connection.json").read_text(encoding="utf-8"))
     return schema

@@ -1,4 +1,4 @@
-"""What is wrong with a config that does not fit the spec, in plain words. It needs jsonschema, which is large."""
+"""Says in plain words what is wrong with a config that does not fit the spec. Needs jsonschema, which is large."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _problem(error: ValidationError) -> Problem:
 
 
 def _branch_problem(error: ValidationError, path: str) -> Problem:
-    """Returns the error of the alternative whose constant matches, since that one is meant."""
+    """Returns the problem of the alternative whose constant `type` matches, since that one is meant."""
     kinds = [branch["properties"]["type"]["const"] for branch in error.schema["oneOf"]]  # type: ignore[index]
     found = error.instance.get("type") if isinstance(error.instance, dict) else None
     if found not in kinds:

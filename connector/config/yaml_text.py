@@ -1,4 +1,4 @@
-"""Reads configs that are written in YAML."""
+"""Parses configs in YAML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parsed(text: str, path: Path) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
-        # The error's own texts quote what may be the key; a scanner's and a parser's are about punctuation.
+        # Other errors quote values, one of which may be the key; those of scanner and parser only punctuation.
         told = getattr(error, "problem", None) if isinstance(error, ScannerError | ParserError) else None
         line = f", line {where.line + 1}" if where else ""
         what = told or "an invalid tag or alias"

@@ -1,4 +1,4 @@
-"""The types of options, each with the check of its values."""
+"""The types of options, each with the validation of its values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STREAM_OPTIONS: Final = (
     *("model", "system_prompt", "prompt", "request_format", "response_format", "output_schema", "max_repairs"),
     *("tools", "tool_choice", "image_columns", "image_detail", "is_stream", "metadata", "on_error", "prices", "where"),
 )
-"""The options that a stream can override; all others are the same for all calls of a run."""
+"""The options that a stream can override; all others apply to all calls of a run."""
 
 SECRET_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "writeOnly": True, "format": "password"}
 JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
@@ -62,7 +62,7 @@ def parsed_json(value: JSON) -> JSON:
 
 
 def _are_texts(value: JSON, path: str = "") -> None:
-    """Raises `ValueError` for an escape in JSON text that makes half of a surrogate pair."""
+    """Raises `ValueError` if a text in a JSON value holds a lone surrogate, which an escape can make."""
     odd = next(undecodable(value, path), None)
     if odd is not None:
         raise ValueError(f"holds half of a surrogate pair{f' at {odd}' if odd else ''}: remove it")
@@ -75,7 +75,7 @@ def _is_array(value: JSON) -> JSON:
 
 
 def _tool_choice(value: JSON) -> JSON:
-    """Returns a word, or an object, which may be given as JSON text."""
+    """Returns a word or an object; the latter may be given as JSON text."""
     value = parsed_json(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
     if isinstance(value, str | dict):
         return value
@@ -89,7 +89,7 @@ def _is_auth(value: str) -> str:
 
 
 def _arguments(value: Any) -> Any:
-    """Splits a command into a program and its arguments as a shell would; a list is split already."""
+    """Splits a command into a program and its arguments, as a shell does; returns a list as it is."""
     try:
         arguments = shlex.split(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -108,7 +108,7 @@ def _is_command(value: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_query(value: JSON) -> dict[str, str | SecretStr]:
-    """Returns parameters as text; those from the environment, or that look secret, as secrets."""
+    """Returns parameters as text; those that come from the environment or look secret, as secrets."""
     if not isinstance(value, dict) or not all(
         isinstance(each, str | int | float | SecretStr) for each in value.values()
     ):
@@ -141,7 +141,7 @@ def _is_proxy(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # its text may quote a part of the password
+    except ValueError:  # its message may quote a part of the password
         is_proxy = False
     if not is_proxy or _NOT_IN_URL.search(url):
         raise ValueError("must look like http://host:port")
@@ -156,7 +156,7 @@ def _is_path(path: str) -> str:
 
 
 def _is_ledger(place: str) -> str:
-    """Returns a URL as it is, whose variables are read where the ledger is opened, and any other place as a path."""
+    """Returns a URL as it is, since its variables are read when the ledger is opened; any other place as a path."""
     return place if isinstance(location_of(place), LedgerUrl) and "://" in place else _is_path(place)
 
 
@@ -175,10 +175,10 @@ def _is_condition(value: str | None, info: ValidationInfo) -> str | None:
 
 
 def _compiling(value: Any, source: JSON, info: ValidationInfo) -> Any:
-    """Returns `value` if `source` compiles as a template; each bad leaf is a problem of its own."""
+    """Returns `value` if `source` compiles as a template; raises one problem for each bad leaf."""
     name = info.field_name or ""
     try:
-        named = {value: name} if isinstance(value, str) else None  # a text of its own is "prompt", not "prompt[0]"
+        named = {value: name} if isinstance(value, str) else None  # a single text is called "prompt", not "prompt[0]"
         structure = Template(source, name, fixed_keys=name == "response_format", options=named).structure
     except ConfigError as error:
         raise PydanticCustomError("template", "{problems}", {"problems": error.problems}) from None
@@ -224,7 +224,7 @@ def _is_store(value: Any, info: ValidationInfo) -> Any:
 
 
 class Model(BaseModel):
-    """A model as gateways list it. Prices are in USD per 1,000,000 tokens."""
+    """A model as gateways list it. Prices are USD per 1,000,000 tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -271,7 +271,7 @@ Seconds = Annotated[
 
 
 class Http(BaseModel):
-    """The nested `config` object, which AI Squared's connector keeps its time-out in."""
+    """The nested `config` object, in which AI Squared's connector has its timeout."""
 
     model_config = ConfigDict(frozen=True, title="HTTP", json_schema_extra={"order": 3})
 

@@ -21,7 +21,7 @@ def _is_window(value: str) -> str:
 
 
 class BatchOptions(BaseModel):
-    """How requests are gathered into batches, and how a run waits for these."""
+    """How requests are gathered into batches, and how a run waits for them."""
 
     model_config = ConfigDict(frozen=True, title="Batch", extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What is asked, and what comes of it: the options of a request and its reply."""
+"""The options of a request and its reply."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULT_URL: Final = f"https://api.openai.com/v1{endpoints.load(endpoints.DEFAUL
 class RequestOptions(BaseModel):
     """The options of a request and its reply."""
 
-    model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
+    model_config = ConfigDict(defer_build=True)  # only `Config`, which has all options, is built
 
     url: Url = Field(
         default=DEFAULT_URL,

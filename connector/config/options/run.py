@@ -1,4 +1,4 @@
-"""How calls are made: the options of limits, retries, money, the network and the ledger."""
+"""The options of how calls are made: limits, retries, money, the network and the ledger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from connector.http.auth import SCHEMES
 class RunOptions(BaseModel):
     """The options of a run: limits, retries, money, the network and the ledger."""
 
-    model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
+    model_config = ConfigDict(defer_build=True)  # only `Config`, which has all options, is built
 
     concurrency: int = Field(
         default=8, ge=1, le=4096, title="Concurrency", description="The maximum number of calls at a time."

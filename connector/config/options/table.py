@@ -1,4 +1,4 @@
-"""Where records come from, and what their rows gain: the options of the tables on both sides."""
+"""The options of the input, the output, and what is added to rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from connector.config.options import Condition, InputOption, Names, OutputOption
 
 
 class TableOptions(BaseModel):
-    """The options of the tables on both sides."""
+    """The options of the input, the output, and what is added to rows."""
 
-    model_config = ConfigDict(defer_build=True)  # `Config` is built alone, with all of them
+    model_config = ConfigDict(defer_build=True)  # only `Config`, which has all options, is built
 
     input: InputOption = Field(default=None, title="Input", description="Where `read` finds the records.")
     output: OutputOption = Field(
