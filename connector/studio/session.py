@@ -36,7 +36,7 @@ from connector.run.sampling import sample
 from connector.studio.draft import Draft, Rendered, numbered
 from connector.studio.jobs import Job
 from connector.studio.labels import Labels
-from connector.studio.table import Table
+from connector.studio.table import Table, shown
 
 MOST_VARIANTS: Final = 4
 LABELLED: Final = "your label"
@@ -240,6 +240,13 @@ class Session:
         return self.mask("\n".join(json.dumps(body, indent=2, ensure_ascii=False) for body in bodies))
 
     # --- Comparing ----------------------------------------------------------------------------------------------------
+
+    def telling_columns(self) -> list[str]:
+        """Returns the two columns of the input by which people recognize a row: those with the longest texts."""
+        rows = self.sample[:20]
+        lengths = {name: sum(len(shown(each.data.get(name))) for each in rows) for name in self.columns}
+        longest = sorted(lengths, key=lambda name: -lengths[name])[:2]
+        return [name for name in self.columns if name in longest]
 
     def label_column(self) -> str | None:
         """Returns the answer column to label and compare: the one that the truth names, or the first."""
