@@ -4,8 +4,8 @@ The steps, cheapest first: the form of the URL, whether the server can be reache
 a request like those of a run. Free calls come first, and the diagnosis says what was paid. All steps together take at
 most `config.timeout`.
 
-This folder asks, compares and advises. What an error body means does not belong here but in `replies`, what a kind of
-endpoint is like in `endpoints`.
+This folder probes, compares and advises. What an error body means does not belong here but in `replies`, and what a
+kind of endpoint needs belongs in `endpoints`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from connector.check.probe import Probe, ProbeResponse
 from connector.run.plan import Plan
 from connector.run.runtime import Runtime
 
-_PATIENCE: Final = 3.0  # seconds
-_SHORT: Final = 4 * _PATIENCE  # a diagnosis with less time than this asks once
+_PATIENCE: Final = 3.0  # seconds for the first try to list models
+_SHORT: Final = 4 * _PATIENCE  # with less time than this, there is only one try
 _AFTER_A_RUN: Final = 1.8  # seconds for the diagnosis of a run that has just failed
 
 
@@ -52,11 +52,11 @@ def diagnose(
     columns: Mapping[str, Schema] | None = None,
     row: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
-    """Asks the endpoint for its models, which is free, and then makes a request like those of a run, for one token.
+    """Lists the endpoint's models, which is free, and then makes a request like those of a run, for one token.
 
     Args:
-        columns: The input's columns with their schemas, if they are known.
-        row: The input's first row, if it is known: the request is made from it.
+        columns: The input's columns with their schemas, if known.
+        row: The input's first row, if known: the request is made from it.
     """
     return run(Probe(plan, clock or Clock()), columns=columns, row=row)
 
@@ -68,10 +68,10 @@ def run(
     row: Mapping[str, Any] | None = None,
     unreached: ConnectorError | None = None,
 ) -> Diagnosis:
-    """Does the same with the caller's own probe, which can be asked more about the endpoint afterwards.
+    """Like `diagnose`, with the caller's own probe, which can be used for further questions afterwards.
 
     Args:
-        unreached: Why the server cannot be reached, where that is known already.
+        unreached: Why the server cannot be reached, if that is already known.
     """
     steps: list[Step] = []
     try:
@@ -89,9 +89,9 @@ def run(
 
 @contextmanager
 def explaining(runtime: Runtime) -> Iterator[None]:
-    """Adds a diagnosis to the error that ends a run of `runtime` inside before any of its calls was a success.
+    """Adds a diagnosis to an error that ends the run of `runtime` in its block before any call has succeeded.
 
-    It says what is wrong and what to change. Where the diagnosis finds nothing, the error is raised as it is.
+    The diagnosis says what is wrong and what to change. If it finds nothing, the error is raised as it is.
     """
     try:
         yield
@@ -102,7 +102,7 @@ def explaining(runtime: Runtime) -> Iterator[None]:
             found = diagnosis.message
             if not (diagnosis.ok or probe.has_run_out or found in error.message):
                 paid = f" ({probe.bill})" if probe.paid else ""
-                wrong, _ = parted(error.message)  # what to change is what the diagnosis says
+                wrong, _ = parted(error.message)  # the diagnosis says what to change
                 error.message = f"{wrong}\n  {diagnosis.steps[-1].name}: {found}{paid}"
         raise
 
@@ -113,7 +113,7 @@ def invalid_config(error: ConfigError) -> Diagnosis:
 
 
 def _unreached(error: ConnectorError) -> ConnectorError | None:
-    """Returns why a run reached no server, if that is what ended it."""
+    """Returns the error if it means that the run reached no server."""
     return error.__cause__ if isinstance(error.__cause__, RetryableError) else None
 
 
@@ -155,8 +155,8 @@ def _steps(
 def _offered(probe: Probe) -> list[str]:
     """Returns the models that the server lists.
 
-    A server that waits for the end of a TLS handshake that it takes for a request, or the other way round, is silent:
-    so a silent one is soon asked with the other scheme, before the list gets all the time that there is.
+    A server that gets a TLS handshake where it expects plain HTTP, or the other way round, may wait for more and stay
+    silent. So after a few seconds the other scheme is tried, before the list gets all the time that is left.
     """
     if probe.left() > _SHORT:
         try:
@@ -173,7 +173,7 @@ def _asked(
     columns: Mapping[str, Schema],
     row: Mapping[str, Any] | None,
 ) -> Iterator[Step]:
-    """Yields the steps that take a request: the endpoint, the model, and the parameters."""
+    """Yields the steps that need a request: the endpoint, the model, and the parameters."""
     plan, offered = probe.plan, listing if isinstance(listing, list) else []
     body, note = _body(plan, columns, row)
     wrong = _request.missing_content(plan, body)
@@ -216,7 +216,7 @@ def _asked(
 
 
 def _hidden_problem(probe: Probe, reply: Reply, row: Mapping[str, Any] | None) -> Step | None:
-    """Returns what would fail in a run though the endpoint answers; `row` is `None` if there is none to ask with."""
+    """Returns what would fail in a run although the endpoint answers; `row` is `None` if no row is known."""
     foreign = _request.foreign_reply(probe.plan, reply.body)
     if foreign is not None:
         return Step("endpoint", False, foreign)
@@ -235,7 +235,7 @@ def _body_of(result: Reply | ConnectorError) -> dict[str, Any]:
 
 
 def _body(plan: Plan, columns: Mapping[str, Schema], row: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
-    """Returns the request to make, and a note on it for the diagnosis."""
+    """Returns the request to make, and a note about it for the diagnosis."""
     if row is not None:
         try:
             return _request.rendered(plan, row), ""
@@ -249,7 +249,7 @@ def _body(plan: Plan, columns: Mapping[str, Schema], row: Mapping[str, Any] | No
 
 
 def _missing(probe: Probe) -> ProbeResponse | None:
-    """Asks, for free, whether the endpoint's URL is an endpoint; returns the response where it is not."""
+    """Tests, for free, whether the URL is an endpoint; returns the response if it is not."""
     url = probe.plan.url
     if not probe.plan.endpoint.OVER_HTTP or probe.is_endpoint(url):
         return None

@@ -1,4 +1,4 @@
-"""The form of the URL, and where the endpoint is if it is not at the URL."""
+"""The form of the URL, and where the endpoint is if it is not there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIXES: Final = ("/v1", "/api/v1", "/openai/v1")
 
 
 def form(probe: Probe) -> str:
-    """Returns where requests go by this URL, and what looks odd about it."""
+    """Returns where this URL sends requests, and what looks wrong with it."""
     config, path = probe.config, urlsplit(probe.config.url).path
     finding = f"requests go to {probe.plan.url} ({config.kind})"
     if not config.is_full_url:
@@ -34,14 +34,14 @@ def form(probe: Probe) -> str:
 
 
 def meant(probe: Probe) -> str | None:
-    """Returns the URL that was probably meant: the first likely one that answers. Asking is free."""
+    """Returns the URL that was probably meant: the first candidate that answers. Probing is free."""
     if probe.keyless:
         return None
     return next((url for url in candidates(probe.config.url, probe.config.kind) if probe.is_endpoint(url)), None)
 
 
 def candidates(url: str, kind: str) -> Iterator[str]:
-    """Yields likely URLs of the endpoint on the same server, the likeliest first, without the one that `url` means."""
+    """Yields likely URLs of the endpoint on the same server, likeliest first, except the one given by `url`."""
     parts, path = urlsplit(url), endpoints.load(kind).PATH
     given = re.sub(r"/{2,}", "/", parts.path).rstrip("/")
     bases = [re.sub(r"(/v\d+)(?:/v\d+)+", r"\1", given)]
@@ -62,7 +62,7 @@ def candidates(url: str, kind: str) -> Iterator[str]:
 
 
 def missing_endpoint(probe: Probe, response: str, target: str | None = None, *, lists_models: bool) -> tuple[str, str]:
-    """Returns the failed step and its finding where the URL is no endpoint, or redirects to `target`."""
+    """Returns the failed step and its finding for a URL that is no endpoint, or that redirects to `target`."""
     config, url = probe.config, probe.plan.url
     if target is not None:
         right = urljoin(url, target)

@@ -1,4 +1,4 @@
-"""The problems of a config that cannot work, each with the change that solves it."""
+"""The problems of an invalid config, each with the change that solves it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _HAS_CHANGE: Final = re.compile(
 
 
 def advised(error: ConfigError) -> str:
-    """Returns every problem with the change to make, one a line."""
+    """Returns every problem with the change to make, one per line."""
     return "\n".join(map(_advised, error.problems))
 
 
 def _advised(problem: Problem) -> str:
     if problem.path == "url" and (quoted := _URL.search(problem.message)) and "is not an http" in problem.message:
-        with suppress(ValueError):  # brackets that are around no IPv6 address
+        with suppress(ValueError):  # brackets without an IPv6 address
             return f"{problem}: did you mean {_meant(quoted[1])}?"
     if _HAS_CHANGE.search(problem.message):
         return str(problem)
@@ -45,12 +45,12 @@ def _advised(problem: Problem) -> str:
     path = problem.path
     change = _CHANGES.get(path) or _CHANGES.get(path.partition(".")[0].partition("[")[0])
     if "there is no filter" in problem.message:
-        return str(problem)  # it lists those that there are
+        return str(problem)  # it already lists the filters
     return f"{problem}: {change}" if change else str(problem)
 
 
 def _meant(url: str) -> str:
-    """Returns the URL with a valid scheme: the one most like what was written, else the usual one for the host."""
+    """Returns the URL with a valid scheme: the one closest to what was written, else the usual one for the host."""
     head, has_scheme, rest = url.partition("://")
     if not has_scheme:
         head, rest = "", re.sub(r"^[a-z]*:?/*(?=[a-z])", "", url) if re.match(r"^[a-z]+:/", url) else url

@@ -1,4 +1,4 @@
-"""The key: whether there is one, whether it looks like one, and whose it is, before it is sent anywhere."""
+"""The key: whether there is one, whether it looks valid, and which provider's it is, before it is sent anywhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SET: Final = "set api_key, or OPENAI_API_KEY in the environment"
 
 
 def problem(config: Config) -> str | None:
-    """Returns what is wrong with the key and the change to make; `None` where only the endpoint can tell."""
+    """Returns what is wrong with the key and the change to make; `None` if only the endpoint can tell."""
     if config.makes_key:
         return None
     if not config.key:
@@ -49,7 +49,7 @@ def is_identified(config: Config) -> bool:
 
 
 def accepted(config: Config) -> str:
-    """Returns the finding about a key that the endpoint accepts: how it was sent."""
+    """Returns the finding for a key that the endpoint accepts: how it was sent."""
     if not is_identified(config):
         return "none is set, and the endpoint needs none"
     if not _sends_key(config):
@@ -83,7 +83,7 @@ def rejected(config: Config, refusal: str) -> str:
 
 
 def _sends_key(config: Config) -> bool:
-    """Returns whether a request carries the config's key, in whatever way."""
+    """Returns whether a request carries the config's key in any way."""
     return (bool(config.key) or config.makes_key) and bool(scheme_of(config.auth).header)
 
 

@@ -1,4 +1,4 @@
-"""The model: whether the server lists it, which names are near, and whether it suits the kind of endpoint."""
+"""The model: whether the server lists it, which names are close, and whether it suits the kind of endpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from connector import endpoints
 
 
 def near(model: str, offered: Sequence[str], kind: str) -> str:
-    """Returns a half sentence with the names that were probably meant, of those that suit the kind."""
+    """Returns a clause with the names that were probably meant, among those that suit the kind."""
     endpoint = endpoints.load(kind)
     fitting = [name for name in offered if endpoint.other_purpose(name) is None] or list(offered)
     meant, by_lower = model.strip().lower(), {name.lower(): name for name in reversed(fitting)}
@@ -22,7 +22,7 @@ def near(model: str, offered: Sequence[str], kind: str) -> str:
 
 
 def answered(model: str | None, offered: Sequence[str], kind: str, reported: str | None) -> str:
-    """Returns the finding about a model that answers; `reported` is what the reply calls it."""
+    """Returns the finding for a model that answers; `reported` is its name in the reply."""
     if model is None:
         return f"the request names none; {reported or 'one that the server does not name'} answers"
     other = f'; the reply says it is "{reported}"' if reported not in (None, model) else ""
@@ -33,7 +33,7 @@ def answered(model: str | None, offered: Sequence[str], kind: str, reported: str
 
 
 def wanted(model: str | None, offered: Sequence[str], kind: str) -> str:
-    """Returns the problem and the change to make where the endpoint refuses this model."""
+    """Returns the problem and the change to make for a model that the endpoint refuses."""
     if model is None:
         pick = f": the server has {', '.join(offered[:5])}" if offered else ""
         return f"the request names no model: set model, or put it into request_format{pick}"

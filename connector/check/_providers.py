@@ -1,4 +1,4 @@
-"""Well-known providers of the API: their hosts, their base URLs, and how their keys begin."""
+"""Well-known providers of the API: their hosts, base URLs and key prefixes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Provider(NamedTuple):
 
     @property
     def begins(self) -> str:
-        """How its keys begin, for a person; without the last hyphen, so that it is not taken for a key and masked."""
+        """The prefix of its keys, for people; without the last hyphen, so that it is not masked as a key."""
         return self.prefix.rstrip("-_")
 
 
@@ -39,11 +39,11 @@ _SHARED: Final = "sk-"  # OpenAI's prefix, which other providers use too
 
 
 def provider_of_host(host: str) -> Provider | None:
-    """Returns the provider that has this host or a domain above it."""
+    """Returns the provider with this host or a parent domain of it."""
     name = host.lower().rstrip(".")
     return next((each for each in PROVIDERS if name == each.host or name.endswith(f".{each.host}")), None)
 
 
 def provider_of_key(key: str) -> Provider | None:
-    """Returns the provider whose keys alone begin like this one."""
+    """Returns the only provider whose keys begin like this one; else `None`."""
     return next((each for each in PROVIDERS if each.prefix not in ("", _SHARED) and key.startswith(each.prefix)), None)

@@ -1,4 +1,4 @@
-"""Reachability: name, connection, TLS and proxy; and the address that was probably meant where nothing answers."""
+"""Reachability: name, connection, TLS and proxy; and the address that was probably meant if nothing answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CERTIFICATES: Final = {
 
 
 def unresolved(probe: Probe) -> str | None:
-    """Returns what is wrong with the host's name. A lookup cannot be interrupted, so a thread makes it."""
+    """Returns what is wrong with the host's name. A thread does the lookup, since that cannot be interrupted."""
     url = urlsplit(probe.config.proxy or probe.config.url)
     option, host = ("proxy", url.hostname) if probe.config.proxy else ("url", url.hostname)
     failed: list[OSError | UnicodeError] = []
@@ -72,7 +72,7 @@ def unresolved(probe: Probe) -> str | None:
 
 
 def explained(probe: Probe, error: ConnectorError) -> tuple[str, str]:
-    """Returns the failed step and its finding for a call without an answer, after trying other addresses for free."""
+    """Returns the failed step and its finding for a call without an answer, after free tries of other addresses."""
     parts = urlsplit(probe.config.url)
     if "proxy" in error.message:
         return "reachability", f"{error.message}; or remove proxy to connect without one"
@@ -118,15 +118,15 @@ def _others(parts: SplitResult) -> Iterator[str]:
 
 
 def other_scheme(probe: Probe) -> str | None:
-    """Returns the URL with https in place of http, or the other way round, if that answers."""
+    """Returns the URL with https instead of http, or the other way round, if that answers."""
     url = next(_others(urlsplit(probe.config.url)))
     return url if _found(probe, url, sure=True) is not None else None
 
 
 def _found(probe: Probe, url: str, *, sure: bool) -> str | None:
-    """Returns what answers there, asked for a second without key, headers or parameters; `None` where no API does.
+    """Returns what answers at a URL, without key, headers or parameters, within a second; `None` if no API does.
 
-    Any answer counts where it is `sure` that the server is the right one.
+    Any answer counts if it is `sure` that the server is the right one.
     """
     settings = Settings(
         timeout=min(_TRY_SECONDS, probe.left()),
@@ -153,7 +153,7 @@ def _found(probe: Probe, url: str, *, sure: bool) -> str | None:
 
 
 def _described(status: int, headers: Mapping[str, str], body: bytes) -> str:
-    """Returns what a server is, by the models that it lists, or else by what it calls itself."""
+    """Describes a server by the models that it lists, or else by its `Server` header."""
     try:
         listed = loads(body)["data"]
         names = [str(each["id"]) for each in listed[:_SHOWN]]

@@ -1,4 +1,4 @@
-"""A refused request: is the key, account, endpoint, model or a parameter the reason, and what to change."""
+"""A refused request: whether the key, account, endpoint, model or a parameter is the reason, and what to change."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def explained(
     model: str | None,
     listing: list[str] | ConnectorError,
 ) -> tuple[str, str]:
-    """Returns the failed step and its finding; `listing` is what models the server lists, or why it lists none."""
-    if type(result) is FatalError:  # its message has the change to make
+    """Returns the failed step and its finding; `listing` has the server's models, or the error in place of them."""
+    if type(result) is FatalError:  # its message already has the change to make
         return "request", result.message
     found = _by_cause(probe, body, result)
     if found is not None:
@@ -76,7 +76,7 @@ def explained(
     if not isinstance(result, NotFoundError) and _names_parameter(probe, body, words):
         found = _request.refused_parameter(
             probe, body, result
-        )  # it may speak of the model as well: "not supported with this model"
+        )  # it may mention the model as well: "not supported with this model"
         if found is not None:
             return found
     if "model" in words or (model and re.search(rf"\b{re.escape(model.lower())}\b", words)):
@@ -99,7 +99,7 @@ def explained(
 
 
 def _by_cause(probe: Probe, body: Mapping[str, Any], result: Reply | ConnectorError) -> tuple[str, str] | None:
-    """Returns the step and finding of a cause that statuses hide: a server behind, pictures, or streams."""
+    """Returns the step and finding of a cause that statuses hide: an upstream server, images, or streams."""
     if isinstance(result, AuthenticationError | QuotaError | RateLimitError):
         return None
     words, summary = _request.own_words(result).lower(), _request.summary(result)
@@ -141,7 +141,7 @@ def _alike(probe: Probe, result: Reply | ConnectorError) -> tuple[str, str]:
 
 
 def _forbidden(probe: Probe, error: ConnectorError, words: str, model: str | None) -> str:
-    if "litellm.authenticationerror" in words:  # the gateway's own key, which the message says
+    if "litellm.authenticationerror" in words:  # about the gateway's own key, as the message says
         return error.message
     if error.http_status == 403:  # noqa: PLR2004 - Forbidden
         wrong, _ = parted(error.message)

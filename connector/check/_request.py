@@ -1,4 +1,4 @@
-"""A request like those of a run, made as cheap as possible, and what the endpoint refuses about it."""
+"""A request like those of a run, as cheap as possible, and what the endpoint refuses about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STRUCTURED_CAP: Final = 512  # tokens of a structured reply
 _USUAL_CAP: Final = 4096  # tokens of a reply that every model allows
 _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _CUT: Final = (
-    "max_tokens or model output limit was reached"  # OpenAI's reply where a reasoning model may write one token
+    "max_tokens or model output limit was reached"  # OpenAI's reply if a reasoning model may write only one token
 )
 PICTURE: Final = (  # a red square of 64 x 64 pixels, since some servers refuse smaller ones
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0"
@@ -40,7 +40,7 @@ PICTURE: Final = (  # a red square of 64 x 64 pixels, since some servers refuse 
 
 _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 _FOR_RUNS: Final = ("whole",)
-"""Fallbacks that a run makes do with, and a check does not: the option to change is named instead."""
+"""Fallbacks that runs use but checks do not: a check names the option to change instead."""
 
 _QUOTED: Final = re.compile(r"\(HTTP \d")
 _OPTIONS: Final = {
@@ -53,7 +53,7 @@ _OPTIONS: Final = {
 
 
 def sample(plan: Plan, columns: Mapping[str, Schema]) -> dict[str, Any]:
-    """Returns a made-up row: a value of each column's type, a small picture for images, a word where it is unknown."""
+    """Returns a made-up row: a value of each column's type, a small image for images, and a word for unknown types."""
     template = _template(plan)
     names = {**dict.fromkeys(template.required(), ANY), **columns}
     pictures = dict.fromkeys(template.columns_through("image"), PICTURE)
@@ -76,7 +76,7 @@ def _value(schema: Schema) -> Any:
 def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the request for a row, with a low token limit. Raises `TemplateError`.
 
-    It is the lowest one that the kind allows, or one that leaves room for a structured reply, which is judged.
+    It is the lowest limit that the kind allows, or one with room for a structured reply, which has to fit its schema.
     """
     body: dict[str, Any] = loads(plan.requests.body(row))
     caps = {name: value for name, value in plan.endpoint.minimal(body).items() if type(value) is int}
@@ -88,16 +88,16 @@ def rendered(plan: Plan, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_picture(value: Any) -> bool:
-    """Returns whether a request holds an image part, of chat completions or of responses."""
+    """Returns whether a request has an image part of chat completions or responses."""
     if isinstance(value, Mapping):
         return value.get("type") in ("image_url", "input_image") or any(map(has_picture, value.values()))
     return isinstance(value, list) and any(map(has_picture, value))
 
 
 def refused_cap(probe: Probe, row: Mapping[str, Any]) -> str | None:
-    """Tries the config's own token limit, without which all other requests were made; returns why it is refused.
+    """Tries the config's own token limit, which all other requests leave out; returns why it is refused.
 
-    A usual limit is not tried. The rest of the request is the smallest one, so that the reply is short all the same.
+    A common limit is not tried. The rest of the request is minimal, so that the reply is short nevertheless.
     """
     given: dict[str, Any] = loads(probe.plan.requests.body(row))
     caps: dict[str, Any] = {name: given[name] for name in _CAPS if name in given and not _is_usual(given[name])}
@@ -116,7 +116,7 @@ def _is_usual(cap: object) -> bool:
 
 
 def missing_content(plan: Plan, body: Mapping[str, Any]) -> str | None:
-    """Returns what the kind needs and the request lacks, and which kind such a request would suit."""
+    """Returns what the kind needs but the request lacks, and which kind the request would suit."""
     if isinstance(_template(plan).structure, list):
         return 'request_format is a list, but a request is an object: write it like {"model": "…", …}, without brackets'
     kinds = {kind: endpoints.load(kind) for kind in endpoints.KINDS}
@@ -129,7 +129,7 @@ def missing_content(plan: Plan, body: Mapping[str, Any]) -> str | None:
     if not meant:
         return f"request_format has no {want}, which {plan.config.kind} needs: add it"
     writers = [kind for kind in meant if kinds[kind].OVER_HTTP and kinds[kind].HAS_OUTPUT_TOKENS]
-    best = (writers or meant)[0]  # whoever writes `input` or `prompt` most likely wants a text
+    best = (writers or meant)[0]  # `input` or `prompt` most likely means that a text is wanted
     has = next(name for name in body if name in names[best])
     return (
         f'request_format has "{has}", which is for {" or ".join(meant)}, but url is for {plan.config.kind}, which '
@@ -138,14 +138,14 @@ def missing_content(plan: Plan, body: Mapping[str, Any]) -> str | None:
 
 
 def _content_names(body: Mapping[str, Any]) -> set[str]:
-    """Returns the names in a minimal request that hold neither the model nor a limit."""
+    """Returns the keys of a minimal request except the model and limits."""
     return {name for name, value in body.items() if type(value) is not int and name != "model"}
 
 
 def asked(probe: Probe, body: Mapping[str, Any]) -> tuple[Reply | ConnectorError, list[str]]:
-    """Makes a request, with fallbacks where it is refused; returns the result and the names of the fallbacks in use.
+    """Makes a request, with fallbacks if it is refused; returns the result and the names of the fallbacks in use.
 
-    What worked is remembered for later runs, unless the server failed without saying why.
+    Fallbacks that worked are remembered for later runs, unless the server failed without saying why.
     """
     known, is_doubtful = probe.fallbacks.names(dumps(body)), False
     data, made = probe.fallbacks.fitted(dumps(body)), list[str]()
@@ -166,14 +166,14 @@ def asked(probe: Probe, body: Mapping[str, Any]) -> tuple[Reply | ConnectorError
 
 
 def all_words(result: Reply | ConnectorError) -> str:
-    """Returns the words of a refusal, its code and type included."""
+    """Returns the message of a refusal, including its code and type."""
     if isinstance(result, Reply):
         return " ".join(str(value) for value in result.body["error"].values())
     return result.message
 
 
 def own_words(result: Reply | ConnectorError) -> str:
-    """Returns the endpoint's own words, without those that this program adds."""
+    """Returns the endpoint's own message, without the words that this program adds."""
     if isinstance(result, Reply):
         return all_words(result)
     begin, end = _QUOTED.search(result.message), result.message.rfind(")")
@@ -186,7 +186,7 @@ def is_answer(result: Reply | ConnectorError) -> bool:
 
 
 def foreign_reply(plan: Plan, body: Mapping[str, Any]) -> str | None:
-    """Returns what is wrong with a reply of another API, which has none of the lists that the kind's replies have."""
+    """Returns what is wrong with a reply of another API, recognized by a lack of the lists in this kind's replies."""
     lists = lists_of(plan.endpoint)
     if not lists or body.get("object") or not body.keys().isdisjoint(lists):
         return None
@@ -198,17 +198,17 @@ def foreign_reply(plan: Plan, body: Mapping[str, Any]) -> str | None:
 
 
 def lists_of(endpoint: endpoints.Endpoint) -> list[str]:
-    """Returns the names of the lists that a reply of a kind consists of, such as `choices`."""
+    """Returns the names of the lists in the replies of a kind, such as `choices`."""
     return [name for name, schema in endpoint.REPLY["properties"].items() if schema.get("type") == "array"]
 
 
 def summary(result: Reply | ConnectorError) -> str:
-    """Returns a refusal as a message for a person."""
+    """Returns a refusal as a message for people."""
     return refusal(result).message if isinstance(result, Reply) else result.message
 
 
 def refused_parameter(probe: Probe, body: Mapping[str, Any], result: Reply | ConnectorError) -> tuple[str, str] | None:
-    """Returns the step and finding for the parameter that is refused; `None` where even the smallest request fails."""
+    """Returns the step and finding for the refused parameter; `None` if even the smallest request fails."""
     bare = probe.plan.endpoint.minimal(dict(body))
     if not is_answer(asked(probe, bare)[0]):
         return None
@@ -223,14 +223,14 @@ def refused_parameter(probe: Probe, body: Mapping[str, Any], result: Reply | Con
 
 
 def _by_trial(probe: Probe, body: Mapping[str, Any], names: list[str]) -> Iterator[str]:
-    """Yields the parameters without which the endpoint accepts the request, trying one after the other."""
+    """Yields the parameters without which the endpoint accepts the request, by trying one after the other."""
     for name in names[:_TRIES]:
         if is_answer(probe.ask({key: value for key, value in body.items() if key != name})):
             yield name
 
 
 def misfit(plan: Plan, reply: Reply) -> str | None:
-    """Returns why a structured reply does not fit the schema; `None` also where it is cut, or there is no schema."""
+    """Returns why a structured reply does not fit the schema; `None` also if it is truncated or there is no schema."""
     if plan.config.output_schema is None:
         return None
     outcome = plan.outcomes.of(Record(0, {}), reply)
@@ -244,5 +244,5 @@ def misfit(plan: Plan, reply: Reply) -> str | None:
 
 
 def unknown_names(plan: Plan, reply: Reply) -> str | None:
-    """Returns the problems of a response_format that reads names which neither this reply nor its kind has."""
+    """Returns the problems of a response_format that reads names which neither this reply nor the kind has."""
     return "\n".join(map(str, plan.outcomes.lacking(reply).values())) or None

@@ -1,6 +1,6 @@
-"""What an endpoint can do, found out by trying. The results are kept, and later runs use them.
+"""What an endpoint can do, found out by trying. The results are stored, and later runs use them.
 
-Most of it is about the default kind, whose requests and replies are used here.
+Most capabilities are about the default kind, whose requests and replies are used here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TOOL: Final = {
 
 
 class Capability(NamedTuple):
-    """Something that an endpoint may be able to do. `ignored`: it accepts the parameter and does not act on it."""
+    """Something that an endpoint may be able to do. `ignored`: it accepts the parameter, but does not act on it."""
 
     name: str
     verdict: Verdict
@@ -59,10 +59,10 @@ class Table(NamedTuple):
 
 
 def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
-    """Returns the kept table if it is younger than a week, else a new one, which costs some tokens.
+    """Returns the stored table if it is less than a week old, else a new one, which costs some tokens.
 
     Args:
-        offered: The models that the server lists; other kinds may have one of their own among them.
+        offered: The models that the server lists, among which there may be some for other kinds.
         fresh: Whether to try everything again in any case.
     """
     plan = probe.plan
@@ -79,7 +79,7 @@ def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
 
 
 class _Asker:
-    """Asks the default kind's endpoint for a few tokens at a time, and others whether they are there."""
+    """Makes requests for a few tokens to the default kind's endpoint, and tests whether others exist."""
 
     def __init__(self, probe: Probe, url: str, model: str) -> None:
         self.probe = probe
@@ -96,7 +96,7 @@ class _Asker:
         return self.probe.ask_at(self.url, endpoints.load(DEFAULT_KIND), body)
 
     def other(self, kind: str, offered: list[str]) -> Capability:
-        """Returns whether the server has an endpoint of another kind, whose reply has one of the kind's lists."""
+        """Returns whether the server has an endpoint of another kind: its reply has one of that kind's lists."""
         self.probe.extend()
         endpoint = endpoints.load(kind)
         dedicated = endpoint.dedicated_model(offered)
@@ -105,7 +105,7 @@ class _Asker:
         return _judged(kind, reply, lambda body: any(body.get(name) for name in lists_of(endpoint)))
 
     def stored(self, name: str) -> Capability:
-        """Returns whether the server has files, or batches. Asking is free."""
+        """Returns whether the server has files, or batches. Probing is free."""
         self.probe.extend()
         try:
             found = self.probe.get(self.probe.config.at(f"/{name}"))
@@ -197,14 +197,14 @@ def _fits(body: dict[str, Any]) -> bool:
 
 
 def _reads_more(body: dict[str, Any], text: Reply | ConnectorError) -> bool:
-    """Returns whether an image took tokens. Where the server counts none, it is enough that it accepts the image."""
+    """Returns whether an image used tokens. If the server counts none, it is enough that it accepts the image."""
     with_image = usage_of(body).input_tokens
     without = usage_of(text.body).input_tokens if isinstance(text, Reply) else None
     return not with_image or not without or with_image > without
 
 
 def _learn(probe: Probe, url: str, model: str, verdicts: Mapping[str, Verdict]) -> None:
-    """Remembers for later runs which fallbacks of the default kind they need."""
+    """Stores which fallbacks of the default kind later runs need."""
     lacks = {name for name, verdict in verdicts.items() if verdict in ("no", "ignored")}
     has = {name for name, verdict in verdicts.items() if verdict == "yes"}
     names = [
@@ -231,7 +231,7 @@ def _path(url: str) -> Path:
 
 
 def _read(path: Path | None) -> dict[str, Table]:
-    """Returns the kept tables by model; none if they cannot be read."""
+    """Returns the stored tables by model; none if they cannot be read."""
     try:
         kept = {} if path is None else json.loads(path.read_bytes())
         return {

@@ -1,4 +1,4 @@
-"""The calls of a diagnosis, which together take no longer than one call of a run may."""
+"""The calls of a diagnosis, which together take no longer than a single call of a run may."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from connector.run.model_list import Model, models
 from connector.run.plan import Plan
 from connector.run.runtime import fallbacks_of, settings_of
 
-_SHARE: Final = 0.9  # of config.timeout, for the waiting of a whole diagnosis
-_FREE: Final = 0.5  # of the time left, for one free call: a minimal request has to fit in after it
+_SHARE: Final = 0.9  # the part of config.timeout that the waits of a whole diagnosis may take
+_FREE: Final = 0.5  # the part of the time left that a free call may take, as a minimal request has to follow
 _NOWHERE: Final = frozenset({404, 405, 501})
 
 
@@ -49,7 +49,7 @@ class ProbeResponse(NamedTuple):
 
     @property
     def target(self) -> str | None:
-        """The URL that it redirects to, if it does."""
+        """The URL to which it redirects, if it does."""
         return self.headers.get("location") if 300 <= self.status < 400 else None  # noqa: PLR2004 - HTTP's redirects
 
     @property
@@ -64,10 +64,10 @@ class Probe:
     """Makes the calls of one diagnosis and counts their cost.
 
     Args:
-        seconds: What all of them may take, if that is less than a call of a run may take.
+        seconds: The most that all of them may take, if that is less than for a call of a run.
 
     Attributes:
-        has_run_out: Whether their time was over before the end.
+        has_run_out: Whether the time was over before the end.
         keyless: Whether the key must not be sent.
         tokens: Tokens that the calls used.
         cost: Their price in USD; `None` if it is not known.
@@ -89,11 +89,11 @@ class Probe:
         self.fallbacks = fallbacks_of(plan, clock)
 
     def extend(self) -> None:
-        """Starts the time limit again, for further questions."""
+        """Restarts the time limit, for further questions."""
         self._end = self.clock.monotonic() + self.config.config.timeout
 
     def left(self) -> float:
-        """Returns the seconds left. Raises `APITimeoutError` if none are."""
+        """Returns the seconds left. Raises `APITimeoutError` if there are none."""
         left = self._end - self.clock.monotonic()
         if left <= 0:
             self.has_run_out = True
@@ -101,7 +101,7 @@ class Probe:
         return left
 
     def unmade(self) -> str | None:
-        """Makes the key where a program or a function has to; returns why there is none."""
+        """Makes the key, if a program or function does that; returns why that failed, else `None`."""
         try:
             self._given.auth.fields()
         except FatalError as error:
@@ -119,11 +119,11 @@ class Probe:
         return self._found(url, None)
 
     def touch(self, url: str) -> ProbeResponse:
-        """Makes a request without content, which a server refuses for free. Raises `ConnectorError`."""
+        """Posts a request without model and prompt, which a server refuses for free. Raises `ConnectorError`."""
         return self._found(url, {"max_tokens": 1})
 
     def is_endpoint(self, url: str) -> bool:
-        """Returns whether a URL takes requests. Asking is free."""
+        """Returns whether a URL takes requests. Probing is free."""
         try:
             found = self.touch(url)
         except ConnectorError:
@@ -139,7 +139,7 @@ class Probe:
         return self.ask_at(self.plan.url, self.plan.endpoint, body)
 
     def ask_at(self, url: str, endpoint: Endpoint, body: Mapping[str, Any] | bytes) -> Reply | ConnectorError:
-        """Does the same at another endpoint of the server."""
+        """Like `ask`, for another endpoint of the server."""
         try:
             with closing(sender_of(endpoint, self._settings(url), url, self.mask, self.clock)) as sender:
                 reply = sender(body if isinstance(body, bytes) else dumps(body))
@@ -160,7 +160,7 @@ class Probe:
 
     @property
     def bill(self) -> str:
-        """What was paid, as a clause for a person."""
+        """What was paid, as a clause for people."""
         if not self.paid:
             return "nothing was paid for"
         tokens = counted(self.tokens, "token") if self.tokens else "an unknown number of tokens"

@@ -1,7 +1,7 @@
-"""Batches of the sandbox: files of requests that are answered later, with every fault of real services on request.
+"""Batches of the sandbox: files of requests that are answered later, on request with the faults of real services.
 
-Shapes and states are those of https://platform.openai.com/docs/api-reference/batch. A batch goes on by one step each
-time that it is asked for, so nothing has to wait. Its lines are answered by the stand-ins of live requests.
+Shapes and states are those of https://platform.openai.com/docs/api-reference/batch. A batch advances by one step each
+time it is polled, so nothing has to wait. Its lines are answered by the stand-ins for live requests.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "no_range": "downloads always begin at the start",
     "no_metadata": "metadata is not kept",
 }
-"""What can go wrong, by the name under which it can be asked for."""
+"""What can go wrong, by the names that `--fault` takes."""
 
 _SLOW: Final = 10
 _MOST_LINES: Final = 50_000
@@ -72,14 +72,14 @@ REQUEST: Final = Draft202012Validator(
         },
     )
 )
-"""The form of a request for a batch."""
+"""The schema of a request for a batch."""
 
 Answer = Callable[[str, bytes], tuple[int, dict[str, Any]]]
-"""Answers a request, its path and body given: the status, and the body of the reply."""
+"""Answers a request, given its path and body: returns the status and the body of the reply."""
 
 
 class Faults:
-    """What shall go wrong: names of `FAULTS`, each for ever, or as `name:2` for the first two occasions.
+    """What is to go wrong: names of `FAULTS`, for ever, or as `name:2` on the first two occasions.
 
     Raises:
         ConfigError: There is no such fault.
@@ -106,16 +106,16 @@ class Faults:
 
 
 class LostError(Exception):
-    """What was asked for is done, but the answer is lost."""
+    """The request was carried out, but its answer is lost."""
 
 
 class Batches:
     """The batches of one server. Thread-safe.
 
     Args:
-        files: Where requests come from and answers go.
+        files: The files that hold requests and answers.
         answer: Answers a line.
-        paths: The endpoints that there are.
+        paths: The endpoints that batches can call.
     """
 
     def __init__(self, files: Files, answer: Answer, paths: Iterable[str], faults: Faults) -> None:
@@ -145,7 +145,7 @@ class Batches:
             return batch.told()
 
     def retrieve(self, name: str) -> dict[str, Any]:
-        """Returns a batch, one step further than the last time."""
+        """Advances a batch by one step and returns it."""
         if self._faults.take("poll_500"):
             raise APIError(500, "The server had an error while processing your request.")
         with self._lock:
@@ -155,7 +155,7 @@ class Batches:
             return batch.told()
 
     def cancel(self, name: str) -> dict[str, Any]:
-        """Cancels a batch: what is answered by then is kept."""
+        """Cancels a batch; the answers so far are kept."""
         with self._lock:
             batch = self._found(name)
             if batch.has_ended:
@@ -164,7 +164,7 @@ class Batches:
             return batch.told()
 
     def listed(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """Returns a page of the batches, the newest first."""
+        """Returns a page of the batches, newest first."""
         with self._lock:
             return page([batch.told() for batch in reversed(self._batches.values())], query, _MOST_LISTED)
 
@@ -206,7 +206,7 @@ class _Batch:
         return self._polls % (self._patience + 1) == 0
 
     def step(self, files: Files, answer: Answer) -> None:
-        """Enters the next state; with the last one, its lines are answered."""
+        """Enters the next state; on entering the last one, its lines are answered."""
         source = files.path(self._body["input_file_id"])
         if self.state == "validating":
             self._errors = list(self._problems(source))
@@ -226,7 +226,7 @@ class _Batch:
             self.enter("completed")
 
     def told(self) -> dict[str, Any]:
-        """Returns the batch as the API tells it."""
+        """Returns the batch as an object of the API."""
         has = self._faults
         state = (
             {"in_progress": "progress"}.get(self.state, self.state).upper() if has.take("upper_case") else self.state
@@ -264,7 +264,7 @@ class _Batch:
         }
 
     def _problems(self, source: Path) -> Iterator[dict[str, Any]]:
-        """Yields what is wrong with the file; it is checked as a whole before a line of it is answered."""
+        """Yields what is wrong with the file. It is checked as a whole before any line is answered."""
         if self._faults.take("token_limit"):
             yield _problem("token_limit_exceeded", "Enqueued token limit reached for sandbox-1.")
             return

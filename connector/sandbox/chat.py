@@ -3,7 +3,7 @@
 Shapes are those of https://platform.openai.com/docs/api-reference (chat/object, chat-streaming).
 
 The reply to a request that does not ask for JSON is "Sandbox reply to: " and the first 24 words of the message.
-Parameters that are not named here change nothing.
+Parameters that are not named here have no effect.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ REQUEST: Final = Draft202012Validator(
 
 
 class _Wanted(NamedTuple):
-    """The JSON that a request asks for, and the parameter that asks. `tool` tells whether it is a function call."""
+    """The JSON that a request asks for, and the parameter that does so. `tool`: whether it is a function call."""
 
     param: str
     name: str
@@ -104,7 +104,7 @@ def reply(body: dict[str, Any]) -> dict[str, Any]:
         if wanted and wanted.tool:
             call = {"name": wanted.name, "arguments": message["content"]}
             message |= {"content": None, "tool_calls": [{"id": f"call_{index}", "type": "function", "function": call}]}
-        # As at OpenAI, a call of a function that was named ends with "stop".
+        # As at OpenAI, a forced call of a named function ends with "stop".
         done = "tool_calls" if body.get("tool_choice") == "required" else "stop"
         reason = done if len(kept) == len(tokens) else "length"
         choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": reason})
@@ -127,7 +127,7 @@ def reply(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chunks(choice: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Cuts a whole choice into those of a stream."""
+    """Splits a whole choice into the choices of a stream's chunks."""
     message = choice["message"]
     chunk = {"index": choice["index"], "logprobs": None, "finish_reason": None}
     yield chunk | {"delta": {"role": "assistant", "content": message["content"] and "", "refusal": None}}

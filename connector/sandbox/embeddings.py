@@ -1,7 +1,7 @@
 """Embeddings of the sandbox.
 
 The shape is that of https://platform.openai.com/docs/api-reference (embeddings/object). A vector counts the words of
-its text, each at a place that the word decides, and has the length 1: texts that share words are near each other.
+its text, each at an index given by the word, and is normalized: texts that share words are close to each other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REQUEST: Final = Draft202012Validator(
         encoding_format={"enum": ["float", "base64", None]},
     )
 )
-"""The form of a request."""
+"""The schema of a request."""
 
 
 def reply(body: dict[str, Any]) -> dict[str, Any]:

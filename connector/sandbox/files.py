@@ -1,4 +1,4 @@
-"""Files of the sandbox: uploads lie in a private folder, which is removed with the server.
+"""Files of the sandbox: uploads are stored in a private folder, which is removed when the server ends.
 
 Shapes are those of https://platform.openai.com/docs/api-reference/files.
 """
@@ -28,7 +28,7 @@ class Files:
     """The files of one server. Thread-safe.
 
     Args:
-        folder: Where their content lies.
+        folder: Where their content is stored.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class Files:
         self._files: dict[str, dict[str, Any]] = {}
 
     def upload(self, content_type: str, source: BinaryIO, size: int) -> dict[str, Any]:
-        """Takes a multipart body of `size` bytes from `source`, a piece at a time, and returns the file's object."""
+        """Reads a multipart body of `size` bytes from `source` piece by piece, and returns the file's object."""
         boundary = _BOUNDARY.search(content_type)
         if not content_type.startswith("multipart/form-data") or boundary is None:
             raise APIError(415, f"{_CREATE} takes multipart/form-data.")
@@ -51,7 +51,7 @@ class Files:
         return self.add(name, path, filename, fields["purpose"])
 
     def add(self, name: str, path: Path, filename: str, purpose: str) -> dict[str, Any]:
-        """Makes a file of what lies at `path`, and returns its object."""
+        """Registers the content at `path` as a file, and returns its object."""
         file = {
             "id": name,
             "object": "file",
@@ -68,7 +68,7 @@ class Files:
         return file
 
     def new_path(self) -> Path:
-        """Returns where another file may be written."""
+        """Returns a path for a new file."""
         return self._folder / uuid.uuid4().hex
 
     def file(self, name: str) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Files:
         return {key: value for key, value in self._found(name).items() if key != "path"}
 
     def path(self, name: str) -> Path:
-        """Returns where the content of a file lies."""
+        """Returns the path of a file's content."""
         path: Path = self._found(name)["path"]
         return path
 
@@ -89,7 +89,7 @@ class Files:
         return {"id": name, "object": "file", "deleted": True}
 
     def listed(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """Returns a page of the files, the newest first."""
+        """Returns a page of the files, newest first."""
         with self._lock:
             names = list(self._files)
         files = [self.file(name) for name in (names if query.get("order") == "asc" else reversed(names))]
@@ -104,7 +104,7 @@ class Files:
 
 
 def page(items: list[dict[str, Any]], query: Mapping[str, str], most: int) -> dict[str, Any]:
-    """Returns a page of a list, as `limit` and `after` ask for it."""
+    """Returns the page of a list that `limit` and `after` ask for."""
     limit = query.get("limit", "20" if most == 100 else str(most))  # noqa: PLR2004 - the default of a short list
     if not limit.isdecimal() or not 1 <= int(limit) <= most:
         raise APIError(400, f"Invalid 'limit': it must be between 1 and {most}.", "limit", "invalid_value")
@@ -122,7 +122,7 @@ def page(items: list[dict[str, Any]], query: Mapping[str, str], most: int) -> di
 
 
 class _Parts:
-    """The parts of a multipart body (RFC 2046, section 5.1), read in order, a piece at a time."""
+    """The parts of a multipart body (RFC 2046, section 5.1), read in order, piece by piece."""
 
     def __init__(self, source: BinaryIO, size: int, boundary: bytes) -> None:
         self._source = source
@@ -137,7 +137,7 @@ class _Parts:
         return bool(piece)
 
     def __iter__(self) -> Iterator[str]:
-        """Yields the header of each part; its content is to be taken before the next one."""
+        """Yields the header of each part; its content must be read before the next one."""
         for _ in self.content():
             pass
         while True:
@@ -153,7 +153,7 @@ class _Parts:
             yield head.decode("utf-8", "replace")
 
     def content(self) -> Iterator[bytes]:
-        """Yields what comes before the next boundary."""
+        """Yields the bytes up to the next boundary."""
         while True:
             found = self._data.find(self._end)
             if found >= 0:
@@ -168,7 +168,7 @@ class _Parts:
 
 
 def _taken(parts: _Parts, path: Path) -> tuple[dict[str, str], str | None]:
-    """Writes the file among the parts to `path`; returns the other fields, and the file's name if there is one."""
+    """Writes the file among the parts to `path`; returns the other fields, and the file name if there is one."""
     fields: dict[str, str] = {}
     filename: str | None = None
     for head in parts:

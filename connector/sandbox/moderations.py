@@ -1,7 +1,7 @@
 """Moderations of the sandbox.
 
-The shape is that of https://platform.openai.com/docs/api-reference (moderations/object). A category is flagged where
-the text has the beginning of one of its words; its score grows with their number. Images are never flagged.
+The shape is that of https://platform.openai.com/docs/api-reference (moderations/object). A category is flagged if a
+word of the text starts with one of its words; its score grows with their number. Images are never flagged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from connector.base.records import JSON
 from connector.sandbox.validation import MODEL, TEXT, form
 
-_SHARED: Final = ("text", "image")  # what categories that judge images, too, are applied to
+_SHARED: Final = ("text", "image")  # the inputs of categories that also judge images
 _WORDS: Final = {
     "harassment": r"idiot loser moron pathetic shut\sup stupid",
     "harassment/threatening": r"find\syou hunt\syou hurt\syou kill\syou",
@@ -34,7 +34,7 @@ _WORDS: Final = {
 _CATEGORIES: Final = {
     name: re.compile(rf"\b(?:{'|'.join(words.split())})", re.IGNORECASE) for name, words in _WORDS.items()
 }
-_OF_IMAGES: Final = ("self-harm", "sexual", "violence")  # with their sub-categories, but for minors
+_OF_IMAGES: Final = ("self-harm", "sexual", "violence")  # with their sub-categories, except that of minors
 _CALM, _CERTAIN = 0.02, 0.98
 
 _FILLED: Final = TEXT | {"minLength": 1}
@@ -50,11 +50,11 @@ stream: Final = None
 REQUEST: Final = Draft202012Validator(
     form("input", model=TEXT, input={"type": ["string", "array"], "minItems": 1, "items": _PART})
 )
-"""The form of a request. Without a model, the sandbox's judges."""
+"""The schema of a request. Without a model, the sandbox's own is used."""
 
 
 def reply(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns the whole reply to a checked request: a result for each text, or one for all parts of an input."""
+    """Returns the whole reply to a checked request: one result for each text, or one for all parts of an input."""
     given = body["input"] if isinstance(body["input"], list) else [body["input"]]
     parts = [part for part in given if isinstance(part, dict)]
     if parts:
@@ -78,5 +78,5 @@ def _result(text: str, kinds: list[str]) -> dict[str, JSON]:
 
 
 def _sees(category: str) -> bool:
-    """Returns whether a category is judged in images as well."""
+    """Returns whether a category also judges images."""
     return category.startswith(_OF_IMAGES) and category != "sexual/minors"

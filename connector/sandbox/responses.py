@@ -1,7 +1,7 @@
-"""Responses of the sandbox: each says what the reply to the same chat request says.
+"""Responses of the sandbox: each has the content of the reply to the same chat request.
 
-Shapes are those of https://platform.openai.com/docs/api-reference (responses/object, responses-streaming). Items of the
-input that are not messages change nothing.
+Shapes are those of https://platform.openai.com/docs/api-reference (responses/object, responses-streaming). Input items
+that are not messages have no effect.
 """
 
 from __future__ import annotations
@@ -120,6 +120,6 @@ def _text_events(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def stream(whole: dict[str, Any], *, usage: bool) -> Iterator[bytes]:  # noqa: ARG001 - the last event always has it
-    """Yields the reply as server-sent events, the last of which holds all of it. There is no `[DONE]`."""
+    """Yields the reply as server-sent events; the last one holds the whole reply. There is no `[DONE]`."""
     for number, event in enumerate(_events(whole)):
         yield b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event | {"sequence_number": number}))

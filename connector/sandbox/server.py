@@ -38,13 +38,13 @@ _MODULES: Final = {module.name for module in iter_modules([str(Path(__file__).pa
 
 
 class StandIn(Protocol):
-    """The contract of a module that answers as an endpoint kind does; it is called like the kind."""
+    """The contract of a module that answers like an endpoint kind, after which it is named."""
 
     REQUEST: Draft202012Validator
-    """The form of a request."""
+    """The schema of a request."""
 
     stream: Callable[..., Iterator[bytes]] | None
-    """Yields a whole reply as server-sent events, with the `usage` if that is true; `None` where the kind has none."""
+    """Yields a whole reply as server-sent events, with the usage if `usage` is true; `None` if the kind has none."""
 
     def reply(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the whole reply to a checked request."""
@@ -55,9 +55,9 @@ _STAND_INS: Final[Mapping[str, StandIn]] = {
     for kind in KINDS
     if kind in _MODULES
 }
-"""By the path of their kind."""
+"""The stand-ins by the path of their kind."""
 
-# The sandbox has no limits, so all of it always remains.
+# The sandbox has no limits, so the full amount always remains.
 _LIMITS: Final = {
     f"x-ratelimit-{part}-{unit}": value
     for part, value in {"limit": "1000000000", "remaining": "1000000000", "reset": "0s"}.items()
@@ -79,7 +79,7 @@ def _answered(path: str, raw: bytes) -> tuple[int, dict[str, Any]]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection. `wfile` is buffered, so that head and body of a reply are sent in one write."""
+    """One connection. `wfile` is buffered, so that the head and the body of a reply are sent in one write."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "openai-compatible", "sandbox"
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise APIError(404, message, "model", "model_not_found")
 
     def dispatch_stored(self, room: str, name: str | None, action: str | None, query: dict[str, str]) -> None:
-        """Answers what is about files and batches."""
+        """Answers requests about files and batches."""
         is_upload = (self.command, room, name) == ("POST", "files", None)
         size = self.headers.get("Content-Length", "0")
         if is_upload and ("Transfer-Encoding" in self.headers or not size.isdecimal()):
@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise APIError(405, f"Invalid method for URL ({self.command} {self.path})", None, "method_not_supported")
 
     def send_file(self, path: Path) -> None:
-        """Sends a file, or what is left of it from where `Range` says (RFC 9110, section 14.2)."""
+        """Sends a file, or the rest of it from the start of `Range` (RFC 9110, section 14.2)."""
         faults, size = self.server.faults, path.stat().st_size
         if faults.take("gone_files"):
             raise APIError(404, "No such File object: it has expired.", "id")
@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def send_stream(self, events: Iterator[bytes]) -> None:
-        if self.request_version == "HTTP/1.0":  # which has no chunks: the stream ends with the connection
+        if self.request_version == "HTTP/1.0":  # no chunked coding: the stream ends with the connection
             self.send_head(200, "text/event-stream; charset=utf-8", {})
             self.wfile.writelines(events)
             return
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Sends a refusal of `http.server` itself in OpenAI's shape."""
+        """Sends an error of `http.server` itself in OpenAI's shape."""
         self.started, self.close_connection = time.perf_counter(), True
         self.send_whole(code, APIError(code, explain or message or "Bad request").body)
         self.wfile.flush()
@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    """Listens as soon as it is made. Closing it ends its connections, so that no client waits for it."""
+    """A server that listens from its creation on. Closing it closes its connections, so that no client waits for it."""
 
     request_queue_size = 1024
 
@@ -296,7 +296,7 @@ def running(
 
     Args:
         faults: What goes wrong with files and batches: names of `connector.sandbox.batches.FAULTS`, or `name:times`.
-        told: Is told, in the thread that answers, before and after each request about files and batches.
+        told: Called before and after each request about files and batches, in the thread that answers it.
     """
     with _Server("127.0.0.1", 0, api_key, latency, faults, told) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -316,14 +316,14 @@ def serve(
     latency: float = 0.0,
     faults: Iterable[str] = (),
 ) -> None:
-    """Serves until SIGINT or SIGTERM. Only for the main thread.
+    """Serves until SIGINT or SIGTERM. To be called in the main thread.
 
     Args:
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
         api_key: The key that requests must have.
         latency: Seconds by which every reply is delayed.
-        faults: What goes wrong with files and batches, as `running` takes it.
+        faults: What goes wrong with files and batches, as for `running`.
 
     Raises:
         ConfigError: It cannot listen on this address, the latency is invalid, or there is no such fault.

@@ -1,4 +1,4 @@
-"""Checking requests: the sandbox's key, its model, and the form that a kind's requests have.
+"""Checks requests: the sandbox's key, its model, and the schema of a kind's requests.
 
 Error bodies are those that users quote in public issue threads.
 """
@@ -56,7 +56,7 @@ _NO_KEY: Final = (
 
 
 def check_key(authorization: str, key: str) -> None:
-    """Raises `APIError` unless the header holds the key."""
+    """Raises `APIError` unless the header `Authorization` holds the key."""
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() != "bearer" or not given:
         raise APIError(401, _NO_KEY)
@@ -67,7 +67,7 @@ def check_key(authorization: str, key: str) -> None:
 
 
 def checked(raw: bytes, request: Draft202012Validator, *, has_model: bool = True) -> dict[str, Any]:
-    """Parses the body of a request. Raises `APIError` if it does not have the form `request`."""
+    """Parses the body of a request. Raises `APIError` if it does not fit the schema `request`."""
     try:
         body: dict[str, Any] = orjson.loads(raw)
     except orjson.JSONDecodeError:

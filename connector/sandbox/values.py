@@ -2,11 +2,11 @@
 
 - The *data* is the text of the last user message after a field such as `Review:` or a lead-in such as `Classify this
   text:`; else after its last line that ends with a colon; else after the first colon of its first line; else all of it.
-- Where JSON is asked for (`response_format`, or a tool that must be called), a value is made for the schema. An
-  enum gives the label with the most cue words in the data; `mixed`, if that is a label, for a draw; without any cue
-  `neutral` or `other`, else one by hash. A string is the data's first sentence, at most 12 words. A number is one by
-  hash within its bounds. Of alternatives the first counts. A schema for which no valid value is found gets a 400.
-- A token is up to four characters of a word with the white space before it.
+- If the request asks for JSON (`response_format`, or a tool that must be called), a value is made for the schema. An
+  enum gives the label with the most cue words in the data; in a draw `mixed`, if that is a label; without any cue
+  `neutral` or `other`, or else one by hash. A string is the data's first sentence, at most 12 words. A number is
+  chosen by hash within its bounds. Of alternatives, the first is used. A schema without a valid value gets a 400.
+- A token is up to four characters of a word, with the white space before it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _LEAD_INS: Final = (
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
 TOKEN: Final = re.compile(r"\s+\S{0,4}|\S{1,4}")
 
-# Beginnings of words that speak for a label, in the languages of sample_configs/reviews.csv.
-# Every label is a cue for itself too.
+# Beginnings of words that are cues for a label, in the languages of sample_configs/reviews.csv.
+# Every label is also a cue for itself.
 _CUES: Final = {
     "positive": r"amazing beautiful best better brilliant comfort cosy excellent good great happy impress lov nice "
     r"perfect recommend reliabl thank wonderful works worth begeister beque empfehl gern gut super toll "
@@ -85,12 +85,12 @@ def _cue(label: str) -> re.Pattern[str]:
 
 # --- Values: a JSON Schema is filled from the data ---
 
-_DEPTH: Final = 4  # from this depth on, the way out of a schema that contains itself is taken
+_DEPTH: Final = 4  # from this depth on, a recursive schema is left by the shortest way
 _MOST: Final = 1000  # items or characters: a schema that asks for more is refused
 
 
 class _At(NamedTuple):
-    """The place in a schema where a value is needed, and the text that it is made from."""
+    """The place in a schema for which a value is needed, and the text from which it is made."""
 
     text: str
     resolver: Any
@@ -116,7 +116,7 @@ def _compiled(schema: bytes) -> tuple[Draft202012Validator, Any]:
 
 
 def written(schema: Schema, text: str, salt: int) -> str:
-    """Returns JSON text that validates. Raises `ValueError` if the schema is invalid or the sandbox cannot fill it."""
+    """Returns JSON text that fits the schema. Raises `ValueError` if that is invalid or the sandbox cannot fill it."""
     try:
         validator, resolver = _compiled(orjson.dumps(schema))
         value = _value(schema, _At(text, resolver, salt))
@@ -170,7 +170,7 @@ def _object(schema: Schema, at: _At) -> JSON:
 
 
 def _array(schema: Schema, at: _At) -> JSON:
-    """Returns items of the sentences in turn: as few as the schema allows, but one, and all of a tuple, if possible."""
+    """Makes items from the sentences in turn: one, or all of a tuple, but when nested deeply as few as allowed."""
     first, rest = schema.get("prefixItems", []), schema.get("items", True)
     least, sentences = int(schema.get("minItems", 0)), _sentences(at.text)
     usual = 0 if at.deep else len(first) or 1
@@ -215,7 +215,7 @@ def _number(schema: Schema, at: _At) -> JSON:
     first = math.ceil(low / step)
     count = max(math.floor(high / step) - first + 1, 1)
     made = [step * (first + (at.seed + turn) % count) for turn in range(min(count, 100))]
-    # A multiple of a float has to survive the division by which validators test it: 0.3 / 0.1 does not.
+    # A multiple of a float has to pass the division by which validators test it: 0.3 / 0.1 does not.
     fitting = [n for n in made if n not in edges and (type(divisor) is not float or (plain(n) / divisor).is_integer())]
     return plain((fitting or made)[0])
 
