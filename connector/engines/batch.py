@@ -9,33 +9,21 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import suppress
-from functools import partial
-from queue import Empty, SimpleQueue
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import orjson
 
 from connector.base.amounts import counted, duration
-from connector.base.arrivals import Arrivals
-from connector.base.clock import moment
 from connector.base.errors import (
     BadRequestError,
     ConnectorError,
-    FatalError,
-    NotFoundError,
-    OutageError,
-    RateLimitError,
-    RecordError,
     ReplyError,
     RetryableError,
 )
 from connector.base.records import IDLE, Reply
-from connector.base.spool import Spool, explained
+from connector.base.spool import Spool
 from connector.calls.batch_api import Batch
 from connector.calls.batch_lines import Reader, unanswered, written
 from connector.calls.batch_needs import Needs
@@ -44,16 +32,15 @@ from connector.calls.call import Call
 from connector.calls.in_flight import InFlight
 from connector.calls.limits import Limits, Ticket
 from connector.calls.retry import Backoff
-from connector.engines import Control, Done, Engine, Gauge, as_it_stands, load, nothing_else
-from connector.engines._batch_parts import PART, Ident, Jobs, Part, Stage, found_among, ident_of, lacks_room
+from connector.engines import Control, Done, Engine
+from connector.engines._batch_live import LiveCalls
+from connector.engines._batch_parts import Ident, Jobs, Part, Stage, ident_of
+from connector.engines._batch_stages import Stages
 from connector.engines._dispatch import Ended, dispatch
 from connector.ledger import Ledger, Url
 
 _LOG = logging.getLogger(__name__)
-_ERRANDS: Final = 4  # uploads, downloads and questions at a time
-_UPLOADS: Final = 3  # of one file, where the server loses it before there is a batch
 _STORED: Final = 500  # replies for rows that this run does not have, stored at once
-_BASE: Final = 1.0  # seconds until what failed is tried again; each further time twice as long
 _TICKET: Final = Ticket()
 _WAITING: Final = 5_000_000
 _LIVE: Final = 1_000  # calls that are to be made live: no more answers are judged while there are so many
@@ -81,24 +68,24 @@ class _Batches:
 
     def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
         """See `connector.engines.Engine.run`."""
-        lane = _Lane(self._needs, send, control)
+        workers = _BatchWorkers(self._needs, send, control)
         patience = Backoff(control.backoff.max_retries, math.inf, math.inf, base=0.0)
         steered = control._replace(limits=_NoLimits(_WAITING), backoff=patience, breaker=_NoOutage())
         try:
-            for item in dispatch(lane.noting(items), lane, steered):
+            for item in dispatch(workers.noting(items), workers, steered):
                 if isinstance(item, Done):
-                    lane.settled(item.call)
+                    workers.settled(item.call)
                 now = control.clock.monotonic()
                 yield item
                 if item is IDLE:
-                    lane.stored(now)
-            if lane.has_parts and control.stop.reason is None:  # else answers may be left that there was no time for
-                lane.finish()
+                    workers.stored(now)
+            if workers.has_parts and control.stop.reason is None:  # else answers may be left that there was no time for
+                workers.finish()
                 control.gauge.in_flight = 0  # so that the consumer stores all of these rows at once
                 yield IDLE
-                lane.stored(math.inf)
+                workers.stored(math.inf)
         finally:
-            lane.close()
+            workers.close()
 
 
 class _NoLimits(Limits):
@@ -135,103 +122,7 @@ class _NoOutage(Breaker):
         self.is_reached = True
 
 
-class _Errand(NamedTuple):
-    """Something that is done for a part elsewhere, and what came of it."""
-
-    part: Part | None
-    what: str
-    result: Any
-
-
-class _Errands:
-    """Does what takes long, in a few threads: uploads, downloads, and questions how far a batch is."""
-
-    def __init__(self) -> None:
-        self._todo: SimpleQueue[tuple[Part | None, str, Callable[[], Any]] | None] = SimpleQueue()
-        self.done: Arrivals[_Errand] = Arrivals()
-        self._threads = 0
-        self.outstanding = 0
-        self.is_closed = False
-
-    def start(self, part: Part | None, what: str, do: Callable[[], Any]) -> None:
-        if part is not None:
-            part.is_busy = True
-        self.outstanding += 1
-        if self._threads < min(self.outstanding, _ERRANDS):
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"batch-{self._threads}", daemon=True).start()
-        self._todo.put((part, what, do))
-
-    def next(self, timeout: float) -> _Errand | None:
-        errand = self.done.get(timeout)
-        if errand is None:
-            return None
-        self.outstanding -= 1
-        if errand.part is not None:
-            errand.part.is_busy = False
-        return errand
-
-    def close(self) -> None:
-        """Ends. A thread that is still reading a file closes it."""
-        with suppress(Empty):
-            while True:
-                part, _, _ = self._todo.get_nowait() or (None, "", None)
-                if part is not None:
-                    part.is_busy = False
-        self.is_closed = True
-        while self.next(0.0) is not None:
-            pass
-        for _ in range(self._threads):
-            self._todo.put(None)
-
-    def _work(self) -> None:
-        while (errand := self._todo.get()) is not None:
-            part, what, do = errand
-            try:
-                result = do()
-            except BaseException as error:  # noqa: BLE001 - it is looked at in the deciding thread
-                result = error
-            self.done.put(_Errand(part, what, result))
-            if self.is_closed and part is not None:
-                part.drop()
-
-
-class _Live:
-    """Makes calls at once, as the default engine does, for what a batch did not answer."""
-
-    def __init__(self, send: Callable[[bytes], Reply], control: Control) -> None:
-        self.calls: deque[Call] = deque()
-        self.outstanding = 0
-        self.has_ended = False
-        steered = control._replace(gauge=Gauge(), resolve=as_it_stands, otherwise=nothing_else)
-        self._results = load().run(self._items(), send, steered)
-
-    def add(self, call: Call) -> None:
-        call.first_started = 0.0  # its time begins now
-        self.calls.append(call)
-        self.outstanding += 1
-
-    def next(self) -> Ended | None:
-        """Returns a call that has ended; `None` if none has for a moment. Its attempt is for `_dispatch` to count."""
-        for item in self._results:
-            if not isinstance(item, Done):
-                return None
-            self.outstanding -= 1
-            item.call.attempts -= 1
-            result = item.result
-            return item.call, result._replace(attempts=1) if isinstance(result, Reply) else result
-        self.has_ended = True
-        return None
-
-    def close(self) -> None:
-        self._results.close()
-
-    def _items(self) -> Iterator[Any]:
-        while True:
-            yield self.calls.popleft() if self.calls else IDLE
-
-
-class _Lane:
+class _BatchWorkers:
     """Gathers calls into parts and goes on with each; see `connector.engines._dispatch.Workers`."""
 
     def __init__(self, needs: Needs, send: Callable[[bytes], Reply], control: Control) -> None:
@@ -242,9 +133,9 @@ class _Lane:
         self._now = control.clock.monotonic
         self._jobs = Jobs(needs.ledger, needs.url, needs.job)
         self._reader = Reader(needs.endpoint, needs.mask, control.clock)
-        self._errands = _Errands()
         self._calls = control.in_flight or InFlight()
-        self._live: _Live | None = None
+        self._live: LiveCalls | None = None
+        self._stages = Stages(needs, control, self._jobs, self._give_up)
         self._parts: list[Part] = self._jobs.parts()
         self._gathering: dict[str, Part] = {}  # by model
         self._asked = Spool()  # what earlier runs have asked for already: a part's place, by ident
@@ -313,8 +204,7 @@ class _Lane:
             return ended
         self._advance()
         live = self._live if self._live is not None and self._live.outstanding else None
-        while (errand := self._errands.next(0.0 if live else timeout)) is not None:
-            self._came(errand)
+        while self._stages.wait(0.0 if live else timeout):
             timeout = 0.0
         if live is None:
             return None
@@ -365,12 +255,7 @@ class _Lane:
         """Ends. What goes on elsewhere goes on, and a later run finds it."""
         if self._live is not None:
             self._live.close()
-        ends = self._now() + self._control.grace
-        while any(part.stage is Stage.UPLOADED and part.is_busy for part in self._parts) and self._now() < ends:
-            if (errand := self._errands.next(ends - self._now())) is not None:
-                with suppress(ConnectorError):  # what cannot be written down is found by its metadata
-                    self._came(errand)
-        self._errands.close()
+        self._stages.close(self._parts)
         left = [part for part in self._parts if part.stage in (Stage.RUNNING, Stage.FETCHING) and part.batch_id]
         if left:
             names = ", ".join(part.batch_id for part in left[:3]) + (", …" if len(left) > 3 else "")  # noqa: PLR2004 - as shown
@@ -515,12 +400,7 @@ class _Lane:
             if ident not in without:
                 self._asked.put(b"".join(ident), part.place)
         if part.stage is not Stage.SEARCHING:
-            self._count(part)
-
-    def _count(self, part: Part) -> None:
-        """Counts for the budget what another run has submitted: it goes on whether it may or not."""
-        if part.is_of_job:
-            self._needs.admits(part.size, part.requests, ())
+            self._stages.count(part)
 
     def _inherited_by(self, ident: Ident) -> Part | None:
         """Returns the part of another run that asks for a request, once for each time that one does."""
@@ -541,7 +421,7 @@ class _Lane:
         for part in self._parts:
             part.due = now
         if self._parts:
-            self._tell(f"{counted(len(self._parts), 'batch', 'batches')} of an earlier run: going on with them")
+            self._stages.tell(f"{counted(len(self._parts), 'batch', 'batches')} of an earlier run: going on with them")
 
     def _advance(self) -> None:
         """Begins whatever is due."""
@@ -549,172 +429,15 @@ class _Lane:
         self._close_what_is_due(now)
         if self._refusal is not None and all(part.stage in _LEFT for part in self._parts):
             self._control.stop.request(self._refusal)
-        for part in self._parts:
-            if part.is_busy or now < part.due or self._control.stop.reason is not None:
-                continue
-            if part.stage is Stage.SEARCHING:
-                self._errands.start(part, "search", partial(self._searched, part))
-            elif part.stage is Stage.UPLOADING and part.lines is not None:
-                self._errands.start(part, "upload", partial(self._needs.api.upload, part.lines, f"{part.name}.jsonl"))
-            elif part.stage is Stage.UPLOADED:
-                self._errands.start(part, "create", partial(self._created, part))
-            elif part.stage is Stage.RUNNING:
-                self._errands.start(part, "poll", partial(self._needs.api.retrieve, part.batch_id))
-            elif part.stage is Stage.FETCHING:
-                self._errands.start(part, "fetch", partial(self._fetched, part))
+        self._stages.begin(self._parts)
 
-    def _searched(self, part: Part) -> Batch | None:
-        return found_among([part], self._needs.api.listed).get(part.name)
-
-    def _created(self, part: Part) -> Batch:
-        """Makes a batch, unless that has been done and only the answer was lost."""
-        if part.may_exist and (batch := self._searched(part)) is not None:
-            return batch
-        terms = self._terms
-        return self._needs.api.create(part.file, terms.path, terms.window, {PART: part.name})
-
-    def _fetched(self, part: Part) -> None:
-        for name, file in part.answers:
-            self._needs.api.download(name, file)
-            with explained():
-                file.flush()
-
-    def _came(self, errand: _Errand) -> None:
-        """Notes the result of an errand."""
-        part, what, result = errand
-        if part is None:
-            return
-        if isinstance(result, BaseException):
-            self._failed(part, what, result)
-            return
-        part.failures = 0
-        part.due = self._now()
-        if what == "upload":
-            part.file, part.stage = result, Stage.UPLOADED
-            part.uploads += 1
-            self._jobs.keep(part)
-        elif what in ("create", "search"):
-            self._made(part, result)
-        elif what == "poll":
-            self._polled(part, result)
-        elif what == "cancel":
-            part.is_late = True
-        elif what == "fetch":
-            self._have_come(part)
-
-    def _made(self, part: Part, batch: Batch | None) -> None:
-        if batch is None:  # an earlier run ended before it was made: its rows are gathered again
-            part.stage = Stage.JUDGED
-            self._given_up.add(part.name)
-            self._ended += ((call, unanswered(None, 0)) for _, call in self._left(part))
-            is_young = self._control.clock.time() - part.at < _YOUNG
-            if is_young and isinstance(self._needs.ledger.path, Url):  # its run may still be about to make it
-                self._parts.remove(part)
-            return
-        if part.stage is Stage.SEARCHING:
-            self._count(part)
-        part.batch_id, part.file = batch.id, part.file or batch.input_file
-        part.stage, part.batch = Stage.RUNNING, batch
-        self._jobs.keep(part)
-        part.drop_lines()
-        self._tell(f"{batch.id}: {counted(part.requests, 'request')} submitted")
-        part.due = self._now() + (0 if batch.has_ended else self._terms.poll_seconds)
-
-    def _polled(self, part: Part, batch: Batch) -> None:
-        before, part.batch = part.batch, batch
-        if before is None or before.state != batch.state:
-            self._tell(f"{batch.id}: {batch.state.replace('_', ' ')}{f' ({batch.told})' if batch.told else ''}")
-        now = self._now()
-        if not batch.has_ended:
-            part.due = now + self._terms.poll_seconds
-            waited = self._control.clock.time() - (batch.created or part.at)
-            if waited > self._terms.max_wait and batch.state != "cancelling":
-                self._tell(f"{batch.id}: is being cancelled, because batch.max_wait is over; finished answers are kept")
-                self._errands.start(part, "cancel", partial(self._needs.api.cancel, batch.id))
-            return
-        if lacks_room(batch):
-            part.stage, part.batch_id, part.batch, part.may_exist = Stage.UPLOADED, "", None, False
-            part.due = now + self._terms.poll_seconds
-            self._jobs.keep(part)
-            return
-        if batch.state == "failed" and not any(problem.line for problem in batch.problems):
-            told = batch.told or "it does not say why"
-            self._jobs.forget(part)
-            self._control.stop.request(FatalError(f"the endpoint refuses the batch {batch.id}: {told}"))
-            return
-        part.stage = Stage.FETCHING
-        names = dict.fromkeys(filter(None, (batch.output_file, batch.error_file)))
-        with explained():
-            part.answers = [(name, cast("BinaryIO", TemporaryFile())) for name in names]  # noqa: SIM115 - see `drop_answers`
-
-    def _have_come(self, part: Part) -> None:
-        part.stage = Stage.FETCHED
-        for _, file in part.answers:
-            file.seek(0)
-
-    def _failed(self, part: Part, what: str, error: BaseException) -> None:
-        """Decides what follows from an errand that failed."""
-        now = self._now()
-        base = min(_BASE, self._terms.poll_seconds)
-        if what == "cancel":
-            part.due = now + self._terms.poll_seconds
-            return
-        if isinstance(error, NotFoundError | RecordError) and what in ("poll", "fetch"):
-            part.failed(now, base)
-            if now - part.failing_since <= self._control.backoff.max_elapsed:
-                return  # not sooner: it may be paid for
-            if what == "fetch":
-                self._lost(part, error)
-            else:
-                self._control.stop.request(self._unknown(part, error))
-            return
-        if isinstance(error, NotFoundError) and what == "create" and part.lines is not None and part.uploads < _UPLOADS:
-            part.stage, part.file = Stage.UPLOADING, ""  # the server has lost the file
-            part.failed(now, base)
-            return
-        if isinstance(error, RateLimitError) or _lacks_room(error):
-            if what == "create" and not part.failures:
-                self._tell(f"{counted(part.requests, 'request')} wait for room at the endpoint")
-            part.failures, part.failing_since = 1, now
-            part.due = now + max(self._terms.poll_seconds, getattr(error, "wait", None) or 0.0)
-            return
-        if isinstance(error, RetryableError):
-            part.may_exist |= what == "create"
-            part.failed(now, base)
-            if now - part.failing_since <= self._control.backoff.max_elapsed:
-                return
-            told = f"files and batches cannot be reached: {error.message}: what was submitted goes on, and the same "
-            self._control.stop.request(OutageError(told + "command fetches it", detail=error.detail))
-            return
-        if isinstance(error, NotFoundError):
-            told = f"the endpoint has no files and batches ({error.message}): remove batch, or change url"
-            error = NotFoundError(told, http_status=error.http_status)
-        elif isinstance(error, RecordError):
-            error = FatalError(f"the endpoint refuses the batch: {error.message}", http_status=error.http_status)
-        self._control.stop.request(error)
-
-    def _unknown(self, part: Part, error: ConnectorError) -> FatalError:
-        """Returns why the run ends where the endpoint does not have a batch: it may be paid for, in another account."""
-        made = moment(part.at) or "earlier"
-        return FatalError(
-            f"the endpoint does not have the batch {part.batch_id} ({error.message}), which was submitted "
-            f"{made} with {counted(part.requests, 'request')}: if the key, the project or the URL was "
-            "different then, use that again; if the endpoint has lost it, run `openai-compatible batch "
-            f"forget {part.batch_id} --config … --ledger …`: the same command then asks for its rows again",
-            http_status=error.http_status,
-        )
-
-    def _lost(self, part: Part, error: ConnectorError) -> None:
-        """Goes on without answers that the endpoint does not have any more."""
-        told = "the batch %s: its answers are gone (%s): its rows are asked for again"
-        _LOG.warning(told, part.batch_id, error.message)
-        part.failures = 0
-        part.drop_answers()
-        self._have_come(part)
-
-    def _tell(self, text: str) -> None:
-        _LOG.info("%s", text)
-        self._control.gauge.told(text)
+    def _give_up(self, part: Part) -> None:
+        """Has the calls of a part gathered again: an earlier run ended before its batch was made."""
+        self._given_up.add(part.name)
+        self._ended += ((call, unanswered(None, 0)) for _, call in self._left(part))
+        is_young = self._control.clock.time() - part.at < _YOUNG
+        if is_young and isinstance(self._needs.ledger.path, Url):  # its run may still be about to make it
+            self._parts.remove(part)
 
     # --- Judging ---
 
@@ -790,7 +513,7 @@ class _Lane:
             self._orphans.clear()
 
     def _call_live(self, call: Call) -> None:
-        self._live = self._live or _Live(self._send, self._control)
+        self._live = self._live or LiveCalls(self._send, self._control)
         self._live.add(call)
 
 
@@ -810,8 +533,3 @@ def _read(body: bytes) -> tuple[str, int]:
     given = request.get("input")
     texts = len(given) if isinstance(given, list) and given and not isinstance(given[0], dict) else 1
     return str(request.get("model")), texts
-
-
-def _lacks_room(error: BaseException) -> bool:
-    """Returns whether a batch was refused since the endpoint's queue is full."""
-    return isinstance(error, RecordError) and ("token_limit" in error.message or "nqueued" in error.message)
