@@ -279,6 +279,11 @@ def until_close(version: str, edit: Callable[[list[bytes]], list[bytes]] = list)
     return in_message(lambda sent: Message(sent.headers, edit(sent.parts), "close", version))
 
 
+def _done(sent: list[bytes]) -> list[bytes]:
+    """The chunk of `[DONE]`, where the pieces of a stream have none."""
+    return [] if chunk(DONE) in sent else [chunk(DONE)]
+
+
 def up_to(share: float, *end: Step) -> Make:
     """The head and this share of the body or of the events, then `end`; a moment between lets the client read them."""
     return on_wire(lambda sent: [*sent[: 1 + math.ceil(len(sent[1:]) * share)], 0.02, *end])
@@ -575,6 +580,17 @@ _GOOD_STREAM: Final[_Rows] = {
         "a ping before each event, by name or by type",
         in_events(lambda event: b'event: ping\ndata: {"t": 1}\n\ndata: {"type": "ping"}\n\ndata: {}\n\n' + event),
     ),
+    "sse-done-close": Fault(
+        "the connection is closed behind `[DONE]`, though another chunk has to come",
+        on_wire(lambda sent: [*sent[:-1], *_done(sent), 0.02, End.CLOSE]),
+    ),
+    "sse-done-reset": Fault(
+        "the connection is reset behind `[DONE]`", on_wire(lambda sent: [*sent[:-1], *_done(sent), 0.02, End.RESET])
+    ),
+    "sse-done-more": Fault(
+        "bytes that are no chunk come behind `[DONE]`",
+        on_wire(lambda sent: [*sent[:-1], *_done(sent), b"<html>\r\n" * 9, End.CLOSE]),
+    ),
     "sse-no-done": Fault(
         "the stream ends without `[DONE]`", in_parts(lambda events: [event for event in events if event != DONE])
     ),
@@ -835,6 +851,10 @@ _DENIED: Final[_Rows] = {
     ),
 }
 _RESPONSES_STREAM: Final[_Rows] = {
+    "response-done-close": Fault(
+        "the connection is closed behind `response.completed`, though another chunk has to come",
+        on_wire(lambda sent: [*sent[:-1], 0.02, End.CLOSE]),
+    ),
     "sse-no-event-lines": Fault(
         "events without their `event:` line", in_events(lambda event: event[event.find(b"data:") :])
     ),

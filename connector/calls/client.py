@@ -158,7 +158,8 @@ class Client:
     ) -> Iterator[bytes]:
         """Yields the chunks of a stream. What a large one has left is kept packed until there is room for all of it.
 
-        Packed, it may be as large as any reply: streams of short pieces say the same again and again.
+        Packed, it may be as large as any reply: streams of short pieces say the same again and again. An error is raised
+        behind what came before it, as of any other stream: that may say that nothing else matters.
         """
         for chunk in chunks:
             allowance.count(chunk)
@@ -170,15 +171,21 @@ class Client:
         most, packer = self._transport.max_response_bytes, zlib.compressobj(_FASTEST)
         packed = deque([packer.compress(chunk)])
         size = len(packed[0])
-        for chunk in chunks:
-            allowance.count(chunk)
-            packed.append(packer.compress(chunk))
-            size += len(packed[-1])
-            if size > most:
-                raise too_large(most)
+        failure: ConnectorError | None = None
+        try:
+            for chunk in chunks:
+                allowance.count(chunk)
+                packed.append(packer.compress(chunk))
+                size += len(packed[-1])
+                if size > most:
+                    raise too_large(most)
+        except ConnectorError as error:
+            failure = error
         packed.append(packer.flush())
         self._enter(min(allowance.taken, allowance.most), response, entered)
         yield from inflated(_taken(packed), "deflate")
+        if failure is not None:
+            raise failure
 
     def _folded(self, chunks: Iterator[bytes], response: Response, entered: list[int]) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
@@ -187,6 +194,8 @@ class Client:
         afforded = self._afforded(chunks, allowance, response, entered)
         stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
+        with suppress(ConnectorError):  # what comes behind the end changes nothing, not even that the connection is lost
+            deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
         if stream.failure:
             return kept(stream.failure, self._mask)
         if stream.broken:
@@ -199,7 +208,7 @@ class Client:
 
 
 class _Stream:
-    """The chunks of a stream, read to its very end so that the connection can be used again.
+    """The chunks of a stream, up to its end.
 
     `is_done`: `[DONE]` has come. `failure`: an error has. `broken`: the last event is not JSON, so it was cut.
     """
@@ -258,8 +267,6 @@ class _Stream:
                 if self.failure:
                     break
             yield frame
-        for _ in self._chunks:  # whatever comes behind changes nothing
-            pass
 
 
 def _taken(parts: deque[bytes]) -> Iterator[bytes]:

@@ -41,8 +41,8 @@ def is_chunk(event: dict[str, Any]) -> bool:
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """Merges the events into one `response` (OpenAI API reference, "Streaming events").
 
-    The last event holds the whole response, and only with it is a stream complete. If it has no output, as from vLLM,
-    the output is assembled from the other events.
+    The last event holds the whole response, and only with it is a stream complete; what comes behind it is not looked
+    at. If it has no output, as from vLLM, the output is assembled from the other events.
     """
     body: dict[str, Any] = {}
     output = _Output()
@@ -52,7 +52,8 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         response = event if event.get("object") == "response" else event.get("response")
         if isinstance(response, dict):
             body.update(response)
-            complete = complete or kind in _LAST or "type" not in event
+            if complete := kind in _LAST or "type" not in event:
+                break
         else:
             output.add(kind, event)
     items = output.whole()

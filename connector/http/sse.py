@@ -120,7 +120,8 @@ def _lines(chunks: Iterable[bytes], most: float) -> Iterator[bytes]:
         if len(lines) > 1:
             left -= len(lines)
             if left < 0:
-                raise ReplyError("the stream has millions of lines with hardly a letter in them")
+                told = f"the stream has more lines than max_response_bytes = {most} allows: one for {_SHORTEST} bytes"
+                raise ReplyError(told)
             if pending:
                 pending += lines[0]
                 yield bytes(pending)

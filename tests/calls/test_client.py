@@ -302,6 +302,14 @@ def test_what_comes_behind_the_end_of_a_stream_or_its_failure_is_not_looked_at(c
         assert canned.error(event + end + behind, SSE).message == canned.error(event + end, SSE).message
 
 
+@pytest.mark.parametrize("pieces", [2, 5_000])
+def test_nor_does_it_matter_that_it_is_too_large(canned: Canned, pieces: int) -> None:
+    """Of a long stream what is left is packed before anybody looks for its end."""
+    stream, behind = delta("x") * pieces + delta("", "stop"), b": nothing at all\n" * 300_000
+    assert content_of(canned(stream + DONE + behind, SSE)) == "x" * pieces
+    assert "larger than max_response_bytes" in canned.error(stream + behind, SSE).message
+
+
 def test_signs_of_life_count_as_well(canned: Canned) -> None:
     """Each is small, and takes some microseconds."""
     error = canned.error(b"data: {}\n\n" * 100_000, SSE)
