@@ -47,6 +47,13 @@ _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_WIDE: Final = {
+    b"\0\0\0\1": "utf-32-be",
+    b"\0\1\0\1": "utf-16-be",
+    b"\1\0\0\0": "utf-32-le",
+    b"\1\0\1\0": "utf-16-le",
+}
+"""Encodings by which of the first four bytes are not zero, since JSON begins with ASCII (RFC 4627, section 3)."""
 
 
 class Client:
@@ -121,9 +128,9 @@ class Client:
                 response.close()
 
     def _read(self, response: Response, entered: list[int]) -> dict[str, Any]:
-        if not is_ok(response.status):
-            return {"error": _beginning(response.chunks())}
         kind, most = response.headers.get("content-type", "").lower(), self._transport.max_response_bytes
+        if not is_ok(response.status):
+            return {"error": _beginning(response.chunks(), kind, self._mask)}
         if "event-stream" in kind:
             chunks = response.chunks(Allowance(most).most)
             head = beginning(chunks)
@@ -158,8 +165,8 @@ class Client:
     ) -> Iterator[bytes]:
         """Yields the chunks of a stream. What a large one has left is kept packed until there is room for all of it.
 
-        Packed, it may be as large as any reply: streams of short pieces say the same again and again. An error is raised
-        behind what came before it, as of any other stream: that may say that nothing else matters.
+        Packed, it may be as large as any reply: streams of short pieces say the same again and again. An error is
+        raised behind what came before it, as of any other stream: that may say that nothing else matters.
         """
         for chunk in chunks:
             allowance.count(chunk)
@@ -194,7 +201,9 @@ class Client:
         afforded = self._afforded(chunks, allowance, response, entered)
         stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
-        with suppress(ConnectorError):  # what comes behind the end changes nothing, not even that the connection is lost
+        with suppress(
+            ConnectorError
+        ):  # what comes behind the end changes nothing, not even that the connection is lost
             deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
         if stream.failure:
             return kept(stream.failure, self._mask)
@@ -350,28 +359,30 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
     return value
 
 
-def _beginning(chunks: Iterator[bytes]) -> bytes:
-    """Returns what an error says: as much of it as may hold a message."""
+def _beginning(chunks: Iterator[bytes], content_type: str, mask: Masker) -> str:
+    """Returns what an error says: as much of it as may hold a message, without half of a secret at its end."""
     told = BytesIO()
     for chunk in chunks:
         told.write(chunk)
         if told.tell() > MODEST:
             break
-    return told.getvalue()
+    text, _ = _text(told.getvalue(), content_type)
+    return mask.cut(text, len(text) - _READ) if told.tell() > MODEST else text
 
 
 def _text(data: bytes, content_type: str) -> tuple[str, bool]:
     """Returns the text of a body, and whether every letter is sure.
 
-    Its byte order mark counts, then its charset, then UTF-8. Latin-1 is Windows-1252, which holds it, and so is a body
-    that has bytes above ASCII but not one letter of UTF-8, unless it says that it is something else (WHATWG Encoding,
-    section 4.2).
+    Its byte order mark counts, or where its zeros are, then its charset, then UTF-8. Latin-1 is Windows-1252, which
+    holds it, and so is a body that has bytes above ASCII but not one letter of UTF-8, unless it says that it is
+    something else (WHATWG Encoding, section 4.2).
     """
     found = _CHARSET.findall(content_type.lower())
     named = found[-1].replace("-", "_") if found else ""  # the last of several, as in WHATWG Fetch
     charset = aliases.get(named, named)
     charset = _WINDOWS if charset == _LATIN_1 else charset
     charset = next((marked for mark, marked in _MARKS if data.startswith(mark)), charset)
+    charset = _WIDE.get(bytes(map(bool, data[:4])), charset)
     known = charset if charset.replace("-", "_") in _CHARSETS else ""
     guessed = _WINDOWS if charset in _MISUSED and not _UTF_8_LETTER.search(data) else ""
     for each in filter(None, (known, _UTF_8, guessed)):
@@ -381,4 +392,4 @@ def _text(data: bytes, content_type: str) -> tuple[str, bool]:
 
 
 def _shown(data: bytes, mask: Masker) -> str:
-    return readable(mask.cut(data[: 2 * _READ].decode("utf-8", "replace"), _READ), mask)
+    return readable(mask.cut(_text(data[: 2 * _READ], "")[0], _READ), mask)

@@ -36,11 +36,8 @@ class ProbeResponse(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-    @property
-    def error(self) -> ErrorBody:
-        """What its body says about an error."""
-        return read_error(self.body)
+    error: ErrorBody
+    """What its body says about an error."""
 
     @property
     def is_page(self) -> bool:
@@ -171,7 +168,8 @@ class Probe:
         with closing(self._free_transport(url)) as transport:
             response = transport.get(url) if body is None else transport.post(url, dumps(body))
             with closing(response):
-                return ProbeResponse(response.status, response.headers, response.read())
+                told = response.read()
+                return ProbeResponse(response.status, response.headers, told, read_error(told, self.mask))
 
     def _free_transport(self, url: str, *, seconds: float = math.inf) -> Transport:
         return Transport(self._settings(url, free=True, seconds=seconds))

@@ -7,10 +7,11 @@ meaning, so that retry, limits, breaker and ledger need not know the difference.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from connector.base.errors import ConnectorError, CutError
+from connector.base.masking import Masker
 from connector.base.records import Reply
 from connector.replies.refusals import error_of, final_reply, read_error, readable
 
@@ -62,18 +63,14 @@ class ErrorEvent(Exception):  # noqa: N818 - a protocol message, whose content d
         self.error = error
 
 
-def refusal_of(
-    error: Any, headers: dict[str, str], latency_ms: int, *, now: float, mask: Callable[[str], str]
-) -> Reply:
+def refusal_of(error: Any, headers: dict[str, str], latency_ms: int, *, now: float, mask: Masker) -> Reply:
     """Returns an error that concerns this request alone as a final reply. Raises any other, for the run to act on."""
-    body = read_error({"error": error})
+    body = read_error({"error": error}, mask)
     raised = _error({"message": body.message, "type": body.type, "code": body.code}, 500, headers, now, mask)
     return final_reply(raised, {"error": error}, headers, latency_ms, mask)
 
 
-def error_of_close(
-    code: int, reason: str, headers: Mapping[str, str], *, now: float, mask: Callable[[str], str]
-) -> ConnectorError:
+def error_of_close(code: int, reason: str, headers: Mapping[str, str], *, now: float, mask: Masker) -> ConnectorError:
     """Returns the error for a socket that the server has closed."""
     named = _REASON.fullmatch(reason)
     kind, name = named.groups() if named else ("", "")
@@ -85,9 +82,7 @@ def error_of_close(
     return _error(error, status or 500, headers, now, mask)
 
 
-def _error(
-    error: dict[str, str], status: int, headers: Mapping[str, str], now: float, mask: Callable[[str], str]
-) -> ConnectorError:
+def _error(error: dict[str, str], status: int, headers: Mapping[str, str], now: float, mask: Masker) -> ConnectorError:
     """Returns the error for a known code or type, else for the given HTTP status."""
     known = (_STATUSES[name] for name in (error["code"].lower(), error["type"].lower()) if name in _STATUSES)
     return error_of(next(known, status), headers, {"error": error}, now=now, mask=mask)

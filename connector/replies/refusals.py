@@ -8,7 +8,7 @@ meanings.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,7 @@ from connector.base.errors import (
     RetryableError,
     ServerError,
 )
+from connector.base.masking import Masker
 from connector.base.records import Reply
 from connector.base.values import dumps
 from connector.http.retry_after import asked_wait
@@ -34,6 +35,7 @@ from connector.replies.inline_errors import CODES, MESSAGES
 _LONGEST: Final = 500
 _READ: Final = 2**16
 _MOST_READ: Final = 2**20  # of a raw body
+_UNKNOWING: Final = Masker()
 _JUDGED: Final = 1000  # characters of a message that are searched for words; the patterns are fast on so few
 _DEEPEST: Final = 5
 _HTML: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
@@ -167,42 +169,43 @@ class ErrorBody(NamedTuple):
         return {_plain(self.code), _plain(self.type)} - {""}
 
 
-def read_error(body: Any, mask: Callable[[str], str] = str) -> ErrorBody:
+def read_error(body: Any, mask: Masker = _UNKNOWING) -> ErrorBody:
     """Reads an error body of any shape: OpenAI's, FastAPI's, problem+json, server-sent events, plain text, HTML.
 
-    Raw text is masked as a whole before it is cut, or the cut could leave half of a secret.
+    Text is masked before it is cut, or the cut could leave half of a secret.
     """
     if isinstance(body, bytes | bytearray | str):
         text = body if isinstance(body, str) else bytes(body[:_MOST_READ]).decode("utf-8", "replace")
-        text = mask(text[:_MOST_READ]).lstrip("\ufeff \t\r\n")
+        text = mask(text[:_MOST_READ])
+        text = (text[:-_READ] if len(body) > _MOST_READ else text).lstrip("\ufeff \t\r\n")
         if text.startswith(("data:", "event:", "error:")):
             found = (data for data, _ in events([text.encode("utf-8", "replace")]))
             text = next(filter(bytes.strip, found), b"").decode().lstrip() or text
         try:
-            return _found(loads(text), _DEEPEST) if text.startswith(("{", "[")) else ErrorBody(_one_line(text))
+            return _found(loads(text) if text.startswith(("{", "[")) else text, _DEEPEST, mask)
         except ValueError:
-            return ErrorBody(_one_line(text))
-    return _found(body, _DEEPEST)
+            return ErrorBody(_one_line(text, mask))
+    return _found(body, _DEEPEST, mask)
 
 
-def _found(body: Any, depth: int) -> ErrorBody:
+def _found(body: Any, depth: int, mask: Masker) -> ErrorBody:
     if not depth:
         return ErrorBody("")
     if isinstance(body, list):
         if len(body) == 1 and isinstance(body[0], dict) and "error" in body[0]:  # Google
-            return _found(body[0], depth - 1)
-        return ErrorBody("; ".join(filter(None, (_found(each, depth - 1).message for each in body[:3]))))
+            return _found(body[0], depth - 1, mask)
+        return ErrorBody("; ".join(filter(None, (_found(each, depth - 1, mask).message for each in body[:3]))))
     if not isinstance(body, dict):
-        return ErrorBody(_one_line(str(body)))
+        return ErrorBody(_one_line(str(body), mask))
     error = body.get("error")
     if error and isinstance(error, dict):
-        inner = _found({key: value for key, value in error.items() if key != "error"}, depth - 1)
-        return inner if inner.message else inner._replace(message=_as_json(error))
+        inner = _found({key: value for key, value in error.items() if key != "error"}, depth - 1, mask)
+        return inner if inner.message else inner._replace(message=_as_json(error, mask))
     message = next((body[key] for key in MESSAGES if body.get(key)), None)
     if isinstance(message, dict | list):
-        return _found(message, depth - 1)
+        return _found(message, depth - 1, mask)
     reasons: list[Any] = next((body[key] for key in _REASONS if isinstance(body.get(key), list)), [])
-    text, reason = "" if message is None else str(message), _found(reasons, depth - 1).message
+    text, reason = "" if message is None else str(message), _found(reasons, depth - 1, mask).message
     text = text if reason in text else f"{text.rstrip('.')}: {reason}".removeprefix(": ")
     loc = body.get("loc")
     where = ".".join(str(part) for part in loc if isinstance(part, str | int)) + ": " if isinstance(loc, list) else ""
@@ -210,7 +213,7 @@ def _found(body: Any, depth: int) -> ErrorBody:
     kind = body.get("type")
     if not isinstance(kind, str) and isinstance(status := body.get("status"), str) and status.isupper():
         kind = _reason(body) or status  # Google: `API_KEY_INVALID`, `RESOURCE_EXHAUSTED`
-    return ErrorBody(_one_line(where + text) if text else "", str(code), kind if isinstance(kind, str) else "")
+    return ErrorBody(_one_line(where + text, mask) if text else "", str(code), kind if isinstance(kind, str) else "")
 
 
 def _reason(body: dict[str, Any]) -> str:
@@ -221,7 +224,7 @@ def _reason(body: dict[str, Any]) -> str:
 
 
 def error_of(
-    status: int, headers: Mapping[str, str], body: Any, *, now: float, mask: Callable[[str], str] = str
+    status: int, headers: Mapping[str, str], body: Any, *, now: float, mask: Masker = _UNKNOWING
 ) -> ConnectorError:
     """Returns the error for a failed reply. `now` is the wall clock in seconds, for a Retry-After that is a date.
 
@@ -357,9 +360,7 @@ def refusal(reply: Reply) -> BadRequestError:
     return BadRequestError(message, http_status=reply.status)
 
 
-def final_reply(
-    error: ConnectorError, body: Any, headers: Mapping[str, str], latency_ms: int, mask: Callable[[str], str]
-) -> Reply:
+def final_reply(error: ConnectorError, body: Any, headers: Mapping[str, str], latency_ms: int, mask: Masker) -> Reply:
     """Returns a refusal of this request alone as a final reply, to be stored. Raises any other error.
 
     `body` is the error body from which `error` was made. The reply holds only masked text of it.
@@ -413,22 +414,22 @@ def _lacks_model(words: str) -> bool:
     return is_missing or _NO_SUCH.search(words) is not None
 
 
-def readable(text: str, mask: Callable[[str], str]) -> str:
+def readable(text: str, mask: Masker) -> str:
     """Returns a masked text, then cut to a readable length: cutting first could leave half a secret."""
     text = mask(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def _one_line(text: str) -> str:
-    """Returns a text as one line, without HTML tags, and with runs of white space as one space."""
-    text = text[:_READ]
+def _one_line(text: str, mask: Masker) -> str:
+    """Returns the beginning of a text as one line, masked, without HTML tags, with runs of white space as one space."""
+    text = mask.cut(text, _READ)
     if "<" in text and ">" in text:
         text = _HTML.sub(" ", text)
     return " ".join(text.split())
 
 
-def _as_json(value: object) -> str:
+def _as_json(value: object, mask: Masker) -> str:
     try:
-        return _one_line(dumps(value).decode())
+        return _one_line(dumps(value).decode(), mask)
     except TypeError:  # nested too deeply, or half of a surrogate pair
         return ""

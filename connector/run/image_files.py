@@ -5,7 +5,6 @@ The same image is the same file, however often its reply comes out of the ledger
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,7 +36,7 @@ def kept(images: Sequence[str], directory: Path) -> list[str]:
 def _bytes(image: str) -> bytes:
     try:
         return b64decode(image.partition(",")[2] if image.startswith("data:") else image, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for letters that are not ASCII
         raise ReplyError("the reply's image is neither a URL nor base64") from None
 
 

@@ -93,7 +93,7 @@ def bytes_of(data_url: str) -> bytes:
 def _decoded(text: str) -> bytes:
     if len(text) > LARGEST * 3 // 2:
         raise _too_large("the image")
-    return b64decode("".join(text.split()), validate=True)
+    return b64decode("".join(text.split()).encode("ascii", "replace"), validate=True)
 
 
 def _data_url(data: bytes, what: str) -> str:

@@ -209,6 +209,32 @@ def test_letters_of_another_charset_are_not_taken_for_windows_ones(canned: Canne
     assert "valid text in its charset" in canned.error(raw, f"{JSON}; charset={charset}").message
 
 
+@pytest.mark.parametrize("charset", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("told", ["", "; charset=utf-16", "; charset=utf-32", "; charset=utf-8"])
+def test_wide_letters_are_known_without_a_byte_order_mark_whatever_the_charset_says(
+    canned: Canned, charset: str, told: str
+) -> None:
+    assert content_of(canned(json.dumps(WHOLE, ensure_ascii=False).encode(charset), f"{JSON}{told}")) == "café 🙂"
+    refusal = json.dumps({"error": {"message": f"{KEY} may not say café"}}).encode(charset)
+    assert "*** may not say café" in str(canned(refusal, f"{JSON}{told}", 400).body)
+
+
+def test_an_error_is_read_in_its_charset_too(canned: Canned) -> None:
+    refusal = json.dumps({"error": {"message": "Жук"}}, ensure_ascii=False).encode("cp1251")
+    assert canned(refusal, f"{JSON}; charset=windows-1251", 400).body["error"]["message"] == "Жук"
+
+
+@pytest.mark.parametrize("wide", ["utf-8", "utf-16"])
+def test_a_long_error_that_is_read_in_part_ends_in_no_half_of_a_key(canned: Canned, wide: str) -> None:
+    long = Canned(Transport(Settings(max_response_bytes=2**22)), canned.mock)
+    for before in range(2**20 - len(KEY), 2**20, 5):
+        raw = (" " * before + f"{KEY} is wrong").encode(wide)
+        told = str(long(raw, f"text/plain; charset={wide}", 400).body)
+        assert KEY[:6] not in told
+        assert KEY[3:9] not in told
+    long.transport.close()
+
+
 @pytest.mark.parametrize("broken", [b"Gr\xc3\xbc\xc3\x9fe \xf0\x9f", b"Gr\xc3\xbc\xc3\x9fe \xff", b"\x81 \x8d"])
 def test_letters_that_nobody_knows_are_no_success(canned: Canned, broken: bytes) -> None:
     raw = json.dumps(WHOLE).replace("caf\\u00e9 \\ud83d\\ude42", "{}").encode().replace(b"{}", broken)

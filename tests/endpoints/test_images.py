@@ -114,9 +114,11 @@ def test_a_url_stays_a_url(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("image", ["no base64!", text(b"<html>"), "", text(b"#!/bin/sh"), "../../etc/passwd"])
+@pytest.mark.parametrize(
+    "image", ["no base64!", text(b"<html>"), "", text(b"#!/bin/sh"), "../etc/passwd", "é", "data:,日本"]
+)
 def test_what_is_no_image_is_never_written(tmp_path: Path, image: str) -> None:
-    with pytest.raises(Exception, match="the reply"):
+    with pytest.raises(ReplyError, match="the reply"):
         kept([image], tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

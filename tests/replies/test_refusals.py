@@ -441,7 +441,7 @@ def test_a_content_filter_is_known_whoever_it_belongs_to(status: int, body: Any)
     body = error_in(body) if status == 200 else body
     found = error(status, body)
     assert type(found) is BadRequestError
-    assert is_filtered(final_reply(found, body, {}, 0, str))
+    assert is_filtered(final_reply(found, body, {}, 0, Masker()))
 
 
 @pytest.mark.parametrize(
@@ -560,6 +560,27 @@ def test_a_key_is_never_left_in_a_message_not_even_half(status: int, before: int
         assert KEY[:6] not in found.message + found.detail
         assert KEY[-6:] not in found.message + found.detail
         assert len(found.message) < 700
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "<b>"])
+@pytest.mark.parametrize("least", [2**16, 2**20])
+def test_of_a_long_body_no_half_of_a_key_is_left_where_it_is_cut(blank: str, least: int) -> None:
+    """Blanks and tags are left out of a message, so that its end moves to where it is read."""
+    secret = "0123456789abcdef" * 2
+    mask = Masker([secret])
+    for at in range(least - len(secret), least + 1, 5):
+        text = (blank * (at // len(blank) + 1))[:at] + f"{secret} is wrong"
+        bodies: list[Any] = [
+            openai(text),
+            {"error": text},
+            [{"msg": text}],
+            {"error": {"x": text}},
+            text,
+            text.encode(),
+        ]
+        for body in bodies:
+            found = error_of(400, {}, body, now=0.0, mask=mask)
+            assert "0123" not in str(final_reply(found, body, {}, 0, mask)) + found.message + found.detail
 
 
 def test_a_key_of_no_known_look_is_masked_as_well() -> None:

@@ -77,6 +77,7 @@ def test_a_path_may_look_like_base64(tmp_path: Path) -> None:
         ("data:image/png,abc", "not in base64"),
         ("data:image/png;base64", "not in base64"),
         ("data:image/png;base64,%%%", "cut"),
+        ("data:image/png;base64,é", "cut"),
         ("data:text/html;base64,PGI+", "PNG, JPEG, GIF or WebP"),
         ("ftp://example.com/a.png", "there is no such file"),
     ],
