@@ -1,26 +1,26 @@
-"""The number of calls that an endpoint admits at a time, learned from calls that it refused."""
+"""Adaptive concurrency: the number of calls that an endpoint admits at a time, learned from refused calls."""
 
 from __future__ import annotations
 
 from typing import Final
 
-_HOT: Final = 10  # refusals count 2, answers -1; from here on refusals are more than bad luck
-_CHRONIC: Final = 32  # refusals that a limit does not explain, from which on it is doubted
-_BEARABLE: Final = 0.12  # so many for each answer are none
-_SLOW: Final = 0.1  # the part of the calls that may time out; with more, too many are in flight
+_HOT: Final = 10  # a refusal counts 2, an answer -1; from this sum on, refusals are more than bad luck
+_CHRONIC: Final = 32  # after so many refusals that the limit does not explain, the limit is in doubt
+_BEARABLE: Final = 0.12  # refusals per answer that are tolerated
+_SLOW: Final = 0.1  # the share of calls that may time out; if it is higher, too many are in flight
 
 
 class Adaptive:
-    """The number of calls that may be in flight: it finds out how many the endpoint admits.
+    """The limit on calls in flight, which adapts to what the endpoint admits.
 
-    A few refusals are bad luck. Where they pile up, each shows how many are admitted: those that are in flight then,
-    and no more. So the limit falls to that number at once, however far it was off, and below it while refusals go on.
-    After a round of answers one more call tries to get in; if it is admitted, two more follow, then four, so a limit
-    that is gone is soon forgotten. If it is refused, the next try is a hundred answers away (fewer where the limit is
-    low, more where it is high): a steady limit costs one refusal in a hundred.
+    A few refusals are bad luck. When they pile up, each shows how many calls are admitted: those in flight at that
+    moment. So the limit falls to that number at once, however far off it was, and further while refusals go on. After a
+    round of answers, one more call is tried; if it is admitted, two more, then four, so a limit that is gone is soon
+    forgotten. If it is refused, the next try is a hundred answers later (fewer for a low limit, more for a high one),
+    so a steady limit costs one refusal in a hundred calls.
 
     Attributes:
-        limit: Calls that may be in flight now.
+        limit: How many calls may be in flight now.
         epoch: Counts the changes of the limit.
     """
 
@@ -28,11 +28,11 @@ class Adaptive:
         self.limit = most
         self.epoch = 0
         self._most = most
-        self._proven = most  # what two rounds were answered with: a refusal may take as long as an answer
-        self._tested = most  # what the last round was answered with
+        self._proven = most  # a limit that held for two rounds, since a refusal may take as long as an answer
+        self._tested = most  # the limit of the last round
         self._fell = 0  # the epoch that began when the limit last fell below what was proven
-        self._step = 1  # of the next rise
-        self._chronic = 0.0  # refusals that the limit does not explain, and that are more than its tries bring
+        self._step = 1  # by how much the limit rises next
+        self._chronic = 0.0  # refusals that the limit does not explain, beyond those that are tolerated
         self._heat = 0  # how far refusals outweigh answers
         self._answered = self._late = 0
         self._round = most  # answers until the limit is judged
@@ -44,11 +44,11 @@ class Adaptive:
 
     @property
     def is_hot(self) -> bool:
-        """Whether refusals are more than bad luck, or go on where a limit was found."""
+        """Whether refusals are more than bad luck, or go on although the limit was lowered."""
         return self._heat == _HOT or self._chronic >= _CHRONIC
 
     def resize(self, most: int) -> int:
-        """Changes how many calls there may be at most, and returns that; a limit that was found stays as it is."""
+        """Changes the upper bound of the limit and returns it; a limit below it, found by refusals, stays."""
         if most == self._most:
             return most
         if self.limit < self._most:
@@ -59,22 +59,22 @@ class Adaptive:
         return self._most
 
     def answered(self) -> bool:
-        """Notes a call that was admitted and has ended. Returns whether a round is over without a fall."""
+        """Records a call that was admitted and has ended. Returns whether that ends a round without a fall."""
         self._answered += 1
         self._heat = max(0, self._heat - 1)
         self._chronic = max(0.0, self._chronic - _BEARABLE)
         return self._answered + self._late >= self._round and self._judge()
 
     def timed_out(self) -> None:
-        """Notes a time-out. A few may be long answers; many mean that too many calls share the endpoint."""
+        """Records a timeout. A few may be long answers; many mean that too many calls are in flight."""
         self._late += 1
         if self._answered + self._late >= self._round:
             self._judge()
 
     def refused(self, epoch: int, in_flight: int) -> bool:
-        """Notes that a call which began in `epoch` was turned away while `in_flight` others were not.
+        """Records that a call which began in `epoch` was refused, while `in_flight` others were admitted.
 
-        Returns whether it is not the number that is too high: calls are refused though no other one is in flight.
+        Returns whether concurrency cannot be the reason: calls are refused although no other one is in flight.
         """
         self._chronic += epoch >= self._fell
         was_alone = self.limit == 1 and epoch >= self._fell
@@ -90,7 +90,7 @@ class Adaptive:
         return was_alone and self._heat == _HOT
 
     def _judge(self) -> bool:
-        """Ends a round: decides how many calls may be in flight in the next."""
+        """Ends a round and sets the limit for the next one."""
         late = self._late / (self._answered + self._late)
         if late > _SLOW:
             self._fall(int(self.limit * (1 - late / 2)))
@@ -113,7 +113,7 @@ class Adaptive:
             self._proven, self._fell = limit, self.epoch
 
     def _change(self, limit: int, answers: int = 0) -> None:
-        """Sets the limit and begins a new round, of so many answers at least."""
+        """Sets the limit and begins a new round of at least so many answers."""
         self.limit = limit
         self.epoch += 1
         self._round = max(limit, answers)

@@ -1,7 +1,7 @@
 """Files and batches over HTTP, as in OpenAI's API and those compatible with it (`/v1/files`, `/v1/batches`).
 
-Nothing is held in memory that grows with a file: an upload is read while it is sent, a download is written as it comes
-and goes on where it broke off.
+Memory does not grow with a file: an upload is read while it is sent; a download is written as it arrives, and resumed
+where it broke off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from connector.http.upload import Upload
 from connector.replies.refusals import error_of, readable
 
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
-"""The states that a batch does not leave any more."""
+"""The final states of a batch."""
 
 _STATES: Final = {
     "progress": "in_progress",  # Novita
@@ -39,17 +39,17 @@ _STATES: Final = {
     "error": "failed",
     "timeout": "expired",
 }
-"""States that others have, by what OpenAI calls them."""
+"""OpenAI's names for the states of other servers."""
 
-_MOVED: Final = 1 << 18  # bytes, at least, that a transfer has to move within `config.timeout`
-_PAGE: Final = 100  # batches that are listed at once
+_MOVED: Final = 1 << 18  # bytes that a transfer must at least move within `config.timeout`
+_PAGE: Final = 100  # batches in one page of the list
 _PAGES: Final = 100
 _PARTIAL, _NOT_SATISFIABLE = 206, 416
 _SHOWN: Final = 3  # problems
 
 
 class Problem(NamedTuple):
-    """What is wrong with a batch: a code, words, and the line of its file that is meant, from 1, where one is."""
+    """A problem of a batch: a code, a message, and the line of its file (from 1), if it is about one."""
 
     code: str
     message: str
@@ -57,7 +57,7 @@ class Problem(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch, in the words of OpenAI whatever its server calls them. An ID is empty where there is none."""
+    """A batch, under OpenAI's names whatever those of the server are. A missing ID is empty."""
 
     id: str
     state: str
@@ -74,12 +74,12 @@ class Batch(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Whether its state stays what it is."""
+        """Whether its state is final."""
         return self.state in ENDED
 
     @property
     def told(self) -> str:
-        """What is wrong with it, for people; empty where nothing is said."""
+        """Its problems, for people; empty if there are none."""
         words = [
             f"{problem.message or problem.code}{f' (line {problem.line})' if problem.line else ''}"
             for problem in self.problems[:_SHOWN]
@@ -89,10 +89,10 @@ class Batch(NamedTuple):
 
 
 class BatchAPI(Protocol):
-    """What an engine needs of a server that has batches. All methods may be called from another thread.
+    """What an engine needs of a server with batches. Thread-safe.
 
-    Each raises a `RetryableError` for what may work at another time, a `FatalError` for what ends the run, and a
-    `RecordError` where the server refuses this one request.
+    Each method raises a `RetryableError` for what may work later, a `FatalError` for what ends the run, and a
+    `RecordError` if the server refuses this request.
     """
 
     def upload(self, file: BinaryIO, filename: str) -> str:
@@ -105,23 +105,23 @@ class BatchAPI(Protocol):
         """Returns a batch as it is now."""
 
     def cancel(self, batch: str) -> Batch:
-        """Cancels a batch; what is finished by then is kept."""
+        """Cancels a batch; the requests finished by then are kept."""
 
     def listed(self) -> Iterator[Batch]:
-        """Yields all batches of the account, in the order that the server has."""
+        """Yields all batches of the account, in the server's order."""
 
     def download(self, file: str, into: BinaryIO) -> None:
-        """Writes a file behind what is in `into` already; one that broke off goes on where it did."""
+        """Appends a file to `into`; resumes a download that broke off, from what `into` already has."""
 
 
 class HttpBatchAPI:
     """See `BatchAPI`.
 
     Args:
-        transport: What carries the requests.
-        base_url: What the server's URLs share, as `https://api.openai.com/v1`, with any query of theirs.
-        mask: Takes the secrets out of what the server says.
-        timeout: Seconds in which a call ends, and in which a transfer has to move on.
+        transport: The transport for the requests.
+        base_url: The base of the server's URLs, such as `https://api.openai.com/v1`, with their query if any.
+        mask: Removes secrets from what the server says.
+        timeout: The seconds within which a call must end, and a transfer must make progress.
     """
 
     def __init__(self, transport: Transport, base_url: str, mask: Masker, timeout: float, clock: Clock) -> None:
@@ -150,7 +150,7 @@ class HttpBatchAPI:
             "completion_window": window,
             "metadata": dict(metadata),
         }
-        return self._batch("/batches", body, once=True)  # on a connection that has died it may have been carried out
+        return self._batch("/batches", body, once=True)  # if its connection dies, it may have been carried out
 
     def retrieve(self, batch: str) -> Batch:
         """See `BatchAPI.retrieve`."""
@@ -215,7 +215,7 @@ class HttpBatchAPI:
         return _batch_of(self._object(sent))
 
     def _object(self, send: Callable[[], Response]) -> dict[str, Any]:
-        """Returns the JSON object that a request is answered with."""
+        """Sends a request and returns its answer, a JSON object."""
 
         def answered() -> dict[str, Any]:
             with closing(send()) as response:
@@ -238,7 +238,7 @@ class HttpBatchAPI:
         return found
 
     def _attempted(self, call: Callable[[], Any]) -> Any:
-        """Makes a call, twice where the key is refused and another one can be had."""
+        """Makes a call, and again with a new key if the key is refused and another one can be made."""
         try:
             return self._transport.auth.attempt(call)
         except ConnectorError as error:
@@ -254,7 +254,7 @@ class HttpBatchAPI:
 
 
 def _renewing(deadline: Deadline) -> Callable[..., None]:
-    """Returns what renews a deadline each time that enough has moved: a piece of `size` bytes at a time."""
+    """Returns a function that counts the bytes of a transfer and renews the deadline after each `_MOVED` of them."""
     moved = 0
 
     def renew(size: int = 1 << 16) -> None:
@@ -268,12 +268,12 @@ def _renewing(deadline: Deadline) -> Callable[..., None]:
 
 
 def _batch_of(found: dict[str, Any]) -> Batch:
-    """Returns a batch, whatever is missing, null, empty or in upper case.
+    """Reads a batch; fields may be missing, null, empty or in upper case.
 
     Raises:
         ReplyError: It has no ID.
     """
-    found = found["job"] if isinstance(found.get("job"), dict) else found  # Together, where one is made
+    found = found["job"] if isinstance(found.get("job"), dict) else found  # Together's answer to a creation
     counts = found.get("request_counts")
     counts = counts if isinstance(counts, dict) else {}
     metadata = found.get("metadata")

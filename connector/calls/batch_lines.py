@@ -21,19 +21,19 @@ from connector.ledger import Ledger
 from connector.replies.refusals import error_of, final_reply
 
 _OK: Final = 200
-_AT_ONCE: Final = 500  # replies that are stored
-_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")  # as an escape; most are halves of a whole character
+_AT_ONCE: Final = 500  # replies stored at a time
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")  # an escaped surrogate; most are part of a pair
 _UNDONE: Final = ("expired", "cancel")  # in the codes of lines that were not carried out
 
 
 def written(key: bytes, path: str, body: bytes) -> bytes:
-    """Returns a request as a line of a file. Its `custom_id` is the row's key, so that any later run knows it."""
+    """Returns a request as a line of a file. Its `custom_id` is the row's key, by which any later run recognizes it."""
     head = b'{"custom_id":"%b","method":"POST","url":%b,"body":' % (key.hex().encode(), orjson.dumps(path))
     return b"".join((head, body, b"}\n"))
 
 
 class Line(NamedTuple):
-    """A line of answers: the key that it names, and what it says; `None` for what nobody can tell whose it is."""
+    """A line of answers: its key, or `None` if it cannot be assigned to a request, and its content."""
 
     key: bytes
     content: dict[str, Any]
@@ -41,11 +41,11 @@ class Line(NamedTuple):
 
 
 class Reader:
-    """Reads lines of answers: as OpenAI writes them, and as others do.
+    """Reads lines of answers, in the shape of OpenAI and of other servers.
 
     Args:
         endpoint: The kind of the requests.
-        mask: Takes the secrets out of what the endpoint says.
+        mask: Removes secrets from what the endpoint says.
     """
 
     def __init__(self, endpoint: Endpoint, mask: Masker, clock: Clock) -> None:
@@ -55,7 +55,7 @@ class Reader:
         self._decode = endpoint.decode
 
     def read(self, raw: bytes) -> Line | None:
-        """Returns what a line holds; `None` where it is no JSON, or names nothing that we have asked for."""
+        """Parses a line; returns `None` if it is not JSON, or has no `custom_id` of ours."""
         try:
             content = loads(raw, self._decode)
             return Line(bytes.fromhex(content["custom_id"]), content, raw)
@@ -63,7 +63,7 @@ class Reader:
             return None
 
     def result(self, line: Line, batch: Batch) -> Reply | ConnectorError:
-        """Returns the final reply of a line, or the error that it tells of, as for a call."""
+        """Returns the final reply of a line, or its error, as for a call."""
         try:
             reply = self._reply(line, batch)
         except ConnectorError as error:
@@ -102,10 +102,11 @@ class Reader:
 
 
 def unanswered(batch: Batch | None, number: int) -> ConnectorError:
-    """Returns the error of a request for which a batch that has ended has no line.
+    """Returns the error of a request that has no line in the answers of an ended batch.
 
     Args:
-        number: Its line in the file of requests, from 1.
+        batch: The batch; `None` if the endpoint no longer knows it.
+        number: The request's line in its file, from 1.
     """
     if batch is None:
         return ServerError("the endpoint no longer knows the batch")
@@ -120,7 +121,7 @@ def unanswered(batch: Batch | None, number: int) -> ConnectorError:
 
 
 def store(batch: Batch, lines: Iterable[bytes], ledger: Ledger, reader: Reader) -> int:
-    """Stores the final replies among lines of answers which a ledger does not have. Returns how many there were."""
+    """Stores the final replies in lines of answers that the ledger does not have yet. Returns how many these are."""
     stored = 0
     replies: dict[bytes, Reply] = {}
 

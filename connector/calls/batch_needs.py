@@ -1,4 +1,4 @@
-"""What the engine of batches needs besides calls: the terms of batches, and the means to make them."""
+"""What the batch engine needs besides calls: the terms of batches, and the means to make them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from connector.ledger import Ledger
 
 
 class Terms(NamedTuple):
-    """How requests are gathered into batches, and how a run waits for these.
+    """How requests are gathered into batches, and how a run waits for them.
 
     Attributes:
-        path: What batches call the endpoint, such as `/v1/chat/completions`.
-        window: Within which time the endpoint is to answer.
-        max_requests: Requests in a batch, at most.
-        max_bytes: Bytes of its file, at most.
-        poll_seconds: Between two questions how far a batch is.
-        is_live_next: Whether what a batch does not answer is called, and not put into the next one.
-        max_wait: Seconds after which a batch is cancelled.
-        quiet: Seconds without a new row after which a file goes as it is, while the input has not ended.
+        path: The endpoint as batches name it, such as `/v1/chat/completions`.
+        window: The time within which the endpoint is to answer, such as `24h`.
+        max_requests: The most requests in a batch.
+        max_bytes: The largest size of its file, in bytes.
+        poll_seconds: The seconds between two polls of a batch.
+        is_live_next: Whether requests that a batch does not answer are called live, not put into the next batch.
+        max_wait: The seconds after which a batch is cancelled.
+        quiet: The seconds without a new row after which an unfinished file is submitted, although input may follow.
     """
 
     path: str
@@ -40,27 +40,27 @@ class Terms(NamedTuple):
 Admits: TypeAlias = Callable[[int, int, Sequence[tuple[int, int]]], ConnectorError | None]
 """Given bytes and a number of requests, returns why they must not be sent; `None` if they may.
 
-The third are bytes and requests of batches that other runs have submitted.
+The third argument has the bytes and requests of batches that other runs have submitted.
 """
 
 
 def admits_all(_size: int, _requests: int, _elsewhere: Sequence[tuple[int, int]]) -> None:
-    """Lets everything be sent."""
+    """Allows everything to be sent."""
 
 
 class Needs(NamedTuple):
-    """What batches are made with.
+    """The means with which batches are made.
 
     Attributes:
         api: The server's files and batches.
-        ledger: Where parts are written down, and replies for rows that this run does not have.
-        url: The endpoint's URL: whose parts in the ledger are this run's.
+        ledger: Stores parts, and replies for rows that this run does not have.
+        url: The endpoint's URL, by which this run finds its parts in the ledger.
         endpoint: The kind of the requests.
-        mask: Takes the secrets out of what the endpoint says.
-        terms: How requests are gathered into batches, and how a run waits for these.
-        fitted: Returns a request as the endpoint wants it.
+        mask: Removes secrets from what the endpoint says.
+        terms: How requests are gathered into batches, and how a run waits for them.
+        fitted: Returns a request with the endpoint's fallbacks applied.
         admits: Says why requests must not be sent.
-        job: What the budget of the run is for.
+        job: The job to which the budget of the run applies.
     """
 
     api: BatchAPI

@@ -1,6 +1,6 @@
-"""The circuit breaker: when call after call fails, it lets one call at a time try, and in the end stops the run.
+"""The circuit breaker: when call after call fails, it lets single calls probe the endpoint, and finally stops the run.
 
-In an outage the rows do not fail one after the other: they wait, so that the same command finishes them later.
+In an outage rows do not fail one after another: they wait, so that the same command can finish them later.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from connector.base.records import Outcome, Status
 from connector.calls.waiting import Waiting, kind_of
 
 STREAK: Final = 10
-"""So many failures in a row, at least, look like an outage."""
+"""At least so many failures in a row look like an outage."""
 
 TRIES: Final = 5
-"""So many single tries of an outage may fail, by default: they take 16 seconds."""
+"""How many probes of an outage may fail by default; they take 16 seconds."""
 
 SAME: Final = 25
-"""So many answers of 404 or 403 without another between mean that all rows get them, also where some did not."""
+"""So many answers of 404 or 403 in a row mean that all rows get them, even if earlier ones did not."""
 
-_MOMENT: Final = 1.0  # seconds for which no call reaches the endpoint, from the first on, that are no passing fault
-_PAUSE: Final = 0.5  # seconds before the first try of an outage; each further one waits twice as long
-_LIMITED: Final = 3  # further tries after a rate limit, which may be counted by the minute
-_FORBIDDEN: Final = 3  # answers of 403, before any other answer, that end the run: one row may be what a firewall stops
+_MOMENT: Final = 1.0  # seconds without any connection, from the start of the first call on, that end the run
+_PAUSE: Final = 0.5  # seconds before the first probe of an outage; the wait doubles for each further one
+_LIMITED: Final = 3  # more probes after a rate limit, which may be counted by the minute
+_FORBIDDEN: Final = 3  # answers of 403, before any other answer, that end the run: a firewall may stop a single row
 
 
 class Breaker:
-    """Open while an outage is suspected: then only single calls may try. Times are seconds of a monotonic clock.
+    """Open while an outage is suspected: only single calls may then probe. Times are seconds of a monotonic clock.
 
     Args:
-        tries: How many single tries may fail before the run is stopped: 5 take 16 seconds.
-        max_wait: Seconds; a run whose endpoint asks for a longer wait is stopped.
+        tries: How many probes may fail before the run is stopped: 5 take 16 seconds.
+        max_wait: Seconds; the run is stopped if the endpoint asks for a longer wait.
 
     Attributes:
-        failures: Calls that have failed since the last one that did not.
+        failures: The number of failures since the last call that did not fail.
         is_open: Whether an outage is suspected.
-        is_reached: Whether the endpoint has answered any call of this run, be it with an error.
+        is_reached: Whether the endpoint has answered any call of this run, even with an error.
         was_answered: Whether any call has got a final reply.
-        has_succeeded: Whether a call of this run was a success.
-        try_at: While open, when the next single call may start.
+        has_succeeded: Whether any call of this run has succeeded.
+        try_at: While open, when the next probe may start.
     """
 
     def __init__(self, tries: int = TRIES, max_wait: float = 120.0) -> None:
@@ -51,25 +51,25 @@ class Breaker:
         self._max_wait = max_wait
         self._failed_tries = 0
         self._opened = 0.0
-        self._since = 0.0  # when the first call of those that failed in a row did
-        self._error: ConnectorError | None = None  # the last of theirs
+        self._since = 0.0  # when the first of the failures in a row occurred
+        self._error: ConnectorError | None = None  # the last of these failures
         self._round = 0
         self._missed = 0
         self._tried_since = math.inf
         self.is_reached = self.was_answered = self.has_succeeded = False
 
     def answered(self) -> None:
-        """Notes a final reply: this is not an outage."""
+        """Records a final reply, which shows that there is no outage."""
         self.failures = self._failed_tries = 0
         self._missed = 0
         self.is_open = False
         self.is_reached = self.was_answered = True
 
     def missed(self, error: ConnectorError) -> bool:
-        """Notes a 404 (no such model, nothing at the URL) or a 403 (a firewall, a key without a right).
+        """Records a 404 (no such model, nothing at the URL) or a 403 (a firewall, a key without permission).
 
-        Some servers answer a single bad row this way. Returns whether that ends the run: after the first 404, or the
-        third 403, if no call was answered yet, and else after 25 without an answer between; else it is that row's.
+        Some servers answer a single bad row this way, so it may be the row's fault. Returns whether it ends the run:
+        after the first 404 or the third 403 if no call was answered yet, else after 25 in a row.
         """
         self._missed += 1
         self.is_reached = True
@@ -79,13 +79,12 @@ class Breaker:
     def failed(
         self, error: ConnectorError, started: float, now: float, in_flight: int, *, is_first: bool
     ) -> OutageError | None:
-        """Notes that a call which began at `started` failed, while `in_flight` others had not (yet).
+        """Records that a call which began at `started` failed, while `in_flight` others had not failed (yet).
 
-        It opens once as many calls have failed as were in flight at the same time, and at least ten. Once any call has
-        been answered, only the first attempts of rows count: some bad rows, tried again and again, are not an outage.
-        Where nothing was reached at all it opens at once, since the address, the network or the server is at fault: a
-        second without a connection, from the start of the first call on, ends the run.
-        Returns the reason to stop after the last try.
+        The breaker opens once as many calls have failed as were in flight at the same time, and at least ten. Once any
+        call has been answered, only first attempts count: some bad rows that are retried are not an outage. If no call
+        of the run has had a connection, the address, the network or the server is at fault: the breaker opens at once,
+        and a second after the start of the first call the run ends. Returns the reason to stop after the last probe.
         """
         if isinstance(error, RetryableError) and not (error.is_connected or self.is_reached):
             return self._unreached(error, started, now, in_flight)
@@ -117,7 +116,7 @@ class Breaker:
         return None
 
     def _unreached(self, error: RetryableError, started: float, now: float, in_flight: int) -> OutageError | None:
-        """Notes that there was no connection, as for all calls so far. Calls in flight may have one."""
+        """Records that there was no connection, as for all calls before. Calls in flight may have one."""
         if self.failures == 0:
             self._since = now
         self._error = error
@@ -132,7 +131,7 @@ class Breaker:
         return None
 
     def waiting(self, now: float) -> Waiting | None:
-        """Returns what a run waits for while an outage is suspected, and until when; `None` while it is not."""
+        """Returns what a run waits for in a suspected outage, and until when; `None` if there is none."""
         if not self.is_open or self._error is None:
             return None
         if isinstance(self._error, RateLimitError):
@@ -144,7 +143,7 @@ class Breaker:
         return Waiting(f"{reason}: trying again", self.try_at - now if now < self.try_at < math.inf else None)
 
     def judged(self, outcome: Outcome) -> None:
-        """Notes an outcome: a success, be it of an earlier run, shows that the endpoint does answer."""
+        """Records an outcome: a success, even one from an earlier run, shows that the endpoint works."""
         if outcome.status is Status.SUCCESS:
             self.was_answered = True
             self.has_succeeded |= not outcome.provenance.cached

@@ -16,19 +16,19 @@ class Call:
     """A request to make, and every record that waits for its reply.
 
     Attributes:
-        parts: The calls of rows that share this one; it then has neither a key nor records of its own.
-        revisions: In which ways the request was changed since the first attempt, by name, so that none is tried twice.
-        helpless: The revisions that did not help: the request was refused in the same way again.
-        is_doubtful: Whether a fallback was made on suspicion, since the endpoint failed without a reason.
-        is_untried: Whether it has not failed as it stands now.
-        paid: Replies, or shares of one, that were paid for and did not answer the row.
-        attempts: Its own.
-        other_attempts: Further attempts for its rows: by calls that they shared before, and requests sent again at once
-            because a kept connection had died.
-        error: What it failed with last.
+        parts: The calls of rows that share this one; it then has no key and no records of its own.
+        revisions: The names of the changes to the request since the first attempt, so that none is tried twice.
+        helpless: The revisions that did not help: the request was refused again in the same way.
+        is_doubtful: Whether a fallback was applied on suspicion, since the endpoint failed without a reason.
+        is_untried: Whether its current form has not failed yet.
+        paid: Replies, or shares of one, that were paid for but did not answer the row.
+        attempts: Its own attempts.
+        other_attempts: Other attempts for its rows: by calls that they shared before, and requests that were sent again
+            at once because a keep-alive connection had died.
+        error: Its last error.
         first_started: When the first attempt for its rows began, in monotonic seconds.
         origins: The places at which it has waited for answers that came; see `InFlight.park`.
-        started: When the attempt that is on its way began, by the same clock; `None` before a worker has begun it.
+        started: When the current attempt began, by the same clock; `None` before a worker has begun it.
     """
 
     __slots__ = (
@@ -69,17 +69,17 @@ class Call:
         self.origins: tuple[int, ...] = ()
 
     def revise(self, name: str, body: bytes) -> Call:
-        """Changes the request, in the way called `name`, and returns the call."""
+        """Changes the request to `body`, records the change as `name`, and returns the call."""
         self.revisions = (*self.revisions, name)
         self.body = body
         self.is_untried = True
         return self
 
     def split_from(self, shared: Call) -> None:
-        """Goes on without the call that its rows shared, whose attempts count for them."""
+        """Separates the call from the one that its rows shared, whose attempts count for them."""
         self.other_attempts, self.first_started = shared.total_attempts, shared.first_started
 
     @property
     def total_attempts(self) -> int:
-        """All attempts that have been made for its rows."""
+        """All attempts made for its rows."""
         return self.other_attempts + self.attempts

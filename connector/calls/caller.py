@@ -1,4 +1,4 @@
-"""What makes the calls of a run: opened from plain data, so that another process can open its own."""
+"""The caller of a run, opened from plain data, so that another process can open its own."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _REFUSED: Final = 400
 
 
 class Remote(NamedTuple):
-    """The endpoint that is called, and how: all that opening connections to it takes. It pickles, secrets included.
+    """All that is needed to open connections to an endpoint. Can be pickled, with its secrets.
 
     Attributes:
         kind: The endpoint's kind.
         url: Where requests go.
         settings: The transport's settings.
-        mask: Takes the secrets out of what the endpoint says.
-        memory: The file that remembers the endpoint's fallbacks; `None` to remember nothing.
-        clock: Where the time comes from.
+        mask: Removes secrets from what the endpoint says.
+        memory: The file that stores the endpoint's fallbacks; `None` to store nothing.
+        clock: The clock.
     """
 
     kind: str
@@ -42,11 +42,11 @@ class Remote(NamedTuple):
 class Caller:
     """Makes the calls to an endpoint, with the fallbacks that it is known to need. Thread-safe.
 
-    It pickles as its `Remote`: a copy in another process opens connections of its own and begins with the fallbacks
-    that are remembered.
+    It is pickled as its `Remote`: a copy in another process opens its own connections and starts with the stored
+    fallbacks.
 
     Args:
-        room: What large replies enter; a copy in another process has none.
+        room: The room that large replies enter; a copy in another process has none.
 
     Attributes:
         fallbacks: The fallbacks in use.
@@ -67,7 +67,7 @@ class Caller:
     def __call__(self, body: bytes) -> Reply:
         """Sends a request and returns its final reply. Raises as `connector.calls.client.Client` does.
 
-        Whatever else goes wrong with a reply is the failure of its row as well.
+        Any unexpected error with a reply also becomes the failure of its row.
         """
         fitted = self.fallbacks.fitted(body)
         try:
@@ -88,7 +88,7 @@ class Caller:
 def sender_of(
     endpoint: Endpoint, settings: Settings, url: str, mask: Masker, clock: Clock, room: Room | None = None
 ) -> Sender:
-    """Opens what makes the calls to an endpoint: its kind's own sender, else a client over HTTP. The caller closes it.
+    """Opens the sender for an endpoint: that of its kind, else a client over HTTP. The caller has to close it.
 
     Raises:
         ConfigError: The settings cannot work, or a library is not installed.

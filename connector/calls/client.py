@@ -1,4 +1,4 @@
-"""One call: a rendered body goes to the endpoint, and its final reply comes back, whole or streamed."""
+"""One call: sends a rendered body to the endpoint and returns its final reply, whole or streamed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from connector.replies.inline_errors import error_in
 from connector.replies.refusals import read_error, readable
 
 _HEAD: Final = 256
-_SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events, where they have no name
+_SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
-_FASTEST: Final = 1  # of zlib's levels: the events of a stream are so much alike that this makes them ten times smaller
+_FASTEST: Final = 1  # zlib's level: events are so similar that even this makes a stream ten times smaller
 _UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "cp874", "utf_8_sig"})
-"""Python's codecs for texts, as far as they have other names. Of its further ones, `punycode` takes hours for
-megabytes. Nor is Python asked for other names: it remembers each that it does not know."""
+"""Python's text codecs that have aliases. Of the others, `punycode` takes hours for megabytes. Python is not asked for
+further names, since it caches every name that it does not know."""
 _CHARSET: Final = re.compile(r"""[;,\s]charset\s*=\s*["']?([^\s"',;]+)""")
 _LATIN_1, _WINDOWS, _UTF_8 = "latin_1", "cp1252", "utf_8"
-_MISUSED: Final = frozenset({"", _UTF_8, "ascii"})  # what texts in Windows-1252 are said to be, if anything is said
+_MISUSED: Final = frozenset({"", _UTF_8, "ascii"})  # how servers declare texts in Windows-1252, if at all
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -57,14 +57,14 @@ _WIDE: Final = {
 
 
 class Client:
-    """Calls one endpoint, twice where it refuses a key and another one can be had. Thread-safe: nothing in it changes.
+    """Calls one endpoint, and again with a new key if it refuses one. Thread-safe, since it is immutable.
 
     Args:
-        transport: What carries the calls.
+        transport: The transport for the calls.
         endpoint: The endpoint's kind, which folds streams.
         url: Where requests go.
-        mask: Takes the secrets out of what the endpoint says.
-        room: The memory that large replies share: they enter before they are decoded, and leave when they are taken.
+        mask: Removes secrets from what the endpoint says.
+        room: The memory that large replies share: they enter before they are decoded, and their receiver leaves it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Client:
         """Sends `body` and returns the final reply: a 2xx whose body is an object, or a refusal of this request alone.
 
         Raises:
-            RetryableError: It may work at another time.
+            RetryableError: It may work later.
             FatalError: No call of this run can work.
             RecordError: The request cannot be sent, or its reply is final, but cannot be read.
         """
@@ -144,7 +144,7 @@ class Client:
         if len(data) > SMALL:
             allowance = Allowance(most)
             allowance.take(data)
-            self._enter(2 * len(data) + allowance.taken, response, entered)  # as it came, and its texts
+            self._enter(2 * len(data) + allowance.taken, response, entered)  # as received, and its texts
         try:
             body = self._decode(data)
         except ValueError:
@@ -154,7 +154,7 @@ class Client:
         return kept(whole(data, kind, self._mask), self._mask)
 
     def _enter(self, size: int, response: Response, entered: list[int]) -> None:
-        """Waits until there is room for a reply that has been read to its end: its connection need not wait as well."""
+        """Waits for room for a reply, after reading it to its end, so that its connection does not have to wait."""
         if self._room:
             response.close()
             self._room.enter(size)
@@ -163,10 +163,10 @@ class Client:
     def _afforded(
         self, chunks: Iterator[bytes], allowance: Allowance, response: Response, entered: list[int]
     ) -> Iterator[bytes]:
-        """Yields the chunks of a stream. What a large one has left is kept packed until there is room for all of it.
+        """Yields the chunks of a stream. The rest of a large one is kept compressed until there is room for all of it.
 
-        Packed, it may be as large as any reply: streams of short pieces say the same again and again. An error is
-        raised behind what came before it, as of any other stream: that may say that nothing else matters.
+        The limit on a reply's size applies to its compressed form, as streams of short pieces repeat themselves. An
+        error is raised after the chunks before it, which may contain the end of the reply.
         """
         for chunk in chunks:
             allowance.count(chunk)
@@ -219,7 +219,7 @@ class Client:
 class _Stream:
     """The chunks of a stream, up to its end.
 
-    `is_done`: `[DONE]` has come. `failure`: an error has. `broken`: the last event is not JSON, so it was cut.
+    `is_done`: `[DONE]` has come. `failure`: an error event has come. `broken`: the last event is not JSON: it was cut.
     """
 
     def __init__(
@@ -285,14 +285,14 @@ def _taken(parts: deque[bytes]) -> Iterator[bytes]:
 
 
 def _handed_over(entered: list[int]) -> int:
-    """Returns what was taken of the room, which from now on is for others to leave."""
+    """Returns how much of the room was taken, and hands the duty to leave it to the receiver of the reply."""
     size = sum(entered)
     entered.clear()
     return size
 
 
 def told_by(data: bytes) -> dict[str, Any]:
-    """Returns the error body that the data of an event named `error` are, whatever their shape."""
+    """Returns the data of an event named `error`, of any shape, as an error body."""
     try:
         told = loads(data)
     except ValueError:
@@ -302,22 +302,22 @@ def told_by(data: bytes) -> dict[str, Any]:
 
 
 def failure_of(frame: dict[str, Any], endpoint: Endpoint) -> dict[str, Any]:
-    """Returns the error body that an event of a stream is; an empty one for a chunk.
+    """Returns the error body of an event of a stream; an empty one for a chunk.
 
-    What is neither discredits the text before it: servers tell of failures as `{"code", "message"}`, `{"detail"}` and
-    in many other shapes. Its own words become the error.
+    An event that is neither is taken as an error in its own words, and makes the text before it suspect: servers report
+    failures as `{"code", "message"}`, `{"detail"}` and in many other shapes.
     """
     return error_in(frame) or ({} if endpoint.is_chunk(frame) else {"error": frame})
 
 
 def is_sign_of_life(frame: dict[str, Any]) -> bool:
-    """Returns whether an event only says that the server still lives: an empty object, or a ping by its type."""
+    """Returns whether an event is only a sign of life: an empty object, or a ping by its type."""
     kind = frame.get("type")
     return not frame or (isinstance(kind, str) and kind in _SIGNS_OF_LIFE)
 
 
 def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
-    """Returns the JSON object that the body of a reply is, or one of its events. Halves of a character are kept.
+    """Decodes the JSON object of a reply or of one of its events. Lone surrogates are kept.
 
     Raises:
         CutError: Its JSON ends too early.
@@ -335,11 +335,11 @@ def whole(data: bytes, content_type: str, mask: Masker) -> dict[str, Any]:
 
 
 def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
-    """Decodes JSON that is not plain UTF-8: in another charset, or behind a byte order mark.
+    """Decodes JSON that is not plain UTF-8: in another charset, or after a byte order mark.
 
     Raises:
         CutError: The JSON ends too early.
-        ReplyError: It is not JSON, or its letters are not known.
+        ReplyError: It is not JSON, or not valid in its charset.
     """
     text, is_sure = _text(data, content_type)
     try:
@@ -360,7 +360,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
 
 
 def _beginning(chunks: Iterator[bytes], content_type: str, mask: Masker) -> str:
-    """Returns what an error says: as much of it as may hold a message, without half of a secret at its end."""
+    """Returns the beginning of an error's text, long enough to hold a message, without half of a secret at its end."""
     told = BytesIO()
     for chunk in chunks:
         told.write(chunk)
@@ -371,11 +371,11 @@ def _beginning(chunks: Iterator[bytes], content_type: str, mask: Masker) -> str:
 
 
 def _text(data: bytes, content_type: str) -> tuple[str, bool]:
-    """Returns the text of a body, and whether every letter is sure.
+    """Returns the text of a body, and whether every character is certain.
 
-    Its byte order mark counts, or where its zeros are, then its charset, then UTF-8. Latin-1 is Windows-1252, which
-    holds it, and so is a body that has bytes above ASCII but not one letter of UTF-8, unless it says that it is
-    something else (WHATWG Encoding, section 4.2).
+    The byte order mark or the places of zero bytes decide, then the charset, then UTF-8. Latin-1 is read as
+    Windows-1252, a superset, and so is a body with bytes above ASCII but no character of UTF-8, unless another charset
+    is declared (WHATWG Encoding, section 4.2).
     """
     found = _CHARSET.findall(content_type.lower())
     named = found[-1].replace("-", "_") if found else ""  # the last of several, as in WHATWG Fetch
@@ -386,7 +386,7 @@ def _text(data: bytes, content_type: str) -> tuple[str, bool]:
     known = charset if charset.replace("-", "_") in _CHARSETS else ""
     guessed = _WINDOWS if charset in _MISUSED and not _UTF_8_LETTER.search(data) else ""
     for each in filter(None, (known, _UTF_8, guessed)):
-        with suppress(LookupError, ValueError):  # Python knows it, but not as text: `base64`
+        with suppress(LookupError, ValueError):  # a codec of Python that is not for text: `base64`
             return data.decode(each), True
     return data.decode(_UTF_8, "replace"), False
 

@@ -1,9 +1,9 @@
-"""Fallbacks: other ways to ask for the same, learned from an endpoint's refusals, and remembered.
+"""Fallbacks: other forms of a request, learned from an endpoint's refusals, and stored.
 
-A fallback that a refusal asks for, by words about a parameter, is applied at once to all further calls to the same
-model, and dropped again where it does not help. One that made a call succeed is kept in a file in the user's cache
-directory, so that the next run is not refused first. A server that fails with a bare 500 may mean the same: then
-another way is tried for that row, and what helps is never written down. Each fallback is logged once.
+A fallback that a refusal calls for, by words about a parameter, is applied at once to all further calls to the same
+model, and dropped again if it does not help. One that made a call succeed is stored in a file in the user's cache
+directory, so that the next run is not refused first. A server that fails with a bare 500 may mean the same: a fallback
+is then tried for that row only, and never stored. Each fallback is logged once.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _SAID: Final = 'the endpoint is asked in another way ("%s") for model "%s", sinc
 _REMEMBERED: Final = "an earlier run found that it needs this"
 _SHOWN: Final = 200
 _SUSPECTS: Final = "json_schema stream is not supported"
-"""The words that a server might have meant that fails and says nothing."""
+"""The words of the refusal that a server may have meant if it fails without a reason."""
 
-_LASTS: Final = 7 * 86_400  # seconds for which a fallback is remembered; servers are upgraded
+_LASTS: Final = 7 * 86_400  # seconds for which a stored fallback is used, since servers are upgraded
 
 
 def path_of(url: str) -> Path:
-    """Returns the file that remembers the fallbacks of an endpoint."""
+    """Returns the file that stores the fallbacks of an endpoint."""
     return cached(url, "endpoint.json")
 
 
@@ -46,7 +46,7 @@ class Fallbacks:
 
     Args:
         offered: The fallbacks of the endpoint's kind, by name.
-        path: The file that remembers them; `None` to remember nothing. One that cannot be read or written is ignored.
+        path: The file that stores them; `None` to store nothing. A file that cannot be read or written is ignored.
     """
 
     def __init__(self, offered: Mapping[str, Fallback], path: Path | None = None, clock: Clock | None = None) -> None:
@@ -74,9 +74,9 @@ class Fallbacks:
         return body if changed is content else dumps(changed)
 
     def next(self, body: bytes, tried: Collection[str], result: Reply | ConnectorError) -> tuple[str, bytes] | None:
-        """Returns the name of an untried fallback that a refusal asks for, and the request with it applied.
+        """Returns the name of an untried fallback that a refusal calls for, and the request with it applied.
 
-        A failure that says nothing asks for what a server may have failed at.
+        For a failure without a reason, it returns a fallback for a feature that servers often fail at.
         """
         words = parameter_words(result) if isinstance(result, Reply) else ""
         if not words and isinstance(result, ConnectorError) and fails_at_the_request(result):
@@ -94,26 +94,26 @@ class Fallbacks:
         return None
 
     def helpless(self, names: Iterable[str], refusal: Reply) -> list[str]:
-        """Returns those of the fallbacks that were made which did not help: the refusal asks for them again."""
+        """Returns those of the applied fallbacks that did not help, as the refusal calls for them again."""
         words = parameter_words(refusal)
         return [name for name in names if words and self._offered[name].matches(words)]
 
     @property
     def made(self) -> list[tuple[str, str]]:
-        """The fallbacks that requests of this run were made with, each with its model."""
+        """The fallbacks used for requests of this run, each with its model."""
         with self._lock:
             return sorted(self._said)
 
     def names(self, body: bytes) -> tuple[str, ...]:
-        """Returns the fallbacks that apply to a request from the start, as far as is known."""
+        """Returns the fallbacks that are already known to apply to a request."""
         return self._of(body)
 
     def expect(self, body: bytes, name: str) -> None:
-        """Applies a fallback to all calls to the same model from now on, before it is known to help."""
+        """Applies a fallback to all further calls to the same model, before it is known to help."""
         self._set(body, {*self._of(body), name})
 
     def noticed(self, body: bytes, reply: Reply) -> None:
-        """Applies what a refusal asks for, so that the calls which begin from now on are not refused too."""
+        """Applies the fallback that a refusal calls for, so that calls which begin from now on are not refused too."""
         found = self.next(body, (), reply)
         if found is not None:
             self.expect(body, found[0])
@@ -123,7 +123,7 @@ class Fallbacks:
         self._set(body, {*self._of(body)}.difference(names))
 
     def learn(self, body: bytes, names: Iterable[str]) -> None:
-        """Remembers the fallbacks that made a call to the same model succeed."""
+        """Stores the fallbacks that made a call to the same model succeed."""
         self._set(body, {*self._of(body), *names})
         known, model = list(self._of(body)), _model(loads(body))
         kept = _read(self._path)

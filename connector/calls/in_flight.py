@@ -1,4 +1,4 @@
-"""`InFlight`: the calls of a run that are not done yet, in memory or, where they wait for hours, on disk."""
+"""`InFlight`: the calls of a run that are not done yet, in memory or, if they wait for hours, on disk."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _PROGRESS: Final = (
     *("origins", "revisions", "helpless", "error", "is_doubtful", "is_untried", "paid", "attempts", "other_attempts"),
     "first_started",
 )
-"""The attributes that a call gets by being made: one that was never tried is kept without them."""
+"""The attributes that a call gets from attempts; a call that was never tried is stored without them."""
 
 
 class InFlight:
     """The calls that are not done yet, by key, so that identical rows share one; `records` counts waiting rows.
 
-    A call that waits for hours can be parked: it then lies on disk with its rows, and takes no memory.
+    A call that waits for hours can be parked: it is then on disk with its rows, and takes no memory.
     """
 
     def __init__(self) -> None:
         self._calls: dict[bytes, Call] = {}
         self._parked = Spool()
-        self._paid: set[bytes] = set()  # the keys of parked calls that something was paid for already
-        self._unwritten: dict[bytes, int] = {}  # where calls wait that should be parked, but cannot be written down
+        self._paid: set[bytes] = set()  # the keys of parked calls for which something was already paid
+        self._unwritten: dict[bytes, int] = {}  # the places of calls that should be parked but cannot be pickled
         self.records = 0
 
     def add(self, call: Call) -> None:
@@ -37,11 +37,11 @@ class InFlight:
         self.records += len(call.records)
 
     def parked(self, calls: Sequence[Call]) -> Collection[bytes]:
-        """Returns the keys of those calls that wait on disk already, to be given to `join`."""
+        """Returns the keys of those calls that are already waiting on disk, to be passed to `join`."""
         return self._parked.having([call.key for call in calls])
 
     def join(self, call: Call, parked: Collection[bytes]) -> bool:
-        """Lets the record of a call wait for one of the same key. Returns whether there is one.
+        """Adds the record of a call to a waiting call of the same key. Returns whether there is one.
 
         Raises:
             StorageError: The disk is full.
@@ -61,7 +61,7 @@ class InFlight:
         return True
 
     def park(self, call: Call, place: int) -> None:
-        """Puts a call out of memory, where it waits at a place; `take` gives it back, as another object.
+        """Moves a call from memory to disk, where it waits at a place; `take` returns it as another object.
 
         Raises:
             StorageError: The disk is full.
@@ -76,7 +76,7 @@ class InFlight:
             self._paid.add(call.key)
 
     def take(self, key: bytes, place: int) -> Call | None:
-        """Returns the call of a key, if it waits at this place; it does not any more."""
+        """Removes and returns the call of a key, if it waits at this place; else `None`."""
         if self._unwritten.get(key) == place:
             del self._unwritten[key]
             return self._calls[key]
@@ -88,44 +88,44 @@ class InFlight:
         return call
 
     def keys_at(self, place: int) -> list[bytes]:
-        """Returns the keys of the calls that wait at a place. It takes long: all that are parked are gone through."""
+        """Returns the keys of the calls that wait at a place. Slow: it scans all parked calls."""
         return [*self._parked.keys(place), *(key for key, at in self._unwritten.items() if at == place)]
 
     def _kept(self, key: bytes) -> Call | None:
-        """Returns a parked call, which stays in memory from now on."""
+        """Returns a parked call and moves it back to memory."""
         place = self._parked.get(key)[0][0]
         call = self.take(key, place)
         self._unwritten[key] = place
         return call
 
     def __iter__(self) -> Iterator[Call]:
-        """Yields those in memory, and of the others those that something was paid for already."""
+        """Yields the calls in memory, and those on disk for which something was already paid."""
         yield from self._calls.values()
         for key in self._paid:
             yield _unpickled(key, self._parked.get(key))
 
     def remove(self, call: Call) -> None:
-        """Forgets a call that is done."""
+        """Removes a call that is done."""
         del self._calls[call.key]
         self.records -= len(call.records)
 
     def close(self) -> None:
-        """Gives back the space of what is parked."""
+        """Frees the space of parked calls."""
         self._parked.close()
 
 
 def _pickled(call: Call) -> bytes | None:
-    """Returns a call as it is kept on disk, but for its key; `None` where that cannot be done."""
+    """Returns a call, without its key, in its form on disk; `None` if it cannot be pickled."""
     rows = [(row.index, row.data, row.stream, row.problem) for row in call.records]
     progress = None if call.is_untried and not call.attempts else {name: getattr(call, name) for name in _PROGRESS}
     try:
         return pickle.dumps((call.body, rows, progress), pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001 - a row may hold objects of any library, which fail as they like
+    except Exception:  # noqa: BLE001 - a row may hold objects of any library, which may raise anything
         return None
 
 
 def _unpickled(key: bytes, waiting: Sequence[tuple[int, bytes]]) -> Call:
-    """Returns a call as it was, with the rows that have joined it since."""
+    """Restores a call, with the rows that have joined it since."""
     kept = [pickle.loads(data) for _, data in waiting]  # noqa: S301 - written above, by this process
     body, _, progress = kept[0]
     call = Call(key, body, [Record(*row) for each in kept for row in each[1]])

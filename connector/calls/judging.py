@@ -15,7 +15,7 @@ from connector.replies.refusals import error_of, final_reply, readable
 
 
 def kept(body: dict[str, Any], mask: Masker, data: bytes | None = None) -> dict[str, Any]:
-    """Returns a body that can be stored, without secrets; `data` is the JSON that orjson decoded it from, if any.
+    """Returns a masked body that can be stored; `data` is the JSON from which orjson decoded it, if any.
 
     Raises:
         ReplyError: It is nested too deeply.
@@ -44,14 +44,13 @@ def reply_of(
     Args:
         status: The HTTP status.
         headers: With names in lower case.
-        content: The body, as `kept` returns it; the error body under the key `error` where the status is none of
-            success.
+        content: The body, as `kept` returns it; for a status other than success, the error body under the key `error`.
         now: The wall clock in seconds, for a Retry-After date.
         latency_ms: How long it took.
         sends: How often its request was sent.
 
     Raises:
-        RetryableError: It may work at another time.
+        RetryableError: It may work later.
         FatalError: No call of this run can work.
     """
     if not is_ok(status) or error_in(content):

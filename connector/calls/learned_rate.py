@@ -1,9 +1,8 @@
-"""The rate that an endpoint admits, learned from refused calls that do not say when to come back.
+"""The rate that an endpoint admits, learned from refused calls that do not say how long to wait.
 
-A bucket that refills, a window that slides, a window that starts again: however an endpoint counts, between two moments
-at which nothing was left it has admitted what its rate allows. So calls are spread over time at the rate that was
-admitted from one refusal to the next. It then grows, by little at first, until a call is refused again; where none is,
-it is soon forgotten.
+Whether an endpoint has a token bucket, a sliding window or a fixed window: between two moments at which nothing was
+left, it has admitted what its rate allows. So calls are spread over time at the rate that was admitted from one refusal
+to the next. The rate then grows, by little at first, until a call is refused again; if none is, it is soon dropped.
 """
 
 from __future__ import annotations
@@ -12,69 +11,69 @@ import math
 from typing import Final
 
 FIRST: Final = 50.0
-"""Calls a second that are tried before anything is known."""
+"""Calls per second that are tried before anything is known."""
 
-_BELOW: Final = 0.98  # the part of the rate that was shown that is kept to
-_CREDIT: Final = 0.01  # seconds by which a call may start late without its share being lost
-_PAUSE: Final = 4.0  # seconds between two tries, at most, while nothing is admitted
-_LONGER: Final = 0.33  # the part of a closed time after which it is tried again
-_STEPS: Final = (0.01, 0.5)  # by which part a rate grows, at least and at most; each step is twice as large as the last
-_FINE: Final = 0.02  # a first step so small, at most, is taken from a rate that is known well
-_CALM: Final = 8.0  # seconds without a refusal before a rate grows, at most
-_EXCESS: Final = 2.0  # calls more than before, until a rate grows again
+_BELOW: Final = 0.98  # the part of the measured rate that is used
+_CREDIT: Final = 0.01  # seconds by which a call may start late without losing its share
+_PAUSE: Final = 4.0  # the most seconds between two probes while nothing is admitted
+_LONGER: Final = 0.33  # the part of the last closed time after which the next probe is made
+_STEPS: Final = (0.01, 0.5)  # the smallest and largest part by which a rate grows; each step doubles the last one
+_FINE: Final = 0.02  # the largest first step from a rate that is known well
+_CALM: Final = 8.0  # the most seconds without a refusal before a rate grows
+_EXCESS: Final = 2.0  # calls more than before until a rate grows again
 _MOST_EXCESS: Final = 512.0
-_OVER: Final = 1.1  # how far it grows beyond the rate where the endpoint admits bursts, which take longer to use up
-_PATIENCE: Final = 8  # times as long, at most, until the first step where growing was in vain
+_OVER: Final = 1.1  # how far it grows beyond the rate if the endpoint admits bursts, which take longer to use up
+_PATIENCE: Final = 8  # the most times as long until the first step if growing was in vain
 _FADES: Final = 0.8  # the part of a closed time that counts after the next one
-_RISEN: Final = 1.5  # times: a rate that has grown so much has really risen, and this is not a burst
+_RISEN: Final = 1.5  # a rate that has grown so many times has really risen, and this is not a burst
 _USED: Final = 0.8  # the part of a rate that must have been used before it may grow
-_FORGOTTEN: Final = 4.0  # times: a rate that has grown so much is no longer a limit
-_VAIN: Final = 4  # times that one fell in a row without having grown: to go slower does not help, so it was none
-_MEMORY: Final = 100  # calls after which what was measured counts half
-_LOWER: Final = 0.25  # the part of a rate that it may fall to because of few calls
-_PROBES: Final = 8  # calls that establish a rate, and show that the limit is not on their number
-_LATEST: Final = 1.0  # seconds after which a call that was to start has done so, as others may have seen it refused
+_FORGOTTEN: Final = 4.0  # a rate that has grown so many times is no longer a limit
+_VAIN: Final = 4  # falls in a row without growth that show that going slower does not help: the rate is not limited
+_MEMORY: Final = 100  # calls after which a measurement counts half
+_LOWER: Final = 0.25  # the lowest part of a rate to which few calls can lower it
+_PROBES: Final = 8  # calls that establish a rate, and show that the limit is not on concurrency
+_LATEST: Final = 1.0  # seconds after which a reserved call counts as started, as others may have seen it refused
 SOON: Final = 0.25
-"""Seconds after which a call that was not turned away counts as admitted, where refusals do not take so long."""
+"""Seconds after which a call that was not refused counts as admitted, if refusals do not take longer."""
 
 
 class Suspicion:
-    """Whether the rate may be what an endpoint limits, and not the number of calls at a time.
+    """Tests whether an endpoint limits the rate rather than the number of calls at a time.
 
-    Single calls are tried beyond the number that seems to be admitted. If they get in, that is not what is limited.
+    Single calls probe beyond the concurrency that seems to be admitted. If they get in, concurrency is not the limit.
 
     Args:
-        number: The number of the last call that started: it orders the calls.
+        number: The number of the last call that started; numbers order the calls.
         delay: How many seconds the last refusal took.
         others: How many calls were in flight when that call began.
 
     Attributes:
-        delay: The same.
+        delay: How many seconds the last refusal took.
     """
 
     def __init__(self, now: float, number: float, delay: float, others: int) -> None:
         self.delay = delay
         self._interval = max(1 / FIRST, delay)
         self._next = now + self._interval
-        self._lowest = others  # calls in flight, at least, when one was refused
-        self._tried: dict[str, tuple[float, int]] = {}  # when single calls began that were not, with how many others
+        self._lowest = others  # the fewest calls in flight when one was refused
+        self._tried: dict[str, tuple[float, int]] = {}  # when probes that were not refused began, among how many others
         self._refused = 0
         self._began, self._last = now, number
         self._admitted = 0  # all calls that were not refused
 
     def is_due(self, now: float) -> bool:
-        """Whether a single call may be tried."""
+        """Whether a probe may be made."""
         return now >= self._next
 
     def started(self, now: float, number: float, others: int, *, is_single: bool) -> None:
-        """Notes that a call starts while `others` are in flight."""
+        """Records that a call starts while `others` are in flight."""
         self._admitted += 1
         if is_single:
             self._tried[repr(number)] = now, others
             self._next = now + self._interval
 
     def refused(self, now: float, number: float, others: int) -> None:
-        """Notes that a call was turned away that had begun while `others` were in flight."""
+        """Records the refusal of a call that began while `others` were in flight."""
         self._admitted -= number > self._last
         self._lowest = min(self._lowest, others)
         tried = self._tried.pop(repr(number), None)
@@ -85,13 +84,13 @@ class Suspicion:
             self._next = now + self._interval
 
     def admitted_rate(self, now: float) -> float | None:
-        """Returns how many calls a second get in, if some do while more are in flight than when others were refused."""
+        """Returns the calls admitted per second, if probes get in while more are in flight than at other refusals."""
         soon, more = now - SOON - self.delay, self._lowest + max(1, self._lowest / 8)
         admitted = sum(started < soon and others >= more for started, others in self._tried.values())
         return self._admitted / (now - self._began) if admitted >= _PROBES else None
 
     def is_unfounded(self) -> bool:
-        """Whether more of the single calls were turned away than got in."""
+        """Whether more probes were refused than admitted."""
         return self._refused > len(self._tried)
 
 
@@ -99,14 +98,14 @@ class LearnedRate:
     """The pace of calls to an endpoint that limits the rate. Times are seconds of a monotonic clock.
 
     Args:
-        number: The number of the last call that started: it orders the calls.
+        number: The number of the last call that started; numbers order the calls.
         delay: How many seconds the last refusal took.
-        per_second: What to begin with.
+        per_second: The initial rate.
 
     Attributes:
-        per_second: Calls a second.
-        is_closed: Whether the last call was refused, so that now single ones try.
-        is_over: Whether the rate is not limited, or no longer.
+        per_second: Calls per second.
+        is_closed: Whether the last call was refused, so that only single calls probe now.
+        is_over: Whether the rate is not limited, or not any more.
     """
 
     def __init__(self, now: float, number: float, delay: float, per_second: float) -> None:
@@ -116,17 +115,19 @@ class LearnedRate:
         self._pause = 0.0
         self._delay = delay
         self._number = self._settled = number  # of the last call, and of the last before the rate was set
-        self._single: tuple[float, float] | None = None  # the call that shows if any is admitted, and when it began
-        self._closed = math.inf  # when the first of the calls began that were refused last
-        self._lasted = self._longest = 0.0  # for how long nothing was admitted: then, and at the most
+        self._single: tuple[float, float] | None = None  # the probe while closed: its number, and when it began
+        self._closed = math.inf  # when the first of the last refused calls began
+        self._lasted = self._longest = 0.0  # how long nothing was admitted: the last time, and at most
         self._admitted = 0  # calls since then
         self._reserved: list[float] = []  # when further calls may start
-        self._calls = self._seconds = self._waited = 0.0  # what was admitted in which time, of which nothing was tried
-        self._highest = 0.0  # the highest rate that was measured
-        self._assumed = 5 * per_second  # what counts instead before one was
+        self._calls = self._seconds = self._waited = (
+            0.0  # calls admitted, in which time, and the part of it without a try
+        )
+        self._highest = 0.0  # the highest rate measured
+        self._assumed = 5 * per_second  # used instead before there is a measurement
         self._started = 0  # calls since the rate was set
         self._grown = 0  # steps since it fell
-        self._fallen = 0  # how often it did without having grown
+        self._fallen = 0  # falls in a row without growth
         self._first = self._step = self._last = _STEPS[1]  # the first step, the next, and the last
         self._excess = _EXCESS
         self._floor = 0.0  # the rate before it grew, while that after the fall may be too high
@@ -138,12 +139,12 @@ class LearnedRate:
         return self._next - now
 
     def started(self, now: float, number: float) -> None:
-        """Notes that a call starts."""
+        """Records that a call starts."""
         self._admitted += 1
         self._takes(now, number)
 
     def reserved(self, moment: float) -> None:
-        """Reserves a moment, which is also its number, for a call to start at; no other call starts then."""
+        """Reserves a moment for a call to start, which is also its number; no other call starts then."""
         self._count(moment - _LATEST)
         self._reserved.append(moment)
         self._takes(moment, moment)
@@ -163,7 +164,7 @@ class LearnedRate:
         elif self._single is None:
             self._single = number, now
             self._next = now + max(interval, min(2 * self._delay, _PAUSE))
-        else:  # the single one was not refused
+        else:  # the probe was not refused
             self.is_closed = False
             self._lasted = self._single[1] - self._closed
             self._longest = max(_FADES * self._longest, self._lasted)
@@ -172,14 +173,14 @@ class LearnedRate:
             self._grow(now)
 
     def refused(self, now: float, number: float, started: float, wait: float | None) -> None:
-        """Notes that a call was refused, which asks for `wait` seconds if it says anything."""
+        """Records that a call was refused; `wait` is the number of seconds that the refusal asks for, if any."""
         self._delay = now - started
         self._count(started)
         self._admitted -= number > self._settled
         if self.is_closed and self._single is not None and number == self._single[0]:
             self._single = None
             self._pause = min(max(self._pause, (now - self._closed) * _LONGER), _PAUSE)
-        elif number > self._settled:  # one that began before says nothing of the rate as it is now
+        elif number > self._settled:  # one that began before says nothing about the current rate
             if self._admitted > 0 and started > self._closed:
                 self._fall(started - self._closed)
             self.is_closed, self._single = True, None
@@ -190,19 +191,19 @@ class LearnedRate:
         self._next = max(self._next, now + (self._pause if wait is None else wait))
 
     def counts(self, number: float) -> bool:
-        """Whether a call that was to start, and has not, may: nothing was refused since it was counted."""
+        """Whether a reserved call that has not started may still start: nothing was refused since it was counted."""
         return not self.is_closed or number > self._settled
 
     def returned(self, number: float) -> None:
-        """Notes that a call did not start at the time that it was given."""
+        """Records that a call did not start at its reserved moment."""
         if self._single is not None and self._single[0] == number:
             self._single = None
 
     def _fall(self, seconds: float) -> None:
-        """Takes the rate that was admitted between two refusals, which are so many seconds apart."""
+        """Sets the rate to what was admitted between two refusals, which are `seconds` apart."""
         if (
             self._first <= _FINE and self.per_second > _RISEN * self._base
-        ):  # more is admitted than before: what was measured says no more
+        ):  # more is admitted than before: earlier measurements no longer count
             self._calls = self._seconds = self._waited = 0.0
             shown = self._proven
         else:

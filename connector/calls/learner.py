@@ -1,7 +1,7 @@
-"""What refused calls show of an endpoint: how many calls it admits at a time, or how many a second.
+"""What refused calls show about an endpoint: how many calls it admits at a time, or how many per second.
 
-Nothing here waits, and nothing looks at a clock. All of it can be written down, so that several runs learn together:
-see `connector.calls.shared_learner`.
+Nothing here waits or reads a clock. The state can be serialized, so that several runs learn together: see
+`connector.calls.shared_learner`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class Begun(NamedTuple):
-    """How a call began.
+    """The circumstances in which a call began.
 
     Attributes:
-        epoch: Of the number that was admitted then.
-        number: Orders the calls by when they began.
-        started: Seconds.
-        others: Calls that were in flight then.
-        is_tried: Whether it was a single one beyond the number that seems to be admitted.
+        epoch: The epoch of the concurrency limit at that time.
+        number: Orders the calls by their start.
+        started: When it started, in seconds.
+        others: How many calls were in flight.
+        is_tried: Whether it was a probe beyond the concurrency that seems to be admitted.
     """
 
     epoch: int = 0
@@ -34,16 +34,16 @@ class Begun(NamedTuple):
 
 
 class Learner:
-    """What is known of an endpoint. Times are seconds of one clock.
+    """What is known about an endpoint's limits. Times are seconds of one clock.
 
     Args:
-        most: Calls in flight at most.
+        most: The most calls in flight.
 
     Attributes:
-        number: Of the last call that has started.
-        rate: The pace of calls, where the endpoint limits the rate.
+        number: The number of the last call that has started.
+        rate: The pace of calls, if the endpoint limits the rate.
         paused_until: Until when the endpoint has asked all calls to wait.
-        paused_by: Why, for people.
+        paused_by: The reason for that, for people.
     """
 
     def __init__(self, most: int) -> None:
@@ -59,26 +59,26 @@ class Learner:
 
     @property
     def limit(self) -> int:
-        """Calls that seem to be admitted at a time."""
+        """How many calls seem to be admitted at a time."""
         return self._adaptive.limit
 
     @property
     def is_limited(self) -> bool:
-        """Whether fewer calls seem to be admitted than there may be."""
+        """Whether fewer calls seem to be admitted than the configured maximum."""
         return self._adaptive.limit < self._most
 
     @property
     def is_closed(self) -> bool:
-        """Whether calls are likely to be turned away at the moment, whichever row they are for."""
+        """Whether calls are likely to be refused at the moment, whichever row they are for."""
         return self._suspicion is not None or (self.rate is not None and self.rate.is_closed)
 
     @property
     def is_refusing(self) -> bool:
-        """Whether calls are turned away, one after the other."""
+        """Whether calls are refused one after another."""
         return self._adaptive.is_refusing
 
     def may_try(self, now: float) -> bool:
-        """Whether a single call may be tried beyond the number that seems to be admitted."""
+        """Whether a single call may probe beyond the concurrency that seems to be admitted."""
         return self._suspicion is not None and self._suspicion.is_due(now)
 
     def room(self, now: float) -> int:
@@ -91,12 +91,12 @@ class Learner:
         return pause if self.rate is None else max(pause, self.rate.delay(now))
 
     def started(self, now: float, others: int) -> Begun:
-        """Notes that the next call starts while `others` are in flight."""
+        """Records that the next call starts while `others` are in flight."""
         is_tried = self._suspicion is not None and others >= self._adaptive.limit
         return self.begun(Begun(self._adaptive.epoch, self.number + 1, now, others, is_tried))
 
     def begun(self, call: Begun) -> Begun:
-        """Notes a call that has started, and returns it."""
+        """Records a call that has started, and returns it."""
         now = call.started
         if math.isnan(self._first):
             self._first = now
@@ -112,21 +112,21 @@ class Learner:
         return call
 
     def answered(self) -> None:
-        """Notes a call that was admitted and has ended."""
+        """Records a call that was admitted and has ended."""
         self._admitted += 1
         if self._adaptive.answered() and self._suspicion is not None and self._suspicion.is_unfounded():
             self._suspicion = None
 
     def timed_out(self) -> None:
-        """Notes a call that no answer came to in time."""
+        """Records a call that timed out."""
         self._adaptive.timed_out()
 
     def refused(self, now: float, call: Begun, in_flight: int, wait: float | None) -> None:
-        """Finds out what is limited: the number of calls at a time, or, where that does not explain it, the rate.
+        """Records a refused call and finds out what is limited: concurrency, or if that does not explain it, the rate.
 
         Args:
-            in_flight: Calls that were not turned away.
-            wait: The seconds that the endpoint asks to wait for, if it says anything.
+            in_flight: Calls that were not refused.
+            wait: The seconds that the endpoint asks to wait, if it says so.
         """
         if self._suspicion is not None:
             self._suspicion.refused(now, call.number, call.others)
@@ -144,31 +144,31 @@ class Learner:
             self._suspicion = Suspicion(now, self.number, now - call.started, call.others)
 
     def pause_left(self, now: float) -> float:
-        """Returns for how many seconds all calls wait, as the endpoint has asked; zero or less means that none does."""
+        """Returns for how many more seconds all calls have to wait, as the endpoint asked; zero or less for none."""
         return self.paused_until - now
 
     def pause(self, until: float, reason: str) -> None:
-        """Lets all calls wait."""
+        """Makes all calls wait until a time."""
         if until > self.paused_until:
             self.paused_until, self.paused_by = until, reason
 
     def resize(self, most: int) -> None:
-        """Changes how many calls may be in flight at most; what was learned stays."""
+        """Changes the most calls in flight; what was learned stays."""
         self._most = self._adaptive.resize(most)
 
     @property
     def epoch(self) -> int:
-        """Counts the changes of the limit."""
+        """The number of changes of the limit."""
         return self._adaptive.epoch
 
     def written(self) -> dict[str, Any]:
-        """Returns all that is known, as JSON has it."""
+        """Returns the whole state as JSON values."""
         parts = {"_adaptive": self._adaptive, "_suspicion": self._suspicion, "rate": self.rate}
         return vars(self) | {name: None if part is None else vars(part) for name, part in parts.items()}
 
     @classmethod
     def read(cls, written: dict[str, Any]) -> Self:
-        """Returns what another one has written.
+        """Restores a state that `written` has returned.
 
         Raises:
             ValueError: It was written by another version of this program.
@@ -182,7 +182,7 @@ class Learner:
         return _read(learner, rest) or learner
 
     def _adopt(self, rate: LearnedRate) -> None:
-        """Keeps to a rate from now on, and not to a number."""
+        """Limits the rate instead of the concurrency from now on."""
         self.rate, self._suspicion = rate, None
         self._adaptive = Adaptive(self._most)
 
@@ -192,7 +192,7 @@ class Learner:
 
 
 def _read(thing: T, written: dict[str, Any] | None) -> T | None:
-    """Gives a thing what another of its kind had."""
+    """Restores an object's attributes from its written form."""
     if written is None:
         return None
     if not isinstance(written, dict) or written.keys() != vars(thing).keys():

@@ -1,4 +1,4 @@
-"""How fast to go: smooth pacing under the configured limits, and a concurrency that adapts to the endpoint.
+"""How fast to call: smooth pacing within the configured limits, and a concurrency that adapts to the endpoint.
 
 Nothing here waits. `Limits.delay` says how long to wait before the next call may start, and `Limits.room` how many may
 be in flight. Only one thread uses it, so there are no locks.
@@ -22,15 +22,15 @@ from connector.calls.used_up import UsedUp
 from connector.calls.waiting import Waiting, paced
 from connector.ledger import Shared
 
-_SPARE: Final = 0.01  # the part of the tokens that is left free: what a call takes is known only afterwards
+_SPARE: Final = 0.01  # the part of the tokens that is left free, as a call's usage is known only afterwards
 _OVERLOADED: Final = 503
 _TIMED_OUT: Final = (408, 504)
 _USED_UP: Final = "the endpoint's rate limit is used up"
-_BYTES_PER_TOKEN: Final = 4.0  # where replies do not count them
+_BYTES_PER_TOKEN: Final = 4.0  # if replies do not count them
 
 
 class Ticket(NamedTuple):
-    """What a call started with, to hand back when it has ended."""
+    """The state with which a call started, to be passed back when it ends."""
 
     charged: float = 0.0
     begun: Begun = Begun()
@@ -40,9 +40,9 @@ class Limits:
     """Everything that decides when the next call may start.
 
     Args:
-        concurrency: Calls in flight at most.
-        requests_per_minute: Calls a minute at most; `None` for no limit.
-        tokens_per_minute: Tokens a minute at most, prompt and reply together; estimated before, corrected after.
+        concurrency: The most calls in flight.
+        requests_per_minute: The most calls per minute; `None` for no limit.
+        tokens_per_minute: The most tokens per minute, prompt and reply; estimated before a call, corrected after it.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Limits:
         in_flight: Callable[[], int],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keeps the limits a minute together with other runs, and learns with them what the endpoint admits.
+        """Shares the limits per minute with other runs, and learns with them what the endpoint admits.
 
         Args:
-            shared: What the runs have together.
-            endpoint: What tells it from others.
+            shared: The state that the runs share.
+            endpoint: Identifies the endpoint.
             in_flight: Returns how many calls this run has in flight; called from any thread.
-            now: Monotonic seconds, as the other methods are given.
+            now: The clock of the times that the other methods get, in monotonic seconds.
         """
         if self._requests:
             timeline = shared.time(f"requests\n{endpoint}")
@@ -82,12 +82,12 @@ class Limits:
 
     @property
     def concurrency(self) -> int:
-        """Calls that seem to be admitted at a time."""
+        """How many calls seem to be admitted at a time."""
         return self._learner.limit
 
     @property
     def is_closed(self) -> bool:
-        """Whether calls are likely to be turned away at the moment, whichever row they are for."""
+        """Whether calls are likely to be refused at the moment, whichever row they are for."""
         return self._learner.is_closed
 
     def room(self, now: float) -> int:
@@ -109,7 +109,7 @@ class Limits:
         return delay
 
     def waiting(self, now: float) -> Waiting | None:
-        """Returns what keeps the next call from starting: what the endpoint asks, or a pace; `None` if nothing does."""
+        """Returns what delays the next call: a wait that the endpoint asked for, or a pace; `None` if nothing does."""
         paces = [(-math.inf, "")]
         learned = self._learner.rate
         if learned is not None and learned.is_closed:
@@ -129,7 +129,7 @@ class Limits:
         return Waiting(f"{self._learner.paused_by}: next call", pause) if pause >= seconds else paced(rate, seconds)
 
     def started(self, now: float, size: int, others: int = 0) -> Ticket:
-        """Notes that a call starts, whose body has `size` bytes, while `others` are in flight.
+        """Records that a call with a body of `size` bytes starts while `others` are in flight.
 
         The first call is charged a whole minute of tokens, so it runs alone until its usage is known.
         """
@@ -147,7 +147,7 @@ class Limits:
         return Ticket(charged, begun)
 
     def answered(self, now: float, ticket: Ticket, size: int, reply: Reply) -> None:
-        """Notes a reply. Where its headers say that a rate limit is used up, all calls wait for it."""
+        """Records a reply. If its headers say that a rate limit is used up, all calls wait for its reset."""
         self._learner.answered()
         wait = self._used_up.wait(reply.headers, ticket.begun.started, now)
         if wait:
@@ -155,7 +155,7 @@ class Limits:
         if self._tokens:
             usage = reply.body.get("usage")
             total = usage.get("total_tokens") if isinstance(usage, dict) else None
-            # A number that no minute has room for is no count: it would only stop the run.
+            # A count that exceeds the limit of a minute is not believed: it would only stop the run.
             is_count = type(total) is int and 0 <= total <= self._tokens.per_minute
             tokens: float = total if is_count else min(size / _BYTES_PER_TOKEN, self._tokens.per_minute)  # type: ignore[assignment]  # just checked
             self._tokens.charge(now, self._tokens.cost(tokens) - ticket.charged)
@@ -164,7 +164,7 @@ class Limits:
             self._tokens.tell(self._tokens_per_byte)
 
     def failed(self, now: float, ticket: Ticket, in_flight: int, wait: float, error: RetryableError) -> None:
-        """Notes a failure that may pass, while `in_flight` calls had none; its row waits `wait` seconds."""
+        """Records a temporary failure, while `in_flight` calls had none; its row waits `wait` seconds."""
         if self._tokens:
             self._tokens.charge(now, -ticket.charged)
         if isinstance(error, RateLimitError) or error.http_status == _OVERLOADED:

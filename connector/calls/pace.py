@@ -1,4 +1,4 @@
-"""The pace of one limit: a number of requests or tokens per minute, spread evenly over it."""
+"""The pace of one limit: a number of requests or tokens per minute, spread evenly over the minute."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from typing import Final
 
 MINUTE: Final = 60.0
-_LATE: Final = 0.25  # seconds by which a call may start late without its share being lost
+_LATE: Final = 0.25  # seconds by which a call may start late without losing its share
 
 
 class Pace:
     """Spreads `per_minute` units evenly over the minute, so that no window of 60 seconds holds more of them.
 
     Args:
-        spare: The part that is left free, where what a call takes is known only afterwards.
+        spare: The part that is left free if the units of a call are known only afterwards.
     """
 
     def __init__(self, per_minute: float, spare: float = 0.0) -> None:
@@ -24,11 +24,11 @@ class Pace:
 
     @property
     def known(self) -> float | None:
-        """How many units a byte of a request takes, where other runs have found that out."""
+        """The units per byte of a request, if other runs have found that out."""
         return None
 
     def cost(self, units: float = 1.0) -> float:
-        """Returns the seconds of a minute that a call of so many units takes; a minute holds whole calls only."""
+        """Returns the seconds of a minute that a call of `units` takes; a minute holds whole calls only."""
         calls = self.per_minute // max(units, 1.0)
         return self._minute / calls if calls else self._minute * units / self.per_minute
 
@@ -37,16 +37,16 @@ class Pace:
         return self._next - now
 
     def charge(self, now: float, cost: float) -> None:
-        """Notes that a call starts: `cost` seconds must pass before the next; a negative cost is given back."""
+        """Charges a call that starts: `cost` seconds must pass before the next. A negative cost is a refund."""
         self._next = max(self._next, now - _LATE) + cost
 
     def alone(self, now: float) -> float:
-        """Notes that a call starts of which nothing is known: no other does until it is charged.
+        """Records that a call of unknown cost starts: no other does until it is charged.
 
-        Returns what it is charged with until then.
+        Returns the provisional charge.
         """
         self.charge(now, MINUTE)
         return MINUTE
 
     def tell(self, units_per_byte: float) -> None:
-        """Notes how many units a byte of a request takes."""
+        """Shares the units per byte of a request with other runs."""

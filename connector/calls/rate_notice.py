@@ -9,7 +9,7 @@ from typing import Any, Final
 from connector.base.errors import RateLimitError, RetryableError
 from connector.base.streams import Limited
 
-_QUIET: Final = 60.0  # seconds until the next notice where the endpoint does not say how long it limits the rate
+_QUIET: Final = 60.0  # seconds until the next notice if the endpoint does not say how long the limit lasts
 
 
 class RateNotice:
@@ -20,13 +20,13 @@ class RateNotice:
         self._notice: Limited | None = None
 
     def failed(self, error: RetryableError, now: float) -> None:
-        """Notes a failed call, if its error is a rate limit that is not known yet."""
+        """Records a failed call if its error is a rate limit that was not yet known."""
         if isinstance(error, RateLimitError) and now >= self._until:
             self._notice = Limited(None if error.wait is None else now + error.wait)
             self._until = now + (_QUIET if error.wait is None else error.wait)
 
     def interleaved(self, results: Iterable[Any]) -> Iterator[Any]:
-        """Passes results on, and among them one `Limited` for each time that the endpoint limits the rate."""
+        """Passes on results, and adds one `Limited` each time the endpoint limits the rate."""
         try:
             for result in results:
                 if self._notice is not None:

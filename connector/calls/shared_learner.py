@@ -1,9 +1,9 @@
-"""What several runs learn of one endpoint together, and how they divide what it admits.
+"""What several runs learn about one endpoint together, and how they divide what it admits.
 
-What is known is a text that the runs change one after the other: each brings what its calls have come to since the last
-time, and takes away its part. Between two times it acts on what it knows, and on its own calls at once. A number of
-calls at a time is divided by need: what a run holds or has in flight, no other gets. A rate is handed out as moments at
-which a call may start.
+The shared state is a text that the runs change one after another: in each exchange a run adds the results of its calls
+since the last one, and takes its part. Between exchanges it acts on what it knows and on its own calls. Concurrency is
+divided by need: what a run holds or has in flight, no other gets. A rate is handed out as moments at which a call may
+start.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from connector.calls.learned_rate import LearnedRate
 from connector.calls.learner import Begun, Learner
 from connector.ledger import SharedText
 
-_GONE: Final = 8.0  # seconds after which a run that has told nothing counts no more
-_NEWS: Final = (0.02, 0.005)  # seconds between two exchanges, at least, and for each run, where there is something new
-_NO_NEWS: Final = (0.1, 0.02)  # and where there is not, but something to divide
-_AHEAD: Final = 0.1  # seconds of the rate that all runs together take ahead of time
+_GONE: Final = 8.0  # seconds without an exchange after which a run no longer counts
+_NEWS: Final = (0.02, 0.005)  # the least seconds between exchanges with news: at least, and for each run
+_NO_NEWS: Final = (0.1, 0.02)  # the same without news, but with something to divide
+_AHEAD: Final = 0.1  # seconds of the rate that all runs together take in advance
 _LATE: Final = 0.05  # seconds by which a moment may be used late
-_SOON: Final = 0.02  # seconds after which to look again whether there is a moment to start at
-_HEARD: Final = 0.5  # seconds since a run was heard of, within which it may still use all that it holds
-_TURN: Final = 1.0  # seconds after which the next run is the first where there is not enough for all
-_APART: Final = 1e-6  # seconds between two calls, at least, so that they have an order
+_SOON: Final = 0.02  # seconds until the next look for a moment to start
+_HEARD: Final = 0.5  # seconds after its last exchange in which a run may still use all that it holds
+_TURN: Final = 1.0  # seconds after which it is the next run's turn to be first, if there is not enough for all
+_APART: Final = 1e-6  # the least seconds between two calls, so that they have an order
 
 Change = Callable[[str, float, bool], str]
-"""Returns the new text for an old one, given the time, and whether this run leaves."""
+"""Returns the new text for an old one, given the time and whether this run leaves."""
 
 Event = Callable[[Learner, float, int], object]
-"""What has happened to a call; told to whoever learns, with the time and the calls that are in flight elsewhere."""
+"""An event of a call, applied to a learner with the time and the number of calls in flight elsewhere."""
 
 
 class Member(NamedTuple):
-    """A run, as the others know it: when it told something last, and how many calls.
+    """A run as the others know it: the time of its last exchange, and its numbers of calls.
 
     Attributes:
-        most: It may have in flight.
-        in_flight: It has.
-        held: It may have in flight at the moment.
-        wanted: It would have if it could.
+        most: Its configured maximum in flight.
+        in_flight: How many it has in flight.
+        held: How many it may have in flight at the moment.
+        wanted: How many it would have in flight if it could.
     """
 
     seen: float
@@ -57,11 +57,11 @@ class Member(NamedTuple):
 
 
 class SharedLearner:
-    """See `Learner`. The methods of the deciding thread are the same; another one exchanges what is known.
+    """A `Learner` whose state is shared by several runs. The deciding thread uses it; another thread does exchanges.
 
     Args:
-        most: Calls that this run may have in flight.
-        now: Monotonic seconds, the same as those that the methods are given.
+        most: The most calls of this run in flight.
+        now: The clock of the times that the methods get, in monotonic seconds.
 
     Attributes:
         paused_by: See `Learner`.
@@ -72,29 +72,29 @@ class SharedLearner:
         self._now = now
         self._id = secrets.token_hex(8)
         self._lock = threading.Lock()
-        self._learner = Learner(most)  # as of the last exchange, and what this run has seen since
+        self._learner = Learner(most)  # the state of the last exchange, with what this run has seen since
         self._events: list[Event] = []
         self._ahead = 0.0  # seconds by which the clock of the database is ahead of this one
-        self._elsewhere = 0  # calls that the others had in flight
-        self._limit = self._held = most  # what all may have in flight, and this run's part of it
-        self._asked_for = most  # what this run has told that it wants
-        self._peak = 0  # calls in flight at a time since then
-        self._given: deque[float] = deque()  # moments at which a call may start, as the other thread has got them
-        self._moments: deque[float] = deque()  # those that are this thread's
-        self._used = 0  # moments since the last exchange
-        self._is_starved = False  # whether one has been missed since then
-        self._enough = 1  # half of what was given last: where fewer are left, more are asked for
+        self._elsewhere = 0  # calls that other runs had in flight
+        self._limit = self._held = most  # the limit of all runs together, and this run's part of it
+        self._asked_for = most  # how many calls this run has asked for
+        self._peak = 0  # the most calls in flight since then
+        self._given: deque[float] = deque()  # moments at which a call may start, as received by the other thread
+        self._moments: deque[float] = deque()  # those that this thread has taken over
+        self._used = 0  # moments used since the last exchange
+        self._is_starved = False  # whether a moment was missing since then
+        self._enough = 1  # half of what was given last: if fewer are left, more are asked for
         self._number = 0.0
         self._exchanged = -math.inf
         self._is_asked = False
-        self._is_news = False  # whether there is something to tell or to ask for
+        self._is_news = False  # whether there is something to report or to ask for
         self._runs = 1
 
     def join(self, text: Callable[[Change], SharedText], in_flight: Callable[[], int]) -> None:
-        """Begins to learn with the others, also again.
+        """Joins, or joins again, the runs that learn together.
 
         Args:
-            text: Returns what is known of the endpoint, once it has been changed for the first time.
+            text: Returns the shared text of the endpoint, given the function that changes it.
             in_flight: Returns how many calls this run has in flight.
         """
         self._in_flight = in_flight
@@ -103,11 +103,11 @@ class SharedLearner:
 
     @property
     def limit(self) -> int:
-        """Calls that this run may have in flight."""
+        """How many calls this run may have in flight."""
         learner = self._learner
         if self._runs == 1:
             return min(self._most, learner.limit)
-        fall = self._limit - learner.limit  # that this run has caused since: so it makes room first
+        fall = self._limit - learner.limit  # caused by this run since the exchange, so it gives up calls first
         return self._held if fall <= 0 else max(self._held - fall, min(1, self._held))
 
     @property
@@ -193,11 +193,11 @@ class SharedLearner:
             self._ask(self._now())
 
     def exchange(self, text: str, at: float, is_leaving: bool) -> str:
-        """Brings what this run has seen into what is known, and takes this run's part. Called from another thread.
+        """Adds what this run has seen to the shared text, and takes this run's part. Called from another thread.
 
         Args:
-            text: What is known; empty where nothing is.
-            at: Seconds, by a clock that all runs see.
+            text: The shared text; empty at first.
+            at: The time in seconds, by a clock that all runs share.
             is_leaving: Whether this run ends.
         """
         now = self._now()
@@ -236,7 +236,7 @@ class SharedLearner:
         return written
 
     def _read(self, text: str, at: float) -> tuple[Learner, dict[str, Member]]:
-        """Returns what is known, and who is there; what this run knows where nobody else is, or none can be read."""
+        """Returns the shared state and the members; this run's own state if it is alone, or the text is unreadable."""
         try:
             known = json.loads(text)
             members = {name: Member(*member) for name, member in known["members"].items()}
@@ -248,11 +248,11 @@ class SharedLearner:
         return Learner.read(json.loads(json.dumps(self._learner.written()))), {}
 
     def _wanted(self, peak: int) -> int:
-        """Returns how many calls this run would have in flight: more than it may, where it had as many as that."""
+        """Returns how many calls this run would have in flight: more than its limit if it has reached that."""
         return self._most if peak >= max(1, self._held) else min(self._most, peak + peak // 8 + 1)
 
     def _taken(self, learner: Learner, rate: LearnedRate, at: float, wanted: int, runs: int) -> list[float]:
-        """Takes moments at which calls may start: as many as are wanted soon; while nothing is admitted, one."""
+        """Takes moments at which calls may start: as many as are needed soon, or one while nothing is admitted."""
         left = len(self._moments) + len(self._given)
         if learner.pause_left(at) > 0 or (rate.is_closed and (left or rate.delay(at) > 0)):
             return []
@@ -265,7 +265,7 @@ class SharedLearner:
             self._events.append(event)
 
     def _receive(self, at: float) -> None:
-        """Takes the moments that were given, and lets those go that no longer count, or were not used in time."""
+        """Takes over the moments received, and drops those that no longer count or were not used in time."""
         while self._given:
             self._moments.append(self._given.popleft())
         rate = self._learner.rate
@@ -276,7 +276,7 @@ class SharedLearner:
             self._note(partial(_returned, moment))
 
     def _ask(self, now: float, *, is_news: bool = True) -> None:
-        """Asks for an exchange, unless the last one was not long ago: then what is new is told later."""
+        """Asks for an exchange, unless the last one was too recent: news is then reported later."""
         least, each = _NEWS if is_news else _NO_NEWS
         if now - self._exchanged < max(least, each * self._runs):
             self._is_news |= is_news
@@ -286,9 +286,9 @@ class SharedLearner:
 
 
 def divided(total: int, wanted: Sequence[int], turn: int = 0) -> list[int]:
-    """Returns how a number is divided by need: nobody gets more than wanted, and less only where nobody gets more.
+    """Divides a number by need (max-min fairness): nobody gets more than wanted, and those who get less get the same.
 
-    Where it does not divide evenly, some get one more; `turn` changes who.
+    If it does not divide evenly, some get one more; `turn` changes who.
     """
     parts = [0] * len(wanted)
     order = sorted(range(len(wanted)), key=lambda place: (wanted[place], (place + turn) % len(wanted)))
@@ -299,7 +299,7 @@ def divided(total: int, wanted: Sequence[int], turn: int = 0) -> list[int]:
 
 
 def _part(learner: Learner, members: dict[str, Member], name: str, at: float) -> tuple[int, int]:
-    """Returns what would be a run's part of the calls at a time, and what of it is free now."""
+    """Returns a run's fair part of the calls in flight, and how much of it is free now."""
     if not learner.is_limited:
         return members[name].most, members[name].most
     names = sorted(members)
@@ -307,7 +307,7 @@ def _part(learner: Learner, members: dict[str, Member], name: str, at: float) ->
     fair = dict(zip(names, divided(learner.limit, [members[each].wanted for each in names], turn), strict=True))
     free = learner.limit
     for each, member in members.items():
-        if each != name:  # one that was not heard of for a while will hear what its part is
+        if each != name:  # one without a recent exchange will get its part at the next one
             held = member.held if at - member.seen < _HEARD else min(member.held, fair[each])
             free -= max(held, member.in_flight)
     if learner.is_refusing:

@@ -1,8 +1,8 @@
 """A pace that several runs share: each reserves short pieces of one timeline, and no piece is reserved twice.
 
-A limit of so many units a minute makes a call so many seconds long. Laid one after the other on one timeline, the calls
-of all runs keep the limit, in whichever order they come. A run takes as much of the timeline as it will use within a
-tenth of a second, one call at least: so it asks once for many calls, and leaves to the others what it does not need.
+A limit of units per minute makes a call so many seconds long. Laid end to end on one timeline, the calls of all runs
+keep the limit, in any order. A run takes as much of the timeline as it will use within a tenth of a second, at least
+one call: so it asks once for many calls, and leaves what it does not need to the others.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from connector.calls.pace import Pace
 from connector.ledger import SharedTime
 
 _LATE: Final = 0.4  # seconds by which a piece may be used late; Pace leaves as many free in each minute
-_PIECE: Final = 0.1  # seconds of the timeline that are asked for at once, where a call is not longer
+_PIECE: Final = 0.1  # seconds of the timeline in one request, unless a call is longer
 _LEAST: Final = 0.001
 _ROUNDING: Final = 1e-6  # seconds
-_SOON: Final = 0.02  # seconds after which to ask again whether an answer has come
+_SOON: Final = 0.02  # seconds until the next look for an answer
 
 
 class SharedPace(Pace):
-    """See `Pace`. Its calls start within the pieces of a timeline that this run has been given.
+    """A `Pace` whose calls start within the pieces of a timeline that this run has reserved.
 
     Args:
         time: The timeline.
@@ -32,10 +32,10 @@ class SharedPace(Pace):
         super().__init__(per_minute, spare)
         self._time = time
         self._pieces: deque[tuple[float, float]] = deque()
-        self._owed = 0.0  # seconds that were used and not taken yet: calls took more than was thought
+        self._owed = 0.0  # seconds used but not yet reserved: calls cost more than estimated
         self._share = _LEAST
-        self._last = self.cost()  # what the last call took
-        self._lost = 0.0  # seconds that were taken and not used
+        self._last = self.cost()  # the cost of the last call
+        self._lost = 0.0  # seconds reserved but not used
         self._is_starved = False
         self._is_alone = False
 
@@ -69,7 +69,7 @@ class SharedPace(Pace):
             self._ask()
 
     def alone(self, now: float) -> float:
-        """See `Pace.alone`: nothing is taken from the others for what is not known."""
+        """See `Pace.alone`: nothing is reserved for an unknown cost."""
         del now
         self._is_alone = True
         return 0.0
@@ -79,7 +79,7 @@ class SharedPace(Pace):
         self._time.known = units_per_byte
 
     def _receive(self, now: float) -> None:
-        """Takes what has been given, pays what is owed, and lets go what is too old to be used."""
+        """Takes over the pieces received, pays what is owed, and drops pieces that are too old."""
         self._pieces += self._time.given()
         if self._owed:
             owed, self._owed = self._owed, 0.0
@@ -95,9 +95,9 @@ class SharedPace(Pace):
         return sum(end - begin for begin, end in self._pieces)
 
     def _begins(self) -> float | None:
-        """Returns when a call like the last one may start, which needs all of its time; `None` if there is too little.
+        """Returns when a call that costs as much as the last one may start; `None` if too little time is reserved.
 
-        It ends where its time does, also where that is in several pieces: or it would take time that is not there yet.
+        The call ends where its time does, even if that is in several pieces, so as not to use time before it exists.
         """
         need = self._last
         for begin, end in self._pieces:
@@ -123,7 +123,7 @@ class SharedPace(Pace):
             self._pieces.appendleft((begin - cost, end))
 
     def _ask(self) -> None:
-        """Asks for a piece: a larger one where calls had to wait for it, a smaller one where some of it was lost."""
+        """Asks for a piece: a larger one if calls had to wait for it, a smaller one if some of it was lost."""
         if self._time.is_asked:
             return
         if self._is_starved:

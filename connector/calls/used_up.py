@@ -1,4 +1,4 @@
-"""Successful replies that say a rate limit is used up: a hint, followed only while it proves true."""
+"""Successful replies that say that a rate limit is used up: a hint, followed only while it proves true."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from connector.http.retry_after import empty_wait, has_room
 class UsedUp:
     """Whether to wait for a rate limit that a reply calls used up.
 
-    Once all calls have waited for it, there is room again. An endpoint whose very next replies still speak of none
-    sends headers that mean nothing: they are left alone from then on, until it does turn a call away.
+    Once all calls have waited, there should be room again. If the very next replies still report none, the endpoint's
+    headers are meaningless: they are ignored from then on, until it refuses a call.
     """
 
     def __init__(self) -> None:
@@ -22,11 +22,11 @@ class UsedUp:
         self._is_believed = True
 
     def wait(self, headers: Mapping[str, str], started: float, now: float) -> float:
-        """Returns the seconds for which all calls are to wait, a minute at most; zero where no limit is used up.
+        """Returns the seconds for which all calls are to wait, at most a minute; zero if no limit is used up.
 
         Args:
-            headers: Those of a reply that was a success.
-            started: When its call was; monotonic seconds, as is `now`.
+            headers: The headers of a successful reply.
+            started: When its call started; in monotonic seconds, as `now` is.
         """
         asked = empty_wait(headers)
         if asked is None:
@@ -41,5 +41,5 @@ class UsedUp:
         return wait
 
     def refused(self) -> None:
-        """Notes a call that was turned away: there is a limit."""
+        """Records a refused call: there is a limit."""
         self._is_filled = self._is_believed = True

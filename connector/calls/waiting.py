@@ -1,4 +1,4 @@
-"""What a run waits for, in words, so that it does not look hung while no row comes."""
+"""What a run waits for, in words, so that it does not seem to hang while no row comes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Waiting(NamedTuple):
     """What keeps the next call from starting; as text: `429: next call in 18 s`.
 
     Attributes:
-        reason: For people, with what follows it: `429: next call`, `paced to 500 requests a minute`.
-        seconds: Until the next call may start; `None` where that is unknown, or too soon to be told.
+        reason: For people, including what comes next: `429: next call`, `paced to 500 requests a minute`.
+        seconds: The time until the next call may start; `None` if that is unknown or too short to report.
     """
 
     reason: str
@@ -32,12 +32,12 @@ class Waiting(NamedTuple):
 
 
 def paced(rate: str, seconds: float) -> Waiting:
-    """Returns that calls are paced; says when the next one starts if people would notice the wait."""
+    """Returns that calls are paced, and when the next one starts if people would notice the wait."""
     return Waiting(f"paced to {rate}") if seconds < _TOLD else Waiting(f"paced to {rate}: next call", seconds)
 
 
 def kind_of(error: ConnectorError) -> str:
-    """Returns what went wrong in a word or two: the status where there is one."""
+    """Returns what went wrong in a word or two: the HTTP status if there is one."""
     if error.http_status is not None:
         return str(error.http_status)
     return next((words for kind, words in _WORDS if isinstance(error, kind)), "the endpoint failed")
