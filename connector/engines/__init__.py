@@ -1,7 +1,7 @@
 """The engines: how calls are spread over workers. One module is one engine, found by its file name.
 
-An engine takes items in order, makes the calls among them, and yields everything in the order in which it is finished.
-All decisions (retry, pace, stop) are taken in the one thread that iterates; the workers only call.
+An engine takes items in order, makes the calls among them, and yields everything in the order of completion. All
+decisions (retry, pace, stop) are made in the one thread that iterates; the workers only make calls.
 
 How one call is made and paced belongs in `calls`.
 """
@@ -33,11 +33,11 @@ from connector.calls.retry import Backoff
 from connector.calls.waiting import Waiting, kind_of
 
 DEFAULT: Final = "threads"
-"""The engine that runs use. To use another one, name it here."""
+"""The engine that runs use. To change it, name another one here."""
 
 
 class Done(NamedTuple):
-    """A call and its result, a final reply or an error, with the outcome of its first row if that is known already."""
+    """A call and its result (a final reply or an error), with the outcome of its first row if already known."""
 
     call: Call
     result: Reply | ConnectorError
@@ -45,7 +45,7 @@ class Done(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """What follows from a result: the calls that are done, and those to make in its place."""
+    """What follows from a result: the calls that are done, and those to make instead."""
 
     done: Sequence[Done]
     again: Sequence[Call] = ()
@@ -55,16 +55,16 @@ Resolve = Callable[[Call, Reply | ConnectorError], Resolution]
 
 
 def as_it_stands(call: Call, result: Reply | ConnectorError) -> Resolution:
-    """Takes every result as final."""
+    """Accepts every result as final."""
     return Resolution((Done(call, result),))
 
 
 Otherwise = Callable[[Call, RetryableError], Sequence[Call]]
-"""What to make instead of a call that failed, before it is tried again as it stands; empty where there is nothing."""
+"""Returns the calls to make instead of one that failed; if empty, it is tried again unchanged."""
 
 
 def nothing_else(call: Call, error: RetryableError) -> Sequence[Call]:
-    """Tries every call again as it stands."""
+    """Tries every call again unchanged."""
     del call, error
     return ()
 
@@ -79,15 +79,15 @@ def _unheard(text: str) -> None:
 
 
 class Gauge:
-    """What an engine is doing: calls in flight now, calls and retries so far, and rate limits that it met.
+    """What an engine is doing: calls in flight now, calls and retries so far, and rate limits encountered.
 
     Attributes:
-        given: Calls that were given to workers, the oldest first.
-        held: Calls that wait to be tried again, with when they are due: a heap.
-        elsewhere: Calls that other runs are making.
+        given: The calls given to workers, oldest first.
+        held: A heap of the calls that wait for a retry, with the times at which they are due.
+        elsewhere: The number of calls that other runs are making.
         unfinished: Paid replies to rows that had no outcome yet when the run was stopped.
         words: Returns, for people, what else the engine is doing; empty if nothing.
-        told: Called with a line for people, once for each event that they may be waiting for.
+        told: Called with a line for people, once for each event for which they may be waiting.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class Gauge:
         self.told: Callable[[str], None] = _unheard
 
     def oldest(self, now: float) -> float | None:
-        """Returns for how many seconds the oldest call has been in flight; `None` while none is."""
+        """Returns for how many seconds the oldest call has been in flight; `None` if there is none."""
         call = next(iter(self.given), None)
         return None if call is None or call.started is None else now - call.started
 
@@ -122,12 +122,12 @@ class Gauge:
 
 
 class Control(NamedTuple):
-    """What an engine decides by.
+    """What an engine needs for its decisions.
 
-    `grace`: for how many seconds it waits for calls in flight once a stop is asked for. `resolve`: says what follows
-    from a result that needs no retry. `otherwise`: says what to make instead of a call that failed more than once.
-    `is_proven`: says whether the table can succeed at all; until then, workers get no call ahead of time, so that what
-    is asked again for the first rows does not wait behind others. `in_flight`: the run's calls, where it keeps them.
+    `grace`: how many seconds it waits for calls in flight once a stop is requested. `resolve`: says what follows from a
+    result that needs no retry. `otherwise`: says what to call instead after a call has failed more than once.
+    `is_proven`: says whether the table can succeed at all; until it can, workers get no calls in advance, so that
+    repeated calls for the first rows do not queue behind others. `in_flight`: the run's calls.
     """
 
     limits: Limits
@@ -143,16 +143,16 @@ class Control(NamedTuple):
     in_flight: InFlight | None = None
 
     def ending(self, since: float = 0.0) -> str:
-        """Returns, for people, what a run still does that was asked to end `since` seconds ago."""
+        """Returns, for people, what a run that was asked to end `since` seconds ago is still doing."""
         calls = sum(call.started is not None for call in self.gauge.given)  # as of now, not of the last result
         return (
             f"finishing {counted(calls, 'call')} (up to {max(1.0, self.grace - since):.0f} s)" if calls else "stopping"
         )
 
     def waiting(self) -> Waiting | None:
-        """Returns what keeps the next call from starting; `None` where nothing does, or only the calls in flight.
+        """Returns what delays the next call; `None` if nothing does, or only the calls in flight.
 
-        To be read at any time, in the iterating thread.
+        May be called at any time, in the iterating thread.
         """
         now = self.clock.monotonic()
         outage = self.breaker.waiting(now)
@@ -162,40 +162,40 @@ class Control(NamedTuple):
 
 
 def ends_run(error: BaseException) -> bool:
-    """Whether `error` ends the run: it is fatal or unexpected."""
+    """Returns whether `error` ends the run: it is fatal or unexpected."""
     if isinstance(error, PermissionDeniedError | NotFoundError):
-        return False  # only the deciding thread knows what other calls came to
+        return False  # only the deciding thread knows the results of other calls
     return isinstance(error, FatalError) or not isinstance(error, ConnectorError)
 
 
 class Engine(Protocol):
-    """What an engine module consists of.
+    """The contract of an engine module.
 
     Attributes:
-        WAITING: How many records may wait for replies at a time.
+        WAITING: The most records that may wait for replies at a time.
     """
 
     WAITING: int
 
     def run(self, items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
-        """Yields each `Call` of `items` as `Done` once it is, and everything else as it comes.
+        """Yields each `Call` of `items` as `Done` when it is done, and everything else as it comes.
 
-        Yields `IDLE` where nothing is finished for a while. A `FatalError`, or an unexpected exception of a worker,
-        becomes the reason to stop, as does an error of `items`; calls that then still wait for a retry are not yielded.
+        Yields `IDLE` if nothing is finished for a while. A `FatalError`, an unexpected exception of a worker, or an
+        error of `items` becomes the reason to stop; calls that still wait for a retry are then not yielded.
 
         Args:
-            items: Calls, and whatever passes through. They are taken in the iterating thread.
-            send: Makes a call, from any thread. That of a run is a `connector.calls.caller.Caller`: it pickles, and a
-                copy in another process opens connections of its own.
-            control: What the engine decides by, in the iterating thread.
+            items: Calls, and anything to pass through. Taken in the iterating thread.
+            send: Makes a call, from any thread. In a run it is a `connector.calls.caller.Caller`, which can be pickled:
+                a copy in another process opens its own connections.
+            control: What the engine needs for its decisions, which it makes in the iterating thread.
         """
 
 
 def load(name: str = DEFAULT, *needs: Any) -> Engine:
-    """Returns an engine by its name, so that what only it needs is imported only where it is chosen.
+    """Imports an engine by its name. Lazy, so that what only one engine needs is imported only if it is chosen.
 
     Args:
-        needs: Arguments for the `opened` of an engine that does more than make calls.
+        needs: Arguments for `opened`, in an engine that does more than make calls.
     """
     module: Any = import_module(f"{__name__}.{name}")
     return cast("Engine", module.opened(*needs) if needs else module)

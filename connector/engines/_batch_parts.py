@@ -1,4 +1,4 @@
-"""A part: the requests of one batch, from the first that is gathered to the last that is judged, across restarts."""
+"""A part: the requests of one batch, from the first one gathered to the last one judged, across restarts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from connector.calls.batch_api import Batch
 from connector.ledger import Ledger
 
 PART: Final = "openai_compatible_part"
-"""The name, in a batch's metadata, of the part that it is for."""
+"""The key in a batch's metadata that holds the name of its part."""
 
 _LINES: Final = ".lines"
 _DIGEST: Final = 8  # bytes
@@ -28,19 +28,19 @@ _PLACES: Final = count()
 
 
 class Ident(NamedTuple):
-    """What a line of a file asks for: the row's key in the ledger, and which of the row's requests it is."""
+    """The identity of a request: the row's key in the ledger, and a digest of the request among that row's requests."""
 
     key: bytes
     digest: bytes
 
 
 def ident_of(key: bytes, body: bytes) -> Ident:
-    """Returns the ident of a request: a row may make several, such as one to repair its reply."""
+    """Returns the identity of a request. A row may make several, such as one to repair its reply."""
     return Ident(key, blake2b(body, digest_size=_DIGEST).digest())
 
 
 class Stage(Enum):
-    """How far a part is."""
+    """The progress of a part."""
 
     GATHERING = "takes requests"
     UPLOADING = "its file is on its way"
@@ -56,29 +56,29 @@ class Part:
     """The requests of one batch.
 
     Attributes:
-        name: What its batch is found by: a hash of what it asks for and of the run that does.
-        place: Where calls wait for its answers; see `connector.engines.InFlight.park`.
-        idents: Its requests, in the order of the file's lines; once it is written down, the ledger has them.
-        requests: How many there are.
-        waiting: How many calls wait for an answer.
-        lines: The file of requests, until the batch is made.
+        name: The name by which its batch is found: a hash of its requests and the run.
+        place: Where calls wait for its answers; see `connector.calls.in_flight.InFlight.park`.
+        idents: Its requests, in the order of the file's lines; once the part is stored, they are in the ledger.
+        requests: The number of requests.
+        waiting: The number of calls that wait for an answer.
+        lines: The file of requests, until the batch is created.
         answers: The files of answers, once they are being fetched.
-        size: Bytes of `lines`.
-        inputs: Texts in them, where a request may have several.
+        size: The size of `lines`, in bytes.
+        inputs: The number of texts in the requests, which may have several each.
         file: The ID of the uploaded file.
-        batch: What is known of the batch, once there is one.
-        at: When it was closed, in epoch seconds.
+        batch: What is known about the batch, once there is one.
+        at: When the part was closed, in epoch seconds.
         uploads: How often its file was uploaded.
-        due: When something is to be done about it, in monotonic seconds.
-        is_busy: Whether something is being done about it.
-        failures: How often that has failed in a row, and `failing_since` when that began.
-        may_exist: Whether a batch may have been made though no answer came.
-        is_late: Whether it was cancelled for taking longer than it may.
-        is_inherited: Whether an earlier run made it.
-        is_of_job: Whether it counts for the budget of this run.
-        passed: The keys of replies that were stored before this run came to their rows.
-        unsettled: Judged requests whose rows have no outcome yet.
-        settled_at: When the last of them had one, in monotonic seconds.
+        due: When the next task for it is due, in monotonic seconds.
+        is_busy: Whether a task for it is in progress.
+        failures: How many tasks have failed in a row, since `failing_since`.
+        may_exist: Whether a batch may have been created although no answer came.
+        is_late: Whether it was cancelled because it took too long.
+        is_inherited: Whether an earlier run created it.
+        is_of_job: Whether it counts towards the budget of this run.
+        passed: The keys of replies that were stored before this run reached their rows.
+        unsettled: The number of judged requests whose rows have no outcome yet.
+        settled_at: When the last of these rows got its outcome, in monotonic seconds.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -106,7 +106,7 @@ class Part:
         self.results: Iterator[Any] | None = None
 
     def add(self, ident: Ident, line: bytes, inputs: int) -> None:
-        """Adds a request. Raises `StorageError` where the disk is full, as `leave` and `close` do."""
+        """Adds a request. Raises `StorageError` if the disk is full, as `leave` and `close` do."""
         with explained():
             if self.lines is None:
                 self.lines = cast("BinaryIO", TemporaryFile(buffering=1 << 20))  # noqa: SIM115 - closed by `drop_lines`
@@ -117,7 +117,7 @@ class Part:
         self.inputs += inputs
 
     def leave(self, idents: Collection[Ident]) -> None:
-        """Gives up requests that were added."""
+        """Removes requests that were added."""
         before, lines = self.idents, self.lines
         self.idents, self.lines, self.requests, self.size, self.inputs = [], None, 0, 0, 0
         if lines is not None:
@@ -129,7 +129,7 @@ class Part:
             lines.close()
 
     def close(self, now: float) -> None:
-        """Closes it for further requests, and names it."""
+        """Closes the part to further requests, and names it."""
         hasher = blake2b(uuid4().bytes, digest_size=16)
         for ident in self.idents:
             hasher.update(b"".join(ident))
@@ -140,37 +140,37 @@ class Part:
                 self.lines.flush()
 
     def drop_lines(self) -> None:
-        """Gives up the file of requests: it is uploaded."""
+        """Deletes the file of requests, after its upload."""
         if self.lines is not None:
-            with suppress(OSError):  # what is still to be written to a full disk
+            with suppress(OSError):  # closing writes what is buffered, perhaps to a full disk
                 self.lines.close()
             self.lines = None
 
     def drop_answers(self) -> None:
-        """Gives up the files of answers."""
+        """Deletes the files of answers."""
         for _, file in self.answers:
             with suppress(OSError):
                 file.close()
         self.answers = []
 
     def drop(self) -> None:
-        """Gives up all of its files."""
+        """Deletes all of its files."""
         self.drop_lines()
         self.drop_answers()
 
     def failed(self, now: float, base: float) -> None:
-        """Records a failure that may pass: the part is due again after `base` seconds, then twice that, and so on."""
+        """Records a temporary failure: the part is due again after `base` seconds, which doubles with each failure."""
         self.failing_since = self.failing_since if self.failures else now
         self.due = now + min(_LONGEST_PAUSE, base * 2.0**self.failures)
         self.failures += 1
 
 
 class Jobs:
-    """The parts of one endpoint as a ledger keeps them, so that any later run goes on with them.
+    """The parts of one endpoint in a ledger, so that any later run can continue them.
 
     Args:
-        url: The endpoint's: others may share the ledger.
-        job: What the budget is for.
+        url: The endpoint's URL, as others may share the ledger.
+        job: The job to which the budget applies.
     """
 
     def __init__(self, ledger: Ledger, url: str, job: str = "") -> None:
@@ -179,7 +179,7 @@ class Jobs:
         self._job = job
 
     def parts(self, known: Collection[str] = ()) -> list[Part]:
-        """Returns the parts that other runs have left, but for `known` names, in the order in which they were made."""
+        """Returns the parts of other runs, except those with `known` names, in the order of their creation."""
         names = dict.fromkeys(self._ledger.jobs())
         parts: list[Part] = []
         for name in names:
@@ -196,9 +196,9 @@ class Jobs:
         return sorted(parts, key=lambda part: part.at)
 
     def begin(self, part: Part) -> None:
-        """Keeps what a part is for, before anything of it is sent.
+        """Stores a part before anything of it is sent.
 
-        Its requests come second: alone, they would be taken for what is left of a part that was forgotten.
+        Its requests are stored second: without the part, they would be taken for leftovers of one that was deleted.
         """
         self.keep(part)
         lines = b"\n".join(f"{key.hex()}:{digest.hex()}".encode() for key, digest in part.idents)
@@ -214,17 +214,17 @@ class Jobs:
             yield Ident(bytes.fromhex(key.decode()), bytes.fromhex(digest.decode()))
 
     def keep(self, part: Part) -> None:
-        """Keeps how far a part is."""
+        """Stores the progress of a part."""
         job = {"url": self._url, "job": self._job, "file": part.file, "batch": part.batch_id, "at": part.at}
         self._ledger.keep_job(part.name, orjson.dumps({**job, "size": part.size, "requests": part.requests}))
 
     def forget(self, part: Part) -> None:
-        """Forgets a part: the replies of its requests are in the ledger, or it never had a batch."""
+        """Deletes a part: the replies to its requests are in the ledger, or it never had a batch."""
         self._ledger.forget_job(part.name)
         self._ledger.forget_job(part.name + _LINES)
 
     def forget_batch(self, batch: str) -> bool:
-        """Forgets the part of a batch, whichever endpoint it is for. Returns whether there was one."""
+        """Deletes the part of a batch, for any endpoint. Returns whether there was one."""
         names = [name for name in self._ledger.jobs() if not name.endswith(_LINES)]
         kept = ((name, self._ledger.job(name)) for name in names)
         found = [name for name, data in kept if data is not None and orjson.loads(data).get("batch") == batch]
@@ -243,10 +243,10 @@ def _part_of(name: str, job: dict[str, Any]) -> Part:
 
 
 def found_among(parts: list[Part], batches: Callable[[], Iterator[Batch]]) -> dict[str, Batch]:
-    """Returns the batches of parts, by the parts' names, among those of an account.
+    """Finds the batches of parts among those of an account; returns them by the names of the parts.
 
-    A batch is known by its metadata, or by its file where the server keeps none. One that failed for want of room is
-    none. Where the newest come first, the search ends a day before the first of them was made, as clocks differ.
+    A batch is recognized by its metadata, or by its file if the server keeps no metadata. One that failed for lack of
+    room does not count. If the newest come first, the search ends a day before the first part, as clocks differ.
     """
     names = {part.name for part in parts}
     files = {part.file: part.name for part in parts if part.file}
@@ -266,5 +266,5 @@ def found_among(parts: list[Part], batches: Callable[[], Iterator[Batch]]) -> di
 
 
 def lacks_room(batch: Batch) -> bool:
-    """Returns whether a batch failed since the queue was full, and may be made again later."""
+    """Returns whether a batch failed because the queue was full, so that it may be created again later."""
     return batch.state == "failed" and any(problem.code == "token_limit_exceeded" for problem in batch.problems)

@@ -189,7 +189,7 @@ class Stages:
         if isinstance(error, NotFoundError | RecordError) and name in ("poll", "fetch"):
             part.failed(now, base)
             if now - part.failing_since <= self._control.backoff.max_elapsed:
-                return  # not sooner: it may be paid for
+                return  # not sooner: it may already be paid for
             if name == "fetch":
                 self._lost(part, error)
             else:
@@ -221,7 +221,7 @@ class Stages:
         self._control.stop.request(error)
 
     def _unknown(self, part: Part, error: ConnectorError) -> FatalError:
-        """Returns why the run ends where the endpoint does not have a batch: it may be paid for, in another account."""
+        """Returns the error that ends the run if the endpoint lacks a batch: it may be paid for in another account."""
         made = moment(part.at) or "earlier"
         return FatalError(
             f"the endpoint does not have the batch {part.batch_id} ({error.message}), which was submitted "
@@ -232,7 +232,7 @@ class Stages:
         )
 
     def _lost(self, part: Part, error: ConnectorError) -> None:
-        """Goes on without answers that the endpoint does not have any more."""
+        """Continues without answers that the endpoint no longer has."""
         told = "the batch %s: its answers are gone (%s): its rows are asked for again"
         _LOG.warning(told, part.batch_id, error.message)
         part.failures = 0

@@ -1,7 +1,7 @@
-"""The deciding thread's part of an engine: which call starts when, and what its result means.
+"""The deciding thread's part of an engine: when each call starts, and what its result means.
 
-Workers only call. A call that has to be tried again goes back to a heap until it is due, so it takes no worker while it
-waits, and a slow one delays no other.
+Workers only make calls. A call to be retried goes back to a heap until it is due, so it occupies no worker while it
+waits, and a slow call delays no other.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from connector.base.records import IDLE, Reply
 from connector.calls.call import Call
 from connector.engines import Control, Done
 
-_TICK: Final = 0.05  # seconds without a result after which `IDLE` lets go whatever is ready downstream
-_SOON: Final = 0.0005  # seconds to wait at least
-_AHEAD: Final = 64  # calls given to workers beyond those in flight, so that no worker waits for the deciding thread
+_TICK: Final = 0.05  # seconds without a result after which `IDLE` releases whatever is ready downstream
+_SOON: Final = 0.0005  # the shortest wait, in seconds
+_AHEAD: Final = 64  # calls queued for workers beyond those in flight, so that no worker waits for the deciding thread
 
 Ended = tuple[Call, Reply | BaseException | None]
-"""A call that has ended, and its result; `None` if the run was stopped before it began."""
+"""An ended call and its result; `None` if the run was stopped before it began."""
 
 
 class Workers(Protocol):
-    """What makes the calls. All methods are called from the deciding thread."""
+    """The workers that make the calls. All methods are called from the deciding thread."""
 
     outstanding: int
     """Calls given to them and not yet taken back."""
@@ -37,37 +37,39 @@ class Workers(Protocol):
         """Outstanding calls that have begun."""
 
     def start(self, call: Call) -> bool:
-        """Gives them a call; the oldest begins as soon as one of them is free, and `started` says when.
+        """Queues a call. The oldest begins as soon as a worker is free, and its `started` says when.
 
-        Returns whether it stays in memory: one that does not comes back as another object.
+        Returns whether the call stays in memory; one that does not comes back as another object.
         """
 
     def next(self, timeout: float) -> Ended | None:
-        """Returns a call that has ended; `None` if none does for `timeout` seconds."""
+        """Returns a call that has ended; `None` if none ends within `timeout` seconds."""
 
     def recall(self) -> list[Call]:
         """Takes back the calls that have not begun, and returns them."""
 
 
 def dispatch(items: Iterator[Any], workers: Workers, control: Control) -> Iterator[Any]:
-    """See `connector.engines.Engine.run`: takes every decision, and leaves the calls to `workers`."""
+    """Implements `connector.engines.Engine.run`: makes every decision, and leaves the calls to `workers`."""
     return _Loop(items, workers, control).run()
 
 
 class _Loop:
-    """The deciding thread's state: calls that wait for a retry, and failed ones that may turn out to be an outage."""
+    """The state of the deciding thread: calls that wait for a retry, and failed ones that may be due to an outage."""
 
     def __init__(self, items: Iterator[Any], workers: Workers, control: Control) -> None:
         self._items = items
         self._workers = workers
         self._control = control
-        self._given: dict[Call, None] = {}  # the calls that workers have, the oldest first
-        self._held: list[tuple[float, int, Call]] = []  # by the time at which they are due
+        self._given: dict[Call, None] = {}  # the calls that workers have, oldest first
+        self._held: list[tuple[float, int, Call]] = []  # a heap by due time
         control.gauge.given, control.gauge.held = self._given, self._held
-        self._ready: list[tuple[int, int, Call]] = []  # those that are due; what has failed most often comes first
+        self._ready: list[
+            tuple[int, int, Call]
+        ] = []  # a heap of due calls; those that have failed most often come first
         self._order = count()
         self._doomed: list[tuple[Call, ConnectorError]] = []
-        self._try: Call | None = None  # the single call that is on its way while an outage is suspected
+        self._try: Call | None = None  # the single call in flight while an outage is suspected
         self._has_ended = False
         self._is_dry = False
         self._is_slow = False  # the input took longer than a tick: finished calls go first
@@ -124,17 +126,17 @@ class _Loop:
         return self._workers.outstanding < self._room(now) and limits.delay(now) <= 0
 
     def _room(self, now: float) -> int:
-        """Returns how many calls the workers may have: none ahead of time where they might not have to be made."""
+        """Returns how many calls the workers may have: none in advance if these might not have to be made."""
         control, limits = self._control, self._control.limits
         room = limits.room(now)
         is_free = control.breaker.is_reached and control.is_proven() and room == limits.most and not limits.is_paced
         return room + (_AHEAD if is_free else 0)
 
     def _next(self, now: float) -> Any:
-        """Returns the call that is due again, or the next item; `None` where there is neither.
+        """Returns a call that is due for a retry, or else the next item; `None` if there is neither.
 
-        While an outage is suspected it is the other way round: only a call that has not failed yet shows if it is over,
-        the one of the fewest rows first.
+        In a suspected outage a call that has not failed yet comes first, the one with the fewest rows, since only such
+        a call shows whether the outage is over.
         """
         while self._held and self._held[0][0] <= now:
             call = heapq.heappop(self._held)[2]
@@ -153,7 +155,7 @@ class _Loop:
         return untried[2]
 
     def _again(self, *, least: bool = False) -> Call | None:
-        """Returns the call that is due again: that which has failed most often, or least."""
+        """Returns a call that is due for a retry: the one that has failed most often, or least often."""
         now = self._control.clock.monotonic()
         while self._ready:
             entry = max(self._ready) if least else self._ready[0]
@@ -164,7 +166,7 @@ class _Loop:
         return None
 
     def _gave_up(self, call: Call, now: float) -> bool:
-        """Whether a call that is due again is given up because its row is out of time."""
+        """Returns whether a call that is due for a retry is given up because its row is out of time."""
         if call.error is None or now - call.first_started <= self._control.backoff.max_elapsed:
             return False
         self._doomed.append((call, self._too_late(call.error)))
@@ -177,19 +179,19 @@ class _Loop:
         return told
 
     def _expire(self, now: float) -> None:
-        """Gives up the rows that ran out of time while their calls could not start."""
+        """Fails the rows that ran out of time while their calls could not start."""
         self._ready = [entry for entry in self._ready if not self._gave_up(entry[2], now)]
         heapq.heapify(self._ready)
         self._held = self._control.gauge.held = [entry for entry in self._held if not self._gave_up(entry[2], now)]
         heapq.heapify(self._held)
 
     def _fresh(self) -> Any:
-        """Returns the next item, unless too many calls wait already."""
+        """Returns the next item, unless too many calls are already waiting."""
         if self._has_ended or len(self._held) > 2 * self._control.limits.most:
             return None
         try:
             item = next(self._items, None)
-        except Exception as error:  # noqa: BLE001 - what is in flight is paid for: it is finished before this is raised
+        except Exception as error:  # noqa: BLE001 - calls in flight are paid for, so they finish before this is raised
             self._control.stop.request(error)
             return None
         self._has_ended = item is None
@@ -207,7 +209,7 @@ class _Loop:
             del self._given[call]
 
     def _patience(self, now: float) -> float:
-        """Returns for how many seconds to wait for a result: until something may be started, or a tick has passed."""
+        """Returns how many seconds to wait for a result: until a call may start, or for a tick."""
         limits, breaker = self._control.limits, self._control.breaker
         if breaker.is_open:
             wait = breaker.try_at - now
@@ -220,7 +222,7 @@ class _Loop:
         return max(_SOON, min(wait, _TICK))
 
     def _judged(self, call: Call, result: Reply | BaseException | None, now: float) -> Sequence[Done] | None:
-        """Returns the calls that a result makes done; `None` where the call is tried again, or the run has to end."""
+        """Returns the calls that are done with a result; `None` if the call is retried or the run has to end."""
         control = self._control
         started = now if call.started is None else call.started
         self._given.pop(call, None)
@@ -254,9 +256,9 @@ class _Loop:
     def _missed(
         self, call: Call, started: float, error: NotFoundError | PermissionDeniedError, now: float
     ) -> Sequence[Done] | None:
-        """Decides whether a 404 or 403 fails this row or ends the run; `None` while that is not known.
+        """Decides whether a 404 or 403 fails this row or ends the run; `None` while that is unknown.
 
-        Once any row has been answered, the failure is the row's own. Before that, the row waits.
+        Once any row has been answered, it is the row's own failure. Before that, the row waits.
         """
         control = self._control
         if control.breaker.is_open:
@@ -275,7 +277,7 @@ class _Loop:
         return None
 
     def _end_of_the_missed(self) -> bool:
-        """Ends a run in which nothing was answered and some calls got a 403 or 404. Returns whether it did."""
+        """Ends a run in which nothing was answered and some calls got a 403 or 404. Returns whether it did so."""
         if self._control.breaker.was_answered:
             return False
         missed = (error for _, error in self._doomed if isinstance(error, FatalError))
@@ -291,9 +293,9 @@ class _Loop:
         return resolution.done
 
     def _failed(self, call: Call, started: float, error: RetryableError, now: float, *, is_first: bool) -> None:
-        """Holds a call until it is due again, also one with no retry left: in an outage, rows do not fail.
+        """Holds a failed call until it is due for a retry, even without retries left: in an outage, rows do not fail.
 
-        One that was sent may have been carried out, so it is sent again only as often as the user allows.
+        A call that was sent may have been carried out, so it is sent again only as often as the user allows.
         """
         control, in_flight = self._control, self._workers.in_flight
         wait = control.backoff.wait(error, call.attempts, now - call.first_started, control.clock.random)
@@ -317,12 +319,12 @@ class _Loop:
         self._recall(now)
 
     def _tried(self, call: Call, error: ConnectorError, due: float) -> None:
-        """Holds a call that failed as it stands until it is due again."""
+        """Holds a call that failed in its current form until it is due."""
         call.is_untried, call.error = False, error
         self._hold(call, due)
 
     def _recall(self, now: float) -> None:
-        """Takes back the calls that have not begun, if they must not begin now."""
+        """Takes back queued calls if they must not begin now."""
         limits = self._control.limits
         if self._control.breaker.is_open or limits.concurrency < limits.most or limits.delay(now) > 0:
             for call in self._workers.recall():
@@ -335,7 +337,7 @@ class _Loop:
         heapq.heappush(self._held, (due, next(self._order), call))
 
     def _released(self) -> Iterator[Done]:
-        """Yields the calls that failed for good: another was answered since, or nothing else is left to try."""
+        """Yields the calls that have failed for good: another one was answered since, or nothing is left to try."""
         doomed, self._doomed = self._doomed, []
         now = self._control.clock.monotonic()
         for call, error in doomed:

@@ -1,8 +1,8 @@
 """Batches: calls are gathered into files that the endpoint answers within a day, for half the price.
 
-A file of requests, its batch and its answers are a `Part`, and each stage of one is written down before the next one
-begins: whenever a run ends, the same command goes on with what there is. What a reply means, and whether a request is
-made again, is decided as for calls, by `_dispatch`: this engine is one more kind of `Workers`.
+A file of requests, its batch and its answers are a `Part`, and each of its stages is stored before the next one begins:
+whenever a run ends, the same command continues from there. `_dispatch` decides, as for calls, what a reply means and
+whether a request is repeated: this engine is another kind of `Workers`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from connector.engines._dispatch import Ended, dispatch
 from connector.ledger import Ledger, Url
 
 _LOG = logging.getLogger(__name__)
-_STORED: Final = 500  # replies for rows that this run does not have, stored at once
+_STORED: Final = 500  # replies for rows that this run does not have, stored at a time
 _TICKET: Final = Ticket()
 _WAITING: Final = 5_000_000
-_LIVE: Final = 1_000  # calls that are to be made live: no more answers are judged while there are so many
-_YOUNG: Final = 3600.0  # seconds for which a run that shares the ledger may be at work on a part without a batch
+_LIVE: Final = 1_000  # waiting live calls at which the judging of answers pauses
+_YOUNG: Final = 3600.0  # seconds for which another run may still be working on a part without a batch
 _LEFT: Final = (Stage.GATHERING, Stage.JUDGED)
 
 
@@ -54,7 +54,7 @@ def opened(needs: Needs) -> Engine:
 
 
 def forget(ledger: Ledger, batch: str) -> bool:
-    """Gives up a batch that the endpoint has lost: its rows are asked for again. Returns whether it was known."""
+    """Gives up a batch that the endpoint has lost: its rows will be asked for again. Returns whether it was known."""
     return Jobs(ledger, "").forget_batch(batch)
 
 
@@ -114,16 +114,16 @@ class _NoLimits(Limits):
 
 
 class _NoOutage(Breaker):
-    """Never opens: lines that fail one after the other are those of one batch."""
+    """Never opens: lines that fail one after another belong to one batch."""
 
     def failed(self, error: ConnectorError, started: float, now: float, in_flight: int, *, is_first: bool) -> None:
-        """Notes that the endpoint was reached."""
+        """Records that the endpoint was reached."""
         del error, started, now, in_flight, is_first
         self.is_reached = True
 
 
 class _BatchWorkers:
-    """Gathers calls into parts and goes on with each; see `connector.engines._dispatch.Workers`."""
+    """Gathers calls into parts and advances each part; implements `connector.engines._dispatch.Workers`."""
 
     def __init__(self, needs: Needs, send: Callable[[bytes], Reply], control: Control) -> None:
         self._needs = needs
@@ -138,16 +138,16 @@ class _BatchWorkers:
         self._stages = Stages(needs, control, self._jobs, self._give_up)
         self._parts: list[Part] = self._jobs.parts()
         self._gathering: dict[str, Part] = {}  # by model
-        self._asked = Spool()  # what earlier runs have asked for already: a part's place, by ident
+        self._asked = Spool()  # requests of earlier runs: the place of the part, by identity
         self._by_place: dict[int, Part] = {}
         self._given_up: set[str] = set()  # the names of parts that have no batch
         self._ended: deque[Ended] = deque()  # calls that need no batch to end
         self._orphans: list[tuple[bytes, Reply]] = []
-        self._has_ended = False  # the input
+        self._has_ended = False  # whether the input has
         self._is_dry = False
         self._last_call = self._now()
-        self._refusal: ConnectorError | None = None  # why nothing more may be sent
-        self._started: tuple[float, int] | None = None  # when the first requests were seen to be answered, and how many
+        self._refusal: ConnectorError | None = None  # why no more requests may be sent
+        self._started: tuple[float, int] | None = None  # when the first answers were seen, and how many
         self.outstanding = 0
         control.gauge.words = self.words
         for part in self._parts:
@@ -163,11 +163,11 @@ class _BatchWorkers:
 
     @property
     def has_parts(self) -> bool:
-        """Whether there is anything that has not been forgotten."""
+        """Whether there are any parts left."""
         return bool(self._parts)
 
     def noting(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Passes the items on, once it is known which batches there are already, and notes where they end."""
+        """Passes on the items, once existing batches are known, and records when the items end."""
         while any(part.stage is Stage.SEARCHING for part in self._parts):
             yield IDLE
         for item in items:
@@ -214,7 +214,7 @@ class _BatchWorkers:
         return ended
 
     def recall(self) -> list[Call]:
-        """See `Workers.recall`: what waits for a batch. Answers that are here already are still judged."""
+        """See `Workers.recall`: returns the calls that wait for a batch. Answers that have arrived are still judged."""
         self._parts += self._gathering.values()  # they are never closed
         self._gathering.clear()
         for part in self._parts:
@@ -226,21 +226,21 @@ class _BatchWorkers:
     # --- What the engine tells ---
 
     def settled(self, call: Call) -> None:
-        """Notes that a call is done."""
+        """Records that a call is done."""
         for part in map(self._by_place.__getitem__, call.origins):
             part.unsettled -= 1
             part.settled_at = self._now()
 
     def finish(self) -> None:
-        """Notes that every call is done: the remaining answers belong to no row."""
+        """Records that every call is done: the remaining answers belong to no row."""
         while self._judged() is not None:
             raise AssertionError("only calls that wait have results")
 
     def stored(self, now: float) -> None:
-        """Forgets the parts whose rows all have outcomes, once the replies are stored.
+        """Deletes the parts whose rows all have outcomes, once their replies are stored.
 
-        They are where `Ledger.commit_seconds` had passed at an `IDLE` of `now`. A run that ends early stores what is
-        left when this engine has ended: the next one forgets the part.
+        They are stored when `Ledger.commit_seconds` have passed at an `IDLE` at `now`. A run that ends early stores the
+        rest after this engine has ended, and the next run deletes the part.
         """
         if self._control.stop.reason is not None:
             return
@@ -252,7 +252,7 @@ class _BatchWorkers:
                 self._by_place.pop(part.place, None)
 
     def close(self) -> None:
-        """Ends. What goes on elsewhere goes on, and a later run finds it."""
+        """Ends. Batches go on at the endpoint, and a later run finds them."""
         if self._live is not None:
             self._live.close()
         self._stages.close(self._parts)
@@ -275,7 +275,7 @@ class _BatchWorkers:
             self._calls.close()
 
     def words(self) -> str:
-        """Returns how far the batches are, for people; nothing while there are none."""
+        """Returns the progress of the batches, for people; empty if there are none."""
         parts = [part for part in self._parts if part.stage is not Stage.JUDGED or part.unsettled]
         made = [part for part in self._parts if part.batch is not None]
         if not parts:
@@ -298,19 +298,19 @@ class _BatchWorkers:
     # --- Gathering ---
 
     def _park(self, call: Call, part: Part) -> None:
-        """Lets a call wait for the answers of a part."""
+        """Parks a call until the answers of a part arrive."""
         self._calls.park(call, part.place)
         self._by_place[part.place] = part
         part.waiting += 1
 
     def _taken(self, key: bytes, part: Part) -> Call | None:
-        """Returns the call of a key if it waits for the answers of this part; it does not any more."""
+        """Removes and returns the call of a key if it waits for the answers of this part; else `None`."""
         call = self._calls.take(key, part.place) if part.waiting else None
         part.waiting -= call is not None
         return call
 
     def _gather(self, call: Call, ident: Ident, body: bytes) -> bool:
-        """Adds a call to the part that is being filled, unless it fits into none; returns as `start` does."""
+        """Adds a call to the part being filled, unless it is too large for any; returns the same as `start`."""
         line = written(call.key, self._terms.path, body)
         model, inputs = _read(body)
         if len(line) > self._terms.max_bytes or inputs > self._terms.max_requests:
@@ -332,7 +332,7 @@ class _BatchWorkers:
         return False
 
     def _close(self, model: str) -> None:
-        """Closes a part, and writes it down before anything of it is sent."""
+        """Closes a part, and stores it before anything of it is sent."""
         part = self._gathering[model]
         elsewhere = self._leave_to_others()
         if not part.requests:
@@ -349,9 +349,9 @@ class _BatchWorkers:
         part.due = self._now()
 
     def _leave_to_others(self) -> list[tuple[int, int]]:
-        """Leaves to the batches of other runs that were made since this one began what those were asked for already.
+        """Leaves requests to the batches of other runs that were created since this run began, if these have them.
 
-        Returns the bytes and the requests of those of the same job that it has nothing to do with.
+        Returns the bytes and requests of other batches of the same job.
         """
         if not isinstance(self._needs.ledger.path, Url):
             return []  # no other run has it
@@ -375,7 +375,7 @@ class _BatchWorkers:
         return elsewhere
 
     def _close_what_is_due(self, now: float) -> None:
-        """Closes parts that are not full, once nothing else can be added to them for a while."""
+        """Closes parts that are not full, once no more requests can be expected for a while."""
         if not self._gathering or not self._is_dry or self._control.stop.reason is not None:
             return
         is_quiet = now - self._last_call >= self._terms.quiet
@@ -392,7 +392,7 @@ class _BatchWorkers:
     # --- Going on ---
 
     def _take_on(self, part: Part, without: Collection[Ident] = ()) -> None:
-        """Notes what a part of another run asks for, but for the requests that wait for it already."""
+        """Records the requests in a part of another run, except those that already wait for it."""
         self._by_place[part.place] = part
         part.requests = 0
         for ident in self._jobs.idents(part):
@@ -403,7 +403,7 @@ class _BatchWorkers:
             self._stages.count(part)
 
     def _inherited_by(self, ident: Ident) -> Part | None:
-        """Returns the part of another run that asks for a request, once for each time that one does."""
+        """Returns the part of another run that contains a request, once for each time that it does."""
         name = b"".join(ident)
         places = [place for place, _ in self._asked.get(name)]
         if not places:
@@ -416,7 +416,7 @@ class _BatchWorkers:
         return parts[0] if parts else None
 
     def _inherited(self) -> None:
-        """Goes on with the parts of earlier runs: those whose batch is not known are looked for."""
+        """Continues the parts of earlier runs; searches for batches that are not known."""
         now = self._now()
         for part in self._parts:
             part.due = now
@@ -442,27 +442,27 @@ class _BatchWorkers:
     # --- Judging ---
 
     def _judged(self) -> Ended | None:
-        """Returns the next call that has come to something."""
+        """Returns the next call that has a result."""
         if self._ended:
             return self._ended.popleft()
         if not (self._is_dry or self._control.stop.reason is not None):
-            return None  # rows that are still to come may wait for these answers
+            return None  # later rows may be waiting for these answers
         if self._live is not None and self._live.outstanding >= _LIVE:
-            return None  # calls in memory: these come first
+            return None  # calls in memory come first
         for part in self._parts:
             if part.stage is Stage.FETCHED:
                 part.results = part.results or self._results(part)
                 for ended in part.results:
                     return cast("Ended", ended)
                 part.results, part.stage = None, Stage.JUDGED
-                part.passed = set()  # the ledger is asked first for rows that are still to come
+                part.passed = set()  # later rows are looked up in the ledger first
                 part.drop_answers()
         return None
 
     def _results(self, part: Part) -> Iterator[Ended]:
-        """Yields what the lines of a part come to, and then its requests for which there is none.
+        """Yields the results in the lines of a part, then the requests for which there is no line.
 
-        Replies for rows that this run does not have are stored at once: their run has ended.
+        Replies for rows that this run does not have are stored at once, as their run has ended.
         """
         batch = part.batch or Batch(part.batch_id, "expired")
         orphans = {ident.key for ident in self._jobs.idents(part)} if part.is_inherited else set()
@@ -490,11 +490,11 @@ class _BatchWorkers:
             yield self._ended_as(part, call, unanswered(part.batch, number))
 
     def _left(self, part: Part) -> Iterator[tuple[int, Call]]:
-        """Yields the calls that still wait for the answers of a part, with the numbers of their lines, from 1."""
+        """Yields the calls that still wait for the answers of a part, with their line numbers, from 1."""
         for number, ident in enumerate(self._jobs.idents(part) if part.waiting else (), 1):
             if (call := self._taken(ident.key, part)) is not None:
                 yield number, call
-        for key in self._calls.keys_at(part.place) if part.waiting else ():  # another run has forgotten the part
+        for key in self._calls.keys_at(part.place) if part.waiting else ():  # another run has deleted the part
             if (call := self._taken(key, part)) is not None:
                 yield 0, call
 
@@ -526,7 +526,7 @@ def _answered(part: Part) -> int:
 
 
 def _read(body: bytes) -> tuple[str, int]:
-    """Returns the model of a request, and how many texts it is about: one for embeddings may have a list of them."""
+    """Returns the model of a request and its number of texts, since one for embeddings may have a list."""
     request = orjson.loads(body)
     if not isinstance(request, dict):
         return "", 1

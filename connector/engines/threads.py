@@ -16,7 +16,7 @@ from connector.engines import Control, ends_run
 from connector.engines._dispatch import Ended, dispatch
 
 WAITING: Final = 20_000
-"""See `connector.engines.Engine`: many rows may be the same, and wait for one call."""
+"""See `connector.engines.Engine`. It is high because many rows may be the same, and wait for one call."""
 
 
 def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) -> Generator[Any, None, None]:
@@ -29,7 +29,7 @@ def run(items: Iterator[Any], send: Callable[[bytes], Reply], control: Control) 
 
 
 class _Threads:
-    """Plain daemon threads on one queue, started as they are needed."""
+    """Plain daemon threads on one queue, started on demand."""
 
     def __init__(self, send: Callable[[bytes], Reply], control: Control) -> None:
         self._send = send
@@ -53,10 +53,10 @@ class _Threads:
         return True
 
     def _grow(self) -> None:
-        """Starts one more thread; where the system allows no more, those that there are make all calls.
+        """Starts one more thread; if the system allows no more, the existing ones make all calls.
 
         Raises:
-            FatalError: There is not even one.
+            FatalError: There is none at all.
         """
         try:
             threading.Thread(target=self._work, name=f"call-{self._threads + 1}", daemon=True).start()
@@ -95,7 +95,7 @@ class _Threads:
             call.started = now()
             try:
                 put((call, send(call.body) if stop.reason is None else None))
-            except BaseException as error:  # noqa: BLE001 - it is raised again in the deciding thread
+            except BaseException as error:  # noqa: BLE001 - raised again in the deciding thread
                 if ends_run(error):
                     stop.request(error)  # at once, so that no further call begins
                 put((call, error))
