@@ -12,12 +12,12 @@ _BYTES: Final = 1000  # of a kB
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Returns a number of things: 1 call, 1,200 calls; `many` is the plural if it is not `one` and an s."""
+    """Returns a count with its noun: 1 call, 1,200 calls; `many` is the plural if it is not `one` with an s."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def dollars(amount: float) -> str:
-    """Returns an amount of USD, to the cent, or to two digits that say something: $12.50, $0.031, $0.0000087."""
+    """Returns an amount of USD, to the cent or to two significant digits: $12.50, $0.031, $0.0000087."""
     if 0 < amount < _TINY:
         return f"${amount:.1e}"
     decimals = max(2, 1 - math.floor(math.log10(amount))) if amount else 2
@@ -37,7 +37,7 @@ def pace(rows: float) -> str:
     """Returns a rate per second, minute or hour, whichever is easiest to read: 1,240 rows/s, 3.4 rows/s, 59 rows/min.
 
     Args:
-        rows: A second.
+        rows: Rows per second.
     """
     for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
         if rows * seconds >= 1 or unit == "h":

@@ -1,4 +1,4 @@
-"""Vectors as a column of Arrow, by their bytes. Needs pyarrow."""
+"""Makes Arrow columns from the bytes of vectors. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FLOAT: Final = 4  # bytes
 
 
 def arrow_list(vectors: Sequence[bytes | memoryview | array[float] | None]) -> pa.Array:
-    """Returns vectors, given as the bytes of their float32 numbers, as a column of lists."""
+    """Returns a column of float32 lists from vectors, each given as bytes of float32 numbers."""
     sizes = [None if vector is None else memoryview(vector).nbytes for vector in vectors]
     return arrow_lists(b"".join(vector for vector in vectors if vector is not None), sizes)
 
 
 def arrow_lists(numbers: bytes | bytearray, sizes: Sequence[int | None]) -> pa.Array:
-    """Returns float32 numbers, given as bytes, as a column of lists; `sizes` has each list's bytes, `None` for null."""
+    """Returns a column of float32 lists from their joined bytes; `sizes` has the bytes of each, `None` for null."""
     ends = array("i", accumulate(((size or 0) // _FLOAT for size in sizes), initial=0))
     items = pa.Array.from_buffers(pa.float32(), ends[-1], [None, pa.py_buffer(numbers)])
     mask = pa.array([size is not None for size in sizes]).buffers()[1] if None in sizes else None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Clock(NamedTuple):
-    """Where the time comes from: `monotonic` for waits, `time` for dates (both in seconds), `random` for jitter."""
+    """The clocks `monotonic` for waits and `time` for dates (both in seconds), and `random` for jitter."""
 
     monotonic: Callable[[], float] = time.monotonic
     time: Callable[[], float] = time.time

@@ -1,11 +1,11 @@
-"""One core for all threads of the program.
+"""Keeps all threads of the program on one core.
 
-Python runs one thread at a time. Where a run's threads are spread over cores, the interpreter's lock goes from core to
-core with each hand-over, which costs twice the CPU of the run itself; on one core it is handed over for nothing. The
-core is looked after: when others need it and another is free, all threads move.
+Python runs one thread at a time. If a run's threads are spread over cores, the interpreter's lock moves between cores
+with each hand-over, which costs twice the CPU of the run itself; on one core a hand-over costs almost nothing. The core
+is monitored: when other programs need it and another core is free, all threads move.
 
-Programs that this one starts may use every core. A process begins with the cores of the thread that starts it, so that
-thread has all of them just before, and until the next look.
+Programs started by this one may use every core. A process inherits the cores of the thread that starts it, so that
+thread gets all of them just before the start, until the next check.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-_EVERY: Final = 1.0  # seconds between two looks
-_CROWDED: Final = 0.15  # of the core that others use: below that, a move is not worth it
-_BETTER: Final = 0.10  # so much more of another core has to be free
-_CHANCE: Final = 0.5  # of a move: programs that share a core should not all move to the same other one
+_EVERY: Final = 1.0  # seconds between checks
+_CROWDED: Final = 0.15  # the share of the core used by others below which a move is not worth it
+_BETTER: Final = 0.10  # how much more of another core has to be free
+_CHANCE: Final = 0.5  # the probability of a move: programs that share a core should not all move to the same other one
 _STAT: Final = Path("/proc/stat")
 _TASKS: Final = Path("/proc/self/task")
-_IDLE, _WAITING = 3, 4  # of the columns in /proc/stat, which proc_stat(5) describes
+_IDLE, _WAITING = 3, 4  # columns of /proc/stat: see proc_stat(5)
 _STARTS: Final = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "os.exec"})
 """Python's audit events just before a process is started."""
 
-_CORE: Final = 36  # the field `processor` of proc_pid_stat(5), counted from behind the name
+_CORE: Final = 36  # the index of the field `processor` of proc_pid_stat(5), counted from after the name
 
 Seconds = Mapping[int, float]
 """How long each core has been busy, by its number."""
 
 
 class OneCore:
-    """The core that all threads are kept on.
+    """The core on which all threads are kept.
 
     Args:
-        core: The one to begin with.
-        busy: Returns for how long each usable core has been busy, with any process.
+        core: The initial core.
+        busy: Returns how long each usable core has been busy with any process.
         own: Returns how many seconds of CPU this process has used.
         now: The time, in seconds.
         move: Moves all threads of this process to a core.
@@ -69,11 +69,11 @@ class OneCore:
         move(core)
 
     def loosen(self) -> None:
-        """Notes that a thread was let go: the next look brings it back."""
+        """Records that a thread was released to all cores: the next check moves it back."""
         self._is_loose = True
 
     def look(self) -> None:
-        """Moves where others have used the core since the last look, and another one was freer."""
+        """Moves all threads if others have used the core since the last check and another one was less busy."""
         if self._is_loose:
             self._is_loose = False
             self._move(self._core)
@@ -91,9 +91,9 @@ class OneCore:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """While entered, keeps all threads of this process on one core, if the system supports that."""
+    """Keeps all threads of this process on one core while entered, if the system supports that."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    if len(allowed) < 2 or not getattr(sys, "_is_gil_enabled", lambda: True)():  # noqa: PLR2004 - one has no choice
+    if len(allowed) < 2 or not getattr(sys, "_is_gil_enabled", lambda: True)():  # noqa: PLR2004 - with one core there is no choice
         yield
         return
     over = threading.Event()
@@ -101,7 +101,7 @@ def one_core() -> Iterator[None]:
         kept = OneCore(
             _current(), lambda: _busy(allowed), time.process_time, time.monotonic, lambda core: _move({core})
         )
-    except (OSError, ValueError, IndexError):  # no /proc, or one of another kind
+    except (OSError, ValueError, IndexError):  # no /proc, or another format
         yield
         return
 
@@ -152,7 +152,7 @@ def _busy(allowed: set[int]) -> dict[int, float]:
     for line in _STAT.read_text(encoding="utf-8").splitlines():
         name, _, rest = line.partition(" ")
         if name.startswith("cpu") and name != "cpu" and int(name[3:]) in allowed:
-            times = [int(each) for each in rest.split()[:8]]  # without those of guests, which are counted as user
+            times = [int(each) for each in rest.split()[:8]]  # without guest times, which are included in user
             found[int(name[3:])] = (sum(times) - times[_IDLE] - times[_WAITING]) / ticks
     return found
 

@@ -1,4 +1,4 @@
-"""What a reply cost: as the gateway reports it, else by the config's prices, else unknown (never zero)."""
+"""What a reply cost: as the gateway reports it, or else by the config's prices, or else unknown (never zero)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ COST_HEADER: Final = "x-litellm-response-cost"
 """The header in which LiteLLM reports what a reply cost, in USD."""
 
 BATCH_HEADER: Final = "x-batch-id"
-"""The header in which we keep, of a reply that came in a batch, the ID of that batch."""
+"""Our own header, which holds the ID of the batch of a reply."""
 
 BATCH_TIER: Final = "batch"
-"""The tier of replies that came in a batch: they name their own only for live calls."""
+"""The tier of replies from a batch: replies name their own tier only for live calls."""
 
 FLEX_TIER: Final = "flex"
 """The tier of replies that may take minutes, for half the price."""
@@ -29,9 +29,9 @@ _MOST: Final = 100_000  # USD: no call costs more
 
 
 class Rates(NamedTuple):
-    """What tokens cost, in USD per 1,000,000, and a call besides them, in USD.
+    """The price of tokens, in USD per 1,000,000, and of the call itself, in USD.
 
-    `None`: what was read from the endpoint's cache, or written to it, costs as other input does; output has no price.
+    `None` for cache reads or writes: they cost as much as other input; for output: it has no price.
     """
 
     input: float
@@ -41,7 +41,7 @@ class Rates(NamedTuple):
     call: float = 0
 
     def cost(self, usage: Usage) -> float | None:
-        """Returns what a reply cost in USD; `None` where that is not known."""
+        """Returns what a reply cost in USD; `None` if that is unknown."""
         sent, made = usage.input_tokens, usage.output_tokens or 0
         if sent is None or (made and self.output is None):
             return None
@@ -54,23 +54,23 @@ class Rates(NamedTuple):
 
 
 class Pricing(Protocol):
-    """Tells what replies cost."""
+    """A source of prices for replies."""
 
     def cost(self, usage: Usage, model: str | None = None, tier: str | None = None) -> float | None:
-        """Returns what a reply cost in USD; `None` where that is not known, never zero instead.
+        """Returns what a reply cost in USD; `None` if that is unknown, never zero instead.
 
         Args:
-            usage: Its tokens.
-            model: The model that it names.
-            tier: The service tier that it names, such as `flex`.
+            usage: The tokens of the reply.
+            model: The model that the reply names.
+            tier: The service tier that the reply names, such as `flex`.
         """
 
     def knows(self, model: str | None) -> bool:
-        """Returns whether it has a price for a model; `None` is one that only replies will name."""
+        """Returns whether it has a price for a model; `None` for a model that only replies will name."""
 
     @property
     def source(self) -> str:
-        """What to say of the costs it has told: whose estimates they are. Empty where they are the user's own."""
+        """Whose estimates its costs are, for people; empty if they are the user's own."""
 
 
 class Prices(BaseModel):
@@ -123,13 +123,13 @@ class Prices(BaseModel):
         return Rates(self.input, self.cached_input, self.cache_write, self.output)
 
     def cost(self, usage: Usage, model: str | None = None, tier: str | None = None) -> float | None:
-        """See `Pricing.cost`: whatever the model, these prices hold."""
+        """See `Pricing.cost`: these prices apply to every model."""
         del model
         cost = self.rates.cost(usage)
         return None if cost is None else cost * self.share(tier)
 
     def share(self, tier: str | None) -> float:
-        """Returns the share of these prices that a tier takes."""
+        """Returns the share of these prices that a tier costs."""
         return {BATCH_TIER: self.batch, FLEX_TIER: self.flex}.get(tier or "", 1.0)
 
 
@@ -147,7 +147,7 @@ def cost_of(reply: Reply, usage: Usage, prices: Pricing | None) -> float | None:
 
 
 def usd(reported: object) -> float | None:
-    """Returns a cost that an endpoint reports, in USD; `None` for what is no amount for a call, never 0 instead."""
+    """Returns a cost that an endpoint reports, in USD; `None` for an implausible value, never 0 instead."""
     if reported is None or isinstance(reported, bool) or not isinstance(reported, int | float | str):
         return None
     try:
@@ -158,11 +158,11 @@ def usd(reported: object) -> float | None:
 
 
 class Together(Protocol):
-    """What all runs of a job have spent: see `connector.ledger.Spending`."""
+    """What all runs of a job together have spent: see `connector.ledger.Spending`."""
 
     @property
     def cost_usd(self) -> float:
-        """USD."""
+        """The cost in USD."""
 
     @property
     def tokens(self) -> int:
@@ -173,19 +173,19 @@ class Together(Protocol):
 
 
 class Budget:
-    """What a run has spent, and what a job, with the earlier runs whose replies it finds again, may spend.
+    """The spending of a run, and the limits of its job, which includes earlier runs whose replies are found again.
 
-    Where the endpoint reports a cost and the config has prices, the higher one counts: gateways report 0 for what they
-    do not know.
+    If the endpoint reports a cost and the config has prices, the higher one counts, since gateways report 0 for what
+    they do not know.
 
     Args:
-        max_cost_usd: USD; `None` for no limit.
-        max_total_tokens: Input and output tokens together; `None` for no limit.
-        prices: Those of the config.
+        max_cost_usd: The limit in USD; `None` for no limit.
+        max_total_tokens: The limit of input and output tokens together; `None` for no limit.
+        prices: The prices of the config.
 
     Attributes:
         cost_usd: What this run has spent, in USD.
-        tokens: What this run has used.
+        tokens: The tokens that this run has used.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Budget:
         self._max_tokens = max_total_tokens
         self._prices = prices
         self._is_limited = max_cost_usd is not None or max_total_tokens is not None
-        self._counted: set[int] = set()  # replies, by the beginning of their keys
+        self._counted: set[int] = set()  # replies, by prefixes of their keys
         self._earlier_cost = 0.0
         self._earlier_tokens = 0
         self._together: Together | None = None
@@ -212,7 +212,7 @@ class Budget:
 
     @property
     def earlier_usd(self) -> float:
-        """What earlier runs have spent, as far as their replies were found again; and others, where they are known."""
+        """What earlier runs spent on the replies found again, plus what other runs of the job spent, if known."""
         return self.spent_usd - self.cost_usd
 
     @property
@@ -226,11 +226,11 @@ class Budget:
         return self._is_limited
 
     def share(self, together: Together) -> None:
-        """Counts what other runs of the same job spend, too."""
+        """Includes what other runs of the same job spend."""
         self._together = together
 
     def recall(self, outcome: Outcome) -> None:
-        """Counts a reply that an earlier run has paid for; each counts once, however many rows it answers."""
+        """Counts a reply that an earlier run has paid for, once, however many rows it answers."""
         if self._is_limited and self._is_new(outcome.provenance):
             cost, tokens = self._used(outcome.provenance)
             self._earlier_cost += cost or 0.0
@@ -246,7 +246,7 @@ class Budget:
         self.tokens += used
         if not self._is_limited:
             return None
-        is_again = not self._is_new(provenance)  # its row was called again: it has been paid for twice
+        is_again = not self._is_new(provenance)  # its row was called again, so it has been paid for twice
         self._tell(provenance, cost, used, is_again=is_again)
         if self._max_cost is not None and cost is None and is_answer:
             return BudgetError(
@@ -259,7 +259,7 @@ class Budget:
         return self.reached()
 
     def reached(self) -> BudgetError | None:
-        """Returns the reason to make no further call, once the job has spent all that it may spend."""
+        """Returns the reason to make no more calls, once the job has spent its budget."""
         cost, tokens = self.cost_usd + self._earlier_cost, self.tokens + self._earlier_tokens
         others_cost, others_tokens, whose = self._earlier_cost, self._earlier_tokens, "earlier"
         if self._together is not None:
@@ -280,14 +280,14 @@ class Budget:
             self._together.add(bytes.fromhex(name) if name else urandom(16), cost or 0.0, tokens)
 
     def _is_new(self, provenance: Provenance) -> bool:
-        """Returns whether a reply was not counted yet, and takes note of it."""
+        """Returns whether a reply was not counted before, and records it as counted."""
         key = int((provenance.prompt_hash or "0")[:16], 16)
         is_new = not key or key not in self._counted
         self._counted.add(key)
         return is_new
 
     def _used(self, provenance: Provenance) -> tuple[float | None, int]:
-        """Returns what a reply cost, at the higher one of two prices, and its tokens."""
+        """Returns the cost of a reply, the higher one if there are two, and its tokens."""
         sent, made = provenance.input_tokens, provenance.output_tokens
         by_prices = self._prices.cost(Usage(sent, made, provenance.cached_tokens)) if self._prices else None
         cost = provenance.cost_usd

@@ -1,4 +1,4 @@
-"""Decoding JSON from outside, and joining texts that were cut anywhere."""
+"""Decodes JSON from outside, and joins texts that were cut anywhere."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ import orjson
 from connector.base import numbers
 from connector.base.errors import ReplyError
 
-_DEEPEST: Final = 100  # levels; their schema has twice as many, its message a few more, and orjson writes 254
+_DEEPEST: Final = 100  # levels; a schema has twice as many, a message around it a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
 
-_OBJECT, _ITEM, _NAME = 72, 32, 100  # bytes of memory that an object or a list, a value in it, and its name take
+_OBJECT, _ITEM, _NAME = 72, 32, 100  # bytes of memory for an object or a list, for a value in it, and for a key
 _SIZES: Final = ((b"{", _OBJECT), (b"[", _OBJECT), (b",", _ITEM), (b":", _NAME))
-_WIDER: Final = 3  # bytes more for each byte of a text: one character beyond 16 bits makes all of it four bytes wide
-_KEPT: Final = 64  # bytes of memory that an event, or a text, an object or a list in it, leaves at least
+_WIDER: Final = 3  # more bytes per byte of a text: one character beyond 16 bits makes all of it four bytes wide
+_KEPT: Final = 64  # the least bytes of memory that an event, or a text, object or list in it, leaves behind
 _PLACE: Final = 8
-_COSTLIER: Final = 4  # times the bytes of the largest reply: that much memory a reply may take, and so long be framed
-_DELTA: Final = "delta"  # the name of the piece of a text, where it is not inside a choice
-_CALLS: Final = "tool_calls"  # the name of the list that a piece of a call comes in
+_COSTLIER: Final = (
+    4  # so many times the bytes of the largest reply is the limit on its memory, and on the bytes of a stream
+)
+_DELTA: Final = "delta"  # the key of a piece of text outside of choices
+_CALLS: Final = "tool_calls"  # the key of the list with pieces of tool calls
 
 _NESTED: Final = frozenset({dict, list})
-_SPARSE: Final = 512  # bytes between two, on average
+_SPARSE: Final = 512  # the average distance in bytes from which on `find` is faster than `count`
 
 SMALL: Final = 1 << 16
-"""Bytes of JSON that cost little memory, whatever they hold."""
+"""Bytes of JSON that take little memory when decoded, whatever they are."""
 
 _STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
@@ -37,20 +39,21 @@ TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 
 
 class DepthError(ValueError):
-    """JSON that is nested too deeply to be written again."""
+    """JSON that is nested too deeply to be encoded again."""
 
     def __init__(self) -> None:
         super().__init__("it is nested too deeply")
 
 
 class Allowance:
-    """The memory that the JSON of one reply may take once it is decoded, however it comes: whole or in pieces.
+    """The memory that one reply may take when decoded, whether its JSON comes whole or in pieces.
 
     Args:
-        most: The bytes that the reply may have; JSON such as `[{},{},{},…]` takes over thirty times its own.
+        most: The most bytes of the reply. JSON such as `[{},{},{},…]` takes over thirty times its size in memory.
 
     Attributes:
-        taken: Bytes of memory so far, about. Brackets, colons and commas in texts count too, but are rare there.
+        taken: About how many bytes of memory it takes so far. Brackets, colons and commas in texts count too, but are
+            rare.
     """
 
     def __init__(self, most: int) -> None:
@@ -62,7 +65,7 @@ class Allowance:
 
     @property
     def most(self) -> int:
-        """Bytes of memory that a reply may take, and bytes that a stream of pieces may have."""
+        """The most bytes of memory that a reply may take, and the most bytes of a stream."""
         return self._most
 
     def take(self, data: bytes) -> None:
@@ -72,14 +75,14 @@ class Allowance:
             raise _too_many()
 
     def count(self, data: bytes) -> None:
-        """Counts a piece of JSON that leaves little behind, which `keep` bounds."""
+        """Counts a piece of JSON that leaves little in memory, which `keep` bounds."""
         self._size += len(data)
         self.taken += sum(size * occurrences(data, sign) for sign, size in _SIZES)
         if not data.isascii() or (b"\\" in data and b"\\u" in data):
             self.taken += _WIDER * len(data)
 
     def keep(self, event: dict[str, Any]) -> None:
-        """Counts what an event of a stream leaves behind, whose events say the same again around each piece of a text.
+        """Counts what an event leaves in memory: events of a stream repeat the same fields around each piece of text.
 
         Raises `ReplyError` for too much.
         """
@@ -100,9 +103,9 @@ def _too_many() -> ReplyError:
 
 
 def _added(value: Any, before: Any, *, is_place: bool = True) -> int:
-    """Returns the bytes of memory that a value leaves behind, one that takes the place of the value before.
+    """Returns the bytes of memory that a value adds if it replaces `before`.
 
-    `is_place`: the one value in a list takes the place of that before, too; else lists grow by it, as `logprobs` do.
+    `is_place`: a single value in a list also replaces the one before; otherwise lists grow by it, like `logprobs`.
     """
     if isinstance(value, dict) and isinstance(before, dict):
         return sum(
@@ -117,7 +120,7 @@ def _added(value: Any, before: Any, *, is_place: bool = True) -> int:
 
 
 def _goes_on(calls: Any, before: Any) -> bool:
-    """Returns whether a list holds no more than the next piece of the tool call before: it begins no other one."""
+    """Returns whether a list has only the next piece of the same tool call, rather than the start of another one."""
     lists = [
         each for each in (calls, before) if isinstance(each, list) and len(each) == 1 and isinstance(each[0], dict)
     ]
@@ -129,7 +132,7 @@ def _goes_on(calls: Any, before: Any) -> bool:
 
 
 def _weight(value: Any) -> int:
-    """Returns the bytes of memory that the texts, objects and lists in a value take, about."""
+    """Returns about how many bytes of memory the texts, objects and lists in a value take."""
     if isinstance(value, str):
         return _KEPT + len(value) * (1 if value.isascii() else 1 + _WIDER)
     if isinstance(value, dict):
@@ -138,9 +141,9 @@ def _weight(value: Any) -> int:
 
 
 def occurrences(data: bytes, sign: bytes) -> int:
-    """Returns how often a byte is there. `find` skips what lies between over ten times as fast as `count` does.
+    """Returns how often a byte occurs. `find` skips other bytes over ten times as fast as `count`.
 
-    That helps where few are in a lot, as in the JSON of packed vectors; where there turn out to be many, it counts.
+    It is used while the byte is rare, as in the JSON of base64 vectors; once it turns out to be frequent, `count` is.
     """
     if len(data) <= SMALL:
         return data.count(sign)
@@ -153,14 +156,14 @@ def occurrences(data: bytes, sign: bytes) -> int:
 
 
 def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads) -> Any:
-    """Decodes JSON. Accepts half of a surrogate pair, since a stream may cut an emoji in two, but not NaN.
+    """Decodes JSON. Accepts a lone surrogate, since a stream may cut an emoji in two, but not NaN.
 
     Args:
         data: The JSON.
-        decode: What decodes JSON without such halves: `numbers.loads` where numbers are to keep all of their digits.
+        decode: Decodes JSON without lone surrogates; `numbers.loads` keeps all digits of numbers.
 
     Raises:
-        ValueError: It is not JSON. As `DepthError`: it is nested too deeply.
+        ValueError: It is not JSON. `DepthError`: it is nested too deeply.
     """
     try:
         value = decode(data)
@@ -175,7 +178,7 @@ def loads(data: bytes | str, decode: Callable[[bytes | str], Any] = orjson.loads
 
 
 def is_too_deep(value: Any, source: bytes | str) -> bool:
-    """Returns whether JSON, decoded from `source`, is nested too deeply to be written: orjson reads more levels."""
+    """Returns whether JSON, decoded from `source`, is nested too deeply to be encoded: orjson decodes more levels."""
     if isinstance(source, str):
         opened = source.count("[") + source.count("{")
     else:
@@ -184,9 +187,9 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
 
 
 def _is_too_deep(value: Any, opened: float = math.inf) -> bool:
-    """Returns whether there are too many levels. There are no more objects and lists in all than were `opened`.
+    """Returns whether there are too many levels, given the total number of objects and lists, `opened`.
 
-    A level is looked through only if it could matter: the numbers of a call's vectors, at the lowest one, are many.
+    A level is scanned only if it could matter, since the lowest one may hold many numbers of vectors.
     """
     level, seen = [value] if type(value) in _NESTED else [], 0
     for depth in range(_DEEPEST):
@@ -205,9 +208,9 @@ def _is_too_deep(value: Any, opened: float = math.inf) -> bool:
 
 
 def _is_written_too_deep(text: str) -> bool:
-    """Returns whether JSON is nested too deeply, without reading it.
+    """Returns whether JSON is nested too deeply, without decoding it.
 
-    A reader that recurses until Python stops it may be stopped inside the finalizer of any object.
+    Decoding until Python's recursion limit stops it may raise inside the finalizer of any object.
     """
     if text.count("[") + text.count("{") <= _DEEPEST:
         return False
@@ -224,12 +227,10 @@ def _is_written_too_deep(text: str) -> bool:
 
 
 def storable(body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
-    """Makes sure that a decoded object can be kept and written again: a lone half of a character becomes U+FFFD.
+    """Makes sure that a decoded object can be stored and encoded again: lone surrogates become U+FFFD.
 
-    `data` is the JSON that orjson decoded it from, if it did: it lets no such half through, and writes what it reads
-    unless that is nested too deeply.
-
-    Raises `DepthError` if it is.
+    `data` is the JSON from which orjson decoded it, if it did: orjson accepts no lone surrogates, and encodes all that
+    it decodes unless that is nested too deeply. Raises `DepthError` if it is.
     """
     if data is None:
         try:
@@ -253,7 +254,7 @@ def _joined(value: Any) -> Any:
 
 
 def joined(parts: list[str]) -> str:
-    """Joins pieces of a text, also characters that were cut in two between them."""
+    """Joins pieces of a text, and repairs characters that were cut in two between them."""
     whole = "".join(parts)
     if whole.isascii() or _encodable(whole):
         return whole

@@ -1,4 +1,4 @@
-"""Variables of the environment, and texts that refer to them as `${NAME}`."""
+"""Environment variables, and texts that refer to them as `${NAME}`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from connector.base.errors import ConfigError
 
 HALF: Final = re.compile(r"[\ud800-\udfff]")
-"""Half of a character: Python keeps bytes of the environment that are not UTF-8 as these."""
+"""A lone surrogate: Python represents bytes of the environment that are not UTF-8 by these."""
 
 REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
 """A reference to a variable."""
@@ -23,7 +23,7 @@ _IS_CLOSED: Final = ContextVar("is_closed", default=False)
 
 @contextmanager
 def closed() -> Iterator[None]:
-    """While entered, `${NAME}` is a text like any other and no variable has a value: for what strangers write."""
+    """Makes `${NAME}` an ordinary text while entered, and hides all variables: for configs from strangers."""
     token = _IS_CLOSED.set(True)
     try:
         yield
@@ -32,7 +32,7 @@ def closed() -> Iterator[None]:
 
 
 def variable(name: str) -> str | None:
-    """Returns a variable of the environment, unless that is `closed`.
+    """Returns an environment variable; `None` if it is not set or the environment is `closed`.
 
     Raises:
         ConfigError: It is not UTF-8.
@@ -46,12 +46,12 @@ def variable(name: str) -> str | None:
 
 
 def refers(value: str) -> bool:
-    """Returns whether a text refers to variables of the environment, unless that is `closed`."""
+    """Returns whether a text refers to environment variables; false while the environment is `closed`."""
     return REFERENCE.search(value) is not None and not _IS_CLOSED.get()
 
 
 def expanded(value: str, written: Callable[[str], str] = str) -> str:
-    """Returns `value` with each `${NAME}` replaced from the environment, as `written` writes it, unless it is `closed`.
+    """Replaces each `${NAME}` in `value` from the environment, unless that is `closed`; `written` escapes the values.
 
     Raises:
         ConfigError: A variable is not set, or not UTF-8.

@@ -2,30 +2,30 @@
 
     ConnectorError
     ├── ConfigError              stop before the first call; lists every problem
-    │   └── StateMismatchError       a state of an input that is read in another way: begin anew
+    │   └── StateMismatchError       the state of an input that is now read differently: start again
     ├── FatalError               stop the run; what was paid for is in the ledger
     │   ├── AuthenticationError      the key is missing, wrong or not allowed
-    │   │   └── PermissionDeniedError    403: this row's alone, where other rows are answered
+    │   │   └── PermissionDeniedError    403: fails only its row, if other rows are answered
     │   ├── QuotaError               the account has no credit left
     │   ├── NotFoundError            the URL or the model does not exist
     │   ├── OutageError              everything fails in the same way
     │   ├── BudgetError              `max_cost_usd` or `max_total_tokens` is reached
-    │   ├── DatabaseUnavailableError a database does not answer, or no longer, however often it is tried
+    │   ├── DatabaseUnavailableError a database does not answer, even after retries
     │   └── StorageError             the ledger or the output cannot be written
-    │       └── LedgerUnavailableError   a ledger's database or bucket does not answer, or no longer
-    ├── RetryableError           try again, after `wait` seconds where the endpoint said so
+    │       └── LedgerUnavailableError   a ledger's database or bucket does not answer, even after retries
+    ├── RetryableError           try again, after `wait` seconds if the endpoint said so
     │   ├── RateLimitError           429
     │   ├── ServerError              408, 409, 425, 5xx, an error frame inside a 200
     │   ├── APITimeoutError          the whole call took longer than `config.timeout`
     │   ├── APIConnectionError       refused, reset, DNS, TLS
-    │   └── CutError                 the reply ended before its end
+    │   └── CutError                 the reply was cut off
     └── RecordError              this row only
         ├── TemplateError            the row cannot be rendered into a request
         ├── BadRequestError          the endpoint refuses this request
         └── ReplyError               the reply cannot be used
 
-`message` is for the user and says what to do, at its end: `parted` tells that from what is wrong. `detail` is technical
-and may be empty. Neither ever holds a secret.
+`message` is for the user and ends with what to do: `parted` separates that from what is wrong. `detail` is technical
+and may be empty. Neither ever contains a secret.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from typing import Final, NamedTuple
 _CHANGE: Final = re.compile(
     r"(?:: |; )(?=(?:add|ask|change|check|give|have|leave|name|raise|remove|rename|report|set|use|wait|write)\b)"
 )
-"""Introduces what to change; an endpoint's words stand in parentheses."""
+"""Introduces what to change; an endpoint's own words are in parentheses."""
 
 
 def parted(message: str) -> tuple[str, str]:
-    """Returns what is wrong, and what to change; the latter is empty where the message does not say it."""
+    """Splits a message into what is wrong and what to change; the latter is empty if the message does not say it."""
     found = _CHANGE.search(message, 1 + max(message.rfind("("), message.rfind(")")))
     return (message[: found.start()], message[found.end() :]) if found is not None else (message, "")
 
@@ -62,7 +62,7 @@ class Problem(NamedTuple):
 class ConnectorError(Exception):
     """An error that this package raises on purpose.
 
-    `sends` is how often the request of a failed attempt was sent: twice where a kept connection had died.
+    `sends` is how often the request of a failed attempt was sent: twice if a keep-alive connection had died.
     """
 
     sends = 1
@@ -75,7 +75,7 @@ class ConnectorError(Exception):
 
 
 class ConfigError(ConnectorError):
-    """The config, the command or the input cannot work as it stands. `problems` lists everything that is wrong."""
+    """The config, the command or the input is wrong. `problems` lists everything that is wrong."""
 
     def __init__(self, problems: Sequence[Problem] | str, *, detail: str = "") -> None:
         self.problems = [Problem("", problems)] if isinstance(problems, str) else list(problems)
@@ -83,11 +83,11 @@ class ConfigError(ConnectorError):
 
 
 class StateMismatchError(ConfigError):
-    """A saved state does not belong to the input as it is read now."""
+    """A saved state does not fit the way in which the input is now read."""
 
 
 class FatalError(ConnectorError):
-    """No further call makes sense in this run; a 403 or 404 counts only as its row's, once others were answered."""
+    """No further call makes sense in this run. A 403 or 404 fails only its row once other rows were answered."""
 
 
 class AuthenticationError(FatalError):
@@ -95,7 +95,7 @@ class AuthenticationError(FatalError):
 
 
 class PermissionDeniedError(AuthenticationError):
-    """The key may not do this, or a firewall stopped the call (403): this row's alone, where others are answered."""
+    """The key may not do this, or a firewall stopped the call (403). Fails only its row if others are answered."""
 
 
 class QuotaError(FatalError):
@@ -111,26 +111,26 @@ class OutageError(FatalError):
 
 
 class BudgetError(FatalError):
-    """The run has spent all that it may spend."""
+    """The run has spent its budget."""
 
 
 class StorageError(FatalError):
-    """The ledger or the output cannot be written, so paying has to stop."""
+    """The ledger or the output cannot be written, so no more calls may be paid for."""
 
 
 class LedgerUnavailableError(StorageError):
-    """The ledger's database or bucket does not answer, or no longer; that passes, so the same run can go on later."""
+    """The ledger's database or bucket does not answer. That is temporary: the same command can continue later."""
 
 
 class DatabaseUnavailableError(FatalError):
-    """A database does not answer, or no longer, or is too busy; that passes, so the same run can go on later."""
+    """A database does not answer or is too busy. That is temporary: the same command can continue later."""
 
 
 class RetryableError(ConnectorError):
-    """Worth another attempt; `wait` is how many seconds the endpoint asks for, `None` where it does not say.
+    """Worth another attempt; `wait` is how many seconds the endpoint asks to wait, `None` if it does not say.
 
-    `is_connected` is false where there was no connection at all, so that the endpoint cannot have seen the call.
-    `was_closed` is true where the endpoint closed it without a word: the call that it was sent may be the reason.
+    `is_connected` is false if there was no connection at all, so that the endpoint cannot have seen the call.
+    `was_closed` is true if the endpoint closed the connection without an answer: the request may be the reason.
     """
 
     is_connected = True
@@ -156,13 +156,13 @@ class APITimeoutError(RetryableError):
 
 
 class APIConnectionError(RetryableError):
-    """No connection, or it was lost before a word of the answer: refused, reset, DNS, TLS."""
+    """No connection, or it was lost before any byte of the answer: refused, reset, DNS, TLS."""
 
     is_connected = False
 
 
 class CutError(RetryableError):
-    """The reply ended before its end."""
+    """The reply was cut off before its end."""
 
 
 class RecordError(ConnectorError):
@@ -178,11 +178,11 @@ class BadRequestError(RecordError):
 
 
 class ReplyError(RecordError):
-    """A final reply that does not answer the row: not JSON, not an object, or of another kind than was asked for."""
+    """A final reply that cannot be used: not JSON, not an object, or of another kind than was asked for."""
 
 
-class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
-    """The user, or the platform, asked the run to stop by the signal `number`."""
+class Interrupted(Exception):  # noqa: N818 - a request by the user, not an error
+    """The user or the platform asked the run to stop, by the signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {Signals(number).name}")
@@ -190,7 +190,7 @@ class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
 
 
 def our_fault(error: Exception) -> str:
-    """Returns what tells of an error that nobody has foreseen: where it arose, without what may hold a secret."""
+    """Returns the message for an unforeseen error: its class and place, without texts that may hold a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return (

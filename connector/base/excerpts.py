@@ -1,4 +1,4 @@
-"""Requests, replies and rows for display: without the long parts that tell a person nothing."""
+"""Excerpts of requests, replies and rows for display, without long parts that mean nothing to people."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, Final
 from connector.base.amounts import counted, size
 from connector.base.records import JSON
 
-_LONG: Final = 1_000  # characters of a text that are shown
-_MANY: Final = 12  # numbers of a list, of which
-_FEW: Final = 3  # are shown
+_LONG: Final = 1_000  # characters shown of a text
+_MANY: Final = 12  # of a list with more numbers than this,
+_FEW: Final = 3  # only so many are shown
 _DATA: Final = re.compile(r"data:([^;,\s]*)(?:;[^,\s]*)?;base64,(?=[A-Za-z0-9+/_-]{64})")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{200}")
 _BODY: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
 
 
 def excerpt(value: JSON) -> JSON:
-    """Returns a value with its files, long texts and long lists of numbers told in a few words."""
+    """Returns a value with files, long texts and long lists of numbers summarized in a few words."""
     return _shortened(value, _text)
 
 
 def without_files(value: Any) -> Any:
-    """Returns a value with its files and long lists of numbers told in a few words, and all of its texts.
+    """Returns a value with files and long lists of numbers summarized in a few words, and all texts in full.
 
-    A value of a row may be bytes as well, which are a file however short they are.
+    Bytes in a row count as a file, however short they are.
     """
     return f"[{size(len(value))}]" if isinstance(value, bytes) else _shortened(value, _file)
 
@@ -47,7 +47,7 @@ def _text(text: str) -> str:
 
 
 def _file(text: str) -> str:
-    """Returns what a text is that holds a file; any other text as it is."""
+    """Returns a summary of a text that contains a file; any other text as it is."""
     if data := _DATA.match(text):
         return f"[{data[1] or 'data'}, {_decoded_size(len(text) - data.end())}]"
     if _BASE64.match(text) and _BODY.fullmatch(text):
@@ -56,5 +56,5 @@ def _file(text: str) -> str:
 
 
 def _decoded_size(length: int) -> str:
-    """Returns the decoded size, for people, of base64 with this many characters."""
+    """Returns the decoded size of base64 with this many characters, for people."""
     return size(length * 3 // 4)

@@ -1,4 +1,4 @@
-"""Lines of a stream of bytes as they come, with `None` wherever the stream pauses, so that nothing is held back."""
+"""Lines of a byte stream as they arrive, with `None` whenever the stream pauses, so that nothing is held back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import BinaryIO, Final
 from connector.base.errors import ConfigError
 
 PAUSE_MS: Final = 10
-"""Milliseconds without a byte that count as a pause. As long as it lasts, each further `None` comes at once.
+"""Milliseconds without a byte that count as a pause. While it lasts, each further `None` comes at once.
 
-The reader has calls to watch as well, and waits there.
+The consumer also waits for calls, so it does not spin.
 """
 
 MOST: Final = 64 << 20
-"""The most bytes that a line may have: it is held in memory, parsed as well as it came."""
+"""The most bytes of a line, which is held in memory both as received and parsed."""
 
 _CHUNK: Final = 1 << 16
 

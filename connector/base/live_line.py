@@ -1,4 +1,4 @@
-"""One line at the bottom of a terminal, redrawn in place, which makes way for other output."""
+"""One line at the bottom of a terminal, redrawn in place and erased before other output."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from connector.base.terminal import one_line
 
 _ERASE: Final = "\r\x1b[K"  # to the first column, then to the end of the line (ECMA-48: EL)
 _PLAIN: Final = str.maketrans("·×…", "|x~")
-_NARROWEST: Final = 10  # columns; a terminal that tells less tells nothing
+_NARROWEST: Final = 10  # columns; a smaller reported width is not believed
 _USUAL: Final = 80
 
 
 class Part(NamedTuple):
-    """A part of a line. Where there is no room for all, parts of a low `rank` are kept first, as far as they fit."""
+    """A part of a line. If there is no room for all, parts with a low `rank` are kept first."""
 
     text: str
     rank: int = 0
 
 
 def fitted(parts: Iterable[Part], columns: int | None) -> str:
-    """Returns parts as a line of at most so many columns; `None` for as many as they need."""
+    """Joins parts into a line of at most `columns`; `None` for no limit."""
     given = [part._replace(text=one_line(part.text)) for part in parts if part.text]
     if columns is None or not given:
         return _joined(given)
@@ -43,20 +43,20 @@ def _joined(parts: list[Part]) -> str:
 
 
 class LiveLine:
-    """A line on a terminal. While it is entered it stands before `sys.stderr`: what is printed there erases it first.
+    """A line on a terminal. While entered, it replaces `sys.stderr`, so that other output erases the line first.
 
     Args:
-        stream: The terminal, as a stream of text.
+        stream: The terminal, as a text stream.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lock = threading.RLock()  # which a signal handler may take again
+        self._lock = threading.RLock()  # reentrant, as a signal handler may take it again
         self._drawn = ""
 
     @property
     def columns(self) -> int:
-        """How many columns a line may take now: all but the last, where some terminals wrap."""
+        """How many columns a line may take now: all except the last, at which some terminals wrap."""
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError):
@@ -64,7 +64,7 @@ class LiveLine:
         return (columns if columns >= _NARROWEST else _USUAL) - 1
 
     def draw(self, parts: Iterable[Part]) -> None:
-        """Shows a line in place of the one before it."""
+        """Shows a line in place of the previous one."""
         line = fitted(parts, self.columns)
         with self._lock:
             self._drawn = line  # first: a signal may come before the next step
@@ -80,7 +80,7 @@ class LiveLine:
                 self._drawn = ""
 
     def taken(self) -> str:
-        """Returns what erases the line, for writers that bypass `sys.stderr`; empty if no line is shown."""
+        """Returns the characters that erase the line, for writers that bypass `sys.stderr`; empty if none is shown."""
         drawn, self._drawn = self._drawn, ""
         return _ERASE if drawn else ""
 
@@ -94,7 +94,7 @@ class LiveLine:
         return getattr(self._stream, name)
 
     def __enter__(self) -> Self:
-        sys.stderr = self  # all that it does not define, the stream does
+        sys.stderr = self  # what it does not define is delegated to the stream
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,7 +104,7 @@ class LiveLine:
 
 
 def _encodable(line: str, encoding: str | None) -> str:
-    """Returns a line without characters that the terminal's encoding lacks."""
+    """Returns a line with characters that the terminal's encoding lacks replaced."""
     try:
         line.encode(encoding or "utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Keeps secrets out of everything that is shown or stored: endpoints echo keys, in part or whole, in many spellings."""
+"""Keeps secrets out of all that is shown or stored: endpoints echo keys, wholly or in part, in many encodings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connector.base.finding import holds, is_in
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
-_SHORTEST_ENCODED: Final = 8  # characters of Base64 or hex: fewer are in many a text by chance
+_SHORTEST_ENCODED: Final = 8  # characters of Base64 or hex: shorter ones occur in texts by chance
 _KEY_LIKE: Final = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}"
 )
@@ -32,7 +32,7 @@ _SECRET_HEADER: Final = re.compile(
 )
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
 _LOGIN: Final = re.compile(r"[^\s:@]*:.*@[^\s@]*", re.DOTALL)
-_BLANK_HOST: Final = re.compile(r"@[^@/?#]*\s")  # no host has a blank: the password goes on behind the @
+_BLANK_HOST: Final = re.compile(r"@[^@/?#]*\s")  # no host has a blank: the password continues after the @
 _USER: Final = re.compile(r"//[^:@/?#]*")
 _LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
 _PASSWORD: Final = re.compile(r"""(?:pass(?:word|wd)?|pwd)=(?:'([^']*)|"([^"]*)|([^\s'"]\S*))""", re.IGNORECASE)
@@ -40,22 +40,22 @@ _VALUE_ENDS: Final = re.compile(r"""[&;'"]""")
 _PLACE: Final = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]{0,5})?")
 _LONGEST_URL: Final = 4096
 _OPTION: Final = re.compile(r"^--[\w-]+=")
-_COLONS: Final = 8  # of a password at most, behind which its parts are not told apart
+_COLONS: Final = 8  # colons in a password, beyond which its parts are not distinguished
 _SEPARATOR: Final = re.compile(r"[\s;,=]+")
 _ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
-_WORD: Final = 6  # letters: a text of so few is an ordinary word
+_WORD: Final = 6  # letters: a text of no more is an ordinary word
 _PLACEHOLDERS: Final = frozenset(
     {"not-needed", "no-key", "no-key-required", "sk-no-key-required", "lm-studio", "placeholder", "anything"}
 )
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Returns whether a parameter of a URL holds a secret, by what it is called or by what its value looks like."""
+    """Returns whether a parameter of a URL holds a secret, judged by its name or by the look of its value."""
     return bool(_SECRET_NAME.search(name) or _KEY_LIKE.search(value))
 
 
 def secrets_of_header(name: str, value: str) -> Iterator[str]:
-    """Yields what is secret in a header: all of it, and its parts, if it is called or looks so; else nothing."""
+    """Yields the secrets in a header: the whole value and its parts, if its name or value looks secret."""
     parts = _SEPARATOR.split(value)
     is_secret = _SECRET_HEADER.search(name) is not None
     if is_secret or _KEY_LIKE.search(value) or any(map(is_dense, parts)):
@@ -64,24 +64,24 @@ def secrets_of_header(name: str, value: str) -> Iterator[str]:
 
 
 def is_dense(text: str) -> bool:
-    """Returns whether a text may be a key by its looks: long, of letters and digits."""
+    """Returns whether a text looks like a key: long, with letters and digits mixed."""
     return len(text) >= _DENSE and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
 
 
 def is_word(secret: str) -> bool:
-    """Returns whether a key is only a placeholder: where a server checks none, people write `ollama` or `EMPTY`."""
+    """Returns whether a key is only a placeholder, such as `ollama` or `EMPTY` for servers that check no key."""
     return len(secret) < _SHORTEST or (len(secret) <= _WORD and secret.isalpha()) or secret.lower() in _PLACEHOLDERS
 
 
 def spellings(secret: str) -> set[str]:
-    """Returns a secret as servers and proxies write it: plain, in URLs, JSON, HTML, Base64 and hex."""
+    """Returns all encodings of a secret that servers and proxies use: plain, URL, JSON, HTML, Base64 and hex."""
     data = secret.encode("utf-8", "replace")
     in_json = _escaped(secret)
     quoted = [form(secret, safe="", errors="replace") for form in (quote, quote_plus)]
     found = {secret, in_json, _escaped(in_json), escape(secret), *quoted}
     found |= {_ESCAPE.sub(lambda match: match[0].lower(), text) for text in quoted}
     encoded = [data.hex(), data.hex().upper()]
-    for before in range(3):  # wherever it begins within what is encoded: the characters that it fills alone
+    for before in range(3):  # for each offset within an encoded text: the characters that encode only the secret
         begin, end = -(-before * 8 // 6), (before + len(data)) * 8 // 6
         encoded += [form(b"\0" * before + data).decode()[begin:end] for form in (b64encode, urlsafe_b64encode)]
     return found | {text for text in encoded if len(text) >= _SHORTEST_ENCODED}
@@ -90,12 +90,12 @@ def spellings(secret: str) -> set[str]:
 def _escaped(text: str) -> str:
     try:
         return orjson.dumps(text).decode()[1:-1]
-    except TypeError:  # half of a surrogate pair, which no key holds
+    except TypeError:  # a lone surrogate, which no key contains
         return text
 
 
 def bare_url(url: str) -> str:
-    """Returns a URL, or what was meant as one, without the parts that may hold a key: user, query, fragment."""
+    """Returns a URL, even a malformed one, without the parts that may hold a key: user, query, fragment."""
     scheme = _SCHEME.match(url)
     head = scheme[0] if scheme else ""
     _, has_user, place = url[len(head) :].rpartition("@")
@@ -106,11 +106,11 @@ def bare_url(url: str) -> str:
 
 
 def passwords_in(words: Iterable[str]) -> Iterator[str]:
-    """Yields what may be a password in the words of a command line or a config, also where what was meant is no URL.
+    """Yields what may be a password in words of a command line or a config, even in a malformed URL.
 
-    In what begins and ends with a word, that is whatever stands between a colon and the last `@`; in a URL without a
-    host, what is no port; in any, the values that are called passwords. A user alone is none, but in the URL of a web
-    server. What is longer than any URL is left out.
+    That is the text between a colon and the last `@`, in a URL without a host whatever is not a port, and in any URL
+    the values of parameters named like passwords. A user without a password counts only in the URL of a web server.
+    Words that are longer than any URL are skipped.
     """
     for word in words:
         text = _OPTION.sub("", word.strip(" \"'"), count=1)
@@ -139,14 +139,14 @@ def passwords_in(words: Iterable[str]) -> Iterator[str]:
 
 
 def _no_port(text: str) -> str:
-    """Returns what follows the first colon of a URL, behind its scheme, if that is no port: a password without host."""
+    """Returns what follows the first colon after a URL's scheme unless it is a port: a password without a host."""
     places = _LOGIN_ENDS.split(text, maxsplit=1)[0].split(",")
     return "" if all(map(_PLACE.fullmatch, places)) else text.partition(":")[2]
 
 
 @contextmanager
 def without_passwords(words: Iterable[str]) -> Iterator[None]:
-    """Takes what may be a password in words that were given, as a path may be a mistyped URL, out of errors."""
+    """Removes possible passwords in the given words from errors, since a path may be a mistyped URL."""
     try:
         yield
     except ConnectorError as error:
@@ -155,15 +155,15 @@ def without_passwords(words: Iterable[str]) -> Iterator[None]:
 
 
 class Masker:
-    """Replaces known secrets in all their spellings, and whatever looks like a key, by `***`. Thread-safe.
+    """Replaces known secrets in all encodings, and whatever looks like a key, with `***`. Thread-safe.
 
-    An ordinary word is not masked, even if it is configured as a key: it would be missing from ordinary sentences.
+    An ordinary word is not masked, even if it is configured as a key, since it occurs in ordinary sentences.
     """
 
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:
         self._secrets: frozenset[str] = frozenset()
         self._in_text: tuple[str, ...] = ()
-        self._in_json: tuple[str, ...] = ()  # the same as bytes of UTF-8, each written as the character of its number
+        self._in_json: tuple[str, ...] = ()  # the same in UTF-8, decoded as Latin-1
         self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
         self._add(secrets)
@@ -172,7 +172,7 @@ class Masker:
         return Masker, (sorted(self._secrets),)
 
     def learn(self, secret: str) -> None:
-        """Masks a secret that has come up just now as well."""
+        """Adds a secret to mask from now on."""
         with self._lock:
             self._add([secret])
 
@@ -181,7 +181,7 @@ class Masker:
         return _KEY_LIKE.sub(MASK, self._known(text))
 
     def cut(self, text: str, most: int) -> str:
-        """Returns the first `most` characters of a text without secrets, also without one that the cut would halve."""
+        """Returns the first `most` characters of a masked text; a secret that the cut would split is masked too."""
         longest = max(map(len, self._in_text), default=0)
         if len(text) <= most + longest:
             return self(text)[:most]
@@ -189,18 +189,18 @@ class Masker:
         return masked[: max(0, len(masked) - longest)][:most]
 
     def value(self, value: Any, data: bytes | None = None) -> Any:
-        """Returns a JSON value without known secrets; what merely looks like a key may be what a model was asked for.
+        """Returns a JSON value without known secrets. Texts that only look like a key may be a model's answer.
 
         Args:
             value: The value.
-            data: The JSON in UTF-8 that it was decoded from, where that is at hand.
+            data: The JSON in UTF-8 from which it was decoded, if at hand.
         """
         if not self._in_json:
             return value
-        if data is None or (b"\\" in data and (b"\\u" in data or b"\\/" in data)):  # a secret may hide behind these
+        if data is None or (b"\\" in data and (b"\\u" in data or b"\\/" in data)):  # escapes may hide a secret
             try:
                 data = orjson.dumps(value)
-            except TypeError:  # a number or a text that orjson does not write
+            except TypeError:  # a number or text that orjson does not encode
                 return self._masked(value)
         return self._masked(value) if holds(data, self._in_json) else value
 
@@ -211,7 +211,7 @@ class Masker:
         return {name: self._known(value) for name, value in fields.items()}
 
     def error(self, error: ConnectorError) -> None:
-        """Takes the secrets out of an error."""
+        """Masks the secrets in an error."""
         error.message, error.detail = self(error.message), self(error.detail)
         error.args = (error.message,)
         if isinstance(error, ConfigError):
@@ -240,7 +240,7 @@ class Masker:
         every = set().union(*map(spellings, self._secrets))
         longest_first = sorted(every, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-        # A text that holds none of the shortest ones holds none that they are part of.
+        # A text without any of the shortest ones cannot contain longer ones of which they are part.
         self._in_text = tuple(
             text for text in longest_first if not any(other != text and other in text for other in longest_first)
         )

@@ -1,8 +1,8 @@
 """JSON whose numbers keep their digits: integers of any size, and decimals with more digits than a double holds.
 
-orjson reads and writes almost all of it. It makes a float of an integer beyond 64 bits and of every decimal, so text
-that may hold a longer number, or one with zeros at its end, is found first. Where orjson would not write the same
-digits again, the standard library reads it, which hands numbers over as text.
+orjson decodes and encodes almost everything. But it turns an integer beyond 64 bits and every decimal into a float, so
+text that may contain a longer number, or one with trailing zeros, is found first. If orjson would not encode the same
+digits again, the standard library decodes it, which passes numbers as text.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _UINT64: Final = 1 << 64
 _LOOKS: Final = bytes.maketrans(b"123456789.E+", b"000000000" + b"0e-")
 _IDLE: Final = bytes(set(range(256)) - set(b'0123456789.eE+-",:[]{}\\\n'))
 _LONG: Final = "0" * 17
-"""Sixteen digits and a point: shorter decimals come back from a double as they were, and shorter integers anyway."""
+"""Sixteen digits and a point: shorter decimals survive the conversion to a double and back, as do shorter integers."""
 _EXPONENT, _NEGATIVE_EXPONENT = "0e000", "0e-000"
-_ZEROS: Final = re.compile(rb"\.[0-9]+0(?![0-9])")  # 1.0 is what orjson writes, too
+_ZEROS: Final = re.compile(rb"\.[0-9]+0(?![0-9])")  # orjson encodes 1.0 as 1.0
 _ALL_BUT_NUMBERS: Final = bytes(set(range(256)) - set(b"0123456789.eE+-"))
-_WIDEST: Final = 10_000  # zeros that a decimal may be written with, instead of an exponent
+_WIDEST: Final = 10_000  # the most zeros with which a decimal is written instead of an exponent
 
 
 class Number(float):
-    """A number with all of its digits. It counts as the double nearest to it; as text, and in JSON, it keeps them."""
+    """A number with all of its digits. It computes as the nearest double, and keeps its digits as text and in JSON."""
 
     __slots__ = ("digits",)
 
     digits: str
 
     def __new__(cls, digits: str) -> Self:
-        """Makes a number of a JSON literal, or a text like one."""
+        """Makes a number from a JSON literal or a similar text."""
         self = super().__new__(cls, digits)
         self.digits = digits
         return self
@@ -62,7 +62,7 @@ class Number(float):
 
     @property
     def is_double(self) -> bool:
-        """Whether the double nearest to it is the same number."""
+        """Whether the nearest double is the same number."""
         return math.isfinite(self) and _are_same(float.__repr__(self), self.digits)
 
     def __reduce__(self) -> tuple[type[Self], tuple[str]]:
@@ -70,12 +70,12 @@ class Number(float):
 
 
 class Truth(Number):
-    """A truth value that is not written as JSON writes it, such as `TRUE`. It counts as 1 or 0, and keeps its text."""
+    """A truth value that is not written as in JSON, such as `TRUE`. It computes as 1 or 0, and keeps its text."""
 
     __slots__ = ()
 
     def __new__(cls, digits: str) -> Self:
-        """Makes a truth value of its text."""
+        """Makes a truth value from its text."""
         self = float.__new__(cls, digits.lower() == "true")
         self.digits = digits
         return self
@@ -87,10 +87,10 @@ class Truth(Number):
 
 
 def exact(literal: str) -> float:
-    """Returns the number that a JSON literal with a point or an exponent is: a float where that is the same number.
+    """Returns the number of a JSON literal with a point or an exponent: a float if that is the same number.
 
-    Zeros at the end of a decimal are part of it, as in prices and versions: 1.10. What is beyond the range of a double
-    counts as infinity, and keeps its digits.
+    Trailing zeros of a decimal are part of it, as in prices and versions: 1.10. A number beyond the range of a double
+    computes as infinity, and keeps its digits.
     """
     value = float(literal)
     if repr(value) == literal:
@@ -102,7 +102,7 @@ def exact(literal: str) -> float:
 
 
 def whole(literal: str) -> int | float:
-    """Returns the integer that a JSON literal is; as a `Number` where it has more digits than Python converts."""
+    """Returns the integer of a JSON literal; a `Number` if it has more digits than Python converts."""
     try:
         return int(literal)
     except ValueError:
@@ -110,7 +110,7 @@ def whole(literal: str) -> int | float:
 
 
 def written(digits: str) -> int | float:
-    """Returns the number that is written so, without an exponent: what its text is, is part of it, as in 1.50."""
+    """Returns the number of a text without an exponent, keeping its digits, as in 1.50."""
     if "." not in digits:
         return whole(digits)
     value = float(digits)
@@ -135,7 +135,7 @@ def _are_same(left: str, right: str) -> bool:
 
 
 def may_be_long(text: bytes) -> bool:
-    """Returns whether JSON may hold a number that orjson would write in another way: quick, true a little too often."""
+    """Returns whether JSON may contain a number that orjson would encode differently. Fast; few false positives."""
     looks = text.translate(_LOOKS, _IDLE).decode("ascii")  # bytes take three times as long to search
     return (
         _LONG in looks
@@ -145,7 +145,7 @@ def may_be_long(text: bytes) -> bool:
 
 
 def is_kept(text: bytes, value: Any) -> bool:
-    """Returns whether orjson, which has decoded `value` from this JSON, would write all of its numbers the same way."""
+    """Returns whether orjson, which decoded `value` from this JSON, would encode all of its numbers the same way."""
     try:
         again = orjson.dumps(value)
     except TypeError:  # nested too deeply for it
@@ -154,13 +154,13 @@ def is_kept(text: bytes, value: Any) -> bool:
 
 
 def _numbers_in(text: bytes) -> bytes:
-    """Returns what numbers are made of, in all of a JSON text; an exponent of one digit as orjson writes it."""
+    """Returns the characters of all numbers in a JSON text; an exponent of one digit as orjson writes it."""
     found = text.translate(None, _ALL_BUT_NUMBERS)
     return found.replace(b"e-0", b"e-") if b"e-0" in found else found
 
 
 def loads(text: bytes | str) -> Any:
-    """Decodes JSON, every number exactly.
+    """Decodes JSON, with the exact value of every number.
 
     Raises:
         ValueError: It is not JSON. `orjson.JSONDecodeError` says where.
@@ -171,20 +171,20 @@ def loads(text: bytes | str) -> Any:
         if not may_be_long(encoded) or is_kept(encoded, value):
             return value
     except orjson.JSONDecodeError as error:
-        if "infinity" not in error.msg:  # so it calls an integer of hundreds of digits, too
+        if "infinity" not in error.msg:  # orjson also says that of an integer with hundreds of digits
             raise
         value = None
     try:
         return exactly(encoded)
-    except RecursionError:  # orjson reads more levels; no caller keeps that many
+    except RecursionError:  # orjson decodes more levels; no caller accepts that many
         return value
 
 
 def exactly(text: bytes | str) -> Any:
-    """Decodes JSON by the standard library, every number exactly, and half of a character as it is.
+    """Decodes JSON with the standard library, with the exact value of every number, and lone surrogates as they are.
 
     Raises:
-        ValueError: It is not JSON, as NaN and infinity are not.
+        ValueError: It is not JSON. NaN and infinity are not.
         RecursionError: It is nested too deeply.
     """
     return json.loads(text, parse_float=exact, parse_int=whole, parse_constant=_refused)
@@ -195,7 +195,7 @@ def _refused(constant: str) -> Any:
 
 
 def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int = 0) -> bytes:
-    """Encodes as JSON, every number with all of its digits. Otherwise as `orjson.dumps`.
+    """Encodes as JSON, with all digits of every number; otherwise like `orjson.dumps`.
 
     Raises:
         TypeError: It is not JSON.
@@ -224,7 +224,7 @@ def dumps(value: Any, default: Callable[[Any], Any] | None = None, option: int =
 
 
 def doubles(value: Any) -> Any:
-    """Returns a value with each `Number` as the finite double nearest to it, for libraries that know no other."""
+    """Returns a value with each `Number` as the nearest finite double, for libraries that accept no other."""
     if isinstance(value, Number):
         return max(-sys.float_info.max, min(float(value), sys.float_info.max))
     if isinstance(value, dict):
@@ -246,7 +246,7 @@ def _has_big(value: Any) -> bool:
 
 
 def _packed(value: Any) -> Any:
-    """Returns the value with integers that orjson refuses as the JSON that they are."""
+    """Returns the value with integers that orjson refuses as fragments of JSON."""
     if isinstance(value, int) and is_big(value):
         return orjson.Fragment(str(value))
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """Prices from the library genai-prices (extra `prices`), used if neither the endpoint nor the config has any.
 
-The library is imported at the first reply whose cost is unknown, and only for endpoints that it may know. What it
-knows of a model is turned into `Rates` once: asking it for each reply would take longer than all else that a row needs.
+The library is imported at the first reply whose cost is unknown, and only for endpoints that it may know. A model's
+prices are converted to `Rates` once: asking the library for each reply would take longer than all else for a row.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from connector.base.cost import BATCH_TIER, Rates
 from connector.base.records import Usage
 
 EXTRA: Final = 'pip install "openai-compatible-connector[prices]"'
-"""What installs the library."""
+"""The command that installs the library."""
 
 _LIBRARY: Final = "genai_prices"
 _NAMES: Final = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok")
 _CALLS: Final = "requests_kcount"
 _THOUSAND: Final = 1000
-_BATCH: Final = 0.5  # of a live call's price, at every provider that is known: the library has none for batches
+_BATCH: Final = 0.5  # the share of a live call's price at every known provider: the library has no batch prices
 
 
 class PriceList:
-    """What the models of one endpoint cost. Thread-safe: what it learns is always the same.
+    """The prices of one endpoint's models. Thread-safe, since what it caches is always the same.
 
     Args:
-        url: The endpoint's URL, by which the library knows the provider: the same model costs less elsewhere.
-        model: The model that requests name, for replies that name none, or one that the library does not know.
+        url: The endpoint's URL, which identifies the provider: the same model may cost less elsewhere.
+        model: The model that requests name, for replies that name none or one that the library does not know.
     """
 
     def __init__(self, url: str, model: str | None = None) -> None:
@@ -78,9 +78,9 @@ def _library() -> ModuleType | None:
 
 @cache
 def _steps(url: str, model: str | None, tier: str | None) -> tuple[tuple[int, Rates], ...]:
-    """Returns the rates of a model, each with the number of input tokens above which it holds, the highest first.
+    """Returns the rates of a model, each with the number of input tokens above which it applies, highest first.
 
-    Empty where they are not known.
+    Empty if they are unknown.
     """
     if model is None or not url.startswith("https://"):  # as all endpoints are that have a public price
         return ()
@@ -104,12 +104,12 @@ def _steps(url: str, model: str | None, tier: str | None) -> tuple[tuple[int, Ra
         read, cached, written, made = (_at(each, start) for each in found)
         return Rates(read or 0, cached, written, made, calls / _THOUSAND)
 
-    # A tier holds above its start, and the lowest rates from the first token on, or without any.
+    # A tier applies above its start, and the lowest rates from the first token on, or without any.
     return tuple((start or -1, rates(start)) for start in sorted(starts, reverse=True))
 
 
 def _at(price: Any, start: int) -> float | None:
-    """Returns a price, which may depend on how many input tokens there are, for those above `start`."""
+    """Returns a price for input above `start` tokens, as it may depend on the number of input tokens."""
     if price is None:
         return None
     if not hasattr(price, "tiers"):
@@ -125,7 +125,7 @@ def _source() -> str:
 
 
 def _dates() -> Iterator[date | None]:
-    """Yields the days from which on prices of the library hold, up to today: it does not say when it was made."""
+    """Yields the dates from which prices in the library apply, up to today: it does not say when it was made."""
     today = datetime.now(UTC).date()
     providers: Any = import_module(f"{_LIBRARY}.data_snapshot").get_snapshot().providers
     for provider in providers:

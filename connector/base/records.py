@@ -20,18 +20,18 @@ GROUP: Final = "_llm"
 """The column that holds a row's provenance."""
 
 ROW_KEY: Final = "_llm_row_key"
-"""The column that identifies a row, where no primary key is configured."""
+"""The column that identifies a row if no primary key is configured."""
 
 _PARTS: Final = f"{GROUP}_"
 
 
 def is_earlier(column: str) -> bool:
-    """Returns whether a column of an input holds the provenance of an earlier run: the group, or its parts in CSV."""
+    """Returns whether a column of an input holds the provenance of an earlier run: `_llm`, or `_llm_…` in CSV."""
     return column.startswith(GROUP) and (column == GROUP or (column.startswith(_PARTS) and column != ROW_KEY))
 
 
 def kept_as(column: str, prefix: str) -> str:
-    """Returns the name that a column of an input gets: with a prefix, `_llm` of an earlier run becomes that."""
+    """Returns the name that a column of an input gets: `prefix` replaces the `_llm` of an earlier run."""
     return f"{prefix}{column[len(GROUP) :]}" if prefix and is_earlier(column) else column
 
 
@@ -39,7 +39,7 @@ def kept_row(row: Mapping[str, JSON], prefix: str) -> dict[str, JSON]:
     """Returns a row with the names that `kept_as` gives.
 
     Raises:
-        ConfigError: It has a column of such a name already.
+        ConfigError: It already has a column of that name.
     """
     names = [kept_as(name, prefix) for name in row]
     if len(set(names)) < len(names):
@@ -49,8 +49,8 @@ def kept_row(row: Mapping[str, JSON], prefix: str) -> dict[str, JSON]:
 
 
 def merged(row: Mapping[str, JSON], added: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Returns a row with `added` columns, or new values for them; new provenance replaces that of an earlier run."""
-    if GROUP in added and GROUP in "".join(row):  # quick, and true a little too often
+    """Returns a row with the `added` columns or their new values; new provenance replaces that of an earlier run."""
+    if GROUP in added and GROUP in "".join(row):  # fast, with few false positives
         row = {name: value for name, value in row.items() if not is_earlier(name)}
     return {**row, **added}
 
@@ -61,28 +61,28 @@ def remaining(columns: Mapping[str, Schema], added: Collection[str]) -> dict[str
 
 
 ANY: Final[Schema] = {}
-"""The schema of what may be anything."""
+"""The schema that accepts anything."""
 
 
 BAD_INPUT: Final = "_bad_input"
-"""The key, in a row of a private copy, of what is wrong with it; never a column."""
+"""The key of the problem of a bad row in a private copy of the input; never a column."""
 
 OnBadInput = Literal["fail", "record"]
-"""What a broken line of JSON does: it ends the run, or it fails its own row."""
+"""What a broken line of JSON does: end the run, or fail its own row."""
 
 
 class Span(Protocol):
-    """Neighbouring records of an input, behind each of which a read can go on."""
+    """Consecutive records of an input, after each of which a read can be resumed."""
 
     def state_after(self, index: int) -> JSON:
-        """Returns the state that covers the records up to this one, itself included."""
+        """Returns the state that covers the records up to and including this one."""
 
 
-@dataclass(slots=True)  # a frozen one takes three times as long to make, and there is one for every row
+@dataclass(slots=True)  # frozen would take three times as long to create, and there is one per row
 class Record:
-    """One input row: its position in the input (from 0), its columns, and the stream that it came in.
+    """One input row: its position in the input (from 0), its columns, and its stream.
 
-    `span` tells the state behind it, where a state may stand behind any record of the input.
+    `span` gives the state after it, if the input can have a state after any record.
     """
 
     index: int
@@ -93,7 +93,7 @@ class Record:
 
 
 class Part(NamedTuple):
-    """One file among several that are read as one table: the index of its first row, and the columns that it has."""
+    """One of several files that are read as one table: the index of its first row, and its columns."""
 
     name: str
     first: int
@@ -102,20 +102,20 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class Message:
-    """In band: a line that passes through as it is, at its place among the records (`index` counts both alike)."""
+    """In band: a line that passes through unchanged, at its place among the records (`index` counts both)."""
 
     index: int
     line: bytes
 
 
 class Checkpoint(NamedTuple):
-    """In band: everything before this point is covered by `state` once it has been emitted."""
+    """In band: `state` covers everything before this point once that has been emitted."""
 
     state: JSON
 
 
 class Idle(Enum):
-    """In band: the input has nothing right now, so hold nothing back."""
+    """In band: the input has nothing at the moment, so hold nothing back."""
 
     IDLE = "idle"
 
@@ -124,7 +124,7 @@ IDLE: Final = Idle.IDLE
 
 
 class Status(StrEnum):
-    """What became of a row. Only `SUCCESS` is one: a cut, filtered, refused, empty or mismatched reply never is."""
+    """How a row ended. A truncated, filtered, refused, empty or mismatched reply is never a `SUCCESS`."""
 
     SUCCESS = "success"
     ERROR = "error"
@@ -135,7 +135,7 @@ class Status(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the row was to have an answer and has none."""
+        """Whether the row should have an answer but has none."""
         return self is not Status.SUCCESS and self is not Status.SKIPPED
 
 
@@ -148,7 +148,7 @@ def is_ok(status: int) -> bool:
 
 
 class Usage(NamedTuple):
-    """Tokens as the endpoint counted them; `None` where it did not say, never zero instead."""
+    """Tokens as counted by the endpoint; `None` if it did not say, never zero instead."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -158,11 +158,11 @@ class Usage(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A final reply of the endpoint: a streamed one is folded into the shape of a whole one.
+    """A final reply of the endpoint; a streamed one has been merged into the shape of a whole one.
 
     `status` is the HTTP status, `headers` the few that are kept (lower-case names), `latency_ms` the time of the
-    answering attempt from the first byte sent to the last received, `cached` whether the ledger knew it already, `size`
-    the bytes that a large one has taken of the `connector.base.room.Room`, or takes in the ledger.
+    successful attempt from the first byte sent to the last received, `cached` whether it came from the ledger, and
+    `size` the bytes that a large one has taken of the `connector.base.room.Room`, or takes in the ledger.
     """
 
     status: int
@@ -175,10 +175,10 @@ class Reply(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a reply says, whatever the endpoint kind: the assembled text, why it ended, and what it cost in tokens.
+    """The content of a reply of any endpoint kind: the assembled text, why it ended, and its tokens.
 
-    `status` is `SUCCESS` unless the reply itself says that it is not, and `problem` then says why in plain words.
-    `called` are the names of the functions that it calls.
+    `status` is `SUCCESS` unless the reply itself shows that it is not; `problem` then says why in plain words.
+    `called` has the names of the functions that it calls.
     """
 
     content: str | None
@@ -203,10 +203,10 @@ class Failure(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """What is known of the call behind a row: `_llm`, whose names follow OpenAI's API where it has one.
+    """What is known about the call behind a row: `_llm`. Names follow OpenAI's API if it has one.
 
-    The column and its schema are read off these fields; see `connector.run.provenance`. `cached` says that another row,
-    or an earlier run, has paid for the reply; `latency_ms` and `attempts` are those of the row's call.
+    The column and its schema are derived from these fields; see `connector.run.provenance`. `cached` says that another
+    row or an earlier run has paid for the reply; `latency_ms` and `attempts` are those of the row's call.
     """
 
     status: Status
@@ -226,10 +226,10 @@ class Provenance(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Exactly one for each `Record`: what became of it, and the columns that it gains.
+    """The result of a `Record`, exactly one for each, and the columns that the row gains.
 
-    `columns` are the mapped ones, null where the row failed; `provenance` is all that is known of the call, and `group`
-    the part of it that was asked for, as a column (`{"_llm": {…}}`, or nothing).
+    `columns` are the mapped ones, null if the row failed; `provenance` is all that is known about the call, and `group`
+    the requested part of it as a column (`{"_llm": {…}}`, or nothing).
     """
 
     record: Record

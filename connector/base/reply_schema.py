@@ -1,7 +1,7 @@
 """Validates replies against the JSON Schema of a config, in bounded work and without fetching anything.
 
-Needs a library of its own, so it is imported only where a schema is given. Regular expressions are ECMA 262's, as JSON
-Schema wants them, and take linear time; those that look around or back cannot, so that replies to them are bounded.
+Needs its own library, so it is imported only if there is a schema. Regular expressions are ECMA 262's, as JSON Schema
+requires, and take linear time. Those with look-around or back-references cannot, so replies to them are limited.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRAFTS: Final = {
 _LINEAR: Final = jsonschema_rs.RegexOptions()
 _BACKTRACKING: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=2_000)
 _MOST_LOOKED_AROUND: Final = 1 << 16  # characters: each may cost as many steps as the limit above
-_MOST_UNFOLDED: Final = 10_000  # schemas that one value may be held to; an explanation costs as much
+_MOST_UNFOLDED: Final = 10_000  # schemas against which one value may be checked; an explanation costs as much
 _MOST_STEPS: Final = 500_000_000  # characters times alternatives: a few seconds
 _MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
 
@@ -43,10 +43,10 @@ _DEFINITIONS: Final = ("definitions", "$defs")
 
 
 class ReplySchema:
-    """A schema that has been checked, ready to hold values to it. Thread-safe.
+    """A checked schema, against which values are validated. Thread-safe.
 
     Raises:
-        ValueError: The schema is wrong, or refers to what it does not hold; the text says where and what.
+        ValueError: The schema is invalid, or refers to something outside of itself; the message says where and what.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -72,11 +72,11 @@ class ReplySchema:
             raise ValueError(self._graph.told(error)) from None
 
     def problem(self, value: JSON, size: int) -> str | None:
-        """Returns where and how a value does not fit, in bounded length; `None` if it fits.
+        """Returns where and how a value does not fit, in a text of bounded length; `None` if it fits.
 
         Args:
             value: The value, nested at most as deeply as replies may be.
-            size: The characters that it has as JSON.
+            size: Its length as JSON, in characters.
         """
         if self._looks_around and size > _MOST_LOOKED_AROUND:
             return (
@@ -94,7 +94,7 @@ class ReplySchema:
             if not self._graph.is_explainable(value):
                 return "at $, it fits none of the ways in which the schema refers to itself"
             self._validator.validate(value)
-        except jsonschema_rs.ValidationError as error:  # the first one: others may be as many as there are values
+        except jsonschema_rs.ValidationError as error:  # only the first: there may be as many as there are values
             return f"at {_path(error.instance_path)}, {_cut(error.message)}"
         except ValueError:
             return "at $, it holds half of a character"
@@ -102,10 +102,10 @@ class ReplySchema:
 
 
 class _Graph:
-    """The schemas within a schema, and how one leads to another.
+    """The schemas within a schema, and how they refer to each other.
 
     Attributes:
-        widest: The alternatives that one value is held to at most: schemas, values of an `enum`, patterns of names.
+        widest: The most alternatives for one value: schemas, values of an `enum`, patterns of names.
     """
 
     def __init__(self, root: Schema) -> None:
@@ -121,7 +121,7 @@ class _Graph:
         self._total = self._whole(root, {}, set())
 
     def is_explainable(self, value: JSON) -> bool:
-        """Whether finding what is wrong with a value is bounded: it tries each way again at each level."""
+        """Returns whether explaining what is wrong takes bounded time: it tries each alternative at each level."""
         if not self._is_recursive:
             return self._total <= _MOST_UNFOLDED
         ways, level = 1, [value]
@@ -138,7 +138,7 @@ class _Graph:
         return f"is not a JSON Schema: at {_path(error.instance_path)}, {_cut(error.message)}"
 
     def _all(self, node: Any, path: str, seen: set[int]) -> Iterator[tuple[Schema, str]]:
-        """Yields every schema once, with its path: those that nothing refers to, and wherever a `$ref` leads, too."""
+        """Yields every schema once, with its path, including unused ones and all targets of `$ref`s."""
         if not isinstance(node, dict) or id(node) in seen:
             return
         seen.add(id(node))
@@ -179,7 +179,7 @@ class _Graph:
                 )
 
     def _target(self, ref: JSON) -> Any:
-        """Returns what a pointer into the schema leads to (RFC 6901); `None` for what is none, or leads nowhere."""
+        """Returns the target of a pointer into the schema (RFC 6901); `None` if it is not one or has no target."""
         if not (isinstance(ref, str) and _is_pointer(ref)):
             return None
         found: Any = self._root
@@ -190,7 +190,7 @@ class _Graph:
         return found if isinstance(found, dict | bool) else None
 
     def _beside(self, node: Schema) -> Iterator[Any]:
-        """Yields the schemas that the same value is held to."""
+        """Yields the schemas against which the same value is checked."""
         if isinstance(ref := node.get("$ref"), str):
             yield self._target(ref)
         for name in _LISTS:
@@ -203,7 +203,7 @@ class _Graph:
                 yield from inner.values()
 
     def _below(self, node: Schema) -> Iterator[Any]:
-        """Yields the schemas that its parts are held to."""
+        """Yields the schemas against which its parts are checked."""
         for name in _BELOW:
             inner = node.get(name)
             yield from inner if isinstance(inner, list) else [inner]
@@ -212,7 +212,7 @@ class _Graph:
                 yield from inner.values()
 
     def _unfolded(self, node: Any, path: str, *outer: int) -> int:
-        """Returns how many schemas one value is held to. Raises `ValueError` for a loop, and for far too many."""
+        """Returns against how many schemas one value is checked. Raises `ValueError` for a loop or too many."""
         if not isinstance(node, dict):
             return 1
         if id(node) in outer:
@@ -230,7 +230,7 @@ class _Graph:
         return self._sizes[id(node)]
 
     def _whole(self, node: Any, known: dict[int, int], outer: set[int]) -> int:
-        """Returns how many schemas a value and all its parts are held to; notes whether that has no end."""
+        """Returns against how many schemas a value and its parts are checked; records whether that is unbounded."""
         if not isinstance(node, dict):
             return 1
         if id(node) in outer:
@@ -263,6 +263,6 @@ def _step(part: str | int) -> str:
 
 
 def _cut(text: str) -> str:
-    """Returns a text of bounded length: its beginning and its end, which says what is wrong."""
+    """Shortens a text to its beginning and its end, which says what is wrong."""
     half = _MOST_SHOWN // 2
     return text if len(text) <= _MOST_SHOWN else f"{text[:half]}…{text[-half:]}"

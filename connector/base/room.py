@@ -6,20 +6,20 @@ import threading
 from typing import Final
 
 MODEST: Final = 1 << 20
-"""Bytes of memory for which a reply that is decoded as it comes need not enter."""
+"""Replies that take up to so many bytes of memory need not enter if they are decoded as they arrive."""
 
 LARGE: Final = 4 << 20
-"""Bytes of memory from which on a reply is handed on at once, and is not kept while anything else is waited for."""
+"""Replies that take at least so many bytes of memory are passed on at once, rather than collected with others."""
 
 
 class Room:
-    """Makes workers wait before they decode a large reply, until those decoded before have been taken.
+    """Makes workers wait before they decode a large reply, until earlier ones have been consumed.
 
-    Replies are decoded by many workers and mapped by one thread, so they pile up if it is slower; as JSON decoded they
-    are several times as large as they came. One reply may always enter, however large it is. Thread-safe.
+    Replies are decoded by many workers and mapped by one thread, so they pile up if that is slower, and decoded JSON
+    is several times as large as received. One reply may always enter, however large it is. Thread-safe.
 
     Args:
-        most: Bytes that all of them may take.
+        most: The most bytes for all of them together.
     """
 
     def __init__(self, most: float) -> None:
@@ -30,24 +30,24 @@ class Room:
 
     @property
     def taken(self) -> int:
-        """Bytes that are taken now."""
+        """How many bytes are taken now."""
         return self._taken
 
     def enter(self, size: int) -> None:
-        """Waits until there is room for so many bytes, and takes them."""
+        """Waits until there is room for `size` bytes, and takes them."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or not self._taken or self._taken + size <= self._most)
             self._taken += size
 
     def leave(self, size: int) -> None:
-        """Gives so many bytes back."""
+        """Releases `size` bytes."""
         if size:
             with self._changed:
                 self._taken -= size
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Lets everybody in, as nobody will leave any more."""
+        """Admits everything from now on, as nothing will be released any more."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

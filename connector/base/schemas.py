@@ -1,4 +1,4 @@
-"""JSON Schemas: made nullable, reduced to what every platform understands, compiled to check values."""
+"""Operations on JSON Schemas: make nullable, reduce to what every platform understands, compile to check values."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Final, Protocol
 from connector.base.errors import ConfigError, Problem
 from connector.base.records import ANY, JSON, Schema
 
-_MOST: Final = 10_000  # schemas within one: definitions that refer to each other twice unfold to any number
+_MOST: Final = 10_000  # schemas within one, as definitions that refer to others twice unfold exponentially
 
 
 class Checker(Protocol):
-    """Holds values to one schema; see `connector.base.reply_schema.ReplySchema`."""
+    """Checks values against one schema; see `connector.base.reply_schema.ReplySchema`."""
 
     def problem(self, value: JSON, size: int) -> str | None:
         """Returns where and how a value of `size` characters does not fit; `None` if it fits."""
 
 
 def checker_of(schema: Schema) -> Checker:
-    """Opens what holds values to a schema. Its library is large, so it is imported only where one is given.
+    """Returns a checker for a schema. Its library is large, so it is imported only here.
 
     Raises:
-        ValueError: The schema is wrong; the text says where and what.
+        ValueError: The schema is invalid; the message says where and what.
     """
     opened: Any = import_module("connector.base.reply_schema")
     checker: Checker = opened.ReplySchema(schema)
@@ -33,14 +33,14 @@ def checker_of(schema: Schema) -> Checker:
 
 
 def of_given(given: Any) -> JSON:
-    """Returns what a config says of a schema: it may be the class of a pydantic model.
+    """Returns the schema of a config option, which may be the class of a pydantic model.
 
     Raises:
         ConfigError: It is another class, or an object that is not JSON.
     """
     if isinstance(given, type) and hasattr(given, "model_json_schema"):
         return of_model(given)
-    if given is None or isinstance(given, Mapping | Sequence | int | float):  # JSON, which the spec judges
+    if given is None or isinstance(given, Mapping | Sequence | int | float):  # JSON, which the spec checks
         known: JSON = given
         return known
     name = f"the class {given.__name__}" if isinstance(given, type) else f"an object of {type(given).__name__}"
@@ -49,7 +49,7 @@ def of_given(given: Any) -> JSON:
 
 
 def of_model(model: Any) -> Schema:
-    """Returns the JSON Schema of a pydantic model class, as an endpoint's strict mode wants it: without other keys."""
+    """Returns the JSON Schema of a pydantic model class, without other keys, as strict modes require."""
     schema: Schema = model.model_json_schema()
     for each in (schema, *schema.get("$defs", {}).values()):
         if each.get("type") == "object" and "properties" in each:
@@ -58,7 +58,7 @@ def of_model(model: Any) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    """Returns the schema, admitting null: every mapped column is null where its row failed."""
+    """Returns the schema with null allowed, since every mapped column is null if its row failed."""
     kind: Any = schema.get("type")
     if kind is None:
         return schema
@@ -72,7 +72,7 @@ def nullable(schema: Schema) -> Schema:
 def portable(schema: Schema, root: Schema) -> Schema:
     """Returns the part of a schema that every platform understands: types, properties, items and enumerations.
 
-    `$ref`s are resolved. What has no such form (unions of anything but null, recursion) admits anything.
+    `$ref`s are resolved. What cannot be expressed (unions other than with null, recursion) accepts anything.
     """
     return _portable(schema, root, frozenset(), count())
 
@@ -103,7 +103,7 @@ def _portable(schema: JSON, root: Schema, inside: frozenset[str], seen: count[in
 
 
 def _target(name: str, root: Schema) -> Any:
-    """Returns what a `$ref` into the same schema points to (RFC 6901)."""
+    """Returns the target of a `$ref` into the same schema (RFC 6901)."""
     target: Any = root
     for part in filter(None, name.removeprefix("#").split("/")):
         target = target.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(target, dict) else None
@@ -111,7 +111,7 @@ def _target(name: str, root: Schema) -> Any:
 
 
 def conformed(value: JSON, schema: Schema) -> JSON:
-    """Returns a value that is valid under a portable schema, with 5.0 as 5 where the schema says integer."""
+    """Returns a value that fits a portable schema, with 5.0 as 5 if the schema says integer."""
     if isinstance(value, dict) and schema.get("properties"):
         return {key: conformed(each, schema["properties"].get(key, ANY)) for key, each in value.items()}
     if isinstance(value, list) and schema.get("items"):

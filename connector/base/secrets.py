@@ -1,4 +1,4 @@
-"""Secrets of a config: a text that never shows itself, given as it is or as a reference to the environment."""
+"""Secrets of a config: texts that are never shown, given literally or as references to the environment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from connector.base.errors import ConfigError
 
 
 class ResolvedSecret(SecretStr):
-    """A secret that the environment holds. It pickles as the text that refers to it, `${NAME}`, not as its value.
+    """A secret from the environment. It is pickled as its reference, `${NAME}`, not as its value.
 
-    Where the pickle is opened, on another machine perhaps, that text is resolved again.
+    The reference is resolved again when it is unpickled, perhaps on another machine.
 
     Raises:
-        ConfigError: A variable is not set, or not UTF-8; also where a pickle is opened.
+        ConfigError: A variable is not set, or not UTF-8; also on unpickling.
     """
 
     def __init__(self, reference: str) -> None:
@@ -38,7 +38,7 @@ def _reopened(reference: str) -> ResolvedSecret:
 
 
 def secret(text: str) -> SecretStr:
-    """Returns a secret that is given as it is, or as a text that refers to variables.
+    """Returns a secret that is given literally, or as a text that refers to environment variables.
 
     Raises:
         ConfigError: A variable is not set, or not UTF-8.

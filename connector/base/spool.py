@@ -1,4 +1,4 @@
-"""Values by key that wait on disk, so that any number of them takes little memory."""
+"""Values by key on disk, so that any number of them takes little memory."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final, cast
 
 from connector.base.errors import StorageError
 
-_WRITTEN: Final = 1 << 18  # bytes that are written at once
+_WRITTEN: Final = 1 << 18  # bytes written at a time
 _CACHE: Final = 8 << 10  # KiB of the index in memory
-_COST: Final = 100  # bytes of an entry besides its key and its value, roughly, until it is written
-_GONE: Final = 5_000  # entries that are taken out of the index at once
-_ASKED: Final = 500  # keys that are looked for at once
-_HEAD: Final = Struct("<qH")  # an entry's number, and the length of its key; both and the value follow
+_COST: Final = 100  # bytes of an unwritten entry besides its key and value, roughly
+_GONE: Final = 5_000  # entries removed from the index at a time
+_ASKED: Final = 500  # keys looked up at a time
+_HEAD: Final = Struct("<qH")  # an entry's number and the length of its key; key and value follow
 
 
 class Spool:
-    """Takes values, each with a number, under keys of at least eight bytes; several may have the same key.
+    """A multimap on disk: stores values, each with a number, under keys of at least eight bytes.
 
-    They lie one after the other in a file without a name, made where temporary files are once there is something to
-    write: it goes with the process, and what is forgotten takes its place until then. Where each is stands in an index
-    by the first bytes of its key, which are to be as good as random. One thread uses it at a time.
+    Values are appended to an unnamed temporary file, which is created on the first write and ends with the process; the
+    space of removed values is not reused. An index finds them by the first bytes of their keys, which have to be as
+    good as random. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Spool:
         self._end = 0
         self._pending: dict[bytes, list[tuple[int, bytes]]] = {}
         self._size = 0
-        self._gone: dict[int, int] = {}  # where entries are that the index still has, and their IDs there
+        self._gone: dict[int, int] = {}  # removed entries that are still in the index: their offsets and IDs
 
     def put(self, key: bytes, number: int, value: bytes = b"") -> None:
-        """Takes a value.
+        """Adds a value.
 
         Raises:
             StorageError: The disk is full.
@@ -48,7 +48,7 @@ class Spool:
             self._write()
 
     def having(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Returns those of some keys that have a value. To ask for many at once is much quicker than one by one."""
+        """Returns those of the keys that have a value. Much faster for many at a time than one by one."""
         found = {key for key in keys if key in self._pending}
         if self._index is not None:
             for first in range(0, len(keys), _ASKED):
@@ -60,11 +60,11 @@ class Spool:
         return found
 
     def get(self, key: bytes) -> list[tuple[int, bytes]]:
-        """Returns the numbers and values of a key, in the order in which they were put."""
+        """Returns the numbers and values of a key, in the order in which they were added."""
         return [(number, value) for _, number, value in self._written(key)] + self._pending.get(key, [])
 
     def keys(self, number: int) -> list[bytes]:
-        """Returns the keys that have a value of this number. It takes long: all are gone through."""
+        """Returns the keys that have a value with this number. Slow: it scans all entries."""
         pending = (key for key, values in self._pending.items() if any(each == number for each, _ in values))
         if self._index is None:
             return list(pending)
@@ -74,7 +74,7 @@ class Spool:
         return list(dict.fromkeys([*(key for key, each in read if each == number), *pending]))
 
     def take(self, key: bytes, number: int) -> list[tuple[int, bytes]]:
-        """Returns what `get` does, and forgets it, if the first value has this number; nothing otherwise."""
+        """Like `get`, but removes the values; returns nothing unless the first value has this number."""
         written = self._written(key)
         pending = self._pending.get(key, [])
         found = [(each, value) for _, each, value in written] + pending
@@ -91,7 +91,7 @@ class Spool:
         return found
 
     def close(self) -> None:
-        """Gives the space back."""
+        """Frees the space."""
         self._pending.clear()
         if self._index is not None and self._file is not None:
             self._index.close()
@@ -99,7 +99,7 @@ class Spool:
             self._index = self._file = None
 
     def _written(self, key: bytes) -> list[tuple[int, int, bytes]]:
-        """Returns where each value of a key is, its number, and the value itself."""
+        """Returns the offset, the number and the value of each value of a key."""
         if self._index is None:
             return []
         with explained():
@@ -142,7 +142,7 @@ def _id_of(key: bytes) -> int:
 
 
 def _indexed() -> sqlite3.Connection:
-    """Opens an index: a database in a file that nobody else can open, and that needs to survive nothing."""
+    """Opens an index: a private temporary database, which need not survive anything."""
     index = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     for statement in (
         "PRAGMA journal_mode = OFF",
@@ -156,7 +156,7 @@ def _indexed() -> sqlite3.Connection:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Tells what fails to be written, or read, where temporary files are.
+    """Explains errors of reading and writing temporary files.
 
     Raises:
         StorageError: The disk is full.

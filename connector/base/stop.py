@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 
 class Stop:
-    """A request that a run ends: what is in flight is finished, nothing new begins.
+    """A request that a run ends: calls in flight finish, and nothing new begins.
 
     Args:
-        outer: Another stop whose request counts here too; a request made here does not count there.
+        outer: Another stop, whose request also counts here; a request made here does not count there.
 
     Attributes:
-        ending: Says, for people, what a run still does once it is asked to end; whatever runs sets it.
-        leaving: Says what a run leaves behind that ends at once; empty where that is nothing.
+        ending: Returns, for people, what a run that was asked to end is still doing; set by the run.
+        leaving: Returns what a run that ends at once leaves behind; empty if nothing.
     """
 
     def __init__(self, outer: Stop | None = None) -> None:
@@ -24,9 +24,9 @@ class Stop:
 
     @property
     def reason(self) -> BaseException | None:
-        """What the run ends with; `None` while nobody has asked."""
+        """The reason for which the run ends; `None` if nobody has asked."""
         return self._reason or (self._outer.reason if self._outer else None)
 
     def request(self, reason: BaseException) -> None:
-        """Asks the run to end; the first reason counts."""
+        """Asks the run to end. Only the first reason counts."""
         self._reason = self._reason or reason

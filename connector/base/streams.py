@@ -1,4 +1,4 @@
-"""A stream as platforms know it: a name, the schema of its records, how it can be read, and how it is to be written."""
+"""A stream as platforms know it: a name, the schema of its records, how it can be read, and how to write it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from connector.base.errors import Problem
 from connector.base.records import Schema
 
 Mode = Literal["overwrite", "append", "append_dedup"]
-"""What becomes of the rows that an output has: others take their place, or come behind them, or replace those of the
+"""What happens to existing rows of an output: new rows replace all of them, are appended, or replace those with the
 same key. The names are Airbyte's."""
 
 NO_OUTPUT: Final = Problem("output", "is missing: say where to write the rows")
-"""What is wrong with a config whose rows are to be written."""
+"""The problem of a config without an output, if rows are to be written."""
 
 
 class Stream(NamedTuple):
-    """One stream of `discover`. `primary_key` names columns; `cursor_field` is the one that incremental reads go by."""
+    """One stream of `discover`. `primary_key` names columns; `cursor_field` is the column for incremental reads."""
 
     name: str
     schema: Schema
@@ -26,9 +26,9 @@ class Stream(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """A stream as `read` is asked for it.
+    """A stream that `read` is asked for.
 
-    `fields`: the columns to keep, `None` for all. `is_keyed`: each row is to have a key of the connector's own.
+    `fields`: the columns to keep, `None` for all. `is_keyed`: each row gets a key made by the connector.
     """
 
     name: str
@@ -37,16 +37,16 @@ class Selection(NamedTuple):
     is_keyed: bool = False
 
     def keeps(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with the selected columns alone."""
+        """Returns the row with only the selected columns."""
         return row if self.fields is None else {name: value for name, value in row.items() if name in self.fields}
 
 
 class Target(NamedTuple):
-    """A stream that `write` has rows for.
+    """A stream for which `write` has rows.
 
-    `columns` are those that are known, rows may have others; `added` are those that its rows gain. `primary_key` says
-    which rows replace which. `is_open`: the output was found to take them, and is not to be tried again. `job` is what
-    the same run has again when it is started once more: what a killed one has stored, is then not appended twice.
+    `columns` are the known ones, rows may have others; `added` are those that its rows gain. `primary_key` decides
+    which rows are replaced. `is_open`: the output is known to accept them and need not be checked again. `job` is the
+    same when a run is started again, so that rows stored by a killed run are not appended twice.
     """
 
     name: str
@@ -59,19 +59,19 @@ class Target(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """In band, before the first record: how many there are to come."""
+    """In band, before the first record: how many records will come."""
 
     rows: int
 
 
 class Limited(NamedTuple):
-    """In band: the endpoint limits the rate. `until` says for how long, in seconds since 1970, where it said so."""
+    """In band: the endpoint limits the rate, `until` seconds since 1970, if it said so."""
 
     until: float | None
 
 
 class Step(NamedTuple):
-    """One step of a diagnosis: what was looked at, whether it is well, and the finding with the change to make."""
+    """One step of a diagnosis: what was checked, whether it passed, and the finding with the change to make."""
 
     name: str
     ok: bool
@@ -79,16 +79,16 @@ class Step(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What `check` found out, step by step; it ends with the first step that fails."""
+    """The findings of `check`, step by step, up to the first step that fails."""
 
     steps: tuple[Step, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether everything is well."""
+        """Whether every step passed."""
         return all(step.ok for step in self.steps)
 
     @property
     def message(self) -> str:
-        """The finding that matters, for a person."""
+        """The decisive finding, for people."""
         return self.steps[-1].finding if self.steps else ""

@@ -9,27 +9,27 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Final
 
-_ALIKE: Final = 0.6  # as `reviw` is like `review`, and `text` not like `title`
-_FILES_ALIKE: Final = 0.75  # as `reviwes.csv` is like `reviews.csv`, and `config.json` not like `o4.jsonl`
-_SHOWN: Final = 100  # names that a person still looks through
+_ALIKE: Final = 0.6  # `reviw` is similar to `review`, but `text` is not to `title`
+_FILES_ALIKE: Final = 0.75  # `reviwes.csv` is similar to `reviews.csv`, but `config.json` is not to `o4.jsonl`
+_SHOWN: Final = 100  # names that people may still read through
 _LOOKED_AT: Final = 1000  # files of a folder
 
 
 def nearest(word: str, known: Iterable[str], alike: float = _ALIKE) -> str | None:
-    """Returns the known word that one with a slip most probably stands for, `None` if none is near."""
+    """Returns the known word that was most probably meant; `None` if none is close."""
     by_lower = {name.lower(): name for name in reversed(list(known))}
     near = get_close_matches(word.lower(), by_lower, n=1, cutoff=alike)
     return by_lower[near[0]] if near else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns `did you mean "x"?` for a word that is not known, or nothing."""
+    """Returns `did you mean "x"?` for an unknown word, or an empty text."""
     near = nearest(word, known)
     return "" if near is None else f'did you mean "{near}"?'
 
 
 def there_are(word: str, known: Iterable[str]) -> str:
-    """Returns what there is in place of a word that is not known: `there are: review, date; did you mean "review"?`."""
+    """Returns the known words for an unknown one: `there are: review, date; did you mean "review"?`."""
     names = list(known)
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     meant = did_you_mean(word, names)
@@ -37,7 +37,7 @@ def there_are(word: str, known: Iterable[str]) -> str:
 
 
 def file_meant(path: str) -> str:
-    """Returns `did you mean "x"?` for a file that is not there and has a like one beside it, or nothing."""
+    """Returns `did you mean "x"?` for a missing file if its folder has one with a similar name, or an empty text."""
     folder, name = os.path.split(path)
     with suppress(OSError, ValueError), os.scandir(folder or ".") as entries:
         near = nearest(name, [entry.name for entry in islice(entries, _LOOKED_AT) if entry.is_file()], _FILES_ALIKE)

@@ -1,6 +1,6 @@
-"""Writes what people read. Text from outside (names, replies, errors) is shown as text, and never steers a terminal.
+"""Writes what people read. Text from outside (names, replies, errors) is shown as text, and never controls a terminal.
 
-Nor does it pass for a line of ours: in a line it stays on that line, and what a message has below its first line is
+Nor can it pass as a line of ours: within a line it stays on that line, and all but the first line of a message are
 indented.
 """
 
@@ -14,28 +14,28 @@ from typing import BinaryIO, Final, TextIO
 
 _ACTIVE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls (ECMA-48), without tab and line feed
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing (Unicode, UAX 9)
-    "\u2028\u2029\ud800-\udfff]"  # further line breaks, and halves of surrogate pairs
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # control of the text direction (Unicode, UAX 9)
+    "\u2028\u2029\ud800-\udfff]"  # other line breaks, and lone surrogates
 )
 
 
 def printable(text: str) -> str:
-    """Returns a text with every character that a terminal would obey as JSON's escape: JSON stays the same JSON."""
+    """Returns a text with terminal controls as JSON escapes, so that JSON stays the same JSON."""
     return _ACTIVE.sub(_escape, text)
 
 
 def one_line(text: str) -> str:
-    """Returns a text as `printable` does, on one line: line feeds and tabs are shown as in JSON, too."""
+    """Like `printable`, on one line: line feeds and tabs are escaped too."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def hanging(text: str) -> str:
-    """Returns a message with all lines below its first one indented."""
+    """Returns a message with all lines after the first one indented."""
     return text.replace("\n", "\n  ")
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yields the lines of a table: each row on one line, its cells below those of the row before."""
+    """Yields the lines of a table with aligned columns, one line per row."""
     shown = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
@@ -43,12 +43,12 @@ def aligned(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def write_lines(stream: TextIO, lines: Iterable[str]) -> None:
-    """Writes lines for people, whatever is in them each as one line."""
+    """Writes lines for people; each stays one line, whatever it contains."""
     write(stream, "".join(f"{one_line(line)}\n" for line in lines))
 
 
 def data_writer(out: BinaryIO) -> Callable[[bytes], object]:
-    """Returns what writes whole lines of JSON: to a program as they are, to a terminal as `printable` has them.
+    """Returns a function that writes whole lines of JSON: to a program as they are, to a terminal as `printable`.
 
     The JSON is the same for both.
     """
@@ -58,7 +58,7 @@ def data_writer(out: BinaryIO) -> Callable[[bytes], object]:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Writes a text for people. A character that the stream's encoding lacks is escaped, too."""
+    """Writes a text for people. Characters that the stream's encoding lacks are escaped too."""
     shown = printable(text)
     try:
         shown.encode(stream.encoding or "utf-8")
@@ -73,7 +73,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def show_logs() -> None:
-    """Makes warnings that no handler takes, and which therefore go to stderr, printable."""
+    """Makes warnings without a handler, which go to stderr, printable."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Formatter())
 

@@ -1,4 +1,4 @@
-"""The tokens and cost of replies, added up over the attempts of a row or divided among the rows of a call."""
+"""The tokens and costs of replies, summed over the attempts of a row or divided among the rows of a call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connector.base.records import JSON, Reply
 
 
 def summed(replies: Sequence[Reply]) -> Reply:
-    """Returns the last of several replies to the same row, with the `usage` and cost of all of them."""
+    """Returns the last of several replies to the same row, with the summed `usage` and cost of all."""
     last = replies[-1]
     if len(replies) == 1:
         return last
@@ -25,9 +25,9 @@ def summed(replies: Sequence[Reply]) -> Reply:
 
 
 def shared(reply: Reply, weights: Sequence[int]) -> list[tuple[dict[str, Any], dict[str, str]]]:
-    """Returns `usage` (in an object, or an empty one) and headers of each row that shares `reply`, by weight.
+    """Divides a reply among rows by weight: returns for each an object with its `usage` (or empty), and its headers.
 
-    Whole numbers are divided so that they add up to the reply's own.
+    Integers are divided so that they add up to the reply's own.
     """
     usage, cost = reply.body.get("usage"), usd(reply.headers.get(COST_HEADER))
     total = sum(weights) or len(weights)
@@ -51,7 +51,7 @@ def _sum(one: JSON, other: JSON) -> JSON:
     if isinstance(one, dict) and isinstance(other, dict):
         return one | {name: _sum(one.get(name), value) for name, value in other.items()}
     if _is_number(one) and _is_number(other):
-        with suppress(OverflowError):  # an endpoint may count anything
+        with suppress(OverflowError):  # an endpoint may report any number
             return one + other
     return one if other is None else other
 

@@ -1,7 +1,7 @@
-"""Where files are that a user may delete at any time: the XDG Base Directory Specification's `XDG_CACHE_HOME`.
+"""Files that a user may delete at any time, in `XDG_CACHE_HOME` of the XDG Base Directory Specification.
 
-Where the user has no home, or none to write to, as in most containers, they are in a folder of this user alone among
-the temporary files, which may be gone when the container is.
+If the user has no writable home, as in most containers, they are in a private folder among the temporary files, which
+may be gone when the container is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEMPORARY: Final = (
 
 
 def cached(subject: str, suffix: str) -> Path:
-    """Returns the file that is kept about `subject`, which is only hashed.
+    """Returns the path of the file about `subject`, of which only a hash is in the name.
 
     Raises:
         ConfigError: This user has no folder to write to.
@@ -39,14 +39,14 @@ def cached(subject: str, suffix: str) -> Path:
 
 
 def _is_writable(directory: Path) -> bool:
-    """Returns whether files can be made in a directory, or it can be made itself."""
+    """Returns whether files can be created in a directory, or the directory itself can be."""
     there = next((each for each in (directory, *directory.parents) if each.exists()), directory)
     return os.access(there, os.W_OK | os.X_OK)
 
 
 @cache
 def _temporary() -> Path:
-    """Makes the folder of this user among the temporary files, and warns of it once."""
+    """Creates this user's folder among the temporary files, and warns about it once."""
     try:
         folder = Path(gettempdir()) / f"{_FOLDER}-{os.geteuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -62,10 +62,10 @@ def _temporary() -> Path:
 
 
 def make_private_directory(directory: Path) -> None:
-    """Makes a directory, and those above it that are missing, for this user alone (0700); one that exists stays as is.
+    """Creates a directory and its missing parents with mode 0700; one that exists is left as it is.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
     for each in reversed(missing):

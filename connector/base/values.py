@@ -13,8 +13,8 @@
     all else that has a text of its own                                  that text
     functions, and what would show its address in memory                 an error
 
-Inside a text, a list, an object or a boolean is JSON. NumPy, pandas and Arrow are
-told by the names of their types: nothing here imports them.
+Inside a text, lists, objects and booleans are JSON. NumPy, pandas and Arrow are recognized by the names of their types:
+nothing here imports them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from jinja2.runtime import Undefined
 from connector.base import numbers
 
 NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-"""The options with which orjson leaves to `json_form` what it would write in another form."""
+"""The options by which orjson passes to `json_form` what it would encode in another form."""
 
 _NATIVE: Final = frozenset({str, int, bool, list, dict, array, type(None)})
 _NESTED: Final = frozenset({array, dict, list})
@@ -64,11 +64,11 @@ class Json(str):
 
 
 class NullError(TemplateRuntimeError):
-    """A null where a text is needed."""
+    """A null where a text is required."""
 
 
 def is_null(value: object) -> bool:
-    """Returns whether `value` is null: `None`, or what data frames use for it."""
+    """Returns whether `value` is null: `None`, or a null of a data frame."""
     kind = type(value)
     if kind in _NATIVE:
         return value is None
@@ -84,7 +84,7 @@ def is_null(value: object) -> bool:
 
 
 def _is_unequal_to_itself(value: Any) -> bool:
-    return value.dtype.kind in "fcmM" and bool(value != value)  # noqa: PLR0124 - true of NaN and NaT alone
+    return value.dtype.kind in "fcmM" and bool(value != value)  # noqa: PLR0124 - true only for NaN and NaT
 
 
 def _is_null_inside(value: Any) -> bool:
@@ -92,7 +92,7 @@ def _is_null_inside(value: Any) -> bool:
 
 
 def text(value: object) -> str:
-    """Returns a value as it is written inside a text.
+    """Returns the form of a value inside a text.
 
     Raises:
         NullError: It is null.
@@ -109,9 +109,9 @@ def text(value: object) -> str:
 
 
 def native(value: object) -> Any:
-    """Returns a value as it is alone in JSON: with its own type; NaN and infinities, which JSON lacks, become null.
+    """Returns a value as a JSON value of its own type; NaN and infinities, which JSON lacks, become null.
 
-    Lists and objects are passed on as they are: walking them would cost more than encoding them.
+    Lists and objects are returned as they are, since walking them would cost more than encoding them.
     """
     if type(value) in _NATIVE:
         return value
@@ -122,12 +122,12 @@ def native(value: object) -> Any:
 
 
 def native_list(values: Iterable[Any]) -> list[Any]:
-    """Returns a list of the values, each as it is alone in JSON."""
+    """Returns a list with `native` applied to each value."""
     return [native(value) for value in values]
 
 
 def computable(value: object) -> object:
-    """Returns a value as templates compute with it: a null is `None`, and NumPy's values are Python's own."""
+    """Returns a value with which templates can compute: `None` for nulls, and Python's types for NumPy's."""
     if type(value) in _NATIVE:
         return value
     if is_null(value):
@@ -138,10 +138,10 @@ def computable(value: object) -> object:
 
 
 def json_form(value: Any) -> Any:
-    """Returns the JSON form of a value, of which lists and objects may hold values that need it, too.
+    """Returns the JSON form of a value. Lists and objects in it may hold values that need the same conversion.
 
     Raises:
-        TypeError: It has none.
+        TypeError: It has no JSON form.
     """
     if isinstance(value, Undefined):
         return None if isinstance(value, ChainableUndefined) else str(value)  # which raises
@@ -178,7 +178,7 @@ def _other(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in fields(value)}
     if type(value).__name__ == "MonthDayNano":
         return duration_text(value.months, value.days, value.nanoseconds, 9)
-    for convert in ("tolist", "item"):  # tensors and series; what is like a NumPy scalar
+    for convert in ("tolist", "item"):  # tensors and series; objects like NumPy scalars
         if hasattr(value, convert):
             return getattr(value, convert)()
     if isinstance(value, Collection | Iterator):
@@ -190,7 +190,7 @@ def _other(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as JSON alone: `None`, booleans, integers, finite floats, texts, lists and objects.
+    """Returns a value in pure JSON types: `None`, booleans, integers, finite floats, texts, lists and objects.
 
     Raises:
         TypeError: It, or a part of it, has no JSON form.
@@ -208,7 +208,7 @@ def plain(value: Any) -> Any:
 
 
 def listed(value: Any) -> Any:
-    """Returns a value with lists in place of arrays of numbers, also of those inside it."""
+    """Returns a value with arrays of numbers as lists, at any depth."""
     kind = type(value)
     if kind is array:
         return value.tolist()
@@ -220,7 +220,7 @@ def listed(value: Any) -> Any:
 
 
 def dumps(value: object, option: int = 0) -> bytes:
-    """Encodes as compact JSON (UTF-8). Raises `TypeError` on what is not JSON, lone surrogates included."""
+    """Encodes as compact JSON (UTF-8). Raises `TypeError` for what is not JSON, including lone surrogates."""
     try:
         return numbers.dumps(value, json_form, NATIVE | option)
     except TypeError:  # mostly a key that is not a text
@@ -237,7 +237,7 @@ def _walked(value: object) -> Any:
 
 
 def key_text(key: object) -> str:
-    """Returns a key of a mapping as objects of JSON have it."""
+    """Returns a key of a mapping as the text that a JSON object needs."""
     return "null" if is_null(key) else text(key)
 
 
@@ -256,7 +256,7 @@ def _base64(value: bytes | bytearray | memoryview) -> str:
 
 
 def date_text(days: int) -> str:
-    """Returns a date, given in days since 1970-01-01, in ISO 8601. Years beyond 9999 have a sign, as it asks for."""
+    """Returns a date, given in days since 1970-01-01, in ISO 8601, which requires a sign for years beyond 9999."""
     era, day = divmod(days + 719_468, 146_097)  # days since 0000-03-01, in eras of 400 years
     year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
     day -= 365 * year + year // 4 - year // 100
@@ -271,22 +271,22 @@ def _year(number: int) -> str:
 
 
 def timestamp_text(ticks: int, digits: int, suffix: str = "") -> str:
-    """Returns a time in ISO 8601, given in ticks since 1970-01-01, of which a second has 10 to the power of `digits`.
+    """Returns a time in ISO 8601, given in ticks of 10 ** -`digits` seconds since 1970-01-01.
 
-    `suffix` is its zone: "Z" if it has one.
+    `suffix` is its zone: "Z", or empty if it has none.
     """
     days, rest = divmod(ticks, _DAY * 10**digits)
     return f"{date_text(days)}T{time_text(rest, digits)}{suffix}"
 
 
 def time_text(ticks: int, digits: int) -> str:
-    """Returns a time of day in ISO 8601, given in such ticks since midnight."""
+    """Returns a time of day in ISO 8601, given in ticks of 10 ** -`digits` seconds since midnight."""
     seconds, fraction = divmod(ticks, 10**digits)
     return _iso(f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{fraction:0{digits}}")
 
 
 def duration_text(months: int, days: int, ticks: int, digits: int) -> str:
-    """Returns a duration in ISO 8601. A part whose sign is not that of the whole has its own (ISO 8601-2)."""
+    """Returns a duration in ISO 8601. A part whose sign differs from that of the whole has its own (ISO 8601-2)."""
     if min(months, days, ticks) < 0 and max(months, days, ticks) <= 0:
         return "-" + duration_text(-months, -days, -ticks, digits)
     seconds, fraction = divmod(abs(ticks), 10**digits)
@@ -307,20 +307,20 @@ def _elapsed(ticks: int, digits: int) -> str:
 
 
 def iso_time(value: datetime | date | time) -> str:
-    """Returns a date, a time or both, of Python or pandas, in ISO 8601: in UTC with "Z", no zeros at the end."""
+    """Returns a date, a time or both, of Python or pandas, in ISO 8601: in UTC with "Z", without trailing zeros."""
     return _iso(value.isoformat())
 
 
 def iso_duration(value: timedelta) -> str:
     """Returns a duration of Python or pandas in ISO 8601, as `duration_text` does: P1DT2H3.5S, -PT1H."""
     ticks = (value.days * _DAY + value.seconds) * 1_000_000 + value.microseconds
-    return _elapsed(ticks * 1000 + getattr(value, "nanoseconds", 0), 9)  # which pandas' own have
+    return _elapsed(ticks * 1000 + getattr(value, "nanoseconds", 0), 9)  # of pandas' durations
 
 
 def iso_written(value: str) -> str:
-    """Returns a time or a duration that a database has written in ISO 8601 in the one form that it gets here.
+    """Returns a time or a duration in the ISO 8601 of a database in the form that is used here.
 
-    An hour before UTC's may be -01, UTC +00; a negative duration may have its sign at each part.
+    Databases may write the offset of an hour as -01 and UTC as +00, and the sign of a negative duration at each part.
     """
     if value[:1] == "P":
         return "-" + value.replace("-", "") if "-" in value and not _POSITIVE.search(value) else value
@@ -328,7 +328,7 @@ def iso_written(value: str) -> str:
 
 
 def _iso(value: str) -> str:
-    """Returns a time that Python or pandas has written in the one form that times get here."""
+    """Returns a time in the ISO 8601 of Python or pandas in the form that is used here."""
     value = _FRACTION.sub(lambda found: f".{found[1]}".rstrip("0").rstrip("."), value, count=1)
     return f"{value[:-6]}Z" if value.endswith("+00:00") else value
 
@@ -348,7 +348,7 @@ def _of_numpy(value: Any) -> Any:
         return convert(count * int(unit[1] or 1), unit[2]) if unit else count
     if dtype.kind == "f":
         number = float(value)
-        return number if number == value else str(value)  # which has more digits than Python's
+        return number if number == value else str(value)  # it has more digits than a Python float
     return value.item()
 
 
@@ -370,7 +370,7 @@ def _of_pandas(value: Any) -> Any:
     if hasattr(value, "closed"):
         ends = _ENDS[value.closed]
         return f"{ends[0]}{text(value.left)}, {text(value.right)}{ends[1]}"
-    if hasattr(value, "iterrows"):  # a frame, of which a list would be the names of its columns
+    if hasattr(value, "iterrows"):  # a frame, whose list would be its column names
         return value.to_dict("records")
     return _other(value)
 
@@ -387,7 +387,7 @@ def _of_arrow(value: Any) -> Any:
 
 
 def _range(value: Any) -> str:
-    """Returns a range of a database as PostgreSQL writes it; psycopg, asyncpg and SQLAlchemy have a class each."""
+    """Returns a range of a database as PostgreSQL writes it; psycopg, asyncpg and SQLAlchemy each have a class."""
     if getattr(value, "isempty", False) or getattr(value, "is_empty", False):
         return "empty"
     opened, closed = getattr(value, "bounds", None) or ("(["[value.lower_inc], ")]"[value.upper_inc])
@@ -415,22 +415,22 @@ def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
 
 
 def tojson(value: object, indent: int | None = None) -> Json:
-    """Returns a value as JSON text. Unlike Jinja2's own filter it does not escape for HTML: this is not a web page."""
+    """Returns a value as JSON text. Unlike Jinja2's own filter, it does not escape for HTML: this is not a web page."""
     return Json(dumps(native(value), orjson.OPT_INDENT_2 if indent else 0).decode())
 
 
 def in_string(value: object) -> str:
-    """Returns a value as it is written inside a JSON string."""
+    """Returns the form of a value inside a JSON string."""
     return dumps(text(value)).decode()[1:-1]
 
 
 def json_value(value: object) -> str:
-    """Returns a value as it is written in JSON outside of strings."""
+    """Returns the form of a value in JSON outside of strings."""
     return str(value) if isinstance(value, Json | Undefined) else dumps(native(value)).decode()
 
 
 def json_problem(body: Any, name: str, error: TypeError) -> str:
-    """Returns which value of a structure, called `name`, cannot be JSON, after `dumps` has failed with `error`."""
+    """Returns a message that says which value of the structure `name` cannot be JSON, after `dumps` raised `error`."""
     for path, value in _leaves(body, name):
         try:
             dumps(value)
@@ -454,5 +454,5 @@ def _leaves(value: Any, path: str) -> Iterable[tuple[str, Any]]:
 
 
 def without_tags(value: str) -> str:
-    """Returns a text without HTML tags, comments and entities, white space folded. Unlike Jinja2's, in linear time."""
+    """Returns a text without HTML tags, comments and entities, with white space folded. Linear, unlike Jinja2's."""
     return " ".join(html.unescape(_TAG.sub("", value)).split())

@@ -3,4 +3,4 @@
 __version__ = "0.1.0"
 
 HOME = "https://pypi.org/project/openai-compatible-connector/"
-"""The page of its releases, there once the first one is published (docs/releasing.md)."""
+"""The page of its releases, which exists once the first one is published (docs/releasing.md)."""
