@@ -85,7 +85,7 @@ def explained(path: Path | None, what: str) -> Iterator[None]:
     except (sqlite3.Error, ValueError) as error:
         problem = f"the ledger {path} cannot be {what} ({error})"
         if isinstance(error, ValueError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-            advice = "it is damaged. A run sets it aside at its end, and the same command then begins a new one"
+            advice = "it is damaged. The run sets it aside when it ends; the same command then begins a new one"
             raise DamageError(f"{problem}: {advice}", detail=repr(error)) from error
         advice = "move it away" if what == "read" else "make room"
         raise StorageError(f"{problem}: {advice}, then run the same command again", detail=repr(error)) from error
@@ -98,7 +98,7 @@ def _make_private(path: Path) -> None:
         StorageError: It is a broken symbolic link, or its mode cannot be changed.
     """
     if path.is_symlink() and not path.exists():
-        raise StorageError(f"the ledger {path} is a link that leads nowhere: remove it, or name another file")
+        raise StorageError(f"the ledger {path} is a broken symbolic link: remove it, or name another file")
     for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         if file.exists() and file.stat().st_mode & _OTHERS:
             try:

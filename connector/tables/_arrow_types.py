@@ -63,7 +63,7 @@ def _boolean(value: JSON) -> bool:
 def _integer(value: JSON) -> int:
     whole = int(Decimal(str(value))) if isinstance(value, float) and value.is_integer() else value
     if type(whole) is not int or whole not in _INT64:
-        raise _misfit(value, "integer of 64 bits")
+        raise _misfit(value, "64-bit integer")
     return whole
 
 

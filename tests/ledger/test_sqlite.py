@@ -606,6 +606,6 @@ def test_a_journal_that_lies_ready_for_others_to_read_is_too(tmp_path: Path) -> 
 def test_a_link_that_leads_nowhere_is_refused_and_nothing_is_made_there(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match="is a link that leads nowhere: remove it, or name another file"):
+    with pytest.raises(StorageError, match="is a broken symbolic link: remove it, or name another file"):
         SqliteLedger(path)
     assert not (tmp_path / "elsewhere").exists()

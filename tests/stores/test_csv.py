@@ -266,7 +266,7 @@ def test_several_files_are_one_table_by_the_names_of_their_columns(tmp_path: Pat
         (b'a,b\n1,"x\ny"\n2', r"in.csv: line 4 ends after 1 of 2 cells: the end of the file is missing"),
         (b'a,b\n1,"x\ny"\n2,x\n"3', r"in.csv: line 5 has a quote that is not closed"),
         (b"a,b\r\n1,2\n3,4\r\n", r"in.csv: a row is not CSV .* one kind of line end"),
-        (b"a,b,a\n1,2,3\n", r'in.csv: the column "a" is there twice: rename'),
+        (b"a,b,a\n1,2,3\n", r'in.csv: there are two columns "a": rename'),
         (b"\na,b\n1,2\n", r"in.csv: the first line is empty"),
         (b"x" * 200_000, r"in.csv: the first line is not the header of a CSV file"),
     ],

@@ -74,7 +74,7 @@ def test_more_combinations_than_are_remembered_are_still_learned() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "b", "a"], r'out.csv: the column "a" is there twice: rename the column'),
+        (["a", "b", "a"], r'out.csv: there are two columns "a": rename the column'),
         (["Straße", "STRASSE"], "differ only in case"),
         (["a", ""], "a column has no name"),
         (["a\0b"], "a column has no name that can be written"),
@@ -189,7 +189,7 @@ def test_so_are_more_columns_of_json_than_memory_can_hold_before_anything_is_pai
 ) -> None:
     path = tmp_path / "wide.jsonl"
     path.write_text(json.dumps({f"c{number}": 1 for number in range(4_097)}) + "\n")
-    with opened(path) as source, pytest.raises(ConfigError, match=r"4,097 columns .* have the rows as JSON lines"):
+    with opened(path) as source, pytest.raises(ConfigError, match=r"4,097 columns .* use JSON lines"):
         files.sink(files.Options(path=str(tmp_path / f"out.{ending}")), {}, source=source).__enter__()
     enrich(path, tmp_path / "out.jsonl", {}, {})
     assert table(tmp_path / "out.jsonl") == table(path)

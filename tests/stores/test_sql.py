@@ -145,7 +145,7 @@ def test_a_cursor_may_be_null_when_reading_stops(base: Base) -> None:
 
 
 def test_a_column_that_comes_twice_is_refused(base: Base) -> None:
-    with pytest.raises(ConfigError, match='"id" is there twice'):
+    with pytest.raises(ConfigError, match='there are two columns "id"'):
         base.rows("SELECT id, id FROM reviews")
 
 

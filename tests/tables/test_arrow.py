@@ -195,7 +195,7 @@ def test_a_value_that_does_not_fit_its_column_fails_its_row_and_says_so() -> Non
     told = result["_llm"].to_pylist()
     assert [each["status"] for each in told] == ["success", "invalid_output", "invalid_output"]
     assert told[1]["error"]["message"] == (
-        'the column "tokens" cannot hold a value of the reply: "seven" is not a valid integer of 64 bits'
+        'the column "tokens" cannot hold a value of the reply: "seven" is not a valid 64-bit integer'
     )
     assert left["tokens"].to_pylist() == [7]
 

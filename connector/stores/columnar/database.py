@@ -145,5 +145,5 @@ def check_width(columns: int, where: str, most: int = MOST_COLUMNS) -> None:
     if columns > most:
         raise ConfigError(
             f"{where}: {columns:,} columns are more than the {most:,} that a CSV or Parquet file may have here: "
-            "leave out those that are not needed, or have the rows as JSON lines"
+            "leave out those that are not needed, or use JSON lines"
         )

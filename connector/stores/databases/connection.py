@@ -96,7 +96,7 @@ class Database:
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - a driver's own, such as BigQuery's without credentials
-            raise ConfigError(f"url: the driver does not take it: {self._mask(str(error))}") from None
+            raise ConfigError(f"url: the driver refuses it: {self._mask(str(error))}") from None
         name = self.engine.dialect.name
         self.kind = "mariadb" if name == "mysql" else name
         name = parts.database or ""
@@ -148,7 +148,7 @@ class Database:
             ConfigError: It does not exist.
         """
         if self.file is not None and not self.file.is_file():
-            raise ConfigError(f"url: there is no database {self.file}: name the file of one")
+            raise ConfigError(f"url: there is no database {self.file}: name an existing one")
 
 
 @contextmanager
@@ -212,8 +212,8 @@ def parsed(text: str) -> sa.URL:
     is_odd = is_cut or (":" in host and not address) or (port and not (port.isdigit() and int(port) <= _LAST_PORT))
     if is_odd and not name.startswith(_FILES):
         raise ConfigError(
-            "url: where its password ends, or its host, cannot be told: in a user name, a password and the name of a "
-            "database write @ as %40, / as %2F, ? as %3F, or put ${NAME} there"
+            "url: it is unclear where its password ends, or what its host is: in the user name, the password and the "
+            "name of the database write @ as %40, / as %2F, ? as %3F, or use ${NAME}"
         )
     return sa.URL.create(
         _DRIVERS.get(name, name),

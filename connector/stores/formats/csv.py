@@ -392,7 +392,7 @@ def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], lim
             + ("" if limit is None else f" LIMIT {limit}")
         )
     if sheet.has_rows and limit != 0 and database.count("input") == before:
-        raise ConfigError(f"{sheet.file.path}: its rows cannot be told apart: {_LINE_ENDS}")
+        raise ConfigError(f"{sheet.file.path}: it is unclear where its rows end: {_LINE_ENDS}")
 
 
 def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:

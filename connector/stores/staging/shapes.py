@@ -173,7 +173,7 @@ class Table:
                     raise ConfigError(f"{self._where}: {problem}: rename the column")
         if columns > _COLUMNS and columns * self._rows > _SPARSE * self._cells:
             raise ConfigError(
-                f"{self._where}: {columns:,} different keys in {self._rows:,} rows are no columns of a table: put them "
+                f"{self._where}: {columns:,} different keys in {self._rows:,} rows are too many for columns: put them "
                 "into one object, under one key"
             )
 
@@ -197,7 +197,7 @@ def clash(names: Iterable[str], *, keeps_case: bool = False) -> str | None:
     alike: Callable[[str], str] = str if keeps_case else str.casefold
     for name in names:
         if name == seen.get(alike(name)):
-            return f'the column "{name}" is there twice'
+            return f'there are two columns "{name}"'
         if problem := _clash(name, seen, alike):
             return problem
     return None

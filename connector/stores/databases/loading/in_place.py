@@ -111,8 +111,8 @@ class Updater:
                 yield None if value is None else convert(value)
             except ValueError as error:
                 raise StorageError(
-                    f'{self._name}: the column "{column.name}" cannot take a value ({error}): change its type, or drop '
-                    "the column, which is then made as it has to be"
+                    f'{self._name}: the column "{column.name}" cannot hold a value ({error}): change its type, or drop '
+                    "the column, which is then created with the right type"
                 ) from None
 
 
@@ -137,8 +137,8 @@ def updating(url: SecretStr, table: str, added: Mapping[str, Schema], key: Seque
     """
     if not key:
         raise ConfigError(
-            f"--into: {table} has no primary key to tell its rows by, or one of a type that cannot tell them (JSON, "
-            "floats of 32 bits, bytes in SQLite, …): add one, or write to another table"
+            f"--into: {table} has no primary key, or one whose type cannot identify rows (JSON, 32-bit floats, bytes "
+            "in SQLite, …): add one, or write to another table"
         )
     with opened(url) as database:
         updater = Updater(database, table, added, key)

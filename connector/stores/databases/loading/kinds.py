@@ -49,7 +49,7 @@ class Kind(NamedTuple):
             case "array":
                 return f"array of {self.item}"
             case "integer" | "unsigned":
-                return f"{self.name} of {self.size} bits"
+                return f"{self.size}-bit {self.name}" if self.name == "integer" else f"unsigned {self.size}-bit integer"
             case "decimal" if self.size:
                 return f"decimal({self.size + self.scale}, {self.scale})"
             case "text" | "ascii" if self.size:
@@ -408,11 +408,11 @@ def _text(kind: Kind) -> Callable[[JSON], str]:
     def text(value: JSON) -> str:
         result = value if type(value) is str else written(value)
         if kind.size and len(result) > kind.size:
-            raise ValueError(f"a text of {len(result)} characters does not fit into {kind.size}")
+            raise ValueError(f"a text of {len(result)} characters is longer than {kind.size}")
         if kind.scale and result.endswith(" "):
-            raise ValueError(f"{quoted(value)} ends with a blank, which the column does not keep")
+            raise ValueError(f"{quoted(value)} ends with a space, which the column does not keep")
         if kind.name == "ascii" and not result.isascii():
-            raise ValueError(f"{quoted(value)} does not fit into the character set of the column")
+            raise ValueError(f"{quoted(value)} has characters that the column's character set lacks")
         return result
 
     return text
@@ -422,7 +422,7 @@ def _word(value: JSON) -> str:
     """Returns a text that is an element of an array. Other values among texts would lose their type: they need JSON."""
     if type(value) is str:
         return value
-    raise ValueError(f"{quoted(value)} is no text")
+    raise ValueError(f"{quoted(value)} is not a text")
 
 
 def _integer(least: int, end: int) -> Callable[[JSON], int]:
@@ -430,7 +430,7 @@ def _integer(least: int, end: int) -> Callable[[JSON], int]:
         if type(value) is float and value.is_integer() and abs(value) <= _EXACT:
             value = int(value)
         if type(value) is not int or not least <= value < end:
-            raise ValueError(f"{quoted(value)} is no integer from {least} to {end - 1}")
+            raise ValueError(f"{quoted(value)} is not an integer from {least} to {end - 1}")
         return value
 
     return integer
@@ -441,7 +441,7 @@ def _double(value: JSON) -> float:
         return value
     if isinstance(value, Number) and value.is_double:
         return float(value)
-    raise ValueError(f"{quoted(value)} is no number that a double holds")
+    raise ValueError(f"{quoted(value)} is not a number that a double holds exactly")
 
 
 def _float(forms: Sequence[str]) -> Callable[[JSON], float]:
@@ -456,7 +456,7 @@ def _float(forms: Sequence[str]) -> Callable[[JSON], float]:
                 return number
         except OverflowError:
             pass
-        raise ValueError(f"{quoted(value)} is no number that a float of 32 bits holds")
+        raise ValueError(f"{quoted(value)} is not a number that a 32-bit float holds")
 
     return as_float
 
@@ -464,11 +464,13 @@ def _float(forms: Sequence[str]) -> Callable[[JSON], float]:
 def _exact(kind: Kind) -> Callable[[JSON], str]:
     def exact(value: JSON) -> str:
         if type(value) is bool or not isinstance(value, int | float):
-            raise ValueError(f"{quoted(value)} is no number")
+            raise ValueError(f"{quoted(value)} is not a number")
         if kind != DECIMAL:
             before, after = _digits(value)
             if before > kind.size or after > kind.scale:
-                raise ValueError(f"{quoted(value)} does not fit into {kind.size}.{kind.scale} digits")
+                raise ValueError(
+                    f"{quoted(value)} has more than {kind.size} digits before its point, or {kind.scale} after it"
+                )
         return format(Decimal(str(value)), "f")
 
     return exact
@@ -483,7 +485,7 @@ def _boolean(value: JSON) -> bool:
 def _array(convert: Callable[[JSON], Any]) -> Callable[[JSON], list[Any]]:
     def array(value: JSON) -> list[Any]:
         if type(value) is not list:
-            raise ValueError(f"{quoted(value)} is no list")
+            raise ValueError(f"{quoted(value)} is not a list")
         return [None if each is None else convert(each) for each in value]
 
     return array
@@ -495,7 +497,7 @@ def _deep(flat: Callable[[JSON], list[Any]]) -> Callable[[JSON], list[Any]]:
             return flat(value)
         parts = [deep(each) for each in value]
         if len(set(map(_lengths, parts))) > 1 or not parts[0]:
-            raise ValueError(f"{quoted(value)} has lists of several lengths, or empty ones")
+            raise ValueError(f"{quoted(value)} has inner lists of different lengths, or empty ones")
         return parts
 
     return deep
@@ -511,7 +513,7 @@ def _vector(size: int) -> Callable[[JSON], list[Any]]:
         if type(value) is list and len(value) == size and set(map(type, value)) == {float}:
             return value
         if type(value) is not list or len(value) != size or None in value:
-            raise ValueError(f"{quoted(value)} is no vector of {size} numbers")
+            raise ValueError(f"{quoted(value)} is not a vector of {size} numbers")
         return [_double(each) for each in value]
 
     return vector
@@ -528,14 +530,14 @@ def _moment(kind: Kind) -> Callable[[JSON], str]:
         near = _near(value) if has_date and type(value) is str else value
         if type(near) is str and matches(near):
             if digits >= 0 and (found := _FRACTION.search(near)) and len(found[1].rstrip("0")) > digits:
-                raise ValueError(f"{quoted(value)} has a fraction of more than {digits} digits")
+                raise ValueError(f"{quoted(value)} has more than {digits} digits after its seconds")
             try:
                 parse(near)
             except ValueError:
                 pass
             else:
                 return str(value)
-        raise ValueError(f"{quoted(value)} is no {name.replace('_tz', ' with a time zone')}")
+        raise ValueError(f"{quoted(value)} is not a valid {name.replace('_tz', ' with a time zone')}")
 
     return moment
 
@@ -570,7 +572,7 @@ def beyond(moments: Sequence[str | None], years: range) -> list[int]:
 def _uuid(value: JSON) -> str:
     if type(value) is str and _UUID.fullmatch(value):
         return value
-    raise ValueError(f"{quoted(value)} is no UUID in small letters")
+    raise ValueError(f"{quoted(value)} is not a UUID in lower case")
 
 
 def _bytes(value: JSON) -> bytes:
@@ -580,14 +582,14 @@ def _bytes(value: JSON) -> bytes:
             return found
     except (binascii.Error, ValueError):
         pass
-    raise ValueError(f"{quoted(value)} is no base64")
+    raise ValueError(f"{quoted(value)} is not base64")
 
 
 def _binary(size: int) -> Callable[[JSON], bytes]:
     def binary(value: JSON) -> bytes:
         found = _bytes(value)
         if len(found) != size:
-            raise ValueError(f"{len(found):,} bytes are not the {size} that the column takes")
+            raise ValueError(f"{len(found):,} bytes are not the {size:,} that the column holds")
         return found
 
     return binary
@@ -608,14 +610,14 @@ def _other_like(item: str | Kind) -> Callable[[JSON], str]:
         text = _other(value)
         if matches(text):
             return text
-        raise ValueError(f"{quoted(value)} is none of the values that the column keeps as they are")
+        raise ValueError(f"{quoted(value)} is not a value that the column keeps unchanged")
 
     return like
 
 
 def _any(value: JSON) -> Any:
     if type(value) is int and not -_INT64 <= value < _INT64:
-        raise ValueError(f"{quoted(value)} is no integer of 64 bits")
+        raise ValueError(f"{quoted(value)} is not a 64-bit integer")
     if isinstance(value, Number):
         return _double(value)
     return value if isinstance(value, str | int | float) else written(value)
@@ -627,9 +629,9 @@ def _numeric(value: JSON) -> Any:
             float(value)
         except ValueError:
             return value
-        raise ValueError(f"{quoted(value)} is a text, of which the column makes a number")
+        raise ValueError(f"{quoted(value)} is a text that the column would convert to a number")
     if isinstance(value, bool | dict | list):
-        raise ValueError(f"{quoted(value)} is no number")  # noqa: TRY004 - as all converters
+        raise ValueError(f"{quoted(value)} is not a number")  # noqa: TRY004 - as all converters
     return _any(value)
 
 

@@ -125,8 +125,8 @@ class Layout:
         key = [self.names.column(name) for name in self._target.primary_key]
         if computed := self._generated.intersection(key):
             raise ConfigError(
-                f'{self._writer.name}: the column "{min(computed)}" of the key is one that the database computes: '
-                "name the columns that it is computed from, or others that are written"
+                f'{self._writer.name}: the database computes the column "{min(computed)}" of the key: '
+                "make the columns that it is computed from, or others that are written, the key"
             )
         return Plan(self._target.mode, columns, added, changed, key)
 
@@ -138,7 +138,7 @@ class Layout:
         for name, kind in self.kinds.items():
             if kind == kinds.GENERATED:
                 _LOG.warning(
-                    '%s: the column "%s" is one that the database computes: what rows have for it is not written',
+                    '%s: the database computes the column "%s": the values that rows have for it are not written',
                     self._writer.name, self.names.column(name),
                 )  # fmt: skip
         for column in plan.added:
@@ -152,9 +152,9 @@ class Layout:
                 changed.append((before, kind))
                 continue
             type_ = writer.native(kind)
-            how = f"cannot become {type_} ({problem}), which" if problem else f"becomes {type_}, because"
+            how = f"cannot become {type_} ({problem}), although" if problem else f"becomes {type_}, because"
             _LOG.warning(
-                '%s: the column "%s", of the kind %s, %s rows of this sync need it',
+                '%s: the column "%s" (%s) %s rows of this sync need it',
                 self._writer.name, before.name, before.kind, how,
             )  # fmt: skip
         return plan._replace(columns=[now[column.name] for column in plan.columns], changed=changed)

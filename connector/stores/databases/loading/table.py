@@ -114,7 +114,7 @@ class Appender:
                 self._patiently(self._unmark, StorageError, WAITS)
             except ConnectorError as error:
                 _LOG.warning(
-                    "%s: the table %s__commit is left, for which the same run adds nothing: drop it: %s",
+                    "%s: the table %s__commit is left behind, so that the same run would add no rows: drop it: %s",
                     self._name, self._name, error.message,
                 )  # fmt: skip
 
@@ -192,8 +192,8 @@ class Appender:
         if was_done:
             self._mark = seen.mark()
             _LOG.warning(
-                "%s: the rows are there already: an earlier run has added them, and not come to its end; to add them "
-                "once more, run it again", self._name,
+                "%s: the table has these rows already: an earlier run added them, but did not finish; to add them a "
+                "second time, run it again", self._name,
             )  # fmt: skip
         return was_done
 
@@ -333,15 +333,15 @@ class _Loader:
             if is_required and None in made:
                 missing = (index for index, value in enumerate(made) if value is None)
                 bad |= {
-                    index: f'"{name}" is null, which the table does not take' for index in missing if index not in bad
+                    index: f'"{name}" is null, which the table does not allow' for index in missing if index not in bad
                 }
             if has_nul is not None and block.may_have_nul:
                 found = (index for index, value in enumerate(made) if has_nul(value))
-                bad |= dict.fromkeys(found, f'"{name}" holds the character NUL, which the database does not take')
+                bad |= dict.fromkeys(found, f'"{name}" holds the character NUL, which the database cannot store')
             if years is not None:
                 beyond = (index for index in kinds.beyond(made, years) if index not in bad)
                 bad |= {
-                    index: f'"{name}" is {values[index]}, a time that the database does not take' for index in beyond
+                    index: f'"{name}" is {values[index]}, a time that the database cannot store' for index in beyond
                 }
             result.append(made)
         if not bad:

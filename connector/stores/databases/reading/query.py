@@ -76,7 +76,7 @@ class Query:
         start = SqlPosition.of(state, self._cursor and self._cursor.name, self.primary_key)
         if state and self._cursor is None and not start.key:
             _LOG.warning(
-                "%s: the rows have no primary key to go on from, so they are read from the first one again: "
+                "%s: the rows have no primary key to resume from, so they are read from the first one again: "
                 "set cursor_field, or name a table that has a primary key",
                 self.name,
             )
@@ -174,7 +174,7 @@ class Query:
         if not (column.order and column.is_cursor):
             others = [each.name for each in self._fields.values() if each.order and each.is_cursor]
             raise ConfigError(
-                f'cursor_field: the values of "{name}" have no order that a later read could go on in: '
+                f'cursor_field: the values of "{name}" have no order that a later read could resume in: '
                 f"name another column, such as {', '.join(others[:5]) or 'none of these, with a CAST in a query'}"
             )
         return column
@@ -220,5 +220,5 @@ def _require(column: Column, values: Iterator[Any]) -> None:
             name = column.name
             raise ConfigError(
                 f'the column "{name}" is declared as {" or ".join(set(column.schema["type"]) - {"null"})} and holds '
-                f"{value!r:.40}: put the value right, or read a query in which a CAST gives {name} another type"
+                f"{value!r:.40}: correct the value, or read a query in which a CAST gives {name} another type"
             )

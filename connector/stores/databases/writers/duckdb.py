@@ -160,12 +160,12 @@ class Writer(base.Writer):
     def obstacle(self, column: Column, kind: Kind) -> str:  # noqa: ARG002 - the contract's
         """See `base.Writer.obstacle`. A failed statement would end the transaction, so nothing is tried."""
         if self.ask(_INDEXES, **self._where):
-            return "DuckDB changes no type in a table with an index"
+            return "DuckDB alters no column type in a table with an index"
         for rule, text, _, names, *_ in self.ask(_RULES, **self._where):
             if column.name in names:
-                return f"DuckDB changes no type of a column with a rule: {text or rule}"
+                return f"DuckDB does not alter the type of a column with a constraint: {text or rule}"
         if _COMPUTED in self._sql():
-            return "DuckDB changes no type in a table with generated columns"
+            return "DuckDB alters no column type in a table with generated columns"
         return ""
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:
@@ -250,24 +250,25 @@ class Writer(base.Writer):
         for column in plan.columns:
             if column.kind.name == "other":
                 cell = f"s.{self.quote(column.name)}"
-                what = f'"{column.name}" is no {types[column.name]}'
+                what = f'"{column.name}" is not a valid {types[column.name]}'
                 yield what, f"{cell} IS NOT NULL AND TRY_CAST({cell} AS {types[column.name]}) IS NULL"
         is_known = self._are_same(plan.key) if plan.key else "FALSE"
         given = {column.name for column in plan.columns}
         for name, _, is_required, _ in self._found():
             if is_required and name not in given:  # an update keeps its value
                 new = f"NOT EXISTS (SELECT 1 FROM {self.place} o WHERE {is_known})"
-                yield f'"{name}" is null, which the table does not take', new
+                yield f'"{name}" is null, which the table does not allow', new
         for kind, text, expression, columns, other, others in self.ask(_RULES, **self._where):
             if kind == "CHECK":
-                yield f"it breaks the rule {text}", f"NOT ({expression})"
+                yield f"it violates the constraint {text}", f"NOT ({expression})"
                 continue
             whole = " AND ".join(f"s.{self.quote(name)} IS NOT NULL" for name in columns)
             if kind == "FOREIGN KEY":
                 place = f"{self.quote(self.schema)}.{self.quote(other)}" if self.schema else self.quote(other)
                 pairs = zip(columns, others, strict=True)
                 same = " AND ".join(f"o.{self.quote(there)} = s.{self.quote(here)}" for here, there in pairs)
-                yield f"it breaks the rule {text}", f"{whole} AND NOT EXISTS (SELECT 1 FROM {place} o WHERE {same})"
+                missing = f"{whole} AND NOT EXISTS (SELECT 1 FROM {place} o WHERE {same})"
+                yield f"it violates the constraint {text}", missing
             elif set(columns) != set(plan.key):
                 same = self._are_same(columns)
                 differs = f" AND ({is_known}) IS NOT TRUE"
@@ -304,7 +305,7 @@ class Writer(base.Writer):
         bad = [place for place, sent, kept in found if kept is None or not _is_kept(_parsed(sent), _parsed(kept))]
         for place in bad:
             for row in self.run(f"SELECT {names} FROM {_STAGE} WHERE {plan.order} = {place}"):
-                self._refuse(f'"{column.name}" would not keep it as it is in {type_}', row)
+                self._refuse(f'the value of "{column.name}" would not stay the same as {type_}', row)
             self.run(f"DELETE FROM {_STAGE} WHERE {plan.order} = {place}")
 
     def _read(self, kind: Kind) -> str:

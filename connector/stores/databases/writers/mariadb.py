@@ -279,7 +279,7 @@ class Writer(base.Writer):
         definition = f"{self.definition(Column(column.name, kind), plan)}{self._rest(column.name, kind, plan)}"
         rules = list(self._rules_of(column.name, kind))
         if " zerofill" in self._type(column.name)[0]:
-            _LOG.warning('%s: the column "%s" has lost: ZEROFILL', self.name, column.name)
+            _LOG.warning('%s: the column "%s" is no longer ZEROFILL', self.name, column.name)
         if _is_kept(column.kind, kind):
             dropped, added = _made_anew(each for each in rules if each.is_other)
             self.run(f"ALTER TABLE {self.place} {dropped}MODIFY COLUMN {definition}{added}")
@@ -401,7 +401,7 @@ class Writer(base.Writer):
             if names != set(plan.key) and written & {name.rstrip("\0") for name in names}:
                 raise StorageError(
                     f"{self.name}: the table has another unique key, {index}: an upsert by {', '.join(plan.key)} could "
-                    "replace a row of another key: take that one as the key, or leave its columns out"
+                    "replace a row with another key: use that one as the key, or leave its columns out"
                 )
         super().require_key(plan)
 
@@ -561,7 +561,7 @@ class Writer(base.Writer):
                     if length > most:
                         raise RowError(
                             f"the row needs a statement of {length:,} bytes, and the database takes {packet:,}: "
-                            "set its max_allowed_packet higher"
+                            "raise its max_allowed_packet"
                         )
                     if rows and size + length > min(_STATEMENT, most):
                         cursor.execute(begin + ",".join(rows) + end)

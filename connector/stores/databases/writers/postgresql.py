@@ -200,7 +200,7 @@ class Writer(base.Writer):
         for process, program in self.ask(_LOCKED, place=self.place):
             _LOG.warning(
                 "%s: the server's process %s (%s) has locked the table: waiting for it: end its transaction",
-                self.name, process, program or "of no name",
+                self.name, process, program or "an unnamed program",
             )  # fmt: skip
 
     def wait(self) -> bool:
@@ -347,7 +347,7 @@ class Writer(base.Writer):
         if plan.key and not self.is_unique(plan.key) and not self._relation[1]:
             raise ConfigError(
                 f"{self.name}: an upsert by {', '.join(plan.key)} needs a unique index there, which only the owner "
-                "of a table can make: let the owner make one, or choose another key"
+                "of a table can create: let the owner create one, or choose another key"
             )
 
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:

@@ -137,8 +137,8 @@ class Writer(base.Writer):
                     copy.execute(statement)
             except sqlite3.Error as error:
                 found = _OVER_IT.match(str(error))
-                what = found and ("a rule of the table" if found[1] == "table" else f"the {found[1]} {found[2]}")
-                return f"{what} is about it" if what else str(error)
+                what = found and ("the table's definition" if found[1] == "table" else f"the {found[1]} {found[2]}")
+                return f"{what} refers to it" if what else str(error)
         return ""
 
     def try_change(self, column: Column, kind: Kind, plan: Plan) -> str:

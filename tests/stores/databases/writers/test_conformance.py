@@ -224,7 +224,7 @@ def test_a_column_that_the_database_computes_is_left_to_it(place: Place, caplog:
         assert place.rows("id", "n", "v") == [(1, 2, 2), (2, 4, 2)]
         place.sync({"id": 3, "n": 7, "v": 3}, mode="overwrite", columns=columns)
     assert place.rows("id", "n", "v") == [(3, 6, 3)]
-    assert '"n" is one that the database computes' in caplog.text
+    assert 'the database computes the column "n"' in caplog.text
     assert '"v"' not in caplog.text
 
 
@@ -233,7 +233,7 @@ def test_a_key_that_the_database_computes_is_refused_before_anything_is_paid_for
     place.run(f"CREATE TABLE reviews (n BIGINT, id BIGINT GENERATED ALWAYS AS (n * 2) {how})")
     options = sql.Options(url=place.database.secret, table="reviews")
     target = Target("reviews", "append_dedup", {"id": INTEGER, "n": INTEGER}, primary_key=("id",))
-    with pytest.raises(ConfigError, match='"id" of the key is one that the database computes'):
+    with pytest.raises(ConfigError, match='the database computes the column "id" of the key'):
         sql.sink(options, {}, target=target).__enter__()
 
 
@@ -382,7 +382,7 @@ def test_times_of_any_year_and_infinite_ones_keep_the_type_of_their_column(
     assert place.types() == types
     if place.kind == "mariadb":
         assert place.rows("n") == [(0,)]
-        assert 'rows left out: 5: "d" is infinity, a time that the database does not take (n = 1)' in caplog.text
+        assert 'rows left out: 5: "d" is infinity, a time that the database cannot store (n = 1)' in caplog.text
         return
     place.sync({"n": 9, "d": "soon", "t": "soon", "z": "soon"}, columns=columns)
     names = ", ".join(map(place.quoted, FAR))
@@ -422,7 +422,7 @@ def test_a_column_becomes_wider_where_a_value_needs_it_and_all_values_stay(
     assert [str(each).rstrip("0").rstrip(".") if "." in str(each) else str(each) for each in found] == [
         "1", str(BIG), "1.5", "0.1", str(2**64), "x", "true",
     ]  # fmt: skip
-    assert 'the column "v", of the kind integer of 64 bits, becomes ' in caplog.text
+    assert 'the column "v" (64-bit integer) becomes ' in caplog.text
 
 
 DEFINED = {
@@ -494,9 +494,9 @@ FIXED = {
         ("ALTER TABLE reviews ADD g INT GENERATED ALWAYS AS (n + 1) STORED", "generated column g depends on it"),
     ],
     "sqlite": [
-        ("CREATE VIEW w AS SELECT n FROM reviews", "the view w is about it"),
-        ("CREATE INDEX i ON reviews (n)", "the index i is about it"),
-        ("ALTER TABLE reviews ADD g INT GENERATED ALWAYS AS (n + 1)", "a rule of the table is about it"),
+        ("CREATE VIEW w AS SELECT n FROM reviews", "the view w refers to it"),
+        ("CREATE INDEX i ON reviews (n)", "the index i refers to it"),
+        ("ALTER TABLE reviews ADD g INT GENERATED ALWAYS AS (n + 1)", "the table's definition refers to it"),
     ],
     "duckdb": [("CREATE INDEX i ON reviews (v)", "a table with an index")],
 }

@@ -115,7 +115,7 @@ def test_a_vector_of_another_length_leaves_its_row_out_and_an_overwrite_takes_th
     with caplog.at_level(logging.WARNING):
         embed(database, (2, [1.0, 0.0]), (3, [0.0, 1.0, 0.0]))
     assert sorted(database.run("SELECT id FROM documents")) == [(1,), (3,)]
-    assert "[1.0,0.0] is no vector of 3 numbers" in caplog.text
+    assert "[1.0,0.0] is not a vector of 3 numbers" in caplog.text
     embed(database, (2, [1.0, 0.0]), mode="overwrite")
     assert database.run("SELECT id FROM documents") == [(2,)]
     assert type_of(database) in ("vector(2)", "FLOAT[2]")
