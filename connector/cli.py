@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
     gc.set_threshold(_ALLOCATIONS, 20, 50)
     try:
-        with one_core():
-            raise SystemExit(run(sys.argv[1:] if argv is None else argv))
+        raise SystemExit(run(sys.argv[1:] if argv is None else argv))
     except Interrupted as interrupted:
         sys.stdout.flush()
         end_by(interrupted.number)
@@ -93,7 +92,8 @@ def run(argv: Sequence[str]) -> int:
         if parsed.is_platform and not _is_person(parsed):
             return _serve(parsed)
         _bound_memory()
-        return commands.load(parsed.verb).run(parsed)
+        with one_core():  # once all is loaded: the hook that lets programs go hears of each import, too
+            return commands.load(parsed.verb).run(parsed)
     except ConnectorError as error:
         write(sys.stderr, f"{PROGRAM}: {hanging(mask(error.message))}\n")
         return _code(error)
@@ -183,7 +183,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             return dialect.serve(arguments, import_module("connector.config.spec"), output)
         _bound_memory()
         connector = import_module("connector.connector").Connector(is_shared=True)
-        with interruptible(connector.stop):
+        with one_core(), interruptible(connector.stop):
             return dialect.serve(arguments, connector, output)
 
 
