@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from connector.base.masking import Masker, passwords_in
+from connector.base.regex import regex
 from connector.base.suggestions import did_you_mean, nearest
 from connector.base.terminal import hanging, printable
 
@@ -47,7 +48,7 @@ _KEY_ADVICE: Final = (
     "there is no option for a key, since all users of a machine can see its command lines: set OPENAI_API_KEY, or give "
     "--api-key-command"
 )
-_NEGATIVE: Final = re.compile(r"-\d|-\.\d")
+_NEGATIVE: Final = regex(r"-\d|-\.\d")
 
 
 class Parser(argparse.ArgumentParser):

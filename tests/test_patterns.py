@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 import connector
+from connector.base.regex import Regex
 from tests.ambiguity import is_superlinear
 
 ROOT: Final = Path(connector.__file__).parent
@@ -45,7 +46,7 @@ class Found(NamedTuple):
 
 def patterns() -> Iterator[Found]:
     """Every pattern that a module holds once it is imported, and every one that is written into a call of `re`."""
-    held: dict[int, tuple[str, re.Pattern[Any]]] = {}
+    held: dict[int, tuple[str, Regex[Any]]] = {}
     for info in pkgutil.walk_packages([str(ROOT)], "connector."):
         if info.name != "connector.__main__":
             module = importlib.import_module(info.name)
@@ -54,7 +55,9 @@ def patterns() -> Iterator[Found]:
                     held.setdefault(id(pattern), (f"{info.name}:{path}", pattern))
     uses = used()
     for where, pattern in held.values():
-        yield Found(where, pattern, frozenset(uses.get(where.rpartition(".")[2].rpartition(":")[2], {"search"})))
+        yield Found(
+            where, pattern.compiled, frozenset(uses.get(where.rpartition(".")[2].rpartition(":")[2], {"search"}))
+        )
     for file in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and (found := _written(node)) is not None:
@@ -63,9 +66,9 @@ def patterns() -> Iterator[Found]:
                     yield Found(f"{file.relative_to(ROOT)}:{node.lineno}", re.compile(text), frozenset({how}))
 
 
-def _patterns_in(value: object, path: str, depth: int = 3) -> Iterator[tuple[str, re.Pattern[Any]]]:
+def _patterns_in(value: object, path: str, depth: int = 3) -> Iterator[tuple[str, Regex[Any]]]:
     """The patterns in a value, each with the name by which it is used: of a field, or of what holds it."""
-    if isinstance(value, re.Pattern):
+    if isinstance(value, Regex):
         yield path, value
     elif depth and isinstance(value, dict):
         for key, each in value.items():
@@ -108,6 +111,25 @@ def test_it_takes_linear_time(found: Found) -> None:
     is_search = not found.uses.isdisjoint(_AT_EACH_PLACE)
     is_suspect = is_superlinear(found.pattern, is_search=is_search, is_full=_FULL in found.uses)
     assert is_suspect == (found.where in LINEAR), found.pattern.pattern
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_no_module_compiles_a_pattern_when_it_is_imported(file: Path) -> None:
+    """`connector.base.regex` is what modules take; `re` compiles only within functions what is not known before."""
+    tree = ast.parse(file.read_text())
+    every = {node for node in ast.walk(tree) if _is_compile(node)}
+    inside = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if _is_compile(node)
+    }
+    assert every == inside
+
+
+def _is_compile(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "re.compile"
 
 
 @pytest.mark.parametrize(

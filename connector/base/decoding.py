@@ -11,6 +11,7 @@ import orjson
 
 from connector.base import numbers
 from connector.base.errors import ReplyError
+from connector.base.regex import regex
 
 _DEEPEST: Final = 100  # levels; a schema has twice as many, a message around it a few more, and orjson writes 254
 _SHORT: Final = 2 * _DEEPEST  # characters: shorter texts cannot be too deep; most events of a stream are shorter
@@ -32,7 +33,7 @@ _SPARSE: Final = 512  # the average distance in bytes from which on `find` is fa
 SMALL: Final = 1 << 16
 """Bytes of JSON that take little memory when decoded, whatever they are."""
 
-_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STRING_OR_BRACKET: Final = regex(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 TOO_DEEP: Final = "the reply is nested too deeply to be kept"
 """The error of a row whose reply raises `DepthError`."""

@@ -10,11 +10,12 @@ from contextvars import ContextVar
 from typing import Final
 
 from connector.base.errors import ConfigError
+from connector.base.regex import regex
 
-HALF: Final = re.compile(r"[\ud800-\udfff]")
+HALF: Final = regex(r"[\ud800-\udfff]")
 """A lone surrogate: Python represents bytes of the environment that are not UTF-8 by these."""
 
-REFERENCE: Final = re.compile(r"\$\{(\w+)\}")
+REFERENCE: Final = regex(r"\$\{(\w+)\}")
 """A reference to a variable."""
 
 

@@ -30,14 +30,15 @@ and may be empty. Neither ever contains a secret.
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from signal import Signals
 from typing import Final, NamedTuple
 
-_CHANGE: Final = re.compile(
+from connector.base.regex import regex
+
+_CHANGE: Final = regex(
     r"(?:: |; )(?=(?:add|ask|change|check|give|have|leave|name|raise|remove|rename|report|set|use|wait|write)\b)"
 )
 """Introduces what to change; an endpoint's own words are in parentheses."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Callable
 from typing import Any, Final
 
 from connector.base.amounts import counted, size
 from connector.base.records import JSON
+from connector.base.regex import regex
 
 _LONG: Final = 1_000  # characters shown of a text
 _MANY: Final = 12  # of a list with more numbers than this,
 _FEW: Final = 3  # only so many are shown
-_DATA: Final = re.compile(r"data:([^;,\s]*)(?:;[^,\s]*)?;base64,(?=[A-Za-z0-9+/_-]{64})")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{200}")
-_BODY: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
+_DATA: Final = regex(r"data:([^;,\s]*)(?:;[^,\s]*)?;base64,(?=[A-Za-z0-9+/_-]{64})")
+_BASE64: Final = regex(r"[A-Za-z0-9+/_-]{200}")
+_BODY: Final = regex(r"[A-Za-z0-9+/_=\s-]*")
 
 
 def excerpt(value: JSON) -> JSON:

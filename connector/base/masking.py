@@ -15,34 +15,33 @@ import orjson
 
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.finding import holds, is_in
+from connector.base.regex import regex
 
 MASK: Final = "***"
 _SHORTEST: Final = 4
 _SHORTEST_ENCODED: Final = 8  # characters of Base64 or hex: shorter ones occur in texts by chance
-_KEY_LIKE: Final = re.compile(
-    r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}"
-)
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:?/+")
-_PARAMETERS: Final = re.compile(r"([?#]).*", re.DOTALL)
-_SECRET_NAME: Final = re.compile(r"(?:key|token|secret|signature|password)$|^(?:sig|code|auth)$", re.IGNORECASE)
-_SECRET_HEADER: Final = re.compile(
+_KEY_LIKE: Final = regex(r"\b(?:(?:sk|pk|rk|gsk|xai|hf|nvapi)[-_]|AIza)[\w*.…-]{4,}|(?<=[Bb]earer )[\w.~+/=-]{16,}")
+_SCHEME: Final = regex(r"[A-Za-z][A-Za-z0-9+.-]*:?/+")
+_PARAMETERS: Final = regex(r"([?#]).*", re.DOTALL)
+_SECRET_NAME: Final = regex(r"(?:key|token|secret|signature|password)$|^(?:sig|code|auth)$", re.IGNORECASE)
+_SECRET_HEADER: Final = regex(
     r"(?:^|[-_])(?:auth|authorization|(?:api)?key|(?:access|auth)?token|secret|signature|password|cookie|credentials?)"
     r"(?:$|[-_])",
     re.IGNORECASE,
 )
 _DENSE: Final = 16  # characters of mixed letters and digits from which on a text counts as a secret
-_LOGIN: Final = re.compile(r"[^\s:@]*:.*@[^\s@]*", re.DOTALL)
-_BLANK_HOST: Final = re.compile(r"@[^@/?#]*\s")  # no host has a blank: the password continues after the @
-_USER: Final = re.compile(r"//[^:@/?#]*")
-_LOGIN_ENDS: Final = re.compile(r"[@/?#]+")
-_PASSWORD: Final = re.compile(r"""(?:pass(?:word|wd)?|pwd)=(?:'([^']*)|"([^"]*)|([^\s'"]\S*))""", re.IGNORECASE)
-_VALUE_ENDS: Final = re.compile(r"""[&;'"]""")
-_PLACE: Final = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]{0,5})?")
+_LOGIN: Final = regex(r"[^\s:@]*:.*@[^\s@]*", re.DOTALL)
+_BLANK_HOST: Final = regex(r"@[^@/?#]*\s")  # no host has a blank: the password continues after the @
+_USER: Final = regex(r"//[^:@/?#]*")
+_LOGIN_ENDS: Final = regex(r"[@/?#]+")
+_PASSWORD: Final = regex(r"""(?:pass(?:word|wd)?|pwd)=(?:'([^']*)|"([^"]*)|([^\s'"]\S*))""", re.IGNORECASE)
+_VALUE_ENDS: Final = regex(r"""[&;'"]""")
+_PLACE: Final = regex(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]{0,5})?")
 _LONGEST_URL: Final = 4096
-_OPTION: Final = re.compile(r"^--[\w-]+=")
+_OPTION: Final = regex(r"^--[\w-]+=")
 _COLONS: Final = 8  # colons in a password, beyond which its parts are not distinguished
-_SEPARATOR: Final = re.compile(r"[\s;,=]+")
-_ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
+_SEPARATOR: Final = regex(r"[\s;,=]+")
+_ESCAPE: Final = regex(r"%[0-9A-F]{2}")
 _WORD: Final = 6  # letters: a text of no more is an ordinary word
 _PLACEHOLDERS: Final = frozenset(
     {"not-needed", "no-key", "no-key-required", "sk-no-key-required", "lm-studio", "placeholder", "anything"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from array import array
 from collections.abc import Callable, Mapping
@@ -17,6 +16,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Self
 
 import orjson
+
+from connector.base.regex import regex
 
 _INT64: Final = 1 << 63
 _UINT64: Final = 1 << 64
@@ -26,7 +27,7 @@ _IDLE: Final = bytes(set(range(256)) - set(b'0123456789.eE+-",:[]{}\\\n'))
 _LONG: Final = "0" * 17
 """Sixteen digits and a point: shorter decimals survive the conversion to a double and back, as do shorter integers."""
 _EXPONENT, _NEGATIVE_EXPONENT = "0e000", "0e-000"
-_ZEROS: Final = re.compile(rb"\.[0-9]+0(?![0-9])")  # orjson encodes 1.0 as 1.0
+_ZEROS: Final = regex(rb"\.[0-9]+0(?![0-9])")  # orjson encodes 1.0 as 1.0
 _ALL_BUT_NUMBERS: Final = bytes(set(range(256)) - set(b"0123456789.eE+-"))
 _WIDEST: Final = 10_000  # the most zeros with which a decimal is written instead of an exponent
 

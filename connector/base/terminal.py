@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, Final, TextIO
 
-_ACTIVE: Final = re.compile(
+from connector.base.regex import regex
+
+_ACTIVE: Final = regex(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls (ECMA-48), without tab and line feed
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # control of the text direction (Unicode, UAX 9)
     "\u2028\u2029\ud800-\udfff]"  # other line breaks, and lone surrogates

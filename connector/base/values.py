@@ -36,6 +36,7 @@ from jinja2 import ChainableUndefined, TemplateRuntimeError
 from jinja2.runtime import Undefined
 
 from connector.base import numbers
+from connector.base.regex import regex
 
 NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 """The options by which orjson passes to `json_form` what it would encode in another form."""
@@ -44,11 +45,11 @@ _NATIVE: Final = frozenset({str, int, bool, list, dict, array, type(None)})
 _NESTED: Final = frozenset({array, dict, list})
 _SCALARS: Final = frozenset({str, bool, int, type(None)})
 _NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
-_TAG: Final = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
-_FRACTION: Final = re.compile(r"\.(\d+)")
-_HOURS: Final = re.compile(r"[+-]\d\d$")
-_POSITIVE: Final = re.compile(r"[A-Z]\d")
-_UNIT: Final = re.compile(r"\[(\d*)([A-Za-z]+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
+_TAG: Final = regex(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
+_FRACTION: Final = regex(r"\.(\d+)")
+_HOURS: Final = regex(r"[+-]\d\d$")
+_POSITIVE: Final = regex(r"[A-Z]\d")
+_UNIT: Final = regex(r"\[(\d*)([A-Za-z]+)\]")  # of NumPy's times: <M8[ns], <m8[25s]
 _LAST_YEAR: Final = 9999  # of four digits
 _DAY: Final = 86_400  # seconds
 _SECONDS: Final = {"W": 7 * _DAY, "D": _DAY, "h": 3600, "m": 60}

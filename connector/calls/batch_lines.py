@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +13,7 @@ from connector.base.decoding import loads
 from connector.base.errors import BadRequestError, ConnectorError, CutError, ReplyError, ServerError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
+from connector.base.regex import regex
 from connector.calls.batch_api import Batch
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
@@ -22,7 +22,7 @@ from connector.replies.refusals import error_of, final_reply
 
 _OK: Final = 200
 _AT_ONCE: Final = 500  # replies stored at a time
-_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")  # an escaped surrogate; most are part of a pair
+_HALF: Final = regex(rb"\\u[dD][89a-fA-F]")  # an escaped surrogate; most are part of a pair
 _UNDONE: Final = ("expired", "cancel")  # in the codes of lines that were not carried out
 
 

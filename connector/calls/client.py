@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, load
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
+from connector.base.regex import regex
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
@@ -33,11 +33,11 @@ _HEAD: Final = 256
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
 _FASTEST: Final = 1  # zlib's level: events are so similar that even this makes a stream ten times smaller
-_UTF_8_LETTER: Final = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_UTF_8_LETTER: Final = regex(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "cp874", "utf_8_sig"})
 """Python's text codecs that have aliases. Of the others, `punycode` takes hours for megabytes. Python is not asked for
 further names, since it caches every name that it does not know."""
-_CHARSET: Final = re.compile(r"""[;,\s]charset\s*=\s*["']?([^\s"',;]+)""")
+_CHARSET: Final = regex(r"""[;,\s]charset\s*=\s*["']?([^\s"',;]+)""")
 _LATIN_1, _WINDOWS, _UTF_8 = "latin_1", "cp1252", "utf_8"
 _MISUSED: Final = frozenset({"", _UTF_8, "ascii"})  # how servers declare texts in Windows-1252, if at all
 _MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's

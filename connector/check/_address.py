@@ -8,11 +8,12 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from connector import endpoints
+from connector.base.regex import regex
 from connector.check._providers import provider_of_host
 from connector.check.probe import Probe
 from connector.endpoints import KINDS, address_of
 
-_VERSION: Final = re.compile(r"(.*?/v\d+(?:(?:alpha|beta)\d*)?(?:/openai)?)(?:/|$)")
+_VERSION: Final = regex(r"(.*?/v\d+(?:(?:alpha|beta)\d*)?(?:/openai)?)(?:/|$)")
 _DEPLOYMENT: Final = "/openai/deployments/"
 _PREFIXES: Final = ("/v1", "/api/v1", "/openai/v1")
 

@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from connector.base.errors import ConfigError, Problem
+from connector.base.regex import regex
 
 _CHANGES: Final = {
     "config.timeout": 'write seconds, more than 0, such as "30"',
@@ -22,9 +23,9 @@ _CHANGES: Final = {
     "ca_bundle": "give the path of a PEM file that exists, or remove it",
     "client_certificate": "give the path of a PEM file with certificate and key, or remove it",
 }
-_URL: Final = re.compile(r"'([^']*)'")
+_URL: Final = regex(r"'([^']*)'")
 _SCHEMES: Final = ("http", "https")
-_HAS_CHANGE: Final = re.compile(
+_HAS_CHANGE: Final = regex(
     r": (?:use|change it|did you|write|set|remove|add|describe|give|pick|expected|there are)\b|is missing"
 )
 

@@ -7,12 +7,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from connector.base.masking import looks_secret
+from connector.base.regex import regex
 from connector.check._providers import provider_of_host, provider_of_key
 from connector.config.config import Config
 from connector.http.auth import scheme_of
 
-_REFERENCE: Final = re.compile(r"\$\{?[A-Za-z_]\w*\}?|%\w+%|\{\{[^{}]*\}\}|(?:env|os\.environ)[:/.]\w+|<[^<>]*>")
-_PLACEHOLDER: Final = re.compile(
+_REFERENCE: Final = regex(r"\$\{?[A-Za-z_]\w*\}?|%\w+%|\{\{[^{}]*\}\}|(?:env|os\.environ)[:/.]\w+|<[^<>]*>")
+_PLACEHOLDER: Final = regex(
     r"(?:sk-)?(?:\.{2,}|…|x{3,}|\*{3,}|your[-_ ].*|my[-_ ].*key|change[-_]?me|api[-_]?key|todo|none|null)",
     re.IGNORECASE,
 )

@@ -22,15 +22,16 @@ from connector.base.errors import (
     parted,
 )
 from connector.base.records import Reply
+from connector.base.regex import regex
 from connector.check import _address, _key, _model, _request
 from connector.check.probe import Probe
 
-_TOO_LONG: Final = re.compile(r"context[ _]?(?:length|window|size)")
-_UNREACHED: Final = re.compile(r"fetch failed|econn|enotfound|connection (?:error|refused|reset)|upstream|timed? ?out")
-_PICTURES: Final = re.compile(r"\bimages?\b|image_url|input_image|\bvision\b|multi-?modal|content types?\b|mmproj")
-_BUSY: Final = re.compile(r"overload|at capacity|\bbusy\b|temporarily|\bloading\b|starting up")
-_WALL: Final = re.compile(r"cloudflare|you have been blocked|access denied|firewall|request blocked")
-_GATEWAY: Final = re.compile(r"\blitellm: model group .*", re.DOTALL)  # LiteLLM adds it to every reason
+_TOO_LONG: Final = regex(r"context[ _]?(?:length|window|size)")
+_UNREACHED: Final = regex(r"fetch failed|econn|enotfound|connection (?:error|refused|reset)|upstream|timed? ?out")
+_PICTURES: Final = regex(r"\bimages?\b|image_url|input_image|\bvision\b|multi-?modal|content types?\b|mmproj")
+_BUSY: Final = regex(r"overload|at capacity|\bbusy\b|temporarily|\bloading\b|starting up")
+_WALL: Final = regex(r"cloudflare|you have been blocked|access denied|firewall|request blocked")
+_GATEWAY: Final = regex(r"\blitellm: model group .*", re.DOTALL)  # LiteLLM adds it to every reason
 
 
 def explained(

@@ -18,6 +18,7 @@ from connector.base.errors import (
     RateLimitError,
 )
 from connector.base.records import ANY, Record, Reply, Schema, Status, is_ok
+from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.check.probe import Probe
 from connector.config.shorthands import constants_of, shorthand_of
@@ -42,7 +43,7 @@ _SAMPLES: Final[Mapping[str, Any]] = {"integer": 1, "number": 1.0, "boolean": Tr
 _FOR_RUNS: Final = ("whole",)
 """Fallbacks that runs use but checks do not: a check names the option to change instead."""
 
-_QUOTED: Final = re.compile(r"\(HTTP \d")
+_QUOTED: Final = regex(r"\(HTTP \d")
 _OPTIONS: Final = {
     "stream": "set is_stream to false",
     "stream_options": "set is_stream to false",

@@ -14,6 +14,7 @@ from connector import stores
 from connector.base.errors import ConfigError
 from connector.base.masking import bare_url
 from connector.base.records import Schema
+from connector.base.regex import regex
 from connector.base.streams import Mode, Target
 from connector.config.config import Config
 from connector.config.shorthands import names_of
@@ -21,7 +22,7 @@ from connector.parser import Parser
 from connector.run.runtime import job_of
 from connector.stores import Sink, Source
 
-_DATABASE_URL: Final = re.compile(r"(?!(?:file|https?|s3|gs|gcs|abfss?|az):)[a-z][\w+.-]*://|\$\{\w+\}$", re.IGNORECASE)
+_DATABASE_URL: Final = regex(r"(?!(?:file|https?|s3|gs|gcs|abfss?|az):)[a-z][\w+.-]*://|\$\{\w+\}$", re.IGNORECASE)
 _MODES: Final[Mapping[str, Mode]] = {"append": "append", "overwrite": "overwrite", "upsert": "append_dedup"}
 
 

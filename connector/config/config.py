@@ -7,7 +7,6 @@ same things. JSON-valued options are text in it, since platforms show a text box
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +21,7 @@ from connector.base import schemas
 from connector.base.errors import ConfigError, Problem
 from connector.base.masking import looks_secret, secrets_of_header
 from connector.base.records import JSON
+from connector.base.regex import regex
 from connector.config.batch_providers import provider_of
 from connector.config.config_file import read
 from connector.config.fitting import surely_fits
@@ -35,7 +35,7 @@ from connector.ledger import Url, location_of
 
 _LOG = logging.getLogger(__name__)
 _TOO_DEEP: Final = "the config is nested too deeply: write it with fewer levels"
-_DEPLOYMENT: Final = re.compile(r"/deployments/[^/]+$")
+_DEPLOYMENT: Final = regex(r"/deployments/[^/]+$")
 
 _ROUTING: Final = frozenset({"x-portkey-provider", "x-portkey-config", "x-portkey-custom-host"})
 

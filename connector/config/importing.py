@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from connector.base.errors import ConfigError
 from connector.base.masking import is_dense, looks_secret
+from connector.base.regex import regex
 from connector.base.suggestions import there_are
 
 _URL: Final = ("base_url", "baseurl", "api_base", "apibase", "base", "endpoint", "url", "api_url", "apiurl", "host")
@@ -32,9 +33,9 @@ _ENVIRONMENT: Final = {
     "OPENAI_PROJECT_ID": "project",
 }
 _PLAIN: Final = ("url", "api_key", "model", "endpoint", "organization", "project")
-_LINE: Final = re.compile(r"\s*+(?:export\s++)?([A-Za-z_]\w*+)\s*+=(.*)")
-_REFERENCE: Final = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{env:(\w+)\}|\{\{\s*(?:env|secrets)\.(\w+)\s*\}\}|env:(\w+)")
-_COMMENT: Final = re.compile(r"(?m)^[ \t]*//.*")
+_LINE: Final = regex(r"\s*+(?:export\s++)?([A-Za-z_]\w*+)\s*+=(.*)")
+_REFERENCE: Final = regex(r"\$\{?([A-Za-z_]\w*)\}?|\{env:(\w+)\}|\{\{\s*(?:env|secrets)\.(\w+)\s*\}\}|env:(\w+)")
+_COMMENT: Final = regex(r"(?m)^[ \t]*//.*")
 _PUBLIC: Final = frozenset(
     "accept accept-language anthropic-beta anthropic-version api-version api_version content-type http-referer "
     "openai-beta openai-organization openai-project user-agent version x-title".split()

@@ -10,7 +10,6 @@ answers like a kind (`sandbox`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from connector.base.clock import Clock
 from connector.base.masking import Masker
 from connector.base.records import JSON, Answer, Reply, Schema, Usage
+from connector.base.regex import regex
 from connector.base.room import Room
 from connector.http.adapter import Settings
 
@@ -222,7 +222,7 @@ class Endpoint(Protocol):
 KINDS = tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 """The names of all kinds, which are also the values of the option `endpoint`."""
 
-_VERSION: Final = re.compile(r"v[0-9][a-z0-9]*|")
+_VERSION: Final = regex(r"v[0-9][a-z0-9]*|")
 """Matches the last part of the path of a base URL: a version, or nothing."""
 
 _WEBSOCKETS: Final = {"ws": "http", "wss": "https"}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from connector.base.regex import regex
+
 EMBEDDING: Final = "embeddings"
 IMAGE: Final = "images"
 MODERATION: Final = "moderations"
 
 _NAMES: Final = {
-    EMBEDDING: re.compile(r"embed|(?:^|[/-])(?:bge|gte|e5|minilm)(?:$|[-.])", re.IGNORECASE),
-    IMAGE: re.compile(r"dall-e|gpt-image|stable-diffusion|flux|imagen", re.IGNORECASE),
-    "audio": re.compile(r"whisper|(?:^|[/-])tts(?:$|[-.])|transcribe", re.IGNORECASE),
-    MODERATION: re.compile(r"moderation", re.IGNORECASE),
-    "ranking": re.compile(r"rerank", re.IGNORECASE),
+    EMBEDDING: regex(r"embed|(?:^|[/-])(?:bge|gte|e5|minilm)(?:$|[-.])", re.IGNORECASE),
+    IMAGE: regex(r"dall-e|gpt-image|stable-diffusion|flux|imagen", re.IGNORECASE),
+    "audio": regex(r"whisper|(?:^|[/-])tts(?:$|[-.])|transcribe", re.IGNORECASE),
+    MODERATION: regex(r"moderation", re.IGNORECASE),
+    "ranking": regex(r"rerank", re.IGNORECASE),
 }
-_CHAT: Final = re.compile(r"chat|instruct|gpt-[345]", re.IGNORECASE)
+_CHAT: Final = regex(r"chat|instruct|gpt-[345]", re.IGNORECASE)
 
 
 def purpose_of(model: str) -> str | None:

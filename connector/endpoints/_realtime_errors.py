@@ -6,13 +6,13 @@ meaning, so that retry, limits, breaker and ledger need not know the difference.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from connector.base.errors import ConnectorError, CutError
 from connector.base.masking import Masker
 from connector.base.records import Reply
+from connector.base.regex import regex
 from connector.replies.refusals import error_of, final_reply, read_error, readable
 
 _STATUSES: Final = {
@@ -32,7 +32,7 @@ _STATUSES: Final = {
 }
 """HTTP statuses by the code of an error, or else its type. A row whose session has expired is tried again."""
 
-_REASON: Final = re.compile(r"(\w+)\.(\w+)")
+_REASON: Final = regex(r"(\w+)\.(\w+)")
 """The reason of a close frame as OpenAI writes it: the type and the code of an error."""
 
 _CLOSES: Final = {

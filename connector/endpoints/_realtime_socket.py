@@ -7,7 +7,6 @@ Headers, TLS, proxy, certificates and errors are those of HTTP calls, so a confi
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +28,7 @@ from connector.base.decoding import TOO_DEEP, Allowance, DepthError, loads
 from connector.base.errors import ConfigError, ConnectorError, NotFoundError, Problem, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
+from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.endpoints._realtime_errors import error_of_close
 from connector.http.adapter import Adapter, Request, Settings, address_of, origin
@@ -42,7 +42,7 @@ from connector.replies.refusals import error_of
 KEY: Final = "openai-insecure-api-key"
 """The header name for `auth` that sends the key as a subprotocol instead, as browsers do."""
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN: Final = regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_WEBSOCKET: Final = "{} answers, but opens no WebSocket (HTTP {}): check url, which has to end in /v1/realtime"
 _LEFT_OUT: Final = frozenset({"accept", "accept-encoding", "proxy-authorization", KEY})
 _SILENT: Final = logging.getLogger(f"{__name__}.frames")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from connector.base.decoding import loads
 from connector.base.records import JSON, Answer, Schema, Status
+from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
 from connector.endpoints._choices_stream import fold, is_chunk
@@ -305,8 +306,8 @@ def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | 
 # --- Fallbacks ---
 
 _SCHEMA_WORDS: Final = ("response_format", "json_schema", "json_object", "schema", "structured", "grammar", "guided")
-_VALUE: Final = re.compile(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")
-_STREAM: Final = re.compile(r"\bstream(?:ing|ed|s)?\b")
+_VALUE: Final = regex(r"too (?:large|high|big|small)|at most|at least|less than|greater than|exceed|range")
+_STREAM: Final = regex(r"\bstream(?:ing|ed|s)?\b")
 _STRICT_WORDS: Final = ("strict", "additionalproperties", "invalid schema", "'required' is required")
 
 

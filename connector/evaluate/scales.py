@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
@@ -24,6 +23,7 @@ from rapidfuzz import fuzz
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON, Schema
+from connector.base.regex import regex
 from connector.base.suggestions import there_are
 from connector.base.values import is_null
 
@@ -36,8 +36,8 @@ _CATEGORIES: Final = 20  # without a schema, at most so many different truths ar
 _LONGEST_LABEL: Final = 60
 _TRUE: Final = frozenset({"true", "yes", "y", "t", "1"})
 _FALSE: Final = frozenset({"false", "no", "n", "f", "0"})
-_NOT_WORDS: Final = re.compile(r"[^\w]+")
-_SEPARATORS: Final = re.compile(r"[|;,\n]")
+_NOT_WORDS: Final = regex(r"[^\w]+")
+_SEPARATORS: Final = regex(r"[|;,\n]")
 _SCALES: Final[Mapping[str, Scale]] = {
     "boolean": "boolean",
     "integer": "number",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, urldefraga
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 
 from connector.base.errors import ConfigError, Problem
+from connector.base.regex import regex
 from connector.base.version import __version__
 from connector.http.auth import KEYLESS, Auth, Fields
 from connector.http.deadline import Deadline
@@ -26,10 +26,10 @@ from connector.http.pool import POOLS, RawResponse
 from connector.http.upload import Upload
 
 JSON_TYPE: Final = "application/json"
-CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL: Final = regex(r"[\x00-\x1f\x7f]")
 
 _KEPT: Final = 64
-_HASHED: Final = re.compile(r"[0-9a-f]{8}\.\d+")  # the names by which OpenSSL finds certificates in a folder
+_HASHED: Final = regex(r"[0-9a-f]{8}\.\d+")  # the names by which OpenSSL finds certificates in a folder
 _UNREADABLE: Final = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
 _PORTS: Final = {"http": 80, "https": 443}
 _DEFAULTS: Final = {

@@ -8,7 +8,6 @@ asked for another one when the key has expired or is refused.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -22,11 +21,12 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from connector.base.errors import AuthenticationError, FatalError
 from connector.base.masking import Masker
+from connector.base.regex import regex
 
 COMMAND_SECONDS: Final = 30.0
 """How many seconds a program may take to print a key."""
 
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
+_KEY: Final = regex(r"[\x21-\x7e]+")
 _MOST_SHOWN: Final = 300  # characters of a failed program's standard error
 
 Fields: TypeAlias = tuple[tuple[str, str], ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final, TypeAlias
@@ -10,6 +9,7 @@ from typing import Final, TypeAlias
 from requests.structures import CaseInsensitiveDict
 
 from connector.base.errors import ConfigError, CutError, Problem, ReplyError
+from connector.base.regex import regex
 
 PIECE: Final = 1 << 16
 """The most bytes that one receive or one step of decompression returns."""
@@ -24,13 +24,13 @@ Body: TypeAlias = bytes | Generator[bytes, None, bool]
 """A body that has arrived with its head, or a generator of its pieces as they arrive. The generator returns whether
 the connection is then at the exact end of the message and so can be used again; with a whole body it always is."""
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?![^ \r\n])")
-_LENGTH = re.compile(r"([0-9]{1,18})(?:[ \t]*,[ \t]*\1)*")
-_FOLD = re.compile(r"\r?\n[ \t]+")
-HEAD_END = re.compile(rb"\n\r?\n")
-_CHUNK = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
+_TOKEN = regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = regex(r"[\t\x20-\x7e\x80-\xff]*")
+_STATUS_LINE = regex(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?![^ \r\n])")
+_LENGTH = regex(r"([0-9]{1,18})(?:[ \t]*,[ \t]*\1)*")
+_FOLD = regex(r"\r?\n[ \t]+")
+HEAD_END = regex(rb"\n\r?\n")
+_CHUNK = regex(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
 class Headers(CaseInsensitiveDict[str]):

@@ -5,11 +5,12 @@ Nothing here sleeps or reads a clock: `now` is in seconds since 1970, and waits 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
+
+from connector.base.regex import regex
 
 _WAITS: Final = ("retry-after", "llm_provider-retry-after", "x-ratelimit-retry-after")
 _BUCKETS: Final = (
@@ -17,8 +18,8 @@ _BUCKETS: Final = (
     ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
 )
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
-_DURATION: Final = re.compile(rf"({_NUMBER.pattern})({'|'.join(_UNITS)})")
+_NUMBER: Final = regex(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_DURATION: Final = regex(rf"({_NUMBER.pattern})({'|'.join(_UNITS)})")
 _LONGEST: Final = 1e9  # seconds; a larger number is a date in disguise (Unix time), not a wait
 _READ: Final = 100  # characters: no date or duration is longer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -12,9 +11,10 @@ import pyarrow.fs as pafs
 
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
+from connector.base.regex import regex
 from connector.ledger import Url
 
-_FINAL: Final = re.compile(
+_FINAL: Final = regex(
     "ACCESS_DENIED|FORBIDDEN|NO_SUCH_BUCKET|INVALID|SIGNATURE|redential|(?:HTTP status |http_status_code=|[]] )40[0134]"
 )
 """Matches errors of S3, Google and Azure that no retry would resolve."""

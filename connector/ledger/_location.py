@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from connector.base.environment import expanded
 from connector.base.masking import looks_secret
+from connector.base.regex import regex
 
 FILE: Final = "file"
 FOLDERS: Final = (FILE, "s3", "gs", "gcs", "abfs", "abfss")
@@ -19,7 +20,7 @@ FOLDERS: Final = (FILE, "s3", "gs", "gcs", "abfs", "abfss")
 DATABASES: Final = ("postgresql", "postgres")
 _BUCKETS: Final = FOLDERS[1:]
 
-_LOCATION: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+_LOCATION: Final = regex(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 
 
 class Url:

@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 from connector.base import numbers
 from connector.base.errors import ConfigError
 from connector.base.records import IDLE, Idle, Message, Outcome, Record, Schema, is_earlier
+from connector.base.regex import regex
 from connector.protocols import Transform
 from connector.protocols._batch_files import BatchFiles, EnrichedFile
 from connector.protocols._record_lines import SplitLine, dumps, loads, split_exactly, split_object, split_quickly
 
 _TOGETHER: Final = 1 << 16  # bytes of neighbouring lines that pass through as one message
 _ROOM: Final = 1 << 26  # the most bytes between input and output
-_NOTHING: Final = re.compile(rb"(?!)()")
+_NOTHING: Final = regex(rb"(?!)()")
 
 Object = dict[str, Any]
 OpenStream = Callable[[str, Iterable[str] | None], dict[str, Schema] | None]

@@ -6,7 +6,6 @@ The rest of the line is never encoded again, so every byte of it stays: digits o
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
@@ -14,9 +13,10 @@ import orjson
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
+from connector.base.regex import regex
 
 _GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the end of the row
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_SPACE: Final = regex(r"[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder(parse_float=numbers.exact, parse_int=numbers.whole)
 
 

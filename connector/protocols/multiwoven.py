@@ -16,6 +16,7 @@ from connector.base import numbers
 from connector.base.environment import closed
 from connector.base.errors import ConfigError, ConnectorError, Problem
 from connector.base.records import IDLE, JSON, Idle, Outcome, Schema
+from connector.base.regex import regex
 from connector.base.streams import Stream
 from connector.protocols import (
     Arguments,
@@ -90,10 +91,8 @@ FORM: Final = {
 
 _NAMES: Final = "|".join(re.escape(name) for name in FORM if not name.isalpha())
 _WORDS: Final = "|".join(filter(str.isalpha, FORM))  # which also stand in sentences as words
-_OPTION: Final = re.compile(
-    rf"(?<![\w./`'\"-])(?:{_NAMES})(?![\w/`'\"-])|(?:(?<=^)|(?<=; )|(?<=set ))(?:{_WORDS})(?=[: ])"
-)
-_VARIABLE: Final = re.compile(r",? or OPENAI_[A-Z_]+(?: in the environment)?")
+_OPTION: Final = regex(rf"(?<![\w./`'\"-])(?:{_NAMES})(?![\w/`'\"-])|(?:(?<=^)|(?<=; )|(?<=set ))(?:{_WORDS})(?=[: ])")
+_VARIABLE: Final = regex(r",? or OPENAI_[A-Z_]+(?: in the environment)?")
 _FORM_KEYWORDS: Final = frozenset(
     "type title description default order pattern minimum maximum multiwoven_secret x-request-format "
     "x-response-format".split()

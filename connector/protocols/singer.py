@@ -7,7 +7,6 @@ which. For the messages see the Singer specification (version 0.3) and what Melt
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -18,6 +17,7 @@ import orjson
 from connector.base.errors import ConfigError
 from connector.base.lines import lines
 from connector.base.records import Idle
+from connector.base.regex import regex
 from connector.base.terminal import hanging, write
 from connector.base.version import __version__
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter, with_output
@@ -133,7 +133,7 @@ def _gains(stream: str, schema: Object, opened: OpenStream) -> bool:
 
 
 _SINGER: Final = MessageFormat(
-    head=re.compile(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"record"\s*:\s*(?=\{)'),
+    head=regex(rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"record"\s*:\s*(?=\{)'),
     path=("record",),
     stream_of=lambda message: message.get("stream"),
     declares="SCHEMA",
@@ -142,7 +142,7 @@ _SINGER: Final = MessageFormat(
     in_files=frozenset({"BATCH"}),
 )
 _AIRBYTE: Final = MessageFormat(
-    head=re.compile(
+    head=regex(
         rb'\s*\{\s*"type"\s*:\s*"RECORD"\s*,\s*"record"\s*:\s*\{\s*(?:"namespace"\s*:\s*(?:null|"[^"\\]*")\s*,\s*)?'
         rb'"stream"\s*:\s*' + _TEXT + rb'\s*,\s*"data"\s*:\s*(?=\{)'
     ),

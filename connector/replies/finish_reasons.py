@@ -6,11 +6,12 @@ ways: `MAX_TOKENS`, `maxTokens`, `max-tokens`, `FINISH_REASON_MAX_TOKENS`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Final
+
+from connector.base.regex import regex
 
 
 class Ending(Enum):
@@ -29,7 +30,7 @@ class Ending(Enum):
     """The server, the network or somebody else ended it. The same request may succeed later."""
 
 
-_NOT_A_LETTER: Final = re.compile(r"[^a-z]")
+_NOT_A_LETTER: Final = regex(r"[^a-z]")
 _LONGEST: Final = 100  # characters of a name that are read
 
 _NAMES: Final[Mapping[str, Ending]] = {

@@ -9,16 +9,17 @@ import orjson
 
 from connector.base import numbers
 from connector.base.decoding import DepthError, is_too_deep
+from connector.base.regex import regex
 
 _THOUGHTS: Final = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection"
-_OPENED: Final = re.compile(rf"\s*(?:<(?:{_THOUGHTS})>|◁think▷|\[think\])", re.IGNORECASE)
+_OPENED: Final = regex(rf"\s*(?:<(?:{_THOUGHTS})>|◁think▷|\[think\])", re.IGNORECASE)
 _FINAL: Final = r"<\|channel\|>final ?(?:<\|constrain\|>\w+)?<\|message\|>"  # gpt-oss: the channel of the answer
-_CLOSED: Final = re.compile(rf"</(?:{_THOUGHTS})>|◁/think▷|\[/think\]|{_FINAL}", re.IGNORECASE)
-_ENDED: Final = re.compile(r"<\|(?:return|end|im_end|eot_id|endoftext)\|>\Z")
+_CLOSED: Final = regex(rf"</(?:{_THOUGHTS})>|◁/think▷|\[/think\]|{_FINAL}", re.IGNORECASE)
+_ENDED: Final = regex(r"<\|(?:return|end|im_end|eot_id|endoftext)\|>\Z")
 """The token that ends a turn, which some servers leave in the text."""
 
 _FENCE: Final = "```"
-_LANGUAGE: Final = re.compile(r"(?:json|[a-z]\w*(?=\s))?", re.IGNORECASE)
+_LANGUAGE: Final = regex(r"(?:json|[a-z]\w*(?=\s))?", re.IGNORECASE)
 
 
 def json_in(content: str) -> Any:

@@ -27,6 +27,7 @@ from connector.base.errors import (
 )
 from connector.base.masking import Masker
 from connector.base.records import Reply
+from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.http.retry_after import asked_wait
 from connector.http.sse import events
@@ -38,8 +39,8 @@ _MOST_READ: Final = 2**20  # of a raw body
 _UNKNOWING: Final = Masker()
 _JUDGED: Final = 1000  # characters of a message that are searched for words; the patterns are fast on so few
 _DEEPEST: Final = 5
-_HTML: Final = re.compile(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
-_STATUS: Final = re.compile(r"[45][0-9]{2}")
+_HTML: Final = regex(r"<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", re.DOTALL | re.IGNORECASE)
+_STATUS: Final = regex(r"[45][0-9]{2}")
 _REASONS: Final = ("errors", "validation", "invalid_params")  # RFC 9457, section 3, and what servers have added
 
 # --- Codes and types, in lower case without separators ---
@@ -66,13 +67,13 @@ _FINAL: Final = (
     "invalid",
     "image",
 )  # prefixes of the codes of a failed response: `invalid_prompt`, `image_too_large`
-_FILTER_CODE: Final = re.compile(
+_FILTER_CODE: Final = regex(
     "contentfilter|contentpolicy|contentmoderation|moderationblocked|datainspection|responsibleai|sensitivecontent"
     "|riskdetection|guardrail|prohibitedcontent|unsafecontent|safetyviolation|contentblocked"
 )
 
 # --- Words. The message of a 400 may quote the row, so its words alone never end a run. ---
-_FILTER: Final = re.compile(
+_FILTER: Final = regex(
     r"content.?(?:filter|policy|management policy|moderation|safety)|contentpolicyviolation|content exists risk"
     r"|inappropriate content|(?:unsafe|sensitive|prohibited|harmful) (?:or (?:unsafe|sensitive) )?(?:content|words)"
     r"|(?:input|prompt|output|content|request|text|message) (?:was|is|has been|were|are) flagged|requires moderation"
@@ -80,45 +81,43 @@ _FILTER: Final = re.compile(
     r"|guardrail (?:intervened|blocked|denied|violat)|our safety system|safety (?:filter|check|polic)"
     r"|responsible ai|considered high risk|usage (?:polic|guideline)|new_sensitive|\u654f\u611f|\u8fdd\u89c4",
 )
-_SAMPLE_WORDS: Final = re.compile(
-    r"generated json does not match|failed to (?:generate (?:valid )?json|call a function)"
-)
-_PARAMETER: Final = re.compile(
+_SAMPLE_WORDS: Final = regex(r"generated json does not match|failed to (?:generate (?:valid )?json|call a function)")
+_PARAMETER: Final = regex(
     r"response_?format|json_?(?:schema|object)|schema|grammar|guided|structured|stream|max_(?:completion_)?tokens|tool"
     r"|temperature|top_[pk]|logprobs|dimensions|encoding_format|parameter|argument|extra_body|stop\b|seed|\bn\b|modalit"
 )
-_REFUSES: Final = re.compile(
+_REFUSES: Final = regex(
     r"un-?supported|not (?:yet )?(?:supported|implemented|permitted|allowed|available)|(?:not|n.t) support"
     r"|un(?:recognized|known)|unexpected"
     r"|extra (?:inputs|fields)|input should be|literal_error|validation error|invalid|must be|not a valid"
     r"|failed to (?:parse|initialize|compile)|cannot be used|only supports?\b"
 )
-_MEDIA: Final = re.compile(
+_MEDIA: Final = regex(
     r"content.?types?\b|(?:image|audio|video|file|multi-?modal|vision)s? (?:input|content|url)|modalit"
     r"|support \w+ (?:use|input)|requested parameters?\b"
 )
-_NAMES_MODEL: Final = re.compile(r"(?<!/)\bmodels?\b")
-_MISSING: Final = re.compile(r"\bnot (?:found|exist)|n.t exist")
-_NO_SUCH: Final = re.compile(r"\b(?:no such|unknown) model\b|not a valid model identifier")
+_NAMES_MODEL: Final = regex(r"(?<!/)\bmodels?\b")
+_MISSING: Final = regex(r"\bnot (?:found|exist)|n.t exist")
+_NO_SUCH: Final = regex(r"\b(?:no such|unknown) model\b|not a valid model identifier")
 _NO_MODEL: Final = "invalid model name passed in model="  # LiteLLM has no code for it
 _UPSTREAM_KEY: Final = "litellm.authenticationerror"  # the provider refuses the gateway's own key
-_HEADERS: Final = re.compile(r"\bx-portkey-|^invalid (?:provider|config|custom host)\b")
-_NOWHERE: Final = re.compile(r"(?:not found|method not allowed)?\W*", re.IGNORECASE)  # messages that say nothing
-_LIMIT: Final = re.compile(
+_HEADERS: Final = regex(r"\bx-portkey-|^invalid (?:provider|config|custom host)\b")
+_NOWHERE: Final = regex(r"(?:not found|method not allowed)?\W*", re.IGNORECASE)  # messages that say nothing
+_LIMIT: Final = regex(
     r"rate.?limit|too many (?:requests|tokens)|\b(?:qps|rpm|tpm|rps)\b|throttl|requests? limit|concurrency|slow down"
     r"|\u9650\u6d41|\u9891\u7387|\u901f\u7387|\u5e76\u53d1"
 )
-_NO_CREDIT: Final = re.compile(
+_NO_CREDIT: Final = regex(
     r"insufficient (?:account )?(?:balance|quota|credit|fund)|out of credits?|no credits? left"
     r"|not enough (?:balance|credit)|balance (?:is )?(?:not enough|insufficient|exhausted)"
     r"|arrear|\u4f59\u989d|\u6b20\u8d39"
 )
-_WRONG_KEY: Final = re.compile(
+_WRONG_KEY: Final = regex(
     r"(?:invalid|incorrect|wrong|expired|missing|unauthorized|no) (?:api.?key|access.?token|token|authorization)"
     r"|(?:api.?key|token) (?:is )?(?:not valid|invalid|incorrect|expired)"
     r"|unauthorized|login fail|authentication fail"
 )
-_ROW: Final = re.compile(
+_ROW: Final = regex(
     r"invalid (?:param|request|input|prompt|message|image)|too long|context (?:length|window|size)|token limit"
     r"|exceeds? the max"
 )

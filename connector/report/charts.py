@@ -5,7 +5,6 @@ Nothing is fetched: the data of a chart is in its specification.
 
 from __future__ import annotations
 
-import re
 import resource
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import vl_convert
 from markupsafe import Markup
 
+from connector.base.regex import regex
 from connector.base.terminal import printable
 from connector.report.figures import Distribution, Interval, ValueCount
 
@@ -21,8 +21,8 @@ _ROW: Final = 24
 _HEIGHT: Final = 140
 _LABEL: Final = 118
 _LONGEST: Final = 40  # characters of a label
-_TAG: Final = re.compile("<[^<>]*>")  # Vega escapes both brackets in texts, but no quotes there
-_UNWANTED: Final = re.compile(
+_TAG: Final = regex("<[^<>]*>")  # Vega escapes both brackets in texts, but no quotes there
+_UNWANTED: Final = regex(
     r" (?:id|clip-path"  # would be the same in every chart of the page
     r'|role|aria-[a-z]+)="[^"]*"'  # a chart is one image, and its label says what it shows
 )

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from connector.base.amounts import counted
 from connector.base.errors import TemplateError, parted
 from connector.base.records import Outcome, Part, Status
+from connector.base.regex import regex
 from connector.base.suggestions import there_are
 from connector.base.terminal import one_line
 
@@ -30,7 +31,7 @@ _LONGEST_TOLD: Final = 240  # characters of a reason in a text
 _OTHER: Final = "other reasons, each of a few rows"
 _GAP: Final = "…"
 
-_VARIES: Final = re.compile(
+_VARIES: Final = regex(
     r'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)(?P<name> is a required property)?'  # a quote that was cut goes on to the end
     r"|(?<!\w)'(?:[^']|'\w)*+(?:'|\Z)|`[^`]*+(?:`|\Z)|\u201c[^\u201d]*+(?:\u201d|\Z)"
     r"|(?:https?|data|file|s3|gs):[^\s\"')]++"
@@ -39,14 +40,14 @@ _VARIES: Final = re.compile(
 )
 """What may differ from row to row. The name of a property that is missing does not: it is the schema's."""
 
-_SPOKEN: Final = re.compile(r"there are: |but not an object: |the model refused: |not valid JSON: ")
+_SPOKEN: Final = regex(r"there are: |but not an object: |the model refused: |not valid JSON: ")
 """Introduces what a row or a model says, up to the end."""
 
-_IN_TEMPLATE: Final = re.compile(r" fails on this row: |not JSON: ")
+_IN_TEMPLATE: Final = regex(r" fails on this row: |not JSON: ")
 """What stands in a template error behind the template itself, and is different for each row."""
 
 _TEMPLATES: Final = ("request_format", "prompt", "system_prompt", "where")
-_NULL_COLUMN: Final = re.compile(r'(?P<where>[^"]*?)column "(?P<name>[^"]*)" is null')
+_NULL_COLUMN: Final = regex(r'(?P<where>[^"]*?)column "(?P<name>[^"]*)" is null')
 _IS_NULL: Final = " is null; "
 _INSTEAD: Final = " says what to send instead"
 _QUOTES: Final = "\"'"

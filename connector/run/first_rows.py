@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Final
 
 from connector.base.errors import ConfigError, ConnectorError, OutageError, Problem
 from connector.base.records import Outcome, Reply, Status
+from connector.base.regex import regex
 from connector.run.outcomes import Outcomes
 
 ENOUGH: Final = 25
 """Rows without a success, or replies without a column, that prove that further ones would be no better."""
 
-_VARYING: Final = re.compile(r"\d+|\"[^\"]*\"|'[^']*'")
+_VARYING: Final = regex(r"\d+|\"[^\"]*\"|'[^']*'")
 _CHANGES: Final = {
     Status.ERROR: "",
     Status.INVALID_OUTPUT: "; change model, prompt or output_schema",

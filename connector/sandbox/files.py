@@ -5,7 +5,6 @@ Shapes are those of https://platform.openai.com/docs/api-reference/files.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import uuid
@@ -13,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from connector.base.regex import regex
 from connector.sandbox.validation import APIError
 
 _PIECE: Final = 1 << 16
-_BOUNDARY: Final = re.compile(r'boundary="?([^";]{1,200})"?')
-_NAME: Final = re.compile(r'; *name="([^"]*)"')
-_FILENAME: Final = re.compile(r'; *filename="([^"]*)"')
+_BOUNDARY: Final = regex(r'boundary="?([^";]{1,200})"?')
+_NAME: Final = regex(r'; *name="([^"]*)"')
+_FILENAME: Final = regex(r'; *filename="([^"]*)"')
 _LONGEST_FIELD: Final = 1 << 16
 _MOST_LISTED: Final = 10_000
 _CREATE: Final = "POST /v1/files"

@@ -13,6 +13,7 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 
 from connector.base.records import JSON
+from connector.base.regex import regex
 from connector.sandbox.validation import MODEL, TEXT, form
 
 _SHARED: Final = ("text", "image")  # the inputs of categories that also judge images
@@ -31,9 +32,7 @@ _WORDS: Final = {
     "violence": r"find\syou hurt kill shoot stab",
     "violence/graphic": r"behead blood gore",
 }
-_CATEGORIES: Final = {
-    name: re.compile(rf"\b(?:{'|'.join(words.split())})", re.IGNORECASE) for name, words in _WORDS.items()
-}
+_CATEGORIES: Final = {name: regex(rf"\b(?:{'|'.join(words.split())})", re.IGNORECASE) for name, words in _WORDS.items()}
 _OF_IMAGES: Final = ("self-harm", "sexual", "violence")  # with their sub-categories, except that of minors
 _CALM, _CERTAIN = 0.02, 0.98
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from jsonschema import Draft202012Validator
 
 from connector.base.errors import ConfigError
 from connector.base.records import JSON
+from connector.base.regex import regex
 from connector.base.terminal import write
 from connector.endpoints import KINDS, load
 from connector.sandbox import batches
@@ -65,8 +65,8 @@ _LIMITS: Final = {
 }
 _LARGEST: Final = 64 * 2**20
 _PIECE: Final = 1 << 16
-_STORED: Final = re.compile(r"/v1/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?")
-_RANGE: Final = re.compile(r"bytes=([0-9]{1,15})-")
+_STORED: Final = regex(r"/v1/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?")
+_RANGE: Final = regex(r"bytes=([0-9]{1,15})-")
 
 
 def _answered(path: str, raw: bytes) -> tuple[int, dict[str, Any]]:

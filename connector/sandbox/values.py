@@ -29,14 +29,15 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from connector.base.records import JSON, Schema
+from connector.base.regex import regex
 
 _LEAD_INS: Final = (
-    re.compile(r"(?ims)^[^\n:]*\b(?:review|text|input|message|comment|feedback|ticket|data):\s*(\S.*)"),
-    re.compile(r"(?s)\A.*:[ \t]*\n\s*(\S.*)"),
-    re.compile(r"(?s)\A[^\n:]*:\s+(\S.*)"),
+    regex(r"(?ims)^[^\n:]*\b(?:review|text|input|message|comment|feedback|ticket|data):\s*(\S.*)"),
+    regex(r"(?s)\A.*:[ \t]*\n\s*(\S.*)"),
+    regex(r"(?s)\A[^\n:]*:\s+(\S.*)"),
 )
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?\u2026])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
-TOKEN: Final = re.compile(r"\s+\S{0,4}|\S{1,4}")
+_SENTENCE_END: Final = regex(r"(?<=[.!?\u2026])\s+|(?<=[\u3002\uff01\uff1f])|\n+")
+TOKEN: Final = regex(r"\s+\S{0,4}|\S{1,4}")
 
 # Beginnings of words that are cues for a label, in the languages of sample_configs/reviews.csv.
 # Every label is also a cue for itself.

@@ -20,6 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from connector.base.errors import ConfigError
 from connector.base.records import Schema, remaining
+from connector.base.regex import regex
 from connector.base.streams import Target
 from connector.stores import Source
 from connector.stores.databases.connection import opened
@@ -31,10 +32,10 @@ from connector.stores.staging.kept import kept
 from connector.stores.staging.private_directory import private_directory
 from connector.stores.staging.spool import Spool
 
-_READS: Final = re.compile(
+_READS: Final = regex(
     r"(\s|\(|--[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*(select|with|values|table)\b", re.IGNORECASE | re.DOTALL
 )
-_FROM: Final = re.compile(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
+_FROM: Final = regex(r"\bfrom\s+[`\"\[]?(?:\w+[`\"\]]?\.[`\"\[]?)*(\w+)", re.IGNORECASE)
 
 
 class Options(BaseModel):

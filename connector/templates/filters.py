@@ -6,7 +6,6 @@ it does: `default` says what to send instead.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from sys import getsizeof
@@ -19,6 +18,7 @@ from jinja2.environment import Environment
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, Undefined
 
+from connector.base.regex import regex
 from connector.base.values import (
     NullError,
     computable,
@@ -54,7 +54,7 @@ _OF_TEXT: Final = frozenset(
     "upper wordcount".split()
 )
 _COMPARING: Final = frozenset("== eq equalto != ne > gt greaterthan >= ge < lt lessthan <= le in lower upper".split())
-_WIDE: Final = re.compile(r"\*|\d{4}")
+_WIDE: Final = regex(r"\*|\d{4}")
 _WIDEST: Final = 1000
 IMAGE_ROOT: Final = "__image_root__"
 """The name of the folder of images in the context."""

@@ -6,13 +6,14 @@ GIF89a), WebP (RFC 9649).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from struct import unpack_from
 from typing import Final
 from zlib import crc32
 
-_SCAN_END: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that does not occur within a scan
+from connector.base.regex import regex
+
+_SCAN_END: Final = regex(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that does not occur within a scan
 _PNG_START: Final = 8
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length

@@ -7,7 +7,6 @@ whose result can be far larger than its arguments is charged before it runs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from sys import getsizeof
 from typing import Any, Final
@@ -16,6 +15,7 @@ from jinja2 import pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 
+from connector.base.regex import regex
 from connector.base.values import text
 
 FUEL: Final = "__fuel__"
@@ -34,7 +34,7 @@ _ITERATING: Final = frozenset(
     "batch groupby join list map max min reject rejectattr select selectattr slice sort sum unique".split()
 )
 _CHEAP: Final = frozenset("abs count first float int items last length round safe string".split())
-_PATH: Final = re.compile(r"[.,]")
+_PATH: Final = regex(r"[.,]")
 _MAX_BITS: Final = 4096
 _WIDTH: Final = 4  # bytes of a character, at most
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from jinja2 import Environment, UndefinedError, nodes
 from jinja2.meta import TrackingCodeGenerator
 
+from connector.base.regex import regex
 from connector.base.suggestions import there_are
 from connector.base.values import NullError, is_null
 
@@ -20,7 +20,7 @@ ROW: Final = "record"
 
 _SHOWN: Final = 60
 _QUOTED: Final = 300
-_ADDRESS: Final = re.compile(r" at 0x[0-9A-Fa-f]{1,16}")
+_ADDRESS: Final = regex(r" at 0x[0-9A-Fa-f]{1,16}")
 _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
 

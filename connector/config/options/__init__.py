@@ -28,6 +28,7 @@ from connector.base import schemas
 from connector.base.errors import ConfigError
 from connector.base.masking import bare_url, looks_secret
 from connector.base.records import JSON, Schema
+from connector.base.regex import regex
 from connector.base.secrets import ResolvedSecret, secret
 from connector.config.given import undecodable
 from connector.config.problems import unknown
@@ -46,7 +47,7 @@ STREAM_OPTIONS: Final = (
 SECRET_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "writeOnly": True, "format": "password"}
 JSON_TEXT: Final[dict[str, JsonValue]] = {"type": "string", "format": "json", "multiline": True}
 
-_NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")  # RFC 3986, section 2
+_NOT_IN_URL: Final = regex(r"[\x00-\x20\x7f-\x9f\u2028\u2029\ud800-\udfff\\]")  # RFC 3986, section 2
 
 
 def parsed_json(value: JSON) -> JSON:

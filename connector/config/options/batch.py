@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from connector.base.regex import regex
 from connector.config.options import JSON_TEXT, parsed_json
 from connector.config.problems import unknown
 
-_WINDOW: Final = re.compile(r"[1-9][0-9]{0,3}[hd]")
+_WINDOW: Final = regex(r"[1-9][0-9]{0,3}[hd]")
 
 
 def _is_window(value: str) -> str:

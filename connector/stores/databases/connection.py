@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from connector.base.environment import expanded
 from connector.base.errors import ConfigError, ConnectorError, DatabaseUnavailableError
 from connector.base.masking import Masker, looks_secret
+from connector.base.regex import regex
 
 T = TypeVar("T")
 
@@ -43,11 +44,11 @@ EXTRAS: Final = {
 }
 """The extra that installs the driver of a database."""
 
-_DATABASE_URL: Final = re.compile(
+_DATABASE_URL: Final = regex(
     r"(?P<name>\w[\w+.-]*)://(?P<place>[^/?#]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?", re.DOTALL
 )
-_LOGIN: Final = re.compile(r"[^/]*://[^/?#]*@")
-_IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
+_LOGIN: Final = regex(r"[^/]*://[^/?#]*@")
+_IPV6: Final = regex(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?")
 _FILES: Final = ("sqlite", "duckdb")
 _LAST_PORT: Final = 65_535
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # failures are raised, and reported once
@@ -58,7 +59,7 @@ RESTART: Final = (8.0, 20.0)
 _CONNECT: Final = 10  # seconds
 _FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql://…, sqlite:///file or duckdb:///file"
 
-_PASSING: Final = re.compile(
+_PASSING: Final = regex(
     r"connection (?:refused|reset|timed out|timeout)|closed the connection|connection (?:is|was) (?:lost|closed)"
     r"|timeout expired|network is unreachable|no route to host|is (?:starting up|shutting down)|in recovery mode"
     r"|(?:yet|not) accepting connections"
@@ -66,10 +67,10 @@ _PASSING: Final = re.compile(
     r"|terminating connection|write-write conflict|conflict on (?:update|tuple)|broken pipe|eof detected|timed out",
     re.IGNORECASE,
 )
-_LOCKED: Final = re.compile(r"lock (?:wait )?timeout|is locked|could not set lock", re.IGNORECASE)
+_LOCKED: Final = regex(r"lock (?:wait )?timeout|is locked|could not set lock", re.IGNORECASE)
 _LOCK: Final = "is locked", "end the transaction of the other program, or wait for its end"
 _SILENCE: Final = "does not answer as it should", "is it running, and are host and port right?"
-_NEVER: Final = re.compile(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
+_NEVER: Final = regex(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
 _STATES: Final = ("08", "53", "57P", "40001", "40P01", "55P03")
 """Prefixes of transient SQLSTATEs (PostgreSQL, appendix A): connections, resources, shutdown, conflicts, locks."""
 _MARIADB: Final = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055})

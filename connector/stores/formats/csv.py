@@ -26,6 +26,7 @@ from connector.base.errors import ConfigError
 from connector.base.lines import MOST
 from connector.base.numbers import Truth
 from connector.base.records import GROUP, JSON, Part, Schema
+from connector.base.regex import regex
 from connector.stores import DEAD_LETTER, Sink, Source, columnar
 from connector.stores.columnar.columns import SnapshotColumn, SnapshotDatabase, Structure, literal, scalar
 from connector.stores.columnar.scans import csv_options, path_list
@@ -76,16 +77,16 @@ _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _KINDS: Final = (
     # A type is chosen only if every text can be restored from it: 007 is no number, and 1.1 is not 1.10. So decimals
     # have no trailing zeros, or only the .0 of a whole number, or all the same number of digits.
-    _Kind("BIGINT", re.compile("0|-?[1-9][0-9]{0,18}"), _is("BIGINT")),
-    _Kind("DOUBLE", re.compile(f"{_INTEGER}|{_DECIMAL}[0-9]*[1-9]"), _SHORT, numbers.written),
-    _Kind("DOUBLE", re.compile(f"{_DECIMAL}([0-9]*[1-9]|0)"), _SHORT, numbers.written),
-    _Kind("DOUBLE", re.compile(f"{_DECIMAL}[0-9]+"), f"{_SHORT} AND min({_SCALE}) = max({_SCALE})", numbers.written),
-    _Kind("BOOLEAN", re.compile("(?i)true|false"), parse=_truth),
-    _Kind("DATE", re.compile(_DAY), _is("DATE")),
-    _Kind("TIMESTAMP", re.compile(f"{_DAY}T{_SECOND}"), _is("TIMESTAMP")),
-    _Kind("TIMESTAMP", re.compile(f"{_DAY}[ T]({_MINUTE}|{_SECOND})"), _is("TIMESTAMP"), is_iso=False),
-    _Kind(_ZONED, re.compile(f"{_DAY}T{_SECOND}(Z|[+-]{_MINUTE})"), _is(_ZONED)),
-    _Kind(_ZONED, re.compile(f"{_DAY}[ T]{_SECOND}(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"), _is(_ZONED), is_iso=False),
+    _Kind("BIGINT", regex("0|-?[1-9][0-9]{0,18}"), _is("BIGINT")),
+    _Kind("DOUBLE", regex(f"{_INTEGER}|{_DECIMAL}[0-9]*[1-9]"), _SHORT, numbers.written),
+    _Kind("DOUBLE", regex(f"{_DECIMAL}([0-9]*[1-9]|0)"), _SHORT, numbers.written),
+    _Kind("DOUBLE", regex(f"{_DECIMAL}[0-9]+"), f"{_SHORT} AND min({_SCALE}) = max({_SCALE})", numbers.written),
+    _Kind("BOOLEAN", regex("(?i)true|false"), parse=_truth),
+    _Kind("DATE", regex(_DAY), _is("DATE")),
+    _Kind("TIMESTAMP", regex(f"{_DAY}T{_SECOND}"), _is("TIMESTAMP")),
+    _Kind("TIMESTAMP", regex(f"{_DAY}[ T]({_MINUTE}|{_SECOND})"), _is("TIMESTAMP"), is_iso=False),
+    _Kind(_ZONED, regex(f"{_DAY}T{_SECOND}(Z|[+-]{_MINUTE})"), _is(_ZONED)),
+    _Kind(_ZONED, regex(f"{_DAY}[ T]{_SECOND}(Z|[+-][0-9]{{2}}(:[0-9]{{2}})?)"), _is(_ZONED), is_iso=False),
 )
 """A column has the first of these that all of its texts fit. Each costs a pass over the texts, so each is cheap."""
 
@@ -103,11 +104,11 @@ _REASONS: Final = {
     "invalid state": f"is not CSV (RFC 4180): {_LINE_ENDS}",
 }
 
-_HINT: Final = re.compile(r'"?sep=([^"\r\n]) *"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
+_HINT: Final = regex(r'"?sep=([^"\r\n]) *"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 """The line with which spreadsheets declare the separator."""
 
-_LINE_END: Final = re.compile(r"\r\n|\n|\r")
-_FIRST_ROW: Final = re.compile(r'(?:[^"\r\n]++|"[^"]*+")*+(\r\n|\n|\r)')
+_LINE_END: Final = regex(r"\r\n|\n|\r")
+_FIRST_ROW: Final = regex(r'(?:[^"\r\n]++|"[^"]*+")*+(\r\n|\n|\r)')
 
 _SHOWN: Final = {"\t": "tab"}
 

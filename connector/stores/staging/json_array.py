@@ -7,14 +7,15 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from connector.base.regex import regex
 from connector.stores.staging.ordered import BUFFER
 
 LONGEST: Final = 1 << 24
 """Most bytes of an item."""
 
 _BLANK: Final = b" \t\r\n"
-_BETWEEN: Final = re.compile(rb'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+")*+[{}\[\],]', re.DOTALL)
-_INSIDE: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+[{}\[\]]', re.DOTALL)
+_BETWEEN: Final = regex(rb'(?:[^"{}\[\],]++|"(?:[^"\\]++|\\.)*+")*+[{}\[\],]', re.DOTALL)
+_INSIDE: Final = regex(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+[{}\[\]]', re.DOTALL)
 
 
 def items(stream: BinaryIO) -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
+from connector.base.regex import regex
 from connector.base.streams import Mode
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules, shortened
@@ -24,7 +24,7 @@ LOCK_WAIT: Final = PATIENCE // 5
 """Seconds that a statement waits for another program's lock: five attempts at a commit come to `PATIENCE`."""
 
 _KEY: Final = "_connector_key"
-_OURS: Final = re.compile(rf"{_KEY}\d*$")
+_OURS: Final = regex(rf"{_KEY}\d*$")
 _MARK: Final = "connector_mark"
 _PART: Final = "connector_part"
 _REASON: Final = 300  # characters

@@ -22,6 +22,7 @@ import orjson
 from connector.base import numbers
 from connector.base.numbers import Number
 from connector.base.records import JSON, Schema
+from connector.base.regex import regex
 from connector.stores.staging.shapes import DECIMAL as DECIMAL_FORMAT
 
 
@@ -108,14 +109,14 @@ _DAY: Final = r"(?!0000)\d{4}-\d\d-\d\d"
 _CLOCK: Final = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
 _ZONE: Final = r"(?:Z|[+-]\d\d:\d\d)"
 _PATTERNS: Final = {
-    "date": re.compile(_DAY),
-    "time": re.compile(_CLOCK),
-    "time_tz": re.compile(_CLOCK + _ZONE),
-    "timestamp": re.compile(f"{_DAY}[T ]{_CLOCK}"),
-    "timestamp_tz": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
-    "datetime": re.compile(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
+    "date": regex(_DAY),
+    "time": regex(_CLOCK),
+    "time_tz": regex(_CLOCK + _ZONE),
+    "timestamp": regex(f"{_DAY}[T ]{_CLOCK}"),
+    "timestamp_tz": regex(f"{_DAY}[T ]{_CLOCK}{_ZONE}"),
+    "datetime": regex(f"{_DAY}[T ]{_CLOCK}{_ZONE}?"),
 }
-_FAR: Final = re.compile(r"(?P<year>[+-]\d{4,7})(?P<rest>-\d\d-\d\d.*)")
+_FAR: Final = regex(r"(?P<year>[+-]\d{4,7})(?P<rest>-\d\d-\d\d.*)")
 """A date with a signed year (ISO 8601, "expanded representations"): PostgreSQL and DuckDB hold it, Python does not."""
 _FAR_SIGNS: Final = frozenset("+-i")
 _FIRST: Final = itemgetter(0)
@@ -123,8 +124,8 @@ _INFINITE: Final = ("infinity", "-infinity")
 _FORM: Final = bytes.maketrans(b"0123456789", b"1111111111")
 """Maps a date or time to its form, every digit a 1: a valid date or time, if any of this form is valid."""
 _MIDNIGHT: Final = ("\n24:", "T24:", " 24:")
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_FRACTION: Final = re.compile(r"\.(\d+)")
+_UUID: Final = regex(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_FRACTION: Final = regex(r"\.(\d+)")
 _CLOCKS: Final = ("time", "time_tz")
 MOMENTS: Final = tuple(_PATTERNS)
 """Kinds of dates and times."""

@@ -6,7 +6,6 @@ ranges and decimals are read as the text that the server writes, and become ISO 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from psycopg.pq import ExecStatus
 
 from connector.base import numbers
 from connector.base.records import JSON, Schema
+from connector.base.regex import regex
 from connector.base.values import iso_written, json_form
 from connector.stores.databases.readers import Column, fetched, known, number, portions
 from connector.stores.databases.syntax import quoted
@@ -30,10 +30,10 @@ SETTINGS: Final = (
     "extra_float_digits = 3",
 )
 """Fix how values are written as text, whatever the server, the database or the user has set."""
-_MOMENT: Final = re.compile(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
-_ISO: Final = re.compile(r"([+-]\d{4,})(-\d\d-\d\d.*)")
-_PART: Final = re.compile(r"\d+(?:\.\d+)?")
-_QUOTED: Final = re.compile(r'"([^"]*)"')
+_MOMENT: Final = regex(r"(\d{4,})-(\d\d-\d\d)(?: ([\d:.]+))?([+-]\d\d(?::\d\d)*)?( BC)?")
+_ISO: Final = regex(r"([+-]\d{4,})(-\d\d-\d\d.*)")
+_PART: Final = regex(r"\d+(?:\.\d+)?")
+_QUOTED: Final = regex(r'"([^"]*)"')
 _RANGES: Final = ("int4", "int8", "num", "ts", "tstz", "date")
 
 

@@ -16,13 +16,14 @@ import sqlalchemy as sa
 
 from connector.base.lines import MOST
 from connector.base.records import JSON
+from connector.base.regex import regex
 from connector.base.values import json_form
 from connector.stores.databases.affinity import affinity
 from connector.stores.databases.readers import Column, known, portions, row_too_large
 from connector.stores.staging import schemas
 
 DRIVER: Final = "pysqlite"
-_AGAIN: Final = re.compile(r"(.+):\d+", re.DOTALL)
+_AGAIN: Final = regex(r"(.+):\d+", re.DOTALL)
 """The name that SQLite gives a column whose name another one has already."""
 
 

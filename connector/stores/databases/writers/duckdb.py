@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import orjson
 
 from connector.base import numbers
 from connector.base.records import JSON
+from connector.base.regex import regex
 from connector.stores.columnar.columns import json_value
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import Batch, Column, Plan, Refuse, Table, table_of
@@ -83,9 +83,9 @@ SELECT sql FROM duckdb_tables() WHERE {_HERE}
 _INDEXES: Final = f"""
 SELECT index_name FROM duckdb_indexes() WHERE {_HERE}
 """
-_DECIMAL: Final = re.compile(r"DECIMAL\((\d+),(\d+)\)")
-_VECTOR: Final = re.compile(r"FLOAT\[(\d+)\]")
-_NESTED: Final = re.compile(r"(?!UNION)(?s:.*\]|(?:STRUCT|MAP)\(.*)")
+_DECIMAL: Final = regex(r"DECIMAL\((\d+),(\d+)\)")
+_VECTOR: Final = regex(r"FLOAT\[(\d+)\]")
+_NESTED: Final = regex(r"(?!UNION)(?s:.*\]|(?:STRUCT|MAP)\(.*)")
 _COMPUTED: Final = "GENERATED ALWAYS AS"
 _STAGE: Final = "connector_stage"
 _DIGITS: Final = 38

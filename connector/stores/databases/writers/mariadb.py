@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from connector.base.errors import StorageError
+from connector.base.regex import regex
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import (
     LOCK_WAIT,
@@ -83,9 +84,9 @@ _TRIGGERS: Final = """
 SELECT trigger_name FROM information_schema.triggers WHERE event_manipulation = 'UPDATE'
 AND event_object_schema = COALESCE(:schema, DATABASE()) AND event_object_table = :name
 """
-_CHARSET: Final = re.compile(r"\A(?: CHARACTER SET \w+)?(?: COLLATE \w+)?")
+_CHARSET: Final = regex(r"\A(?: CHARACTER SET \w+)?(?: COLLATE \w+)?")
 _NO_REST: Final = " DEFAULT NULL"
-_RULE: Final = re.compile(
+_RULE: Final = regex(
     r"  (?P<whole>(?:(?P<check>CONSTRAINT)|(?:\w++ )?KEY) (?:(?P<name>`(?:[^`]|``)++`) )?(?:CHECK )?(?P<about>\(.*))"
 )
 """Matches an index or a CHECK, not a foreign key, in a line of SHOW CREATE TABLE; the primary key has no name."""
@@ -120,7 +121,7 @@ _SCALE: Final = 30
 _STATEMENT: Final = 1 << 20  # bytes
 _FRAME: Final = 16  # bytes of a packet besides the statement
 _ESCAPES: Final = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
-_ESCAPE: Final = re.compile(r"\\(.)")
+_ESCAPE: Final = regex(r"\\(.)")
 _ESCAPED: Final = {"0": "\0", "n": "\n", "r": "\r"}
 """Escapes in the definition of an enumeration; any other character after a backslash stands for itself."""
 _NULL: Final = "NULL"

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
 
+from connector.base.regex import regex
 from connector.stores.databases.affinity import Affinity, affinity
 from connector.stores.databases.loading import base, kinds
 from connector.stores.databases.loading.base import PATIENCE, Batch, Column, Plan, Table, table_of
@@ -33,9 +34,9 @@ _KINDS: Final[Mapping[Affinity, Kind]] = {
     "": kinds.ANY,
 }
 _GENERATED: Final = (2, 3)  # values of `hidden` in PRAGMA table_xinfo
-_OVER_IT: Final = re.compile(r"error in (\w+) (.+?) after drop column")
+_OVER_IT: Final = regex(r"error in (\w+) (.+?) after drop column")
 _FUNCTION: Final = "connector_text"
-_WORD: Final = re.compile(
+_WORD: Final = regex(
     r"""'(?:[^']|'')*+'?|"(?:[^"]|"")*+"?|`(?:[^`]|``)*+`?|\[[^\]]*+\]?|--[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?|\w++|\s++|.""",
     re.DOTALL,
 )
