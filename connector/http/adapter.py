@@ -39,7 +39,7 @@ _DEFAULTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Settings:
     """The settings of a transport. Times are in seconds; fields that may hold a secret stay out of the repr.
 

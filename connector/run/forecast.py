@@ -5,9 +5,8 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from connector.base.amounts import counted, dollars, duration
 from connector.base.cost import Pricing
@@ -27,8 +26,7 @@ _SORTED_AT_ONCE: Final = 2**18  # keys
 _MINUTE: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """What a run would do with a table.
 
     Attributes:
@@ -88,7 +86,7 @@ class Forecast:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as JSON values, for programs."""
-        return {**asdict(self), "causes": [each.to_dict() for each in self.causes]}
+        return {**self._asdict(), "causes": [each.to_dict() for each in self.causes]}
 
 
 def unsendable(items: Iterable[object], plan: Plan, stop: Stop, parts: Sequence[Part] = ()) -> tuple[int, list[Cause]]:
@@ -251,8 +249,7 @@ class _Distinct:
         self._new = array("Q")
 
 
-@dataclass(frozen=True, slots=True)
-class _Estimate:
+class _Estimate(NamedTuple):
     """What calls would take."""
 
     input_tokens: int | None

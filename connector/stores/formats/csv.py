@@ -17,7 +17,6 @@ import re
 from codecs import BOM_UTF8, getincrementaldecoder
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, NamedTuple, cast
 
@@ -120,8 +119,7 @@ _FORMULA: Final = rf"[=+\-@\t\r\n\x00{_FULL_WIDTH}]"
 _NUMBER: Final = r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)"
 
 
-@dataclass(frozen=True)
-class Csv:
+class Csv(NamedTuple):
     """A `Format`. A file may have any of the `separators`; the first is used for writing."""
 
     name: str
@@ -174,8 +172,7 @@ class Csv:
 FORMATS: Final[tuple[Format, ...]] = (Csv("csv", (".csv",), ",;\t|"), Csv("tsv", (".tsv",), "\t"))
 
 
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(NamedTuple):
     """A `Layout` in which every cell is text."""
 
     separator: str

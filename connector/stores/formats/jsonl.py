@@ -10,7 +10,6 @@ from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from itertools import chain, islice
@@ -57,8 +56,7 @@ def _as_lines(lines: Path) -> Iterable[bytes] | None:  # noqa: ARG001 - a `Frami
     return None
 
 
-@dataclass(frozen=True)
-class JsonObjects:
+class JsonObjects(NamedTuple):
     """A `Format` of objects. Reads lines or an array, whichever a file holds; writes what `framing` returns."""
 
     name: str

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from connector.base import numbers
 from connector.base.errors import ConfigError
@@ -35,8 +34,7 @@ _GROUP_ROWS: Final = 20_480
 _FEWEST_ROWS: Final = 2_048
 
 
-@dataclass(frozen=True)
-class Parquet:
+class Parquet(NamedTuple):
     """A `Format`."""
 
     name: str = "parquet"
