@@ -7,7 +7,6 @@ import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from html import escape
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
@@ -42,6 +41,7 @@ _OPTION: Final = regex(r"^--[\w-]+=")
 _COLONS: Final = 8  # colons in a password, beyond which its parts are not distinguished
 _SEPARATOR: Final = regex(r"[\s;,=]+")
 _ESCAPE: Final = regex(r"%[0-9A-F]{2}")
+_IN_HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 _WORD: Final = 6  # letters: a text of no more is an ordinary word
 _PLACEHOLDERS: Final = frozenset(
     {"not-needed", "no-key", "no-key-required", "sk-no-key-required", "lm-studio", "placeholder", "anything"}
@@ -77,7 +77,7 @@ def spellings(secret: str) -> set[str]:
     data = secret.encode("utf-8", "replace")
     in_json = _escaped(secret)
     quoted = [form(secret, safe="", errors="replace") for form in (quote, quote_plus)]
-    found = {secret, in_json, _escaped(in_json), escape(secret), *quoted}
+    found = {secret, in_json, _escaped(in_json), secret.translate(_IN_HTML), *quoted}
     found |= {_ESCAPE.sub(lambda match: match[0].lower(), text) for text in quoted}
     encoded = [data.hex(), data.hex().upper()]
     for before in range(3):  # for each offset within an encoded text: the characters that encode only the secret

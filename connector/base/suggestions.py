@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from difflib import get_close_matches
+from importlib import import_module
 from itertools import islice
 from typing import Final
 
@@ -15,10 +15,16 @@ _SHOWN: Final = 100  # names that people may still read through
 _LOOKED_AT: Final = 1000  # files of a folder
 
 
+def closest(word: str, known: Iterable[str], most: int, alike: float = _ALIKE) -> list[str]:
+    """Returns the known words that are like one, the closest first: at most so many, letter for letter."""
+    found: list[str] = import_module("difflib").get_close_matches(word, known, most, alike)  # most runs have no slip
+    return found
+
+
 def nearest(word: str, known: Iterable[str], alike: float = _ALIKE) -> str | None:
     """Returns the known word that was most probably meant; `None` if none is close."""
     by_lower = {name.lower(): name for name in reversed(list(known))}
-    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=alike)
+    near = closest(word.lower(), by_lower, 1, alike)
     return by_lower[near[0]] if near else None
 
 

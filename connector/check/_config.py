@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Final
 from urllib.parse import urlsplit
 
 from connector.base.errors import ConfigError, Problem
 from connector.base.regex import regex
+from connector.base.suggestions import closest
 
 _CHANGES: Final = {
     "config.timeout": 'write seconds, more than 0, such as "30"',
@@ -55,9 +55,9 @@ def _meant(url: str) -> str:
     head, has_scheme, rest = url.partition("://")
     if not has_scheme:
         head, rest = "", re.sub(r"^[a-z]*:?/*(?=[a-z])", "", url) if re.match(r"^[a-z]+:/", url) else url
-        near = get_close_matches(url.partition(":")[0], _SCHEMES, n=1, cutoff=0.6) if ":/" in url else []
+        near = closest(url.partition(":")[0], _SCHEMES, 1) if ":/" in url else []
     else:
-        near = get_close_matches(head.lower(), _SCHEMES, n=1, cutoff=0.5)
+        near = closest(head.lower(), _SCHEMES, 1, 0.5)
     host = urlsplit(f"//{rest}").hostname or ""
     is_local = host == "localhost" or re.fullmatch(r"[\d.]+|\[?[0-9a-f:]+\]?", host) is not None
     return f"{near[0] if near else 'http' if is_local else 'https'}://{rest}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 from connector import endpoints
+from connector.base.suggestions import closest
 
 
 def near(model: str, offered: Sequence[str], kind: str) -> str:
@@ -13,7 +13,7 @@ def near(model: str, offered: Sequence[str], kind: str) -> str:
     endpoint = endpoints.load(kind)
     fitting = [name for name in offered if endpoint.other_purpose(name) is None] or list(offered)
     meant, by_lower = model.strip().lower(), {name.lower(): name for name in reversed(fitting)}
-    found = [by_lower[name] for name in get_close_matches(meant, by_lower, n=3, cutoff=0.5)]
+    found = [by_lower[name] for name in closest(meant, by_lower, 3, 0.5)]
     contained = [name for lower, name in by_lower.items() if meant and (meant in lower or lower.endswith(f"/{meant}"))]
     names = list(dict.fromkeys([*found, *contained]))[:3]
     if names:

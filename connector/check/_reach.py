@@ -6,13 +6,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from connector.base.decoding import loads
 from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError, parted
+from connector.base.suggestions import closest
 from connector.check._providers import PROVIDERS
 from connector.check.probe import Probe
 from connector.http.transport import Settings, Transport
@@ -64,7 +64,7 @@ def unresolved(probe: Probe) -> str | None:
     known = [urlsplit(each.base_url).netloc for each in PROVIDERS]
     if host in known:
         return f"the name {host} is spelled correctly, but not known here: check the network and DNS, or set proxy"
-    near = get_close_matches(host or "", known, n=1, cutoff=0.8)
+    near = closest(host or "", known, 1, 0.8)
     meant = (
         f": did you mean {near[0]}? Set {option} to that" if near else f": check its spelling in {option}, and the DNS"
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from connector.base.cost import Prices
 from connector.base.errors import ConfigError, Problem
+from connector.base.suggestions import closest
 from connector.config.config import Config
 from connector.config.options import Model
 from connector.endpoints import Shorthand, load
@@ -28,7 +28,7 @@ def chosen_model(config: Config) -> Model | None:
     for model in config.models:
         if config.model in (model.name, model.id):
             return model
-    near = get_close_matches(config.model or "", names, n=3) or names
+    near = closest(config.model or "", names, 3) or names
     told = "is missing: pick one of models" if config.model is None else f"there is no {config.model!r} in models"
     raise ConfigError([Problem("model", f"{told}; there are: {', '.join(near)}")])
 

@@ -6,11 +6,11 @@ A lenient template makes null of them, so a misspelt name would fill a column wi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, Final
 
 from connector.base.errors import Problem
 from connector.base.records import ANY, Schema
+from connector.base.suggestions import closest
 from connector.templates.template import Template
 from connector.templates.template_string import Path
 
@@ -69,7 +69,7 @@ def absent(path: Path, reply: Any, known: Schema) -> str | None:
 def _lack(owner: str, key: str, there: Iterable[str]) -> str:
     """Returns that `owner`, or the reply itself, has no `key`, and what it has."""
     names = sorted(map(str, there))
-    near = get_close_matches(key, names, n=1, cutoff=0.6)
+    near = closest(key, names, 1)
     change = f'"{owner}.{near[0]}"'.replace('".', '"') if near else f"one of {', '.join(names)}" if names else "another"
     return f'{f"{owner} of " if owner else ""}a reply has no "{key}": change it to {change}'
 
@@ -81,9 +81,7 @@ def _properties(schema: Schema) -> dict[str, Schema]:
 
 def _is_near(name: str, known: Iterable[str]) -> bool:
     """Returns whether a name is a known one with a letter too many, too few or wrong, or with letters exchanged."""
-    return bool(get_close_matches(name, known, n=1, cutoff=_ALIKE)) or any(
-        sorted(each) == sorted(name) for each in known
-    )
+    return bool(closest(name, known, 1, _ALIKE)) or any(sorted(each) == sorted(name) for each in known)
 
 
 def _is_closed(schema: Schema) -> bool:
