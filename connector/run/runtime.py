@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
 from functools import cache
 from hashlib import blake2b
+from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from connector import endpoints, engines
@@ -34,7 +35,6 @@ from connector.http.auth import auth_of
 from connector.http.transport import Settings, Transport
 from connector.ledger import DamageError, Ledger, Location
 from connector.run import pipeline
-from connector.run.batches import api_of, needs_of
 from connector.run.plan import Plan
 from connector.run.summary import Summary
 
@@ -216,7 +216,9 @@ class Session:
         settings = settings_of(config, self.mask, clock)
         self.room = Room(_REPLIES * settings.max_response_bytes)
         self.caller = Caller(Remote(config.kind, plan.url, settings, self.mask, memory_of(plan), clock), self.room)
-        self.batches = None if is_live or config.batch is None else api_of(config, settings, self.mask, clock)
+        self.batches = (
+            None if is_live or config.batch is None else _batches().api_of(config, settings, self.mask, clock)
+        )
 
     def close(self) -> None:
         """Closes the connections."""
@@ -331,7 +333,7 @@ class Runtime:
         if batches is None:
             return engines.load()
         job = job_of(self.plan.config)
-        needs = needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget, job)
+        needs = _batches().needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget, job)
         return engines.load("batch", needs)
 
     def _left(self, ledger: Location | None) -> str:
@@ -359,6 +361,11 @@ class Runtime:
         if isinstance(error, DamageError) and isinstance(self.ledger.path, Path):
             path = self.ledger.path
             _LOG.warning(_KEPT, path, ledgers.load(path).set_aside(path))
+
+
+def _batches() -> Any:
+    """Loads what batches need, of which most runs make none."""
+    return import_module("connector.run.batches")
 
 
 def _is_flex(plan: Plan) -> bool:
