@@ -238,7 +238,7 @@ class Masker:
         self._secrets = self._secrets.union(each for each in secrets if each and not is_word(each))
         every = set().union(*map(spellings, self._secrets))
         longest_first = sorted(every, key=lambda text: (-len(text), text))
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._pattern = regex("|".join(map(re.escape, longest_first))) if longest_first else None
         # A text without any of the shortest ones cannot contain longer ones of which they are part.
         self._in_text = tuple(
             text for text in longest_first if not any(other != text and other in text for other in longest_first)
