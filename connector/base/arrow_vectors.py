@@ -19,7 +19,7 @@ def arrow_list(vectors: Sequence[bytes | memoryview | array[float] | None]) -> p
     return arrow_lists(b"".join(vector for vector in vectors if vector is not None), sizes)
 
 
-def arrow_lists(numbers: bytes | bytearray, sizes: Sequence[int | None]) -> pa.Array:
+def arrow_lists(numbers: bytes | memoryview, sizes: Sequence[int | None]) -> pa.Array:
     """Returns a column of float32 lists from their joined bytes; `sizes` has the bytes of each, `None` for null."""
     ends = array("i", accumulate(((size or 0) // _FLOAT for size in sizes), initial=0))
     items = pa.Array.from_buffers(pa.float32(), ends[-1], [None, pa.py_buffer(numbers)])

@@ -26,6 +26,7 @@ from connector.stores.staging.spool import no_room
 _ROWS: Final = 512  # of a batch
 _GROUP_BYTES: Final = 1 << 23  # of the vectors in a row group, which are held in memory
 _MOST_ROWS: Final = 20_480  # of a row group
+_CHUNK_BYTES: Final = 1 << 19  # of a column's vectors
 _PAGE_BYTES: Final = 1 << 16
 _FLOAT: Final = 4  # bytes
 _LEFT_OUT, _NULL = -2, -1
@@ -85,23 +86,25 @@ class VectorColumns:
             places = {name: file.places() for name, file in self._files.items()}
             group: list[pa.RecordBatch] = []
             with self._writer(output, schema) as writer:
+
+                def write_group() -> None:
+                    count = sum(batch.num_rows for batch in group)
+                    arrays = [
+                        self._files[name].read(list(islice(places[name], count)))
+                        if name in places
+                        else pa.chunked_array([_of_type(type_, batch.column(place)) for batch in group], type_)
+                        for place, (name, type_) in enumerate(zip(columns, types, strict=True))
+                    ]
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                    group.clear()
+
                 for batch in stream:
                     for start in range(0, batch.num_rows, _ROWS):
-                        part = batch.slice(start, _ROWS)
-                        arrays = [
-                            self._files[name].read(list(islice(places[name], part.num_rows)))
-                            if name in places
-                            else pa.ExtensionArray.from_storage(type_, column)
-                            if isinstance(type_, pa.BaseExtensionType)
-                            else column
-                            for name, type_, column in zip(columns, types, part.columns, strict=True)
-                        ]
-                        group.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                        group.append(batch.slice(start, _ROWS))
                         if sum(each.num_rows for each in group) >= rows:
-                            writer.write_table(pa.Table.from_batches(group))
-                            group.clear()
+                            write_group()
                 if group:
-                    writer.write_table(pa.Table.from_batches(group))
+                    write_group()
 
         database.export(statement, _ROWS, take)
 
@@ -140,6 +143,7 @@ class _VectorFile:
         self._size = 0
         self._starts = array("q")  # 12 bytes a row, however long its vector is
         self._lengths = array("i")
+        self._numbers = bytearray()
         self.longest = 0
 
     def put(self, index: int, vector: Any) -> None:
@@ -163,15 +167,23 @@ class _VectorFile:
         self._file.flush()
         return (place for place in zip(self._starts, self._lengths, strict=True) if place[0] != _LEFT_OUT)
 
-    def read(self, places: Sequence[tuple[int, int]]) -> pa.Array:
-        """Returns the vectors at these places as an Arrow column. Adjacent ones are read together."""
+    def read(self, places: Sequence[tuple[int, int]]) -> pa.ChunkedArray:
+        """Returns the vectors at these places as an Arrow column. Adjacent ones are read together.
+
+        It is valid until the next read, which reuses its memory. Its chunks are small, since writing one takes about as
+        much memory as the chunk itself.
+        """
         sizes = [None if start == _NULL else length for start, length in places]
-        numbers = bytearray(sum(length for _, length in places))
-        room = memoryview(numbers)
+        size = sum(length for _, length in places)
+        if len(self._numbers) < size:
+            self._numbers = bytearray(size)
+        numbers = room = memoryview(self._numbers)[:size]
         for start, length in together(places):
             os.preadv(self._file.fileno(), [room[:length]], start)
             room = room[length:]
-        return arrow_lists(numbers, sizes)
+        column = arrow_lists(numbers, sizes)
+        rows = max(1, _CHUNK_BYTES // max(1, self.longest))
+        return pa.chunked_array([column.slice(start, rows) for start in range(0, len(column), rows)], FLOATS)
 
     def close(self) -> None:
         """Closes the file. Errors are ignored: the vectors have been written elsewhere, or are no longer needed."""
@@ -190,6 +202,11 @@ def together(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         end += length
     if end > start:
         yield start, end - start
+
+
+def _of_type(type_: pa.DataType, column: pa.Array) -> pa.Array:
+    """Returns a column of DuckDB's as one of this type, which may be an extension of what it is."""
+    return pa.ExtensionArray.from_storage(type_, column) if isinstance(type_, pa.BaseExtensionType) else column
 
 
 def _leaves(field: pa.Field, above: str = "") -> Iterator[str]:
