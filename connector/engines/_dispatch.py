@@ -73,6 +73,7 @@ class _Loop:
         self._has_ended = False
         self._is_dry = False
         self._is_slow = False  # the input took longer than a tick: finished calls go first
+        self._ahead = _AHEAD
 
     def run(self) -> Iterator[Any]:
         workers, stop, clock = self._workers, self._control.stop, self._control.clock.monotonic
@@ -130,7 +131,7 @@ class _Loop:
         control, limits = self._control, self._control.limits
         room = limits.room(now)
         is_free = control.breaker.is_reached and control.is_proven() and room == limits.most and not limits.is_paced
-        return room + (_AHEAD if is_free else 0)
+        return room + (self._ahead if is_free else 0)
 
     def _next(self, now: float) -> Any:
         """Returns a call that is due for a retry, or else the next item; `None` if there is neither.
@@ -204,6 +205,8 @@ class _Loop:
         if self._control.breaker.is_open:
             self._try = call
         call.started = None
+        # Replies to many rows are large, and wait in memory: of their calls, each worker has one ahead.
+        self._ahead = min(_AHEAD, self._control.limits.most) if call.parts else _AHEAD
         self._given[call] = None
         if not self._workers.start(call):
             del self._given[call]

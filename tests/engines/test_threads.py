@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from connector.base.errors import AuthenticationError, FatalError
-from connector.base.records import Record, Reply
+from connector.base.records import IDLE, Record, Reply
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
 from connector.calls.call import Call
@@ -138,3 +138,22 @@ def test_where_not_one_thread_can_be_started_the_reason_is_told(monkeypatch: pyt
     monkeypatch.setattr(threading.Thread, "start", refused)
     with pytest.raises(FatalError, match="no thread can be started"):
         list(run(calls(3), lambda _body: ANSWER, control(64)))
+
+
+@pytest.mark.parametrize(("rows", "ahead"), [(1, 64), (2, 4)])
+def test_workers_have_few_calls_of_many_rows_ahead_whose_replies_are_large(rows: int, ahead: int) -> None:
+    taken, most, concurrency = 0, 0, 4
+
+    def counted() -> Iterator[Call]:
+        nonlocal taken
+        for call in calls(500):
+            taken += 1
+            parts = [call] * rows if rows > 1 else []
+            yield Call(call.key, call.body, call.records, parts)
+
+    for done, _ in enumerate(
+        item for item in run(counted(), lambda _: ANSWER, control(concurrency)) if item is not IDLE
+    ):
+        most = max(most, taken - done)
+    assert taken == 500
+    assert most == concurrency + ahead
