@@ -199,7 +199,7 @@ def test_a_few_failures_in_a_row_are_bad_luck() -> None:
     assert not breaker.is_open
 
 
-def test_calls_that_began_before_it_opened_are_no_tries() -> None:
+def test_calls_that_began_before_it_opened_are_not_probes() -> None:
     breaker = Breaker(tries=1)
     assert fail(breaker, 10, 0.0, 1.0) is None
     assert fail(breaker, 100, 0.9, 1.2) is None
@@ -207,7 +207,7 @@ def test_calls_that_began_before_it_opened_are_no_tries() -> None:
     assert isinstance(fail(breaker, 1, 1.5, 1.6), OutageError)
 
 
-def test_while_it_is_open_each_try_waits_longer_and_not_less_than_asked() -> None:
+def test_while_it_is_open_each_probe_waits_longer_and_at_least_as_long_as_asked() -> None:
     breaker, now, waits = Breaker(tries=4), 0.0, []
     fail(breaker, 10, now, now)
     for _ in range(3):
@@ -281,7 +281,9 @@ def test_one_row_that_a_firewall_or_a_404_stops_is_the_only_one_that_fails(
 
 @pytest.mark.parametrize("rows", [1, 2, 1000])
 @pytest.mark.parametrize("error", [NOWHERE, FORBIDDEN], ids=["404", "403"])
-def test_where_nothing_else_comes_they_end_the_run_and_no_row_fails(error: ConnectorError, rows: int) -> None:
+def test_repeated_403_or_404_without_another_answer_end_the_run_and_fail_no_row(
+    error: ConnectorError, rows: int
+) -> None:
     simulated = run(rows, lambda _now, _body: (0.1, error), concurrency=2)
     assert simulated.stop.reason is error
     assert simulated.done == []
@@ -292,7 +294,7 @@ def test_where_nothing_else_comes_they_end_the_run_and_no_row_fails(error: Conne
 )
 @pytest.mark.parametrize("concurrency", [1, 8, 64])
 @pytest.mark.parametrize("begins", [0.0, 3.0])
-def test_whatever_the_single_try_of_an_outage_gets_the_run_goes_on(
+def test_whatever_the_probe_of_an_outage_gets_the_run_goes_on(
     error: ConnectorError, concurrency: int, begins: float
 ) -> None:
     """A balancer without servers answers 503 to most and, now and then, something else."""
@@ -311,7 +313,7 @@ def test_whatever_the_single_try_of_an_outage_gets_the_run_goes_on(
         assert len(simulated.done) == 60 * concurrency
 
 
-def test_a_try_that_is_taken_back_before_it_began_is_made_again() -> None:
+def test_a_probe_that_is_recalled_before_it_began_is_made_again() -> None:
     """The workers are busy with slow calls of before, each of which fails while the single try waits for one."""
 
     def arrive(now: float, _body: bytes) -> Ending:
@@ -325,7 +327,7 @@ def test_a_try_that_is_taken_back_before_it_began_is_made_again() -> None:
     assert len(simulated.done) == 200
 
 
-def test_some_servers_tell_a_single_failure_by_404_and_the_other_rows_go_on(endpoint: Endpoint) -> None:
+def test_a_server_that_reports_a_single_failure_by_404_does_not_stop_other_rows(endpoint: Endpoint) -> None:
     config = {"url": endpoint.url, "model": "m", "prompt": "{{ text }}", "concurrency": 1}
     texts = ["one", "two [[fault:404-path]]", "three", "four [[fault:404-model]]", "five"]
     rows = list(Connector(config).enrich({"text": text} for text in texts))

@@ -72,7 +72,7 @@ def test_what_an_engine_is_handed_makes_the_call_in_a_fresh_process(monkeypatch:
     assert call.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_there_too_a_secret_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_process_masks_a_secret_too(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = status(422, {"error": {"message": f"not with {KEY}", "code": None, "type": "x"}})(Good({}), {})
     with Endpoint(lambda _: Action("refused", refusal)) as endpoint:
         reply = elsewhere(handed(planned(endpoint), monkeypatch))
@@ -81,7 +81,7 @@ def test_there_too_a_secret_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "***" in reply.body["error"]["message"]
 
 
-def test_there_too_the_endpoint_is_asked_as_it_is_known_to_want(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_process_applies_the_stored_fallbacks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     request = {"model": "m", "messages": [{"role": "user", "content": "{{ text }}"}], "max_tokens": 5}
     with Endpoint() as endpoint:
         plan = Plan(Config(url=endpoint.url, request_format=request))
@@ -92,7 +92,7 @@ def test_there_too_the_endpoint_is_asked_as_it_is_known_to_want(monkeypatch: pyt
     assert "max_tokens" not in call.body
 
 
-def test_there_too_a_key_is_made_by_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fresh_process_makes_a_key_by_its_command_too(monkeypatch: pytest.MonkeyPatch) -> None:
     half = len(KEY) // 2
     command = [sys.executable, "-c", f"print('{KEY[:half]}' + '{KEY[half:]}')"]
     with Endpoint() as endpoint:

@@ -183,7 +183,7 @@ def test_a_letter_in_the_encoding_that_the_header_names_is_that_letter(canned: C
     assert content_of(canned(raw, f"{JSON}; charset=utf-8")) == "café"
 
 
-def test_windows_letters_come_out_right_too(canned: Canned) -> None:
+def test_characters_of_windows_1252_are_decoded(canned: Canned) -> None:
     raw = json.dumps(WHOLE, ensure_ascii=False).replace("café 🙂", "“Grüße” für 5 €").encode("cp1252")
     for charset in ("", "; charset=iso-8859-1", "; charset=us-ascii", "; charset=utf-8"):
         assert content_of(canned(raw, f"{JSON}{charset}")) == "“Grüße” für 5 €"
@@ -236,7 +236,7 @@ def test_a_long_error_that_is_read_in_part_ends_in_no_half_of_a_key(canned: Cann
 
 
 @pytest.mark.parametrize("broken", [b"Gr\xc3\xbc\xc3\x9fe \xf0\x9f", b"Gr\xc3\xbc\xc3\x9fe \xff", b"\x81 \x8d"])
-def test_letters_that_nobody_knows_are_no_success(canned: Canned, broken: bytes) -> None:
+def test_bytes_that_are_invalid_in_their_charset_are_no_success(canned: Canned, broken: bytes) -> None:
     raw = json.dumps(WHOLE).replace("caf\\u00e9 \\ud83d\\ude42", "{}").encode().replace(b"{}", broken)
     for charset in ("", "; charset=utf-8"):
         assert isinstance(canned.error(raw, f"{JSON}{charset}"), ReplyError)
@@ -298,7 +298,7 @@ def test_a_stream_with_nothing_but_its_end_is_an_empty_reply(canned: Canned) -> 
 @pytest.mark.parametrize(
     "junk", [b"data: junk\n\n", b"data: {\n\n", b"data: [1]\n\n", b'data: "x"\n\n', b"data: 7\n\n"]
 )
-def test_junk_amid_the_events_is_no_reply(canned: Canned, junk: bytes) -> None:
+def test_junk_among_the_events_is_not_a_reply(canned: Canned, junk: bytes) -> None:
     error = canned.error(delta("Hel") + junk + delta("lo", "stop") + DONE, SSE)
     assert type(error) is ReplyError
     assert error.message.endswith(f": {junk.removeprefix(b'data: ').strip().decode()}")
@@ -317,7 +317,7 @@ UNKNOWN: Final = (
 
 
 @pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b'event: error\ndata: {"message": "no"}\n\n'])
-def test_what_comes_behind_the_end_of_a_stream_or_its_failure_is_not_looked_at(canned: Canned, end: bytes) -> None:
+def test_what_follows_the_end_of_a_stream_or_its_failure_is_ignored(canned: Canned, end: bytes) -> None:
     event = (
         b"data: " + json.dumps({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}).encode() + b"\n\n"
     )
@@ -336,7 +336,7 @@ def test_nor_does_it_matter_that_it_is_too_large(canned: Canned, pieces: int) ->
     assert "larger than max_response_bytes" in canned.error(stream + behind, SSE).message
 
 
-def test_signs_of_life_count_as_well(canned: Canned) -> None:
+def test_signs_of_life_count_towards_the_memory_limit(canned: Canned) -> None:
     """Each is small, and takes some microseconds."""
     error = canned.error(b"data: {}\n\n" * 100_000, SSE)
     assert "too many values" in error.message
@@ -382,7 +382,9 @@ def test_a_frame_of_unknown_shape_discredits_the_text_before_it_and_is_quoted(ca
     ],
 )
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n", b"\r\r"])
-def test_so_does_a_line_or_an_event_that_tells_of_a_failure(canned: Canned, line: bytes, end: bytes) -> None:
+def test_a_line_or_an_event_that_reports_a_failure_discredits_the_text_before_it(
+    canned: Canned, line: bytes, end: bytes
+) -> None:
     for stream in (
         delta("Hello") + line + end + b"\n" + DONE,
         b": first\n" + line + end + b"\n" + DONE,
@@ -444,14 +446,14 @@ EMPTY: Final[tuple[Any, ...]] = (
 
 
 @pytest.mark.parametrize("error", EMPTY)
-def test_an_error_that_says_nothing_is_none(canned: Canned, error: Any) -> None:
+def test_an_empty_error_is_ignored(canned: Canned, error: Any) -> None:
     chunks = [delta("café 🙂"), delta("", "stop")]
     mended = [event(json.loads(chunk.removeprefix(b"data: ")) | {"error": error}) for chunk in chunks]
     assert content_of(canned(json.dumps(WHOLE | {"error": error}))) == "café 🙂"
     assert content_of(canned(b"".join(mended) + DONE, SSE)) == "café 🙂"
 
 
-def test_but_a_reply_that_is_nothing_else_has_failed(canned: Canned) -> None:
+def test_a_reply_with_nothing_but_an_empty_error_has_failed(canned: Canned) -> None:
     for raw, kind in ((json.dumps({"error": {"message": ""}}), JSON), (event({"error": {"code": 0}}), SSE)):
         assert type(canned.error(raw, kind)) is ServerError
 
@@ -560,9 +562,7 @@ def test_a_refusal_inside_a_200_is_a_final_reply(canned: Canned) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", [JSON, SSE, "text/html", None])
-def test_a_failing_status_is_the_error_that_it_stands_for(
-    canned: Canned, status: int, expected: type, kind: str | None
-) -> None:
+def test_a_failing_status_becomes_its_error(canned: Canned, status: int, expected: type, kind: str | None) -> None:
     error = canned.error(b"", kind, status, {"retry-after": "7"})
     assert type(error) is expected
     assert error.http_status == status
@@ -570,7 +570,9 @@ def test_a_failing_status_is_the_error_that_it_stands_for(
 
 
 @pytest.mark.parametrize("status", [400, 412, 413, 422, 446])
-def test_a_refusal_of_this_request_is_a_final_reply_that_can_be_told_again(canned: Canned, status: int) -> None:
+def test_a_refusal_of_this_request_is_a_final_reply_that_gives_the_same_error_again(
+    canned: Canned, status: int
+) -> None:
     reply = canned(json.dumps({"error": {"message": "No.", "type": "t", "code": "c"}}), JSON, status)
     assert (reply.status, reply.body) == (status, {"error": {"message": "No.", "type": "t", "code": "c"}})
     again = error_of(reply.status, {}, reply.body, now=0.0)
@@ -597,7 +599,9 @@ def test_a_refusal_of_this_request_is_a_final_reply_that_can_be_told_again(canne
         (b'{"a": "\\ud83d", "b": ' + b"[" * 300 + b"]" * 300 + b"}", ReplyError, "nested too deeply"),
     ],
 )
-def test_a_200_that_is_no_reply_is_told_as_what_it_is(canned: Canned, raw: bytes, expected: type, said: str) -> None:
+def test_a_200_that_is_not_a_reply_is_reported_as_what_it_is(
+    canned: Canned, raw: bytes, expected: type, said: str
+) -> None:
     error = canned.error(raw, "text/html")
     assert type(error) is expected
     assert said in error.message
@@ -730,7 +734,7 @@ def test_a_reply_that_would_take_far_more_memory_than_it_has_bytes_is_refused(ca
     assert peak < 15_000_000
 
 
-def test_a_large_reply_of_text_or_numbers_is_no_such(canned: Canned) -> None:
+def test_a_large_reply_of_text_or_numbers_is_accepted(canned: Canned) -> None:
     choice = {"message": {"content": "One, two; {three} and four, said the fox to the hen. " * 15_000}}
     vectors = [{"embedding": [0.123456789012345678 + number for number in range(1000)]} for _ in range(8)]
     assert canned(json.dumps({"choices": [choice], "data": vectors})).status == 200
@@ -743,7 +747,7 @@ def test_a_stream_of_many_short_pieces_may_be_longer_than_a_reply(canned: Canned
     assert content_of(reply) == " to" * 12_000
 
 
-def test_so_may_one_of_short_pieces_of_a_tool_call(canned: Canned) -> None:
+def test_a_stream_of_short_pieces_of_a_tool_call_may_be_longer_than_a_reply(canned: Canned) -> None:
     around = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "usage": None}
 
     def piece(call: dict[str, Any]) -> bytes:

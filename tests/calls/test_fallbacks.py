@@ -54,7 +54,7 @@ def conceded(
         ("This response_format type is unavailable now", "json_object"),
     ],
 )
-def test_a_refusal_says_what_to_concede(refusal: str, name: str) -> None:
+def test_a_refusal_calls_for_a_fallback(refusal: str, name: str) -> None:
     found = conceded(refusal)
     assert found is not None
     assert found[0] == name
@@ -71,7 +71,7 @@ def test_a_refusal_says_what_to_concede(refusal: str, name: str) -> None:
         "`max_tokens` must be less than or equal to `8192`",
     ],
 )
-def test_other_refusals_ask_for_nothing(refusal: str) -> None:
+def test_other_refusals_call_for_no_fallback(refusal: str) -> None:
     assert conceded(refusal) is None
 
 
@@ -106,18 +106,18 @@ def test_where_the_schema_is_refused_it_goes_into_the_prompt_once() -> None:
     "messages",
     [[], [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], [{"role": "assistant", "content": None}]],
 )
-def test_the_schema_is_told_whatever_the_conversation(messages: list[Any]) -> None:
+def test_the_schema_is_put_into_any_conversation(messages: list[Any]) -> None:
     found = conceded("json_schema", {**ASKED, "messages": messages}, ("loose_schema",))
     assert found is not None
     assert "JSON Schema" in json.dumps(found[1]["messages"][-1])
     assert len(found[1]["messages"]) >= len(messages)
 
 
-def test_a_fallback_that_changes_nothing_is_none() -> None:
+def test_a_fallback_that_changes_nothing_is_not_used() -> None:
     assert conceded("max_completion_tokens, response_format", {"model": "m", "messages": []}) is None
 
 
-def test_what_worked_is_asked_for_at_once_from_then_on_by_model() -> None:
+def test_a_fallback_that_worked_is_applied_at_once_from_then_on_by_model() -> None:
     known = fallbacks()
     body = dumps(ASKED)
     assert known.fitted(body) is body
@@ -151,7 +151,7 @@ def test_a_request_that_needs_nothing_stays_byte_for_byte() -> None:
     assert known.fitted(body) is body
 
 
-def test_the_next_run_knows_it_for_a_week(tmp_path: Path) -> None:
+def test_the_next_run_uses_a_fallback_for_a_week(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "known.json"
     fallbacks(path).learn(dumps(ASKED), ["max_completion_tokens"])
     fallbacks(path).learn(dumps({**ASKED, "model": "n"}), ["json_object"])
@@ -161,7 +161,7 @@ def test_the_next_run_knows_it_for_a_week(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"m": 1}', b'{"m": {"at": "x", "names": []}}'])
-def test_a_broken_memory_is_none(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_of_fallbacks_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "known.json"
     path.write_bytes(content)
     known = fallbacks(path)
@@ -170,20 +170,20 @@ def test_a_broken_memory_is_none(tmp_path: Path, content: bytes) -> None:
     assert "max_completion_tokens" in loads(fallbacks(path).fitted(dumps(ASKED)))
 
 
-def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_a_file_of_fallbacks_that_cannot_be_written_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     known = fallbacks(tmp_path / "file" / "known.json")
     known.learn(dumps(ASKED), ["max_completion_tokens"])
     assert "max_completion_tokens" in loads(known.fitted(dumps(ASKED)))
 
 
-def test_each_endpoint_has_a_memory_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_each_endpoint_has_its_own_file_of_fallbacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert path_of("http://a/v1") != path_of("http://b/v1")
     assert path_of("http://a/v1").is_relative_to(tmp_path)
 
 
-def test_a_sample_of_the_model_that_was_refused_asks_for_nothing() -> None:
+def test_a_refused_sample_of_the_model_calls_for_no_fallback() -> None:
     message = "Generated JSON does not match the expected schema."
     refusal = Reply(400, {"error": {"message": message, "type": "x", "code": "json_validate_failed"}}, {})
     assert fallbacks().next(dumps(ASKED), (), refusal) is None

@@ -140,7 +140,7 @@ def test_refusals_that_take_as_long_as_answers_do_no_harm() -> None:
     assert not simulated.failed
 
 
-def test_a_smaller_number_than_is_admitted_is_never_touched() -> None:
+def test_a_concurrency_below_what_is_admitted_is_never_reduced() -> None:
     simulated = run(2000, admits(lambda _: 100, answers(jittered(0.3))), concurrency=64)
     assert not any(call.is_refused for call in simulated.sent)
     assert capacity(simulated, 64, 0.3)[0] >= 0.98
@@ -323,7 +323,7 @@ def test_whatever_limits_an_endpoint_every_row_ends_within_its_means(seed: int) 
 
 
 @pytest.mark.parametrize("total", [10**15, 10**400, -5, True, "9", 1.5, None])
-def test_a_count_that_cannot_be_does_not_stop_a_paced_run(total: object) -> None:
+def test_an_impossible_token_count_does_not_stop_a_paced_run(total: object) -> None:
     reply = Reply(200, {"usage": {"total_tokens": total}}, {})
     simulated = run(100, answers(0.1, reply), concurrency=8, tokens_per_minute=100_000, body=lambda _: b"x" * 400)
     assert len(simulated.done) == 100
@@ -390,7 +390,7 @@ def test_no_reset_time_of_a_bucket_stops_a_run_for_more_than_a_minute(reset: str
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
-def test_a_bucket_that_is_always_called_empty_is_waited_for_once(concurrency: int) -> None:
+def test_a_bucket_that_is_always_reported_empty_is_waited_for_once(concurrency: int) -> None:
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9999s"}
     simulated = run(200, answers(0.1, Reply(200, {}, headers)), concurrency=concurrency)
     assert len(simulated.done) == 200
@@ -410,7 +410,7 @@ def test_a_bucket_that_is_truly_empty_is_waited_for_each_time() -> None:
     assert simulated.seconds == pytest.approx(4 * 30 + 50 * 0.1, abs=1)
 
 
-def test_an_empty_bucket_is_believed_in_again_once_a_call_was_turned_away() -> None:
+def test_an_empty_bucket_is_believed_again_after_a_refused_call() -> None:
     empty = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
     limits, now = Limits(1), 0.0
     pauses = []

@@ -36,7 +36,7 @@ def test_it_leaves_the_backoff_as_it_is() -> None:
     assert watched.backoff.max_retries == 2
 
 
-def test_a_limit_is_told_once_and_again_when_it_is_over_and_another_comes() -> None:
+def test_a_limit_is_reported_once_and_again_when_another_follows() -> None:
     watched = Watched()
     assert watched.told() == []
     watched.fails(RateLimitError("slow", wait=30.0))
@@ -48,7 +48,7 @@ def test_a_limit_is_told_once_and_again_when_it_is_over_and_another_comes() -> N
     assert watched.told() == [Limited(1036.0)]
 
 
-def test_a_limit_without_a_time_is_told_without_one() -> None:
+def test_a_limit_without_a_time_is_reported_without_one() -> None:
     watched = Watched()
     for now in (1000.0, 1001.0, 1030.0, 1061.0):
         watched.now = now
@@ -62,7 +62,7 @@ def test_other_failures_are_no_limit() -> None:
     assert watched.told() == []
 
 
-def test_a_limit_that_ends_the_run_is_told_before_its_error() -> None:
+def test_a_limit_that_ends_the_run_is_reported_before_its_error() -> None:
     watched = Watched()
 
     def ending() -> Iterator[str]:

@@ -220,7 +220,7 @@ def test_what_one_run_does_not_need_another_uses_and_what_one_leaves_behind_too(
     assert late.in_flight >= 15
 
 
-def test_fewer_calls_at_a_time_than_runs_are_had_in_turn() -> None:
+def test_runs_take_turns_if_fewer_calls_than_runs_are_admitted() -> None:
     world = World(admitting(2))
     runs = [Run(world, 8) for _ in range(4)]
     go(world, runs, 40)
@@ -228,7 +228,7 @@ def test_fewer_calls_at_a_time_than_runs_are_had_in_turn() -> None:
     assert world.between(10, 40)[0] >= 0.6 * 2 * 30 / 0.2
 
 
-def test_what_one_run_is_told_to_wait_for_all_wait_for() -> None:
+def test_all_runs_wait_if_one_is_asked_to_wait() -> None:
     world = World(answers(0.2))
     runs = [Run(world, 4) for _ in range(3)]
     go(world, runs, 1)
@@ -263,11 +263,11 @@ def test_a_run_whose_database_is_away_goes_on_with_what_it_has() -> None:
         (0, [5], [0]),
     ],
 )
-def test_a_number_is_divided_by_need(total: int, wanted: list[int], parts: list[int]) -> None:
+def test_concurrency_is_divided_by_need(total: int, wanted: list[int], parts: list[int]) -> None:
     assert divided(total, wanted) == parts
 
 
-def test_each_one_gets_in_turn_what_there_is_too_little_of() -> None:
+def test_runs_take_turns_at_a_number_that_does_not_suffice_for_all() -> None:
     assert sorted(divided(1, [5, 5, 5], turn).index(1) for turn in range(3)) == [0, 1, 2]
 
 

@@ -47,7 +47,7 @@ def told(seen: list[str]) -> Callable[[Control], None]:
         ),
     ],
 )
-def test_it_reads_as_a_sentence(waiting: Waiting, text: str) -> None:
+def test_a_wait_reads_as_a_sentence(waiting: Waiting, text: str) -> None:
     assert str(waiting) == text
 
 
@@ -67,7 +67,7 @@ def test_a_failure_goes_by_its_status_or_a_few_words(error: ConnectorError, word
     assert kind_of(error) == words
 
 
-def test_nothing_is_told_while_calls_are_answered() -> None:
+def test_nothing_is_reported_while_calls_are_answered() -> None:
     seen: list[str] = []
     run(200, answers(0.5), concurrency=8, watch=told(seen))
     assert seen == ["None"]
@@ -107,7 +107,7 @@ def test_an_outage_that_is_a_rate_limit_says_when_the_next_call_starts() -> None
     assert breaker.waiting(3.0) is None
 
 
-def test_a_single_try_that_is_on_its_way_has_no_seconds() -> None:
+def test_a_probe_in_flight_has_no_seconds() -> None:
     breaker = Breaker()
     breaker.answered()
     for _ in range(10):
@@ -123,7 +123,7 @@ def test_a_single_try_that_is_on_its_way_has_no_seconds() -> None:
         (None, 90_000, "paced to 90,000 tokens a minute"),
     ],
 )
-def test_a_pace_is_told(requests: float | None, tokens: float | None, text: str) -> None:
+def test_a_pace_is_reported(requests: float | None, tokens: float | None, text: str) -> None:
     reply = Reply(200, {"usage": {"total_tokens": 1000}}, {})
     seen: list[str] = []
     run(
@@ -137,7 +137,7 @@ def test_a_pace_is_told(requests: float | None, tokens: float | None, text: str)
     assert text in seen
 
 
-def test_a_pace_is_not_told_where_calls_in_flight_are_what_a_run_waits_for() -> None:
+def test_a_pace_is_not_reported_if_a_run_waits_for_calls_in_flight() -> None:
     seen: list[str] = []
     run(30, answers(20), concurrency=2, requests_per_minute=60, watch=lambda control: busy(control, seen))
     assert set(seen) == {"None"}
@@ -149,7 +149,7 @@ def busy(control: Control, seen: list[str]) -> None:
         seen.append(str(control.waiting()))
 
 
-def test_a_bucket_that_is_empty_is_told() -> None:
+def test_an_empty_bucket_is_reported() -> None:
     limits = Limits(8)
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
     limits.answered(1.0, limits.started(0.0, 10), 10, Reply(200, {}, headers))
@@ -157,13 +157,13 @@ def test_a_bucket_that_is_empty_is_told() -> None:
     assert limits.waiting(31.0) is None
 
 
-def test_a_rate_that_was_learned_is_told() -> None:
+def test_a_learned_rate_is_reported() -> None:
     seen: list[str] = []
     run(600, refills(30 * 60, 8, answers(0.02), tells=False), concurrency=8, watch=told(seen))
     assert any("calls a second, as refused calls have shown" in text for text in seen)
 
 
-def test_a_number_that_was_learned_is_not_a_wait() -> None:
+def test_a_learned_concurrency_is_not_a_wait() -> None:
     seen: list[str] = []
     run(2000, admits(lambda _: 8, answers(0.2)), concurrency=64, watch=told(seen))
     assert seen[-1] == "None"
@@ -195,7 +195,7 @@ def rows_of(seen: Iterable[str]) -> list[str]:
     return [text for text in seen if text != "None"]
 
 
-def test_what_all_rows_wait_for_is_told_where_each_is_asked_to_wait() -> None:
+def test_the_common_wait_is_reported_if_each_row_is_asked_to_wait() -> None:
     """Fewer rows than make an outage, all turned away: nothing is in flight until the first may come back."""
     seen: list[str] = []
     run(

@@ -82,14 +82,14 @@ def test_a_column_that_the_input_lacks_is_named(endpoint: Endpoint, tmp_path: Pa
         "/v1/models",
     ],
 )
-def test_a_path_that_nothing_answers_at_is_told_with_the_one_that_does(path: str) -> None:
+def test_a_path_that_nothing_answers_at_is_reported_with_the_one_that_does(path: str) -> None:
     with Endpoint(offering()) as endpoint:
         diagnosis = check(endpoint, url=endpoint.origin + path)
         fails(diagnosis, "url", "nothing answers", f"{endpoint.url} answers: set url to that")
         assert not [call for call in endpoint.journal.calls if call.action == "answer"]
 
 
-def test_a_website_is_told_from_an_api() -> None:
+def test_a_website_is_distinguished_from_an_api() -> None:
     with Endpoint(lambda _: answer(200, "<!doctype html><title>Hi</title>", "text/html")) as endpoint:
         fails(check(endpoint), "url", "a web page", "set url to the base URL of an API")
 
@@ -103,13 +103,13 @@ def test_a_redirect_to_another_origin_is_named_and_not_followed(endpoint: Endpoi
     assert not endpoint.journal.calls
 
 
-def test_a_host_that_swallows_everything_is_told_within_the_timeout() -> None:
+def test_a_host_that_drops_all_packets_is_reported_within_the_timeout() -> None:
     with swallowing() as port:
         diagnosis = check(url=f"http://127.0.0.1:{port}/v1", config={"timeout": 0.6})
     fails(diagnosis, "reachability", f"127.0.0.1:{port} does not answer", "check host and port")
 
 
-def test_a_port_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
+def test_a_port_that_refuses_is_reported(monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint) -> None:
     monkeypatch.setattr(_reach, "_LOCAL_PORTS", (int(endpoint.origin.rpartition(":")[2]),))
     with refusing_port() as url:
         fails(check(url=url), "url", "refuses connections", f"{endpoint.base_url}/chat/completions answers")
@@ -118,13 +118,13 @@ def test_a_port_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch, endpoint: 
         fails(check(url=url), "reachability", "refuses connections", "check host and port")
 
 
-def test_https_to_a_plain_port_is_told_with_the_url_that_answers(endpoint: Endpoint) -> None:
+def test_https_to_a_plain_port_is_reported_with_the_url_that_answers(endpoint: Endpoint) -> None:
     diagnosis = check(endpoint, url=endpoint.base_url.replace("http:", "https:"), config={"timeout": 2})
     fails(diagnosis, "url", f"{endpoint.base_url} answers: set url to that", "unencrypted")
     assert not [call for call in endpoint.journal.calls if "authorization" in call.headers]
 
 
-def test_http_to_a_tls_port_is_told_with_the_url_that_answers(tmp_path: Path) -> None:
+def test_http_to_a_tls_port_is_reported_with_the_url_that_answers(tmp_path: Path) -> None:
     with tls_server(tmp_path, "IP:127.0.0.1") as port:
         diagnosis = check(url=f"http://127.0.0.1:{port}/v1")
         fails(diagnosis, "url", f"https://127.0.0.1:{port}/v1 answers: set url to that")
@@ -137,11 +137,11 @@ def test_http_to_a_tls_port_is_told_with_the_url_that_answers(tmp_path: Path) ->
         ("api.opnai.invalid", "check its spelling in url"),
     ],
 )
-def test_a_name_that_dns_does_not_know_is_told(host: str, told: str) -> None:
+def test_a_name_that_dns_does_not_know_is_reported(host: str, told: str) -> None:
     fails(check(url=f"https://{host}/v1"), "reachability", told)
 
 
-def test_a_typo_in_a_known_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_typo_in_a_known_host_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -149,7 +149,7 @@ def test_a_typo_in_a_known_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     fails(check(url="https://api.opnai.com/v1"), "reachability", "did you mean api.openai.com?")
 
 
-def test_a_server_that_never_answers_is_told_within_the_timeout() -> None:
+def test_a_server_that_never_answers_is_reported_within_the_timeout() -> None:
     def listen(peer: socket.socket) -> None:
         while peer.recv(1 << 16):
             pass
@@ -170,7 +170,7 @@ def test_a_server_that_never_answers_is_told_within_the_timeout() -> None:
         ("IP:127.0.0.1", True, "has expired: renew it on the server"),
     ],
 )
-def test_a_certificate_that_cannot_be_trusted_is_told_with_the_reason(
+def test_a_certificate_that_cannot_be_trusted_is_reported_with_the_reason(
     tmp_path: Path, name: str, expired: bool, told: str
 ) -> None:
     with tls_server(tmp_path, name, expired=expired) as port:
@@ -178,7 +178,7 @@ def test_a_certificate_that_cannot_be_trusted_is_told_with_the_reason(
         fails(check(url=f"https://127.0.0.1:{port}/v1", ca_bundle=trusts), "reachability", told)
 
 
-def test_a_proxy_that_is_not_there_is_told() -> None:
+def test_a_proxy_that_is_not_there_is_reported() -> None:
     with refusing_port() as url, Endpoint() as endpoint:
         proxy = url.partition("/v1")[0]
         fails(check(endpoint, proxy=proxy), "reachability", "the proxy", "refuses connections", "remove proxy")
@@ -202,7 +202,7 @@ def test_a_proxy_that_is_not_there_is_told() -> None:
         ("sk-tést", "characters that no key has"),
     ],
 )
-def test_a_key_that_is_none_is_told_and_never_sent(endpoint: Endpoint, key: str, told: str) -> None:
+def test_a_text_that_is_not_a_key_is_reported_and_never_sent(endpoint: Endpoint, key: str, told: str) -> None:
     fails(check(endpoint, api_key=key), "key", told)
     assert not [call for call in endpoint.journal.calls if "authorization" in call.headers]
 
@@ -222,7 +222,7 @@ def unauthorized(call: Call) -> Any:
         ({"api_key": "hf_abcdefgh12345678"}, ["looks like one of Hugging Face's"]),
     ],
 )
-def test_a_key_that_is_refused_is_told_with_what_may_be_wrong(options: dict[str, Any], told: list[str]) -> None:
+def test_a_key_that_is_refused_is_reported_with_what_may_be_wrong(options: dict[str, Any], told: list[str]) -> None:
     with Endpoint(offering(lambda call: unauthorized(call) if call.method == "POST" else None)) as endpoint:
         diagnosis = check(endpoint, **options)
     fails(diagnosis, "key", *told)
@@ -230,7 +230,7 @@ def test_a_key_that_is_refused_is_told_with_what_may_be_wrong(options: dict[str,
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_key_that_is_refused_with_another_status_is_told_all_the_same(status: int) -> None:
+def test_a_key_that_is_refused_with_another_status_is_reported_all_the_same(status: int) -> None:
     with Endpoint(posted(lambda _: refusing(status, "Invalid API key given"))) as endpoint:
         fails(check(endpoint), "key", "refuses the key")
 
@@ -255,7 +255,7 @@ def test_a_gateway_that_reaches_nobody_is_not_taken_for_a_wrong_key() -> None:
         fails(check(endpoint), "request", "fetch failed", "ask whoever runs the server")
 
 
-def test_the_gateways_own_key_is_told_from_ours() -> None:
+def test_the_gateways_own_key_is_distinguished_from_ours() -> None:
     words = f"litellm.AuthenticationError: OpenAIException - Incorrect API key. {GROUP}"
     with Endpoint(posted(lambda _: refusing(401, words))) as endpoint:
         fails(check(endpoint), "key", "the gateway's own key for this model is refused", "change model")
@@ -289,13 +289,13 @@ def test_azure_wants_its_key_in_another_header() -> None:
         fails(check(endpoint, url=url), "key", 'set auth to "api-key"')
 
 
-def test_a_region_that_is_not_served_is_told() -> None:
+def test_a_region_that_is_not_served_is_reported() -> None:
     words = "Country, region, or territory not supported"
     with Endpoint(posted(lambda _: refusing(403, words))) as endpoint:
         fails(check(endpoint), "key", words, "not served where you are")
 
 
-def test_a_key_that_may_not_use_the_model_is_told() -> None:
+def test_a_key_that_may_not_use_the_model_is_reported() -> None:
     with Endpoint(posted(lambda _: refusing(403, "Project has no access"))) as endpoint:
         fails(check(endpoint), "key", 'another model than "gpt-4o-mini"')
 
@@ -303,13 +303,13 @@ def test_a_key_that_may_not_use_the_model_is_told() -> None:
 # The account
 
 
-def test_an_empty_account_is_told() -> None:
+def test_an_empty_account_is_reported() -> None:
     quota = refusing(429, "You exceeded your current quota", code="insufficient_quota")
     with Endpoint(posted(lambda _: quota)) as endpoint:
         fails(check(endpoint), "quota", "no credit left", "add credit")
 
 
-def test_a_rate_limit_is_told_with_how_long_to_wait() -> None:
+def test_a_rate_limit_is_reported_with_how_long_to_wait() -> None:
     limited = answer(429, {"error": "slow down"}, "application/json", "retry-after: 17")
     with Endpoint(posted(lambda _: limited)) as endpoint:
         fails(check(endpoint), "rate limit", "wait 17 s", "max_requests_per_minute")
@@ -341,13 +341,13 @@ def no_model(body: dict[str, Any]) -> Any:
         ("text-embedding-3-small", ["by its name, a model for embeddings, not for chat", "gpt-4o-mini"]),
     ],
 )
-def test_a_model_that_cannot_answer_is_told_with_those_that_can(model: str | None, told: list[str]) -> None:
+def test_a_model_that_cannot_answer_is_reported_with_those_that_can(model: str | None, told: list[str]) -> None:
     with Endpoint(posted(no_model)) as endpoint:
         fails(check(endpoint, model=model), "model", *told)
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_model_that_is_refused_with_another_status_is_told_all_the_same(status: int) -> None:
+def test_a_model_that_is_refused_with_another_status_is_reported_all_the_same(status: int) -> None:
     with Endpoint(posted(lambda _: refusing(status, "invalid model name"))) as endpoint:
         fails(check(endpoint, model="gpt-4o-mimi"), "model", "did you mean gpt-4o-mini")
 
@@ -441,7 +441,7 @@ def greedy(body: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("cap", ["100000", "0", '"256"'])
-def test_a_token_limit_that_no_call_of_a_run_would_get_through_with_is_told(cap: str) -> None:
+def test_a_token_limit_that_no_call_of_a_run_would_get_through_with_is_reported(cap: str) -> None:
     with Endpoint(posted(greedy)) as endpoint:
         diagnosis = check(endpoint, request_format=REQUEST.replace('"top_k": 1', f'"max_tokens": {cap}'))
     fails(diagnosis, "parameters", 'refuses "max_tokens"', "set it to a number that the model accepts")
@@ -455,14 +455,14 @@ def test_a_usual_token_limit_costs_no_further_request(cap: int, paid: int) -> No
         assert len([call for call in endpoint.journal.calls if call.method == "POST"]) == paid
 
 
-def test_a_model_that_is_for_another_endpoint_is_told() -> None:
+def test_a_model_that_is_for_another_endpoint_is_reported() -> None:
     words = refusing(400, "The model does not support Chat Completions API")
     with Endpoint(posted(lambda _: words)) as endpoint:
         fails(check(endpoint), "model", "set model to one for chat, or url to the endpoint that this one is for")
 
 
 @pytest.mark.parametrize("port", ["abc", "99999"])
-def test_a_port_that_is_no_port_is_told(port: str) -> None:
+def test_an_invalid_port_is_reported(port: str) -> None:
     fails(check(url=f"http://127.0.0.1:{port}/v1"), "reachability", "the port in url is not a number from 1 to 65535")
 
 
@@ -475,20 +475,20 @@ def test_a_known_host_that_dns_does_not_know_is_not_called_misspelt(monkeypatch:
     fails(diagnosis, "reachability", "api.openai.com is spelled correctly", "check the network and DNS")
 
 
-def test_a_prompt_with_a_brace_too_few_is_told(endpoint: Endpoint) -> None:
+def test_a_prompt_with_a_brace_too_few_is_reported(endpoint: Endpoint) -> None:
     fails(check(endpoint, prompt="Classify: {{ text }"), "config", "prompt", "two braces on both sides")
 
 
-def test_a_request_that_is_a_list_is_told(endpoint: Endpoint) -> None:
+def test_a_request_that_is_a_list_is_reported(endpoint: Endpoint) -> None:
     fails(check(endpoint, prompt=None, request_format='[{"role": "user"}]'), "endpoint", "request_format is a list")
 
 
-def test_a_reply_of_another_api_is_told() -> None:
+def test_a_reply_of_another_api_is_reported() -> None:
     with Endpoint(posted(lambda _: answer(200, {"generated_text": "Hi"}))) as endpoint:
         fails(check(endpoint), "endpoint", '"generated_text"', 'no "choices"', "set url to the endpoint of")
 
 
-def test_an_empty_reply_is_told_with_the_change() -> None:
+def test_an_empty_reply_is_reported_with_the_change() -> None:
     with Endpoint(posted(lambda _: answer(200, ""))) as endpoint:
         fails(check(endpoint), "request", "the reply is empty", "set url to the endpoint of an OpenAI-compatible API")
 
@@ -513,12 +513,12 @@ def test_a_firewall_is_not_called_a_key_without_rights() -> None:
         ("Your IP address is not authorized.", "add this machine's address"),
     ],
 )
-def test_a_caller_who_is_refused_is_told_from_a_wrong_key(words: str, change: str) -> None:
+def test_a_refused_caller_is_distinguished_from_a_wrong_key(words: str, change: str) -> None:
     with Endpoint(posted(lambda _: refusing(401, words))) as endpoint:
         fails(check(endpoint), "key", words, change)
 
 
-def test_a_key_in_a_header_that_nobody_reads_is_told() -> None:
+def test_a_key_in_a_header_that_nobody_reads_is_reported() -> None:
     with Endpoint(posted(lambda _: answer(401, {"error": "Missing Authorization header"}))) as endpoint:
         fails(check(endpoint, auth="x-api-key"), "key", "the header x-api-key", 'set auth to "bearer"')
 
@@ -546,21 +546,21 @@ def test_a_schema_that_is_refused_in_every_form_is_asked_for_in_words() -> None:
         ("{{ label }}", "config", 'change it to "parsed.label"'),
     ],
 )
-def test_a_name_that_a_reply_does_not_have_is_told(expression: str, step: str, told: str) -> None:
+def test_a_name_that_a_reply_does_not_have_is_reported(expression: str, step: str, told: str) -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}}
     with Endpoint(offering()) as endpoint:
         diagnosis = check(endpoint, output_schema=schema, response_format={"a": expression})
     fails(diagnosis, step, "response_format.a: ", told)
 
 
-def test_a_first_row_that_cannot_be_sent_is_told(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_a_first_row_that_cannot_be_sent_is_reported(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": null, "id": 1}\n')
     diagnosis = check(endpoint, input={"type": "files", "path": str(tmp_path / "t.jsonl")})
     fails(diagnosis, "config", "the first row cannot be sent", "default")
 
 
 @pytest.mark.parametrize(("fault", "told"), [("503", "the endpoint failed"), ("200-html", "does url point to an API?")])
-def test_an_endpoint_that_fails_is_told(fault: str, told: str) -> None:
+def test_an_endpoint_that_fails_is_reported(fault: str, told: str) -> None:
     with Endpoint(
         offering(lambda call: act(call, fault) if call.method == "POST" and call.prompt else None)
     ) as endpoint:
@@ -583,7 +583,7 @@ PHOTO: Final = {"image_columns": "photo", "prompt": "What is in it?"}
         (422, "messages[0].content: multimodal content is not supported"),
     ],
 )
-def test_a_model_without_eyes_is_no_wrong_model(status: int, words: str) -> None:
+def test_a_model_without_images_is_not_called_a_wrong_model(status: int, words: str) -> None:
     def script(body: dict[str, Any]) -> Any:
         return refusing(status, words) if "image_url" in str(body) else None
 
@@ -604,7 +604,7 @@ def test_a_picture_is_sent_where_images_are_configured() -> None:
 @pytest.mark.parametrize(
     ("status", "words"), [(500, "Invalid API key"), (500, "boom"), (502, "unauthorized"), (400, "bad")]
 )
-def test_a_server_that_fails_on_streams_is_no_wrong_key(status: int, words: str) -> None:
+def test_a_server_that_fails_on_streams_is_not_called_a_wrong_key(status: int, words: str) -> None:
     def script(call: Call) -> Any:
         if call.method == "GET":
             return refusing(status, words)
@@ -645,7 +645,7 @@ def test_a_plain_server_that_waits_for_more_of_the_handshake_is_soon_asked_in_pl
     assert sum(each[:1] == b"\x16" for each in heard) == 1
 
 
-def test_a_budget_without_prices_is_told(endpoint: Endpoint) -> None:
+def test_a_budget_without_prices_is_reported(endpoint: Endpoint) -> None:
     fails(check(endpoint, max_cost_usd=1), "budget", "max_cost_usd", "reports no cost", "set prices")
     assert check(endpoint, max_cost_usd=1, prices={"input": 1, "output": 1}).ok
     assert check(endpoint, max_total_tokens=100).ok
@@ -660,7 +660,7 @@ def test_a_budget_without_prices_is_told(endpoint: Endpoint) -> None:
         ("{}", "required"),
     ],
 )
-def test_a_reply_that_does_not_fit_the_schema_is_told(content: str, told: str) -> None:
+def test_a_reply_that_does_not_fit_the_schema_is_reported(content: str, told: str) -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
 
     def script(reason: str, text: str) -> Any:

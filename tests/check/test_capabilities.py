@@ -70,7 +70,7 @@ def refusal_of(*names: str) -> Any:
         (["response_format"], {"output_schema": SCHEMA}, {}),
     ],
 )
-def test_a_run_asks_at_once_as_the_table_says(
+def test_a_run_uses_the_fallbacks_in_the_table_at_once(
     refused: list[str], options: dict[str, Any], sent: dict[str, Any]
 ) -> None:
     with Endpoint(refusal_of(*refused)) as endpoint:
@@ -116,7 +116,7 @@ def test_each_model_has_a_table_of_its_own(endpoint: Endpoint) -> None:
     assert len(endpoint.journal.calls) == 2 * calls
 
 
-def test_nothing_is_kept_where_nothing_may_be(endpoint: Endpoint) -> None:
+def test_nothing_is_stored_if_storing_is_off(endpoint: Endpoint) -> None:
     found(endpoint, cache="none")
     calls = len(endpoint.journal.calls)
     found(endpoint, cache="none")
@@ -124,7 +124,7 @@ def test_nothing_is_kept_where_nothing_may_be(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"m": 1}', '{"m": {"at": "x"}}', '{"m": {"at": 0, "rows": [[1]]}}'])
-def test_a_damaged_file_is_done_without(endpoint: Endpoint, content: str) -> None:
+def test_a_damaged_file_is_ignored(endpoint: Endpoint, content: str) -> None:
     path = capabilities._path(endpoint.url)  # noqa: SLF001 - where it is, is nobody else's business
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)

@@ -137,7 +137,7 @@ def test_choices_may_share_a_chunk() -> None:
     assert [choice["message"]["content"] for choice in body["choices"]] == ["aa", "bb"]
 
 
-def test_what_else_the_chunks_say_is_kept_and_the_last_word_counts() -> None:
+def test_other_fields_of_chunks_are_kept_and_the_last_value_counts() -> None:
     extra = {"provider": "p", "system_fingerprint": None, "service_tier": "default"}
     body, _ = fold([delta("a") | extra, delta("b", finish="stop") | {"system_fingerprint": "f", "model": "m-1"}])
     assert {name: body[name] for name in ("id", "model", "provider", "system_fingerprint", "service_tier")} == {
@@ -249,7 +249,7 @@ def test_calls_that_take_turns_are_kept_apart() -> None:
     ) == [call("f", "{}", "a"), call("g", "[]", "b")]
 
 
-def test_without_an_index_the_id_tells_them_apart() -> None:
+def test_tool_calls_without_an_index_are_distinguished_by_id() -> None:
     assert calls(
         [{"id": "a", "function": {"name": "f", "arguments": "{"}}],
         [{"function": {"arguments": "}"}}],
@@ -259,7 +259,7 @@ def test_without_an_index_the_id_tells_them_apart() -> None:
     ) == [call("f", "{}!", "a"), call("g", "[]", "b")]
 
 
-def test_whole_calls_in_one_delta_need_neither() -> None:
+def test_whole_tool_calls_in_one_delta_need_neither_index_nor_id() -> None:
     assert calls([{"function": {"name": "f", "arguments": "{}"}}, {"function": {"name": "g", "arguments": "[]"}}]) == [
         call("f", "{}", None),
         call("g", "[]", None),
@@ -280,7 +280,7 @@ def test_content_and_calls_may_come_together() -> None:
     assert choice["message"]["tool_calls"] == [call("", "", "a")]
 
 
-def test_a_stream_is_searched_for_usage_at_an_odd_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_searched_once_for_usage_in_unusual_places(monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[int] = []
 
     def noted(body: dict[str, Any]) -> dict[str, Any] | None:
@@ -343,7 +343,7 @@ def test_an_empty_reply_is_no_success(content: object) -> None:
 @pytest.mark.parametrize(
     "more", [{"tool_calls": [call("f", "{}", "a")]}, {"function_call": {"name": "f", "arguments": "{}"}}]
 )
-def test_unless_it_calls_a_function(more: dict[str, Any]) -> None:
+def test_an_empty_reply_that_calls_a_function_is_a_success(more: dict[str, Any]) -> None:
     assert said(None, "tool_calls", **more).status is Status.SUCCESS
     assert said(None, "stop", **more).status is Status.SUCCESS
     assert said(None, "length", **more).status is Status.TRUNCATED
@@ -383,7 +383,7 @@ def test_a_reply_of_another_shape_is_no_success(body: dict[str, Any], problem: s
     assert problem in str(found.problem)
 
 
-def test_what_is_known_of_a_bad_reply_is_kept() -> None:
+def test_the_known_fields_of_a_bad_reply_are_kept() -> None:
     found = answer({"model": "m", "usage": USAGE, "choices": [{"finish_reason": "stop"}]})
     assert found[:4] == (None, "stop", "m", Usage(3, 2))
     assert answer({"model": 7}).model is None
@@ -551,7 +551,7 @@ F_AND_F: Final = [("f", '{"a":1}'), ("f", '{"a":2}')]
         ),
     ],
 )
-def test_calls_are_told_apart(deltas: list[list[dict[str, Any]]], expected: list[tuple[str, Any]]) -> None:
+def test_tool_calls_are_distinguished(deltas: list[list[dict[str, Any]]], expected: list[tuple[str, Any]]) -> None:
     found = calls(*deltas)
     assert [(each["function"]["name"], each["function"]["arguments"]) for each in found] == expected
 
@@ -612,9 +612,7 @@ def test_the_usage_may_come_at_another_place(holder: dict[str, Any]) -> None:
         ({"message": {"content": "two"}, "error": None}, Status.SUCCESS, ""),
     ],
 )
-def test_what_befalls_one_choice_of_several_befalls_the_row(
-    other: dict[str, Any], status: Status, problem: str
-) -> None:
+def test_a_failed_choice_among_several_fails_the_row(other: dict[str, Any], status: Status, problem: str) -> None:
     """Its text is in a column of the same row; the first choice's text stays what it is."""
     good = {"message": {"content": "one"}, "finish_reason": "stop"}
     choices = [{"index": 0, **good}, {"index": 1, **other}, {"index": 2, **good}]

@@ -79,7 +79,7 @@ def test_the_smallest_request_is_a_word_for_a_token() -> None:
 # --- Fallbacks -----------------------------------------------------------------------------------------------------
 
 
-def test_a_schema_that_is_refused_is_told_in_the_prompt() -> None:
+def test_a_refused_schema_is_put_into_the_prompt() -> None:
     body = structured({"model": "m", "prompt": "x"}, SCHEMA)
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA
     refusal = "unrecognized request argument supplied: response_format"
@@ -92,26 +92,26 @@ def test_a_schema_that_is_refused_is_told_in_the_prompt() -> None:
     assert FALLBACKS["prompt"].apply(changed) is None
 
 
-def test_each_of_several_prompts_is_told_the_schema() -> None:
+def test_each_of_several_prompts_gets_the_schema() -> None:
     changed = FALLBACKS["prompt"].apply(structured({"prompt": ["x", "y"]}, SCHEMA))
     assert changed is not None
     assert [text[:8] for text in changed["prompt"]] == ["x\n\nReply", "y\n\nReply"]
 
 
 @pytest.mark.parametrize("prompt", [[1, 2], [[1], [2]], [], None])
-def test_tokens_cannot_be_told_anything(prompt: Any) -> None:
+def test_a_prompt_of_tokens_cannot_be_extended(prompt: Any) -> None:
     body = structured({"prompt": prompt}, SCHEMA)
     assert FALLBACKS["prompt"].apply(body) is None
     assert repaired(body, "no", "it is not JSON") is None
 
 
-def test_usage_in_a_stream_that_is_refused_is_done_without() -> None:
+def test_refused_usage_in_streams_is_left_out() -> None:
     body = {"prompt": "x", "stream": True}
     assert FALLBACKS["no_usage"].matches("unknown field: stream_options")
     assert FALLBACKS["no_usage"].apply(streamed(body)) == body
 
 
-def test_a_repair_tells_the_schema_which_a_server_may_have_ignored() -> None:
+def test_a_repair_contains_the_schema_since_a_server_may_have_ignored_it() -> None:
     body = repaired(structured({"prompt": "x"}, SCHEMA), "no", "it is not JSON")
     assert body is not None
     assert body["prompt"].startswith("x\n\nThis reply cannot be used: no\n\nit is not JSON. ")
@@ -155,7 +155,7 @@ def test_choices_that_take_turns_are_kept_apart_and_keep_their_log_probabilities
     assert (logprobs["tokens"], logprobs["token_logprobs"]) == (["a", "b"], [-1.0, -1.0])
 
 
-def test_chat_deltas_on_the_way_of_completions_are_understood() -> None:
+def test_chat_deltas_in_a_stream_of_completions_are_understood() -> None:
     """As some proxies send them."""
     delta = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]}
     assert answer(fold([delta])[0]).content == "Hello"
@@ -256,7 +256,7 @@ def test_rows_share_calls_and_their_tokens(is_stream: bool) -> None:
     assert all(row["_llm"]["output_tokens"] > 0 for row in found)
 
 
-def test_a_row_that_spoils_its_call_ends_up_alone() -> None:
+def test_a_row_that_makes_its_call_fail_ends_up_alone() -> None:
     rows = [{"text": f"row {number}{' [[fault:400]]' * (number == 2)}"} for number in range(4)]
     with Endpoint() as endpoint:
         found = {row["text"]: row for row in Connector(config(endpoint, batch_size=4)).enrich(rows)}
@@ -275,7 +275,7 @@ def test_a_server_that_takes_one_prompt_only_is_asked_one_by_one() -> None:
     assert {row["text"]: row["content"] for row in found} == {row["text"]: answer_to(row["text"]) for row in rows}
 
 
-def test_a_refused_schema_is_conceded_for_packed_rows_and_remembered() -> None:
+def test_a_fallback_for_a_refused_schema_applies_to_packed_rows_and_is_stored() -> None:
     """As OpenAI refuses it: the rows that follow tell it in the prompt at once."""
     refusal = {"error": {"message": "Unrecognized request argument supplied: response_format", "type": "x"}}
 

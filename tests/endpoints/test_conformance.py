@@ -126,7 +126,7 @@ def test_a_prompt_is_always_a_text(kind: str, number: object) -> None:
 
 @each_kind
 @pytest.mark.parametrize("change", ["streamed", "structured"])
-def test_asking_otherwise_keeps_the_rest_of_the_request(kind: str, change: str) -> None:
+def test_a_fallback_keeps_the_rest_of_the_request(kind: str, change: str) -> None:
     endpoint = load(kind)
     body = endpoint.request_format(Shorthand("m", "s", "p")) | {"temperature": 0, "metadata": {"a": [1]}}
     before = copy.deepcopy(body)
@@ -167,14 +167,14 @@ def test_a_stream_says_the_same_as_the_whole_reply(kind: str, usage: bool) -> No
 
 
 @each_kind
-def test_a_stream_of_nothing_is_no_reply(kind: str) -> None:
+def test_an_empty_stream_is_not_a_reply(kind: str) -> None:
     assert load(kind).fold([]) == ({}, False)
     assert load(kind).answer({}).status is not Status.SUCCESS
 
 
 @each_kind
 @given(body=objects)
-def test_no_reply_is_too_odd(kind: str, body: dict[str, Any]) -> None:
+def test_no_shape_of_a_reply_raises(kind: str, body: dict[str, Any]) -> None:
     answer = load(kind).answer(body)
     assert isinstance(answer, Answer)
     assert answer.content is None or isinstance(answer.content, str)
@@ -186,7 +186,7 @@ def test_no_reply_is_too_odd(kind: str, body: dict[str, Any]) -> None:
 
 @each_kind
 @given(events=st.lists(objects, max_size=5))
-def test_nor_is_any_stream(kind: str, events: list[dict[str, Any]]) -> None:
+def test_no_shape_of_a_stream_raises(kind: str, events: list[dict[str, Any]]) -> None:
     before = repr(events)
     body, complete = load(kind).fold(iter(events))
     assert isinstance(body, dict)

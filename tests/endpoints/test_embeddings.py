@@ -65,7 +65,7 @@ def test_a_vector_is_the_same_in_whatever_form_it_comes(vector: list[float]) -> 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("dimensions", [64, 384, 1536])
 @pytest.mark.parametrize("is_single", [True, False])
-def test_base64_of_float64_is_told_by_its_numbers(seed: int, dimensions: int, *, is_single: bool) -> None:
+def test_base64_of_float64_is_recognized_by_its_numbers(seed: int, dimensions: int, *, is_single: bool) -> None:
     random = Random(seed)
     vector = [random.gauss(0, 1) / math.sqrt(dimensions) for _ in range(dimensions)]
     if is_single:  # as from a server that computes in single precision and widens the result
@@ -146,7 +146,7 @@ def test_json_is_read_as_orjson_reads_it(value: Any) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", "{", "NaN", '{"a": -Infinity}', '"\\ud83d"', '"\ud83d"', '{"a": 1} x', "[" * 500])
-def test_what_is_no_json_is_told_as_everywhere(raw: str) -> None:
+def test_invalid_json_raises_the_same_error_as_everywhere(raw: str) -> None:
     with pytest.raises(orjson.JSONDecodeError):
         decode(raw)
     assert decode("[" * 500 + "]" * 500)  # orjson reads that many levels; they are refused when the reply is kept
@@ -282,7 +282,7 @@ def test_rows_share_calls_and_each_gets_its_own_vector_and_its_share_of_the_toke
 
 
 @pytest.mark.parametrize("bad", [0, 37, 63])
-def test_one_poisoned_row_of_a_batch_fails_alone_after_about_two_calls_for_each_halving(bad: int) -> None:
+def test_one_bad_row_of_a_batch_fails_alone_after_about_two_calls_for_each_halving(bad: int) -> None:
     texts = [f"row {number}" + " [[fault:400]]" * (number == bad) for number in range(64)]
     with Endpoint() as endpoint:
         rows = enriched(texts, config(endpoint))
@@ -320,7 +320,7 @@ def spoilt(edit: Callable[[list[Any]], list[Any]]) -> Callable[[Call], Action | 
         pytest.param(lambda _: [], id="none"),
     ],
 )
-def test_rows_without_a_sure_vector_are_asked_for_again(edit: Callable[[list[Any]], list[Any]]) -> None:
+def test_rows_without_a_certain_vector_are_asked_for_again(edit: Callable[[list[Any]], list[Any]]) -> None:
     texts = [*(f"row {number}" for number in range(6)), "bad", "last"]
     with Endpoint(spoilt(edit)) as endpoint:
         rows = enriched(texts, config(endpoint))
@@ -435,7 +435,7 @@ def test_discover_declares_the_column_as_a_list_of_floats(tmp_path: Path, endpoi
     }
 
 
-def test_a_row_that_is_known_is_not_asked_for_again_whatever_batch_it_was_in(
+def test_a_row_in_the_ledger_is_not_asked_for_again_whatever_batch_it_was_in(
     tmp_path: Path, endpoint: Endpoint
 ) -> None:
     chosen = config(endpoint, cache=str(tmp_path / "ledger"))

@@ -70,7 +70,7 @@ def test_a_fault_that_passes_has_the_outcome_that_the_table_says(
         ("responses", "response-failed", "The model failed"),
     ],
 )
-def test_an_error_in_a_stream_is_told_in_its_own_words(shared: Endpoint, kind: str, fault: str, words: str) -> None:
+def test_an_error_in_a_stream_is_reported_in_its_own_words(shared: Endpoint, kind: str, fault: str, words: str) -> None:
     row = enriched(shared, kind, f"[[fault:{fault}]] told", streamed=True, max_retries=0)
     assert words in row["_llm"]["error"]["message"]
 
@@ -86,7 +86,7 @@ def asked(endpoint: Endpoint, kind: str, prompt: str) -> Iterator[dict[str, Any]
 
 @pytest.mark.parametrize("kind", ["completions", "responses"])
 @pytest.mark.parametrize("fault", ["", "[[fault:sse-no-done]]"])
-def test_the_events_of_a_stream_are_handed_on_to_its_end(shared: Endpoint, kind: str, fault: str) -> None:
+def test_the_events_of_a_stream_are_passed_on_to_its_end(shared: Endpoint, kind: str, fault: str) -> None:
     events = list(asked(shared, kind, f"direct {fault}"))
     texts = [event.get("delta") or event.get("choices", [{}])[0].get("text") or "" for event in events]
     assert "".join(texts) == answer_to(f"direct {fault}")
@@ -110,7 +110,7 @@ def test_the_events_of_a_stream_are_handed_on_to_its_end(shared: Endpoint, kind:
         ("responses", "response-failed", ServerError),
     ],
 )
-def test_a_stream_that_fails_is_an_error_behind_what_came_of_it(
+def test_a_failing_stream_raises_after_what_arrived(
     shared: Endpoint, kind: str, fault: str, expected: type[ConnectorError]
 ) -> None:
     with pytest.raises(expected):

@@ -96,7 +96,7 @@ def test_images_become_private_files_by_what_is_in_them(tmp_path: Path) -> None:
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in folder.iterdir())
 
 
-def test_what_is_there_already_is_left_alone_and_what_is_cut_is_mended(tmp_path: Path) -> None:
+def test_existing_images_are_left_alone_and_truncated_ones_are_replaced(tmp_path: Path) -> None:
     (path,) = kept([text(PNG)], tmp_path)
     assert kept([text(PNG + b"<script>")], tmp_path) == [path], "what is behind an image is no image"
     with pytest.raises(ReplyError, match="incomplete"):
@@ -117,7 +117,7 @@ def test_a_url_stays_a_url(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "image", ["no base64!", text(b"<html>"), "", text(b"#!/bin/sh"), "../etc/passwd", "é", "data:,日本"]
 )
-def test_what_is_no_image_is_never_written(tmp_path: Path, image: str) -> None:
+def test_only_images_are_written(tmp_path: Path, image: str) -> None:
     with pytest.raises(ReplyError, match="the reply"):
         kept([image], tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -161,7 +161,7 @@ def test_several_images_are_a_list_and_a_mask_is_a_file() -> None:
 
 
 @given(name=st.text(min_size=1), value=st.text())
-def test_no_name_and_no_text_breaks_the_form(name: str, value: str) -> None:
+def test_no_name_and_no_text_can_break_the_form(name: str, value: str) -> None:
     content_type, data = encode(json.dumps({f"f{name}": value, "last": "x"}).encode("utf-8", "replace"))
     boundary = content_type.partition("boundary=")[2].encode()
     first, last, end = data.split(b"--" + boundary)[1:]

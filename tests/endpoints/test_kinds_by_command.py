@@ -80,9 +80,7 @@ def reluctant(call: Call) -> Action:
 
 
 @each_way
-def test_a_schema_that_is_refused_is_told_in_words_and_that_is_remembered(
-    tmp_path: Path, kind: str, is_stream: bool
-) -> None:
+def test_a_refused_schema_is_put_into_the_prompt_and_that_is_stored(tmp_path: Path, kind: str, is_stream: bool) -> None:
     with Endpoint(script=reluctant) as endpoint:
         options = {"is_stream": is_stream, "output_schema": SCHEMA, "concurrency": 1}
         rows = enriched(tmp_path, endpoint.origin + PATH[kind], **options)

@@ -35,7 +35,7 @@ def test_rows_share_a_call_and_each_gets_its_own_verdict(endpoint: Endpoint) -> 
 
 
 @pytest.mark.parametrize("change", [lambda results: results[1:], lambda results: [*results, results[0]]])
-def test_a_number_of_results_that_is_wrong_is_trusted_for_no_row(change: Any) -> None:
+def test_a_wrong_number_of_results_is_trusted_for_no_row(change: Any) -> None:
     def script(call: Call) -> Action | None:
         if isinstance(call.body["input"], str):
             return None
@@ -76,7 +76,7 @@ def test_text_and_image_of_a_row_are_judged_together_in_a_call_of_their_own(endp
         ({"flagged": False}, False, []),
     ],
 )
-def test_a_verdict_is_read_off_what_there_is(result: dict[str, Any], flagged: bool, names: list[str]) -> None:
+def test_a_verdict_is_derived_from_the_fields_present(result: dict[str, Any], flagged: bool, names: list[str]) -> None:
     body = {"id": "modr-1", "model": "m", "results": [result]}
     assert moderations.answer(body).status is Status.SUCCESS
     assert moderations.values(body)["flagged"] is flagged

@@ -141,7 +141,7 @@ def test_a_request_without_input_is_the_row_s_own_error(dialed: Dial, given: Any
         dialed("ws://127.0.0.1:1/v1")(body(given))
 
 
-def test_a_schema_is_told_in_words_since_a_session_takes_none(server: Realtime, dialed: Dial) -> None:
+def test_a_schema_is_put_into_the_instructions_since_a_session_takes_none(server: Realtime, dialed: Dial) -> None:
     schema = {"type": "object", "properties": {"label": {"type": "string"}}}
     request = load("realtime").structured({"model": "m", "input": "Hello"}, schema)
     assert content(dialed(server.url)(dumps(request))) == '{"label": "a"}'
@@ -168,14 +168,14 @@ responses = st.dictionaries(st.sampled_from(NAMES), junk, max_size=6)
 
 
 @given(response=responses | junk)
-def test_no_response_is_too_odd(response: Any) -> None:
+def test_no_shape_of_a_response_raises(response: Any) -> None:
     read, complete = load("realtime").fold([{"type": "response.done", "response": response}])
     assert isinstance(load("realtime").answer(read), Answer)
     assert complete
 
 
 @given(told=junk)
-def test_nor_is_any_error(told: Any) -> None:
+def test_no_shape_of_an_error_raises(told: Any) -> None:
     try:
         reply = refusal_of(told, {}, 0, now=0.0, mask=Masker())
     except ConnectorError:
@@ -251,7 +251,7 @@ def test_a_session_that_was_closed_while_idle_is_replaced_unnoticed(server: Real
     assert len(server.handshakes) == 2
 
 
-def test_so_is_one_whose_connection_was_lost(server: Realtime, dialed: Dial) -> None:
+def test_a_session_whose_connection_was_lost_is_replaced_unnoticed(server: Realtime, dialed: Dial) -> None:
     send = dialed(server.url)
     send(body("a"))
     server.sessions[0].socket.shutdown(socket.SHUT_RDWR)
@@ -287,7 +287,7 @@ def test_closing_ends_every_session(server: Realtime, dialed: Dial) -> None:
         ("costly", ReplyError, "the reply has too many values"),
     ],
 )
-def test_what_goes_wrong_is_what_it_would_be_over_http(
+def test_errors_are_those_of_http_calls(
     server: Realtime, dialed: Dial, fault: str, expected: type[ConnectorError], told: str
 ) -> None:
     send = dialed(server.url, max_response_bytes=200_000 if fault == "costly" else 50_000)
@@ -305,7 +305,7 @@ def test_a_refusal_of_one_row_is_a_final_reply(server: Realtime, dialed: Dial) -
     )
 
 
-def test_of_a_refusal_nothing_is_kept_that_is_not_masked() -> None:
+def test_a_stored_refusal_is_masked() -> None:
     """It goes into the ledger, and from there into exports."""
     told = {"message": f"not with {KEY}", "type": "invalid_request_error", "code": f"c-{KEY}"}
     assert KEY not in str(refusal_of(told, {}, 0, now=0.0, mask=Masker([KEY])).body)
@@ -377,7 +377,7 @@ def test_a_refused_handshake_is_what_its_status_says(
         (b"HTTP/1.1 200 OK\r\n", CutError, "lost before the reply was complete"),
     ],
 )
-def test_what_is_no_websocket_is_told(
+def test_an_answer_that_is_not_a_websocket_is_reported(
     serve: Serve, dialed: Dial, answer: bytes, expected: type[ConnectorError], told: str
 ) -> None:
     def script(peer: Peer) -> None:
@@ -406,7 +406,7 @@ def test_the_key_is_in_no_log_either(server: Realtime, dialed: Dial, caplog: pyt
 # The way there
 
 
-def test_tls_and_an_authority_of_one_s_own(dialed: Dial, authority: Authority) -> None:
+def test_tls_with_a_private_authority_works(dialed: Dial, authority: Authority) -> None:
     with Realtime(context=authority.context) as server:
         send = dialed(server.url, ca_bundle=authority.path)
         for text in ("a", "b"):

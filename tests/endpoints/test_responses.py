@@ -149,7 +149,7 @@ PARTS: Final = [{"type": "input_text", "text": "x"}]
         (None, [{"role": "user", "content": "{}"}]),
     ],
 )
-def test_what_is_wrong_with_a_reply_is_told_at_the_end_of_the_input(given: Any, expected: Any) -> None:
+def test_the_problem_of_a_reply_is_appended_to_the_input(given: Any, expected: Any) -> None:
     body = repaired({"model": "m", "input": given}, "no", "it is not JSON")
     words = "Your last reply was:\n\nno\n\nIt cannot be used: it is not JSON. Reply with the corrected JSON only."
 
@@ -163,7 +163,7 @@ def test_what_is_wrong_with_a_reply_is_told_at_the_end_of_the_input(given: Any, 
     assert body == {"model": "m", "input": filled(expected)}
 
 
-def test_a_repair_tells_the_schema_which_a_server_may_have_ignored() -> None:
+def test_a_repair_contains_the_schema_since_a_server_may_have_ignored_it() -> None:
     """As llama.cpp does."""
     body = repaired(structured({"input": "x"}, SCHEMA), "no", "it is not JSON")
     assert body["input"].startswith(
@@ -182,7 +182,7 @@ def conceded(refusal: str, body: dict[str, Any], made: tuple[str, ...] = ()) -> 
     return None
 
 
-def test_a_refused_schema_is_loosened_then_any_json_then_words() -> None:
+def test_a_refused_schema_is_loosened_then_becomes_any_json_then_goes_into_the_prompt() -> None:
     body = structured({"model": "m", "input": "x", "text": {"verbosity": "low"}}, SCHEMA)
     first = conceded("Invalid schema for response_format 'x': 'required' is required to be supplied", body)
     assert first is not None
@@ -237,7 +237,7 @@ def test_a_limit_that_is_refused_for_its_value_is_neither_renamed_nor_left_out()
 
 
 @pytest.mark.parametrize("body", [{}, {"text": None}, {"text": {"format": {}}}, {"input": "x", "text": {}}])
-def test_there_is_nothing_to_concede_about_what_was_not_asked(body: dict[str, Any]) -> None:
+def test_there_is_no_fallback_for_what_was_not_requested(body: dict[str, Any]) -> None:
     assert conceded("json_schema max_tokens max_output_tokens unsupported strict", body) is None
 
 
@@ -268,7 +268,7 @@ def test_pieces_alone_make_a_reply_where_the_client_knows_that_it_has_ended() ->
     "place",
     [{"output_index": 0, "content_index": 0, "item_id": "msg_1"}, {"item_id": "msg_1"}, {"output_index": 0}, {}],
 )
-def test_pieces_stand_in_for_an_output_that_the_last_event_lacks(place: dict[str, Any]) -> None:
+def test_pieces_replace_an_output_that_the_last_event_lacks(place: dict[str, Any]) -> None:
     """As from vLLM; and llama.cpp says by ids alone where a piece belongs."""
     item = {key: value for key, value in place.items() if key == "output_index"}
     events = [
@@ -330,7 +330,7 @@ def test_items_come_in_the_order_of_their_places() -> None:
     assert [item["content"][0]["text"] for item in body["output"]] == ["A", "Bb"]
 
 
-def test_calls_are_told_apart_by_their_ids() -> None:
+def test_tool_calls_are_distinguished_by_their_ids() -> None:
     events = []
     for name in ("a", "b"):
         item = {"type": "function_call", "id": name, "call_id": name, "name": name, "arguments": ""}
@@ -402,7 +402,7 @@ odd = st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional={name: ju
 
 
 @given(st.lists(odd, max_size=5))
-def test_no_event_is_too_odd(events: list[dict[str, Any]]) -> None:
+def test_no_shape_of_an_event_raises(events: list[dict[str, Any]]) -> None:
     before = repr(events)
     body, _ = fold(iter(events))
     assert repr(events) == before

@@ -90,13 +90,13 @@ def test_every_scheme_sends_the_key_where_it_says_and_nowhere_else(serve: Serve,
     assert KEY not in repr(auth) + repr(Settings(auth=auth)) + repr(vars(transport))
 
 
-def test_names_of_schemes_are_told_apart_from_headers_whatever_their_case() -> None:
+def test_names_of_schemes_are_recognized_in_any_case() -> None:
     assert scheme_of("Bearer") == SCHEMES["bearer"]
     assert scheme_of("api-key").fields(KEY) == (("api-key", KEY),)
     assert scheme_of("bearer").fields("") == ()
 
 
-def test_a_header_of_the_user_s_own_counts_over_the_key(serve: Serve) -> None:
+def test_a_header_set_by_the_user_overrides_the_key(serve: Serve) -> None:
     server = serve(answering(reply()))
     settings = Settings(auth=auth_of("bearer", KEY, (), 300, Masker()), headers={"authorization": "mine"})
     with closing(Transport(settings)) as transport:
@@ -114,7 +114,7 @@ def test_nothing_is_made_where_no_key_is_sent(key: Any) -> None:
 # When a key is made
 
 
-def test_a_key_serves_until_it_is_old_and_requests_then_carry_the_next(serve: Serve) -> None:
+def test_a_key_is_used_until_it_expires_and_requests_then_carry_a_new_one(serve: Serve) -> None:
     server, clock, keys = serve(answering(reply())), Clock(), Keys()
     with closing(Transport(Settings(auth=made(keys, 300, clock)))) as transport:
         assert keys.made == 0
@@ -126,7 +126,7 @@ def test_a_key_serves_until_it_is_old_and_requests_then_carry_the_next(serve: Se
     assert keys.made == 2
 
 
-def test_a_key_of_zero_seconds_never_grows_old() -> None:
+def test_a_key_with_a_lifetime_of_zero_never_expires() -> None:
     clock, keys = Clock(), Keys()
     auth = made(keys, 0, clock)
     auth.fields()
@@ -143,7 +143,7 @@ def test_requests_with_one_key_are_prepared_once(serve: Serve) -> None:
     assert (info.misses, info.hits) == (1, 4)
 
 
-def test_many_threads_that_need_a_key_at_once_get_one() -> None:
+def test_threads_that_need_a_key_at_the_same_time_share_one() -> None:
     keys, barrier = Keys(), threading.Barrier(THREADS)
     auth = made(keys)
 
@@ -202,7 +202,7 @@ def test_a_new_key_that_is_refused_too_ends_it_after_two_calls() -> None:
     assert (keys.made, len(calls)) == (2, 2)
 
 
-def test_a_key_that_comes_out_the_same_is_not_tried_again() -> None:
+def test_a_key_that_is_made_again_unchanged_is_not_tried_again() -> None:
     calls, barrier, asked = list[object](), threading.Barrier(THREADS), list[object]()
 
     def call() -> None:
@@ -242,7 +242,7 @@ def test_a_failing_key_is_not_taken_for_a_refused_one() -> None:
     assert keys.made == 1
 
 
-def test_every_key_that_was_made_is_masked_also_in_a_url() -> None:
+def test_every_key_that_was_made_is_masked_even_in_a_url() -> None:
     mask, clock = Masker(["given-secret"]), Clock()
     keys: Iterator[str] = iter(["first/canary+1", "second/canary+2"])
     auth: Auth = MadeKey(scheme_of("bearer"), lambda: next(keys), 10, mask, monotonic=clock)
@@ -284,7 +284,7 @@ def test_no_shell_reads_a_command() -> None:
         (["/"], "cannot be started (Permission denied)"),
     ],
 )
-def test_a_program_that_gives_no_key_is_told_by_what_went_wrong(command: list[str], told: str) -> None:
+def test_a_program_without_a_key_is_reported_with_its_cause(command: list[str], told: str) -> None:
     with pytest.raises(FatalError) as caught:
         printed(command, Masker())
     assert caught.value.message.startswith("api_key_command: ")
@@ -313,7 +313,7 @@ def test_a_failing_program_s_complaint_shows_no_key(script: str) -> None:
         (lambda: os.environ["NO_SUCH"], "api_key: the function failed (KeyError): have it return the key"),
     ],
 )
-def test_a_function_that_gives_no_key_is_told_by_what_went_wrong(function: Callable[[], str], told: str) -> None:
+def test_a_function_without_a_key_is_reported_with_its_cause(function: Callable[[], str], told: str) -> None:
     auth = auth_of("bearer", function, (), 300, Masker())
     with pytest.raises(FatalError) as caught:
         auth.fields()

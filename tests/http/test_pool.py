@@ -133,7 +133,7 @@ def test_any_chunks_come_out_as_they_went_in(parts: list[bytes], extra: bytes, c
     assert b"".join(taken) == b"".join(parts)
 
 
-def test_chunks_that_came_together_are_handed_on_together_and_before_waiting() -> None:
+def test_chunks_that_arrive_together_are_passed_on_together_without_waiting() -> None:
     def wait() -> bytes:
         pytest.fail("waited for more before handing on what had come")
 
@@ -142,7 +142,7 @@ def test_chunks_that_came_together_are_handed_on_together_and_before_waiting() -
 
 
 @pytest.mark.parametrize("size", [b"-5", b"+5", b"0x5", b"5_0", b"", b"g", b"5 5", b"1" * 17, b";x", b"\xb2"])
-def test_a_chunk_size_that_is_none_is_refused(size: bytes) -> None:
+def test_an_invalid_chunk_size_is_refused(size: bytes) -> None:
     with pytest.raises(CutError) as caught:
         yield_all(chunked(size + b"\r\nabcde\r\n0\r\n\r\n", lambda: b""), [])
     assert "chunk" in caught.value.detail
@@ -159,18 +159,18 @@ def test_endless_trailers_end_the_connection_but_not_the_reply() -> None:
     assert taken == [b"{}"]
 
 
-def test_a_connection_that_ends_behind_the_last_chunk_has_given_all() -> None:
+def test_a_body_is_complete_if_the_connection_ends_after_the_last_chunk() -> None:
     assert yield_all(chunked(b"2\r\n{}\r\n0\r\n", lambda: b""), []) is False
 
 
 @pytest.mark.parametrize("length", ["-2", "+2", "2 2", "0x2", "", "two", "2, 3", "2,", "9" * 19, "9" * 5000, "²"])
-def test_a_length_that_is_none_is_refused(length: str) -> None:
+def test_an_invalid_content_length_is_refused(length: str) -> None:
     with pytest.raises(ReplyError) as caught:
         framed("POST", 200, {"content-length": length}, b"{}", lambda: b"")
     assert caught.value.detail == "content-length"
 
 
-def test_equal_lengths_are_one_length() -> None:
+def test_repeated_equal_content_lengths_count_as_one() -> None:
     assert exchange([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\ncontent-length:2\r\n\r\n{}"])[2:] == (b"{}", True)
 
 
@@ -210,7 +210,7 @@ def test_an_answer_to_head_has_no_body() -> None:
         b"\r\nHTTP/1.1 200 OK\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_as_soon_as_it_shows(start: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_as_soon_as_they_arrive(start: bytes) -> None:
     def wire() -> Iterator[bytes]:
         yield start
         pytest.fail("waited for more")
@@ -219,7 +219,7 @@ def test_what_is_no_http_is_refused_as_soon_as_it_shows(start: bytes) -> None:
         exchange(wire())
 
 
-def test_an_answer_in_tls_is_told_from_other_bytes_that_are_no_http() -> None:
+def test_an_answer_in_tls_is_recognized_as_tls() -> None:
     with pytest.raises(TlsError):
         exchange([b"\x15\x03\x03\x00\x02\x02\x50"])
 
@@ -248,7 +248,7 @@ def test_too_many_fields_are_refused() -> None:
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_a_head_or_refused(data: bytes) -> None:
+def test_random_bytes_are_parsed_as_a_head_or_refused(data: bytes) -> None:
     try:
         status, minor, fields = parse_head(b"HTTP/1.1 " + data)
     except ReplyError:
@@ -259,7 +259,7 @@ def test_any_bytes_are_a_head_or_refused(data: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_end_in_a_reply_or_an_error_of_ours(data: bytes) -> None:
+def test_random_bytes_end_in_a_reply_or_in_an_error_of_ours(data: bytes) -> None:
     try:
         exchange([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data])
         exchange([b"HTTP/1.1 200 OK\r\n" + data])
@@ -267,7 +267,7 @@ def test_any_bytes_end_in_a_reply_or_an_error_of_ours(data: bytes) -> None:
         pass
 
 
-def test_a_connection_that_dies_without_a_byte_is_told_apart_from_one_that_dies_in_the_head() -> None:
+def test_a_connection_that_dies_before_the_head_is_distinguished_from_one_that_dies_in_it() -> None:
     with pytest.raises(ConnectionError):
         exchange([])
     with pytest.raises(CutError):
@@ -299,7 +299,7 @@ def test_gzip_may_have_several_members() -> None:
     assert b"".join(inflated(iter([gzip.compress(b"one ") + gzip.compress(b"two")]), "x-gzip")) == b"one two"
 
 
-def test_compressed_data_without_its_end_is_cut_after_what_came() -> None:
+def test_compressed_data_without_an_end_is_yielded_and_then_reported_as_cut() -> None:
     engine = zlib.compressobj(wbits=31)
     start = engine.compress(b"partial") + engine.flush(zlib.Z_SYNC_FLUSH)
     steps = inflated(iter([start]), "gzip")
@@ -313,7 +313,7 @@ def test_damaged_compressed_data_is_refused() -> None:
         list(inflated(iter([b"this is no gzip"]), "gzip"))
 
 
-def test_no_data_at_all_is_no_damage() -> None:
+def test_empty_data_is_not_damaged() -> None:
     assert list(inflated(iter([]), "gzip")) == []
 
 

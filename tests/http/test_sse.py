@@ -44,7 +44,7 @@ def test_wherever_the_bytes_are_cut_the_events_are_the_same(at: list[int]) -> No
     assert parsed(*cut(STREAM, at)) == EVENTS
 
 
-def test_byte_by_byte_and_cut_in_two_at_every_place() -> None:
+def test_events_are_the_same_byte_by_byte_and_cut_in_two_at_every_place() -> None:
     assert parsed(*(STREAM[i : i + 1] for i in range(len(STREAM)))) == EVENTS
     for i in range(len(STREAM)):
         assert parsed(STREAM[:i], STREAM[i:]) == EVENTS
@@ -108,7 +108,7 @@ def test_events_are_what_the_standard_says(stream: bytes, expected: list[bytes])
     assert parsed(stream) == expected
 
 
-def test_an_event_is_handed_on_as_soon_as_its_blank_line_has_come() -> None:
+def test_an_event_is_passed_on_as_soon_as_its_blank_line_arrives() -> None:
     taken: list[bytes] = []
 
     def chunks() -> Iterator[bytes]:
@@ -151,7 +151,7 @@ def test_a_long_event_in_many_small_chunks_is_put_together_in_linear_time() -> N
         (b"datum: a\n\n data: b\n\n", [(b"datum: a", ERROR), (b"data: b", ERROR)]),
     ],
 )
-def test_a_line_or_an_event_that_tells_of_a_failure_is_an_event_named_error(
+def test_a_line_or_an_event_that_reports_a_failure_is_an_event_named_error(
     stream: bytes, expected: list[Event]
 ) -> None:
     assert list(events([stream])) == expected
@@ -160,7 +160,7 @@ def test_a_line_or_an_event_that_tells_of_a_failure_is_an_event_named_error(
 @pytest.mark.parametrize(
     "line", [": c", "id: 7", "id", "retry: 9", "retry", "event", "event: x", " ", "d", "dat", "eve", "re", "i"]
 )
-def test_a_field_of_the_standard_or_as_much_of_it_as_a_cut_has_left_is_no_failure(line: str) -> None:
+def test_a_standard_field_or_its_truncated_name_is_not_a_failure(line: str) -> None:
     assert list(events([b"data: a\n\n" + line.encode()])) == [(b"a", b"")]
 
 
@@ -197,7 +197,7 @@ def test_an_event_takes_little_more_memory_than_its_bytes_however_it_is_cut(stre
     assert peak(iter(stream)) < 3_000_000
 
 
-def test_an_event_of_more_than_it_may_have_is_refused() -> None:
+def test_an_event_above_the_size_limit_is_refused() -> None:
     assert [*events([b"data: " + b"x" * 90 + b"\n\n"] * 5, 100)] == [(b"x" * 90, b"")] * 5
     for stream in ((b"data: " + b"x" * 101,), (b"data: " + b"x" * 20 + b"\n",) * 6, (b"data: xyz",) * 20):
         with pytest.raises(ReplyError, match="larger than"):
@@ -205,7 +205,7 @@ def test_an_event_of_more_than_it_may_have_is_refused() -> None:
 
 
 @pytest.mark.parametrize("line", [b"\n", b":\r", b"\r\n", b"id\n", b"x\n"])
-def test_a_stream_of_lines_that_say_nothing_is_refused_long_before_they_are_counted(line: bytes) -> None:
+def test_a_stream_of_very_short_lines_is_refused_early(line: bytes) -> None:
     chunks = iter([line * 1000] * 1000)
     with pytest.raises(ReplyError, match="one for 4 bytes"):
         [*events(chunks, 10_000)]
@@ -213,9 +213,7 @@ def test_a_stream_of_lines_that_say_nothing_is_refused_long_before_they_are_coun
 
 
 @given(st.lists(st.binary(max_size=3)), st.integers(1, 7))
-def test_where_a_reply_begins_nothing_blank_comes_before_and_nothing_else_is_lost(
-    parts: list[bytes], least: int
-) -> None:
+def test_the_beginning_of_a_reply_is_returned_without_leading_blanks(parts: list[bytes], least: int) -> None:
     blank = [b"\n \r", b"\xef", b"\xbb\xbf", b"\t"] * 3
     rest = iter([*blank, *parts, b"{}1234567"])
     head = beginning(rest, least)

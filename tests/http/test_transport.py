@@ -356,7 +356,7 @@ def test_settings_that_cannot_work_are_refused_at_once(settings: dict[str, objec
 
 
 @pytest.mark.parametrize("name", ["ca_bundle", "client_cert"])
-def test_what_is_on_the_disk_is_not_told_by_the_refusal_of_a_path(tmp_path: Path, name: str) -> None:
+def test_the_refusal_of_a_path_does_not_reveal_what_is_on_the_disk(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder" / "more").mkdir(parents=True)
     (tmp_path / "folder" / "notes.pem").write_text("no certificate")
     closed = tmp_path / "closed"
@@ -373,7 +373,9 @@ def test_what_is_on_the_disk_is_not_told_by_the_refusal_of_a_path(tmp_path: Path
     assert len(told) == 1
 
 
-def test_tls_with_a_folder_of_authorities(serve: Serve, connect: Connect, authority: Authority, tmp_path: Path) -> None:
+def test_tls_with_a_folder_of_authorities_works(
+    serve: Serve, connect: Connect, authority: Authority, tmp_path: Path
+) -> None:
     shutil.copy(authority.path, tmp_path / "ours.pem")
     subprocess.run(["openssl", "rehash", str(tmp_path)], check=True, capture_output=True)
     server = serve(answering(reply(b"ok")), authority.context)
@@ -403,7 +405,9 @@ def test_secrets_show_in_no_repr(serve: Serve) -> None:
     "data",
     [reply(), CHUNKED + chunk(b"data: 1\n\n") + END, CHUNKED + END, b"HTTP/1.1 204 None\r\n\r\n", reply(b"", "404 No")],
 )
-def test_a_reply_taken_to_its_end_leaves_the_connection_usable(serve: Serve, transport: Transport, data: bytes) -> None:
+def test_a_reply_read_to_its_end_returns_its_connection_to_the_pool(
+    serve: Serve, transport: Transport, data: bytes
+) -> None:
     server = serve(answering(data))
     for _ in range(3):
         transport.post(server.url, b"{}").read()
@@ -422,7 +426,7 @@ def test_a_reply_taken_to_its_end_leaves_the_connection_usable(serve: Serve, tra
         reply().replace(b"1.1", b"1.0", 1),
     ],
 )
-def test_a_connection_in_doubt_is_not_used_again(serve: Serve, transport: Transport, data: bytes) -> None:
+def test_a_connection_in_an_unknown_state_is_not_reused(serve: Serve, transport: Transport, data: bytes) -> None:
     server = serve(answering(data))
     for _ in range(3):
         assert transport.post(server.url, b"{}").read() == b"{}"
@@ -447,7 +451,7 @@ def test_bytes_that_come_late_do_not_leak_into_the_next_reply(serve: Serve, tran
     assert server.connections == 2
 
 
-def test_what_an_earlier_reply_has_behind_it_fails_no_later_row_for_good(serve: Serve, transport: Transport) -> None:
+def test_excess_bytes_of_an_earlier_reply_fail_no_later_row_for_good(serve: Serve, transport: Transport) -> None:
     """Bytes that come once the next request is out cannot be told from its answer, but then a new connection can be."""
 
     def script(peer: Peer) -> None:
@@ -465,7 +469,7 @@ def test_what_an_earlier_reply_has_behind_it_fails_no_later_row_for_good(serve: 
     assert server.connections == 2
 
 
-def test_a_reply_that_is_given_up_takes_its_connection_along(serve: Serve, transport: Transport) -> None:
+def test_closing_an_unread_reply_closes_its_connection(serve: Serve, transport: Transport) -> None:
     server = serve(answering(CHUNKED + chunk(b"one"), reply()))
     response = transport.post(server.url, b"{}")
     chunks = response.chunks()
@@ -496,7 +500,7 @@ def test_a_connection_closed_while_idle_is_replaced_unnoticed(serve: Serve, tran
     assert len(server.requests) == 5
 
 
-def test_a_kept_connection_that_dies_under_a_request_is_replaced_once_and_at_once(
+def test_a_keep_alive_connection_that_dies_during_a_request_is_replaced_once_and_at_once(
     serve: Serve, transport: Transport
 ) -> None:
     def script(peer: Peer) -> None:
@@ -533,7 +537,7 @@ def test_on_a_new_connection_a_request_is_never_sent_twice(serve: Serve, transpo
     assert len(server.requests) == caught.value.sends == 1
 
 
-def test_where_the_new_connection_dies_too_the_error_says_that_the_request_was_sent_twice(
+def test_if_the_new_connection_dies_too_the_error_says_that_the_request_was_sent_twice(
     serve: Serve, transport: Transport
 ) -> None:
     def script(peer: Peer) -> None:
@@ -564,7 +568,7 @@ def test_a_reset_is_like_a_close(serve: Serve, transport: Transport) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_connection_that_dies_in_the_head_is_cut_and_not_sent_again(serve: Serve, transport: Transport) -> None:
+def test_a_request_whose_connection_dies_in_the_head_is_not_sent_again(serve: Serve, transport: Transport) -> None:
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 20")
@@ -608,7 +612,7 @@ def test_each_thread_gets_the_reply_to_its_own_request(serve: Serve, connect: Co
     assert server.connections <= 64
 
 
-def test_closing_the_transport_closes_what_it_keeps(serve: Serve, connect: Connect) -> None:
+def test_closing_the_transport_closes_its_pooled_connections(serve: Serve, connect: Connect) -> None:
     left = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -637,7 +641,7 @@ def test_closing_the_transport_closes_what_it_keeps(serve: Serve, connect: Conne
         (CHUNKED, []),
     ],
 )
-def test_a_cut_body_gives_what_came_and_then_raises(
+def test_a_cut_body_yields_what_arrived_and_then_raises(
     serve: Serve, transport: Transport, data: bytes, came: list[bytes]
 ) -> None:
     def script(peer: Peer) -> None:
@@ -675,7 +679,7 @@ def flushed_gzip(*parts: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", ["length", "chunked", "close", "old", "gzip"])
-def test_events_are_handed_on_as_they_arrive(serve: Serve, transport: Transport, kind: str) -> None:
+def test_events_are_passed_on_as_they_arrive(serve: Serve, transport: Transport, kind: str) -> None:
     first, second = b"data: 1\n\n", b"data: 2\n\ndata: [DONE]\n\n"
     wires = {
         "length": (reply(first + second)[: -len(second)], second),
@@ -760,7 +764,7 @@ def test_what_cannot_be_decoded_is_refused(serve: Serve, transport: Transport, c
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("stays", [False, True])
-def test_a_server_that_refuses_a_body_before_it_has_it_is_heard(
+def test_a_refusal_that_arrives_before_the_body_was_sent_is_read(
     serve: Serve, connect: Connect, authority: Authority, tls: bool, stays: bool
 ) -> None:
     def script(peer: Peer) -> None:
@@ -775,7 +779,7 @@ def test_a_server_that_refuses_a_body_before_it_has_it_is_heard(
 
 
 @pytest.mark.parametrize("lingers", [False, True])
-def test_a_server_that_leaves_during_a_request_is_not_sent_it_again(
+def test_a_request_during_which_the_server_leaves_is_not_sent_again(
     serve: Serve, transport: Transport, lingers: bool
 ) -> None:
     def script(peer: Peer) -> None:
@@ -863,7 +867,7 @@ def test_nothing_is_ever_sent_to_another_origin(serve: Serve, transport: Transpo
     assert other.connections == 0
 
 
-def test_redirects_without_end_end(serve: Serve, transport: Transport) -> None:
+def test_endless_redirects_end(serve: Serve, transport: Transport) -> None:
     server = serve(answering(reply(b"", "307 T", "Location: /again")))
     response = transport.post(server.url, b"{}")
     assert (response.status, response.read()) == (307, b"")
@@ -1011,7 +1015,7 @@ def test_a_refused_connection_names_host_and_port_but_no_user(transport: Transpo
     assert KEY not in f"{caught.value} {caught.value.detail}"
 
 
-def test_an_unknown_name_is_told_apart(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_name_has_its_own_message(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> NoReturn:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -1022,7 +1026,7 @@ def test_an_unknown_name_is_told_apart(transport: Transport, monkeypatch: pytest
         transport.post("https://api.exmaple/v1", b"{}")
 
 
-def test_a_name_that_dns_does_not_allow_is_told_apart(transport: Transport) -> None:
+def test_a_host_name_that_dns_does_not_allow_has_its_own_message(transport: Transport) -> None:
     with pytest.raises(APIConnectionError, match=r"the name of a\.\.b:80 is not one that DNS allows"):
         transport.post("http://a..b/v1", b"{}")
 
@@ -1074,7 +1078,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(path, key, context)
 
 
-def test_tls_with_an_authority_of_one_s_own(serve: Serve, connect: Connect, authority: Authority) -> None:
+def test_tls_with_a_private_authority_works(serve: Serve, connect: Connect, authority: Authority) -> None:
     server = serve(answering(reply(b"x" * 200_000)), authority.context)
     transport = connect(ca_bundle=authority.path)
     for size in (len(BIG), 10, 20_000):
@@ -1091,7 +1095,7 @@ def reply_of(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("near", [1 << 12, 1 << 14, (1 << 14) + (1 << 12), 1 << 16, (1 << 16) + (1 << 12)])
-def test_no_byte_behind_a_reply_over_tls_is_taken_for_the_next_one(
+def test_no_byte_after_a_reply_over_tls_is_taken_for_the_next_reply(
     serve: Serve, connect: Connect, authority: Authority, near: int
 ) -> None:
     """Around the sizes of a receive and of a record: TLS may hold decrypted bytes that no poll sees."""
@@ -1134,14 +1138,14 @@ def test_a_certificate_for_another_name_is_refused(serve: Serve, connect: Connec
     assert "localhost" in caught.value.detail
 
 
-def test_https_to_a_server_that_speaks_http_is_told(serve: Serve, transport: Transport) -> None:
+def test_https_to_a_server_that_speaks_http_is_reported(serve: Serve, transport: Transport) -> None:
     server = serve(answering(reply()))
     server.script = lambda peer: peer.send(reply(b"", "400 Bad"))
     with pytest.raises(APIConnectionError, match="no TLS connection with"):
         transport.post(server.url.replace("http", "https"), b"{}")
 
 
-def test_http_to_a_server_that_speaks_https_is_told(serve: Serve, transport: Transport) -> None:
+def test_http_to_a_server_that_speaks_https_is_reported(serve: Serve, transport: Transport) -> None:
     server = serve(lambda peer: peer.send(b"\x15\x03\x03\x00\x02\x02\x46"))
     with pytest.raises(APIConnectionError, match="speaks TLS: write https in `url`") as caught:
         transport.post(server.url, b"{}")
@@ -1261,7 +1265,7 @@ def test_tls_within_the_tls_of_a_proxy_is_kept(serve: Serve, connect: Connect, a
 
 @pytest.mark.parametrize("near", [1 << 10, 1 << 14, (1 << 14) + (1 << 12), 1 << 16, (1 << 16) + (1 << 12)])
 @pytest.mark.parametrize("layer", ["inner", "outer", "plain"])
-def test_no_byte_behind_a_reply_is_taken_for_the_next_one_in_any_layer_of_tls(
+def test_no_byte_after_a_reply_is_taken_for_the_next_reply_in_any_layer_of_tls(
     serve: Serve, connect: Connect, authority: Authority, near: int, layer: str
 ) -> None:
     """Surplus bytes come in the inner TLS, in the proxy's TLS as garbage behind it, or outside of both."""
@@ -1294,7 +1298,9 @@ def test_no_byte_behind_a_reply_is_taken_for_the_next_one_in_any_layer_of_tls(
     assert proxy.connections == len(sizes)
 
 
-def test_a_kept_tunnel_that_dies_is_dug_again_once(serve: Serve, connect: Connect, authority: Authority) -> None:
+def test_a_keep_alive_tunnel_that_dies_is_opened_again_once(
+    serve: Serve, connect: Connect, authority: Authority
+) -> None:
     def once(peer: Peer) -> None:
         peer.request()
         if len(peer.server.requests) == 2:
@@ -1425,7 +1431,7 @@ def test_every_error_of_requests_becomes_one_of_ours(
 
 
 @responses.activate
-def test_the_limits_hold_there_too(connect: Connect) -> None:
+def test_the_limits_apply_with_the_responses_library_too(connect: Connect) -> None:
     responses.post("http://api.example/v1", body=b"x" * 1001)
     responses.post("http://api.example/junk", body=b"junk", headers={"Content-Encoding": "gzip"})
     with pytest.raises(ReplyError, match="larger"):
@@ -1434,7 +1440,7 @@ def test_the_limits_hold_there_too(connect: Connect) -> None:
         connect().post("http://api.example/junk", b"{}").read()
 
 
-def test_the_innermost_error_is_what_the_user_is_told() -> None:
+def test_the_message_comes_from_the_innermost_error() -> None:
     wrapped = requests.ConnectionError(OSError("outer"))
     wrapped.args[0].__cause__ = ConnectionRefusedError("inner")
     error = explain(wrapped, "api.example:443", "")

@@ -57,7 +57,7 @@ def test_a_large_file_takes_no_memory_either_way(tmp_path: Path) -> None:
     assert peak < 8 * MB
 
 
-def test_a_download_goes_on_behind_what_is_there(tmp_path: Path) -> None:
+def test_a_download_is_resumed_after_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"0123456789")
     for faults in ([], ["no_range"]):
         with sandbox.running(faults=faults) as url, closing(api(url)) as server, (tmp_path / "f").open("rb") as file:
@@ -105,7 +105,7 @@ def closing_server() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def test_what_makes_something_is_not_sent_again_on_a_connection_that_died() -> None:
+def test_a_request_that_creates_something_is_not_sent_again_after_its_connection_died() -> None:
     with closing_server() as (url, asked), closing(api(url)) as server:
         server.retrieve("batch_1")
         with pytest.raises(APIConnectionError):
@@ -117,7 +117,7 @@ def test_what_makes_something_is_not_sent_again_on_a_connection_that_died() -> N
         assert asked == ["GET", "GET", "GET"]
 
 
-def test_a_deadline_that_is_renewed_ends_only_once_nothing_moves(tmp_path: Path) -> None:
+def test_a_renewed_deadline_ends_only_after_progress_stops(tmp_path: Path) -> None:
     now = 0.0
     deadline = Deadline(10.0, monotonic=lambda: now)
     for _ in range(5):

@@ -56,12 +56,12 @@ def test_what_differs_from_row_to_row_is_no_cause_of_its_own(messages: list[str]
     assert (found.count, found.reason, found.rows) == (2, reason, (1, 2))
 
 
-def test_what_is_the_same_in_every_row_is_told_as_it_is() -> None:
+def test_what_is_the_same_in_every_row_is_reported_unchanged() -> None:
     (found,) = causes(failed(number, "this key may not use 'gpt-4o' (HTTP 400)") for number in (1, 2))
     assert found.reason == "this key may not use 'gpt-4o' (HTTP 400)"
 
 
-def test_texts_of_the_row_are_taken_out_also_without_quotes() -> None:
+def test_texts_of_the_row_are_removed_even_without_quotes() -> None:
     rows = ["Arrived very late, alas", "The best pan of them all"]
     (found,) = causes(failed(n, f"blocked: {text}!", row={"review": text}) for n, text in enumerate(rows, 1))
     assert found.reason == "blocked: …!"
@@ -76,7 +76,7 @@ DIFFERENT: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize("messages", [case[1] for case in DIFFERENT], ids=[case[0] for case in DIFFERENT])
-def test_what_has_to_be_mended_in_different_places_are_different_causes(messages: list[str]) -> None:
+def test_errors_to_fix_in_different_places_are_different_causes(messages: list[str]) -> None:
     found = causes(failed(number, message, "TemplateError") for number, message in enumerate(messages, 1))
     assert len(found) == 2
 
@@ -131,17 +131,17 @@ def test_replies_that_break_the_schema_in_the_same_way_are_one_cause() -> None:
          "the endpoint refuses this request (HTTP 400: wrong: use another)", ""),
     ],
 )  # fmt: skip
-def test_the_change_to_make_is_told_apart_from_the_reason(message: str, reason: str, change: str) -> None:
+def test_the_change_to_make_is_separated_from_the_reason(message: str, reason: str, change: str) -> None:
     (found,) = causes([failed(1, message)])
     assert (found.reason, found.change) == (reason, change)
 
 
-def test_the_first_rows_are_told_in_whatever_order_they_end() -> None:
+def test_the_first_rows_are_named_in_whatever_order_they_end() -> None:
     (found,) = causes(failed(number, "no") for number in (900, 30, 700, 2, 100, 50, 40, 1))
     assert found.rows == (1, 2, 30, 40, 50)
 
 
-def test_streams_are_told_only_where_there_are_several() -> None:
+def test_streams_are_named_only_if_there_are_several() -> None:
     one, other = failed(1, "no"), failed(2, "no")
     one.record.stream, other.record.stream = "a", "b"
     assert [each.stream for each in causes([one])] == [""]
@@ -160,7 +160,7 @@ def test_a_million_different_messages_take_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize("message", ["", "\n", '"' * 600, "'" * 5_000, "a/" * 5_000, "`" * 700, "1" * 9_000, "\x1b[2J"])
-def test_no_message_is_too_odd(message: str) -> None:
+def test_no_message_raises(message: str) -> None:
     (found,) = causes([failed(1, message), failed(2, message)])
     assert found.count == 2
     assert len(found.reason) <= 700

@@ -72,7 +72,9 @@ def test_a_file_can_be_the_next_input(
 
 
 @pytest.mark.parametrize("way", ["dicts", "Arrow"])
-def test_so_can_what_python_gets(way: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_python_gets_can_be_the_next_input(
+    way: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     rows: Any = pa.Table.from_pylist(ROWS) if way == "Arrow" else ROWS
     once = list(Connector(config(endpoint, "one")).enrich(rows))
     for keep, names in (("", {"_llm"}), ("before", {"_llm", "before"})):
@@ -86,7 +88,7 @@ def test_so_can_what_python_gets(way: str, endpoint: Endpoint, caplog: pytest.Lo
         assert [row["_llm"]["status"] for row in found] == ["success"] * 2
 
 
-def test_so_can_the_rows_of_a_database_and_of_standard_input(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_rows_of_a_database_and_of_standard_input_can_be_the_next_input(tmp_path: Path, endpoint: Endpoint) -> None:
     made = base("sqlite", tmp_path)
     made.run("CREATE TABLE t (id INTEGER, text TEXT, _llm TEXT, _llm_status TEXT)")
     made.run("INSERT INTO t VALUES (1, 'a', '{}', 'success')")

@@ -13,13 +13,13 @@ from connector.run.checkpoint import Watermark
 RECORD, CHECKPOINT = True, False
 
 
-def test_one_with_nothing_before_it_is_let_through_at_once() -> None:
+def test_a_checkpoint_with_nothing_before_it_passes_at_once() -> None:
     watermark = Watermark()
     watermark.hold(Checkpoint("start"))
     assert list(watermark.release()) == [Checkpoint("start")]
 
 
-def test_one_waits_for_the_slowest_record_before_it_and_for_none_behind_it() -> None:
+def test_a_checkpoint_waits_for_the_slowest_record_before_it_and_for_none_after_it() -> None:
     watermark = Watermark()
     for index in (0, 1):
         watermark.enter(index)
@@ -41,7 +41,7 @@ def test_a_run_that_is_resumed_may_begin_at_any_index() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(0, 5), st.randoms(use_true_random=False))
-def test_none_ever_overtakes_a_record_and_all_come_in_order(items: list[bool], first: int, random: Random) -> None:
+def test_no_checkpoint_overtakes_a_record_and_all_come_in_order(items: list[bool], first: int, random: Random) -> None:
     watermark = Watermark()
     inside: set[int] = set()
     expected: list[Checkpoint] = []
@@ -82,7 +82,7 @@ class Counting:
         return index + 1
 
 
-def test_one_can_be_made_behind_any_record_of_a_span_and_covers_no_record_twice() -> None:
+def test_a_checkpoint_can_follow_any_record_of_a_span_and_covers_no_record_twice() -> None:
     watermark, span = Watermark(), Counting()
     for index in range(5, 9):
         watermark.enter_record(Record(index, {}, span=span))

@@ -64,7 +64,7 @@ def row(number: int, text: str | None = "a") -> Row:
     return {"id": number, "text": text}
 
 
-def test_appended_rows_come_behind_those_that_are_there(place: Place) -> None:
+def test_appended_rows_come_after_existing_ones(place: Place) -> None:
     place.sync(row(2), row(1, None))
     place.sync(row(0, ""), row(2))
     assert place.rows() == [row(2), row(1, None), row(0, ""), row(2)]
@@ -195,7 +195,7 @@ def test_rows_are_durable_up_to_the_first_that_is_not(tmp_path: Path) -> None:
         assert destination.durable == 3
 
 
-def test_a_stream_that_is_not_whole_overwrites_nothing(place: Place) -> None:
+def test_an_incomplete_stream_overwrites_nothing(place: Place) -> None:
     place.sync(row(1), mode="overwrite")
     with Destination(place.options, [target(mode="overwrite")]) as destination:
         destination.write("reviews", row(2))
@@ -267,7 +267,7 @@ def test_an_output_that_cannot_take_the_streams_is_refused_at_once(options: Any,
 @pytest.mark.parametrize(
     "name", ["", ".", "..", " ", "a\nb", "a\0b", "a\x1b[2J", "a\u202eb", "a\ud800b", "\u200f", "a\x85", "a\x9b2J"]
 )
-def test_a_name_that_nothing_can_have_is_refused_in_one_line(tmp_path: Path, path: str, name: str) -> None:
+def test_an_impossible_name_is_refused_in_one_line(tmp_path: Path, path: str, name: str) -> None:
     table = sql.Options(url=SecretStr("sqlite://"), table="{stream}")
     options = files.Options(path=f"{tmp_path}/{path}", format="jsonl") if path else table
     with pytest.raises(ConfigError, match="has a name that no file or table can have") as found:
@@ -299,7 +299,7 @@ def test_a_key_that_is_no_column_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_row_that_cannot_be_written_is_told_with_the_file_that_was_named(tmp_path: Path, kind: str) -> None:
+def test_a_row_that_cannot_be_written_is_reported_with_its_file(tmp_path: Path, kind: str) -> None:
     told = re.escape(f"{tmp_path.resolve() / 'reviews'}.{kind}: a column has no name")
     with pytest.raises(ConfigError, match=told):
         Place(tmp_path, kind).sync(row(1), {"id": 2, "": 1})

@@ -91,7 +91,7 @@ def test_a_refusal_in_the_ledger_is_called_again_only_where_that_is_asked_for(re
     assert (told.calls, told.known) == (calls, 2 - calls)
 
 
-def test_rows_that_cannot_be_rendered_are_told_with_their_cause_and_those_that_cannot_be_read_apart() -> None:
+def test_rows_that_cannot_be_rendered_are_reported_with_their_cause_apart_from_unreadable_ones() -> None:
     rows: list[object] = [Record(0, {"text": None}), Record(1, {}, problem="line 2 is not JSON"), *records("a")]
     told = forecast(rows, plan(), None, Stop())
     assert (told.rows, told.unsendable, told.unreadable, told.calls) == (3, 1, 1, 1)
@@ -124,7 +124,7 @@ def test_a_row_that_cannot_be_read_is_left_to_on_bad_input() -> None:
 
 
 @pytest.mark.parametrize("look", [unsendable, lambda *given: forecast(given[0], given[1], None, given[2])])
-def test_it_ends_when_that_is_asked_for(look: Any) -> None:
+def test_a_forecast_ends_when_it_is_asked_to(look: Any) -> None:
     stop = Stop()
     stop.request(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

@@ -36,7 +36,7 @@ def holding(numbers: set[int]) -> SqliteLedger:
 
 
 @given(st.sets(st.integers(0, 9)), st.lists(st.sets(st.integers(0, 9)), max_size=3), st.sets(st.integers(0, 9)))
-def test_it_has_what_any_of_them_has(own: set[int], earlier: list[set[int]], asked: set[int]) -> None:
+def test_a_reply_in_any_earlier_ledger_is_found(own: set[int], earlier: list[set[int]], asked: set[int]) -> None:
     paths = [Earlier(Path(str(number))) for number in range(len(earlier))]
     mine = holding(own)
     with Remembering(mine, paths, lambda path: holding(earlier[int(path.name)]), lambda _: None) as ledger:
@@ -51,7 +51,7 @@ def told() -> list[str]:
     return []
 
 
-def test_none_is_opened_while_nothing_is_missing(told: list[str]) -> None:
+def test_no_earlier_ledger_is_opened_while_nothing_is_missing(told: list[str]) -> None:
     def opening(path: Path) -> AbstractContextManager[Ledger]:
         raise AssertionError(path)
 
@@ -59,7 +59,7 @@ def test_none_is_opened_while_nothing_is_missing(told: list[str]) -> None:
         assert ledger.get([key(1)]) == {key(1): reply(1)}
 
 
-def test_one_that_helps_and_one_that_was_expected_to_are_told_once(told: list[str]) -> None:
+def test_a_ledger_that_helps_and_one_that_was_expected_to_are_reported_once(told: list[str]) -> None:
     earlier = [Earlier(Path("good")), Earlier(Path("same.csv.ledger"), "the ledger of x"), Earlier(Path("other"))]
     opened = {"good": {1, 2}, "same.csv.ledger": {8}, "other": {9}}
     with Remembering(holding(set()), earlier, lambda path: holding(opened[path.name]), told.append) as ledger:
@@ -72,7 +72,9 @@ def test_one_that_helps_and_one_that_was_expected_to_are_told_once(told: list[st
 
 @pytest.mark.parametrize(("why", "says"), [("", 0), ("the ledger of x", 1)])
 @pytest.mark.parametrize("error", [ConfigError("a run is using this ledger"), StorageError("it is damaged")])
-def test_one_that_cannot_be_opened_stops_nothing(told: list[str], why: str, says: int, error: Exception) -> None:
+def test_an_earlier_ledger_that_cannot_be_opened_stops_nothing(
+    told: list[str], why: str, says: int, error: Exception
+) -> None:
     def opening(path: Path) -> AbstractContextManager[Ledger]:
         del path
         raise error

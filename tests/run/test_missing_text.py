@@ -75,7 +75,9 @@ def test_the_table_has_every_kind() -> None:
 
 @pytest.mark.parametrize("null", NULLS.values(), ids=NULLS)
 @pytest.mark.parametrize(("kind", "body", "path"), PLACES)
-def test_null_where_a_text_or_an_image_is_wanted_is_the_row_s_error(kind: str, body: Any, path: str, null: Any) -> None:
+def test_null_where_a_text_or_an_image_is_required_is_an_error_of_the_row(
+    kind: str, body: Any, path: str, null: Any
+) -> None:
     made = requests(kind, body)
     with pytest.raises(TemplateError) as caught:
         made.call(Record(0, {"text": null}))
@@ -90,7 +92,7 @@ def test_elsewhere_null_stays_null(kind: str, body: Any) -> None:
     assert requests(kind, body).body({"text": None}) == dumps(_with_null(body))
 
 
-def test_a_null_that_a_text_template_leaves_is_one_too() -> None:
+def test_a_null_from_a_template_of_json_text_is_an_error_too() -> None:
     made = requests("chat", '{"messages": [{% for t in texts %}{"role": "user", "content": {{ t }}}{% endfor %}]}')
     assert made.body({"texts": ["a"]})
     with pytest.raises(TemplateError, match=r"request_format.messages\[0\].content is null, but the endpoint needs"):

@@ -51,7 +51,7 @@ def test_owner_and_time_are_taken_under_any_of_their_names() -> None:
 
 
 @pytest.mark.parametrize("body", [None, 1, "text", {}, {"data": None}, {"error": {"message": "no"}}])
-def test_what_is_no_list_is_told(body: Any) -> None:
+def test_a_reply_that_is_not_a_list_is_reported(body: Any) -> None:
     with pytest.raises(BadRequestError, match="no list of models"):
         models_in(body)
 
@@ -61,14 +61,14 @@ def test_what_is_no_list_is_told(body: Any) -> None:
         st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_any_json_is_a_list_or_told_to_be_none(body: Any) -> None:
+def test_any_json_is_a_list_or_reported_as_none(body: Any) -> None:
     try:
         assert all(each.id for each in models_in({"data": body}))
     except BadRequestError:
         assert not isinstance(body, list)
 
 
-def test_a_list_that_never_ends_is_left_where_nothing_new_comes() -> None:
+def test_an_endless_list_ends_once_nothing_new_comes() -> None:
     pages: list[str] = []
 
     def get(url: str) -> Any:
@@ -80,7 +80,7 @@ def test_a_list_that_never_ends_is_left_where_nothing_new_comes() -> None:
 
 
 @pytest.mark.parametrize("link", ["http://elsewhere/models?page=2", "https://h/models"])
-def test_a_list_never_goes_on_at_another_server(link: str) -> None:
+def test_a_list_is_never_continued_at_another_server(link: str) -> None:
     assert len(list(paged(lambda _: {"data": [{"id": "a"}], "next": link}, "http://h/models"))) == 1
 
 
@@ -103,7 +103,7 @@ def test_models_lists_all_pages(capsys: pytest.CaptureFixture[str]) -> None:
     assert [each["id"] for each in json.loads(capsys.readouterr().out)] == ["a", "b", "c"]
 
 
-def test_a_server_without_a_list_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_without_a_list_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with Endpoint(lambda _: answer(404, {"detail": "Not Found"})) as endpoint:
         assert cli.run(["models", "--url", endpoint.url]) == 3
     assert "nothing answers at this URL" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_the_choices_of_a_reply_are_read_once_for_a_row(request_: dict[str, Any]
 @pytest.mark.parametrize(
     "column", ["{{ parsed.label }}", "{{ parsed['label'] | default('x') }}", "it is {{ parsed.label | upper }}"]
 )
-def test_columns_of_an_object_are_none_of_anything_else(content: str, column: str) -> None:
+def test_columns_of_an_object_are_null_for_any_other_type(content: str, column: str) -> None:
     found = outcome(content, response_format={"label": column})
     assert (found.status, found.columns) == (Status.INVALID_OUTPUT, {"label": None})
     error = found.provenance.error
@@ -88,7 +88,7 @@ class Strange(Exception):  # noqa: N818 - nothing that anybody has foreseen
     pass
 
 
-def test_an_error_that_nobody_has_foreseen_is_the_row_s_own_and_says_where_to_look(
+def test_an_unforeseen_error_is_the_row_s_own_and_says_where_it_arose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(_: Any) -> Answer:
@@ -104,7 +104,9 @@ def test_an_error_that_nobody_has_foreseen_is_the_row_s_own_and_says_where_to_lo
     assert "sk-secret" not in error.message
 
 
-def test_so_is_one_while_it_is_mapped_and_the_text_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_during_mapping_is_the_row_s_own_and_keeps_the_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fails(_: Any) -> Any:
         raise Strange
 

@@ -132,7 +132,7 @@ def test_rows_whose_replies_are_stored_together_leave_in_the_order_of_the_input(
     ]
 
 
-def test_whatever_becomes_of_rows_each_has_exactly_one_outcome() -> None:
+def test_however_rows_end_each_has_exactly_one_outcome() -> None:
     def answer(body: bytes) -> Reply:
         number = int(body.split(b'"content":"')[1].split(b'"')[0])
         if number % 5 == 1:
@@ -152,7 +152,7 @@ def test_whatever_becomes_of_rows_each_has_exactly_one_outcome() -> None:
     assert results[2].provenance.attempts == 5
 
 
-def test_what_is_no_record_passes() -> None:
+def test_items_other_than_records_pass_through() -> None:
     results = run([Message(0, b"a"), IDLE, Record(1, {"text": "x"}), Message(2, b"b")])
     assert [each for each in results if isinstance(each, Message)] == [Message(0, b"a"), Message(2, b"b")]
     assert IDLE in results
@@ -227,7 +227,7 @@ def test_a_failed_row_fails_the_rows_that_share_its_call() -> None:
 # The ledger
 
 
-def test_what_the_ledger_knows_is_not_called_for(path: Path) -> None:
+def test_no_call_is_made_for_a_reply_in_the_ledger(path: Path) -> None:
     first, second = Endpoint(), Endpoint()
     run(records(range(300)), first, SqliteLedger(path))
     results = outcomes(run(records(range(400)), second, SqliteLedger(path)))
@@ -236,7 +236,7 @@ def test_what_the_ledger_knows_is_not_called_for(path: Path) -> None:
     assert [outcome.provenance.cached for outcome in results] == [True] * 300 + [False] * 100
 
 
-def test_a_known_reply_is_mapped_as_a_new_one_is(path: Path) -> None:
+def test_a_stored_reply_is_mapped_like_a_new_one(path: Path) -> None:
     new = outcomes(run(records("ab"), answered, SqliteLedger(path)))
     known = outcomes(run(records("ab"), answered, SqliteLedger(path)))
     assert [outcome.columns for outcome in new] == [outcome.columns for outcome in known]

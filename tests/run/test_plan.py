@@ -55,7 +55,7 @@ def test_a_schema_is_sent_as_a_strict_response_format() -> None:
     assert (sent["json_schema"]["strict"], sent["json_schema"]["schema"]) == (True, SCHEMA)
 
 
-def test_a_description_in_a_schema_is_no_template() -> None:
+def test_a_description_in_a_schema_is_not_a_template() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "description": "{{ text }} {% raw %}"}}}
     assert "{{ text }} {% raw %}" in plan(output_schema=schema).requests.body({"text": "a"}).decode()
 
@@ -133,7 +133,7 @@ def test_what_is_no_answer_is_never_a_success(given: Reply, status: Status) -> N
     assert outcome.provenance.error.message
 
 
-def test_provenance_tells_where_an_answer_comes_from() -> None:
+def test_provenance_says_where_an_answer_comes_from() -> None:
     told = plan(prices={"input": 1, "output": 10}).outcomes.of(RECORD, reply("x"), b"\x01\x02").group["_llm"]
     assert told == {
         "status": "success",
@@ -188,7 +188,7 @@ def test_what_cannot_work_is_refused_naming_both_sides(options: dict[str, Any], 
         ({"prompt": "Describe it", "image_columns": "text"}, ""),
     ],
 )
-def test_a_request_that_is_the_same_for_every_row_is_told(
+def test_a_request_that_is_the_same_for_every_row_is_reported(
     options: dict[str, Any], advice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     plan(["text", "note"], **options)

@@ -128,14 +128,14 @@ def test_rows_that_were_known_make_no_rate_and_shorten_no_time(wide: Terminal) -
     assert "1m30s left" in line
 
 
-def test_what_is_slower_than_a_row_a_second_is_told_by_the_minute_or_hour(wide: Terminal) -> None:
+def test_a_rate_below_one_row_a_second_is_shown_per_minute_or_hour(wide: Terminal) -> None:
     running = Running()
     assert "2.0 rows/min" in shown(running, wide, running.passing(29), running.outcomes(1))
     running = Running()
     assert "3.6 rows/h" in shown(running, wide, running.passing(999), running.outcomes(1))
 
 
-def test_the_rate_is_that_of_late(wide: Terminal) -> None:
+def test_the_rate_is_that_of_the_last_moments(wide: Terminal) -> None:
     running = Running(rows=100_000)
     parts = [running.outcomes(1000)]
     for _ in range(100):
@@ -143,13 +143,13 @@ def test_the_rate_is_that_of_late(wide: Terminal) -> None:
     assert "20 rows/s" in shown(running, wide, *parts)
 
 
-def test_the_cost_of_what_is_left_is_foretold_from_paid_calls_alone(wide: Terminal) -> None:
+def test_the_remaining_cost_is_estimated_from_paid_calls_only(wide: Terminal) -> None:
     running = Running(rows=400)
     parts = [running.outcomes(100, cached=True, cost_usd=5.0), running.outcomes(100, cost_usd=0.02)]
     assert "$2.00 of about $6.00" in shown(running, wide, *parts)
 
 
-def test_failures_are_told_by_kind(wide: Terminal) -> None:
+def test_failures_are_counted_by_kind(wide: Terminal) -> None:
     running = Running()
     line = shown(
         running,
@@ -187,7 +187,7 @@ def test_it_says_what_it_waits_for(screen: Terminal, request: pytest.FixtureRequ
     assert line == "0 of 1,000 rows" or "429: next call in 17 s" in line
 
 
-def test_an_endpoint_that_is_away_is_told(wide: Terminal) -> None:
+def test_an_endpoint_that_does_not_answer_is_reported(wide: Terminal) -> None:
     running = Running()
     running.control.breaker.answered()
     for _ in range(10):
@@ -205,7 +205,7 @@ def test_a_run_that_ends_says_what_it_finishes(wide: Terminal) -> None:
     assert "finishing 8 calls (up to 29 s)" in shown(running, wide), "a second after it was asked to"
 
 
-def test_a_run_that_ends_tells_no_time_for_rows_that_it_will_not_call(wide: Terminal) -> None:
+def test_a_run_that_ends_shows_no_time_for_rows_that_it_will_not_call(wide: Terminal) -> None:
     running = Running()
     call = Call(b"", b"", [])
     call.started = running.time.now
@@ -271,7 +271,7 @@ def test_a_pipe_gets_a_plain_line_now_and_then() -> None:
     assert "\x1b" not in out.getvalue()
 
 
-def test_a_pipe_is_told_at_once_of_the_ledger_of_another_run() -> None:
+def test_a_wait_for_the_ledger_of_another_run_is_written_to_a_pipe_at_once() -> None:
     out = io.StringIO()
     running = Running()
     with redirect_stderr(out), running.progress(live=False) as progress:
@@ -289,7 +289,7 @@ def test_the_end_says_what_a_person_still_waits_for(wide: Terminal) -> None:
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_who_wants_no_word_gets_none(live: bool, wide: Terminal) -> None:
+def test_a_quiet_run_writes_nothing(live: bool, wide: Terminal) -> None:
     running = Running()
     with redirect_stderr(wide.stream), running.progress(live=live, quiet=True) as progress:
         running.watched(progress, (each for _ in range(1000) for each in running.passing(1)))

@@ -53,7 +53,7 @@ def table(tmp_path: Path, endpoint: Endpoint) -> Table:
     return Table(tmp_path, endpoint)
 
 
-def test_an_incremental_read_goes_on_behind_a_full_one_and_a_full_one_always_begins_anew(table: Table) -> None:
+def test_an_incremental_read_continues_after_a_full_one_and_a_full_one_always_starts_again(table: Table) -> None:
     assert table.read(FULL) == list(range(7))
     table.grow()
     assert table.read(INCREMENTAL) == list(range(7, 14))

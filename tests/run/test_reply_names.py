@@ -117,7 +117,7 @@ def test_a_few_rows_end_with_a_warning(endpoint: Endpoint, caplog: pytest.LogCap
     assert told.endswith("(no reply of this run has it)")
 
 
-def test_replies_of_an_earlier_run_prove_it_as_well(endpoint: Endpoint, tmp_path: Any) -> None:
+def test_replies_of_an_earlier_run_count_as_proof_too(endpoint: Endpoint, tmp_path: Any) -> None:
     ledger = str(tmp_path / "l")
     assert len(list(connector(endpoint, "{{ content }}", cache=ledger).enrich(rows(60)))) == 60
     calls = len(endpoint.journal.calls)

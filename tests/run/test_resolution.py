@@ -65,7 +65,7 @@ def test_a_reply_that_does_not_fit_is_asked_for_again_with_its_error() -> None:
     assert '"seven" is not of type "integer"' in second["messages"][-1]["content"]
 
 
-def test_one_that_takes_megabytes_is_final() -> None:
+def test_a_reply_of_megabytes_is_final() -> None:
     """It would be kept until a better one comes, beside those of all other calls in flight."""
     large = json.dumps({"n": "x" * 2_500_000})
     with Endpoint(lambda call: said(call, large)) as endpoint:
@@ -176,7 +176,7 @@ def test_without_a_schema_nothing_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize("refusal", [400, 500])
-def test_where_the_repair_fails_the_reply_stands(refusal: int) -> None:
+def test_if_the_repair_fails_the_first_reply_counts(refusal: int) -> None:
     def script(call: Call) -> Action:
         return said(call, "no JSON") if len(call.body["messages"]) == 1 else refuses(refusal, "no")
 
@@ -362,7 +362,7 @@ def fails(call: Call, *names: str) -> Action | None:
     return Action("500", status(500, b"Internal Server Error")(Good({}), {})) if set(names) & set(call.body) else None
 
 
-def test_a_server_that_fails_at_every_schema_is_asked_in_another_way_in_this_run_alone(
+def test_a_server_that_fails_at_every_schema_gets_a_fallback_in_this_run_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

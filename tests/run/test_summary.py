@@ -74,7 +74,7 @@ def test_its_values_for_programs_hold_all_causes_and_no_object() -> None:
     }
 
 
-def test_only_the_causes_of_the_most_rows_are_told_and_the_others_counted() -> None:
+def test_only_the_most_frequent_causes_are_shown_and_the_others_counted() -> None:
     text = summary_of(*(failed(number, f"reason {chr(97 + number % 8)}") for number in range(20))).failures()
     assert text[0] == "all 20 rows failed:"
     assert len(text) == 7

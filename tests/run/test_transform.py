@@ -80,12 +80,12 @@ def test_every_gained_column_admits_null() -> None:
         ({"streams": {"a": {"model": "x"}}, "request_format": REQUEST}, "streams.a: model: has no effect beside"),
     ],
 )
-def test_what_is_wrong_with_a_stream_s_options_is_told_at_once(config: dict[str, Any], told: str) -> None:
+def test_what_is_wrong_with_a_stream_s_options_is_reported_at_once(config: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         transform(**config)
 
 
-def test_a_missing_column_is_told_for_the_stream_that_lacks_it() -> None:
+def test_a_missing_column_is_reported_for_the_stream_that_lacks_it() -> None:
     made = transform(streams=["a*"])
     assert made.open("b", ["id"]) is None
     with pytest.raises(ConfigError, match=r'stream "a1": .*there is no column "text" in the input; there are: id'):
@@ -100,7 +100,7 @@ def given() -> Iterator[Record | Message | Idle]:
     raise ConfigError("broken")
 
 
-def test_an_error_of_the_input_is_told_behind_everything_before_it(endpoint: Endpoint) -> None:
+def test_an_error_of_the_input_is_reported_after_everything_before_it(endpoint: Endpoint) -> None:
     made = transform(url=endpoint.base_url)
     made.open("s", ["text"])
     found: list[Outcome | Message] = []
@@ -111,7 +111,7 @@ def test_an_error_of_the_input_is_told_behind_everything_before_it(endpoint: End
     assert str(made.summary).startswith("10 rows")
 
 
-def test_a_stream_that_never_comes_is_told(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stream_that_never_comes_is_reported(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     made = transform(url=endpoint.base_url, streams=["s", "revuews"])
     made.open("s")
     assert all(isinstance(each, Idle) for each in made.run(iter(())))

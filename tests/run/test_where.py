@@ -117,7 +117,7 @@ def test_a_mapper_may_have_another_condition_for_each_stream(endpoint: Endpoint,
     assert [each["record"]["content"] is not None for each in records] == [True, False, False, True]
 
 
-def test_a_column_that_it_needs_and_the_input_lacks_is_told_before_any_call(endpoint: Endpoint) -> None:
+def test_a_missing_column_in_the_condition_is_reported_before_any_call(endpoint: Endpoint) -> None:
     with pytest.raises(ConfigError, match=r'where: there is no column "rating" in the input; there are: id'):
         Plan(Config(**config(endpoint, where="{{ rating < 3 }}")), ["id"])
 
