@@ -195,6 +195,6 @@ def our_fault(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return (
-        f"this program failed on the reply ({type(error).__name__}{place}): please report that line, "
-        "with the reply as `ledger export` prints it if it holds nothing private"
+        f"this program failed on the reply ({type(error).__name__}{place}): please report this line, "
+        "with the reply as `ledger export` prints it if it contains nothing private"
     )

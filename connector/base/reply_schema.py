@@ -92,12 +92,12 @@ class ReplySchema:
             if self._validator.is_valid(value):
                 return None
             if not self._graph.is_explainable(value):
-                return "at $, it fits none of the ways in which the schema refers to itself"
+                return "at $, it fits none of the alternatives in which the schema refers to itself"
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:  # only the first: there may be as many as there are values
             return f"at {_path(error.instance_path)}, {_cut(error.message)}"
         except ValueError:
-            return "at $, it holds half of a character"
+            return "at $, it contains half of a character (a lone surrogate)"
         return "at $, it does not fit"
 
 

@@ -102,7 +102,7 @@ def text(value: object) -> str:
     if type(value) is str:
         return value
     if is_null(value) or isinstance(value, ChainableUndefined):
-        raise NullError("a text has no place for null")
+        raise NullError("a text cannot contain null")
     if isinstance(value, Decimal) and value.is_infinite():
         return str(float(value))
     form = json_form(value)

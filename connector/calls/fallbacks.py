@@ -27,7 +27,7 @@ from connector.endpoints import Fallback
 from connector.replies.refusals import fails_at_the_request, parameter_words
 
 _LOG = logging.getLogger(__name__)
-_SAID: Final = 'the endpoint is asked in another way ("%s") for model "%s", since %s'
+_SAID: Final = 'another form of request ("%s") is used for model "%s", since %s'
 _REMEMBERED: Final = "an earlier run found that it needs this"
 _SHOWN: Final = 200
 _SUSPECTS: Final = "json_schema stream is not supported"

@@ -115,7 +115,7 @@ class Limits:
         if learned is not None and learned.is_closed:
             paces.append((self._learner.delay(now), "what the endpoint admits, after a refusal"))
         elif learned is not None:
-            rate = f"{learned.per_second:,.3g} calls a second, as refused calls have shown"
+            rate = f"{learned.per_second:,.3g} calls a second, as learned from refused calls"
             paces.append((self._learner.delay(now), rate))
         if self._requests:
             rate = f"{counted(round(self._requests.per_minute), 'request')} a minute"

@@ -210,8 +210,8 @@ def _asked(
         told = "max_cost_usd cannot be kept, since the endpoint reports no cost: set prices, or use max_total_tokens"
         yield Step("budget", False, told)
         return
-    remembered = ", which is remembered" if set(fallbacks) <= set(probe.fallbacks.names(dumps(body))) else ""
-    otherwise = f"; asked in another way{remembered}: {', '.join(fallbacks)}" if fallbacks else ""
+    remembered = ", as later runs will use it" if set(fallbacks) <= set(probe.fallbacks.names(dumps(body))) else ""
+    otherwise = f"; with another form of request{remembered}: {', '.join(fallbacks)}" if fallbacks else ""
     yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
 
 

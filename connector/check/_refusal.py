@@ -70,7 +70,7 @@ def explained(
             result, ReplyError
         ) or "url" in summary else f"{summary}: set url to the endpoint of an OpenAI-compatible API"
     if isinstance(result, ServerError) and _BUSY.search(words):
-        return "request", f"{summary}: it has no room now, or is not ready yet: check again in a minute"
+        return "request", f"{summary}: it has no capacity now, or is not ready yet: check again in a minute"
     if _TOO_LONG.search(words):
         return "request", f"{summary}: shorten what the row puts into the prompt, or set model to one that takes more"
     status = result.http_status if isinstance(result, ConnectorError) else result.status

@@ -377,12 +377,12 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "max_completion_tokens": Fallback(
         lambda words: ("max_tokens" in words or "max_completion_tokens" in words) and not _VALUE.search(words),
         lambda body: _renamed("max_tokens", "max_completion_tokens", body),
-        "the limit of tokens is called max_completion_tokens",
+        "the token limit is called max_completion_tokens",
     ),
     "max_tokens": Fallback(
         lambda words: "max_completion_tokens" in words and not _VALUE.search(words),
         lambda body: _renamed("max_completion_tokens", "max_tokens", body),
-        "the limit of tokens is called max_tokens",
+        "the token limit is called max_tokens",
     ),
     "loose_schema": Fallback(
         lambda words: any(word in words for word in _STRICT_WORDS),
@@ -392,7 +392,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "json_object": Fallback(
         lambda words: any(word in words for word in _SCHEMA_WORDS),
         _as_json_object,
-        "replies are JSON, but no schema is sent to the endpoint's own check",
+        "replies are JSON, but the endpoint does not check them against the schema",
     ),
     "prompt": Fallback(
         lambda words: any(word in words for word in _SCHEMA_WORDS), _as_prompt, "the schema is written into the prompt"
@@ -400,7 +400,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "no_usage": Fallback(
         lambda words: "stream_options" in words or "include_usage" in words,
         _without_usage,
-        "streams are not asked to count their tokens",
+        "streams do not report their tokens",
     ),
     "whole": Fallback(lambda words: _STREAM.search(words) is not None, _whole, "replies are not streamed"),
 }

@@ -321,7 +321,7 @@ FALLBACKS: Final[Mapping[str, Fallback]] = {
     "max_output_tokens": Fallback(
         lambda words: _is_unknown(words, *_OLD_CAPS),
         lambda body: _capped(_OLD_CAPS, "max_output_tokens", body),
-        "the limit of tokens is called max_output_tokens",
+        "the token limit is called max_output_tokens",
     ),
     "max_tokens": Fallback(
         lambda words: _is_unknown(words, "max_output_tokens"),

@@ -21,13 +21,13 @@ from connector.base.errors import (
 from connector.http.http1 import TlsError
 
 _LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
-_LOST: Final = (CutError, "the connection with {peer} was lost in the middle of the reply")
+_LOST: Final = (CutError, "the connection to {peer} was lost in the middle of the reply")
 _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     gaierror: (
         APIConnectionError,
         "the host name {peer} cannot be resolved: check it in `{key}`, and the DNS of this machine",
     ),
-    UnicodeError: (APIConnectionError, "the name of {peer} is not one that DNS allows: check it in `{key}`"),
+    UnicodeError: (APIConnectionError, "{peer} is not a name that DNS allows: check it in `{key}`"),
     ssl.SSLCertVerificationError: (
         APIConnectionError,
         "the TLS certificate of {peer} cannot be verified: check `{key}`, or set `ca_bundle` to its authority",
@@ -35,7 +35,7 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     TlsError: (APIConnectionError, "{peer} speaks TLS: write https in `{key}`"),
     ssl.SSLError: (
         APIConnectionError,
-        "no TLS connection with {peer}: check https in `{key}`, and `client_certificate` if it wants one",
+        "no TLS connection to {peer}: check https in `{key}`, and `client_certificate` if it requires one",
     ),
     ConnectionRefusedError: (
         APIConnectionError,
@@ -55,7 +55,7 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
         APIConnectionError,
         "{peer} closed the connection without an answer: check http or https in `{key}`",
     ),
-    Exception: (APIConnectionError, "no connection with {peer}: check host and port in `{key}`, and the network"),
+    Exception: (APIConnectionError, "no connection to {peer}: check host and port in `{key}`, and the network"),
 }
 """Our error for each low-level one, most specific first. `peer` is `host:port`; `key` is the option that names it."""
 

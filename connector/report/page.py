@@ -21,7 +21,7 @@ _MEANINGS: Final = {
     "invalid_output": "the reply does not fit what was asked for",
     "truncated": "the reply was cut",
     "filtered": "refused by a content filter or the model",
-    "skipped": "no call wanted",
+    "skipped": "left out by where",
 }
 
 
@@ -79,7 +79,7 @@ def _words(column: Column) -> str:
             span = f"{number(known.minimum)} to {number(known.maximum)}{what}"
             told.append(f"{span}, median {number(known.median)}, mean {number(known.mean)}")
         if known.beyond:
-            told.append(f"the last bar counts {known.beyond:,} beyond it, too")
+            told.append(f"the last bar includes {known.beyond:,} larger ones")
         if known.sampled < known.count:
             told.append(f"drawn from a random sample of {known.sampled:,}")
     if column.kind == "texts" and column.distinct is not None:

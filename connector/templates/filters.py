@@ -85,7 +85,7 @@ def percent(context: Context, template: Any, values: Any) -> Any:
     if isinstance(values, dict):
         values = {name: value for name, value in values.items() if not is_null(value)}
     elif any(map(is_null, values if isinstance(values, tuple) else [values])):
-        raise NullError("a format has no place for null")
+        raise NullError("a format cannot take null")
     return template % values
 
 

@@ -106,7 +106,7 @@ def _data_url(data: bytes, what: str) -> str:
     if end is None:
         raise ImageError(f"{what} an incomplete image: send PNG, JPEG, GIF or WebP")
     if end < len(data) and kind != _WITH_MORE:
-        raise ImageError(f"{what} an image with other data behind it: save it again")
+        raise ImageError(f"{what} an image with other data after it: save it again")
     return f"data:{kind};base64,{b64encode(data[:end]).decode()}"
 
 
@@ -117,7 +117,7 @@ def _read(path: str, folder: Path | None) -> bytes:
     """
     shown = repr(path[:_SHOWN])
     if not path or "\0" in path:
-        raise ImageError(f"{shown} is not an image, and not the path of one")
+        raise ImageError(f"{shown} is neither an image nor the path of one")
     if folder is None:
         raise ImageError(f"{shown} is not a URL and not an image in base64, and image_root names no folder of images")
     try:

@@ -44,7 +44,7 @@ def charge(context: Context, cost: float) -> None:
     fuel = context.parent[FUEL]
     fuel[0] -= cost
     if fuel[0] < 0:
-        raise SecurityError("its texts, lists or loops grow larger than one row may make them")
+        raise SecurityError("its texts, lists or loops are larger than one row may make them")
 
 
 def weight(value: object) -> int:

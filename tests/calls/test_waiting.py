@@ -160,7 +160,7 @@ def test_an_empty_bucket_is_reported() -> None:
 def test_a_learned_rate_is_reported() -> None:
     seen: list[str] = []
     run(600, refills(30 * 60, 8, answers(0.02), tells=False), concurrency=8, watch=told(seen))
-    assert any("calls a second, as refused calls have shown" in text for text in seen)
+    assert any("calls a second, as learned from refused calls" in text for text in seen)
 
 
 def test_a_learned_concurrency_is_not_a_wait() -> None:

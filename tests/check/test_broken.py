@@ -530,7 +530,7 @@ def test_a_schema_that_is_refused_in_every_form_is_asked_for_in_words() -> None:
     with Endpoint(posted(lambda body: refused(body) or answer(200, fitting))) as endpoint:
         diagnosis = check(endpoint, output_schema=schema)
         assert diagnosis.ok
-        assert "asked in another way, which is remembered: json_object, prompt" in diagnosis.message
+        assert "with another form of request, as later runs will use it: json_object, prompt" in diagnosis.message
         before = len(endpoint.journal.calls)
         assert check(endpoint, output_schema=schema).ok
         assert len(endpoint.journal.calls) - before == 2

@@ -100,7 +100,7 @@ def test_an_unforeseen_error_is_the_row_s_own_and_says_where_it_arose(
     assert found.status is Status.ERROR
     assert error is not None
     assert "this program failed on the reply (Strange at test_outcomes.py:" in error.message
-    assert "please report that line" in error.message
+    assert "please report this line" in error.message
     assert "sk-secret" not in error.message
 
 

@@ -174,5 +174,5 @@ def test_all_strings_of_a_row_have_one_budget_also_where_one_of_them_fails() -> 
     costly = "{% for i in range(300) %}{{ t }}{% endfor %}"
     row = {"t": "x" * 50_000}
     assert Template([costly], "t").render(row)
-    with pytest.raises(TemplateError, match=r"^t\[2\]: .* grow larger than one row may make them"):
+    with pytest.raises(TemplateError, match=r"^t\[2\]: .* are larger than one row may make them"):
         Template([costly] * 50, "t").render(row)
