@@ -69,7 +69,7 @@ class ReplySchema:
         try:
             return make(known, retriever=_refused, pattern_options=_BACKTRACKING)
         except jsonschema_rs.ValidationError as error:
-            raise ValueError(self._graph.told(error)) from None
+            raise ValueError(self._graph.refusal(error)) from None
 
     def problem(self, value: JSON, size: int) -> str | None:
         """Returns where and how a value does not fit, in a text of bounded length; `None` if it fits.
@@ -133,7 +133,7 @@ class _Graph:
             level = list(chain.from_iterable(parts))
         return ways <= _MOST_UNFOLDED
 
-    def told(self, error: jsonschema_rs.ValidationError) -> str:
+    def refusal(self, error: jsonschema_rs.ValidationError) -> str:
         """Returns why a schema was refused."""
         return f"is not a JSON Schema: at {_path(error.instance_path)}, {_cut(error.message)}"
 

@@ -254,7 +254,7 @@ class _Stream:
                 self.is_done = True
                 break
             if name == ERROR:
-                self.failure = told_by(content)
+                self.failure = error_in_event(content)
                 break
             if len(content) > SMALL:
                 Allowance(self._most).take(content)
@@ -291,7 +291,7 @@ def _handed_over(entered: list[int]) -> int:
     return size
 
 
-def told_by(data: bytes) -> dict[str, Any]:
+def error_in_event(data: bytes) -> dict[str, Any]:
     """Returns the data of an event named `error`, of any shape, as an error body."""
     try:
         told = loads(data)

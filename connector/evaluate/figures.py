@@ -472,7 +472,7 @@ def _rows(
             rank=_rank([(each.right[place], _said(each.outcomes[place])) for each in marks], bool(targets)),
             input={name: _json(value) for name, value in record.data.items() if name not in hidden},
             truth={name: value for name, value in truth.items() if value is not None},
-            answers={each.variant.name: _told(each, place, targets) for each in marks},
+            answers={each.variant.name: _answer_of(each, place, targets) for each in marks},
             verdict=verdicts[0].by_row[where] if verdicts else None,
             reason=verdicts[0].reasons[where] if verdicts else "",
         )
@@ -489,7 +489,7 @@ def _rank(answers: Sequence[tuple[bool, JSON]], is_known: bool) -> int:
     return 2 if is_known and not any(rights) else 3
 
 
-def _told(marks: _Marks, place: int, targets: Sequence[Target]) -> Answer:
+def _answer_of(marks: _Marks, place: int, targets: Sequence[Target]) -> Answer:
     outcome = marks.outcomes[place]
     error = outcome.provenance.error
     wrong = [each.name for each in targets if (mark := marks.marks[each][place]) is not None and not mark.is_right]

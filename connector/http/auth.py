@@ -213,15 +213,17 @@ def printed(command: Sequence[str], mask: Masker, *, timeout: float = COMMAND_SE
             start_new_session=True,
         )
     except OSError as error:
-        told = f"{where} cannot be started ({error.strerror}): name a program that exists, then its arguments"
-        raise FatalError(told) from None
+        message = f"{where} cannot be started ({error.strerror}): name a program that exists, then its arguments"
+        raise FatalError(message) from None
     with process:
         try:
             output, complaint = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             _kill(process)
-            told = f"{where} did not end within {timeout:g} seconds: have it print the key without asking for anything"
-            raise FatalError(told) from None
+            message = (
+                f"{where} did not end within {timeout:g} seconds: have it print the key without asking for anything"
+            )
+            raise FatalError(message) from None
         except BaseException:
             _kill(process)
             raise
@@ -236,8 +238,8 @@ def _returned(function: Callable[[], str]) -> str:
     try:
         key = function()
     except Exception as error:
-        told = f"api_key: the function failed ({type(error).__qualname__}): have it return the key"
-        raise FatalError(told) from error
+        message = f"api_key: the function failed ({type(error).__qualname__}): have it return the key"
+        raise FatalError(message) from error
     return _checked(key if isinstance(key, str) else "", "api_key: the function returned", "have it return the key")
 
 

@@ -25,7 +25,7 @@ from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyErr
 from connector.base.masking import Masker
 from connector.base.records import JSON, is_ok
 from connector.base.stop import Stop
-from connector.calls.client import Client, failure_of, is_sign_of_life, told_by, whole
+from connector.calls.client import Client, error_in_event, failure_of, is_sign_of_life, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.http.sse import DONE, ERROR, STARTS, beginning, events, is_stream
@@ -154,7 +154,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             if is_stream and not data.strip() and name != ERROR:
                 continue
             frame: dict[str, Any] = {}
-            failure = told_by(data) if name == ERROR else {}
+            failure = error_in_event(data) if name == ERROR else {}
             if not failure:
                 frame = mask.value(whole(data, kind, mask))
                 if is_stream and is_sign_of_life(frame):

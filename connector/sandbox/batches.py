@@ -142,7 +142,7 @@ class Batches:
             self._batches[batch.name] = batch
             if self._faults.take("lost_create"):
                 raise LostError
-            return batch.told()
+            return batch.as_object()
 
     def retrieve(self, name: str) -> dict[str, Any]:
         """Advances a batch by one step and returns it."""
@@ -152,7 +152,7 @@ class Batches:
             batch = self._found(name)
             if not batch.has_ended and batch.is_due():
                 batch.step(self._files, self._answer)
-            return batch.told()
+            return batch.as_object()
 
     def cancel(self, name: str) -> dict[str, Any]:
         """Cancels a batch; the answers so far are kept."""
@@ -161,12 +161,12 @@ class Batches:
             if batch.has_ended:
                 raise APIError(409, f"Cannot cancel a batch with status '{batch.state}'.")
             batch.enter("cancelling")
-            return batch.told()
+            return batch.as_object()
 
     def listed(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Returns a page of the batches, newest first."""
         with self._lock:
-            return page([batch.told() for batch in reversed(self._batches.values())], query, _MOST_LISTED)
+            return page([batch.as_object() for batch in reversed(self._batches.values())], query, _MOST_LISTED)
 
     def _found(self, name: str) -> _Batch:
         if name not in self._batches:
@@ -225,7 +225,7 @@ class _Batch:
             self._answered(files, answer, source, "completed")
             self.enter("completed")
 
-    def told(self) -> dict[str, Any]:
+    def as_object(self) -> dict[str, Any]:
         """Returns the batch as an object of the API."""
         has = self._faults
         state = (
@@ -248,12 +248,12 @@ class _Batch:
             **{f"{name}_at": self._times.get(f"{name}_at") for name in names},
             "expires_at": self._created + _WINDOW,
             "request_counts": counts,
-            "usage": self._told_usage() if self.has_ended else None,
+            "usage": self._usage_object() if self.has_ended else None,
             "model": self._model,
             "metadata": None if has.take("no_metadata") else self._body.get("metadata"),
         }
 
-    def _told_usage(self) -> dict[str, Any]:
+    def _usage_object(self) -> dict[str, Any]:
         sent, made = self._usage["prompt_tokens"], self._usage["completion_tokens"]
         return {
             "input_tokens": sent,
