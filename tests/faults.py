@@ -543,7 +543,7 @@ _GOOD: Final[_Rows] = {
 }
 _ERROR_OF_NOTHING: Final[_Rows] = {
     "error-empty": Fault(
-        "an `error` object that says nothing, beside the answer",
+        "an empty `error` object beside the answer",
         in_body(lambda body: body | {"error": {"message": "", "type": "", "param": "", "code": None}}),
     ),
     "error-zero": Fault(

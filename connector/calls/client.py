@@ -201,9 +201,7 @@ class Client:
         afforded = self._afforded(chunks, allowance, response, entered)
         stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
-        with suppress(
-            ConnectorError
-        ):  # what comes behind the end changes nothing, not even that the connection is lost
+        with suppress(ConnectorError):  # what follows has no effect, nor has a lost connection
             deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
         if stream.failure:
             return kept(stream.failure, self._mask)

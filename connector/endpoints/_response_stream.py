@@ -41,8 +41,8 @@ def is_chunk(event: dict[str, Any]) -> bool:
 def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """Merges the events into one `response` (OpenAI API reference, "Streaming events").
 
-    The last event holds the whole response, and only with it is a stream complete; what comes behind it is not looked
-    at. If it has no output, as from vLLM, the output is assembled from the other events.
+    The last event holds the whole response, and only with it is a stream complete; what follows it is ignored. If it
+    has no output, as from vLLM, the output is assembled from the other events.
     """
     body: dict[str, Any] = {}
     output = _Output()

@@ -1,4 +1,4 @@
-"""Calls that are made at once, one by one, for what a batch did not answer."""
+"""Live calls for requests that a batch did not answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from connector.engines._dispatch import Ended
 
 
 class LiveCalls:
-    """Makes calls as the default engine does.
+    """Makes calls like the default engine.
 
     Attributes:
-        outstanding: Calls that have not ended.
-        has_ended: Whether the run has been stopped, so that no further call ends.
+        outstanding: The number of calls that have not ended.
+        has_ended: Whether the run has been stopped, so that no more calls end.
     """
 
     def __init__(self, send: Callable[[bytes], Reply], control: Control) -> None:
@@ -28,13 +28,13 @@ class LiveCalls:
         self._results = load().run(self._items(), send, steered)
 
     def add(self, call: Call) -> None:
-        """Has a call made."""
+        """Queues a call."""
         call.first_started = 0.0  # its time begins now
         self._calls.append(call)
         self.outstanding += 1
 
     def next(self) -> Ended | None:
-        """Returns a call that has ended; `None` if none has for a moment. `dispatch` counts its attempt."""
+        """Returns a call that has ended; `None` if none ends soon. `dispatch` counts its attempt."""
         for item in self._results:
             if not isinstance(item, Done):
                 return None
@@ -46,7 +46,7 @@ class LiveCalls:
         return None
 
     def close(self) -> None:
-        """Ends. Calls in flight are given up."""
+        """Ends. Calls in flight are abandoned."""
         self._results.close()
 
     def _items(self) -> Iterator[Any]:

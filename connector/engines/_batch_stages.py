@@ -1,6 +1,6 @@
-"""The stages of a part: its file is uploaded, its batch made and polled, and its answers downloaded.
+"""The stages of a part: its file is uploaded, its batch is created and polled, and its answers are downloaded.
 
-Each stage is in the ledger before the next one begins: whenever a run ends, a later one continues from there.
+Each stage is stored in the ledger before the next one begins: whenever a run ends, a later one continues from there.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from connector.engines._batch_parts import PART, Jobs, Part, Stage, found_among,
 from connector.engines._batch_tasks import Finished, Tasks
 
 _LOG = logging.getLogger(__name__)
-_UPLOADS: Final = 3  # of one file, if the server loses it before the batch is made
-_BASE: Final = 1.0  # seconds until a failed task is tried again; each further time twice as long
+_UPLOADS: Final = 3  # of one file, if the server loses it before the batch is created
+_BASE: Final = 1.0  # seconds before a failed task is tried again; they double each time
 
 
 class Stages:
-    """Takes parts from stage to stage.
+    """Advances parts from stage to stage.
 
     Args:
-        give_up: Is called with a part whose batch was never made: its calls have to be gathered again.
+        give_up: Called with a part whose batch was never created, so that its calls have to be gathered again.
     """
 
     def __init__(self, needs: Needs, control: Control, jobs: Jobs, give_up: Callable[[Part], None]) -> None:
@@ -53,7 +53,7 @@ class Stages:
         self._tasks = Tasks()
 
     def begin(self, parts: Sequence[Part]) -> None:
-        """Begins whatever is due."""
+        """Begins the tasks that are due."""
         now = self._now()
         for part in parts:
             if part.is_busy or now < part.due or self._control.stop.reason is not None:
@@ -70,10 +70,10 @@ class Stages:
                 self._tasks.start(part, "fetch", partial(self._fetch, part))
 
     def wait(self, timeout: float) -> bool:
-        """Waits at most this many seconds for a task to end; returns whether one has.
+        """Waits at most `timeout` seconds for a task to end; returns whether one has ended.
 
         Raises:
-            StorageError: What is known of the part cannot be stored.
+            StorageError: The progress of the part cannot be stored.
         """
         finished = self._tasks.next(timeout)
         if finished is not None:
@@ -81,7 +81,7 @@ class Stages:
         return finished is not None
 
     def close(self, parts: Sequence[Part]) -> None:
-        """Ends. A batch that is being made is waited for as long as a stopped run may take, so that its ID is known."""
+        """Ends. Waits for a batch that is being created, as long as a stopped run may take, so that its ID is known."""
         ends = self._now() + self._control.grace
         while any(part.stage is Stage.UPLOADED and part.is_busy for part in parts) and self._now() < ends:
             with suppress(ConnectorError):  # what cannot be stored is found by its metadata
@@ -89,7 +89,7 @@ class Stages:
         self._tasks.close()
 
     def count(self, part: Part) -> None:
-        """Counts for the budget what another run has submitted, whether the budget allows it or not."""
+        """Counts a part of another run towards the budget, whether the budget allows it or not."""
         if part.is_of_job:
             self._needs.admits(part.size, part.requests, ())
 
@@ -104,7 +104,7 @@ class Stages:
         return found_among([part], self._api.listed).get(part.name)
 
     def _create(self, part: Part) -> Batch:
-        """Makes a batch, unless it was made and only the answer was lost."""
+        """Creates a batch, unless it exists already and only the answer was lost."""
         if part.may_exist and (batch := self._search(part)) is not None:
             return batch
         terms = self._terms
@@ -139,7 +139,7 @@ class Stages:
             _fetched(part)
 
     def _made(self, part: Part, batch: Batch | None) -> None:
-        if batch is None:  # an earlier run ended before it was made
+        if batch is None:  # an earlier run ended before it was created
             part.stage = Stage.JUDGED
             self._give_up(part)
             return

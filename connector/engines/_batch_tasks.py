@@ -1,4 +1,4 @@
-"""The requests about files and batches, which may take minutes: made in a few threads beside the deciding one."""
+"""Requests about files and batches, which may take minutes, in a few threads besides the deciding one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Finished(NamedTuple):
 
 
 class Tasks:
-    """Uploads, downloads and polls that are under way, at most one for each part."""
+    """Uploads, downloads and polls in progress, at most one for each part."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Part, str, Callable[[], Any]] | None] = SimpleQueue()
@@ -42,7 +42,7 @@ class Tasks:
         self._queue.put((part, name, do))
 
     def next(self, timeout: float) -> Finished | None:
-        """Waits at most this many seconds for a task to end, and returns it; `None` if none has."""
+        """Returns a task that ends within `timeout` seconds; `None` if none does."""
         finished = self._finished.get(timeout)
         if finished is None:
             return None
@@ -51,7 +51,7 @@ class Tasks:
         return finished
 
     def close(self) -> None:
-        """Drops what has not begun. A thread that is still reading a file closes it itself."""
+        """Drops tasks that have not begun. A thread that is still reading a file closes it."""
         with suppress(Empty):
             while (task := self._queue.get_nowait()) is not None:
                 task[0].is_busy = False
@@ -66,7 +66,7 @@ class Tasks:
             part, name, do = task
             try:
                 result = do()
-            except BaseException as error:  # noqa: BLE001 - the deciding thread looks at it
+            except BaseException as error:  # noqa: BLE001 - handled in the deciding thread
                 result = error
             self._finished.put(Finished(part, name, result))
             if self._is_closed:

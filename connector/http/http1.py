@@ -111,7 +111,7 @@ def expected(receive: Receive) -> bytes:
 def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, receive: Receive) -> Body:
     """Returns the body that follows a head, by RFC 9112, section 6.3; `data` is the part that has arrived.
 
-    Raises `ReplyError` for a length that is no number, and a transfer coding other than chunked.
+    Raises `ReplyError` for an invalid length, and for a transfer coding other than chunked.
     """
     if method == "HEAD" or status in {204, 304}:
         return sized(data, 0, receive)
