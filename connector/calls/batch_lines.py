@@ -33,7 +33,7 @@ def written(key: bytes, path: str, body: bytes) -> bytes:
 
 
 class Line(NamedTuple):
-    """A line of answers: its key, or `None` if it cannot be assigned to a request, and its content."""
+    """A line of answers: the row's key that it names, its content, and its raw bytes."""
 
     key: bytes
     content: dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from connector.base.errors import RetryableError
 
-_SPREAD: Final = 0.05  # the part by which a wait that the endpoint asks for is extended at random, to spread retries
+_SPREAD: Final = 0.05  # the part of a wait by which it is extended at random, if that is more than 2 * `base`
 
 
 class Backoff(NamedTuple):
@@ -39,9 +39,7 @@ class Backoff(NamedTuple):
         chance = random()
         own = chance * min(self.cap, self.max_wait, self.base * 2 ** (attempt - 1))
         wait = own
-        if (
-            error.wait is not None
-        ):  # all calls are asked to wait as long, so their retries are spread over some time after it
+        if error.wait is not None:  # all calls are asked to wait as long, so retries are spread out after it
             spread = chance * max(min(2 * self.base, error.wait), _SPREAD * error.wait)
             wait = min(max(own, error.wait + spread), max(error.wait, self.max_wait))
         return wait if elapsed + wait <= self.max_elapsed else None

@@ -157,9 +157,7 @@ class Values:
         """Returns the most frequent values, then those of `also` that never occurred; at most `number` in all."""
         counts = self._counts or Counter()
         never = [ValueCount(value, 0) for value in also if value not in counts]
-        ordered = sorted(
-            counts.items(), key=lambda each: (-each[1], each[0])
-        )  # independent of the order in which rows end
+        ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))  # whatever the order in which rows end
         return [*(ValueCount(value, count) for value, count in ordered[:number]), *never][:number]
 
 
