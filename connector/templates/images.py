@@ -117,7 +117,7 @@ def _read(path: str, folder: Path | None) -> bytes:
     """
     shown = repr(path[:_SHOWN])
     if not path or "\0" in path:
-        raise ImageError(f"{shown} is neither an image nor the path of one")
+        raise ImageError(f"{shown} is not an image, nor the path of one")
     if folder is None:
         raise ImageError(f"{shown} is not a URL and not an image in base64, and image_root names no folder of images")
     try:
