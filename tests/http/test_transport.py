@@ -1141,7 +1141,7 @@ def test_a_certificate_for_another_name_is_refused(serve: Serve, connect: Connec
 def test_https_to_a_server_that_speaks_http_is_reported(serve: Serve, transport: Transport) -> None:
     server = serve(answering(reply()))
     server.script = lambda peer: peer.send(reply(b"", "400 Bad"))
-    with pytest.raises(APIConnectionError, match="no TLS connection with"):
+    with pytest.raises(APIConnectionError, match="no TLS connection to"):
         transport.post(server.url.replace("http", "https"), b"{}")
 
 
