@@ -227,7 +227,7 @@ def _is_written_too_deep(text: str) -> bool:
     return False
 
 
-def storable(body: dict[str, Any], data: bytes | None = None) -> dict[str, Any]:
+def storable(body: Any, data: bytes | None = None) -> Any:
     """Makes sure that a decoded object can be stored and encoded again: lone surrogates become U+FFFD.
 
     `data` is the JSON from which orjson decoded it, if it did: orjson accepts no lone surrogates, and encodes all that

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from connector.base.clock import Clock
-from connector.base.decoding import loads
+from connector.base.decoding import loads, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
@@ -21,7 +21,7 @@ from connector.base.values import dumps
 from connector.http.deadline import Deadline
 from connector.http.transport import Response, Transport
 from connector.http.upload import Upload
-from connector.replies.refusals import error_of, readable
+from connector.replies.refusals import error_of, read_error, readable
 
 ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 """The final states of a batch."""
@@ -46,6 +46,7 @@ _PAGE: Final = 100  # batches in one page of the list
 _PAGES: Final = 100
 _PARTIAL, _NOT_SATISFIABLE = 206, 416
 _SHOWN: Final = 3  # problems
+_LATEST: Final = 4_102_444_800  # the year 2100
 
 
 class Problem(NamedTuple):
@@ -178,6 +179,11 @@ class HttpBatchAPI:
         url = self._url(f"/files/{quote(file, safe='')}/content")
         self._attempted(lambda: self._downloaded(url, into))
 
+    @property
+    def max_response_bytes(self) -> int:
+        """The size that no reply may exceed."""
+        return self._transport.max_response_bytes
+
     def close(self) -> None:
         """Closes the connections."""
         self._transport.close()
@@ -223,13 +229,13 @@ class HttpBatchAPI:
                 if not is_ok(response.status):
                     raise self._error(response, data)
             try:
-                found = loads(data)
+                found = storable(loads(data))
             except ValueError:
                 found = None
             if isinstance(found, list):  # Together's list of batches
                 found = {"data": found}
             if not isinstance(found, dict):
-                told = readable(data[:500].decode("utf-8", "replace"), self._mask)
+                told = readable(read_error(data, self._mask).message, self._mask)
                 raise ReplyError(f"the endpoint's answer about files or batches is not a JSON object: {told}")
             masked: dict[str, Any] = self._mask.value(found)
             return masked
@@ -278,7 +284,6 @@ def _batch_of(found: dict[str, Any]) -> Batch:
     counts = counts if isinstance(counts, dict) else {}
     metadata = found.get("metadata")
     state = str(found.get("status") or "validating").lower()
-    created = found.get("created_at")
     return Batch(
         id=_id(found),
         state=_STATES.get(state, state),
@@ -290,7 +295,7 @@ def _batch_of(found: dict[str, Any]) -> Batch:
         failed=_count(counts.get("failed")),
         problems=tuple(_problems(found.get("errors"))),
         metadata={str(name): str(value) for name, value in metadata.items()} if isinstance(metadata, dict) else {},
-        created=float(created) if isinstance(created, int | float) else 0.0,
+        created=_time(found.get("created_at")),
         endpoint=str(found.get("endpoint") or ""),
     )
 
@@ -307,6 +312,11 @@ def _problems(errors: Any) -> Iterator[Problem]:
             )
         elif each:
             yield Problem("", str(each))
+
+
+def _time(value: Any) -> float:
+    """Returns a time in seconds since 1970; 0 for what is none of this century."""
+    return float(value) if isinstance(value, int | float) and 0 < value < _LATEST else 0.0
 
 
 def _count(value: Any) -> int:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
 from connector.base.clock import Clock
 from connector.base.cost import BATCH_HEADER
-from connector.base.decoding import loads
+from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads
 from connector.base.errors import BadRequestError, ConnectorError, CutError, ReplyError, ServerError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.base.regex import regex
+from connector.base.room import LARGE
 from connector.calls.batch_api import Batch
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
+from connector.http.http1 import too_large
 from connector.ledger import Ledger
 from connector.replies.refusals import error_of, final_reply
 
 _OK: Final = 200
 _AT_ONCE: Final = 500  # replies stored at a time
 _HALF: Final = regex(rb"\\u[dD][89a-fA-F]")  # an escaped surrogate; most are part of a pair
+_NAME: Final = regex(rb'"custom_id"\s*:\s*"((?:[0-9a-fA-F]{2})+)"')
+_STATUSES: Final = range(100, 600)
 _UNDONE: Final = ("expired", "cancel")  # in the codes of lines that were not carried out
 
 
@@ -33,11 +38,16 @@ def written(key: bytes, path: str, body: bytes) -> bytes:
 
 
 class Line(NamedTuple):
-    """A line of answers: the row's key that it names, its content, and its raw bytes."""
+    """A line of answers: the row's key that it names, its content, or why that is refused, and its raw bytes.
+
+    `size` is about how much memory it takes, if that is a lot.
+    """
 
     key: bytes
     content: dict[str, Any]
     raw: bytes
+    size: int = 0
+    refusal: ReplyError | None = None
 
 
 class Reader:
@@ -46,30 +56,58 @@ class Reader:
     Args:
         endpoint: The kind of the requests.
         mask: Removes secrets from what the endpoint says.
+        most: The bytes that a reply may have.
     """
 
-    def __init__(self, endpoint: Endpoint, mask: Masker, clock: Clock) -> None:
+    def __init__(self, endpoint: Endpoint, mask: Masker, clock: Clock, most: int) -> None:
         self._endpoint = endpoint
         self._mask = mask
         self._clock = clock
+        self._most = most
+        self._longest = most + SMALL  # with what is around the reply
         self._decode = endpoint.decode
+
+    def lines(self, file: BinaryIO) -> Iterator[bytes]:
+        """Yields the lines of a file that are not blank. One that is too long is cut, and `read` refuses it."""
+        is_rest = False
+        while line := file.readline(self._longest + 1):
+            if not is_rest and not line.isspace():
+                yield line.removeprefix(BOM_UTF8)
+            is_rest = line[-1:] != b"\n"
 
     def read(self, raw: bytes) -> Line | None:
         """Parses a line; returns `None` if it is not JSON, or has no `custom_id` of ours."""
         try:
+            size = self._size_of(raw)
             content = loads(raw, self._decode)
-            return Line(bytes.fromhex(content["custom_id"]), content, raw)
+            return Line(bytes.fromhex(content["custom_id"]), content, raw, size)
+        except (DepthError, ReplyError) as error:
+            refusal = error if isinstance(error, ReplyError) else ReplyError(TOO_DEEP, detail=str(error))
+            named = _NAME.search(raw)
+            return Line(bytes.fromhex(named[1].decode()), {}, b"", refusal=refusal) if named else None
         except (ValueError, LookupError, TypeError):
             return None
 
+    def _size_of(self, raw: bytes) -> int:
+        """Returns the memory that a line takes if it is large. Raises `ReplyError` for more than a reply may take."""
+        if len(raw) > self._longest:
+            raise too_large(self._most)
+        if len(raw) <= SMALL:
+            return 0
+        allowance = Allowance(self._longest)
+        allowance.take(raw)
+        return 2 * len(raw) + allowance.taken  # as it came, and its texts
+
     def result(self, line: Line, batch: Batch) -> Reply | ConnectorError:
         """Returns the final reply of a line, or its error, as for a call."""
+        if line.refusal is not None:
+            return line.refusal
         try:
             reply = self._reply(line, batch)
         except ConnectorError as error:
             self._mask.error(error)
             return error
-        return reply._replace(headers={**reply.headers, BATCH_HEADER: batch.id})
+        return reply._replace(headers={**reply.headers, BATCH_HEADER: batch.id}, size=line.size)
 
     def _reply(self, line: Line, batch: Batch) -> Reply:
         response, error = line.content.get("response"), line.content.get("error")
@@ -89,7 +127,7 @@ class Reader:
                 body, raw = loads(body, self._decode), body.encode("utf-8", "replace")
             except ValueError:
                 raise ReplyError("the reply in the batch is not JSON") from None
-        status = status if type(status) is int else _OK
+        status = status if type(status) is int and status in _STATUSES else _OK
         name = response.get("request_id")
         headers = {"x-request-id": name} if isinstance(name, str) and name else {}
         if not is_ok(status):
@@ -139,7 +177,7 @@ def store(batch: Batch, lines: Iterable[bytes], ledger: Ledger, reader: Reader) 
         result = None if line is None else reader.result(line, batch)
         if line is not None and isinstance(result, Reply):
             replies[line.key] = result
-            if len(replies) >= _AT_ONCE:
+            if len(replies) >= _AT_ONCE or result.size > LARGE:
                 put()
     put()
     return stored

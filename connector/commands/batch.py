@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,7 @@ _ACTIONS: Final = {
     "fetch": "fetch the answers of a batch, as JSON lines or into the ledger of a run",
 }
 _LISTED: Final = 20
+_PIECE: Final = 1 << 20
 
 
 def arguments(parser: Parser) -> None:
@@ -161,7 +162,8 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
         if arguments.ledger is not None:
             place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
             with open_ledger(place) if is_there(place) else ledgers.opened(place) as ledger:
-                stored = store(batch, file, ledger, Reader(endpoints.load(config.kind), mask, Clock()))
+                reader = Reader(endpoints.load(config.kind), mask, Clock(), api.max_response_bytes)
+                stored = store(batch, reader.lines(file), ledger, reader)
             write_lines(sys.stderr, [f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}"])
         elif arguments.output in (None, "-"):
             _copy(file, data_writer(sys.stdout.buffer))
@@ -195,9 +197,13 @@ def _downloaded(api: HttpBatchAPI, names: list[str]) -> BinaryIO:
     return file
 
 
-def _copy(source: Iterable[bytes], write: Callable[[bytes], object]) -> None:
-    for line in source:
-        write(line if line.endswith(b"\n") else line + b"\n")
+def _copy(source: BinaryIO, write: Callable[[bytes], object]) -> None:
+    end = b"\n"
+    while piece := source.readline(_PIECE):  # of a line, which may be of any length
+        write(piece)
+        end = piece[-1:]
+    if end != b"\n":
+        write(b"\n")
 
 
 def _table(batches: list[Batch]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from connector.base.errors import (
     RetryableError,
 )
 from connector.base.records import IDLE, Reply
+from connector.base.room import LARGE
 from connector.base.spool import Spool
 from connector.calls.batch_api import Batch
 from connector.calls.batch_lines import Reader, unanswered, written
@@ -132,7 +133,7 @@ class _BatchWorkers:
         self._control = control
         self._now = control.clock.monotonic
         self._jobs = Jobs(needs.ledger, needs.url, needs.job)
-        self._reader = Reader(needs.endpoint, needs.mask, control.clock)
+        self._reader = Reader(needs.endpoint, needs.mask, control.clock, needs.most)
         self._calls = control.in_flight or InFlight()
         self._live: LiveCalls | None = None
         self._stages = Stages(needs, control, self._jobs, self._give_up)
@@ -468,11 +469,11 @@ class _BatchWorkers:
         orphans = {ident.key for ident in self._jobs.idents(part)} if part.is_inherited else set()
         strange = 0
         for _, file in part.answers:
-            for raw in file:
+            for raw in self._reader.lines(file):
                 line = self._reader.read(raw)
                 call = None if line is None else self._taken(line.key, part)
                 if line is None:
-                    strange += bool(raw.strip())
+                    strange += 1
                 elif call is not None:
                     orphans.discard(line.key)
                     yield self._ended_as(part, call, self._reader.result(line, batch))
@@ -481,7 +482,7 @@ class _BatchWorkers:
                     if isinstance(result, Reply):
                         self._orphans.append((line.key, result))
                         part.passed.add(line.key)
-                        if len(self._orphans) >= _STORED:
+                        if len(self._orphans) >= _STORED or result.size > LARGE:
                             self._store_orphans()
         self._store_orphans()
         if strange:
@@ -502,6 +503,8 @@ class _BatchWorkers:
         if part.is_late and isinstance(result, RetryableError) and not self._terms.is_live_next:
             told = f"the batch {part.batch_id} took longer than batch.max_wait"
             result = ReplyError(f"{told}: run the same command again, or set batch.fallback to live")
+        if self._needs.room is not None and isinstance(result, Reply):
+            self._needs.room.take(result.size)
         part.unsettled += 1
         call.origins = (*call.origins, part.place)
         return call, result

@@ -12,6 +12,7 @@ from connector.base.cost import BATCH_TIER, Budget, Pricing
 from connector.base.errors import BudgetError
 from connector.base.masking import Masker
 from connector.base.records import Usage
+from connector.base.room import Room
 from connector.calls.batch_api import HttpBatchAPI
 from connector.calls.batch_needs import Needs, Terms
 from connector.calls.fallbacks import Fallbacks
@@ -53,7 +54,14 @@ def _path_of(config: Config) -> str:
 
 
 def needs_of(
-    plan: Plan, api: HttpBatchAPI, ledger: Ledger, mask: Masker, fallbacks: Fallbacks, budget: Budget, job: str
+    plan: Plan,
+    api: HttpBatchAPI,
+    ledger: Ledger,
+    mask: Masker,
+    fallbacks: Fallbacks,
+    budget: Budget,
+    job: str,
+    room: Room,
 ) -> Needs:
     """Returns what the engine of batches needs for a plan; `job` is what its budget is for."""
     return Needs(
@@ -66,6 +74,8 @@ def needs_of(
         fallbacks.fitted,
         Reserve(plan, budget).admits,
         job,
+        api.max_response_bytes,
+        room,
     )
 
 

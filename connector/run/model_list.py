@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from connector.base.clock import Clock
-from connector.base.decoding import loads
+from connector.base.decoding import loads, storable
 from connector.base.errors import BadRequestError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Checkpoint, Outcome, Provenance, Record, Schema, Status, is_ok
@@ -75,7 +75,7 @@ def models(transport: Transport, url: str, mask: Masker, clock: Clock) -> list[M
         if not is_ok(response.status):
             raise error_of(response.status, response.headers, data, now=clock.time(), mask=mask)
         try:
-            return mask.value(loads(data))
+            return mask.value(storable(loads(data)))
         except ValueError:
             raise BadRequestError("the list of models is not JSON: does url point to an API?") from None
 

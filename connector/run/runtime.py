@@ -333,7 +333,8 @@ class Runtime:
         if batches is None:
             return engines.load()
         job = job_of(self.plan.config)
-        needs = _batches().needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget, job)
+        room, fallbacks = self._session.room, self.caller.fallbacks
+        needs = _batches().needs_of(self.plan, batches, self.ledger, self.mask, fallbacks, self.budget, job, room)
         return engines.load("batch", needs)
 
     def _left(self, ledger: Location | None) -> str:

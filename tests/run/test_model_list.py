@@ -103,6 +103,13 @@ def test_models_lists_all_pages(capsys: pytest.CaptureFixture[str]) -> None:
     assert [each["id"] for each in json.loads(capsys.readouterr().out)] == ["a", "b", "c"]
 
 
+def test_half_of_a_character_in_a_name_is_replaced() -> None:
+    with Endpoint(lambda _: answer(200, {"data": [{"id": "a\ud800", "owned_by": "\udfff"}]})) as endpoint:
+        config = Config.load({"url": endpoint.url, "model": "m", "prompt": "x"})
+        with closing(transport_of(config, Masker([]))) as transport:
+            assert models(transport, config.models_url, Masker([]), Clock()) == [Model("a\ufffd", "\ufffd")]
+
+
 def test_a_server_without_a_list_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with Endpoint(lambda _: answer(404, {"detail": "Not Found"})) as endpoint:
         assert cli.run(["models", "--url", endpoint.url]) == 3

@@ -1,0 +1,50 @@
+"""Files and batches, whatever a server says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import responses
+
+from connector.base.clock import Clock
+from connector.base.errors import ReplyError
+from connector.base.masking import Masker
+from connector.calls.batch_api import HttpBatchAPI
+from connector.http.transport import Settings, Transport
+
+KEY = "0123456789abcdef" * 2
+URL = "http://endpoint.test/v1"
+
+
+@pytest.fixture
+def api() -> Iterator[HttpBatchAPI]:
+    found = HttpBatchAPI(Transport(Settings()), URL, Masker([KEY]), 10, Clock())
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("time", ["9" * 400, "9" * 5000, "1e999", "-1" + "0" * 18, "1" + "0" * 18, '"now"', "null"])
+def test_a_time_that_none_is_made_at_is_unknown(api: HttpBatchAPI, time: str) -> None:
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/batches/b", body=f'{{"id": "b", "status": "completed", "created_at": {time}}}')
+        assert api.retrieve("b").created == 0.0
+
+
+@pytest.mark.parametrize("name", ["id", "output_file_id", "status", "endpoint"])
+def test_half_of_a_character_is_replaced_in_all_that_is_kept(api: HttpBatchAPI, name: str) -> None:
+    body: dict[str, Any] = {"id": "b", "status": "completed", "metadata": {"\ud800": "\udfff"}, name: "x\ud800"}
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/batches/b", body=json.dumps(body))
+        assert "x\ufffd" in str(api.retrieve("b")).replace("\\ufffd", "\ufffd")
+
+
+@pytest.mark.parametrize("before", [0, 480, 500, 2**16 - 10, 2**20 - 10])
+def test_what_is_no_json_is_told_without_the_key_or_half_of_it(api: HttpBatchAPI, before: int) -> None:
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/batches/b", body=" " * before + KEY)
+        with pytest.raises(ReplyError) as caught:
+            api.retrieve("b")
+    assert "0123" not in caught.value.message
