@@ -31,6 +31,7 @@ from connector.http.deadline import Deadline
 _LONGEST_SETTLING: Final = 5.0  # seconds in which an idle session has to confirm that it is alive and empty
 _NOT_SETTINGS: Final = frozenset({"model", "input", "text", "stream"})
 _with_schema_in_input: Final = FALLBACKS["prompt"].apply  # a session takes no schema for its replies
+_LIMITS: Final = ("requests", "tokens")
 _ADDED: Final = frozenset({"conversation.item.added", "conversation.item.created"})
 
 
@@ -140,7 +141,7 @@ def _limits(event: dict[str, Any]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for limit in map(as_dict, as_list(event.get("rate_limits"))):
         for name, header, unit in (("remaining", "remaining", ""), ("reset_seconds", "reset", "s")):
-            if isinstance(limit.get(name), int | float):
+            if limit.get("name") in _LIMITS and isinstance(limit.get(name), int | float):
                 headers[f"x-ratelimit-{header}-{limit.get('name')}"] = f"{limit[name]}{unit}"
     return headers
 

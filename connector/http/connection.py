@@ -136,7 +136,7 @@ class Connection(HTTPConnection):
         """
         if not data and not (data := self._receive(_FIRST)):
             raise ConnectionResetError("closed before a byte of the answer")
-        start = 0
+        start = interim = 0
         while True:
             end = HEAD_END.search(data, start)
             if data[:1] in _TLS_RECORDS and data[1:2] in (b"", b"\x03"):
@@ -148,11 +148,13 @@ class Connection(HTTPConnection):
                 data += expected(self._receive_rest)
                 continue
             status, minor, fields = parse_head(data[: end.start()])
-            data, start = data[end.end() :], 0
+            data, start, interim = data[end.end() :], 0, interim + end.end()
             if status >= 200:  # noqa: PLR2004 - HTTP's classes of status
                 return status, minor, fields, data
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
                 raise malformed("a 101 that nobody asked for")
+            if interim > MAX_HEAD:
+                raise malformed("interim answers, and no final one")
 
     def _receive(self, most: int) -> bytes:
         """Returns the next bytes, at most `most`; none once the peer has closed the connection."""

@@ -17,6 +17,8 @@ PIECE: Final = 1 << 16
 MAX_HEAD: Final = 1 << 16
 MAX_FIELDS: Final = 256
 
+_FEW, _SMALLEST = 1000, 64  # members of compressed data that may be small, and bytes that the others have on average
+
 Receive: TypeAlias = Callable[[], bytes]
 """Waits for bytes and returns them; none at the end of the connection. May raise `CutError`."""
 
@@ -196,13 +198,16 @@ def inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
     """Yields decompressed gzip (any number of members) or deflate (with or without a zlib header) as it arrives.
 
     Each piece has at most `PIECE` bytes, however well it was compressed. Raises `CutError` if the data ends too soon
-    and `ReplyError` if it is damaged.
+    and `ReplyError` if it is damaged, or has many members with hardly a byte in each: they take time by their number.
     """
-    engine = None
+    engine, members, size = None, 0, 0
     for piece in pieces:
         data, full = piece, False
         while data or full:
             if engine is None or engine.eof:
+                members += 1
+                if members > _FEW + size // _SMALLEST:
+                    raise ReplyError(f"the reply cannot be decompressed ({coding}): its members are empty")
                 zlib_header = data[0] & 0x0F == zlib.DEFLATED  # RFC 1950 section 2.2; no raw block starts like this
                 engine = zlib.decompressobj(31 if coding.endswith("gzip") else 15 if zlib_header else -15)
             try:
@@ -210,6 +215,7 @@ def inflated(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
             except zlib.error as error:
                 raise ReplyError(f"the reply cannot be decompressed ({coding})", detail=str(error)) from error
             if text:
+                size += len(text)
                 yield text
             data = engine.unconsumed_tail or engine.unused_data
             full = len(text) == PIECE and not engine.eof

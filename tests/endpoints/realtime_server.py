@@ -176,10 +176,11 @@ def _response(item: Event, content: str, spent: int, fault: str) -> list[Event]:
     if fault == "deep":
         response["metadata"] = json.loads("[" * 150 + "]" * 150)
     limit: Event = {"name": "requests", "limit": 10, "remaining": 0, "reset_seconds": 0.01}
+    limits = [limit, *(limit | {"name": name} for name in ("other", ["tokens"], None))]
     place = {"item_id": item["id"], "output_index": 0, "content_index": 0}
     return [
         {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "output": []}},
-        *([{"type": "rate_limits.updated", "rate_limits": [limit]}] if fault == "limits" else []),
+        *([{"type": "rate_limits.updated", "rate_limits": limits}] if fault == "limits" else []),
         {"type": "conversation.item.added", "item": {**item, "content": [part]}},
         *({"type": "response.output_text.delta", **place, "delta": piece} for piece in (content[:5], content[5:])),
         *([{"type": "padding", "padding": "x" * 100_000}] if fault == "large" else []),

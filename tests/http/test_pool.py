@@ -234,6 +234,15 @@ def test_a_head_without_end_is_refused_before_it_fills_the_memory() -> None:
         exchange(wire())
 
 
+@pytest.mark.parametrize("size", [1, 100, 100_000])
+def test_answers_that_announce_another_are_refused_before_they_take_long_by_their_number(size: int) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n"
+    wire = iter(lambda: interim * size, b"")
+    with pytest.raises(ReplyError, match="not valid HTTP"):
+        exchange(wire)
+    assert exchange([interim * 9 + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
+
+
 def test_a_head_that_is_too_large_is_refused_in_one_piece_too() -> None:
     with pytest.raises(ReplyError, match="not valid HTTP"):
         exchange([b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * MAX_HEAD + b"\r\n\r\n"])
@@ -297,6 +306,16 @@ def test_decompression_goes_in_bounded_steps(coding: str, size: int) -> None:
 
 def test_gzip_may_have_several_members() -> None:
     assert b"".join(inflated(iter([gzip.compress(b"one ") + gzip.compress(b"two")]), "x-gzip")) == b"one two"
+
+
+def test_members_with_hardly_a_byte_are_refused_before_they_take_long_by_their_number() -> None:
+    for content in (b"", b"x"):
+        pieces = iter([gzip.compress(content) * 1000] * 1000)
+        with pytest.raises(ReplyError, match="its members are empty"):
+            list(inflated(pieces, "gzip"))
+        assert len(list(pieces)) > 990
+    events = [gzip.compress(b"x" * 100)] * 5000
+    assert len(b"".join(inflated(iter(events), "gzip"))) == 500_000
 
 
 def test_compressed_data_without_an_end_is_yielded_and_then_reported_as_cut() -> None:
