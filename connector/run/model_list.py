@@ -160,8 +160,11 @@ def _next(body: JSON, url: str) -> str | None:
     if isinstance(token := body.get("nextPageToken"), str) and token:
         return _with(url, pageToken=token)
     if isinstance(link := body.get("next"), str) and link:
-        target = urljoin(url, link)
-        return target if urlsplit(target)[:2] == urlsplit(url)[:2] else None
+        try:
+            target = urljoin(url, link)
+            return target if urlsplit(target)[:2] == urlsplit(url)[:2] else None
+        except ValueError:  # it is no URL
+            return None
     return None
 
 
