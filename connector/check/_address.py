@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from connector import endpoints
 from connector.base.regex import regex
 from connector.check._providers import provider_of_host
 from connector.check.probe import Probe
 from connector.endpoints import KINDS, address_of
+from connector.http.adapter import resolved
 
 _VERSION: Final = regex(r"(.*?/v\d+(?:(?:alpha|beta)\d*)?(?:/openai)?)(?:/|$)")
 _DEPLOYMENT: Final = "/openai/deployments/"
@@ -66,7 +67,7 @@ def missing_endpoint(probe: Probe, response: str, target: str | None = None, *, 
     """Returns the failed step and its finding for a URL that is no endpoint, or that redirects to `target`."""
     config, url = probe.config, probe.plan.url
     if target is not None:
-        right = urljoin(url, target)
+        right = resolved(url, target) or target
         return "url", f"{url} redirects to {right}, where the key is not sent: set url to that"
     nothing = f"nothing answers at {url} ({response})"
     likely = meant(probe)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -65,6 +65,16 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
     """Returns scheme, host and port; raises `ValueError` for a port that is not a number."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def resolved(url: str, reference: str) -> str | None:
+    """Returns the URL that a reference means at `url` (RFC 3986, section 5); `None` if it means none."""
+    try:
+        target = urljoin(url, reference)
+        origin(target)
+    except ValueError:
+        return None
+    return target
 
 
 def address_of(url: str, *, omit: int | None = None) -> str:

@@ -11,13 +11,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from io import BytesIO
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from urllib3 import BaseHTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
 from connector.base.errors import ConfigError, ConnectorError, Problem
-from connector.http.adapter import CONTROL, JSON_TYPE, Adapter, Request, Settings, address_of, origin, tls_context
+from connector.http.adapter import (
+    CONTROL,
+    JSON_TYPE,
+    Adapter,
+    Request,
+    Settings,
+    address_of,
+    origin,
+    resolved,
+    tls_context,
+)
 from connector.http.deadline import Deadline
 from connector.http.http1 import Headers, too_large
 from connector.http.network_errors import explain
@@ -105,13 +115,11 @@ def _next_url(response: Response, method: str, url: str) -> str | None:
     location = response.headers.get("location")
     if location is None or response.status not in _REDIRECTS[method] or CONTROL.search(location):
         return None
-    try:
-        target = urljoin(url, location)
-        same = origin(target) == origin(url)
-    except ValueError:
+    target = resolved(url, location)
+    if target is None or origin(target) != origin(url):
         return None
     there = urlsplit(target)
-    return urlsplit(url)._replace(path=there.path, query=there.query).geturl() if same else None
+    return urlsplit(url)._replace(path=there.path, query=there.query).geturl()
 
 
 def _is_proxy(url: str) -> bool:

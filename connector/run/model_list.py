@@ -7,7 +7,7 @@ from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from connector.base.clock import Clock
 from connector.base.decoding import loads, storable
@@ -16,6 +16,7 @@ from connector.base.masking import Masker
 from connector.base.records import JSON, Checkpoint, Outcome, Provenance, Record, Schema, Status, is_ok
 from connector.base.streams import Stream
 from connector.config.config import Config
+from connector.http.adapter import resolved
 from connector.http.transport import Transport
 from connector.replies.refusals import error_of
 from connector.run.runtime import transport_of
@@ -160,11 +161,8 @@ def _next(body: JSON, url: str) -> str | None:
     if isinstance(token := body.get("nextPageToken"), str) and token:
         return _with(url, pageToken=token)
     if isinstance(link := body.get("next"), str) and link:
-        try:
-            target = urljoin(url, link)
-            return target if urlsplit(target)[:2] == urlsplit(url)[:2] else None
-        except ValueError:  # it is no URL
-            return None
+        target = resolved(url, link)
+        return target if target and urlsplit(target)[:2] == urlsplit(url)[:2] else None
     return None
 
 

@@ -103,6 +103,12 @@ def test_a_redirect_to_another_origin_is_named_and_not_followed(endpoint: Endpoi
     assert not endpoint.journal.calls
 
 
+@pytest.mark.parametrize("location", ["http://[::1", "http://h:99999999/", "//h:x/"])
+def test_a_redirect_to_what_is_no_url_is_reported_as_it_is(location: str) -> None:
+    with Endpoint(lambda _: answer(301, "", "text/plain", f"location: {location}")) as moved:
+        fails(check(moved), "url", f"redirects to {location}")
+
+
 def test_a_host_that_drops_all_packets_is_reported_within_the_timeout() -> None:
     with swallowing() as port:
         diagnosis = check(url=f"http://127.0.0.1:{port}/v1", config={"timeout": 0.6})

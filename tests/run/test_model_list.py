@@ -82,7 +82,7 @@ def test_an_endless_list_ends_once_nothing_new_comes() -> None:
 @pytest.mark.parametrize(
     "link", ["http://elsewhere/models?page=2", "https://h/models", "http://[::1", "//h:x/models", "http://h@[/"]
 )
-def test_a_list_never_goes_on_at_another_server(link: str) -> None:
+def test_a_list_is_never_continued_at_another_server(link: str) -> None:
     assert len(list(paged(lambda _: {"data": [{"id": "a"}], "next": link}, "http://h/models"))) == 1
 
 
