@@ -59,7 +59,7 @@ RESTART: Final = (8.0, 20.0)
 _CONNECT: Final = 10  # seconds
 _FORM: Final = "write it as postgresql://user:password@host:5432/database, mysql://…, sqlite:///file or duckdb:///file"
 
-_PASSING: Final = regex(
+_TRANSIENT: Final = regex(
     r"connection (?:refused|reset|timed out|timeout)|closed the connection|connection (?:is|was) (?:lost|closed)"
     r"|timeout expired|network is unreachable|no route to host|is (?:starting up|shutting down)|in recovery mode"
     r"|(?:yet|not) accepting connections"
@@ -70,7 +70,7 @@ _PASSING: Final = regex(
 _LOCKED: Final = regex(r"lock (?:wait )?timeout|is locked|could not set lock", re.IGNORECASE)
 _LOCK: Final = "is locked", "end the transaction of the other program, or wait for its end"
 _SILENCE: Final = "does not answer as it should", "is it running, and are host and port right?"
-_NEVER: Final = regex(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
+_PERMANENT: Final = regex(r"could not translate host name|name or service not known|no such file", re.IGNORECASE)
 _STATES: Final = ("08", "53", "57P", "40001", "40P01", "55P03")
 """Prefixes of transient SQLSTATEs (PostgreSQL, appendix A): connections, resources, shutdown, conflicts, locks."""
 _MARIADB: Final = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055})
@@ -119,7 +119,7 @@ class Database:
                 try:
                     yield connection
                 except Exception as error:
-                    if _passes(getattr(error, "orig", None) or error):
+                    if _is_transient(getattr(error, "orig", None) or error):
                         connection.invalidate()  # else SQLAlchemy would report a rollback that fails
                     raise
 
@@ -137,7 +137,7 @@ class Database:
         except (SQLAlchemyError, driver) as error:
             said: Any = getattr(error, "orig", None) or error
             text = self._mask(_text_of(said))
-            if _passes(said) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+            if _is_transient(said) or (isinstance(error, DBAPIError) and error.connection_invalidated):
                 what, advice = _LOCK if _LOCKED.search(text) else _SILENCE
                 raise DatabaseUnavailableError(f"{self.place} {what}: {text}: {advice}") from None
             raise otherwise(f"the database says: {text}") from None
@@ -275,14 +275,14 @@ def _text_of(error: BaseException) -> str:
     return str(error).strip() or type(error).__name__
 
 
-def _passes(error: Any) -> bool:
+def _is_transient(error: Any) -> bool:
     """Returns whether a driver's error is transient, not about what was asked for."""
     number = error.args[0] if error.args else None
     if type(number) is int and number in _MARIADB:  # whatever its SQLSTATE, which only some versions of PyMySQL give
-        return not _NEVER.search(str(error))
+        return not _PERMANENT.search(str(error))
     state = getattr(error, "sqlstate", None)
     if isinstance(state, str):
         return state.startswith(_STATES)
     if type(number) is int:
         return number == 0 and not any(error.args[1:])
-    return not _NEVER.search(str(error)) and bool(_PASSING.search(str(error)))
+    return not _PERMANENT.search(str(error)) and bool(_TRANSIENT.search(str(error)))

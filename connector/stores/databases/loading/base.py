@@ -25,7 +25,7 @@ LOCK_WAIT: Final = PATIENCE // 5
 
 _KEY: Final = "_connector_key"
 _OURS: Final = regex(rf"{_KEY}\d*$")
-_MARK: Final = "connector_mark"
+_SAVEPOINT: Final = "connector_savepoint"
 _PART: Final = "connector_part"
 _REASON: Final = 300  # characters
 _SEPARATOR: Final = "\x1f"  # which few texts hold
@@ -124,7 +124,7 @@ class RowError(Exception):
 
 
 class Writer(ABC):
-    """One table of one database, over one connection, for one commit: `begin`, then `table`, `load`, `end`.
+    """One table of one database, over one connection, for one commit: `begin`, then `table`, `load`, `commit`.
 
     Attributes:
         DRIVERS: The drivers that the writer works with, as SQLAlchemy calls them; empty for any.
@@ -166,12 +166,12 @@ class Writer(ABC):
         """Returns names as quoted identifiers with commas between them, each after the prefix `before`."""
         return ", ".join(before + self.quote(name) for name in names)
 
-    def table_beside(self, ending: str) -> str:
+    def auxiliary_place(self, ending: str) -> str:
         """Returns the SQL name of an auxiliary table: in the same schema, called as this one with `ending`."""
         name = self.quote(shortened(self.name + ending, self.RULES))
         return f"{self.quote(self.schema)}.{name}" if self.schema else name
 
-    def beside(self, ending: str) -> Self:
+    def auxiliary(self, ending: str) -> Self:
         """Returns the writer for that table, over the same connection."""
         return type(self)(self.connection, f"{self.schema}.{shortened(self.name + ending, self.RULES)}")
 
@@ -191,7 +191,7 @@ class Writer(ABC):
         Raises:
             StorageError: The other sync did not end within `PATIENCE`.
         """
-        if not self.attempt():
+        if not self.try_begin():
             waiting()
             if not self.wait():
                 raise StorageError(
@@ -199,7 +199,7 @@ class Writer(ABC):
                 )
 
     @abstractmethod
-    def attempt(self) -> bool:
+    def try_begin(self) -> bool:
         """Begins a transaction without waiting; returns whether no other sync writes to the table."""
 
     def wait(self) -> bool:
@@ -207,18 +207,18 @@ class Writer(ABC):
         return False
 
     def ticket(self) -> Any:
-        """Returns what identifies this transaction to `was_done`, once all is written; `None` if nothing does."""
+        """Returns what identifies this transaction to `was_committed`, once all is written; `None` if nothing does."""
         return None
 
-    def was_done(self, ticket: Any) -> bool:  # noqa: ARG002 - for members that can tell
+    def was_committed(self, ticket: Any) -> bool:  # noqa: ARG002 - for members that can tell
         """Returns whether a transaction was committed, although the connection was lost before the reply."""
         return False
 
-    def end(self) -> None:
+    def commit(self) -> None:
         """Commits the transaction."""
         self.connection.commit()
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         """Rolls the transaction back."""
         self.connection.rollback()
 
@@ -258,7 +258,7 @@ class Writer(ABC):
     def change(self, column: Column, kind: Kind, plan: Plan) -> None:
         """Changes a column to another kind, and keeps its values."""
 
-    def reachable(self, column: Column, kind: Kind) -> Kind:  # noqa: ARG002 - for members that can tell
+    def widest(self, column: Column, kind: Kind) -> Kind:  # noqa: ARG002 - for members that can tell
         """Returns the widest kind, at most `kind`, that the column can be changed to."""
         return kind
 
@@ -288,9 +288,9 @@ class Writer(ABC):
     def new_index(self) -> str:
         """Returns a name for the index that we create for a key: none that another index has."""
         names = (shortened(self.name, self.RULES, ending=f"{_KEY}{n or ''}") for n in count())
-        return next(name for name in names if not self.is_taken(name))
+        return next(name for name in names if not self.is_name_taken(name))
 
-    def is_taken(self, index: str) -> bool:  # noqa: ARG002 - for members whose indexes have one name in all tables
+    def is_name_taken(self, index: str) -> bool:  # noqa: ARG002 - for members whose indexes have one name in all tables
         """Returns whether this name is in use, be it by an index of another table."""
         return False
 
@@ -328,11 +328,11 @@ class Writer(ABC):
     def duplicate(self, key: Sequence[str]) -> str:
         """Returns key values that several rows of the table share, as text; an empty string if there are none."""
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in key)
-        names = ", ".join(map(self.as_bytes, key))
+        names = ", ".join(map(self.bytewise, key))
         found = self.run(f"SELECT {names} FROM {self.place} WHERE {whole} GROUP BY {names} HAVING COUNT(*) > 1 LIMIT 1")
         return ", ".join(f"{name} = {value}" for name, value in zip(key, found[0], strict=True)) if found else ""
 
-    def as_bytes(self, name: str) -> str:
+    def bytewise(self, name: str) -> str:
         """Returns a key column as SQL that compares texts by their bytes."""
         return self.quote(name)
 
@@ -343,7 +343,7 @@ class Writer(ABC):
         Of several new rows with the same key, the last one counts. Rows with a null in their key are appended.
         """
 
-    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - for members that cannot undo every plan
+    def try_savepoint(self, plan: Plan) -> bool:  # noqa: ARG002 - for members that cannot undo every plan
         """Sets the savepoint for `load`; returns whether it did. Without one, a bad row ends the load."""
         return False
 
@@ -354,16 +354,16 @@ class Writer(ABC):
             batches: Returns the rows, from the first one on, at each call.
             refuse: Is called for each row that is left out.
         """
-        is_marked = self.mark(plan)
+        has_savepoint = self.try_savepoint(plan)
         try:
             self.write(plan, batches())
-            self.settle()
+            self.check_deferred()
         except self.errors as error:
-            if not is_marked or not self.reason(error):
+            if not has_savepoint or not self.reason(error):
                 raise
         else:
             return
-        self._dialect.do_rollback_to_savepoint(self.connection, _MARK)
+        self._dialect.do_rollback_to_savepoint(self.connection, _SAVEPOINT)
         if plan.mode == "overwrite":
             self.write(plan, iter(()))
         entering = plan._replace(mode="append" if plan.mode == "overwrite" else plan.mode, changed=())
@@ -386,7 +386,7 @@ class Writer(ABC):
         reason = ""
         try:
             self.write(plan, iter([batch]))
-            self.settle()
+            self.check_deferred()
         except self.errors as error:
             reason = self.reason(error)
             if not reason:
@@ -395,7 +395,7 @@ class Writer(ABC):
         self._dialect.do_release_savepoint(self.connection, _PART)
         return reason
 
-    def settle(self) -> None:  # noqa: B027 - most check everything at once
+    def check_deferred(self) -> None:  # noqa: B027 - most check everything at once
         """Checks the constraints that the database would check only at the commit."""
 
     @property
@@ -411,19 +411,19 @@ class Writer(ABC):
         """Returns why a row is refused, if the error is about a row; else an empty string."""
         said: Any = getattr(error, "orig", None) or error
         is_about_row = isinstance(said, (self._driver.IntegrityError, self._driver.DataError, RowError))
-        return self.said(said) if is_about_row or self.is_about_row(said) else ""
+        return self.message_of(said) if is_about_row or self.is_about_row(said) else ""
 
     def is_about_row(self, error: Any) -> bool:  # noqa: ARG002 - for members whose drivers lack such classes
         """Returns whether a driver's error is about a row, although its class does not say so."""
         return False
 
-    def said(self, error: Any) -> str:
+    def message_of(self, error: Any) -> str:
         """Returns the message of a driver's error, on one line."""
         return " ".join(str(error).split())[:_REASON]
 
-    def save(self) -> bool:
+    def set_savepoint(self) -> bool:
         """Sets the savepoint, in databases that have savepoints."""
-        self._dialect.do_savepoint(self.connection, _MARK)
+        self._dialect.do_savepoint(self.connection, _SAVEPOINT)
         return True
 
     @property
@@ -431,7 +431,7 @@ class Writer(ABC):
         return self.connection.dialect
 
     @property
-    def undoes_tables(self) -> bool:
+    def has_transactional_ddl(self) -> bool:
         """Whether creating a table or adding a column can be rolled back."""
         return True
 
@@ -440,16 +440,16 @@ class Writer(ABC):
 
         What cannot be rolled back is tried on an auxiliary table, which is then dropped.
         """
-        if not self.undoes_tables:
+        if not self.has_transactional_ddl:
             if not exists:
-                beside = self.beside("__check")
-                self.run(f"DROP TABLE IF EXISTS {beside.place}")
-                beside.create(plan)
-                self.run(f"DROP TABLE {beside.place}")
+                check = self.auxiliary("__check")
+                self.run(f"DROP TABLE IF EXISTS {check.place}")
+                check.create(plan)
+                self.run(f"DROP TABLE {check.place}")
                 return
             plan = plan._replace(columns=[each for each in plan.columns if each not in plan.added], added=())
         try:
-            if not self.attempt():
+            if not self.try_begin():
                 return  # another sync is at work, so writing is allowed
             if not exists:
                 self.create(plan)
@@ -457,7 +457,7 @@ class Writer(ABC):
                 self.add(column, plan)
             self.probe(plan)
         finally:
-            self.undo()
+            self.rollback()
 
     def probe(self, plan: Plan) -> None:
         """Runs the statements of a commit in a form that writes no row."""

@@ -31,7 +31,7 @@ class Updater:
         self._added = added
         self._key = key
         self._writer: type[Writer] = writers.load(database.kind, database.engine.dialect.driver)
-        self._told: Sequence[readers.Column] = ()
+        self._key_columns: Sequence[readers.Column] = ()
         self._waiting: list[tuple[Sequence[Any], Mapping[str, JSON]]] = []
         self._columns: list[tuple[Column, Callable[[JSON], Any]]] = []
 
@@ -67,7 +67,7 @@ class Updater:
             writer = self._writer(connection, self._name)
             writer.begin(lambda: None)
             act(writer)
-            writer.end()
+            writer.commit()
 
     def _prepare(self, writer: Writer) -> None:
         table = writer.table()
@@ -92,14 +92,14 @@ class Updater:
             writer = self._writer(connection, self._name)
             names = writer.list_of(self._key)
             reader.prepare(connection)
-            self._told = reader.columns(connection, f"SELECT {names} FROM {writer.place}")
+            self._key_columns = reader.columns(connection, f"SELECT {names} FROM {writer.place}")
 
     def _update(self, writer: Writer) -> None:
-        rows = [(*self._values(added), *map(_told, self._told, key)) for key, added in self._waiting]
+        rows = [(*self._values(added), *map(_bound, self._key_columns, key)) for key, added in self._waiting]
         filled = ", ".join(f"{writer.quote(column.name)} = {PARAMETER}" for column, _ in self._columns)
         found = " AND ".join(
             f"{writer.quote(column.name)} = {column.value.format(PARAMETER) if _is_typed(column) else PARAMETER}"
-            for column in self._told
+            for column in self._key_columns
         )
         statement = f"UPDATE {writer.place} SET {filled} WHERE {found}"
         writer.connection.exec_driver_sql(with_parameters(statement, writer.connection.dialect), rows)
@@ -121,7 +121,7 @@ def _is_typed(column: readers.Column) -> bool:
     return column.order == "{0}"
 
 
-def _told(column: readers.Column, value: Any) -> Any:
+def _bound(column: readers.Column, value: Any) -> Any:
     """Returns a key value as drivers take it: a number with more digits than a double has as text."""
     if column.bind is not None and _is_typed(column):
         return column.bind(value)

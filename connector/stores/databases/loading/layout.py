@@ -145,7 +145,7 @@ class Layout:
             self._writer.add(column, plan)
         for before, wanted in plan.changed:
             writer = self._writer
-            kind = writer.reachable(before, wanted)
+            kind = writer.widest(before, wanted)
             problem = writer.obstacle(before, kind) if is_overwrite else writer.try_change(before, kind, plan)
             now[before.name] = before if problem else Column(before.name, kind)
             if is_overwrite and not problem:

@@ -28,13 +28,13 @@ class Marks:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._place = place = writer.table_beside(_ENDING)
+        self._place = place = writer.auxiliary_place(_ENDING)
         self._uses = (f"INSERT INTO {place} SELECT id FROM {place} WHERE 1 = 0", f"DELETE FROM {place} WHERE 1 = 0")
         """Statements that need all rights on their table: another user may own it, and a commit must not fail on it."""
 
     def are_there(self) -> bool:
         """Returns whether their table exists, with the columns that we give it, and this user may use it."""
-        found = self._writer.beside(_ENDING).table()
+        found = self._writer.auxiliary(_ENDING).table()
         columns = found and [(column.name, column.kind.name) for column in found.columns.values()]
         return columns in ([("id", "text")], [("id", "ascii")]) and self._writer.try_run(*self._uses)
 

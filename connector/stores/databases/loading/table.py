@@ -100,18 +100,18 @@ class Appender:
         Raises:
             ConfigError: The database forbids some of it.
         """
-        self._patiently(self._rehearse, ConfigError, WAITS)
+        self._with_retries(self._rehearse, ConfigError, WAITS)
 
     def commit(self) -> None:
         """See `Sink.commit`. Until it returns, readers see the table as it was."""
         self._waiting.finish()
-        self._patiently(self._enter, StorageError, _WAITS)
+        self._with_retries(self._enter, StorageError, _WAITS)
 
     def end(self) -> None:
         """Removes the mark of the commit, which stays only if the run is killed before this."""
         if self._mark:
             try:
-                self._patiently(self._unmark, StorageError, WAITS)
+                self._with_retries(self._unmark, StorageError, WAITS)
             except ConnectorError as error:
                 _LOG.warning(
                     "%s: the table %s__commit is left behind, so that the same run would add no rows: drop it: %s",
@@ -120,13 +120,13 @@ class Appender:
 
     def _unmark(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)
-        writer.begin(self._tell_waiting)
+        writer.begin(self._warn_waiting)
         marks = Marks(writer)
         if marks.are_there():
             marks.remove(self._mark)
-        writer.end()
+        writer.commit()
 
-    def _patiently(
+    def _with_retries(
         self, act: Callable[[sa.Connection], None], kind: type[ConnectorError], waits: Iterable[float]
     ) -> None:
         """Calls `act` with a connection, and retries if that fails. Waits for a DuckDB file that is open elsewhere."""
@@ -139,7 +139,7 @@ class Appender:
                 if "set lock" in error.message and waited < PATIENCE:
                     pause: float = _PAUSE
                     if not waited:
-                        self._tell_waiting()
+                        self._warn_waiting()
                     waited += _PAUSE
                 else:
                     pause = next(pauses, 0.0)
@@ -147,7 +147,7 @@ class Appender:
                         raise
             time.sleep(pause)
 
-    def _tell_waiting(self) -> None:
+    def _warn_waiting(self) -> None:
         _LOG.warning("%s: another program is writing there: waiting for it", self._name)
 
     def _rehearse(self, connection: sa.Connection) -> None:
@@ -156,11 +156,11 @@ class Appender:
         self._layout = Layout(writer, table, self._columns, self._target)
         plan = (self._layout if self._columns or table else Layout(writer, table, _SOME, self._target)).plan()
         writer.rehearse(plan, exists=table is not None)
-        self._tell_required(table, plan)
+        self._warn_required(table, plan)
         if table is not None and plan.key and set(plan.key) <= set(table.columns) and not writer.is_unique(plan.key):
             writer.check_key(plan.key)
 
-    def _tell_required(self, table: Table | None, plan: Plan) -> None:
+    def _warn_required(self, table: Table | None, plan: Plan) -> None:
         """Warns, before anything is paid for, of required columns that the rows do not have."""
         given = {column.name for column in plan.columns}
         for column in table.columns.values() if table and self._columns else ():
@@ -172,12 +172,12 @@ class Appender:
 
     def _enter(self, connection: sa.Connection) -> None:
         writer = self._writer(connection, self._name)
-        writer.begin(self._tell_waiting)
-        is_done = (self._ticket is not None and writer.was_done(self._ticket)) or self._was_done(writer)
+        writer.begin(self._warn_waiting)
+        is_done = (self._ticket is not None and writer.was_committed(self._ticket)) or self._was_done(writer)
         if not is_done:
             self._load(writer)
             self._ticket = writer.ticket()
-            writer.end()
+            writer.commit()
         self.left_out = self._refused.count
         self._refused.tell()
 
@@ -188,14 +188,14 @@ class Appender:
             return False
         seen = self._fingerprint()
         deque(seen.of(self._waiting.blocks()), maxlen=0)
-        was_done = marks.has(seen.mark()) and writer.has_rows()
-        if was_done:
+        was_committed = marks.has(seen.mark()) and writer.has_rows()
+        if was_committed:
             self._mark = seen.mark()
             _LOG.warning(
                 "%s: the table has these rows already: an earlier run added them, but did not finish; to add them a "
                 "second time, run it again", self._name,
             )  # fmt: skip
-        return was_done
+        return was_committed
 
     @property
     def _is_marking(self) -> bool:
@@ -241,7 +241,7 @@ class Appender:
     def _learn(self, block: Block) -> None:
         """Learns from rows on their way into the file, for the table as it is when the first of them comes."""
         if self._layout is None:
-            self._patiently(self._look, StorageError, _WAITS)
+            self._with_retries(self._look, StorageError, _WAITS)
         layout = cast("Layout", self._layout)
         layout.learn(block)
         self._shape.take(block.columns, len(layout.kinds), block.size, block.filled)

@@ -178,7 +178,7 @@ def _column(driver: Any, name: str, oid: int) -> Column:
         order = _AS_BYTES
         value = f"rtrim({order[:9]}){order[9:]}" if info.name == "bpchar" else order
     is_cursor = info.name in _ORDERED
-    bind = _duration if info.name == "interval" else told
+    bind = _duration if info.name == "interval" else server_text
     return Column(name, schema, convert and _unless_null(convert), order, value, bind, is_cursor=is_cursor)
 
 
@@ -212,7 +212,7 @@ def _duration(value: str) -> str:
     return _PART.sub(r"-\g<0>", value[1:]) if value.startswith("-") else value
 
 
-def told(value: Any) -> str:
+def server_text(value: Any) -> str:
     """Returns a record's value as the text that the server reads: a year before 1 becomes one BC."""
     found = _ISO.fullmatch(value) if isinstance(value, str) and value[:1] in ("+", "-") else None
     if found is None:

@@ -97,8 +97,8 @@ class Writer(base.Writer):
 
     YEARS = range(-290_307, 294_247)  # of timestamps
 
-    def attempt(self) -> bool:
-        """See `base.Writer.attempt`. Only one process can open a file for writing, so there is no other sync."""
+    def try_begin(self) -> bool:
+        """See `base.Writer.try_begin`. Only one process can open a file for writing, so there is no other sync."""
         self.run("SET TimeZone = 'UTC'")
         return True
 
@@ -182,8 +182,8 @@ class Writer(base.Writer):
             {name for name, type_, *_ in self._found() if type_ == "VARCHAR"} if " COLLATE " in self._sql() else set()
         )
 
-    def as_bytes(self, name: str, of: str = "") -> str:
-        """See `base.Writer.as_bytes`. `of` qualifies the column: the table's alias with its dot, or nothing."""
+    def bytewise(self, name: str, of: str = "") -> str:
+        """See `base.Writer.bytewise`. `of` qualifies the column: the table's alias with its dot, or nothing."""
         return f"{of}{self.quote(name)}{' COLLATE C' if name in self._collated else ''}"
 
     def is_unique(self, key: Sequence[str]) -> bool:
@@ -233,9 +233,9 @@ class Writer(base.Writer):
         if not plan.key:
             self.run(f"INSERT INTO {self.place} ({names}) {rows}")
             return
-        key = ", ".join(map(self.as_bytes, plan.key))
+        key = ", ".join(map(self.bytewise, plan.key))
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
-        same = " AND ".join(f"{self.as_bytes(name, 't.')} = {self.as_bytes(name, 's.')}" for name in plan.key)
+        same = " AND ".join(f"{self.bytewise(name, 't.')} = {self.bytewise(name, 's.')}" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = s.{self.quote(name)}" for name in plan.others)
         matched = f"WHEN MATCHED THEN UPDATE SET {values}" if values else ""
         last = f"row_number() OVER (PARTITION BY {key} ORDER BY {plan.order} DESC) = 1 OR NOT ({whole})"
@@ -278,7 +278,7 @@ class Writer(base.Writer):
 
     def _are_same(self, columns: Sequence[str]) -> str:
         """Returns SQL that is true where rows `o` and `s` have the same values in these columns, compared as bytes."""
-        return " AND ".join(f"{self.as_bytes(name, 'o.')} = {self.as_bytes(name, 's.')}" for name in columns)
+        return " AND ".join(f"{self.bytewise(name, 'o.')} = {self.bytewise(name, 's.')}" for name in columns)
 
     def _sift(self, rows: str, plan: Plan, rules: Iterable[tuple[str, str]]) -> None:
         """Copies the rows into a staging table, and leaves out those that violate a constraint."""

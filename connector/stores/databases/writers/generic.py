@@ -45,8 +45,8 @@ class Writer(base.Writer):
     RULES = Rules(longest=63)
     has_nul = False
 
-    def attempt(self) -> bool:
-        """See `base.Writer.attempt`."""
+    def try_begin(self) -> bool:
+        """See `base.Writer.try_begin`."""
         return True
 
     def table(self) -> Table | None:
@@ -100,8 +100,8 @@ class Writer(base.Writer):
         try:
             self.change(column, kind, plan)
         except SQLAlchemyError as error:
-            self.undo()
-            return self.said(getattr(error, "orig", None) or error)
+            self.rollback()
+            return self.message_of(getattr(error, "orig", None) or error)
         return ""
 
     def is_unique(self, key: Sequence[str]) -> bool:  # noqa: ARG002 - the contract's
@@ -114,13 +114,13 @@ class Writer(base.Writer):
     def drop_key(self) -> None:
         """Does nothing: no index was created."""
 
-    def mark(self, plan: Plan) -> bool:
-        """See `base.Writer.mark`. An overwrite that changes types ends the transaction in many databases."""
-        return self.connection.dialect.name not in _WITHOUT_SAVEPOINTS and not plan.changed and self.save()
+    def try_savepoint(self, plan: Plan) -> bool:
+        """See `base.Writer.try_savepoint`. An overwrite that changes types ends the transaction in many databases."""
+        return self.connection.dialect.name not in _WITHOUT_SAVEPOINTS and not plan.changed and self.set_savepoint()
 
     @property
-    def undoes_tables(self) -> bool:
-        """See `base.Writer.undoes_tables`."""
+    def has_transactional_ddl(self) -> bool:
+        """See `base.Writer.has_transactional_ddl`."""
         return self.connection.dialect.name not in _WITHOUT_UNDO
 
     def is_about_row(self, error: Any) -> bool:
@@ -138,22 +138,20 @@ class Writer(base.Writer):
         if not plan.key:
             self._insert(self.place, plan, batches)
             return
-        beside = self.table_beside("__stage")
-        self.run(f"DROP TABLE IF EXISTS {beside}")
+        stage = self.auxiliary_place("__stage")
+        self.run(f"DROP TABLE IF EXISTS {stage}")
         row, names = self.quote(plan.order), self.list_of(column.name for column in plan.columns)
         number = f"CAST(0 AS {self.native(kinds.INTEGER)}) AS {row}"
-        self.run(f"CREATE TABLE {beside} AS SELECT {names}, {number} FROM {self.place} WHERE 1 = 0")
+        self.run(f"CREATE TABLE {stage} AS SELECT {names}, {number} FROM {self.place} WHERE 1 = 0")
         numbered = plan._replace(columns=[*plan.columns, Column(plan.order, kinds.INTEGER)])
-        self._insert(beside, numbered, _numbered(batches))
-        stage = self.quote(self.beside("__stage").name)
-        later = " AND ".join(f"n.{self.quote(name)} = {stage}.{self.quote(name)}" for name in plan.key)
-        self.run(
-            f"DELETE FROM {beside} WHERE EXISTS (SELECT 1 FROM {beside} n WHERE {later} AND n.{row} > {stage}.{row})"
-        )
-        self._move(plan, beside)
-        self.run(f"DROP TABLE {beside}")
+        self._insert(stage, numbered, _numbered(batches))
+        bare = self.quote(self.auxiliary("__stage").name)
+        later = " AND ".join(f"n.{self.quote(name)} = {bare}.{self.quote(name)}" for name in plan.key)
+        self.run(f"DELETE FROM {stage} WHERE EXISTS (SELECT 1 FROM {stage} n WHERE {later} AND n.{row} > {bare}.{row})")
+        self._move(plan, stage)
+        self.run(f"DROP TABLE {stage}")
 
-    def _move(self, plan: Plan, beside: str) -> None:
+    def _move(self, plan: Plan, stage: str) -> None:
         """Upserts the rows of the staging table, no two of which have the same key, into the table."""
         table = self.quote(self.name)
         same = " AND ".join(f"{table}.{self.quote(name)} = {_NEW}.{self.quote(name)}" for name in plan.key)
@@ -162,14 +160,14 @@ class Writer(base.Writer):
         values = ", ".join(f"{self.quote(name)} = {_NEW}.{self.quote(name)}" for name in plan.others or plan.key)
         if self.connection.dialect.name in _MERGES:
             self.run(
-                f"MERGE INTO {self.place} USING {beside} {_NEW} ON {same} WHEN MATCHED THEN UPDATE SET {values} "
+                f"MERGE INTO {self.place} USING {stage} {_NEW} ON {same} WHEN MATCHED THEN UPDATE SET {values} "
                 f"WHEN NOT MATCHED THEN INSERT ({self.list_of(names)}) VALUES ({given})"
             )
             return
         if plan.others:
-            self.run(f"UPDATE {self.place} SET {values} FROM {beside} {_NEW} WHERE {same}")
+            self.run(f"UPDATE {self.place} SET {values} FROM {stage} {_NEW} WHERE {same}")
         self.run(
-            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {given} FROM {beside} {_NEW} "
+            f"INSERT INTO {self.place} ({self.list_of(names)}) SELECT {given} FROM {stage} {_NEW} "
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.place} WHERE {same}) ORDER BY {_NEW}.{self.quote(plan.order)}"
         )
 

@@ -146,8 +146,8 @@ class Writer(base.Writer):
         self._is_marked = False
         self._mark: str | None = None
 
-    def attempt(self) -> bool:
-        """See `base.Writer.attempt`."""
+    def try_begin(self) -> bool:
+        """See `base.Writer.try_begin`."""
         waits = f"innodb_lock_wait_timeout = {LOCK_WAIT}, lock_wait_timeout = {LOCK_WAIT}"
         self.run(f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', {waits}")
         return self._locked(0)
@@ -282,25 +282,25 @@ class Writer(base.Writer):
         if " zerofill" in self._type(column.name)[0]:
             _LOG.warning('%s: the column "%s" is no longer ZEROFILL', self.name, column.name)
         if _is_kept(column.kind, kind):
-            dropped, added = _made_anew(each for each in rules if each.is_other)
+            dropped, added = _recreated(each for each in rules if each.is_other)
             self.run(f"ALTER TABLE {self.place} {dropped}MODIFY COLUMN {definition}{added}")
             return
-        beside = Column(shortened(f"{column.name}__new", self.RULES), kind)
-        old, made = self.quote(column.name), self.quote(beside.name)
+        new = Column(shortened(f"{column.name}__new", self.RULES), kind)
+        old, made = self.quote(column.name), self.quote(new.name)
         drop = f"ALTER TABLE {self.place} DROP COLUMN IF EXISTS {made}"
         self.run(drop)
-        self.run(f"ALTER TABLE {self.place} ADD COLUMN {self.definition(beside, plan)} AFTER {old}")
+        self.run(f"ALTER TABLE {self.place} ADD COLUMN {self.definition(new, plan)} AFTER {old}")
         try:
             as_they_are = "".join(f", {name} = {name}" for name in map(self.quote, self._dated_by_updates()))
             self.run(f"UPDATE {self.place} SET {made} = {_converted(old, column.kind, kind)}{as_they_are}")
-            dropped, added = _made_anew(rules)
+            dropped, added = _recreated(rules)
             self.run(f"ALTER TABLE {self.place} {dropped}DROP COLUMN {old}, CHANGE COLUMN {made} {definition}{added}")
         except SQLAlchemyError:
             self.run(drop)
             raise
 
-    def reachable(self, column: Column, kind: Kind) -> Kind:
-        """See `base.Writer.reachable`. A primary key cannot hold long texts."""
+    def widest(self, column: Column, kind: Kind) -> Kind:
+        """See `base.Writer.widest`. A primary key cannot hold long texts."""
         is_primary = kind == kinds.TEXT and self.ask(_PRIMARY, **self._where, column=column.name)
         return Kind("text", _KEY) if is_primary and column.kind.size < _KEY else kind
 
@@ -308,20 +308,20 @@ class Writer(base.Writer):
         """See `base.Writer.obstacle`. The change is tried on an empty copy of the table, as `load` would make it."""
         if found := self.ask(_LOST, **self._where):
             return f"{found[0][0]} would be lost"
-        new = self.table_beside("__new")
+        new = self.auxiliary_place("__new")
         try:
             self.run(f"DROP TABLE IF EXISTS {new}")
             self.run(f"CREATE TABLE {new} LIKE {self.place}")
             self.run(self._modified(new, column, kind, Plan("overwrite", ())))
         except SQLAlchemyError as error:
-            return self.said(getattr(error, "orig", None) or error)
+            return self.message_of(getattr(error, "orig", None) or error)
         finally:
             self.run(f"DROP TABLE IF EXISTS {new}")
         return ""
 
     def _modified(self, place: str, column: Column, kind: Kind, plan: Plan, rest: str = "") -> str:
         """Returns the ALTER TABLE that gives a column another type in an empty copy of this table."""
-        dropped, added = _made_anew(each for each in self._rules_of(column.name, kind) if each.is_other)
+        dropped, added = _recreated(each for each in self._rules_of(column.name, kind) if each.is_other)
         definition = self.definition(Column(column.name, kind), plan)
         return f"ALTER TABLE {place} {dropped}MODIFY COLUMN {definition}{rest}{added}"
 
@@ -334,7 +334,7 @@ class Writer(base.Writer):
         try:
             self.change(column, kind, plan)
         except SQLAlchemyError as error:
-            return self.said(getattr(error, "orig", None) or error)
+            return self.message_of(getattr(error, "orig", None) or error)
         return ""
 
     def _rest(self, name: str, kind: Kind, plan: Plan) -> str:
@@ -430,19 +430,19 @@ class Writer(base.Writer):
             self.drop_key()
             self.run(f"ALTER TABLE {self.place} ADD UNIQUE INDEX {self.quote(self.new_index())} ({self.list_of(key)})")
 
-    def as_bytes(self, name: str) -> str:
-        """See `base.Writer.as_bytes`."""
+    def bytewise(self, name: str) -> str:
+        """See `base.Writer.bytewise`."""
         text = f"CONVERT({self.quote(name)} USING utf8mb4) COLLATE {self._collation}"
         return text if self._inexact([name]) else self.quote(name)
 
     @property
-    def undoes_tables(self) -> bool:
-        """See `base.Writer.undoes_tables`."""
+    def has_transactional_ddl(self) -> bool:
+        """See `base.Writer.has_transactional_ddl`."""
         return False
 
-    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
-        """See `base.Writer.mark`."""
-        return self.save()
+    def try_savepoint(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.try_savepoint`."""
+        return self.set_savepoint()
 
     def load(self, plan: Plan, batches: Callable[[], Iterator[Batch]], refuse: Refuse) -> None:
         """See `base.Writer.load`. An overwrite that changes types fills a new table, and swaps it for the old one."""
@@ -451,8 +451,8 @@ class Writer(base.Writer):
                 self._is_marked = Marks(self).make()
             self._load(plan, batches, refuse)
             return
-        name, place, old = self.name, self.place, self.table_beside("__old")
-        new = self.table_beside("__new")
+        name, place, old = self.name, self.place, self.auxiliary_place("__old")
+        new = self.auxiliary_place("__new")
         self.run(f"DROP TABLE IF EXISTS {new}, {old}")
         self.run(f"CREATE TABLE {new} LIKE {place}")
         for column, kind in plan.changed:
@@ -514,28 +514,28 @@ class Writer(base.Writer):
             Marks(self).leave(self._mark)
         return self._mark
 
-    def was_done(self, ticket: Any) -> bool:
-        """See `base.Writer.was_done`."""
-        was_done = Marks(self).has(ticket)
-        if was_done:
+    def was_committed(self, ticket: Any) -> bool:
+        """See `base.Writer.was_committed`."""
+        was_committed = Marks(self).has(ticket)
+        if was_committed:
             Marks(self).remove(ticket)
-        return was_done
+        return was_committed
 
-    def end(self) -> None:
-        """See `base.Writer.end`. Then removes the mark: the commit is certain by now, so an error there is ignored."""
-        super().end()
+    def commit(self) -> None:
+        """See `base.Writer.commit`. Then removes the mark: the commit is certain, so an error there is ignored."""
+        super().commit()
         if self._mark is not None:
             with suppress(SQLAlchemyError):
                 Marks(self).remove(self._mark)
-                super().end()
+                super().commit()
 
     def is_about_row(self, error: Any) -> bool:
         """See `base.Writer.is_about_row`."""
         return bool(error.args) and error.args[0] in _ROW_ERRORS
 
-    def said(self, error: Any) -> str:
-        """See `base.Writer.said`. PyMySQL puts a number before it."""
-        return super().said(error.args[-1] if error.args else error)
+    def message_of(self, error: Any) -> str:
+        """See `base.Writer.message_of`. PyMySQL puts a number before it."""
+        return super().message_of(error.args[-1] if error.args else error)
 
     def write(self, plan: Plan, batches: Iterator[Batch]) -> None:
         """See `base.Writer.write`."""
@@ -588,7 +588,7 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _made_anew(rules: Iterable[_Rule]) -> tuple[str, str]:
+def _recreated(rules: Iterable[_Rule]) -> tuple[str, str]:
     """Returns SQL that drops rules and SQL that recreates them: the first and the last part of an ALTER TABLE."""
     found = list(rules)
     return "".join(f"DROP {each.called}, " for each in found), "".join(f", ADD {each.made}" for each in found)

@@ -25,7 +25,7 @@ from connector.stores.databases.loading.base import (
 )
 from connector.stores.databases.loading.kinds import Kind
 from connector.stores.databases.loading.names import Rules
-from connector.stores.databases.readers.postgresql import SETTINGS, told
+from connector.stores.databases.readers.postgresql import SETTINGS, server_text
 
 _LOG: Final = logging.getLogger(__name__)
 _NATIVE: Final = {
@@ -95,7 +95,7 @@ WHERE i.indrelid = to_regclass(:place) AND i.indisunique AND i.indimmediate AND 
 AND k.place <= i.indnkeyatts AND (NOT is_inexact OR k.collated = 'pg_catalog."C"'::regcollation)
 GROUP BY i.indexrelid, i.indnkeyatts HAVING count(*) = i.indnkeyatts
 """
-"""The columns of each unique index that compares them as bytes: itself, or by the expression of `Writer.as_bytes`."""
+"""The columns of each unique index that compares them as bytes: itself, or by the expression of `Writer.bytewise`."""
 _COLLATION: Final = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.collname)
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -188,15 +188,15 @@ class Writer(base.Writer):
     def _lock(self) -> str:
         return f"hashtextextended(current_database() || {_literal(self.place)}, 0)"
 
-    def attempt(self) -> bool:
-        """See `base.Writer.attempt`."""
+    def try_begin(self) -> bool:
+        """See `base.Writer.try_begin`."""
         self.run(";".join(f"SET LOCAL {setting}" for setting in (*SETTINGS, f"lock_timeout = '{LOCK_WAIT}s'")))
         is_alone = self.run(f"SELECT pg_try_advisory_xact_lock({self._lock})") == [(True,)]
         if is_alone:
-            self._tell_locks()
+            self._warn_locks()
         return is_alone
 
-    def _tell_locks(self) -> None:
+    def _warn_locks(self) -> None:
         for process, program in self.ask(_LOCKED, place=self.place):
             _LOG.warning(
                 "%s: the server's process %s (%s) has locked the table: waiting for it: end its transaction",
@@ -213,7 +213,7 @@ class Writer(base.Writer):
                 raise
             return False
         self.run(f"SET LOCAL lock_timeout = '{LOCK_WAIT}s'")
-        self._tell_locks()
+        self._warn_locks()
         return True
 
     def ticket(self) -> Any:
@@ -221,8 +221,8 @@ class Writer(base.Writer):
         found = self.ask(_TICKET, place=self.place)
         return found[0] if found else None
 
-    def was_done(self, ticket: Any) -> bool:
-        """See `base.Writer.was_done`. After a crash another transaction may get the ID, so its rows must exist, too."""
+    def was_committed(self, ticket: Any) -> bool:
+        """See `base.Writer.was_committed`. A crash may give the ID to another, so its rows must exist, too."""
         number, end = ticket
         return self.run(_WAS_DONE.format(number=number, end=end, place=self.place)) == [(True,)]
 
@@ -287,18 +287,18 @@ class Writer(base.Writer):
     def _inexact(self) -> set[str]:
         return {name for (name,) in self.ask(_INEXACT, place=self.place)}
 
-    def as_bytes(self, name: str) -> str:
-        """See `base.Writer.as_bytes`."""
+    def bytewise(self, name: str) -> str:
+        """See `base.Writer.bytewise`."""
         return f'(({self.quote(name)})::text) COLLATE "C"' if name in self._inexact() else self.quote(name)
 
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
         self.drop_key()
-        names = ", ".join(map(self.as_bytes, key))
+        names = ", ".join(map(self.bytewise, key))
         self.run(f"CREATE UNIQUE INDEX {self.quote(self.new_index())} ON {self.place} ({names})")
 
-    def is_taken(self, index: str) -> bool:
-        """See `base.Writer.is_taken`."""
+    def is_name_taken(self, index: str) -> bool:
+        """See `base.Writer.is_name_taken`."""
         return bool(self.ask(_IS_TAKEN, place=self.place, name=index))
 
     def drop_key(self) -> None:
@@ -307,12 +307,12 @@ class Writer(base.Writer):
             if self.is_ours(name):
                 self.run(f"DROP INDEX {place}")
 
-    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
-        """See `base.Writer.mark`."""
-        return self.save()
+    def try_savepoint(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.try_savepoint`."""
+        return self.set_savepoint()
 
-    def settle(self) -> None:
-        """See `base.Writer.settle`."""
+    def check_deferred(self) -> None:
+        """See `base.Writer.check_deferred`."""
         self.run("SET CONSTRAINTS ALL IMMEDIATE")
 
     def is_about_row(self, error: Any) -> bool:
@@ -320,11 +320,11 @@ class Writer(base.Writer):
         state = getattr(error, "sqlstate", None)
         return state in _ROW_STATES or (state == _POLICY and "row-level security" in str(error))
 
-    def said(self, error: Any) -> str:
-        """See `base.Writer.said`. Leaves out the row itself, which PostgreSQL adds."""
+    def message_of(self, error: Any) -> str:
+        """See `base.Writer.message_of`. Leaves out the row itself, which PostgreSQL adds."""
         found = getattr(error, "diag", None)
         detail = found and found.message_detail
-        return super().said(
+        return super().message_of(
             error
             if not (found and found.message_primary)
             else f"{found.message_primary}: {detail}"
@@ -379,7 +379,7 @@ class Writer(base.Writer):
         if not plan.key:
             self.run(f"INSERT INTO {self.place} ({names}) {self.OVERRIDING} {rows} ORDER BY {plan.order}")
             return
-        key = ", ".join(map(self.as_bytes, plan.key))
+        key = ", ".join(map(self.bytewise, plan.key))
         whole = " AND ".join(f"{self.quote(name)} IS NOT NULL" for name in plan.key)
         values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
         self.run(
@@ -481,7 +481,7 @@ def _written(kind: Kind) -> Callable[[Sequence[Any]], Sequence[str]]:
 def _moments(values: Sequence[str | None]) -> Sequence[str]:
     """Returns dates or timestamps as COPY reads them; no character needs to be escaped."""
     if kinds.has_far(values):
-        values = [value and told(value) for value in values]
+        values = [value and server_text(value) for value in values]
     return [_NULL if value is None else value for value in values] if None in values else cast("Sequence[str]", values)
 
 

@@ -49,8 +49,8 @@ class Writer(base.Writer):
 
     DRIVERS = ("pysqlite",)
 
-    def attempt(self) -> bool:
-        """See `base.Writer.attempt`."""
+    def try_begin(self) -> bool:
+        """See `base.Writer.try_begin`."""
         raw: Any = self.connection.connection.dbapi_connection
         raw.isolation_level = None  # keeps Python from beginning transactions of its own
         raw.create_function(_FUNCTION, 2, _text, deterministic=True)
@@ -70,12 +70,12 @@ class Writer(base.Writer):
                 raise
         return bool(raw.in_transaction)
 
-    def end(self) -> None:
-        """See `base.Writer.end`."""
+    def commit(self) -> None:
+        """See `base.Writer.commit`."""
         self.run("COMMIT")
 
-    def undo(self) -> None:
-        """See `base.Writer.undo`."""
+    def rollback(self) -> None:
+        """See `base.Writer.rollback`."""
         raw: Any = self.connection.connection.dbapi_connection
         if raw.in_transaction:
             self.run("ROLLBACK")
@@ -154,8 +154,8 @@ class Writer(base.Writer):
         found = self.run(f"PRAGMA {self._schema}index_list({self.quote(self.name)})")
         return [name for _, name, is_unique, _, is_partial in found if is_unique and not is_partial]
 
-    def is_taken(self, index: str) -> bool:
-        """See `base.Writer.is_taken`."""
+    def is_name_taken(self, index: str) -> bool:
+        """See `base.Writer.is_name_taken`."""
         statement = f"SELECT 1 FROM {self._schema}sqlite_schema WHERE name = :name COLLATE NOCASE"
         return bool(self.ask(statement, name=index))
 
@@ -177,18 +177,18 @@ class Writer(base.Writer):
     def make_unique(self, key: Sequence[str]) -> None:
         """See `base.Writer.make_unique`."""
         self.drop_key()
-        names = ", ".join(map(self.as_bytes, key))
+        names = ", ".join(map(self.bytewise, key))
         self.run(
             f"CREATE UNIQUE INDEX {self._schema}{self.quote(self.new_index())} ON {self.quote(self.name)} ({names})"
         )
 
-    def as_bytes(self, name: str) -> str:
-        """See `base.Writer.as_bytes`."""
+    def bytewise(self, name: str) -> str:
+        """See `base.Writer.bytewise`."""
         return f"{self.quote(name)} COLLATE BINARY"
 
-    def mark(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
-        """See `base.Writer.mark`."""
-        return self.save()
+    def try_savepoint(self, plan: Plan) -> bool:  # noqa: ARG002 - the contract's
+        """See `base.Writer.try_savepoint`."""
+        return self.set_savepoint()
 
     def reason(self, error: Exception) -> str:
         """See `base.Writer.reason`. A trigger with RAISE(ROLLBACK) ends the transaction, so the commit fails."""
@@ -205,7 +205,7 @@ class Writer(base.Writer):
         marks = ", ".join("?" * len(names))
         statement = f"INSERT INTO {self.place} ({self.list_of(names)}) VALUES ({marks})"
         if plan.key:
-            target = ", ".join(map(self.as_bytes, plan.key))
+            target = ", ".join(map(self.bytewise, plan.key))
             values = ", ".join(f"{self.quote(name)} = excluded.{self.quote(name)}" for name in plan.others)
             statement += f" ON CONFLICT ({target}) DO {f'UPDATE SET {values}' if values else 'NOTHING'}"
         raw: Any = self.connection.connection.dbapi_connection

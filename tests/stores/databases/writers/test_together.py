@@ -114,11 +114,11 @@ def test_whoever_waits_for_another_sync_says_so(place: Place) -> None:
     with opened(place.database.secret) as database, database.connect() as connection:
         holder = writers.load(database.kind)(connection, place.table)
         with writing(place, "append") as process:
-            assert holder.attempt()
+            assert holder.try_begin()
             go(process)
             assert process.stderr
             assert "another program is writing there" in process.stderr.readline()
-            holder.undo()
+            holder.rollback()
             connection.close()
             end(process)
     assert len(place.rows("id")) == COUNT + 1
