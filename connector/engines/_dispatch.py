@@ -21,6 +21,7 @@ from connector.engines import Control, Done
 _TICK: Final = 0.05  # seconds without a result after which `IDLE` releases whatever is ready downstream
 _SOON: Final = 0.0005  # the shortest wait, in seconds
 _AHEAD: Final = 64  # calls queued for workers beyond those in flight, so that no worker waits for the deciding thread
+_FEW_AHEAD: Final = 16  # of calls that many rows share, as their large replies wait in memory
 
 Ended = tuple[Call, Reply | BaseException | None]
 """An ended call and its result; `None` if the run was stopped before it began."""
@@ -205,8 +206,7 @@ class _Loop:
         if self._control.breaker.is_open:
             self._try = call
         call.started = None
-        # Replies to many rows are large, and wait in memory: of their calls, each worker has one ahead.
-        self._ahead = min(_AHEAD, self._control.limits.most) if call.parts else _AHEAD
+        self._ahead = _FEW_AHEAD if call.parts else _AHEAD
         self._given[call] = None
         if not self._workers.start(call):
             del self._given[call]

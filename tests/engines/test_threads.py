@@ -140,7 +140,7 @@ def test_where_not_one_thread_can_be_started_the_reason_is_told(monkeypatch: pyt
         list(run(calls(3), lambda _body: ANSWER, control(64)))
 
 
-@pytest.mark.parametrize(("rows", "ahead"), [(1, 64), (2, 4)])
+@pytest.mark.parametrize(("rows", "ahead"), [(1, 64), (2, 16)])
 def test_workers_have_few_calls_of_many_rows_ahead_whose_replies_are_large(rows: int, ahead: int) -> None:
     taken, most, concurrency = 0, 0, 4
 
