@@ -20,7 +20,9 @@ from connector.base.suggestions import there_are
 from connector.base.values import text
 from connector.templates.filters import FILTERS, INTERNAL, READING, TESTS, join, percent
 from connector.templates.metering import (
+    MAX_BITS,
     STEP,
+    TOO_LONG,
     charge,
     charged,
     cost_of_growth,
@@ -129,6 +131,8 @@ class Environment(ImmutableSandboxedEnvironment):
                 raise SecurityError(TOO_DEEP)
         except RecursionError:
             raise SecurityError(TOO_DEEP) from None
+        except ValueError:  # more digits than Python reads
+            raise SecurityError(TOO_LONG) from None
         metered: nodes.Template = _Metering().visit(tree)
         return metered
 
@@ -140,6 +144,8 @@ class Environment(ImmutableSandboxedEnvironment):
             if isinstance(node, role) and node.name not in there_is:
                 known = sorted(name for name in there_is if name.isalpha())
                 raise SecurityError(f'there is no {kind.lower()} "{node.name}"; {there_are(node.name, known)}')
+        if isinstance(node, nodes.Const) and isinstance(node.value, int) and node.value.bit_length() > MAX_BITS:
+            raise SecurityError(TOO_LONG)
         name = node.name if isinstance(node, nodes.Name) else node.attr if isinstance(node, nodes.Getattr) else ""
         if name.startswith("__") or (name == "self" and isinstance(node, nodes.Name)):
             raise SecurityError(f'"{name}" is a private name: write record["{name}"] if it is a column')

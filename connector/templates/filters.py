@@ -74,11 +74,11 @@ def percent(context: Context, template: Any, values: Any) -> Any:
     template = text(template)
     charge(context, weight(values))
     if isinstance(values, dict):
-        values = {name: _printable(value) for name, value in values.items()}
+        values = {name: _printable(context, value) for name, value in values.items()}
     elif isinstance(values, tuple):
-        values = tuple(map(_printable, values))
+        values = tuple(_printable(context, value) for value in values)
     else:
-        values = _printable(values)
+        values = _printable(context, values)
     if _WIDE.search(template):
         raise SecurityError(f"a format makes a value wider than {_WIDEST - 1}")
     charge(context, template.count("%") * (_WIDEST + weight(values)))
@@ -89,9 +89,10 @@ def percent(context: Context, template: Any, values: Any) -> Any:
     return template % values
 
 
-def _printable(value: Any) -> Any:
+def _printable(context: Context, value: Any) -> Any:
     """Returns a value for `%`: a number or null as it is, anything else as its text."""
     value = computable(value)
+    charge(context, cost_of_growth("int", value))
     return value if isinstance(value, str | int | float | Decimal) or is_null(value) else text(value)
 
 

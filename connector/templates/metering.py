@@ -8,6 +8,8 @@ whose result can be far larger than its arguments is charged before it runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from math import inf
 from sys import getsizeof
 from typing import Any, Final
 
@@ -35,7 +37,8 @@ _ITERATING: Final = frozenset(
 )
 _CHEAP: Final = frozenset("abs count first float int items last length round safe string".split())
 _PATH: Final = regex(r"[.,]")
-_MAX_BITS: Final = 4096
+MAX_BITS: Final = 4096
+TOO_LONG: Final = f"a whole number has more than {MAX_BITS} bits"
 _WIDTH: Final = 4  # bytes of a character, at most
 
 
@@ -98,8 +101,8 @@ def charged(context: Context, value: Any) -> Any:
         charge(context, weight(value))
     elif isinstance(value, Iterator):
         return charged_items(context, value)
-    elif isinstance(value, int) and value.bit_length() > _MAX_BITS:
-        raise SecurityError(f"a whole number has more than {_MAX_BITS} bits")
+    elif isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise SecurityError(TOO_LONG)
     return value
 
 
@@ -109,6 +112,11 @@ def charged_items(context: Context, values: Iterable[Any], cost: int = STEP) -> 
     for value in values:
         charge(context, cost)
         yield value
+
+
+def _whole(value: object, *_: object, **__: object) -> float:
+    """Returns the units of the whole number that a decimal is: its exponent may stand for a million digits."""
+    return inf if isinstance(value, Decimal) and value.is_finite() and value.adjusted() > MAX_BITS else 0
 
 
 def _trimmed(value: str, chars: str | None = None) -> float:
@@ -127,8 +135,9 @@ _GROWTH: Final[dict[str, Callable[..., float]]] = {
     "batch": lambda _, linecount, *__, **___: 8 * linecount,
     "center": lambda _, width=80: _WIDTH * width,
     "indent": _indented,
+    "int": _whole,
     "replace": _replaced,
-    "round": lambda _, precision=0, *__, **___: STEP * abs(precision),  # it computes 10 to that power
+    "round": lambda value, precision=0, *_, **__: _whole(value) + STEP * abs(precision),  # it computes 10 to that power
     "slice": lambda _, slices, *__, **___: 64 * slices,
     "strftime": lambda _, *args, **options: (
         256 * weight([*args, *options.values()])

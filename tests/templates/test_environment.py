@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
@@ -237,6 +238,9 @@ BOMBS: Final[dict[str, str]] = {
     "number from a text": "{{ ('f' * 1000000)|int(0, 16) % 7 }}",
     "round down": "{{ 5|round(-1000000000) }}",
     "round up": "{{ 5|round(1000000000, 'ceil') }}",
+    "whole number of an exponent": "{{ far|int }}",
+    "exponent, rounded": "{{ far|round(0, 'floor') }}",
+    "exponent in a format": "{{ '%d' % far }}",
     "sum of lists": "{{ range(99999)|batch(1)|sum(start=[])|length }}",
     "urlencode": "{{ ('é' * 30000000)|urlencode|length }}",
     "wordcount": "{{ ('ab ' * 9000000)|wordcount }}",
@@ -345,7 +349,7 @@ class Calls:
 def explode() -> Iterator[dict[str, Any]]:
     """Sets off every bomb, with `MEGABYTES` more of memory than there is in use now, and counts the calls it makes."""
     more = {"raw": b"%1000000000d", "clock": datetime(2024, 5, 17, tzinfo=UTC).time(), "numbers": [0.5] * 10**5}
-    row = {**ROW, **more, "cell": MEGABYTE}
+    row = {**ROW, **more, "cell": MEGABYTE, "far": Decimal("1E+999999999")}
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + MEGABYTES * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

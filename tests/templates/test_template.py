@@ -424,6 +424,12 @@ def test_what_is_nested_too_deeply_is_refused(depth: int) -> None:
     assert problems("[" * depth + '"x"' + "]" * depth)[-1].endswith("nested too deeply")
 
 
+@pytest.mark.parametrize("number", ["9" * 1_300, "9" * 5_000, "0x" + "f" * 5_000, "1" + "_0" * 5_000])
+def test_a_number_of_thousands_of_digits_is_refused(number: str) -> None:
+    with pytest.raises(ConfigError, match="4096 bits"):
+        Template({"a": f"{{{{ {number} }}}}"}, "t")
+
+
 def test_a_structure_of_a_usual_depth_is_fine() -> None:
     nested: Any = "{{ x }}"
     for _ in range(30):
