@@ -232,6 +232,8 @@ def listening(path: Path) -> Iterator[socket.socket | None]:
             yield None
             return
         with socket.socket(socket.AF_UNIX) as listener:
+            if path.exists() and not path.is_socket():
+                raise ConfigError(f"--socket {path}: this is not a socket: name another path")
             path.unlink(missing_ok=True)
             try:
                 listener.bind(str(path))

@@ -18,7 +18,7 @@ import pytest
 
 from connector import protocols
 from connector.base.clock import Clock
-from connector.base.errors import Interrupted
+from connector.base.errors import ConfigError, Interrupted
 from connector.base.stop import Stop
 from connector.commands import ExitCode, serve
 from connector.commands.serve import Server
@@ -266,3 +266,19 @@ def test_a_folder_that_others_reach_is_refused(tmp_path: Path, mode: int | None)
     done = subprocess.run(program(folder / "s"), check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == ExitCode.USAGE
     assert str(folder) in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link to a file"])
+def test_what_is_no_socket_is_refused_and_stays(tmp_path: Path, kind: str) -> None:
+    path, kept = tmp_path / "s", tmp_path / "kept"
+    tmp_path.chmod(0o700)
+    kept.write_text("kept")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "file":
+        path.write_text("kept")
+    else:
+        path.symlink_to(kept)
+    with pytest.raises(ConfigError, match="this is not a socket: name another path"), serve.listening(path):
+        pass
+    assert path.is_dir() if kind == "folder" else path.read_text() == "kept"
