@@ -109,12 +109,26 @@ def test_a_database_takes_more_memory_only_when_it_needs_it(tmp_path: Path) -> N
         assert limit() != before
 
 
+def test_large_rows_are_read_few_at_a_time_rather_than_in_more_memory(tmp_path: Path) -> None:
+    with Database(tmp_path) as database:
+        size = "CASE WHEN range BETWEEN 1_000 AND 1_300 THEN 200_000 ELSE 2 END"
+        database.run(f"CREATE TABLE input AS SELECT range AS i, repeat('x', {size}) AS t FROM range(3_000)")
+        batches = list(database.rows("i, t", 5))
+        assert [i for batch in batches for i, _ in batch] == list(range(5, 3_000))
+        assert max(sum(len(text) for _, text in batch) for batch in batches) < 16 << 20
+        assert len(batches) < 200
+        assert database.run("SELECT current_setting('memory_limit')") == [("15.2 MiB",)]
+
+
 def test_an_error_of_the_database_that_is_not_about_room_stands(tmp_path: Path) -> None:
     with Database(tmp_path) as database:
         with pytest.raises(duckdb.CatalogException):
             database.run("FROM nowhere")
         with pytest.raises(duckdb.CatalogException):
             next(database.stream(lambda _: "FROM nowhere"))
+        database.run("CREATE TABLE input AS SELECT 1 AS i")
+        with pytest.raises(duckdb.BinderException):
+            next(database.rows("nowhere"))
 
 
 def test_a_database_does_not_reach_for_the_network(tmp_path: Path) -> None:

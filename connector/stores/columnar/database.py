@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
@@ -32,7 +32,7 @@ class Database:
     """A DuckDB that takes one thread and a few megabytes, however many rows there are.
 
     DuckDB scans 2,048 rows at a time, so rows of many kilobytes need more memory. A statement that runs out of memory
-    is run again with a higher limit, which then stays.
+    is run again with a higher limit, which stays until rows are read.
 
     Attributes:
         parts: Which rows of the table `input` come from which file, if there are several.
@@ -41,7 +41,7 @@ class Database:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.parts: list[Part] = []
-        self._level = 0
+        self._level = self._least = 0
         self._connection = duckdb.connect(
             ":memory:",
             config={
@@ -70,8 +70,9 @@ class Database:
         """
         check_width(columns, where)
         level = next(at for at, mb in enumerate(_ROOM) if mb is None or mb << 20 >= columns * _OF_A_COLUMN)
+        self._least = max(self._least, level)
         if level > self._level:
-            self._raise_to(level)
+            self._set_level(level)
 
     def run(self, statement: Statement, parameters: object = None) -> list[tuple[Any, ...]]:
         """Runs a statement and returns all of its rows."""
@@ -96,6 +97,27 @@ class Database:
                     self._make_room(error)
                 else:
                     return
+
+    def rows(self, cells: str, start: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+        """Yields these cells of the table `input`, from a row on, in batches of `INTERVAL`: fewer where rows are large.
+
+        A query takes as little memory as it can. Where all rows take more, it asks for some of them at a time.
+        """
+        number = asked = self.count("input")
+        with suppress(duckdb.Error):  # what cannot be spilled needs the memory that it has
+            self._set_level(self._least)
+        with closing(self._connection.cursor()) as cursor:
+            while start < number:
+                try:
+                    cursor.execute(f"FROM input SELECT {cells} WHERE rowid >= {start} AND rowid < {start + asked}")
+                    while rows := cursor.fetchmany(INTERVAL):
+                        start += len(rows)
+                        yield rows
+                    asked = min(2 * asked, INTERVAL)
+                except duckdb.Error as error:
+                    if asked == 1 or not _is_cramped(error):
+                        self._make_room(error)
+                    asked = max(1, min(asked, INTERVAL) // 2)
 
     def export(self, statement: str, rows: int, take: Callable[[Any], None]) -> None:
         """Passes the result of a query to `take` as a stream of Arrow record batches of `rows` rows; needs pyarrow.
@@ -123,17 +145,21 @@ class Database:
 
     def _make_room(self, error: Exception) -> None:
         """Raises the memory limit if the error is a lack of memory; else raises the error again."""
-        text = str(error)
-        cramped = isinstance(error, duckdb.OutOfMemoryException) or any(sign in text for sign in _CRAMPED)
-        if "max_temp_directory_size" in text:
+        if "max_temp_directory_size" in str(error):
             raise no_room(error, self.directory.parent) from error
-        if not cramped or self._level + 1 == len(_ROOM):
+        if not _is_cramped(error) or self._level + 1 == len(_ROOM):
             raise error
-        self._raise_to(self._level + 1)
+        self._set_level(self._level + 1)
 
-    def _raise_to(self, level: int) -> None:
-        self._level, memory = level, _ROOM[level]
+    def _set_level(self, level: int) -> None:
+        memory = _ROOM[level]
         self._connection.execute(f"SET memory_limit = '{memory}MB'" if memory else "RESET memory_limit")
+        self._level = level
+
+
+def _is_cramped(error: Exception) -> bool:
+    """Returns whether the error is a lack of memory."""
+    return isinstance(error, duckdb.OutOfMemoryException) or any(sign in str(error) for sign in _CRAMPED)
 
 
 def check_width(columns: int, where: str, most: int = MOST_COLUMNS) -> None:

@@ -87,7 +87,7 @@ class Snapshot(FromFiles):
         return self._whole(start, keys) if keys else self._cells(start)
 
     def _whole(self, start: int, keys: Mapping[str, str]) -> Iterator[list[dict[str, Any]]]:
-        for rows in self.database.stream(lambda first: f"FROM input SELECT {ROW} WHERE rowid >= {first}", start):
+        for rows in self.database.rows(ROW, start):
             given = [numbers.loads(text) for (text,) in rows]
             yield [{name: row.get(key) for name, key in keys.items()} for row in given]
 
@@ -95,7 +95,7 @@ class Snapshot(FromFiles):
         names = [field.name for field in self.fields]
         parsed = [(field.name, field.parse) for field in self.fields if field.parse]
         cells = ", ".join(field.json for field in self.fields) or "NULL"
-        for rows in self.database.stream(lambda first: f"FROM input SELECT {cells} WHERE rowid >= {first}", start):
+        for rows in self.database.rows(cells, start):
             batch = [dict(zip(names, row, strict=False)) for row in rows]
             for name, parse in parsed:
                 for data in batch:
