@@ -32,8 +32,6 @@ from importlib import import_module
 from typing import Any, Final
 
 import orjson
-from jinja2 import ChainableUndefined, TemplateRuntimeError
-from jinja2.runtime import Undefined
 
 from connector.base import numbers
 from connector.base.regex import regex
@@ -44,6 +42,7 @@ NATIVE: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLA
 _NATIVE: Final = frozenset({str, int, bool, list, dict, array, type(None)})
 _NESTED: Final = frozenset({array, dict, list})
 _SCALARS: Final = frozenset({str, bool, int, type(None)})
+_UNDEFINED: Final = frozenset({"Undefined", "StrictUndefined", "ChainableUndefined"})  # of Jinja2
 _NULLS: Final = frozenset({"NAType", "NaTType", "MaskedConstant"})  # of pandas and NumPy
 _TAG: Final = regex(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 _FRACTION: Final = regex(r"\.(\d+)")
@@ -64,7 +63,7 @@ class Json(str):
     __slots__ = ()
 
 
-class NullError(TemplateRuntimeError):
+class NullError(Exception):
     """A null where a text is required."""
 
 
@@ -101,7 +100,7 @@ def text(value: object) -> str:
     """
     if type(value) is str:
         return value
-    if is_null(value) or isinstance(value, ChainableUndefined):
+    if is_null(value) or _is_lenient(value):
         raise NullError("a text cannot contain null")
     if isinstance(value, Decimal) and value.is_infinite():
         return str(float(value))
@@ -144,8 +143,8 @@ def json_form(value: Any) -> Any:
     Raises:
         TypeError: It has no JSON form.
     """
-    if isinstance(value, Undefined):
-        return None if isinstance(value, ChainableUndefined) else str(value)  # which raises
+    if _is_undefined(value):
+        return None if _is_lenient(value) else str(value)  # which raises
     if is_null(value):
         return None
     if isinstance(value, Enum):
@@ -240,6 +239,16 @@ def _walked(value: object) -> Any:
 def key_text(key: object) -> str:
     """Returns a key of a mapping as the text that a JSON object needs."""
     return "null" if is_null(key) else text(key)
+
+
+def _is_undefined(value: object) -> bool:
+    """Returns whether a value is what templates have for a name that is not there; Jinja2 is not loaded to tell."""
+    return type(value).__name__ in _UNDEFINED and _library(value) == "jinja2"
+
+
+def _is_lenient(value: object) -> bool:
+    """Returns whether it is, and stands for null."""
+    return type(value).__name__ == "ChainableUndefined" and _library(value) == "jinja2"
 
 
 def _library(value: object) -> str:
@@ -410,7 +419,7 @@ _LIBRARIES: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
     """Jinja2's `default`, for nulls too: a table marks a missing value with null, not by leaving the column out."""
-    if isinstance(value, Undefined) or is_null(value) or (boolean and not value):
+    if _is_undefined(value) or is_null(value) or (boolean and not value):
         return default_value
     return value
 
@@ -427,7 +436,7 @@ def in_string(value: object) -> str:
 
 def json_value(value: object) -> str:
     """Returns the form of a value in JSON outside of strings."""
-    return str(value) if isinstance(value, Json | Undefined) else dumps(native(value)).decode()
+    return str(value) if isinstance(value, Json) or _is_undefined(value) else dumps(native(value)).decode()
 
 
 def json_problem(body: Any, name: str, error: TypeError) -> str:

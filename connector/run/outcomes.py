@@ -22,8 +22,8 @@ from connector.run import reply_names
 from connector.run.image_files import kept
 from connector.run.provenance import column, failure, group, of_error, of_reply
 from connector.templates import schema_inference
+from connector.templates.plain import Path as NamePath
 from connector.templates.template import Template
-from connector.templates.template_string import Path as NamePath
 from connector.templates.verbatim import constant
 
 _VALUE_SHOWN: Final = 60  # characters

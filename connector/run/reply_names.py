@@ -11,8 +11,8 @@ from typing import Any, Final
 from connector.base.errors import Problem
 from connector.base.records import ANY, Schema
 from connector.base.suggestions import closest
+from connector.templates.plain import Path
 from connector.templates.template import Template
-from connector.templates.template_string import Path
 
 _ALIKE: Final = 0.85  # as a name is with one wrong letter: servers have fields of their own, such as `usage.cost`
 _TEXT: Final = "content"

@@ -11,21 +11,13 @@ from jinja2.meta import TrackingCodeGenerator
 from connector.base.regex import regex
 from connector.base.suggestions import there_are
 from connector.base.values import NullError, is_null
-
-AS_TEXT: Final = "{# text #}"
-"""Follows a prompt that is a single expression, so that it renders as a text, whatever its value."""
-
-ROW: Final = "record"
-"""The name of the whole row in a template: `{{ record["Order No."] }}`."""
+from connector.templates.plain import AS_TEXT, ROW, Path
 
 _SHOWN: Final = 60
 _QUOTED: Final = 300
 _ADDRESS: Final = regex(r" at 0x[0-9A-Fa-f]{1,16}")
 _GLOBALS: Final = {ROW, "range"}
 _GUARDS: Final = ("default", "d", "defined", "undefined")
-
-Path = tuple[str | int, ...]
-"""A name, followed by keys and indexes."""
 
 
 class TemplateString(NamedTuple):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from connector.base.schemas import nullable, portable
-from connector.templates.schema_inference import schema_of_expression, schema_of_value
-from connector.templates.template import Template
+from connector.templates.expression_types import schema_of_expression
+from connector.templates.jinja import JinjaTemplate
+from connector.templates.schema_inference import schema_of_value
 from connector.templates.template_string import TemplateString
 
 TEXT: Final = {"type": "string"}
@@ -31,7 +32,7 @@ NAMES: Final = {
 
 def inferred(source: str) -> Any:
     leaf: TemplateString
-    (leaf,) = Template([source], "t", lenient=True).strings
+    (leaf,) = JinjaTemplate([source], "t", lenient=True).strings
     assert leaf.expression is not None
     return schema_of_expression(leaf.expression, NAMES)
 

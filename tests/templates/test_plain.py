@@ -1,16 +1,16 @@
-"""Plain templates are filled in without Jinja2, and nobody can tell: the same bodies, the same errors."""
+"""Plain templates are filled in without Jinja2, and nobody can tell: the same bodies, names and errors."""
 
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.base.errors import TemplateError
-from connector.templates.fast_fill import NEEDS_JINJA, compile_fill
+from connector.base.errors import ConfigError, TemplateError
+from connector.templates.plain import AS_TEXT, NEEDS_JINJA, NotPlainError, Plain
 from connector.templates.template import Template
 
 NAMES = st.sampled_from(["a", "b", "items", "Größe"])
@@ -47,12 +47,53 @@ def outcome(template: Template, row: dict[str, Any]) -> str:
         return error.message
 
 
+def told(template: Template) -> Any:
+    """What a template says of itself."""
+    names = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}}
+    reads = [(string.path, string.place, string.reads()) for string in template.strings]
+    members = [template.reads_members_of(name) for name in ("a", "b", "k")]
+    structure, required = template.structure, template.required()
+    columns = template.columns(names) if isinstance(structure, dict) else None
+    return structure, template.names, template.reads_row, required, reads, members, columns
+
+
+def both(structure: Any, **settings: Any) -> tuple[Template, Template]:
+    """The template as it is, and as it would be if none were plain; with both, what they say when they are refused."""
+    made = []
+    for plain in (Plain, Mock(side_effect=NotPlainError)):
+        with patch("connector.templates.template.Plain", plain):
+            made.append(Template(structure, "request_format", constants={"k": "constant"}, **settings))
+    return made[0], made[1]
+
+
 @given(STRUCTURES, ROWS, st.booleans())
 def test_nobody_can_tell_which_way_a_row_was_rendered(structure: Any, row: dict[str, Any], lenient: bool) -> None:
-    template = Template([structure], "request_format", lenient=lenient, constants={"k": "constant"})
-    with patch("connector.templates.template.compile_fill", return_value=None):
-        slowly = Template([structure], "request_format", lenient=lenient, constants={"k": "constant"})
+    template, slowly = both([structure], lenient=lenient)
     assert outcome(template, row) == outcome(slowly, row)
+
+
+@given(st.dictionaries(st.sampled_from(["x", "y"]), STRUCTURES), st.booleans())
+def test_nobody_can_tell_which_way_a_template_was_understood(structure: Any, fixed_keys: bool) -> None:
+    template, slowly = both(structure, fixed_keys=fixed_keys, options={"{{ a }}": "prompt"})
+    assert told(template) == told(slowly)
+
+
+@given(
+    st.lists(st.sampled_from([*"{}%# ab._[]'\"\r\n-|", "{{", "}}", AS_TEXT, "{{ a }}", "not", "none", "__", "ö"])).map(
+        "".join
+    )
+)
+def test_nobody_can_tell_which_way_a_text_was_understood(source: str) -> None:
+    seen = []
+    for plain in (Plain, Mock(side_effect=NotPlainError)):
+        with patch("connector.templates.template.Plain", plain):
+            try:
+                template = Template([source], "request_format")
+            except ConfigError as error:
+                seen.append(error.message)
+            else:
+                seen.append(repr((outcome(template, {"a": "1", "b": {"a": [2]}}), told(template))))
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize(
@@ -65,16 +106,15 @@ def test_nobody_can_tell_which_way_a_row_was_rendered(structure: Any, row: dict[
     ],
 )
 def test_what_is_plain_is_filled_in(structure: Any, row: dict[str, Any], body: Any) -> None:
-    fill = compile_fill(structure, "request_format", Template(structure, "request_format").strings, {})
-    assert fill is not None
-    assert fill(row) == body
+    assert Plain(structure, "request_format", (), {}).fill(row) == body
 
 
 @pytest.mark.parametrize(
     "source", ["{{ a | upper }}", "{% if a %}x{% endif %}", "{{ a + b }}", "{{ record }}", "{{ 1 }}"]
 )
 def test_what_is_more_needs_jinja(source: str) -> None:
-    assert compile_fill([source], "request_format", Template([source], "request_format").strings, {}) is None
+    with pytest.raises(NotPlainError):
+        Plain([source], "request_format", (), {})
 
 
 def test_a_constant_needs_jinja_and_comes_before_a_column_of_its_name() -> None:
@@ -86,7 +126,6 @@ def test_a_constant_needs_jinja_and_comes_before_a_column_of_its_name() -> None:
 @pytest.mark.parametrize("row", [{}, {"a": None}, {"a": 1}, {"a": ["x"]}, {"a": b"x"}, {"a": "x" * 2**22}])
 def test_a_row_that_does_not_fit_is_left_to_jinja(row: dict[str, Any]) -> None:
     structure = ["{{ a }}!", "{{ a }}?"]
-    fill = compile_fill(structure, "request_format", Template(structure, "request_format").strings, {})
-    assert fill is not None
+    plain = Plain(structure, "request_format", (), {})
     with pytest.raises(NEEDS_JINJA):
-        fill(row)
+        plain.fill(row)
