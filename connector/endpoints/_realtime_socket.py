@@ -51,6 +51,7 @@ _SILENT.disabled = True  # the library's debug log would show the key
 SWITCHING: Final = 101
 """The status of a handshake that succeeded (RFC 6455, section 4.2.2)."""
 
+_FEW, _SMALLEST = 1000, 64  # frames of a call that may be small, and bytes that the others have on average
 _GOODBYE: Final = 0.2  # seconds for sending the close frame
 
 
@@ -83,6 +84,7 @@ class Socket:
         """Begins a call: `deadline` bounds its waits, and the limit the total of all that it receives."""
         self.deadline = deadline
         self._left = self._limit
+        self._spare = _FEW
         self._allowance = Allowance(self._limit)
 
     @property
@@ -199,7 +201,12 @@ class Socket:
             self._protocol.receive_eof()
         self._flush()
         for frame in self._protocol.events_received():
-            if not isinstance(frame, Frame) or frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            if not isinstance(frame, Frame):
+                continue
+            self._spare += len(frame.data) // _SMALLEST - 1
+            if self._spare < 0:
+                raise ReplyError("the server sends frames with hardly a byte in them, which take long by their number")
+            if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
             self._part += frame.data
             if frame.fin:

@@ -124,6 +124,8 @@ class Realtime:
         content = json.dumps({"label": "a"}) if "JSON Schema" in seen else answer_to(seen)
         item = {"id": f"item_{len(self.events)}", "type": "message", "role": "assistant", "status": "completed"}
         events = _response(item, content, tokens_in(seen), fault)
+        if fault == "empty":
+            connection.send([""] * 5000)
         if fault == "ping" and not connection.ping().wait(PATIENCE):
             return _drop(connection)
         if fault == "once" and self.asked[seen] == 1:

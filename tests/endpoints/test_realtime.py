@@ -285,6 +285,7 @@ def test_closing_ends_every_session(server: Realtime, dialed: Dial) -> None:
         ("deep", ReplyError, "the reply is nested too deeply to be kept"),
         ("large", ReplyError, "larger than max_response_bytes = 50000"),
         ("costly", ReplyError, "the reply has too many values"),
+        ("empty", ReplyError, "hardly a byte"),
     ],
 )
 def test_errors_are_those_of_http_calls(
