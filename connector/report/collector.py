@@ -9,6 +9,7 @@ from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from connector.base.clock import moment
@@ -66,8 +67,8 @@ class Collector:
         self._attempts: Counter[int] = Counter()
         self._timeline = Timeline(seconds)
         self._latencies = Sample()
-        self._slowest: Top[Outcome] = Top(_TOP)
-        self._dearest: Top[Outcome] = Top(_TOP)
+        self._slowest: Top[Row] = Top(_TOP)
+        self._dearest: Top[Row] = Top(_TOP)
         self._examples: dict[object, list[Row]] = {}
         self._costly = 0
         self._counted = 0
@@ -102,11 +103,11 @@ class Collector:
             self._timeline.add(at, latency, is_failed=not is_success)
         if latency is not None:
             self._latencies.add(latency, rank)
-            self._slowest.add(latency, number, outcome)
+            self._slowest.add(latency, number, partial(self._row, outcome))
         self._counted += provenance.input_tokens is not None or provenance.output_tokens is not None
         if provenance.cost_usd is not None:
             self._costly += 1
-            self._dearest.add(provenance.cost_usd, number, outcome)
+            self._dearest.add(provenance.cost_usd, number, partial(self._row, outcome))
 
     def replied(self, at: float, latency_ms: float | None, *, is_failed: bool) -> None:
         """Counts a reply whose time a ledger knows, in the timeline only."""
@@ -200,8 +201,8 @@ class Collector:
             self._timeline.intervals(),
             timing,
             self._latencies.distribution(),
-            [self._row(outcome) for outcome in self._slowest.items()],
-            [self._row(outcome) for outcome in self._dearest.items()],
+            self._slowest.items(),
+            self._dearest.items(),
             {str(attempts): self._attempts[attempts] for attempts in sorted(self._attempts)},
             [Concession(name, self._mask(model)) for name, model in concessions],
             [*notes, *self._notes()],

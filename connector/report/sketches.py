@@ -6,7 +6,7 @@ import heapq
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from connector.report.figures import Bin, Distribution, Interval, ValueCount
@@ -169,13 +169,13 @@ class Top(Generic[Item]):
         self._heap: list[tuple[float, int, int, Item]] = []
         self._seen = 0
 
-    def add(self, mark: float, number: int, item: Item) -> None:
-        """Keeps an item if its mark is among the highest so far."""
+    def add(self, mark: float, number: int, make: Callable[[], Item]) -> None:
+        """Keeps the item that `make` returns if its mark is among the highest so far."""
         self._seen += 1
         if len(self._heap) < self._number:
-            heapq.heappush(self._heap, (mark, -number, -self._seen, item))
+            heapq.heappush(self._heap, (mark, -number, -self._seen, make()))
         elif (mark, -number) > self._heap[0][:2]:
-            heapq.heapreplace(self._heap, (mark, -number, -self._seen, item))
+            heapq.heapreplace(self._heap, (mark, -number, -self._seen, make()))
 
     def items(self) -> list[Item]:
         """Returns the items, highest mark first."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 import tracemalloc
+from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from connector.base.records import Outcome
 from connector.report.figures import Spending
-from tests.report.samples import HOSTILE, SECRET, answered, config, failed, figures_of, usual
+from tests.report.samples import HOSTILE, SECRET, answered, config, failed, figures_of, mixed, usual
 
 
 def test_figures_are_plain_json_and_nothing_is_counted_twice() -> None:
@@ -26,7 +28,7 @@ def test_figures_are_plain_json_and_nothing_is_counted_twice() -> None:
     }
     spending = told["spending"]
     assert (spending["paid_rows"], spending["costly_rows"], spending["input_tokens"]) == (180, 160, 1600)
-    assert spending["cost_usd"] == pytest.approx(sum(n for n in range(1, 201) if n % 5) * 1e-6)
+    assert spending["cost_usd"] == pytest.approx(sum(mixed(n) for n in range(1, 201) if n % 5) * 1e-6)
     assert told["attempts"] == {"1": 160, "2": 20}
     assert sum(each["answered"] + each["failed"] for each in told["timeline"]) == 180
     assert told["concessions"] == [{"name": "json_object", "model": "small"}]
@@ -96,10 +98,11 @@ def test_examples_show_the_row_the_reply_and_the_error_of_each_cause() -> None:
 def test_the_slowest_and_the_most_expensive_rows_are_told() -> None:
     figures = figures_of(usual(300))
     assert [row.latency_ms for row in figures.slowest] == sorted(
-        (100 + n for n in range(1, 301) if n % 5), reverse=True
+        (100 + mixed(n) for n in range(1, 301) if n % 5), reverse=True
     )[:10]
-    assert [row.number for row in figures.dearest][:3] == [299, 298, 297]
-    assert figures.slowest[0].input["text"].startswith("review 299")
+    dearest = sorted((n for n in range(1, 301) if n % 5), key=mixed, reverse=True)[:10]
+    assert [row.number for row in figures.dearest] == dearest
+    assert figures.dearest[0].input["text"].startswith(f"review {dearest[0]}")
     assert figures.slowest[0].output["label"] == "good"
 
 
@@ -137,6 +140,24 @@ def test_memory_does_not_grow_with_the_rows() -> None:
         tracemalloc.stop()
     assert used[1] < 1.2 * used[0]
     assert used[1] < 12_000_000
+
+
+def test_memory_does_not_grow_with_what_the_rows_hold() -> None:
+    """Rows that are shown, as the slowest are, are kept by their beginning: a reply may have megabytes."""
+
+    def large() -> Iterator[Outcome]:
+        for number in range(1, 61):
+            text = f"{number} " + "x" * 1_000_000
+            if number % 3:
+                yield answered(number, {"text": text}, {"words": text}, cost_usd=number * 1e-6)
+            else:
+                yield failed(number, {"text": text}, f"wrong {number}: {text}", text)
+
+    tracemalloc.start()
+    figures_of(large())
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 12_000_000
 
 
 @pytest.mark.parametrize(("count", "told"), [(200, []), (300, ["and 100 further ones"]), (900, ["more than 200"])])

@@ -6,6 +6,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 from hypothesis import example, given
@@ -121,7 +122,7 @@ def test_the_top_is_that_of_all_and_the_earlier_of_equals() -> None:
     for order in (marks, marks[::-1], marks[3:] + marks[:3]):
         top: Top[int] = Top(3)
         for number, mark in order:
-            top.add(mark, number, number)
+            top.add(mark, number, partial(int, number))
         assert top.items() == [2, 3, 5]
 
 
