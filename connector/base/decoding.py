@@ -60,6 +60,8 @@ class Allowance:
     def __init__(self, most: int) -> None:
         self._most = _COSTLIER * most
         self._size = 0
+        self._values = 0
+        self._wider = 0
         self._kept = 0
         self._before: dict[str, Any] = {}
         self.taken = 0
@@ -72,15 +74,19 @@ class Allowance:
     def take(self, data: bytes) -> None:
         """Counts a piece of JSON. Raises `ReplyError` for too much."""
         self.count(data)
-        if self.taken > self._most and self._size > SMALL:
+        if self.taken - self._size > self._most and self._size > SMALL:
             raise _too_many()
 
     def count(self, data: bytes) -> None:
-        """Counts a piece of JSON that leaves little in memory, which `keep` bounds."""
+        """Counts a piece of JSON that leaves little in memory, which `keep` bounds.
+
+        One wide character makes the whole text wide that its piece is joined to.
+        """
         self._size += len(data)
-        self.taken += sum(size * occurrences(data, sign) for sign, size in _SIZES)
-        if not data.isascii() or (b"\\" in data and b"\\u" in data):
-            self.taken += _WIDER * len(data)
+        self._values += sum(size * occurrences(data, sign) for sign, size in _SIZES)
+        if not self._wider and (not data.isascii() or (b"\\" in data and b"\\u" in data)):
+            self._wider = _WIDER
+        self.taken = self._values + (1 + self._wider) * self._size
 
     def keep(self, event: dict[str, Any]) -> None:
         """Counts what an event leaves in memory: events of a stream repeat the same fields around each piece of text.
@@ -93,31 +99,40 @@ class Allowance:
             if name not in before:
                 self._kept += _NAME
             if not isinstance(value, str) or name == _DELTA or before.get(name) != value:
-                self._kept += _added(value, before.get(name))
+                self._kept += _added(value, before.get(name), 1 + self._wider)
         before |= event
         if self._kept > self._most:
             raise _too_many()
+
+
+def memory_of(data: bytes) -> int:
+    """Returns the bytes of memory that a large reply takes as JSON and decoded, about; 0 for others."""
+    if len(data) <= SMALL:
+        return 0
+    allowance = Allowance(len(data))
+    allowance.count(data)
+    return len(data) + allowance.taken
 
 
 def _too_many() -> ReplyError:
     return ReplyError("the reply has too many values: ask for a shorter one, or raise max_response_bytes")
 
 
-def _added(value: Any, before: Any, *, is_place: bool = True) -> int:
-    """Returns the bytes of memory that a value adds if it replaces `before`.
+def _added(value: Any, before: Any, width: int, *, is_place: bool = True) -> int:
+    """Returns the bytes of memory that a value adds if it replaces `before`; a character takes `width` bytes.
 
     `is_place`: a single value in a list also replaces the one before; otherwise lists grow by it, like `logprobs`.
     """
     if isinstance(value, dict) and isinstance(before, dict):
         return sum(
-            _added(each, before[name], is_place=is_place or (name == _CALLS and _goes_on(each, before[name])))
+            _added(each, before[name], width, is_place=is_place or (name == _CALLS and _goes_on(each, before[name])))
             if name in before
-            else _NAME + _weight(each)
+            else _NAME + _weight(each, width)
             for name, each in value.items()
         )
     if is_place and isinstance(value, list) and isinstance(before, list) and len(value) == len(before) == 1:
-        return _added(value[0], before[0], is_place=False)
-    return _weight(value)
+        return _added(value[0], before[0], width, is_place=False)
+    return _weight(value, width)
 
 
 def _goes_on(calls: Any, before: Any) -> bool:
@@ -132,13 +147,15 @@ def _goes_on(calls: Any, before: Any) -> bool:
     return not has_name and piece.get("index") == before[0].get("index")
 
 
-def _weight(value: Any) -> int:
+def _weight(value: Any, width: int) -> int:
     """Returns about how many bytes of memory the texts, objects and lists in a value take."""
     if isinstance(value, str):
-        return _KEPT + len(value) * (1 if value.isascii() else 1 + _WIDER)
+        return _KEPT + len(value) * width
     if isinstance(value, dict):
-        return _KEPT + _NAME * len(value) + sum(map(_weight, value.values()))
-    return _KEPT + _PLACE * len(value) + sum(map(_weight, value)) if isinstance(value, list) else 0
+        return _KEPT + _NAME * len(value) + sum(_weight(each, width) for each in value.values())
+    if isinstance(value, list):
+        return _KEPT + _PLACE * len(value) + sum(_weight(each, width) for each in value)
+    return 0
 
 
 def occurrences(data: bytes, sign: bytes) -> int:

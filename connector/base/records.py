@@ -162,7 +162,7 @@ class Reply(NamedTuple):
 
     `status` is the HTTP status, `headers` the few that are kept (lower-case names), `latency_ms` the time of the
     successful attempt from the first byte sent to the last received, `cached` whether it came from the ledger, and
-    `size` the bytes that a large one has taken of the `connector.base.room.Room`, or takes in the ledger.
+    `size` about how many bytes of memory a large one takes; 0 for others.
     """
 
     status: int

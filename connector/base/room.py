@@ -1,4 +1,4 @@
-"""A shared bound on the memory of decoded replies that wait to be mapped and stored."""
+"""A shared bound on the memory of decoded replies, until they have been mapped, stored and handed on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ LARGE: Final = 4 << 20
 
 
 class Room:
-    """Makes workers wait before they decode a large reply, until earlier ones have been consumed.
+    """Makes workers wait before they decode a large reply, until earlier ones have been handed on.
 
     Replies are decoded by many workers and mapped by one thread, so they pile up if that is slower, and decoded JSON
-    is several times as large as received. One reply may always enter, however large it is. Thread-safe.
+    is several times as large as received. One reply may always enter, however large it is. Whoever makes the calls
+    leaves the room for the replies that it returns. Thread-safe.
 
     Args:
         most: The most bytes for all of them together.

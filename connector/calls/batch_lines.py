@@ -20,7 +20,7 @@ from connector.calls.batch_api import Batch
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
 from connector.http.http1 import too_large
-from connector.ledger import Ledger
+from connector.ledger import Ledger, replies_of
 from connector.replies.refusals import error_of, final_reply
 
 _OK: Final = 200
@@ -96,7 +96,7 @@ class Reader:
             return 0
         allowance = Allowance(self._longest)
         allowance.take(raw)
-        return 2 * len(raw) + allowance.taken  # as it came, and its texts
+        return len(raw) + allowance.taken  # as it came, and decoded
 
     def result(self, line: Line, batch: Batch) -> Reply | ConnectorError:
         """Returns the final reply of a line, or its error, as for a call."""
@@ -158,26 +158,43 @@ def unanswered(batch: Batch | None, number: int) -> ConnectorError:
     return ServerError(f"the batch {batch.id} was {batch.state} before this row was answered")
 
 
+class Storing:
+    """Stores replies which a ledger does not have, many at once, or a few large ones.
+
+    Attributes:
+        stored: How many there were so far.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._replies: dict[bytes, Reply] = {}
+        self._size = 0
+        self.stored = 0
+
+    def add(self, key: bytes, reply: Reply) -> None:
+        """Takes a reply to be stored, with `flush` at the latest. Raises as `connector.ledger.Ledger.put` does."""
+        self._replies[key] = reply
+        self._size += reply.size
+        if len(self._replies) >= _AT_ONCE or self._size > LARGE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Stores what is left. Raises as `add` does."""
+        for key, _ in replies_of(self._ledger, self._replies):
+            del self._replies[key]
+        if self._replies:
+            self._ledger.put(self._replies.items())
+        self.stored += len(self._replies)
+        self._replies, self._size = {}, 0
+
+
 def store(batch: Batch, lines: Iterable[bytes], ledger: Ledger, reader: Reader) -> int:
     """Stores the final replies in lines of answers that the ledger does not have yet. Returns how many these are."""
-    stored = 0
-    replies: dict[bytes, Reply] = {}
-
-    def put() -> None:
-        nonlocal stored
-        known = ledger.get(list(replies))
-        fresh = [(key, reply) for key, reply in replies.items() if key not in known]
-        if fresh:
-            ledger.put(fresh)
-        stored += len(fresh)
-        replies.clear()
-
+    storing = Storing(ledger)
     for raw in lines:
         line = reader.read(raw)
         result = None if line is None else reader.result(line, batch)
         if line is not None and isinstance(result, Reply):
-            replies[line.key] = result
-            if len(replies) >= _AT_ONCE or result.size > LARGE:
-                put()
-    put()
-    return stored
+            storing.add(line.key, result)
+    storing.flush()
+    return storing.stored

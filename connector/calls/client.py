@@ -144,7 +144,7 @@ class Client:
         if len(data) > SMALL:
             allowance = Allowance(most)
             allowance.take(data)
-            self._enter(2 * len(data) + allowance.taken, response, entered)  # as received, and its texts
+            self._enter(len(data) + allowance.taken, response, entered)  # as received, and decoded
         try:
             body = self._decode(data)
         except ValueError:

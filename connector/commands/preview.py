@@ -110,7 +110,7 @@ def _call(plan: Plan, records: list[Record], rows: int | None, parts: Sequence[P
         )
         for outcome in outcomes:
             row = _named(outcome.record, parts)
-            for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).values():
+            for reply in runtime.ledger.get([bytes.fromhex(outcome.provenance.prompt_hash or "")]).known.values():
                 _show(f"{row}: reply", opened(reply.body), whole=whole, share=_REPLY)
             _show(f"{row}: {outcome.status}", {**outcome.columns, **outcome.group}, whole=whole, share=1 - _REPLY)
     write_lines(sys.stdout, _projection(outcomes, plan, rows))

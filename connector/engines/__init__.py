@@ -23,6 +23,7 @@ from connector.base.errors import (
     RetryableError,
 )
 from connector.base.records import Outcome, Provenance, Reply
+from connector.base.room import Room
 from connector.base.stop import Stop
 from connector.calls.breaker import Breaker
 from connector.calls.call import Call
@@ -128,6 +129,7 @@ class Control(NamedTuple):
     result that needs no retry. `otherwise`: says what to call instead after a call has failed more than once.
     `is_proven`: says whether the table can succeed at all; until it can, workers get no calls in advance, so that
     repeated calls for the first rows do not queue behind others. `in_flight`: the run's calls.
+    `room`: what large replies enter when they are decoded, and leave once they have been handed on.
     """
 
     limits: Limits
@@ -141,6 +143,7 @@ class Control(NamedTuple):
     otherwise: Otherwise = nothing_else
     is_proven: Callable[[], bool] = always
     in_flight: InFlight | None = None
+    room: Room | None = None
 
     def ending(self, since: float = 0.0) -> str:
         """Returns, for people, what a run that was asked to end `since` seconds ago is still doing."""

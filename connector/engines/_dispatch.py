@@ -44,7 +44,10 @@ class Workers(Protocol):
         """
 
     def next(self, timeout: float) -> Ended | None:
-        """Returns a call that has ended; `None` if none ends within `timeout` seconds."""
+        """Returns a call that has ended; `None` if none ends within `timeout` seconds.
+
+        The one that was returned before has been handed on, and nothing holds it any more.
+        """
 
     def recall(self) -> list[Call]:
         """Takes back the calls that have not begun, and returns them."""
@@ -99,6 +102,7 @@ class _Loop:
                     now = clock()
                     if item is IDLE or stop.reason is not None:
                         break
+                    del item  # it may hold much, while the next one is looked up
                 if self._is_dry and not (self._held or self._ready or workers.outstanding):
                     if self._end_of_the_missed():
                         continue
@@ -111,9 +115,11 @@ class _Loop:
             if result is not None:
                 quiet = now + _TICK
                 done = self._judged(*result, now)
+                del result  # it may hold much, while the next one is waited for
                 if done is not None:
                     yield from self._released()
                     yield from done
+                del done
             elif self._is_slow or now >= quiet:
                 quiet, self._is_slow = now + _TICK, False
                 self._expire(now)

@@ -23,10 +23,9 @@ from connector.base.errors import (
     RetryableError,
 )
 from connector.base.records import IDLE, Reply
-from connector.base.room import LARGE
 from connector.base.spool import Spool
 from connector.calls.batch_api import Batch
-from connector.calls.batch_lines import Reader, unanswered, written
+from connector.calls.batch_lines import Reader, Storing, unanswered, written
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
 from connector.calls.call import Call
@@ -41,7 +40,6 @@ from connector.engines._dispatch import Ended, dispatch
 from connector.ledger import Ledger, Url
 
 _LOG = logging.getLogger(__name__)
-_STORED: Final = 500  # replies for rows that this run does not have, stored at a time
 _TICKET: Final = Ticket()
 _WAITING: Final = 5_000_000
 _LIVE: Final = 1_000  # waiting live calls at which the judging of answers pauses
@@ -143,7 +141,7 @@ class _BatchWorkers:
         self._by_place: dict[int, Part] = {}
         self._given_up: set[str] = set()  # the names of parts that have no batch
         self._ended: deque[Ended] = deque()  # calls that need no batch to end
-        self._orphans: list[tuple[bytes, Reply]] = []
+        self._orphans = Storing(needs.ledger)  # replies for rows that this run does not have
         self._has_ended = False  # whether the input has
         self._is_dry = False
         self._last_call = self._now()
@@ -187,8 +185,8 @@ class _BatchWorkers:
         ident = ident_of(call.key, body)
         if (part := self._inherited_by(ident)) is not None:
             if call.key in part.passed:
-                self._store_orphans()
-                self._ended.append((call, self._needs.ledger.get([call.key])[call.key]))
+                self._orphans.flush()
+                self._ended.append((call, self._needs.ledger.get([call.key]).known[call.key]))
                 return True
             self._park(call, part)
             return False
@@ -480,11 +478,9 @@ class _BatchWorkers:
                 elif line.key in orphans:
                     result = self._reader.result(line, batch)
                     if isinstance(result, Reply):
-                        self._orphans.append((line.key, result))
+                        self._orphans.add(line.key, result)
                         part.passed.add(line.key)
-                        if len(self._orphans) >= _STORED or result.size > LARGE:
-                            self._store_orphans()
-        self._store_orphans()
+        self._orphans.flush()
         if strange:
             _LOG.warning("the batch %s: %s cannot be read", batch.id, counted(strange, "line"))
         for number, call in self._left(part):
@@ -508,12 +504,6 @@ class _BatchWorkers:
         part.unsettled += 1
         call.origins = (*call.origins, part.place)
         return call, result
-
-    def _store_orphans(self) -> None:
-        if self._orphans:
-            known = self._needs.ledger.get([key for key, _ in self._orphans])
-            self._needs.ledger.put([(key, reply) for key, reply in self._orphans if key not in known])
-            self._orphans.clear()
 
     def _call_live(self, call: Call) -> None:
         self._live = self._live or LiveCalls(self._send, self._control)

@@ -38,6 +38,8 @@ class _Threads:
         self._stop = control.stop
         self._todo: SimpleQueue[Call | None] = SimpleQueue()
         self._done: Arrivals[Ended] = Arrivals()
+        self._room = control.room
+        self._taken = 0  # of the room, by the reply that was returned last
         self._threads = 0
         self.outstanding = 0
 
@@ -71,10 +73,20 @@ class _Threads:
             self._threads += 1
 
     def next(self, timeout: float) -> Ended | None:
-        result = self._done.get(timeout)
-        if result is not None:
+        if self._taken:
+            self._leave()
+        ended = self._done.get(timeout)
+        if ended is not None:
             self.outstanding -= 1
-        return result
+            if isinstance(ended[1], Reply):
+                self._taken = ended[1].size
+        return ended
+
+    def _leave(self) -> None:
+        """Lets the next large reply into the room: the last one has been handed on."""
+        if self._room is not None:
+            self._room.leave(self._taken)
+        self._taken = 0
 
     def recall(self) -> list[Call]:
         calls: list[Call] = []
@@ -85,6 +97,7 @@ class _Threads:
         return calls
 
     def close(self) -> None:
+        self._leave()
         self.recall()
         for _ in range(self._threads):
             self._todo.put(None)

@@ -19,6 +19,7 @@ from connector.base.records import Reply
 from connector.ledger._location import DATABASES, FOLDERS, Location, Url, location_of
 
 __all__ = [
+    "AT_ONCE",
     "COMMIT_SECONDS",
     "DATABASES",
     "FOLDERS",
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "location_of",
     "opened",
+    "replies_of",
     "require_format",
 ]
 
@@ -71,10 +73,12 @@ class Found(NamedTuple):
     Attributes:
         known: The stored replies, by key, each marked as `cached`.
         held: The keys whose calls another run has in flight. All other calls are now this run's to make.
+        left: The keys to ask for again: nothing is known of them yet, because the replies to others are large.
     """
 
     known: dict[bytes, Reply]
     held: frozenset[bytes] = frozenset()
+    left: frozenset[bytes] = frozenset()
 
 
 class SharedTime(Protocol):
@@ -139,6 +143,8 @@ class Shared(Protocol):
 
 
 JOB_GAP: Final = 600.0
+AT_ONCE: Final = 1 << 22
+"""Bytes of replies, as they are stored, that are looked up together: decoded they are several times as large."""
 COMMIT_SECONDS: Final = 0.05
 """For how long replies are collected before they are put: a kill may lose these, besides calls in flight."""
 
@@ -166,8 +172,8 @@ class Ledger(Protocol):
     def path(self) -> Location:
         """Where it is, for a person and for `set_aside`; `None` in memory. As text it holds no secret."""
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        """Returns the stored replies, by key; each is marked as `cached`.
+    def get(self, keys: Sequence[bytes]) -> Found:
+        """Returns the stored replies: up to `AT_ONCE` bytes of them, and the one that exceeds that.
 
         Raises:
             StorageError: The ledger cannot be read; a `DamageError` if it is damaged.
@@ -179,8 +185,9 @@ class Ledger(Protocol):
         With `anew` it also claims those that have a reply, in order to make them again. If another run has claimed such
         a request, it is both held and known.
 
-        A claim ends with the `put` of its reply, with `release` or `close`, or within seconds once its run is gone.
-        Claiming again what this run has claimed already is not an error. Raises as `get` and `put` do.
+        Keys that are left, as in `get`, are not claimed. A claim ends with the `put` of its reply, with `release` or
+        `close`, or within seconds once its run is gone. Claiming again what this run has claimed already is not an
+        error. Raises as `get` and `put` do.
         """
 
     def release(self, keys: Iterable[bytes]) -> None:
@@ -306,6 +313,15 @@ def require_format(location: Location, found: int, known: int) -> None:
             f"the ledger {location} was written by a newer version of this program (format {found}; this one knows "
             f"{known}): use that version, or name another ledger"
         )
+
+
+def replies_of(ledger: Ledger, keys: Iterable[bytes]) -> Iterator[tuple[bytes, Reply]]:
+    """Yields the replies that a ledger has to some requests, with their keys; a few of them at a time are in memory."""
+    left = list(keys)
+    while left:
+        found = ledger.get(left)
+        yield from found.known.items()
+        left = [key for key in left if key in found.left]
 
 
 def keys_of(endpoint: str) -> Callable[[bytes], bytes]:

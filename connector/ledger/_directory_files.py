@@ -30,8 +30,8 @@ Row = tuple[bytes, int, bytes, bytes, int, int, int]
 """The columns of `connector.ledger._reply_format`, and when the reply was stored (epoch seconds)."""
 
 SUFFIX: Final = ".parquet"
-GROUP: Final = 1_000
-"""Most rows of a row group, which are read together."""
+_GROUP: Final = 1_000  # most rows of a row group, which are read together
+_GROUP_BYTES: Final = 2**22  # bytes of replies from which on a row group takes no more
 
 _VERSION: Final = 2  # of the replies in a file: version 1 had no vectors as bytes
 _SCHEMA: Final = pa.schema(
@@ -48,14 +48,34 @@ _SCHEMA: Final = pa.schema(
 )
 _HEADS: Final = ["key", "status", "stored_at"]
 _LOG: Final = logging.getLogger(__name__)
+_OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
 
 
 class Keys(NamedTuple):
-    """The index of a file: its size in bytes, and for each row group the keys, joined."""
+    """The index of a file: its size in bytes, and for each row group the keys, joined, and its bytes in memory."""
 
     size: int
     groups: list[bytes]
+    weights: list[int]
+
+
+def grouped(rows: Iterable[Row]) -> list[list[Row]]:
+    """Returns rows as the row groups that they are written in: so many are read together, however large they are."""
+    groups: list[list[Row]] = []
+    size = _GROUP_BYTES
+    for row in rows:
+        if size >= _GROUP_BYTES or len(groups[-1]) >= _GROUP:
+            groups.append([])
+            size = 0
+        groups[-1].append(row)
+        size += len(row[2])
+    return groups
+
+
+def weight_of(rows: Iterable[Row]) -> int:
+    """Returns the bytes that rows take in memory, about."""
+    return sum(len(row[2]) + _OF_ROW for row in rows)
 
 
 class Files:
@@ -92,20 +112,18 @@ class Files:
             if each.is_file and each.base_name.endswith(suffix) and not each.base_name.startswith(".")
         }
 
-    def write(self, name: str, rows: Iterable[Row]) -> Keys:
+    def write(self, name: str, groups: Sequence[Sequence[Row]]) -> Keys:
         """Writes a file of replies; once this returns, it is on disk, or the bucket has accepted it."""
-        columns = list(map(list, zip(*rows, strict=True)))
-        table = pa.table(
-            [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)], _SCHEMA
-        )
         data = io.BytesIO()
-        pq.write_table(
-            table, data, row_group_size=GROUP, compression="zstd", use_dictionary=False, write_statistics=False
-        )
+        with pq.ParquetWriter(
+            data, _SCHEMA, compression="zstd", use_dictionary=False, write_statistics=False
+        ) as writer:
+            for rows in groups:
+                columns = zip(zip(*rows, strict=True), _SCHEMA, strict=True)
+                writer.write_table(pa.table([pa.array(column, field.type) for column, field in columns], _SCHEMA))
         self.write_bytes(name, data.getvalue())
-        keys = columns[0]
-        groups = [b"".join(keys[start : start + GROUP]) for start in range(0, len(keys), GROUP)]
-        return Keys(data.tell(), groups)
+        joined = [b"".join(row[0] for row in rows) for rows in groups]
+        return Keys(data.tell(), joined, list(map(weight_of, groups)))
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes any file, atomically."""
@@ -147,7 +165,8 @@ class Files:
             version = (file.schema_arrow.metadata or {}).get(b"openai_compatible_ledger", b"0")
             require_format(self.url, int(version), _VERSION)
             groups = range(file.num_row_groups)
-            return Keys(size, [b"".join(_group(file, each, ["key"])["key"].to_pylist()) for each in groups])
+            weights = [file.metadata.row_group(each).total_byte_size for each in groups]
+            return Keys(size, [b"".join(_group(file, each, ["key"])["key"].to_pylist()) for each in groups], weights)
 
         return self._readable(name, read)
 

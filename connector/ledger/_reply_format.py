@@ -10,8 +10,8 @@ import orjson
 
 from connector.base import numbers
 from connector.base.cost import BATCH_HEADER, COST_HEADER
+from connector.base.decoding import memory_of
 from connector.base.records import Reply
-from connector.base.room import MODEST
 from connector.base.vectors import Packed, packed_in, with_vector
 
 COLUMNS: Final = ("key", "status", "body", "headers", "latency_ms", "attempts")
@@ -59,7 +59,7 @@ def decoded(row: Sequence[Any]) -> Reply:
         row[4],
         row[5],
         cached=True,
-        size=len(body) if len(body) > MODEST else 0,
+        size=memory_of(body),
     )
 
 

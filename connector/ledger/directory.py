@@ -23,8 +23,8 @@ import pyarrow.compute as pc
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply, is_ok
-from connector.ledger import Entry, Found, Location, Stats, Url
-from connector.ledger._directory_files import GROUP, SUFFIX, Files, Keys, Row
+from connector.ledger import AT_ONCE, Entry, Found, Location, Stats, Url
+from connector.ledger._directory_files import SUFFIX, Files, Keys, Row, grouped, weight_of
 from connector.ledger._patience import Patience
 from connector.ledger._reply_format import decoded, encoded
 
@@ -32,11 +32,10 @@ _JOB: Final = ".job"
 _FIRST: Final = 8  # bytes at the start of a job's file: when it was first stored
 _LOOK: Final = 20.0  # seconds between two looks for files of other runs
 _MERGE: Final = 32  # small files of this run before they are merged
-_SMALL: Final = 2**20  # bytes of a small file, which has few replies
+_SMALL: Final = 2**20  # bytes of replies in a small file, which has few
 _FEW: Final = 10_000
 _LARGE: Final = 2**26  # bytes of memory for the replies of one file while `prune` writes it
 _READERS: Final = 8  # files read at the same time
-_OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
 _ROOM: Final = 2**24  # bytes of replies cached in memory, so that replies stored together are read once
 _RECENT: Final = 2**16  # replies not sorted into the index yet, at most
 _DIGITS: Final = 15  # of the milliseconds that the names of files begin with
@@ -45,11 +44,12 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class _Group(NamedTuple):
-    """A row group of a file, and the size of that file in bytes."""
+    """A row group of a file, the size of that file, and the memory that the group takes, in bytes."""
 
     name: str
     number: int
     size: int
+    weight: int
 
 
 class DirectoryLedger:
@@ -88,7 +88,7 @@ class DirectoryLedger:
         self._groups: list[_Group] = []
         self._latest = ""  # time of a file
         self._read: set[str] = set()
-        self._small: dict[str, int] = {}  # this run's own small files
+        self._small: set[str] = set()  # this run's own small files
         self._jobs: dict[str, bytes] = {}  # when each file's job was first stored: the files may be large
         self._cached: OrderedDict[int, tuple[list[Row], int]] = OrderedDict()
         self._room = _ROOM
@@ -97,12 +97,13 @@ class DirectoryLedger:
         self._files.make_folder()
         self._look()
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+    def get(self, keys: Sequence[bytes]) -> Found:
         """See `connector.ledger.Ledger.get`."""
-        found, lost = self._found(keys)
-        if lost:  # another run has merged its files meanwhile
+        found, has_lost = self._found(keys)
+        if has_lost:  # another run has merged its files meanwhile
             self._look()
-            found |= self._found([key for key in keys if key not in found])[0]
+            more, _ = self._found([key for key in keys if key not in found.known and key not in found.left])
+            found = Found(found.known | more.known, left=found.left | more.left)
         return found
 
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
@@ -110,10 +111,10 @@ class DirectoryLedger:
         del anew
         if self._monotonic() - self._looked > _LOOK:
             self._look()
-        known = self.get(keys)
-        if not self._is_proven and len(known) < len(set(keys)):
+        found = self.get(keys)
+        if not self._is_proven and len(found.known) + len(found.left) < len(set(keys)):
             self.prove()
-        return Found(known)
+        return found
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`."""
@@ -147,7 +148,7 @@ class DirectoryLedger:
         times: list[int] = []
         first: dict[_Group, int] = {}  # of each file, its first row group
         for number, group in enumerate(self._groups):
-            first.setdefault(group._replace(number=0), number)
+            first.setdefault(group._replace(number=0, weight=0), number)
         for file, at in first.items():
             for number, heads in enumerate(self._files.heads(file.name, file.size) or (), at):
                 for row, (key, status, stored_at) in enumerate(heads):
@@ -169,7 +170,7 @@ class DirectoryLedger:
                 deleted += 1
                 continue
             kept.append(row)
-            size, last = size + len(row[2]) + _OF_ROW, name
+            size, last = size + weight_of([row]), name
             if size >= _LARGE:
                 self._write(kept, last, is_new=False)
                 kept, size = [], 0
@@ -225,7 +226,7 @@ class DirectoryLedger:
         self.close()
 
     def _begin_anew(self) -> None:
-        self._places, self._groups, self._latest, self._read, self._small = _Places(), [], "", set(), {}
+        self._places, self._groups, self._latest, self._read, self._small = _Places(), [], "", set(), set()
         self._cached.clear()
         self._room = _ROOM
         self._look()
@@ -255,9 +256,9 @@ class DirectoryLedger:
             return self._groups[place >> _ROWS].name[:_DIGITS] <= time
 
         is_late = time < self._latest
-        for number, joined in enumerate(keys.groups):
+        for number, (joined, weight) in enumerate(zip(keys.groups, keys.weights, strict=True)):
             self._places.add(joined, len(self._groups) << _ROWS, is_earlier if is_late else None)
-            self._groups.append(_Group(name, number, keys.size))
+            self._groups.append(_Group(name, number, keys.size, weight))
         self._latest = max(self._latest, time)
         self._read.add(name)
         return first
@@ -270,13 +271,14 @@ class DirectoryLedger:
         self._number += 1
         at = after[:_DIGITS] or f"{int(self._now() * 1000):0{_DIGITS}d}"
         name = f"{at}-{self._writer}-{self._number:06d}{SUFFIX}"
-        keys = self._files.write(name, rows)
+        groups = grouped(rows)
+        keys = self._files.write(name, groups)
         first = self._add(name, keys)
         if is_new:
-            for number in range(len(keys.groups)):
-                self._keep(first + number, rows[number * GROUP : (number + 1) * GROUP])
-            if keys.size < _SMALL and len(rows) < _FEW:
-                self._small[name] = keys.size
+            for number, group in enumerate(groups, first):
+                self._keep(number, group)
+            if sum(keys.weights) < _SMALL and len(rows) < _FEW:
+                self._small.add(name)
 
     def _merge(self, names: list[str]) -> None:
         """Merges small files of this run. A run that looks for a reply in them meanwhile finds it in the new file.
@@ -292,33 +294,54 @@ class DirectoryLedger:
             self._write(rows, max(names))
         self._files.delete(names)
 
-    def _found(self, keys: Sequence[bytes]) -> tuple[dict[bytes, Reply], list[bytes]]:
-        """Returns the stored replies, and the keys of those whose file is gone."""
+    def _found(self, keys: Sequence[bytes]) -> tuple[Found, bool]:
+        """Returns the stored replies, and whether the file of any is gone."""
         at: dict[int, list[tuple[int, bytes]]] = {}
-        for key in keys:
+        for key in dict.fromkeys(keys):
             place = self._places.of(key)
             if place is not None:
                 at.setdefault(place >> _ROWS, []).append((place & (1 << _ROWS) - 1, key))
-        missing = [number for number in at if number not in self._cached]
-        groups = [self._groups[number] for number in missing]
-        if len(missing) == 1:
-            read = [self._files.rows(groups[0].name, groups[0].number, groups[0].size)]
-        else:
-            read = list(self._pool.map(lambda group: self._files.rows(group.name, group.number, group.size), groups))
-        fresh = dict(zip(missing, read, strict=True))
-        found: dict[bytes, Reply] = {}
-        lost: list[bytes] = []
+        groups = self._read_together(at)
+        known: dict[bytes, Reply] = {}
+        left: set[bytes] = set()
+        size, has_lost = 0, False
         for number, wanted in at.items():
-            rows = fresh[number] if number in fresh else self._group(number)
+            if number not in groups or size >= AT_ONCE:
+                left.update(key for _, key in wanted)
+                continue
+            if (rows := groups[number]) is None:
+                has_lost = True
+                continue
             for row, key in wanted:
-                if rows is None:
-                    lost.append(key)
+                if size >= AT_ONCE:
+                    left.add(key)
                 elif rows[row][0] == key:
-                    found[key] = decoded(rows[row])
+                    known[key] = decoded(rows[row])
+                    size += len(rows[row][2])
+        return Found(known, left=frozenset(left)), has_lost
+
+    def _read_together(self, numbers: Iterable[int]) -> dict[int, list[Row] | None]:
+        """Returns the rows of groups: of the first ones, as many as there is room for; `None` where the file is gone.
+
+        Those that are not in memory are read at once, as a bucket takes long to answer.
+        """
+        chosen: list[int] = []
+        weight = 0
+        for number in numbers:
+            if weight < _ROOM:
+                chosen.append(number)
+                weight += self._groups[number].weight
+        missing = [self._groups[number] for number in chosen if number not in self._cached]
+        read = self._pool.map(self._read_group, missing) if len(missing) > 1 else map(self._read_group, missing)
+        fresh = dict(zip((number for number in chosen if number not in self._cached), list(read), strict=True))
+        found = {number: fresh[number] if number in fresh else self._group(number) for number in chosen}
         for number, rows in fresh.items():
             if rows is not None:
                 self._keep(number, rows)
-        return found, lost
+        return found
+
+    def _read_group(self, group: _Group) -> list[Row] | None:
+        return self._files.rows(group.name, group.number, group.size)
 
     def _rows(self, numbers: Iterable[int] | None = None) -> Iterator[tuple[str, Row]]:
         """Yields the current rows of some groups or of all, in the order in which they were stored, with their file."""
@@ -333,15 +356,14 @@ class DirectoryLedger:
         if number in self._cached:
             self._cached.move_to_end(number)
             return self._cached[number][0]
-        group = self._groups[number]
-        rows = self._files.rows(group.name, group.number, group.size)
+        rows = self._read_group(self._groups[number])
         if rows is not None:
             self._keep(number, rows)
         return rows
 
     def _keep(self, number: int, rows: list[Row]) -> None:
         """Adds rows to the cache, and drops the least recently used ones."""
-        size = sum(len(row[2]) + _OF_ROW for row in rows)
+        size = weight_of(rows)
         self._cached[number] = rows, size
         self._room -= size
         while self._room < 0 and len(self._cached) > 1:

@@ -19,7 +19,7 @@ import psycopg
 
 from connector.base.errors import ConfigError, StorageError
 from connector.base.records import Reply
-from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Shared, Stats, Url
+from connector.ledger import AT_ONCE, COMMIT_SECONDS, Entry, Found, Location, Shared, Stats, Url
 from connector.ledger._patience import Patience
 from connector.ledger._postgres_database import SCHEMA, Database, is_lost
 from connector.ledger._postgres_lease import Lease
@@ -36,7 +36,7 @@ _OWN: Final = (
     "first, with list() for example, or close() it"
 )
 
-_AT_ONCE: Final = 2**24  # bytes of replies in one statement
+_PUT_AT_ONCE: Final = 2**24  # bytes of replies in one statement
 _CHUNK: Final = 1_000  # entries per fetch
 
 _CLAIM: Final = f"""
@@ -47,10 +47,18 @@ _CLAIM: Final = f"""
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - a name from above
 """Claims only with a lease whose end other runs can see: else nobody would ever free the claims."""
+_SOME: Final = f"""
+    SELECT key, status, CASE WHEN total - size < {AT_ONCE} THEN body END AS body, headers, latency_ms, attempts
+    FROM (
+        SELECT *, octet_length(body) AS size, sum(octet_length(body)) OVER (ORDER BY key) AS total
+        FROM {SCHEMA}.reply WHERE key = ANY(%(keys)s)
+    ) AS sized
+"""  # noqa: S608 - a name and a number from above
+"""Replies, without the bodies of those that are left. Their size is known without reading them."""
 _FIND: Final = f"""
     SELECT asked.key, status, body, headers, latency_ms, attempts, holder
     FROM unnest(%(keys)s) AS asked (key)
-    LEFT JOIN {SCHEMA}.reply ON reply.key = asked.key
+    LEFT JOIN ({_SOME}) AS known ON known.key = asked.key
     LEFT JOIN {SCHEMA}.claim ON claim.key = asked.key
 """  # noqa: S608 - a name from above
 """A separate statement after `_CLAIM`: it sees what others have committed until now, so that a reply that came while
@@ -58,9 +66,6 @@ the claim was made is found, and not paid for again."""
 _RENEW: Final = f"""
     INSERT INTO {SCHEMA}.claim (key, holder) SELECT key, %(holder)s FROM unnest(%(keys)s) AS asked (key)
     ON CONFLICT DO NOTHING
-"""  # noqa: S608 - a name from above
-_GET: Final = f"""
-    SELECT key, status, body, headers, latency_ms, attempts FROM {SCHEMA}.reply WHERE key = ANY(%s)
 """  # noqa: S608 - a name from above
 _PUT: Final = f"""
     INSERT INTO {SCHEMA}.reply (key, status, body, headers, latency_ms, attempts, stored_at)
@@ -148,17 +153,16 @@ class PostgresLedger:
         lease.at_beats.append(spending.stay_alive)
         return spending
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+    def get(self, keys: Sequence[bytes]) -> Found:
         """See `connector.ledger.Ledger.get`."""
         if not keys:
-            return {}
+            return Found({})
 
-        def got(db: psycopg.Connection[Any]) -> dict[bytes, Reply]:
+        def got(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
             with self._database.sending(db):
-                rows = db.execute(_GET, [list(keys)], binary=True).fetchall()
-            return {row[0]: self._decoded(row) for row in rows}
+                return db.execute(_SOME, {"keys": list(keys)}, binary=True).fetchall()
 
-        return self._act("read", got)
+        return self._found(self._act("read", got))
 
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`: two statements, one round trip."""
@@ -177,16 +181,17 @@ class PostgresLedger:
             return rows.fetchall()
 
         rows = self._act("read", claimed)
-        known = {row[0]: self._decoded(row) for row in rows if row[1] is not None}
+        known, _, left = self._found(rows)
         mine = {row[0] for row in rows if row[6] == self.holder}
         waited_for = {row[6] for row in rows if row[6] != self.holder and (anew or row[1] is None)}
         if any(_THREADS.get(holder) == threading.get_ident() for holder in waited_for):
             raise ConfigError(_OWN.format(self.path))
-        done = frozenset() if anew else mine & known.keys() - self._claimed  # a reply came while the claim was made
+        answered = left.union(known)
+        done = frozenset() if anew else mine & answered - self._claimed  # a reply came while the claim was made
         self._released += done
         self._claimed |= mine - done
         held = {row[0] for row in rows if row[6] not in (None, self.holder)}
-        return Found(known, frozenset(held | (again - mine - known.keys())))
+        return Found(known, frozenset(held | (again - mine - answered)) - left, left)
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`. Sent along with the next statement."""
@@ -382,6 +387,11 @@ class PostgresLedger:
                 self._patience.answered()
                 return done
 
+    def _found(self, rows: Sequence[Sequence[Any]]) -> Found:
+        """Returns what rows that start as those of `_SOME` tell."""
+        left = frozenset(row[0] for row in rows if row[1] is not None and row[2] is None)
+        return Found({row[0]: self._decoded(row) for row in rows if row[2] is not None}, left=left)
+
     def _decoded(self, row: Sequence[Any]) -> Reply:
         try:
             return decoded(row)
@@ -400,7 +410,7 @@ def _chunks(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     for row in rows:
         some.append(row)
         size += len(row[2])
-        if size >= _AT_ONCE:
+        if size >= _PUT_AT_ONCE:
             yield some
             some, size = [], 0
     if some:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
 from connector.base.errors import StorageError
 from connector.base.records import Reply
-from connector.ledger import COMMIT_SECONDS, Entry, Found, Location, Stats, Url
+from connector.ledger import AT_ONCE, COMMIT_SECONDS, Entry, Found, Location, Stats, Url
 from connector.ledger._reply_format import decoded, encoded
 from connector.ledger._sqlite_file import explained, identity, must_be, open_file, open_in_memory, set_aside
 from connector.ledger._sqlite_format import COLUMNS, mark_of, migrate, transaction
@@ -63,21 +63,32 @@ class SqliteLedger:
             self._db.close()
             raise
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+    def get(self, keys: Sequence[bytes]) -> Found:
         """See `connector.ledger.Ledger.get`."""
         pending = self._pending
         marks = [mark_of(key) for key in keys]
         ids = [pending[mark] for mark in marks if mark in pending]
         placed = [mark for mark in marks if mark not in pending] if self._has_places else []
         wanted = frozenset(keys)
-        with explained(self.path, "read"):
-            rows = chain(self._rows("reply", "id", ids), self._rows("place JOIN reply USING (id)", "mark", placed))
-            return {row[0]: decoded(row) for row in rows if row[0] in wanted}
+        known: dict[bytes, Reply] = {}
+        size = 0
+        with (
+            explained(self.path, "read"),
+            closing(self._rows("reply", "id", ids)) as pending_rows,
+            closing(self._rows("place JOIN reply USING (id)", "mark", placed)) as placed_rows,
+        ):
+            for row in chain(pending_rows, placed_rows):
+                if row[0] in wanted:
+                    known[row[0]] = decoded(row)
+                    size += len(row[2])
+                    if size >= AT_ONCE:
+                        return Found(known, left=wanted.difference(known))
+        return Found(known)
 
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`. The file belongs to one run, so no other has a call in flight."""
         del anew
-        return Found(self.get(keys))
+        return self.get(keys)
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`."""
@@ -207,13 +218,13 @@ class SqliteLedger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _rows(self, table: str, column: str, values: Sequence[int]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = []
+    def _rows(self, table: str, column: str, values: Sequence[int]) -> Generator[tuple[Any, ...], None, None]:
         for start in range(0, len(values), _PARAMETERS):
             some = values[start : start + _PARAMETERS]
             among = f"{column} IN ({','.join('?' * len(some))})"
-            rows += self._db.execute(f"SELECT {COLUMNS} FROM {table} WHERE {among}", some).fetchall()  # noqa: S608 - names and question marks
-        return rows
+            rows = self._db.execute(f"SELECT {COLUMNS} FROM {table} WHERE {among}", some)  # noqa: S608 - names and question marks
+            with closing(rows):
+                yield from rows
 
     def _place(self) -> None:
         """Adds the pending replies to the index, sorted by mark, so that each page is touched once.

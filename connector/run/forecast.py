@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -12,10 +12,10 @@ from connector.base.amounts import counted, dollars, duration
 from connector.base.cost import Pricing
 from connector.base.errors import ConfigError, TemplateError
 from connector.base.price_list import EXTRA
-from connector.base.records import Outcome, Part, Provenance, Record, Status, Usage
+from connector.base.records import Outcome, Part, Provenance, Record, Reply, Status, Usage
 from connector.base.stop import Stop
 from connector.calls.call import Call
-from connector.ledger import Ledger
+from connector.ledger import Found, Ledger
 from connector.run.causes import Cause, Causes, failures
 from connector.run.plan import Plan
 
@@ -209,9 +209,14 @@ class _Tally:
 
     def look_up(self) -> None:
         batch, self._batch = self._batch, []
-        found = {} if self._ledger is None else self._ledger.get([call.key for call in batch])
-        for call in batch:
-            reply = found.get(call.key)
+        while batch:
+            found = Found({}) if self._ledger is None else self._ledger.get([call.key for call in batch])
+            self._count((call for call in batch if call.key not in found.left), found.known)
+            batch = [call for call in batch if call.key in found.left]
+
+    def _count(self, calls: Iterable[Call], known: Mapping[bytes, Reply]) -> None:
+        for call in calls:
+            reply = known.get(call.key)
             outcome: Outcome | None = None
             if reply is not None and (self._retry_failed or len(self.sample) < _SAMPLE):
                 outcome = self._plan.outcomes.of(call.records[0], reply, call.key)

@@ -30,7 +30,7 @@ class Earlier(NamedTuple):
 
 
 class _Replies(Protocol):
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]: ...
+    def get(self, keys: Sequence[bytes]) -> Found: ...
 
 
 class Remembering:
@@ -67,33 +67,33 @@ class Remembering:
         self._stack = ExitStack()
         self._helping: list[_Replies] | None = None
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+    def get(self, keys: Sequence[bytes]) -> Found:
         """See `connector.ledger.Ledger.get`."""
-        found = self._own.get(keys)
-        return found | self._more([key for key in keys if key not in found])
+        return self._with_more(keys, self._own.get(keys))
 
     def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`."""
-        known, held = self._own.claim(keys, anew=anew)
-        more = self._more([key for key in keys if key not in known and key not in held])
-        return Found(known | more, held)
+        return self._with_more(keys, self._own.claim(keys, anew=anew))
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`."""
         self._own.release(keys)
 
-    def _more(self, missing: Sequence[bytes]) -> dict[bytes, Reply]:
-        """Returns what earlier ledgers have of what the run's own lacks."""
-        found: dict[bytes, Reply] = {}
+    def _with_more(self, keys: Sequence[bytes], own: Found) -> Found:
+        """Adds what earlier ledgers have of what the run's own lacks."""
+        known, held, left = own
+        missing = [key for key in keys if key not in known and key not in held and key not in left]
         if missing and self._helping is None:
             self._helping = self._chosen(missing)
         for each in self._helping or () if missing else ():
             more = _asked(each, missing)
-            if more and self._is_kept:
-                self._own.put(more.items())
-            found |= more
-            missing = [key for key in missing if key not in more]
-        return found
+            if more.known and self._is_kept:
+                self._own.put(more.known.items())
+            known = known | more.known
+            missing = [key for key in missing if key not in more.known]
+            if more.left:
+                return Found(known, held, left.union(missing))
+        return Found(known, held, left)
 
     def put(self, replies: Iterable[tuple[bytes, Reply]]) -> None:
         """See `connector.ledger.Ledger.put`."""
@@ -157,7 +157,7 @@ class Remembering:
             with ExitStack() as opened:
                 try:
                     ledger = opened.enter_context(self._opening(each.path))
-                    has_some = bool(ledger.get(missing))
+                    has_some = bool(ledger.get(missing).known)
                     whole = _whole(ledger)
                 except ConnectorError as error:
                     if each.why:
@@ -184,8 +184,8 @@ class _Whole:
     def __init__(self, replies: Mapping[bytes, Reply]) -> None:
         self._replies = replies
 
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
-        return {key: self._replies[key] for key in keys if key in self._replies}
+    def get(self, keys: Sequence[bytes]) -> Found:
+        return Found({key: self._replies[key] for key in keys if key in self._replies})
 
 
 def _whole(ledger: Ledger) -> _Whole | None:
@@ -200,9 +200,9 @@ def _whole(ledger: Ledger) -> _Whole | None:
     return _Whole(replies)
 
 
-def _asked(ledger: _Replies, keys: Sequence[bytes]) -> dict[bytes, Reply]:
+def _asked(ledger: _Replies, keys: Sequence[bytes]) -> Found:
     """Returns what a ledger has; one that cannot be read has nothing: it is not this run's to mend."""
     try:
         return ledger.get(keys)
     except ConnectorError:
-        return {}
+        return Found({})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from sys import getsizeof
 from typing import Any, Final
 
 from connector.base.records import IDLE, Item, Message, Outcome, Record, Result
@@ -51,9 +52,8 @@ def in_order(items: Iterable[Item], run: Callable[[Iterator[Item]], Results]) ->
                 held[index] = result, _size(result)
                 size += held[index][1]
             while expected in held:
-                following, its_size = held.pop(expected)
-                size -= its_size
-                yield following
+                size -= held[expected][1]
+                yield held.pop(expected)[0]
                 expected += 1
 
 
@@ -63,10 +63,8 @@ def _size(result: Outcome | Message) -> int:
 
 
 def _weight(value: Any) -> int:
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, array):  # a vector
-        return len(value) * value.itemsize
+    if isinstance(value, str | bytes | array):
+        return getsizeof(value)
     if isinstance(value, dict):
         return sum(map(_weight, value.values()))
     return sum(map(_weight, value)) if isinstance(value, list) else _VALUE

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from connector.base.cost import Budget
 from connector.base.errors import StorageError, TemplateError
 from connector.base.records import IDLE, Checkpoint, Idle, Item, Message, Outcome, Record, Reply, Result, Status
-from connector.base.room import LARGE, Room
+from connector.base.room import LARGE
 from connector.base.stop import Stop
 from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
@@ -28,6 +28,7 @@ from connector.ledger import Ledger
 from connector.run.checkpoint import Watermark
 from connector.run.elsewhere import Elsewhere
 from connector.run.first_rows import FirstRows
+from connector.run.outcomes import Outcomes
 from connector.run.plan import Plan
 from connector.run.resolution import Resolver, paid_reply
 from connector.run.sharing import Packer
@@ -35,7 +36,6 @@ from connector.run.sharing import Packer
 _BATCH: Final = 200  # records that are looked up in the ledger at once
 _BATCH_SECONDS: Final = 0.02  # and seconds that the input may take for them
 _BATCH_BYTES: Final = 2**24  # and bytes of their requests, some of which hold images
-_MORE: Final = 4  # times as many calls are looked up next, where their replies are small
 _COMMIT: Final = 500  # replies that are put at once, or those of `Ledger.commit_seconds`
 _CHECKPOINT_SECONDS: Final = 10.0  # after which a checkpoint covers what has left, however little that is
 
@@ -55,7 +55,6 @@ def run(
     *,
     budget: Budget | None = None,
     fallbacks: Fallbacks | None = None,
-    room: Room | None = None,
     retry_failed: bool = False,
 ) -> Generator[Result, None, None]:
     """Yields exactly one `Outcome` for each `Record`, in the order in which they are finished.
@@ -67,7 +66,6 @@ def run(
     Args:
         budget: What the run may spend; it stops once that is reached.
         fallbacks: What is known of how the endpoint wants to be asked.
-        room: What replies leave once they are taken, if `send` lets large ones enter it.
         retry_failed: Whether to call again for rows whose reply in the ledger was not a success.
 
     Raises:
@@ -75,7 +73,7 @@ def run(
         Exception: Whatever else `control.stop` was given as the reason, or a stage did not expect.
     """
     budget = budget or Budget()
-    resolver = Resolver(plan_of, fallbacks or Fallbacks({}), room)
+    resolver = Resolver(plan_of, fallbacks or Fallbacks({}))
     breaker, in_flight = control.breaker, InFlight()
     control = control._replace(
         in_flight=in_flight,
@@ -84,52 +82,53 @@ def run(
         otherwise=resolver.otherwise,
         is_proven=lambda: breaker.has_succeeded,
     )
+    context = _Context(plan_of, ledger, control, in_flight, budget, FirstRows())
     watermark = Watermark()
-    first_rows = FirstRows()
-    entered = _entered(
-        iter(items),
-        plan_of,
-        ledger,
-        control,
-        in_flight,
-        watermark,
-        first_rows,
-        budget,
-        retry_failed=retry_failed,
-        waiting=engine.WAITING,
-    )
-    answered = engine.run(entered, send, control)
-    settled = _settled(answered, plan_of, ledger, control, in_flight, budget, first_rows)
+    entered = _entered(iter(items), watermark, _LookUp(context, retry_failed=retry_failed), engine.WAITING)
+    settled = _Settling(context).all(engine.run(entered, send, control))
     with closing(in_flight), closing(settled):
         yield from _released(settled, watermark, control.clock.monotonic)
-    first_rows.warn()
+    context.first_rows.warn()
     if control.stop.reason is not None:
         raise control.stop.reason
 
 
+class _Context(NamedTuple):
+    """What the stages of one run share."""
+
+    plan_of: PlanOf
+    ledger: Ledger
+    control: Control
+    in_flight: InFlight
+    budget: Budget
+    first_rows: FirstRows
+
+    def outcomes_of(self, record: Record) -> Outcomes:
+        """Returns what makes the outcome of a record."""
+        return self.plan_of(record).outcomes
+
+    def judged(self, first: Outcome, result: object, reason: BaseException | None = None) -> None:
+        """Notes what the first record of a call came to, and stops the run for a reason, its own if there is none."""
+        self.control.breaker.judged(first)
+        reason = reason or self.first_rows.judged(first, self.outcomes_of(first.record), result)
+        if reason is not None:
+            self.control.stop.request(reason)
+
+
 def _entered(
-    items: Iterator[Item],
-    plan_of: PlanOf,
-    ledger: Ledger,
-    control: Control,
-    in_flight: InFlight,
-    watermark: Watermark,
-    first_rows: FirstRows,
-    budget: Budget,
-    *,
-    retry_failed: bool,
-    waiting: int,
+    items: Iterator[Item], watermark: Watermark, look_up: _LookUp, waiting: int
 ) -> Iterator[Call | Ready | Idle]:
     """Renders records and looks them up: a known reply is an outcome at once, an unknown one a call, made only once.
 
     What the known replies cost counts for the budget: it is the job's, however many runs that takes.
 
-    Nothing is yielded between looking a batch up and joining its records to the calls in flight: a reply that came in
+    Nothing is yielded between looking calls up and joining their records to the calls in flight: a reply that came in
     between would be in neither, and paid for again. Calls that another run has in flight are in flight here, too, so
     that records of the same request join them; they are looked up again until that run's reply is there, or it is gone.
     """
-    look_up = _LookUp(plan_of, ledger, control, in_flight, first_rows, budget, retry_failed=retry_failed)
-    while batch := _rendered(items, plan_of, watermark, control.clock.monotonic):
+    context = look_up.context
+    control, in_flight = context.control, context.in_flight
+    while batch := _rendered(items, context.plan_of, watermark, control.clock.monotonic):
         while in_flight.records >= waiting and control.stop.reason is None:
             yield from look_up.again()
         yield from look_up.all(batch.calls, batch.ready)
@@ -146,50 +145,40 @@ def _entered(
 class _LookUp:
     """What becomes of calls by what the ledger knows of them: outcomes, calls to make, or calls of another run."""
 
-    def __init__(
-        self,
-        plan_of: PlanOf,
-        ledger: Ledger,
-        control: Control,
-        in_flight: InFlight,
-        first_rows: FirstRows,
-        budget: Budget,
-        *,
-        retry_failed: bool,
-    ) -> None:
-        self._plan_of = plan_of
-        self._ledger = ledger
-        self._control = control
-        self._in_flight = in_flight
-        self._first_rows = first_rows
-        self._budget = budget
+    def __init__(self, context: _Context, *, retry_failed: bool) -> None:
+        self.context = context
+        self._ledger = context.ledger
+        self._control = context.control
+        self._in_flight = context.in_flight
         self._retry_failed = retry_failed
         self._asked_again: set[bytes] = set()
         self._failed: dict[bytes, Reply] = {}  # replies to calls that another run makes again
-        self._bytes = 0  # those of the large replies that were looked up last
-        self._count = 1  # calls that are looked up at once
-        self.packer = Packer(plan_of)
-        self.elsewhere = Elsewhere(control.clock.monotonic)
+        self.packer = Packer(context.plan_of)
+        self.elsewhere = Elsewhere(context.control.clock.monotonic)
 
     def all(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
-        """Does what `first` does, a few calls at a time where the replies to those before were large."""
+        """Yields what is ready, more of it included, and then the calls that are this run's to make.
+
+        Large replies come a few at a time, and so do the outcomes and calls.
+        """
         while calls or ready:
-            yield from self.first(calls[: self._count], ready)
+            calls = yield from self._some(calls, ready)
             if self._control.stop.reason is not None:
                 return
-            calls, ready = calls[self._count :], []
-            fitting = self._count * LARGE // self._bytes if self._bytes else _COMMIT
-            self._count = max(1, min(fitting, _MORE * self._count, _COMMIT))
+            ready = []
 
-    def first(self, calls: list[Call], ready: Ready) -> Iterator[Call | Ready]:
-        """Yields what is ready, more of it included, and then the calls that are this run's to make."""
+    def _some(self, calls: list[Call], ready: Ready) -> Generator[Call | Ready, None, list[Call]]:
+        """Does so for calls that are looked up together, and returns those that are left."""
         found = self._ledger.claim([call.key for call in calls])
-        self._bytes = sum(reply.size for reply in found.known.values())
         parked = self._in_flight.parked(calls)
         to_make: list[Call] = []
         failed: list[Call] = []
+        left: list[Call] = []
         for call in calls:
             if self._in_flight.join(call, parked):
+                continue
+            if call.key in found.left:
+                left.append(call)
                 continue
             if call.key in found.known and self._is_answered(call, found.known[call.key], ready):
                 continue
@@ -202,13 +191,15 @@ class _LookUp:
                 to_make.append(call)
         if failed:
             to_make += self._again(failed, found.known, ready)
+        del found  # its replies may be large
         if ready:
             yield ready
-        if to_make and (spent := self._budget.reached()) is not None:
+        if to_make and (spent := self.context.budget.reached()) is not None:
             self._control.stop.request(spent)
-            return
+            return left
         for call in to_make:
             yield from self.packer.add(call)
+        return left
 
     def _again(self, failed: list[Call], known: dict[bytes, Reply], ready: Ready) -> list[Call]:
         """Returns the calls that are this run's to make again, of those that have failed.
@@ -216,21 +207,25 @@ class _LookUp:
         Where another run is about to, or just has, its reply counts.
         """
         to_make = []
-        found = self._ledger.claim([call.key for call in failed], anew=True)
-        for call in failed:
-            if call.key in found.held:
-                self._failed[call.key] = known[call.key]
-                self.elsewhere.add(call)
-                continue
-            self._asked_again.add(call.key)
-            self._failed.pop(call.key, None)
-            reply = found.known.get(call.key, known[call.key])  # it may have been deleted meanwhile
-            if reply == known[call.key]:
-                to_make.append(call)
-            else:
-                self._in_flight.remove(call)
-                self._is_answered(call, reply, ready)
-                self._ledger.release([call.key])
+        while failed:
+            found = self._ledger.claim([call.key for call in failed], anew=True)
+            for call in failed:
+                if call.key in found.left:
+                    continue
+                if call.key in found.held:
+                    self._failed[call.key] = known[call.key]
+                    self.elsewhere.add(call)
+                    continue
+                self._asked_again.add(call.key)
+                self._failed.pop(call.key, None)
+                reply = found.known.get(call.key, known[call.key])  # it may have been deleted meanwhile
+                if reply == known[call.key]:
+                    to_make.append(call)
+                else:
+                    self._in_flight.remove(call)
+                    self._is_answered(call, reply, ready)
+                    self._ledger.release([call.key])
+            failed = [call for call in failed if call.key in found.left]
         return to_make
 
     def again(self) -> Iterator[Call | Ready | Idle]:
@@ -240,7 +235,7 @@ class _LookUp:
             others = len(self.elsewhere)
             for call in due:
                 self._in_flight.remove(call)
-            yield from self.first(due, [])
+            yield from self.all(due, [])
             if len(self.elsewhere) < others + len(due):
                 self.elsewhere.found()
         self._control.gauge.elsewhere = len(self.elsewhere)
@@ -249,19 +244,16 @@ class _LookUp:
 
     def _is_answered(self, call: Call, reply: Reply, ready: Ready) -> bool:
         """Whether a known reply is what becomes of the records of a call; their outcomes are then ready."""
-        outcomes = [self._plan_of(record).outcomes.of(record, reply, call.key) for record in call.records]
+        outcomes = [self.context.outcomes_of(record).of(record, reply, call.key) for record in call.records]
         first = outcomes[0]
-        self._budget.recall(first)
+        self.context.budget.recall(first)
         if self._failed.get(call.key, reply) != reply:  # another run has made the call again
             del self._failed[call.key]
             self._asked_again.add(call.key)
-        if first.status is not Status.SUCCESS and self._retry_failed and call.key not in self._asked_again:
-            return False
         if first.status is Status.SUCCESS:
-            self._control.breaker.judged(first)
-            reason = self._first_rows.judged(first, self._plan_of(call.records[0]).outcomes, reply)
-            if reason is not None:
-                self._control.stop.request(reason)
+            self.context.judged(first, reply)
+        elif self._retry_failed and call.key not in self._asked_again:
+            return False
         ready += outcomes
         return True
 
@@ -310,93 +302,100 @@ def _rendered(
     return batch if count else None
 
 
-def _settled(
-    answered: Generator[Any],
-    plan_of: PlanOf,
-    ledger: Ledger,
-    control: Control,
-    in_flight: InFlight,
-    budget: Budget,
-    first_rows: FirstRows,
-) -> Generator[Outcome | Ready | Idle, None, None]:
+class _Settling:
     """Maps replies to outcomes, one for each record that waits; each leaves once its reply is stored.
 
     The first record of a call is mapped at once, so that a budget or an outage stops the run without delay. Those whose
     replies are stored together leave in the order of the input, so that a few rows come as they were read.
     """
-    batch: list[Done] = []
-    firsts: list[Outcome] = []
-    settled: deque[tuple[Done, Outcome]] = deque()  # stored, and not yet handed on
-    due = math.inf  # until the first reply is there
 
-    def settle() -> Iterator[Outcome]:
-        nonlocal batch, firsts, due
-        _store(batch, ledger)
-        settled.extend(sorted(zip(batch, firsts, strict=True), key=_place))
-        batch, firsts = [], []
-        due = control.clock.monotonic() + ledger.commit_seconds
-        while settled:
-            done, first = settled.popleft()
-            in_flight.remove(done.call)
+    def __init__(self, context: _Context) -> None:
+        self._context = context
+        self._ledger = context.ledger
+        self._control = context.control
+        self._in_flight = context.in_flight
+        self._now = context.control.clock.monotonic
+        self._batch: list[Done] = []  # to be stored together
+        self._firsts: list[Outcome] = []
+        self._size = 0  # bytes of memory that the large replies in it take
+        self._due = math.inf  # until the first reply is there
+        self._settled: deque[tuple[Done, Outcome]] = deque()  # stored, and not yet handed on
+
+    def all(self, answered: Generator[Any]) -> Generator[Outcome | Ready | Idle, None, None]:
+        """Yields the outcomes of the calls that are done, and everything else as it comes."""
+        try:
+            for item in answered:
+                if isinstance(item, Done):
+                    self._take(item)
+                elif item is not IDLE:
+                    yield item
+                if self._batch and self._is_time(item):
+                    yield from self._settle()
+                if item is IDLE:
+                    yield IDLE
+                    self._ledger.rest()
+                del item  # it may hold much, while the next one is waited for
+        except StorageError:  # what cannot be stored must not be paid for
+            answered.close()
+            raise
+        except BaseException as ended:  # mostly a consumer that closes this generator: what is in flight is paid for
+            self._control.stop.request(ended)
+            self._control.gauge.unfinished.extend(first.provenance for _, first in self._settled)
+            done = [*self._batch, *(item for item in answered if isinstance(item, Done))]
+            self._keep([*done, *_paid_for(self._in_flight, (*done, *(each for each, _ in self._settled)))])
+            raise
+        yield from self._settle()
+        self._keep(_paid_for(self._in_flight))
+
+    def _take(self, done: Done) -> None:
+        """Judges a call that is done."""
+        self._batch.append(done)  # before anything else: it is paid for, whatever its outcome is
+        self._due = min(self._due, self._now() + self._ledger.commit_seconds)
+        if isinstance(done.result, Reply):
+            self._size += done.result.size
+        first = done.outcome or self._outcome(done.call.records[0], done)
+        self._firsts.append(first)
+        self._context.judged(first, done.result, self._context.budget.spend(first))
+
+    def _is_time(self, item: object) -> bool:
+        """Returns whether replies are stored now: there are many, or large ones, or there is nothing else to do."""
+        return (
+            len(self._batch) >= _COMMIT
+            or self._size > LARGE
+            or self._now() >= self._due
+            or (item is IDLE and not self._control.gauge.in_flight)
+        )
+
+    def _settle(self) -> Iterator[Outcome | Idle]:
+        """Stores replies, and hands their rows on."""
+        is_large = self._size > LARGE
+        _store(self._batch, self._ledger)
+        self._settled.extend(sorted(zip(self._batch, self._firsts, strict=True), key=_place))
+        self._batch, self._firsts, self._size = [], [], 0
+        self._due = self._now() + self._ledger.commit_seconds
+        while self._settled:
+            done, first = self._settled.popleft()
+            self._in_flight.remove(done.call)
             yield first
             for record in done.call.records[1:]:
-                yield outcome_of(record, done, cached=True)
+                yield self._outcome(record, done, cached=True)
+        if is_large:
+            yield IDLE  # whoever still holds the last outcome holds this instead
 
-    def outcome_of(record: Record, done: Done, *, cached: bool = False) -> Outcome:
-        call = done.call
-        return plan_of(record).outcomes.of(record, done.result, call.key, call.total_attempts, cached=cached)
+    def _outcome(self, record: Record, done: Done, *, cached: bool = False) -> Outcome:
+        call, outcomes = done.call, self._context.outcomes_of(record)
+        return outcomes.of(record, done.result, call.key, call.total_attempts, cached=cached)
 
-    def keep(unfinished: list[Done]) -> None:
-        _store(unfinished, ledger)
-        outcomes = (outcome_of(done.call.records[0], done) for done in unfinished)
-        control.gauge.unfinished.extend(outcome.provenance for outcome in outcomes)
-
-    try:
-        for item in answered:
-            if isinstance(item, Done):
-                batch.append(item)  # first: it is paid for, whatever its outcome is
-                due = min(due, control.clock.monotonic() + ledger.commit_seconds)
-                firsts.append(item.outcome or outcome_of(item.call.records[0], item))
-                control.breaker.judged(firsts[-1])
-                reason = budget.spend(firsts[-1]) or first_rows.judged(
-                    firsts[-1], plan_of(item.call.records[0]).outcomes, item.result
-                )
-                if reason is not None:
-                    control.stop.request(reason)
-            elif item is not IDLE:
-                yield item
-            if batch and (_is_enough(batch) or control.clock.monotonic() >= due or _is_quiet(item, control)):
-                yield from settle()
-            if item is IDLE:
-                yield IDLE
-                ledger.rest()
-    except StorageError:  # what cannot be stored must not be paid for
-        answered.close()
-        raise
-    except BaseException as ended:  # mostly a consumer that closes this generator: what is in flight is paid for
-        control.stop.request(ended)
-        control.gauge.unfinished.extend(first.provenance for _, first in settled)
-        done = [*batch, *(item for item in answered if isinstance(item, Done))]
-        keep([*done, *_paid_for(in_flight, (*done, *(each for each, _ in settled)))])
-        raise
-    yield from settle()
-    keep(_paid_for(in_flight))
+    def _keep(self, unfinished: list[Done]) -> None:
+        """Stores the replies to rows that have no outcome yet."""
+        _store(unfinished, self._ledger)
+        outcomes = (self._outcome(done.call.records[0], done) for done in unfinished)
+        self._control.gauge.unfinished.extend(outcome.provenance for outcome in outcomes)
 
 
 def _place(settled: tuple[Done, Outcome]) -> int:
     """Returns the place of a call's first record in the input."""
     return settled[0].call.records[0].index
-
-
-def _is_enough(batch: list[Done]) -> bool:
-    """Returns whether replies are put now: there are many, or the last one takes so much memory that it is not held."""
-    last = batch[-1].result
-    return len(batch) >= _COMMIT or (isinstance(last, Reply) and last.size > LARGE)
-
-
-def _is_quiet(item: object, control: Control) -> bool:
-    """Returns whether there is nothing to do, and nothing to come soon."""
-    return item is IDLE and not control.gauge.in_flight
 
 
 def _paid_for(in_flight: InFlight, done: Iterable[Done] = ()) -> list[Done]:
@@ -433,6 +432,8 @@ def _released(
                 for checkpoint in watermark.release():
                     told = now()
                     yield checkpoint
+            del each
+        del item  # and what was in it, as above
         if now() - told >= _CHECKPOINT_SECONDS and (made := watermark.reached()) is not None:
             told = now()
             yield made

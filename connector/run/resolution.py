@@ -7,7 +7,7 @@ from typing import Final
 
 from connector.base.errors import APIConnectionError, ConnectorError, CutError, RetryableError, ServerError
 from connector.base.records import Record, Reply, is_ok
-from connector.base.room import LARGE, Room
+from connector.base.room import LARGE
 from connector.base.usage import summed
 from connector.calls.call import Call
 from connector.calls.fallbacks import Fallbacks
@@ -41,17 +41,14 @@ def paid_reply(call: Call) -> Reply | None:
 class Resolver:
     """Decides by the plans of the rows; see `connector.engines.Resolve`."""
 
-    def __init__(self, plan_of: Callable[[Record], Plan], fallbacks: Fallbacks, room: Room | None = None) -> None:
+    def __init__(self, plan_of: Callable[[Record], Plan], fallbacks: Fallbacks) -> None:
         self._plan_of = plan_of
         self._fallbacks = fallbacks
-        self._room = room
         self._is_answered_as_asked = False
         self._doubtful = 0  # answers that came by fallbacks made on suspicion
 
     def __call__(self, call: Call, result: Reply | ConnectorError) -> Resolution:
         """Returns every row of the call exactly once: as done, or in a call to make."""
-        if self._room and isinstance(result, Reply) and not result.cached:
-            self._room.leave(result.size)
         if isinstance(result, Reply) and is_ok(result.status):
             self._helped(call)
             return self._split(call, result) if call.parts else self._answered(call, result)

@@ -280,6 +280,7 @@ class Runtime:
             engines.Gauge(),
             clock,
             grace=config.config.timeout,
+            room=session.room,
         )
         self.control.stop.ending = self.control.ending
         self.control.stop.leaving = lambda: self._left(ledger)
@@ -318,7 +319,6 @@ class Runtime:
             self.control,
             budget=self.budget,
             fallbacks=self.caller.fallbacks,
-            room=self._session.room,
             retry_failed=retry_failed,
         )
         try:

@@ -235,7 +235,7 @@ class Session:
         if key is None:
             return ""
         with _opened(_known(draft.config())) as ledger:
-            found = ledger.get([bytes.fromhex(key)])
+            found = ledger.get([bytes.fromhex(key)]).known
         bodies = [without_files(opened(each.body)) for each in found.values()]
         return self.mask("\n".join(json.dumps(body, indent=2, ensure_ascii=False) for body in bodies))
 

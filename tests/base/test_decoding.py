@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.decoding import Allowance, DepthError, is_too_deep, loads, occurrences
+from connector.base.errors import ReplyError
 
 
 @pytest.mark.parametrize("within", ["[[[[[", '"[', "\\", '\\"{'])
@@ -77,7 +78,21 @@ def test_what_a_reply_is_counted_as_is_about_what_it_takes(value: str) -> None:
     finally:
         tracemalloc.stop()
     assert decoded
-    assert 0.6 * taken < allowance.taken + len(data) < 4 * taken
+    assert 0.6 * taken < allowance.taken < 4 * taken
+
+
+def test_one_wide_character_counts_for_all_of_the_text_that_its_piece_is_joined_to() -> None:
+    pieces, event = [b"x" * 1_000, "🦊".encode(), b"x" * 1_000], {"choices": [{"delta": {"content": "x" * 990}}]}
+    plain, wide, whole = Allowance(1_000), Allowance(1_000), Allowance(1_000)
+    for piece in pieces:
+        wide.count(piece)
+    plain.count(b"x" * 2_004)
+    whole.count(b"".join(pieces))
+    assert wide.taken == whole.taken == 4 * plain.taken
+    for _ in range(3):
+        plain.keep(event)
+    with pytest.raises(ReplyError, match="too many values"):
+        wide.keep(event)
 
 
 @given(st.lists(st.sampled_from([b"{", b"a" * 700, b"{" * 9]), max_size=40).map(b"".join))

@@ -138,6 +138,16 @@ def test_a_stream_reads_the_same_whether_it_enters_the_room_or_not() -> None:
     assert [reply.size > 0 for reply in replies] == [False, True]
 
 
+def test_a_large_reply_stays_until_its_row_has_been_handed_on(rooms: list[Watched]) -> None:
+    with Endpoint(lambda _: whole(json.dumps(OK | {"more": [{"a": "b"}] * 30_000}).encode())) as endpoint:
+        config = {"url": endpoint.url, "model": "m", "prompt": "{{ n }}", "concurrency": 1, "cache": "none"}
+        rows = iter(Connector(config).enrich([{"n": "1"}]))
+        next(rows)
+        assert rooms[0].taken > 0
+        assert not list(rows)
+    assert rooms[0].taken == 0
+
+
 def test_a_consumer_that_stops_leaves_no_worker_behind(rooms: list[Watched]) -> None:
     with Endpoint(lambda _: whole(LARGE)) as endpoint:
         config = {"url": endpoint.url, "model": "m", "prompt": "{{ n }}", "concurrency": 8, "cache": "none"}

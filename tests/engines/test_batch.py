@@ -412,7 +412,7 @@ class Forgetting(SqliteLedger):
         """See `connector.ledger.Ledger.forget_job`."""
         lines = (self.job(f"{name}.lines") or b"").split()
         keys = [bytes.fromhex(line.partition(b":")[0].decode()) for line in lines]
-        assert self.get(keys).keys() == set(keys)
+        assert self.get(keys).known.keys() == set(keys)
         self.forgotten += bool(keys)
         super().forget_job(name)
 

@@ -52,19 +52,19 @@ def test_every_member_is_held_to_the_contract() -> None:
 
 def test_what_was_put_is_got_and_marked_as_cached(location: Location) -> None:
     with filled(location) as ledger:
-        found = ledger.get([key(3), key(99), key(0)])
+        found = ledger.get([key(3), key(99), key(0)]).known
         assert found == {
             key(3): reply("3")._replace(cached=True),
             key(0): reply("0", 400)._replace(cached=True),
         }
-        assert ledger.get([]) == {}
+        assert ledger.get([]).known == {}
 
 
 def test_the_last_reply_to_a_key_counts(location: Location) -> None:
     with filled(location) as ledger:
         ledger.put([(key(3), reply("new"))])
         ledger.put([(key(4), reply("old")), (key(4), reply("new"))])
-        assert [each.body for each in ledger.get([key(3), key(4)]).values()] == [{"text": "new"}] * 2
+        assert [each.body for each in ledger.get([key(3), key(4)]).known.values()] == [{"text": "new"}] * 2
         assert ledger.stats().entries == 10
 
 
@@ -75,7 +75,7 @@ def test_a_packed_vector_comes_back_packed_beside_all_else_of_its_reply(location
     with ledgers.opened(location) as ledger:
         ledger.put([(key(0), vector), (key(1), reply("1"))])
         expected = {key(0): vector._replace(cached=True), key(1): reply("1")._replace(cached=True)}
-        assert ledger.get([key(0), key(1)]) == expected
+        assert ledger.get([key(0), key(1)]).known == expected
         assert {entry.key: entry.reply for entry in ledger.entries()} == expected
 
 
@@ -94,7 +94,7 @@ def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Locat
         newest = ledger.stats().newest or 0
         assert ledger.prune(before=newest - 3600) == 0
         assert ledger.prune(keys=[key(0), key(77)]) == 1
-        assert ledger.get([key(0)]) == {}
+        assert ledger.get([key(0)]).known == {}
         assert ledger.prune(before=newest + 1) == 9
         assert list(ledger.entries()) == []
 
@@ -117,13 +117,37 @@ def test_to_prove_that_replies_can_be_stored_leaves_nothing_behind(location: Loc
 def test_housekeeping_loses_nothing(location: Location) -> None:
     with filled(location, 2_000) as ledger:
         ledger.rest()
-        assert len(ledger.get(list(map(key, range(2_000))))) == 2_000
+        assert len(ledger.get(list(map(key, range(2_000)))).known) == 2_000
 
 
 def test_what_was_put_is_there_for_the_next_run(location: Location) -> None:
     filled(location).close()
     with ledgers.opened(location) as ledger:
-        assert ledger.get([key(3)]) == ({} if location is None else {key(3): reply("3")._replace(cached=True)})
+        assert ledger.get([key(3)]).known == ({} if location is None else {key(3): reply("3")._replace(cached=True)})
+
+
+def test_large_replies_are_looked_up_a_few_at_a_time(location: Location) -> None:
+    large, keys = "x" * (ledgers.AT_ONCE * 2 // 5), [key(number) for number in range(12)]
+    replies = {each: reply(large if number % 2 else "") for number, each in enumerate(keys[:10])}
+    with ledgers.opened(location) as ledger:
+        ledger.put(replies.items())
+    with ledgers.opened(location) if location is not None else filled(None, 0) as ledger:
+        if location is None:
+            ledger.put(replies.items())
+        for look_up in (ledger.get, ledger.claim):
+            asked, found = keys, dict[bytes, Reply]()
+            while asked:
+                some = look_up(asked)
+                assert 0 < sum(each.body["text"] == large for each in some.known.values()) <= 3
+                assert some.known.keys() | some.left <= {*asked}
+                assert not some.known.keys() & (some.left | some.held)
+                found |= some.known
+                asked = [each for each in asked if each in some.left]
+            assert {each: known.body for each, known in found.items()} == {
+                each: known.body for each, known in replies.items()
+            }
+        assert dict(ledgers.replies_of(ledger, [*keys, *keys])) == found
+        assert not ledger.claim(keys[10:]).held
 
 
 def test_a_claim_tells_what_is_known_and_leaves_the_rest_to_this_run(location: Location) -> None:

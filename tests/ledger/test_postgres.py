@@ -215,7 +215,7 @@ def test_a_lost_connection_is_made_anew_and_nothing_is_lost(database: Base) -> N
             if number % 10 == 0:
                 database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
             ledger.put([(each, REPLY)])
-        assert len(ledger.get(KEYS)) == len(KEYS)
+        assert len(ledger.get(KEYS).known) == len(KEYS)
     assert told
     assert all("does not answer" in each for each in told)
 
@@ -302,7 +302,7 @@ def test_a_pooler_may_lie_between(database: Base, mode: str) -> None:
             run.text(f"text {number}", lambda text, _at, _is_leaving: text + "x")
             assert not run.claim(keys).held
             run.put((key, REPLY) for key in keys)
-            assert set(run.get(keys)) == set(keys)
+            assert set(run.get(keys).known) == set(keys)
         for each in times:
             each.ask(1.0)
             while each.is_asked:
@@ -379,7 +379,7 @@ def test_what_is_sent_is_on_disk_once_it_is_committed_and_no_other_user_of_the_c
 def test_no_part_of_a_timeline_is_given_twice(opened: Callable[[], PostgresLedger], database: Base) -> None:
     with Database(Url(database.url)).connect() as db:
         times = [DatabaseTime("requests", lambda: None, lambda: 0.0) for _ in range(3)]
-        assert not opened().get(KEYS)
+        assert not opened().get(KEYS).known
         for each in times * 4:
             each.ask(100.0)
             each.take(db)
@@ -459,7 +459,7 @@ def test_a_ledger_of_an_older_version_gets_the_tables_that_it_lacks(database: Ba
     database.run(f"DROP TABLE {SCHEMA}.shared")
     database.run(f"UPDATE {SCHEMA}.format SET version = 1")
     with PostgresLedger(Url(database.url)) as ledger:
-        assert ledger.get(KEYS[:1])
+        assert ledger.get(KEYS[:1]).known
         ledger.text("learned", lambda text, _at, _is_leaving: text + "x")
     assert database.run(f"SELECT version FROM {SCHEMA}.format") == [(VERSION,)]
 

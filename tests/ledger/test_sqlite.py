@@ -74,9 +74,9 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_reply_comes_back_as_it_was_stored(path: Path) -> None:
     with SqliteLedger(path) as ledger:
         ledger.put([(key(1), REPLY)])
-        assert ledger.get([key(1), key(2)]) == {key(1): REPLY._replace(cached=True)}
+        assert ledger.get([key(1), key(2)]).known == {key(1): REPLY._replace(cached=True)}
     with SqliteLedger(path) as ledger:
-        assert ledger.get([key(1)]) == {key(1): REPLY._replace(cached=True)}
+        assert ledger.get([key(1)]).known == {key(1): REPLY._replace(cached=True)}
 
 
 JSON = st.recursive(
@@ -94,21 +94,21 @@ JSON = st.recursive(
 def test_any_json_comes_back_as_it_was_stored(body: dict[str, Any]) -> None:
     with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, body, {}))])
-        assert ledger.get([b"k"])[b"k"].body == body
+        assert ledger.get([b"k"]).known[b"k"].body == body
 
 
 @pytest.mark.parametrize(("body", "stored"), [({"n": 10**30},) * 2, ({"half": "\ud83c"},) * 2])
 def test_what_is_hardly_json_is_stored_all_the_same(body: dict[str, Any], stored: dict[str, Any]) -> None:
     with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, body, {}))])
-        assert ledger.get([b"k"])[b"k"].body == stored
+        assert ledger.get([b"k"]).known[b"k"].body == stored
 
 
 def test_of_the_headers_only_those_worth_keeping_are_stored() -> None:
     headers = {"x-request-id": "req_1", "x-litellm-response-cost": "0.1", "set-cookie": "secret", "date": "today"}
     with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, {}, headers))])
-        assert ledger.get([b"k"])[b"k"].headers == {"x-request-id": "req_1", "x-litellm-response-cost": "0.1"}
+        assert ledger.get([b"k"]).known[b"k"].headers == {"x-request-id": "req_1", "x-litellm-response-cost": "0.1"}
 
 
 def test_the_key_tells_apart_endpoints_and_bodies() -> None:
@@ -121,7 +121,7 @@ def test_a_later_reply_takes_the_place_of_an_earlier_one(path: Path) -> None:
     with SqliteLedger(path) as ledger:
         ledger.put([(b"k", REPLY), (b"k", REPLY._replace(status=400))])
         ledger.put([(b"k", REPLY._replace(latency_ms=7))])
-        assert ledger.get([b"k"])[b"k"] == REPLY._replace(latency_ms=7, cached=True)
+        assert ledger.get([b"k"]).known[b"k"] == REPLY._replace(latency_ms=7, cached=True)
 
 
 STEP = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), max_size=6) | st.none()
@@ -146,7 +146,7 @@ def test_it_holds_what_a_dict_would_whenever_it_is_closed(
                 for number, value in step:
                     expected.pop(key(number), None)
                     expected[key(number)] = value
-            found = ledger.get([key(number) for number in range(14)])
+            found = ledger.get([key(number) for number in range(14)]).known
             assert {each: reply.latency_ms for each, reply in found.items()} == expected
         assert [(entry.key, entry.reply.latency_ms) for entry in ledger.entries()] == list(expected.items())
 
@@ -156,24 +156,24 @@ def test_of_two_keys_with_one_mark_neither_gets_the_reply_of_the_other(monkeypat
     one, other, third = b"12345678-one", b"12345678-other", b"12345678-third"
     with SqliteLedger(None) as ledger:
         ledger.put([(one, REPLY)])
-        assert not ledger.get([other])
+        assert not ledger.get([other]).known
         ledger.put([(b"k", REPLY)])
-        assert ledger.get([one, other, third]) == {one: REPLY._replace(cached=True)}
+        assert ledger.get([one, other, third]).known == {one: REPLY._replace(cached=True)}
         ledger.put([(other, REPLY._replace(latency_ms=7)), (b"l", REPLY)])
-        assert ledger.get([other, third]) == {other: REPLY._replace(latency_ms=7, cached=True)}
+        assert ledger.get([other, third]).known == {other: REPLY._replace(latency_ms=7, cached=True)}
 
 
 def test_a_look_into_a_new_ledger_asks_nothing_of_its_file(path: Path) -> None:
     ledger = SqliteLedger(path)
     ledger.close()
-    assert ledger.get([key(1)]) == {}
+    assert ledger.get([key(1)]).known == {}
 
 
 def test_thousands_of_keys_are_looked_up_at_once(path: Path) -> None:
     with SqliteLedger(path) as ledger:
         for start in range(0, 5000, 500):
             ledger.put([(key(number), REPLY) for number in range(start, start + 500)])
-        found = ledger.get([key(number) for number in range(2000, 7000)])
+        found = ledger.get([key(number) for number in range(2000, 7000)]).known
     assert set(found) == {key(number) for number in range(2000, 5000)}
 
 
@@ -189,9 +189,9 @@ def test_in_memory_it_leaves_no_file_and_lasts_for_one_run(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     with SqliteLedger(None) as ledger:
         ledger.put([(b"k", REPLY)])
-        assert ledger.get([b"k"])
+        assert ledger.get([b"k"]).known
     with SqliteLedger(None) as ledger:
-        assert not ledger.get([b"k"])
+        assert not ledger.get([b"k"]).known
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,7 +216,7 @@ def test_what_put_has_stored_survives_a_kill_and_is_there_once(path: Path, at_on
         told = [int(line) for line in writer.stdout if line.endswith("\n")]
     with SqliteLedger(path) as ledger:
         last = max([300, *told])
-        assert len(ledger.get([b"%d" % number for number in range(last + 1)])) == last + 1
+        assert len(ledger.get([b"%d" % number for number in range(last + 1)]).known) == last + 1
         stored = [entry.key for entry in ledger.entries()]
         assert stored == [b"%d" % number for number in range(len(stored))]
         assert len(stored) in (last + 1, last + 2)  # one may have been stored and not told any more
@@ -231,13 +231,13 @@ def test_a_second_run_waits_for_the_first_and_says_so(path: Path, holder: subpro
         holder.stdin.close()
 
     with SqliteLedger(path, waiting=waiting) as ledger:
-        assert ledger.get([b"k"])[b"k"].body == {"by": "holder"}
+        assert ledger.get([b"k"]).known[b"k"].body == {"by": "holder"}
     assert told == ["waiting"]
 
 
 def test_a_second_run_may_go_on_once_the_first_is_killed(path: Path, holder: subprocess.Popen[str]) -> None:
     with SqliteLedger(path, waiting=lambda _: holder.kill()) as ledger:
-        assert ledger.get([b"k"])
+        assert ledger.get([b"k"]).known
 
 
 def test_while_it_waits_a_run_is_asked_again_and_again_whether_to_go_on(
@@ -268,7 +268,7 @@ def test_a_file_that_is_gone_stops_the_run_and_nothing_is_lost_once_it_is_back(p
             ledger.put([(key(2), REPLY)])
     path.with_name("moved").replace(path)
     with SqliteLedger(path) as ledger:
-        assert set(ledger.get([key(1), key(2)])) == {key(1)}
+        assert set(ledger.get([key(1), key(2)]).known) == {key(1)}
 
 
 def test_a_process_may_go_elsewhere_while_its_ledger_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ def test_a_process_may_go_elsewhere_while_its_ledger_is_open(tmp_path: Path, mon
         monkeypatch.chdir("elsewhere")
         ledger.put([(key(1), REPLY)])
     with SqliteLedger(tmp_path / "run.ledger") as ledger:
-        assert ledger.get([key(1)])
+        assert ledger.get([key(1)]).known
 
 
 def test_a_second_run_may_refuse_to_wait(path: Path, holder: subprocess.Popen[str]) -> None:
@@ -296,14 +296,14 @@ def test_a_second_run_may_refuse_to_wait(path: Path, holder: subprocess.Popen[st
 def test_runs_that_start_together_get_it_one_after_the_other(path: Path) -> None:
     code = """
         with SqliteLedger(path) as ledger:
-            known = ledger.get([b"count"])
+            known = ledger.get([b"count"]).known
             count = known[b"count"].body["count"] if known else 0
             ledger.put([(b"count", Reply(200, {"count": count + 1}, {}))])
     """
     runs = [process(code, path) for _ in range(4)]
     assert [(run.communicate()[0], run.returncode) for run in runs] == [("", 0)] * 4
     with SqliteLedger(path) as ledger:
-        assert ledger.get([b"count"])[b"count"].body == {"count": 4}
+        assert ledger.get([b"count"]).known[b"count"].body == {"count": 4}
 
 
 @pytest.mark.parametrize(
@@ -371,11 +371,11 @@ def test_a_ledger_of_version_1_is_taken_over_whole(path: Path, at_once: int, mon
     replies = [Reply(200, {"n": number}, {"x-request-id": "r"}, number, 1, cached=True) for number in range(1, 101)]
     for _ in range(2):
         with SqliteLedger(path) as ledger:
-            assert ledger.get([*keys, b"new"]) == dict(zip(keys, replies, strict=True))
+            assert ledger.get([*keys, b"new"]).known == dict(zip(keys, replies, strict=True))
             assert list(ledger.entries()) == [(*each, 5) for each in zip(keys, replies, strict=True)]
     with SqliteLedger(path) as ledger:
         ledger.put([(keys[3], REPLY), (b"new", REPLY)])
-        assert ledger.get([keys[3], b"new"]) == dict.fromkeys((keys[3], b"new"), REPLY._replace(cached=True))
+        assert ledger.get([keys[3], b"new"]).known == dict.fromkeys((keys[3], b"new"), REPLY._replace(cached=True))
         assert ledger.stats().entries == 101
 
 
@@ -385,7 +385,7 @@ def test_a_ledger_of_version_2_is_taken_over(path: Path) -> None:
     database(path, "DROP TABLE job", "PRAGMA user_version=2")
     for _ in range(2):
         with SqliteLedger(path) as ledger:
-            assert list(ledger.get([key(1)])) == [key(1)]
+            assert list(ledger.get([key(1)]).known) == [key(1)]
             ledger.keep_job("a", b"1")
             assert (ledger.jobs(), ledger.job("a")) == (["a"], b"1")
 
@@ -397,7 +397,7 @@ def test_a_ledger_of_version_3_is_taken_over_with_vectors_as_text(path: Path) ->
     database(path, "PRAGMA user_version=3")
     for _ in range(2):
         with SqliteLedger(path) as ledger:
-            assert ledger.get([key(1)]) == {key(1): text}
+            assert ledger.get([key(1)]).known == {key(1): text}
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
@@ -451,13 +451,13 @@ def test_prune_deletes_what_is_old_or_named_and_nothing_else(
         for number in range(0, 6, 2):
             ledger.put([(key(number), REPLY), (key(number + 1), REPLY._replace(status=500))])
         assert ledger.prune(before, map(key, keys)) == 6 - len(left)
-        assert set(ledger.get([key(number) for number in range(6)])) == {key(number) for number in left}
+        assert set(ledger.get([key(number) for number in range(6)]).known) == {key(number) for number in left}
     with SqliteLedger(path) as ledger:
         assert [entry.key for entry in ledger.entries()] == [key(number) for number in left]
         ledger.put([(key(7), REPLY)])
-        assert set(ledger.get([key(number) for number in range(8)])) == {key(number) for number in [*left, 7]}
+        assert set(ledger.get([key(number) for number in range(8)]).known) == {key(number) for number in [*left, 7]}
     with SqliteLedger(path) as ledger:
-        assert ledger.get([key(7)])
+        assert ledger.get([key(7)]).known
         assert ledger.stats().entries == len(left) + 1
 
 
@@ -517,7 +517,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(path: Path) -> None
     assert "cannot be written" in message
     assert "make room" in message
     with SqliteLedger(path) as ledger:
-        assert len(ledger.get([b"%d" % number for number in range(10_000)])) == int(stored) > 100
+        assert len(ledger.get([b"%d" % number for number in range(10_000)]).known) == int(stored) > 100
 
 
 _FILL = """
@@ -544,7 +544,7 @@ def test_a_reply_as_deep_as_can_be_written_comes_back(tmp_path: Path) -> None:
     with SqliteLedger(tmp_path / "ledger") as ledger:
         ledger.put([(key(1), Reply(200, body, {}))])
     with SqliteLedger(tmp_path / "ledger") as ledger:
-        assert ledger.get([key(1)])[key(1)].body == body
+        assert ledger.get([key(1)]).known[key(1)].body == body
 
 
 def test_at_rest_much_is_written_back_and_little_is_left_for_later(path: Path) -> None:
@@ -556,7 +556,7 @@ def test_at_rest_much_is_written_back_and_little_is_left_for_later(path: Path) -
         ledger.put((key(number), REPLY) for number in range(10, 2_000))
         ledger.rest()
         assert path.stat().st_size > before + 2_000 * 100
-        assert len(ledger.get([key(number) for number in range(2_000)])) == 2_000
+        assert len(ledger.get([key(number) for number in range(2_000)]).known) == 2_000
     with SqliteLedger(path) as ledger:
         assert ledger.stats().entries == 2_000
 

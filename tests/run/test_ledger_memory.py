@@ -41,9 +41,9 @@ def test_a_reply_in_any_earlier_ledger_is_found(own: set[int], earlier: list[set
     mine = holding(own)
     with Remembering(mine, paths, lambda path: holding(earlier[int(path.name)]), lambda _: None) as ledger:
         known = own.union(*earlier)
-        found = ledger.get([key(number) for number in asked])
+        found = ledger.get([key(number) for number in asked]).known
         assert found == {key(number): reply(number) for number in asked & known}
-        assert mine.get([key(number) for number in asked]) == found  # so that the next run needs no other ledger
+        assert mine.get([key(number) for number in asked]).known == found  # so that the next run needs no other ledger
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_no_earlier_ledger_is_opened_while_nothing_is_missing(told: list[str]) -
         raise AssertionError(path)
 
     with Remembering(holding({1}), [Earlier(Path("a"))], opening, told.append) as ledger:
-        assert ledger.get([key(1)]) == {key(1): reply(1)}
+        assert ledger.get([key(1)]).known == {key(1): reply(1)}
 
 
 def test_a_ledger_that_helps_and_one_that_was_expected_to_are_reported_once(told: list[str]) -> None:
@@ -80,7 +80,7 @@ def test_an_earlier_ledger_that_cannot_be_opened_stops_nothing(
         raise error
 
     with Remembering(holding(set()), [Earlier(Path("a"), why)], opening, told.append) as ledger:
-        assert ledger.get([key(1)]) == {}
+        assert ledger.get([key(1)]).known == {}
     assert len(told) == says
 
 
@@ -100,14 +100,14 @@ def test_only_a_large_one_that_helps_is_held(
         held -= 1
 
     with Remembering(holding(set()), [Earlier(Path("a"))], opening, lambda _: None) as ledger:
-        assert bool(ledger.get([key(1)])) is (1 in numbers)
+        assert bool(ledger.get([key(1)]).known) is (1 in numbers)
         assert held == is_held
-        assert bool(ledger.get([key(2)])) is (2 in numbers)
+        assert bool(ledger.get([key(2)]).known) is (2 in numbers)
     assert held == 0
 
 
 def test_without_keeping_the_runs_own_ledger_stays_as_it_is() -> None:
     mine = holding(set())
     with Remembering(mine, [Earlier(Path("a"))], lambda _: holding({1}), lambda _: None, is_kept=False) as ledger:
-        assert ledger.get([key(1)])
+        assert ledger.get([key(1)]).known
         assert mine.stats().entries == 0
