@@ -591,6 +591,9 @@ _GOOD_STREAM: Final[_Rows] = {
         "bytes that are no chunk come behind `[DONE]`",
         on_wire(lambda sent: [*sent[:-1], *_done(sent), b"<html>\r\n" * 9, End.CLOSE]),
     ),
+    "sse-done-open": Fault(
+        "the connection stays open behind `[DONE]`", on_wire(lambda sent: [*sent[:-1], *_done(sent), HANG])
+    ),
     "sse-no-done": Fault(
         "the stream ends without `[DONE]`", in_parts(lambda events: [event for event in events if event != DONE])
     ),

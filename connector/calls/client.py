@@ -30,6 +30,7 @@ from connector.replies.inline_errors import error_in
 from connector.replies.refusals import read_error, readable
 
 _HEAD: Final = 256
+_LINGER: Final = 0.5  # seconds that the end of a message may come after the last event: some servers never send it
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
 _FASTEST: Final = 1  # zlib's level: events are so similar that even this makes a stream ten times smaller
@@ -201,8 +202,7 @@ class Client:
         afforded = self._afforded(chunks, allowance, response, entered)
         stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
-        with suppress(ConnectorError):  # what follows has no effect, nor has a lost connection
-            deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
+        response.drain(chunks, _LINGER)
         if stream.failure:
             return kept(stream.failure, self._mask)
         if stream.broken:

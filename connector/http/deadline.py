@@ -34,6 +34,9 @@ class Deadline(Timeout):
         self._monotonic = monotonic
         self._end = monotonic() + total
 
+    def __repr__(self) -> str:
+        return f"Deadline({self._seconds!r}, {self._for_connection!r})"
+
     def left(self) -> float:
         """Returns the seconds left, more than 0; raises `APITimeoutError` if there are none."""
         left = self._end - self._monotonic()
@@ -44,6 +47,10 @@ class Deadline(Timeout):
     def renew(self) -> None:
         """Restarts the deadline: a transfer of unknown length has made progress."""
         self._end = self._monotonic() + self._seconds
+
+    def shorten(self, seconds: float) -> None:
+        """Moves the deadline to this many seconds from now, unless it is sooner."""
+        self._end = min(self._end, self._monotonic() + seconds)
 
     def late(self) -> APITimeoutError:
         """Returns the error for a call that has run out of time."""

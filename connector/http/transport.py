@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from typing import Final
@@ -62,23 +64,24 @@ class Response:
     `sends` is how often the request was sent: twice if a keep-alive connection had died.
     """
 
-    __slots__ = ("_explain", "_limit", "_raw", "headers", "sends", "status")
+    __slots__ = ("_deadline", "_explain", "_limit", "_raw", "headers", "sends", "status")
 
     def __init__(
         self,
         raw: RawResponse | BaseHTTPResponse,
         limit: int,
         explain: Callable[[Exception], ConnectorError],
-        sends: int = 1,
+        deadline: Deadline,
     ) -> None:
         self.status = raw.status
-        self.sends = sends
+        self.sends = 1 + deadline.resent
         self.headers: Mapping[str, str] = raw.headers  # ours have lower-case names already
         if not isinstance(raw, RawResponse):
             self.headers = {name.lower(): value for name, value in raw.headers.items()}
         self._raw = raw
         self._limit = limit
         self._explain = explain
+        self._deadline = deadline
 
     def read(self) -> bytes:
         """Returns the whole decoded body. Raises as `chunks` does."""
@@ -104,6 +107,15 @@ class Response:
             raise self._explain(error) from error
         finally:
             self.close()
+
+    def drain(self, chunks: Iterator[bytes], seconds: float) -> None:
+        """Reads what is left of `chunks`, so that the connection can be used again, and waits at most this long for it.
+
+        Whatever comes, or fails to come, is ignored.
+        """
+        self._deadline.shorten(seconds)
+        with suppress(ConnectorError):
+            deque(chunks, maxlen=0)
 
     def close(self) -> None:
         """Closes the connection if the body has not been read to its end."""
@@ -219,4 +231,4 @@ class Transport:
         except ConnectorError as error:
             error.sends += deadline.resent
             raise
-        return Response(raw, self._settings.max_response_bytes, translate, 1 + deadline.resent)
+        return Response(raw, self._settings.max_response_bytes, translate, deadline)

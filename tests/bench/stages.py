@@ -21,6 +21,7 @@ from connector.calls.call import Call
 from connector.calls.client import Client
 from connector.config.config import Config
 from connector.http.auth import KEYLESS
+from connector.http.deadline import Deadline
 from connector.http.http1 import chunked
 from connector.http.transport import Response, Transport
 from connector.ledger.sqlite import SqliteLedger
@@ -52,7 +53,7 @@ class Canned(Transport):
 
     def post(self, url: str, body: object, content_type: str = "", deadline: object = None) -> Response:
         del url, body, content_type, deadline
-        return Response(self._raw, self.max_response_bytes, RuntimeError)  # type: ignore[arg-type]  # never asked
+        return Response(self._raw, self.max_response_bytes, RuntimeError, Deadline(60))  # type: ignore[arg-type]  # never asked
 
 
 class Sample:

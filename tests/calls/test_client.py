@@ -7,7 +7,7 @@ import encodings
 import itertools
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from random import Random
 from typing import Any, Final
 
@@ -36,7 +36,9 @@ from connector.base.masking import Masker, spellings
 from connector.base.records import Reply, Status
 from connector.base.values import text
 from connector.calls.client import Client
-from connector.http.transport import Settings, Transport, joined_chunks
+from connector.http.deadline import Deadline
+from connector.http.pool import RawResponse
+from connector.http.transport import Response, Settings, Transport, joined_chunks
 from connector.ledger.sqlite import SqliteLedger
 from connector.replies.refusals import error_of, is_filtered
 from tests.endpoint import Endpoint, answer_to
@@ -314,6 +316,32 @@ UNKNOWN: Final = (
     {"base_resp": {"status_code": 1002, "status_msg": "Too busy"}},
     {"state": "Too busy"},
 )
+
+
+class Held(Transport):
+    """Sends a stream on a connection that stays open behind it, and notes how long that is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self.waits: list[float] = []
+
+    def post(self, url: str, body: object, content_type: str = "", deadline: object = None) -> Response:
+        del url, body, content_type, deadline
+        time = Deadline(600, monotonic=lambda: 0.0)
+
+        def pieces() -> Generator[bytes, None, bool]:
+            yield STREAM
+            self.waits.append(time.left())
+            raise time.late()
+
+        raw = RawResponse(200, {"content-type": SSE}, pieces(), lambda _: None)
+        return Response(raw, 10**6, RuntimeError, time)  # type: ignore[arg-type]  # it translates nothing here
+
+
+def test_a_connection_that_stays_open_behind_a_stream_is_waited_for_half_a_second() -> None:
+    held = Held()
+    assert content_of(client_to(URL, held)(b"{}")) == "café 🙂"
+    assert held.waits == [0.5]
 
 
 @pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b'event: error\ndata: {"message": "no"}\n\n'])
