@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Iterator
 from socket import gaierror
@@ -22,6 +23,7 @@ from connector.http.http1 import TlsError
 
 _LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
 _LOST: Final = (CutError, "the connection to {peer} was lost in the middle of the reply")
+_TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
 _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     gaierror: (
         APIConnectionError,
@@ -76,6 +78,8 @@ def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
         key, peer = "proxy", f"the proxy {proxy}"
     found = next(kind for kind in _MEANINGS if any(isinstance(cause, kind) for cause in causes))
     kind, text = _MEANINGS[found]
+    if any(isinstance(cause, OSError) and cause.errno in _TOO_MANY for cause in causes):
+        text = "more files and connections are open than this machine allows: lower `concurrency`, or raise `ulimit -n`"
     explained = kind(text.format(peer=peer, key=key), detail=f"{type(causes[-1]).__name__}: {causes[-1]}")
     if isinstance(explained, RetryableError):
         explained.was_closed = found is ConnectionError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gzip
 import re
 import select
@@ -1446,3 +1447,10 @@ def test_the_message_comes_from_the_innermost_error() -> None:
     error = explain(wrapped, "api.example:443", "")
     assert error.message.startswith("api.example:443 refuses connections")
     assert error.detail == "ConnectionRefusedError: inner"
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+def test_too_many_open_files_are_no_fault_of_the_network(code: int) -> None:
+    error = explain(requests.ConnectionError(OSError(code, "Too many open files")), "api.example:443", "")
+    assert isinstance(error, APIConnectionError)
+    assert "lower `concurrency`" in error.message
