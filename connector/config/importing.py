@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from connector.base.errors import ConfigError
-from connector.base.masking import is_dense, looks_secret
+from connector.base.masking import MASK, is_dense, looks_secret
 from connector.base.regex import regex
 from connector.base.suggestions import there_are
 
@@ -210,7 +210,7 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
         )
     if "url" in config and not literal:
         config["url"], left_out = _public_url(config["url"])
-        notes += [_LEFT_OUT.format(f"{part} of url") for part in left_out]
+        notes += [_LEFT_OUT.format(f"{_named(part)} of url") for part in left_out]
     for name in ("model", "organization", "project", "url"):
         if not literal and looks_secret("", str(config.get(name, ""))):
             del config[name]
@@ -219,7 +219,7 @@ def _referring(found: dict[str, Any], *, literal: bool) -> Imported:
         given = {key: _reference(str(value)) for key, value in found.get(name, {}).items()}
         hidden = [] if literal else [key for key, value in given.items() if _is_hidden(key, value)]
         config |= {name: kept} if (kept := {key: given[key] for key in given if key not in hidden}) else {}
-        notes += [_LEFT_OUT.format(f"{name}.{key}") for key in hidden]
+        notes += [_LEFT_OUT.format(f"{name}.{_named(key)}") for key in hidden]
     return Imported(config, tuple(notes))
 
 
@@ -246,7 +246,7 @@ def _reference(value: str) -> str:
 def _is_hidden(name: str, value: str) -> bool:
     """Returns whether a header or parameter may hold a secret: any that is neither well known nor a reference."""
     if _is_reference(value):
-        return False
+        return _named(name) != name
     return name.lower() not in _PUBLIC or looks_secret(name, value) or "@" in value or "?" in value
 
 
@@ -262,3 +262,8 @@ def _is_name(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z_]\w*", text) is not None and (
         is_capital or not (looks_secret("", text) or is_dense(text))
     )
+
+
+def _named(name: str) -> str:
+    """Returns a name as notes show it: a key may stand where a name belongs."""
+    return MASK if looks_secret("", name) or any(map(is_dense, re.split(r"[-_.]", name))) else name

@@ -114,6 +114,10 @@ def test_a_key_in_the_file_is_printed_only_when_asked_for(tmp_path: Path, capsys
         {"baseURL": "https://g/v1", "headers": {"X-Mixed": "${A}canary"}},
         {"baseURL": "https://g/v1", "headers": {"User-Agent": "sk-canary-1234567890"}},
         {"baseURL": "https://g/v1", "query_params": {"anything": "canary"}},
+        {"baseURL": "https://g/v1", "query_params": {"canary1234567890abcd": "1"}},
+        {"baseURL": "https://g/v1", "headers": {"sk-canary-1234567890": "x"}},
+        {"baseURL": "https://g/v1", "headers": {"sk-canary-1234567890": "${KEY}"}},
+        {"baseURL": "https://g/v1?sk-canary-1234567890=1"},
         {"baseURL": "https://g/v1", "model": "sk-canary-1234567890"},
         {"baseURL": "https://g/v1", "api_key": "canary"},
         {"baseURL": "https://g/v1", "env_key": "sk-canary-1234567890"},
@@ -143,7 +147,7 @@ def test_no_secret_is_printed_wherever_it_stands(tmp_path: Path, text: Any, caps
 
 
 def test_references_in_headers_and_urls_stay(tmp_path: Path) -> None:
-    headers = {"Authorization": "Bearer ${KEY}", "Accept-Language": "de", "X-Team": "${TEAM_KEY_2026_PROD}"}
+    headers = {"Authorization": "Bearer ${KEY}", "Accept-Language": "de", "X-Team-2026-Key": "${TEAM_KEY_2026_PROD}"}
     text = {"baseURL": "https://g/v1?key=${KEY}&api-version=1", "headers": headers}
     assert read(tmp_path, "c.json", text) == {"url": "https://g/v1?key=${KEY}&api-version=1", "headers": headers}
 
