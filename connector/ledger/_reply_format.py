@@ -51,16 +51,15 @@ def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, in
 
 def decoded(row: Sequence[Any]) -> Reply:
     """Returns the reply in a row that starts with `COLUMNS`; raises `ValueError` if it cannot be decoded."""
-    body = row[2]
-    return Reply(
-        row[1],
-        _unpacked(body) if body[:1] == _PACKED else _body(body),
-        orjson.loads(row[3]),
-        row[4],
-        row[5],
-        cached=True,
-        size=memory_of(body),
-    )
+    _, status, body, headers, latency, attempts = row[:6]
+    try:
+        content = _unpacked(body) if body[:1] == _PACKED else _body(body)
+        known = orjson.loads(headers)
+    except TypeError as error:
+        raise ValueError("a part of a reply is no text") from error
+    if not (isinstance(content, dict) and isinstance(known, dict)):
+        raise ValueError("a part of a reply is no object")  # noqa: TRY004 - of what is read, not of an argument
+    return Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=memory_of(body))
 
 
 def _unpacked(data: bytes) -> dict[str, Any]:

@@ -413,6 +413,22 @@ def test_a_vector_without_its_place_is_damage(path: Path, body: bytes) -> None:
         ledger.get([key(1)])
 
 
+@pytest.mark.parametrize("column", ["status", "body", "headers", "latency_ms", "attempts"])
+@pytest.mark.parametrize("value", [7.5, "x", b"[]", b"\xff", 1 << 62])
+def test_a_value_that_no_ledger_of_ours_holds_is_damage_or_harmless(path: Path, column: str, value: object) -> None:
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"UPDATE reply SET {column} = ?", [value])
+        db.commit()
+    with SqliteLedger(path) as ledger:
+        if isinstance(value, float | int) and column not in ("body", "headers"):
+            assert ledger.get([key(1)]).known[key(1)].body == REPLY.body
+        else:
+            with pytest.raises(DamageError):
+                ledger.get([key(1)])
+
+
 def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alone(path: Path) -> None:
     database(path, *VERSION_1)
     content = path.read_bytes()
