@@ -11,12 +11,10 @@ import traceback
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile, gettempdir
+from tempfile import NamedTemporaryFile
 from typing import Final
 
-os.environ.setdefault(
-    "NICEGUI_STORAGE_PATH", str(Path(gettempdir()) / "studio-has-no-storage")
-)  # nothing is stored there
+os.environ.setdefault("NICEGUI_STORAGE_PATH", f"{os.devnull}/none")  # where nobody can put a file for it to read
 
 import uvicorn
 from fastapi import FastAPI

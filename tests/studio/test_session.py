@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -447,3 +449,9 @@ def test_cookies_of_other_programs_on_the_machine_lock_nobody_out(others: str, g
 def test_a_socket_without_an_origin_is_no_browsers(guarded: tuple[Guard, str]) -> None:
     guard, cookie = guarded
     assert asked(guard, kind="websocket", host="127.0.0.1:8123", cookie=cookie)[0]["type"] == "websocket.close"
+
+
+def test_nobody_else_can_make_what_the_page_reads_at_its_start() -> None:
+    importlib.import_module("connector.studio.server")
+    with pytest.raises(OSError, match="Not a directory"):
+        Path(os.environ["NICEGUI_STORAGE_PATH"]).mkdir(parents=True)
