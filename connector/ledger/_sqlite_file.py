@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from connector.base.errors import StorageError
@@ -43,7 +44,7 @@ def open_file(path: Path, waiting: Callable[[str], None]) -> tuple[sqlite3.Conne
     """
     make_private_directory(path.parent)
     _make(path)
-    _make_private(path)
+    _require_files(path)
     try:
         return _owned(path, waiting), None
     except sqlite3.OperationalError:
@@ -91,15 +92,29 @@ def explained(path: Path | None, what: str) -> Iterator[None]:
         raise StorageError(f"{problem}: {advice}, then run the same command again", detail=repr(error)) from error
 
 
+def _files(path: Path) -> list[Path]:
+    """Returns a ledger's file and its journal, which SQLite puts beside the file that a link leads to."""
+    real = os.path.realpath(path)
+    return [Path(f"{real}{suffix}") for suffix in ("", "-wal", "-shm")]
+
+
+def _require_files(path: Path) -> None:
+    """Raises `StorageError` if the ledger is a broken link, or no file: others may put those into a shared folder."""
+    if path.is_symlink() and not path.exists():
+        raise StorageError(f"the ledger {path} is a broken symbolic link: remove it, or name another file")
+    for file in _files(path):
+        with suppress(FileNotFoundError):
+            if not S_ISREG(file.lstat().st_mode):
+                raise StorageError(f"the ledger {file} cannot be opened: it is not a file: remove it, or name another")
+
+
 def _make_private(path: Path) -> None:
     """Gives a ledger that others can read or write the mode 0600. SQLite gives its journal the same mode.
 
     Raises:
-        StorageError: It is a broken symbolic link, or its mode cannot be changed.
+        StorageError: Its mode cannot be changed.
     """
-    if path.is_symlink() and not path.exists():
-        raise StorageError(f"the ledger {path} is a broken symbolic link: remove it, or name another file")
-    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+    for file in _files(path):
         if file.exists() and file.stat().st_mode & _OTHERS:
             try:
                 file.chmod(0o600)
@@ -143,6 +158,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if tables_of(db) and application != APPLICATION:
         raise StorageError("the ledger's file is the database of another program: name another file")
     require_format(path, version_of(db), VERSION)
+    _make_private(path)  # not before: it may be another program's, which stays as it is
     db.execute(f"PRAGMA page_size={_PAGE}")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
@@ -164,5 +180,7 @@ def set_aside(path: Path) -> Path:
     aside = next(name for name in names if not name.exists())
     for suffix in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+            moved = Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+            if not moved.is_symlink():
+                moved.chmod(0o600)
     return aside

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -625,3 +625,34 @@ def test_a_link_that_leads_nowhere_is_refused_and_nothing_is_made_there(tmp_path
     with pytest.raises(StorageError, match="is a broken symbolic link: remove it, or name another file"):
         SqliteLedger(path)
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to a device", "link to a folder"])
+def test_what_is_no_file_is_refused_and_left_as_it_is(tmp_path: Path, kind: str, suffix: str) -> None:
+    path = tmp_path / f"run.ledger{suffix}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null" if kind == "link to a device" else tmp_path)
+    before = path.stat().st_mode
+    with pytest.raises(StorageError, match="it is not a file"):
+        SqliteLedger(tmp_path / "run.ledger")
+    assert path.stat().st_mode == before
+
+
+@pytest.mark.parametrize("kind", ["text", "database"])
+def test_no_mode_of_another_programs_file_is_changed_by_a_link_to_it(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "run.ledger", tmp_path / "other"
+    if kind == "text":
+        other.write_text("not a database " * 500)
+    else:
+        database(other, "CREATE TABLE t (a)")
+    other.chmod(0o644)
+    content = other.read_bytes()
+    path.symlink_to(other)
+    with suppress(StorageError):
+        SqliteLedger(path).close()
+    assert (other.stat().st_mode & 0o777, other.read_bytes()) == (0o644, content)
