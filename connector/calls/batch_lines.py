@@ -16,6 +16,7 @@ from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.base.regex import regex
 from connector.base.room import LARGE
+from connector.base.values import dumps
 from connector.calls.batch_api import Batch
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
@@ -74,6 +75,16 @@ class Reader:
             if not is_rest and not line.isspace():
                 yield line.removeprefix(BOM_UTF8)
             is_rest = line[-1:] != b"\n"
+
+    def masked(self, raw: bytes) -> bytes:
+        """Returns a line without secrets and without its line end. What is not JSON is text, also if it was cut."""
+        try:
+            content = loads(raw)
+        except (DepthError, ValueError):
+            text = raw.decode("utf-8", "replace").rstrip("\r\n")
+            return self._mask.cut(text, len(text) - (SMALL if len(raw) > self._longest else 0)).encode()
+        masked = self._mask.value(content, raw)
+        return raw.rstrip(b"\r\n") if masked is content else dumps(masked)
 
     def read(self, raw: bytes) -> Line | None:
         """Parses a line; returns `None` if it is not JSON, or has no `custom_id` of ours."""

@@ -159,17 +159,23 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
         reason = batch.told or ("it has not ended" if not batch.has_ended else "no request of it was answered")
         raise ConfigError(f"{batch.id} is {batch.state} and has no answers: {reason}")
     with _downloaded(api, names) as file:
+        reader = Reader(endpoints.load(config.kind), mask, Clock(), api.max_response_bytes)
         if arguments.ledger is not None:
             place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
             with open_ledger(place) if is_there(place) else ledgers.opened(place) as ledger:
-                reader = Reader(endpoints.load(config.kind), mask, Clock(), api.max_response_bytes)
                 stored = store(batch, reader.lines(file), ledger, reader)
             write_lines(sys.stderr, [f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}"])
         elif arguments.output in (None, "-"):
-            _copy(file, data_writer(sys.stdout.buffer))
+            _print(reader, file, data_writer(sys.stdout.buffer))
         else:
             with Path(arguments.output).open("wb") as output:
-                _copy(file, output.write)
+                _print(reader, file, output.write)
+
+
+def _print(reader: Reader, file: BinaryIO, write: Callable[[bytes], object]) -> None:
+    for line in reader.lines(file):
+        write(reader.masked(line))
+        write(b"\n")
 
 
 def _known(ask: Callable[[str], Batch], name: str) -> Batch:

@@ -39,8 +39,8 @@ PROVIDERS: Final = {
     "api.together.ai": Provider("Together", max_bytes=100 * MB),
     "api.groq.com": Provider("Groq", windows="24h to 7d"),
     "api.novita.ai": Provider("Novita", max_bytes=100 * MB),
-    "api.mistral.ai": Provider("Mistral", advice="it has an API of its own for batch jobs"),
-    "api.fireworks.ai": Provider("Fireworks", advice="it has an API of its own, of data sets and jobs"),
+    "api.mistral.ai": Provider("Mistral", advice="it has its own API for batch jobs"),
+    "api.fireworks.ai": Provider("Fireworks", advice="it has its own API of data sets and jobs"),
 }
 """By the end of the host name."""
 

@@ -81,3 +81,23 @@ def test_a_status_that_is_none_of_http_counts_as_what_the_body_says(status: Any)
     reply = reader.result(line, Batch("b", "completed"))
     assert isinstance(reply, Reply)
     assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"a": ["the key is sk-canary-1234567"]}',
+        b'{"a": "sk\\u002dcanary-1234567"}',
+        b'{"a": "c2stY2FuYXJ5LTEyMzQ1Njc="}',
+        b"error: sk-canary-1234567\r",
+        b'{"a": "\xff sk-canary-1234567"}',
+        b'{"a": "' + b"x" * (1000 + 65536 - 12) + b'sk-canary-1234567"}',
+    ],
+)
+def test_a_line_that_is_shown_has_no_secret(line: bytes) -> None:
+    reader = Reader(load("chat"), Masker(["sk-canary-1234567"]), Clock(), 1000)
+    clean = b'{"b": [1.50, "\xc3\xa9"]}'
+    shown = [reader.masked(raw) for raw in reader.lines(io.BytesIO(line + b"\n" + clean + b"\r\n"))]
+    for part in (b"canary", b"sk-can", b"u002dcan", b"c2stY2FuYXJ5"):
+        assert part not in shown[0]
+    assert shown[1] == clean

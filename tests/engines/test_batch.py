@@ -294,7 +294,7 @@ def test_a_refused_key_or_a_server_without_batches_ends_the_run(tmp_path: Path) 
         ({"is_stream": True}, "whole: set is_stream to false"),
         ({"rows_per_call": 5}, "remove rows_per_call"),
         ({"endpoint": "images"}, "the kind images cannot be batched"),
-        ({"url": "https://api.mistral.ai/v1"}, "API of its own"),
+        ({"url": "https://api.mistral.ai/v1"}, "its own API"),
         ({"batch": {"completion": "24h"}}, "batch.completion"),
         ({"batch": {"completion_window": "a day"}}, "is not a completion window"),
         ({"batch": 3}, "neither true, false nor an object"),
