@@ -32,7 +32,7 @@ NEEDS_JINJA: Final = (LookupError, TypeError)
 """Raised by a filling function for a row that it cannot handle."""
 
 _LONG: Final = 2**22  # characters of all texts; longer ones are for Jinja2, where they are paid for
-_DEEPEST: Final = 16  # levels of a structure; what is too deep is for Jinja2 to say
+_DEEPEST: Final = 16  # levels of a structure, and keys of a path; what is too deep is for Jinja2 to say
 _KEYS: Final[Mapping[type, type]] = {dict: str, list: int}
 _WORDS: Final = frozenset({"and", "else", "if", "in", "is", "not", "or", "range", "self", ROW})
 _CONSTANTS: Final = frozenset({"true", "false", "none", "True", "False", "None"})
@@ -157,9 +157,11 @@ class Plain:
         return [*parts, source[end:]] if end < len(source) else parts
 
     def _path(self, name: str, keys: str) -> Path:
-        if name in self._known or name.startswith("__") or ".__" in keys or not name.isidentifier():
+        found = _EACH_KEY.findall(keys)
+        names = [name, *(key[1:] for key in found if key.startswith("."))]
+        if name in self._known or len(found) > _DEEPEST or not all(map(_is_name, names)):
             raise NotPlainError
-        return (name, *map(_key, _EACH_KEY.findall(keys)))
+        return (name, *map(_key, found))
 
 
 class NotPlainError(Exception):
@@ -170,6 +172,11 @@ def member_schema(schema: Schema, key: str | int) -> Schema:
     """Returns the schema of what an object has under a name, or a list at a place; `{}` where it is not known."""
     found: Schema = schema.get("items", ANY) if isinstance(key, int) else schema.get("properties", {}).get(key, ANY)
     return found
+
+
+def _is_name(word: str) -> bool:
+    """Returns whether Jinja2 takes a word for a name, and templates may read it."""
+    return word.isidentifier() and not word.startswith("__")
 
 
 def _key(text: str) -> str | int:

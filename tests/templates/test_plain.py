@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import Mock, patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError, TemplateError
@@ -79,10 +79,14 @@ def test_nobody_can_tell_which_way_a_template_was_understood(structure: Any, fix
 
 
 @given(
-    st.lists(st.sampled_from([*"{}%# ab._[]'\"\r\n-|", "{{", "}}", AS_TEXT, "{{ a }}", "not", "none", "__", "ö"])).map(
-        "".join
-    )
+    st.lists(
+        st.sampled_from(
+            [*"{}%# ab._[]'\"\r\n-|", "{{", "}}", AS_TEXT, "{{ a }}", "not", "none", "__", "ö", "²", "a.a."]
+        )
+    ).map("".join)
 )
+@example("{{ a.a² }}")
+@example(f"{{{{ a{'.a' * 100} }}}}")
 def test_nobody_can_tell_which_way_a_text_was_understood(source: str) -> None:
     seen = []
     for plain in (Plain, Mock(side_effect=NotPlainError)):
