@@ -40,12 +40,6 @@ class Room:
             self._changed.wait_for(lambda: self._is_closed or not self._taken or self._taken + size <= self._most)
             self._taken += size
 
-    def take(self, size: int) -> None:
-        """Takes so many bytes without waiting: for the thread that maps replies, which would wait for itself."""
-        if size:
-            with self._changed:
-                self._taken += size
-
     def leave(self, size: int) -> None:
         """Releases `size` bytes."""
         if size:

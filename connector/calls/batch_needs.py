@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeAlias
 
 from connector.base.errors import ConnectorError
 from connector.base.masking import Masker
-from connector.base.room import Room
 from connector.calls.batch_api import BatchAPI
 from connector.endpoints import Endpoint
 from connector.ledger import Ledger
@@ -63,7 +62,6 @@ class Needs(NamedTuple):
         admits: Says why requests must not be sent.
         job: The job to which the budget of the run applies.
         most: The bytes that a reply may have.
-        room: The memory that large replies share, if it is bounded.
     """
 
     api: BatchAPI
@@ -76,4 +74,3 @@ class Needs(NamedTuple):
     admits: Admits = admits_all
     job: str = ""
     most: int = 16 << 20
-    room: Room | None = None

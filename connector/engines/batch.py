@@ -499,8 +499,6 @@ class _BatchWorkers:
         if part.is_late and isinstance(result, RetryableError) and not self._terms.is_live_next:
             told = f"the batch {part.batch_id} took longer than batch.max_wait"
             result = ReplyError(f"{told}: run the same command again, or set batch.fallback to live")
-        if self._needs.room is not None and isinstance(result, Reply):
-            self._needs.room.take(result.size)
         part.unsettled += 1
         call.origins = (*call.origins, part.place)
         return call, result

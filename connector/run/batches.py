@@ -12,7 +12,6 @@ from connector.base.cost import BATCH_TIER, Budget, Pricing
 from connector.base.errors import BudgetError
 from connector.base.masking import Masker
 from connector.base.records import Usage
-from connector.base.room import Room
 from connector.calls.batch_api import HttpBatchAPI
 from connector.calls.batch_needs import Needs, Terms
 from connector.calls.fallbacks import Fallbacks
@@ -61,7 +60,6 @@ def needs_of(
     fallbacks: Fallbacks,
     budget: Budget,
     job: str,
-    room: Room,
 ) -> Needs:
     """Returns what the engine of batches needs for a plan; `job` is what its budget is for."""
     return Needs(
@@ -75,7 +73,6 @@ def needs_of(
         Reserve(plan, budget).admits,
         job,
         api.max_response_bytes,
-        room,
     )
 
 

@@ -333,8 +333,7 @@ class Runtime:
         if batches is None:
             return engines.load()
         job = job_of(self.plan.config)
-        room, fallbacks = self._session.room, self.caller.fallbacks
-        needs = _batches().needs_of(self.plan, batches, self.ledger, self.mask, fallbacks, self.budget, job, room)
+        needs = _batches().needs_of(self.plan, batches, self.ledger, self.mask, self.caller.fallbacks, self.budget, job)
         return engines.load("batch", needs)
 
     def _left(self, ledger: Location | None) -> str:

@@ -23,7 +23,9 @@ from connector.base.clock import Clock
 from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, NotFoundError, OutageError
 from connector.base.masking import Masker
 from connector.base.records import IDLE, Item, Outcome, Record, Reply
+from connector.base.room import Room
 from connector.base.stop import Stop
+from connector.calls import batch_lines, client
 from connector.calls.batch_api import Batch
 from connector.calls.batch_needs import Needs
 from connector.calls.breaker import Breaker
@@ -35,7 +37,7 @@ from connector.engines import Control, Done, Gauge, load
 from connector.engines._batch_parts import PART, Ident, Jobs, Part, found_among
 from connector.engines.batch import forget
 from connector.ledger.sqlite import SqliteLedger
-from connector.run import pipeline
+from connector.run import pipeline, runtime
 from connector.run.plan import Plan
 from connector.sandbox.batches import FAULTS
 from tests.engines.local_batches import TERMS, LocalBatches, LocalEngine
@@ -157,6 +159,21 @@ def test_what_a_batch_did_not_answer_is_called_live_by_choice() -> None:
         assert (is_right(rows), statuses(rows)) == (True, {"success": ROWS})
         assert Submitted(url).lines().total() == ROWS
         assert {row["_llm"]["attempts"] for row in rows} == {1, 2}
+
+
+def test_large_answers_of_a_batch_leave_the_room_to_those_of_live_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[Room] = []
+
+    def opened(_most: float) -> Room:
+        rooms.append(Room(math.inf))  # so that the run ends even if replies stay
+        return rooms[-1]
+
+    monkeypatch.setattr(runtime, "Room", opened)
+    monkeypatch.setattr(batch_lines, "SMALL", 1)
+    monkeypatch.setattr(client, "SMALL", 1)
+    with sandbox.running(faults=["partial:3"]) as url:
+        assert statuses(enriched(url, batch={"fallback": "live"})) == {"success": ROWS}
+    assert [room.taken for room in rooms] == [0]
 
 
 def test_rows_fail_in_the_end_where_batch_after_batch_expires() -> None:
