@@ -51,7 +51,7 @@ _SILENT.disabled = True  # the library's debug log would show the key
 SWITCHING: Final = 101
 """The status of a handshake that succeeded (RFC 6455, section 4.2.2)."""
 
-_FEW, _SMALLEST = 1000, 64  # frames of a call that may be small, and bytes that the others have on average
+_FEW, _SMALLEST = 1000, 32  # frames of a call that may be smaller, as no event is, and how much
 _GOODBYE: Final = 0.2  # seconds for sending the close frame
 
 

@@ -126,6 +126,8 @@ class Realtime:
         events = _response(item, content, tokens_in(seen), fault)
         if fault == "empty":
             connection.send([""] * 5000)
+        for _ in range(3000 if fault == "short" else 0):
+            connection.send('{"type":"response.text.delta","delta":""}')
         if fault == "ping" and not connection.ping().wait(PATIENCE):
             return _drop(connection)
         if fault == "once" and self.asked[seen] == 1:

@@ -324,6 +324,10 @@ def test_all_events_of_a_reply_together_are_bounded(server: Realtime, dialed: Di
     assert all(sender(body(f"row {number}")).status == 200 for number in range(20))  # each has the whole size
 
 
+def test_a_reply_of_many_events_with_a_letter_each_is_like_any_other(server: Realtime, dialed: Dial) -> None:
+    assert content(dialed(server.url)(body("[[short]]"))) == answer_to("[[short]]")
+
+
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 101 Switching Protocols\r\nX: "])
 def test_the_deadline_bounds_the_handshake(serve: Serve, dialed: Dial, head: bytes) -> None:
     def script(peer: Peer) -> None:
