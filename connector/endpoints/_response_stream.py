@@ -52,7 +52,8 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
         response = event if event.get("object") == "response" else event.get("response")
         if isinstance(response, dict):
             body.update(response)
-            if complete := kind in _LAST or "type" not in event:
+            complete = complete or kind in _LAST or "type" not in event
+            if complete and body.get("status") not in _OPEN:
                 break
         else:
             output.add(kind, event)

@@ -250,6 +250,14 @@ def test_the_last_event_brings_the_whole_response(event: str) -> None:
     assert fold([CREATED, text_delta("Hel", output_index=0), last]) == (last["response"], True)
 
 
+def test_responses_without_a_type_are_read_up_to_one_that_is_no_longer_in_progress() -> None:
+    first: dict[str, Any] = {"response": whole(status="in_progress")}
+    last: dict[str, Any] = {"response": whole(message("Hello"))}
+    events = iter([first, last, {"response": {"id": "after its end"}}])
+    assert fold(events) == (last["response"], True)
+    assert len([*events]) == 1
+
+
 def test_a_stream_that_is_cut_before_its_last_event_is_not_complete() -> None:
     body, complete = fold([CREATED, text_delta("Hel", output_index=0), text_delta("lo", output_index=0)])
     assert not complete
