@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from encodings.aliases import aliases
 from functools import partial
 from io import BytesIO
 from itertools import chain
 from typing import Any, Final
 
 from connector.base import numbers
+from connector.base.charsets import decoded_text
 from connector.base.clock import Clock
 from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
-from connector.base.regex import regex
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
@@ -34,27 +31,6 @@ _LINGER: Final = 0.5  # seconds that the end of a message may come after the las
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
 _FASTEST: Final = 1  # zlib's level: events are so similar that even this makes a stream ten times smaller
-_UTF_8_LETTER: Final = regex(rb"[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
-_CHARSETS: Final = frozenset({*aliases, *aliases.values(), "koi8_u", "cp874", "utf_8_sig"})
-"""Python's text codecs that have aliases. Of the others, `punycode` takes hours for megabytes. Python is not asked for
-further names, since it caches every name that it does not know."""
-_CHARSET: Final = regex(r"""[;,\s]charset\s*=\s*["']?([^\s"',;]+)""")
-_LATIN_1, _WINDOWS, _UTF_8 = "latin_1", "cp1252", "utf_8"
-_MISUSED: Final = frozenset({"", _UTF_8, "ascii"})  # how servers declare texts in Windows-1252, if at all
-_MARKS: Final = (  # the longer ones first: UTF-32's begins with UTF-16's
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_WIDE: Final = {
-    b"\0\0\0\1": "utf-32-be",
-    b"\0\1\0\1": "utf-16-be",
-    b"\1\0\0\0": "utf-32-le",
-    b"\1\0\1\0": "utf-16-le",
-}
-"""Encodings by which of the first four bytes are not zero, since JSON begins with ASCII (RFC 4627, section 3)."""
 
 
 class Client:
@@ -339,7 +315,7 @@ def _decoded(data: bytes, content_type: str, mask: Masker) -> Any:
         CutError: The JSON ends too early.
         ReplyError: It is not JSON, or not valid in its charset.
     """
-    text, is_sure = _text(data, content_type)
+    text, is_sure = decoded_text(data, content_type)
     try:
         value = loads(text.removeprefix("\ufeff"))
     except DepthError as error:
@@ -364,30 +340,9 @@ def _beginning(chunks: Iterator[bytes], content_type: str, mask: Masker) -> str:
         told.write(chunk)
         if told.tell() > MODEST:
             break
-    text, _ = _text(told.getvalue(), content_type)
+    text, _ = decoded_text(told.getvalue(), content_type)
     return mask.cut(text, len(text) - _READ) if told.tell() > MODEST else text
 
 
-def _text(data: bytes, content_type: str) -> tuple[str, bool]:
-    """Returns the text of a body, and whether every character is certain.
-
-    The byte order mark or the places of zero bytes decide, then the charset, then UTF-8. Latin-1 is read as
-    Windows-1252, a superset, and so is a body with bytes above ASCII but no character of UTF-8, unless another charset
-    is declared (WHATWG Encoding, section 4.2).
-    """
-    found = _CHARSET.findall(content_type.lower())
-    named = found[-1].replace("-", "_") if found else ""  # the last of several, as in WHATWG Fetch
-    charset = aliases.get(named, named)
-    charset = _WINDOWS if charset == _LATIN_1 else charset
-    charset = next((marked for mark, marked in _MARKS if data.startswith(mark)), charset)
-    charset = _WIDE.get(bytes(map(bool, data[:4])), charset)
-    known = charset if charset.replace("-", "_") in _CHARSETS else ""
-    guessed = _WINDOWS if charset in _MISUSED and not _UTF_8_LETTER.search(data) else ""
-    for each in filter(None, (known, _UTF_8, guessed)):
-        with suppress(LookupError, ValueError):  # a codec of Python that is not for text: `base64`
-            return data.decode(each), True
-    return data.decode(_UTF_8, "replace"), False
-
-
 def _shown(data: bytes, mask: Masker) -> str:
-    return readable(mask.cut(_text(data[: 2 * _READ], "")[0], _READ), mask)
+    return readable(mask.cut(decoded_text(data[: 2 * _READ])[0], _READ), mask)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from connector.base.charsets import decoded_text
 from connector.base.decoding import loads
 from connector.base.errors import (
     AuthenticationError,
@@ -174,7 +175,7 @@ def read_error(body: Any, mask: Masker = _UNKNOWING) -> ErrorBody:
     Text is masked before it is cut, or the cut could leave half of a secret.
     """
     if isinstance(body, bytes | bytearray | str):
-        text = body if isinstance(body, str) else bytes(body[:_MOST_READ]).decode("utf-8", "replace")
+        text = body if isinstance(body, str) else decoded_text(bytes(body[:_MOST_READ]))[0]
         text = mask(text[:_MOST_READ])
         text = (text[:-_READ] if len(body) > _MOST_READ else text).lstrip("\ufeff \t\r\n")
         if text.startswith(("data:", "event:", "error:")):

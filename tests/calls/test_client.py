@@ -226,6 +226,17 @@ def test_an_error_is_read_in_its_charset_too(canned: Canned) -> None:
     assert canned(refusal, f"{JSON}; charset=windows-1251", 400).body["error"]["message"] == "Жук"
 
 
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_the_key_is_masked_in_wide_letters_though_the_last_of_them_is_cut(canned: Canned, charset: str) -> None:
+    long = Canned(Transport(Settings(max_response_bytes=2**23)), canned.mock)
+    for end in (b"x", b"x" * 2**20 + b"xxx"):
+        raw = f"{KEY} is wrong".encode(charset) + end
+        for told in (str(long(raw, JSON, 400).body), long.error(raw, JSON).message):
+            assert "*** is wrong" in told
+            assert "x00" not in told
+    long.transport.close()
+
+
 @pytest.mark.parametrize("wide", ["utf-8", "utf-16"])
 def test_a_long_error_that_is_read_in_part_ends_in_no_half_of_a_key(canned: Canned, wide: str) -> None:
     long = Canned(Transport(Settings(max_response_bytes=2**22)), canned.mock)

@@ -88,6 +88,7 @@ def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) ->
         assert read_error(json.dumps(body).encode()).message == message
         assert read_error(b"\xef\xbb\xbf\r\n " + json.dumps(body, indent=2).encode()).message == message
         assert read_error(b"data: " + json.dumps(body).encode() + b"\n\n").message == message
+        assert read_error(json.dumps(body).encode("utf-16-le")).message == message
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,8 @@ def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) ->
         (b"<p>Sorry</p><script>never closed", "Sorry"),
         (b"a < b", "a < b"),
         (b'{"error": {"message": "cut', '{"error": {"message": "cut'),
-        (b"caf\xe9", "caf\ufffd"),
+        (b"caf\xe9", "café"),
+        (b"caf\xc3\xa9 \xe9", "café \ufffd"),
         (b'data: {"error": {"message": "No."}}\n\ndata: [DONE]\n\n', "No."),
         (b'event: error\ndata: {"error": {"message": "No."}}\n\n', "No."),
         (b"data:", "data:"),
