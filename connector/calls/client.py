@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from itertools import chain
@@ -17,6 +18,7 @@ from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, load
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
+from connector.base.regex import regex
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
 from connector.endpoints import Endpoint
@@ -27,6 +29,7 @@ from connector.replies.inline_errors import error_in
 from connector.replies.refusals import read_error, readable
 
 _HEAD: Final = 256
+_LAST: Final = regex(rb"[\r\n]data: ?\[DONE\]")
 _LINGER: Final = 0.5  # seconds that the end of a message may come after the last event: some servers never send it
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
@@ -153,11 +156,12 @@ class Client:
         else:
             return
         most, packer = self._transport.max_response_bytes, zlib.compressobj(_FASTEST)
-        packed = deque([packer.compress(chunk)])
+        rest = _hurried(chain((chunk,), chunks), response)
+        packed = deque([packer.compress(next(rest))])
         size = len(packed[0])
         failure: ConnectorError | None = None
         try:
-            for chunk in chunks:
+            for chunk in rest:
                 allowance.count(chunk)
                 packed.append(packer.compress(chunk))
                 size += len(packed[-1])
@@ -178,7 +182,9 @@ class Client:
         afforded = self._afforded(chunks, allowance, response, entered)
         stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
         body, complete = self._endpoint.fold(stream)
-        response.drain(chunks, _LINGER)
+        response.hurry(_LINGER)
+        with suppress(ConnectorError):  # what follows has no effect, nor has a lost connection
+            deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
         if stream.failure:
             return kept(stream.failure, self._mask)
         if stream.broken:
@@ -250,6 +256,17 @@ class _Stream:
                 if self.failure:
                     break
             yield frame
+
+
+def _hurried(chunks: Iterator[bytes], response: Response) -> Iterator[bytes]:
+    """Yields the chunks of a stream, and waits only a moment for what follows its last event."""
+    tail = b""
+    for chunk in chunks:
+        tail += chunk
+        if _LAST.search(tail):
+            response.hurry(_LINGER)
+        tail = tail[-_HEAD:]
+        yield chunk
 
 
 def _taken(parts: deque[bytes]) -> Iterator[bytes]:

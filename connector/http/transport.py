@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from typing import Final
@@ -108,14 +106,9 @@ class Response:
         finally:
             self.close()
 
-    def drain(self, chunks: Iterator[bytes], seconds: float) -> None:
-        """Reads what is left of `chunks`, so that the connection can be used again, and waits at most this long for it.
-
-        Whatever comes, or fails to come, is ignored.
-        """
+    def hurry(self, seconds: float) -> None:
+        """Waits at most so many seconds more for the rest of the body."""
         self._deadline.shorten(seconds)
-        with suppress(ConnectorError):
-            deque(chunks, maxlen=0)
 
     def close(self) -> None:
         """Closes the connection if the body has not been read to its end."""

@@ -7,7 +7,7 @@ import encodings
 import itertools
 import json
 import tracemalloc
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -332,8 +332,9 @@ UNKNOWN: Final = (
 class Held(Transport):
     """Sends a stream on a connection that stays open behind it, and notes how long that is waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *chunks: bytes) -> None:
         super().__init__(Settings())
+        self.chunks = chunks
         self.waits: list[float] = []
 
     def post(self, url: str, body: object, content_type: str = "", deadline: object = None) -> Response:
@@ -341,16 +342,24 @@ class Held(Transport):
         time = Deadline(600, monotonic=lambda: 0.0)
 
         def pieces() -> Generator[bytes, None, bool]:
-            yield STREAM
+            yield from self.chunks
             self.waits.append(time.left())
             raise time.late()
 
         raw = RawResponse(200, {"content-type": SSE}, pieces(), lambda _: None)
-        return Response(raw, 10**6, RuntimeError, time)  # type: ignore[arg-type]  # it translates nothing here
+        return Response(raw, 10**8, RuntimeError, time)  # type: ignore[arg-type]  # it translates nothing here
 
 
-def test_a_connection_that_stays_open_behind_a_stream_is_waited_for_half_a_second() -> None:
-    held = Held()
+LONG: Final = b": a comment\n" * 100_000  # more than is decoded as it comes
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [(STREAM,), (LONG, STREAM), (LONG + STREAM,), (LONG, *(STREAM[i : i + 1] for i in range(len(STREAM))))],
+    ids=["of a few events", "that is long", "in one piece", "byte by byte"],
+)
+def test_a_connection_that_stays_open_behind_a_stream_is_waited_for_half_a_second(chunks: Sequence[bytes]) -> None:
+    held = Held(*chunks)
     assert content_of(client_to(URL, held)(b"{}")) == "café 🙂"
     assert held.waits == [0.5]
 
