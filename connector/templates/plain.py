@@ -1,8 +1,8 @@
 """Templates that consist of columns and text, as most do: read and filled in without Jinja2.
 
 Loading Jinja2 takes a tenth of a run of one row. It is loaded for templates that hold more, and for rows that do not
-fit (a column is missing, or a text would hold a null or a number). For those, `Plain.fill` raises one of `NEEDS_JINJA`,
-and Jinja2 renders the row or explains why it cannot.
+fit (a column is missing, or a text would hold a null or a number). For those, `Plain.fill` raises any error, and Jinja2
+renders the row or explains why it cannot.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ Path = tuple[str | int, ...]
 
 Fill: TypeAlias = Callable[[Mapping[str, Any]], Any]
 """Makes the value of one row."""
-
-NEEDS_JINJA: Final = (LookupError, TypeError)
-"""Raised by a filling function for a row that it cannot handle."""
 
 _LONG: Final = 2**22  # characters of all texts; longer ones are for Jinja2, where they are paid for
 _DEEPEST: Final = 16  # levels of a structure, and keys of a path; what is too deep is for Jinja2 to say
@@ -66,7 +63,7 @@ class Plain:
     Attributes:
         strings: Those of its strings that have columns in them.
         names: All names that they read.
-        fill: Fills it in for a row; raises one of `NEEDS_JINJA` for a row that it cannot handle.
+        fill: Fills it in for a row; raises any error for a row that it cannot handle.
     """
 
     def __init__(self, structure: JSON, path: str, constants: Collection[str], options: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, tzinfo
 from typing import Any
 from unittest.mock import Mock, patch
 
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError, TemplateError
-from connector.templates.plain import AS_TEXT, NEEDS_JINJA, NotPlainError, Plain
+from connector.templates.plain import AS_TEXT, NotPlainError, Plain
 from connector.templates.template import Template
 
 NAMES = st.sampled_from(["a", "b", "items", "Größe"])
@@ -131,5 +132,14 @@ def test_a_constant_needs_jinja_and_comes_before_a_column_of_its_name() -> None:
 def test_a_row_that_does_not_fit_is_left_to_jinja(row: dict[str, Any]) -> None:
     structure = ["{{ a }}!", "{{ a }}?"]
     plain = Plain(structure, "request_format", (), {})
-    with pytest.raises(NEEDS_JINJA):
+    with pytest.raises((LookupError, TypeError)):
         plain.fill(row)
+
+
+@pytest.mark.parametrize("source", ["{{ a }}", "{{ a }}!"])
+def test_a_value_that_has_no_form_fails_its_row_alone(source: str) -> None:
+    template, slowly = both([source])
+    row = {"a": datetime(2026, 1, 1, tzinfo=tzinfo())}  # type: ignore[abstract]  # its offset is not implemented
+    with pytest.raises(TemplateError, match="fails on this row: a tzinfo subclass must implement utcoffset"):
+        template.render(row)
+    assert outcome(template, row) == outcome(slowly, row)
