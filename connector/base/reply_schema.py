@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
+from connector.base.numbers import is_big
 from connector.base.records import JSON, Schema
 
 _DRAFTS: Final = {
@@ -26,6 +27,7 @@ _BACKTRACKING: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=2_000)
 _MOST_LOOKED_AROUND: Final = 1 << 16  # characters: each may cost as many steps as the limit above
 _MOST_UNFOLDED: Final = 10_000  # schemas against which one value may be checked; an explanation costs as much
 _MOST_STEPS: Final = 500_000_000  # characters times alternatives: a few seconds
+_MOST_COMPARED: Final = 200_000_000  # integers beyond 64 bits times all of their bits: about a second
 _MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
 
 _TOO_DEEP: Final = "is nested too deeply: write it with fewer levels"
@@ -88,6 +90,8 @@ class ReplySchema:
                 f"at $, it has {size:,} characters, too many to try up to {self._graph.widest:,} alternatives of the "
                 "schema on each part: ask for less at once, or use a schema of fewer"
             )
+        if self._graph.is_unique and (count := _big_integers(value)):
+            return f"at $, it has {count:,} integers beyond 64 bits, too many to compare for uniqueItems: use strings"
         try:
             if self._validator.is_valid(value):
                 return None
@@ -106,6 +110,7 @@ class _Graph:
 
     Attributes:
         widest: The most alternatives for one value: schemas, values of an `enum`, patterns of names.
+        is_unique: Whether there is a `uniqueItems`.
     """
 
     def __init__(self, root: Schema) -> None:
@@ -116,6 +121,7 @@ class _Graph:
         for node, path in nodes:
             self._check(node, path)
         self._widest = max(self._unfolded(node, path) for node, path in nodes)
+        self.is_unique = any(node.get("uniqueItems") is True for node, _ in nodes)
         lists = (node.get(name) for node, _ in nodes for name in ("enum", "patternProperties"))
         self.widest = max(self._widest, *(len(each) for each in lists if isinstance(each, list | dict)), 1)
         self._total = self._whole(root, {}, set())
@@ -250,6 +256,25 @@ def _refused(uri: str) -> NoReturn:
 
 def _is_pointer(ref: str) -> bool:
     return ref == "#" or ref.startswith("#/")
+
+
+def _big_integers(value: JSON) -> int:
+    """Returns how many integers of a value have more than 64 bits, if they are too many to compare; else 0.
+
+    The library hashes them as doubles, so that those of one double are all compared with each other, digit for digit.
+    """
+    count = bits = 0
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+        elif isinstance(each, int) and is_big(each):
+            count += 1
+            bits += each.bit_length()
+    return count if count * bits > _MOST_COMPARED else 0
 
 
 def _path(parts: list[str | int]) -> str:

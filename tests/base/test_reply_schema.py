@@ -203,3 +203,21 @@ def test_a_long_reply_is_not_held_to_thousands_of_alternatives_at_each_of_its_pa
     schema = ReplySchema({"items": many})
     assert "3,000,000 characters, too many to try up to " in (schema.problem([], 3_000_000) or "")
     assert "too many" not in (schema.problem([{}], 100_000) or "")
+
+
+@pytest.mark.parametrize(
+    "value", [[10**300 + i for i in range(5_000)], {"a": [{"b": 2**64 + i} for i in range(5_000)]}]
+)
+def test_too_many_integers_of_one_double_are_not_compared_with_each_other(value: Any) -> None:
+    """The library would compare each with each, for minutes."""
+    nested = {"properties": {"a": {"uniqueItems": True}}}
+    for schema in ({"uniqueItems": True}, nested):
+        assert "5,000 integers beyond 64 bits" in (ReplySchema(schema).problem(value, 2_000_000) or "")
+    assert ReplySchema({"type": ["array", "object"]}).problem(value, 2_000_000) is None
+
+
+def test_integers_beyond_64_bits_are_unique_by_all_of_their_digits() -> None:
+    schema = ReplySchema({"uniqueItems": True})
+    few = [10**300 + i for i in range(100)]
+    assert schema.problem(few, 30_000) is None
+    assert schema.problem([*few, few[0]], 30_000) is not None
