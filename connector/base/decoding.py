@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,9 +22,7 @@ _SIZES: Final = ((b"{", _OBJECT), (b"[", _OBJECT), (b",", _ITEM), (b":", _NAME))
 _WIDER: Final = 3  # more bytes per byte of a text: one character beyond 16 bits makes all of it four bytes wide
 _KEPT: Final = 64  # the least bytes of memory that an event, or a text, object or list in it, leaves behind
 _PLACE: Final = 8
-_COSTLIER: Final = (
-    4  # so many times the bytes of the largest reply is the limit on its memory, and on the bytes of a stream
-)
+_COSTLIER: Final = 4  # the most bytes of memory per byte of the largest reply, and of a stream
 _DELTA: Final = "delta"  # the key of a piece of text outside of choices
 _CALLS: Final = "tool_calls"  # the key of the list with pieces of tool calls
 
@@ -105,12 +104,15 @@ class Allowance:
             raise _too_many()
 
 
-def memory_of(data: bytes) -> int:
-    """Returns the bytes of memory that a large reply takes as JSON and decoded, about; 0 for others."""
+def weight_of_reply(data: bytes, most: int = sys.maxsize) -> int:
+    """Returns about how many bytes of memory a large reply takes, as JSON and decoded together; 0 for a small one.
+
+    Raises `ReplyError` if it has more values than a reply of `most` bytes may have.
+    """
     if len(data) <= SMALL:
         return 0
-    allowance = Allowance(len(data))
-    allowance.count(data)
+    allowance = Allowance(most)
+    allowance.take(data)
     return len(data) + allowance.taken
 
 

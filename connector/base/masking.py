@@ -41,6 +41,7 @@ _OPTION: Final = regex(r"^--[\w-]+=")
 _COLONS: Final = 8  # colons in a password, beyond which its parts are not distinguished
 _SEPARATOR: Final = regex(r"[\s;,=]+")
 _ESCAPE: Final = regex(r"%[0-9A-F]{2}")
+# As `html.escape` does; the module `html` loads a table of two thousand entities.
 _IN_HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 _WORD: Final = 6  # letters: a text of no more is an ordinary word
 _PLACEHOLDERS: Final = frozenset(

@@ -10,7 +10,7 @@ import orjson
 
 from connector.base.clock import Clock
 from connector.base.cost import BATCH_HEADER
-from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads
+from connector.base.decoding import SMALL, TOO_DEEP, DepthError, loads, weight_of_reply
 from connector.base.errors import BadRequestError, ConnectorError, CutError, ReplyError, ServerError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
@@ -103,11 +103,7 @@ class Reader:
         """Returns the memory that a line takes if it is large. Raises `ReplyError` for more than a reply may take."""
         if len(raw) > self._longest:
             raise too_large(self._most)
-        if len(raw) <= SMALL:
-            return 0
-        allowance = Allowance(self._longest)
-        allowance.take(raw)
-        return len(raw) + allowance.taken  # as it came, and decoded
+        return weight_of_reply(raw, self._longest)
 
     def result(self, line: Line, batch: Batch) -> Reply | ConnectorError:
         """Returns the final reply of a line, or its error, as for a call."""

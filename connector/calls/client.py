@@ -14,7 +14,7 @@ from typing import Any, Final
 from connector.base import numbers
 from connector.base.charsets import decoded_text
 from connector.base.clock import Clock
-from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads
+from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads, weight_of_reply
 from connector.base.errors import ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
@@ -121,10 +121,8 @@ class Client:
             data = response.read()
             if not data.startswith(b"{") and is_stream(data[:_HEAD], kind):
                 return self._folded(iter([data]), response, entered)
-        if len(data) > SMALL:
-            allowance = Allowance(most)
-            allowance.take(data)
-            self._enter(len(data) + allowance.taken, response, entered)  # as received, and decoded
+        if weight := weight_of_reply(data, most):
+            self._enter(weight, response, entered)
         try:
             body = self._decode(data)
         except ValueError:

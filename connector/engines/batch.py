@@ -213,7 +213,7 @@ class _BatchWorkers:
         return ended
 
     def recall(self) -> list[Call]:
-        """See `Workers.recall`: returns the calls that wait for a batch. Answers that have arrived are still judged."""
+        """See `Workers.recall`: returns none, and waits for no batch. Answers that have arrived are still judged."""
         self._parts += self._gathering.values()  # they are never closed
         self._gathering.clear()
         for part in self._parts:
@@ -232,7 +232,7 @@ class _BatchWorkers:
 
     def finish(self) -> None:
         """Records that every call is done: the remaining answers belong to no row."""
-        while self._judged() is not None:
+        if self._judged() is not None:
             raise AssertionError("only calls that wait have results")
 
     def stored(self, now: float) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from connector.base import numbers
 from connector.base.cost import BATCH_HEADER, COST_HEADER
-from connector.base.decoding import memory_of
+from connector.base.decoding import weight_of_reply
 from connector.base.records import Reply
 from connector.base.vectors import Packed, packed_in, with_vector
 
@@ -59,7 +59,7 @@ def decoded(row: Sequence[Any]) -> Reply:
         raise ValueError("a part of a reply is no text") from error
     if not (isinstance(content, dict) and isinstance(known, dict)):
         raise ValueError("a part of a reply is no object")  # noqa: TRY004 - of what is read, not of an argument
-    return Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=memory_of(body))
+    return Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=weight_of_reply(body))
 
 
 def _unpacked(data: bytes) -> dict[str, Any]:

@@ -139,8 +139,6 @@ _GROWTH: Final[dict[str, Callable[..., float]]] = {
     "replace": _replaced,
     "round": lambda value, precision=0, *_, **__: _whole(value) + STEP * abs(precision),  # it computes 10 to that power
     "slice": lambda _, slices, *__, **___: 64 * slices,
-    "strftime": lambda _, *args, **options: (
-        256 * weight([*args, *options.values()])
-    ),  # the buffer that C's strftime may fill
+    "strftime": lambda _, *args, **options: 256 * weight([*args, *options.values()]),  # what C's strftime may fill
     **dict.fromkeys(("lstrip", "rstrip", "strip", "trim"), _trimmed),
 }

@@ -84,8 +84,9 @@ class Database:
                 except duckdb.Error as error:
                     self._make_room(error)
 
-    def stream(self, statement: Callable[[int], str], start: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+    def stream(self, statement: Callable[[int], str]) -> Iterator[list[tuple[Any, ...]]]:
         """Yields the rows of a query in batches of `INTERVAL`; `statement` skips as many rows as it is given."""
+        start = 0
         with closing(self._connection.cursor()) as cursor:
             while True:
                 try:
