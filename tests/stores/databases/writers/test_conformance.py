@@ -646,7 +646,12 @@ def test_rows_that_break_any_rule_that_duckdb_has_are_left_out(
             key=key,
         )
     assert [row[0] for row in place.rows("id")] == [1, 5, 7]
-    for told in ("\"mood\" is no ENUM('good', 'bad') (id = 2)", "stars(id) (id = 3)", "same a, b (id = 4)", "(id = 6)"):
+    for told in (
+        "\"mood\" is not a valid ENUM('good', 'bad') (id = 2)",
+        "stars(id) (id = 3)",
+        "same a, b (id = 4)",
+        "(id = 6)",
+    ):
         assert told in caplog.text
 
 
