@@ -63,6 +63,6 @@ def test_a_server_without_a_list_of_models_may_work_all_the_same() -> None:
         assert check(endpoint).ok
 
 
-def test_a_dead_host_is_told_at_once() -> None:
+def test_a_dead_host_is_reported_at_once() -> None:
     diagnosis = Connector({"url": "http://127.0.0.1:9/v1", "model": "m", "prompt": "a"}).check()
     assert "refuses connections" in diagnosis.message

@@ -64,7 +64,7 @@ def test_a_run_of_the_default_kind_loads_no_other_kind(path: str) -> None:
 
 
 @pytest.mark.parametrize("kind", endpoints.KINDS)
-def test_a_kind_that_is_told_without_loading_it_is_the_right_one(kind: str) -> None:
+def test_a_kind_that_is_recognized_without_loading_it_is_the_right_one(kind: str) -> None:
     """No kind's path ends with a version, as a base URL does, nor with the path of the default kind."""
     path = endpoints.load(kind).PATH
     assert (endpoints.kind_of(f"/v1{path}"), endpoints.kind_of(f"/any{path}/")) == (kind, kind)
@@ -84,7 +84,7 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.run(["--version"])
     assert capsys.readouterr().out == f"openai-compatible {__version__}\n"
@@ -175,6 +175,6 @@ def test_an_interrupt_before_anything_runs_ends_by_the_signal_and_quietly(tmp_pa
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_a_wrong_config_is_told_on_stderr_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_config_is_reported_on_stderr_and_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["enrich", "nowhere.csv", "-o", "out.csv", "--config", "nowhere.json"]) == 2
     assert "the config nowhere.json cannot be read" in capsys.readouterr().err

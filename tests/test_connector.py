@@ -259,14 +259,14 @@ ODD_ROWS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("rows", "told"), ODD_ROWS)
-def test_what_is_no_table_is_refused_at_once_with_what_to_pass(endpoint: Endpoint, rows: Any, told: str) -> None:
+def test_what_is_not_a_table_is_refused_at_once_with_what_to_pass(endpoint: Endpoint, rows: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Connector(config(endpoint)).enrich(rows)
     assert not endpoint.journal.calls
 
 
 @pytest.mark.parametrize("row", ["text", 5, None, ("a", "b"), b"x"])
-def test_a_row_that_is_no_dict_is_named_by_its_number(endpoint: Endpoint, row: Any) -> None:
+def test_a_row_that_is_not_a_dict_is_named_by_its_number(endpoint: Endpoint, row: Any) -> None:
     with pytest.raises(ConfigError, match=r"row 2 is of type \w+: make a dict of it"):
         list(Connector(config(endpoint)).enrich([{"text": "a"}, row]))
 
@@ -302,7 +302,7 @@ def test_a_pydantic_model_is_an_output_schema(endpoint: Endpoint) -> None:
         (Sentiment(label="good", words=[]), "is an object of Sentiment"),
     ],
 )
-def test_an_output_schema_that_is_none_is_told_what_it_may_be(endpoint: Endpoint, given: object, told: str) -> None:
+def test_the_error_for_a_schema_of_none_says_what_it_may_be(endpoint: Endpoint, given: object, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Connector(config(endpoint, output_schema=given))
     assert told.replace("output_schema is", "output_schema: is") in caught.value.message

@@ -197,7 +197,7 @@ def test_a_damaged_ledger_is_set_aside_and_the_run_finishes(
     assert is_right(output, 60)
 
 
-def test_where_a_damaged_ledger_went_is_told(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_where_a_damaged_ledger_went_is_reported(tmp_path: Path, endpoint: Endpoint) -> None:
     source, output = table(tmp_path / "in.csv", 5), tmp_path / "out.jsonl"
     Path(f"{output}.ledger").write_bytes(b"no database at all" * 100)
     done = run("enrich", source, "-o", output, *options(endpoint))
@@ -242,7 +242,7 @@ def test_a_ledger_of_a_newer_version_is_refused_before_any_call_and_left_alone(
 
 
 @pytest.mark.parametrize("folder", ["file", "absent"])
-def test_an_output_that_cannot_be_written_is_told_before_any_call(
+def test_an_output_that_cannot_be_written_is_reported_before_any_call(
     tmp_path: Path, endpoint: Endpoint, folder: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -253,7 +253,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_call(
     assert "Traceback" not in done.stderr
 
 
-def test_a_ledger_that_cannot_be_written_is_told_before_any_call(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_a_ledger_that_cannot_be_written_is_reported_before_any_call(tmp_path: Path, endpoint: Endpoint) -> None:
     (tmp_path / "file").touch()
     source, output, ledger = table(tmp_path / "in.csv", 5), tmp_path / "out.jsonl", tmp_path / "file" / "run.ledger"
     done = run("enrich", source, "-o", output, *options(endpoint, "--ledger", ledger))
@@ -285,7 +285,7 @@ def test_a_disk_too_full_for_the_output_leaves_nothing_half_written_and_no_call_
     assert len(endpoint.journal.calls) == 150
 
 
-def test_a_disk_too_full_for_the_input_is_told_before_any_call(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_a_disk_too_full_for_the_input_is_reported_before_any_call(tmp_path: Path, endpoint: Endpoint) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps({"text": f"{number}" * 20_000}) + "\n" for number in range(100)))
     full = on_a_small_disk(enrich(source, tmp_path / "out.jsonl", endpoint), 1_000_000)

@@ -85,7 +85,7 @@ def rows() -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("refusal", ["401", "401-string", "400-key"])
-def test_a_key_that_expires_with_many_rows_in_flight_is_made_anew_once_and_costs_no_row(
+def test_a_key_that_expires_with_many_rows_in_flight_is_made_again_once_and_costs_no_row(
     program: Program, refusal: str
 ) -> None:
     gate = Gate(ROWS // 3, refusal)
@@ -117,7 +117,7 @@ def test_the_key_may_come_from_a_function() -> None:
     assert "make" not in repr(given)
 
 
-def test_a_key_is_made_anew_for_the_list_of_models_and_for_requests_that_others_render(program: Program) -> None:
+def test_a_key_is_made_again_for_the_list_of_models_and_for_requests_that_others_render(program: Program) -> None:
     payload = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
     ways: list[Callable[[Connector], object]] = [
         lambda connector: list(connector.read(catalog={"streams": [{"stream": {"name": "models"}}]})),

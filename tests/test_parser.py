@@ -110,7 +110,7 @@ def test_no_option_of_a_command_goes_without_a_word(name: str) -> None:
         ("", "name a command, or give --config FILE for a Singer mapper"),
     ],
 )
-def test_a_slip_is_told_with_what_was_meant(line: str, answer: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_slip_is_reported_with_what_was_meant(line: str, answer: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = told(line, capsys, code=2)
     assert answer in said
     assert "canary" not in said
@@ -126,7 +126,7 @@ def test_help_and_version_are_words_as_well(line: str, same: str, capsys: pytest
 
 
 @pytest.mark.parametrize("prompt", ["- list it", "-1", "-.5"])
-def test_a_value_that_begins_with_a_dash_is_no_option(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_begins_with_a_dash_is_not_an_option(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = recorded("preview", monkeypatch)
     assert cli.run(["preview", "a.csv", "--prompt", prompt]) == 0
     assert ran[0].prompt == prompt

@@ -57,5 +57,5 @@ def test_the_page_of_samples_tells_of_each_of_them() -> None:
         assert path.name.startswith(("README.", "__")) or f"]({path.name}" in page, path.name
 
 
-def test_every_kind_that_is_no_chat_has_a_sample() -> None:
+def test_every_kind_that_is_not_a_chat_has_a_sample() -> None:
     assert {path.stem for path in CONFIGS} >= KINDS

@@ -79,8 +79,8 @@ class Batch(NamedTuple):
         return self.state in ENDED
 
     @property
-    def told(self) -> str:
-        """Its problems, for people; empty if there are none."""
+    def reason(self) -> str:
+        """What is wrong with it, for people; empty if nothing is."""
         words = [
             f"{problem.message or problem.code}{f' (line {problem.line})' if problem.line else ''}"
             for problem in self.problems[:_SHOWN]

@@ -159,7 +159,7 @@ def unanswered(batch: Batch | None, number: int) -> ConnectorError:
         problem = next((problem for problem in batch.problems if problem.line == number), None)
         if problem is not None:
             return BadRequestError(f"the batch refuses this row's request: {problem.message or problem.code}")
-        return ServerError(f"the batch {batch.id} failed because of other rows ({batch.told})")
+        return ServerError(f"the batch {batch.id} failed because of other rows ({batch.reason})")
     if batch.state == "completed":
         return CutError(f"the batch {batch.id} has completed without a line for this row")
     return ServerError(f"the batch {batch.id} was {batch.state} before this row was answered")

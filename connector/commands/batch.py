@@ -121,7 +121,7 @@ def _show(api: HttpBatchAPI, arguments: argparse.Namespace, *_: object) -> None:
         "requests": f"{batch.completed:,} answered and {batch.failed:,} failed of {batch.total:,}",
         "endpoint": batch.endpoint,
         "made": moment(batch.created) if batch.created else "",
-        "wrong": batch.told,
+        "wrong": batch.reason,
         "answers": batch.output_file,
         "errors": batch.error_file,
         "metadata": ", ".join(f"{name}: {value}" for name, value in batch.metadata.items()),
@@ -156,7 +156,7 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
     batch = _known(api.retrieve, arguments.ids[0])
     names = [name for name in (batch.output_file, batch.error_file) if name]
     if not names:
-        reason = batch.told or ("it has not ended" if not batch.has_ended else "no request of it was answered")
+        reason = batch.reason or ("it has not ended" if not batch.has_ended else "no request of it was answered")
         raise ConfigError(f"{batch.id} is {batch.state} and has no answers: {reason}")
     with _downloaded(api, names) as file:
         reader = Reader(endpoints.load(config.kind), mask, Clock(), api.max_response_bytes)

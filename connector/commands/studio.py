@@ -70,11 +70,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
             raise ConfigError(f"--truth {arguments.truth}: there is no column of this name in the input; {there}")
         opened.truth = arguments.truth
 
-    def told(address: str) -> None:
+    def announce(address: str) -> None:
         write(sys.stderr, f"the studio is open, for you only, at {address}\nCtrl-C ends it\n")
         sys.stderr.flush()
 
-    server.serve(opened, port=arguments.port, told=told, opens=not arguments.no_browser)
+    server.serve(opened, port=arguments.port, announce=announce, opens=not arguments.no_browser)
     return ExitCode.DONE
 
 

@@ -88,7 +88,7 @@ class Gauge:
         elsewhere: The number of calls that other runs are making.
         unfinished: Paid replies to rows that had no outcome yet when the run was stopped.
         words: Returns, for people, what else the engine is doing; empty if nothing.
-        told: Called with a line for people, once for each event for which they may be waiting.
+        notify: Called with a line for people, once for each event for which they may be waiting.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Gauge:
         self.elsewhere = 0
         self.unfinished: list[Provenance] = []
         self.words: Callable[[], str] = str
-        self.told: Callable[[str], None] = _unheard
+        self.notify: Callable[[str], None] = _unheard
 
     def oldest(self, now: float) -> float | None:
         """Returns for how many seconds the oldest call has been in flight; `None` if there is none."""

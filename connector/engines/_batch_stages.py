@@ -96,7 +96,7 @@ class Stages:
     def tell(self, text: str) -> None:
         """Logs a step, and shows it in the live line."""
         _LOG.info("%s", text)
-        self._control.gauge.told(text)
+        self._control.gauge.notify(text)
 
     # --- In other threads ---
 
@@ -155,7 +155,7 @@ class Stages:
     def _polled(self, part: Part, batch: Batch) -> None:
         before, part.batch = part.batch, batch
         if before is None or before.state != batch.state:
-            self.tell(f"{batch.id}: {batch.state.replace('_', ' ')}{f' ({batch.told})' if batch.told else ''}")
+            self.tell(f"{batch.id}: {batch.state.replace('_', ' ')}{f' ({batch.reason})' if batch.reason else ''}")
         now = self._now()
         if not batch.has_ended:
             part.due = now + self._terms.poll_seconds
@@ -170,7 +170,7 @@ class Stages:
             self._jobs.keep(part)
             return
         if batch.state == "failed" and not any(problem.line for problem in batch.problems):
-            told = batch.told or "it does not say why"
+            told = batch.reason or "it does not say why"
             self._jobs.forget(part)
             self._control.stop.request(FatalError(f"the endpoint refuses the batch {batch.id}: {told}"))
             return

@@ -148,18 +148,18 @@ class DatabaseSpending:
 
     def __init__(self, job: str) -> None:
         self._job = job
-        self._told = 0.0, 0
+        self._received = 0.0, 0
         self._waiting: dict[bytes, tuple[float, int]] = {}
 
     @property
     def cost_usd(self) -> float:
         """See `connector.ledger.Spending`."""
-        return self._told[0] + sum(cost for cost, _ in self._waiting.values())
+        return self._received[0] + sum(cost for cost, _ in self._waiting.values())
 
     @property
     def tokens(self) -> int:
         """See `connector.ledger.Spending`."""
-        return self._told[1] + sum(tokens for _, tokens in self._waiting.values())
+        return self._received[1] + sum(tokens for _, tokens in self._waiting.values())
 
     @property
     def has_more(self) -> bool:
@@ -173,10 +173,10 @@ class DatabaseSpending:
     def begin(self, db: psycopg.Connection[Any]) -> None:
         """Deletes the spending of jobs that have no run left, and reads that of this job."""
         db.execute(_FORGET)
-        self.told(self.send(db))
+        self.receive(self.send(db))
 
     def send(self, db: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
-        """Sends what waits; returns the cursor of the sum, for `told` once it has arrived."""
+        """Sends what waits; returns the cursor of the sum, for `receive` once it has arrived."""
         keys = sorted(self._waiting)
         return db.execute(
             _COUNT,
@@ -188,11 +188,11 @@ class DatabaseSpending:
             },
         )
 
-    def told(self, cursor: psycopg.Cursor[Any]) -> None:
+    def receive(self, cursor: psycopg.Cursor[Any]) -> None:
         """Stores the sum, which now includes everything that waited."""
         row = cursor.fetchone()
         if row is not None:
-            self._told = float(row[0]), int(row[1])
+            self._received = float(row[0]), int(row[1])
             self._waiting.clear()
 
     def stay_alive(self, db: psycopg.Connection[Any]) -> None:

@@ -363,7 +363,7 @@ class PostgresLedger:
             if self._spending is not None and self._spending.has_more:
                 counted = self._spending.send(db)
         if counted is not None and self._spending is not None:
-            self._spending.told(counted)
+            self._spending.receive(counted)
         self._released.clear()
 
     def _act(self, what: str, act: Callable[[psycopg.Connection[Any]], T]) -> T:

@@ -39,10 +39,10 @@ def write(connector: ConnectorAPI, config: JSON, catalog: JSON) -> Iterator[Plat
             if (second := outbox.rescued(error)) is not None:
                 yield log("ERROR", second.message)
             yield from outbox.covered()
-            yield from _told(outbox, transform)
+            yield from _summary(outbox, transform)
             raise
         yield from outbox.covered()
-        yield from _told(outbox, transform)
+        yield from _summary(outbox, transform)
     lost = [target.name for target in wanted if target.mode == "overwrite" and target.name in inbox.unfinished]
     if lost:
         raise ConnectorError(
@@ -51,10 +51,10 @@ def write(connector: ConnectorAPI, config: JSON, catalog: JSON) -> Iterator[Plat
         )
 
 
-def _told(outbox: Outbox, transform: Transform) -> Iterator[PlatformMessage]:
+def _summary(outbox: Outbox, transform: Transform) -> Iterator[PlatformMessage]:
     if transform.summary:
         yield log("INFO", str(transform.summary))
-    yield log("INFO", outbox.told())
+    yield log("INFO", outbox.summary())
 
 
 class _Inbox(Inbox):

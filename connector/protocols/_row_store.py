@@ -105,9 +105,9 @@ class Inbox:
             raise ConfigError(f'the record of stream "{stream}" already has "{clash[0]}": rename the new column')
         return Record(self._place(Pending(stream, size)), row, stream)
 
-    def state(self, size: int, told: StateLine) -> Message:
-        """Returns a state, which `told` hands back."""
-        return Message(self._place(Pending("", size, state=told)), b"")
+    def state(self, size: int, line: StateLine) -> Message:
+        """Returns a state, which `line` hands back."""
+        return Message(self._place(Pending("", size, state=line)), b"")
 
     def _read(self, line: bytes) -> Iterable[Record | Message]:
         message = loads(line)
@@ -154,7 +154,7 @@ class Outbox:
             yield self._states.popleft()[1]
         yield IDLE
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Returns in words what is in the output."""
         rows = ", ".join(f'{count:,} of "{stream}"' for stream, count in self._destination.stored.items())
         return f"rows stored: {rows or 'none'}"

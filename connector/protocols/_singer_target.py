@@ -52,7 +52,7 @@ def store(arguments: Arguments, connector: ConnectorAPI, output: MessageWriter) 
                 put(line)
             if transform.summary:
                 write(sys.stderr, f"{transform.summary}\n")
-            write_lines(sys.stderr, [outbox.told()])
+            write_lines(sys.stderr, [outbox.summary()])
     return 0
 
 

@@ -22,7 +22,7 @@ _ROOM: Final = 2**24  # bytes of JSON that they have together, at most
 class Earlier(NamedTuple):
     """A ledger that may have replies to this run's requests.
 
-    `why` says whose it is, where people would expect them there: they are then told if it has none.
+    `why` says whose it is, where people would expect them there: they are then warned if it has none.
     """
 
     path: Path
@@ -42,7 +42,7 @@ class Remembering:
         own: The run's ledger. Everything is written to it.
         earlier: The ledgers to look into, in this order.
         opening: Opens one that exists. Raises `ConnectorError` where it is in use, damaged, or none.
-        told: Called once with which ledgers helped, and why others did not.
+        notify: Called once with which ledgers helped, and why others did not.
         is_kept: Whether what is found goes into the run's own ledger.
     """
 
@@ -51,7 +51,7 @@ class Remembering:
         own: Ledger,
         earlier: Sequence[Earlier],
         opening: Callable[[Path], AbstractContextManager[Ledger]],
-        told: Callable[[str], None],
+        notify: Callable[[str], None],
         *,
         is_kept: bool = True,
     ) -> None:
@@ -62,7 +62,7 @@ class Remembering:
         self._own = own
         self._earlier = earlier
         self._opening = opening
-        self._told = told
+        self._notify = notify
         self._is_kept = is_kept
         self._stack = ExitStack()
         self._helping: list[_Replies] | None = None
@@ -161,12 +161,12 @@ class Remembering:
                     whole = _whole(ledger)
                 except ConnectorError as error:
                     if each.why:
-                        self._told(f"{error.message}: if it has any of these replies, they are paid for again")
+                        self._notify(f"{error.message}: if it has any of these replies, they are paid for again")
                     continue
                 if has_some:
-                    self._told(f"replies to these requests are in {each.path}: they are not paid for again")
+                    self._notify(f"replies to these requests are in {each.path}: they are not paid for again")
                 elif each.why:
-                    self._told(
+                    self._notify(
                         f"{each.path}, {each.why}, has no reply to these requests: prompt, model, parameters, "
                         "columns or the endpoint's URL (see endpoint_id) differ"
                     )

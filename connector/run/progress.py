@@ -82,7 +82,7 @@ class Progress:
         """
         figures = Figures(runtime.summary, runtime.control, rows)
         if not self._is_quiet:
-            runtime.control.gauge.told = self._happened
+            runtime.control.gauge.notify = self._happened
         for result in runtime.summary.watched(results):
             if isinstance(result, Outcome):
                 figures.add(result)

@@ -149,10 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise
         files, stored = self.server.files, self.server.batches
         what = " ".join(filter(None, (self.command, room, name and "ID", action)))
-        self.server.told(f"before {what}")
+        self.server.notify(f"before {what}")
         if is_upload:
             file = files.upload(self.headers.get("Content-Type", ""), cast("Any", self.rfile), int(size))
-            self.server.told(f"after {what}")
+            self.server.notify(f"after {what}")
             if self.server.faults.take("lost_upload"):
                 raise LostError
             self.send_whole(200, file)
@@ -170,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_file(files.path(name or ""))
         elif what in answers:
             body = answers[what]()
-            self.server.told(f"after {what}")
+            self.server.notify(f"after {what}")
             self.send_whole(200, body)
         else:
             raise APIError(405, f"Invalid method for URL ({self.command} {self.path})", None, "method_not_supported")
@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             while left and (piece := file.read(min(_PIECE, left))):
                 self.wfile.write(piece)
                 left -= len(piece)
-        self.server.told("after GET files ID content")
+        self.server.notify("after GET files ID content")
 
     def send_whole(self, status: int, body: JSON) -> None:
         content = orjson.dumps(body)
@@ -239,11 +239,11 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
     def __init__(
-        self, host: str, port: int, api_key: str, latency: float, faults: Iterable[str], told: Callable[[str], None]
+        self, host: str, port: int, api_key: str, latency: float, faults: Iterable[str], notify: Callable[[str], None]
     ) -> None:
         self.api_key = api_key
         self.latency = latency
-        self.told = told
+        self.notify = notify
         self.faults = Faults(faults)
         self.connections: set[Any] = set()
         if not 0 <= latency <= threading.TIMEOUT_MAX:
@@ -290,15 +290,15 @@ def running(
     api_key: str = KEY,
     latency: float = 0.0,
     faults: Iterable[str] = (),
-    told: Callable[[str], None] = _unheard,
+    notify: Callable[[str], None] = _unheard,
 ) -> Iterator[str]:
     """Runs a sandbox in a thread of this process, on a free port of 127.0.0.1; yields its base URL, with `/v1`.
 
     Args:
         faults: What goes wrong with files and batches: names of `connector.sandbox.batches.FAULTS`, or `name:times`.
-        told: Called before and after each request about files and batches, in the thread that answers it.
+        notify: Called before and after each request about files and batches, in the thread that answers it.
     """
-    with _Server("127.0.0.1", 0, api_key, latency, faults, told) as server:
+    with _Server("127.0.0.1", 0, api_key, latency, faults, notify) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:

@@ -46,7 +46,7 @@ class JobPanel:
         self._running.set_visibility(not is_over)
         self._ended.set_visibility(is_over)
         self._title.set_text(job.title if state == "running" else f"{job.title}: {state}")
-        self._progress.set_text(printable(self._session.mask(job.told())))
+        self._progress.set_text(printable(self._session.mask(job.progress())))
         self._bar.set_value(round(job.done / job.rows, 3) if job.rows else 0)
         self._pausing.set_text("Go on" if state == "paused" else "Pause")
         self._pausing.set_visibility(job.title == "Running" and state in ("running", "paused"))

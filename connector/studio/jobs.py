@@ -81,7 +81,7 @@ class Job:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def told(self) -> str:
+    def progress(self) -> str:
         """Returns its progress in words."""
         figures = self._figures
         if figures is None:

@@ -32,12 +32,12 @@ _OF_REPORTS: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; im
 _PATIENCE: Final = 60.0  # seconds that calls in flight get at the end
 
 
-def serve(session: Session, *, port: int, told: Callable[[str], None], opens: bool) -> None:
+def serve(session: Session, *, port: int, announce: Callable[[str], None], opens: bool) -> None:
     """Serves a session until the process is asked to end; calls in flight then finish and their replies are kept.
 
     Args:
         port: The port; 0 takes a free one.
-        told: Called with the address, including the token.
+        announce: Called with the address, including the token.
         opens: Whether to open the address in the browser.
 
     Raises:
@@ -60,7 +60,7 @@ def serve(session: Session, *, port: int, told: Callable[[str], None], opens: bo
             server_header=False,
         )
         address = f"http://{_LOOPBACK}:{number}/?token={guard.token}"
-        told(address)
+        announce(address)
         if opens:
             _open(address)
         uvicorn.Server(settings).run(sockets=[listening])
@@ -80,7 +80,7 @@ def application(session: Session) -> FastAPI:
             await asyncio.to_thread(session.job.wait, _PATIENCE)
 
     nicegui.on_shutdown(end)  # before the signal that ends the server ends the process
-    nicegui.on_exception(_told)
+    nicegui.on_exception(_report)
     ui.run_with(
         app,
         root=lambda: Page(session).build(),
@@ -102,7 +102,7 @@ def report_at(path: Path | None) -> Response:
     return FileResponse(path, media_type=kind, headers={"content-security-policy": _OF_REPORTS})
 
 
-def _told(error: Exception) -> None:
+def _report(error: Exception) -> None:
     """Reports a bug of ours by its class and place, without its message, which may hold a secret."""
     place = "".join(traceback.format_tb(error.__traceback__)[-3:])
     write(

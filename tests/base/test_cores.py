@@ -111,7 +111,7 @@ def test_a_process_that_is_started_has_every_core(start: str) -> None:
     assert seen == every
 
 
-def test_where_the_system_cannot_be_told_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_has_no_such_call_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     before = threading.active_count()
     with one_core():

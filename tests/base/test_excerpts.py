@@ -28,7 +28,7 @@ PICTURE = base64.b64encode(Random(1).randbytes(1_900_000)).decode()
         ({"a": [{"b": PICTURE}]}, {"a": [{"b": "[base64, 1.9 MB]"}]}),
     ],
 )
-def test_files_and_long_texts_are_told_in_a_few_words(value: object, shown: object) -> None:
+def test_files_and_long_texts_are_described_in_a_few_words(value: object, shown: object) -> None:
     assert excerpt(value) == shown
 
 

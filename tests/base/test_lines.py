@@ -28,7 +28,7 @@ def test_lines_end_at_line_feeds_alone_and_the_last_may_have_none(sent: bytes) -
     assert whole(lines(io.BytesIO(sent))) == expected
 
 
-def test_a_pause_is_told_and_what_comes_behind_it_is_whole() -> None:
+def test_a_pause_is_seen_and_what_comes_behind_it_is_whole() -> None:
     read, write = os.pipe()
     with open(read, "rb") as stream:  # noqa: PTH123 - a descriptor
         found = lines(stream)

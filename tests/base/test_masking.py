@@ -149,7 +149,7 @@ def test_a_copy_in_another_process_masks_the_same() -> None:
     assert pickle.loads(pickle.dumps(Masker([KEY])))(f"{KEY}") == MASK
 
 
-def test_the_user_of_a_database_is_no_password_and_that_of_a_web_server_may_be_a_key() -> None:
+def test_the_user_of_a_database_is_not_a_password_and_that_of_a_web_server_may_be_a_key() -> None:
     assert not any(passwords_in(["postgresql://postgres@host/postgres"]))
     assert "fiRstPart9" in passwords_in(["https://fiRstPart9@host/v1"])
     assert "fiRstPart9" in passwords_in(["postgresql:fiRstPart9@host/shop"])

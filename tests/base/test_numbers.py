@@ -61,7 +61,7 @@ def test_a_number_that_a_double_holds_is_one(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ['{"a": NaN}', "-Infinity", "[1e400, NaN]", "{", ""])
-def test_what_is_no_json_is_not_read(value: str) -> None:
+def test_what_is_not_json_is_not_read(value: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
         numbers.loads(value)
 
@@ -100,7 +100,7 @@ def test_a_number_counts_as_the_double_nearest_to_it() -> None:
     assert (bool(Truth("TRUE")), bool(Truth("False")), str(Truth("False"))) == (True, False, "False")
 
 
-def test_what_is_no_json_is_refused() -> None:
+def test_what_is_not_json_is_refused() -> None:
     for value in (object(), {"a": {1, 2}}, [2**70, object()]):
         with pytest.raises(TypeError):
             numbers.dumps(value)

@@ -102,7 +102,7 @@ def test_what_the_config_or_the_gateway_says_counts_first() -> None:
     assert cost_of(reported, Usage(10), PriceList(OPENAI, MODEL)) == 0.5
 
 
-def test_costs_that_it_told_are_said_to_be_estimates_with_their_date() -> None:
+def test_costs_that_it_gave_are_said_to_be_estimates_with_their_date() -> None:
     pricing = PriceList(OPENAI, MODEL)
     assert pricing.source == ""
     pricing.cost(Usage(1_000, 10), MODEL)
@@ -150,7 +150,7 @@ def test_a_dry_run_says_what_the_requests_cost_and_by_whose_prices(tmp_path: Pat
     assert float(found[2]) == pytest.approx(200 * listed({"input_tokens": each}), abs=0.01)
 
 
-def test_a_budget_without_a_price_is_told_before_the_first_call(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_budget_without_a_price_is_reported_before_the_first_call(caplog: pytest.LogCaptureFixture) -> None:
     def told(**options: Any) -> str:
         caplog.clear()
         given = {"prompt": "{{ a }}", "cache": "none", "api_key": "k", "max_cost_usd": 1, "max_retries": 0, **options}

@@ -57,7 +57,7 @@ def test_its_file_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     spool.close()
 
 
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     connect = sqlite3.connect
 
     def small(*arguments: Any, **options: Any) -> sqlite3.Connection:

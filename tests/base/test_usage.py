@@ -46,7 +46,7 @@ def test_a_gateway_s_costs_are_added() -> None:
 
 
 @pytest.mark.parametrize("usage", [None, "many", [], {"prompt_tokens": None}])
-def test_what_is_no_count_is_kept_as_it_is(usage: Any) -> None:
+def test_what_is_not_a_count_is_kept_as_it_is(usage: Any) -> None:
     assert summed([reply(usage), reply(usage)]).body.get("usage") == usage
 
 

@@ -272,6 +272,6 @@ def endless() -> Iterator[Any]:
     value.clear()
 
 
-def test_a_list_within_itself_is_no_json(endless: list[Any]) -> None:
+def test_a_list_within_itself_is_not_json(endless: list[Any]) -> None:
     with pytest.raises(TypeError):
         dumps(endless)

@@ -34,7 +34,7 @@ def test_every_stage_and_every_floor_is_one_that_can_be_measured() -> None:
     assert all(callable(getattr(Sample, name)) for name in (*STAGES, *ASIDE, *FLOORS))
 
 
-def test_a_stage_is_told_with_its_budget_in_microseconds_and_its_share() -> None:
+def test_a_stage_is_shown_with_its_budget_in_microseconds_and_its_share() -> None:
     told = {"map": 4.0, "plain_json": 2.0, "the_whole_path": 80.0}
     runs = [Run("stages", "connector", name, 0, 1_001, 1.0, cost / 1000) for name, cost in told.items()]
     page = report.document({}, runs)

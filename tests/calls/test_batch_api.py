@@ -42,7 +42,7 @@ def test_half_of_a_character_is_replaced_in_all_that_is_kept(api: HttpBatchAPI, 
 
 
 @pytest.mark.parametrize("before", [0, 480, 500, 2**16 - 10, 2**20 - 10])
-def test_what_is_no_json_is_told_without_the_key_or_half_of_it(api: HttpBatchAPI, before: int) -> None:
+def test_what_is_not_json_is_reported_without_the_key_or_half_of_it(api: HttpBatchAPI, before: int) -> None:
     with responses.RequestsMock() as mock:
         mock.get(f"{URL}/batches/b", body=" " * before + KEY)
         with pytest.raises(ReplyError) as caught:

@@ -265,7 +265,7 @@ def test_a_reply_carries_what_is_known_of_the_call(transport: Transport) -> None
     assert reply.latency_ms == 250
 
 
-def test_null_for_an_error_is_no_error(canned: Canned) -> None:
+def test_null_for_an_error_is_not_an_error(canned: Canned) -> None:
     assert content_of(canned(json.dumps(WHOLE | {"error": None}))) == "café 🙂"
 
 

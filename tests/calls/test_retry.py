@@ -41,7 +41,7 @@ def test_durations_are_read_as_rate_limit_headers_write_them(text: str, expected
 
 
 @pytest.mark.parametrize("text", [*JUNK, "9" * 400, "9" * 400 + "s", "1700000060", "0" * 60_000, "1s" * 30_000])
-def test_what_is_no_duration_is_none(text: str) -> None:
+def test_what_is_not_a_duration_is_none(text: str) -> None:
     assert seconds(text) is None
 
 

@@ -104,7 +104,7 @@ def test_a_redirect_to_another_origin_is_named_and_not_followed(endpoint: Endpoi
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://h:99999999/", "//h:x/"])
-def test_a_redirect_to_what_is_no_url_is_reported_as_it_is(location: str) -> None:
+def test_a_redirect_to_what_is_not_a_url_is_reported_as_it_is(location: str) -> None:
     with Endpoint(lambda _: answer(301, "", "text/plain", f"location: {location}")) as moved:
         fails(check(moved), "url", f"redirects to {location}")
 

@@ -32,7 +32,7 @@ class Moments:
         self._number = signal.SIGKILL
         self._has_begun = threading.Event()
 
-    def told(self, what: str) -> None:
+    def notify(self, what: str) -> None:
         """See `connector.sandbox.running`."""
         self.seen.append(what)
         if self._due is not None and len(self.seen) >= self._due:
@@ -62,7 +62,7 @@ def moments() -> Moments:
 
 @pytest.fixture
 def url(moments: Moments) -> Iterator[str]:
-    with sandbox.running(told=moments.told) as url:
+    with sandbox.running(notify=moments.notify) as url:
         yield url
 
 
@@ -118,7 +118,7 @@ def test_however_often_a_run_is_killed_nothing_is_submitted_twice(tmp_path: Path
     ("rows", "words", "submitted"),
     [pytest.param(3, 200_000, 0, id="requests"), pytest.param(1_500, 1, 1_500, id="answers")],
 )
-def test_a_disk_too_full_for_a_batch_is_told_and_what_was_submitted_goes_on(
+def test_a_disk_too_full_for_a_batch_is_reported_and_what_was_submitted_goes_on(
     tmp_path: Path, url: str, rows: int, words: int, submitted: int
 ) -> None:
     path = config(tmp_path, url)

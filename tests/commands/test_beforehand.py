@@ -94,7 +94,7 @@ def test_rows_of_standard_input_fail_as_they_come(tmp_path: Path, endpoint: Endp
 
 
 @pytest.mark.parametrize("value", ["-1", "101", "x", "nan"])
-def test_what_is_no_percentage_is_told(value: str) -> None:
+def test_what_is_not_a_percentage_is_reported(value: str) -> None:
     done = run("enrich", "in.csv", "-o", "out.csv", f"--max-template-error-percent={value}")
     assert done.returncode == 2
     assert "is not a number of percent, from 0 to 100" in done.stderr

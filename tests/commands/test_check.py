@@ -77,7 +77,7 @@ def test_what_is_wrong_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert "json_schema" not in table
 
 
-def test_a_config_that_cannot_be_read_is_told_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_that_cannot_be_read_is_reported_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     code, table = shown(capsys, "--config", "nowhere.json", "--format", "table")
     assert code == 2
     assert "nowhere.json cannot be read" in " ".join(table.split())

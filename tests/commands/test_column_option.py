@@ -49,7 +49,7 @@ def test_what_is_neither_is_refused(column: str) -> None:
     ("words", "meant"),
     [("strng", "string"), ("text|null", "string"), ("int", "integer"), ("float[]", "number[]"), ("Bool", "boolean")],
 )
-def test_a_type_by_another_name_is_told_with_ours(words: str, meant: str) -> None:
+def test_a_type_by_another_name_is_reported_with_ours(words: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f'; did you mean "{meant}"?')):
         of(words)
 

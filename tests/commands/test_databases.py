@@ -87,7 +87,7 @@ def test_databases_and_files_mix(base: Base, endpoint: Endpoint, tmp_path: Path)
         (("postgresql://u:pa55word@127.0.0.1:1/d", "--table", "t", "-o", "o.csv"), "does not answer"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_paid_for(
+def test_what_is_wrong_is_reported_before_anything_is_paid_for(
     endpoint: Endpoint, tmp_path: Path, given: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled(Base("sqlite", "sqlite:///in.db"))
@@ -100,7 +100,7 @@ def test_what_is_wrong_is_told_before_anything_is_paid_for(
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-def test_a_missing_right_is_told_before_anything_is_paid_for(
+def test_a_missing_right_is_reported_before_anything_is_paid_for(
     kind: str, endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = filled(databases.base(kind, tmp_path))
@@ -230,7 +230,7 @@ def test_rows_are_found_in_place_by_keys_of_any_type_with_an_order(kind: str, ty
     assert base.run("SELECT label FROM reviews ORDER BY part") == [("of 1",), ("of 2",)]
 
 
-def test_a_row_whose_key_is_null_costs_nothing_in_place_and_is_told(
+def test_a_row_whose_key_is_null_costs_nothing_in_place_and_is_reported(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     base = Base("sqlite", "sqlite:///in.db")
@@ -264,7 +264,7 @@ def test_a_row_that_changes_during_a_run_keeps_the_change(base: Base) -> None:
         (("sqlite:///in.db", "--table", "reviews"), "required: -o/--output"),
     ],
 )
-def test_what_cannot_be_done_in_place_is_told_first(
+def test_what_cannot_be_done_in_place_is_reported_first(
     endpoint: Endpoint, given: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = filled(Base("sqlite", "sqlite:///in.db"))

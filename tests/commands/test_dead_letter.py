@@ -154,7 +154,9 @@ def test_a_stopped_run_leaves_none_and_going_on_writes_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "./out.jsonl", "linked.jsonl", "out.jsonl.ledger"])
-def test_it_is_no_file_that_the_run_writes_already(tmp_path: Path, source: Path, endpoint: Endpoint, name: str) -> None:
+def test_it_is_not_a_file_that_the_run_writes_already(
+    tmp_path: Path, source: Path, endpoint: Endpoint, name: str
+) -> None:
     (tmp_path / "linked.jsonl").symlink_to(tmp_path / "out.jsonl")
     dead = os.path.join(tmp_path, name)  # noqa: PTH118 - a path would lose the dot
     done = run("enrich", source, "-o", tmp_path / "out.jsonl", "--dead-letter", dead, *options(endpoint))
@@ -168,7 +170,7 @@ def test_it_is_not_the_input(tmp_path: Path, source: Path, endpoint: Endpoint) -
     assert "this file is among the inputs" in done.stderr
 
 
-def test_a_place_that_cannot_be_written_is_told_before_any_call(
+def test_a_place_that_cannot_be_written_is_reported_before_any_call(
     tmp_path: Path, source: Path, endpoint: Endpoint
 ) -> None:
     dead = tmp_path / "nowhere" / "dead.jsonl"
@@ -179,7 +181,9 @@ def test_a_place_that_cannot_be_written_is_told_before_any_call(
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
 @pytest.mark.parametrize("content", ["", "{}\n{}\n"])
-def test_an_input_without_columns_is_no_failure(tmp_path: Path, endpoint: Endpoint, content: str, ending: str) -> None:
+def test_an_input_without_columns_is_not_a_failure(
+    tmp_path: Path, endpoint: Endpoint, content: str, ending: str
+) -> None:
     """An empty dead-letter file above all: it is the next command's input."""
     (tmp_path / "in.jsonl").write_text(content)
     prompt = ["--url", endpoint.base_url, "--model", "m", "--prompt", "Hello"]

@@ -163,7 +163,7 @@ def test_on_error_decides_what_becomes_of_failed_rows(
     assert (done.returncode, len(lines(output))) == (code, rows)
 
 
-def test_a_missing_column_is_told_before_anything_is_called(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_a_missing_column_is_reported_before_anything_is_called(tmp_path: Path, endpoint: Endpoint) -> None:
     done = run(
         "enrich", table(tmp_path / "in.csv", 2), "-o", tmp_path / "o.csv", "--url", endpoint.url, "--prompt", "{{ x }}"
     )

@@ -163,7 +163,7 @@ def test_a_page_shows_hostile_rows_and_answers_as_text(tmp_path: Path) -> None:
         (["--truth", "label", "--report", "out.pdf"], "end its name in .html"),
     ],
 )
-def test_what_cannot_be_compared_is_told_before_any_call(
+def test_what_cannot_be_compared_is_reported_before_any_call(
     words: list[str], told: str, reviews: Path, tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = config(tmp_path, "one", endpoint.url)
@@ -173,7 +173,7 @@ def test_what_cannot_be_compared_is_told_before_any_call(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "studio"])
-def test_what_is_not_installed_is_told_with_the_extra(
+def test_what_is_not_installed_is_reported_with_the_extra(
     command: str, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.startswith(("connector.evaluate", "connector.studio"))]:

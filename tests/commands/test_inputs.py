@@ -97,7 +97,7 @@ def test_parquet_comes_from_standard_input_as_well(monkeypatch: pytest.MonkeyPat
         ),
     ],
 )
-def test_what_is_wrong_with_standard_input_is_told_by_its_place(
+def test_what_is_wrong_with_standard_input_is_reported_by_its_place(
     content: bytes,
     words: Sequence[str],
     told: str,
@@ -125,7 +125,7 @@ def test_several_inputs_are_one_table_in_their_order(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["csv", "jsonl", "parquet"])
-def test_rows_that_fail_are_told_by_their_file_and_what_it_lacks(
+def test_rows_that_fail_are_reported_by_their_file_and_what_it_lacks(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tables: dict[str, list[dict[str, Any]]] = {
@@ -166,7 +166,7 @@ def test_rows_that_fail_are_told_by_their_file_and_what_it_lacks(
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_a_broken_row_is_told_by_its_own_file_and_line(
+def test_a_broken_row_is_reported_by_its_own_file_and_line(
     name: str, good: str, bad: str, told: str, encoding: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / f"a.{name}").write_text(good, encoding=encoding)
@@ -184,7 +184,7 @@ def test_inputs_that_do_not_go_together_are_refused(folder: Path, capsys: pytest
     assert 'there is no such file: did you mean "a.csv"?' in refused(capsys, "aa.csv")
 
 
-def test_the_format_may_be_told_where_the_name_does_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_format_may_be_given_where_the_name_does_not_say(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "a.txt").write_text(TABLE)
     (folder / "a.xlsx").write_bytes(b"PK\x03\x04")
     assert "or give --input-format" in refused(capsys, "a.txt")
@@ -192,7 +192,7 @@ def test_the_format_may_be_told_where_the_name_does_not(folder: Path, capsys: py
     assert enriched("a.txt", "--input-format", "csv") == ROWS
 
 
-def test_a_name_with_spaces_and_without_quotes_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_with_spaces_and_without_quotes_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "my reviews.csv").write_text(TABLE)
     assert 'put quotes around a name with spaces: "my reviews.csv"' in refused(capsys, "my", "reviews.csv")
 

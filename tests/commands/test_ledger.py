@@ -249,7 +249,7 @@ def other_database(path: Path) -> None:
     ],
     ids=["absent", "folder", "empty", "text", "database"],
 )
-def test_what_is_no_ledger_is_told_and_left_alone(
+def test_what_is_not_a_ledger_is_reported_and_left_alone(
     tmp_path: Path, action: list[str], make: Callable[[Path], object], told: str, code: int
 ) -> None:
     path = tmp_path / "file"
@@ -272,7 +272,7 @@ def test_one_in_use_is_refused_at_once(path: Path, action: list[str]) -> None:
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action[0])
-def test_a_damaged_one_is_told_and_left_as_it_is(path: Path, action: list[str]) -> None:
+def test_a_damaged_one_is_reported_and_left_as_it_is(path: Path, action: list[str]) -> None:
     with SqliteLedger(path) as ledger:
         ledger.put([(number.to_bytes(2) * 8, reply(text="x" * 1_000)) for number in range(200)])
     os.truncate(path, path.stat().st_size // 2)

@@ -84,7 +84,7 @@ def test_a_ledger_that_another_run_has_is_said_to_be_in_use(tmp_path: Path, sour
 
 
 @pytest.mark.parametrize("content", [b"", b"not a ledger at all", b"SQLite format 3\0" + b"\0" * 100])
-def test_what_is_no_ledger_stays_as_it_is(tmp_path: Path, source: Path, endpoint: Endpoint, content: bytes) -> None:
+def test_what_is_not_a_ledger_stays_as_it_is(tmp_path: Path, source: Path, endpoint: Endpoint, content: bytes) -> None:
     (tmp_path / "other.ledger").write_bytes(content)
     done = run("enrich", source, "-o", tmp_path / "out.csv", *options(endpoint))
     assert done.returncode == 0, done.stderr

@@ -127,7 +127,7 @@ def test_what_an_output_does_not_tell_is_said_and_not_zero(tmp_path: Path, sourc
             assert found["outcomes"]["failed"] == FAILED
 
 
-def test_calls_are_told_only_where_the_tries_of_rows_are_calls(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_calls_are_shown_only_where_the_tries_of_rows_are_calls(tmp_path: Path, endpoint: Endpoint) -> None:
     source, output, config = tmp_path / "in.jsonl", tmp_path / "out.parquet", tmp_path / "c.json"
     source.write_text("".join(f'{{"text": "row {n}"}}\n' for n in range(20)))
     given = {"url": endpoint.base_url, "endpoint": "embeddings", "model": "m", "prompt": "{{ text }}"}
@@ -261,7 +261,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_report_that_cannot_be_written_is_told_before_the_first_call(
+def test_a_report_that_cannot_be_written_is_reported_before_the_first_call(
     tmp_path: Path, source: Path, endpoint: Endpoint, case: str
 ) -> None:
     name, told = WRONG[case]
@@ -292,7 +292,7 @@ def test_no_output_takes_the_place_of_the_config(tmp_path: Path, source: Path, e
     assert config.read_text() == before
 
 
-def test_what_draws_the_page_is_told_to_be_installed_before_the_first_call(
+def test_a_missing_library_for_the_page_is_reported_before_the_first_call(
     tmp_path: Path, source: Path, endpoint: Endpoint
 ) -> None:
     (tmp_path / "vl_convert.py").write_text("raise ModuleNotFoundError('no', name='vl_convert')")
@@ -315,7 +315,7 @@ def test_what_draws_the_page_is_told_to_be_installed_before_the_first_call(
         ('{"id": 1, "_llm": null}\n', "row 1 has no _llm.status"),
     ],
 )
-def test_what_is_no_output_of_a_run_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_what_is_not_the_output_of_a_run_is_refused(tmp_path: Path, text: str, told: str) -> None:
     path = tmp_path / "out.jsonl"
     path.write_text(text)
     done = run("report", path)

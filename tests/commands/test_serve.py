@@ -101,7 +101,7 @@ def test_every_verb_is_answered(resident: Resident) -> None:
     assert len(of_type(streamed, "record")) == len("role text text end usage".split())
 
 
-def test_an_error_is_told_in_the_words_of_the_form_and_the_next_call_goes_on(resident: Resident) -> None:
+def test_an_error_is_reported_in_the_words_of_the_form_and_the_next_call_goes_on(resident: Resident) -> None:
     *_, log, end = resident.asked("read", request("[[fault:401]]"))
     assert 'set "API Key"' in log["log"]["message"]
     assert "OPENAI" not in log["log"]["message"]
@@ -110,7 +110,7 @@ def test_an_error_is_told_in_the_words_of_the_form_and_the_next_call_goes_on(res
 
 
 @pytest.mark.parametrize("line", [b"{\n", b"[]\n", b'{"verb": "write"}\n', b'"' + b"[" * 9999 + b"\n", b"\n"])
-def test_what_is_no_call_is_refused(resident: Resident, line: bytes) -> None:
+def test_what_is_not_a_call_is_refused(resident: Resident, line: bytes) -> None:
     assert resident.asked("", line=line) == [{"type": "exit", "code": 2}]
 
 
@@ -269,7 +269,7 @@ def test_a_folder_that_others_reach_is_refused(tmp_path: Path, mode: int | None)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link to a file"])
-def test_what_is_no_socket_is_refused_and_stays(tmp_path: Path, kind: str) -> None:
+def test_what_is_not_a_socket_is_refused_and_stays(tmp_path: Path, kind: str) -> None:
     path, kept = tmp_path / "s", tmp_path / "kept"
     tmp_path.chmod(0o700)
     kept.write_text("kept")

@@ -74,7 +74,7 @@ def test_a_timeout_is_seconds_as_a_number_or_as_text(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["", "abc", "0", "-1", "1e3", "nan", "inf", True, [], {}])
-def test_what_is_no_number_of_seconds_is_refused(timeout: Any) -> None:
+def test_what_is_not_a_number_of_seconds_is_refused(timeout: Any) -> None:
     assert all(problem.startswith("config.timeout: ") for problem in problems({"config": {"timeout": timeout}}))
 
 

@@ -173,7 +173,7 @@ def test_what_comes_out_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
     ],
 )
-def test_what_cannot_be_understood_is_told(tmp_path: Path, name: str, text: str, told: str) -> None:
+def test_what_cannot_be_understood_is_reported(tmp_path: Path, name: str, text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
         read(tmp_path, name, text)
     assert KEY not in caught.value.message
@@ -186,7 +186,7 @@ def test_a_provider_is_taken_by_its_name(tmp_path: Path) -> None:
         read(tmp_path, "a.json", text, "c")
 
 
-def test_a_missing_file_is_told_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_reported_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["config", "import", "nowhere.json"]) == 2
     assert "nowhere.json cannot be read" in capsys.readouterr().err
 

@@ -48,13 +48,13 @@ def test_the_only_model_need_not_be_picked() -> None:
         ("fats", "no 'fats' in models; there are: fast"),
     ],
 )
-def test_a_model_that_is_not_listed_is_told_with_those_that_are(picked: str | None, told: str) -> None:
+def test_a_model_that_is_not_listed_is_reported_with_those_that_are(picked: str | None, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Plan(config(model=picked))
     assert told in caught.value.message
 
 
-def test_a_list_may_be_json_text_and_a_wrong_one_is_told() -> None:
+def test_a_list_may_be_json_text_and_a_wrong_one_is_reported() -> None:
     assert chosen_model(config(models=json.dumps(MODELS), model="big")) == chosen_model(config(model="big"))
     with pytest.raises(ConfigError, match=r"models\[0\]\.id: "):
         config(models=[{"name": "a"}])

@@ -303,7 +303,7 @@ def test_a_reply_that_stopped_by_itself_is_a_success() -> None:
 
 
 @pytest.mark.parametrize("finish", ["stop", "eos", None, "STOP", 7, "tool_calls", ""])
-def test_an_unknown_reason_or_none_is_no_failure(finish: object) -> None:
+def test_an_unknown_reason_or_none_is_not_a_failure(finish: object) -> None:
     found = said("Hello", finish)
     assert found.status is Status.SUCCESS
     assert found.finish_reason == (finish if isinstance(finish, str) else None)
@@ -334,7 +334,7 @@ def test_an_error_of_the_endpoint_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", " \n", [], [{"type": "image_url"}], 7, {"text": "x"}])
-def test_an_empty_reply_is_no_success(content: object) -> None:
+def test_an_empty_reply_is_not_a_success(content: object) -> None:
     found = said(content)
     assert found.status is Status.INVALID_OUTPUT
     assert found.problem == "the reply is empty"
@@ -377,7 +377,7 @@ def test_of_several_choices_the_first_one_counts() -> None:
         ({"object": "list", "data": []}, "no choices"),
     ],
 )
-def test_a_reply_of_another_shape_is_no_success(body: dict[str, Any], problem: str) -> None:
+def test_a_reply_of_another_shape_is_not_a_success(body: dict[str, Any], problem: str) -> None:
     found = answer(body)
     assert found.status is Status.INVALID_OUTPUT
     assert problem in str(found.problem)

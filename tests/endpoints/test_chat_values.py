@@ -41,7 +41,7 @@ def test_arguments_that_are_cut_or_no_object_are_no_success(arguments: Any) -> N
 
 
 @pytest.mark.parametrize("odd", [True, 1, "call", [1], {}, None])
-def test_a_tool_call_that_is_no_object_counts_as_missing(odd: Any) -> None:
+def test_a_tool_call_that_is_not_an_object_counts_as_missing(odd: Any) -> None:
     body = called("{}", content=None, tool_calls=[odd])
     assert answer(body).status is Status.INVALID_OUTPUT
     assert values(body)["tool_calls"] == []

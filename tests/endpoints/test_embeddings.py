@@ -125,7 +125,7 @@ def test_whole_numbers_become_floats() -> None:
         (packed([0.5, math.nan]), "NaN"),
     ],
 )
-def test_what_is_no_vector_fails_its_row_and_says_why(value: Any, told: str) -> None:
+def test_what_is_not_a_vector_fails_its_row_and_says_why(value: Any, told: str) -> None:
     said = answer(reply(value))
     assert said.status is Status.INVALID_OUTPUT
     assert told in (said.problem or "")

@@ -52,7 +52,7 @@ def test_images_are_base64_where_they_are_there_and_urls_elsewhere(data: Any, im
 
 
 @pytest.mark.parametrize("data", [None, [], [{}], [{"url": ""}], "image", [{"b64_json": 7}]])
-def test_a_reply_without_an_image_is_no_success(data: Any) -> None:
+def test_a_reply_without_an_image_is_not_a_success(data: Any) -> None:
     assert answer({"data": data})[4:6] == (Status.INVALID_OUTPUT, "the reply has no image")
 
 

@@ -84,7 +84,7 @@ def test_a_verdict_is_derived_from_the_fields_present(result: dict[str, Any], fl
 
 
 @pytest.mark.parametrize("results", [None, [], [{}], ["no"], [{"flagged": "yes"}], [{"categories": {}}]])
-def test_a_reply_without_a_verdict_is_no_success(results: Any) -> None:
+def test_a_reply_without_a_verdict_is_not_a_success(results: Any) -> None:
     answer = moderations.answer({"results": results})
     assert (answer.status, "no verdict" in (answer.problem or "")) == (Status.INVALID_OUTPUT, True)
 

@@ -121,7 +121,7 @@ def test_the_key_can_go_into_the_subprotocol(server: Realtime, dialed: Dial) -> 
     assert not {"authorization", "openai-insecure-api-key"} & {name.lower() for name in request.headers}
 
 
-def test_a_key_that_is_no_subprotocol_is_refused_at_once_and_not_shown(dialed: Dial) -> None:
+def test_a_key_that_is_not_a_subprotocol_is_refused_at_once_and_not_shown(dialed: Dial) -> None:
     with pytest.raises(ConfigError, match="auth: openai-insecure-api-key needs a key that") as caught:
         dialed("ws://127.0.0.1:1/v1", headers={"openai-insecure-api-key": "se cret"})
     assert "cret" not in str(caught.value) + caught.value.detail
@@ -183,7 +183,7 @@ def test_no_shape_of_an_error_raises(told: Any) -> None:
     assert reply.body["error"]["message"]
 
 
-def test_a_cut_reply_is_no_success(server: Realtime, dialed: Dial) -> None:
+def test_a_cut_reply_is_not_a_success(server: Realtime, dialed: Dial) -> None:
     answer = load("realtime").answer(dialed(server.url)(body("[[cut]]")).body)
     assert (answer.status, answer.problem) == (
         Status.TRUNCATED,

@@ -458,7 +458,7 @@ REFUSED: Final = {"type": "message", "content": [{"type": "refusal", "refusal": 
         (whole(call("[]")), Status.INVALID_OUTPUT, '"weather"'),
     ],
 )
-def test_what_is_no_answer_is_no_success_and_says_why(body: dict[str, Any], status: Status, told: str) -> None:
+def test_what_is_not_an_answer_is_not_a_success_and_says_why(body: dict[str, Any], status: Status, told: str) -> None:
     found = answer(body)
     assert found.status is status
     assert told in (found.problem or "")

@@ -188,12 +188,12 @@ def test_a_batch_that_takes_too_long_is_cancelled_and_what_it_has_is_kept() -> N
     polls = count()
     late = [0.0]
 
-    def told(what: str) -> None:
+    def notify(what: str) -> None:
         if what == "after GET batches ID" and next(polls) == 1:  # its lines are known to be good, and are worked on
             late[0] = 1000.0
 
     clock = Clock(time=lambda: Clock().time() + late[0])
-    with sandbox.running(told=told) as url:
+    with sandbox.running(notify=notify) as url:
         options = {"max_wait": 500, "max_batch_requests": 100}
         rows = list(Connector(config(url, batch=options), clock=clock).enrich(table()))
         assert {batch["status"] for batch in Submitted(url).batches()} == {"cancelled"}
@@ -353,18 +353,18 @@ def ending_at(moment: int) -> Iterator[tuple[list[str], Any]]:
     seen: list[str] = []
     holder: dict[str, Connector] = {}
 
-    def told(what: str) -> None:
+    def notify(what: str) -> None:
         seen.append(what)
         if len(seen) == moment and "run" in holder:
             holder["run"].stop.request(StopHereError())
 
-    yield seen, (told, holder)
+    yield seen, (notify, holder)
 
 
 @pytest.mark.parametrize("moment", range(1, 24, 2))
 def test_a_run_that_is_stopped_at_any_moment_goes_on_and_submits_nothing_twice(tmp_path: Path, moment: int) -> None:
     ledger = tmp_path / "run.ledger"
-    with ending_at(moment) as (_, (told, holder)), sandbox.running(told=told) as url:
+    with ending_at(moment) as (_, (notify, holder)), sandbox.running(notify=notify) as url:
         holder["run"] = Connector(config(url, ledger))
         with suppress(StopHereError):
             list(holder["run"].enrich(table()))
@@ -377,7 +377,7 @@ def test_a_run_that_is_stopped_at_any_moment_goes_on_and_submits_nothing_twice(t
 
 def test_another_table_takes_over_what_a_stopped_run_has_submitted(tmp_path: Path) -> None:
     ledger = tmp_path / "run.ledger"
-    with ending_at(8) as (_, (told, holder)), sandbox.running(told=told) as url:
+    with ending_at(8) as (_, (notify, holder)), sandbox.running(notify=notify) as url:
         holder["run"] = Connector(config(url, ledger))
         with pytest.raises(StopHereError):
             list(holder["run"].enrich(table()))
@@ -566,7 +566,7 @@ def test_what_an_earlier_run_has_submitted_counts_for_the_budget_before_it_is_an
     template = {"model": sandbox.MODEL, "messages": [{"role": "user", "content": "{{ text }}"}], "max_tokens": 4}
     given: dict[str, Any] = {"prices": {"output": 1_000_000}, "request_format": template, "prompt": None}
     given["cache"] = tmp_path / "run.ledger"
-    with ending_at(8) as (_, (told, holder)), sandbox.running(faults=["slow"], told=told) as url:
+    with ending_at(8) as (_, (notify, holder)), sandbox.running(faults=["slow"], notify=notify) as url:
         holder["run"] = Connector(config(url, **given))
         with pytest.raises(StopHereError):
             list(holder["run"].enrich(table()))
@@ -696,16 +696,16 @@ def test_whatever_fails_and_however_often_a_run_ends_each_row_has_one_outcome(
 ) -> None:
     ledger = tmp_path_factory.mktemp("run") / "run.ledger"
     counts = dict(faults)
-    with ending_at(0) as (seen, (told, holder)):
+    with ending_at(0) as (seen, (notify, holder)):
         stops: list[int] = []
 
         def heard(what: str) -> None:
-            told(what)
+            notify(what)
             if stops and len(seen) >= stops[0]:
                 stops.clear()
                 holder["run"].stop.request(StopHereError())
 
-        with sandbox.running(faults=[f"{name}:{times}" for name, times in faults], told=heard) as url:
+        with sandbox.running(faults=[f"{name}:{times}" for name, times in faults], notify=heard) as url:
             for moment in moments:
                 holder["run"] = Connector(config(url, ledger, max_retries=20))
                 stops[:] = [len(seen) + moment]

@@ -191,7 +191,7 @@ def test_a_call_that_waits_to_be_tried_again_takes_no_worker(live: Engine) -> No
     assert rows(done[-4:]) == [0, 1, 2, 3]
 
 
-def test_what_is_no_call_passes_at_its_place(engine: Engine) -> None:
+def test_what_is_not_a_call_passes_at_its_place(engine: Engine) -> None:
     """Before any item behind it is even taken."""
     taken: list[Any] = []
 
@@ -237,7 +237,7 @@ def test_a_failed_call_is_not_held_back_while_the_input_pauses(engine: Engine) -
     assert failed
 
 
-def test_an_endpoint_that_nobody_reaches_is_told_while_the_input_pauses(live: Engine) -> None:
+def test_an_endpoint_that_nobody_reaches_is_reported_while_the_input_pauses(live: Engine) -> None:
     def send(_body: bytes) -> Reply:
         raise APIConnectionError("refused")
 

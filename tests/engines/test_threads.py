@@ -131,7 +131,7 @@ def test_where_no_more_threads_can_be_started_those_that_there_are_make_all_call
     assert starts == 3
 
 
-def test_where_not_one_thread_can_be_started_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_not_one_thread_can_be_started_the_reason_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -66,7 +66,7 @@ def test_numbers_have_a_mean_error_and_its_paired_difference() -> None:
     assert found.variants[1].median_ms == pytest.approx(2050)
 
 
-def test_texts_lists_booleans_and_fields_are_each_told_by_what_fits_them() -> None:
+def test_texts_lists_booleans_and_fields_are_each_compared_by_what_fits_them() -> None:
     place = '{"city": "Rome"}'
     truths = [{"ok": "yes", "tags": "a; b", "note": f"It failed after {n} weeks.", "place": place} for n in range(4)]
     answers: list[dict[str, Any] | None] = [

@@ -74,7 +74,7 @@ def test_objects_are_held_field_by_field() -> None:
     assert one.path == ("address", "zip")
 
 
-def test_the_only_column_is_meant_and_what_is_not_there_is_told() -> None:
+def test_the_only_column_is_meant_and_what_is_not_there_is_reported() -> None:
     (found,) = targets("gold", {"label": LABEL}, ["gold"], [])
     assert found.path == ("label",)
     with pytest.raises(ConfigError, match=r'no column "labl" in the input.*did you mean "label"'):

@@ -99,7 +99,7 @@ def test_prune_deletes_refusals_or_what_is_older_and_counts_them(location: Locat
         assert list(ledger.entries()) == []
 
 
-def test_whether_there_are_replies_is_told_whatever_refusals_there_are(location: Location) -> None:
+def test_whether_there_are_replies_is_reported_whatever_refusals_there_are(location: Location) -> None:
     with ledgers.opened(location) as ledger:
         assert not ledger.has_replies()
         ledger.put([(key(0), reply("0", 400)), (key(1), reply("1", 503))])
@@ -161,7 +161,7 @@ def test_a_claim_tells_what_is_known_and_leaves_the_rest_to_this_run(location: L
         ledger.rest()
 
 
-def test_a_run_that_may_not_wait_for_another_one_is_told(tmp_path: Path) -> None:
+def test_a_run_that_may_not_wait_for_another_one_is_reported(tmp_path: Path) -> None:
     class BusyError(Exception):
         pass
 

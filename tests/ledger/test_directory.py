@@ -196,7 +196,7 @@ def test_what_another_run_merges_while_it_is_looked_for_is_found_and_no_damage(
     assert "damaged" not in caplog.text
 
 
-def test_what_is_damaged_is_paid_for_again_and_told_and_the_rest_is_there(
+def test_what_is_damaged_is_paid_for_again_and_reported_and_the_rest_is_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = Url(f"file://{tmp_path}")
@@ -235,7 +235,7 @@ def test_what_cannot_be_stored_stops_the_run_and_says_so(tmp_path: Path) -> None
             ledger.put([(key(1), reply(1))])
 
 
-def test_a_bucket_that_is_not_there_is_told_before_any_call_without_the_secret() -> None:
+def test_a_bucket_that_is_not_there_is_reported_before_any_call_without_the_secret() -> None:
     url = Url(bucket().replace("s3://key:secret@bucket-", "s3://key:secret@nowhere-"))
     assert str(url).startswith("s3://nowhere-")
     assert set(url.secrets()) >= {"secret"}

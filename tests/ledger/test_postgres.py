@@ -207,7 +207,7 @@ def test_a_call_that_another_run_was_to_make_again_is_free_once_that_is_gone(
     assert not left.claim(KEYS[:1], anew=True).held
 
 
-def test_a_lost_connection_is_made_anew_and_nothing_is_lost(database: Base) -> None:
+def test_a_lost_connection_is_made_again_and_nothing_is_lost(database: Base) -> None:
     told: list[str] = []
     with PostgresLedger(Url(database.url), waiting=told.append, sleep=lambda _: None) as ledger:
         ledger.claim(KEYS)
@@ -345,7 +345,7 @@ def test_no_message_holds_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     "password",
     ["alpha-1?beta-22", "alpha-1@beta-22", "alpha-1/beta-22@gamma-3", "alpha-1%3Fbeta-22", "alpha-1:beta-22?gamma-3"],
 )
-def test_no_part_of_a_password_is_told_whatever_is_in_it(password: str) -> None:
+def test_no_part_of_a_password_is_shown_whatever_is_in_it(password: str) -> None:
     url = Url(f"postgresql://ada:{password}@127.0.0.1:1/db?connect_timeout=1")
     heard: list[str] = []
 

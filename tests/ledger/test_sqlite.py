@@ -629,7 +629,7 @@ def test_a_link_that_leads_nowhere_is_refused_and_nothing_is_made_there(tmp_path
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to a device", "link to a folder"])
-def test_what_is_no_file_is_refused_and_left_as_it_is(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_what_is_not_a_file_is_refused_and_left_as_it_is(tmp_path: Path, kind: str, suffix: str) -> None:
     path = tmp_path / f"run.ledger{suffix}"
     if kind == "pipe":
         os.mkfifo(path)

@@ -294,7 +294,7 @@ def test_only_the_selected_columns_come_out(project: Project) -> None:
     assert {tuple(record["data"]) for record in of_type(messages, "RECORD")} == {("id", "content")}
 
 
-def test_a_full_read_begins_anew_behind_a_complete_one_and_goes_on_behind_an_interrupted_one(project: Project) -> None:
+def test_a_full_read_starts_over_behind_a_complete_one_and_goes_on_behind_an_interrupted_one(project: Project) -> None:
     _, messages, _ = project.read()
     *_, interrupted, complete = of_type(messages, "STATE")
     project.write_rows(range(30))

@@ -232,7 +232,7 @@ def test_a_bad_message_is_named_by_its_line_and_what_came_before_it_is_stored(
     assert sync.ids() == [1]
 
 
-def test_a_broken_stdin_is_told(sync: Sync, tmp_path: Path) -> None:
+def test_a_broken_stdin_is_reported(sync: Sync, tmp_path: Path) -> None:
     with (tmp_path / "written").open("w") as unreadable:
         command = [sys.executable, "-m", "connector", *sync.command()]
         done = subprocess.run(command, stdin=unreadable, capture_output=True, text=True, check=False, timeout=PATIENCE)

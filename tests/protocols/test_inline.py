@@ -75,7 +75,7 @@ class Flight:
         '  { "type" : "RECORD" , "stream" : "re\\u0076iews" , "record" : { "text" : "x" } , "version" : 1 } \r',
     ],
 )
-def test_a_line_is_never_written_anew_around_the_columns(busy: Endpoint, line: str) -> None:
+def test_a_line_is_never_rewritten_around_the_columns(busy: Endpoint, line: str) -> None:
     flight = Flight(busy, schema(), line)
     before, _, after = flight.lines[1].partition(',"label":"echo:')
     assert before + after.partition('"')[2] == line
@@ -161,7 +161,7 @@ def test_a_schema_without_columns_tells_nothing_of_them(busy: Endpoint) -> None:
         ),
     ],
 )
-def test_a_line_that_cannot_be_is_told_by_its_number_and_all_before_it_is_out(
+def test_a_line_that_cannot_be_is_reported_by_its_number_and_all_before_it_is_out(
     busy: Endpoint, line: str, told: str
 ) -> None:
     before = [schema(), *map(record, range(30)), state(9)]

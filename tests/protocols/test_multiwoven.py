@@ -248,7 +248,7 @@ def test_a_config_that_cannot_work_fails_the_check_with_its_reason(
     assert not endpoint.journal.calls
 
 
-def test_a_200_that_is_no_answer_is_no_success(server: Server) -> None:
+def test_a_200_that_is_not_an_answer_is_not_a_success(server: Server) -> None:
     assert server.checks(request_format=request("[[fault:200-overloaded]]"))["status"] == "failed"
     assert server.checks(request_format=request("[[fault:200-html]]"))["status"] == "failed"
 
@@ -515,7 +515,7 @@ def test_records_and_schema_have_the_same_flat_columns_named_as_in_csv(table: Se
     assert copy.read_text().splitlines()[0].split(",") == list(columns)
 
 
-def test_a_query_that_is_no_request_leaves_the_input_to_be_read(table: Server) -> None:
+def test_a_query_that_is_not_a_request_leaves_the_input_to_be_read(table: Server) -> None:
     code, messages = table.says("read", sync_config=table.sync("SELECT 1", "raw_sql"))
     assert (code, len(of_type(messages, "record"))) == (0, 3)
 

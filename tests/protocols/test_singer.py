@@ -252,7 +252,7 @@ def test_a_bad_key_ends_it_and_no_state_passes_what_was_not_delivered(mapper: Ma
     assert "canary" not in done.stderr + done.stdout
 
 
-def test_a_set_up_that_cannot_work_is_told_with_what_to_change(mapper: Mapper, endpoint: Endpoint) -> None:
+def test_a_set_up_that_cannot_work_is_reported_with_what_to_change(mapper: Mapper, endpoint: Endpoint) -> None:
     done = mapper.run(schema(), record(1), url=f"{endpoint.origin}/v2")
     assert done.returncode == 3
     assert f"{endpoint.url} answers: set url to that" in done.stderr
@@ -316,7 +316,7 @@ def test_a_reader_that_goes_away_ends_it_quietly_and_not_as_a_success(mapper: Ma
         assert "Exception" not in stderr
 
 
-def test_a_full_disk_behind_stdout_is_told(mapper: Mapper) -> None:
+def test_a_full_disk_behind_stdout_is_reported(mapper: Mapper) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             command("--config", mapper.file()),
@@ -366,7 +366,7 @@ def test_two_runs_on_one_ledger_both_come_to_their_end(mapper: Mapper) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "[]", None])
-def test_a_config_that_cannot_be_read_is_told(tmp_path: Path, content: str | None) -> None:
+def test_a_config_that_cannot_be_read_is_reported(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "config.json"
     if content:
         path.write_text(content)
@@ -409,7 +409,7 @@ def test_test_tries_config_and_connection(mapper: Mapper, changes: dict[str, Any
     assert "Traceback" not in done.stderr
 
 
-def test_version_and_help_are_told() -> None:
+def test_version_and_help_are_printed() -> None:
     done = subprocess.run(command("--version"), capture_output=True, text=True, check=True)
     assert __version__ in done.stdout
     done = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
@@ -424,7 +424,7 @@ def test_what_it_cannot_do_is_a_wrong_command(words: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_outage_is_no_end_of_the_records(tmp_path: Path) -> None:
+def test_an_outage_is_not_the_end_of_the_records(tmp_path: Path) -> None:
     with Endpoint(script=lambda call: act(call, "500") if call.attempt == 1 else None) as endpoint:
         mapped = Mapper(tmp_path, endpoint).mapped(schema(), *map(record, range(3)))
     assert len(mapped) == 4

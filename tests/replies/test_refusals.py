@@ -110,7 +110,7 @@ def test_the_message_is_found_in_a_body_of_any_shape(body: Any, message: str) ->
         (b"[" * 100_000, "[" * 65536),
     ],
 )
-def test_a_body_that_is_no_json_is_its_own_message_on_one_line(raw: bytes, message: str) -> None:
+def test_a_body_that_is_not_json_is_its_own_message_on_one_line(raw: bytes, message: str) -> None:
     assert read_error(raw).message == message
 
 
@@ -247,7 +247,7 @@ def test_status_and_body_make_the_error(status: int, body: Any, expected: type[C
 @pytest.mark.parametrize(
     ("status", "code", "expected"), [(400, None, 400), (200, 429, 429), (200, None, 400), (503, "400", 503)]
 )
-def test_the_status_that_is_told_is_the_one_that_counts(status: int, code: Any, expected: int) -> None:
+def test_the_status_in_the_error_is_the_one_that_counts(status: int, code: Any, expected: int) -> None:
     found = error(status, openai(code=code))
     assert found.http_status == expected
     assert f"HTTP {expected}" in found.message
@@ -287,7 +287,7 @@ def test_a_message_says_what_to_do(status: int, hint: str) -> None:
         (b"", "nothing answers at this URL"),
     ],
 )
-def test_a_404_that_speaks_of_the_model_is_not_told_as_a_wrong_url(body: object, told: str) -> None:
+def test_a_404_that_speaks_of_the_model_is_not_reported_as_a_wrong_url(body: object, told: str) -> None:
     found = error(404, body)
     assert type(found) is NotFoundError
     assert told in found.message

@@ -95,7 +95,7 @@ def test_examples_show_the_row_the_reply_and_the_error_of_each_cause() -> None:
     ]
 
 
-def test_the_slowest_and_the_most_expensive_rows_are_told() -> None:
+def test_the_slowest_and_the_most_expensive_rows_are_shown() -> None:
     figures = figures_of(usual(300))
     assert [row.latency_ms for row in figures.slowest] == sorted(
         (100 + mixed(n) for n in range(1, 301) if n % 5), reverse=True

@@ -51,7 +51,7 @@ SAME: list[tuple[str, list[str], str]] = [
 
 
 @pytest.mark.parametrize(("messages", "reason"), [case[1:] for case in SAME], ids=[case[0] for case in SAME])
-def test_what_differs_from_row_to_row_is_no_cause_of_its_own(messages: list[str], reason: str) -> None:
+def test_what_differs_from_row_to_row_is_not_a_cause_of_its_own(messages: list[str], reason: str) -> None:
     (found,) = causes(failed(number, message) for number, message in enumerate(messages, 1))
     assert (found.count, found.reason, found.rows) == (2, reason, (1, 2))
 

@@ -293,7 +293,7 @@ def test_any_other_name_is_that_of_a_file_or_a_table(tmp_path: Path) -> None:
     assert {each.name for each in tmp_path.iterdir()} == {"out.db", *(f"{name}.csv" for name in names)}
 
 
-def test_a_key_that_is_no_column_is_refused(tmp_path: Path) -> None:
+def test_a_key_that_is_not_a_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='there is no column "nowhere"'):
         Place(tmp_path, "csv").sync(row(1), mode="append_dedup", primary_key=("nowhere",))
 

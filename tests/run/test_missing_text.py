@@ -99,7 +99,7 @@ def test_a_null_from_a_template_of_json_text_is_an_error_too() -> None:
         made.body({"texts": [None]})
 
 
-def test_what_is_no_request_of_the_kind_is_left_to_the_endpoint() -> None:
+def test_what_is_not_a_request_of_the_kind_is_left_to_the_endpoint() -> None:
     for kind in KINDS:
         for body in (
             {"messages": 1, "input": 2, "prompt": 3},

@@ -103,7 +103,7 @@ def test_a_schema_gives_typed_columns_and_is_checked_locally() -> None:
         assert error.content == content
 
 
-def test_a_reply_that_is_nested_too_deeply_to_be_written_is_no_output() -> None:
+def test_a_reply_that_is_nested_too_deeply_to_be_written_is_not_an_output() -> None:
     made = plan(output_schema={"type": "object", "properties": {"a": {}}})
     outcome = made.outcomes.of(RECORD, reply('{"a": ' + "[" * 200 + "]" * 200 + "}"), b"k")
     assert (outcome.status, outcome.columns) == (Status.INVALID_OUTPUT, {"a": None})
@@ -125,7 +125,7 @@ def test_json_inside_a_code_fence_is_json() -> None:
         (Reply(400, {"error": {"message": "too long"}}, {}), Status.ERROR),
     ],
 )
-def test_what_is_no_answer_is_never_a_success(given: Reply, status: Status) -> None:
+def test_what_is_not_an_answer_is_never_a_success(given: Reply, status: Status) -> None:
     outcome = plan().outcomes.of(RECORD, given, b"k")
     assert (outcome.status, outcome.provenance.status) == (status, status)
     assert outcome.columns == {"content": None}

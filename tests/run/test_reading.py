@@ -92,7 +92,7 @@ def test_another_cursor_reads_all_rows_and_says_so(
         ({"rows": 99, "complete": False}, FULL, range(7)),
     ],
 )
-def test_a_state_of_an_earlier_version_or_of_another_program_is_no_error(
+def test_a_state_of_an_earlier_version_or_of_another_program_is_not_an_error(
     table: Table, saved: JSON, selection: Selection, expected: range
 ) -> None:
     table.state = saved

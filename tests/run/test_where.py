@@ -73,7 +73,7 @@ def test_python_skips_the_rows_and_counts_them_apart(endpoint: Endpoint) -> None
 
 
 @pytest.mark.parametrize("on_error", ["record", "skip", "fail"])
-def test_a_skipped_row_is_no_failed_row(endpoint: Endpoint, on_error: str) -> None:
+def test_a_skipped_row_is_not_a_failed_row(endpoint: Endpoint, on_error: str) -> None:
     assert statuses(list(Connector(config(endpoint, on_error=on_error)).enrich(ROWS))) == FEW
 
 

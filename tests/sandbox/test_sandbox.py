@@ -233,7 +233,7 @@ def test_an_unknown_model_is_not_found(client: Client) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"{'model': 1}", b"\xff", b'{"model": "\\ud800"}', b"[]", b"null", b"NaN"])
-def test_a_body_that_is_no_json_object_is_refused(client: Client, raw: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(client: Client, raw: bytes) -> None:
     reply = client.session.post(f"{client.url}/chat/completions", data=raw, timeout=PATIENCE)
     assert reply.status_code == 400
     assert reply.json()["error"]["type"] == "invalid_request_error"
@@ -733,7 +733,7 @@ def test_the_line_that_it_prints_works_when_pasted(shell: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serve_says_that_it_is_no_model_and_ends_quietly(number: signal.Signals) -> None:
+def test_serve_says_that_it_is_not_a_model_and_ends_quietly(number: signal.Signals) -> None:
     code = "from connector import sandbox; sandbox.serve(port=0, api_key='sk-secret')"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
@@ -756,7 +756,7 @@ def test_a_port_that_is_taken_is_a_clear_error() -> None:
 
 
 @pytest.mark.parametrize("latency", [-1, float("nan"), float("inf")])
-def test_a_latency_that_is_no_time_is_a_clear_error(latency: float) -> None:
+def test_a_latency_that_is_not_a_time_is_a_clear_error(latency: float) -> None:
     with pytest.raises(ConfigError, match="latency"):
         sandbox.serve(port=0, latency=latency)
 

@@ -75,7 +75,7 @@ def test_reasoning_is_a_column(aimock: Server, kind: str, is_stream: bool) -> No
 
 @both_ways
 @pytest.mark.parametrize("kind", ["chat", "responses"])
-def test_a_cut_reply_is_no_success(aimock: Server, kind: str, is_stream: bool) -> None:
+def test_a_cut_reply_is_not_a_success(aimock: Server, kind: str, is_stream: bool) -> None:
     (row,) = aimock.enrich("cut short", endpoint=kind, is_stream=is_stream, **ASKING)
     assert (row["content"], row["_llm"]["status"]) == (None, "truncated")
 
@@ -100,7 +100,7 @@ def test_a_refused_row_fails_alone(aimock: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["chat", "responses"])
-def test_a_torn_stream_is_no_success(aimock: Server, kind: str) -> None:
+def test_a_torn_stream_is_not_a_success(aimock: Server, kind: str) -> None:
     (row,) = aimock.enrich("torn", endpoint=kind, is_stream=True, max_retries=0, **ASKING)
     assert (row["content"], row["_llm"]["error"]["class"]) == (None, "CutError")
 

@@ -48,7 +48,7 @@ def test_half_of_a_character_is_an_error_of_its_row_alone(way: Any) -> None:
     assert "line 2: a text holds half of a character" in second[1]
 
 
-def test_a_whole_character_written_as_two_escapes_is_no_error(way: Any) -> None:
+def test_a_whole_character_written_as_two_escapes_is_not_an_error(way: Any) -> None:
     assert way(b'{"a": 1, "t": "\\ud83d\\ude00"}\n') == [({"a": 1, "t": "😀"}, "")]
 
 

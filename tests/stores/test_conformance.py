@@ -243,7 +243,7 @@ def test_an_empty_input_is_one_checkpoint(make: Callable[[Rows], Stand]) -> None
         {"rows": 3, "cursor_field": "id", "cursor": 2, "rows_at_cursor": 1},
     ],
 )
-def test_a_state_of_another_input_is_told_from_others(make: Callable[[Rows], Stand], state: Any) -> None:
+def test_a_state_of_another_input_is_recognized(make: Callable[[Rows], Stand], state: Any) -> None:
     stand = make(rows_of(7))
     with (
         stand.source(stand.options) as source,

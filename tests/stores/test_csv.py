@@ -239,7 +239,7 @@ def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
     assert table(file(tmp_path, "a\n1\n", name)) == [{"a": 1}]
 
 
-def test_tsv_and_compressed_files_are_told_by_their_names(tmp_path: Path) -> None:
+def test_tsv_and_compressed_files_are_recognized_by_their_names(tmp_path: Path) -> None:
     assert table(file(tmp_path, "a\tb\n1\tx,y\n", "in.tsv")) == [{"a": 1, "b": "x,y"}]
     assert table(file(tmp_path, gzip.compress(b"a\n1\n"), "in.csv.gz")) == [{"a": 1}]
     duckdb.execute(f"COPY (SELECT 1 AS a) TO '{tmp_path / 'in.csv.zst'}' (FORMAT csv, COMPRESSION zstd)")

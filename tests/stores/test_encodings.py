@@ -33,7 +33,7 @@ def rows(path: Path, more: Sequence[Path] = (), **options: Any) -> list[dict[str
 )
 @pytest.mark.parametrize(("name", "text"), [("a.csv", TEXT), ("a.tsv", TEXT.replace(",", "\t")), ("a.jsonl", LINES)])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_text_is_read_in_the_encoding_that_is_told(
+def test_a_text_is_read_in_the_encoding_that_is_given(
     encoding: str, name: str, text: str, suffix: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"{name}{suffix}"
@@ -79,7 +79,7 @@ def test_whatever_an_encoding_can_write_comes_back(texts: list[str], tmp_path_fa
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
-def test_what_is_not_utf8_is_told_with_its_line_and_what_to_do(name: str, tmp_path: Path) -> None:
+def test_what_is_not_utf8_is_reported_with_its_line_and_what_to_do(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes((TEXT if name == "a.csv" else LINES).encode("latin-1"))
     with pytest.raises(ConfigError) as caught:
@@ -90,7 +90,7 @@ def test_what_is_not_utf8_is_told_with_its_line_and_what_to_do(name: str, tmp_pa
     assert "`encoding` in the input" in caught.value.message
 
 
-def test_what_is_not_in_the_encoding_is_told_with_its_file_and_line(tmp_path: Path) -> None:
+def test_what_is_not_in_the_encoding_is_reported_with_its_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"v\n1\n")
     (tmp_path / "b.csv").write_bytes(b"v\n1\n2\n\x81\n")
     with pytest.raises(ConfigError, match=r"b\.csv: line 4 is not cp1252: ") as caught:
@@ -116,7 +116,7 @@ def test_an_encoding_that_is_none_is_refused(name: str, meant: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
-def test_a_file_that_is_no_text_is_told_for_what_it_is(content: bytes, what: str, name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_named_for_what_it_is(content: bytes, what: str, name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=what):

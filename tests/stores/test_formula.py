@@ -38,7 +38,7 @@ def test_a_cell_that_begins_like_a_formula_gets_a_quote(tmp_path: Path, start: s
 
 
 @pytest.mark.parametrize("value", ["-5", "+5", "-0.5e-3", "-.5", "a=1", "", "'=1", " =1", "1-1", "-inf"])
-def test_numbers_and_what_is_no_formula_stay_as_they_are(tmp_path: Path, value: str) -> None:
+def test_numbers_and_what_is_not_a_formula_stay_as_they_are(tmp_path: Path, value: str) -> None:
     source, output = tmp_path / "in.jsonl", tmp_path / "out.csv"
     source.write_text('{"id": 1}\n')
     write(source, output, value)

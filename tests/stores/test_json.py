@@ -139,7 +139,7 @@ def test_compressed_json_is_read(tmp_path: Path) -> None:
         table(file(tmp_path, gzip.compress(lines)[:-12], "cut.jsonl.gz"))
 
 
-def test_an_object_used_as_a_dictionary_is_no_structure_of_thousands_of_fields(tmp_path: Path) -> None:
+def test_an_object_used_as_a_dictionary_is_not_a_structure_of_thousands_of_fields(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"by_user": {f"user {i}": i}}) + "\n" for i in range(3_000))
     with opened(file(tmp_path, lines)) as source:
         assert source.columns["by_user"] == {"type": ["null", "object"]}

@@ -102,7 +102,7 @@ def test_rows_come_in_the_order_of_the_file_with_a_limit_too(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 no parquet", b"a,b\n1,2\n"])
-def test_what_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "in.parquet").write_bytes(content)
     with pytest.raises(ConfigError, match=r"in.parquet: it cannot be read as parquet: .* check that it is whole"):
         table(tmp_path / "in.parquet")

@@ -90,6 +90,6 @@ def test_those_of_other_users_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert other.exists()
 
 
-def test_a_place_that_takes_nothing_is_told(tmp_path: Path) -> None:
+def test_a_place_that_takes_nothing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing can be written there"), private_directory(tmp_path / "absent"):
         pass

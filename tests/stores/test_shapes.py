@@ -80,7 +80,7 @@ def test_more_combinations_than_are_remembered_are_still_learned() -> None:
         (["a\0b"], "a column has no name that can be written"),
     ],
 )
-def test_names_that_no_table_can_have_are_told(names: list[str], message: str) -> None:
+def test_names_that_no_table_can_have_are_reported(names: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_names(names, "out.csv")
     check_names(["a", "b"], "out.csv")
@@ -163,7 +163,7 @@ def test_a_stream_has_the_name_of_its_file_or_folder(path: str, name: str) -> No
     assert stem(path) == name
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "a.csv").write_text("a\n")
     (tmp_path / "b.jsonl").write_text("{}\n")

@@ -179,7 +179,7 @@ def test_a_column_that_sqlite_holds_to_no_type_may_be_of_any(base: Base, values:
 
 
 @pytest.mark.parametrize(("declared", "value"), [("INTEGER", "x"), ("INTEGER", 1.5), ("REAL", "x"), ("BIGINT", b"x")])
-def test_a_value_that_is_not_of_its_declared_type_is_told_before_anything_is_paid_for(
+def test_a_value_that_is_not_of_its_declared_type_is_reported_before_anything_is_paid_for(
     base: Base, declared: str, value: Any
 ) -> None:
     base.run(f"CREATE TABLE mixed (a {declared})")
@@ -224,7 +224,7 @@ def test_values_of_typed_columns_become_json(tmp_path: Path) -> None:
         jsonschema.validate(row, {"properties": dict(source.columns)})
 
 
-def test_an_error_of_the_database_is_told(base: Base) -> None:
+def test_an_error_of_the_database_is_reported(base: Base) -> None:
     with pytest.raises(ConfigError, match="the database says: no such table: nowhere"):
         base.rows("SELECT * FROM nowhere")
 

@@ -62,7 +62,7 @@ def test_a_broken_line_is_named(content: bytes, message: str) -> None:
         items_of(io.BytesIO(content))
 
 
-def test_a_row_is_there_at_once_and_a_pause_is_told_behind_a_checkpoint(pipe: Pipe) -> None:
+def test_a_row_is_there_at_once_and_a_pause_is_seen_behind_a_checkpoint(pipe: Pipe) -> None:
     with stdio.source(stdio.Options(name="rows"), stream=pipe.reader) as source:
         assert (source.name, source.columns, source.rows) == ("rows", {}, None)
         items = source.read()
@@ -196,7 +196,7 @@ with stdio.source(options) as source, stdio.sink(options, {}, source=source) as 
     assert done.stdout == b'{"a":1,"n":0}\n{"a":2,"n":1}\n'
 
 
-def test_a_closed_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_input_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(ConfigError, match="standard input: it is closed"), stdio.source(stdio.Options()):
         pass

@@ -122,7 +122,7 @@ def test_a_table_without_rows_has_no_row_groups(tmp_path: Path, rows: list[None]
     assert groups_of(tmp_path, [*rows]) == []
 
 
-def test_what_is_no_vector_is_refused_with_its_row(tmp_path: Path) -> None:
+def test_what_is_not_a_vector_is_refused_with_its_row(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='"vector" holds vectors, and row 2 has another value'):
         written(tmp_path, [{"vector": [0.5]}, {"vector": "none"}], 0, is_snapshot=False)
 

@@ -90,11 +90,11 @@ def test_a_column_that_is_inserted_is_that_column_whatever_its_name(name: str) -
     assert "It says fine" in draft.rendered(Record(0, {name: "fine"}), [name]).text
 
 
-def test_a_reference_to_the_environment_is_no_secret() -> None:
+def test_a_reference_to_the_environment_is_not_a_secret() -> None:
     assert "${OPENAI_API_KEY}" in Draft({"api_key": "${OPENAI_API_KEY}"}).text
 
 
-def test_what_is_wrong_is_told_where_it_is_with_what_was_meant(tmp_path: Path) -> None:
+def test_what_is_wrong_is_reported_where_it_is_with_what_was_meant(tmp_path: Path) -> None:
     opened = session(tmp_path, "http://127.0.0.1:9/v1", prompt="{{ revew }}")
     opened.truth = "label"
     (problem,) = opened.problems(opened.drafts[0])
@@ -446,7 +446,7 @@ def test_cookies_of_other_programs_on_the_machine_lock_nobody_out(others: str, g
     assert asked(guard, host="127.0.0.1:8123", cookie=others)[0]["status"] == 403
 
 
-def test_a_socket_without_an_origin_is_no_browsers(guarded: tuple[Guard, str]) -> None:
+def test_a_socket_without_an_origin_is_not_a_browser_s(guarded: tuple[Guard, str]) -> None:
     guard, cookie = guarded
     assert asked(guard, kind="websocket", host="127.0.0.1:8123", cookie=cookie)[0]["type"] == "websocket.close"
 

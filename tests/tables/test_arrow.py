@@ -246,7 +246,7 @@ def test_rows_as_dicts_do_not_import_pyarrow(endpoint: Endpoint) -> None:
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
-def test_where_pyarrow_is_missing_its_absence_is_told(endpoint: Endpoint) -> None:
+def test_where_pyarrow_is_missing_its_absence_is_reported(endpoint: Endpoint) -> None:
     code = (
         "sys.modules['pyarrow'] = None\nimport polars\n"
         "try:\n    list(Connector(config).enrich(polars.DataFrame({'text': ['a']})))\n"

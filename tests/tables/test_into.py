@@ -95,7 +95,7 @@ def test_nested_values_arrive_as_the_library_has_them(endpoint: Endpoint) -> Non
         (ROWS, "spark", r'into: there is no "spark": use one of "arrow"'),
     ],
 )
-def test_what_cannot_be_returned_is_told_before_any_call(
+def test_what_cannot_be_returned_is_reported_before_any_call(
     rows: Any, library: Any, told: str, endpoint: Endpoint
 ) -> None:
     with pytest.raises(ConfigError, match=told):

@@ -393,7 +393,7 @@ def test_a_list_of_ten_thousand_may_be_looped_over() -> None:
     ("source", "known"),
     [("{{ x|wordwrap }}", "wordcount"), ("{{ x is nonsense }}", "defined"), ("{{ x|_native }}", "tojson")],
 )
-def test_a_filter_or_test_that_there_is_not_is_told_with_those_that_there_are(source: str, known: str) -> None:
+def test_a_filter_or_test_that_there_is_not_is_reported_with_those_that_there_are(source: str, known: str) -> None:
     with pytest.raises(ConfigError, match=rf"there are: .*\b{known}\b") as caught:
         Template([source], "request_format")
     assert " _" not in str(caught.value)

@@ -82,7 +82,7 @@ def test_a_path_may_look_like_base64(tmp_path: Path) -> None:
         ("ftp://example.com/a.png", "there is no such file"),
     ],
 )
-def test_what_is_no_image_is_refused_with_a_reason(tmp_path: Path, value: Any, told: str) -> None:
+def test_what_is_not_an_image_is_refused_with_a_reason(tmp_path: Path, value: Any, told: str) -> None:
     with pytest.raises(ImageError, match=told):
         url_of(value, tmp_path)
 
@@ -246,7 +246,7 @@ def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
         url_of(str(pipe), tmp_path)
 
 
-def test_a_directory_is_no_image(tmp_path: Path) -> None:
+def test_a_directory_is_not_an_image(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="is not a file"):
         url_of(str(tmp_path), tmp_path)
 
@@ -296,7 +296,7 @@ def test_a_row_s_error_names_where_and_why() -> None:
         assert "request_format.messages[0].content[1].image_url.url" in str(caught.value)
 
 
-def test_an_image_column_that_is_not_there_is_told_before_any_row() -> None:
+def test_an_image_column_that_is_not_there_is_reported_before_any_row() -> None:
     config = Config(url="http://localhost/v1", model="m", prompt="x", image_columns="front, back")
     with pytest.raises(ConfigError, match='image_columns: there is no column "back"'):
         Plan(config, ["front"])

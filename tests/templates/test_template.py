@@ -285,7 +285,7 @@ def test_what_cannot_become_json_is_refused_beforehand(source: str, match: str) 
     assert any(match in problem for problem in problems(source))
 
 
-def test_what_is_no_json_once_rendered_fails_its_row_and_says_so() -> None:
+def test_what_is_not_json_once_rendered_fails_its_row_and_says_so() -> None:
     source = '{"a": [{% for x in xs %}{{ x }},{% endfor %}]}'
     assert "request_format: what it renders to is not JSON: " in failure(source, xs=[1])
     assert rendered(source, xs=[]) == {"a": []}
@@ -294,7 +294,7 @@ def test_what_is_no_json_once_rendered_fails_its_row_and_says_so() -> None:
 # --- Errors ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_column_is_told_with_its_leaf_and_the_columns_that_there_are() -> None:
+def test_a_missing_column_is_reported_with_its_leaf_and_the_columns_that_there_are() -> None:
     expected = 'request_format.messages[1].content: there is no column "review"; there are: text, Order No.'
     assert failure(CHAT, **{"text": "", "Order No.": 1}) == expected
 
@@ -389,7 +389,7 @@ def test_a_message_never_quotes_a_whole_cell() -> None:
         assert len(failure([source], x="c" * 10**6)) < 500
 
 
-def test_all_bad_leaves_are_told_at_once_and_long_ones_shortened() -> None:
+def test_all_bad_leaves_are_reported_at_once_and_long_ones_shortened() -> None:
     found = problems(
         {"a": "{{ x", "b": ["{{ x|nope }}", "fine"], "c": "{% include 'x' %}", "d": "{{ " + "x" * 99, "e": 1}
     )
@@ -411,7 +411,7 @@ def test_an_integer_of_any_size_is_json() -> None:
     Template({"a": [10**400]}, "response_format")
 
 
-def test_a_key_that_is_no_text_becomes_one() -> None:
+def test_a_key_that_is_not_text_becomes_one() -> None:
     assert rendered({1: "{{ x }}", None: 2}, x=1) == {"1": 1, "None": 2}
 
 
@@ -462,7 +462,7 @@ def test_whatever_a_template_is_it_runs_or_says_why_not(tokens: list[str], lenie
         ("{% for x in xs %}" * 25 + "{% endfor %}" * 25, "nested"),
     ],
 )
-def test_what_only_the_compiler_finds_is_told_as_well(source: str, match: str) -> None:
+def test_what_only_the_compiler_finds_is_reported_as_well(source: str, match: str) -> None:
     (problem,) = problems([source])
     assert problem.startswith("request_format: is not a valid template: ")
     assert match in problem

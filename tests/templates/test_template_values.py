@@ -88,7 +88,7 @@ def test_no_operator_and_no_filter_shows_an_address(use: str) -> None:
 
 @pytest.mark.parametrize("value", NO_VALUES)
 @pytest.mark.parametrize("use", USES[3:15])
-def test_what_is_no_value_is_the_row_s_error_wherever_a_text_is_made_of_it(use: str, value: str) -> None:
+def test_what_is_not_a_value_is_the_row_s_error_wherever_a_text_is_made_of_it(use: str, value: str) -> None:
     with pytest.raises(TemplateError, match=r"put \(\) after its name|is not JSON|neither"):
         Template([use % value], "t").render(ROW)
 

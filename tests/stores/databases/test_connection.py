@@ -114,7 +114,7 @@ def test_an_ordinary_word_is_not_masked_where_it_is_a_password() -> None:
         ("nosuchbase://h/d", "External Dialects"),
     ],
 )
-def test_a_driver_that_is_missing_is_told_with_what_to_install(
+def test_a_driver_that_is_missing_is_reported_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch, url: str, install: str
 ) -> None:
     def create_engine(url: Any, **_: Any) -> None:
@@ -146,7 +146,7 @@ def test_every_extra_that_is_named_is_one() -> None:
         sqlite3.OperationalError("database is locked"),
     ],
 )
-def test_what_passes_is_no_fault_of_the_config(error: Exception) -> None:
+def test_what_passes_is_not_a_fault_of_the_config(error: Exception) -> None:
     for otherwise in (ConfigError, StorageError):
         with pytest.raises(DatabaseUnavailableError) as caught, _database_of(error).errors(otherwise):
             raise error

@@ -403,7 +403,7 @@ def test_a_broken_off_read_of_a_table_goes_on_by_its_key(kind: str, tmp_path: Pa
     assert [row["v"] for row in left] == [int(row["b"][1:]) + 100 for row in left]
 
 
-def test_what_has_no_key_begins_anew_and_says_so(base: Base, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_no_key_starts_over_and_says_so(base: Base, caplog: pytest.LogCaptureFixture) -> None:
     base.run("CREATE TABLE t (v BIGINT)")
     base.fill("t", 4)
     _, state = read(base, table="t", limit=2)
@@ -420,7 +420,7 @@ def test_with_more_ties_than_a_state_remembers_they_are_read_again(base: Base, m
     assert {row["id"] for row in read(base, state=state, table="t", cursor_field="moment")[0]} == {0, 1, 2, 3, 9}
 
 
-def test_with_more_rows_without_a_cursor_than_a_state_remembers_later_ones_are_not_read_which_is_told(
+def test_with_more_rows_without_a_cursor_than_a_state_remembers_later_ones_are_not_read_which_is_reported(
     base: Base, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(position, "REMEMBERED", 2)
@@ -500,7 +500,7 @@ def test_a_server_that_ends_a_connection_while_rows_are_read_loses_none(
     assert killed
 
 
-def test_columns_that_come_between_looking_and_reading_are_left_out_or_told(base: Base) -> None:
+def test_columns_that_come_between_looking_and_reading_are_left_out_or_reported(base: Base) -> None:
     base.run("CREATE TABLE t (id BIGINT PRIMARY KEY)")
     base.fill("t", 2)
     with source(base, table="t") as whole, source(base, "SELECT * FROM t") as query:

@@ -251,7 +251,7 @@ def test_a_row_without_a_required_column_is_left_out_and_no_other_one(
     assert f"rows left out: {1 if is_updated else 2}" in caplog.text
 
 
-def test_a_required_column_that_the_stream_lacks_is_told_before_anything_is_paid_for(
+def test_a_required_column_that_the_stream_lacks_is_reported_before_anything_is_paid_for(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.run("CREATE TABLE reviews (id BIGINT, a BIGINT NOT NULL, b BIGINT NOT NULL DEFAULT 1)")
@@ -805,7 +805,7 @@ def test_a_table_may_have_any_name(place: Place) -> None:
     assert len(names) == 4
 
 
-def test_a_key_that_is_no_column_is_refused(place: Place) -> None:
+def test_a_key_that_is_not_a_column_is_refused(place: Place) -> None:
     with pytest.raises(ConfigError, match='there is no column "nowhere"'):
         place.upsert({"id": 1}, key=("nowhere",), columns={"id": INTEGER})
 

@@ -164,7 +164,7 @@ def test_keys_are_compared_as_bytes_whatever_their_column_takes_for_equal(
             place.upsert({"id": "Ab", "n": 1})
 
 
-def test_another_unique_key_of_duckdb_is_told_of_a_row_whose_key_differs_by_its_case_alone(
+def test_another_unique_key_of_duckdb_is_reported_for_a_row_whose_key_differs_by_its_case_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = Place(base("duckdb", tmp_path))

@@ -280,7 +280,7 @@ LOCKS: dict[str, tuple[Any, Any, str, str]] = {
 
 @pytest.mark.parametrize("way", ["table", "rows"])
 @pytest.mark.parametrize("place", list(LOCKS), indirect=True)
-def test_a_lock_of_the_user_is_waited_for_in_each_attempt_and_told(
+def test_a_lock_of_the_user_is_waited_for_in_each_attempt_and_reported(
     place: Place, way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     member, seconds, lock, unlock = LOCKS[place.kind]
