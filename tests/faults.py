@@ -594,6 +594,10 @@ _GOOD_STREAM: Final[_Rows] = {
     "sse-done-open": Fault(
         "the connection stays open behind `[DONE]`", on_wire(lambda sent: [*sent[:-1], *_done(sent), HANG])
     ),
+    "sse-finish-close": Fault(
+        "the connection is closed behind the usage, though `[DONE]` and another chunk have to come",
+        on_wire(lambda sent: [*(part for part in sent[:-1] if part not in _done(sent)), 0.02, End.CLOSE]),
+    ),
     "sse-no-done": Fault(
         "the stream ends without `[DONE]`", in_parts(lambda events: [event for event in events if event != DONE])
     ),

@@ -21,7 +21,7 @@ from connector.base.records import Reply, is_ok
 from connector.base.regex import regex
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
-from connector.endpoints import Endpoint
+from connector.endpoints import Endpoint, NearEnd
 from connector.http.http1 import inflated, too_large
 from connector.http.sse import DONE, ERROR, beginning, events, is_stream
 from connector.http.transport import Response, Transport, joined_chunks
@@ -31,6 +31,8 @@ from connector.replies.refusals import read_error, readable
 _HEAD: Final = 256
 _LAST: Final = regex(rb"[\r\n]data: ?\[DONE\]")
 _LINGER: Final = 0.5  # seconds that the end of a message may come after the last event: some servers never send it
+_USAGE_LINGER: Final = 5.0  # seconds that the usage may come after the end of the text
+_SEVERAL: Final = regex(rb'"n":(?!1[,}])|"prompt":\[')  # in a request for several choices, which may come in turn
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
 _FASTEST: Final = 1  # zlib's level: events are so similar that even this makes a stream ten times smaller
@@ -85,7 +87,7 @@ class Client:
         entered: list[int] = []
         try:
             response = self._transport.post(self._url, data, content_type)
-            content = self._read(response, entered)
+            content = self._read(response, entered, data)
             reply = reply_of(
                 response.status,
                 response.headers,
@@ -107,7 +109,7 @@ class Client:
             if response:
                 response.close()
 
-    def _read(self, response: Response, entered: list[int]) -> dict[str, Any]:
+    def _read(self, response: Response, entered: list[int], request: bytes) -> dict[str, Any]:
         kind, most = response.headers.get("content-type", "").lower(), self._transport.max_response_bytes
         if not is_ok(response.status):
             return {"error": _beginning(response.chunks(), kind, self._mask)}
@@ -115,12 +117,12 @@ class Client:
             chunks = response.chunks(Allowance(most).most)
             head = beginning(chunks)
             if is_stream(head, kind):
-                return self._folded(chain((head,), chunks), response, entered)
+                return self._folded(chain((head,), chunks), response, entered, request)
             data = joined_chunks(chain((head,), chunks), most)
         else:
             data = response.read()
             if not data.startswith(b"{") and is_stream(data[:_HEAD], kind):
-                return self._folded(iter([data]), response, entered)
+                return self._folded(iter([data]), response, entered, request)
         if weight := weight_of_reply(data, most):
             self._enter(weight, response, entered)
         try:
@@ -173,20 +175,20 @@ class Client:
         if failure is not None:
             raise failure
 
-    def _folded(self, chunks: Iterator[bytes], response: Response, entered: list[int]) -> dict[str, Any]:
+    def _folded(
+        self, chunks: Iterator[bytes], response: Response, entered: list[int], request: bytes
+    ) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
         most = self._transport.max_response_bytes
         allowance = Allowance(most)
         afforded = self._afforded(chunks, allowance, response, entered)
-        stream = _Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
-        body, complete = self._endpoint.fold(stream)
+        stream = Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
+        body, complete = self._endpoint.fold(stream, hurrying(response, request))
         response.hurry(_LINGER)
         with suppress(ConnectorError):  # what follows has no effect, nor has a lost connection
             deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
         if stream.failure:
             return kept(stream.failure, self._mask)
-        if stream.broken:
-            raise CutError("the stream was cut in the middle of an event", detail=_shown(stream.broken, self._mask))
         if not body and not stream.is_done:
             raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
         if not (stream.is_done or complete):
@@ -194,10 +196,10 @@ class Client:
         return kept(body, self._mask)
 
 
-class _Stream:
-    """The chunks of a stream, up to its end.
+class Stream:
+    """The chunks of a stream, up to its end. Raises `CutError` if that is not the end of an event.
 
-    `is_done`: `[DONE]` has come. `failure`: an error event has come. `broken`: the last event is not JSON: it was cut.
+    `is_done`: `[DONE]` has come. `failure`: an error event has come.
     """
 
     def __init__(
@@ -217,16 +219,16 @@ class _Stream:
         self._mask = mask
         self.is_done = False
         self.failure: dict[str, Any] = {}
-        self.broken = b""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         is_chunk = self._endpoint.is_chunk
+        broken = b""
         for data, name in events(self._chunks, self._most):
             content = data.strip()
             if not content and name != ERROR:
                 continue
-            if self.broken:
-                told = _shown(self.broken, self._mask)
+            if broken:
+                told = _shown(broken, self._mask)
                 raise ReplyError(f"the stream holds an event that is not JSON: {told}")
             if content == DONE:
                 self.is_done = True
@@ -241,19 +243,31 @@ class _Stream:
             except DepthError as error:
                 raise ReplyError(TOO_DEEP, detail=str(error)) from None
             except ValueError:
-                self.broken = content
+                broken = content
                 continue
             if not isinstance(frame, dict):
                 raise ReplyError(f"the stream holds an event that is not an object: {_shown(content, self._mask)}")
             if self._allowance.taken > MODEST:
                 self._allowance.keep(frame)
-            if "error" in frame or not is_chunk(frame) or frame.get("type") == "error":
+            if not frame or "error" in frame or not is_chunk(frame) or frame.get("type") == "error":
                 if is_sign_of_life(frame):
                     continue
                 self.failure = failure_of(frame, self._endpoint)
                 if self.failure:
                     break
             yield frame
+        if broken:
+            raise CutError("the stream was cut in the middle of an event", detail=_shown(broken, self._mask))
+
+
+def hurrying(response: Response, request: bytes) -> NearEnd | None:
+    """Returns what waits only a moment for the rest of a stream whose text has ended: some servers never end it.
+
+    `None` for a request for several choices, as one of them may begin long after another has ended.
+    """
+    if _SEVERAL.search(request):
+        return None
+    return lambda has_usage: response.hurry(_LINGER if has_usage else _USAGE_LINGER)
 
 
 def _hurried(chunks: Iterator[bytes], response: Response) -> Iterator[bytes]:

@@ -95,6 +95,10 @@ Expectation: TypeAlias = Callable[[dict[str, Any], Answer], str | None]
 """
 
 
+NearEnd: TypeAlias = Callable[[bool], None]
+"""Is called when nothing of a stream is still to come but, at most, its usage; with whether that has come, too."""
+
+
 class Sender(Protocol):
     """Makes calls, from any number of threads; `connector.calls.client.Client` is the one for HTTP."""
 
@@ -167,8 +171,12 @@ class Endpoint(Protocol):
             ValueError: It is not JSON (an `orjson.JSONDecodeError`), or nested too deeply.
         """
 
-    def fold(self, events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
-        """Merges the events of a stream into a whole reply. The flag says whether the stream ended as it should."""
+    def fold(self, events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
+        """Merges the events of a stream into a whole reply. The flag says whether the stream ended as it should.
+
+        With `near_end`, which only a request for one choice may have, the reply is whole from that call on, even if
+        `events` then raises `CutError` or `APITimeoutError`.
+        """
 
     def is_chunk(self, event: dict[str, Any]) -> bool:
         """Returns whether `fold` knows the shape of an event; an unknown one makes the whole stream suspect."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from connector.base.decoding import joined, loads
-from connector.endpoints import usage_elsewhere
+from connector.base.errors import APITimeoutError, CutError
+from connector.endpoints import NearEnd, usage_elsewhere
 from connector.endpoints._shapes import as_dict, as_list, check_parts, index_of, text_of, text_or_none
 from connector.replies.inline_errors import says_nothing
 
@@ -26,27 +27,44 @@ def is_chunk(event: dict[str, Any]) -> bool:
     return str(event.get("object", "")).startswith(_OBJECTS) or event.keys() <= _SAY_NOTHING
 
 
-def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
     """Merges `chat.completion.chunk` events into one `chat.completion`.
 
     Texts are joined at the end, which also repairs an emoji that was split between chunks. The stream is complete if
     any choice has a `finish_reason`, since not every server sends one for each choice. Unknown shapes are skipped.
+
+    It is near its end after a chunk with nothing but the first `finish_reason`, as that follows all of a text; or after
+    a chunk with the usage and no choice, which follows everything. Some servers send a `finish_reason` with each piece,
+    and some go on after one about tool calls, which they make themselves.
     """
     body: dict[str, Any] = {}
     choices: dict[int, _Choice] = {}
-    for event in events:
-        for key, value in event.items():
-            if key == "choices":
-                for chunk in as_list(value):
-                    if chunk and isinstance(chunk, dict):
-                        index = index_of(chunk)
-                        choice = choices.get(index)
-                        if choice is None:
-                            check_parts(len(choices))
-                            choice = choices[index] = _Choice(index)
-                        choice.add(chunk)
-            elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
-                body[key] = value
+    is_over: bool | None = None  # not known before the first `finish_reason`
+    try:
+        for event in events:
+            for key, value in event.items():
+                if key == "choices":
+                    for chunk in as_list(value):
+                        if chunk and isinstance(chunk, dict):
+                            index = index_of(chunk)
+                            choice = choices.get(index)
+                            if choice is None:
+                                check_parts(len(choices))
+                                choice = choices[index] = _Choice(index)
+                            choice.add(chunk)
+                            if is_over is not None:
+                                is_over = is_over and _is_silent(chunk)
+                            elif chunk.get("finish_reason"):
+                                is_over = _is_silent(chunk) and choice.is_text
+                elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
+                    body[key] = value
+            if is_over is not None and near_end is not None:
+                is_over = is_over or bool(event.get("usage") and not event.get("choices"))
+                if is_over:
+                    near_end("usage" in body)
+    except (CutError, APITimeoutError):
+        if not is_over or near_end is None:
+            raise
     if not body and not choices:
         return {}, False
     body["object"] = "chat.completion"
@@ -54,6 +72,13 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     if "usage" not in body and (usage := usage_elsewhere(body)) is not None:
         body["usage"] = usage
     return body, any(choice.rest.get("finish_reason") for choice in choices.values())
+
+
+def _is_silent(chunk: dict[str, Any]) -> bool:
+    """Returns whether a chunk adds nothing to its choice's message."""
+    return "message" not in chunk and not any(
+        value for name, value in as_dict(chunk.get("delta")).items() if name != "role"
+    )
 
 
 class _Choice:
@@ -88,6 +113,11 @@ class _Choice:
                     _extend(self.rest.setdefault(key, {}), name, as_list(items))
             else:
                 self.rest[key] = value
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it has a text and no tool calls."""
+        return not self.calls and self.function is None and any(map(any, self.texts.values()))
 
     def _add_part(self, name: str, part: Any) -> None:
         text = text_of(part) if name in _TEXT_FIELDS else None

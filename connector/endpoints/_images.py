@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from connector.base.records import JSON, Answer, Schema, Status
-from connector.endpoints import Fallback, usage_of
+from connector.endpoints import Fallback, NearEnd, usage_of
 from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
 from connector.replies.finish_reasons import Ending, ending_of
 
@@ -68,7 +68,10 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
     return {**body, "stream": True}
 
 
-def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+def fold(
+    events: Iterable[dict[str, Any]],
+    near_end: NearEnd | None = None,  # noqa: ARG001 - more images may follow any of them
+) -> tuple[dict[str, Any], bool]:
     """Collects the images of the `….completed` events (OpenAI API reference, "Image streaming"), or a whole reply."""
     body: dict[str, Any] = {}
     images: list[JSON] = []

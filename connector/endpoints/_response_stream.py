@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from connector.base.decoding import joined
+from connector.endpoints import NearEnd
 from connector.endpoints._shapes import as_dict, as_list, check_parts, text_or_none
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
@@ -38,7 +39,7 @@ def is_chunk(event: dict[str, Any]) -> bool:
     return isinstance(event.get("type"), str) or event.get("object") == "response" or "response" in event
 
 
-def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
     """Merges the events into one `response` (OpenAI API reference, "Streaming events").
 
     The last event holds the whole response, and only with it is a stream complete; what follows it is ignored. If it
@@ -54,6 +55,8 @@ def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
             body.update(response)
             complete = complete or kind in _LAST or "type" not in event
             if complete and body.get("status") not in _OPEN:
+                if near_end is not None:
+                    near_end(True)
                 break
         else:
             output.add(kind, event)

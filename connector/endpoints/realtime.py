@@ -14,7 +14,7 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
 from connector.base.room import Room
-from connector.endpoints import Sender
+from connector.endpoints import NearEnd, Sender
 from connector.endpoints._defaults import (
     COSTLY,
     FALLBACKS,
@@ -77,9 +77,9 @@ def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock, room: 
     return sessions
 
 
-def fold(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
     """Returns the response of `response.done`; if it has no output, that is assembled from the other events."""
-    return fold_response(map(_as_response_event, events))
+    return fold_response(map(_as_response_event, events), near_end)
 
 
 def _as_response_event(event: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
@@ -20,15 +21,24 @@ from pydantic import SecretStr
 from connector import endpoints
 from connector.base import numbers
 from connector.base.clock import Clock
-from connector.base.decoding import joined
-from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
+from connector.base.decoding import Allowance, joined
+from connector.base.errors import (
+    APITimeoutError,
+    ConfigError,
+    ConnectorError,
+    CutError,
+    NotFoundError,
+    ReplyError,
+    RetryableError,
+)
 from connector.base.masking import Masker
 from connector.base.records import JSON, is_ok
 from connector.base.stop import Stop
-from connector.calls.client import Client, error_in_event, failure_of, is_sign_of_life, whole
+from connector.calls.client import Client, Stream, hurrying, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.http.sse import DONE, ERROR, STARTS, beginning, events, is_stream
+from connector.endpoints import Endpoint, NearEnd
+from connector.http.sse import STARTS, beginning, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, readable
@@ -37,6 +47,7 @@ from connector.run.runtime import transport_of
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}
 _TICK: Final = 0.05  # seconds between looks at whether a wait is still wanted
 _SNIFFED: Final = max(map(len, STARTS))
+_RECENT: Final = 8  # events by which to tell whether a text has ended: its last piece, its end, its usage
 
 _T = TypeVar("_T")
 
@@ -141,38 +152,60 @@ def _begun(reply: Iterator[_T]) -> Iterator[_T]:
 
 def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mask: Masker) -> Iterator[dict[str, Any]]:
     """Yields the events of a reply, up to `[DONE]`: nothing after it is worth waiting for."""
-    endpoint = endpoints.load(config.kind)
+    endpoint, most = endpoints.load(config.kind), transport.max_response_bytes
     with closing(transport.post(config.url, body)) as response:
         if not is_ok(response.status):
             raise error_of(response.status, response.headers, response.read(), now=clock.time(), mask=mask)
-        chunks, is_stream = _sniffed(response)
-        kind, is_empty, is_whole = response.headers.get("content-type", ""), True, not is_stream
-        for data, name in events(chunks, transport.max_response_bytes) if is_stream else [(b"".join(chunks), b"")]:
-            if data.strip() == DONE:
-                is_whole = True
-                break
-            if is_stream and not data.strip() and name != ERROR:
-                continue
-            frame: dict[str, Any] = {}
-            failure = error_in_event(data) if name == ERROR else {}
-            if not failure:
-                frame = mask.value(whole(data, kind, mask))
-                if is_stream and is_sign_of_life(frame):
-                    continue
-                failure = failure_of(frame, endpoint) if is_stream else error_in(frame)
-            folded, is_last = endpoint.fold([frame])
-            failure = failure or error_in(folded)
-            if failure:
-                raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
-            broken_off = endpoint.broken_off(folded)
-            if broken_off is not None:
-                raise CutError(readable(broken_off, mask))
-            is_empty, is_whole = False, is_whole or is_last
+        chunks, is_events = _sniffed(response)
+        if not is_events:
+            frame = mask.value(whole(b"".join(chunks), response.headers.get("content-type", ""), mask))
+            _check(frame, endpoint, response, clock, mask)
             yield frame
-    if is_empty:
+            return
+        stream, near_end = (
+            Stream(chunks, Allowance(most), most, endpoint, mask, numbers.loads),
+            hurrying(response, body),
+        )
+        is_complete, recent = False, deque[dict[str, Any]](maxlen=_RECENT)
+        for event in _outlasting(stream, recent, endpoint, near_end):
+            frame = mask.value(event)
+            is_complete |= _check(frame, endpoint, response, clock, mask)
+            yield frame
+            recent.append(event)
+            if is_complete:
+                endpoint.fold(recent, near_end)
+        if stream.failure:
+            raise error_of(response.status, response.headers, stream.failure, now=clock.time(), mask=mask)
+    if not recent:
         raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
-    if not is_whole:
+    if not (is_complete or stream.is_done):
         raise CutError("the stream ended before the reply did")
+
+
+def _check(frame: dict[str, Any], endpoint: Endpoint, response: Response, clock: Clock, mask: Masker) -> bool:
+    """Returns whether a reply or an event of one is the last; raises the error that it reports."""
+    folded, is_last = endpoint.fold([frame])
+    if failure := error_in(frame) or error_in(folded):
+        raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
+    broken_off = endpoint.broken_off(folded)
+    if broken_off is not None:
+        raise CutError(readable(broken_off, mask))
+    return is_last
+
+
+def _outlasting(
+    stream: Stream, recent: deque[dict[str, Any]], endpoint: Endpoint, near_end: NearEnd | None
+) -> Iterator[dict[str, Any]]:
+    """Yields the events of a stream. It may be lost once its last ones, `recent`, tell that its text has ended."""
+    try:
+        yield from stream
+    except (CutError, APITimeoutError) as error:
+        endpoint.fold(_lost(recent, error), near_end)
+
+
+def _lost(events: Iterable[dict[str, Any]], error: ConnectorError) -> Iterator[dict[str, Any]]:
+    yield from events
+    raise error
 
 
 def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:

@@ -109,8 +109,8 @@ def test_a_fault_of_ours_while_a_reply_is_read_fails_its_row_alone(
 ) -> None:
     read = Client._read  # noqa: SLF001 - where nobody has foreseen anything to go wrong
 
-    def broken(self: Client, response: Response, entered: list[int]) -> dict[str, Any]:
-        body = read(self, response, entered)
+    def broken(self: Client, response: Response, entered: list[int], request: bytes) -> dict[str, Any]:
+        body = read(self, response, entered, request)
         if answer_to("bad") in str(body):
             raise KeyError(KEY)
         return body

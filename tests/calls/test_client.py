@@ -18,6 +18,7 @@ import responses
 from connector import endpoints
 from connector.base.clock import Clock
 from connector.base.errors import (
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
     ConnectorError,
@@ -34,13 +35,16 @@ from connector.base.errors import (
 )
 from connector.base.masking import Masker, spellings
 from connector.base.records import Reply, Status
+from connector.base.stop import Stop
 from connector.base.values import text
 from connector.calls.client import Client
+from connector.config.config import Config
 from connector.http.deadline import Deadline
 from connector.http.pool import RawResponse
 from connector.http.transport import Response, Settings, Transport, joined_chunks
 from connector.ledger.sqlite import SqliteLedger
 from connector.replies.refusals import error_of, is_filtered
+from connector.run import passthrough
 from tests.endpoint import Endpoint, answer_to
 from tests.endpoints.test_every_shape import STREAMS, changed, good_bodies
 from tests.faults import FAULTS, Fault
@@ -330,11 +334,12 @@ UNKNOWN: Final = (
 
 
 class Held(Transport):
-    """Sends a stream on a connection that stays open behind it, and notes how long that is waited for."""
+    """Sends a stream on a connection that stays open behind it, or is lost, and notes how long it is waited for."""
 
-    def __init__(self, *chunks: bytes) -> None:
+    def __init__(self, *chunks: bytes, loss: ConnectorError | None = None) -> None:
         super().__init__(Settings())
         self.chunks = chunks
+        self.loss = loss
         self.waits: list[float] = []
 
     def post(self, url: str, body: object, content_type: str = "", deadline: object = None) -> Response:
@@ -344,7 +349,7 @@ class Held(Transport):
         def pieces() -> Generator[bytes, None, bool]:
             yield from self.chunks
             self.waits.append(time.left())
-            raise time.late()
+            raise self.loss or time.late()
 
         raw = RawResponse(200, {"content-type": SSE}, pieces(), lambda _: None)
         return Response(raw, 10**8, RuntimeError, time)  # type: ignore[arg-type]  # it translates nothing here
@@ -362,6 +367,82 @@ def test_a_connection_that_stays_open_behind_a_stream_is_waited_for_half_a_secon
     held = Held(*chunks)
     assert content_of(client_to(URL, held)(b"{}")) == "café 🙂"
     assert held.waits == [0.5]
+
+
+def chat_chunk(delta: dict[str, Any], reason: str | None = None, **beside: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    return b"data: " + json.dumps({"choices": [choice], **beside}).encode() + b"\n\n"
+
+
+USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2}
+TEXT: Final = chat_chunk({"role": "assistant", "content": "yes"})
+FINISH: Final = chat_chunk({"content": ""}, "stop")
+USAGE_CHUNK: Final = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\n"
+TOOL: Final = chat_chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]})
+COMPLETION: Final = (
+    b'data: {"choices": [{"text": "yes"}]}\n\ndata: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'
+)
+RESPONSE: Final = (
+    b'data: {"type": "response.completed", "response": {"object": "response", "status": "completed", "output": '
+    b'[{"type": "message", "content": [{"type": "output_text", "text": "yes"}]}]}}\n\n'
+)
+
+ENDED: Final[dict[str, tuple[str, Sequence[bytes], float]]] = {
+    "an empty delta": ("chat", (TEXT, FINISH), 5),
+    "a token limit": ("chat", (TEXT, chat_chunk({}, "length")), 5),
+    "usage with the end": ("chat", (TEXT, chat_chunk({}, "stop", usage=USAGE)), 0.5),
+    "usage with each piece": ("chat", (chat_chunk({"content": "yes"}, usage=USAGE), FINISH), 0.5),
+    "usage behind it": ("chat", (TEXT, FINISH, USAGE_CHUNK), 0.5),
+    "usage behind the last piece": ("chat", (chat_chunk({"content": "yes"}, "stop"), USAGE_CHUNK), 0.5),
+    "half of the usage behind it": ("chat", (TEXT, FINISH, USAGE_CHUNK[:30]), 5),
+    "a comment behind it": ("chat", (TEXT, FINISH, b": ping\n\n"), 5),
+    "a long stream": ("chat", (LONG, TEXT, FINISH), 600),
+    "a completion": ("completions", (COMPLETION,), 5),
+    "a response": ("responses", (RESPONSE,), 0.5),
+}
+"""Kind, chunks, and the seconds for which more is waited for."""
+
+NOT_ENDED: Final[dict[str, tuple[bytes, Sequence[bytes]]]] = {
+    "a reason with the text": (b"{}", (chat_chunk({"content": "yes"}, "stop"),)),
+    "a reason with each piece": (b"{}", (chat_chunk({"content": "y"}, "stop"), chat_chunk({"content": "es"}, "stop"))),
+    "a reason from the start": (b"{}", (chat_chunk({"role": "assistant"}, "stop"),)),
+    "more text behind it": (b"{}", (TEXT, FINISH, TEXT)),
+    "a tool call that the server may make": (b"{}", (TOOL, chat_chunk({}, "tool_calls"))),
+    "one of two choices": (b'{"model":"m","n":2}', (TEXT, FINISH)),
+    "one of two prompts": (b'{"prompt":["a","b"]}', (TEXT, FINISH, USAGE_CHUNK)),
+    "no reason": (b"{}", (TEXT, TEXT)),
+}
+
+
+@pytest.mark.parametrize(("kind", "chunks", "seconds"), ENDED.values(), ids=ENDED)
+@pytest.mark.parametrize("is_relayed", [False, True], ids=["read", "relayed"])
+def test_a_reply_whose_text_has_ended_is_whole_if_its_connection_is_held_or_cut_then(
+    monkeypatch: pytest.MonkeyPatch, kind: str, chunks: Sequence[bytes], seconds: float, is_relayed: bool
+) -> None:
+    for loss in (None, CutError("the connection was lost")):
+        held = Held(*chunks, loss=loss)
+        url = URL.replace("/chat/completions", endpoints.load(kind).PATH)
+        if is_relayed:
+            monkeypatch.setattr(passthrough, "transport_of", lambda *_, held=held: held)
+            config = Config.load({"url": url, "model": "m", "prompt": "x", "max_retries": 0})
+            relayed = list(passthrough.stream(config, {"stream": True}, clock=Clock(), stop=Stop()))
+            assert "yes" in json.dumps(relayed)
+        else:
+            endpoint = endpoints.load(kind)
+            reply = Client(held, endpoint, url, Masker([]), Clock())(b'{"n":1}')
+            assert endpoint.answer(reply.body).content == "yes"
+        assert held.waits == [5 if seconds == 600 and is_relayed else seconds]  # which keeps nothing back
+
+
+@pytest.mark.parametrize(("request_", "chunks"), NOT_ENDED.values(), ids=NOT_ENDED)
+def test_a_reply_whose_text_may_go_on_is_not_whole_if_its_connection_is_held_or_cut(
+    request_: bytes, chunks: Sequence[bytes]
+) -> None:
+    for loss in (None, CutError("the connection was lost")):
+        held = Held(*chunks, loss=loss)
+        with pytest.raises((APITimeoutError, CutError)):
+            client_to(URL, held)(request_)
+        assert held.waits == ([5] if chunks[1:] == (FINISH, TEXT) else [600])
 
 
 @pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b'event: error\ndata: {"message": "no"}\n\n'])
