@@ -31,7 +31,8 @@ def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> t
     """Merges `chat.completion.chunk` events into one `chat.completion`.
 
     Texts are joined at the end, which also repairs an emoji that was split between chunks. The stream is complete if
-    any choice has a `finish_reason`, since not every server sends one for each choice. Unknown shapes are skipped.
+    each choice has a `finish_reason`: several take turns, and it may be cut in the middle of the last one. Not every
+    server sends one for each choice, but such a stream ends with `[DONE]`. Unknown shapes are skipped.
 
     It is near its end after a chunk with nothing but the first `finish_reason`, as that follows all of a text; or after
     a chunk with the usage and no choice, which follows everything. Some servers send a `finish_reason` with each piece,
@@ -71,7 +72,7 @@ def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> t
     body["choices"] = [choices[index].whole() for index in sorted(choices)]
     if "usage" not in body and (usage := usage_elsewhere(body)) is not None:
         body["usage"] = usage
-    return body, any(choice.rest.get("finish_reason") for choice in choices.values())
+    return body, bool(choices) and all(choice.rest.get("finish_reason") for choice in choices.values())
 
 
 def _is_silent(chunk: dict[str, Any]) -> bool:
@@ -110,7 +111,11 @@ class _Choice:
                 continue
             if key == "logprobs":
                 for name, items in as_dict(value).items():
-                    _extend(self.rest.setdefault(key, {}), name, as_list(items))
+                    known = self.rest.setdefault(key, {})
+                    if items is None:
+                        known.setdefault(name, None)
+                    else:
+                        _extend(known, name, as_list(items))
             else:
                 self.rest[key] = value
 

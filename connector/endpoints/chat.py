@@ -141,7 +141,7 @@ def answer(body: dict[str, Any]) -> Answer:
         return Answer(None, None, model, usage, Status.INVALID_OUTPUT, "the reply has no choices")
     given = choice.get("message") or choice.get("delta")
     message = as_dict(given)
-    content = text_of(message.get("content"))
+    content = _content(message)
     calls = _calls(message) if "tool_calls" in message or "function_call" in message else []
     status, problem = _judged(choice, message, content, calls)
     if status is Status.INVALID_OUTPUT and message is not given:
@@ -157,7 +157,7 @@ def _worst_of_others(first: dict[str, Any], choices: list[Any]) -> tuple[dict[st
     for place, choice in enumerate(choices, 1):
         if isinstance(choice, dict) and choice is not first:
             message = as_dict(choice.get("message") or choice.get("delta"))
-            status, problem = _judged(choice, message, text_of(message.get("content")), [])
+            status, problem = _judged(choice, message, _content(message), [])
             if status not in (Status.SUCCESS, Status.INVALID_OUTPUT):
                 return choice, status, f"choice {place} of {len(choices)}: {problem}"
     return first, Status.SUCCESS, None
@@ -233,7 +233,7 @@ def values(body: dict[str, Any]) -> dict[str, JSON]:
     first = messages[0]
     calls = _calls(first)
     return {
-        "contents": [text_of(message.get("content")) for message in messages],
+        "contents": [*map(_content, messages)],
         "reasoning": text_of(first.get("reasoning_content") or first.get("reasoning")),
         "tool_calls": calls,
         "tool_name": calls[0]["name"] if calls else None,
@@ -261,6 +261,11 @@ def value_types(request: JSON) -> dict[str, Schema]:
         "tool_name": _TEXT,
         "arguments": arguments,
     }
+
+
+def _content(message: dict[str, Any]) -> str | None:
+    """Returns the text of a message. Beside tool calls, some servers send an empty one where others send null."""
+    return text_of(message.get("content")) or None
 
 
 def _calls(message: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from connector.http.http1 import PIECE, too_large
 DONE: Final = b"[DONE]"
 """The data of the event that ends OpenAI's streams."""
 
-STARTS: Final = (b"data:", b"event:", b":")
+STARTS: Final = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How an event stream may begin; JSON never does."""
 
 BLANK: Final = b"\xef\xbb\xbf \t\r\n"

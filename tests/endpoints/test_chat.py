@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from connector.base.records import Answer, Status, Usage
 from connector.endpoints import Shorthand, _choices_stream, usage_elsewhere, usage_of
 from connector.endpoints._choices_stream import fold
-from connector.endpoints.chat import answer, minimal, request_format, streamed, structured
+from connector.endpoints.chat import answer, minimal, request_format, streamed, structured, values
 
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -124,11 +124,28 @@ def test_choices_that_take_turns_are_kept_apart() -> None:
             delta(..., index=1, finish="length"),
         ]
     )
-    assert complete
+    assert not complete
     assert [(each["index"], each["message"]["content"], each["finish_reason"]) for each in body["choices"]] == [
         (0, "aA", None),
         (1, "Bb", "length"),
     ]
+
+
+@pytest.mark.parametrize(("ended", "complete"), [([], False), ([0], False), ([1], False), ([1, 0], True)])
+def test_a_stream_is_complete_once_each_choice_has_ended(ended: list[int], complete: bool) -> None:
+    """Otherwise it may have been cut in the middle of a choice, and half a text would be a success."""
+    texts = [delta("a", index=index) for index in (0, 1)]
+    assert fold([*texts, *(delta(..., index=index, finish="stop") for index in ended)])[1] is complete
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_a_message_without_text_has_none_whether_it_is_empty_or_null_streamed_or_whole(nothing: str | None) -> None:
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    chunk = {"choices": [{"index": 0, "delta": {"content": nothing, "tool_calls": [call]}, "finish_reason": "stop"}]}
+    complete = {"choices": [{"message": {"content": nothing, "tool_calls": [call]}, "finish_reason": "stop"}]}
+    for body in (fold([chunk])[0], complete):
+        assert answer(body).content is None
+        assert values(body)["contents"] == [None]
 
 
 def test_choices_may_share_a_chunk() -> None:
@@ -180,7 +197,7 @@ def test_the_log_probabilities_of_all_tokens_are_kept() -> None:
     events[0]["choices"][0]["logprobs"] = {"content": [{"token": "a"}], "refusal": None}
     events[1]["choices"][0]["logprobs"] = {"content": [{"token": "b"}], "refusal": None}
     events[2]["choices"][0]["logprobs"] = None
-    assert folded(*events)["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": []}
+    assert folded(*events)["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
 
 
 def test_a_message_so_far_beside_each_delta_is_not_added_to_it() -> None:
@@ -315,7 +332,7 @@ def test_a_cut_reply_is_truncated_and_says_what_to_do(finish: str, content: str 
     found = said(content, finish)
     assert found.status is Status.TRUNCATED
     assert "raise max_tokens" in str(found.problem)
-    assert found.content == content
+    assert found.content == (content or None)
 
 
 @pytest.mark.parametrize("finish", ["content_filter", "SAFETY", "refusal"])

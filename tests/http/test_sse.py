@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connector.base.errors import ReplyError
-from connector.http.sse import DONE, ERROR, Event, beginning, events
+from connector.http.sse import DONE, ERROR, Event, beginning, events, is_stream
 
 STREAM = (
     "\ufeff: a comment\n\n"
@@ -220,3 +220,8 @@ def test_the_beginning_of_a_reply_is_returned_without_leading_blanks(parts: list
     assert not head.startswith((b" ", b"\t", b"\r", b"\n"))
     assert len(head) >= least
     assert (head + b"".join(rest)).endswith(b"".join(parts).lstrip(b" \t\r\n\xef\xbb\xbf") + b"{}1234567")
+
+
+@pytest.mark.parametrize("start", ["data:{}", "event: x", "id: 1", "retry: 9", ": hello", "\ufeff\r\ndata: {}"])
+def test_a_stream_is_known_by_its_first_field_whatever_the_content_type_says(start: str) -> None:
+    assert is_stream(start.encode(), "application/json")
