@@ -7,15 +7,17 @@ requires, and take linear time. Those with look-around or back-references cannot
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from itertools import chain
-from typing import Any, Final, NoReturn
-from urllib.parse import unquote
+from typing import Any, Final, NoReturn, TypeAlias
+from urllib.parse import quote, unquote
 
 import jsonschema_rs
 
 from connector.base.numbers import is_big
 from connector.base.records import JSON, Schema
+from connector.base.regex import regex
 
 _DRAFTS: Final = {
     "http://json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
@@ -30,8 +32,9 @@ _MOST_STEPS: Final = 500_000_000  # characters times alternatives: a few seconds
 _MOST_COMPARED: Final = 200_000_000  # integers beyond 64 bits times all of their bits: about a second
 _MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
 
-_TOO_DEEP: Final = "is nested too deeply: write it with fewer levels"
+_TOO_DEEP: Final = "is nested too deeply, or has too long a chain of references: write it with fewer levels"
 
+_NAME: Final = regex(r"[\w-][\w.-]*")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SINGLE: Final = ("not", "if", "then", "else")
@@ -53,8 +56,9 @@ class ReplySchema:
 
     def __init__(self, schema: Schema) -> None:
         try:
-            self._graph = _Graph(schema)
-            self._validator = self._compiled(schema)
+            placed = _by_place(schema)
+            self._graph = _Graph(placed)
+            self._validator = self._compiled(placed)
         except RecursionError:
             raise ValueError(_TOO_DEEP) from None
 
@@ -105,6 +109,10 @@ class ReplySchema:
         return "at $, it does not fit"
 
 
+_Place: TypeAlias = tuple[str | int, ...]
+"""The steps from a schema to another one within it."""
+
+
 class _Graph:
     """The schemas within a schema, and how they refer to each other.
 
@@ -117,19 +125,19 @@ class _Graph:
         self._root = root
         self._sizes: dict[int, int] = {}
         self._is_recursive = False
-        nodes = list(self._all(root, "$", set()))
-        for node, path in nodes:
-            self._check(node, path)
-        self._widest = max(self._unfolded(node, path) for node, path in nodes)
+        nodes = list(_all(root, root))
+        for node, place in nodes:
+            self._check(node, place)
+        self._widest = max(self._unfolded(node, place) for node, place in nodes)
         self.is_unique = any(node.get("uniqueItems") is True for node, _ in nodes)
         lists = (node.get(name) for node, _ in nodes for name in ("enum", "patternProperties"))
         self.widest = max(self._widest, *(len(each) for each in lists if isinstance(each, list | dict)), 1)
-        self._total = self._whole(root, {}, set())
+        self._total = self._whole(root)
 
     def is_explainable(self, value: JSON) -> bool:
         """Returns whether explaining what is wrong takes bounded time: it tries each alternative at each level."""
-        if not self._is_recursive:
-            return self._total <= _MOST_UNFOLDED
+        if not self._is_recursive and self._total <= _MOST_UNFOLDED:
+            return True
         ways, level = 1, [value]
         while level and ways <= _MOST_UNFOLDED:
             ways *= self._widest
@@ -143,24 +151,7 @@ class _Graph:
         """Returns why a schema was refused."""
         return f"is not a JSON Schema: at {_path(error.instance_path)}, {_cut(error.message)}"
 
-    def _all(self, node: Any, path: str, seen: set[int]) -> Iterator[tuple[Schema, str]]:
-        """Yields every schema once, with its path, including unused ones and all targets of `$ref`s."""
-        if not isinstance(node, dict) or id(node) in seen:
-            return
-        seen.add(id(node))
-        yield node, path
-        for name in (*_LISTS, *_SINGLE, *_BELOW):
-            inner = node.get(name)
-            each = enumerate(inner) if isinstance(inner, list) else [("", inner)]
-            for number, part in each:
-                yield from self._all(part, f"{path}.{name}{f'[{number}]' if number != '' else ''}", seen)
-        for name in (*_NAMED, *_NAMED_BELOW, *_DEFINITIONS):
-            inner = node.get(name)
-            for key, part in inner.items() if isinstance(inner, dict) else ():
-                yield from self._all(part, f"{path}.{name}{_step(key)}", seen)
-        yield from self._all(self._target(node.get("$ref")), f"{path}.$ref", seen)
-
-    def _check(self, node: Schema, path: str) -> None:
+    def _check(self, node: Schema, place: _Place) -> None:
         """Raises `ValueError` for references that are not followed here: what they cost could not be bounded."""
         for name in _REFERENCES:
             ref = node.get(name)
@@ -168,37 +159,26 @@ class _Graph:
                 continue
             if name != "$ref" or not _is_pointer(ref):
                 raise ValueError(
-                    f'is not usable: at {path}.{name}, "{_cut(ref)}" is not followed, and nothing is fetched: '
-                    'write "$ref" with the place of a copy of what it means, "#/definitions/…"'
+                    f'is not usable: at {_path((*place, name))}, "{_cut(ref)}" is not followed, and nothing '
+                    'is fetched: write "$ref" with the place of a copy of what it means, "#/definitions/…"'
                 )
-            if self._target(ref) is None:
+            if _target(self._root, ref) is None:
                 raise ValueError(
-                    f'is not a JSON Schema: at {path}.$ref, "{_cut(ref)}" points to nothing: '
+                    f'is not a JSON Schema: at {_path((*place, name))}, "{_cut(ref)}" points to nothing: '
                     'correct it, or add what it names to "definitions"'
                 )
         if node is not self._root and isinstance(own := node.get("$id"), str) and not own.startswith("#"):
-            inner = next((each for each in self._all(node, path, set()) if "$ref" in each[0]), None)
+            inner = next((each for each in _all(node, self._root, place) if "$ref" in each[0]), None)
             if inner is not None:
                 raise ValueError(
-                    f'is not usable: at {inner[1]}.$ref, the place is counted from "$id" at {path}: remove that "$id", '
-                    "and count from the whole schema"
+                    f'is not usable: at {_path((*inner[1], "$ref"))}, the place is counted from "$id" at '
+                    f'{_path(place)}: remove that "$id", and count from the whole schema'
                 )
-
-    def _target(self, ref: JSON) -> Any:
-        """Returns the target of a pointer into the schema (RFC 6901); `None` if it is not one or has no target."""
-        if not (isinstance(ref, str) and _is_pointer(ref)):
-            return None
-        found: Any = self._root
-        for part in unquote(ref[1:]).split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            members = {str(place): each for place, each in enumerate(found)} if isinstance(found, list) else found
-            found = members.get(name) if isinstance(members, Mapping) else None
-        return found if isinstance(found, dict | bool) else None
 
     def _beside(self, node: Schema) -> Iterator[Any]:
         """Yields the schemas against which the same value is checked."""
         if isinstance(ref := node.get("$ref"), str):
-            yield self._target(ref)
+            yield _target(self._root, ref)
         for name in _LISTS:
             if isinstance(inner := node.get(name), list):
                 yield from inner
@@ -217,37 +197,111 @@ class _Graph:
             if isinstance(inner := node.get(name), dict):
                 yield from inner.values()
 
-    def _unfolded(self, node: Any, path: str, *outer: int) -> int:
+    def _unfolded(self, node: Any, place: _Place, *outer: int) -> int:
         """Returns against how many schemas one value is checked. Raises `ValueError` for a loop or too many."""
         if not isinstance(node, dict):
             return 1
         if id(node) in outer:
             raise ValueError(
-                f'is not a JSON Schema: at {path}, "$ref" leads back to itself: '
+                f'is not a JSON Schema: at {_path(place)}, "$ref" leads back to itself: '
                 "let it pass a property or an item, or remove it"
             )
         if id(node) not in self._sizes:
-            size = 1 + sum(self._unfolded(each, path, *outer, id(node)) for each in self._beside(node))
+            size = 1 + sum(self._unfolded(each, place, *outer, id(node)) for each in self._beside(node))
             if size > _MOST_UNFOLDED:
                 raise ValueError(
-                    f"is too large: at {path}, its branches unfold to more than {_MOST_UNFOLDED:,} schemas: use fewer"
+                    f"is too large: at {_path(place)}, its branches unfold to more than {_MOST_UNFOLDED:,} "
+                    "schemas: use fewer"
                 )
             self._sizes[id(node)] = size
         return self._sizes[id(node)]
 
-    def _whole(self, node: Any, known: dict[int, int], outer: set[int]) -> int:
+    def _whole(self, root: Schema) -> int:
         """Returns against how many schemas a value and its parts are checked; records whether that is unbounded."""
-        if not isinstance(node, dict):
-            return 1
-        if id(node) in outer:
-            self._is_recursive = True
-            return 1
-        if id(node) not in known:
-            inner = outer | {id(node)}
-            known[id(node)] = 1 + sum(
-                self._whole(each, known, inner) for each in chain(self._beside(node), self._below(node))
-            )
-        return known[id(node)]
+        known: dict[int, int] = {}
+        outer: set[int] = set()
+        waiting: list[Any] = [root]
+        while waiting:
+            node = waiting[-1]
+            parts = list(chain(self._beside(node), self._below(node))) if id(node) not in known else []
+            if parts and id(node) not in outer:
+                outer.add(id(node))
+                schemas = [each for each in parts if isinstance(each, dict) and id(each) not in known]
+                self._is_recursive |= any(id(each) in outer for each in schemas)
+                waiting += [each for each in schemas if id(each) not in outer]
+                continue
+            waiting.pop()
+            outer.discard(id(node))
+            known.setdefault(id(node), 1 + sum(known.get(id(each), 1) for each in parts))
+        return known[id(root)]
+
+
+def _by_place(schema: Schema) -> Schema:
+    """Returns a schema with references by place in place of those by name, as TypeBox writes them.
+
+    A name is an `$id` without a path, which means the same schema wherever it is referred to. A schema is returned
+    unchanged if it has another `$id`, or one that counts: two schemas have it, or places within it are counted from it.
+    """
+    if not any("$id" in node for node, _ in _all(schema, schema)):
+        return schema
+    root = deepcopy(schema)
+    nodes = list(_all(root, root))
+    named: dict[str, list[tuple[Schema, _Place]]] = {}
+    for node, place in nodes:
+        if isinstance(name := node.get("$id"), str) and (place or _NAME.fullmatch(name)):
+            named.setdefault(name, []).append((node, place))
+    for name, found in named.items():
+        is_one = len({json.dumps(node, sort_keys=True) for node, _ in found}) == 1
+        if not (is_one and _NAME.fullmatch(name)) or any(
+            _is_pointer(str(inner.get("$ref"))) for node, place in found if place for inner, _ in _all(node, root)
+        ):
+            return schema
+    for node, place in nodes:
+        if isinstance(ref := node.get("$ref"), str) and ref in named:
+            node["$ref"] = _pointer(named[ref][0][1])
+        if place and isinstance(node.get("$id"), str):
+            del node["$id"]
+    return root
+
+
+def _all(schema: Any, root: Schema, place: _Place = ()) -> Iterator[tuple[Schema, _Place]]:
+    """Yields every schema once, with its place, including unused ones and all targets of `$ref`s."""
+    seen: set[int] = set()
+    waiting = [(schema, place)]  # the next one last; definitions may be linked in chains of any length
+    while waiting:
+        node, place = waiting.pop()
+        if not isinstance(node, dict) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node, place
+        if isinstance(ref := node.get("$ref"), str):
+            waiting.append((_target(root, ref), tuple(_steps(ref))))
+        waiting += [(part, (*place, *steps)) for part, steps in reversed(list(_inner(node)))]
+
+
+def _target(root: Schema, ref: str) -> Any:
+    """Returns the target of a pointer into the schema (RFC 6901); `None` if it is not one or has no target."""
+    if not _is_pointer(ref):
+        return None
+    found: Any = root
+    for name in _steps(ref):
+        members = {str(place): each for place, each in enumerate(found)} if isinstance(found, list) else found
+        found = members.get(name) if isinstance(members, Mapping) else None
+    return found if isinstance(found, dict | bool) else None
+
+
+def _inner(node: Schema) -> Iterator[tuple[Any, _Place]]:
+    """Yields the schemas that are written within a schema, each with its place there."""
+    for name in (*_LISTS, *_SINGLE, *_BELOW):
+        inner = node.get(name)
+        if isinstance(inner, list):
+            yield from ((part, (name, number)) for number, part in enumerate(inner))
+        else:
+            yield inner, (name,)
+    for name in (*_NAMED, *_NAMED_BELOW, *_DEFINITIONS):
+        inner = node.get(name)
+        for key, part in inner.items() if isinstance(inner, dict) else ():
+            yield part, (name, key)
 
 
 def _refused(uri: str) -> NoReturn:
@@ -256,6 +310,14 @@ def _refused(uri: str) -> NoReturn:
 
 def _is_pointer(ref: str) -> bool:
     return ref == "#" or ref.startswith("#/")
+
+
+def _pointer(place: _Place) -> str:
+    return "#" + "".join(f"/{quote(str(step).replace('~', '~0').replace('/', '~1'), safe='')}" for step in place)
+
+
+def _steps(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in unquote(pointer[1:]).split("/")[1:]]
 
 
 def _big_integers(value: JSON) -> int:
@@ -277,14 +339,14 @@ def _big_integers(value: JSON) -> int:
     return count if count * bits > _MOST_COMPARED else 0
 
 
-def _path(parts: list[str | int]) -> str:
+def _path(parts: Iterable[str | int]) -> str:
     return _cut(f"${''.join(map(_step, parts))}")
 
 
 def _step(part: str | int) -> str:
     if isinstance(part, int):
         return f"[{part}]"
-    return f".{part}" if part.isidentifier() else f"[{json.dumps(part, ensure_ascii=False)}]"
+    return f".{part}" if part.removeprefix("$").isidentifier() else f"[{json.dumps(part, ensure_ascii=False)}]"
 
 
 def _cut(text: str) -> str:

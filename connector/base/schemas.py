@@ -12,6 +12,7 @@ from connector.base.errors import ConfigError, Problem
 from connector.base.records import ANY, JSON, Schema
 
 _MOST: Final = 10_000  # schemas within one, as definitions that refer to others twice unfold exponentially
+_MOST_LINKED: Final = 100  # definitions that lead to each other: no reply has more levels
 
 
 class Checker(Protocol):
@@ -82,7 +83,9 @@ def _portable(schema: JSON, root: Schema, inside: frozenset[str], seen: count[in
         return ANY
     if "$ref" in schema:
         name = str(schema["$ref"])
-        return ANY if name in inside else _portable(_target(name, root), root, inside | {name}, seen)
+        if name in inside or len(inside) >= _MOST_LINKED:
+            return ANY
+        return _portable(_target(name, root), root, inside | {name}, seen)
     branches = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key, ())]
     some = [each for each in branches if each != {"type": "null"}]
     if len(some) == 1:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,88 @@ def test_a_schema_that_cannot_be_used_is_refused_with_the_place_before_any_call(
     assert told in str(caught.value)
     assert str(caught.value).startswith("output_schema: is ")
     assert len(str(caught.value)) < 1000
+
+
+TYPEBOX: Final[dict[str, Any]] = {
+    "$id": "T0",
+    "type": "object",
+    "properties": {"id": {"type": "integer"}, "nodes": {"type": "array", "items": {"$ref": "T0"}}},
+    "required": ["id"],
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        TYPEBOX,
+        {"properties": {"id": {}, "nodes": {"items": TYPEBOX}}},
+        {"properties": {"other": TYPEBOX, "nodes": {"items": TYPEBOX}}},
+        {"$defs": {"Node": TYPEBOX}, "$ref": "T0"},
+        {"definitions": {"a/b~c%d é": TYPEBOX}, "allOf": [{"$ref": "T0"}]},
+        {
+            "$defs": {
+                "A": {"$id": "A", "properties": {"nodes": {"items": {"$ref": "B"}}}},
+                "B": {
+                    "$id": "B",
+                    "required": ["id"],
+                    "allOf": [{"$ref": "A"}, {"properties": {"id": {"type": "integer"}}}],
+                },
+            },
+            "$ref": "A",
+        },
+        {"$id": "https://a.example/b.json", "properties": {"nodes": {"items": TYPEBOX}}},
+    ],
+    ids=["itself", "below", "twice", "module", "odd place", "each other", "below an address"],
+)
+def test_references_to_an_id_without_a_path_are_followed(schema: dict[str, Any]) -> None:
+    before = copy.deepcopy(schema)
+    checked = ReplySchema(schema)
+    assert checked.problem({"id": 1, "nodes": [{"id": 2, "nodes": [{"id": 3}]}]}, 99) is None
+    assert checked.problem({"id": 1, "nodes": [{"id": 2, "nodes": [{"id": "three"}]}]}, 99) is not None
+    assert schema == before
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"$id": "L", "anyOf": [{"$ref": "L"}]}, "leads back to itself"),
+        ({"properties": {"a": TYPEBOX, "b": {**TYPEBOX, "required": []}}}, "is not usable"),
+        ({"properties": {"a": TYPEBOX, "b": {"$id": "http://a.example/"}}}, "is not usable"),
+        ({"properties": {"a": {**TYPEBOX, "not": {"$ref": "#/x"}}}, "x": {}}, "is not usable"),
+        ({"properties": {"a": TYPEBOX, "b": {"$ref": "T1"}}}, '"T1" is not followed'),
+        ({"properties": {"a": {"const": TYPEBOX}, "b": {"$ref": "T0"}}}, '"T0" is not followed'),
+        (
+            {
+                "$defs": {f"d{n}": {"$id": f"d{n}", "anyOf": [{"$ref": f"d{n + 1}"}] * 2} for n in range(30)}
+                | {"d30": {"$id": "d30"}},
+                "$ref": "d0",
+            },
+            "unfold to more than 10,000 schemas",
+        ),
+    ],
+)
+def test_an_id_that_is_ambiguous_or_unbounded_is_refused(schema: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ReplySchema(schema)
+
+
+@pytest.mark.parametrize("length", [300, 3_000])
+def test_definitions_may_be_linked_in_a_chain_of_any_length(length: int) -> None:
+    """Large generated schemas link hundreds of definitions; each link is a level of the reply."""
+    chain = {
+        f"d{n}": {"type": "object", "properties": {"x": {"$ref": f"#/definitions/d{n + 1}"}}} for n in range(length)
+    }
+    schema = {"definitions": {**chain, f"d{length}": {}}, "$ref": "#/definitions/d0"}
+    checked = ReplySchema(schema)
+    assert checked.problem(nested(99, {}), 999) is None
+    assert checked.problem({"x": {"x": 1}}, 99) == 'at $.x.x, 1 is not of type "object"'
+    assert len(json.dumps(portable(schema, schema))) < 10_000
+
+
+def test_a_chain_of_mere_references_that_is_too_long_is_called_that() -> None:
+    chain = {f"d{n}": {"$ref": f"#/definitions/d{n + 1}"} for n in range(3_000)}
+    with pytest.raises(ValueError, match="too long a chain of references"):
+        ReplySchema({"definitions": {**chain, "d3000": {}}})
 
 
 @pytest.mark.parametrize("form", ["http://{}/a.json", "https://{}/a.json", "//{}/a.json"])
