@@ -11,9 +11,10 @@ from contextlib import closing
 from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from connector.base.amounts import counted
 from connector.base.clock import Clock
-from connector.base.decoding import loads, storable
-from connector.base.errors import ConnectorError, CutError, ReplyError
+from connector.base.decoding import SMALL, loads, storable
+from connector.base.errors import ConnectorError, CutError, FatalError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
 from connector.base.spool import explained
@@ -46,6 +47,7 @@ _PAGE: Final = 100  # batches in one page of the list
 _PAGES: Final = 100
 _PARTIAL, _NOT_SATISFIABLE = 206, 416
 _SHOWN: Final = 3  # problems
+_MOST_REQUESTS: Final = 50_000  # of a batch of OpenAI's
 _LATEST: Final = 4_102_444_800  # the year 2100
 
 
@@ -111,8 +113,11 @@ class BatchAPI(Protocol):
     def listed(self) -> Iterator[Batch]:
         """Yields all batches of the account, in the server's order."""
 
-    def download(self, file: str, into: BinaryIO) -> None:
-        """Appends a file to `into`; resumes a download that broke off, from what `into` already has."""
+    def download(self, file: str, into: BinaryIO, batch: str, requests: int) -> None:
+        """Appends a file of answers to `into`; resumes a download that broke off, from what `into` already has.
+
+        Raises `FatalError` if it is larger than the answers to so many requests may be; 0 if the number is unknown.
+        """
 
 
 class HttpBatchAPI:
@@ -174,10 +179,18 @@ class HttpBatchAPI:
                 return
             after = batches[-1].id
 
-    def download(self, file: str, into: BinaryIO) -> None:
+    def download(self, file: str, into: BinaryIO, batch: str, requests: int) -> None:
         """See `BatchAPI.download`."""
         url = self._url(f"/files/{quote(file, safe='')}/content")
-        self._attempted(lambda: self._downloaded(url, into))
+        requests = requests or _MOST_REQUESTS
+        most = requests * (self.max_response_bytes + SMALL)
+        self._attempted(lambda: self._downloaded(url, into, most))
+        if into.tell() > most:
+            raise FatalError(
+                f"the endpoint has more than {most:,} bytes of answers for the batch {batch}, of "
+                f"{counted(requests, 'request')}: if that can be true, raise max_response_bytes, and the same command "
+                "fetches them"
+            )
 
     @property
     def max_response_bytes(self) -> int:
@@ -188,7 +201,8 @@ class HttpBatchAPI:
         """Closes the connections."""
         self._transport.close()
 
-    def _downloaded(self, url: str, into: BinaryIO) -> None:
+    def _downloaded(self, url: str, into: BinaryIO, most: int) -> None:
+        """Downloads a file, or a little more than `most` bytes of a larger one."""
         start = into.tell()
         deadline = Deadline(self._timeout, monotonic=self._clock.monotonic)
         with closing(self._transport.get(url, deadline, start)) as response:
@@ -202,6 +216,8 @@ class HttpBatchAPI:
                 with explained():
                     into.write(chunk[skipped:])
                 skipped = max(0, skipped - len(chunk))
+                if into.tell() > most:
+                    return
                 renew(len(chunk))
         if (length := response.headers.get("content-length", "")).isdecimal():
             whole = int(length) + (start if response.status == _PARTIAL else 0)

@@ -158,7 +158,7 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
     if not names:
         reason = batch.reason or ("it has not ended" if not batch.has_ended else "no request of it was answered")
         raise ConfigError(f"{batch.id} is {batch.state} and has no answers: {reason}")
-    with _downloaded(api, names) as file:
+    with _downloaded(api, batch, names) as file:
         reader = Reader(endpoints.load(config.kind), mask, Clock(), api.max_response_bytes)
         if arguments.ledger is not None:
             place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
@@ -190,13 +190,13 @@ def _known(ask: Callable[[str], Batch], name: str) -> Batch:
         ) from None
 
 
-def _downloaded(api: HttpBatchAPI, names: list[str]) -> BinaryIO:
-    """Returns the lines of some files, one file after the other."""
+def _downloaded(api: HttpBatchAPI, batch: Batch, names: list[str]) -> BinaryIO:
+    """Returns the lines of some files of a batch, one file after the other."""
     with explained():
         file = cast("BinaryIO", TemporaryFile())  # noqa: SIM115 - whoever asked closes it
         for name in names:
             with TemporaryFile() as part:
-                api.download(name, cast("BinaryIO", part))
+                api.download(name, cast("BinaryIO", part), batch.id, batch.total)
                 part.seek(0)
                 _copy(part, file.write)
         file.seek(0)

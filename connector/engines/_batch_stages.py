@@ -112,7 +112,7 @@ class Stages:
 
     def _fetch(self, part: Part) -> None:
         for name, file in part.answers:
-            self._api.download(name, file)
+            self._api.download(name, file, part.batch_id, part.requests)
             with explained():
                 file.flush()
 

@@ -59,10 +59,11 @@ class LocalBatches:
         """See `BatchAPI.listed`."""
         yield from reversed(self.batches.values())
 
-    def download(self, file: str, into: BinaryIO) -> None:
+    def download(self, file: str, into: BinaryIO, batch: str, requests: int) -> None:
         """See `BatchAPI.download`."""
-        batch = self.batches[file.removesuffix("_output")]
-        into.writelines(map(self._answered, self.files[batch.input_file]))
+        found = self.batches[file.removesuffix("_output")]
+        assert (batch, requests) == (found.id, len(self.files[found.input_file]))
+        into.writelines(map(self._answered, self.files[found.input_file]))
 
     def _answered(self, raw: bytes) -> bytes:
         line = orjson.loads(raw)

@@ -636,9 +636,9 @@ def test_a_batch_that_the_endpoint_does_not_have_ends_the_run_until_it_is_given_
 
 def test_a_run_that_is_stopped_leaves_answers_that_there_is_no_time_to_judge_to_the_next_one() -> None:
     class Stopping(LocalBatches):
-        def download(self, file: str, into: BinaryIO) -> None:
+        def download(self, file: str, into: BinaryIO, batch: str, requests: int) -> None:
             """See `BatchAPI.download`."""
-            super().download(file, into)
+            super().download(file, into, batch, requests)
             control.stop.request(StopHereError())
 
     api = Stopping(lambda _: Reply(200, {}, {}))

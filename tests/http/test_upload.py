@@ -15,7 +15,8 @@ import pytest
 
 from connector import sandbox
 from connector.base.clock import Clock
-from connector.base.errors import APIConnectionError, APITimeoutError
+from connector.base.decoding import SMALL
+from connector.base.errors import APIConnectionError, APITimeoutError, FatalError
 from connector.base.masking import Masker
 from connector.calls.batch_api import HttpBatchAPI
 from connector.http.auth import auth_of
@@ -26,10 +27,10 @@ from connector.http.upload import Upload
 MB = 1 << 20
 
 
-def api(url: str) -> HttpBatchAPI:
+def api(url: str, **settings: Any) -> HttpBatchAPI:
     mask = Masker([sandbox.KEY])
     auth = auth_of("bearer", sandbox.KEY, (), 60.0, mask, Clock().monotonic)
-    return HttpBatchAPI(Transport(Settings(auth=auth)), url, mask, 30.0, Clock())
+    return HttpBatchAPI(Transport(Settings(auth=auth, **settings)), url, mask, 30.0, Clock())
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 300_000])
@@ -39,7 +40,7 @@ def test_a_file_comes_back_as_it_was_sent(tmp_path: Path, size: int) -> None:
     with sandbox.running() as url, closing(api(url)) as server, (tmp_path / "f").open("rb") as file:
         name = server.upload(file, "rows.jsonl")
         with TemporaryFile() as found:
-            server.download(name, cast("BinaryIO", found))
+            server.download(name, cast("BinaryIO", found), "batch_1", 1)
             found.seek(0)
             assert found.read() == content[:size]
 
@@ -50,7 +51,7 @@ def test_a_large_file_takes_no_memory_either_way(tmp_path: Path) -> None:
         output.truncate(64 * MB)
     with sandbox.running() as url, closing(api(url)) as server, path.open("rb") as file, TemporaryFile() as found:
         tracemalloc.start()
-        server.download(server.upload(file, "rows.jsonl"), cast("BinaryIO", found))
+        server.download(server.upload(file, "rows.jsonl"), cast("BinaryIO", found), "batch_1", 4)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert found.tell() == 64 * MB
@@ -65,9 +66,23 @@ def test_a_download_is_resumed_after_what_is_there(tmp_path: Path) -> None:
             for start in (4, 10):
                 with TemporaryFile() as found:
                     found.write(b"0123456789"[:start])
-                    server.download(name, cast("BinaryIO", found))
+                    server.download(name, cast("BinaryIO", found), "batch_1", 1)
                     found.seek(0)
                     assert found.read() == b"0123456789"
+
+
+@pytest.mark.parametrize("start", [0, 5_000])
+def test_a_download_ends_at_what_the_answers_to_its_requests_may_take(tmp_path: Path, start: int) -> None:
+    with (tmp_path / "f").open("wb") as output:
+        output.truncate(MB)
+    most = 3 * (1_000 + SMALL)
+    with sandbox.running() as url, closing(api(url, max_response_bytes=1_000)) as server, TemporaryFile() as found:
+        with (tmp_path / "f").open("rb") as file:
+            name = server.upload(file, "rows.jsonl")
+        found.write(bytes(start))
+        with pytest.raises(FatalError, match=r"the batch batch_1, of 3 requests: .*raise max_response_bytes"):
+            server.download(name, cast("BinaryIO", found), "batch_1", 3)
+        assert most < found.tell() < most + (1 << 17)
 
 
 @contextmanager
