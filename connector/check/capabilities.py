@@ -26,6 +26,7 @@ from connector.run.runtime import IN_MEMORY
 
 Verdict = Literal["yes", "no", "ignored", "unknown"]
 
+_CALLS: Final = 4  # all questions together may take as long as so many calls of a run
 _LASTS: Final = 7 * 86_400  # seconds: servers are upgraded
 _CAP: Final = 16  # tokens
 _STRUCTURED_CAP: Final = 64  # tokens
@@ -72,9 +73,11 @@ def found(probe: Probe, offered: list[str], *, fresh: bool = False) -> Table:
     now, model = probe.clock.time(), plan.requests.model or ""
     if not fresh and model in kept and now - kept[model].at < _LASTS:
         return kept[model]
+    probe.extend(_CALLS)
     table = Table(now, tuple(_asked(_Asker(probe, url, model), offered)))
     _learn(probe, url, model, {row.name: row.verdict for row in table.rows})
-    _write(path, {**kept, model: table})
+    if not probe.has_run_out:
+        _write(path, {**kept, model: table})
     return table
 
 
@@ -90,14 +93,12 @@ class _Asker:
 
     def chat(self, content: Any, cap: int = _CAP, **parameters: Any) -> Reply | ConnectorError:
         """Returns the reply to one message."""
-        self.probe.extend()
         capped = {} if "max_completion_tokens" in parameters else {self.cap: cap}
         body = {**self.model, "messages": [{"role": "user", "content": content}], **capped, **parameters}
         return self.probe.ask_at(self.url, endpoints.load(DEFAULT_KIND), body)
 
     def other(self, kind: str, offered: list[str]) -> Capability:
         """Returns whether the server has an endpoint of another kind: its reply has one of that kind's lists."""
-        self.probe.extend()
         endpoint = endpoints.load(kind)
         dedicated = endpoint.dedicated_model(offered)
         body = endpoint.minimal({"model": dedicated} if dedicated else self.model)
@@ -106,7 +107,6 @@ class _Asker:
 
     def stored(self, name: str) -> Capability:
         """Returns whether the server has files, or batches. Probing is free."""
-        self.probe.extend()
         try:
             found = self.probe.get(self.probe.config.at(f"/{name}"))
         except ConnectorError as error:

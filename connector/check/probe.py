@@ -1,4 +1,4 @@
-"""The calls of a diagnosis, which together take no longer than a single call of a run may."""
+"""The calls of a diagnosis, which together take no longer than a single call of a run may, or than a few may."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class Probe:
         self._end = clock.monotonic() + min(seconds, _SHARE * plan.config.config.timeout)
         self.fallbacks = fallbacks_of(plan, clock)
 
-    def extend(self) -> None:
-        """Restarts the time limit, for further questions."""
-        self._end = self.clock.monotonic() + self.config.config.timeout
+    def extend(self, calls: int) -> None:
+        """Restarts the time limit, for further questions: together, they may take as long as so many calls of a run."""
+        self._end = self.clock.monotonic() + calls * self.config.config.timeout
 
     def left(self) -> float:
         """Returns the seconds left. Raises `APITimeoutError` if there are none."""
@@ -179,6 +179,6 @@ class Probe:
         settings = self._given
         if self.keyless or urlsplit(url)[:2] != urlsplit(self.plan.url)[:2]:
             settings = replace(settings, auth=KEYLESS, headers={}, query={})
-        left = min(seconds, self.left() * (_FREE if free else 1))
+        left = min(seconds, settings.timeout, self.left() * (_FREE if free else 1))
         connect = min(left, settings.connect_timeout or left)
         return replace(settings, timeout=left, connect_timeout=connect, connections=1)

@@ -123,6 +123,25 @@ def test_nothing_is_stored_if_storing_is_off(endpoint: Endpoint) -> None:
     assert len(endpoint.journal.calls) == 2 * calls
 
 
+def test_all_questions_together_end_after_four_times_the_timeout_and_what_is_left_is_asked_again() -> None:
+    passed = [0.0]
+
+    def slow(_: Any) -> Any:
+        passed[0] += 25
+        return said("Hello.")
+
+    with Endpoint(posted(slow)) as endpoint:
+        config = Config(url=endpoint.base_url, model="m", prompt="x")
+        for _ in range(2):
+            probe = Probe(Plan(config), Clock(monotonic=lambda: passed[0]))
+            table = capabilities.found(probe, ["m"])
+            verdicts = [row.verdict for row in table.rows]
+            assert verdicts[0] == "yes"
+            assert verdicts[-1] == "unknown"
+            assert "no time is left" in table.rows[-1].detail
+        assert len([call for call in endpoint.journal.calls if call.method == "POST"]) == 2 * 5
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"m": 1}', '{"m": {"at": "x"}}', '{"m": {"at": 0, "rows": [[1]]}}'])
 def test_a_damaged_file_is_ignored(endpoint: Endpoint, content: str) -> None:
     path = capabilities._path(endpoint.url)  # noqa: SLF001 - where it is, is nobody else's business
