@@ -2,7 +2,7 @@
 
 Elsewhere, and in JSON, an `array` counts as a list of numbers.
 
-A reply with its vector in base64 may hold it as `Packed`, with the bytes instead of their text.
+A reply with its vectors in base64 holds them packed: as their bytes, which no JSON has, in place of that text.
 """
 
 from __future__ import annotations
@@ -10,53 +10,82 @@ from __future__ import annotations
 from array import array
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, Final
 
 from pydantic_core import CoreConfig, SchemaValidator, ValidationError, core_schema
 
 from connector.base.records import Schema
 
-_QUICKLY: Final = SchemaValidator(core_schema.bytes_schema(), CoreConfig(val_json_bytes="base64")).validate_json
-"""Decodes base64 four times as fast as the standard library, but differs in what else it accepts."""
+_BASE64: Final = CoreConfig(val_json_bytes="base64")
+_decoded: Final = SchemaValidator(core_schema.bytes_schema(), _BASE64).validate_json
+_OTHER: Final = core_schema.typed_dict_field(core_schema.any_schema(), required=False)
+_ITEM: Final = core_schema.typed_dict_schema(
+    {"object": _OTHER, "index": _OTHER, "embedding": core_schema.typed_dict_field(core_schema.bytes_schema())},
+    extra_behavior="allow",
+    config=_BASE64,
+)
+_packed: Final = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {"object": _OTHER, "data": core_schema.typed_dict_field(core_schema.list_schema(_ITEM))},
+        extra_behavior="allow",
+        config=_BASE64,
+    ),
+    _BASE64,
+).validate_json
 
 
-@dataclass(slots=True)
-class Packed:
-    """The bytes of a vector that came in base64, in place of that text."""
+def packed(data: bytes | str) -> dict[str, Any]:
+    """Decodes a reply whose vectors are all in base64, and packs them, which takes a third of the time of two steps.
 
-    content: bytes
+    Numbers are decoded as by `pydantic_core.from_json`.
+
+    Raises:
+        ValueError: It is not JSON, or of another shape.
+    """
+    body: dict[str, Any] = _packed(data)
+    return body
 
 
-def packed_in(body: dict[str, Any]) -> Packed | None:
-    """Returns the first vector of a reply, `data[0].embedding`, if it is `Packed`; else `None`."""
+def vectors_in(body: dict[str, Any]) -> list[bytes]:
+    """Returns the packed vectors of a reply; none if it has none, or one that is not packed."""
     data = body.get("data")
-    first = data[0] if type(data) is list and data else None
-    found = first.get("embedding") if type(first) is dict else None
-    return found if type(found) is Packed else None
-
-
-def with_vector(body: dict[str, Any], vector: Packed | str | None) -> dict[str, Any]:
-    """Returns a reply of one vector with that vector replaced."""
-    return {**body, "data": [{**body["data"][0], "embedding": vector}]}
+    if type(data) is not list:
+        return []
+    vectors = []
+    for item in data:
+        vector = item.get("embedding") if type(item) is dict else None
+        if type(vector) is not bytes:
+            return []
+        vectors.append(vector)
+    return vectors
 
 
 def opened(body: dict[str, Any]) -> dict[str, Any]:
-    """Returns a reply as it came, in JSON types: with a packed vector as base64 text."""
-    vector = packed_in(body)
-    return body if vector is None else with_vector(body, b2a_base64(vector.content, newline=False).decode())
+    """Returns a reply in JSON types: with packed vectors as base64 text."""
+    if not vectors_in(body):
+        return body
+    data = [{**item, "embedding": b2a_base64(item["embedding"], newline=False).decode()} for item in body["data"]]
+    return {**body, "data": data}
+
+
+def null_for_vector(value: Any) -> None:
+    """Returns null for a packed vector: a `default` for JSON encoders. Raises `TypeError` for what is none."""
+    if type(value) is not bytes:
+        raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def unpacked(text: str) -> bytes:
-    """Decodes base64 (RFC 4648, section 4). Raises `ValueError` for any other text."""
-    if len(text) % 4 == 0 and "-" not in text and "_" not in text and "\\" not in text:  # which it would also accept
-        try:
-            decoded: bytes = _QUICKLY(f'"{text}"')
-        except ValidationError:
-            pass  # the standard library decides
-        else:
-            return decoded
-    return a2b_base64(text, strict_mode=True)
+    """Decodes base64 or base64url (RFC 4648, sections 4 and 5), with or without padding.
+
+    Raises:
+        ValueError: It is another text.
+    """
+    if "\\" not in text:  # an escape in JSON
+        with suppress(ValidationError):
+            data: bytes = _decoded(f'"{text}"')  # in a quarter of the time of the standard library
+            return data
+    return a2b_base64(text, strict_mode=True)  # which ignores bits beyond the last byte
 
 
 def is_vector(schema: Schema) -> bool:

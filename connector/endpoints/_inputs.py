@@ -39,8 +39,4 @@ class InputPacking:
         if parts is None:
             return [None] * count
         rest = {name: value for name, value in body.items() if name != "usage"}
-        return [{**rest, self._parts: [self.alone(part)]} for part in parts]
-
-    def alone(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Returns a part as it would be in a reply to one text."""
-        return {**part, "index": 0} if "index" in part else part
+        return [{**rest, self._parts: [{**part, "index": 0} if "index" in part else part]} for part in parts]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Literal
 
 import orjson
@@ -15,7 +17,7 @@ from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.values import dumps
-from connector.base.vectors import Packed, unpacked
+from connector.base.vectors import packed, unpacked
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
 from connector.endpoints._defaults import (
     COSTLY,
@@ -117,17 +119,21 @@ def encode(body: bytes) -> tuple[str, bytes]:
 
 
 def decode(data: bytes | str) -> Any:
-    """Decodes JSON. For vectors in base64, pydantic's parser takes a seventh of orjson's time, and less memory.
+    """Decodes JSON. Vectors in base64 become their bytes at once, in a third of the time that orjson takes.
 
     A number too large for a double becomes infinite, or an integer of any length. Vectors have none.
 
     Raises:
         orjson.JSONDecodeError: It is not JSON.
     """
-    try:
-        return from_json(data, allow_inf_nan=False)
-    except (ValueError, TypeError):  # not JSON, nested too deeply, or a text with half a character
-        return orjson.loads(data)
+    for read in (packed, _plain):
+        with suppress(ValueError, TypeError):  # also nested too deeply, or a text with half a character
+            return read(data)
+    return orjson.loads(data)
+
+
+_plain: Final = partial(from_json, allow_inf_nan=False)
+"""In a seventh of orjson's time if there are long texts, and less memory."""
 
 
 def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
@@ -158,7 +164,7 @@ def expectation(request: JSON, reads: Collection[str]) -> Expectation | None:  #
     def unmet(body: dict[str, Any], answer: Answer) -> str | None:
         del answer
         given = _first(body)
-        found = len(_read(given)) if isinstance(given, str | Packed) else 0
+        found = len(_read(given)) if isinstance(given, str | bytes) else 0
         if found != 2 * asked:
             return None
         return f"the embedding's base64 holds {found} numbers for {asked} dimensions: leave out encoding_format"
@@ -185,25 +191,7 @@ def _first(body: dict[str, Any]) -> Any:
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
     """Packs rows unless `batch_size` is 1: texts that share a call do not influence each other."""
     most = min(batch_size or _USUAL_BATCH, _MOST_INPUTS)
-    return _VectorPacking(most, _MOST_BYTES, "data") if most > 1 else None
-
-
-class _VectorPacking(InputPacking):
-    """Packs rows, and gives each its vector as the bytes of its base64, so that this is decoded only once."""
-
-    def alone(self, part: dict[str, Any]) -> dict[str, Any]:
-        """See `InputPacking.alone`."""
-        text = part.get("embedding")
-        packed = _packed(text) if isinstance(text, str) else None
-        return super().alone(part if packed is None else {**part, "embedding": packed})
-
-
-def _packed(text: str) -> Packed | None:
-    """Returns the bytes of base64; `None` for a list as text, and for what is no vector: `answer` judges these."""
-    try:
-        return Packed(unpacked(text))
-    except ValueError:
-        return None
+    return InputPacking(most, _MOST_BYTES, "data") if most > 1 else None
 
 
 def other_purpose(model: str) -> str | None:
@@ -248,7 +236,7 @@ def vector_of(value: Any) -> Sequence[float]:
     Raises:
         ValueError: It is not a vector of finite numbers in single precision. The message is meant for users.
     """
-    vector = _decoded(value) if isinstance(value, str) else _vector(value.content) if type(value) is Packed else value
+    vector = _decoded(value) if isinstance(value, str) else _vector(value) if type(value) is bytes else value
     if type(vector) is array:
         return vector
     if isinstance(vector, list) and vector and all(isinstance(each, list) for each in vector):

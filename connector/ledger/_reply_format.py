@@ -12,7 +12,7 @@ from connector.base import numbers
 from connector.base.cost import BATCH_HEADER, COST_HEADER
 from connector.base.decoding import weight_of_reply
 from connector.base.records import Reply
-from connector.base.vectors import Packed, packed_in, with_vector
+from connector.base.vectors import null_for_vector, opened, vectors_in
 
 COLUMNS: Final = ("key", "status", "body", "headers", "latency_ms", "attempts")
 """What `encoded` returns, and what `decoded` reads."""
@@ -40,12 +40,12 @@ _KEPT: Final = (
 def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, int]:
     """Returns a reply as `COLUMNS`. The only headers kept are its IDs, for support requests, and what it cost."""
     headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
-    vector = packed_in(reply.body)
-    if vector is None:
-        body = _json(reply.body)
+    vectors = vectors_in(reply.body)
+    if len(vectors) == 1:
+        rest = _json(reply.body)
+        body = b"".join((_PACKED, len(rest).to_bytes(_SIZE), rest, *vectors))
     else:
-        rest = _json(with_vector(reply.body, None))
-        body = b"".join((_PACKED, len(rest).to_bytes(_SIZE), rest, vector.content))
+        body = _json(opened(reply.body) if vectors else reply.body)
     return key, reply.status, body, headers, reply.latency_ms, reply.attempts
 
 
@@ -65,20 +65,23 @@ def decoded(row: Sequence[Any]) -> Reply:
 def _unpacked(data: bytes) -> dict[str, Any]:
     start = len(_PACKED) + _SIZE
     end = start + int.from_bytes(data[len(_PACKED) : start])
+    body = _body(data[start:end])
     try:
-        return with_vector(_body(data[start:end]), Packed(data[end:]))
+        body["data"][0]["embedding"] = data[end:]
     except (LookupError, TypeError) as error:
         raise ValueError("the body of a reply has no place for its vector") from error
+    return body
 
 
 def _json(body: dict[str, Any]) -> bytes:
+    """Returns a body as JSON, with null in place of a packed vector."""
     try:
-        return orjson.dumps(body)
+        return orjson.dumps(body, null_for_vector)
     except TypeError:
         try:
-            return _EXACT + numbers.dumps(body)
+            return _EXACT + numbers.dumps(body, null_for_vector)
         except TypeError:  # a lone surrogate
-            return json.dumps(body).encode()
+            return json.dumps(body, default=null_for_vector).encode()
 
 
 def _body(data: bytes) -> dict[str, Any]:

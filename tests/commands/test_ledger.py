@@ -15,7 +15,6 @@ import pytest
 
 from connector.base.amounts import counted
 from connector.base.records import Reply
-from connector.base.vectors import Packed
 from connector.ledger import Url, opened
 from connector.ledger.sqlite import SqliteLedger
 from tests.commands.test_enrich import command, lines, options, run, table
@@ -156,7 +155,7 @@ def test_export_writes_valid_unicode_and_whole_numbers_whatever_a_reply_holds(tm
 def test_export_gives_a_vector_as_the_text_that_it_came_as(tmp_path: Path) -> None:
     path = tmp_path / "run.ledger"
     with SqliteLedger(path) as ledger:
-        body = {"data": [{"index": 0, "embedding": Packed(b"\0\0\x80?")}]}
+        body = {"data": [{"index": 0, "embedding": b"\0\0\x80?"}]}
         ledger.put([(bytes(16), Reply(200, body, {}))])
     (line,) = run("ledger", "export", path).stdout.splitlines()
     assert json.loads(line)["body"] == {"data": [{"index": 0, "embedding": "AACAPw=="}]}

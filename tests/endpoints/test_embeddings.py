@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector import BadRequestError, Connector
+from connector.base.masking import Masker
 from connector.base.records import Answer, Status, Usage
 from connector.base.values import dumps
+from connector.calls.judging import kept
 from connector.endpoints import Shorthand
 from connector.endpoints.embeddings import (
     FALLBACKS,
@@ -247,6 +249,20 @@ def test_each_row_gets_its_own_vector_or_none_does_where_an_index_is_wrong(
 @given(order=st.permutations(range(7)))
 def test_the_order_of_vectors_does_not_matter(order: list[int]) -> None:
     assert taken_apart(*(item(index, index) for index in order), count=7) == list(range(7))
+
+
+def test_base64_that_spells_a_short_key_by_chance_is_no_secret_but_the_texts_beside_it_are() -> None:
+    text = "AAAAkey7AAAA"
+    body = kept(decode(dumps(reply(text, model="key7"))), Masker(["key7"]))
+    assert body == reply(base64.b64decode(text), model="***")
+
+
+def test_vectors_in_either_alphabet_of_base64_and_without_padding_are_the_same() -> None:
+    vector = [-1.8125, -1.9375, 1.03125, -0.28125]
+    text = packed(vector)
+    assert {*"+/="} <= {*text}
+    for other in (text, text.rstrip("="), text.replace("+", "-").replace("/", "_")):
+        assert list(values(decode(dumps(reply(other))))["embedding"]) == vector
 
 
 # --- End to end ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import pytest
 
 from connector import ledger as ledgers
 from connector.base.records import Reply
-from connector.base.vectors import Packed
 from connector.ledger import Ledger, Location, Url
 from tests.buckets import KINDS, bucket
 from tests.databases import base
@@ -70,7 +69,7 @@ def test_the_last_reply_to_a_key_counts(location: Location) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\x80?" * 1_536], ids=["empty", "whole"])
 def test_a_packed_vector_comes_back_packed_beside_all_else_of_its_reply(location: Location, content: bytes) -> None:
-    data = [{"object": "embedding", "index": 0, "embedding": Packed(content)}]
+    data = [{"object": "embedding", "index": 0, "embedding": content}]
     vector = Reply(200, {"model": "m", "data": data, "usage": {"prompt_tokens": 3}}, {"x-request-id": "r"}, 12, 3)
     with ledgers.opened(location) as ledger:
         ledger.put([(key(0), vector), (key(1), reply("1"))])
