@@ -34,7 +34,7 @@ _MOST_SHOWN: Final = 300  # characters of what is wrong, and of where
 
 _TOO_DEEP: Final = "is nested too deeply, or has too long a chain of references: write it with fewer levels"
 
-_NAME: Final = regex(r"[\w-][\w.-]*")
+_PLAIN: Final = regex(r"[\w-][\w.-]*")
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SINGLE: Final = ("not", "if", "then", "else")
@@ -248,11 +248,11 @@ def _by_place(schema: Schema) -> Schema:
     nodes = list(_all(root, root))
     named: dict[str, list[tuple[Schema, _Place]]] = {}
     for node, place in nodes:
-        if isinstance(name := node.get("$id"), str) and (place or _NAME.fullmatch(name)):
+        if isinstance(name := node.get("$id"), str) and (place or _PLAIN.fullmatch(name)):
             named.setdefault(name, []).append((node, place))
     for name, found in named.items():
         is_one = len({json.dumps(node, sort_keys=True) for node, _ in found}) == 1
-        if not (is_one and _NAME.fullmatch(name)) or any(
+        if not (is_one and _PLAIN.fullmatch(name)) or any(
             _is_pointer(str(inner.get("$ref"))) for node, place in found if place for inner, _ in _all(node, root)
         ):
             return schema
