@@ -23,6 +23,7 @@ _AT_EACH_PLACE: Final = {"search", "sub", "subn", "findall", "finditer", "split"
 _FULL: Final = "fullmatch"
 
 LINEAR: Final = {
+    "connector.base.masking:_ESCAPED": "only the first one of a run of backslashes begins a match",
     "connector.base.values:_TAG": "a comment ends at the text's end at the latest, so no search begins within one",
     "connector.replies.refusals:_HTML": "so does a script",
     "connector.run.causes:_VARIES": "a quote goes on to the text's end at the latest, so no search begins within one",

@@ -7,6 +7,7 @@ import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
@@ -41,6 +42,16 @@ _OPTION: Final = regex(r"^--[\w-]+=")
 _COLONS: Final = 8  # colons in a password, beyond which its parts are not distinguished
 _SEPARATOR: Final = regex(r"[\s;,=]+")
 _ESCAPE: Final = regex(r"%[0-9A-F]{2}")
+_ESCAPED: Final = regex(
+    r"\\(?<!\\\\)\\*+(?:(?:u00|x)([0-9A-Fa-f]{2})|(/))|%(?:25)*([0-9A-Fa-f]{2})"
+    r"|&(?:amp;)*(?:#0{0,5}([0-9]{1,3});|#[xX]0{0,5}([0-9A-Fa-f]{1,2});|(amp|lt|gt|quot|apos);)"
+)
+"""Matches a character that JSON, a URL or HTML has escaped, even twice. Writers differ in which ones they escape."""
+
+_NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+_MARKS: Final = ("\\u00", "\\x", "\\/", "%", "&")
+_MARKS_IN_JSON: Final = (b"\\\\u00", b"\\\\x", b"\\\\/", b"%", b"&")
+_LONGEST_ESCAPE: Final = 8  # characters for one
 # As `html.escape` does; the module `html` loads a table of two thousand entities.
 _IN_HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 _WORD: Final = 6  # letters: a text of no more is an ordinary word
@@ -154,6 +165,25 @@ def without_passwords(words: Iterable[str]) -> Iterator[None]:
         raise
 
 
+def _unescaped(found: re.Match[str]) -> str:
+    """Returns the character that a match of `_ESCAPED` means."""
+    in_json, slash, in_url, decimal, in_hex, name = found.groups()
+    digits = in_json or in_url or in_hex
+    return slash or (chr(int(digits, 16)) if digits else chr(int(decimal)) if decimal else _NAMED[name])
+
+
+def _places(text: str, ends: Iterable[int]) -> Iterator[int]:
+    """Yields where places of the unescaped text, given in their order, are in `text`."""
+    left = 0  # by how many characters the escapes before were longer
+    escapes = _ESCAPED.finditer(text)
+    found = next(escapes, None)
+    for end in ends:
+        while found is not None and found.start() - left < end:
+            left += len(found[0]) - 1
+            found = next(escapes, None)
+        yield end + left
+
+
 class Masker:
     """Replaces known secrets in all encodings, and whatever looks like a key, with `***`. Thread-safe.
 
@@ -182,7 +212,7 @@ class Masker:
 
     def cut(self, text: str, most: int) -> str:
         """Returns the first `most` characters of a masked text; a secret that the cut would split is masked too."""
-        longest = max(map(len, self._in_text), default=0)
+        longest = max(map(len, self._in_text), default=0) * (_LONGEST_ESCAPE if is_in(text, _MARKS) else 1)
         if len(text) <= most + longest:
             return self(text)[:most]
         masked = self(text[: most + longest])
@@ -202,11 +232,12 @@ class Masker:
                 data = orjson.dumps(value)
             except TypeError:  # a number or text that orjson does not encode
                 return self._masked(value)
-        return self._masked(value) if holds(data, self._in_json) else value
+        return self._masked(value) if holds(data, self._in_json) or self._holds_escaped(data) else value
 
     def fields(self, fields: Mapping[str, str]) -> dict[str, str]:
         """Returns header fields without known secrets."""
-        if not is_in("\n".join(fields.values()), self._in_text):
+        text = "\n".join(fields.values())
+        if not is_in(text, self._in_text) and not is_in(text, _MARKS):
             return dict(fields)
         return {name: self._known(value) for name, value in fields.items()}
 
@@ -222,9 +253,25 @@ class Masker:
 
     def _known(self, text: str) -> str:
         pattern = self._pattern
-        if pattern is None or not is_in(text, self._in_text):
+        if pattern is None:
             return text
-        return pattern.sub(MASK, text)
+        if is_in(text, self._in_text):
+            text = pattern.sub(MASK, text)
+        return self._without_escaped(text, pattern) if is_in(text, _MARKS) else text
+
+    def _without_escaped(self, text: str, pattern: re.Pattern[str]) -> str:
+        """Returns a text without the secrets that it would hold if it were unescaped."""
+        plain = _ESCAPED.sub(_unescaped, text)
+        if not is_in(plain, self._in_text):
+            return text
+        places = [0, *_places(text, chain.from_iterable(found.span() for found in pattern.finditer(plain))), len(text)]
+        return MASK.join(text[start:end] for start, end in zip(places[::2], places[1::2], strict=True))
+
+    def _holds_escaped(self, data: bytes) -> bool:
+        """Returns whether a text within JSON would hold a secret if it were unescaped."""
+        if not any(mark in data for mark in _MARKS_IN_JSON):
+            return False
+        return is_in(_ESCAPED.sub(_unescaped, data.decode("utf-8", "replace")), self._in_text)
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -126,6 +126,31 @@ def test_a_known_secret_is_masked_in_every_spelling_in_a_large_reply_as_well() -
         assert mask.value(value, orjson.dumps(value))["data"][1] == {"embedding": f"{vector}{MASK}{vector}"}
 
 
+def escapes(character: str) -> list[str]:
+    """A character as it is, and as JSON, URLs and HTML may have it, in JSON or a URL within another one too."""
+    code = ord(character)
+    url, entities = f"%{code:02X}", (f"&#{code};", f"&#x{code:02x};", f"&#x{code:X};", f"&amp;#{code};")
+    in_json = [f"{slashes}{form}{code:02x}" for slashes in ("\\", "\\\\") for form in ("u00", "x")]
+    return [character, url, url.lower(), f"%25{code:02X}", *entities, *in_json, *(["\\/"] if character == "/" else [])]
+
+
+@given(
+    st.tuples(*(st.sampled_from(escapes(character)) for character in KEY)).map("".join),
+    *(st.lists(st.sampled_from(["a", "%", "%4", "\\", "&", "&amp;", "%41", "\\u0041", "é", " "])),) * 2,
+)
+def test_a_known_secret_is_masked_whichever_of_its_characters_are_escaped(
+    secret: str, before: list[str], after: list[str]
+) -> None:
+    """A nested text is decoded again: the arguments of a tool call would show the key as a column."""
+    start, end = "".join(before) + " ", " " + "".join(after) + " "
+    mask = Masker([KEY])
+    assert mask(f"{start}{secret}{end}{secret}.") == f"{start}{MASK}{end}{MASK}."
+    value = {"arguments": start + secret}
+    assert mask.value(value, orjson.dumps(value)) == {"arguments": start + MASK}
+    assert mask.fields({"a": secret}) == {"a": MASK}
+    assert mask.cut(f"{secret}{end}", len(secret) - 1) in ("", MASK, mask(f"{secret}{end}")[: len(secret) - 1])
+
+
 @given(st.binary(max_size=9), st.binary(max_size=9))
 def test_a_known_secret_is_masked_within_whatever_is_encoded_with_it(before: bytes, after: bytes) -> None:
     for encode in (b64encode, urlsafe_b64encode, bytes.hex):
