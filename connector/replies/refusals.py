@@ -272,6 +272,10 @@ _ERRORS: Final[Mapping[About, tuple[type[ConnectorError], str]]] = {
 }
 
 
+_OURS: Final = ("the endpoint refuses this request (HTTP ", "the endpoint redirects to ")
+"""How the messages begin that a stored refusal has where the endpoint says nothing."""
+
+
 def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
     """Returns the cause of a refusal: by its code and type if these are known, else by its status and message.
 
@@ -356,7 +360,9 @@ def _plain(name: str) -> str:
 
 def refusal(reply: Reply) -> BadRequestError:
     """Returns the error of a row whose request was refused, from its stored reply."""
-    message = f"the endpoint refuses this request (HTTP {reply.status}: {reply.body['error']['message']})"
+    message = reply.body["error"]["message"]
+    if not message.startswith(_OURS):
+        message = f"the endpoint refuses this request (HTTP {reply.status}: {message})"
     return BadRequestError(message, http_status=reply.status)
 
 

@@ -24,7 +24,7 @@ from connector.base.errors import (
 from connector.base.masking import Masker
 from connector.base.records import Reply
 from connector.replies.inline_errors import error_in
-from connector.replies.refusals import error_of, final_reply, is_filtered, parameter_words, read_error
+from connector.replies.refusals import error_of, final_reply, is_filtered, parameter_words, read_error, refusal
 
 KEY: Final = "sk-very-secret-key-0123456789"
 
@@ -590,3 +590,14 @@ def test_a_key_of_no_known_look_is_masked_as_well() -> None:
     for before in range(470, 500):
         message = error_of(400, {}, {"error": "." * before + secret}, now=0.0, mask=Masker([secret])).message
         assert "0123" not in message
+
+
+@pytest.mark.parametrize(
+    "body", [b"", {}, {"error": {"message": ""}}, {"error": "No."}, {"error": {"message": "the endpoint"}}]
+)
+@pytest.mark.parametrize("status", [301, 400, 413, 422])
+def test_a_stored_refusal_gives_the_message_of_the_first_time(status: int, body: Any) -> None:
+    headers = {"location": "https://elsewhere.example/v1"} if status < 400 else {}
+    first = error_of(status, headers, body, now=0)
+    again = refusal(final_reply(first, body, headers, 0, Masker()))
+    assert again.message == first.message
