@@ -26,7 +26,7 @@ from connector.run.plan import Plan
 from tests.endpoint import Action, Call, Endpoint, act
 from tests.endpoints.realtime_server import Realtime
 from tests.faults import NOTHING, Good, steps
-from tests.test_secrets import PASSING, project, run, written
+from tests.test_secrets import passing, project, run, written
 
 CANARY = "canary-5f0c7d21e9"
 ROWS = 120
@@ -277,7 +277,7 @@ def test_no_key_that_a_program_prints_is_shown_or_stored(tmp_path: Path) -> None
     for program, script in scripts:
         program.forget()
         with Endpoint(script=script) as endpoint:
-            texts = ["a", "b", *(f"[[fault:{name}]]" for name in PASSING)]
+            texts = ["a", "b", *(f"[[fault:{name}]]" for name in passing(streamed=False))]
             given = project(tmp_path, endpoint, texts, api_key=None, headers={}, api_key_command=program.command)
             shown = run(tmp_path, "enrich", "in.jsonl", "-c", given, "-o", "out.jsonl")
             assert CANARY in str([call.headers for call in endpoint.journal.calls])
