@@ -33,7 +33,7 @@ def test_a_run_loads_nothing_that_only_some_runs_need(command: str) -> None:
         f"import sys; from connector.commands import {command}; from connector import Config; "
         "Config(url='http://host/v1', model='m', prompt='{{ text }}', concurrency=8, prices={'input': 1}); "
         "some = {'jsonschema', 'jsonschema_rs', 'referencing', 'attr', 'duckdb', 'pyarrow', 'sqlalchemy', 'yaml', "
-        "'jinja2', 'html', 'difflib', 'connector.calls.batch_api', 'connector.run.batches'}; "
+        "'jinja2', 'html', 'difflib', 'requests', 'urllib3', 'certifi', 'http.client',  'connector.calls.batch_api', 'connector.run.batches'}; "
         "print(sorted(some & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

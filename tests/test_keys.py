@@ -20,8 +20,8 @@ from connector.base.masking import Masker
 from connector.base.values import dumps
 from connector.check import diagnose
 from connector.endpoints.realtime import open_sender
-from connector.http.adapter import Settings
 from connector.http.auth import MadeKey, scheme_of
+from connector.http.preparing import Settings
 from connector.run.plan import Plan
 from tests.endpoint import Action, Call, Endpoint, act
 from tests.endpoints.realtime_server import Realtime

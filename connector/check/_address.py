@@ -12,7 +12,7 @@ from connector.base.regex import regex
 from connector.check._providers import provider_of_host
 from connector.check.probe import Probe
 from connector.endpoints import KINDS, address_of
-from connector.http.adapter import resolved
+from connector.http.preparing import resolved
 
 _VERSION: Final = regex(r"(.*?/v\d+(?:(?:alpha|beta)\d*)?(?:/openai)?)(?:/|$)")
 _DEPLOYMENT: Final = "/openai/deployments/"

@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import ConfigDict, SecretStr, ValidationError, model_validator
-from requests.utils import get_auth_from_url
 
 from connector import endpoints
 from connector.base import schemas
@@ -31,6 +30,7 @@ from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
 from connector.config.problems import known, of_validation, unknown
 from connector.config.spec import spec
+from connector.http.preparing import credentials_of
 from connector.ledger import Url, location_of
 
 _LOG = logging.getLogger(__name__)
@@ -221,8 +221,8 @@ def _against_batches(config: Config) -> list[Problem]:
 
 def _credentials(proxy: str | None) -> Iterator[str]:
     """Yields the credentials for a proxy: as they are sent, and the password alone."""
-    if proxy and urlsplit(proxy).password:
-        user, password = get_auth_from_url(proxy)
+    user, password = credentials_of(proxy or "") or ("", "")
+    if password:
         yield from (f"{user}:{password}", password)
 
 

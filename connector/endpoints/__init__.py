@@ -22,7 +22,7 @@ from connector.base.masking import Masker
 from connector.base.records import JSON, Answer, Reply, Schema, Usage
 from connector.base.regex import regex
 from connector.base.room import Room
-from connector.http.adapter import Settings
+from connector.http.preparing import Settings
 
 DEFAULT_KIND: Final = "chat"
 """The kind of a base URL, and the one that `check` calls to fill its table of capabilities."""

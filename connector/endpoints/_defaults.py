@@ -11,7 +11,7 @@ from connector.base.numbers import loads
 from connector.base.records import JSON, Schema
 from connector.base.room import Room
 from connector.endpoints import Expectation, Fallback, NearEnd, Packing, Sender
-from connector.http.adapter import Settings
+from connector.http.preparing import Settings
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {}
 REPLY_SIZE_FACTOR: Final = 1

@@ -24,9 +24,9 @@ from connector.endpoints._realtime_socket import Dialer, Socket
 from connector.endpoints._shapes import as_dict, as_list, text_or_none
 from connector.endpoints.realtime import fold
 from connector.endpoints.responses import FALLBACKS, broken_off
-from connector.http.adapter import Settings
 from connector.http.auth import Fields
 from connector.http.deadline import Deadline
+from connector.http.preparing import Settings
 
 _LONGEST_SETTLING: Final = 5.0  # seconds in which an idle session has to confirm that it is alive and empty
 _NOT_SETTINGS: Final = frozenset({"model", "input", "text", "stream"})

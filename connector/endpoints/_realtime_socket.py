@@ -10,11 +10,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from urllib3 import exceptions as urllib3_errors
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.frames import Frame, Opcode
@@ -31,12 +31,12 @@ from connector.base.records import is_ok
 from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.endpoints._realtime_errors import error_of_close
-from connector.http.adapter import Adapter, Request, Settings, address_of, origin
 from connector.http.auth import Fields
 from connector.http.connection import Connection
 from connector.http.deadline import Deadline
 from connector.http.http1 import HEAD_END, MAX_HEAD, PIECE, cut, framed, malformed, parse_head, pieces
 from connector.http.network_errors import explain
+from connector.http.preparing import Preparer, Request, Settings, address_of
 from connector.replies.refusals import error_of
 
 KEY: Final = "openai-insecure-api-key"
@@ -235,7 +235,7 @@ class Dialer:
 
     def __init__(self, settings: Settings, url: str, mask: Masker, clock: Clock) -> None:
         self._settings = settings
-        self._adapter = Adapter(settings)
+        self._preparer = Preparer(settings)
         self._url = url
         self._mask = mask
         self._clock = clock
@@ -253,7 +253,7 @@ class Dialer:
         parts = urlsplit(self._url)
         added = {name: value for name, value in query.items() if name not in parse_qs(parts.query)}
         full = parts._replace(query="&".join(filter(None, (parts.query, urlencode(added))))).geturl()
-        request = self._adapter.prepared("GET", full, "", identity)
+        request = self._preparer.prepared("GET", full, "", identity)
         translate = partial(explain, peer=request.address, proxy=self._proxy)
         connection = self._connected(request, deadline, translate)
         try:
@@ -271,28 +271,21 @@ class Dialer:
         return socket
 
     def close(self) -> None:
-        """Closes the adapter that all connections share."""
-        self._adapter.close()
+        """Closes what all connections share."""
+        self._preparer.close()
 
     def _connected(
         self, request: Request, deadline: Deadline, translate: Callable[[Exception], ConnectorError]
     ) -> Connection:
         """Connects as the pool of HTTP calls does. A proxy is asked for a tunnel (RFC 6455, section 4.1)."""
-        pool = request.pool
-        connection: Connection = pool._new_conn()  # type: ignore[assignment]  # noqa: SLF001 - with the pool's public methods, the connection would stay in the pool
+        route = request.pool.route
+        connection = Connection(replace(route, has_tunnel=route.proxy is not None))
         connection.deadline = deadline
         try:
-            if pool.proxy is not None:
-                _, host, port = origin(request.url)
-                scheme = pool.proxy.scheme or "http"
-                connection.set_tunnel(str(host), port, headers=pool.proxy_headers, scheme=scheme)
             connection.connect()
-        except (OSError, UnicodeError, urllib3_errors.HTTPError) as error:
-            lost = pool.proxy is not None and not connection.has_connected_to_proxy
+        except (OSError, UnicodeError) as error:
             connection.close()
-            raise translate(
-                urllib3_errors.ProxyError("no connection to the proxy", error) if lost else error
-            ) from error
+            raise translate(error) from error
         except BaseException:
             connection.close()
             raise

@@ -47,7 +47,7 @@ from connector.endpoints.responses import (
     value_types,
     values,
 )
-from connector.http.adapter import Settings
+from connector.http.preparing import Settings
 
 PATH: Final = "/realtime"
 OVER_HTTP: Final = False

@@ -1,21 +1,20 @@
-"""One HTTP/1.1 exchange on a connection of urllib3, which still does connecting, TLS and proxies.
+"""A connection: to an origin or through a proxy, with TLS or without, and one HTTP/1.1 exchange after another on it.
 
 Most calls take one send and one receive.
 """
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import ssl
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from importlib import import_module
 from itertools import chain
-from typing import Final, TypeAlias
-
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ProxyError
-from urllib3.util.ssltransport import SSLTransport
+from typing import Any, Final, TypeAlias
 
 from connector.base.records import is_ok
 from connector.http.deadline import Deadline
@@ -34,6 +33,8 @@ from connector.http.http1 import (
 )
 from connector.http.upload import Upload
 
+_LOG = logging.getLogger(__name__)
+
 _FIRST: Final = 1 << 12
 """Size of the first receive, in bytes. It is small because its buffer is held for as long as a call waits."""
 
@@ -44,7 +45,40 @@ Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
 """Status, fields (lower-case names), body, and whether the connection can be used again after it."""
 
 
-class Connection(HTTPConnection):
+class ProxyError(OSError):
+    """The proxy cannot be reached, or refuses a tunnel."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy: where it is, the TLS to speak with it, if any, and its `Proxy-Authorization`, if it needs one."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    authorization: str | None = field(default=None, repr=False)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The header fields for the proxy."""
+        return {"Proxy-Authorization": self.authorization} if self.authorization else {}
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way to an origin: its address, the TLS to speak with it, if any, and the proxy on the way, if any.
+
+    A proxy forwards each request, or is asked once for a tunnel through which all of them go.
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
+    has_tunnel: bool = False
+
+
+class Connection:
     """A connection that never waits past `deadline`, which is set for each call.
 
     The deadline covers every address tried, the proxy's answer, the TLS handshake, sending and receiving. It does not
@@ -52,18 +86,28 @@ class Connection(HTTPConnection):
     """
 
     deadline: Deadline
-    _silence: select.poll
+    sock: Any = None
+    """A socket, or what behaves like one; `None` while there is no connection."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._silence = select.poll()
 
     def connect(self) -> None:
-        """Connects, through a proxy and with TLS if the pool is set up so. Raises `APITimeoutError` when it is late."""
+        """Connects. Raises `APITimeoutError` when it is late, and `ProxyError` where the proxy is at fault."""
         call, self.deadline = self.deadline, self.deadline.to_connect()
         try:
-            super().connect()
+            self._follow_route()
         except TimeoutError as error:  # by the system, or by an address's share of the time
             raise self.deadline.late() from error
         self.deadline = call
-        self._silence = select.poll()
         self._silence.register(self.sock, select.POLLIN)
+
+    def close(self) -> None:
+        """Closes the connection; `connect` opens it again."""
+        if self.sock is not None:
+            self.sock.close()
+            self.sock, self._silence = None, select.poll()
 
     @property
     def is_connected(self) -> bool:
@@ -123,11 +167,12 @@ class Connection(HTTPConnection):
         """Returns what can be read without blocking; nothing if that was a TLS record without data."""
         self.sock.settimeout(0)
         try:
-            if data := self.sock.recv(PIECE):
-                return data
+            data: bytes = self.sock.recv(PIECE)
         except (BlockingIOError, ssl.SSLWantReadError):
             return b""
-        raise ConnectionResetError("closed while the request was being sent")
+        if not data:
+            raise ConnectionResetError("closed while the request was being sent")
+        return data
 
     def _receive_head(self, data: bytes) -> tuple[int, int, dict[str, str], bytes]:
         """Returns status, minor version and fields of the final answer, and the bytes after its head.
@@ -161,9 +206,10 @@ class Connection(HTTPConnection):
         while True:
             self._apply_deadline()
             try:
-                return self.sock.recv(most)
+                data: bytes = self.sock.recv(most)
             except TimeoutError:
                 continue
+            return data
 
     def _receive_rest(self) -> bytes:
         try:
@@ -177,41 +223,65 @@ class Connection(HTTPConnection):
         if not 0.95 * left <= (self.sock.gettimeout() or 0) <= 1.05 * left:
             self.sock.settimeout(left)
 
-    def _new_conn(self) -> socket.socket:
-        """Connects to the first address that answers; each gets an equal share of the time left."""
-        found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        failure = OSError("the name has no address")
-        for untried, (*_, address) in zip(range(len(found), 0, -1), found, strict=True):
+    def _follow_route(self) -> None:
+        route, proxy = self._route, self._route.proxy
+        if proxy is None:
+            self._reach(route.host, route.port)
+        else:
             try:
-                self.sock = socket.create_connection((str(address[0]), self.port), self.deadline.left() / untried)
+                self._reach(proxy.host, proxy.port)
+                if proxy.tls:
+                    self._secure(proxy.tls, proxy.host)
+                if route.has_tunnel:
+                    self._tunnel(route, proxy)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise ProxyError("no way through the proxy", error) from error
+        if route.tls:
+            self._secure(route.tls, route.host)
+
+    def _reach(self, host: str, port: int) -> None:
+        """Connects to the first address that answers; each gets an equal share of the time left."""
+        _LOG.debug("connecting to %s, port %d", host, port)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure = OSError("the name has no address")
+        for untried, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+            self.close()
+            try:
+                self.sock = socket.socket(family, kind, protocol)
+                self.sock.settimeout(self.deadline.left() / untried)
+                self.sock.connect(address)
             except OSError as error:
                 failure = error
             else:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._apply_deadline()
-                return self.sock
+                return
         raise failure
 
-    def _tunnel(self) -> None:
-        """Asks the proxy for a tunnel to the endpoint (RFC 9110, section 9.3.6)."""
-        host, port = str(self._tunnel_host), self._tunnel_port
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        fields = Headers({"Host": authority} | self._tunnel_headers)  # type: ignore[attr-defined]  # of `http.client`
-        try:
-            self._send(f"CONNECT {authority} HTTP/1.1\r\n{fields.text}\r\n".encode("latin-1"), b"")
-            status, _, _, extra = self._receive_head(b"")
-        except OSError as error:
-            raise ProxyError("no tunnel", error) from error
+    def _secure(self, tls: ssl.SSLContext, host: str) -> None:
+        """Starts TLS; the peer has to prove that it is `host`."""
+        name = host.partition("%")[0].rstrip(".")  # certificates have neither the zone of an address nor the root's dot
+        if isinstance(self.sock, ssl.SSLSocket):  # a proxy's, which Python cannot wrap again; rare, so loaded here
+            self.sock = import_module("urllib3.util.ssltransport").SSLTransport(self.sock, tls, name)
+        else:
+            self.sock = tls.wrap_socket(self.sock, server_hostname=name)
+
+    def _tunnel(self, route: Route, proxy: Proxy) -> None:
+        """Asks the proxy for a tunnel to the origin (RFC 9110, section 9.3.6)."""
+        authority = f"[{route.host}]:{route.port}" if ":" in route.host else f"{route.host}:{route.port}"
+        fields = Headers({"Host": authority} | proxy.fields)
+        self._send(f"CONNECT {authority} HTTP/1.1\r\n{fields.text}\r\n".encode("latin-1"), b"")
+        status, _, _, extra = self._receive_head(b"")
         if not is_ok(status) or extra:
-            raise ProxyError("no tunnel", OSError(f"CONNECT was answered with {status}"))
+            raise ProxyError(f"CONNECT was answered with {status}")
 
 
-class TlsConnection(Connection, HTTPSConnection):
-    """The same over TLS."""
-
-
-def _has_pending(sock: object) -> bool:
+def _has_pending(sock: Any) -> bool:
     """Returns whether TLS holds decrypted bytes, which `poll` does not see: it decrypts whole records at a time."""
-    if isinstance(sock, SSLTransport):  # TLS within the TLS of a proxy
-        return bool(sock.incoming.pending or sock.sslobj.pending()) or _has_pending(sock.socket)
-    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+    if isinstance(sock, ssl.SSLSocket):
+        return sock.pending() > 0
+    if isinstance(sock, socket.socket):
+        return False
+    return bool(sock.incoming.pending or sock.sslobj.pending()) or _has_pending(sock.socket)  # TLS within TLS

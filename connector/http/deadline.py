@@ -1,16 +1,14 @@
-"""One deadline for a whole call, as a `urllib3.Timeout` that `requests` passes through."""
+"""One deadline for a whole call, however many waits it has."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from urllib3.util import Timeout
-
 from connector.base.errors import APITimeoutError
 
 
-class Deadline(Timeout):
+class Deadline:
     """The deadline of a whole call: `total` seconds from now, at most `connect` of them for each connection.
 
     Attributes:
@@ -23,7 +21,6 @@ class Deadline(Timeout):
     def __init__(
         self, total: float, connect: float | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        # urllib3's fields stay unset: only its own pools read them, and its checks take a microsecond.
         self.message = "no complete reply within {:.3g} s: raise config.timeout, or ask for a shorter reply"
         self.doing = "starting"
         self.resent = 0

@@ -6,8 +6,6 @@ import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final, TypeAlias
 
-from requests.structures import CaseInsensitiveDict
-
 from connector.base.errors import ConfigError, CutError, Problem, ReplyError
 from connector.base.regex import regex
 
@@ -35,26 +33,31 @@ HEAD_END = regex(rb"\n\r?\n")
 _CHUNK = regex(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 
 
-class Headers(CaseInsensitiveDict[str]):
+class Headers(Mapping[str, str]):
     """The header fields of a request, and `text`, their form on the wire. Their values stay out of the repr.
 
-    Raises `ConfigError` for a name or value that RFC 9110 section 5 does not allow, a line break above all.
+    Names are the same in any case; the last of a name wins. Raises `ConfigError` for a name or value that RFC 9110
+    section 5 does not allow, a line break above all.
     """
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        super().__init__(fields)
+        self._fields = {name.lower(): (name, value) for name, value in fields.items()}
         problem = "has a line break or another character that no header may have: remove it"
         if not all(map(_TOKEN.fullmatch, self)):
             raise ConfigError([Problem("headers", f"a name {problem}")])
-        for name, value in self.items():
+        for name, value in self._fields.values():
             if not _FIELD_VALUE.fullmatch(value):
                 raise ConfigError([Problem(f"headers.{name}", problem)])
-        self.text = "".join([f"{name}: {value}\r\n" for name, value in self.items()])
-        self._names = frozenset(name for name, _ in self.lower_items())
+        self.text = "".join([f"{name}: {value}\r\n" for name, value in self._fields.values()])
 
-    def __contains__(self, name: object) -> bool:
-        """Returns whether a field of this name is present. `requests` asks on each call; the default raises inside."""
-        return isinstance(name, str) and name.lower() in self._names
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower()][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._fields.values())
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
     def __repr__(self) -> str:
         return f"<{len(self)} headers>"

@@ -1,4 +1,4 @@
-"""Turns the errors of requests, urllib3, sockets and TLS into errors that tell the user what to do."""
+"""Turns the errors of sockets, proxies and TLS into errors that tell the user what to do."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ from collections.abc import Iterator
 from socket import gaierror
 from typing import Final
 
-import requests
-from urllib3 import exceptions as urllib3_errors
-
 from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
     ConnectorError,
-    CutError,
-    ReplyError,
     RetryableError,
 )
+from connector.http.connection import ProxyError
 from connector.http.http1 import TlsError
 
-_LATE: Final = (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout")
-_LOST: Final = (CutError, "the connection to {peer} was lost in the middle of the reply")
 _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
 _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     gaierror: (
@@ -43,16 +37,8 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
         APIConnectionError,
         "{peer} refuses connections: check host and port in `{key}`, and that the server is running",
     ),
-    TimeoutError: _LATE,
-    requests.Timeout: _LATE,
-    urllib3_errors.TimeoutError: _LATE,
-    requests.exceptions.ChunkedEncodingError: _LOST,
-    urllib3_errors.IncompleteRead: _LOST,
-    urllib3_errors.DecodeError: (ReplyError, "the reply of {peer} cannot be decompressed"),
-    urllib3_errors.ProxyError: (
-        APIConnectionError,
-        "{peer} does not let the call through: check user and host in `{key}`",
-    ),
+    TimeoutError: (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout"),
+    ProxyError: (APIConnectionError, "{peer} does not let the call through: check user and host in `{key}`"),
     ConnectionError: (
         APIConnectionError,
         "{peer} closed the connection without an answer: check http or https in `{key}`",
@@ -71,10 +57,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
-    """Returns our error for one of requests, urllib3, a socket or TLS; `peer` and `proxy` are `host:port`."""
+    """Returns our error for one of a socket, a proxy or TLS; `peer` and `proxy` are `host:port`."""
     causes = list(_causes(error))
     key = "url"
-    if any(isinstance(cause, urllib3_errors.ProxyError) for cause in causes):
+    if any(isinstance(cause, ProxyError) for cause in causes):
         key, peer = "proxy", f"the proxy {proxy}"
     found = next(kind for kind in _MEANINGS if any(isinstance(cause, kind) for cause in causes))
     kind, text = _MEANINGS[found]

@@ -1,4 +1,4 @@
-"""urllib3's connection pool with our own HTTP exchange. Only this module and `connection` use its private API.
+"""Pools of connections, and the exchanges over them.
 
 No byte of one reply can leak into the next: a connection returns to the pool only at the exact end of a message, and is
 checked again before it is reused.
@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from queue import Empty, Full
-from typing import Final
-
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ClosedPoolError, ProxyError
 
 from connector.base.errors import ReplyError
-from connector.http.connection import Connection, TlsConnection
+from connector.http.connection import Connection, Route
 from connector.http.deadline import Deadline
 from connector.http.http1 import Body, Headers, cut, inflated, pieces
 from connector.http.upload import Upload
 
 
 class RawResponse:
-    """A response whose head has been read. Has the attributes of urllib3's `HTTPResponse` that `requests` uses."""
+    """A response whose head has been read. Its body is read once, whole or as a stream."""
 
     __slots__ = ("_body", "_release", "headers", "status")
 
@@ -66,116 +61,68 @@ class RawResponse:
             release(clean)
 
 
-class _Idle:
-    """The idle connections of a pool: a `queue.LifoQueue` without locks, as nobody ever waits for it.
+class Pool:
+    """The connections to one origin: as many as are needed at once, of which at most `size` are kept while idle."""
 
-    Python's own would take a tenth of a call's time.
-    """
+    def __init__(self, route: Route, size: int) -> None:
+        self.route = route
+        self._size = size
+        self._idle: list[Connection] = []  # whose `pop` and `append` are atomic: a lock would take a tenth of a call
 
-    def __init__(self, maxsize: int) -> None:
-        self._connections: list[object] = []  # whose `pop` and `append` are atomic
-        self._most = maxsize
-
-    def get(self, block: bool = False, timeout: float | None = None) -> object:
-        """Returns the connection that was used last. Raises `queue.Empty` if there is none."""
-        del block, timeout
-        try:
-            return self._connections.pop()
-        except IndexError:
-            raise Empty from None
-
-    def put(self, item: object, block: bool = False) -> None:
-        """Adds a connection. Raises `queue.Full` if there are `maxsize` already."""
-        del block
-        if len(self._connections) >= self._most:
-            raise Full
-        self._connections.append(item)
-
-    def qsize(self) -> int:
-        """Returns how many there are."""
-        return len(self._connections)
-
-
-class Pool(HTTPConnectionPool):
-    """urllib3's pool with this module's exchange in place of its own."""
-
-    ConnectionCls = Connection
-    QueueCls = _Idle  # type: ignore[assignment]  # what urllib3 calls of it
-
-    def urlopen(  # type: ignore[override]  # all that `HTTPAdapter.send` passes, and no more
-        self, method: str, url: str, body: bytes | Upload | None, headers: Headers, timeout: Deadline, **_: object
+    def exchange(
+        self, method: str, target: str, headers: Headers, body: bytes | Upload | None, deadline: Deadline
     ) -> RawResponse:
         """Makes one exchange; repeats it on a new connection if a keep-alive one dies before a byte of its answer.
 
         A server may close an idle connection just as it is reused; the request was then most probably not read (RFC
         9112, section 9.3.1). If a new connection dies, the request may have been carried out, so the caller decides
-        whether to repeat it (RFC 9110, section 9.2.2). `timeout.resent` counts the repeats; `timeout.is_once` forbids
+        whether to repeat it (RFC 9110, section 9.2.2). `deadline.resent` counts the repeats; `deadline.is_once` forbids
         them.
         """
         length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-        head = f"{method} {url} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
-        conn = self._get_conn()
-        conn.deadline = timeout
+        head = f"{method} {target} HTTP/1.1\r\n{headers.text}{length}\r\n".encode("latin-1")
+        connection = self._take()
+        connection.deadline = deadline
         try:
-            is_new = conn.is_closed
+            is_new = connection.sock is None
             if is_new:
-                self._open(conn, tunnel=url.startswith("/"))
+                connection.connect()
             try:
-                status, fields, content, reusable = conn.exchange(method, head, body or b"")
+                status, fields, content, reusable = connection.exchange(method, head, body or b"")
             except ConnectionError:
-                if is_new or timeout.is_once:
+                if is_new or deadline.is_once:
                     raise
-                conn.close()
-                timeout.resent += 1
-                self._open(conn, tunnel=url.startswith("/"))
-                status, fields, content, reusable = conn.exchange(method, head, body or b"")
+                connection.close()
+                deadline.resent += 1
+                connection.connect()
+                status, fields, content, reusable = connection.exchange(method, head, body or b"")
             except ReplyError as error:
                 if is_new:
                     raise
                 raise cut(f"no answer, but what an earlier one had behind it: {error.detail}") from error
         except BaseException:
-            self._give_back(conn, reusable=False, clean=False)
+            connection.close()
             raise
-        return RawResponse(status, fields, content, partial(self._give_back, conn, reusable))
+        return RawResponse(status, fields, content, partial(self._give_back, connection, reusable))
 
-    def _get_conn(self, timeout: float | None = None) -> Connection:
-        """Returns an idle connection that is still alive, or a new one, in four calls less than urllib3 makes."""
-        del timeout  # nobody waits for one
-        idle = self.pool  # read once: another thread may close the pool meanwhile
-        if idle is None:
-            raise ClosedPoolError(self, "Pool is closed.")
+    def close(self) -> None:
+        """Closes the idle connections; those in use are closed after it."""
+        self._size = 0
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> Connection:
+        """Returns the connection that was used last and is still open, or a new one."""
         try:
-            conn: Connection | None = idle.get()
-        except Empty:
-            conn = None
-        if conn is None:  # urllib3 fills a new pool with `None`
-            return self._new_conn()  # type: ignore[return-value]  # of `ConnectionCls`
-        if not conn.is_connected:
-            conn.close()
-        return conn
+            connection = self._idle.pop()
+        except IndexError:
+            return Connection(self.route)
+        if not connection.is_connected:
+            connection.close()
+        return connection
 
-    def _open(self, conn: Connection, *, tunnel: bool) -> None:
-        try:
-            if tunnel and self.proxy:
-                self._prepare_proxy(conn)
-            else:
-                conn.connect()
-        except OSError as error:
-            if self.proxy and not conn.has_connected_to_proxy:
-                raise ProxyError("no connection to the proxy", error) from error
-            raise
-
-    def _give_back(self, conn: Connection, reusable: bool, clean: bool) -> None:
-        if not (reusable and clean):
-            conn.close()
-        self._put_conn(conn)
-
-
-class TlsPool(Pool, HTTPSConnectionPool):
-    """The same over TLS."""
-
-    ConnectionCls = TlsConnection
-
-
-POOLS: Final = {"http": Pool, "https": TlsPool}
-"""For `PoolManager.pool_classes_by_scheme`."""
+    def _give_back(self, connection: Connection, reusable: bool, clean: bool) -> None:
+        if reusable and clean and len(self._idle) < self._size:
+            self._idle.append(connection)
+        else:
+            connection.close()

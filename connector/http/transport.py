@@ -1,4 +1,4 @@
-"""POST and GET over `requests` for many threads: one shared adapter, one deadline per call, errors translated here.
+"""POST and GET for many threads: shared pools of connections, one deadline per call, errors translated here.
 
 The environment is never read: no netrc, and no variables for proxies, CAs or key logs. TLS is always verified.
 """
@@ -6,21 +6,24 @@ The environment is never read: no netrc, and no variables for proxies, CAs or ke
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from io import BytesIO
 from typing import Final
 from urllib.parse import urlsplit
 
-from urllib3 import BaseHTTPResponse
-from urllib3 import exceptions as urllib3_errors
-
 from connector.base.errors import ConfigError, ConnectorError, Problem
-from connector.http.adapter import (
+from connector.http.deadline import Deadline
+from connector.http.http1 import Headers, too_large
+from connector.http.network_errors import explain
+from connector.http.pool import RawResponse
+from connector.http.preparing import (
     CONTROL,
     JSON_TYPE,
-    Adapter,
+    Preparer,
     Request,
     Settings,
     address_of,
@@ -28,10 +31,6 @@ from connector.http.adapter import (
     resolved,
     tls_context,
 )
-from connector.http.deadline import Deadline
-from connector.http.http1 import Headers, too_large
-from connector.http.network_errors import explain
-from connector.http.pool import RawResponse
 from connector.http.upload import Upload
 
 __all__ = ["MAX_REDIRECTS", "Response", "Settings", "Transport"]
@@ -66,16 +65,14 @@ class Response:
 
     def __init__(
         self,
-        raw: RawResponse | BaseHTTPResponse,
+        raw: RawResponse,
         limit: int,
         explain: Callable[[Exception], ConnectorError],
         deadline: Deadline,
     ) -> None:
         self.status = raw.status
         self.sends = 1 + deadline.resent
-        self.headers: Mapping[str, str] = raw.headers  # ours have lower-case names already
-        if not isinstance(raw, RawResponse):
-            self.headers = {name.lower(): value for name, value in raw.headers.items()}
+        self.headers: Mapping[str, str] = raw.headers
         self._raw = raw
         self._limit = limit
         self._explain = explain
@@ -83,7 +80,7 @@ class Response:
 
     def read(self) -> bytes:
         """Returns the whole decoded body. Raises as `chunks` does."""
-        whole = self._raw.whole() if isinstance(self._raw, RawResponse) else None
+        whole = self._raw.whole()
         if whole is not None and len(whole) <= self._limit:
             return whole
         return joined_chunks(self.chunks(), self._limit)
@@ -101,7 +98,7 @@ class Response:
                 if size > limit:
                     raise too_large(self._limit)
                 yield data
-        except (urllib3_errors.HTTPError, OSError) as error:
+        except OSError as error:
             raise self._explain(error) from error
         finally:
             self.close()
@@ -134,6 +131,13 @@ def _is_proxy(url: str) -> bool:
         return False
 
 
+def _is_replaced() -> bool:
+    """Returns whether somebody has replaced `send` of the adapter of `requests`, as the library `responses` does."""
+    adapters = sys.modules.get("requests.adapters")
+    send = getattr(getattr(adapters, "HTTPAdapter", None), "send", None)  # another thread may be loading the module
+    return send is not None and getattr(send, "__globals__", None) is not vars(adapters)
+
+
 class Transport:
     """Calls endpoints from any number of threads; `close` it when done.
 
@@ -152,7 +156,7 @@ class Transport:
         self.auth = settings.auth
         self._settings = settings
         self._monotonic = monotonic
-        self._adapter = Adapter(settings)
+        self._preparer = Preparer(settings)
         self._proxy = address_of(settings.proxy or "")
 
     def post(
@@ -190,7 +194,7 @@ class Transport:
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        self._adapter.close()
+        self._preparer.close()
 
     def _call(
         self,
@@ -203,21 +207,24 @@ class Transport:
     ) -> Response:
         identity = (*self.auth.fields(), *fields.items())
         deadline = deadline or self.deadline()
-        response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
+        response = self._send(self._preparer.prepared(method, url, content_type, identity), body, deadline)
         for _ in range(MAX_REDIRECTS if response.status in _REDIRECTS[method] else 0):
             target = _next_url(response, method, url)
             if target is None:
                 break
             response.read()
             url = target
-            response = self._send(self._adapter.prepared(method, url, content_type, identity), body, deadline)
+            response = self._send(self._preparer.prepared(method, url, content_type, identity), body, deadline)
         return response
 
     def _send(self, prepared: Request, body: bytes | Upload | None, deadline: Deadline) -> Response:
         translate = partial(explain, peer=prepared.address, proxy=self._proxy)
         try:
-            raw = self._adapter.exchange(prepared, body, deadline)
-        except (OSError, UnicodeError, urllib3_errors.HTTPError) as error:
+            if _is_replaced():
+                raw = import_module("connector.http.stand_in").exchange(prepared, body, deadline, self._settings)
+            else:
+                raw = prepared.pool.exchange(prepared.method, prepared.target, prepared.headers, body, deadline)
+        except (OSError, UnicodeError) as error:
             told = translate(error)
             told.sends += deadline.resent
             raise told from error

@@ -16,7 +16,7 @@ from connector.base.masking import Masker
 from connector.base.records import JSON, Checkpoint, Outcome, Provenance, Record, Schema, Status, is_ok
 from connector.base.streams import Stream
 from connector.config.config import Config
-from connector.http.adapter import resolved
+from connector.http.preparing import resolved
 from connector.http.transport import Transport
 from connector.replies.refusals import error_of
 from connector.run.runtime import transport_of

@@ -45,7 +45,9 @@ class Canned(Transport):
         self.auth = KEYLESS
         lines = head.decode().split("\r\n")[1:]
         headers = dict(line.split(": ", 1) for line in lines if line)
-        self._raw: Any = SimpleNamespace(status=200, headers=headers, stream=lambda: iter([body]), close=lambda: None)
+        self._raw: Any = SimpleNamespace(
+            status=200, headers=headers, whole=lambda: None, stream=lambda: iter([body]), close=lambda: None
+        )
 
     @property
     def max_response_bytes(self) -> int:

@@ -43,7 +43,7 @@ from connector.base.values import dumps
 from connector.endpoints import Sender, address_of, load
 from connector.endpoints._realtime_errors import refusal_of
 from connector.endpoints.realtime import open_sender
-from connector.http.adapter import Settings
+from connector.http.preparing import Settings
 from tests.endpoint import answer_to, tokens_in
 from tests.endpoints.realtime_server import Realtime
 from tests.http.test_transport import Authority, Peer, Serve, authority, serve

@@ -139,7 +139,7 @@ def test_requests_with_one_key_are_prepared_once(serve: Serve) -> None:
     with closing(Transport(Settings(auth=made(Keys())))) as transport:
         for _ in range(5):
             transport.post(server.url, b"{}").read()
-        info = transport._adapter.prepared.cache_info()  # noqa: SLF001 - the step that must not be repeated
+        info = transport._preparer.prepared.cache_info()  # noqa: SLF001 - the step that must not be repeated
     assert (info.misses, info.hits) == (1, 4)
 
 

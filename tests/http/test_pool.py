@@ -1,4 +1,4 @@
-"""The exchange below urllib3: how bytes become a reply, whatever pieces they come in."""
+"""The exchange on a connection: how bytes become a reply, whatever pieces they come in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from connector.base.errors import APITimeoutError, ConfigError, ConnectorError, CutError, ReplyError
 from connector.http import http1
-from connector.http.connection import Connection
+from connector.http.connection import Connection, Route
 from connector.http.deadline import Deadline
 from connector.http.http1 import MAX_FIELDS, MAX_HEAD, PIECE, Headers, TlsError, chunked, framed, inflated, parse_head
 
@@ -46,7 +46,7 @@ Seen = tuple[int, dict[str, str], bytes, bool | str]
 
 def exchange(pieces: Iterable[bytes], method: str = "POST") -> Seen:
     """Status, fields, body, and whether the connection may serve again; or the error's class in place of that."""
-    connection = Connection("host")
+    connection = Connection(Route("host", 80))
     connection.sock = Wire(pieces)
     connection.deadline = Deadline(30.0)
     status, fields, body, reusable = connection.exchange(method, b"", b"")

@@ -1,4 +1,4 @@
-"""An adapter for `requests` that skips most of its work per call, and requests prepared once and sent often."""
+"""Requests are prepared once and sent often: their URL, headers and pool, from the settings of a transport."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urljoin, urlsplit
-
-import requests
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, urldefragauth
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
+from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 from connector.base.errors import ConfigError, Problem
 from connector.base.regex import regex
 from connector.base.version import __version__
 from connector.http.auth import KEYLESS, Auth, Fields
-from connector.http.deadline import Deadline
+from connector.http.connection import Proxy, Route
 from connector.http.http1 import Headers
-from connector.http.pool import POOLS, RawResponse
-from connector.http.upload import Upload
+from connector.http.pool import Pool
 
 JSON_TYPE: Final = "application/json"
 CONTROL: Final = regex(r"[\x00-\x1f\x7f]")
 
 _KEPT: Final = 64
 _HASHED: Final = regex(r"[0-9a-f]{8}\.\d+")  # the names by which OpenSSL finds certificates in a folder
+_PLAIN: Final = regex(
+    r"https?://[a-z0-9][a-z0-9.-]*(:[1-9][0-9]*)?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(\?[A-Za-z0-9._~=&-]+)?"
+)
+"""URLs that are sent as they are written."""
+
 _UNREADABLE: Final = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
 _PORTS: Final = {"http": 80, "https": 443}
 _DEFAULTS: Final = {
@@ -84,6 +84,30 @@ def address_of(url: str, *, omit: int | None = None) -> str:
     return f"{host}" if port == omit else f"{host}:{port}"
 
 
+def credentials_of(url: str) -> tuple[str, str] | None:
+    """Returns user and password of a URL; `None` if it has no password."""
+    parts = urlsplit(url)
+    return None if parts.password is None else (unquote(parts.username or ""), unquote(parts.password))
+
+
+def _basic(url: str) -> str | None:
+    """Returns the value of a header for the user and password of a URL (RFC 7617); `None` if it has no user."""
+    user, password = credentials_of(url) or ("", "")
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}" if user else None
+
+
+def _as_sent(url: str, parameters: Mapping[str, str]) -> str:
+    """Returns a URL with parameters as it is sent. Few need `requests` for that, so it is loaded only then.
+
+    Raises `ValueError` for one that cannot be called.
+    """
+    if _PLAIN.fullmatch(url):
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}" if parameters else url
+    request = import_module("requests").PreparedRequest()
+    request.prepare_url(url, parameters)
+    return str(request.url)
+
+
 @lru_cache(maxsize=_KEPT)
 def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
     """Returns a TLS context that verifies with `ca_bundle`, or certifi's. Cached, since loading one takes 20 ms.
@@ -95,9 +119,10 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
     at_fault = "ca_bundle"
     try:
-        named = ca_bundle or DEFAULT_CA_BUNDLE_PATH
+        named = ca_bundle or import_module("certifi").where()
         place = Path(named)
         # OpenSSL reads a folder only at the first connection. Loading an empty one as a file fails now, not then.
         is_folder = place.is_dir() and any(_HASHED.fullmatch(each.name) for each in place.iterdir())
@@ -112,111 +137,71 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
     return context
 
 
-class Request(requests.PreparedRequest):
-    """A prepared request with its peer's address, pool and request-target; each call is a copy with a body."""
+@dataclass(frozen=True, repr=False)
+class Request:
+    """A request without its body. `address` is the peer's `host:port`, `target` the request-target."""
 
+    method: str
     url: str
     address: str
-    pool: HTTPConnectionPool
     target: str
-
-    def with_body(self, body: bytes | Upload | None) -> Request:
-        """Returns a copy of this request with a body."""
-        call = Request.__new__(Request)
-        call.__dict__.update(self.__dict__, body=body)
-        return call
+    headers: Headers
+    pool: Pool
 
 
-_SEND: Final = HTTPAdapter.send if getattr(HTTPAdapter.send, "__globals__", None) is vars(requests.adapters) else None
-"""The original `HTTPAdapter.send`; `None` if somebody had replaced it before this module was loaded."""
-
-
-class Adapter(HTTPAdapter):
-    """The adapter of `requests`, with hooks that do no more than a call needs."""
+class Preparer:
+    """Prepares requests by the settings of a transport, and holds the pools that they go through."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(pool_connections=_KEPT, pool_maxsize=settings.connections, max_retries=0)
         self._settings = settings
-        self._tls = partial(tls_context, settings.ca_bundle, settings.client_cert)
-        self._manager: PoolManager = self.poolmanager
-        if settings.proxy:
-            proxy_tls = self._tls() if settings.proxy.startswith("https") else None
-            self._manager = self.proxy_manager_for(settings.proxy, proxy_ssl_context=proxy_tls)
-        self._manager.pool_classes_by_scheme = POOLS
-        self._pools: set[HTTPConnectionPool] = set()
+        self._proxy = _proxy_of(settings)
+        self._pools: dict[Route, Pool] = {}
         self.prepared = lru_cache(maxsize=_KEPT)(self._prepare)
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        for pool in self._pools:
+        for pool in self._pools.values():
             pool.close()
-        self._pools.clear()
+        self._pools = {}
         self.prepared.cache_clear()
-        super().close()
 
     def _prepare(self, method: str, url: str, content_type: str, identity: Fields) -> Request:
-        """Prepares and checks a request without its body; `identity` holds the header fields that authenticate it.
+        """Prepares and checks a request; `identity` holds the header fields that authenticate it.
 
         The user's headers win, except for the content type of a multipart body. Raises `ConfigError` for a URL that
         cannot be called.
         """
-        request = Request()
         try:
             given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
-            request.prepare_url(url, {name: value for name, value in self._settings.query.items() if name not in given})
-            scheme, host, port = origin(request.url)
+            full = _as_sent(url, {name: value for name, value in self._settings.query.items() if name not in given})
+            scheme, host, port = origin(full)
         except ValueError:
             scheme, host, port = "", None, None
-        if scheme not in _PORTS or not host or CONTROL.search(url):
+        if scheme not in _PORTS or not host or not port or CONTROL.search(url):
             raise ConfigError([Problem("url", "cannot be called: write it like https://host/v1, without line breaks")])
-        user, password = get_auth_from_url(request.url)
-        request.url = urldefragauth(request.url)
-        forwarder = self._settings.proxy if scheme == "http" else None
-        request.headers = Headers(
-            {"Host": address_of(request.url, omit=_PORTS[scheme]), **_DEFAULTS}
-            | ({"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"} if user else {})
+        parts = urlsplit(full)
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+        is_tls, basic, proxy = scheme == "https", _basic(full), self._proxy
+        is_forwarded = proxy is not None and not is_tls
+        headers = Headers(
+            {"Host": address_of(full, omit=_PORTS[scheme]), **_DEFAULTS}
+            | ({"Authorization": basic} if basic else {})
             | ({"Content-Type": content_type} if content_type else {})
             | dict(identity)
             | dict(self._settings.headers)
             | ({"Content-Type": content_type} if content_type not in {"", JSON_TYPE} else {})
-            | (self.proxy_headers(forwarder) if forwarder else {})
+            | (proxy.fields if proxy and is_forwarded else {})
         )
-        request.method = method
-        request.address = address_of(request.url)
-        request.target = request.url if forwarder else request.path_url
-        tls = {"ssl_context": self._tls()} if (forwarder or scheme).startswith("https") else None
-        request.pool = self._manager.connection_from_host(host, port, scheme, pool_kwargs=tls)
-        self._pools.add(request.pool)
-        return request
+        target = parts.geturl() if is_forwarded else f"{parts.path}{parts.query and f'?{parts.query}'}"
+        tls = tls_context(self._settings.ca_bundle, self._settings.client_cert) if is_tls else None
+        route = Route(host, port, tls, proxy, has_tunnel=is_tls and proxy is not None)
+        pool = self._pools.setdefault(route, Pool(route, self._settings.connections))
+        return Request(method, parts.geturl(), address_of(full), target, headers, pool)
 
-    def exchange(
-        self, request: Request, body: bytes | Upload | None, deadline: Deadline
-    ) -> RawResponse | BaseHTTPResponse:
-        """Sends a prepared request and returns the response once its head has arrived.
 
-        `HTTPAdapter.send` takes a tenth of a call's time, and besides the hooks below does nothing that we need. So it
-        is bypassed, unless somebody has patched it, as the library `responses` does in tests.
-        """
-        if type(self).send is _SEND:
-            return request.pool.urlopen(request.method, request.target, body, request.headers, timeout=deadline)  # type: ignore[arg-type]  # of `POOLS`
-        return self.send(request.with_body(body), stream=True, timeout=deadline).raw  # type: ignore[arg-type]  # as urllib3's
-
-    def get_connection_with_tls_context(  # type: ignore[override]  # none but `Request`s are sent
-        self, request: Request, *_: object, **__: object
-    ) -> HTTPConnectionPool:
-        """Returns the pool that was found when the request was prepared."""
-        return request.pool
-
-    def cert_verify(self, *_: object) -> None:
-        """Does nothing: the pool has its TLS context."""
-
-    def request_url(self, request: Request, *_: object) -> str:  # type: ignore[override]  # as above
-        """Returns the request-target that was found when the request was prepared."""
-        return request.target
-
-    def build_response(self, req: requests.PreparedRequest, resp: BaseHTTPResponse) -> requests.Response:
-        """Returns a `requests.Response` with only the attributes that `exchange` and `send` read."""
-        response = requests.Response.__new__(requests.Response)  # `__init__` makes a cookie jar that nobody reads
-        response.request, response.raw, response.status_code = req, resp, resp.status
-        response.headers = resp.headers  # type: ignore[assignment]  # only tested for names
-        return response
+def _proxy_of(settings: Settings) -> Proxy | None:
+    if not settings.proxy:
+        return None
+    scheme, host, port = origin(settings.proxy)
+    tls = tls_context(settings.ca_bundle, settings.client_cert) if scheme == "https" else None
+    return Proxy(host or "", port or 0, tls, _basic(settings.proxy))
