@@ -13,6 +13,7 @@ import pytest
 
 from connector import __version__, cli, endpoints, protocols
 from connector.commands import enrich
+from tests.endpoint import Endpoint
 
 
 @pytest.mark.parametrize(("word", "told"), [("spec", "type"), ("--about", "settings")])
@@ -33,11 +34,29 @@ def test_a_run_loads_nothing_that_only_some_runs_need(command: str) -> None:
         f"import sys; from connector.commands import {command}; from connector import Config; "
         "Config(url='http://host/v1', model='m', prompt='{{ text }}', concurrency=8, prices={'input': 1}); "
         "some = {'jsonschema', 'jsonschema_rs', 'referencing', 'attr', 'duckdb', 'pyarrow', 'sqlalchemy', 'yaml', "
-        "'jinja2', 'html', 'difflib', 'requests', 'urllib3', 'certifi', 'http.client',  'connector.calls.batch_api', 'connector.run.batches'}; "
+        "'jinja2', 'html', 'difflib', 'connector.calls.batch_api', 'connector.run.batches'}; "
         "print(sorted(some & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", ["enrich in.jsonl --output out.jsonl --quiet", "preview in.jsonl --call", "check"])
+def test_a_row_through_the_default_kind_needs_no_library_for_http(
+    command: str, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "good"}\n')
+    config = {"url": endpoint.base_url, "model": "m", "prompt": "Is it good? {{ text }}"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = [*command.split(), "--config", "config.json"]
+    script = (
+        f"import sys; from connector import cli; assert cli.run({words!r}) == 0; "
+        "some = {'requests', 'urllib3', 'certifi', 'http.client', 'asyncio', 'charset_normalizer', 'idna', 'duckdb', "
+        "'jinja2', 'jsonschema', 'yaml'}; print(sorted(some & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert endpoint.journal.calls
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_a_run_loads_no_dialect_and_no_diagnosis_before_it_needs_one(tmp_path: Path) -> None:

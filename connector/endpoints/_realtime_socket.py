@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -279,7 +278,7 @@ class Dialer:
     ) -> Connection:
         """Connects as the pool of HTTP calls does. A proxy is asked for a tunnel (RFC 6455, section 4.1)."""
         route = request.pool.route
-        connection = Connection(replace(route, has_tunnel=route.proxy is not None))
+        connection = Connection(route._replace(has_tunnel=route.proxy is not None))
         connection.deadline = deadline
         try:
             connection.connect()

@@ -10,11 +10,10 @@ import select
 import socket
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import import_module
 from itertools import chain
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from connector.base.records import is_ok
 from connector.http.deadline import Deadline
@@ -49,14 +48,16 @@ class ProxyError(OSError):
     """The proxy cannot be reached, or refuses a tunnel."""
 
 
-@dataclass(frozen=True)
-class Proxy:
+class Proxy(NamedTuple):
     """A proxy: where it is, the TLS to speak with it, if any, and its `Proxy-Authorization`, if it needs one."""
 
     host: str
     port: int
-    tls: ssl.SSLContext | None = None
-    authorization: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None
+    authorization: str | None
+
+    def __repr__(self) -> str:
+        return f"<proxy {self.host}:{self.port}>"
 
     @property
     def fields(self) -> dict[str, str]:
@@ -64,8 +65,7 @@ class Proxy:
         return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """The way to an origin: its address, the TLS to speak with it, if any, and the proxy on the way, if any.
 
     A proxy forwards each request, or is asked once for a tunnel through which all of them go.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 from connector.base.errors import ConfigError, Problem
@@ -26,7 +26,7 @@ CONTROL: Final = regex(r"[\x00-\x1f\x7f]")
 _KEPT: Final = 64
 _HASHED: Final = regex(r"[0-9a-f]{8}\.\d+")  # the names by which OpenSSL finds certificates in a folder
 _PLAIN: Final = regex(
-    r"https?://[a-z0-9][a-z0-9.-]*(:[1-9][0-9]*)?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(\?[A-Za-z0-9._~=&-]+)?"
+    r"https?://[a-z0-9][a-z0-9.-]*(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(\?[A-Za-z0-9._~=&-]+)?"
 )
 """URLs that are sent as they are written."""
 
@@ -137,8 +137,7 @@ def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None
     return context
 
 
-@dataclass(frozen=True, repr=False)
-class Request:
+class Request(NamedTuple):
     """A request without its body. `address` is the peer's `host:port`, `target` the request-target."""
 
     method: str
@@ -147,6 +146,9 @@ class Request:
     target: str
     headers: Headers
     pool: Pool
+
+    def __repr__(self) -> str:
+        return f"<{self.method} to {self.address}>"
 
 
 class Preparer:

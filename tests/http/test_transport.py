@@ -24,6 +24,8 @@ from typing import NamedTuple, NoReturn, TypeVar
 import pytest
 import requests
 import responses
+from hypothesis import given
+from hypothesis import strategies as st
 
 from connector.base.errors import (
     APIConnectionError,
@@ -34,6 +36,7 @@ from connector.base.errors import (
     ReplyError,
 )
 from connector.base.version import __version__
+from connector.http import preparing
 from connector.http.network_errors import explain
 from connector.http.transport import MAX_REDIRECTS, Settings, Transport
 from tests.endpoint import swallowing
@@ -331,6 +334,36 @@ def test_a_big_body_arrives_whole(serve: Serve, transport: Transport) -> None:
 def test_a_url_that_cannot_be_called_is_refused(transport: Transport, url: str) -> None:
     with pytest.raises(ConfigError, match="url: cannot be called"):
         transport.post(url, b"{}")
+
+
+@given(
+    st.from_regex(preparing._PLAIN.pattern, fullmatch=True),  # noqa: SLF001 - what skips `requests`
+    st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2),
+)
+def test_a_url_that_is_sent_as_it_is_written_is_what_requests_would_send(url: str, parameters: dict[str, str]) -> None:
+    prepared = requests.PreparedRequest()
+    with suppress(ValueError):
+        prepared.prepare_url(url, parameters)
+    if prepared.url is None:
+        with pytest.raises(ValueError, match="range"):
+            preparing.origin(url)
+        return
+    assert preparing._as_sent(url, parameters) == prepared.url  # noqa: SLF001 - as above
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("http://{}", "GET / HTTP/1.1"),
+        ("http://{}?a=b", "GET /?a=b HTTP/1.1"),
+        ("http://{}/a b/ü", "GET /a%20b/%C3%BC HTTP/1.1"),
+        ("http://{}/a/../b/%7e%2f", "GET /b/~%2F HTTP/1.1"),
+    ],
+)
+def test_a_url_is_encoded_before_it_is_sent(serve: Serve, transport: Transport, url: str, line: str) -> None:
+    server = serve(answering(reply()))
+    assert transport.get(url.format(server.host)).read() == b"{}"
+    assert [sent.line for sent in server.requests] == [line]
 
 
 @pytest.mark.parametrize(
