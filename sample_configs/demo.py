@@ -28,7 +28,7 @@ def main() -> int:
             command += ["--endpoint-id", "sandbox"]  # whose port is another one each time
             url = stack.enter_context(sandbox.running(latency=0.05))
             environment |= {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": sandbox.KEY, "OPENAI_MODEL": sandbox.MODEL}
-            print(f"The sandbox at {url} stands in for an endpoint: its answers follow rules, it is no model.")
+            print(f"The sandbox at {url} stands in for an endpoint: its answers follow rules, it is not a model.")
             print("Set OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL to run this at a real one.\n")
         print("$ openai-compatible", *command[3:], flush=True)
         code = subprocess.run(command, env=environment, check=False).returncode

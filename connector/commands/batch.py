@@ -161,7 +161,7 @@ def _fetch(api: HttpBatchAPI, arguments: argparse.Namespace, config: Config, mas
     with _downloaded(api, batch, names) as file:
         reader = Reader(endpoints.load(config.kind), mask, Clock(), api.max_response_bytes)
         if arguments.ledger is not None:
-            place = arguments.ledger  # made anew where it was lost: a reply's key is on its line
+            place = arguments.ledger  # made again where it was lost: a reply's key is on its line
             with open_ledger(place) if is_there(place) else ledgers.opened(place) as ledger:
                 stored = store(batch, reader.lines(file), ledger, reader)
             write_lines(sys.stderr, [f"{counted(stored, 'reply', 'replies')} stored in {arguments.ledger}"])

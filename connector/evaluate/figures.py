@@ -364,7 +364,7 @@ def _labels(pairs: Sequence[tuple[str, str]]) -> list[Label]:
 
 
 def _confusion(pairs: Sequence[tuple[str, str]]) -> Confusion:
-    """Counts answers by truth. The rarest of many labels are counted as `OTHER`, like answers that are no label."""
+    """Counts answers by truth. The rarest of many labels are counted as `OTHER`, like answers that are not a label."""
     truths = [label for label, _ in Counter(truth for truth, _ in pairs).most_common(_MOST_LABELS)]
     known = set(truths)
 

@@ -179,11 +179,11 @@ class Ledger(Protocol):
             StorageError: The ledger cannot be read; a `DamageError` if it is damaged.
         """
 
-    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
+    def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
         """Looks up requests that this run is about to make, and claims those without a reply.
 
-        With `anew` it also claims those that have a reply, in order to make them again. If another run has claimed such
-        a request, it is both held and known.
+        With `renew` it also claims those that have a reply, to make them again. If another run has claimed such a
+        request, it is both held and known.
 
         Keys that are left, as in `get`, are not claimed. A claim ends with the `put` of its reply, with `release` or
         `close`, or within seconds once its run is gone. Claiming again what this run has claimed already is not an

@@ -56,9 +56,9 @@ def decoded(row: Sequence[Any]) -> Reply:
         content = _unpacked(body) if body[:1] == _PACKED else _body(body)
         known = orjson.loads(headers)
     except TypeError as error:
-        raise ValueError("a part of a reply is no text") from error
+        raise ValueError("a part of a reply is not text") from error
     if not (isinstance(content, dict) and isinstance(known, dict)):
-        raise ValueError("a part of a reply is no object")  # noqa: TRY004 - of what is read, not of an argument
+        raise ValueError("a part of a reply is not an object")  # noqa: TRY004 - of what is read, not of an argument
     return Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=weight_of_reply(body))
 
 

@@ -106,9 +106,9 @@ class DirectoryLedger:
             found = Found(found.known | more.known, left=found.left | more.left)
         return found
 
-    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
+    def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`. Looks for new files of other runs every `_LOOK` seconds."""
-        del anew
+        del renew
         if self._monotonic() - self._looked > _LOOK:
             self._look()
         found = self.get(keys)

@@ -43,7 +43,7 @@ _CLAIM: Final = f"""
     WITH alive AS (SELECT id FROM {SCHEMA}.holder WHERE id = %(holder)s FOR KEY SHARE)
     INSERT INTO {SCHEMA}.claim (key, holder)
     SELECT key, id FROM alive CROSS JOIN unnest(%(keys)s) AS asked (key)
-    WHERE %(anew)s OR NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
+    WHERE %(renew)s OR NOT EXISTS (SELECT FROM {SCHEMA}.reply WHERE reply.key = asked.key)
     ON CONFLICT DO NOTHING
 """  # noqa: S608 - a name from above
 """Claims only with a lease whose end other runs can see: else nobody would ever free the claims."""
@@ -164,13 +164,13 @@ class PostgresLedger:
 
         return self._found(self._act("read", got))
 
-    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
+    def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`: two statements, one round trip."""
         if not keys:
             return Found({})
         again = set(keys)
         wanted = sorted(again)  # sorted, else two runs could deadlock
-        asked = {"keys": wanted, "holder": self.holder, "anew": anew}
+        asked = {"keys": wanted, "holder": self.holder, "renew": renew}
         self._released = [key for key in self._released if key not in again]  # not sent yet, and must not be
 
         def claimed(db: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
@@ -183,11 +183,11 @@ class PostgresLedger:
         rows = self._act("read", claimed)
         known, _, left = self._found(rows)
         mine = {row[0] for row in rows if row[6] == self.holder}
-        waited_for = {row[6] for row in rows if row[6] != self.holder and (anew or row[1] is None)}
+        waited_for = {row[6] for row in rows if row[6] != self.holder and (renew or row[1] is None)}
         if any(_THREADS.get(holder) == threading.get_ident() for holder in waited_for):
             raise ConfigError(_OWN.format(self.path))
         answered = left.union(known)
-        done = frozenset() if anew else mine & answered - self._claimed  # a reply came while the claim was made
+        done = frozenset() if renew else mine & answered - self._claimed  # a reply came while the claim was made
         self._released += done
         self._claimed |= mine - done
         held = {row[0] for row in rows if row[6] not in (None, self.holder)}

@@ -85,9 +85,9 @@ class SqliteLedger:
                         return Found(known, left=wanted.difference(known))
         return Found(known)
 
-    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
+    def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`. The file belongs to one run, so no other has a call in flight."""
-        del anew
+        del renew
         return self.get(keys)
 
     def release(self, keys: Iterable[bytes]) -> None:

@@ -29,7 +29,7 @@ class SplitLine(NamedTuple):
     start: int
 
     def without(self, names: Collection[str]) -> SplitLine:
-        """Returns the line without these members of its row, which is written anew."""
+        """Returns the line without these members of its row, which is rewritten."""
         row = {name: value for name, value in self.row.items() if name not in names}
         return SplitLine(row, self.head[: self.start] + dumps(row)[:-1], self.tail, self.start)
 

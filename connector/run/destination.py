@@ -35,7 +35,7 @@ _SHARE: Final = 10  # and as many times as long as the last one took
 class Destination:
     """The output of `write`; a context manager.
 
-    Streams that append are committed whenever a commit is due. A commit writes a file anew, so the longer it takes, the
+    Streams that append are committed whenever a commit is due. A commit rewrites the file, so the longer it takes, the
     rarer it is due. Streams that overwrite are committed once, at the end: until then, also if the run does not reach
     its end, the rows of the last run stay.
 

@@ -47,7 +47,7 @@ def _written(data: bytes, directory: Path) -> Path:
     end = end_of(data, kind)
     if end is None:
         raise ReplyError("the reply's image is incomplete")
-    data = data[:end]  # what is behind it is no image
+    data = data[:end]  # what follows is not part of the image
     path = directory / f"{blake2b(data, digest_size=16).hexdigest()}{SUFFIXES[kind]}"
     try:
         if not _is_whole(path, len(data)):

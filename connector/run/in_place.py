@@ -20,8 +20,7 @@ class Due:
     """A `Source` of the rows that lack the columns which `plan` adds, or whose request has changed since they got them.
 
     Rows that `where` does not want are left as they are, and so are those whose primary key is null, as it may be in
-    SQLite: they cannot be told from others, which a warning says. The columns are left out of the rows: they are made
-    anew.
+    SQLite: a warning says so. The columns are left out of the rows, since they are made again.
     `primary_key` is that of the table.
     """
 

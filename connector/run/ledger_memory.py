@@ -71,9 +71,9 @@ class Remembering:
         """See `connector.ledger.Ledger.get`."""
         return self._with_more(keys, self._own.get(keys))
 
-    def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
+    def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
         """See `connector.ledger.Ledger.claim`."""
-        return self._with_more(keys, self._own.claim(keys, anew=anew))
+        return self._with_more(keys, self._own.claim(keys, renew=renew))
 
     def release(self, keys: Iterable[bytes]) -> None:
         """See `connector.ledger.Ledger.release`."""

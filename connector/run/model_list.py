@@ -84,7 +84,7 @@ def models(transport: Transport, url: str, mask: Masker, clock: Clock) -> list[M
 
 
 def records(config: Config, clock: Clock) -> Iterator[Outcome | Checkpoint]:
-    """Yields the models as the outcomes of a stream, and a checkpoint behind them; each read begins anew.
+    """Yields the models as the outcomes of a stream, and a checkpoint behind them; each read starts over.
 
     Raises:
         ConnectorError: There is no list.

@@ -208,7 +208,7 @@ class _LookUp:
         """
         to_make = []
         while failed:
-            found = self._ledger.claim([call.key for call in failed], anew=True)
+            found = self._ledger.claim([call.key for call in failed], renew=True)
             for call in failed:
                 if call.key in found.left:
                     continue

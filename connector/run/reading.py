@@ -18,14 +18,14 @@ from connector.stores import Source
 _LOG: Final = logging.getLogger(__name__)
 
 _COMPLETE: Final = "complete"
-"""The key of a full read's states: false before its end, true in the last one, behind which the next read begins anew.
+"""The key of a full read's states: false before its end, true in the last one, behind which the next read starts over.
 States of incremental reads, and those that earlier versions saved amid a full read, are without it."""
 
 _ANEW: Final = "%s: %s: all rows are read again, from the first one"
 
 
 def resumed(state: JSON, *, is_incremental: bool) -> JSON:
-    """Returns the position to continue from; `None` where the read begins anew.
+    """Returns the position to continue from; `None` where the read starts over.
 
     An incremental read goes on behind any read before it. A full read goes on only behind one that did not reach its
     end.

@@ -76,7 +76,7 @@ def halves(packing: Packing, calls: Sequence[Call]) -> list[Call]:
 def unpacked(packing: Packing, calls: Sequence[Call], reply: Reply) -> list[tuple[Call, dict[str, Any] | None, Reply]]:
     """Returns each call with its part of the reply's body, or `None`, and with its share of what the reply used.
 
-    Its share of the memory, too: small parts of a large reply are no large replies, which would be stored one by one.
+    Its share of the memory, too: small parts of a large reply are not large replies, which would be stored one by one.
     """
     bodies = packing.unpacked(reply.body, len(calls))
     shares = shared(reply, [len(call.body) for call in calls])

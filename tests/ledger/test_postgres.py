@@ -197,14 +197,14 @@ def test_a_call_that_another_run_was_to_make_again_is_free_once_that_is_gone(
 ) -> None:
     gone, left = opened(), opened()
     gone.put([(KEYS[0], REPLY)])
-    assert not gone.claim(KEYS[:1], anew=True).held
-    found = left.claim(KEYS[:1], anew=True)
+    assert not gone.claim(KEYS[:1], renew=True).held
+    found = left.claim(KEYS[:1], renew=True)
     assert (set(found.known), set(found.held)) == ({KEYS[0]}, {KEYS[0]})
     assert set(gone.claim(KEYS[:1]).known) == {KEYS[0]}, "to look it up meanwhile gives nothing up"
     gone.rest()
-    assert left.claim(KEYS[:1], anew=True).held
+    assert left.claim(KEYS[:1], renew=True).held
     gone.close()
-    assert not left.claim(KEYS[:1], anew=True).held
+    assert not left.claim(KEYS[:1], renew=True).held
 
 
 def test_a_lost_connection_is_made_again_and_nothing_is_lost(database: Base) -> None:

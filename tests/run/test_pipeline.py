@@ -266,10 +266,10 @@ def test_a_row_that_fails_again_is_called_for_once_all_the_same(path: Path) -> N
 
 def test_a_row_whose_reply_is_deleted_while_it_is_called_for_again_is_called_for(path: Path) -> None:
     class Pruned(SqliteLedger):
-        def claim(self, keys: Sequence[bytes], *, anew: bool = False) -> Found:
-            if anew:
+        def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
+            if renew:
                 self.prune(keys=keys)
-            return super().claim(keys, anew=anew)
+            return super().claim(keys, renew=renew)
 
     rows, again = records(["odd", "even"]), Endpoint()
     run(rows, refused, SqliteLedger(path))

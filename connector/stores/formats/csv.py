@@ -74,7 +74,7 @@ _SHORT: Final = "bool_and(length(v) <= 16 OR coalesce(CAST(TRY_CAST(v AS DOUBLE)
 _SCALE: Final = "length(v) - instr(v, '.')"
 _ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 _KINDS: Final = (
-    # A type is chosen only if every text can be restored from it: 007 is no number, and 1.1 is not 1.10. So decimals
+    # A type is chosen only if every text can be restored from it: 007 is not a number, and 1.1 is not 1.10. So decimals
     # have no trailing zeros, or only the .0 of a whole number, or all the same number of digits.
     _Kind("BIGINT", regex("0|-?[1-9][0-9]{0,18}"), _is("BIGINT")),
     _Kind("DOUBLE", regex(f"{_INTEGER}|{_DECIMAL}[0-9]*[1-9]"), _SHORT, numbers.written),
