@@ -261,6 +261,14 @@ def test_a_variable_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -
         ("~: 1", "None is not the name of an option"),
         ("- 1", "is not an object of options"),
         ("[" * 100_000, "is nested too deeply"),
+        *(
+            (f"prompt: x\nmodel: {value}", "line 2 is neither JSON nor YAML: a value is not what it looks like")
+            for value in ("2024-13-01", "!!float x", "!!int ''", "!!int 1:x", "!!bool maybe", "!!timestamp soon")
+        ),
+        ("model: !!binary x", "line 1 is neither JSON nor YAML: an invalid tag or alias"),
+        ("a: &a [*a]", "aliases stand for more than 100,000 values"),
+        ("a: &a {b: 1, <<: *a}", "aliases stand for more than 100,000 values"),
+        ("\n".join(f"a{n}: &a{n} [{f'*a{n - 1}, *a{n - 1}' * (n > 0)}]" for n in range(60)), "write them out"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
