@@ -120,7 +120,7 @@ class Sample:
     def recall(self) -> None:
         """Keys that are in the ledger."""
         for keys in self._batches([key[::-1] for key in self.keys]):
-            assert len(self._filled.get(keys)) == len(keys)
+            assert len(self._filled.get(keys).known) == len(keys)
 
     def hand_over(self) -> None:
         """Calls through the engine's threads, with an endpoint that takes no time."""

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.bench import chart, report, scenarios
+from tests.bench import chart, path, profile, report, scenarios
 from tests.bench.__main__ import measured
 from tests.bench.harness import LATENCY, Bench, Run, Trial, check, review
 from tests.bench.path import ASIDE, FLOORS, STAGES
@@ -32,6 +32,11 @@ def test_every_scenario_has_its_section() -> None:
 
 def test_every_stage_and_every_floor_is_one_that_can_be_measured() -> None:
     assert all(callable(getattr(Sample, name)) for name in (*STAGES, *ASIDE, *FLOORS))
+
+
+def test_every_stage_and_the_whole_path_run(tmp_path: Path) -> None:
+    found = {run.case for run in profile.runs(Bench(tmp_path, (), 1, 1), 3)}
+    assert found == {*STAGES, *ASIDE, *FLOORS, path.WHOLE}
 
 
 def test_a_stage_is_shown_with_its_budget_in_microseconds_and_its_share() -> None:
