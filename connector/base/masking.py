@@ -50,7 +50,6 @@ _ESCAPED: Final = regex(
 
 _NAMED: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 _MARKS: Final = ("\\u00", "\\x", "\\/", "%", "&")
-_MARKS_IN_JSON: Final = (b"\\\\u00", b"\\\\x", b"\\\\/", b"%", b"&")
 _LONGEST_ESCAPE: Final = 8  # characters for one
 # As `html.escape` does; the module `html` loads a table of two thousand entities.
 _IN_HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
@@ -269,7 +268,7 @@ class Masker:
 
     def _holds_escaped(self, data: bytes) -> bool:
         """Returns whether a text within JSON would hold a secret if it were unescaped."""
-        if not any(mark in data for mark in _MARKS_IN_JSON):
+        if b"%" not in data and b"&" not in data and b"\\\\" not in data:
             return False
         return is_in(_ESCAPED.sub(_unescaped, data.decode("utf-8", "replace")), self._in_text)
 

@@ -30,16 +30,16 @@ STAGES: Final[Mapping[str, Stage]] = {
     "look_up": Stage("keys in a ledger that has as many others", 0.45),
     "hand_over": Stage("calls through the engine's threads, with an endpoint that takes no time", 5.9),
     "send": Stage("request body to reply body, over a socket", 2.5, SOCKET),
-    "decode": Stage("reply body to reply", 2.5),
+    "decode": Stage("reply body to reply", 4.2),
     "store": Stage("replies into a ledger on disk", 4.3),
-    "map": Stage("reply to outcome", 2.8),
+    "map": Stage("reply to outcome", 3.0),
     "checkpoint": Stage("what a state covers, once all before it is done", 0.4),
     "write": Stage("outcomes to output file, beside their input", 1.9),
 }
 """What every row goes through, in this order."""
 
 ASIDE: Final[Mapping[str, Stage]] = {
-    "decode_stream": Stage(f"{EVENTS} events to reply, in place of `decode`", 85),
+    "decode_stream": Stage(f"{EVENTS} events to reply, in place of `decode`", 105),
     "recall": Stage("known key to reply, in place of all from `hand over` to `store`", 2.7),
 }
 
