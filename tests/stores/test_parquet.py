@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from connector.base import numbers
@@ -113,6 +115,14 @@ def test_a_cut_parquet_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ConfigError, match="cannot be read as parquet"):
         table(path)
+
+
+def test_a_map_that_names_a_key_twice_is_refused_as_it_has_no_form_in_json(tmp_path: Path) -> None:
+    """DuckDB writes no such map, but other programs do."""
+    keys, values = pa.array(["k", "k"]), pa.array([1, 2])
+    pq.write_table(pa.table({"a": pa.MapArray.from_arrays([0, 2], keys, values)}), tmp_path / "in.parquet")
+    with pytest.raises(ConfigError, match=r"in\.parquet: it cannot be read as parquet: Map keys must be unique"):
+        table(tmp_path / "in.parquet")
 
 
 def test_json_keeps_a_number_that_no_double_can_hold(tmp_path: Path) -> None:

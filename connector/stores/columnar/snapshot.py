@@ -84,7 +84,8 @@ class Snapshot(FromFiles):
 
     def _batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
         keys = {field.name: field.key for field in self.fields if field.key is not None}
-        return self._whole(start, keys) if keys else self._cells(start)
+        with _explained(self.files, self.database):  # a value may be found to have no form in JSON only here
+            yield from self._whole(start, keys) if keys else self._cells(start)
 
     def _whole(self, start: int, keys: Mapping[str, str]) -> Iterator[list[dict[str, Any]]]:
         for rows in self.database.rows(ROW, start):
