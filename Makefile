@@ -48,7 +48,7 @@ fast: $(VENV)/.test  ## the tests that are not marked slow (tests/conftest.py), 
 	$(BIN)/python -m pytest $(FAST)
 
 test: $(VENV)/.test  ## all tests, a process for each core
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test  ## ruff, strict
 	$(BIN)/ruff check

@@ -44,6 +44,12 @@ SLOW: Final = (
 )
 """Tests that take seconds (other processes, real faults, big tables): `make fast` leaves them out."""
 
+LONGEST: Final = (
+    *("test_docs_python.py", "protocols/test_pyairbyte.py", "protocols/test_meltano.py", "test_ledgers.py"),
+    *("stores/databases/writers/test_model.py", "tables/test_spark.py", "studio/test_page.py", "test_secrets.py"),
+)
+"""Files that take a minute or more. They come first, or one process would be at them after the others have ended."""
+
 settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test watches a clock
 settings.register_profile("fast", settings.get_profile("all"), max_examples=10)  # `make fast`: an answer soon
 settings.load_profile("all")
@@ -62,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_slow(item.path):
             item.add_marker("slow")
+    items.sort(key=lambda item: not item.path.relative_to(HERE).as_posix().startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)
