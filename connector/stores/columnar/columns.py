@@ -102,6 +102,15 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def sql_type(structure: Structure) -> str:
+    """Returns a type as SQL."""
+    if isinstance(structure, list):
+        return f"{sql_type(structure[0])}[]"
+    if isinstance(structure, dict):
+        return f"STRUCT({', '.join(f'{identifier(key)} {sql_type(value)}' for key, value in structure.items())})"
+    return structure or "VARCHAR"
+
+
 _INTEGERS = dict.fromkeys(
     ("tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
     ("{0}", schemas.INTEGER),

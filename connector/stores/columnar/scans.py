@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import escape
 from pathlib import Path
 from typing import Final
 
-from connector.stores.columnar.columns import literal
+from connector.stores.columnar.columns import Structure, literal, sql_type
 
 _SHORTEST: Final = 1 << 21
 """Bytes of the buffer for a file with short lines."""
@@ -28,6 +28,18 @@ def csv_options(longest: int, compression: str = "uncompressed") -> str:
     return (
         f"auto_detect = false, parallel = false, compression = '{compression}', "
         f"max_line_size = {size}, buffer_size = {size}"
+    )
+
+
+def json_scan(path: Path, longest: int, columns: Mapping[str, Structure]) -> str:
+    """Returns a query for these columns of JSON lines; the longest has `longest` bytes.
+
+    It holds few rows at a time if they are large, and takes 48 MB if they are small. A value of another type is null.
+    """
+    types = ", ".join(f"{literal(name)}: {literal(sql_type(structure))}" for name, structure in columns.items())
+    return (
+        f"FROM read_json({path_list([path])}, format = 'newline_delimited', columns = {{{types}}}, "
+        f"maximum_object_size = {longest + 2}, compression = 'uncompressed', ignore_errors = true)"
     )
 
 

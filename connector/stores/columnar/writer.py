@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from decimal import Decimal
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from connector.stores import Source
 from connector.stores.columnar import load
 from connector.stores.columnar.columns import NESTED, DuckType, SnapshotColumn, Structure, identifier, literal
 from connector.stores.columnar.database import Database, Statement, check_width
-from connector.stores.columnar.scans import line_scan
+from connector.stores.columnar.scans import json_scan, line_scan
 from connector.stores.columnar.snapshot import Snapshot
 from connector.stores.formats import FileOutput
 from connector.stores.staging.compression import UNCOMPRESSED, compressed
@@ -30,7 +30,8 @@ from connector.stores.staging.shapes import Shape, check_names, clash
 from connector.stores.staging.spool import Spool
 
 _EXACT: Final = frozenset({list, dict, array, Number, Decimal})
-_LEFT_OUT: Final = b"null\n"
+_LEFT_OUT: Final = "left out"
+_LARGE: Final = 1 << 14  # bytes of a row: 2,048 of them take as much as the buffers of a reader of JSON
 _MOST_WAITING: Final = 4_096  # columns that are read from JSON; with so many, DuckDB takes a megabyte for each
 _PLAIN: Final = frozenset(
     {
@@ -69,12 +70,13 @@ class Layout(Protocol):
         """Whether columns may differ only in case, or have no name."""
         ...
 
-    def options(self, compression: str, level: int, *, is_headed: bool) -> str:
+    def options(self, compression: str, level: int, size: int, *, is_headed: bool) -> str:
         """Returns the options of `COPY`.
 
         Args:
             compression: DuckDB's name for the compression of the file.
             level: How many times the memory limit has been raised.
+            size: How many bytes a row takes, on average.
             is_headed: Whether the first row holds the names of the columns, which DuckDB could not tell apart.
         """
         ...
@@ -102,6 +104,7 @@ class ColumnarWriter:
         waiting = list(added) if self._snapshot else columns
         check_width(len(waiting), str(self._place), _MOST_WAITING)
         self._keys = {name: f"c{place}" for place, name in enumerate(waiting)} if clash(waiting) else {}
+        self._left_out = _free_name(self._keys.values() or waiting) if self._snapshot else ""
         self._parted = {name for name in added if isinstance(layout.structure(name, added[name], {}), dict)}
         self._vectors = self._vector_columns() if layout.is_typed else None
         self._shape = Shape.of_table() if layout.is_typed or not self._known else None
@@ -110,7 +113,7 @@ class ColumnarWriter:
             self._shape,
             columns_of=None if self._known else str(self._place),
             is_typed=True,
-            gap=_LEFT_OUT if self._snapshot else b"",
+            gap=orjson.dumps({self._left_out: True}) + b"\n" if self._snapshot else b"",
         )
         self._stack = ExitStack()
         self._stack.callback(self._spool.close)
@@ -167,16 +170,36 @@ class ColumnarWriter:
             return
         columns = self._cells(structures, dates=dates)
         cells = ", ".join(f"{sql} AS c{place}" for place, sql in enumerate(columns.values()))
-        statement = f"FROM {self._waiting(structures, rows)} SELECT {cells} WHERE line <> 'null'"
+        statement = f"FROM {self._waiting(structures, rows)} SELECT {cells}{self._present()}"
         as_json = frozenset(name for name, structure in structures.items() if structure == "JSON")
         self._vectors.write(self._database, statement, list(columns), as_json, output)
 
     def _waiting(self, structures: Mapping[str, Structure], rows: Path) -> str:
-        """Returns SQL for the waiting rows: each `line` and its parsed value `v`, next to the rows of the snapshot."""
+        """Returns SQL for the waiting rows, the table `w`, next to the rows of the snapshot. See `_waiting_cell`."""
         keyed = {self._keys.get(name, name): structure for name, structure in structures.items()}
-        v = f"from_json(line, {literal(orjson.dumps(keyed).decode())})" if keyed else "NULL"
-        beside = "input POSITIONAL JOIN " if self._snapshot else ""
-        return f"{beside}({line_scan(rows, self._spool.longest)} SELECT line, {v} AS v)"
+        if self._snapshot:
+            keyed[self._left_out] = "BOOLEAN"
+        if self._is_large:
+            scan = json_scan(rows, self._spool.longest, keyed)
+        else:
+            v = f"from_json(line, {literal(orjson.dumps(keyed).decode())})" if keyed else "NULL"
+            scan = f"{line_scan(rows, self._spool.longest)} SELECT {v} AS v"
+        return f"{'input POSITIONAL JOIN ' if self._snapshot else ''}({scan}) AS w"
+
+    def _waiting_cell(self, key: str) -> str:
+        return f"w.{identifier(key)}" if self._is_large else f"struct_extract(w.v, {literal(key)})"
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether the waiting rows are read as JSON: as lines, 2,048 of them are held at once, with all they hold."""
+        return self._spool.longest >= _LARGE
+
+    def _present(self) -> str:
+        """Returns the condition for rows that are not left out.
+
+        It is empty where no line is for such a row: for any condition, DuckDB collects up to 2,048 rows.
+        """
+        return f" WHERE {self._waiting_cell(self._left_out)} IS NULL" if self._snapshot else ""
 
     def _copy(self, structures: Mapping[str, Structure], rows: Path, output: Path, *, dates: bool) -> Statement:
         """Returns the statement that writes the file."""
@@ -187,9 +210,10 @@ class ColumnarWriter:
         head = f"SELECT {', '.join(map(literal, columns))} UNION ALL " if is_headed else ""
         waiting = self._waiting(structures, rows)
         compression = self._file.compression if self._file.compression.is_native else UNCOMPRESSED
+        size = rows.stat().st_size // max(1, len(self._spool))
         return lambda level: (
-            f"COPY ({head}(FROM {waiting} SELECT {cells} WHERE line <> 'null')) TO {literal(str(output))} "
-            f"({self._layout.options(compression.name, level, is_headed=is_headed)})"
+            f"COPY ({head}(FROM {waiting} SELECT {cells}{self._present()})) TO {literal(str(output))} "
+            f"({self._layout.options(compression.name, level, size, is_headed=is_headed)})"
         )
 
     def _structures(self) -> dict[str, Structure]:
@@ -212,7 +236,7 @@ class ColumnarWriter:
                 continue
             cells |= self._layout.cells(field.name, None, self._layout.input_cell(field))
         for name, structure in structures.items():
-            cell = f"struct_extract(v, {literal(self._keys.get(name, name))})"
+            cell = self._waiting_cell(self._keys.get(name, name))
             date = (
                 _date(self._inputs.get(name, {}))
                 if dates and self._layout.is_typed and name not in self._added
@@ -234,6 +258,14 @@ class ColumnarWriter:
         if self._snapshot and not all(map(_is_plain, self._snapshot.database.types("input").values())):
             return None
         return load("vectors").VectorColumns(self._directory, names)
+
+
+def _free_name(taken: Iterable[str]) -> str:
+    """Returns a name for a column that says whether a row is left out."""
+    names, name = {each.lower() for each in taken}, _LEFT_OUT
+    while name in names:
+        name += "_"
+    return name
 
 
 def _is_plain(type_: DuckType) -> bool:

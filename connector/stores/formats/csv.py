@@ -197,7 +197,7 @@ class _Layout(NamedTuple):
             cells = {f"{name}_{part}": f"struct_extract({sql}, {literal(part)})" for part in structure}
         return {safe_name(each): _safe_cell(cell) for each, cell in cells.items()} if self.is_safe else cells
 
-    def options(self, compression: str, level: int, *, is_headed: bool) -> str:  # noqa: ARG002 - there are no groups
+    def options(self, compression: str, level: int, size: int, *, is_headed: bool) -> str:  # noqa: ARG002 - no groups
         """See `Layout.options`."""
         delimiter, head = literal(self.separator), str(not is_headed)
         return f"FORMAT csv, HEADER {head}, DELIMITER {delimiter}, QUOTE '\"', ESCAPE '\"', COMPRESSION {compression}"

@@ -32,6 +32,7 @@ from connector.stores.staging.shapes import check_names
 _WIDEST: Final = 38  # digits of a decimal
 _GROUP_ROWS: Final = 20_480
 _FEWEST_ROWS: Final = 2_048
+_GROUP_BYTES: Final = 1 << 24
 
 
 class Parquet(NamedTuple):
@@ -94,10 +95,10 @@ class _Layout:
         """See `Layout.cells`."""
         return {name: sql}
 
-    def options(self, compression: str, level: int, *, is_headed: bool) -> str:  # noqa: ARG002 - columns have names
+    def options(self, compression: str, level: int, size: int, *, is_headed: bool) -> str:  # noqa: ARG002 - columns have names
         """See `Layout.options`."""
-        # A row group is held in memory: the wider the rows turn out to be, the fewer go into one.
-        rows = max(_FEWEST_ROWS, _GROUP_ROWS >> level)
+        # A row group is held in memory: the larger the rows are, the fewer go into one.
+        rows = min(max(_FEWEST_ROWS, _GROUP_ROWS >> level), max(1, _GROUP_BYTES // max(1, size)))
         return f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {rows}"
 
 
