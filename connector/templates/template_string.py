@@ -129,6 +129,12 @@ def error_text(error: Exception) -> str:
 
     Memory addresses, which Python quotes, are left out: they differ between runs, and one cause would count as many.
     """
+    if isinstance(error, ArithmeticError) and not isinstance(next(iter(error.args), ""), str):  # a class, or a number
+        return (
+            "division by zero"
+            if isinstance(error, ZeroDivisionError)
+            else "its result is not a number, or too large for one"
+        )
     return _ADDRESS.sub("", str(error) or type(error).__name__)[:_QUOTED]
 
 

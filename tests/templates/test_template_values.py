@@ -176,3 +176,21 @@ def test_all_strings_of_a_row_have_one_budget_also_where_one_of_them_fails() -> 
     assert Template([costly], "t").render(row)
     with pytest.raises(TemplateError, match=r"^t\[2\]: .* are larger than one row may make them"):
         Template([costly] * 50, "t").render(row)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("{{ price / 0 }}", "division by zero"),
+        ("{{ price // 0 }}", "division by zero"),
+        ("{{ 0 * price / 0 }}", "its result is not a number, or too large for one"),
+        ("{{ huge * huge }}", "its result is not a number, or too large for one"),
+        ("{{ huge % 3 }}", "its result is not a number, or too large for one"),
+        ("{{ 2.0 ** 5000 }}", "its result is not a number, or too large for one"),
+        ("{{ 1 / 0 }}", "division by zero"),
+    ],
+)
+def test_what_cannot_be_computed_is_said_in_words(source: str, told: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        Template([source], "request_format").render({"price": Decimal("9.90"), "huge": Decimal("1E+999999")})
+    assert str(caught.value).endswith(told)
