@@ -155,11 +155,14 @@ def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA locking_mode=EXCLUSIVE")
     (application,) = db.execute("PRAGMA application_id").fetchone()
-    if tables_of(db) and application != APPLICATION:
+    is_new = not tables_of(db)
+    if not is_new and application != APPLICATION:
         raise StorageError("the ledger's file is the database of another program: name another file")
     require_format(path, version_of(db), VERSION)
     _make_private(path)  # not before: it may be another program's, which stays as it is
     db.execute(f"PRAGMA page_size={_PAGE}")
+    if is_new:  # there is nothing to roll back to, and a journal on disk would wait for it three times
+        db.execute("PRAGMA journal_mode=MEMORY")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute(f"PRAGMA cache_size=-{_CACHE}")
