@@ -76,7 +76,7 @@ class Pricing(Protocol):
 class Prices(BaseModel):
     """Prices in USD per 1,000,000 tokens."""
 
-    model_config = ConfigDict(frozen=True, title="Prices")
+    model_config = ConfigDict(frozen=True, title="Prices", defer_build=True)
 
     input: float = Field(default=0, ge=0, title="Input", description="USD per 1M input tokens.")
     cached_input: float | None = Field(

@@ -227,7 +227,7 @@ def _is_store(value: Any, info: ValidationInfo) -> Any:
 class Model(BaseModel):
     """A model as gateways list it. Prices are USD per 1,000,000 tokens."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     id: str
@@ -274,7 +274,7 @@ Seconds = Annotated[
 class Http(BaseModel):
     """The nested `config` object, in which AI Squared's connector has its timeout."""
 
-    model_config = ConfigDict(frozen=True, title="HTTP", json_schema_extra={"order": 3})
+    model_config = ConfigDict(frozen=True, title="HTTP", defer_build=True, json_schema_extra={"order": 3})
 
     timeout: Seconds = Field(
         default=30.0,

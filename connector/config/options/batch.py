@@ -23,7 +23,7 @@ def _is_window(value: str) -> str:
 class BatchOptions(BaseModel):
     """How requests are gathered into batches, and how a run waits for them."""
 
-    model_config = ConfigDict(frozen=True, title="Batch", extra="forbid")
+    model_config = ConfigDict(frozen=True, title="Batch", extra="forbid", defer_build=True)
 
     completion_window: Annotated[str, AfterValidator(_is_window)] = Field(
         default="24h",
