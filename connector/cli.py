@@ -30,9 +30,6 @@ PROGRAM: Final = "openai-compatible"
 ROLES: Final = ("source", "destination", "map", "tap", "target")
 """What stands before the program's name where it plays a part of a platform's."""
 
-_ALLOCATIONS: Final = (
-    200_000  # objects between two collections: rows make no cycles, so looking for some only costs CPU
-)
 _BUFFER: Final = 2**16
 _PLATFORMS: Final = "for platforms"
 _VERBS: Final = {
@@ -59,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the program and ends the process: with its exit code, or by the signal that stopped it."""
     sys.setswitchinterval(_SWITCH_SECONDS)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every installed package
-    gc.set_threshold(_ALLOCATIONS, 20, 50)
     try:
         raise SystemExit(run(sys.argv[1:] if argv is None else argv))
     except Interrupted as interrupted:
