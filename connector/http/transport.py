@@ -92,8 +92,11 @@ class Response:
         cannot be decoded or is larger than `most` bytes, by default `max_response_bytes`.
         """
         size, limit = 0, self._limit if most is None else most
+        is_packed = self.headers.get("content-encoding", "identity") != "identity"
         try:
             for data in self._raw.stream():
+                if is_packed and size:
+                    self._deadline.left()  # as receiving does, but a thousand pieces may come of what was received once
                 size += len(data)
                 if size > limit:
                     raise too_large(self._limit)

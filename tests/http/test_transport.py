@@ -37,6 +37,7 @@ from connector.base.errors import (
 )
 from connector.base.version import __version__
 from connector.http import preparing
+from connector.http.http1 import PIECE
 from connector.http.network_errors import explain
 from connector.http.transport import MAX_REDIRECTS, Settings, Transport
 from tests.endpoint import swallowing
@@ -773,6 +774,23 @@ def test_a_gzip_bomb_takes_no_more_memory_than_allowed(serve: Serve, connect: Co
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_what_a_small_reply_unpacks_to_is_read_until_the_deadline(serve: Serve) -> None:
+    bomb = reply(gzip.compress(bytes(8 << 20)), "200 OK", "Content-Encoding: gzip")
+    now = 0
+
+    def pieces(transport: Transport) -> Iterator[int]:
+        nonlocal now
+        for piece in transport.post(serve(answering(bomb)).url, b"{}").chunks():
+            now += 6  # seconds that its reader takes
+            yield len(piece)
+
+    with closing(Transport(Settings(timeout=60), monotonic=lambda: now)) as transport:
+        found = pieces(transport)
+        assert [next(found) for _ in range(10)] == [PIECE] * 10
+        with pytest.raises(APITimeoutError, match="no complete reply within 60 s"):
+            next(found)
 
 
 @pytest.mark.parametrize("wbits", [31, 15, -15])
