@@ -18,7 +18,10 @@ class Clock(NamedTuple):
 
 
 def moment(seconds: float | None) -> str | None:
-    """Returns seconds since 1970 as text in UTC, to the second (ISO 8601)."""
+    """Returns seconds since 1970 as text in UTC, to the second (ISO 8601); `None` for none, or one of no calendar."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -129,7 +129,7 @@ class SqliteLedger:
         self._place()
         with explained(self.path, "read"):
             for row in self._db.execute(f"SELECT {COLUMNS}, stored_at FROM reply ORDER BY id"):  # noqa: S608 - names only
-                yield Entry(row[0], decoded(row), row[6])
+                yield Entry(row[0], decoded(row), int(row[6]))
 
     def stats(self) -> Stats:
         """See `connector.ledger.Ledger.stats`."""
@@ -141,13 +141,13 @@ class SqliteLedger:
             (size,) = self._db.execute(
                 "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
             ).fetchone()
-        return Stats(
-            sum(group[1] for group in groups),
-            size,
-            {status: entries for status, entries, _, _ in groups},
-            min((group[2] for group in groups), default=None),
-            max((group[3] for group in groups), default=None),
-        )
+            return Stats(
+                sum(group[1] for group in groups),
+                size,
+                {int(status): entries for status, entries, _, _ in groups},
+                min((int(group[2]) for group in groups), default=None),
+                max((int(group[3]) for group in groups), default=None),
+            )
 
     def prune(self, before: int | None = None, keys: Iterable[bytes] = ()) -> int:
         """See `connector.ledger.Ledger.prune`. Frees space by rewriting the rest (VACUUM), which needs disk space."""

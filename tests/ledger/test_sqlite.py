@@ -429,6 +429,26 @@ def test_a_value_that_no_ledger_of_ours_holds_is_damage_or_harmless(path: Path, 
                 ledger.get([key(1)])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE reply SET stored_at = 'x'",
+        "UPDATE reply SET stored_at = x'00'",
+        "UPDATE reply SET status = 'x'",
+        "UPDATE reply SET key = 'x'",
+        "UPDATE placed SET id = x'00'",
+        "DELETE FROM placed",
+    ],
+)
+def test_a_value_of_another_type_than_its_column_is_damage_wherever_it_is_read(path: Path, change: str) -> None:
+    """SQLite stores whatever it is given."""
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+    database(path, change, "UPDATE placed SET id = 0 WHERE typeof(id) = 'integer'")
+    with pytest.raises(DamageError), SqliteLedger(path) as ledger:
+        assert [ledger.stats(), *ledger.entries()]
+
+
 def test_a_damaged_ledger_of_version_1_stops_the_run_with_advice_and_is_left_alone(path: Path) -> None:
     database(path, *VERSION_1)
     content = path.read_bytes()
