@@ -201,6 +201,8 @@ def is_too_deep(value: Any, source: bytes | str) -> bool:
     """Returns whether JSON, decoded from `source`, is nested too deeply to be encoded: orjson decodes more levels."""
     if isinstance(source, str):
         opened = source.count("[") + source.count("{")
+    elif len(source) <= SMALL:  # as `occurrences` counts, without two calls for each row
+        opened = source.count(b"[") + source.count(b"{")
     else:
         opened = occurrences(source, b"[") + occurrences(source, b"{")
     return opened > _DEEPEST and _is_too_deep(value, opened)

@@ -114,6 +114,17 @@ def test_lines_are_found_whatever_ends_them(tmp_path: Path) -> None:
         assert [row["a"] for row in rows_of(source)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 5, 6, None])
+def test_a_limit_may_end_among_lines_that_are_read_together(tmp_path: Path, limit: int | None) -> None:
+    paths = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    for path, text in zip(paths, ('{"a": 0}\n{"a": 1}', ' {"a": 2} \r\n\n{"a": 3}\n', '{"a": 4}'), strict=True):
+        path.write_text(text, newline="")
+    given = FileInput("in", list(map(recognise, paths)), tmp_path, limit)
+    found = JsonLines.opened(given)
+    assert [row["a"] for row in rows_of(found)] == list(range(5))[:limit]
+    assert found.rows == len(range(5)[:limit])
+
+
 def test_what_surrounds_a_compressed_line_counts_as_little_as_elsewhere(tmp_path: Path) -> None:
     for compression in ("uncompressed", "zstd"):
         path = tmp_path / f"in.jsonl{'.zst' if compression == 'zstd' else ''}"

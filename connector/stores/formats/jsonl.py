@@ -73,8 +73,8 @@ class JsonObjects(NamedTuple):
 
     def load(self, database: SnapshotDatabase, files: Sequence[File], limit: int | None) -> list[SnapshotColumn]:
         """See `Format.load`. Records are read from the row's JSON text; its typed cells are for sorting."""
-        rows = chain.from_iterable(_objects(file) if _is_lines(file) else _items(file) for file in files)
-        copy = _copied(islice(rows, limit), database.directory / "input.jsonl", files, is_typed=True)
+        some = _limited(chain.from_iterable(map(_read, files)), limit)
+        copy = _copied(some, database.directory / "input.jsonl", files, is_typed=True)
         database.run(_create(copy))
         copy.path.unlink()
         return [_column(name, f"c{number}", schema) for number, (name, schema) in enumerate(copy.columns.items())]
@@ -91,6 +91,13 @@ class JsonObjects(NamedTuple):
 
 
 FORMATS: Final[tuple[Format, ...]] = (JsonObjects("jsonl", (".jsonl", ".ndjson"), _as_lines),)
+
+
+class _Some(NamedTuple):
+    """Rows that are read together; and the line of each, with its line end, if that is all that it holds."""
+
+    rows: Sequence[dict[str, Any]]
+    lines: Sequence[bytes] = ()
 
 
 class _Copy(NamedTuple):
@@ -126,11 +133,9 @@ class JsonLines(FromFiles):
             ConfigError: A file cannot be read; the message names the file and the place in it.
             StorageError: There is no room for the copy.
         """
-        files = (_objects(file) if _is_lines(file) else _items(file) for file in given.files)
         parts: list[Part] = []
-        several = len(given.files) > 1
-        rows = _noted(zip(given.files, files, strict=True), parts) if several else chain.from_iterable(files)
-        return cls(given, _copied(islice(rows, given.limit), given.directory / "input.jsonl", given.files), parts)
+        some = _noted(given.files, parts) if len(given.files) > 1 else _read(given.files[0])
+        return cls(given, _copied(_limited(some, given.limit), given.directory / "input.jsonl", given.files), parts)
 
     def read(self, state: JSON = None) -> Iterator[Record | Checkpoint]:
         """See `Source.read`."""
@@ -153,16 +158,31 @@ class JsonLines(FromFiles):
                 yield rows
 
 
-def _noted(files: Iterable[tuple[File, Iterable[dict[str, Any]]]], parts: list[Part]) -> Iterator[dict[str, Any]]:
+def _read(file: File) -> Iterator[_Some]:
+    """Yields the rows of a file. Raises as `_objects` and `_items`."""
+    return _objects(file) if _is_lines(file) else _items(file)
+
+
+def _noted(files: Sequence[File], parts: list[Part]) -> Iterator[_Some]:
     """Yields the rows of several files; notes in `parts` where each file begins and which keys it has."""
     count = 0
-    for file, rows in files:
+    for file in files:
         names: set[str] = set()
         parts.append(Part(str(file.path), count, names))
-        for row in rows:
-            names.update(row)
-            count += 1
-            yield row
+        for some in _read(file):
+            names.update(*some.rows)
+            count += len(some.rows)
+            yield some
+
+
+def _limited(each: Iterator[_Some], limit: int | None) -> Iterator[_Some]:
+    """Yields the first `limit` rows; all of them if it is `None`."""
+    if limit is None:
+        yield from each
+        return
+    while limit > 0 and (some := next(each, None)) is not None:
+        yield _Some(some.rows[:limit], some.lines[:limit])
+        limit -= len(some.rows)
 
 
 class JsonWriter:
@@ -249,7 +269,7 @@ def _is_lines(file: File) -> bool:
         return not next(filter(None, texts), b"").startswith(b"[")
 
 
-def _objects(file: File) -> Iterator[dict[str, Any]]:
+def _objects(file: File) -> Iterator[_Some]:
     """Yields the objects in a file of lines.
 
     Raises:
@@ -270,9 +290,9 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
                     except ConfigError as error:
                         broken.append(error)
                     if not broken and row is not None:
-                        yield row
+                        yield _Some([row])
             elif not broken:
-                yield from rows
+                yield _Some(rows, lines)
             number += len(lines)
     if broken:
         count = f"; lines that are broken: {len(broken):,}" if len(broken) > 1 else ""
@@ -280,7 +300,7 @@ def _objects(file: File) -> Iterator[dict[str, Any]]:
 
 
 def _batches(stream: BinaryIO, place: str) -> Iterator[list[bytes]]:
-    """Yields the lines of a stream in batches.
+    """Yields the lines of a stream in batches, each line with its end.
 
     Raises:
         ConfigError: A line is longer than `MOST` bytes.
@@ -293,6 +313,8 @@ def _batches(stream: BinaryIO, place: str) -> Iterator[list[bytes]]:
         number += len(lines)
         if len(lines[-1]) > MOST:
             raise ConfigError(f"{place} {number}: it has more than {MOST >> 20} MiB: write smaller rows")
+        if not lines[-1].endswith(b"\n"):  # the last one of the file
+            lines[-1] += b"\n"
         yield lines
 
 
@@ -306,7 +328,7 @@ def _parsed(lines: Sequence[bytes]) -> list[dict[str, Any]] | None:
     return rows if usual else None
 
 
-def _items(file: File) -> Iterator[dict[str, Any]]:
+def _items(file: File) -> Iterator[_Some]:
     """Yields the objects in a file that holds an array.
 
     Raises:
@@ -315,7 +337,7 @@ def _items(file: File) -> Iterator[dict[str, Any]]:
     with _opened(file) as stream:
         try:
             for number, text in enumerate(items(stream), 1):
-                yield decode(text, f"{file.path}, item", number, file.on_bad_input)
+                yield _Some([decode(text, f"{file.path}, item", number, file.on_bad_input)])
         except ValueError as error:
             raise unreadable([file], error) from error
 
@@ -329,7 +351,7 @@ def _opened(file: File) -> Iterator[BinaryIO]:
         raise unreadable([file], error) from error
 
 
-def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *, is_typed: bool = False) -> _Copy:
+def _copied(each: Iterable[_Some], path: Path, files: Sequence[File], *, is_typed: bool = False) -> _Copy:
     """Writes rows read from `files` to `path`, a file in a private directory.
 
     Raises:
@@ -339,12 +361,16 @@ def _copied(rows: Iterable[dict[str, Any]], path: Path, files: Sequence[File], *
     shape, where = Shape.of_table(), ", ".join(str(file.path) for file in files)
     keys: dict[str, str] = {}  # to DuckDB, names that differ only in case are the same
     with Spool(path, shape, columns_of=where, keeps_case=True, is_typed=is_typed) as spool:
-        for index, row in enumerate(rows):
-            keyed: Mapping[str, Any] = row
-            if is_typed:
-                keyed = {keys.setdefault(name, f"c{len(keys)}"): value for name, value in row.items()}
-                keyed[ROW] = encode(row)[0].decode().rstrip("\n")
-            spool.write(index, keyed)
+        for rows, lines in each:
+            if lines and not is_typed:
+                spool.write_lines(rows, lines)
+                continue
+            for row in rows:
+                keyed: Mapping[str, Any] = row
+                if is_typed:
+                    keyed = {keys.setdefault(name, f"c{len(keys)}"): value for name, value in row.items()}
+                    keyed[ROW] = encode(row)[0].decode().rstrip("\n")
+                spool.write(len(spool), keyed)
         spool.finish()
     names = {key: name for name, key in keys.items()}
     columns = {

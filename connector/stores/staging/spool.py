@@ -231,6 +231,24 @@ class Spool:
             raise no_room(error, self._place) from error
         return line
 
+    def write_lines(self, rows: Sequence[Mapping[str, Any]], lines: Sequence[bytes]) -> None:
+        """Stores rows behind all others, each as the line of JSON that it was read from.
+
+        Raises:
+            ConfigError: Their keys cannot be columns of one table with those of the other rows.
+            StorageError: The disk is full.
+        """
+        if self.shape is not None:
+            for row in rows:
+                self.shape.learn(row)
+            if self._table is not None:
+                self._table.take(self.shape.fields, len(self.shape.fields), len(rows), sum(map(len, rows)))
+        try:
+            self._lines.put(len(self), b"".join(lines), len(lines))
+        except OSError as error:
+            raise no_room(error, self._place) from error
+        self.longest = max(self.longest, *map(len, lines))
+
     def _learn(self, shape: Shape, row: Mapping[str, Any]) -> None:
         shape.learn(row)
         if self._table is not None:
