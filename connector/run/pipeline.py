@@ -139,7 +139,8 @@ def _entered(
     while look_up.elsewhere and control.stop.reason is None:
         yield from look_up.again()
     yield from look_up.packer.flush()
-    yield IDLE  # all that is left is to wait for the last replies
+    if in_flight.records:
+        yield IDLE  # all that is left is to wait for the last replies
 
 
 class _LookUp:

@@ -159,6 +159,13 @@ def test_items_other_than_records_pass_through() -> None:
     assert len(outcomes(results)) == 1
 
 
+def test_a_run_whose_replies_are_all_known_does_not_wait_at_its_end(path: Path) -> None:
+    run(records(range(500)), ledger=SqliteLedger(path))
+    steered = control()._replace(clock=Clock(monotonic=lambda: 7.0))
+    results = run(records(range(500)), ledger=SqliteLedger(path), steered=steered)
+    assert len(outcomes(results)) == len(results) == 500
+
+
 # One call for identical rows
 
 

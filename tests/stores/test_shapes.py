@@ -215,3 +215,16 @@ def test_a_scan_of_many_columns_gets_its_memory_at_once(tmp_path: Path) -> None:
         assert database.run("SELECT current_setting('memory_limit')") == [("15.2 MiB",)]
         database.expect(4_000, "wide.csv")
         assert database.run("SELECT current_setting('memory_limit')") == [("488.2 MiB",)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_output_of_usual_rows_is_not_begun_twice_for_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    cramped: list[Exception] = []
+    monkeypatch.setattr(Database, "_make_room", lambda _, error: cramped.append(error))
+    given, output = tmp_path / "in.jsonl", tmp_path / f"out.{ending}"
+    given.write_text(f'{{"text": "{"x" * 1_000}"}}\n' * 2_000)
+    enrich(given, output, {"new": {"type": ["string", "null"]}}, {"new": "y" * 1_000})
+    assert cramped == []
+    assert len(table(output)) == 2_000

@@ -62,14 +62,19 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def expect(self, columns: int, where: str) -> None:
+    def expect(self, columns: int, where: str, beside: int = 0) -> None:
         """Raises the memory limit to what rows of so many columns need, which saves statements that would fail.
+
+        Args:
+            columns: How many there are.
+            where: What has them.
+            beside: Bytes that are needed beside the rows.
 
         Raises:
             ConfigError: There are too many, see `check_width`.
         """
         check_width(columns, where)
-        level = next(at for at, mb in enumerate(_ROOM) if mb is None or mb << 20 >= columns * _OF_A_COLUMN)
+        level = next(at for at, mb in enumerate(_ROOM) if mb is None or mb << 20 >= columns * _OF_A_COLUMN + beside)
         self._least = max(self._least, level)
         if level > self._level:
             self._set_level(level)

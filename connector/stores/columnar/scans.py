@@ -9,6 +9,9 @@ from typing import Final
 
 from connector.stores.columnar.columns import Structure, literal, sql_type
 
+LINES: Final = 1 << 24
+"""Bytes of memory that a scan of lines takes, however few there are."""
+
 _SHORTEST: Final = 1 << 21
 """Bytes of the buffer for a file with short lines."""
 
