@@ -21,7 +21,7 @@ from connector.run.forecast import forecast, refusal, unsendable, warning
 from connector.run.ledger_memory import Earlier, Remembering
 from connector.run.plan import Plan
 from connector.stores import Source
-from connector.stores.formats import parts_of
+from connector.stores.formats import parts_of, texts_of
 
 _PATIENCE: Final = 1.0  # seconds that nobody takes for hanging
 _EVERY: Final = 0.2  # seconds between two lines
@@ -30,12 +30,14 @@ _EVERY: Final = 0.2  # seconds between two lines
 def check_rows(source: Source, plan: Plan, stop: Stop, *, quiet: bool) -> int | None:
     """Renders every row of an input that can be read twice, as a stream cannot, and tells of those that will fail.
 
+    Rows of which none can fail are not read.
+
     Returns how many rows there are; `None` for a stream.
 
     Raises:
         ConfigError: They are more than the config admits.
     """
-    if not source.columns:
+    if not source.columns or plan.requests.suits(texts_of(source)):
         return source.rows
     live = is_terminal(sys.stderr) and not quiet
     rows, causes = unsendable(watched(source.read(), source.rows, live=live), plan, stop, parts_of(source))

@@ -109,6 +109,21 @@ class Requests:
         body = self.body(record.data)
         return Call(self.key(body), body, [record])
 
+    def suits(self, texts: Mapping[str, int]) -> bool:
+        """Returns whether a request can certainly be made of every row with these texts; more is known of none.
+
+        Args:
+            texts: The columns that hold a text in every row, each with the most characters of one.
+        """
+        longest = {name: "x" * most for name, most in texts.items() if name in self._template.names}
+        if self._where is not None or not self._template.copies(longest):
+            return False
+        try:
+            self.body(longest)
+        except TemplateError:
+            return False
+        return True
+
     def body(self, row: Mapping[str, Any]) -> bytes:
         """Renders the request body for a row.
 

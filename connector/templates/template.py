@@ -114,6 +114,16 @@ class Template:
 
         return {key: schema_of(value, f"{self.path}.{key}") for key, value in (self.structure or {}).items()}
 
+    def copies(self, row: Mapping[str, str]) -> bool:
+        """Returns whether it only copies texts of this row; then it renders every row with no longer texts there."""
+        if self._plain is None:
+            return False
+        try:
+            self._plain.fill(row)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it
+            return False
+        return True
+
     def render(self, row: Mapping[str, Any]) -> Any:
         """Renders for one row. Takes about 2 µs for a typical chat request, encoding included.
 

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from connector import Config
 from connector.base.records import Record
-from connector.commands._beforehand import watched
+from connector.base.stop import Stop
+from connector.commands._beforehand import check_rows, watched
+from connector.run.plan import Plan
+from connector.stores import files
 from tests.commands.test_enrich import SENDS_THE_REST, lines, run
 from tests.endpoint import Endpoint
 
@@ -98,6 +102,29 @@ def test_what_is_not_a_percentage_is_reported(value: str) -> None:
     done = run("enrich", "in.csv", "-o", "out.csv", f"--max-template-error-percent={value}")
     assert done.returncode == 2
     assert "is not a number of percent, from 0 to 100" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "prompt", "is_read"),
+    [
+        ([{"a": "x"}, {"a": "", "b": None}], "{{ a }}", False),
+        ([{"a": "x"}, {"a": 1}], "{{ a }}", True),
+        ([{"a": "x"}, {"b": "y"}], "{{ a }}", True),
+        ([{"a": "x"}, {"a": None}], "{{ a }}", True),
+        ([{"a": "x"}], "{{ a | trim }}", True),
+    ],
+)
+def test_rows_are_not_read_beforehand_if_none_can_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], prompt: str, *, is_read: bool
+) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reads: list[object] = []
+    with files.source(files.Options(path=str(path))) as source:
+        monkeypatch.setattr(source, "read", lambda: map(reads.append, [1]))
+        plan = Plan(Config.load({"model": "m", "prompt": prompt}), source.columns)
+        assert check_rows(source, plan, Stop(), quiet=True) == (0 if is_read else len(rows))
+    assert bool(reads) is is_read
 
 
 def seconds(step: float) -> Callable[[], float]:

@@ -44,6 +44,29 @@ def test_a_number_in_a_prompt_is_text_and_a_null_an_error() -> None:
         plan().requests.body({"text": None})
 
 
+@pytest.mark.parametrize(
+    ("options", "most", "is_sure"),
+    [
+        ({}, 9, True),
+        ({"prompt": "{{ text }} and {{ title }}", "output_schema": SCHEMA}, 9, True),
+        ({"request_format": {"input": "{{ text }}"}}, 9, True),
+        ({"prompt": "{{ text }} {{ price }}"}, 9, False),
+        ({"prompt": "{{ text[0] }}"}, 9, False),
+        ({"prompt": "{{ text.name }}"}, 9, False),
+        ({"prompt": "{{ text | upper }}"}, 9, False),
+        ({"prompt": "{% if text %}{{ title.x.y }}{% endif %}"}, 9, False),
+        ({"where": "{{ text }}"}, 9, False),
+        ({}, 2**22 + 1, False),
+        ({"prompt": "{{ text }}" * 5}, 2**20, False),
+    ],
+)
+def test_it_is_known_when_no_row_of_texts_can_fail(options: dict[str, Any], most: int, *, is_sure: bool) -> None:
+    requests = plan(**options).requests
+    assert requests.suits({"text": most, "title": most}) is is_sure
+    for text in ("", "a", "{{ text }}", '"\n\\', "x" * most) if is_sure else ():
+        json.loads(requests.body({"text": text, "title": text[::-1]}))
+
+
 def test_a_stream_is_asked_for_with_its_usage() -> None:
     body = json.loads(plan(is_stream=True).requests.body({"text": "a"}))
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})

@@ -48,6 +48,12 @@ def test_every_row_that_was_learned_fits_the_schema(rows: list[dict[str, Any]]) 
 
 
 @given(OBJECTS)
+def test_what_it_calls_texts_are_texts_in_every_row(rows: list[dict[str, Any]]) -> None:
+    keys = {key for row in rows for key in row}
+    assert set(learned(rows).texts) == {key for key in keys if all(type(row.get(key)) is str for row in rows)}
+
+
+@given(OBJECTS)
 def test_the_order_of_rows_does_not_matter(rows: list[dict[str, Any]]) -> None:
     assert learned(rows).columns == learned(reversed(rows)).columns
 
@@ -68,6 +74,7 @@ def test_more_combinations_than_are_remembered_are_still_learned() -> None:
     )
     shape = learned(rows)
     assert set(shape.columns) == set(names)
+    assert not shape.texts
     assert len(shape.seen) <= 1_000
 
 

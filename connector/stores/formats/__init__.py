@@ -122,6 +122,14 @@ class FromFiles:
 
     primary_key: tuple[str, ...] = ()
 
+    texts: Mapping[str, int] = {}
+    """The columns that are known to hold a text in every row, each with the most characters that one may have."""
+
+
+def texts_of(source: Source) -> Mapping[str, int]:
+    """Returns the columns that are known to hold a text in every row, each with the most characters of one."""
+    return source.texts if isinstance(source, FromFiles) else {}
+
 
 def parts_of(source: Source) -> Sequence[Part]:
     """Returns which rows of a source come from which file; empty unless it reads several files."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from io import BytesIO
@@ -101,12 +101,17 @@ class _Some(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    """Objects in a private file: their number, the bytes of the longest line, and the schema of each column."""
+    """Objects in a private file.
+
+    `longest` is the size of the longest line in bytes, `columns` has the schema of each column, and `texts` those that
+    hold a text in every row.
+    """
 
     path: Path
     rows: int
     longest: int
     columns: dict[str, Schema]
+    texts: Collection[str]
 
 
 class JsonLines(FromFiles):
@@ -122,6 +127,7 @@ class JsonLines(FromFiles):
         check_names((name for name, _ in read), ", ".join(str(file.path) for file in given.files), keeps_case=True)
         self._names = dict(read)
         self.columns = {name: copy.columns[column] for name, column in self._names.items() if column != BAD_INPUT}
+        self.texts = {name: copy.longest for name, column in self._names.items() if column in copy.texts}
         self._path = copy.path
         self._is_wide = copy.longest * INTERVAL > _AT_ONCE
 
@@ -378,7 +384,7 @@ def _copied(each: Iterable[_Some], path: Path, files: Sequence[File], *, is_type
         for key, schema in shape.columns.items()
         if key in names or not is_typed
     }
-    return _Copy(path, len(spool), spool.longest, columns)
+    return _Copy(path, len(spool), spool.longest, columns, frozenset(shape.texts))
 
 
 def _create(copy: _Copy) -> str:

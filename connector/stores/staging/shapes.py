@@ -68,7 +68,7 @@ class Shape:
     Rows of one table are alike, so a row costs one look-up: only new combinations of keys and types are analysed.
     """
 
-    __slots__ = ("fields", "items", "most", "seen", "types")
+    __slots__ = ("common", "fields", "items", "most", "seen", "types")
 
     def __init__(self, most: int = _PROPERTIES) -> None:
         self.types: set[type] = set()
@@ -76,6 +76,7 @@ class Shape:
         self.items: Shape | None = None
         self.most = most
         self.seen: dict[tuple[Any, ...], tuple[str, ...]] = {}
+        self.common: set[str] | None = None  # the keys that all objects have
 
     @classmethod
     def of_table(cls) -> Shape:
@@ -106,6 +107,7 @@ class Shape:
                     self.items.enter(item)
 
     def _meet(self, signature: tuple[Any, ...], value: Mapping[str, Any]) -> tuple[str, ...]:
+        self.common = set(value) if self.common is None else self.common & value.keys()
         if len(self.fields) > self.most:
             return ()
         for key, item in value.items():
@@ -118,6 +120,11 @@ class Shape:
             self.seen.clear()
         self.seen[signature] = nested
         return nested
+
+    @property
+    def texts(self) -> list[str]:
+        """The keys that have a text in every object."""
+        return [key for key, shape in self.fields.items() if key in (self.common or ()) and shape.types == {str}]
 
     @property
     def columns(self) -> dict[str, Schema]:
