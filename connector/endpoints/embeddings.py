@@ -16,6 +16,7 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema, from_js
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
 from connector.base.records import JSON, Answer, Schema, Status
+from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.base.vectors import packed, unpacked
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
@@ -126,11 +127,15 @@ def decode(data: bytes | str) -> Any:
     Raises:
         orjson.JSONDecodeError: It is not JSON.
     """
-    for read in (packed, _plain):
+    first = _FIRST.search(data) if isinstance(data, bytes) else None
+    for read in (packed, _plain) if first and first[1] == b'"' else (_plain,):
         with suppress(ValueError, TypeError):  # also nested too deeply, or a text with half a character
             return read(data)
     return orjson.loads(data)
 
+
+_FIRST: Final = regex(rb'"embedding"\s*:\s*(.)')
+"""The beginning of the first vector: numbers would be parsed in vain by `packed`."""
 
 _plain: Final = partial(from_json, allow_inf_nan=False)
 """In a seventh of orjson's time if there are long texts, and less memory."""

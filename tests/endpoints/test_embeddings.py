@@ -22,7 +22,7 @@ from connector.base.masking import Masker
 from connector.base.records import Answer, Status, Usage
 from connector.base.values import dumps
 from connector.calls.judging import kept
-from connector.endpoints import Shorthand
+from connector.endpoints import Shorthand, embeddings
 from connector.endpoints.embeddings import (
     FALLBACKS,
     answer,
@@ -255,6 +255,12 @@ def test_base64_that_spells_a_short_key_by_chance_is_no_secret_but_the_texts_bes
     text = "AAAAkey7AAAA"
     body = kept(decode(dumps(reply(text, model="key7"))), Masker(["key7"]))
     assert body == reply(base64.b64decode(text), model="***")
+
+
+def test_numbers_are_not_parsed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "packed", lambda _: pytest.fail("it is for base64"))
+    for body in (reply([0.5, 1.0], packed([0.5])), reply(), {"error": {"message": '"embedding": "'}}):
+        assert decode(dumps(body)) == body
 
 
 def test_vectors_in_either_alphabet_of_base64_and_without_padding_are_the_same() -> None:
