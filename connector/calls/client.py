@@ -15,13 +15,13 @@ from connector.base import numbers
 from connector.base.charsets import decoded_text
 from connector.base.clock import Clock
 from connector.base.decoding import SMALL, TOO_DEEP, Allowance, DepthError, loads, weight_of_reply
-from connector.base.errors import ConnectorError, CutError, ReplyError
+from connector.base.errors import APITimeoutError, ConnectorError, CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
 from connector.base.regex import regex
 from connector.base.room import MODEST, Room
 from connector.calls.judging import kept, reply_of
-from connector.endpoints import Endpoint, NearEnd
+from connector.endpoints import MOMENT, Endpoint
 from connector.http.http1 import inflated, too_large
 from connector.http.sse import DONE, ERROR, beginning, events, is_stream
 from connector.http.transport import Response, Transport, joined_chunks
@@ -30,9 +30,6 @@ from connector.replies.refusals import read_error, readable
 
 _HEAD: Final = 256
 _LAST: Final = regex(rb"[\r\n]data: ?\[DONE\]")
-_LINGER: Final = 0.5  # seconds that the end of a message may come after the last event: some servers never send it
-_USAGE_LINGER: Final = 5.0  # seconds that the usage may come after the end of the text
-_SEVERAL: Final = regex(rb'"n":(?!1[,}])|"prompt":\[')  # in a request for several choices, which may come in turn
 _SIGNS_OF_LIFE: Final = frozenset({"ping", "keepalive", "heartbeat"})  # types of events without a name
 _READ: Final = 2**16
 _FASTEST: Final = 1  # zlib's level: events are so similar that even this makes a stream ten times smaller
@@ -182,29 +179,36 @@ class Client:
         most = self._transport.max_response_bytes
         allowance = Allowance(most)
         afforded = self._afforded(chunks, allowance, response, entered)
-        stream = Stream(afforded, allowance, most, self._endpoint, self._mask, self._decode)
-        body, complete = self._endpoint.fold(stream, hurrying(response, request))
-        response.hurry(_LINGER)
+        stream = Stream(afforded, response, request, allowance, most, self._endpoint, self._mask, self._decode)
+        body = self._endpoint.fold(stream)
+        response.hurry(MOMENT)
         with suppress(ConnectorError):  # what follows has no effect, nor has a lost connection
             deque(chunks, maxlen=0)  # for the connection's sake: it can then be used again
         if stream.failure:
             return kept(stream.failure, self._mask)
         if not body and not stream.is_done:
             raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
-        if not (stream.is_done or complete):
+        if not stream.is_complete:
             raise CutError("the stream ended before the reply did")
         return kept(body, self._mask)
 
 
 class Stream:
-    """The chunks of a stream, up to its end. Raises `CutError` if that is not the end of an event.
+    """The events of a stream, up to its end. Raises `CutError` if that is in the middle of an event.
 
-    `is_done`: `[DONE]` has come. `failure`: an error event has come.
+    Once only the usage is still to come, the rest is waited for a moment only, as some servers never end a stream; and
+    it may be lost.
+
+    Attributes:
+        is_done: Whether `[DONE]` has come.
+        failure: The error event that has come, if any.
     """
 
     def __init__(
         self,
         chunks: Iterator[bytes],
+        response: Response,
+        request: bytes,
         allowance: Allowance,
         most: int,
         endpoint: Endpoint,
@@ -212,6 +216,8 @@ class Stream:
         decode: Callable[[bytes | str], Any],
     ) -> None:
         self._chunks = chunks
+        self._response = response
+        self._end = endpoint.end_of_stream(request)
         self._allowance = allowance
         self._most = most
         self._endpoint = endpoint
@@ -220,8 +226,20 @@ class Stream:
         self.is_done = False
         self.failure: dict[str, Any] = {}
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the stream may end here."""
+        return self.is_done or self._end.is_complete
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        is_chunk = self._endpoint.is_chunk
+        try:
+            yield from self._events()
+        except (CutError, APITimeoutError):
+            if self._end.patience is None:
+                raise
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        is_chunk, end = self._endpoint.is_chunk, self._end
         broken = b""
         for data, name in events(self._chunks, self._most):
             content = data.strip()
@@ -255,19 +273,12 @@ class Stream:
                 self.failure = failure_of(frame, self._endpoint)
                 if self.failure:
                     break
+            end.follow(frame)
+            if end.patience is not None:
+                self._response.hurry(end.patience)
             yield frame
         if broken:
             raise CutError("the stream was cut in the middle of an event", detail=_shown(broken, self._mask))
-
-
-def hurrying(response: Response, request: bytes) -> NearEnd | None:
-    """Returns what waits only a moment for the rest of a stream whose text has ended: some servers never end it.
-
-    `None` for a request for several choices, as one of them may begin long after another has ended.
-    """
-    if _SEVERAL.search(request):
-        return None
-    return lambda has_usage: response.hurry(_LINGER if has_usage else _USAGE_LINGER)
 
 
 def _hurried(chunks: Iterator[bytes], response: Response) -> Iterator[bytes]:
@@ -276,7 +287,7 @@ def _hurried(chunks: Iterator[bytes], response: Response) -> Iterator[bytes]:
     for chunk in chunks:
         tail += chunk
         if _LAST.search(tail):
-            response.hurry(_LINGER)
+            response.hurry(MOMENT)
         tail = tail[-_HEAD:]
         yield chunk
 

@@ -95,8 +95,26 @@ Expectation: TypeAlias = Callable[[dict[str, Any], Answer], str | None]
 """
 
 
-NearEnd: TypeAlias = Callable[[bool], None]
-"""Is called when nothing of a stream is still to come but, at most, its usage; with whether that has come, too."""
+MOMENT: Final = 0.5
+"""Seconds that the end of a message may come after the last event of a stream: some servers never send it."""
+
+
+class EndOfStream:
+    """Follows the events of one stream, to find out whether its reply is all there: for most kinds, after any event.
+
+    Attributes:
+        is_complete: Whether the stream may end here.
+        patience: For how many seconds the rest is worth waiting for, as it can only be the usage; `None` while more of
+            the reply may come.
+    """
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self.patience: float | None = None
+
+    def follow(self, event: dict[str, Any]) -> None:  # noqa: ARG002 - other kinds look at it
+        """Takes the next event."""
+        self.is_complete = True
 
 
 class Sender(Protocol):
@@ -171,12 +189,11 @@ class Endpoint(Protocol):
             ValueError: It is not JSON (an `orjson.JSONDecodeError`), or nested too deeply.
         """
 
-    def fold(self, events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
-        """Merges the events of a stream into a whole reply. The flag says whether the stream ended as it should.
+    def fold(self, events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        """Merges the events of a stream into a whole reply; returns an empty object if there is nothing in them."""
 
-        With `near_end`, which only a request for one choice may have, the reply is whole from that call on, even if
-        `events` then raises `CutError` or `APITimeoutError`.
-        """
+    def end_of_stream(self, request: bytes) -> EndOfStream:
+        """Returns what finds the end of the stream that answers a request."""
 
     def is_chunk(self, event: dict[str, Any]) -> bool:
         """Returns whether `fold` knows the shape of an event; an unknown one makes the whole stream suspect."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from connector.base.decoding import joined, loads
-from connector.base.errors import APITimeoutError, CutError
-from connector.endpoints import NearEnd, usage_elsewhere
+from connector.endpoints import MOMENT, EndOfStream, usage_elsewhere
 from connector.endpoints._shapes import as_dict, as_list, check_parts, index_of, text_of, text_or_none
 from connector.replies.inline_errors import says_nothing
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 _PIECES: Final = frozenset({"delta", "message", "index"})
 _BESIDE: Final = ("usage", "x_groq", "prompt_filter_results", "hook_results", "citations", "search_results")
+_CALLING: Final = ("tool_calls", "function_call")
 _MOST_REPEATS: Final = 8
+_USAGE_COMES: Final = 5.0  # seconds that the usage may come after the end of the text
 _OBJECTS: Final = ("chat.completion", "text_completion")
 _SAY_NOTHING: Final = frozenset({"id", "created", "model", "system_fingerprint", "service_tier", "provider", "error"})
 
@@ -27,59 +29,108 @@ def is_chunk(event: dict[str, Any]) -> bool:
     return str(event.get("object", "")).startswith(_OBJECTS) or event.keys() <= _SAY_NOTHING
 
 
-def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Merges `chat.completion.chunk` events into one `chat.completion`.
 
-    Texts are joined at the end, which also repairs an emoji that was split between chunks. The stream is complete if
-    each choice has a `finish_reason`: several take turns, and it may be cut in the middle of the last one. Not every
-    server sends one for each choice, but such a stream ends with `[DONE]`. Unknown shapes are skipped.
-
-    It is near its end after a chunk with nothing but the first `finish_reason`, as that follows all of a text; or after
-    a chunk with the usage and no choice, which follows everything. Some servers send a `finish_reason` with each piece,
-    and some go on after one about tool calls, which they make themselves.
+    Texts are joined at the end, which also repairs an emoji that was split between chunks. Unknown shapes are skipped.
     """
     body: dict[str, Any] = {}
     choices: dict[int, _Choice] = {}
-    is_over: bool | None = None  # not known before the first `finish_reason`
-    try:
-        for event in events:
-            for key, value in event.items():
-                if key == "choices":
-                    for chunk in as_list(value):
-                        if chunk and isinstance(chunk, dict):
-                            index = index_of(chunk)
-                            choice = choices.get(index)
-                            if choice is None:
-                                check_parts(len(choices))
-                                choice = choices[index] = _Choice(index)
-                            choice.add(chunk)
-                            if is_over is not None:
-                                is_over = is_over and _is_silent(chunk)
-                            elif chunk.get("finish_reason"):
-                                is_over = _is_silent(chunk) and choice.is_text
-                elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
-                    body[key] = value
-            if is_over is not None and near_end is not None:
-                is_over = is_over or bool(event.get("usage") and not event.get("choices"))
-                if is_over:
-                    near_end("usage" in body)
-    except (CutError, APITimeoutError):
-        if not is_over or near_end is None:
-            raise
+    for event in events:
+        for key, value in event.items():
+            if key == "choices":
+                for chunk in as_list(value):
+                    if chunk and isinstance(chunk, dict):
+                        index = index_of(chunk)
+                        choice = choices.get(index)
+                        if choice is None:
+                            check_parts(len(choices))
+                            choice = choices[index] = _Choice(index)
+                        choice.add(chunk)
+            elif value is not None and value != "" and not (key == "error" and says_nothing(value)):
+                body[key] = value
     if not body and not choices:
-        return {}, False
+        return {}
     body["object"] = "chat.completion"
     body["choices"] = [choices[index].whole() for index in sorted(choices)]
     if "usage" not in body and (usage := usage_elsewhere(body)) is not None:
         body["usage"] = usage
-    return body, bool(choices) and all(choice.rest.get("finish_reason") for choice in choices.values())
+    return body
 
 
-def _is_silent(chunk: dict[str, Any]) -> bool:
-    """Returns whether a chunk adds nothing to its choice's message."""
-    return "message" not in chunk and not any(
-        value for name, value in as_dict(chunk.get("delta")).items() if name != "role"
-    )
+def end_of_stream(request: bytes) -> EndOfStream:
+    """Returns what calls a stream complete once each of its choices has ended."""
+    asked = 0
+    with suppress(ValueError):  # too deep, for one
+        asked = _asked(as_dict(loads(request)))
+    return _LastChoice(asked)
+
+
+def _asked(request: dict[str, Any]) -> int:
+    """Returns how many choices a request asks for; 0 if it does not say so plainly."""
+    number, prompt = request.get("n"), request.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0] if prompt else 0, int) else 1
+    return prompts if number is None else number * prompts if type(number) is int else 0
+
+
+class _LastChoice(EndOfStream):
+    """Finds the end of the last choice. Choices may come in turn, so the number of those asked for must be known.
+
+    A stream is complete if each choice that has begun has ended: it may be cut in the middle of the last one. Not every
+    server sends a `finish_reason` for each choice, but such a stream ends with `[DONE]`.
+
+    More of a choice may follow its `finish_reason` unless that comes after all of a text, and not with a piece of it.
+    Some servers send one with each piece, and some go on after one about tool calls, which they make themselves.
+    Nothing follows a chunk with the usage and no choice.
+    """
+
+    def __init__(self, asked: int) -> None:
+        super().__init__()
+        self._asked = asked
+        self._before: dict[int, dict[str, Any]] = {}  # the last chunk of each choice
+        self._ended: dict[int, bool] = {}  # whether nothing can follow what has come of the choice
+        self._has_usage = False
+
+    def follow(self, event: dict[str, Any]) -> None:
+        """See `EndOfStream`."""
+        chunks = as_list(event.get("choices"))
+        for chunk in chunks:
+            if chunk and isinstance(chunk, dict):
+                index = index_of(chunk)
+                if index in self._ended:
+                    self._ended[index] = self._ended[index] and not _adds(chunk)
+                elif reason := chunk.get("finish_reason"):
+                    follows_text = reason not in _CALLING and _adds_text(self._before.get(index, {}))
+                    self._ended[index] = follows_text and not _adds(chunk)
+                elif index not in self._before:
+                    check_parts(len(self._before))
+                self._before[index] = chunk
+        if event.get("usage"):
+            self._has_usage = True
+        if self._ended:
+            self._look(is_last=not chunks and bool(event.get("usage")))
+
+    def _look(self, *, is_last: bool) -> None:
+        self.is_complete = len(self._ended) == len(self._before)
+        if self.is_complete and is_last:
+            self._ended = dict.fromkeys(self._ended, True)
+        is_over = self.is_complete and len(self._ended) == self._asked and all(self._ended.values())
+        self.patience = (MOMENT if self._has_usage else _USAGE_COMES) if is_over else None
+
+
+def _adds(chunk: dict[str, Any]) -> bool:
+    """Returns whether a chunk adds anything to its choice's message."""
+    if chunk.get("text") or "message" in chunk:
+        return True
+    return any(value for name, value in as_dict(chunk.get("delta")).items() if name != "role")
+
+
+def _adds_text(chunk: dict[str, Any]) -> bool:
+    """Returns whether a chunk adds a text to its choice's message, and no tool call."""
+    message = as_dict(chunk["delta"] if "delta" in chunk else chunk.get("message"))
+    if any(message.get(name) for name in _CALLING):
+        return False
+    return bool(chunk.get("text")) or any(text_of(message.get(name)) for name in _TEXT_FIELDS)
 
 
 class _Choice:
@@ -118,11 +169,6 @@ class _Choice:
                         _extend(known, name, as_list(items))
             else:
                 self.rest[key] = value
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it has a text and no tool calls."""
-        return not self.calls and self.function is None and any(map(any, self.texts.values()))
 
     def _add_part(self, name: str, part: Any) -> None:
         text = text_of(part) if name in _TEXT_FIELDS else None

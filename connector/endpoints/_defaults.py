@@ -10,7 +10,7 @@ from connector.base.masking import Masker
 from connector.base.numbers import loads
 from connector.base.records import JSON, Schema
 from connector.base.room import Room
-from connector.endpoints import Expectation, Fallback, NearEnd, Packing, Sender
+from connector.endpoints import EndOfStream, Expectation, Fallback, Packing, Sender
 from connector.http.preparing import Settings
 
 FALLBACKS: Final[Mapping[str, Fallback]] = {}
@@ -41,15 +41,17 @@ decode: Final = loads
 """Decodes JSON, with the exact value of every number."""
 
 
-def fold(
-    events: Iterable[dict[str, Any]],
-    near_end: NearEnd | None = None,  # noqa: ARG001 - the contract's signature
-) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns the last event, for a server that sends a whole reply as a stream."""
     body: dict[str, Any] = {}
     for event in events:
         body = event
-    return body, bool(body)
+    return body
+
+
+def end_of_stream(request: bytes) -> EndOfStream:  # noqa: ARG001 - the contract's signature
+    """Returns what calls a stream complete after any event."""
+    return EndOfStream()
 
 
 def is_chunk(event: dict[str, Any]) -> bool:

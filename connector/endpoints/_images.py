@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from connector.base.records import JSON, Answer, Schema, Status
-from connector.endpoints import Fallback, NearEnd, usage_of
+from connector.endpoints import EndOfStream, Fallback, usage_of
 from connector.endpoints._shapes import as_dict, as_list, by_place, null_in, text_or_none
 from connector.replies.finish_reasons import Ending, ending_of
 
@@ -68,20 +68,31 @@ def streamed(body: dict[str, JSON]) -> dict[str, JSON]:
     return {**body, "stream": True}
 
 
-def fold(
-    events: Iterable[dict[str, Any]],
-    near_end: NearEnd | None = None,  # noqa: ARG001 - more images may follow any of them
-) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Collects the images of the `….completed` events (OpenAI API reference, "Image streaming"), or a whole reply."""
     body: dict[str, Any] = {}
     images: list[JSON] = []
     for event in events:
         if "data" in event:
             body, images = dict(event), as_list(event["data"])
-        elif str(event.get("type", "")).endswith(".completed"):
+        elif _is_image(event):
             body |= {_NAMES.get(name, name): value for name, value in event.items() if name not in _OF_EVENTS}
             images = [*images, {"b64_json": event.get("b64_json")}]
-    return ({**body, "data": images}, True) if body else ({}, False)
+    return {**body, "data": images} if body else {}
+
+
+def end_of_stream(request: bytes) -> EndOfStream:  # noqa: ARG001 - the contract's signature
+    """Returns what calls a stream complete after any image; more of them may follow."""
+    return _AfterImage()
+
+
+class _AfterImage(EndOfStream):
+    def follow(self, event: dict[str, Any]) -> None:
+        self.is_complete = self.is_complete or "data" in event or _is_image(event)
+
+
+def _is_image(event: dict[str, Any]) -> bool:
+    return str(event.get("type", "")).endswith(".completed")
 
 
 def is_chunk(event: dict[str, Any]) -> bool:

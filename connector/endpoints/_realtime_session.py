@@ -98,7 +98,7 @@ class Session:
         self._items = {str(item["id"]) for item in items}
         creations = [{"type": "conversation.item.create", "item": item} for item in items]
         self._socket.send(*creations, {"type": "response.create"})
-        body, _ = fold(self._events())
+        body = fold(self._events())
         self._items |= {str(item["id"]) for item in map(as_dict, as_list(body.get("output"))) if item.get("id")}
         if body.get("status") == "failed":
             raise ErrorEvent(body.get("error") or {"message": "the response failed without saying why"})

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from connector.base.decoding import joined
-from connector.endpoints import NearEnd
+from connector.endpoints import MOMENT, EndOfStream
 from connector.endpoints._shapes import as_dict, as_list, check_parts, text_or_none
 
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
@@ -39,33 +39,56 @@ def is_chunk(event: dict[str, Any]) -> bool:
     return isinstance(event.get("type"), str) or event.get("object") == "response" or "response" in event
 
 
-def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Merges the events into one `response` (OpenAI API reference, "Streaming events").
 
-    The last event holds the whole response, and only with it is a stream complete; what follows it is ignored. If it
-    has no output, as from vLLM, the output is assembled from the other events.
+    The last event holds the whole response; what follows it is ignored. If it has no output, as from vLLM, the output
+    is assembled from the other events.
     """
     body: dict[str, Any] = {}
     output = _Output()
-    complete = False
+    end = LastResponse()
     for event in events:
-        kind = text_or_none(event.get("type")) or ""
-        response = event if event.get("object") == "response" else event.get("response")
-        if isinstance(response, dict):
+        end.follow(event)
+        response = _response_in(event)
+        if response is not None:
             body.update(response)
-            complete = complete or kind in _LAST or "type" not in event
-            if complete and body.get("status") not in _OPEN:
-                if near_end is not None:
-                    near_end(True)
-                break
         else:
-            output.add(kind, event)
+            output.add(text_or_none(event.get("type")) or "", event)
+        if end.patience is not None:
+            break
     items = output.whole()
     if items and not as_list(body.get("output")):
         body = {"object": "response", **body, "output": items}
-    if not complete and body.get("status") in _OPEN:
+    if not end.is_complete and body.get("status") in _OPEN:
         del body["status"]  # the status of the first event, which is out of date
-    return body, complete
+    return body
+
+
+def end_of_stream(request: bytes) -> EndOfStream:  # noqa: ARG001 - the contract's signature
+    """Returns what calls a stream complete after the whole response."""
+    return LastResponse()
+
+
+class LastResponse(EndOfStream):
+    """Finds the event with the whole response; one without a type may also say that it is still in progress."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._status: object = None
+
+    def follow(self, event: dict[str, Any]) -> None:
+        """See `EndOfStream`."""
+        response = _response_in(event)
+        if response is not None:
+            self._status = response.get("status", self._status)
+            self.is_complete = self.is_complete or text_or_none(event.get("type")) in _LAST or "type" not in event
+            self.patience = MOMENT if self.is_complete and self._status not in _OPEN else None
+
+
+def _response_in(event: dict[str, Any]) -> dict[str, Any] | None:
+    response = event if event.get("object") == "response" else event.get("response")
+    return response if isinstance(response, dict) else None
 
 
 class _Output:

@@ -11,7 +11,7 @@ from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.endpoints import Expectation, Fallback, Packing, Shorthand, usage_of
-from connector.endpoints._choices_stream import fold, is_chunk
+from connector.endpoints._choices_stream import end_of_stream, fold, is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
     HAS_OUTPUT_TOKENS,

@@ -11,9 +11,9 @@ from typing import Any, Final
 from connector.base.errors import ConfigError, Problem
 from connector.base.records import JSON, Answer, Schema
 from connector.base.values import dumps
-from connector.endpoints import Fallback, NearEnd, Packing, Shorthand, chat
+from connector.endpoints import Fallback, Packing, Shorthand, chat
+from connector.endpoints._choices_stream import end_of_stream, is_chunk
 from connector.endpoints._choices_stream import fold as fold_choices
-from connector.endpoints._choices_stream import is_chunk
 from connector.endpoints._defaults import (
     COSTLY,
     HAS_OUTPUT_TOKENS,
@@ -103,17 +103,17 @@ def minimal(body: dict[str, JSON]) -> dict[str, JSON]:
     return {**model, "prompt": "ping", "max_tokens": 1}
 
 
-def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
-    """Merges the chunks of a stream into one `text_completion`, complete if it has a `finish_reason`."""
-    body, complete = fold_choices((_as_chat(event, "delta") for event in events), near_end)
+def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Merges the chunks of a stream into one `text_completion`."""
+    body = fold_choices(_as_chat(event, "delta") for event in events)
     if not body:
-        return body, complete
+        return body
     choices = [
         {name: value for name, value in choice.items() if name != "message"}
         | {"text": choice["message"]["content"] or ""}
         for choice in body["choices"]
     ]
-    return {**body, "object": "text_completion", "choices": choices}, complete
+    return {**body, "object": "text_completion", "choices": choices}
 
 
 def answer(body: dict[str, Any]) -> Answer:

@@ -24,6 +24,7 @@ from connector.endpoints._defaults import (
     COSTLY,
     OVER_HTTP,
     broken_off,
+    end_of_stream,
     fold,
     is_chunk,
     open_sender,

@@ -38,6 +38,7 @@ from connector.endpoints._images import (
     REPLY_SIZE_FACTOR,
     answer,
     broken_off,
+    end_of_stream,
     fold,
     inline,
     is_chunk,

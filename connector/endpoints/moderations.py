@@ -18,6 +18,7 @@ from connector.endpoints._defaults import (
     broken_off,
     decode,
     encode,
+    end_of_stream,
     expectation,
     fold,
     open_sender,

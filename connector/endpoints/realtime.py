@@ -14,7 +14,7 @@ from connector.base.clock import Clock
 from connector.base.errors import ConfigError
 from connector.base.masking import Masker
 from connector.base.room import Room
-from connector.endpoints import NearEnd, Sender
+from connector.endpoints import EndOfStream, Sender
 from connector.endpoints._defaults import (
     COSTLY,
     FALLBACKS,
@@ -29,8 +29,8 @@ from connector.endpoints._defaults import (
     packing,
     streamed,
 )
+from connector.endpoints._response_stream import LastResponse, is_chunk
 from connector.endpoints._response_stream import fold as fold_response
-from connector.endpoints._response_stream import is_chunk
 from connector.endpoints._shapes import as_dict, as_list
 from connector.endpoints.responses import (
     COLUMNS,
@@ -77,9 +77,19 @@ def open_sender(settings: Settings, url: str, mask: Masker, clock: Clock, room: 
     return sessions
 
 
-def fold(events: Iterable[dict[str, Any]], near_end: NearEnd | None = None) -> tuple[dict[str, Any], bool]:
+def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Returns the response of `response.done`; if it has no output, that is assembled from the other events."""
-    return fold_response(map(_as_response_event, events), near_end)
+    return fold_response(map(_as_response_event, events))
+
+
+def end_of_stream(request: bytes) -> EndOfStream:  # noqa: ARG001 - the contract's signature
+    """Returns what calls a stream complete after `response.done`."""
+    return _Done()
+
+
+class _Done(LastResponse):
+    def follow(self, event: dict[str, Any]) -> None:
+        super().follow(_as_response_event(event))
 
 
 def _as_response_event(event: dict[str, Any]) -> dict[str, Any]:

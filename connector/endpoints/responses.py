@@ -23,7 +23,7 @@ from connector.endpoints._defaults import (
 )
 from connector.endpoints._models import purpose_of as other_purpose
 from connector.endpoints._prompt import as_text, image_of, schema_in_words
-from connector.endpoints._response_stream import fold, is_chunk
+from connector.endpoints._response_stream import end_of_stream, fold, is_chunk
 from connector.endpoints._shapes import as_dict, as_list, null_in, text_of, text_or_none
 from connector.endpoints._tools import asked_by
 from connector.replies.finish_reasons import Ending, ending_of

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
@@ -22,22 +21,14 @@ from connector import endpoints
 from connector.base import numbers
 from connector.base.clock import Clock
 from connector.base.decoding import Allowance, joined
-from connector.base.errors import (
-    APITimeoutError,
-    ConfigError,
-    ConnectorError,
-    CutError,
-    NotFoundError,
-    ReplyError,
-    RetryableError,
-)
+from connector.base.errors import ConfigError, CutError, NotFoundError, ReplyError, RetryableError
 from connector.base.masking import Masker
 from connector.base.records import JSON, is_ok
 from connector.base.stop import Stop
-from connector.calls.client import Client, Stream, hurrying, whole
+from connector.calls.client import Client, Stream, whole
 from connector.calls.retry import Backoff
 from connector.config.config import Config
-from connector.endpoints import Endpoint, NearEnd
+from connector.endpoints import Endpoint
 from connector.http.sse import STARTS, beginning, is_stream
 from connector.http.transport import Response, Transport
 from connector.replies.inline_errors import error_in
@@ -47,7 +38,6 @@ from connector.run.runtime import transport_of
 _ACCEPT: Final = {"Accept": SecretStr("application/json")}
 _TICK: Final = 0.05  # seconds between looks at whether a wait is still wanted
 _SNIFFED: Final = max(map(len, STARTS))
-_RECENT: Final = 8  # events by which to tell whether a text has ended: its last piece, its end, its usage
 
 _T = TypeVar("_T")
 
@@ -162,50 +152,29 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             _check(frame, endpoint, response, clock, mask)
             yield frame
             return
-        stream, near_end = (
-            Stream(chunks, Allowance(most), most, endpoint, mask, numbers.loads),
-            hurrying(response, body),
-        )
-        is_complete, recent = False, deque[dict[str, Any]](maxlen=_RECENT)
-        for event in _outlasting(stream, recent, endpoint, near_end):
+        stream = Stream(chunks, response, body, Allowance(most), most, endpoint, mask, numbers.loads)
+        is_empty = True
+        for event in stream:
             frame = mask.value(event)
-            is_complete |= _check(frame, endpoint, response, clock, mask)
+            _check(frame, endpoint, response, clock, mask)
             yield frame
-            recent.append(event)
-            if is_complete:
-                endpoint.fold(recent, near_end)
+            is_empty = False
         if stream.failure:
             raise error_of(response.status, response.headers, stream.failure, now=clock.time(), mask=mask)
-    if not recent:
+    if is_empty:
         raise CutError("the endpoint sent an empty stream: is the prompt longer than its context?")
-    if not (is_complete or stream.is_done):
+    if not stream.is_complete:
         raise CutError("the stream ended before the reply did")
 
 
-def _check(frame: dict[str, Any], endpoint: Endpoint, response: Response, clock: Clock, mask: Masker) -> bool:
-    """Returns whether a reply or an event of one is the last; raises the error that it reports."""
-    folded, is_last = endpoint.fold([frame])
+def _check(frame: dict[str, Any], endpoint: Endpoint, response: Response, clock: Clock, mask: Masker) -> None:
+    """Raises the error that a reply, or an event of one, reports."""
+    folded = endpoint.fold([frame])
     if failure := error_in(frame) or error_in(folded):
         raise error_of(response.status, response.headers, failure, now=clock.time(), mask=mask)
     broken_off = endpoint.broken_off(folded)
     if broken_off is not None:
         raise CutError(readable(broken_off, mask))
-    return is_last
-
-
-def _outlasting(
-    stream: Stream, recent: deque[dict[str, Any]], endpoint: Endpoint, near_end: NearEnd | None
-) -> Iterator[dict[str, Any]]:
-    """Yields the events of a stream. It may be lost once its last ones, `recent`, tell that its text has ended."""
-    try:
-        yield from stream
-    except (CutError, APITimeoutError) as error:
-        endpoint.fold(_lost(recent, error), near_end)
-
-
-def _lost(events: Iterable[dict[str, Any]], error: ConnectorError) -> Iterator[dict[str, Any]]:
-    yield from events
-    raise error
 
 
 def _sniffed(response: Response) -> tuple[Iterator[bytes], bool]:

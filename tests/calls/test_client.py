@@ -336,9 +336,10 @@ UNKNOWN: Final = (
 class Held(Transport):
     """Sends a stream on a connection that stays open behind it, or is lost, and notes how long it is waited for."""
 
-    def __init__(self, *chunks: bytes, loss: ConnectorError | None = None) -> None:
+    def __init__(self, *chunks: bytes, loss: ConnectorError | None = None, is_held: bool = True) -> None:
         super().__init__(Settings())
         self.chunks = chunks
+        self.is_held = is_held
         self.loss = loss
         self.waits: list[float] = []
 
@@ -349,7 +350,9 @@ class Held(Transport):
         def pieces() -> Generator[bytes, None, bool]:
             yield from self.chunks
             self.waits.append(time.left())
-            raise self.loss or time.late()
+            if self.is_held:
+                raise self.loss or time.late()
+            return True
 
         raw = RawResponse(200, {"content-type": SSE}, pieces(), lambda _: None)
         return Response(raw, 10**8, RuntimeError, time)  # type: ignore[arg-type]  # it translates nothing here
@@ -379,6 +382,8 @@ TEXT: Final = chat_chunk({"role": "assistant", "content": "yes"})
 FINISH: Final = chat_chunk({"content": ""}, "stop")
 USAGE_CHUNK: Final = b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\n"
 TOOL: Final = chat_chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]})
+SECOND: Final = TEXT.replace(b'"index": 0', b'"index": 1')
+SECOND_FINISH: Final = FINISH.replace(b'"index": 0', b'"index": 1')
 COMPLETION: Final = (
     b'data: {"choices": [{"text": "yes"}]}\n\ndata: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'
 )
@@ -387,62 +392,92 @@ RESPONSE: Final = (
     b'[{"type": "message", "content": [{"type": "output_text", "text": "yes"}]}]}}\n\n'
 )
 
-ENDED: Final[dict[str, tuple[str, Sequence[bytes], float]]] = {
-    "an empty delta": ("chat", (TEXT, FINISH), 5),
-    "a token limit": ("chat", (TEXT, chat_chunk({}, "length")), 5),
-    "usage with the end": ("chat", (TEXT, chat_chunk({}, "stop", usage=USAGE)), 0.5),
-    "usage with each piece": ("chat", (chat_chunk({"content": "yes"}, usage=USAGE), FINISH), 0.5),
-    "usage behind it": ("chat", (TEXT, FINISH, USAGE_CHUNK), 0.5),
-    "usage behind the last piece": ("chat", (chat_chunk({"content": "yes"}, "stop"), USAGE_CHUNK), 0.5),
-    "half of the usage behind it": ("chat", (TEXT, FINISH, USAGE_CHUNK[:30]), 5),
-    "a comment behind it": ("chat", (TEXT, FINISH, b": ping\n\n"), 5),
-    "a long stream": ("chat", (LONG, TEXT, FINISH), 600),
-    "a completion": ("completions", (COMPLETION,), 5),
-    "a response": ("responses", (RESPONSE,), 0.5),
+ENDED: Final[dict[str, tuple[str, dict[str, Any], Sequence[bytes], float]]] = {
+    "an empty delta": ("chat", {}, (TEXT, FINISH), 5),
+    "a token limit": ("chat", {}, (TEXT, chat_chunk({}, "length")), 5),
+    "usage with the end": ("chat", {}, (TEXT, chat_chunk({}, "stop", usage=USAGE)), 0.5),
+    "usage with each piece": ("chat", {}, (chat_chunk({"content": "yes"}, usage=USAGE), FINISH), 0.5),
+    "usage behind it": ("chat", {}, (TEXT, FINISH, USAGE_CHUNK), 0.5),
+    "usage behind the last piece": ("chat", {}, (chat_chunk({"content": "yes"}, "stop"), USAGE_CHUNK), 0.5),
+    "half of the usage behind it": ("chat", {}, (TEXT, FINISH, USAGE_CHUNK[:30]), 5),
+    "a comment behind it": ("chat", {}, (TEXT, FINISH, b": ping\n\n"), 5),
+    "a long stream": ("chat", {}, (LONG, TEXT, FINISH), 600),
+    "a property called n": ("chat", {"n": 1, "tools": [{"properties": {"n": {}}}]}, (TEXT, FINISH), 5),
+    "both of two choices": ("chat", {"n": 2}, (TEXT, SECOND, SECOND_FINISH, FINISH), 5),
+    "two choices in turn": ("chat", {"n": 2}, (TEXT, FINISH, SECOND, SECOND_FINISH, USAGE_CHUNK), 0.5),
+    "a completion": ("completions", {"prompt": [1, 2]}, (COMPLETION,), 5),
+    "a completion of a packed prompt": ("completions", {"prompt": ["a"]}, (COMPLETION,), 5),
+    "a response": ("responses", {}, (RESPONSE,), 0.5),
 }
-"""Kind, chunks, and the seconds for which more is waited for."""
+"""Kind, request, chunks, and the seconds for which more is waited for."""
 
-NOT_ENDED: Final[dict[str, tuple[bytes, Sequence[bytes]]]] = {
-    "a reason with the text": (b"{}", (chat_chunk({"content": "yes"}, "stop"),)),
-    "a reason with each piece": (b"{}", (chat_chunk({"content": "y"}, "stop"), chat_chunk({"content": "es"}, "stop"))),
-    "a reason from the start": (b"{}", (chat_chunk({"role": "assistant"}, "stop"),)),
-    "more text behind it": (b"{}", (TEXT, FINISH, TEXT)),
-    "a tool call that the server may make": (b"{}", (TOOL, chat_chunk({}, "tool_calls"))),
-    "one of two choices": (b'{"model":"m","n":2}', (TEXT, FINISH)),
-    "one of two prompts": (b'{"prompt":["a","b"]}', (TEXT, FINISH, USAGE_CHUNK)),
-    "no reason": (b"{}", (TEXT, TEXT)),
+NOT_ENDED: Final[dict[str, tuple[dict[str, Any], Sequence[bytes]]]] = {
+    "a reason with the text": ({}, (chat_chunk({"content": "yes"}, "stop"),)),
+    "a reason with each piece": ({}, (chat_chunk({"content": "y"}, "stop"), chat_chunk({"content": "es"}, "stop"))),
+    "a reason from the start": ({}, (chat_chunk({"role": "assistant"}, "stop"),)),
+    "more text behind it": ({}, (TEXT, FINISH, TEXT)),
+    "a tool call that the server may make": ({}, (TOOL, chat_chunk({}, "tool_calls"))),
+    "one with a text behind it": ({}, (TOOL, TEXT, chat_chunk({}, "tool_calls"))),
+    "one that ends as a text does": ({}, (TEXT, TOOL, FINISH)),
+    "one of two choices": ({"n": 2}, (TEXT, FINISH)),
+    "the usage before the second choice": ({"n": 2}, (TEXT, FINISH, USAGE_CHUNK)),
+    "the middle of the second choice": ({"n": 2}, (TEXT, FINISH, SECOND)),
+    "one of two prompts": ({"prompt": ["a", "b"]}, (TEXT, FINISH, USAGE_CHUNK)),
+    "a number of choices that is a text": ({"n": "2"}, (TEXT, FINISH)),
+    "no reason": ({}, (TEXT, TEXT)),
 }
 
 
-@pytest.mark.parametrize(("kind", "chunks", "seconds"), ENDED.values(), ids=ENDED)
-@pytest.mark.parametrize("is_relayed", [False, True], ids=["read", "relayed"])
+@pytest.fixture(params=[False, True], ids=["read", "relayed"])
+def is_relayed(request: pytest.FixtureRequest) -> bool:
+    found: bool = request.param
+    return found
+
+
+def said(held: Held, kind: str, request: dict[str, Any], is_relayed: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Returns the text of a reply as JSON; with its events around it if they are relayed."""
+    endpoint = endpoints.load(kind)
+    url = URL.replace("/chat/completions", endpoint.PATH)
+    if not is_relayed:
+        reply = Client(held, endpoint, url, Masker([]), Clock())(json.dumps(request).encode())
+        return json.dumps(endpoint.answer(reply.body).content)
+    monkeypatch.setattr(passthrough, "transport_of", lambda *_: held)
+    config = Config.load({"url": url, "model": "m", "prompt": "x", "max_retries": 0})
+    return json.dumps([*passthrough.stream(config, {**request, "stream": True}, clock=Clock(), stop=Stop())])
+
+
+@pytest.mark.parametrize(("kind", "asked", "chunks", "seconds"), ENDED.values(), ids=ENDED)
 def test_a_reply_whose_text_has_ended_is_whole_if_its_connection_is_held_or_cut_then(
-    monkeypatch: pytest.MonkeyPatch, kind: str, chunks: Sequence[bytes], seconds: float, is_relayed: bool
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    asked: dict[str, Any],
+    chunks: Sequence[bytes],
+    seconds: float,
+    is_relayed: bool,
 ) -> None:
     for loss in (None, CutError("the connection was lost")):
         held = Held(*chunks, loss=loss)
-        url = URL.replace("/chat/completions", endpoints.load(kind).PATH)
-        if is_relayed:
-            monkeypatch.setattr(passthrough, "transport_of", lambda *_, held=held: held)
-            config = Config.load({"url": url, "model": "m", "prompt": "x", "max_retries": 0})
-            relayed = list(passthrough.stream(config, {"stream": True}, clock=Clock(), stop=Stop()))
-            assert "yes" in json.dumps(relayed)
-        else:
-            endpoint = endpoints.load(kind)
-            reply = Client(held, endpoint, url, Masker([]), Clock())(b'{"n":1}')
-            assert endpoint.answer(reply.body).content == "yes"
+        assert '"yes"' in said(held, kind, asked, is_relayed, monkeypatch)
         assert held.waits == [5 if seconds == 600 and is_relayed else seconds]  # which keeps nothing back
 
 
-@pytest.mark.parametrize(("request_", "chunks"), NOT_ENDED.values(), ids=NOT_ENDED)
+@pytest.mark.parametrize(("asked", "chunks"), NOT_ENDED.values(), ids=NOT_ENDED)
 def test_a_reply_whose_text_may_go_on_is_not_whole_if_its_connection_is_held_or_cut(
-    request_: bytes, chunks: Sequence[bytes]
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], chunks: Sequence[bytes], is_relayed: bool
 ) -> None:
     for loss in (None, CutError("the connection was lost")):
         held = Held(*chunks, loss=loss)
         with pytest.raises((APITimeoutError, CutError)):
-            client_to(URL, held)(request_)
+            said(held, "chat", asked, is_relayed, monkeypatch)
         assert held.waits == ([5] if chunks[1:] == (FINISH, TEXT) else [600])
+
+
+def test_a_stream_that_ends_in_the_middle_of_its_second_choice_is_cut(
+    monkeypatch: pytest.MonkeyPatch, is_relayed: bool
+) -> None:
+    held = Held(TEXT, FINISH, SECOND, is_held=False)
+    with pytest.raises(CutError, match="ended before the reply did"):
+        said(held, "chat", {"n": 2}, is_relayed, monkeypatch)
 
 
 @pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b'event: error\ndata: {"message": "no"}\n\n'])

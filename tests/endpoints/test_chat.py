@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.records import Answer, Status, Usage
-from connector.endpoints import Shorthand, _choices_stream, usage_elsewhere, usage_of
-from connector.endpoints._choices_stream import fold
+from connector.endpoints import Shorthand, _choices_stream, load, usage_elsewhere, usage_of
 from connector.endpoints.chat import answer, minimal, request_format, streamed, structured, values
+from tests.endpoints.streams import assembled
 
+read: Final = partial(assembled, load("chat"))
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -26,7 +28,7 @@ def delta(content: Any = None, /, finish: str | None = None, index: int = 0, **m
 
 def folded(*events: dict[str, Any]) -> dict[str, Any]:
     """The only choice of the folded stream."""
-    body, complete = fold(events)
+    body, complete = read(events)
     assert complete
     (choice,) = body["choices"]
     assert body["object"] == "chat.completion"
@@ -91,7 +93,7 @@ def test_a_later_null_does_not_take_the_reason_back() -> None:
 
 
 def test_a_stream_without_a_reason_is_not_complete_by_itself() -> None:
-    body, complete = fold([delta("Hel"), delta("lo")])
+    body, complete = read([delta("Hel"), delta("lo")])
     assert not complete
     assert body["choices"][0]["message"]["content"] == "Hello"
     assert body["choices"][0]["finish_reason"] is None
@@ -108,14 +110,14 @@ def test_a_stream_without_a_reason_is_not_complete_by_itself() -> None:
     ],
 )
 def test_the_usage_may_come_in_any_chunk(events: list[dict[str, Any]]) -> None:
-    body, complete = fold(events)
+    body, complete = read(events)
     assert complete
     assert body["usage"] == USAGE
     assert answer(body).usage == Usage(3, 2)
 
 
 def test_choices_that_take_turns_are_kept_apart() -> None:
-    body, complete = fold(
+    body, complete = read(
         [
             delta("B", index=1),
             delta("a", index=0),
@@ -135,7 +137,7 @@ def test_choices_that_take_turns_are_kept_apart() -> None:
 def test_a_stream_is_complete_once_each_choice_has_ended(ended: list[int], complete: bool) -> None:
     """Otherwise it may have been cut in the middle of a choice, and half a text would be a success."""
     texts = [delta("a", index=index) for index in (0, 1)]
-    assert fold([*texts, *(delta(..., index=index, finish="stop") for index in ended)])[1] is complete
+    assert read([*texts, *(delta(..., index=index, finish="stop") for index in ended)])[1] is complete
 
 
 @pytest.mark.parametrize("nothing", ["", None])
@@ -143,20 +145,20 @@ def test_a_message_without_text_has_none_whether_it_is_empty_or_null_streamed_or
     call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
     chunk = {"choices": [{"index": 0, "delta": {"content": nothing, "tool_calls": [call]}, "finish_reason": "stop"}]}
     complete = {"choices": [{"message": {"content": nothing, "tool_calls": [call]}, "finish_reason": "stop"}]}
-    for body in (fold([chunk])[0], complete):
+    for body in (read([chunk])[0], complete):
         assert answer(body).content is None
         assert values(body)["contents"] == [None]
 
 
 def test_choices_may_share_a_chunk() -> None:
     both = {"choices": [delta("a")["choices"][0], delta("b", index=1)["choices"][0]]}
-    body, _ = fold([both, both])
+    body, _ = read([both, both])
     assert [choice["message"]["content"] for choice in body["choices"]] == ["aa", "bb"]
 
 
 def test_other_fields_of_chunks_are_kept_and_the_last_value_counts() -> None:
     extra = {"provider": "p", "system_fingerprint": None, "service_tier": "default"}
-    body, _ = fold([delta("a") | extra, delta("b", finish="stop") | {"system_fingerprint": "f", "model": "m-1"}])
+    body, _ = read([delta("a") | extra, delta("b", finish="stop") | {"system_fingerprint": "f", "model": "m-1"}])
     assert {name: body[name] for name in ("id", "model", "provider", "system_fingerprint", "service_tier")} == {
         "id": "c1",
         "model": "m-1",
@@ -307,7 +309,7 @@ def test_a_stream_is_searched_once_for_usage_in_unusual_places(monkeypatch: pyte
     monkeypatch.setattr(_choices_stream, "usage_elsewhere", noted)
     chunk = {"choices": [{"index": 0, "delta": {"content": "a"}}]}
     last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3}}]}
-    assert fold([*[chunk] * 100, last])[0]["usage"] == {"prompt_tokens": 3}
+    assert read([*[chunk] * 100, last])[0]["usage"] == {"prompt_tokens": 3}
     assert searched == [1]
 
 
@@ -601,7 +603,7 @@ def test_names_that_come_with_many_pieces_are_put_together_in_linear_steps() -> 
     ],
 )
 def test_the_usage_may_come_at_another_place(holder: dict[str, Any]) -> None:
-    assert usage_of(fold([delta("Hello"), holder])[0]) == Usage(5, 3)
+    assert usage_of(read([delta("Hello"), holder])[0]) == Usage(5, 3)
     assert usage_of(holder) == Usage(5, 3)
     assert usage_of({**holder, "usage": {"prompt_tokens": 1}}) == Usage(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -13,11 +14,10 @@ from hypothesis import strategies as st
 from connector import Connector
 from connector.base.errors import ConfigError
 from connector.base.records import Answer, Status, Usage
-from connector.endpoints import Shorthand
+from connector.endpoints import Shorthand, load
 from connector.endpoints.completions import (
     FALLBACKS,
     answer,
-    fold,
     minimal,
     packing,
     raised,
@@ -28,8 +28,10 @@ from connector.endpoints.completions import (
     values,
 )
 from tests.endpoint import Action, Call, Endpoint, answer_to, good
+from tests.endpoints.streams import assembled
 from tests.faults import play, render, status
 
+read: Final = partial(assembled, load("completions"))
 USAGE: Final = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 SCHEMA: Final = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
 
@@ -134,7 +136,7 @@ def test_a_repair_contains_the_schema_since_a_server_may_have_ignored_it() -> No
     ],
 )
 def test_chunks_make_up_a_completion(events: list[dict[str, Any]]) -> None:
-    body, complete = fold(events)
+    body, complete = read(events)
     assert complete
     assert body["choices"] == [{"index": 0, "text": "Hello", "finish_reason": "stop"}]
     assert body["object"] == "text_completion"
@@ -142,14 +144,14 @@ def test_chunks_make_up_a_completion(events: list[dict[str, Any]]) -> None:
 
 
 def test_a_stream_without_a_reason_is_not_complete_by_itself() -> None:
-    body, complete = fold([chunk("Hel"), chunk("lo")])
+    body, complete = read([chunk("Hel"), chunk("lo")])
     assert not complete
     assert answer(body).content == "Hello"
 
 
 def test_choices_that_take_turns_are_kept_apart_and_keep_their_log_probabilities() -> None:
     first, second = ({"tokens": [token], "token_logprobs": [-1.0], "top_logprobs": None} for token in "ab")
-    body, _ = fold([chunk("a", logprobs=first), chunk("B", index=1), chunk("b", "stop", logprobs=second)])
+    body, _ = read([chunk("a", logprobs=first), chunk("B", index=1), chunk("b", "stop", logprobs=second)])
     assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [(0, "ab"), (1, "B")]
     logprobs = body["choices"][0]["logprobs"]
     assert (logprobs["tokens"], logprobs["token_logprobs"]) == (["a", "b"], [-1.0, -1.0])
@@ -158,7 +160,7 @@ def test_choices_that_take_turns_are_kept_apart_and_keep_their_log_probabilities
 def test_chat_deltas_in_a_stream_of_completions_are_understood() -> None:
     """As some proxies send them."""
     delta = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": "stop"}]}
-    assert answer(fold([delta])[0]).content == "Hello"
+    assert answer(read([delta])[0]).content == "Hello"
 
 
 @given(st.text(), st.lists(st.integers(0, 60)))
@@ -167,7 +169,7 @@ def test_a_text_cut_anywhere_is_put_together_again(text: str, cuts: list[int]) -
     units = text.encode("utf-16-le", "surrogatepass")
     places = sorted({0, len(units), *(min(2 * cut, len(units)) for cut in cuts)})
     pieces = [units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise(places)]
-    body, complete = fold([*(chunk(piece) for piece in pieces), chunk(finish="stop")])
+    body, complete = read([*(chunk(piece) for piece in pieces), chunk(finish="stop")])
     assert complete
     assert body["choices"][0]["text"] == text
 

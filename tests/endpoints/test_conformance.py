@@ -15,6 +15,7 @@ from connector.base.values import dumps
 from connector.endpoints import KINDS, Endpoint, Shorthand, address_of, kind_of, load, usage_of
 from connector.templates.template import Template
 from tests.endpoint import PATHS, answer_to, body_for
+from tests.endpoints.streams import assembled
 from tests.faults import Good, chunks
 
 SCHEMA: Final = {"title": "Label", "type": "object", "properties": {"label": {"type": "string"}}}
@@ -155,7 +156,7 @@ def test_a_stream_says_the_same_as_the_whole_reply(kind: str, usage: bool) -> No
     endpoint = load(kind)
     body = body_for(kind, endpoint.request_format(Shorthand("m", None, "Hello")), "Hello")
     whole = endpoint.answer(body)
-    folded, complete = endpoint.fold(chunks(Good(copy.deepcopy(body), kind=kind, streamed=True, usage=usage)))
+    folded, complete = assembled(endpoint, chunks(Good(copy.deepcopy(body), kind=kind, streamed=True, usage=usage)))
     expected = whole if usage or kind not in COUNTED_IF_ASKED else whole._replace(usage=Usage())
     assert whole.status is Status.SUCCESS
     assert whole.content == (None if kind in WITHOUT_TEXT else answer_to("Hello"))
@@ -168,7 +169,7 @@ def test_a_stream_says_the_same_as_the_whole_reply(kind: str, usage: bool) -> No
 
 @each_kind
 def test_an_empty_stream_is_not_a_reply(kind: str) -> None:
-    assert load(kind).fold([]) == ({}, False)
+    assert assembled(load(kind), []) == ({}, False)
     assert load(kind).answer({}).status is not Status.SUCCESS
 
 
@@ -188,7 +189,7 @@ def test_no_shape_of_a_reply_raises(kind: str, body: dict[str, Any]) -> None:
 @given(events=st.lists(objects, max_size=5))
 def test_no_shape_of_a_stream_raises(kind: str, events: list[dict[str, Any]]) -> None:
     before = repr(events)
-    body, complete = load(kind).fold(iter(events))
+    body, complete = assembled(load(kind), iter(events))
     assert isinstance(body, dict)
     assert isinstance(complete, bool)
     assert repr(events) == before

@@ -21,6 +21,7 @@ from connector.base.usage import shared, summed
 from connector.endpoints import KINDS, Shorthand, load, usage_of
 from connector.run.plan import Plan
 from tests.endpoint import PATHS, body_for
+from tests.endpoints.streams import assembled
 from tests.faults import Good, chunks
 
 SEED: Final = 13
@@ -194,7 +195,7 @@ def replies(kind: str) -> Iterator[dict[str, Any]]:
         events = [event for event in changed(random.choice(streams), random) if isinstance(event, dict)]
         for event in events:
             assert isinstance(endpoint.is_chunk(event), bool)
-        folded, is_complete = endpoint.fold(iter(events))
+        folded, is_complete = assembled(endpoint, iter(events))
         assert isinstance(is_complete, bool)
         yield folded
 

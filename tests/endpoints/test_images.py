@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +18,16 @@ from connector.base.errors import ReplyError
 from connector.base.records import Answer, Status, Usage
 from connector.base.values import dumps
 from connector.endpoints import Shorthand, load
-from connector.endpoints._images import answer, fold, values
+from connector.endpoints._images import answer, values
 from connector.endpoints.image_edits import encode
 from connector.run.image_files import kept
 from tests.commands.test_enrich import lines, run
 from tests.endpoint import Action, Call, Endpoint, Request, good, image_to
+from tests.endpoints.streams import assembled
 from tests.faults import status
 from tests.images import JPEG, PNG
+
+read: Final = partial(assembled, load("images"))
 
 _UNKNOWN: Final = {"error": {"message": "Unknown parameter: 'response_format'.", "param": "response_format"}}
 
@@ -67,8 +71,8 @@ def test_a_stream_is_the_images_that_were_completed() -> None:
         {"type": "image_generation.completed", "b64_json": "CCCC", "created_at": 5, "usage": {"input_tokens": 1}},
     ]
     body = {"created": 5, "usage": {"input_tokens": 1}, "data": [{"b64_json": "BBBB"}, {"b64_json": "CCCC"}]}
-    assert fold(events) == (body, True)
-    assert fold(events[:1]) == ({}, False)
+    assert read(events) == (body, True)
+    assert read(events[:1]) == ({}, False)
 
 
 @pytest.mark.parametrize("kind", ["images", "image_edits"])

@@ -46,6 +46,7 @@ from connector.endpoints.realtime import open_sender
 from connector.http.preparing import Settings
 from tests.endpoint import answer_to, tokens_in
 from tests.endpoints.realtime_server import Realtime
+from tests.endpoints.streams import assembled
 from tests.http.test_transport import Authority, Peer, Serve, authority, serve
 from tests.patience import PATIENCE
 
@@ -169,7 +170,7 @@ responses = st.dictionaries(st.sampled_from(NAMES), junk, max_size=6)
 
 @given(response=responses | junk)
 def test_no_shape_of_a_response_raises(response: Any) -> None:
-    read, complete = load("realtime").fold([{"type": "response.done", "response": response}])
+    read, complete = assembled(load("realtime"), [{"type": "response.done", "response": response}])
     assert isinstance(load("realtime").answer(read), Answer)
     assert complete
 

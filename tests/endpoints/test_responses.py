@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -10,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector.base.records import Answer, Status, Usage
-from connector.endpoints import Shorthand
-from connector.endpoints._response_stream import fold
+from connector.endpoints import Shorthand, load
 from connector.endpoints.responses import (
     FALLBACKS,
     answer,
@@ -24,7 +24,9 @@ from connector.endpoints.responses import (
     value_types,
     values,
 )
+from tests.endpoints.streams import assembled
 
+read: Final = partial(assembled, load("responses"))
 USAGE: Final = {
     "input_tokens": 3,
     "output_tokens": 2,
@@ -247,29 +249,29 @@ def test_there_is_no_fallback_for_what_was_not_requested(body: dict[str, Any]) -
 @pytest.mark.parametrize("event", ["completed", "incomplete", "failed"])
 def test_the_last_event_brings_the_whole_response(event: str) -> None:
     last = ended(event, message("Hello"))
-    assert fold([CREATED, text_delta("Hel", output_index=0), last]) == (last["response"], True)
+    assert read([CREATED, text_delta("Hel", output_index=0), last]) == (last["response"], True)
 
 
 def test_responses_without_a_type_are_read_up_to_one_that_is_no_longer_in_progress() -> None:
     first: dict[str, Any] = {"response": whole(status="in_progress")}
     last: dict[str, Any] = {"response": whole(message("Hello"))}
     events = iter([first, last, {"response": {"id": "after its end"}}])
-    assert fold(events) == (last["response"], True)
+    assert read(events) == (last["response"], True)
     assert len([*events]) == 1
 
 
 def test_a_stream_that_is_cut_before_its_last_event_is_not_complete() -> None:
-    body, complete = fold([CREATED, text_delta("Hel", output_index=0), text_delta("lo", output_index=0)])
+    body, complete = read([CREATED, text_delta("Hel", output_index=0), text_delta("lo", output_index=0)])
     assert not complete
     assert answer(body).content == "Hello"
 
 
 def test_pieces_alone_make_a_reply_where_the_client_knows_that_it_has_ended() -> None:
     """By `[DONE]`, that is: no status is left that would contradict it."""
-    body, complete = fold([CREATED, text_delta("Hel"), text_delta("lo")])
+    body, complete = read([CREATED, text_delta("Hel"), text_delta("lo")])
     assert not complete
     assert answer(body) == Answer("Hello", None, "m", Usage(), Status.SUCCESS)
-    assert answer(fold([text_delta("Hello")])[0]).status is Status.SUCCESS
+    assert answer(read([text_delta("Hello")])[0]).status is Status.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_pieces_replace_an_output_that_the_last_event_lacks(place: dict[str, Any
         text_delta("lo", **place),
         ended(),
     ]
-    body, complete = fold(events if place else [events[0], *events[3:]])
+    body, complete = read(events if place else [events[0], *events[3:]])
     assert complete
     assert body["usage"] == USAGE
     assert answer(body).content == "Hello"
@@ -301,13 +303,13 @@ def test_pieces_replace_an_output_that_the_last_event_lacks(place: dict[str, Any
 
 def test_an_item_that_is_done_counts_more_than_its_pieces() -> None:
     done = {"type": "response.output_item.done", "output_index": 0, "item": message("Hello!")}
-    body, _ = fold([text_delta("Hel", output_index=0), done, ended()])
+    body, _ = read([text_delta("Hel", output_index=0), done, ended()])
     assert body["output"] == [message("Hello!")]
 
 
 def test_the_end_of_a_text_counts_more_than_its_pieces() -> None:
     done = {"type": "response.output_text.done", "output_index": 0, "text": "Hello!"}
-    assert answer(fold([text_delta("Hel", output_index=0), done, ended()])[0]).content == "Hello!"
+    assert answer(read([text_delta("Hel", output_index=0), done, ended()])[0]).content == "Hello!"
 
 
 def test_reasoning_text_and_calls_are_kept_apart_even_at_the_same_place() -> None:
@@ -321,7 +323,7 @@ def test_reasoning_text_and_calls_are_kept_apart_even_at_the_same_place() -> Non
         {"type": "response.function_call_arguments.delta", "delta": '{"city": '},
         {"type": "response.function_call_arguments.delta", "delta": '"Bonn"}'},
     ]
-    body, _ = fold([{**event, "output_index": 0} for event in events])
+    body, _ = read([{**event, "output_index": 0} for event in events])
     assert body["output"] == [
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Let me see."}]},
         {
@@ -334,7 +336,7 @@ def test_reasoning_text_and_calls_are_kept_apart_even_at_the_same_place() -> Non
 
 
 def test_items_come_in_the_order_of_their_places() -> None:
-    body, _ = fold([text_delta("B", output_index=1), text_delta("A", output_index=0), text_delta("b", output_index=1)])
+    body, _ = read([text_delta("B", output_index=1), text_delta("A", output_index=0), text_delta("b", output_index=1)])
     assert [item["content"][0]["text"] for item in body["output"]] == ["A", "Bb"]
 
 
@@ -345,7 +347,7 @@ def test_tool_calls_are_distinguished_by_their_ids() -> None:
         events.append({"type": "response.output_item.added", "item": item})
         piece = {"type": "response.function_call_arguments.delta", "item_id": name}
         events += [{**piece, "delta": "{"}, {**piece, "delta": "}"}]
-    assert [each["name"] for each in values(fold(events)[0])["tool_calls"]] == ["a", "b"]
+    assert [each["name"] for each in values(read(events)[0])["tool_calls"]] == ["a", "b"]
 
 
 def test_reasoning_may_come_as_text_of_its_own() -> None:
@@ -355,11 +357,11 @@ def test_reasoning_may_come_as_text_of_its_own() -> None:
         {"type": "response.reasoning_text.delta", "delta": "Hm.", **place},
         text_delta("Yes", item_id="msg_1", output_index=1),
     ]
-    assert values(fold(events)[0])["reasoning"] == "Hm."
+    assert values(read(events)[0])["reasoning"] == "Hm."
 
 
 def test_a_whole_response_may_be_all_that_is_streamed() -> None:
-    assert fold([whole(message("Hello"))]) == (whole(message("Hello")), True)
+    assert read([whole(message("Hello"))]) == (whole(message("Hello")), True)
 
 
 @given(st.text(), st.lists(st.integers(0, 60)))
@@ -368,7 +370,7 @@ def test_a_text_cut_anywhere_is_put_together_again(text: str, cuts: list[int]) -
     units = text.encode("utf-16-le", "surrogatepass")
     places = sorted({0, len(units), *(min(2 * cut, len(units)) for cut in cuts)})
     pieces = [units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise(places)]
-    body, complete = fold([CREATED, *(text_delta(piece, output_index=0) for piece in pieces), ended()])
+    body, complete = read([CREATED, *(text_delta(piece, output_index=0) for piece in pieces), ended()])
     assert complete
     assert (answer(body).content or "") == text
 
@@ -386,7 +388,7 @@ def test_a_stream_cut_anywhere_is_complete_only_with_its_last_event(cut: int) ->
         {"type": "response.output_item.done", "output_index": 1, "item": message("Hello")},
         ended("completed", REASONING, message("Hello")),
     ]
-    body, complete = fold(events[: cut + 1])
+    body, complete = read(events[: cut + 1])
     assert complete == (cut + 1 >= len(events))
     assert "Hello".startswith(answer(body).content or "")
 
@@ -412,7 +414,7 @@ odd = st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional={name: ju
 @given(st.lists(odd, max_size=5))
 def test_no_shape_of_an_event_raises(events: list[dict[str, Any]]) -> None:
     before = repr(events)
-    body, _ = fold(iter(events))
+    body, _ = read(iter(events))
     assert repr(events) == before
     assert isinstance(answer(body), Answer)
     assert values(body).keys() == values({}).keys()

@@ -123,7 +123,7 @@ def shared() -> Iterator[Endpoint]:
 
 
 def text_of(records: Messages) -> str | None:
-    return chat.answer(fold(record["data"] for record in records)[0]).content
+    return chat.answer(fold(record["data"] for record in records)).content
 
 
 # --- spec ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from connector import Connector, endpoints, sandbox
+from tests.endpoints.streams import assembled
 from tests.patience import PATIENCE
 
 SCHEMA: Final = {"type": "object", "properties": {"label": {"enum": ["good", "bad"]}}, "required": ["label"]}
@@ -59,7 +60,7 @@ ASKED: Final[list[tuple[str, dict[str, Any]]]] = [
 def test_a_stream_folds_into_the_whole_reply(url: str, kind: str, asked: dict[str, Any]) -> None:
     options = {"stream_options": {"include_usage": True}} if kind == "completions" else {}
     expected = whole(url, kind, **asked)
-    folded, complete = endpoints.load(kind).fold(stream(url, kind, **asked, **options))
+    folded, complete = assembled(endpoints.load(kind), stream(url, kind, **asked, **options))
     changing = {"id", "created", "created_at"}
     assert complete
     assert folded.keys() == expected.keys()
