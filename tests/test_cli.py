@@ -42,7 +42,7 @@ def test_a_run_loads_nothing_that_only_some_runs_need(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["enrich in.jsonl --output out.jsonl --quiet", "preview in.jsonl --call", "check"])
-def test_a_row_through_the_default_kind_needs_no_library_for_http(
+def test_a_row_through_the_default_kind_needs_no_other_kind_and_no_library_for_http(
     command: str, endpoint: Endpoint, tmp_path: Path
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "good"}\n')
@@ -52,7 +52,8 @@ def test_a_row_through_the_default_kind_needs_no_library_for_http(
     script = (
         f"import sys; from connector import cli; assert cli.run({words!r}) == 0; "
         "some = {'requests', 'urllib3', 'certifi', 'http.client', 'asyncio', 'charset_normalizer', 'idna', 'duckdb', "
-        "'jinja2', 'jsonschema', 'yaml'}; print(sorted(some & set(sys.modules)), file=sys.stderr)"
+        "'jinja2', 'jsonschema', 'yaml', 'connector.endpoints.embeddings'}; "
+        "print(sorted(some & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert endpoint.journal.calls

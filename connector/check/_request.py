@@ -120,11 +120,11 @@ def missing_content(plan: Plan, body: Mapping[str, Any]) -> str | None:
     """Returns what the kind needs but the request lacks, and which kind the request would suit."""
     if isinstance(_template(plan).structure, list):
         return 'request_format is a list, but a request is an object: write it like {"model": "…", …}, without brackets'
-    kinds = {kind: endpoints.load(kind) for kind in endpoints.KINDS}
-    names = {kind: _content_names(each.minimal({})) for kind, each in kinds.items()}
-    needed = names[plan.config.kind]
+    needed = _content_names(plan.endpoint.minimal({}))
     if not needed or needed & body.keys():
         return None
+    kinds = {kind: endpoints.load(kind) for kind in endpoints.KINDS}
+    names = {kind: _content_names(each.minimal({})) for kind, each in kinds.items()}
     want = " or ".join(f'"{name}"' for name in sorted(needed))
     meant = [kind for kind in kinds if names[kind] & body.keys()]
     if not meant:
