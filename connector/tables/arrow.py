@@ -66,7 +66,8 @@ class ArrowTable:
                 for index, row in rows:
                     yield Record(index, row)
         if not end:  # a batch without rows still shows the columns
-            self._waiting.append(_Waiting(pa.RecordBatch.from_pylist([], schema=self._schema), 0))
+            nothing = [pa.nulls(0, field.type) for field in self._schema]  # there is one of every type
+            self._waiting.append(_Waiting(pa.RecordBatch.from_arrays(nothing, schema=self._schema), 0))
 
     def fitting(self, added: Mapping[str, Schema]) -> Callable[[Outcome], Outcome]:
         """See `connector.tables.OpenTable.fitting`. A value that does not fit its column's type fails the row."""
