@@ -80,13 +80,17 @@ class Progress:
         Args:
             rows: Rows in all, where known.
         """
-        figures = Figures(runtime.summary, runtime.control, rows)
-        if not self._is_quiet:
-            runtime.control.gauge.notify = self._happened
-        for result in runtime.summary.watched(results):
+        passing = runtime.summary.watched(results)
+        if self._is_quiet:
+            return passing
+        runtime.control.gauge.notify = self._happened
+        return self._shown(passing, Figures(runtime.summary, runtime.control, rows))
+
+    def _shown(self, results: Iterator[Result], figures: Figures) -> Iterator[Result]:
+        for result in results:
             if isinstance(result, Outcome):
                 figures.add(result)
-            if not self._is_quiet and self._now() >= self._due:
+            if self._now() >= self._due:
                 self._tell(figures.parts)
             yield result
 
