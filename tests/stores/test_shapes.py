@@ -225,13 +225,14 @@ def test_a_scan_of_many_columns_gets_its_memory_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize(("rows", "size"), [(2_000, 1_000), (20, 20_000)])
 def test_an_output_of_usual_rows_is_not_begun_twice_for_want_of_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, rows: int, size: int
 ) -> None:
     cramped: list[Exception] = []
     monkeypatch.setattr(Database, "_make_room", lambda _, error: cramped.append(error))
     given, output = tmp_path / "in.jsonl", tmp_path / f"out.{ending}"
-    given.write_text(f'{{"text": "{"x" * 1_000}"}}\n' * 2_000)
-    enrich(given, output, {"new": {"type": ["string", "null"]}}, {"new": "y" * 1_000})
+    given.write_text(f'{{"text": "{"x" * size}"}}\n' * rows)
+    enrich(given, output, {"new": {"type": ["string", "null"]}}, {"new": "y" * size})
     assert cramped == []
-    assert len(table(output)) == 2_000
+    assert len(table(output)) == rows

@@ -12,6 +12,9 @@ from connector.stores.columnar.columns import Structure, literal, sql_type
 LINES: Final = 1 << 24
 """Bytes of memory that a scan of lines takes, however few there are."""
 
+OBJECTS: Final = 48 << 20
+"""The same for a scan of objects."""
+
 _SHORTEST: Final = 1 << 21
 """Bytes of the buffer for a file with short lines."""
 
@@ -37,7 +40,8 @@ def csv_options(longest: int, compression: str = "uncompressed") -> str:
 def json_scan(path: Path, longest: int, columns: Mapping[str, Structure]) -> str:
     """Returns a query for these columns of JSON lines; the longest has `longest` bytes.
 
-    It holds few rows at a time if they are large, and takes 48 MB if they are small. A value of another type is null.
+    It holds few rows at a time if they are large, and takes `OBJECTS` if they are small. A value of another type is
+    null.
     """
     types = ", ".join(f"{literal(name)}: {literal(sql_type(structure))}" for name, structure in columns.items())
     return (

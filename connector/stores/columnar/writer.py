@@ -21,7 +21,7 @@ from connector.stores import Source
 from connector.stores.columnar import load
 from connector.stores.columnar.columns import NESTED, DuckType, SnapshotColumn, Structure, identifier, literal
 from connector.stores.columnar.database import Database, Statement, check_width
-from connector.stores.columnar.scans import LINES, json_scan, line_scan
+from connector.stores.columnar.scans import LINES, OBJECTS, json_scan, line_scan
 from connector.stores.columnar.snapshot import Snapshot
 from connector.stores.formats import FileOutput
 from connector.stores.staging.compression import UNCOMPRESSED, compressed
@@ -164,7 +164,7 @@ class ColumnarWriter:
     def _write(self, rows: Path, output: Path, *, dates: bool) -> None:
         structures = self._structures()
         check_width(len(structures), str(self._place), _MOST_WAITING)
-        self._database.expect(len(structures), str(self._place), LINES)
+        self._database.expect(len(structures), str(self._place), OBJECTS if self._is_large else LINES)
         if self._vectors is None:
             self._database.run(self._copy(structures, rows, output, dates=dates))
             return
