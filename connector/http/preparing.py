@@ -162,10 +162,10 @@ class Preparer:
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        for pool in self._pools.values():
-            pool.close()
-        self._pools = {}
+        pools, self._pools = self._pools, {}
         self.prepared.cache_clear()
+        for pool in pools.values():
+            pool.close()
 
     def _prepare(self, method: str, url: str, content_type: str, identity: Fields) -> Request:
         """Prepares and checks a request; `identity` holds the header fields that authenticate it.
