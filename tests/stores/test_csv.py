@@ -121,6 +121,7 @@ def test_a_file_without_rows_has_the_columns_of_its_header(tmp_path: Path, conte
         (["t", "f"], ["t", "f"], "string"),
         (["2024-02-31"], ["2024-02-31"], "string"),
         (["1", "x"], ["1", "x"], "string"),
+        *(([text, "1"], [text, "1"], "string") for text in ("1" * 99 + "x", "1" * 100 + "x", "1." + "5" * 99)),
         (["", ""], [None, None], "string"),
     ],
 )
@@ -220,6 +221,22 @@ def test_typing_takes_as_many_statements_for_a_thousand_columns_as_for_ten(
         counts[columns] = len(statements)
         assert max(map(len, statements)) < 40 * columns + 1_000
     assert counts[10] == counts[1_000]
+
+
+def test_no_large_cell_leaves_the_database_to_find_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[int] = []
+    run = Database.run
+
+    def seen(self: Database, *arguments: Any) -> list[tuple[Any, ...]]:
+        rows = run(self, *arguments)
+        found.extend(len(cell) for row in rows for cell in row if isinstance(cell, str))
+        return rows
+
+    monkeypatch.setattr(Database, "run", seen)
+    with opened(file(tmp_path, "a,b\n" + f"{'x' * 50_000},1\n" * 9)) as source:
+        assert [len(row["a"]) for row in rows_of(source)] == [50_000] * 9
+    assert found
+    assert max(found) <= 100
 
 
 def test_types_come_from_the_whole_file(tmp_path: Path) -> None:

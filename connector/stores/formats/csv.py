@@ -92,6 +92,8 @@ _KINDS: Final = (
 _SAMPLE: Final = 20_000
 """Cells of a first sample, which rules most types out."""
 
+_TYPED: Final = 100  # characters: no longer text has a type
+
 _LINE_ENDS: Final = "use one kind of line end, and quote the cells that hold others"
 _ESCAPED: Final = {"\r": "\\r", "\n": "\\n"}
 _NOT_UTF8: Final = f"is not UTF-8: {ADVICE}"
@@ -396,7 +398,8 @@ def _insert(database: SnapshotDatabase, sheet: _Sheet, cells: Sequence[str], lim
 def _typed(database: SnapshotDatabase, cells: Mapping[str, str]) -> Iterator[SnapshotColumn]:
     """Yields the columns of `cells` (the cell of each column by its name), typed by all of their texts."""
     columns, kinds = list(cells.values()), dict[str, _Kind]()
-    rows = database.run(f"FROM input SELECT {', '.join(columns) or 1} LIMIT {_SAMPLE // max(len(columns), 1) + 1}")
+    starts = ", ".join(f"left({cell}, {_TYPED})" for cell in columns)  # the rest of a longer text is tested below
+    rows = database.run(f"FROM input SELECT {starts or 1} LIMIT {_SAMPLE // max(len(columns), 1) + 1}")
     samples = {cell: set(texts) - {None} for cell, texts in zip(columns, zip(*rows, strict=True), strict=False)}
     for kind in _KINDS:
         open_ = [cell for cell in columns if cell not in kinds]
