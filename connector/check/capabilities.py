@@ -26,7 +26,7 @@ from connector.run.runtime import IN_MEMORY
 
 Verdict = Literal["yes", "no", "ignored", "unknown"]
 
-_CALLS: Final = 4  # all questions together may take as long as so many calls of a run
+_CALLS: Final = 3  # all questions together may take as long as so many calls of a run; `check` before them, as one
 _LASTS: Final = 7 * 86_400  # seconds: servers are upgraded
 _CAP: Final = 16  # tokens
 _STRUCTURED_CAP: Final = 64  # tokens

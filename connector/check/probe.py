@@ -82,12 +82,13 @@ class Probe:
         self.cost: float | None = None
         self.paid = 0
         self._given = settings_of(self.config, self.mask, clock)
-        self._end = clock.monotonic() + min(seconds, _SHARE * plan.config.config.timeout)
+        self._began = clock.monotonic()
+        self._end = self._began + min(seconds, _SHARE * plan.config.config.timeout)
         self.fallbacks = fallbacks_of(plan, clock)
 
     def extend(self, calls: int) -> None:
-        """Restarts the time limit, for further questions: together, they may take as long as so many calls of a run."""
-        self._end = self.clock.monotonic() + calls * self.config.config.timeout
+        """Lets all calls together take as long as so many calls of a run."""
+        self._end = self._began + calls * self.config.config.timeout
 
     def left(self) -> float:
         """Returns the seconds left. Raises `APITimeoutError` if there are none."""
