@@ -175,7 +175,7 @@ class Connector:
             state: The state to continue from, by stream name.
 
         Raises:
-            ConfigError: The config or the catalogue is wrong. A state that does not fit the input is no error: all
+            ConfigError: The config or the catalogue is wrong. A state that does not fit the input is not an error: all
                 rows are read, and a warning says so.
             FatalError: The run had to stop.
         """

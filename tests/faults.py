@@ -588,7 +588,7 @@ _GOOD_STREAM: Final[_Rows] = {
         "the connection is reset behind `[DONE]`", on_wire(lambda sent: [*sent[:-1], *_done(sent), 0.02, End.RESET])
     ),
     "sse-done-more": Fault(
-        "bytes that are no chunk come behind `[DONE]`",
+        "bytes that are not a chunk come behind `[DONE]`",
         on_wire(lambda sent: [*sent[:-1], *_done(sent), b"<html>\r\n" * 9, End.CLOSE]),
     ),
     "sse-done-open": Fault(

@@ -64,7 +64,7 @@ def candidates(url: str, kind: str) -> Iterator[str]:
 
 
 def missing_endpoint(probe: Probe, response: str, target: str | None = None, *, lists_models: bool) -> tuple[str, str]:
-    """Returns the failed step and its finding for a URL that is no endpoint, or that redirects to `target`."""
+    """Returns the failed step and its finding for a URL that is not an endpoint, or that redirects to `target`."""
     config, url = probe.config, probe.plan.url
     if target is not None:
         right = resolved(url, target) or target

@@ -254,7 +254,7 @@ def _column(column: str) -> tuple[str, Schema]:
 
 
 def _meant_type(word: str) -> str:
-    """Returns `; did you mean "TYPE"?` for the one word of a column that is no type but like one, or nothing."""
+    """Returns `; did you mean "TYPE"?` for the one word of a column that is not a type but like one, or nothing."""
     plain = word.removesuffix("[]")
     meant = None if plain in _TYPES else _ALIASES.get(plain.lower()) or nearest(plain, _TYPES)
     return f'; did you mean "{meant}{word[len(plain) :]}"?' if meant else ""

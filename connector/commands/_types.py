@@ -19,7 +19,7 @@ def file_path(text: str) -> str:
     """Returns the path of a file, with `~` expanded where the shell has left it: `--config=~/c.json`."""
     if not text.strip():
         raise ArgumentTypeError("the name of a file is missing: name one")
-    return os.path.expanduser(text)  # noqa: PTH111 - a glob is no path
+    return os.path.expanduser(text)  # noqa: PTH111 - a glob is not a path
 
 
 def ledger_place(text: str) -> Path | Url:
@@ -71,6 +71,6 @@ def days(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not abs(number) <= _MOST_DAYS:  # also where it is no number
+    if not abs(number) <= _MOST_DAYS:  # also where it is not a number
         raise ArgumentTypeError(f'"{text}" is not a number of days: write one')
     return number

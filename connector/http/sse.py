@@ -66,8 +66,8 @@ def events(chunks: Iterable[bytes], most: float = float("inf")) -> Iterator[Even
     Lines end in LF, CR or CRLF. A last event without its blank line is yielded too, since some servers end a stream
     like that; the caller must check whether its data is whole.
 
-    A line that is no field of the standard is yielded as an event named `ERROR`, although the standard says to ignore
-    it: servers and proxies report failures that way, as `error: {…}` or in plain text.
+    A line that is not a field of the standard is yielded as an event named `ERROR`, although the standard says to
+    ignore it: servers and proxies report failures that way, as `error: {…}` or in plain text.
 
     However it is cut into lines and chunks, an event takes no more memory than its bytes. Raises `ReplyError` for an
     event of more than `most` bytes, and for a stream of so many lines that their number alone would take long.

@@ -20,7 +20,7 @@ _FAR: Final = 3  # a tail that reaches so many times as far as most values is co
 _HUGE: Final = 1e300  # beyond this there is no room for edges
 _MOST: Final = 0.99
 _MOST_VALUES: Final = 1_000
-_LONGEST_VALUE: Final = 80  # characters; a longer value is no category
+_LONGEST_VALUE: Final = 80  # characters; a longer value is not a category
 _INTERVALS: Final = 60
 _PER_OCTAVE: Final = 16  # bins of latencies: about 4 % wide
 

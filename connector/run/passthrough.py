@@ -71,7 +71,7 @@ class Passthrough:
         return reply.body
 
     def stream(self, payload: JSON, stop: Stop) -> Generator[dict[str, Any], None, None]:
-        """Sends `payload` and yields each event of the reply as it arrives; a reply that is no stream is the only one.
+        """Sends `payload` and yields each event of the reply as it arrives: the whole reply if it is not a stream.
 
         Raises as `send` does, at the place where the reply goes wrong.
         """

@@ -253,7 +253,7 @@ def find(paths: Sequence[str], chosen: str = AUTO) -> list[File]:
 
 
 def _matching(path: str, chosen: str) -> list[File]:
-    wanted = os.path.expanduser(path)  # noqa: PTH111 - a glob is no path
+    wanted = os.path.expanduser(path)  # noqa: PTH111 - a glob is not a path
     names = [wanted] if os.path.lexists(wanted) else sorted(glob.glob(wanted, recursive=True))  # noqa: PTH207 - as above
     found = [Path(name) for name in names if name == wanted or not Path(name).is_dir()]
     files = [recognise(_readable(each), chosen, _OTHERWISE) for each in found]

@@ -115,7 +115,7 @@ class JinjaTemplate:
         }
 
     def schema_at(self, path: str, names: Schema) -> Schema | None:
-        """Returns the schema of the value of the string at a path; `None` if it is no template."""
+        """Returns the schema of the value of the string at a path; `None` if it is not a template."""
         string = next((each for each in self.strings if each.path == path), None)
         if string is None or string.expression is None:
             return string and {"type": "string"}

@@ -87,7 +87,7 @@ class Plain:
         return found
 
     def schema_at(self, path: str, names: Schema) -> Schema | None:
-        """Returns the schema of the value of the string at a path; `None` if it is no template."""
+        """Returns the schema of the value of the string at a path; `None` if it is not a template."""
         string = next((each for each in self.strings if each.path == path), None)
         if string is None or string.is_text:
             return string and {"type": "string"}

@@ -263,7 +263,7 @@ def _separator(file: File, head: str, separators: str, *, is_whole: bool) -> str
         ConfigError: Several separators do that, or several split the header and none of them does that.
     """
     several = [each for each in separators if _cells(head, each) > 1]
-    if len(several) < 2:  # noqa: PLR2004 - one is no choice
+    if len(several) < 2:  # noqa: PLR2004 - one is not a choice
         return (several or [separators[0]])[0]
     found = [each for each in several if _agree(head, each, is_whole=is_whole)]
     if len(found) == 1:

@@ -135,7 +135,7 @@ def _boolean(value: int | None) -> JSON:
 
 
 def _moment(text: str | None) -> JSON:
-    """Returns a timestamp in ISO 8601; the zero date, which is no date, stays as it is."""
+    """Returns a timestamp in ISO 8601; the zero date, which is not a date, stays as it is."""
     if text is None or text.startswith(_ZERO):
         return text
     return f"{text[:10]}T{text[11:]}" if "." not in text else f"{text[:10]}T{text[11:].rstrip('0').rstrip('.')}"
