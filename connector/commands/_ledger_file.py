@@ -13,6 +13,7 @@ from connector.base.errors import ConfigError, StorageError
 from connector.base.suggestions import file_meant
 from connector.config.config import Config
 from connector.ledger import Ledger, Location, Url
+from connector.ledger.sqlite import require_tables
 from connector.run.ledger_memory import Earlier
 from connector.run.runtime import IN_MEMORY, ledger_path, preview_ledger
 
@@ -103,8 +104,9 @@ def _require_ledger(path: Path) -> None:
             raise ConfigError(f"{path}: this is not a ledger: the file is empty")
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=0)) as db:
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            require_tables(db)
     except sqlite3.DatabaseError as error:
-        code = error.sqlite_errorcode & 0xFF
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise ConfigError(_IN_USE.format(path)) from None
         if code == sqlite3.SQLITE_NOTADB:

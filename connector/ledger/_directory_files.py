@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from connector.base.errors import LedgerUnavailableError, StorageError
+from connector.base.regex import regex
 from connector.base.user_cache import make_private_directory
 from connector.ledger import Url, require_format
 from connector.ledger._directory_system import System
@@ -47,6 +48,7 @@ _SCHEMA: Final = pa.schema(
     metadata={"openai_compatible_ledger": str(_VERSION)},
 )
 _HEADS: Final = ["key", "status", "stored_at"]
+_NUMBER: Final = regex(rb"[0-9]{1,9}")
 _LOG: Final = logging.getLogger(__name__)
 _OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
@@ -163,7 +165,11 @@ class Files:
         def read() -> Keys:
             file = self._opened(name, size)
             version = (file.schema_arrow.metadata or {}).get(b"openai_compatible_ledger", b"0")
+            if not _NUMBER.fullmatch(version):
+                raise pa.ArrowInvalid("it has no version")
             require_format(self.url, int(version), _VERSION)
+            if not file.schema_arrow.equals(_SCHEMA):
+                raise pa.ArrowInvalid("it has other columns")
             groups = range(file.num_row_groups)
             weights = [file.metadata.row_group(each).total_byte_size for each in groups]
             return Keys(size, [b"".join(_group(file, each, ["key"])["key"].to_pylist()) for each in groups], weights)
@@ -201,6 +207,12 @@ class Files:
 
         return self._act("read", read)
 
+    def report(self, name: str) -> None:
+        """Warns that a file is damaged, once."""
+        if name not in self._damaged:
+            self._damaged.add(name)
+            _LOG.warning("%s/%s is damaged: what it held is paid for again", self.url, name)
+
     def prove(self) -> None:
         """Writes a file and deletes it. Raises `StorageError` if that fails."""
         name = f".{secrets.token_hex(6)}.proof"
@@ -231,9 +243,7 @@ class Files:
             except FileNotFoundError:  # merged: its replies are in a newer file
                 return None
             except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, UnicodeError):
-                if name not in self._damaged:
-                    self._damaged.add(name)
-                    _LOG.warning("%s/%s is damaged: what it held is paid for again", self.url, name)
+                self.report(name)
                 return None
 
         return self._act("read", tried)

@@ -11,7 +11,7 @@ import orjson
 from connector.base import numbers
 from connector.base.cost import BATCH_HEADER, COST_HEADER
 from connector.base.decoding import weight_of_reply
-from connector.base.records import Reply
+from connector.base.records import Reply, is_ok
 from connector.base.vectors import null_for_vector, opened, vectors_in
 
 COLUMNS: Final = ("key", "status", "body", "headers", "latency_ms", "attempts")
@@ -25,6 +25,7 @@ _PACKED: Final = b"\0"
 of the vector, and the vector's bytes. As base64 these would be a third more to write and to read."""
 
 _SIZE: Final = 4
+_STATUSES: Final = range(100, 1000)
 
 _KEPT: Final = (
     "x-request-id",
@@ -57,9 +58,19 @@ def decoded(row: Sequence[Any]) -> Reply:
         known = orjson.loads(headers)
     except TypeError as error:
         raise ValueError("a part of a reply is not text") from error
-    if not (isinstance(content, dict) and isinstance(known, dict)):
-        raise ValueError("a part of a reply is not an object")  # noqa: TRY004 - of what is read, not of an argument
-    return Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=weight_of_reply(body))
+    if not (
+        isinstance(content, dict) and isinstance(known, dict) and all(isinstance(each, str) for each in known.values())
+    ):
+        raise ValueError("a part of a reply is not an object, or not one of texts")
+    reply = Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=weight_of_reply(body))
+    if reply.status not in _STATUSES or not (is_ok(reply.status) or _is_refusal(content)):
+        raise ValueError("a reply has no HTTP status, or is a refusal without a message")
+    return reply
+
+
+def _is_refusal(body: dict[str, Any]) -> bool:
+    error = body.get("error")
+    return isinstance(error, dict) and "message" in error
 
 
 def _unpacked(data: bytes) -> dict[str, Any]:

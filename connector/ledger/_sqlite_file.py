@@ -15,7 +15,15 @@ from typing import Final
 from connector.base.errors import StorageError
 from connector.base.user_cache import make_private_directory
 from connector.ledger import DamageError, require_format
-from connector.ledger._sqlite_format import APPLICATION, VERSION, make_tables, tables_of, transaction, version_of
+from connector.ledger._sqlite_format import (
+    APPLICATION,
+    VERSION,
+    make_tables,
+    require_tables,
+    tables_of,
+    transaction,
+    version_of,
+)
 
 _CACHE: Final = 2_000  # KiB: a larger one finds no reply sooner, since the system caches the file, too
 _PAGE: Final = 1 << 15  # bytes of a page in a new file: a vector takes half the CPU that it takes with pages of 4 KiB
@@ -172,6 +180,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     with transaction(db):  # takes the lock, so that nobody else can create the tables now
         if not tables_of(db):
             make_tables(db)
+        require_tables(db)
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

@@ -92,6 +92,21 @@ def make_tables(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def require_tables(db: sqlite3.Connection) -> None:
+    """Checks that a ledger consists of tables, with one last reply in the index. Another program's file passes.
+
+    A view could compute rows without end, and a trigger could change what is stored.
+
+    Raises:
+        sqlite3.DatabaseError: It does not.
+    """
+    if db.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
+        return
+    odd = db.execute("SELECT 1 FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone()
+    if odd or (version_of(db) == VERSION and db.execute("SELECT typeof(id) FROM placed").fetchall() != [("integer",)]):
+        raise sqlite3.DatabaseError("it is damaged")
+
+
 def tables_of(db: sqlite3.Connection) -> int:
     """Returns how many tables there are: 0 in a new file."""
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()

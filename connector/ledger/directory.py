@@ -139,8 +139,9 @@ class DirectoryLedger:
 
     def entries(self) -> Iterator[Entry]:
         """See `connector.ledger.Ledger.entries`."""
-        for _, row in self._rows():
-            yield Entry(row[0], decoded(row), row[6])
+        for name, row in self._rows():
+            if (reply := self._decoded(name, row)) is not None:
+                yield Entry(row[0], reply, row[6])
 
     def stats(self) -> Stats:
         """See `connector.ledger.Ledger.stats`."""
@@ -315,10 +316,18 @@ class DirectoryLedger:
             for row, key in wanted:
                 if size >= AT_ONCE:
                     left.add(key)
-                elif rows[row][0] == key:
-                    known[key] = decoded(rows[row])
+                elif rows[row][0] == key and (reply := self._decoded(self._groups[number].name, rows[row])) is not None:
+                    known[key] = reply
                     size += len(rows[row][2])
         return Found(known, left=frozenset(left)), has_lost
+
+    def _decoded(self, name: str, row: Row) -> Reply | None:
+        """Returns the reply in a row of a file; `None` if it cannot be decoded, which is logged."""
+        try:
+            return decoded(row)
+        except ValueError:
+            self._files.report(name)
+            return None
 
     def _read_together(self, numbers: Iterable[int]) -> dict[int, list[Row] | None]:
         """Returns the rows of groups: of the first ones, as many as there is room for; `None` where the file is gone.

@@ -15,14 +15,14 @@ from connector.base.records import Reply
 from connector.ledger import AT_ONCE, COMMIT_SECONDS, Entry, Found, Location, Stats, Url
 from connector.ledger._reply_format import decoded, encoded
 from connector.ledger._sqlite_file import explained, identity, must_be, open_file, open_in_memory, set_aside
-from connector.ledger._sqlite_format import COLUMNS, mark_of, migrate, transaction
+from connector.ledger._sqlite_format import COLUMNS, mark_of, migrate, require_tables, transaction
 
 _PARAMETERS: Final = 900  # of a statement; SQLite's default limit was 999 for a long time
 _PLACED_AT_ONCE: Final = 32_768  # replies; more would touch fewer pages per reply, but they wait in memory
 _MANY: Final = 1_000  # pending replies before `rest` adds them to the index
 
 
-__all__ = ["SqliteLedger", "opened", "set_aside"]
+__all__ = ["SqliteLedger", "opened", "require_tables", "set_aside"]
 
 
 class SqliteLedger:

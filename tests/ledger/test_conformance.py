@@ -32,7 +32,8 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 
 def reply(text: str, status: int = 200) -> Reply:
-    return Reply(status, {"text": text}, {"x-request-id": text}, 12, 3)
+    body = {"text": text} if status < 300 else {"error": {"message": text}}
+    return Reply(status, body, {"x-request-id": text}, 12, 3)
 
 
 def filled(location: Location, number: int = 10) -> Ledger:

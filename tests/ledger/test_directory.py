@@ -210,6 +210,33 @@ def test_what_is_damaged_is_paid_for_again_and_reported_and_the_rest_is_there(
     assert first not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns(["stored_at"]),
+        lambda table: table.select(table.column_names[::-1]),
+        lambda table: table.append_column("more", table["status"]),
+        lambda table: table.set_column(0, "key", pa.array(["x"] * len(table))),
+        lambda table: table.set_column(0, "key", pa.array([None] * len(table), pa.binary(16))),
+        lambda table: table.set_column(1, table.schema.field("status"), pa.array([-1] * len(table), pa.int32())),
+        lambda table: table.set_column(2, table.schema.field("body"), pa.array([b"{"] * len(table))),
+        lambda table: table.replace_schema_metadata({"openai_compatible_ledger": "x"}),
+    ],
+)
+def test_a_file_that_no_run_has_written_is_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    url = Url(f"file://{tmp_path}")
+    with DirectoryLedger(url) as ledger:
+        stored(ledger, range(2), by=2)
+    (path,) = tmp_path.glob("*.parquet")
+    pq.write_table(change(pq.read_table(path)), path)
+    with DirectoryLedger(url) as ledger:
+        assert not ledger.get([key(0), key(1)]).known
+        assert not list(ledger.entries())
+    assert caplog.text.count(f"{path.name} is damaged") == 1
+
+
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     table = pa.table({"key": [key(1)]}).replace_schema_metadata({"openai_compatible_ledger": "99"})
     pq.write_table(table, tmp_path / "000000000000000-newer.parquet")

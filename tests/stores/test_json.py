@@ -112,6 +112,10 @@ def test_types_come_from_all_rows(tmp_path: Path) -> None:
         (b'{"a": 1}\n{"a": "caf\xe9"}\n', r"in.jsonl, line 2: this is not UTF-8"),
         (b'{"a": NaN}\n', r"in.jsonl, line 1, column 7: this is not JSON"),
         (b'{"a": 1}\n{"a": ' + b"[" * 200 + b"]" * 200 + b"}\n", r"in.jsonl, line 2: it is nested too deeply"),
+        *(
+            (b'{"a": ' + b"[" * depth + b"]" * depth + b"}\n", r"in.jsonl, line 1: it is nested too deeply")
+            for depth in (254, 400, 900)
+        ),
         (b'{"a": ' * 101 + b"1" + b"}" * 101, r"in.jsonl, line 1: it is nested too deeply"),
         (b'[{"a": 1}, {"a": 2', r"in.jsonl: it cannot be read as jsonl: it ends within item 2"),
         (b'[{"a": 1}, ]', r"in.jsonl: it cannot be read as jsonl: item 2 is missing"),

@@ -84,8 +84,10 @@ def _halved(text: bytes | str) -> dict[str, Any] | None:
         row = json.loads(text, parse_float=numbers.exact)
     except (ValueError, RecursionError):
         return None
-    line, tidy = encode(row) if isinstance(row, dict) else (b"", {})
-    return dict(tidy) if tidy is not row and line and not is_too_deep(tidy, line) else None
+    if not isinstance(row, dict) or is_too_deep(row, text):
+        return None
+    _, tidy = encode(row)
+    return None if tidy is row else dict(tidy)
 
 
 def _object(text: bytes | str, place: str, number: int) -> dict[str, Any]:
