@@ -11,8 +11,10 @@ from typing import Any, Final, Protocol
 from connector.base.errors import ConfigError, Problem
 from connector.base.records import ANY, JSON, Schema
 
+_KINDS: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
+_TYPES: Final = {"enum": list, "format": str, "description": str}
+_DEEPEST: Final = 100  # levels, and definitions that lead to each other: no reply has more
 _MOST: Final = 10_000  # schemas within one, as definitions that refer to others twice unfold exponentially
-_MOST_LINKED: Final = 100  # definitions that lead to each other: no reply has more levels
 
 
 class Checker(Protocol):
@@ -73,35 +75,38 @@ def nullable(schema: Schema) -> Schema:
 def portable(schema: Schema, root: Schema) -> Schema:
     """Returns the part of a schema that every platform understands: types, properties, items and enumerations.
 
-    `$ref`s are resolved. What cannot be expressed (unions other than with null, recursion) accepts anything.
+    `$ref`s are resolved. What cannot be expressed (unions other than with null, recursion), is nested too deeply, or is
+    not JSON Schema, accepts anything.
     """
-    return _portable(schema, root, frozenset(), count())
+    return _portable(schema, root, frozenset(), count(), 0)
 
 
-def _portable(schema: JSON, root: Schema, inside: frozenset[str], seen: count[int]) -> Schema:
-    if not isinstance(schema, dict) or next(seen) >= _MOST:
+def _portable(schema: JSON, root: Schema, inside: frozenset[str], seen: count[int], level: int) -> Schema:
+    if not isinstance(schema, dict) or next(seen) >= _MOST or level >= _DEEPEST:
         return ANY
     if "$ref" in schema:
         name = str(schema["$ref"])
-        if name in inside or len(inside) >= _MOST_LINKED:
-            return ANY
-        return _portable(_target(name, root), root, inside | {name}, seen)
-    branches = [each for key in ("anyOf", "oneOf", "allOf") for each in schema.get(key, ())]
+        return ANY if name in inside else _portable(_target(name, root), root, inside | {name}, seen, level + 1)
+    lists = (schema.get(key) for key in ("anyOf", "oneOf", "allOf"))
+    branches = [each for some in lists if isinstance(some, list) for each in some]
     some = [each for each in branches if each != {"type": "null"}]
     if len(some) == 1:
-        found = _portable(some[0], root, inside, seen)
+        found = _portable(some[0], root, inside, seen, level + 1)
         return nullable(found) if len(branches) > 1 else found
     kind = schema.get("type")
     kinds = [each for each in kind if each != "null"] if isinstance(kind, list) else [kind]
-    if len(kinds) != 1 or kinds[0] is None:
+    if len(kinds) != 1 or kinds[0] not in _KINDS:
         return ANY
     result: Schema = {"type": kind}
-    result |= {name: schema[name] for name in ("enum", "format", "description") if name in schema}
+    result |= {name: schema[name] for name, type_ in _TYPES.items() if isinstance(schema.get(name), type_)}
     if kinds[0] == "object":
-        properties = schema.get("properties", {})
-        result["properties"] = {name: _portable(each, root, inside, seen) for name, each in properties.items()}
+        properties = schema.get("properties")
+        properties = properties if isinstance(properties, dict) else {}
+        result["properties"] = {
+            name: _portable(each, root, inside, seen, level + 1) for name, each in properties.items()
+        }
     if kinds[0] == "array":
-        result["items"] = _portable(schema.get("items"), root, inside, seen)
+        result["items"] = _portable(schema.get("items"), root, inside, seen, level + 1)
     return result
 
 

@@ -20,10 +20,12 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, cast
 import orjson
 
 from connector.base import numbers
+from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, ConnectorError, Interrupted
 from connector.base.records import JSON, Idle, Message, Outcome, Record, Schema
 from connector.base.streams import NO_OUTPUT, Diagnosis, Selection, Stream, Target
 from connector.config.config_file import read
+from connector.protocols._record_lines import dumps
 
 _LOG = logging.getLogger("connector")
 
@@ -216,7 +218,7 @@ def serve_verb(
         if isinstance(message, bytes):
             output.write(message + b"\n")
         else:
-            output.write(numbers.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+            output.write(dumps(message, orjson.OPT_APPEND_NEWLINE))
 
     handler = LogHandler(lambda level, text: put(log(level, text)))
     try:
@@ -268,9 +270,12 @@ def json_file(path: str | Mapping[str, Any] | None, name: str) -> JSON:
         made = ", with streams of those that `discover` prints" if name == "catalog" else ""
         raise ConfigError(f"--{name} is missing: pass it the path of a JSON file{made}")
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        return numbers.exactly(text)  # PowerShell writes a byte order mark
+        text = Path(path).read_text(encoding="utf-8-sig")  # PowerShell writes a byte order mark
+        value: JSON = numbers.exactly(text)
     except OSError as error:
         raise ConfigError(f"{path}: the {name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: the {name} is not JSON: {error}") from None
+    if is_too_deep(value, text):
+        raise ConfigError(f"{path}: the {name} is nested too deeply")
+    return value

@@ -86,7 +86,7 @@ def _target(configured: Mapping[str, Any]) -> Target:
         raise ConfigError(f'stream "{name}": there is no sync mode "{asked}": use one of {", ".join(SYNC_MODES)}')
     mode = cast("Mode", asked)
     paths = configured.get("primary_key") or stream.get("source_defined_primary_key") or []
-    if mode == "append_dedup" and not (paths and all(map(_is_column, paths))):
+    if mode == "append_dedup" and not (isinstance(paths, list) and paths and all(map(_is_column, paths))):
         raise ConfigError(f'stream "{name}": append_dedup needs a primary key: set one whose columns are not nested')
     schema = stream.get("json_schema") or {}
     columns: dict[str, Schema] = {column: _typed(each, schema) for column, each in _properties(stream).items()}

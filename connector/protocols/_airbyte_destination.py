@@ -88,9 +88,11 @@ class _Inbox(Inbox):
         status = trace.get("stream_status") if isinstance(trace, dict) else None
         if isinstance(status, dict) and isinstance(status.get("stream_descriptor"), dict):
             name = status["stream_descriptor"].get("name")
+            if not isinstance(name, str) or name not in self.targets:
+                return
             if status.get("status") == "COMPLETE":
                 self.unfinished.discard(name)
-            elif name in self.targets:
+            else:
                 self.unfinished.add(name)
 
 

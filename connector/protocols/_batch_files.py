@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from connector.base.errors import ConfigError, StorageError
+from connector.base.lines import MOST
 
-_OPENERS: Final[dict[Any, Any]] = {None: open, "none": open, "gzip": gzip.open}
+_OPENERS: Final[dict[str, Any]] = {"none": open, "gzip": gzip.open}
 _MARK: Final = "enriched"
 
 
@@ -25,8 +27,8 @@ class BatchFiles:
     def __init__(self, message: Mapping[str, Any]) -> None:
         encoding = message.get("encoding")
         match encoding:
-            case {"format": "jsonl", **more} if more.get("compression") in _OPENERS:
-                self._open = _OPENERS[more.get("compression")]
+            case {"format": "jsonl", **more} if (kind := str(more.get("compression") or "none")) in _OPENERS:
+                self._open = _OPENERS[kind]
             case _:
                 raise ConfigError(
                     f"the BATCH has the encoding {encoding}: only JSON lines can be read, plain or with gzip"
@@ -44,8 +46,12 @@ class BatchFiles:
         """
         try:
             with self._open(path, "rb") as file:
-                yield from (line.rstrip(b"\r\n") for line in file if line.strip())
-        except (OSError, EOFError) as error:
+                while line := file.readline(MOST + 1):
+                    if len(line) > MOST:
+                        raise ConfigError(f"{path}: a line has more than {MOST:,} bytes: end each row with a line feed")
+                    if line.strip():
+                        yield line.rstrip(b"\r\n")
+        except (OSError, EOFError, zlib.error) as error:
             raise ConfigError(f"{path}: the file of a BATCH cannot be read: {error}") from None
 
     def writing(self, path: Path) -> EnrichedFile:
@@ -75,7 +81,7 @@ class EnrichedFile:
         """
         try:
             if self._file is None:
-                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
                 self._file = self._opener(self.path, "wb")
             self._file.write(line)
         except OSError as error:
@@ -90,7 +96,12 @@ class EnrichedFile:
 
 def _path(uri: str) -> Path:
     """Returns the path of a file of this machine."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
-        raise ConfigError(f"the BATCH names {uri}: only files on this machine can be read")
-    return Path(unquote(parts.path) if parts.scheme else uri)
+    try:
+        parts = urlsplit(uri)
+        path = Path(unquote(parts.path) if parts.scheme else uri)
+        is_here = parts.scheme in ("", "file") and parts.netloc in ("", "localhost")
+        if is_here and path.name and b"\0" not in os.fsencode(path):
+            return path
+    except ValueError:  # half of a URL, or of a character
+        pass
+    raise ConfigError(f"the BATCH names {uri!r}: only files on this machine can be read")

@@ -49,12 +49,20 @@ def loads(line: bytes) -> Any:
             raise ConfigError(f"it is not JSON: {error}") from None
 
 
-def dumps(message: Any) -> bytes:
-    """Encodes what `loads` has decoded."""
+def dumps(message: Any, option: int = 0) -> bytes:
+    """Encodes what `loads` has decoded. Of orjson's options, it takes the ones about line ends and indentation.
+
+    Raises:
+        ConfigError: It is nested too deeply.
+    """
     try:
-        return numbers.dumps(message)
-    except TypeError:  # half of a character
-        return json.dumps(message, default=list).encode()  # a vector may be an `array`
+        return numbers.dumps(message, option=option)
+    except TypeError:  # half of a character, or a few levels more than orjson encodes
+        try:
+            text = json.dumps(message, default=list)  # a vector may be an `array`
+        except RecursionError:
+            raise ConfigError("it is nested too deeply: send inner objects and lists as text") from None
+        return text.encode() + (b"\n" if option & orjson.OPT_APPEND_NEWLINE else b"")
 
 
 def split_quickly(line: bytes, start: int, depth: int) -> SplitLine | None:

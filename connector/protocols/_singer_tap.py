@@ -16,6 +16,7 @@ from connector.base.streams import Selection, Stream
 from connector.base.terminal import write
 from connector.protocols import Arguments, ConnectorAPI, MessageWriter, json_file
 from connector.protocols._airbyte_catalog import catalog_stream
+from connector.protocols._record_lines import dumps
 from connector.protocols._singer_plugins import config_of
 
 _MODELS: Final = "models"  # not selected unless somebody asks for it
@@ -97,8 +98,12 @@ def _is_stream(stream: JSON) -> bool:
 
 def _metadata(stream: Mapping[str, Any], *breadcrumb: str) -> dict[str, Any]:
     """Returns what the catalog says of a stream, or of one of its columns."""
-    entries = (each for each in stream.get("metadata") or () if each.get("breadcrumb") == list(breadcrumb))
-    return next((dict(each.get("metadata") or {}) for each in entries), {})
+    entries = stream.get("metadata")
+    for each in entries if isinstance(entries, list) else ():
+        match each:
+            case {"breadcrumb": [*path], "metadata": dict(found)} if path == list(breadcrumb):
+                return found
+    return {}
 
 
 def _is_selected(stream: Mapping[str, Any]) -> bool:
@@ -135,7 +140,7 @@ def _lines(
 
 
 def _line(message: Mapping[str, Any]) -> bytes:
-    return numbers.dumps(message, option=orjson.OPT_APPEND_NEWLINE)
+    return dumps(message, orjson.OPT_APPEND_NEWLINE)
 
 
 def _bookmarks(state: JSON) -> dict[str, JSON]:

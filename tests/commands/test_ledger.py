@@ -29,7 +29,9 @@ NEW = 2**31
 
 def reply(status: int = 200, *, cost: float | None = None, text: str = "fine") -> Reply:
     usage = {"prompt_tokens": 1_000, "completion_tokens": 20, **({} if cost is None else {"cost": cost})}
-    body = {"choices": [{"message": {"content": text}}], "usage": usage} if status == 200 else {"error": "no"}
+    body = (
+        {"choices": [{"message": {"content": text}}], "usage": usage} if status == 200 else {"error": {"message": "no"}}
+    )
     return Reply(status, body, {})
 
 
