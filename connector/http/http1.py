@@ -120,11 +120,12 @@ def framed(method: str, status: int, fields: Mapping[str, str], data: bytes, rec
     """
     if method == "HEAD" or status in {204, 304}:
         return sized(data, 0, receive)
-    coding = fields.get("transfer-encoding", "").lower()
+    told = fields.get("transfer-encoding", "")
+    coding = told.lower()
     if coding == "chunked":
         return chunked(data, receive)
     if coding not in {"", "identity"}:
-        raise malformed(f"transfer-encoding {coding!r}")
+        raise malformed(f"transfer-encoding {told!r}")
     if "content-length" not in fields:
         return until_close(data, receive)
     if not (length := _LENGTH.fullmatch(fields["content-length"])):

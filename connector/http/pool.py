@@ -32,11 +32,12 @@ class RawResponse:
 
         Raises `ReplyError` for a content coding that was not asked for and cannot be decoded.
         """
-        coding = self.headers.get("content-encoding", "").lower()
+        told = self.headers.get("content-encoding", "")  # shown as it is: a key in another case would not be masked
+        coding = told.lower()
         if coding in {"", "identity"}:
             return self._pieces()
         if coding not in {"gzip", "x-gzip", "deflate"}:
-            raise ReplyError(f"the reply is compressed as {coding!r}, which was not asked for")
+            raise ReplyError(f"the reply is compressed as {told!r}, which was not asked for")
         return inflated(self._pieces(), coding)
 
     def whole(self) -> bytes | None:

@@ -19,6 +19,7 @@ _PIECE: Final = 1 << 16
 _BOUNDARY: Final = regex(r'boundary="?([^";]{1,200})"?')
 _NAME: Final = regex(r'; *name="([^"]*)"')
 _FILENAME: Final = regex(r'; *filename="([^"]*)"')
+_NUMBER: Final = regex(r"[0-9]{1,9}")
 _LONGEST_FIELD: Final = 1 << 16
 _MOST_LISTED: Final = 10_000
 _CREATE: Final = "POST /v1/files"
@@ -106,7 +107,7 @@ class Files:
 def page(items: list[dict[str, Any]], query: Mapping[str, str], most: int) -> dict[str, Any]:
     """Returns the page of a list that `limit` and `after` ask for."""
     limit = query.get("limit", "20" if most == 100 else str(most))  # noqa: PLR2004 - the default of a short list
-    if not limit.isdecimal() or not 1 <= int(limit) <= most:
+    if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= most:
         raise APIError(400, f"Invalid 'limit': it must be between 1 and {most}.", "limit", "invalid_value")
     start = 0
     if after := query.get("after"):

@@ -66,6 +66,7 @@ _LIMITS: Final = {
 _LARGEST: Final = 64 * 2**20
 _PIECE: Final = 1 << 16
 _STORED: Final = regex(r"/v1/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?")
+_LENGTH: Final = regex(r"[0-9]{1,15}")
 _RANGE: Final = regex(r"bytes=([0-9]{1,15})-")
 
 
@@ -106,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
-        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > _LARGEST:
+        if "Transfer-Encoding" in self.headers or not _LENGTH.fullmatch(length) or int(length) > _LARGEST:
             self.close_connection = True
             raise APIError(411, f"Send the body with a Content-Length of at most {_LARGEST}.")
         return self.rfile.read(int(length))
@@ -138,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answers requests about files and batches."""
         is_upload = (self.command, room, name) == ("POST", "files", None)
         size = self.headers.get("Content-Length", "0")
-        if is_upload and ("Transfer-Encoding" in self.headers or not size.isdecimal()):
+        if is_upload and ("Transfer-Encoding" in self.headers or not _LENGTH.fullmatch(size)):
             self.close_connection = True
             raise APIError(411, "Send the file with a Content-Length.")
         raw = b"" if is_upload else self.read_body()

@@ -29,6 +29,8 @@ from connector.ledger.sqlite import SqliteLedger
 
 REPLY = Reply(200, {"choices": [{"message": {"content": "Grüße 🎈"}}]}, {"x-request-id": "req_1"}, 412, 2)
 
+REFUSAL = REPLY._replace(status=400, body={"error": {"message": "no"}})
+
 
 def key(number: int) -> bytes:
     return keys_of("http://localhost/v1")(b"%d" % number)
@@ -119,7 +121,7 @@ def test_the_key_tells_apart_endpoints_and_bodies() -> None:
 
 def test_a_later_reply_takes_the_place_of_an_earlier_one(path: Path) -> None:
     with SqliteLedger(path) as ledger:
-        ledger.put([(b"k", REPLY), (b"k", REPLY._replace(status=400))])
+        ledger.put([(b"k", REPLY), (b"k", REFUSAL)])
         ledger.put([(b"k", REPLY._replace(latency_ms=7))])
         assert ledger.get([b"k"]).known[b"k"] == REPLY._replace(latency_ms=7, cached=True)
 
@@ -496,7 +498,7 @@ def test_stats_tell_how_much_there_is_and_of_when(path: Path) -> None:
     clock = count(1000)
     with SqliteLedger(path, now=lambda: next(clock)) as ledger:
         assert ledger.stats()._replace(bytes=0) == Stats(0, 0, {}, None, None)
-        ledger.put([(key(1), REPLY), (key(2), REPLY._replace(status=400))])
+        ledger.put([(key(1), REPLY), (key(2), REFUSAL)])
         ledger.put([(key(3), REPLY), (key(1), REPLY)])
         stats = ledger.stats()
     assert stats == Stats(3, path.stat().st_size, {200: 2, 400: 1}, 1000, 1001)
@@ -518,7 +520,7 @@ def test_prune_deletes_what_is_old_or_named_and_nothing_else(
     clock = count(1000)
     with SqliteLedger(path, now=lambda: next(clock)) as ledger:
         for number in range(0, 6, 2):
-            ledger.put([(key(number), REPLY), (key(number + 1), REPLY._replace(status=500))])
+            ledger.put([(key(number), REPLY), (key(number + 1), REFUSAL._replace(status=500))])
         assert ledger.prune(before, map(key, keys)) == 6 - len(left)
         assert set(ledger.get([key(number) for number in range(6)]).known) == {key(number) for number in left}
     with SqliteLedger(path) as ledger:

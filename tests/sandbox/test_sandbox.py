@@ -246,6 +246,8 @@ def test_a_body_that_is_not_a_json_object_is_refused(client: Client, raw: bytes)
         "POST /v1/chat/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         "POST /v1/chat/completions HTTP/1.1\r\nContent-Length: ten\r\n\r\n",
         "POST /v1/chat/completions HTTP/1.1\r\nContent-Length: 99999999999999\r\n\r\n",
+        f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {'9' * 5000}\r\n\r\n",
+        f"POST /v1/files HTTP/1.1\r\nContent-Length: {'9' * 5000}\r\n\r\n",
     ],
 )
 def test_a_body_of_unknown_length_is_refused_and_the_connection_closed(client: Client, head: str) -> None:
