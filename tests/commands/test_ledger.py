@@ -135,7 +135,7 @@ def test_export_gives_every_reply_as_a_line(path: Path) -> None:
     assert found[0]["stored_at"] == "2023-11-14T22:13:20Z"
     assert found[0]["usage"]["input_tokens"] == 1_000
     assert found[0]["body"]["choices"][0]["message"]["content"] == "fine"
-    assert found[1]["body"] == {"error": "no"}
+    assert found[1]["body"] == {"error": {"message": "no"}}
 
 
 def test_export_leaves_bodies_out_where_that_is_wanted(path: Path) -> None:
