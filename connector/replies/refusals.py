@@ -360,7 +360,7 @@ def _plain(name: str) -> str:
 
 def refusal(reply: Reply) -> BadRequestError:
     """Returns the error of a row whose request was refused, from its stored reply."""
-    message = reply.body["error"]["message"]
+    message = _stored(reply).message
     if not message.startswith(_OURS):
         message = f"the endpoint refuses this request (HTTP {reply.status}: {message})"
     return BadRequestError(message, http_status=reply.status)
@@ -390,9 +390,8 @@ def parameter_words(result: Reply | ConnectorError) -> str:
     """
     if not isinstance(result, Reply) or _about(result) is not About.REQUEST:
         return ""
-    error = result.body["error"]
-    is_too_long = _plain(str(error.get("code"))) in _TOO_LONG
-    return "" if is_too_long else " ".join(map(str, error.values())).lower()
+    error = _stored(result)
+    return "" if _plain(error.code) in _TOO_LONG else " ".join(error).lower()
 
 
 def fails_at_the_request(error: ConnectorError) -> bool:
@@ -401,8 +400,14 @@ def fails_at_the_request(error: ConnectorError) -> bool:
 
 
 def _about(reply: Reply) -> About:
-    error = reply.body["error"]
-    return about_of(reply.status, ErrorBody(str(error["message"]), str(error.get("code")), str(error.get("type"))))
+    return about_of(reply.status, _stored(reply))
+
+
+def _stored(reply: Reply) -> ErrorBody:
+    """Returns the error of a refusal as `final_reply` makes it; a ledger that others have changed holds any shape."""
+    error = reply.body.get("error")
+    given = error if isinstance(error, dict) else {}
+    return ErrorBody(*(str(given.get(name)) for name in ("message", "code", "type")))
 
 
 def _not_found(error: ErrorBody, quoted: str) -> str:

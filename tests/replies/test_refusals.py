@@ -599,3 +599,12 @@ def test_a_key_of_no_known_look_is_masked_as_well() -> None:
 def test_a_stored_refusal_gives_the_message_of_the_first_time(status: int, body: Any) -> None:
     first = error_of(status, {"location": "https://elsewhere.example/v1"}, body, now=0)
     assert refusal(final_reply(first, body, {}, 0, Masker())).message == first.message
+
+
+@pytest.mark.parametrize("body", [{}, {"error": None}, {"error": "no"}, {"error": {}}, {"error": {"message": [1]}}])
+def test_a_stored_refusal_of_any_shape_is_the_error_of_its_row(body: dict[str, Any]) -> None:
+    """A ledger that others have changed may hold it."""
+    reply = Reply(404, body, {})
+    assert str(refusal(reply)).startswith("the endpoint refuses this request (HTTP 404: ")
+    assert not is_filtered(reply)
+    assert isinstance(parameter_words(reply), str)
