@@ -21,6 +21,7 @@ from connector.run.where import Where
 from connector.templates.template import Template
 
 _LOG: Final = logging.getLogger(__name__)
+_LONG: Final = 2**24  # characters in all columns of a row that is made up to see whether one could fail
 
 REPAIRED: Final = "repaired"
 """The revision of a request that shows the model its reply and what is wrong with it."""
@@ -115,8 +116,11 @@ class Requests:
         Args:
             texts: The columns that hold a text in every row, each with the most characters of one.
         """
-        longest = {name: "x" * most for name, most in texts.items() if name in self._template.names}
-        if self._where is not None or not self._template.copies(longest):
+        read = {name: most for name, most in texts.items() if name in self._template.names}
+        if self._where is not None or sum(read.values()) > _LONG:
+            return False
+        longest = {name: "x" * most for name, most in read.items()}
+        if not self._template.copies(longest):
             return False
         try:
             self.body(longest)

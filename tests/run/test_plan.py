@@ -57,6 +57,7 @@ def test_a_number_in_a_prompt_is_text_and_a_null_an_error() -> None:
         ({"prompt": "{% if text %}{{ title.x.y }}{% endif %}"}, 9, False),
         ({"where": "{{ text }}"}, 9, False),
         ({}, 2**22 + 1, False),
+        ({"request_format": {"input": "{{ text }}"}}, 2**40, False),
         ({"prompt": "{{ text }}" * 5}, 2**20, False),
     ],
 )
