@@ -239,7 +239,7 @@ class Stream:
                 raise
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        is_chunk, end = self._endpoint.is_chunk, self._end
+        is_chunk, end, patience = self._endpoint.is_chunk, self._end, self._end.patience
         broken = b""
         for data, name in events(self._chunks, self._most):
             content = data.strip()
@@ -274,8 +274,9 @@ class Stream:
                 if self.failure:
                     break
             end.follow(frame)
-            if end.patience is not None:
-                self._response.hurry(end.patience)
+            if end.patience != patience:
+                patience = end.patience
+                self._response.hurry(patience)
             yield frame
         if broken:
             raise CutError("the stream was cut in the middle of an event", detail=_shown(broken, self._mask))

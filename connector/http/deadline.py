@@ -29,7 +29,7 @@ class Deadline:
         self._seconds = total
         self._for_connection = connect or total
         self._monotonic = monotonic
-        self._end = monotonic() + total
+        self._end = self._latest = monotonic() + total
 
     def __repr__(self) -> str:
         return f"Deadline({self._seconds!r}, {self._for_connection!r})"
@@ -43,11 +43,11 @@ class Deadline:
 
     def renew(self) -> None:
         """Restarts the deadline: a transfer of unknown length has made progress."""
-        self._end = self._monotonic() + self._seconds
+        self._end = self._latest = self._monotonic() + self._seconds
 
-    def shorten(self, seconds: float) -> None:
-        """Moves the deadline to this many seconds from now, unless it is sooner."""
-        self._end = min(self._end, self._monotonic() + seconds)
+    def shorten(self, seconds: float | None) -> None:
+        """Moves the deadline to this many seconds from now, unless it is sooner; with `None`, back to where it was."""
+        self._end = self._latest if seconds is None else min(self._end, self._monotonic() + seconds)
 
     def late(self) -> APITimeoutError:
         """Returns the error for a call that has run out of time."""

@@ -106,8 +106,8 @@ class Response:
         finally:
             self.close()
 
-    def hurry(self, seconds: float) -> None:
-        """Waits at most so many seconds more for the rest of the body."""
+    def hurry(self, seconds: float | None) -> None:
+        """Waits at most so many seconds more for the rest of the body; with `None`, as long as the call may take."""
         self._deadline.shorten(seconds)
 
     def close(self) -> None:

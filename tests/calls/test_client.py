@@ -472,7 +472,7 @@ def test_a_reply_whose_text_may_go_on_is_not_whole_if_its_connection_is_held_or_
         held = Held(*chunks, loss=loss)
         with pytest.raises((APITimeoutError, CutError)):
             said(held, "chat", asked, is_relayed, monkeypatch)
-        assert held.waits == ([5] if chunks[1:] == (FINISH, TEXT) else [600])
+        assert held.waits == [600]
 
 
 def test_a_stream_that_ends_in_the_middle_of_its_second_choice_is_cut(
