@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.records import JSON, Idle, Message, Record
 from connector.base.streams import Target
@@ -69,8 +68,6 @@ class _Inbox(Inbox):
         """See `Inbox.read`."""
         match message["type"]:
             case "RECORD":
-                if is_too_deep(message, line):
-                    raise ConfigError("the RECORD is nested too deeply: send inner objects and lists as text")
                 match message.get("record"):
                     case {"stream": str(stream), "data": dict(row)}:
                         yield self.row(stream, row, len(line), "in the catalog")

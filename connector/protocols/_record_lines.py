@@ -12,8 +12,11 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from connector.base import numbers
+from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError
 from connector.base.regex import regex
+
+TOO_DEEP: Final = "is nested too deeply: send inner objects and lists as text"
 
 _GUESSES: Final = 4  # closing braces, from the end of a line, that are tried as the end of the row
 _SPACE: Final = regex(r"[ \t\r\n]*")
@@ -61,7 +64,7 @@ def dumps(message: Any, option: int = 0) -> bytes:
         try:
             text = json.dumps(message, default=list)  # a vector may be an `array`
         except RecursionError:
-            raise ConfigError("it is nested too deeply: send inner objects and lists as text") from None
+            raise ConfigError(f"it {TOO_DEEP}") from None
         return text.encode() + (b"\n" if option & orjson.OPT_APPEND_NEWLINE else b"")
 
 
@@ -95,6 +98,8 @@ def split_object(line: bytes) -> SplitLine:
     row = loads(line)
     if not isinstance(row, dict):
         raise ConfigError("it is not an object")
+    if is_too_deep(row, line):
+        raise ConfigError(f"it {TOO_DEEP}")
     end = line.rindex(b"}")
     return SplitLine(row, line[:end], line[end:], len(line) - len(line.lstrip()))
 

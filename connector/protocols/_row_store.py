@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from typing import Any, Final, NamedTuple
 
+from connector.base.decoding import is_too_deep
 from connector.base.errors import ConfigError, ConnectorError
 from connector.base.lines import lines
 from connector.base.records import IDLE, Idle, Message, Outcome, Record
 from connector.base.streams import Target
 from connector.base.suggestions import there_are
 from connector.protocols import Destination, Transform
-from connector.protocols._record_lines import loads
+from connector.protocols._record_lines import TOO_DEEP, loads
 
 _ROOM: Final = 1 << 26  # the most bytes of lines whose results are awaited
 
@@ -113,6 +114,8 @@ class Inbox:
         message = loads(line)
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
             raise ConfigError("this is not a message: a message is a JSON object with a type")
+        if message["type"] == "RECORD" and is_too_deep(message, line):
+            raise ConfigError(f"the RECORD {TOO_DEEP}")
         return self.read(message, line)
 
     def _place(self, pending: Pending) -> int:

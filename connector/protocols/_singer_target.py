@@ -98,4 +98,6 @@ def _target(stream: str, schema: dict[str, Any], keys: Any) -> Target:
         raise ConfigError(f'the schema of stream "{stream}" has properties that are not an object')
     columns = {name: portable(each, schema) for name, each in properties.items()}
     key = tuple(keys) if isinstance(keys, list) else ()
+    if not all(isinstance(name, str) for name in key):
+        raise ConfigError(f'the key_properties of stream "{stream}" are not names of columns')
     return Target(stream, "append_dedup" if key else "append", columns, primary_key=key)

@@ -14,15 +14,18 @@ from typing import Any, Final
 import pytest
 
 from connector.base.errors import ConfigError
-from connector.base.records import Checkpoint
+from connector.base.records import Checkpoint, Record
 from connector.base.schemas import portable
 from connector.base.streams import Target
 from connector.protocols import Arguments, MessageWriter, json_file, serve_verb
 from connector.protocols._airbyte_catalog import selections, states, targets
-from connector.protocols._airbyte_destination import _Inbox
+from connector.protocols._airbyte_destination import _Inbox as airbyte
 from connector.protocols._airbyte_messages import failure, log
 from connector.protocols._batch_files import BatchFiles
+from connector.protocols._row_store import Inbox
 from connector.protocols._singer_tap import sync
+from connector.protocols._singer_target import _Inbox as singer
+from connector.stores.staging.spool import encode
 
 COLUMNS: Final = {
     "id": {"type": ["null", "integer"]},
@@ -38,6 +41,11 @@ MESSAGES: Final = [
     {"type": "RECORD", "record": {"stream": "in", "data": {"id": 1}}},
     {"type": "STATE", "state": STATE[0]},
     {"type": "TRACE", "trace": {"stream_status": {"stream_descriptor": {"name": "in"}, "status": "COMPLETE"}}},
+]
+SINGER: Final = [
+    {"type": "SCHEMA", "stream": "in", "schema": STREAM["json_schema"], "key_properties": ["id"]},
+    {"type": "RECORD", "stream": "in", "record": {"id": 1}},
+    {"type": "STATE", "value": {"rows": 1}},
 ]
 TAPS: Final = {
     "streams": [
@@ -61,7 +69,14 @@ def nested(depth: int, inner: Any = 1) -> Any:
 HOSTILE: Final = [
     *(None, True, 0, -1, 1e308, 10**400, "", "x", "\0", "\ud800", "..", "//[", "x" * 300),
     *([], {}, ["x"], [None], [[]], [["id"]], [["id", "x"]], {"x": 1}, {"$ref": "#"}, {"$ref": 5}, {"type": {}}),
-    *({"anyOf": 5}, {"anyOf": [5]}, {"type": "object", "properties": []}, {"type": "string", "enum": 5}, nested(40)),
+    *(
+        {"anyOf": 5},
+        {"anyOf": [5]},
+        {"type": "object", "properties": []},
+        {"type": "string", "enum": 5},
+        nested(40),
+        nested(200),
+    ),
 ]
 
 
@@ -100,10 +115,16 @@ def taken(catalog: Any) -> None:
         sync(Arguments("map", {}, catalog), Input(), MessageWriter(json.loads, lambda: None))  # type: ignore[arg-type]
 
 
-def received(messages: Any) -> None:
-    inbox = _Inbox([Target("in")])
+def received(inbox: Inbox, messages: Any) -> None:
     for message in messages if isinstance(messages, list) else [messages]:
-        list(inbox.items([json.dumps(message).encode()]))
+        for item in inbox.items([json.dumps(message).encode()]):
+            if isinstance(item, Record):
+                encode(item.data)
+
+
+def declared(target: Target) -> Target:
+    ", ".join(target.primary_key)
+    return target._replace(added={"label": {}})
 
 
 @pytest.mark.parametrize(
@@ -114,10 +135,11 @@ def received(messages: Any) -> None:
         (states, STATE),
         (lambda schema: portable(schema, schema if isinstance(schema, dict) else {}), STREAM["json_schema"]),
         (taken, TAPS),
-        (received, MESSAGES),
+        (lambda messages: received(airbyte([Target("in", added={"label": {}})]), messages), MESSAGES),
+        (lambda messages: received(singer(declared), messages), SINGER),
         (lambda message: BatchFiles(message if isinstance(message, dict) else {}), BATCH),
     ],
-    ids=["targets", "selections", "states", "schema", "tap", "messages", "batch"],
+    ids=["targets", "selections", "states", "schema", "tap", "airbyte", "singer", "batch"],
 )
 def test_whatever_stands_there_is_taken_or_refused(read: Callable[[Any], Any], document: Any) -> None:
     read(document)
