@@ -12,7 +12,7 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISDIR
-from tempfile import gettempdir
+from tempfile import NamedTemporaryFile, gettempdir
 from typing import Final
 
 from connector.base.errors import ConfigError
@@ -70,3 +70,19 @@ def make_private_directory(directory: Path) -> None:
     missing = [each for each in (directory, *directory.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(0o700, exist_ok=True)
+
+
+def write_private_file(path: Path, data: bytes) -> None:
+    """Writes all of a file or nothing, by way of a temporary file beside it, which is 0600 as `tempfile` makes it.
+
+    Raises:
+        OSError: It cannot be written. Nothing is left of it.
+    """
+    with NamedTemporaryFile("wb", dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(data)
+            file.close()
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise

@@ -14,14 +14,13 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
 from connector.base.clock import Clock
 from connector.base.decoding import loads
 from connector.base.errors import ConnectorError
 from connector.base.records import Reply
-from connector.base.user_cache import cached, make_private_directory
+from connector.base.user_cache import cached, make_private_directory, write_private_file
 from connector.base.values import dumps
 from connector.endpoints import Fallback
 from connector.replies.refusals import fails_at_the_request, parameter_words
@@ -166,6 +165,4 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with suppress(OSError):
         make_private_directory(path.parent)
-        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # 0600, as `tempfile` makes it
-            json.dump(content, file)
-        Path(file.name).replace(path)
+        write_private_file(path, json.dumps(content).encode())

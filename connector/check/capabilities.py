@@ -9,14 +9,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Final, Literal, NamedTuple
 
 from connector import endpoints
 from connector.base.decoding import loads
 from connector.base.errors import BadRequestError, ConnectorError, NotFoundError, ServerError
 from connector.base.records import Reply, Schema, is_ok
-from connector.base.user_cache import make_private_directory
+from connector.base.user_cache import make_private_directory, write_private_file
 from connector.base.values import dumps
 from connector.calls.fallbacks import Fallbacks, path_of
 from connector.check._request import PICTURE, lists_of, own_words
@@ -247,6 +246,5 @@ def _write(path: Path | None, tables: Mapping[str, Table]) -> None:
         return
     with suppress(OSError):
         make_private_directory(path.parent)
-        with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # made with mode 0600
-            json.dump({model: {"at": table.at, "rows": table.rows} for model, table in tables.items()}, file)
-        Path(file.name).replace(path)
+        content = {model: {"at": table.at, "rows": table.rows} for model, table in tables.items()}
+        write_private_file(path, json.dumps(content).encode())

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from connector.base.errors import ConfigError
-from connector.base.masking import MASK, is_dense, looks_secret
+from connector.base.masking import MASK, bare_url, is_dense, looks_secret
 from connector.base.regex import regex
 from connector.base.suggestions import there_are
 
@@ -230,11 +230,13 @@ def _public_url(url: str) -> tuple[str, list[str]]:
     rest, _, fragment = (scheme + place).partition("#")
     base, _, query = rest.partition("?")
     base, *more = re.split(r"[;&]", base, maxsplit=1)
+    shown = bare_url(base).replace(f":{MASK}", "")  # without a password that stands where a port belongs
     pairs = parse_qsl(query, keep_blank_values=True)
     kept = [(name, value) for name, value in pairs if not _is_hidden(name, value)]
     left_out = [*(["user"] if has_user else []), *(name for name, value in pairs if (name, value) not in kept)]
     left_out += [*(["fragment"] if fragment else []), *(["end of the path"] if more else [])]
-    return base + (f"?{urlencode(kept, safe='${}')}" if kept else ""), left_out
+    left_out += ["port"] if shown != base else []
+    return shown + (f"?{urlencode(kept, safe='${}')}" if kept else ""), left_out
 
 
 def _reference(value: str) -> str:

@@ -94,12 +94,13 @@ def save(path: str, text: str) -> None:
         # A lone surrogate from a reply has no encoding in UTF-8: it is written as \ud800, as in JSON.
         data = text.encode("utf-8", "backslashreplace")
         with NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            file.write(data)
-        try:
-            publish(Path(file.name), target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+            try:
+                file.write(data)
+                file.close()
+                publish(Path(file.name), target)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
 
 
 class Recorder:

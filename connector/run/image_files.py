@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Final
 
 from connector.base.errors import FatalError, ReplyError
-from connector.base.user_cache import make_private_directory
+from connector.base.user_cache import make_private_directory, write_private_file
 from connector.templates.image_structure import end_of
 from connector.templates.images import SUFFIXES, media_type
 
@@ -52,7 +51,7 @@ def _written(data: bytes, directory: Path) -> Path:
     try:
         if not _is_whole(path, len(data)):
             make_private_directory(directory)
-            _write(path, data)
+            write_private_file(path, data)
     except OSError as error:
         raise FatalError(
             f"image_dir: {directory} cannot be written to ({error.strerror}): make room, or name another "
@@ -66,15 +65,3 @@ def _is_whole(path: Path, size: int) -> bool:
     with suppress(FileNotFoundError):
         return path.stat().st_size == size
     return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes all of a file or nothing, by way of a temporary file beside it, which is 0600 as `tempfile` makes it."""
-    with NamedTemporaryFile("wb", dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from connector.base import user_cache
-from connector.base.errors import ConfigError
-from connector.base.user_cache import cached
+from connector.base.errors import ConfigError, StorageError
+from connector.base.user_cache import cached, write_private_file
+from connector.report.recorder import save
 
 
 @pytest.fixture
@@ -54,3 +56,17 @@ def test_a_folder_of_somebody_else_is_not_used(temporary: Path, monkeypatch: pyt
     only.symlink_to("/")
     with pytest.raises(ConfigError, match="not this user's alone"):
         cached("x", "ledger")
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_private_file(path, bytes(10_000)), lambda path: save(str(path), "x" * 10_000)]
+)
+def test_what_cannot_be_written_in_whole_leaves_nothing(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    try:
+        with pytest.raises((OSError, StorageError)):
+            write(tmp_path / "file")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

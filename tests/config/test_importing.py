@@ -105,6 +105,7 @@ def test_a_key_in_the_file_is_printed_only_when_asked_for(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     "text",
     [
+        {"baseURL": "https://g:canary/v1"},
         {"baseURL": "https://me:canary@g/v1"},
         {"baseURL": "https://me:ca@nary/canary@g/v1"},
         {"baseURL": "https://g/v1?api-version=1&sig=canary&x=canary#canary"},
