@@ -44,6 +44,7 @@ class Client:
         url: Where requests go.
         mask: Removes secrets from what the endpoint says.
         room: The memory that large replies share: they enter before they are decoded, and their receiver leaves it.
+        decode: Decodes the JSON of replies; by default, as the kind does.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Client:
         mask: Masker,
         clock: Clock,
         room: Room | None = None,
+        decode: Callable[[bytes | str], Any] | None = None,
     ) -> None:
         self._transport = transport
         self._endpoint = endpoint
@@ -61,7 +63,7 @@ class Client:
         self._mask = mask
         self._clock = clock
         self._room = room
-        self._decode = endpoint.decode
+        self._decode = decode or endpoint.decode
 
     def __call__(self, body: bytes) -> Reply:
         """Sends `body` and returns the final reply: a 2xx whose body is an object, or a refusal of this request alone.

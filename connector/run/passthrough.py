@@ -64,7 +64,8 @@ class Passthrough:
             ConnectorError: There is no answer, or it is a refusal.
         """
         config, clock = self._config, self._clock
-        client = Client(self._transport, endpoints.load(config.kind), config.url, self._mask, clock)
+        endpoint = endpoints.load(config.kind)
+        client = Client(self._transport, endpoint, config.url, self._mask, clock, decode=numbers.loads)
         reply = _tried(partial(client, _encoded(payload)), config, clock, stop)
         if not is_ok(reply.status):
             raise error_of(reply.status, {}, reply.body, now=clock.time())
