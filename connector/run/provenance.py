@@ -13,6 +13,7 @@ Detail = Literal["full", "status", "none"]
 
 _CONTENT_KEPT: Final = 10_000  # characters
 _MESSAGE_KEPT: Final = 4_000  # characters
+_NAME_KEPT: Final = 1_000  # characters of a model or a finish reason, which an endpoint may fill with megabytes
 _TYPES: Final = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -101,8 +102,8 @@ def of_reply(
         status,
         error,
         reply.attempts,
-        answer.model,
-        answer.finish_reason,
+        answer.model and answer.model[:_NAME_KEPT],
+        answer.finish_reason and answer.finish_reason[:_NAME_KEPT],
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_tokens,

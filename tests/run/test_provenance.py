@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from connector.base.records import Failure, Provenance, Status
-from connector.run.provenance import SCHEMA, Detail, as_column, column, failure, group
+from connector.base.records import Answer, Failure, Provenance, Reply, Status
+from connector.run.provenance import SCHEMA, Detail, as_column, column, failure, group, of_reply
 
 FULL = Provenance(
     Status.INVALID_OUTPUT, Failure("ReplyError", "not JSON", 200, "hm"), 2, "m", "stop", 7, 2, 0, 1, 0.5, 12, "r", "k"
@@ -68,3 +68,9 @@ def test_without_metadata_there_is_no_column() -> None:
 def test_of_a_long_reply_the_beginning_is_kept() -> None:
     assert failure("ReplyError", "no", content="x" * 20_000).content == "x" * 10_000
     assert failure("ReplyError", "no", content="").content is None
+
+
+def test_of_a_long_name_by_an_endpoint_the_beginning_is_kept() -> None:
+    answer = Answer("content", "f" * 10_000, "m" * 10_000)
+    found = of_reply(Reply(200, {}, {}), answer, Status.SUCCESS, None, b"key", None, cached=False)
+    assert (found.finish_reason, found.model) == ("f" * 1_000, "m" * 1_000)
