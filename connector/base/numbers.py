@@ -26,6 +26,7 @@ _LOOKS: Final = bytes.maketrans(b"123456789.E+", b"000000000" + b"0e-")
 _IDLE: Final = bytes(set(range(256)) - set(b'0123456789.eE+-",:[]{}\\\n'))
 _LONG: Final = "0" * 17
 """Sixteen digits and a point: shorter decimals survive the conversion to a double and back, as do shorter integers."""
+_LONG_MANTISSA: Final = "0" * 16 + "e"  # sixteen digits without a point may not survive, as in 9007199254740993e0
 _EXPONENT, _NEGATIVE_EXPONENT = "0e000", "0e-000"
 _ZEROS: Final = regex(rb"\.[0-9]+0(?![0-9])")  # orjson encodes 1.0 as 1.0
 _ALL_BUT_NUMBERS: Final = bytes(set(range(256)) - set(b"0123456789.eE+-"))
@@ -140,7 +141,7 @@ def may_be_long(text: bytes) -> bool:
     looks = text.translate(_LOOKS, _IDLE).decode("ascii")  # bytes take three times as long to search
     return (
         _LONG in looks
-        or ("0e" in looks and (_EXPONENT in looks or _NEGATIVE_EXPONENT in looks))
+        or ("0e" in looks and (_EXPONENT in looks or _NEGATIVE_EXPONENT in looks or _LONG_MANTISSA in looks))
         or _ZEROS.search(text) is not None
     )
 
