@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
@@ -32,6 +33,7 @@ _PLAIN: Final = regex(
 
 _UNREADABLE: Final = "cannot be read: it must name PEM files that exist, the key of a certificate without a password"
 _PORTS: Final = {"http": 80, "https": 443}
+_LOADING: Final = Lock()
 _DEFAULTS: Final = {
     "User-Agent": f"openai-compatible-connector/{__version__}",
     "Accept": "application/json, text/event-stream",
@@ -108,15 +110,19 @@ def _as_sent(url: str, parameters: Mapping[str, str]) -> str:
     return str(request.url)
 
 
-@lru_cache(maxsize=_KEPT)
 def tls_context(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
-    """Returns a TLS context that verifies with `ca_bundle`, or certifi's. Cached, since loading one takes 20 ms.
+    """Returns the TLS context that verifies with `ca_bundle`, or certifi's: the same one for all threads.
 
     `ca_bundle` is a PEM file, or a folder with certificates named as `openssl rehash` names them. Raises `ConfigError`
     where a file cannot be read.
-
-    The context is built by hand, as the defaults of Python and urllib3 obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`.
     """
+    with _LOADING:  # or each of the threads that begin a run would take 20 ms to load its own, with a pool of its own
+        return _loaded(ca_bundle, client_cert)
+
+
+@lru_cache(maxsize=_KEPT)
+def _loaded(ca_bundle: str | None, client_cert: str | tuple[str, str] | None) -> ssl.SSLContext:
+    """Builds a TLS context by hand, as Python's defaults obey `SSLKEYLOGFILE` and `SSL_CERT_FILE`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

@@ -16,7 +16,9 @@ import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, NoReturn, TypeVar
@@ -415,6 +417,18 @@ def test_tls_with_a_folder_of_authorities_works(
     subprocess.run(["openssl", "rehash", str(tmp_path)], check=True, capture_output=True)
     server = serve(answering(reply(b"ok")), authority.context)
     assert connect(ca_bundle=str(tmp_path)).post(server.url, b"{}").read() == b"ok"
+
+
+def test_threads_that_begin_at_once_load_the_certificates_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "_loaded", lru_cache(preparing._loaded.__wrapped__))  # noqa: SLF001 - one that is empty
+    start = threading.Barrier(8)
+
+    def load(_: int) -> ssl.SSLContext:
+        start.wait()
+        return preparing.tls_context(None, None)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(load, range(8)))) == 1
 
 
 def test_secrets_show_in_no_repr(serve: Serve) -> None:
