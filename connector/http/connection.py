@@ -11,7 +11,6 @@ import socket
 import ssl
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib import import_module
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,6 +29,7 @@ from connector.http.http1 import (
     malformed,
     parse_head,
 )
+from connector.http.nested_tls import NestedTls
 from connector.http.upload import Upload
 
 _LOG = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ _LOG = logging.getLogger(__name__)
 _FIRST: Final = 1 << 12
 """Size of the first receive, in bytes. It is small because its buffer is held for as long as a call waits."""
 
+_TLS: Final = (ssl.SSLSocket, NestedTls)
 _TLS_RECORDS: Final = (b"\x15", b"\x16")
 """The first byte of a TLS alert and of a handshake; the second is 3 (RFC 8446, section 5.1)."""
 
@@ -81,8 +82,8 @@ class Route(NamedTuple):
 class Connection:
     """A connection that never waits past `deadline`, which is set for each call.
 
-    The deadline covers every address tried, the proxy's answer, the TLS handshake, sending and receiving. It does not
-    cover the name lookup (`getaddrinfo` cannot be interrupted) or a slow handshake inside a TLS proxy.
+    The deadline covers every address tried, the proxy's answer, each TLS handshake, sending and receiving, but not the
+    name lookup: `getaddrinfo` cannot be interrupted.
     """
 
     deadline: Deadline
@@ -256,15 +257,15 @@ class Connection:
                 failure = error
             else:
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._apply_deadline()
                 return
         raise failure
 
     def _secure(self, tls: ssl.SSLContext, host: str) -> None:
         """Starts TLS; the peer has to prove that it is `host`."""
+        self._apply_deadline()
         name = host.partition("%")[0].rstrip(".")  # certificates have neither the zone of an address nor the root's dot
-        if isinstance(self.sock, ssl.SSLSocket):  # a proxy's, which Python cannot wrap again; rare, so loaded here
-            self.sock = import_module("urllib3.util.ssltransport").SSLTransport(self.sock, tls, name)
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock = NestedTls(self.sock, tls, name)
         else:
             self.sock = tls.wrap_socket(self.sock, server_hostname=name)
 
@@ -279,9 +280,5 @@ class Connection:
 
 
 def _has_pending(sock: Any) -> bool:
-    """Returns whether TLS holds decrypted bytes, which `poll` does not see: it decrypts whole records at a time."""
-    if isinstance(sock, ssl.SSLSocket):
-        return sock.pending() > 0
-    if isinstance(sock, socket.socket):
-        return False
-    return bool(sock.incoming.pending or sock.sslobj.pending()) or _has_pending(sock.socket)  # TLS within TLS
+    """Returns whether TLS holds bytes that `poll` does not see: it decrypts whole records at a time."""
+    return isinstance(sock, _TLS) and sock.pending() > 0

@@ -1423,6 +1423,43 @@ def test_a_proxy_that_trickles_its_answer_meets_the_deadline(serve: Serve, conne
         connect(proxy=f"http://{proxy.host}", timeout=0.3).post("https://api.example/", b"{}")
 
 
+def test_a_handshake_has_the_time_that_the_proxy_has_left_it(serve: Serve, connect: Connect) -> None:
+    now = [0.0]
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        now[0] = TIMEOUT - 0.1
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        peer.hang()
+
+    proxy = serve(script)
+    with pytest.raises(APITimeoutError, match="no connection within"):
+        connect(proxy=f"http://{proxy.host}", monotonic=lambda: now[0]).post("https://api.example/", b"{}")
+
+
+@pytest.mark.parametrize(("kind", "told"), [(b"\x16", "connecting"), (b"\x17", "waiting for the answer")])
+def test_a_record_of_tls_within_tls_that_trickles_meets_the_deadline(
+    serve: Serve, connect: Connect, authority: Authority, kind: bytes, told: str
+) -> None:
+    def trickle(peer: Peer) -> None:
+        if kind == b"\x17":  # of data, not of the handshake
+            peer.request()
+            peer.sock = peer.sock._outer  # type: ignore[attr-defined]  # noqa: SLF001 - the test's own
+        peer.send(kind + b"\x03\x03\x40\x00")  # the head of a record of 16 KiB
+        peer.trickle(b"x")
+
+    def refuse(peer: Peer) -> None:
+        peer.head()
+        peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        trickle(peer)
+
+    proxy = serve(refuse if kind == b"\x16" else tunnel_over_tls(authority, trickle), authority.context)
+    transport = connect(proxy=f"https://{proxy.host}", ca_bundle=authority.path, timeout=0.3)
+    with pytest.raises(APITimeoutError) as caught:
+        transport.post("https://api.example/", b"{}")
+    assert caught.value.detail == f"while {told}"
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_may_itself_speak_tls(serve: Serve, connect: Connect, authority: Authority, scheme: str) -> None:
     def tunnelling(peer: Peer) -> None:
