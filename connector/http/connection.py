@@ -14,6 +14,7 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from connector.base.errors import CutError, ReplyError
 from connector.base.records import is_ok
 from connector.http.deadline import Deadline
 from connector.http.http1 import (
@@ -96,7 +97,8 @@ class Connection:
 
     def connect(self) -> None:
         """Connects. Raises `APITimeoutError` when it is late, and `ProxyError` where the proxy is at fault."""
-        call, self.deadline = self.deadline, self.deadline.to_connect()
+        options = "`url` and `proxy`" if self._route.proxy else "`url`"
+        call, self.deadline = self.deadline, self.deadline.to_connect(options)
         try:
             self._follow_route()
         except TimeoutError as error:  # by the system, or by an address's share of the time
@@ -237,8 +239,10 @@ class Connection:
                     self._tunnel(route, proxy)
             except TimeoutError:
                 raise
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise ProxyError("no way through the proxy", error) from error
+            except (CutError, ReplyError) as error:  # of its answer; nothing has been sent to the origin
+                raise ProxyError(f"CONNECT got no valid answer: {error.detail}") from None
         if route.tls:
             self._secure(route.tls, route.host)
 
@@ -275,8 +279,10 @@ class Connection:
         fields = Headers({"Host": authority} | proxy.fields)
         self._send(f"CONNECT {authority} HTTP/1.1\r\n{fields.text}\r\n".encode("latin-1"), b"")
         status, _, _, extra = self._receive_head(b"")
-        if not is_ok(status) or extra:
+        if not is_ok(status):
             raise ProxyError(f"CONNECT was answered with {status}")
+        if extra:
+            raise ProxyError("the proxy sent bytes of its own into the tunnel")
 
 
 def _has_pending(sock: Any) -> bool:

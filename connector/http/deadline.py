@@ -55,11 +55,14 @@ class Deadline:
         error.is_connected = self.is_connected
         return error
 
-    def to_connect(self) -> Deadline:
-        """Returns the deadline for connecting: `connect` seconds from now, or this deadline if that is sooner."""
+    def to_connect(self, options: str = "`url`") -> Deadline:
+        """Returns the deadline for connecting: `connect` seconds from now, or this deadline if that is sooner.
+
+        `options` are those that name the peer, for the error message.
+        """
         left, most = self.left(), self._for_connection
         part = Deadline(min(left, most), monotonic=self._monotonic)
         option = "connect_timeout" if most < left else "timeout"
-        part.message = f"no connection within {{:.3g}} s: check host and port in `url`, or raise config.{option}"
+        part.message = f"no connection within {{:.3g}} s: check host and port in {options}, or raise config.{option}"
         part.doing, part.is_connected = "connecting", False
         return part

@@ -21,7 +21,7 @@ _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
 _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
     gaierror: (
         APIConnectionError,
-        "the host name {peer} cannot be resolved: check it in `{key}`, and the DNS of this machine",
+        "the host name of {peer} cannot be resolved: check it in `{key}`, and the DNS of this machine",
     ),
     UnicodeError: (APIConnectionError, "{peer} is not a name that DNS allows: check it in `{key}`"),
     ssl.SSLCertVerificationError: (

@@ -1094,7 +1094,7 @@ def test_an_unknown_host_name_has_its_own_message(transport: Transport, monkeypa
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(
-        APIConnectionError, match=r"the host name api\.exmaple:443 cannot be resolved: check it in `url`"
+        APIConnectionError, match=r"the host name of api\.exmaple:443 cannot be resolved: check it in `url`"
     ):
         transport.post("https://api.exmaple/v1", b"{}")
 
@@ -1389,7 +1389,16 @@ def test_a_keep_alive_tunnel_that_dies_is_opened_again_once(
 
 
 @pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 407 Who\r\n\r\n", b"HTTP/1.1 502 Bad\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nhi", b""]
+    "answer",
+    [
+        b"HTTP/1.1 407 Who\r\n\r\n",
+        b"HTTP/1.1 502 Bad\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nhi",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 2",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"",
+    ],
 )
 def test_a_proxy_that_refuses_is_named_without_its_user(serve: Serve, connect: Connect, answer: bytes) -> None:
     def script(peer: Peer) -> None:
@@ -1401,6 +1410,11 @@ def test_a_proxy_that_refuses_is_named_without_its_user(serve: Serve, connect: C
         connect(proxy=f"http://me:{KEY}@{proxy.host}").post("https://api.example/", b"{}")
     assert "`proxy`" in caught.value.message or "closed" in caught.value.message
     assert KEY not in f"{caught.value} {caught.value.detail}"
+
+
+def test_a_proxy_whose_name_dns_does_not_allow_is_named(connect: Connect) -> None:
+    with pytest.raises(APIConnectionError, match=r"the proxy a\.\.b:3128 is not a name that DNS allows.*`proxy`"):
+        connect(proxy="http://a..b:3128").post("https://api.example/", b"{}")
 
 
 def test_a_proxy_that_cannot_be_reached_is_named(connect: Connect) -> None:
@@ -1419,7 +1433,7 @@ def test_a_proxy_that_trickles_its_answer_meets_the_deadline(serve: Serve, conne
         peer.trickle(b"x")
 
     proxy = serve(script)
-    with pytest.raises(APITimeoutError, match="no connection within"):
+    with pytest.raises(APITimeoutError, match=r"no connection within .* `url` and `proxy`"):
         connect(proxy=f"http://{proxy.host}", timeout=0.3).post("https://api.example/", b"{}")
 
 
