@@ -66,7 +66,10 @@ class Settings:
 def origin(url: str) -> tuple[str, str | None, int | None]:
     """Returns scheme, host and port; raises `ValueError` for a port that is not a number."""
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    host = parts.hostname
+    if host and ":" in host:
+        host = host.replace("%25", "%", 1)  # before the zone of an IPv6 address (RFC 6874)
+    return parts.scheme, host, parts.port or _PORTS.get(parts.scheme)
 
 
 def resolved(url: str, reference: str) -> str | None:
@@ -80,9 +83,10 @@ def resolved(url: str, reference: str) -> str | None:
 
 
 def address_of(url: str, *, omit: int | None = None) -> str:
-    """Returns `host:port` without user and password; without the port if that equals `omit`."""
+    """Returns `host:port` without user, password and zone; without the port if that equals `omit`."""
     _, host, port = origin(url)
-    host = f"[{host}]" if ":" in (host or "") else host
+    if host and ":" in host:
+        host = f"[{host.partition('%')[0]}]"
     return f"{host}" if port == omit else f"{host}:{port}"
 
 

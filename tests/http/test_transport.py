@@ -1128,6 +1128,12 @@ def test_ipv6_addresses_work(serve: Serve, transport: Transport) -> None:
     assert f"Host: [::1]:{server.port}" in server.requests[0].headers
 
 
+@pytest.mark.parametrize("url", ["http://[fe80::1%25eth0]:81/v1", "http://[fe80::1%eth0]:81/v1"])
+def test_the_zone_of_an_ipv6_address_is_for_this_machine_alone(url: str) -> None:
+    assert preparing.origin(url) == ("http", "fe80::1%eth0", 81)
+    assert preparing.address_of(url) == "[fe80::1]:81"
+
+
 # TLS
 
 
