@@ -125,5 +125,7 @@ class Pool:
     def _give_back(self, connection: Connection, reusable: bool, clean: bool) -> None:
         if reusable and clean and len(self._idle) < self._size:
             self._idle.append(connection)
+            if not self._size:  # another thread has closed the pool meanwhile
+                self.close()
         else:
             connection.close()

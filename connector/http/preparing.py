@@ -172,10 +172,9 @@ class Preparer:
 
     def close(self) -> None:
         """Closes the pooled connections."""
-        pools, self._pools = self._pools, {}
         self.prepared.cache_clear()
-        for pool in pools.values():
-            pool.close()
+        while self._pools:  # another thread may add one meanwhile
+            self._pools.popitem()[1].close()
 
     def _prepare(self, method: str, url: str, content_type: str, identity: Fields) -> Request:
         """Prepares and checks a request; `identity` holds the header fields that authenticate it.

@@ -39,8 +39,11 @@ from connector.base.errors import (
 )
 from connector.base.version import __version__
 from connector.http import preparing
-from connector.http.http1 import PIECE
+from connector.http.connection import Connection, Route
+from connector.http.deadline import Deadline
+from connector.http.http1 import PIECE, Headers
 from connector.http.network_errors import explain
+from connector.http.pool import Pool
 from connector.http.transport import MAX_REDIRECTS, Settings, Transport
 from tests.endpoint import swallowing
 
@@ -676,6 +679,19 @@ def test_closing_the_transport_closes_its_pooled_connections(serve: Serve, conne
     transport.post(server.url, b"{}").read()
     transport.close()
     assert left.wait(PATIENCE)
+
+
+def test_a_connection_that_comes_back_while_its_pool_is_closed_is_closed(serve: Serve) -> None:
+    class Idle(list[Connection]):
+        def append(self, connection: Connection) -> None:
+            pool.close()  # by another thread, after this one has seen that there is room
+            super().append(connection)
+
+    server = serve(answering(reply()))
+    pool = Pool(Route("127.0.0.1", server.port), 1)
+    pool._idle = Idle()  # noqa: SLF001 - where the moment can be chosen
+    assert pool.exchange("GET", "/", Headers({}), None, Deadline(TIMEOUT)).whole() == b"{}"
+    assert pool._idle == []  # noqa: SLF001 - as above
 
 
 # Bodies
