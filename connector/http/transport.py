@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from io import BytesIO
+from types import FunctionType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -138,7 +139,9 @@ def _is_replaced() -> bool:
     """Returns whether somebody has replaced `send` of the adapter of `requests`, as the library `responses` does."""
     adapters = sys.modules.get("requests.adapters")
     send = getattr(getattr(adapters, "HTTPAdapter", None), "send", None)  # another thread may be loading the module
-    return send is not None and getattr(send, "__globals__", None) is not vars(adapters)
+    if type(send) is FunctionType:  # a wrapper may pass itself off as one, but for its type
+        return send.__globals__ is not vars(adapters)
+    return send is not None
 
 
 class Transport:

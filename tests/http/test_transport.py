@@ -1557,6 +1557,29 @@ with responses.RequestsMock() as endpoint:
     assert (done.stdout, done.stderr) == ("b'of the test'\n", "")
 
 
+class Wrapper:
+    """Passes itself off as what it wraps, as those of the library `wrapt` do."""
+
+    def __init__(self, wrapped: object, calls: list[object]) -> None:
+        self._wrapped, self._calls = wrapped, calls
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._wrapped, name)
+
+    def __call__(self, *args: object, **options: object) -> object:
+        self._calls.append(args)
+        return self._wrapped(requests.adapters.HTTPAdapter(), *args, **options)  # type: ignore[operator]  # a method
+
+
+def test_what_wraps_the_adapter_of_requests_is_called(
+    serve: Serve, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, calls = serve(answering(reply())), list[object]()
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", Wrapper(requests.adapters.HTTPAdapter.send, calls))
+    assert transport.post(server.url, b"{}").read() == b"{}"
+    assert len(calls) == 1
+
+
 @responses.activate
 @pytest.mark.parametrize(
     ("raised", "becomes"),
