@@ -240,8 +240,6 @@ class Dialer:
         self._clock = clock
         self._proxy = address_of(settings.proxy) if settings.proxy else ""
         _subprotocols({**dict(settings.auth.settled), **settings.headers})
-        if settings.proxy and settings.proxy.startswith("https") and url.startswith("http:"):
-            raise ConfigError([Problem("proxy", "ws:// does not go through an https:// proxy: use wss://")])
 
     def open(self, query: Mapping[str, str], identity: Fields, deadline: Deadline) -> Socket:
         """Opens a WebSocket; `query` is added to the URL's parameters, and `identity` holds the authentication fields.
