@@ -16,7 +16,7 @@ from typing import Final
 Cores = frozenset[int]
 
 _PACKAGES: Final = (
-    *("openai-compatible-connector", "requests", "urllib3", "orjson", "jinja2", "duckdb"),
+    *("openai-compatible-connector", "orjson", "jinja2", "duckdb"),
     *("openai", "httpx2", "httpx", "aiohttp", "langchain-openai", "litellm"),
 )
 _CAN_PIN: Final = hasattr(os, "sched_setaffinity")
