@@ -25,11 +25,18 @@ def constraints() -> Iterator[str]:
     used = [*project["dependencies"]]
     used += [each for name, extra in extras.items() if name not in ("test", "bench") for each in extra]
     used += [each for each in extras["test"] if re.split(r"\W", each)[0] in TABLES]
+    lowest: dict[str, str] = {}  # of what extras share, the highest bound, as all of them are installed
     for each in used:
         bound = _BOUND.match(each)
         if bound is None:
             raise SystemExit(f'pyproject.toml: "{each}" has no lower bound: write NAME>=VERSION')
-        yield f"{bound['name']}=={bound['version']}"
+        name, version = bound["name"], bound["version"]
+        lowest[name] = max(lowest.get(name, version), version, key=_numbers)
+    return (f"{name}=={version}" for name, version in lowest.items())
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 if __name__ == "__main__":
