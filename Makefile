@@ -26,9 +26,9 @@ $(VENV)/.bench: $(VENV)/.base
 
 .venv-lowest/.test: pyproject.toml tests/lowest.py
 	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv --upgrade-deps .venv-lowest
-	.venv-lowest/bin/python -m tests.lowest > .venv-lowest/constraints.txt
-	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint .venv-lowest/constraints.txt --editable ".[test]"
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	.venv-lowest/bin/python -m tests.lowest > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-lowest/lowest.txt
 	@touch $@
 
 BUILDER ?= $(shell command -v docker || command -v podman || command -v buildah)

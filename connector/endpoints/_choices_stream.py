@@ -80,8 +80,8 @@ class _LastChoice(EndOfStream):
     server sends a `finish_reason` for each choice, but such a stream ends with `[DONE]`.
 
     More of a choice may follow its `finish_reason` unless that comes after all of a text, and not with a piece of it.
-    Some servers send one with each piece, and some go on after one about tool calls, which they make themselves.
-    Nothing follows a chunk with the usage and no choice.
+    Some servers send one with each piece, and some go on after one about tool calls, which they make themselves, with
+    the usage of each step. Else nothing follows a chunk with the usage and no choice.
     """
 
     def __init__(self, asked: int) -> None:
@@ -90,6 +90,7 @@ class _LastChoice(EndOfStream):
         self._before: dict[int, dict[str, Any]] = {}  # the last chunk of each choice
         self._ended: dict[int, bool] = {}  # whether nothing can follow what has come of the choice
         self._has_usage = False
+        self._has_called = False
 
     def follow(self, event: dict[str, Any]) -> None:
         """See `EndOfStream`."""
@@ -100,6 +101,7 @@ class _LastChoice(EndOfStream):
                 if index in self._ended:
                     self._ended[index] = self._ended[index] and not _adds(chunk)
                 elif reason := chunk.get("finish_reason"):
+                    self._has_called = self._has_called or reason in _CALLING
                     follows_text = reason not in _CALLING and _adds_text(self._before.get(index, {}))
                     self._ended[index] = follows_text and not _adds(chunk)
                 elif index not in self._before:
@@ -112,7 +114,7 @@ class _LastChoice(EndOfStream):
 
     def _look(self, *, is_last: bool) -> None:
         self.is_complete = len(self._ended) == len(self._before)
-        if self.is_complete and is_last:
+        if self.is_complete and is_last and not self._has_called:
             self._ended = dict.fromkeys(self._ended, True)
         is_over = self.is_complete and len(self._ended) == self._asked and all(self._ended.values())
         self.patience = (MOMENT if self._has_usage else _USAGE_COMES) if is_over else None

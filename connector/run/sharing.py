@@ -6,8 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from connector.base.numbers import loads
 from connector.base.records import JSON, Record, Reply
 from connector.base.usage import shared
 from connector.base.values import dumps
@@ -40,7 +39,7 @@ class Packer:
         if packing is None:
             yield call
             return
-        body = orjson.loads(call.body)
+        body = loads(call.body)
         alike = packing.alike(body)
         if alike is None:
             yield call
@@ -68,7 +67,7 @@ def halves(packing: Packing, calls: Sequence[Call]) -> list[Call]:
     """Returns two calls for the rows of one that did not work, so that a bad row ends up alone."""
     middle = (len(calls) + 1) // 2
     return [
-        _packed(_Group(packing, list(some), [orjson.loads(call.body) for call in some]))
+        _packed(_Group(packing, list(some), [loads(call.body) for call in some]))
         for some in (calls[:middle], calls[middle:])
         if some
     ]

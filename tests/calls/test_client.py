@@ -420,6 +420,7 @@ NOT_ENDED: Final[dict[str, tuple[dict[str, Any], Sequence[bytes]]]] = {
     "a reason from the start": ({}, (chat_chunk({"role": "assistant"}, "stop"),)),
     "more text behind it": ({}, (TEXT, FINISH, TEXT)),
     "a tool call that the server may make": ({}, (TOOL, chat_chunk({}, "tool_calls"))),
+    "the usage of a step that the server may go on from": ({}, (TOOL, chat_chunk({}, "tool_calls"), USAGE_CHUNK)),
     "one with a text behind it": ({}, (TOOL, TEXT, chat_chunk({}, "tool_calls"))),
     "one that ends as a text does": ({}, (TEXT, TOOL, FINISH)),
     "one of two choices": ({"n": 2}, (TEXT, FINISH)),

@@ -89,6 +89,19 @@ def test_each_row_has_one_outcome_and_it_is_its_own(kinds: list[str], most: int,
             assert outcome.columns["content"] == f"to {outcome.record.data['text']}"
 
 
+def test_a_shared_request_has_all_digits_of_its_numbers() -> None:
+    asked = Plan(
+        Config(
+            url="http://localhost/v1/embeddings",
+            request_format={"model": "m", "input": "{{ text }}", "seed": 2**64 + 1},
+            batch_size=2,
+        )
+    )
+    packer = Packer(lambda _: asked)
+    (shared,) = [each for text in "ab" for each in packer.add(call(asked, text))]
+    assert b'"seed":18446744073709551617' in shared.body
+
+
 def test_calls_wait_until_there_are_enough_or_somebody_flushes() -> None:
     asked = plan(3)
     packer = Packer(lambda _: asked)
