@@ -59,7 +59,8 @@ class Requests:
             options=_options_of(config),
         )
         self._constants = self._template.names & constants.keys()
-        self._where = None if config.where is None else Where(config.where, constants)
+        known = constants if config.models else {}  # else `model` in a condition is the row's
+        self._where = None if config.where is None else Where(config.where, known)
         self._schema = config.output_schema
         self._is_stream = config.is_stream
         self._leaves_flex = config.flex_fallback

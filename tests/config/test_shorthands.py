@@ -102,6 +102,23 @@ def test_without_a_list_there_is_nothing_to_choose() -> None:
     assert Plan(plain).requests.model == "m"
 
 
+@pytest.mark.parametrize("more", [{"model": "m"}, {"models": [{"name": "x", "id": "m"}]}])
+def test_a_column_never_picks_the_model_of_a_request_format(endpoint: Endpoint, more: dict[str, Any]) -> None:
+    asked = "{{ model.id }}" if "models" in more else "{{ model }}"
+    request = {"model": asked, "messages": [{"role": "user", "content": "{{ record.model }}"}]}
+    rows = Connector({"url": endpoint.base_url, "request_format": request, **more}).enrich([{"model": "theirs"}])
+    assert [row["_llm"]["status"] for row in rows] == ["success"]
+    assert {call.body["model"] for call in endpoint.journal.calls} == {"m"}
+
+
+def test_a_prompt_and_a_condition_read_a_column_called_model(endpoint: Endpoint) -> None:
+    more = {"model": "m", "prompt": "Sell the {{ model }}", "where": "{{ model == 'Punto' }}"}
+    rows = Connector({"url": endpoint.base_url, **more}).enrich([{"model": "Punto"}, {"model": "Panda"}])
+    assert [row["_llm"]["status"] for row in rows] == ["success", "skipped"]
+    (call,) = endpoint.journal.calls
+    assert (call.body["model"], call.body["messages"][-1]["content"]) == ("m", "Sell the Punto")
+
+
 def test_provenance_and_cost_go_by_the_chosen_model(endpoint: Endpoint) -> None:
     (row,) = Connector(config(url=endpoint.base_url, model="fast")).enrich([{"t": "a"}])
     told = row["_llm"]
