@@ -47,7 +47,11 @@ Answer: TypeAlias = tuple[int, dict[str, str], Body, bool]
 
 
 class ProxyError(OSError):
-    """The proxy cannot be reached, or refuses a tunnel."""
+    """The proxy is at fault; its cause says how."""
+
+
+class NoTunnelError(OSError):
+    """The proxy answers, but opens no tunnel."""
 
 
 class Proxy(NamedTuple):
@@ -241,8 +245,6 @@ class Connection:
                 raise
             except (OSError, UnicodeError) as error:
                 raise ProxyError("no way through the proxy", error) from error
-            except (CutError, ReplyError) as error:  # of its answer; nothing has been sent to the origin
-                raise ProxyError(f"CONNECT got no valid answer: {error.detail}") from None
         if route.tls:
             self._secure(route.tls, route.host)
 
@@ -278,11 +280,14 @@ class Connection:
         authority = f"[{route.host}]:{route.port}" if ":" in route.host else f"{route.host}:{route.port}"
         fields = Headers({"Host": authority} | proxy.fields)
         self._send(f"CONNECT {authority} HTTP/1.1\r\n{fields.text}\r\n".encode("latin-1"), b"")
-        status, _, _, extra = self._receive_head(b"")
+        try:
+            status, _, _, extra = self._receive_head(b"")
+        except (CutError, ReplyError) as error:  # which are for rows, and the origin has not seen one
+            raise NoTunnelError(f"CONNECT got no valid answer: {error.detail}") from None
         if not is_ok(status):
-            raise ProxyError(f"CONNECT was answered with {status}")
+            raise NoTunnelError(f"CONNECT was answered with {status}")
         if extra:
-            raise ProxyError("the proxy sent bytes of its own into the tunnel")
+            raise NoTunnelError("the proxy sent bytes of its own into the tunnel")
 
 
 def _has_pending(sock: Any) -> bool:

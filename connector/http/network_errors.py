@@ -14,7 +14,7 @@ from connector.base.errors import (
     ConnectorError,
     RetryableError,
 )
-from connector.http.connection import ProxyError
+from connector.http.connection import NoTunnelError, ProxyError
 from connector.http.http1 import TlsError
 
 _TOO_MANY: Final = (errno.EMFILE, errno.ENFILE)
@@ -38,7 +38,7 @@ _MEANINGS: Final[dict[type[Exception], tuple[type[ConnectorError], str]]] = {
         "{peer} refuses connections: check host and port in `{key}`, and that the server is running",
     ),
     TimeoutError: (APITimeoutError, "{peer} did not answer in time: check `{key}`, or raise config.timeout"),
-    ProxyError: (APIConnectionError, "{peer} does not let the call through: check user and host in `{key}`"),
+    NoTunnelError: (APIConnectionError, "{peer} does not let the call through: check user and host in `{key}`"),
     ConnectionError: (
         APIConnectionError,
         "{peer} closed the connection without an answer: check http or https in `{key}`",
@@ -68,5 +68,5 @@ def explain(error: Exception, peer: str, proxy: str) -> ConnectorError:
         text = "more files and connections are open than this machine allows: lower `concurrency`, or raise `ulimit -n`"
     explained = kind(text.format(peer=peer, key=key), detail=f"{type(causes[-1]).__name__}: {causes[-1]}")
     if isinstance(explained, RetryableError):
-        explained.was_closed = found is ConnectionError
+        explained.was_closed = found is ConnectionError and key == "url"
     return explained

@@ -39,7 +39,7 @@ from connector.base.errors import (
 )
 from connector.base.version import __version__
 from connector.http import preparing
-from connector.http.connection import Connection, Route
+from connector.http.connection import Connection, NoTunnelError, ProxyError, Route
 from connector.http.deadline import Deadline
 from connector.http.http1 import PIECE, Headers
 from connector.http.network_errors import explain
@@ -1446,6 +1446,23 @@ def test_a_proxy_that_cannot_be_reached_is_named(connect: Connect) -> None:
     for url in ("https://api.example/", "http://api.example/"):
         with pytest.raises(APIConnectionError, match=rf"the proxy 127\.0\.0\.1:{port} refuses connections.*`proxy`"):
             transport.post(url, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            NoTunnelError("CONNECT was answered with 407"),
+            "does not let the call through: check user and host in `proxy`",
+        ),
+        (OSError(errno.ENETUNREACH, "no"), "no connection to the proxy p:3128: check host and port in `proxy`"),
+        (ConnectionResetError("no"), "the proxy p:3128 closed the connection without an answer: check http or https"),
+    ],
+)
+def test_a_proxy_is_at_fault_in_the_words_of_its_fault_and_not_the_request(error: OSError, told: str) -> None:
+    explained = explain(ProxyError("no way", error), "api.example:443", "p:3128")
+    assert told in explained.message
+    assert not getattr(explained, "was_closed", True)
 
 
 def test_a_proxy_that_trickles_its_answer_meets_the_deadline(serve: Serve, connect: Connect) -> None:
