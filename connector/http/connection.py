@@ -270,10 +270,15 @@ class Connection:
         """Starts TLS; the peer has to prove that it is `host`."""
         self._apply_deadline()
         name = host.partition("%")[0].rstrip(".")  # certificates have neither the zone of an address nor the root's dot
-        if isinstance(self.sock, ssl.SSLSocket):
-            self.sock = NestedTls(self.sock, tls, name)
-        else:
-            self.sock = tls.wrap_socket(self.sock, server_hostname=name)
+        try:
+            if isinstance(self.sock, ssl.SSLSocket):
+                self.sock = NestedTls(self.sock, tls, name)
+            else:
+                self.sock = tls.wrap_socket(self.sock, server_hostname=name)
+        except (
+            ConnectionError
+        ) as error:  # a reset is chance: the same close may be seen as an end, which is an `SSLError`
+            raise ssl.SSLError("closed during the handshake") from error
 
     def _tunnel(self, route: Route, proxy: Proxy) -> None:
         """Asks the proxy for a tunnel to the origin (RFC 9110, section 9.3.6)."""

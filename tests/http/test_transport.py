@@ -1240,6 +1240,19 @@ def test_https_to_a_server_that_speaks_http_is_reported(serve: Serve, transport:
         transport.post(server.url.replace("http", "https"), b"{}")
 
 
+@pytest.mark.parametrize("linger", [b"\0\0\0\0\0\0\0\0", b"\1\0\0\0\0\0\0\0"])
+def test_a_server_that_leaves_in_the_handshake_has_seen_no_request(
+    serve: Serve, transport: Transport, linger: bytes
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.sock.recv(1 << 16)
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)  # it ends or resets the connection
+
+    with pytest.raises(APIConnectionError, match="no TLS connection to") as caught:
+        transport.post(serve(script).url.replace("http", "https"), b"{}")
+    assert not caught.value.was_closed
+
+
 def test_http_to_a_server_that_speaks_https_is_reported(serve: Serve, transport: Transport) -> None:
     server = serve(lambda peer: peer.send(b"\x15\x03\x03\x00\x02\x02\x46"))
     with pytest.raises(APIConnectionError, match="speaks TLS: write https in `url`") as caught:
