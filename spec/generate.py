@@ -21,7 +21,7 @@ from connector import stores
 from connector.base.records import Schema
 from connector.base.version import HOME, __version__
 from connector.config.config import Config
-from connector.config.options import STREAM_OPTIONS
+from connector.config.options import STREAM_OPTIONS, Http
 from connector.config.options.request import RequestOptions
 from connector.config.options.run import RunOptions
 from connector.config.options.table import TableOptions
@@ -61,6 +61,7 @@ _OBJECTS: Final = ("request_format", "response_format", "output_schema", "header
 
 def generate() -> Schema:
     """The JSON Schema (draft-07) of `Config`, as every platform can draw it."""
+    Http.model_rebuild()  # whose default is in the schema: earlier versions of pydantic do not build it for that
     raw = Config.model_json_schema()
     flat: Schema = _flat(raw, raw.pop("$defs", {}))
     for name, kinds in (("input", stores.KINDS), ("output", _KEEPING)):
