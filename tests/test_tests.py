@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -87,3 +88,8 @@ def test_a_clock_is_found_however_it_is_imported() -> None:
     assert found_in("import threading\nthreading.Event().wait(0.1)") == ["Event().wait"]
     assert found_in("import resource\nresource.getrusage(0)") == ["resource.getrusage"]
     assert found_in("import time\ntime.tzset()\nself.time()\nevent.wait(9)") == []
+
+
+def test_no_test_replaces_a_function_of_the_module_time_for_all_threads() -> None:
+    patched = re.compile(r'setattr\(\s*"[\w.]+\.time\.\w+"|setattr\(\s*time,')
+    assert [path.name for path in TESTS.rglob("*.py") if patched.search(path.read_text(encoding="utf-8"))] == []

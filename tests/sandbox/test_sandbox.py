@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ from hypothesis import strategies as st
 
 from connector import sandbox
 from connector.base.errors import ConfigError
+from connector.sandbox import server
 from tests.patience import PATIENCE
 
 SAMPLES = Path(__file__).parents[2] / "sample_configs"
@@ -680,7 +682,7 @@ def test_many_connections_are_served_at_once(monkeypatch: pytest.MonkeyPatch) ->
         latencies.append(seconds)
         everyone.wait(PATIENCE)
 
-    monkeypatch.setattr("connector.sandbox.server.time.sleep", wait)
+    monkeypatch.setattr(server, "time", SimpleNamespace(sleep=wait, perf_counter=lambda: 0.0))
     with sandbox.running(latency=0.1) as url, ThreadPoolExecutor(64) as pool:
         headers = {"Authorization": f"Bearer {sandbox.KEY}"}
         post = lambda _: requests.post(f"{url}/chat/completions", json=request("Hi"), headers=headers, timeout=PATIENCE)  # noqa: E731 used once

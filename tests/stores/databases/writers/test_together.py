@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -303,7 +304,7 @@ def test_a_lock_of_the_user_is_waited_for_in_each_attempt_and_reported(
 
         for waits in ("WAITS", "_WAITS"):
             monkeypatch.setattr(table, waits, (7.0,))
-        monkeypatch.setattr("connector.stores.databases.loading.table.time.sleep", ended)
+        monkeypatch.setattr(table, "time", SimpleNamespace(sleep=ended))
         place.sync({"id": 3}, mode="overwrite")
     assert waited == [7.0]
     assert place.rows() == [(3,)]
