@@ -52,6 +52,7 @@ _NUMBER: Final = regex(rb"[0-9]{1,9}")
 _LOG: Final = logging.getLogger(__name__)
 _OF_ROW: Final = 600  # bytes that a row takes in memory besides its body
 _WHOLE: Final = 2**22  # bytes up to which a file is read with one request
+_DAMAGE: Final = (pa.ArrowException, OSError, KeyError, ValueError)
 
 
 class Keys(NamedTuple):
@@ -162,8 +163,7 @@ class Files:
             StorageError: A newer version wrote it.
         """
 
-        def read() -> Keys:
-            file = self._opened(name, size)
+        def keys_in(file: pq.ParquetFile) -> Keys:
             version = (file.schema_arrow.metadata or {}).get(b"openai_compatible_ledger", b"0")
             if not _NUMBER.fullmatch(version):
                 raise pa.ArrowInvalid("it has no version")
@@ -174,26 +174,25 @@ class Files:
             weights = [file.metadata.row_group(each).total_byte_size for each in groups]
             return Keys(size, [b"".join(_group(file, each, ["key"])["key"].to_pylist()) for each in groups], weights)
 
-        return self._readable(name, read)
+        return self._parsed(name, size, keys_in)
 
     def heads(self, name: str, size: int) -> list[list[tuple[bytes, int, int]]] | None:
         """Returns key, status and time of each reply in a file, by row group; `None` as `keys` does."""
 
-        def read() -> list[list[tuple[bytes, int, int]]]:
-            file = self._opened(name, size)
+        def heads_in(file: pq.ParquetFile) -> list[list[tuple[bytes, int, int]]]:
             groups = (_group(file, each, _HEADS).to_pydict() for each in range(file.num_row_groups))
             return [list(zip(*(group[name] for name in _HEADS), strict=True)) for group in groups]
 
-        return self._readable(name, read)
+        return self._parsed(name, size, heads_in)
 
     def rows(self, name: str, group: int, size: int) -> list[Row] | None:
         """Returns the rows of a row group; `None` as `keys` does."""
 
-        def read() -> list[Row]:
-            columns = _group(self._opened(name, size), group).to_pydict()
+        def rows_in(file: pq.ParquetFile) -> list[Row]:
+            columns = _group(file, group).to_pydict()
             return list(zip(*columns.values(), strict=True))
 
-        return self._readable(name, read)
+        return self._parsed(name, size, rows_in)
 
     def read_bytes(self, name: str) -> bytes | None:
         """Returns the content of any file; `None` if it does not exist."""
@@ -229,24 +228,29 @@ class Files:
         for each in names:
             self._act("written", partial(gone, each))
 
-    def _opened(self, name: str, size: int) -> pq.ParquetFile:
-        path = f"{self._folder}/{name}"
-        if size <= _WHOLE:
-            with self._files.open_input_stream(path) as stream:
-                return pq.ParquetFile(pa.BufferReader(stream.read()))
-        return pq.ParquetFile(self._files.open_input_file(path), pre_buffer=True)
+    def _parsed(self, name: str, size: int, parse: Callable[[pq.ParquetFile], T]) -> T | None:
+        """Returns what `parse` finds in a file; `None` if it is gone, or damaged, which is logged.
 
-    def _readable(self, name: str, read: Callable[[], T]) -> T | None:
-        def tried() -> T | None:
+        pyarrow raises an `OSError` for some damage, too. What is in memory can fail for no other reason.
+        """
+        path = f"{self._folder}/{name}"
+
+        def parsed() -> T | None:
+            if size > _WHOLE:
+                with suppress(*_DAMAGE):
+                    return parse(pq.ParquetFile(self._files.open_input_file(path), pre_buffer=True))
             try:
-                return read()
+                with self._files.open_input_stream(path) as stream:
+                    data = stream.read()
             except FileNotFoundError:  # merged: its replies are in a newer file
                 return None
-            except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError, UnicodeError):
+            try:
+                return parse(pq.ParquetFile(pa.BufferReader(data)))
+            except _DAMAGE:
                 self.report(name)
                 return None
 
-        return self._act("read", tried)
+        return self._act("read", parsed)
 
     def _act(self, what: str, act: Callable[[], T]) -> T:
         """Returns what `act` returns. Retries if a bucket does not answer, which may be transient."""

@@ -162,6 +162,14 @@ class Database:
         kind = LedgerUnavailableError if is_lost(error) else StorageError
         return kind(f"{done}: {advice}, then run the same command again", detail=self._mask(repr(error)))
 
+    def foreign(self, error: TypeError | ValueError) -> StorageError:
+        """Returns the error that a value has a type that the tables of a ledger do not allow."""
+        return StorageError(
+            f"the tables of the ledger {self.url} have been changed ({error}): name another database, or drop the "
+            f"schema {SCHEMA}, whose replies are then paid for again",
+            detail=repr(error),
+        )
+
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
         """Raises psycopg's errors as `problem` returns them."""

@@ -10,7 +10,7 @@ import orjson
 
 from connector.base import numbers
 from connector.base.cost import BATCH_HEADER, COST_HEADER
-from connector.base.decoding import weight_of_reply
+from connector.base.decoding import loads, weight_of_reply
 from connector.base.records import Reply, is_ok
 from connector.base.vectors import null_for_vector, opened, vectors_in
 
@@ -56,13 +56,14 @@ def decoded(row: Sequence[Any]) -> Reply:
     try:
         content = _unpacked(body) if body[:1] == _PACKED else _body(body)
         known = orjson.loads(headers)
+        status, latency, attempts = int(status), int(latency), int(attempts)
     except TypeError as error:
-        raise ValueError("a part of a reply is not text") from error
+        raise ValueError("a part of a reply is neither text nor a number") from error
     if not (
         isinstance(content, dict) and isinstance(known, dict) and all(isinstance(each, str) for each in known.values())
     ):
         raise ValueError("a part of a reply is not an object, or not one of texts")
-    reply = Reply(int(status), content, known, int(latency), int(attempts), cached=True, size=weight_of_reply(body))
+    reply = Reply(status, content, known, latency, attempts, cached=True, size=weight_of_reply(body))
     if reply.status not in _STATUSES or not (is_ok(reply.status) or _is_refusal(content)):
         raise ValueError("a reply has no HTTP status, or is a refusal without a message")
     return reply
@@ -96,8 +97,5 @@ def _json(body: dict[str, Any]) -> bytes:
 
 
 def _body(data: bytes) -> dict[str, Any]:
-    try:
-        body: dict[str, Any] = numbers.loads(data) if data[:1] == _EXACT else orjson.loads(data)
-    except orjson.JSONDecodeError:  # a lone surrogate, see `_json`
-        body = json.loads(data)
+    body: dict[str, Any] = loads(data, numbers.loads if data[:1] == _EXACT else orjson.loads)
     return body

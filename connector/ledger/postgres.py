@@ -383,6 +383,8 @@ class PostgresLedger:
                 if self._db is not None:
                     self._db.close()
                 self._patience.wait(self._database.said(error))
+            except (TypeError, ValueError) as error:
+                raise self._database.foreign(error) from error
             else:
                 self._patience.answered()
                 return done

@@ -237,6 +237,26 @@ def test_a_file_that_no_run_has_written_is_damage(
     assert caplog.text.count(f"{path.name} is damaged") == 1
 
 
+@pytest.mark.parametrize("whole", [0, 2**22], ids=["by parts", "at once"])
+def test_whatever_byte_of_a_file_is_damaged_the_rest_of_the_ledger_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    """For some of them, pyarrow raises what it raises for a disk that fails."""
+    url = Url(f"file://{tmp_path}")
+    with DirectoryLedger(url) as ledger:
+        stored(ledger, range(1), by=1)
+    (path,) = tmp_path.glob("*.parquet")
+    with DirectoryLedger(url) as ledger:
+        stored(ledger, range(1, 2), by=1)
+    content = path.read_bytes()
+    monkeypatch.setattr("connector.ledger._directory_files._WHOLE", whole)
+    for place in range(0, len(content), 23):
+        path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        with DirectoryLedger(url) as ledger:
+            assert key(1) in ledger.get([key(0), key(1)]).known
+            assert [entry for entry in ledger.entries() if entry.key == key(1)]
+
+
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     table = pa.table({"key": [key(1)]}).replace_schema_metadata({"openai_compatible_ledger": "99"})
     pq.write_table(table, tmp_path / "000000000000000-newer.parquet")

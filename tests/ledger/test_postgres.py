@@ -321,6 +321,33 @@ def test_several_runs_may_make_the_tables_at_once(database: Base) -> None:
     assert database.run(f"SELECT version FROM {SCHEMA}.format") == [(VERSION,)]
 
 
+@pytest.mark.parametrize(
+    ("table", "change", "words"),
+    [
+        ("reply", "ALTER status DROP NOT NULL; UPDATE {} SET status = NULL", "cannot be decoded: delete the row"),
+        ("format", "ALTER version TYPE text; UPDATE {} SET version = 'x'", "tables of the ledger .* have been changed"),
+        ("format", "ALTER version DROP NOT NULL; UPDATE {} SET version = NULL", "have been changed"),
+    ],
+)
+def test_values_that_no_ledger_of_ours_holds_are_reported_in_words(
+    database: Base, table: str, change: str, words: str
+) -> None:
+    with PostgresLedger(Url(database.url)) as ledger:
+        ledger.put([(KEYS[0], REPLY)])
+    database.script(*f"ALTER TABLE {{0}} {change}".replace("{}", "{0}").format(f"{SCHEMA}.{table}").split(";"))
+    with pytest.raises(StorageError, match=words), PostgresLedger(Url(database.url)) as ledger:
+        ledger.get(KEYS[:1])
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b"null", b"\0", b"\xff", b'{"a":NaN}', b'{"a":' * 5_000])
+def test_a_reply_that_cannot_be_decoded_is_reported_with_its_row(database: Base, body: bytes) -> None:
+    with PostgresLedger(Url(database.url)) as ledger:
+        ledger.put([(KEYS[0], REPLY)])
+        database.run(f"UPDATE {SCHEMA}.reply SET body = '\\x{body.hex()}'")
+        with pytest.raises(StorageError, match=rf"delete the row .* whose key is \\x{KEYS[0].hex()}"):
+            ledger.get(KEYS[:1])
+
+
 def test_a_ledger_of_a_newer_version_is_refused(database: Base) -> None:
     PostgresLedger(Url(database.url)).close()
     database.run(f"UPDATE {SCHEMA}.format SET version = {VERSION + 1}")

@@ -451,7 +451,12 @@ def test_a_value_of_another_type_than_its_column_is_damage_wherever_it_is_read(p
 
 @pytest.mark.parametrize(
     ("status", "body", "headers"),
-    [(-1, b"{}", b"{}"), (404, b"{}", b"{}"), (400, b'{"error":"x"}', b"{}"), (200, b"{}", b'{"x-request-id":[1]}')],
+    [
+        *((-1, b"{}", b"{}"), (404, b"{}", b"{}"), (400, b'{"error":"x"}', b"{}")),
+        (200, b"{}", b'{"x-request-id":[1]}'),
+        *((200, b'{"a":' * depth + b"1" + b"}" * depth, b"{}") for depth in (101, 100_000)),
+        *((200, start + b'{"a":NaN}', b"{}") for start in (b"", b" ")),
+    ],
 )
 def test_a_reply_that_no_endpoint_gives_is_damage(path: Path, status: int, body: bytes, headers: bytes) -> None:
     with SqliteLedger(path) as ledger:
@@ -610,7 +615,7 @@ except StorageError as error:
 
 def test_a_reply_as_deep_as_can_be_written_comes_back(tmp_path: Path) -> None:
     body: dict[str, Any] = {}
-    for _ in range(200):
+    for _ in range(99):
         body = {"a": body}
     with SqliteLedger(tmp_path / "ledger") as ledger:
         ledger.put([(key(1), Reply(200, body, {}))])
