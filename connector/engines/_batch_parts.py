@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from hashlib import blake2b
@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import orjson
 
+from connector.base.errors import StorageError
 from connector.base.spool import explained
 from connector.calls.batch_api import Batch
 from connector.ledger import Ledger
@@ -22,6 +23,7 @@ PART: Final = "openai_compatible_part"
 """The key in a batch's metadata that holds the name of its part."""
 
 _LINES: Final = ".lines"
+_STORED: Final[Mapping[str, Any]] = {"url": str, "file": str, "batch": str, "at": int | float, "size": int}
 _DIGEST: Final = 8  # bytes
 _LONGEST_PAUSE: Final = 60.0  # seconds before a part that failed is tried again
 _PLACES: Final = count()
@@ -187,10 +189,9 @@ class Jobs:
                 if name.removesuffix(_LINES) not in names:
                     self._ledger.forget_job(name)
                 continue
-            if name in known or (data := self._ledger.job(name)) is None:
+            if name in known or (job := self._stored(name)) is None:
                 continue
-            job = orjson.loads(data)
-            if job.get("url") == self._url:
+            if job["url"] == self._url:
                 parts.append(_part_of(name, job))
                 parts[-1].is_of_job = job.get("job") == self._job
         return sorted(parts, key=lambda part: part.at)
@@ -211,7 +212,10 @@ class Jobs:
         lines = b"" if part.idents else self._ledger.job(part.name + _LINES) or b""
         for line in lines.split():
             key, _, digest = line.partition(b":")
-            yield Ident(bytes.fromhex(key.decode()), bytes.fromhex(digest.decode()))
+            try:
+                yield Ident(bytes.fromhex(key.decode()), bytes.fromhex(digest.decode()))
+            except ValueError as error:
+                raise self._unreadable(part.name + _LINES) from error
 
     def keep(self, part: Part) -> None:
         """Stores the progress of a part."""
@@ -226,18 +230,37 @@ class Jobs:
     def forget_batch(self, batch: str) -> bool:
         """Deletes the part of a batch, for any endpoint. Returns whether there was one."""
         names = [name for name in self._ledger.jobs() if not name.endswith(_LINES)]
-        kept = ((name, self._ledger.job(name)) for name in names)
-        found = [name for name, data in kept if data is not None and orjson.loads(data).get("batch") == batch]
+        found = [name for name in names if (job := self._stored(name)) is not None and job["batch"] == batch]
         for name in found:
             self.forget(Part(name))
         return bool(found)
+
+    def _stored(self, name: str) -> dict[str, Any] | None:
+        """Returns a stored part; `None` if another run has deleted it. Raises `StorageError` for anything else."""
+        data = self._ledger.job(name)
+        if data is None:
+            return None
+        try:
+            job = orjson.loads(data)
+        except ValueError:
+            job = None
+        if not isinstance(job, dict) or not all(isinstance(job.get(key), kind) for key, kind in _STORED.items()):
+            raise self._unreadable(name)
+        return job
+
+    def _unreadable(self, name: str) -> StorageError:
+        return StorageError(
+            f"the ledger {self._ledger.path} has a record of a batch that cannot be read: delete {name!r} among its "
+            "jobs, or name another ledger; what that batch was asked is then paid for again"
+        )
 
 
 def _part_of(name: str, job: dict[str, Any]) -> Part:
     part = Part(name)
     part.is_inherited = True
     part.file, part.batch_id, part.at, part.size = job["file"], job["batch"], job["at"], job["size"]
-    part.requests = job.get("requests", 0)
+    requests = job.get("requests")
+    part.requests = requests if isinstance(requests, int) else 0
     part.stage = Stage.RUNNING if part.batch_id else Stage.SEARCHING
     return part
 

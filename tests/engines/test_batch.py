@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from connector import Config, Connector, endpoints, sandbox
 from connector import ledger as ledgers
 from connector.base.clock import Clock
-from connector.base.errors import BudgetError, ConfigError, ConnectorError, FatalError, NotFoundError, OutageError
+from connector.base.errors import (
+    BudgetError,
+    ConfigError,
+    ConnectorError,
+    FatalError,
+    NotFoundError,
+    OutageError,
+    StorageError,
+)
 from connector.base.masking import Masker
 from connector.base.records import IDLE, Item, Outcome, Record, Reply
 from connector.base.room import Room
@@ -476,6 +484,30 @@ def test_a_batch_that_another_run_of_a_folder_is_about_to_make_is_not_forgotten(
         ]
         assert ledger.jobs() == [part.name, f"{part.name}.lines"]
         part.drop()
+
+
+NOWHERE: Final[list[Any]] = [None, [], {}]
+WHOLE: Final = {"url": "http://x/v1", "file": "f", "batch": "b", "at": 1.0, "size": 1}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000),
+        *(json.dumps({**WHOLE, name: value}).encode() for name in WHOLE for value in NOWHERE),
+    ],
+)
+def test_a_stored_part_that_no_run_has_written_stops_the_run_in_words(data: bytes) -> None:
+    with SqliteLedger(None) as ledger:
+        ledger.keep_job("part", data)
+        for look in (Jobs(ledger, "http://x/v1").parts, lambda: forget(ledger, "b")):
+            with pytest.raises(StorageError, match="a record of a batch that cannot be read: delete 'part'"):
+                look()
+        ledger.keep_job("part", json.dumps(WHOLE).encode())
+        ledger.keep_job("part.lines", b"no digits\n")
+        (part,) = Jobs(ledger, "http://x/v1").parts()
+        with pytest.raises(StorageError, match=r"delete 'part\.lines'"):
+            list(Jobs(ledger, "http://x/v1").idents(part))
 
 
 def test_a_row_that_comes_after_its_answer_was_read_is_not_asked_for_again() -> None:
