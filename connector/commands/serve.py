@@ -11,11 +11,13 @@ A connection is greeted with the line `{"type": "ready"}`. The client then sends
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import os
 import socket
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -41,6 +43,8 @@ _PROTOCOLS: Final = ("multiwoven",)
 _IDLE: Final = 600.0  # seconds
 _TICK: Final = 0.2  # seconds between looks at whether to end
 _PATIENCE: Final = 60.0  # seconds in which a caller may take nothing of its answer
+_ASKING: Final = 60.0  # seconds in which a caller has to go on asking
+_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # what accept(2) says until there is room
 _SWITCH_SECONDS: Final = 0.001  # a call is short, and many are answered at once: none waits for another's turn
 _MOST_BYTES: Final = 1 << 26  # of a request, which may hold pictures
 _MOST_LINES: Final = 64  # connections of platforms, each with open connections to its endpoint
@@ -109,8 +113,12 @@ class Server:
                 connection, _ = listener.accept()
             except TimeoutError:
                 self._active = {thread: each for thread, each in self._active.items() if thread.is_alive()}
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                time.sleep(_TICK)  # until a caller has gone
             else:
-                connection.setblocking(True)
+                connection.settimeout(_ASKING)
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 self._active[thread] = connection
                 thread.start()

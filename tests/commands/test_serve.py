@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import socket
@@ -245,6 +246,38 @@ def test_who_never_asks_does_not_hold_up_the_end(part: bytes) -> None:
             stop.request(Interrupted(15))
             thread.join(PATIENCE)
             assert not thread.is_alive()
+
+
+def test_who_never_asks_is_left_alone(resident: Resident, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "_ASKING", 0.01)
+    with socket.socket(socket.AF_UNIX) as silent, silent.makefile("rb") as reader:
+        silent.connect(str(resident.path))
+        assert reader.read() == b'{"type":"ready"}\n'
+
+
+def test_callers_beyond_the_files_that_a_process_may_open_wait_for_room(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    class Full(socket.socket):
+        def accept(self) -> tuple[socket.socket, Any]:
+            if errors:
+                raise errors.pop()
+            return super().accept()
+
+    monkeypatch.setattr(serve, "_TICK", 0.001)
+    stop = Stop()
+    with tempfile.TemporaryDirectory() as folder, Full(socket.AF_UNIX) as listener:
+        path = Path(folder) / "s"
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=Server(protocols.load("multiwoven"), stop).serve, args=(listener, 3600.0))
+        thread.start()
+        assert contents(Resident(path, endpoint, stop).asked("read", request("hi"))) == [answer_to("hi")]
+        stop.request(Interrupted(15))
+        thread.join()
+    assert not errors
 
 
 def program(path: Path) -> list[str]:
