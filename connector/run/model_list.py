@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from connector.base.clock import Clock
-from connector.base.decoding import loads, storable
+from connector.base.decoding import Allowance, loads, storable
 from connector.base.errors import BadRequestError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Checkpoint, Outcome, Provenance, Record, Schema, Status, is_ok
@@ -53,12 +53,13 @@ class Model(NamedTuple):
 def models(transport: Transport, url: str, mask: Masker, clock: Clock) -> list[Model]:
     """Returns all models that the server lists at `url`, page after page, each once, in its order.
 
-    All pages together may take as long, and be as large, as one call may.
+    All pages together may take as long, as many bytes and as much memory as one call may.
 
     Raises:
         ConnectorError: There is no list.
     """
     deadline, left = transport.deadline(), transport.max_response_bytes
+    allowance = Allowance(left)
 
     def get(page: str) -> JSON:
         return transport.auth.attempt(partial(got, page))
@@ -75,6 +76,7 @@ def models(transport: Transport, url: str, mask: Masker, clock: Clock) -> list[M
             raise ReplyError(f"the list of models is larger than max_response_bytes = {transport.max_response_bytes}")
         if not is_ok(response.status):
             raise error_of(response.status, response.headers, data, now=clock.time(), mask=mask)
+        allowance.take(data)
         try:
             return mask.value(storable(loads(data)))
         except ValueError:

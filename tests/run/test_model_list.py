@@ -139,6 +139,15 @@ def test_all_pages_share_one_deadline_and_one_size() -> None:
             listed(Settings(timeout=1e6, max_response_bytes=20_000))
 
 
+def test_a_list_that_would_take_far_more_memory_than_it_has_bytes_is_refused() -> None:
+    with (
+        Endpoint(lambda _: answer(200, {"data": [{}] * 40_000})) as endpoint,
+        closing(Transport(Settings(max_response_bytes=200_000))) as transport,
+        pytest.raises(ReplyError, match="too many values"),
+    ):
+        models(transport, f"{endpoint.base_url}/models", Masker(), Clock())
+
+
 def test_a_list_that_is_limited_until_a_date_says_how_long_from_now() -> None:
     until = f"retry-after: {formatdate(1_700_000_030, usegmt=True)}"
     clock = Clock(time=lambda: 1_700_000_000.0)
