@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from connector.base.amounts import counted
 from connector.base.clock import Clock
-from connector.base.decoding import SMALL, loads, storable
+from connector.base.decoding import SMALL, loads, storable, weight_of_reply
 from connector.base.errors import ConnectorError, CutError, FatalError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
@@ -244,6 +244,7 @@ class HttpBatchAPI:
                 data = response.read()
                 if not is_ok(response.status):
                     raise self._error(response, data)
+            weight_of_reply(data, self.max_response_bytes)
             try:
                 found = storable(loads(data))
             except ValueError:

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from connector.base.decoding import loads
+from connector.base.decoding import loads, weight_of_reply
 from connector.base.errors import APIConnectionError, APITimeoutError, ConnectorError, CutError, ReplyError, parted
 from connector.base.suggestions import closest
 from connector.check._providers import PROVIDERS
@@ -140,6 +140,7 @@ def _found(probe: Probe, url: str, *, sure: bool) -> str | None:
     try:
         response = transport.get(parts._replace(path=f"{path}/models", query="").geturl())
         body = response.read()
+        weight_of_reply(body, settings.max_response_bytes)
     except (APITimeoutError, CutError, ReplyError):
         return None
     except APIConnectionError as error:

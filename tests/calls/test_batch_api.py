@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -48,3 +49,11 @@ def test_what_is_not_json_is_reported_without_the_key_or_half_of_it(api: HttpBat
         with pytest.raises(ReplyError) as caught:
             api.retrieve("b")
     assert "0123" not in caught.value.message
+
+
+def test_an_answer_that_would_take_far_more_memory_than_it_has_bytes_is_refused() -> None:
+    transport = Transport(Settings(max_response_bytes=200_000))
+    with closing(HttpBatchAPI(transport, URL, Masker(), 10, Clock())) as api, responses.RequestsMock() as mock:
+        mock.get(f"{URL}/batches", json={"data": [{}] * 40_000})
+        with pytest.raises(ReplyError, match="too many values"):
+            list(api.listed())
