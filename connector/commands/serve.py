@@ -6,6 +6,7 @@ Example:
 A connection is greeted with the line `{"type": "ready"}`. The client then sends one request, a line of JSON such as
 `{"verb": "read", "sync_config": {…}}`, and gets the lines that the verb prints, followed by `{"type": "exit",
 "code": 0}`. A client that is not greeted has asked for nothing yet, and can ask elsewhere.
+One that asks for nothing within a minute is left alone.
 """
 
 from __future__ import annotations
