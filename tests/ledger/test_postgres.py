@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from connector import ledger as ledgers
 from connector.base.errors import ConfigError, LedgerUnavailableError, StorageError
 from connector.base.records import Reply, Status
 from connector.config.config import Config
-from connector.ledger import Ledger, Url
+from connector.ledger import Found, Ledger, Url
 from connector.ledger._postgres_database import SCHEMA, VERSION, Database
 from connector.ledger._postgres_shared import DatabaseText, DatabaseTime
 from connector.ledger.postgres import PostgresLedger
@@ -161,7 +161,14 @@ def test_what_is_to_be_called_again_is_called_by_one_run_and_the_others_take_its
     rows = records(["odd", "even", "odd", "first"])
     with PostgresLedger(Url(database.url)) as ledger:
         pipeline_run(rows, refused, ledger)
-    begun, go_on, calls = threading.Event(), threading.Event(), []
+    begun, claimed, go_on, calls = threading.Event(), threading.Event(), threading.Event(), []
+
+    class Second(PostgresLedger):
+        def claim(self, keys: Sequence[bytes], *, renew: bool = False) -> Found:
+            found = super().claim(keys, renew=renew)
+            if renew:
+                claimed.set()
+            return found
 
     def answer(body: bytes) -> Reply:
         calls.append(body)
@@ -173,7 +180,7 @@ def test_what_is_to_be_called_again_is_called_by_one_run_and_the_others_take_its
     found: dict[int, list[Status]] = {}
 
     def again(number: int) -> None:
-        with PostgresLedger(Url(database.url)) as ledger:
+        with (Second if number else PostgresLedger)(Url(database.url)) as ledger:
             results = outcomes(pipeline_run(rows, answer, ledger, retry_failed=True))
             found[number] = [outcome.status for outcome in results]
 
@@ -181,9 +188,7 @@ def test_what_is_to_be_called_again_is_called_by_one_run_and_the_others_take_its
     threads[0].start()
     assert begun.wait(PATIENCE)
     threads[1].start()
-    with PostgresLedger(Url(database.url)) as ledger:
-        while len(database.run(f"SELECT FROM {SCHEMA}.holder")) < 2:
-            ledger.rest()
+    assert claimed.wait(PATIENCE)
     go_on.set()
     for thread in threads:
         thread.join()
