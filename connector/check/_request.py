@@ -21,10 +21,8 @@ from connector.base.records import ANY, Record, Reply, Schema, Status, is_ok
 from connector.base.regex import regex
 from connector.base.values import dumps
 from connector.check.probe import Probe
-from connector.config.shorthands import constants_of, shorthand_of
 from connector.replies.refusals import refusal
 from connector.run.plan import Plan
-from connector.templates.template import Template
 
 _TRIES: Final = 8  # the most requests to find a parameter that is refused without being named
 _STRUCTURED_CAP: Final = 512  # tokens of a structured reply
@@ -55,17 +53,9 @@ _OPTIONS: Final = {
 
 def sample(plan: Plan, columns: Mapping[str, Schema]) -> dict[str, Any]:
     """Returns a made-up row: a value of each column's type, a small image for images, and a word for unknown types."""
-    template = _template(plan)
-    names = {**dict.fromkeys(template.required(), ANY), **columns}
-    pictures = dict.fromkeys(template.columns_through("image"), PICTURE)
+    names = {**dict.fromkeys(plan.requests.required(), ANY), **columns}
+    pictures = dict.fromkeys(plan.requests.columns_through("image"), PICTURE)
     return {name: _value(schema) for name, schema in names.items()} | pictures
-
-
-def _template(plan: Plan) -> Template:
-    config = plan.config
-    given = config.request_format
-    source = plan.endpoint.request_format(shorthand_of(config)) if given is None else given
-    return Template(source, "request_format", constants=constants_of(config))
 
 
 def _value(schema: Schema) -> Any:
@@ -118,7 +108,7 @@ def _is_usual(cap: object) -> bool:
 
 def missing_content(plan: Plan, body: Mapping[str, Any]) -> str | None:
     """Returns what the kind needs but the request lacks, and which kind the request would suit."""
-    if isinstance(_template(plan).structure, list):
+    if isinstance(plan.requests.structure, list):
         return 'request_format is a list, but a request is an object: write it like {"model": "…", …}, without brackets'
     needed = _content_names(plan.endpoint.minimal({}))
     if not needed or needed & body.keys():

@@ -166,6 +166,8 @@ def config_from(arguments: argparse.Namespace) -> Config:
     except ConfigError as error:
         advice = import_module("connector.check").invalid_config(error)  # which a config that is right does not need
         raise ConfigError(advice.message) from None
+    if "model" in given and config.request_format is not None:
+        import_module("connector.run.requests").check_model(config, "--model")
     folder = config.image_root or getattr(input_from(arguments, config), "folder", None)
     return config.model_copy(update={"image_root": folder and str(folder)})
 

@@ -27,8 +27,15 @@ _NAMES: Final = ("primary_key", "image_columns")
 
 
 def from_environment(data: dict[str, Any]) -> dict[str, Any]:
-    """Adds options that the config leaves out, and resolves `${NAME}` in the key. A command replaces OPENAI_API_KEY."""
-    given = {*data, "api_key"} if data.get("api_key_command") else data.keys()
+    """Adds options that the config leaves out, and resolves `${NAME}` in the key.
+
+    A command replaces OPENAI_API_KEY. A request format names its model itself, unless it is one of `models`.
+    """
+    given = set(data)
+    if data.get("api_key_command"):
+        given.add("api_key")
+    if data.get("request_format") and not data.get("models"):
+        given.add("model")
     for name, variable in _VARIABLES.items():
         if name not in given and (value := environment.variable(variable)):
             data[name] = f"${{{variable}}}" if name == "api_key" else value

@@ -44,14 +44,9 @@ def prices_of(config: Config) -> Prices | None:
 
 
 def constants_of(config: Config) -> dict[str, Any]:
-    """Returns what a request format may refer to besides the row: `model`, the chosen entry of `models`, else its id.
-
-    A prompt may read a column of that name, since it does not decide which model is called.
-    """
+    """Returns what templates may refer to besides the row: `model`, the chosen entry of `models`."""
     model = chosen_model(config)
-    if model is not None:
-        return {"model": model.model_dump()}
-    return {} if config.model is None or config.request_format is None else {"model": config.model}
+    return {} if model is None else {"model": model.model_dump()}
 
 
 def shorthand_of(config: Config) -> Shorthand:

@@ -19,6 +19,7 @@ from connector.config.shorthands import chosen_model, constants_of, shorthand_of
 from connector.ledger import keys_of
 from connector.run.where import Where
 from connector.templates.template import Template
+from connector.templates.verbatim import constant, verbatim
 
 _LOG: Final = logging.getLogger(__name__)
 _LONG: Final = 2**24  # characters in all columns of a row that is made up to see whether one could fail
@@ -51,16 +52,9 @@ class Requests:
         self._config = config
         self._endpoint = endpoints.load(config.kind)
         constants = constants_of(config)
-        self._template = Template(
-            _format_of(config),
-            "request_format",
-            constants=constants,
-            image_root=config.image_folder,
-            options=_options_of(config),
-        )
+        self._template = _template_of(config, constants)
         self._constants = self._template.names & constants.keys()
-        known = constants if config.models else {}  # else `model` in a condition is the row's
-        self._where = None if config.where is None else Where(config.where, known)
+        self._where = None if config.where is None else Where(config.where, constants)
         self._schema = config.output_schema
         self._is_stream = config.is_stream
         self._leaves_flex = config.flex_fallback
@@ -79,9 +73,8 @@ class Requests:
     @property
     def model(self) -> str | None:
         """The model that every request names; `None` where it differs by row, or is left to the endpoint."""
-        structure = self.structure
-        model = structure.get("model") if isinstance(structure, dict) else self._config.model
-        if isinstance(model, str) and "{" not in model:
+        model = self._config.model if self.structure is None else _named(self._template)
+        if model is not None and "{" not in model:
             return model
         chosen = chosen_model(self._config)
         return chosen.id if chosen else None
@@ -95,6 +88,10 @@ class Requests:
         """Returns the columns that the templates need, each with the path of a template that needs it."""
         condition = {} if self._where is None else self._where.required()
         return {**condition, **self._template.required()}
+
+    def columns_through(self, name: str) -> set[str]:
+        """Returns the columns whose values go through the filter `name` on their way into the request."""
+        return self._template.columns_through(name)
 
     def wants(self, record: Record) -> bool:
         """Returns whether a row is worth a call. One that cannot be read is not skipped: it fails.
@@ -196,6 +193,63 @@ def warn_of_clash(name: str) -> None:
         name,
         name,
     )
+
+
+def _template_of(config: Config, constants: Mapping[str, Any]) -> Template:
+    def template(source: JSON) -> Template:
+        return Template(
+            source,
+            "request_format",
+            constants=constants,
+            image_root=config.image_folder,
+            options=_options_of(config),
+        )
+
+    found = template(_format_of(config))
+    if config.request_format is None or config.model is None or "model" not in found.names - constants.keys():
+        return found
+    if found.structure is None:
+        problem = "`model` could be the config's or a column: write record.model for the column, or the model itself"
+        raise ConfigError([Problem("request_format", problem)])
+    named = _named(found)
+    return found if named is None else template({**found.structure, "model": _with_model(named, config.model)})
+
+
+def _named(template: Template) -> str | None:
+    """Returns the string that names the model in a request format."""
+    named = template.structure.get("model") if isinstance(template.structure, dict) else None
+    return named if isinstance(named, str) else None
+
+
+def _with_model(named: str, model: str) -> JSON:
+    """Returns a template of the model to call in which `model` is the config's: a column of that name never picks it.
+
+    Everywhere else in a request format, `model` is the column, since it decides nothing there.
+    """
+    template = Template({"model": named}, "request_format", constants={"model": model})
+    if template.reads_row or template.names - {"model"}:
+        return f"{{% set model = {constant(model)} %}}{named}" if "model" in template.names else named
+    try:
+        return verbatim(template.render({})["model"])
+    except TemplateError:
+        problem = f"{named!r} cannot be made of the config's model, which is a text: {model!r}"
+        raise ConfigError([Problem("request_format.model", problem)]) from None
+
+
+def check_model(config: Config, option: str) -> None:
+    """Refuses an option for the model that would change nothing, as the request format names another.
+
+    Raises:
+        ConfigError: That is so.
+    """
+    if config.request_format is None:
+        return
+    constants = constants_of(config)
+    template = Template(config.request_format, "request_format", constants=constants)
+    named = None if constants else _named(template)
+    reads = template.names if named is None else Template([named], "request_format").names
+    if "model" not in reads and named != config.model:
+        raise ConfigError([Problem(option, 'has no effect beside this request_format: write "{{ model }}" in it')])
 
 
 def _format_of(config: Config) -> JSON:

@@ -21,11 +21,11 @@ from connector.config.options import STREAM_OPTIONS
 from connector.run.on_error import FailedRows
 from connector.run.ordering import in_order
 from connector.run.plan import Plan
+from connector.run.requests import check_model
 from connector.run.runtime import Runtime, ledger_path
 from connector.run.summary import Summary
 
 _REPLACES: Final = {"prompt": "request_format", "output_schema": "response_format"}
-_OF_A_PROMPT: Final = ("model", "system_prompt")
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -183,9 +183,10 @@ def _overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
     update: dict[str, Any] = {other: None for name, other in _REPLACES.items() if overrides.get(name)}
     checked = Config.load(overrides)
     own = config.model_copy(update=update | {name: getattr(checked, name) for name in overrides})
-    silent = [name for name in _OF_A_PROMPT if overrides.get(name)]
-    if silent and own.request_format is not None:
-        raise ConfigError([Problem(name, "has no effect beside a request_format: put it there") for name in silent])
+    if overrides.get("system_prompt") and own.request_format is not None:
+        raise ConfigError([Problem("system_prompt", "has no effect beside a request_format: put it there")])
+    if overrides.get("model"):
+        check_model(own, "model")
     return own
 
 

@@ -56,6 +56,19 @@ def test_both_prices_are_shown_and_a_preview_of_batches_calls_at_once(
     assert len(endpoint.journal.calls) == 2
 
 
+@pytest.mark.parametrize(("named", "called"), [("{{ model }}", "new"), ("new", "new"), ("old", None), (None, None)])
+def test_a_model_that_the_config_s_request_would_not_name_is_refused(
+    named: str | None, called: str | None, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = {"messages": [{"role": "user", "content": "{{ text }}"}]} | ({"model": named} if named else {})
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"url": "http://localhost/v1", "request_format": request}))
+    code = preview(source, "--config", str(config), "--model", "new", "--rows", "1")
+    said = capsys.readouterr()
+    assert code == (0 if called else 2)
+    assert (f'"model": "{called}"' in said.out) if called else ("--model: has no effect beside this" in said.err)
+
+
 def test_rows_come_from_the_whole_table_and_a_seed_gives_others(
     source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:

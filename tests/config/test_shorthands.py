@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -102,13 +102,65 @@ def test_without_a_list_there_is_nothing_to_choose() -> None:
     assert Plan(plain).requests.model == "m"
 
 
-@pytest.mark.parametrize("more", [{"model": "m"}, {"models": [{"name": "x", "id": "m"}]}])
-def test_a_column_never_picks_the_model_of_a_request_format(endpoint: Endpoint, more: dict[str, Any]) -> None:
-    asked = "{{ model.id }}" if "models" in more else "{{ model }}"
-    request = {"model": asked, "messages": [{"role": "user", "content": "{{ record.model }}"}]}
-    rows = Connector({"url": endpoint.base_url, "request_format": request, **more}).enrich([{"model": "theirs"}])
-    assert [row["_llm"]["status"] for row in rows] == ["success"]
-    assert {call.body["model"] for call in endpoint.journal.calls} == {"m"}
+CAR: Final = {"model": "Punto", "tier": "pro"}
+"""A row with a column named as the option is."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "more", "called"),
+    [
+        ("{{ model }}", {"model": "m"}, "m"),
+        ("{{ model | upper }}", {"model": "m"}, "M"),
+        ("{{ tier }}/{{ model }}", {"model": "m"}, "pro/m"),
+        ("{{ tier }}/{{ model }}", {"model": '"{{ tier }}"'}, 'pro/"{{ tier }}"'),
+        ("{{ model }}", {"model": "{{ tier }}"}, "{{ tier }}"),
+        ("{{ model.id }}", {"models": [{"name": "x", "id": "m"}]}, "m"),
+        ("{{ model }}", {}, "Punto"),
+        ("{{ record.model }}", {"model": "m"}, "Punto"),
+        ("fixed", {"model": "m"}, "fixed"),
+    ],
+)
+def test_the_config_s_model_comes_before_a_column_where_a_request_format_names_the_model(
+    asked: str, more: dict[str, Any], called: str
+) -> None:
+    text = "Sell {{ record.model }}" if "models" in more else "Sell {{ model }}"
+    format_ = {"model": asked, "messages": [{"role": "user", "content": text}]}
+    for given in (format_, json.dumps(format_)):
+        requests = Plan(Config(url="http://localhost/v1", request_format=given, **more)).requests
+        body = json.loads(requests.body(CAR))
+        assert (body["model"], body["messages"][0]["content"]) == (called, "Sell Punto")
+        if "{" not in called and called not in ("Punto", "pro/m"):
+            assert requests.model == called
+
+
+def test_a_column_of_objects_called_model_is_read_as_one() -> None:
+    format_ = {"model": "{{ model }}", "messages": [{"role": "user", "content": "Sell {{ model.name }}"}]}
+    requests = Plan(Config(url="http://localhost/v1", model="m", request_format=format_)).requests
+    body = json.loads(requests.body({"model": {"name": "Punto"}}))
+    assert (body["model"], body["messages"][0]["content"]) == ("m", "Sell Punto")
+
+
+@pytest.mark.parametrize(
+    ("format_", "told"),
+    [
+        (
+            '{"model": "{{ model }}"{% if t %}, "user": "u"{% endif %}}',
+            "request_format: `model` could be the config's or",
+        ),
+        ({"model": "{{ model.id }}"}, r"request_format.model: '{{ model.id }}' cannot be made of the config's model"),
+    ],
+)
+def test_a_request_format_that_could_mean_another_model_is_refused(format_: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Plan(Config(url="http://localhost/v1", model="m", request_format=format_))
+
+
+def test_a_request_format_does_not_take_its_model_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_MODEL", "m")
+    format_ = {"model": "{{ model }}", "messages": []}
+    assert Config(request_format=format_).model is None
+    assert config(prompt=None, request_format=format_).model == "m"  # one of `models`
+    assert Config(prompt="{{ t }}").model == "m"
 
 
 def test_a_prompt_and_a_condition_read_a_column_called_model(endpoint: Endpoint) -> None:

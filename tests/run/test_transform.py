@@ -77,7 +77,7 @@ def test_every_gained_column_admits_null() -> None:
         ({"streams": {"a": {"concurrency": 1}}}, "streams.a: concurrency: is not an option that a stream can have"),
         ({"streams": {"a": {"prompt": "{{"}, "b": {"metadata": "x"}}}, r"streams.a: prompt[^$]*\nstreams.b: metadata"),
         ({"streams": ["a"], "prompt": None}, "streams.a: request_format: is missing"),
-        ({"streams": {"a": {"model": "x"}}, "request_format": REQUEST}, "streams.a: model: has no effect beside"),
+        ({"streams": {"a": {"model": "x"}}, "request_format": REQUEST}, "streams.a: model: has no effect beside this"),
     ],
 )
 def test_what_is_wrong_with_a_stream_s_options_is_reported_at_once(config: dict[str, Any], told: str) -> None:

@@ -84,7 +84,8 @@ class RequestOptions(BaseModel):
     model: str | None = Field(
         default=None,
         title="Model",
-        description="The model of a request made from a prompt: its id, or a name from Models. Default: OPENAI_MODEL.",
+        description="The model of a request made from a prompt: its id, or a name from Models. A request format names "
+        "its own, which may be {{ model }}. Default, if there is no request format: OPENAI_MODEL.",
         examples=["gpt-6-luna"],
     )
     models: Models | None = Field(
