@@ -139,7 +139,7 @@ def _entered(
     while look_up.elsewhere and control.stop.reason is None:
         yield from look_up.again()
     yield from look_up.packer.flush()
-    if in_flight.records:
+    if control.gauge.given:
         yield IDLE  # all that is left is to wait for the last replies
 
 

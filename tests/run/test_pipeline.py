@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -36,12 +37,14 @@ from connector.calls.limits import Limits
 from connector.calls.retry import Backoff
 from connector.config.config import Config
 from connector.engines import Control, Done, Gauge, threads
+from connector.engines._dispatch import dispatch
 from connector.ledger import Found, Ledger
 from connector.ledger.sqlite import SqliteLedger
 from connector.run import pipeline
 from connector.run.plan import Plan
 from connector.run.runtime import patience
 from tests.patience import PATIENCE
+from tests.simulation import Time, Workers
 
 PLAN = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}", prices=Prices(input=1e6)))
 Send = Callable[[bytes], Reply]
@@ -164,6 +167,25 @@ def test_a_run_whose_replies_are_all_known_does_not_wait_at_its_end(path: Path) 
     steered = control()._replace(clock=Clock(monotonic=lambda: 7.0))
     results = run(records(range(500)), ledger=SqliteLedger(path), steered=steered)
     assert len(outcomes(results)) == len(results) == 500
+
+
+@pytest.mark.parametrize(("rows", "concurrency"), [(1, 1), (1, 8), (3, 1), (9, 8)])
+def test_a_run_ends_with_its_last_reply(rows: int, concurrency: int) -> None:
+    time = Time()
+
+    class Simulated:
+        WAITING = 20_000
+
+        @staticmethod
+        def run(items: Iterator[Any], send: Send, control: Control) -> Generator[Any]:
+            yield from dispatch(items, Workers(concurrency, time, lambda _, body: (0.2, send(body))), control)
+
+    steered = control(concurrency)._replace(clock=time.clock)
+    began = time.now
+    with SqliteLedger(None) as ledger:
+        found = list(pipeline.run(records(range(rows)), lambda _: PLAN, answered, ledger, Simulated(), steered))
+    assert len(outcomes(found)) == rows
+    assert time.now - began == pytest.approx(0.2 * math.ceil(rows / concurrency))
 
 
 # One call for identical rows
