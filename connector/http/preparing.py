@@ -168,12 +168,14 @@ class Preparer:
         self._settings = settings
         self._proxy = _proxy_of(settings)
         self._pools: dict[Route, Pool] = {}
+        self._is_closed = False
         self.prepared = lru_cache(maxsize=_KEPT)(self._prepare)
 
     def close(self) -> None:
-        """Closes the pooled connections."""
+        """Closes the pooled connections. A call that another thread makes meanwhile, or later, keeps none."""
+        self._is_closed = True
         self.prepared.cache_clear()
-        while self._pools:  # another thread may add one meanwhile
+        while self._pools:
             self._pools.popitem()[1].close()
 
     def _prepare(self, method: str, url: str, content_type: str, identity: Fields) -> Request:
@@ -207,6 +209,8 @@ class Preparer:
         tls = tls_context(self._settings.ca_bundle, self._settings.client_cert) if is_tls else None
         route = Route(host, port, tls, proxy, has_tunnel=is_tls and proxy is not None)
         pool = self._pools.setdefault(route, Pool(route, self._settings.connections))
+        if self._is_closed:
+            pool.close()
         return Request(method, parts.geturl(), address_of(full), target, headers, pool)
 
 

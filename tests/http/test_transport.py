@@ -681,6 +681,22 @@ def test_closing_the_transport_closes_its_pooled_connections(serve: Serve, conne
     assert left.wait(PATIENCE)
 
 
+def test_a_call_after_the_transport_is_closed_leaves_no_connection_open(serve: Serve, connect: Connect) -> None:
+    left = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(reply())
+        with suppress(EOFError):
+            peer.request()
+        left.set()
+
+    server, transport = serve(script), connect()
+    transport.close()  # while another thread is about to make its next call
+    assert transport.post(server.url, b"{}").read() == b"{}"
+    assert left.wait(PATIENCE)
+
+
 def test_a_connection_that_comes_back_while_its_pool_is_closed_is_closed(serve: Serve) -> None:
     class Idle(list[Connection]):
         def append(self, connection: Connection) -> None:
