@@ -170,10 +170,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     require_format(path, version_of(db), VERSION)
     _make_private(path)  # not before: it may be another program's, which stays as it is
     db.execute(f"PRAGMA page_size={_PAGE}")
-    if is_new:  # there is nothing to roll back to, and a journal on disk would wait for it three times
+    if is_new:  # nothing to roll back to, and nothing that a power cut could cost: no need to wait for the disk yet
         db.execute("PRAGMA journal_mode=MEMORY")
+        db.execute("PRAGMA synchronous=OFF")
     db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=NORMAL")
     db.execute(f"PRAGMA cache_size=-{_CACHE}")
     (page,) = db.execute("PRAGMA page_size").fetchone()  # an existing file keeps its own
     db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT // page}")
@@ -181,6 +181,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         if not tables_of(db):
             make_tables(db)
         require_tables(db)
+    db.execute("PRAGMA synchronous=NORMAL")
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

@@ -179,7 +179,8 @@ class SqliteLedger:
     def keep_job(self, name: str, data: bytes) -> None:
         """See `connector.ledger.Ledger.keep_job`. Synchronised to disk, as it may be the only trace of what was paid.
 
-        Any commit to the WAL survives the process, but a power cut only once it is synchronised.
+        Any commit to the WAL survives the process, but a power cut only once it is synchronised, and only beside a file
+        that is on disk, too: it goes into that file, which in a new ledger may not be there yet.
         """
         must_be(self._file, self.path)
         with explained(self.path, "written"):
@@ -190,6 +191,7 @@ class SqliteLedger:
                         "INSERT INTO job VALUES (?,?) ON CONFLICT (name) DO UPDATE SET data = excluded.data",
                         (name, data),
                     )
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             finally:
                 self._db.execute("PRAGMA synchronous=NORMAL")
 

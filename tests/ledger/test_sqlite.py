@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -390,6 +391,17 @@ def test_a_ledger_of_version_2_is_taken_over(path: Path) -> None:
             assert list(ledger.get([key(1)]).known) == [key(1)]
             ledger.keep_job("a", b"1")
             assert (ledger.jobs(), ledger.job("a")) == (["a"], b"1")
+
+
+def test_a_job_outlives_a_power_cut_that_takes_the_journal_of_a_new_ledger(path: Path, tmp_path: Path) -> None:
+    left = tmp_path / "left.ledger"
+    with SqliteLedger(path) as ledger:
+        ledger.put([(key(1), REPLY)])
+        ledger.keep_job("a", b"1")
+        shutil.copyfile(path, left)
+    with SqliteLedger(left) as ledger:
+        assert ledger.job("a") == b"1"
+        assert list(ledger.get([key(1)]).known) == [key(1)]
 
 
 def test_a_ledger_of_version_3_is_taken_over_with_vectors_as_text(path: Path) -> None:
