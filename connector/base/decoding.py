@@ -52,11 +52,13 @@ class Allowance:
         most: The most bytes of the reply. JSON such as `[{},{},{},…]` takes over thirty times its size in memory.
 
     Attributes:
+        most_bytes: The most bytes of the reply, as given.
         taken: About how many bytes of memory it takes so far. Brackets, colons and commas in texts count too, but are
             rare.
     """
 
     def __init__(self, most: int) -> None:
+        self.most_bytes = most
         self._most = _COSTLIER * most
         self._size = 0
         self._values = 0

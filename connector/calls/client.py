@@ -178,10 +178,9 @@ class Client:
         self, chunks: Iterator[bytes], response: Response, entered: list[int], request: bytes
     ) -> dict[str, Any]:
         """Folds a stream into a whole reply."""
-        most = self._transport.max_response_bytes
-        allowance = Allowance(most)
+        allowance = Allowance(self._transport.max_response_bytes)
         afforded = self._afforded(chunks, allowance, response, entered)
-        stream = Stream(afforded, response, request, allowance, most, self._endpoint, self._mask, self._decode)
+        stream = Stream(afforded, response, request, allowance, self._endpoint, self._mask, self._decode)
         body = self._endpoint.fold(stream)
         response.hurry(MOMENT)
         with suppress(ConnectorError):  # what follows has no effect, nor has a lost connection
@@ -212,7 +211,6 @@ class Stream:
         response: Response,
         request: bytes,
         allowance: Allowance,
-        most: int,
         endpoint: Endpoint,
         mask: Masker,
         decode: Callable[[bytes | str], Any],
@@ -221,7 +219,6 @@ class Stream:
         self._response = response
         self._end = endpoint.end_of_stream(request)
         self._allowance = allowance
-        self._most = most
         self._endpoint = endpoint
         self._decode = decode
         self._mask = mask
@@ -240,10 +237,16 @@ class Stream:
             if self._end.patience is None:
                 raise
 
+    def _patient(self) -> Iterator[bytes]:
+        """Yields the chunks, and waits for the next one only as long as it may be worth."""
+        for chunk in self._chunks:
+            yield chunk
+            self._response.hurry(self._end.patience)
+
     def _events(self) -> Iterator[dict[str, Any]]:
-        is_chunk, end, patience = self._endpoint.is_chunk, self._end, self._end.patience
+        is_chunk, follow, most = self._endpoint.is_chunk, self._end.follow, self._allowance.most_bytes
         broken = b""
-        for data, name in events(self._chunks, self._most):
+        for data, name in events(self._patient(), most):
             content = data.strip()
             if not content and name != ERROR:
                 continue
@@ -257,7 +260,7 @@ class Stream:
                 self.failure = error_in_event(content)
                 break
             if len(content) > SMALL:
-                Allowance(self._most).take(content)
+                Allowance(most).take(content)
             try:
                 frame = loads(content, self._decode)
             except DepthError as error:
@@ -275,10 +278,7 @@ class Stream:
                 self.failure = failure_of(frame, self._endpoint)
                 if self.failure:
                     break
-            end.follow(frame)
-            if end.patience != patience:
-                patience = end.patience
-                self._response.hurry(patience)
+            follow(frame)
             yield frame
         if broken:
             raise CutError("the stream was cut in the middle of an event", detail=_shown(broken, self._mask))

@@ -104,13 +104,15 @@ class EndOfStream:
 
     Attributes:
         is_complete: Whether the stream may end here.
-        patience: For how many seconds the rest is worth waiting for, as it can only be the usage; `None` while more of
-            the reply may come.
     """
 
     def __init__(self) -> None:
         self.is_complete = False
-        self.patience: float | None = None
+
+    @property
+    def patience(self) -> float | None:
+        """For how many seconds the rest is worth waiting for, if only the usage is to come; else `None`."""
+        return None
 
     def follow(self, event: dict[str, Any]) -> None:  # noqa: ARG002 - other kinds look at it
         """Takes the next event."""

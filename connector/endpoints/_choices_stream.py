@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
+from functools import cached_property
 from typing import Any, Final
 
 from connector.base.decoding import joined, loads
@@ -60,17 +60,7 @@ def fold(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def end_of_stream(request: bytes) -> EndOfStream:
     """Returns what calls a stream complete once each of its choices has ended."""
-    asked = 0
-    with suppress(ValueError):  # too deep, for one
-        asked = _asked(as_dict(loads(request)))
-    return _LastChoice(asked)
-
-
-def _asked(request: dict[str, Any]) -> int:
-    """Returns how many choices a request asks for; 0 if it does not say so plainly."""
-    number, prompt = request.get("n"), request.get("prompt")
-    prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0] if prompt else 0, int) else 1
-    return prompts if number is None else number * prompts if type(number) is int else 0
+    return _LastChoice(request)
 
 
 class _LastChoice(EndOfStream):
@@ -84,13 +74,31 @@ class _LastChoice(EndOfStream):
     the usage of each step. Else nothing follows a chunk with the usage and no choice.
     """
 
-    def __init__(self, asked: int) -> None:
+    def __init__(self, request: bytes) -> None:
         super().__init__()
-        self._asked = asked
+        self._request = request
         self._before: dict[int, dict[str, Any]] = {}  # the last chunk of each choice
         self._ended: dict[int, bool] = {}  # whether nothing can follow what has come of the choice
         self._has_usage = False
         self._has_called = False
+
+    @cached_property
+    def _asked(self) -> int:
+        """How many choices the request asks for; 0 if it does not say so plainly."""
+        try:
+            request = as_dict(loads(self._request))
+        except ValueError:  # too deep, for one
+            return 0
+        number, prompt = request.get("n"), request.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0] if prompt else 0, int) else 1
+        return prompts if number is None else number * prompts if type(number) is int else 0
+
+    @property
+    def patience(self) -> float | None:
+        """See `EndOfStream`. The request is decoded only once the rest has to be waited for."""
+        if not (self.is_complete and all(self._ended.values()) and len(self._ended) == self._asked):
+            return None
+        return MOMENT if self._has_usage else _USAGE_COMES
 
     def follow(self, event: dict[str, Any]) -> None:
         """See `EndOfStream`."""
@@ -109,15 +117,9 @@ class _LastChoice(EndOfStream):
                 self._before[index] = chunk
         if event.get("usage"):
             self._has_usage = True
-        if self._ended:
-            self._look(is_last=not chunks and bool(event.get("usage")))
-
-    def _look(self, *, is_last: bool) -> None:
-        self.is_complete = len(self._ended) == len(self._before)
-        if self.is_complete and is_last and not self._has_called:
+        self.is_complete = 0 < len(self._ended) == len(self._before)
+        if self.is_complete and not chunks and event.get("usage") and not self._has_called:
             self._ended = dict.fromkeys(self._ended, True)
-        is_over = self.is_complete and len(self._ended) == self._asked and all(self._ended.values())
-        self.patience = (MOMENT if self._has_usage else _USAGE_COMES) if is_over else None
 
 
 def _adds(chunk: dict[str, Any]) -> bool:

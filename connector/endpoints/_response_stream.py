@@ -77,13 +77,17 @@ class LastResponse(EndOfStream):
         super().__init__()
         self._status: object = None
 
+    @property
+    def patience(self) -> float | None:
+        """See `EndOfStream`."""
+        return MOMENT if self.is_complete and self._status not in _OPEN else None
+
     def follow(self, event: dict[str, Any]) -> None:
         """See `EndOfStream`."""
         response = _response_in(event)
         if response is not None:
             self._status = response.get("status", self._status)
             self.is_complete = self.is_complete or text_or_none(event.get("type")) in _LAST or "type" not in event
-            self.patience = MOMENT if self.is_complete and self._status not in _OPEN else None
 
 
 def _response_in(event: dict[str, Any]) -> dict[str, Any] | None:

@@ -153,7 +153,7 @@ def _events(transport: Transport, config: Config, body: bytes, clock: Clock, mas
             _check(frame, endpoint, response, clock, mask)
             yield frame
             return
-        stream = Stream(chunks, response, body, Allowance(most), most, endpoint, mask, numbers.loads)
+        stream = Stream(chunks, response, body, Allowance(most), endpoint, mask, numbers.loads)
         is_empty = True
         for event in stream:
             frame = mask.value(event)
