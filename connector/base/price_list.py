@@ -6,6 +6,7 @@ prices are converted to `Rates` once: asking the library for each reply would ta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from connector.base.cost import BATCH_TIER, Rates
 from connector.base.records import Usage
+from connector.base.regex import regex
 
 EXTRA: Final = 'pip install "openai-compatible-connector[prices]"'
 """The command that installs the library."""
@@ -23,6 +25,9 @@ _LIBRARY: Final = "genai_prices"
 _NAMES: Final = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok")
 _CALLS: Final = "requests_kcount"
 _THOUSAND: Final = 1000
+MAY_BE_KNOWN: Final = regex(r"https://[^/?#]*\.[a-z0-9-]*[a-z]\.?(:[0-9]*)?([/?#]|$)", re.IGNORECASE)
+"""The URLs of endpoints that may have a public price: they have TLS, and are on a domain, not at an IP address."""
+
 _BATCH: Final = 0.5  # the share of a live call's price at every known provider: the library has no batch prices
 
 
@@ -82,7 +87,7 @@ def _steps(url: str, model: str | None, tier: str | None) -> tuple[tuple[int, Ra
 
     Empty if they are unknown.
     """
-    if model is None or not url.startswith("https://"):  # as all endpoints are that have a public price
+    if model is None or not MAY_BE_KNOWN.match(url):
         return ()
     library = _library()
     if library is None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connector import Config, Connector
 from connector.base.cost import Prices, cost_of
-from connector.base.price_list import PriceList
+from connector.base.price_list import MAY_BE_KNOWN, PriceList
 from connector.base.records import Record, Reply, Usage
 from connector.endpoints import usage_of
 from connector.run.plan import Plan
@@ -87,6 +87,12 @@ def test_a_reply_of_a_model_that_is_not_listed_is_priced_by_the_model_that_was_a
     assert PriceList(OPENAI).cost(Usage(1_000, 0), "my-deployment") is None
 
 
+@pytest.mark.parametrize("host", ["api.openai.com", "api.openai.com:443", "API.OPENAI.COM", "api.openai.com."])
+def test_an_endpoint_is_recognized_however_its_host_is_written(host: str) -> None:
+    assert MAY_BE_KNOWN.match(f"https://{host}/v1")
+    assert MAY_BE_KNOWN.match(f"https://{host}")
+
+
 @pytest.mark.parametrize(
     "url", ["http://localhost:8000/v1", "https://llm.example.com/v1/chat/completions", "http://api.openai.com/v1"]
 )
@@ -133,6 +139,9 @@ def test_without_the_library_a_cost_is_unknown_and_never_zero() -> None:
 
 def test_it_is_imported_only_where_a_cost_has_to_be_found() -> None:
     python(
+        "from connector.base.price_list import PriceList\n"
+        "for host in ('localhost', '127.0.0.1:8443', '[::1]', '[2001:db8::1]:443', 'box'):\n"
+        "    assert not PriceList(f'https://{host}/v1').knows('gpt-6-luna')\n"
         "assert 'genai_prices' not in sys.modules\n"
         "assert plan.pricing.knows('gpt-6-luna') and 'genai_prices' in sys.modules"
     )
