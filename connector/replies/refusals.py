@@ -251,6 +251,7 @@ def error_of(
     return kind(message.format(quoted), http_status=status)
 
 
+_REDIRECTS: Final = "the endpoint redirects to "
 _ERRORS: Final[Mapping[About, tuple[type[ConnectorError], str]]] = {
     About.ACCOUNT: (
         QuotaError,
@@ -267,13 +268,9 @@ _ERRORS: Final[Mapping[About, tuple[type[ConnectorError], str]]] = {
         'the gateway does not understand its headers ({}): set headers, as {{"x-portkey-provider": "openai"}}',
     ),
     About.MODEL: (NotFoundError, "the endpoint does not have this model ({}): change model"),
-    About.ELSEWHERE: (BadRequestError, "the endpoint redirects to {}, where no key is sent: change url"),
+    About.ELSEWHERE: (BadRequestError, f"{_REDIRECTS}{{}}, where no key is sent: change url"),
     About.REQUEST: (BadRequestError, "the endpoint refuses this request ({})"),
 }
-
-
-_OURS: Final = ("the endpoint refuses this request (HTTP ", "the endpoint redirects to ")
-"""How the messages begin that a stored refusal has where the endpoint says nothing."""
 
 
 def about_of(status: int, error: ErrorBody, should_retry: str = "") -> About:
@@ -359,11 +356,19 @@ def _plain(name: str) -> str:
 
 
 def refusal(reply: Reply) -> BadRequestError:
-    """Returns the error of a row whose request was refused, from its stored reply."""
-    message = _stored(reply).message
-    if not message.startswith(_OURS):
-        message = f"the endpoint refuses this request (HTTP {reply.status}: {message})"
+    """Returns the error of a row whose request was refused, from its stored reply.
+
+    Where the endpoint says nothing, or redirects, the message is that of `error_of`.
+    """
+    stored = _stored(reply).message
+    silent = f"the endpoint refuses this request (HTTP {reply.status})"
+    is_ours = stored in ("", silent) or _is_redirect(reply.status, stored)
+    message = (stored or silent) if is_ours else f"{silent[:-1]}: {stored})"
     return BadRequestError(message, http_status=reply.status)
+
+
+def _is_redirect(status: int | None, message: str) -> bool:
+    return status is not None and status < _BAD_REQUEST and message.startswith(_REDIRECTS)
 
 
 def final_reply(error: ConnectorError, body: Any, headers: Mapping[str, str], latency_ms: int, mask: Masker) -> Reply:
@@ -374,7 +379,9 @@ def final_reply(error: ConnectorError, body: Any, headers: Mapping[str, str], la
     if isinstance(error, FatalError | RetryableError):
         raise error
     message, code, kind = (readable(text, mask) for text in read_error(body, mask))
-    kept = {"message": message or error.message, "type": kind, "code": code}
+    if not message or _is_redirect(error.http_status, error.message):
+        message = error.message
+    kept = {"message": message, "type": kind, "code": code}
     return Reply(error.http_status or _BAD_REQUEST, {"error": kept}, dict(headers), latency_ms)
 
 
@@ -391,7 +398,7 @@ def parameter_words(result: Reply | ConnectorError) -> str:
     if not isinstance(result, Reply) or _about(result) is not About.REQUEST:
         return ""
     error = _stored(result)
-    return "" if _plain(error.code) in _TOO_LONG else " ".join(error).lower()
+    return "" if _plain(error.code) in _TOO_LONG else " ".join(filter(None, error)).lower()
 
 
 def fails_at_the_request(error: ConnectorError) -> bool:
@@ -407,7 +414,8 @@ def _stored(reply: Reply) -> ErrorBody:
     """Returns the error of a refusal as `final_reply` makes it; a ledger that others have changed holds any shape."""
     error = reply.body.get("error")
     given = error if isinstance(error, dict) else {}
-    return ErrorBody(*(str(given.get(name)) for name in ("message", "code", "type")))
+    values = (given.get(name) for name in ("message", "code", "type"))
+    return ErrorBody(*("" if value is None else str(value) for value in values))
 
 
 def _not_found(error: ErrorBody, quoted: str) -> str:

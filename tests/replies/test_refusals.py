@@ -594,17 +594,28 @@ def test_a_key_of_no_known_look_is_masked_as_well() -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(301, b""), (301, {}), (400, b""), (400, {}), (400, b"the endpoint"), (413, {"error": "No."}), (422, {})],
+    [
+        *((301, b""), (301, {}), (302, {"error": "Moved."}), (400, b""), (400, {}), (422, {}), (413, {"error": "No."})),
+        *((400, b"the endpoint"), (400, b"the endpoint redirects to nowhere"), (400, {"error": {"message": None}})),
+        (422, b"the endpoint refuses this request (HTTP 400: of a server behind a server)"),
+    ],
 )
 def test_a_stored_refusal_gives_the_message_of_the_first_time(status: int, body: Any) -> None:
     first = error_of(status, {"location": "https://elsewhere.example/v1"}, body, now=0)
     assert refusal(final_reply(first, body, {}, 0, Masker())).message == first.message
 
 
-@pytest.mark.parametrize("body", [{}, {"error": None}, {"error": "no"}, {"error": {}}, {"error": {"message": [1]}}])
-def test_a_stored_refusal_of_any_shape_is_the_error_of_its_row(body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("body", "quoted"),
+    [
+        *(({}, ""), ({"error": None}, ""), ({"error": "no"}, ""), ({"error": {}}, "")),
+        *(({"error": {"message": each}}, "") for each in (None, "")),
+        ({"error": {"message": [1], "code": None}}, ": [1]"),
+    ],
+)
+def test_a_stored_refusal_of_any_shape_is_the_error_of_its_row(body: dict[str, Any], quoted: str) -> None:
     """A ledger that others have changed may hold it."""
-    reply = Reply(404, body, {})
-    assert str(refusal(reply)).startswith("the endpoint refuses this request (HTTP 404: ")
+    reply = Reply(400, body, {})
+    assert refusal(reply).message == f"the endpoint refuses this request (HTTP 400{quoted})"
     assert not is_filtered(reply)
-    assert isinstance(parameter_words(reply), str)
+    assert parameter_words(reply) == quoted[2:]
