@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
+from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
@@ -30,7 +31,7 @@ from connector.endpoints import KINDS, load
 from connector.sandbox import batches
 from connector.sandbox.batches import Batches, Faults, LostError
 from connector.sandbox.files import Files
-from connector.sandbox.validation import KEY, MODEL, APIError, check_key, checked
+from connector.sandbox.validation import KEY, MODEL, APIError, check_host, check_key, checked
 
 _CARD: Final = {"id": MODEL, "object": "model", "created": 1767225600, "owned_by": "sandbox"}
 _MODELS: Final = {"/v1/models": {"object": "list", "data": [_CARD]}, f"/v1/models/{MODEL}": _CARD}
@@ -94,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         route = _STORED.fullmatch(path)
         try:
+            self.check_host()
             if route is not None:
                 self.dispatch_stored(route[1], route[2], route[3], dict(parse_qsl(query)))
             else:
@@ -104,6 +106,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = answer  # noqa: N815 http.server's names
+
+    def check_host(self) -> None:
+        if self.server.is_local:
+            try:
+                check_host(self.headers.get("Host", ""))
+            except APIError:
+                self.close_connection = True
+                raise
 
     def read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
@@ -259,6 +269,7 @@ class _Server(ThreadingHTTPServer):
                 f"the sandbox cannot listen on {host}:{port} ({error}): choose another port (--port; 0 is any free one)"
             ) from error
         self.url = f"http://{host}:{self.server_port}/v1"
+        self.is_local = ip_address(str(self.server_address[0])).is_loopback
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.connections.add(request)

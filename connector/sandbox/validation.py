@@ -6,7 +6,9 @@ Error bodies are those that users quote in public issue threads.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -49,10 +51,27 @@ _NOT_JSON: Final = (
     "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
     "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
 )
+_PRIVATE: Final = (".localhost", ".local", ".internal")  # names that nobody can register
+_FOREIGN: Final = (
+    "This sandbox answers only by a name of this machine, such as localhost. For other names, start it with --host."
+)
 _NO_KEY: Final = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."
 )
+
+
+def check_host(host: str) -> None:
+    """Raises `APIError` if the header `Host` is a name that anybody can register.
+
+    Its owner could have it lead to this machine: a web page of that name would then read the replies (DNS rebinding).
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        if "." in name and not name.endswith(_PRIVATE):
+            ip_address(name)
+    except ValueError:
+        raise APIError(403, _FOREIGN) from None
 
 
 def check_key(authorization: str, key: str) -> None:

@@ -94,6 +94,32 @@ def client() -> Iterator[Client]:
             yield client
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("127.0.0.1", 200),
+        ("localhost:8000", 200),
+        ("LOCALHOST.", 200),
+        ("[::1]:8000", 200),
+        ("sandbox:8000", 200),
+        ("host.docker.internal:8000", 200),
+        ("", 200),
+        ("evil.example:8000", 403),
+        ("evil.example.", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("evil.example?.local", 403),
+        ("[::1", 403),
+    ],
+)
+def test_no_page_of_a_foreign_name_that_leads_to_this_machine_reads_its_replies(
+    client: Client, host: str, status: int
+) -> None:
+    answer = client.session.get(f"{client.url}/files", headers={"Host": host}, timeout=PATIENCE)
+    assert answer.status_code == status
+
+
 # --- Models, keys, paths ---
 
 
