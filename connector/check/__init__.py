@@ -189,12 +189,15 @@ def _asked(
                 *_address.missing_endpoint(probe, missing.summary, missing.target, lists_models=bool(offered))
             )
             return
-        yield Step("endpoint", True, f"{plan.config.kind} at {plan.url}")
-        yield Step("request", True, f"not tried, since it {plan.endpoint.COSTLY}; {probe.bill}")
+        yield from _untried(probe, f"it {plan.endpoint.COSTLY}")
         return
     result, fallbacks = _request.asked(probe, body)
     if not _request.is_answer(result):
-        yield _failed(*_refusal.explained(probe, body, result, model, listing))
+        step, finding = _refusal.explained(probe, body, result, model, listing)
+        if step == "model" and row is None and plan.requests.picks_model:  # a made-up row names no model that exists
+            yield from _untried(probe, "each row names its own model")
+            return
+        yield _failed(step, finding)
         return
     if isinstance(result, Reply) and is_ok(result.status):
         hidden = _hidden_problem(probe, result, None if note else row or _request.sample(plan, columns))
@@ -213,6 +216,11 @@ def _asked(
     remembered = ", as later runs will use it" if set(fallbacks) <= set(probe.fallbacks.names(dumps(body))) else ""
     otherwise = f"; with another form of request{remembered}: {', '.join(fallbacks)}" if fallbacks else ""
     yield Step("request", True, f"{plan.url} answers{otherwise}{note}; {probe.bill}")
+
+
+def _untried(probe: Probe, why: str) -> Iterator[Step]:
+    yield Step("endpoint", True, f"{probe.plan.config.kind} at {probe.plan.url}")
+    yield Step("request", True, f"not tried, since {why}; {probe.bill}")
 
 
 def _hidden_problem(probe: Probe, reply: Reply, row: Mapping[str, Any] | None) -> Step | None:

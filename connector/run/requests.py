@@ -80,6 +80,15 @@ class Requests:
         return chosen.id if chosen else None
 
     @property
+    def picks_model(self) -> bool:
+        """Whether the row decides which model is called."""
+        named = _named(self._template)
+        if named is None:
+            return False
+        template = Template({"model": named}, "request_format")
+        return template.reads_row or not template.names <= self._constants
+
+    @property
     def is_constant(self) -> bool:
         """Whether every row makes the same request: no template reads anything of it."""
         return self._template.names <= self._constants and not self._template.reads_row

@@ -358,6 +358,15 @@ def test_a_model_that_is_refused_with_another_status_is_reported_all_the_same(st
         fails(check(endpoint, model="gpt-4o-mimi"), "model", "did you mean gpt-4o-mini")
 
 
+@pytest.mark.parametrize("named", ["{{ tier }}", "{{ record.tier }}", "openai/{{ tier }}", "{{ model }}"])
+def test_a_model_that_each_row_names_is_not_looked_for_by_a_made_up_name(named: str) -> None:
+    request = {"model": named, "messages": [{"role": "user", "content": "{{ text }}"}]}
+    with Endpoint(posted(no_model)) as endpoint:
+        diagnosis = check(endpoint, prompt=None, model=None, request_format=request)
+        assert diagnosis.ok, diagnosis.message
+        assert "not tried, since each row names its own model; nothing was paid for" in diagnosis.message
+
+
 # The endpoint's kind
 
 
