@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from connector.base.clock import Clock
-from connector.base.decoding import loads
 from connector.base.errors import ConnectorError
+from connector.base.numbers import loads
 from connector.base.records import Reply
 from connector.base.user_cache import cached, make_private_directory, write_private_file
 from connector.base.values import dumps

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from connector import endpoints
-from connector.base.decoding import loads
 from connector.base.errors import (
     APIConnectionError,
     APITimeoutError,
@@ -17,6 +16,7 @@ from connector.base.errors import (
     FatalError,
     RateLimitError,
 )
+from connector.base.numbers import loads
 from connector.base.records import ANY, Record, Reply, Schema, Status, is_ok
 from connector.base.regex import regex
 from connector.base.values import dumps

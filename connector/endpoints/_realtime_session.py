@@ -13,8 +13,9 @@ from functools import partial
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
+from connector.base import numbers
 from connector.base.clock import Clock
-from connector.base.decoding import TOO_DEEP, DepthError, loads, storable
+from connector.base.decoding import TOO_DEEP, DepthError, storable
 from connector.base.errors import ConnectorError, CutError, ReplyError, TemplateError
 from connector.base.masking import Masker
 from connector.base.records import JSON, Reply
@@ -167,7 +168,7 @@ class Sessions:
             RecordError: The request cannot be sent, or its reply is final but cannot be read.
         """
         try:
-            return self._settings.auth.attempt(partial(self._ask, SessionRequest.of(loads(body))))
+            return self._settings.auth.attempt(partial(self._ask, SessionRequest.of(numbers.loads(body))))
         except ConnectorError as error:
             self._mask.error(error)
             raise

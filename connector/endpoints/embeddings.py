@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic_core import SchemaValidator, ValidationError, core_schema, from_json
 
-from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
+from connector.base.numbers import loads
 from connector.base.records import JSON, Answer, Schema, Status
 from connector.base.regex import regex
 from connector.base.values import dumps

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from secrets import token_hex
 from typing import Final
 
-from connector.base.decoding import loads
 from connector.base.errors import BadRequestError
+from connector.base.numbers import loads
 from connector.base.records import JSON
 from connector.base.values import dumps
 from connector.endpoints import Shorthand

@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any, Final, cast
 
-import orjson
-
 from connector.base.amounts import counted, duration
 from connector.base.errors import (
     BadRequestError,
@@ -22,6 +20,7 @@ from connector.base.errors import (
     ReplyError,
     RetryableError,
 )
+from connector.base.numbers import loads
 from connector.base.records import IDLE, Reply
 from connector.base.spool import Spool
 from connector.calls.batch_api import Batch
@@ -518,7 +517,7 @@ def _answered(part: Part) -> int:
 
 def _read(body: bytes) -> tuple[str, int]:
     """Returns the model of a request and its number of texts, since one for embeddings may have a list."""
-    request = orjson.loads(body)
+    request = loads(body)
     if not isinstance(request, dict):
         return "", 1
     given = request.get("input")

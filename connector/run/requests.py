@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from connector import endpoints
 from connector.base.cost import FLEX_TIER
-from connector.base.decoding import loads
 from connector.base.errors import ConfigError, Problem, TemplateError
+from connector.base.numbers import loads
 from connector.base.records import JSON, Outcome, Record, Status
 from connector.base.values import dumps, json_problem
 from connector.calls.call import Call

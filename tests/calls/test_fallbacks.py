@@ -87,6 +87,15 @@ def test_the_other_name_of_the_cap_keeps_its_value() -> None:
     assert back[1]["max_tokens"] == 5
 
 
+@pytest.mark.parametrize("rest", [b"18446744073709551617", b"1e400", b"-0.0", b"[" * 200 + b"]" * 200])
+def test_the_rest_of_a_request_stays_as_it_is_however_deep_or_long(rest: bytes) -> None:
+    body = dumps(ASKED)[:-1] + b',"x":' + rest + b"}"
+    found = fallbacks().next(body, (), refused("'max_tokens' is not supported. Use 'max_completion_tokens' instead."))
+    assert found is not None
+    assert b'"max_completion_tokens":5' in found[1]
+    assert found[1].endswith(b',"x":' + rest + b"}")
+
+
 def test_where_the_schema_is_refused_it_goes_into_the_prompt_once() -> None:
     first = conceded("response_format is not supported")
     assert first is not None

@@ -210,6 +210,15 @@ def test_a_batch_that_takes_too_long_is_cancelled_and_what_it_has_is_kept() -> N
     assert "longer than batch.max_wait" in str(rows[-1]["_llm"]["error"])
 
 
+def test_a_number_beyond_a_double_is_a_row_s_own_affair() -> None:
+    request = {"model": sandbox.MODEL, "messages": [{"role": "user", "content": "{{ text }}"}], "seed": "{{ seed }}"}
+    rows = [{"id": 0, "text": "Row 0", "seed": 1}, {"id": 1, "text": "Row 1", "seed": 10**400}]
+    with sandbox.running() as url:
+        found = enriched(url, rows, prompt=None, model=None, request_format=request)
+        assert (is_right(found, 2), statuses(found)) == (True, {"success": 1, "error": 1})
+        assert "not parseable" in found[1]["_llm"]["error"]["message"]
+
+
 def test_equal_rows_are_one_request() -> None:
     with sandbox.running() as url:
         rows = enriched(url, [{"id": row, "text": f"Row {row % 3}"} for row in range(ROWS)])

@@ -98,6 +98,12 @@ def test_costs_are_right_to_the_cent_by_tier_and_tokens(
     assert (outcome.provenance.cached_tokens, outcome.provenance.reasoning_tokens) == (400, 150)
 
 
+@pytest.mark.parametrize("rest", [b"18446744073709551617", b"1e400", b"[" * 200 + b"]" * 200])
+def test_a_request_at_the_standard_tier_is_the_same_but_for_the_tier(rest: bytes) -> None:
+    requests = plan(flex_fallback=True).requests
+    assert requests.at_the_standard_tier(b'{"service_tier":"flex","x":' + rest + b"}") == b'{"x":' + rest + b"}"
+
+
 @pytest.mark.parametrize("error", [RateLimitError("no room", http_status=429), ServerError("no room", http_status=498)])
 def test_a_row_goes_to_the_standard_tier_by_choice_once_there_was_no_room_three_times(error: RetryableError) -> None:
     for is_wanted in (True, False):
