@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import Any, Final
 
+from connector.base.decoding import joined
 from connector.base.errors import ConfigError
+from connector.base.values import is_null, key_text, text
+
+_LOG: Final = logging.getLogger(__name__)
+
+_Rows = list[dict[Any, Any]]
 
 
 def to_arrow(pieces: Iterator[Any]) -> Any:
@@ -16,7 +25,11 @@ def to_arrow(pieces: Iterator[Any]) -> Any:
     first = next(pieces, None)
     if isinstance(first, pa.RecordBatch):
         return pa.RecordBatchReader.from_batches(first.schema, chain([first], pieces))
-    return pa.Table.from_pylist([] if first is None else [first, *pieces]).to_reader()
+
+    def made(rows: _Rows) -> Any:
+        return pa.Table.from_pylist([dict.fromkeys(_names(rows)) | rows[0], *rows[1:]])  # the first has its columns
+
+    return pa.table({}).to_reader() if first is None else _fitting([first, *pieces], made).to_reader()
 
 
 def to_pandas(pieces: Iterator[Any]) -> Any:
@@ -24,8 +37,8 @@ def to_pandas(pieces: Iterator[Any]) -> Any:
     pd: Any = import_module("pandas")
     first = next(pieces, None)
     if isinstance(first, dict):
-        return pd.DataFrame([first, *pieces])
-    return pd.DataFrame() if first is None else to_arrow(chain([first], pieces)).read_pandas()
+        return _fitting([first, *pieces], pd.DataFrame)
+    return pd.DataFrame() if first is None else _taken(chain([first], pieces), lambda table: table.to_pandas())
 
 
 def to_polars(pieces: Iterator[Any]) -> Any:
@@ -33,8 +46,15 @@ def to_polars(pieces: Iterator[Any]) -> Any:
     pl: Any = import_module("polars")
     first = next(pieces, None)
     if isinstance(first, dict):
-        return pl.DataFrame([first, *pieces], infer_schema_length=None)
-    return pl.DataFrame() if first is None else pl.from_arrow(to_arrow(chain([first], pieces)).read_all())
+        return _fitting([first, *pieces], partial(pl.DataFrame, infer_schema_length=None))
+
+    def made(table: Any) -> Any:
+        try:
+            return pl.from_arrow(table)
+        except pl.exceptions.PanicException as error:  # which is not an `Exception`
+            raise NotImplementedError from error
+
+    return pl.DataFrame() if first is None else _taken(chain([first], pieces), made)
 
 
 def to_duckdb(pieces: Iterator[Any]) -> Any:
@@ -44,12 +64,79 @@ def to_duckdb(pieces: Iterator[Any]) -> Any:
         ConfigError: There are no rows, and they were to be dicts: no column is known, and a DuckDB table needs one.
     """
     duckdb: Any = import_module("duckdb")
+
+    def made(table: Any) -> Any:
+        if not table.num_columns:
+            raise ConfigError(
+                'into="duckdb": there are no rows, so their columns are not known: pass a table of Arrow instead'
+            )
+        return duckdb.from_arrow(table)
+
+    return _taken(pieces, made)
+
+
+def _taken(pieces: Iterator[Any], made: Callable[[Any], Any]) -> Any:
+    """Returns what `made` makes of record batches or dicts; a column of a type that the library lacks becomes text."""
     table = to_arrow(pieces).read_all()
-    if not table.num_columns:
-        raise ConfigError(
-            'into="duckdb": there are no rows, so their columns are not known: pass a table of Arrow instead'
-        )
-    return duckdb.from_arrow(table)
+    try:
+        return made(table)
+    except _FAILS:
+        refused = [at for at in range(table.num_columns) if not _is_made(made, table.select([at]))]
+    pa: Any = import_module("pyarrow")
+    values: Any = import_module("connector.tables._arrow_values")
+    for at in refused:
+        chunks = [[*map(_text, values.values_of(chunk))] for chunk in table.column(at).chunks]
+        table = table.set_column(at, table.column_names[at], pa.chunked_array(chunks, pa.string()))
+    _warn([table.column_names[at] for at in refused])
+    return made(table)
+
+
+def _fitting(rows: _Rows, made: Callable[[_Rows], Any]) -> Any:
+    """Returns what `made` makes of dicts; a column whose values the library refuses becomes text.
+
+    Python's lists hold what no column does: a number in one row, a list in the next.
+    """
+    try:
+        return made(rows)
+    except _FAILS:
+        refused = [name for name in _names(rows) if not _is_made(made, [{_name(name): row.get(name)} for row in rows])]
+    _warn([*map(_name, refused)])
+    return made([{_name(key): _text(row[key]) if key in refused else row[key] for key in row} for row in rows])
+
+
+_FAILS: Final = Exception
+"""What a library raises for a value or type that it cannot hold: errors of its own, and Python's."""
+
+
+def _is_made(made: Callable[[Any], Any], column: Any) -> bool:
+    try:
+        made(column)
+    except _FAILS:
+        return False
+    return True
+
+
+def _warn(names: list[str]) -> None:
+    if names:
+        told = ", ".join(map(repr, names))
+        _LOG.warning("columns that become text, since the library cannot hold their values as they are: %s", told)
+
+
+def _names(rows: _Rows) -> dict[Any, None]:
+    """Returns the columns of all rows, in the order in which they first occur."""
+    return dict.fromkeys(chain.from_iterable(rows))
+
+
+def _name(key: Any) -> str:
+    return joined([key_text(key)])
+
+
+def _text(value: Any) -> str | None:
+    if is_null(value):
+        return None
+    with suppress(TypeError):  # it has none, or half of a character within
+        return joined([text(value)])
+    return joined([str(value)])
 
 
 LIBRARIES: Final[Mapping[str, Callable[[Iterator[Any]], Any]]] = {

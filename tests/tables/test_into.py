@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -86,6 +88,49 @@ def test_a_reader_takes_rows_only_as_they_are_needed(endpoint: Endpoint) -> None
 def test_nested_values_arrive_as_the_library_has_them(endpoint: Endpoint) -> None:
     found = connector(endpoint, metadata="full").enrich(pl.DataFrame(ROWS), into="same")
     assert found["_llm"].struct.field("status").unique().to_list() == ["success"]
+
+
+ODD: dict[str, list[Any]] = {
+    "a number and a text": [1, "x"],
+    "a list and a number": [[1], 2],
+    "an object and a list": [{"a": 1}, [1]],
+    "objects that differ": [{"a": [1]}, {"a": {"b": 1}}],
+    "a long integer": [10**30, -1],
+    "many digits": [Decimal("1.5"), Decimal("1e40")],
+    "half of a character": ["\ud800", "x"],
+    "keys that are numbers": [{1: 2}, None],
+    "a date and a time": [date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)],
+    "a thing": [object(), 1],
+}
+
+
+@pytest.mark.parametrize("values", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("library", KINDS)
+def test_values_that_no_column_of_a_library_holds_arrive_as_text(library: tables.Library, values: list[Any]) -> None:
+    _, rows = KINDS[library]
+    given = [{"id": place, "odd": value} for place, value in enumerate(values)]
+    found = rows(tables.into(library, iter([*given, {"later": 5, "\udc00": 6}]), []))
+    assert [row["id"] for row in found[:2]] == [0, 1]  # nothing that was paid for is lost
+    assert {"id", "odd", "later", "\ufffd"} <= found[2].keys()
+    assert (found[2]["later"], found[2]["\ufffd"]) == (5, 6)
+
+
+TYPES: dict[str, Any] = {
+    "decimal256": pa.array([Decimal(5)], pa.decimal256(60, 1)),
+    "interval": pa.array([pa.MonthDayNano([1, 2, 3])]),
+    "union": pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])]),
+    "list_view": pa.array([[1]], pa.list_view(pa.int32())),
+    "no such zone": pa.array([0], pa.timestamp("ns", "Nowhere/X")),
+    "time64": pa.array([1], pa.time64("ns")),
+}
+
+
+@pytest.mark.parametrize("odd", TYPES.values(), ids=TYPES)
+@pytest.mark.parametrize("library", KINDS)
+def test_a_column_of_a_type_that_a_library_lacks_arrives_as_text(library: tables.Library, odd: Any) -> None:
+    found = tables.into(library, iter(pa.table({"id": [7], "odd": odd}).to_batches()), [])
+    columns = found.read_all().column_names if library == "arrow" else found.columns
+    assert list(columns) == ["id", "odd"]
 
 
 @pytest.mark.parametrize(
