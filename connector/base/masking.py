@@ -164,6 +164,11 @@ def without_passwords(words: Iterable[str]) -> Iterator[None]:
         raise
 
 
+def _in_latin(text: str) -> str:
+    """Returns the UTF-8 of a text, decoded as Latin-1."""
+    return text.encode("utf-8", "replace").decode("latin-1")
+
+
 def _unescaped(found: re.Match[str]) -> str:
     """Returns the character that a match of `_ESCAPED` means."""
     in_json, slash, in_url, decimal, in_hex, name = found.groups()
@@ -193,6 +198,7 @@ class Masker:
         self._secrets: frozenset[str] = frozenset()
         self._in_text: tuple[str, ...] = ()
         self._in_json: tuple[str, ...] = ()  # the same in UTF-8, decoded as Latin-1
+        self._in_bytes: tuple[str, ...] = ()  # the long secrets themselves, in the same form
         self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
         self._add(secrets)
@@ -232,6 +238,10 @@ class Masker:
             except TypeError:  # a number or text that orjson does not encode
                 return self._masked(value)
         return self._masked(value) if holds(data, self._in_json) or self._holds_escaped(data) else value
+
+    def is_in_bytes(self, data: bytes) -> bool:
+        """Returns whether bytes spell a known secret that is long enough not to occur in them by chance."""
+        return holds(data, self._in_bytes)
 
     def fields(self, fields: Mapping[str, str]) -> dict[str, str]:
         """Returns header fields without known secrets."""
@@ -290,4 +300,5 @@ class Masker:
         self._in_text = tuple(
             text for text in longest_first if not any(other != text and other in text for other in longest_first)
         )
-        self._in_json = tuple(text.encode("utf-8", "replace").decode("latin-1") for text in self._in_text)
+        self._in_json = tuple(map(_in_latin, self._in_text))
+        self._in_bytes = tuple(_in_latin(text) for text in self._secrets if len(text) >= _SHORTEST_ENCODED)

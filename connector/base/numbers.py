@@ -12,6 +12,7 @@ import math
 import sys
 from array import array
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Self
 
@@ -162,24 +163,31 @@ def _numbers_in(text: bytes) -> bytes:
 
 
 def loads(text: bytes | str) -> Any:
-    """Decodes JSON, with the exact value of every number.
+    """Decodes JSON without lone surrogates, with the exact value of every number.
 
     Raises:
-        ValueError: It is not JSON. `orjson.JSONDecodeError` says where.
+        ValueError: It is not JSON, or has a lone surrogate. `orjson.JSONDecodeError` says where.
     """
     encoded = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     try:
         value = orjson.loads(text)
-        if not may_be_long(encoded) or is_kept(encoded, value):
-            return value
     except orjson.JSONDecodeError as error:
-        if "infinity" not in error.msg:  # orjson also says that of an integer with hundreds of digits
-            raise
-        value = None
+        if "infinity" in error.msg:  # orjson also says that of an integer with hundreds of digits
+            with suppress(RecursionError, UnicodeEncodeError):
+                return _encodable(exactly(encoded))
+        raise
+    if not may_be_long(encoded) or is_kept(encoded, value):
+        return value
     try:
         return exactly(encoded)
     except RecursionError:  # orjson decodes more levels; no caller accepts that many
         return value
+
+
+def _encodable(value: Any) -> Any:
+    """Returns a value without lone surrogates. Raises `UnicodeEncodeError` if it has one."""
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def exactly(text: bytes | str) -> Any:

@@ -10,7 +10,7 @@ from connector.base.decoding import TOO_DEEP, DepthError, storable
 from connector.base.errors import CutError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import Reply, is_ok
-from connector.base.vectors import null_for_vector, vectors_in
+from connector.base.vectors import null_for_vector, opened, vectors_in
 from connector.endpoints import Endpoint
 from connector.replies.inline_errors import error_in
 from connector.replies.refusals import error_of, final_reply, readable
@@ -22,8 +22,11 @@ def kept(body: dict[str, Any], mask: Masker, data: bytes | None = None) -> dict[
     Raises:
         ReplyError: It is nested too deeply.
     """
-    if vectors_in(body):
-        data = numbers.dumps(body, null_for_vector)  # base64 may spell a short secret by chance
+    if vectors := vectors_in(body):
+        if any(map(mask.is_in_bytes, vectors)):
+            body, data = opened(body), None
+        else:
+            data = numbers.dumps(body, null_for_vector)  # base64 may spell a short secret by chance
     try:
         body = storable(body, data)
     except DepthError as error:

@@ -123,16 +123,31 @@ def encode(body: bytes) -> tuple[str, bytes]:
 def decode(data: bytes | str) -> Any:
     """Decodes JSON. Vectors in base64 become their bytes at once, in a third of the time that orjson takes.
 
-    A number too large for a double becomes infinite, or an integer of any length. Vectors have none.
-
     Raises:
-        orjson.JSONDecodeError: It is not JSON.
+        orjson.JSONDecodeError: It is not JSON, or has a number that is too large for a double.
     """
     first = _FIRST.search(data) if isinstance(data, bytes) else None
     for read in (packed, _plain) if first and first[1] == b'"' else (_plain,):
-        with suppress(ValueError, TypeError):  # also nested too deeply, or a text with half a character
-            return read(data)
+        with suppress(ValueError, TypeError, OverflowError):  # also too deep, or a text with half a character
+            value = read(data)
+            if _is_finite(value):
+                return value
     return orjson.loads(data)
+
+
+def _is_finite(value: Any) -> bool:
+    """Returns whether no number in a value is infinite, by a single sum for each list of numbers.
+
+    Raises:
+        OverflowError: An integer is too large for a double.
+    """
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        with suppress(TypeError):  # not all of them are numbers
+            return math.isfinite(sum(value))
+        return all(map(_is_finite, value))
+    return not isinstance(value, int | float) or math.isfinite(value)
 
 
 _FIRST: Final = regex(rb'"embedding"\s*:\s*(.)')

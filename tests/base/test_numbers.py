@@ -69,7 +69,7 @@ def test_a_number_that_a_double_holds_is_one(value: str) -> None:
     assert type(numbers.loads(value)) is float
 
 
-@pytest.mark.parametrize("value", ['{"a": NaN}', "-Infinity", "[1e400, NaN]", "{", ""])
+@pytest.mark.parametrize("value", ['{"a": NaN}', "-Infinity", "[1e400, NaN]", r'[1e400, "\ud800"]', "{", ""])
 def test_what_is_not_json_is_not_read(value: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
         numbers.loads(value)

@@ -7,6 +7,7 @@ import encodings
 import itertools
 import json
 import tracemalloc
+from base64 import b64encode
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from random import Random
@@ -175,13 +176,38 @@ def test_the_reply_is_read_as_what_it_is(canned: Canned, raw: bytes, content_typ
 
 
 @pytest.mark.parametrize("raw", ["25227143063332189585438", "1.10", "0.12345678901234567890123", "1e400", "9" * 5_000])
-@pytest.mark.parametrize("around", ['{{"score": {}}}', '{{"half": "\\ud83d", "score": {}}}'])
+@pytest.mark.parametrize(
+    "around", ['{{"score": {}}}', '{{"half": "\\ud83d", "score": {}}}', '{{"score": {}, "half": "\\ud83d"}}']
+)
 def test_numbers_keep_their_digits(canned: Canned, raw: str, around: str) -> None:
     body = canned(around.format(raw)).body
     assert text(body["score"]) == raw
+    assert body.get("half", "\ufffd") == "\ufffd"
     with SqliteLedger(None) as ledger:
         ledger.put([(b"k", Reply(200, body, {}))])
         assert text(ledger.get([b"k"]).known[b"k"].body["score"]) == raw
+
+
+@pytest.mark.parametrize("vector", ['"AADOQgAAAD8AAKC/"', "[1.5, 2]", "[1e400]", '"\\ud83d"'])
+@pytest.mark.parametrize("raw", ["1e400", "-1e400", "9" * 400, "[0.5, 1e309]", '["\\udc00", 1e400]', "7"])
+def test_what_an_embeddings_reply_holds_beside_its_vector_is_the_same_from_the_ledger(
+    transport: Transport, raw: str, vector: str
+) -> None:
+    body = f'{{"data": [{{"embedding": {vector}}}], "usage": {{"total_tokens": {raw}}}}}'
+    with responses.RequestsMock() as mock, SqliteLedger(None) as ledger:
+        mock.post(URL, body=body, content_type=JSON)
+        reply = Client(transport, endpoints.load("embeddings"), URL, Masker([]), Clock())(b"{}")
+        ledger.put([(b"k", reply)])
+        assert repr(ledger.get([b"k"]).known[b"k"].body) == repr(reply.body)
+
+
+@pytest.mark.parametrize("before", [b"", b"1", b"12", b"1" * 6_000])
+def test_a_vector_that_spells_a_secret_is_masked(transport: Transport, before: bytes) -> None:
+    vector = b64encode(before + KEY.encode() + b"\0" * 6).decode()
+    with responses.RequestsMock() as mock:
+        mock.post(URL, json={"data": [{"embedding": vector}]})
+        reply = Client(transport, endpoints.load("embeddings"), URL, Masker([KEY]), Clock())(b"{}")
+        assert "***" in reply.body["data"][0]["embedding"]
 
 
 def test_a_letter_in_the_encoding_that_the_header_names_is_that_letter(canned: Canned) -> None:
