@@ -146,7 +146,8 @@ def _owned(path: Path, waiting: Callable[[str], None]) -> sqlite3.Connection:
     while True:
         # A new connection for each attempt: one with a part of the lock would keep other runs from getting all of it.
         # A run may be consumed from different threads, though only from one at a time.
-        db = sqlite3.connect(path, isolation_level=None, timeout=_BUSY, check_same_thread=False)
+        name = path.absolute()  # or ":memory:" would be no file, and lose the replies
+        db = sqlite3.connect(name, isolation_level=None, timeout=_BUSY, check_same_thread=False)
         try:
             _prepare(db, path)
         except sqlite3.OperationalError as error:

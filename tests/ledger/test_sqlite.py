@@ -274,6 +274,17 @@ def test_a_file_that_is_gone_stops_the_run_and_nothing_is_lost_once_it_is_back(p
         assert set(ledger.get([key(1), key(2)]).known) == {key(1)}
 
 
+@pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "a b", "-", "%41"])
+def test_whatever_a_file_is_called_it_keeps_the_replies(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with SqliteLedger(Path(name)) as ledger:
+        ledger.put([(key(1), REPLY)])
+    with SqliteLedger(tmp_path / name) as ledger:
+        assert ledger.get([key(1)]).known
+
+
 def test_a_process_may_go_elsewhere_while_its_ledger_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
