@@ -47,7 +47,7 @@ def loads(line: bytes) -> Any:
         return numbers.loads(line)
     except ValueError:
         try:
-            return json.loads(line, parse_float=numbers.exact, parse_int=numbers.whole)
+            return json.loads(line.decode("utf-8-sig"), parse_float=numbers.exact, parse_int=numbers.whole)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"it is not JSON: {error}") from None
 

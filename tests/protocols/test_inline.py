@@ -47,7 +47,10 @@ class Flight:
         transform = Connector({**base, **config}).transform()
         mapper = InlineMapper(transform, format_of)
         encoded = (
-            None if each is None else (each if isinstance(each, str) else json.dumps(each)).encode() for each in given
+            None
+            if each is None
+            else (each if isinstance(each, str) else json.dumps(each)).encode(errors="surrogatepass")
+            for each in given
         )
         try:
             with closing(transform.run(mapper.items(encoded))) as results:
@@ -139,6 +142,8 @@ def test_a_schema_without_columns_tells_nothing_of_them(busy: Endpoint) -> None:
         ('{"type": "RECORD", "stream": "reviews", "record": {"id": 1}, }', "it is not JSON"),
         ('{"type": "RECORD", "stream": "reviews", "record": {"id": 1}', "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
+        ('{"type": "RECORD", "stream": "reviews", "record": {"text": "\ud83d"}}', "it is not JSON"),
+        ("\0".join('{"type": "RECORD", "stream": "reviews", "record": {}}\0'), "it is not JSON"),
         ("[1]", "this is not a message"),
         ('{"stream": "reviews"}', "this is not a message"),
         ('{"type": "RECORD", "stream": "other", "record": {}}', 'a RECORD of stream "other" comes before its SCHEMA'),
