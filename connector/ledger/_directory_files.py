@@ -119,7 +119,12 @@ class Files:
         """Writes a file of replies; once this returns, it is on disk, or the bucket has accepted it."""
         data = io.BytesIO()
         with pq.ParquetWriter(
-            data, _SCHEMA, compression="zstd", use_dictionary=False, write_statistics=False
+            data,
+            _SCHEMA,
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
         ) as writer:
             for rows in groups:
                 columns = zip(zip(*rows, strict=True), _SCHEMA, strict=True)
@@ -238,14 +243,15 @@ class Files:
         def parsed() -> T | None:
             if size > _WHOLE:
                 with suppress(*_DAMAGE):
-                    return parse(pq.ParquetFile(self._files.open_input_file(path), pre_buffer=True))
+                    file = self._files.open_input_file(path)
+                    return parse(pq.ParquetFile(file, pre_buffer=True, page_checksum_verification=True))
             try:
                 with self._files.open_input_stream(path) as stream:
                     data = stream.read()
             except FileNotFoundError:  # merged: its replies are in a newer file
                 return None
             try:
-                return parse(pq.ParquetFile(pa.BufferReader(data)))
+                return parse(pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True))
             except _DAMAGE:
                 self.report(name)
                 return None

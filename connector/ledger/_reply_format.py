@@ -57,7 +57,7 @@ def decoded(row: Sequence[Any]) -> Reply:
         content = _unpacked(body) if body[:1] == _PACKED else _body(body)
         known = orjson.loads(headers)
         status, latency, attempts = int(status), int(latency), int(attempts)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError("a part of a reply is neither text nor a number") from error
     if not (
         isinstance(content, dict) and isinstance(known, dict) and all(isinstance(each, str) for each in known.values())

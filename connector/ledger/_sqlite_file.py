@@ -87,14 +87,14 @@ def explained(path: Path | None, what: str) -> Iterator[None]:
 
     Raises:
         DamageError: SQLite reports a damaged file, a reply cannot be decoded (`ValueError`), or a value has a type that
-            its column does not have, which SQLite does not enforce (`TypeError`).
+            its column does not have, which SQLite does not enforce (`TypeError`, `OverflowError`).
         StorageError: SQLite raises anything else.
     """
     try:
         yield
-    except (sqlite3.Error, ValueError, TypeError) as error:
+    except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
         problem = f"the ledger {path} cannot be {what} ({error})"
-        if isinstance(error, ValueError | TypeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        if not isinstance(error, sqlite3.Error) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             advice = "it is damaged. The run sets it aside when it ends; the same command then begins a new one"
             raise DamageError(f"{problem}: {advice}", detail=repr(error)) from error
         advice = "move it away" if what == "read" else "make room"

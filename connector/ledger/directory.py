@@ -251,10 +251,10 @@ class DirectoryLedger:
 
         A reply from a file of a later time wins, whichever file is found first.
         """
-        first, time = len(self._groups), name[:_DIGITS]
+        first, time = len(self._groups), _time_of(name)
 
         def is_earlier(place: int) -> bool:
-            return self._groups[place >> _ROWS].name[:_DIGITS] <= time
+            return _time_of(self._groups[place >> _ROWS].name) <= time
 
         is_late = time < self._latest
         for number, (joined, weight) in enumerate(zip(keys.groups, keys.weights, strict=True)):
@@ -267,10 +267,12 @@ class DirectoryLedger:
     def _write(self, rows: list[Row], after: str = "", *, is_new: bool = True) -> None:
         """Writes a file. Its name begins with a time, now or that of the file `after`; files count in this order.
 
-        A file that replaces others has the time of the last of them, so that it wins over them in every run.
+        A file that replaces others has the time of the last of them, so that it wins over them in every run. A new one
+        wins over all that this run has seen, even if their machines' clocks are ahead.
         """
         self._number += 1
-        at = after[:_DIGITS] or f"{int(self._now() * 1000):0{_DIGITS}d}"
+        now = max(int(self._now() * 1000), int(self._latest or 0) + 1)
+        at = _time_of(after) or f"{now:0{_DIGITS}d}"
         name = f"{at}-{self._writer}-{self._number:06d}{SUFFIX}"
         groups = grouped(rows)
         keys = self._files.write(name, groups)
@@ -444,3 +446,9 @@ def opened(location: Location, waiting: Callable[[str], None]) -> DirectoryLedge
     """See `connector.ledger.Member`."""
     assert isinstance(location, Url)  # noqa: S101 - `connector.ledger.load` chooses
     return DirectoryLedger(location, waiting=waiting)
+
+
+def _time_of(name: str) -> str:
+    """Returns the time in the name of a file; an empty text, the earliest one, if another program has named it."""
+    time = name[:_DIGITS]
+    return time if time.isascii() and time.isdigit() else ""

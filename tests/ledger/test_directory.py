@@ -117,6 +117,22 @@ def test_a_file_that_is_found_late_takes_the_place_of_no_newer_reply(url: Url) -
         assert reader.claim([key(1), key(2)]).known == {key(1): reply(2), key(2): reply(1)}
 
 
+@pytest.mark.parametrize("name", ["000000009999999-000000000000-000001.parquet", "copy.parquet"])
+def test_what_is_stored_later_wins_over_a_clock_that_is_ahead_and_a_file_with_another_name(
+    tmp_path: Path, name: str
+) -> None:
+    url = Url(f"file://{tmp_path}")
+    with DirectoryLedger(url, now=lambda: 0.0) as ledger:
+        stored(ledger, range(1))
+    (path,) = tmp_path.glob("*.parquet")
+    path.rename(tmp_path / name)
+    with DirectoryLedger(url, now=lambda: 5.0) as ledger:
+        assert ledger.get([key(0)]).known == {key(0): reply(0)}
+        ledger.put([(key(0), reply(7))])
+    with DirectoryLedger(url) as ledger:
+        assert ledger.get([key(0)]).known == {key(0): reply(7)}
+
+
 def test_prune_merges_what_all_runs_have_written(url: Url) -> None:
     for start in range(0, 50, 10):
         with DirectoryLedger(url) as ledger:
@@ -253,7 +269,9 @@ def test_whatever_byte_of_a_file_is_damaged_the_rest_of_the_ledger_is_there(
     for place in range(0, len(content), 23):
         path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
         with DirectoryLedger(url) as ledger:
-            assert key(1) in ledger.get([key(0), key(1)]).known
+            known = ledger.get([key(0), key(1)]).known
+            assert key(1) in known
+            assert known.get(key(0), reply(0)) == reply(0)  # never another one
             assert [entry for entry in ledger.entries() if entry.key == key(1)]
 
 

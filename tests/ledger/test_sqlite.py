@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import shutil
@@ -439,7 +440,7 @@ def test_a_vector_without_its_place_is_damage(path: Path, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("column", ["status", "body", "headers", "latency_ms", "attempts"])
-@pytest.mark.parametrize("value", [7.5, "x", b"[]", b"\xff", 1 << 62])
+@pytest.mark.parametrize("value", [7.5, "x", b"[]", b"\xff", 1 << 62, math.inf])
 def test_a_value_that_no_ledger_of_ours_holds_is_damage_or_harmless(path: Path, column: str, value: object) -> None:
     with SqliteLedger(path) as ledger:
         ledger.put([(key(1), REPLY)])
@@ -447,7 +448,7 @@ def test_a_value_that_no_ledger_of_ours_holds_is_damage_or_harmless(path: Path, 
         db.execute(f"UPDATE reply SET {column} = ?", [value])
         db.commit()
     with SqliteLedger(path) as ledger:
-        if isinstance(value, float | int) and column in ("latency_ms", "attempts"):
+        if isinstance(value, float | int) and math.isfinite(value) and column in ("latency_ms", "attempts"):
             assert ledger.get([key(1)]).known[key(1)].body == REPLY.body
         else:
             with pytest.raises(DamageError):
@@ -460,6 +461,8 @@ def test_a_value_that_no_ledger_of_ours_holds_is_damage_or_harmless(path: Path, 
         "UPDATE reply SET stored_at = 'x'",
         "UPDATE reply SET stored_at = x'00'",
         "UPDATE reply SET status = 'x'",
+        "UPDATE reply SET status = 9e999",
+        "UPDATE reply SET stored_at = 9e999",
         "UPDATE reply SET key = 'x'",
     ],
 )
