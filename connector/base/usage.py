@@ -30,10 +30,11 @@ def shared(reply: Reply, weights: Sequence[int]) -> list[tuple[dict[str, Any], d
     Integers are divided so that they add up to the reply's own.
     """
     usage, cost = reply.body.get("usage"), usd(reply.headers.get(COST_HEADER))
-    total = sum(weights) or len(weights)
+    weights = weights if any(weights) else [1] * len(weights)
+    total = sum(weights)
     result, before = [], 0
     for weight in weights:
-        after = before + (weight if sum(weights) else 1)
+        after = before + weight
         headers = (
             reply.headers if cost is None else {**reply.headers, COST_HEADER: repr(cost * (after - before) / total)}
         )

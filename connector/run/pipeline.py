@@ -198,8 +198,7 @@ class _LookUp:
         if to_make and (spent := self.context.budget.reached()) is not None:
             self._control.stop.request(spent)
             return left
-        for call in to_make:
-            yield from self.packer.add(call)
+        yield from self.packer.add(to_make)
         return left
 
     def _again(self, failed: list[Call], known: dict[bytes, Reply], ready: Ready) -> list[Call]:
@@ -351,7 +350,8 @@ class _Settling:
     def _take(self, done: Done) -> None:
         """Judges a call that is done."""
         self._batch.append(done)  # before anything else: it is paid for, whatever its outcome is
-        self._due = min(self._due, self._now() + self._ledger.commit_seconds)
+        if self._due == math.inf:
+            self._due = self._now() + self._ledger.commit_seconds
         if isinstance(done.result, Reply):
             self._size += done.result.size
         first = done.outcome or self._outcome(done.call.records[0], done)

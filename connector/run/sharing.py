@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from connector.base.numbers import loads
 from connector.base.records import JSON, Record, Reply
@@ -13,6 +13,9 @@ from connector.base.values import dumps
 from connector.calls.call import Call
 from connector.endpoints import Packing
 from connector.run.plan import Plan
+from connector.run.requests import Requests
+
+_SMALL: Final = 1 << 20  # bytes of requests
 
 
 @dataclass(slots=True)
@@ -32,35 +35,45 @@ class Packer:
         self._plan_of = plan_of
         self._groups: dict[tuple[int, Hashable], _Group] = {}
 
-    def add(self, call: Call) -> Iterator[Call]:
-        """Yields what can go now: the call itself where it goes alone, or a shared one."""
-        requests = self._plan_of(call.records[0]).requests
-        packing = requests.packing
-        if packing is None:
-            yield call
-            return
-        body = loads(call.body)
-        alike = packing.alike(body)
-        if alike is None:
-            yield call
-            return
-        key = (id(requests), alike)
-        group = self._groups.get(key)
-        if group and group.size + len(call.body) > packing.most_bytes:
-            yield _packed(self._groups.pop(key))
-            group = None
-        if group is None:
-            group = self._groups[key] = _Group(packing, [], [])
-        group.calls.append(call)
-        group.bodies.append(body)
-        group.size += len(call.body)
-        if len(group.calls) >= packing.most:
-            yield _packed(self._groups.pop(key))
+    def add(self, calls: Sequence[Call]) -> Iterator[Call]:
+        """Yields what can go now: the calls that go alone, and shared ones."""
+        packable: list[tuple[Call, Requests, Packing]] = []
+        for call in calls:
+            requests = self._plan_of(call.records[0]).requests
+            if requests.packing is None:
+                yield call
+            else:
+                packable.append((call, requests, requests.packing))
+        bodies = _bodies([call for call, _, _ in packable])
+        for (call, requests, packing), body in zip(packable, bodies, strict=True):
+            alike = packing.alike(body)
+            if alike is None:
+                yield call
+                continue
+            key = (id(requests), alike)
+            group = self._groups.get(key)
+            if group and group.size + len(call.body) > packing.most_bytes:
+                yield _packed(self._groups.pop(key))
+                group = None
+            if group is None:
+                group = self._groups[key] = _Group(packing, [], [])
+            group.calls.append(call)
+            group.bodies.append(body)
+            group.size += len(call.body)
+            if len(group.calls) >= packing.most:
+                yield _packed(self._groups.pop(key))
 
     def flush(self) -> Iterator[Call]:
         """Yields everything that has been collected."""
         groups, self._groups = self._groups, {}
         yield from map(_packed, groups.values())
+
+
+def _bodies(calls: Sequence[Call]) -> Iterator[dict[str, Any]]:
+    """Returns the decoded requests of calls. Small ones are decoded together, in half the time."""
+    if sum(len(call.body) for call in calls) <= _SMALL:
+        return iter(loads(b"[%b]" % b",".join([call.body for call in calls])))
+    return (loads(call.body) for call in calls)
 
 
 def halves(packing: Packing, calls: Sequence[Call]) -> list[Call]:

@@ -98,19 +98,19 @@ def test_a_shared_request_has_all_digits_of_its_numbers() -> None:
         )
     )
     packer = Packer(lambda _: asked)
-    (shared,) = [each for text in "ab" for each in packer.add(call(asked, text))]
+    (shared,) = [each for text in "ab" for each in packer.add([call(asked, text)])]
     assert b'"seed":18446744073709551617' in shared.body
 
 
 def test_calls_wait_until_there_are_enough_or_somebody_flushes() -> None:
     asked = plan(3)
     packer = Packer(lambda _: asked)
-    assert [list(packer.add(call(asked, str(number)))) for number in range(2)] == [[], []]
-    (shared,) = packer.add(call(asked, "2"))
+    assert [list(packer.add([call(asked, str(number))])) for number in range(2)] == [[], []]
+    (shared,) = packer.add([call(asked, "2")])
     assert len(shared.parts) == 3
     assert not list(packer.flush())
     alone = call(asked, "3")
-    assert list(packer.add(alone)) == []
+    assert list(packer.add([alone])) == []
     assert list(packer.flush()) == [alone]
 
 
@@ -118,7 +118,7 @@ def test_a_shared_call_holds_no_more_bytes_than_it_may() -> None:
     asked = plan(1000)
     packer = Packer(lambda _: asked)
     text = "x" * 20_000
-    shared = [each for number in range(20) for each in packer.add(call(asked, f"{number} {text}"))]
+    shared = [each for number in range(20) for each in packer.add([call(asked, f"{number} {text}")])]
     shared += packer.flush()
     assert sum(len(each.parts) or 1 for each in shared) == 20
     packing = asked.requests.packing
@@ -130,8 +130,8 @@ def test_a_row_that_is_too_large_to_share_goes_alone() -> None:
     asked = plan(10)
     packer = Packer(lambda _: asked)
     large = call(asked, "x" * 200_000)
-    assert not list(packer.add(call(asked, "small")))
-    assert [each.body != large.body for each in packer.add(large)] == [True]
+    assert not list(packer.add([call(asked, "small")]))
+    assert [each.body != large.body for each in packer.add([large])] == [True]
     assert list(packer.flush()) == [large]
 
 
@@ -139,7 +139,7 @@ def test_without_packing_every_call_goes_at_once() -> None:
     asked = Plan(Config(url="http://localhost/v1", model="m", prompt="{{ text }}"))
     one = call(asked, "a")
     packer = Packer(lambda _: asked)
-    assert list(packer.add(one)) == [one]
+    assert list(packer.add([one])) == [one]
     assert not list(packer.flush())
 
 

@@ -53,9 +53,10 @@ class VectorColumns:
         """
         if row is None:
             return None
+        rest = dict(row)
         for name, file in self._files.items():
             try:
-                file.put(index, row.get(name))
+                file.put(index, rest.pop(name, None))
             except TypeError:
                 raise ConfigError(
                     f'the column "{name}" holds vectors, and row {index + 1} has another value there: give it a column '
@@ -63,7 +64,7 @@ class VectorColumns:
                 ) from None
             except OSError as error:
                 raise no_room(error, self._directory.parent) from error
-        return {name: value for name, value in row.items() if name not in self._files}
+        return rest
 
     def write(
         self, database: Database, statement: str, columns: Sequence[str], as_json: frozenset[str], output: Path
