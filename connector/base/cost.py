@@ -136,9 +136,9 @@ class Prices(BaseModel):
 def cost_of(reply: Reply, usage: Usage, prices: Pricing | None) -> float | None:
     """Returns what a reply cost in USD: OpenRouter's `usage.cost`, LiteLLM's header, or the prices times its tokens."""
     usage_body = reply.body.get("usage")
-    reported = usd(usage_body.get("cost")) if isinstance(usage_body, dict) else None
-    if reported is None:
-        reported = usd(reply.headers.get(COST_HEADER))
+    reported = usd(usage_body["cost"]) if isinstance(usage_body, dict) and "cost" in usage_body else None
+    if reported is None and COST_HEADER in reply.headers:
+        reported = usd(reply.headers[COST_HEADER])
     if reported is not None or prices is None:
         return reported
     model, tier = reply.body.get("model"), reply.body.get("service_tier")

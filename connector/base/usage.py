@@ -58,8 +58,10 @@ def _sum(one: JSON, other: JSON) -> JSON:
 
 
 def _share(usage: JSON, before: int, after: int, total: int) -> JSON:
-    if isinstance(usage, dict):
-        return {name: _share(value, before, after, total) for name, value in usage.items()}
     if type(usage) is int:
         return usage * after // total - usage * before // total
-    return usage * (after - before) / total if type(usage) is float else usage
+    if type(usage) is float:
+        return usage * (after - before) / total
+    if type(usage) is dict:
+        return {name: _share(value, before, after, total) for name, value in usage.items()}
+    return usage

@@ -205,8 +205,10 @@ def value_types(request: JSON) -> dict[str, Schema]:  # noqa: ARG001 - the contr
 
 
 def _first(body: dict[str, Any]) -> Any:
-    data = as_list(body.get("data"))
-    return as_dict(data[0]).get("embedding") if data else None
+    try:
+        return body["data"][0]["embedding"]
+    except (LookupError, TypeError):  # it has none, or another shape
+        return None
 
 
 def packing(batch_size: int | None, rows_per_call: int | None, schema: Schema | None) -> Packing | None:  # noqa: ARG001 - the contract's signature
