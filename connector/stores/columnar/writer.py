@@ -14,7 +14,7 @@ import duckdb
 import orjson
 
 from connector.base.numbers import Number
-from connector.base.records import JSON, Record, Schema, merged, remaining
+from connector.base.records import GROUP, JSON, Record, Schema, merged, remaining
 from connector.base.values import NullError, text
 from connector.base.vectors import is_vector
 from connector.stores import Source
@@ -107,7 +107,9 @@ class ColumnarWriter:
         self._left_out = _free_name(self._keys.values() or waiting) if self._snapshot else ""
         self._parted = {name for name in added if isinstance(layout.structure(name, added[name], {}), dict)}
         self._vectors = self._vector_columns() if layout.is_typed else None
-        self._shape = Shape.of_table() if layout.is_typed or not self._known else None
+        self._as_declared = [self._keys.get(name, name) for name in added if name == GROUP]
+        is_learnt = layout.is_typed or not self._known
+        self._shape = Shape.of_table(known=self._as_declared) if is_learnt else None
         self._spool = Spool(
             self._directory / "rows.jsonl",
             self._shape,
@@ -223,6 +225,8 @@ class ColumnarWriter:
             names = [*(name for name in self._spool.names() if name not in self._added), *self._added]
         declared = {**self._inputs, **self._added}
         learned = self._shape.columns if self._shape else {}
+        for key in self._as_declared:
+            learned.pop(key, None)
         return {
             name: self._layout.structure(name, declared.get(name, {}), learned.get(self._keys.get(name, name), {}))
             for name in names

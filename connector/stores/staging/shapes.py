@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import NoneType
 from typing import Any, Final, Self
 
@@ -66,22 +66,27 @@ class Shape:
     """The types of the values seen so far in one place, and the shapes nested inside them.
 
     Rows of one table are alike, so a row costs one look-up: only new combinations of keys and types are analysed.
+
+    Args:
+        most: An object with more keys than this, over all rows, is a dictionary.
+        known: Keys whose objects are not looked into, because their types are known.
     """
 
-    __slots__ = ("common", "fields", "items", "most", "seen", "types")
+    __slots__ = ("common", "fields", "items", "known", "most", "seen", "types")
 
-    def __init__(self, most: int = _PROPERTIES) -> None:
+    def __init__(self, most: int = _PROPERTIES, known: Collection[str] = ()) -> None:
         self.types: set[type] = set()
         self.fields: dict[str, Shape] = {}
         self.items: Shape | None = None
         self.most = most
+        self.known = known
         self.seen: dict[tuple[Any, ...], tuple[str, ...]] = {}
         self.common: set[str] | None = None  # the keys that all objects have
 
     @classmethod
-    def of_table(cls) -> Shape:
+    def of_table(cls, known: Collection[str] = ()) -> Shape:
         """Returns the shape for whole rows, whose keys are columns, however many there are."""
-        return cls(sys.maxsize)
+        return cls(sys.maxsize, known)
 
     def learn(self, value: Mapping[str, Any]) -> None:
         """Learns the keys and types of an object."""
@@ -115,7 +120,7 @@ class Shape:
             shape.types.add(type(item))
             if type(item) is array:
                 shape.enter(item[:1])
-        nested = tuple(key for key, item in value.items() if type(item) in _NESTED)
+        nested = tuple(key for key, item in value.items() if type(item) in _NESTED and key not in self.known)
         if len(self.seen) >= _SIGNATURES:
             self.seen.clear()
         self.seen[signature] = nested
