@@ -51,7 +51,10 @@ class Resolver:
         """Returns every row of the call exactly once: as done, or in a call to make."""
         if isinstance(result, Reply) and is_ok(result.status):
             self._helped(call)
-            return self._split(call, result) if call.parts else self._answered(call, result)
+            if call.parts:
+                return self._split(call, result)
+            answered = self._answered(call, result)
+            return Resolution((answered,)) if isinstance(answered, Done) else Resolution((), (answered,))
         return self._refused(call, result)
 
     def otherwise(self, call: Call, error: RetryableError) -> Sequence[Call]:
@@ -93,8 +96,8 @@ class Resolver:
                 for name in names:
                     self._fallbacks.expect(call.body, name)
 
-    def _answered(self, call: Call, reply: Reply) -> Resolution:
-        """Asks again where the reply does not fit its schema, and takes it as final otherwise.
+    def _answered(self, call: Call, reply: Reply) -> Done | Call:
+        """Returns the call to make again where the reply does not fit its schema; a reply is final otherwise.
 
         One that takes megabytes is final, too: until a better one comes it would have to be kept, beside those of all
         calls in flight.
@@ -107,10 +110,10 @@ class Resolver:
         )
         if revised is not None:
             call.paid = (*call.paid, reply)
-            return Resolution((), (call.revise(*revised),))
+            return call.revise(*revised)
         if call.paid:
-            return Resolution((Done(call, summed((*call.paid, reply))),))
-        return Resolution((Done(call, reply, outcome),))
+            return Done(call, summed((*call.paid, reply)))
+        return Done(call, reply, outcome)
 
     def _split(self, call: Call, reply: Reply) -> Resolution:
         """Gives each row its part of a shared reply; rows that got none share calls half as large."""
@@ -123,10 +126,10 @@ class Resolver:
             if body is None:
                 part.paid = (*part.paid, own)
                 missing.append(part)
+            elif isinstance(answered := self._answered(part, own), Done):
+                done.append(answered)
             else:
-                resolution = self._answered(part, own)
-                done += resolution.done
-                again += resolution.again
+                again.append(answered)
         return Resolution(done, [*again, *halves(packing, missing)])
 
     def _refused(self, call: Call, result: Reply | ConnectorError) -> Resolution:
