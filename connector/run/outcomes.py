@@ -27,6 +27,7 @@ from connector.templates.template import Template
 from connector.templates.verbatim import constant
 
 _VALUE_SHOWN: Final = 60  # characters
+_UNREAD: Final = Answer(None)
 
 
 class Outcomes:
@@ -59,7 +60,8 @@ class Outcomes:
         self._wants_object = self._schema is None and self._response.reads_members_of("parsed")
         self._unmet = self._endpoint.expectation(request, self._response.names)
         self._reads_values = not self._response.names.isdisjoint(self._values.keys() - {"content"})
-        self._reads_reply = self._is_sample or not self._response.names <= {*self._values, "content", "parsed"}
+        others = self._response.names - {*self._values, "content", "parsed"}
+        self._reads_reply = self._is_sample or self._response.reads_row or bool(others)
         self._image_dir = Path(config.image_dir) if config.image_dir and "images" in self._values else None
         self._names = self._schema_of_names()
         self.columns = self._columns()
@@ -135,7 +137,7 @@ class Outcomes:
 
         Whatever goes wrong is this row's failure: the reply is in the ledger, so it would end every later run as well.
         """
-        answer = Answer(None)
+        answer = _UNREAD
         try:
             answer = self._endpoint.answer(body)
             problem = self._unmet(body, answer) if self._unmet and answer.status is Status.SUCCESS else None
@@ -191,10 +193,10 @@ class Outcomes:
         }
 
     def _mapped(self, body: dict[str, Any], answer: Answer) -> dict[str, Any]:
-        whole = opened(body) if self._reads_reply else body
+        context = dict(opened(body)) if self._reads_reply else {}
         if self._is_sample:
-            return {name: whole.get(name) for name in self.columns}
-        context = {**whole, "content": answer.content}
+            return {name: context.get(name) for name in self.columns}
+        context["content"] = answer.content
         if self._reads_values:
             context |= self._endpoint.values(body)
             if self._image_dir is not None:

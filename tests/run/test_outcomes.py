@@ -49,6 +49,15 @@ def test_the_choices_of_a_reply_are_read_once_for_a_row(request_: dict[str, Any]
     assert body.reads["choices"] == 1
 
 
+def test_a_template_that_reads_the_whole_reply_finds_vectors_as_the_text_that_came() -> None:
+    columns = {"whole": "{{ record }}", "size": "{{ dimensions }}"}
+    config = Config.load({"url": "http://localhost/v1/embeddings", "prompt": "{{ text }}", "response_format": columns})
+    body = {"model": "m", "data": [{"index": 0, "embedding": bytes.fromhex("0000803f")}]}
+    found = Outcomes(config, {"model": "m"}).of(Record(0, {}), Reply(200, body, {}), b"key")
+    assert found.columns["whole"]["data"] == [{"index": 0, "embedding": "AACAPw=="}]
+    assert found.columns["size"] == 1
+
+
 @pytest.mark.parametrize("content", ['"{\\"label\\": \\"good\\"}"', '[{"label": "good"}]', "7", "true", "null"])
 @pytest.mark.parametrize(
     "column", ["{{ parsed.label }}", "{{ parsed['label'] | default('x') }}", "it is {{ parsed.label | upper }}"]
